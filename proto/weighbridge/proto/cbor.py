@@ -1,0 +1,292 @@
+"""Deterministic CBOR (RFC 8949 §4.2.1) behind one strict wrapper, and a typed reader for decoded maps.
+
+The accepted subset: integers, byte strings, UTF-8 text, arrays, maps with integer or text keys, ``true``,
+``false`` and ``null``. No floating point, no tags, no indefinite lengths, no duplicate keys, no trailing bytes,
+no second encoding of the same value: ``encode(decode(b)) == b`` for every ``b`` that decodes.
+
+``cbor2`` alone does not give this: its ``canonical=True`` is the length-first order of RFC 7049, ``loads`` ignores
+trailing bytes, and its default tags build objects from hostile input.
+
+>>> encode({"b": 1, 10: b"x"}).hex()
+'a20a4178616201'
+"""
+
+from __future__ import annotations
+
+from typing import Final, final
+
+import cbor2
+
+from weighbridge.proto import limits
+from weighbridge.proto.errors import Code, MalformedEvidence
+
+__all__ = ["CborMap", "CborValue", "Reader", "decode", "encode", "read_array", "read_map"]
+
+_TYPE_NAMES: Final = {bytes: "byte string", str: "text", int: "integer", list: "array", dict: "map", bool: "boolean"}
+
+CborValue = int | bytes | str | bool | None | list["CborValue"] | dict["int | str", "CborValue"]
+CborMap = dict["int | str", "CborValue"]
+
+_INT_MAX: Final = 2**64 - 1
+_INT_MIN: Final = -(2**64)
+
+
+def encode(value: object) -> bytes:
+    """The one deterministic encoding of ``value``.
+
+    Args:
+        value: built of ``int``, ``bytes``, ``str``, ``bool``, ``None``, ``list`` or ``tuple``, and ``dict`` with
+            ``int`` or ``str`` keys.
+
+    Raises:
+        TypeError: for any other type, floats and ``int`` beyond 64 bits included: that is misuse, not bad input.
+    """
+    return cbor2.dumps(_ordered(value))
+
+
+def _ordered(value: object) -> object:
+    if value is None or isinstance(value, bool | bytes | str):
+        return value
+    if isinstance(value, int):
+        if not _INT_MIN <= value <= _INT_MAX:
+            raise TypeError(f"integer beyond 64 bits: {value}")
+        # An IntEnum member is encoded as its number.
+        return int(value)
+    if isinstance(value, list | tuple):
+        return [_ordered(item) for item in value]
+    if isinstance(value, dict):
+        items = []
+        for key, item in value.items():
+            if isinstance(key, bool) or not isinstance(key, int | str):
+                raise TypeError(f"map key of type {type(key).__name__}")
+            items.append((cbor2.dumps(key), key, _ordered(item)))
+        items.sort(key=lambda entry: entry[0])
+        return {key: item for _, key, item in items}
+    raise TypeError(f"no CBOR encoding for {type(value).__name__}")
+
+
+def decode(data: bytes, *, limit: int, what: str) -> CborValue:
+    """Decode ``data``, which must be exactly one deterministically encoded value.
+
+    Args:
+        data: untrusted.
+        limit: largest accepted length in bytes (one of :mod:`weighbridge.proto.limits`).
+        what: the name of the structure, for messages.
+
+    Raises:
+        MalformedEvidence: ``TOO_LARGE``, ``TOO_DEEP``, ``NOT_CBOR``, ``DUPLICATE_KEY`` or ``NOT_DETERMINISTIC``.
+    """
+    if len(data) > limit:
+        raise MalformedEvidence(
+            Code.TOO_LARGE, f"{what} is too large", where=what, expected=f"<= {limit} bytes", got=f"{len(data)} bytes"
+        )
+    try:
+        value: CborValue = cbor2.loads(
+            data,
+            max_depth=limits.CBOR_DEPTH_MAX,
+            allow_indefinite=False,
+            allow_duplicate_keys=False,
+            tag_hook=_refuse_tag,
+            semantic_decoders=_NO_TAGS,
+        )
+        again = encode(value)
+    except (cbor2.CBORDecodeError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        reason = str(error) or type(error).__name__
+        code = Code.DUPLICATE_KEY if "uplicate" in reason else Code.TOO_DEEP if "depth" in reason else Code.NOT_CBOR
+        raise MalformedEvidence(
+            code, f"{what} is not in the accepted CBOR subset: {reason}", where=what, clause="RFC 8949 §4.2.1"
+        ) from error
+    # NOTE: this also catches trailing bytes, which cbor2 ignores.
+    if again != data:
+        raise MalformedEvidence(
+            Code.NOT_DETERMINISTIC,
+            f"{what} is not deterministically encoded, or bytes follow it",
+            where=what,
+            clause="RFC 8949 §4.2.1",
+        )
+    return value
+
+
+def _refuse_tag(*_: object) -> object:
+    raise ValueError("tags are not accepted here")
+
+
+# Every tag for which cbor2 6 has a decoder of its own: each would build an object out of hostile input.
+_NO_TAGS: Final = dict.fromkeys(
+    [*range(6), 25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 256, 258, 260, 261, 1004, 43000, 55799], _refuse_tag
+)
+
+
+@final
+class Reader:
+    """Takes fields out of a decoded map or array, each exactly once; whatever is left at the end is an error.
+
+    Every method raises :class:`MalformedEvidence` with ``FIELD_MISSING``, ``FIELD_TYPE``, ``FIELD_RANGE`` or
+    ``FIELD_UNKNOWN`` and the path of the field. Absent is not null: ``optional_*`` accepts an explicit null only.
+    """
+
+    __slots__ = ("_fields", "_where")
+
+    def __init__(self, fields: CborMap, where: str) -> None:
+        self._fields = dict(fields)
+        self._where = where
+
+    def path(self, key: int | str) -> str:
+        """The place of ``key``, for messages."""
+        return f"{self._where}[{key}]"
+
+    def take(self, key: int | str) -> CborValue:
+        """The raw value at ``key``."""
+        if key not in self._fields:
+            raise MalformedEvidence(Code.FIELD_MISSING, "required field is missing", where=self.path(key))
+        return self._fields.pop(key)
+
+    def has(self, key: int | str) -> bool:
+        """Whether ``key`` is still to be taken; only for structures whose specification makes it optional."""
+        return key in self._fields
+
+    def octets(self, key: int | str, *, size: int | None = None, limit: int = limits.EVIDENCE_MAX) -> bytes:
+        """A byte string of exactly ``size`` bytes, or of at most ``limit``."""
+        value = self.take(key)
+        if not isinstance(value, bytes):
+            raise self._wrong_type(key, "byte string", value)
+        if size is not None and len(value) != size:
+            raise MalformedEvidence(
+                Code.FIELD_RANGE, "wrong length", where=self.path(key), expected=f"{size} bytes", got=f"{len(value)} bytes"
+            )
+        if len(value) > limit:
+            raise MalformedEvidence(
+                Code.TOO_LARGE, "too long", where=self.path(key), expected=f"<= {limit} bytes", got=f"{len(value)} bytes"
+            )
+        return value
+
+    def optional_octets(self, key: int | str, *, size: int | None = None, limit: int = limits.EVIDENCE_MAX) -> bytes | None:
+        """As :meth:`octets`, or an explicit null."""
+        return None if self._null(key) else self.octets(key, size=size, limit=limit)
+
+    def digest(self, key: int | str) -> bytes:
+        """A SHA-256 digest."""
+        return self.octets(key, size=limits.DIGEST_SIZE)
+
+    def optional_digest(self, key: int | str) -> bytes | None:
+        """A SHA-256 digest or an explicit null."""
+        return None if self._null(key) else self.digest(key)
+
+    def uint(self, key: int | str, *, limit: int = 2**63 - 1) -> int:
+        """An integer from 0 to ``limit``."""
+        return self.integer(key, low=0, high=limit)
+
+    def integer(self, key: int | str, *, low: int, high: int) -> int:
+        """An integer from ``low`` to ``high``."""
+        value = self.take(key)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise self._wrong_type(key, "integer", value)
+        if not low <= value <= high:
+            raise MalformedEvidence(
+                Code.FIELD_RANGE, "out of range", where=self.path(key), expected=f"{low}..{high}", got=value
+            )
+        return value
+
+    def boolean(self, key: int | str) -> bool:
+        """``true`` or ``false``."""
+        value = self.take(key)
+        if not isinstance(value, bool):
+            raise self._wrong_type(key, "boolean", value)
+        return value
+
+    def text(self, key: int | str, *, limit: int = limits.NAME_MAX) -> str:
+        """UTF-8 text of at most ``limit`` bytes, counted in bytes."""
+        value = self.take(key)
+        if not isinstance(value, str):
+            raise self._wrong_type(key, "text", value)
+        if len(value.encode()) > limit:
+            raise MalformedEvidence(Code.TOO_LARGE, "text is too long", where=self.path(key), expected=f"<= {limit} bytes")
+        return value
+
+    def optional_text(self, key: int | str, *, limit: int = limits.NAME_MAX) -> str | None:
+        """As :meth:`text`, or an explicit null."""
+        return None if self._null(key) else self.text(key, limit=limit)
+
+    def array(self, key: int | str, *, limit: int) -> list[CborValue]:
+        """An array of at most ``limit`` elements."""
+        value = self.take(key)
+        return read_array(value, where=self.path(key), limit=limit)
+
+    def optional_array(self, key: int | str, *, limit: int) -> list[CborValue] | None:
+        """As :meth:`array`, or an explicit null."""
+        return None if self._null(key) else self.array(key, limit=limit)
+
+    def ascending(self, key: int | str, *, below: int) -> tuple[int, ...]:
+        """Distinct integers from 0 to ``below - 1`` in ascending order."""
+        values = self.array(key, limit=below)
+        numbers = tuple(v for v in values if isinstance(v, int) and not isinstance(v, bool) and 0 <= v < below)
+        if list(numbers) != values or list(numbers) != sorted(set(numbers)):
+            raise MalformedEvidence(
+                Code.FIELD_RANGE, f"not distinct, ascending integers below {below}", where=self.path(key)
+            )
+        return numbers
+
+    def octet_strings(self, key: int | str, *, count: int, limit: int) -> tuple[bytes, ...]:
+        """At most ``count`` byte strings of at most ``limit`` bytes each."""
+        values = self.array(key, limit=count)
+        octets = tuple(value for value in values if isinstance(value, bytes) and len(value) <= limit)
+        if len(octets) != len(values):
+            raise MalformedEvidence(
+                Code.FIELD_TYPE, f"not all byte strings of at most {limit} bytes", where=self.path(key)
+            )
+        return octets
+
+    def table(self, key: int | str) -> Reader:
+        """A nested map, to be read and ended in its turn."""
+        return read_map(self.take(key), where=self.path(key))
+
+    def optional_table(self, key: int | str) -> Reader | None:
+        """As :meth:`table`, or an explicit null."""
+        return None if self._null(key) else self.table(key)
+
+    def keys(self) -> list[int | str]:
+        """The keys not yet taken, in the order of the encoding."""
+        return list(self._fields)
+
+    def end(self) -> None:
+        """Require that every field has been taken."""
+        if self._fields:
+            raise MalformedEvidence(
+                Code.FIELD_UNKNOWN, "unknown field", where=self.path(next(iter(self._fields))), got=len(self._fields)
+            )
+
+    def _null(self, key: int | str) -> bool:
+        if self._fields.get(key, 0) is None:
+            del self._fields[key]
+            return True
+        return False
+
+    def _wrong_type(self, key: int | str, expected: str, value: CborValue) -> MalformedEvidence:
+        got = "null" if value is None else _TYPE_NAMES[type(value)]
+        return MalformedEvidence(Code.FIELD_TYPE, "wrong type", where=self.path(key), expected=expected, got=got)
+
+
+def read_map(value: CborValue, *, where: str) -> Reader:
+    """Require a map.
+
+    Raises:
+        MalformedEvidence: ``FIELD_TYPE``.
+    """
+    if not isinstance(value, dict):
+        raise MalformedEvidence(Code.FIELD_TYPE, "wrong type", where=where, expected="map")
+    return Reader(value, where)
+
+
+def read_array(value: CborValue, *, where: str, limit: int, size: int | None = None) -> list[CborValue]:
+    """Require an array of at most ``limit`` elements, or of exactly ``size``.
+
+    Raises:
+        MalformedEvidence: ``FIELD_TYPE``, ``TOO_LARGE`` or ``FIELD_RANGE``.
+    """
+    if not isinstance(value, list):
+        raise MalformedEvidence(Code.FIELD_TYPE, "wrong type", where=where, expected="array")
+    if len(value) > limit:
+        raise MalformedEvidence(Code.TOO_LARGE, "too many elements", where=where, expected=f"<= {limit}", got=len(value))
+    if size is not None and len(value) != size:
+        raise MalformedEvidence(Code.FIELD_RANGE, "wrong number of elements", where=where, expected=size, got=len(value))
+    return value

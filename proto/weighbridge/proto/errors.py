@@ -1,0 +1,318 @@
+"""The error tree, its stable codes, and the exit codes that follow from them.
+
+::
+
+    WeighbridgeError
+    ├── MalformedEvidence   bytes that are not what they claim to be               exit 3
+    ├── NotAuthentic        well-formed, but a signature, chain or binding fails    exit 4
+    ├── PolicyDenied        authentic, but not what the policy allows               exit 5
+    ├── Indeterminate       something needed to decide is absent                    exit 6
+    ├── LedgerInconsistent  the ledger contradicts itself or what was promised      exit 7
+    └── EnvironmentFault    this machine: TPM, disk, port, peer; safe to retry      exit 8
+
+Misuse of the API is ``TypeError``, ``ValueError`` or ``RuntimeError`` and is never caught. Codes are wire
+format: tests, metrics, vectors and the ledger use the code, people read the text.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+from typing import ClassVar, final
+
+__all__ = [
+    "Code",
+    "EnvironmentFault",
+    "ExitCode",
+    "Indeterminate",
+    "LedgerInconsistent",
+    "MalformedEvidence",
+    "NotAuthentic",
+    "PolicyDenied",
+    "WeighbridgeError",
+    "shorten",
+]
+
+
+class ExitCode(IntEnum):
+    """Exit status of every command, STYLE: never 0 on failure."""
+
+    AFFIRMED = 0
+    INTERNAL = 1
+    USAGE = 2
+    MALFORMED = 3
+    NOT_AUTHENTIC = 4
+    DENIED = 5
+    INDETERMINATE = 6
+    LEDGER_INCONSISTENT = 7
+    ENVIRONMENT = 8
+
+
+class Code(StrEnum):
+    """Every reason for which something is refused. Names are stable; a code is never reused."""
+
+    # decoding
+    TOO_LARGE = "TOO_LARGE"
+    TOO_DEEP = "TOO_DEEP"
+    TRUNCATED = "TRUNCATED"
+    TRAILING_BYTES = "TRAILING_BYTES"
+    NOT_CBOR = "NOT_CBOR"
+    NOT_DETERMINISTIC = "NOT_DETERMINISTIC"
+    NOT_JSON = "NOT_JSON"
+    DUPLICATE_KEY = "DUPLICATE_KEY"
+    NOT_HEX = "NOT_HEX"
+    NOT_BASE64 = "NOT_BASE64"
+    NOT_A_NUMBER = "NOT_A_NUMBER"
+    NOT_A_TIME = "NOT_A_TIME"
+    NOT_UTF8 = "NOT_UTF8"
+    FIELD_MISSING = "FIELD_MISSING"
+    FIELD_UNKNOWN = "FIELD_UNKNOWN"
+    FIELD_TYPE = "FIELD_TYPE"
+    FIELD_RANGE = "FIELD_RANGE"
+    VERSION_UNSUPPORTED = "VERSION_UNSUPPORTED"
+
+    # COSE and keys
+    COSE_HEADER = "COSE_HEADER"
+    COSE_SIGNATURE = "COSE_SIGNATURE"
+    KEY_MALFORMED = "KEY_MALFORMED"
+    KEY_UNSUPPORTED = "KEY_UNSUPPORTED"
+
+    # X.509 and trust anchors
+    CERT_MALFORMED = "CERT_MALFORMED"
+    CHAIN_BROKEN = "CHAIN_BROKEN"
+    CHAIN_UNTRUSTED = "CHAIN_UNTRUSTED"
+    CHAIN_EXPIRED = "CHAIN_EXPIRED"
+    CHAIN_LENGTH = "CHAIN_LENGTH"
+    ANCHORS_INVALID = "ANCHORS_INVALID"
+
+    # TPM
+    TPM_STRUCTURE = "TPM_STRUCTURE"
+    TPM_MAGIC = "TPM_MAGIC"
+    TPM_ATTEST_TYPE = "TPM_ATTEST_TYPE"
+    TPM_NONCE = "TPM_NONCE"
+    TPM_SIGNATURE = "TPM_SIGNATURE"
+    TPM_ALGORITHM = "TPM_ALGORITHM"
+    TPM_PCR_SELECTION = "TPM_PCR_SELECTION"
+    TPM_PCR_VALUES = "TPM_PCR_VALUES"
+    TPM_RESET = "TPM_RESET"
+    TPM_CLOCK = "TPM_CLOCK"
+    TPM_FIRMWARE = "TPM_FIRMWARE"
+    EK_CERT_MISMATCH = "EK_CERT_MISMATCH"
+    EK_TEMPLATE = "EK_TEMPLATE"
+    AK_ATTRIBUTES = "AK_ATTRIBUTES"
+    AK_UNPROVEN = "AK_UNPROVEN"
+    TELEMETRY_KEY_UNCERTIFIED = "TELEMETRY_KEY_UNCERTIFIED"
+    TELEMETRY_KEY_MISMATCH = "TELEMETRY_KEY_MISMATCH"
+
+    # GPU
+    GPU_REPORT_MALFORMED = "GPU_REPORT_MALFORMED"
+    GPU_CHAIN = "GPU_CHAIN"
+    GPU_SIG = "GPU_SIG"
+    GPU_NONCE = "GPU_NONCE"
+    GPU_FWID = "GPU_FWID"
+    GPU_ARCH = "GPU_ARCH"
+    GPU_MISSING = "GPU_MISSING"
+    GPU_DUPLICATE = "GPU_DUPLICATE"
+    GPU_UNEXPECTED = "GPU_UNEXPECTED"
+    GPU_REFERENCE_ABSENT = "GPU_REFERENCE_ABSENT"
+    GPU_MEASUREMENT_MISMATCH = "GPU_MEASUREMENT_MISMATCH"
+    GPU_REVOCATION_UNKNOWN = "GPU_REVOCATION_UNKNOWN"
+
+    # challenges and freshness
+    NONCE_LENGTH = "NONCE_LENGTH"
+    NONCE_DENIED = "NONCE_DENIED"
+    CHALLENGE_UNKNOWN = "CHALLENGE_UNKNOWN"
+    CHALLENGE_CONSUMED = "CHALLENGE_CONSUMED"
+    WINDOW_LATE = "WINDOW_LATE"
+
+    # window and chain
+    WINDOW_PROFILE = "WINDOW_PROFILE"
+    WINDOW_TENANT = "WINDOW_TENANT"
+    WINDOW_SESSION = "WINDOW_SESSION"
+    WINDOW_AUDIENCE = "WINDOW_AUDIENCE"
+    WINDOW_TERMS = "WINDOW_TERMS"
+    WINDOW_SEQ = "WINDOW_SEQ"
+    WINDOW_PREV = "WINDOW_PREV"
+    WINDOW_DUPLICATE = "WINDOW_DUPLICATE"
+    WINDOW_FORK = "WINDOW_FORK"
+    WINDOW_INTERVAL = "WINDOW_INTERVAL"
+    WINDOW_PEER = "WINDOW_PEER"
+    WINDOW_CNF = "WINDOW_CNF"
+    EVIDENCE_ABSENT = "EVIDENCE_ABSENT"
+    EVIDENCE_UNEXPECTED = "EVIDENCE_UNEXPECTED"
+    TELEMETRY_DIGEST = "TELEMETRY_DIGEST"
+    TELEMETRY_SESSION = "TELEMETRY_SESSION"
+    TELEMETRY_DEVICE = "TELEMETRY_DEVICE"
+    TELEMETRY_NO_BASELINE = "TELEMETRY_NO_BASELINE"
+    WORKLOAD_COUNTS = "WORKLOAD_COUNTS"
+
+    # measurement log and weights
+    LOG_GAP = "LOG_GAP"
+    LOG_HEAD = "LOG_HEAD"
+    LOG_REPLAY = "LOG_REPLAY"
+    LOG_DIGEST = "LOG_DIGEST"
+    BASELINE_UNEXPLAINED = "BASELINE_UNEXPLAINED"
+    MANIFEST_DIGEST = "MANIFEST_DIGEST"
+    MANIFEST_MISSING = "MANIFEST_MISSING"
+    WEIGHTS_MISMATCH = "WEIGHTS_MISMATCH"
+    MODEL_UNDECLARED = "MODEL_UNDECLARED"
+    MODEL_NOT_LOADED = "MODEL_NOT_LOADED"
+    WEIGHTS_UNREADABLE = "WEIGHTS_UNREADABLE"
+    WEIGHTS_CHANGED = "WEIGHTS_CHANGED"
+
+    # session
+    SESSION_UNKNOWN = "SESSION_UNKNOWN"
+    SESSION_STATE = "SESSION_STATE"
+    SESSION_FAILED = "SESSION_FAILED"
+    SUBJECT_FAILED = "SUBJECT_FAILED"
+    ENROLMENT_FAILED = "ENROLMENT_FAILED"
+
+    # policy
+    POLICY_INVALID = "POLICY_INVALID"
+    POLICY_DENIED = "POLICY_DENIED"
+    POLICY_UNDEFINED = "POLICY_UNDEFINED"
+    POLICY_ERROR = "POLICY_ERROR"
+    POLICY_TIMEOUT = "POLICY_TIMEOUT"
+    POLICY_CRASHED = "POLICY_CRASHED"
+    POLICY_OUTPUT = "POLICY_OUTPUT"
+    PLATFORM_EMULATED = "PLATFORM_EMULATED"
+    REFERENCE_ABSENT = "REFERENCE_ABSENT"
+    UNPROVEN = "UNPROVEN"
+
+    # results, ledger, bundle
+    TOKEN_MALFORMED = "TOKEN_MALFORMED"  # noqa: S105 - a code, not a secret
+    TOKEN_SIGNATURE = "TOKEN_SIGNATURE"  # noqa: S105 - a code, not a secret
+    TOKEN_EXPIRED = "TOKEN_EXPIRED"  # noqa: S105 - a code, not a secret
+    TOKEN_AUDIENCE = "TOKEN_AUDIENCE"  # noqa: S105 - a code, not a secret
+    UPSTREAM_KEY = "UPSTREAM_KEY"
+    LEDGER_MALFORMED = "LEDGER_MALFORMED"
+    LEDGER_SIGNATURE = "LEDGER_SIGNATURE"
+    LEDGER_ORIGIN = "LEDGER_ORIGIN"
+    LEDGER_PROOF = "LEDGER_PROOF"
+    LEDGER_INCONSISTENT = "LEDGER_INCONSISTENT"
+    LEDGER_LOCKED = "LEDGER_LOCKED"
+    BUNDLE_MALFORMED = "BUNDLE_MALFORMED"
+    BUNDLE_VERDICT = "BUNDLE_VERDICT"
+
+    # this machine
+    PORT_UNAVAILABLE = "PORT_UNAVAILABLE"
+    TPM_ABSENT = "TPM_ABSENT"
+    TPM_BUSY = "TPM_BUSY"
+    TPM_FAILED = "TPM_FAILED"
+    DISK_FULL = "DISK_FULL"
+    FILE_UNREADABLE = "FILE_UNREADABLE"
+    FILE_UNWRITABLE = "FILE_UNWRITABLE"
+    PEER_UNREACHABLE = "PEER_UNREACHABLE"
+    PEER_REFUSED = "PEER_REFUSED"
+    CLOCK_STEPPED = "CLOCK_STEPPED"
+    TOOL_MISSING = "TOOL_MISSING"
+    COMMAND_FAILED = "COMMAND_FAILED"
+    STATE_CORRUPT = "STATE_CORRUPT"
+
+
+def shorten(value: object, limit: int = 80) -> str:
+    """Render ``value`` for a message: bytes as lower-case hex, anything long cut with its length kept visible."""
+    text = bytes(value).hex() if isinstance(value, bytes | bytearray | memoryview) else str(value)
+    return text if len(text) <= limit else f"{text[: limit - 12]}… ({len(text)} chars)"
+
+
+class WeighbridgeError(Exception):
+    """A refusal. Carries what a machine needs (``code``) and what a person needs (everything else).
+
+    Args:
+        code: the stable reason.
+        message: lower case, no full stop: what was expected, what came.
+        where: the place, such as ``quote.signature[0..96]`` or a path.
+        expected: what should have been there; bytes are shown as hex, shortened.
+        got: what was there.
+        clause: the clause of a specification that demands it.
+        hint: a separate sentence on what to do.
+    """
+
+    exit_code: ClassVar[ExitCode] = ExitCode.INTERNAL
+
+    def __init__(
+        self,
+        code: Code,
+        message: str,
+        *,
+        where: str = "",
+        expected: object = None,
+        got: object = None,
+        clause: str = "",
+        hint: str = "",
+    ) -> None:
+        super().__init__(code, message)
+        self.code: Code = code
+        self.message: str = message
+        self.where: str = where
+        self.expected: str | None = None if expected is None else shorten(expected)
+        self.got: str | None = None if got is None else shorten(got)
+        self.clause: str = clause
+        self.hint: str = hint
+
+    def __str__(self) -> str:
+        """One line for people; the code comes first so that a line can be searched for."""
+        parts = [f"{self.code.value}: {self.message}"]
+        if self.where:
+            parts.append(f"at {self.where}")
+        if self.expected is not None:
+            parts.append(f"expected {self.expected}")
+        if self.got is not None:
+            parts.append(f"got {self.got}")
+        if self.clause:
+            parts.append(f"[{self.clause}]")
+        return ", ".join(parts)
+
+    def document(self) -> dict[str, str | None]:
+        """The refusal as a JSON-ready object with every field present."""
+        return {
+            "code": self.code.value,
+            "message": self.message,
+            "where": self.where or None,
+            "expected": self.expected,
+            "got": self.got,
+            "clause": self.clause or None,
+            "hint": self.hint or None,
+        }
+
+
+@final
+class MalformedEvidence(WeighbridgeError):
+    """The bytes are not a well-formed instance of what they are presented as."""
+
+    exit_code = ExitCode.MALFORMED
+
+
+@final
+class NotAuthentic(WeighbridgeError):
+    """Well-formed, but a signature, certificate chain, nonce or binding does not hold."""
+
+    exit_code = ExitCode.NOT_AUTHENTIC
+
+
+@final
+class PolicyDenied(WeighbridgeError):
+    """Authentic, but not what the terms, the invariants or the policy allow."""
+
+    exit_code = ExitCode.DENIED
+
+
+@final
+class Indeterminate(WeighbridgeError):
+    """Something needed to decide is absent. Never an admission."""
+
+    exit_code = ExitCode.INDETERMINATE
+
+
+@final
+class LedgerInconsistent(WeighbridgeError):
+    """The ledger, a checkpoint or a proof contradicts itself or an earlier promise."""
+
+    exit_code = ExitCode.LEDGER_INCONSISTENT
+
+
+@final
+class EnvironmentFault(WeighbridgeError):
+    """This machine is at fault: TPM, disk, port, clock or peer. Nothing was lost; it is safe to retry."""
+
+    exit_code = ExitCode.ENVIRONMENT

@@ -1,0 +1,46 @@
+"""Upper bounds that every decoder applies before anything else, each with its source.
+
+All sizes are in bytes. A bound is part of the protocol: raising one is a change of ``docs/protocol.md``.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# gRPC: one message. 8 GPUs x (8 KiB report + 5 KiB chain) + 60 s of telemetry at 10 Hz + a manifest fit twice.
+MESSAGE_MAX: Final = 4 * 1024 * 1024
+# One window's CMW collection as received.
+EVIDENCE_MAX: Final = 2 * 1024 * 1024
+# Header claims: about 700 bytes in practice.
+HEADER_MAX: Final = 8 * 1024
+TERMS_MAX: Final = 32 * 1024
+# NVML returns at most 0x2000 bytes of report and 0x1400 of chain (nvml.h, nvmlConfComputeGpuAttestationReport_t).
+GPU_REPORT_MAX: Final = 0x2000
+GPU_CHAIN_MAX: Final = 0x4000
+GPU_CHAIN_CERTS_MAX: Final = 8
+GPUS_MAX: Final = 64
+CERT_MAX: Final = 8 * 1024
+# TPM2B_ATTEST and TPM2B_PUBLIC are below 1 KiB for every type and algorithm that is accepted (TPM 2.0 Part 2 §10.12).
+TPM_STRUCTURE_MAX: Final = 4 * 1024
+PCRS_MAX: Final = 24
+TELEMETRY_MAX: Final = 1024 * 1024
+TELEMETRY_SOURCES_MAX: Final = 256
+TELEMETRY_CHANNELS_MAX: Final = 64
+TELEMETRY_SAMPLES_MAX: Final = 20_000
+LOG_RECORD_MAX: Final = 64 * 1024
+LOG_RECORDS_MAX: Final = 4096
+MANIFEST_MAX: Final = 1024 * 1024
+MANIFEST_FILES_MAX: Final = 20_000
+MANIFEST_TENSORS_MAX: Final = 200_000
+NAME_MAX: Final = 512
+# C2SP tlog-tiles: an entry has a 16-bit length.
+LEDGER_ENTRY_MAX: Final = 65_535
+CHECKPOINT_MAX: Final = 64 * 1024
+BUNDLE_MAX: Final = 256 * 1024 * 1024
+JSON_MAX: Final = 16 * 1024 * 1024
+JSON_DEPTH_MAX: Final = 32
+CBOR_DEPTH_MAX: Final = 12
+TOKEN_MAX: Final = 64 * 1024
+# RFC 9711 §4.1: eat_nonce is 8 to 64 bytes; ours are exactly this.
+NONCE_SIZE: Final = 32
+DIGEST_SIZE: Final = 32
