@@ -1,0 +1,261 @@
+"""Certificate chains from a leaf to a trust anchor (RFC 5280 §6, without name constraints and policies).
+
+The procedure of :func:`verify_chain`, for ``certs`` from leaf to top:
+
+1. between 1 and ``limits.GPU_CHAIN_CERTS_MAX`` certificates;
+2. each is signed with an algorithm of the table below;
+3. no critical extension that is not understood here;
+4. each is valid at ``at``;
+5. each but the leaf is a CA that may sign certificates, and its path length admits those below it;
+6. each but the top is issued, name and signature, by the next;
+7. the top is an anchor's own certificate (same key), or names an anchor as its issuer; either way its signature
+   verifies under that anchor's key, and the anchor is valid at ``at``.
+
+Left to the caller: what the leaf may be used for, what its names mean, revocation. Nothing is fetched: a missing
+intermediate is a broken chain.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+
+from weighbridge.proto import limits, strict
+from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic
+from weighbridge.proto.x509 import common_name, load_certificate, spki_der
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from weighbridge.verifier.anchors import Anchor
+
+__all__ = ["common_name", "load_certificate", "pem_certificates", "spki_der", "verify_chain"]
+
+_Oid = x509.SignatureAlgorithmOID
+# The table of signature algorithms: SHA-1 and MD5 are rejected by absence, so is RSASSA-PSS until a vendor needs it.
+_HASHES: Final[dict[x509.ObjectIdentifier, hashes.HashAlgorithm]] = {
+    _Oid.ECDSA_WITH_SHA256: hashes.SHA256(),
+    _Oid.ECDSA_WITH_SHA384: hashes.SHA384(),
+    _Oid.ECDSA_WITH_SHA512: hashes.SHA512(),
+    _Oid.RSA_WITH_SHA256: hashes.SHA256(),
+    _Oid.RSA_WITH_SHA384: hashes.SHA384(),
+    _Oid.RSA_WITH_SHA512: hashes.SHA512(),
+}
+# Understood, or harmless when not acted upon: with no initial policy set any certificate policy is acceptable
+# (RFC 5280 §6.1.1 (c)), and what names and extended usages mean is for the caller to say.
+_CRITICAL_ACCEPTED: Final = frozenset(
+    {
+        x509.BasicConstraints.oid,
+        x509.KeyUsage.oid,
+        x509.ExtendedKeyUsage.oid,
+        x509.SubjectAlternativeName.oid,
+        x509.CertificatePolicies.oid,
+    }
+)
+_PEM: Final = re.compile(rb"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\r\n]*)-----END CERTIFICATE-----")
+
+
+def verify_chain(certs: Sequence[x509.Certificate], anchors: Sequence[Anchor], *, at: datetime, what: str) -> Anchor:
+    """The anchor that vouches for ``certs[0]`` at the time ``at``, by the procedure in the module's docstring.
+
+    Not checked: revocation, the leaf's purpose, names other than issuer and subject.
+
+    Args:
+        certs: leaf first; untrusted.
+        anchors: those of the one purpose in question (:meth:`TrustAnchors.select`); an empty sequence trusts nothing.
+        at: aware; validity is judged at this time and no other.
+        what: name of the chain, for messages, such as ``gpu.chain``.
+
+    Raises:
+        NotAuthentic: ``CHAIN_LENGTH``, ``CHAIN_BROKEN``, ``CHAIN_EXPIRED`` or ``CHAIN_UNTRUSTED``, naming the link.
+        ValueError: ``at`` is naive.
+    """
+    if at.tzinfo is None:
+        raise ValueError("naive time")
+    # 1.
+    if not 1 <= len(certs) <= limits.GPU_CHAIN_CERTS_MAX:
+        raise NotAuthentic(
+            Code.CHAIN_LENGTH,
+            "wrong number of certificates",
+            where=what,
+            expected=f"1..{limits.GPU_CHAIN_CERTS_MAX}",
+            got=len(certs),
+        )
+    for number, certificate in enumerate(certs):
+        where = f"{what}[{number}]"
+        # 2.
+        if certificate.signature_algorithm_oid not in _HASHES:
+            raise NotAuthentic(
+                Code.CHAIN_BROKEN,
+                "signature algorithm is not accepted",
+                where=where,
+                got=certificate.signature_algorithm_oid.dotted_string,
+            )
+        # 3.
+        _check_critical(certificate, where)
+        # 4.
+        _check_validity(certificate.not_valid_before_utc, certificate.not_valid_after_utc, at=at, where=where)
+        # 5.
+        if number:
+            _check_issuer(certificate, certs[1:number], where)
+    # 6.
+    for number, (subject, issuer) in enumerate(pairwise(certs)):
+        _check_issued(subject, issuer, where=f"{what}[{number}]", by=f"{what}[{number + 1}]")
+    # 7.
+    where = f"{what}[{len(certs) - 1}]"
+    anchor = _find_anchor(certs[-1], anchors, where)
+    _check_signature(certs[-1], anchor, where)
+    _check_validity(anchor.not_before, anchor.not_after, at=at, where=f"anchor {anchor.name}")
+    return anchor
+
+
+def pem_certificates(data: bytes, *, what: str, limit: int = limits.GPU_CHAIN_CERTS_MAX) -> tuple[bytes, ...]:
+    """The DER certificates in a PEM bundle (RFC 7468), in its order; each is still to be parsed.
+
+    Only white space may stand between the certificates.
+
+    Raises:
+        MalformedEvidence: ``TOO_LARGE``, ``CERT_MALFORMED`` for anything that is not such a bundle, ``NOT_BASE64``.
+    """
+    if len(data) > limit * 2 * limits.CERT_MAX:
+        raise MalformedEvidence(Code.TOO_LARGE, f"{what} is too large", where=what, got=f"{len(data)} bytes")
+    found: list[bytes] = []
+    position = 0
+    for match in _PEM.finditer(data):
+        if data[position : match.start()].strip():
+            break
+        text = match[1].replace(b"\r", b"").replace(b"\n", b"")
+        found.append(strict.base64_decode(text, what=f"{what}[{len(found)}]"))
+        position = match.end()
+    if not found or data[position:].strip():
+        raise MalformedEvidence(
+            Code.CERT_MALFORMED,
+            f"{what} is not a PEM bundle of certificates",
+            where=f"{what}[{position}]",
+            clause="RFC 7468 §5",
+        )
+    if len(found) > limit:
+        raise MalformedEvidence(
+            Code.TOO_LARGE, f"{what} has too many certificates", where=what, expected=f"<= {limit}", got=len(found)
+        )
+    return tuple(found)
+
+
+def _check_critical(certificate: x509.Certificate, where: str) -> None:
+    for extension in certificate.extensions:
+        if extension.critical and extension.oid not in _CRITICAL_ACCEPTED:
+            raise NotAuthentic(
+                Code.CHAIN_BROKEN,
+                "critical extension is not understood",
+                where=where,
+                got=extension.oid.dotted_string,
+                clause="RFC 5280 §6.1.4 (o)",
+            )
+
+
+def _check_validity(not_before: datetime, not_after: datetime, *, at: datetime, where: str) -> None:
+    if not not_before <= at <= not_after:
+        raise NotAuthentic(
+            Code.CHAIN_EXPIRED,
+            "not valid at the time of verification",
+            where=where,
+            expected=f"{not_before:%Y-%m-%dT%H:%M:%SZ}..{not_after.isoformat().replace('+00:00', 'Z')}",
+            got=at.isoformat(),
+            clause="RFC 5280 §6.1.3 (a)(2)",
+        )
+
+
+def _check_issuer(certificate: x509.Certificate, below: Sequence[x509.Certificate], where: str) -> None:
+    """Require a certification authority; ``below`` are the intermediates between it and the leaf."""
+    try:
+        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
+    except x509.ExtensionNotFound as error:
+        raise NotAuthentic(
+            Code.CHAIN_BROKEN, f"issuer lacks an extension: {error}", where=where, clause="RFC 5280 §6.1.4 (k), (n)"
+        ) from error
+    if not constraints.ca or not usage.key_cert_sign:
+        raise NotAuthentic(
+            Code.CHAIN_BROKEN, "issuer may not sign certificates", where=where, clause="RFC 5280 §6.1.4 (k), (n)"
+        )
+    depth = sum(1 for other in below if other.subject != other.issuer)
+    if constraints.path_length is not None and depth > constraints.path_length:
+        raise NotAuthentic(
+            Code.CHAIN_BROKEN,
+            "path length exceeded",
+            where=where,
+            expected=f"<= {constraints.path_length}",
+            got=depth,
+            clause="RFC 5280 §6.1.4 (l)",
+        )
+
+
+def _check_issued(subject: x509.Certificate, issuer: x509.Certificate, *, where: str, by: str) -> None:
+    try:
+        subject.verify_directly_issued_by(issuer)
+    except (InvalidSignature, ValueError, TypeError) as error:
+        reason = "the signature does not verify" if isinstance(error, InvalidSignature) else str(error)
+        raise NotAuthentic(
+            Code.CHAIN_BROKEN, f"not issued by {by}: {reason}", where=where, clause="RFC 5280 §6.1.3 (a)(1), (4)"
+        ) from error
+
+
+def _find_anchor(top: x509.Certificate, anchors: Sequence[Anchor], where: str) -> Anchor:
+    """Select by key, else by the issuer's name: one candidate, never key after key until one fits."""
+    own = spki_der(top)
+    issuer = top.issuer.rfc4514_string()
+    for anchor in anchors:
+        if anchor.spki == own:
+            return anchor
+    named = [anchor for anchor in anchors if anchor.name == issuer]
+    if not named:
+        raise NotAuthentic(
+            Code.CHAIN_UNTRUSTED,
+            "chain does not end at a trust anchor",
+            where=where,
+            expected=" or ".join(anchor.name for anchor in anchors) or "no anchor of this purpose is trusted",
+            got=issuer,
+            clause="RFC 5280 §6.1.1 (d)",
+            hint="Pass the anchors document that names this root, if you believe it.",
+        )
+    # Vendors reuse the name for a successor's key: the authority key identifier says which.
+    matching = [anchor for anchor in named if _key_identifier(anchor) == _authority_identifier(top)]
+    return (matching or named)[0]
+
+
+def _key_identifier(anchor: Anchor) -> bytes:
+    return x509.SubjectKeyIdentifier.from_public_key(anchor.key()).digest
+
+
+def _authority_identifier(certificate: x509.Certificate) -> bytes | None:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
+    except x509.ExtensionNotFound:
+        return None
+
+
+def _check_signature(certificate: x509.Certificate, anchor: Anchor, where: str) -> None:
+    algorithm = _HASHES[certificate.signature_algorithm_oid]
+    signature, signed = certificate.signature, certificate.tbs_certificate_bytes
+    key = anchor.key()
+    try:
+        if isinstance(key, ec.EllipticCurvePublicKey):
+            key.verify(signature, signed, ec.ECDSA(algorithm))
+        elif isinstance(key, rsa.RSAPublicKey):
+            key.verify(signature, signed, padding.PKCS1v15(), algorithm)
+        else:
+            raise NotAuthentic(Code.CHAIN_UNTRUSTED, f"anchor {anchor.name} has no key for certificates", where=where)
+    except InvalidSignature as error:
+        raise NotAuthentic(
+            Code.CHAIN_BROKEN,
+            f"signature does not verify under the key of anchor {anchor.name}",
+            where=where,
+            clause="RFC 5280 §6.1.3 (a)(1)",
+        ) from error
