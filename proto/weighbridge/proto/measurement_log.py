@@ -1,0 +1,346 @@
+"""The measurement log: our CBOR profile of TCG's Canonical Event Log, replayed to the PCR that a TPM quotes.
+
+A record is the deterministic CBOR map ``{0: recnum, 1: pcr, 3: {TPM_ALG_ID: digest}, 87: content}`` (keys 0, 1 and 3 as
+in TCG CEL v1.0; 87, "W", is private). ``content`` is a byte string that holds the deterministic CBOR array
+``["weighbridge/v1/<type>", {…}]``, and each digest is ``H_alg(content)`` over exactly those bytes. The PCR is extended
+with the digests, one record after the other::
+
+    head_0 = 32 zero bytes       head_n = D("log", head_{n-1}, record_n)        pcr_n = H_alg(pcr_{n-1} || digest_n)
+
+A record that parses has digests that fit its content. That it was extended is shown by :func:`replay` to a quoted
+value, nothing less. Whoever can extend the PCR can add records (and be seen doing so); none can be taken away.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, final
+
+from weighbridge.proto import cbor, limits
+from weighbridge.proto.digest import D
+from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic
+from weighbridge.proto.manifest import check_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = [
+    "HEAD_ZERO",
+    "SHA1",
+    "SHA256",
+    "SHA384",
+    "AttesterStart",
+    "Event",
+    "Loaded",
+    "ModelLoad",
+    "ModelUnload",
+    "Record",
+    "bank_value",
+    "check_gapless",
+    "digest_size",
+    "encode_record",
+    "encode_records",
+    "ever_loaded",
+    "head",
+    "loaded",
+    "make_record",
+    "parse_record",
+    "parse_records",
+    "replay",
+]
+
+# TPM_ALG_ID, TCG Algorithm Registry rev 1.34 table 3. SHA-1 is extended where its bank is active, so that the bank is
+# not left to others; no verdict rests on it.
+SHA1: Final = 0x0004
+SHA256: Final = 0x000B
+SHA384: Final = 0x000C
+_HASHES: Final = {SHA1: "sha1", SHA256: "sha256", SHA384: "sha384"}
+_REPLAYED: Final = frozenset({SHA256, SHA384})
+
+HEAD_ZERO: Final = bytes(limits.DIGEST_SIZE)
+
+_RECNUM, _PCR, _DIGESTS, _CONTENT = 0, 1, 3, 87
+_RECNUM_MAX: Final = 2**32
+_LOAD: Final = "weighbridge/v1/model.load"
+_UNLOAD: Final = "weighbridge/v1/model.unload"
+_START: Final = "weighbridge/v1/attester.start"
+_CONTENT_MAX: Final = 4 * 1024
+_START_ID_SIZE: Final = 16
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ModelLoad:
+    """The measured loader is about to let a model be loaded: its manifest's digest (32 bytes) and its name."""
+
+    manifest: bytes
+    name: str
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ModelUnload:
+    """The model loaded by record ``load`` is no longer served."""
+
+    load: int
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class AttesterStart:
+    """An attester process began: its version and 16 random bytes that no other start of it has."""
+
+    version: str
+    start_id: bytes
+
+
+Event = ModelLoad | ModelUnload | AttesterStart
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A well-formed record. ``raw`` is its exact bytes; ``digests`` pairs ascending TPM_ALG_IDs with H_alg(content)."""
+
+    recnum: int
+    pcr: int
+    digests: tuple[tuple[int, bytes], ...]
+    event: Event
+    raw: bytes
+
+    def digest(self, alg: int) -> bytes | None:
+        """The digest for the bank ``alg``, or ``None`` when the record carries none."""
+        return dict(self.digests).get(alg)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model that a record loaded: its manifest's digest, its name, and that record's number."""
+
+    manifest: bytes
+    name: str
+    recnum: int
+
+
+def digest_size(alg: int) -> int:
+    """Bytes of a digest in the bank ``alg``.
+
+    Raises:
+        ValueError: for a bank that records do not carry.
+    """
+    if alg not in _HASHES:
+        raise ValueError(f"no measurement-log digest for TPM_ALG_ID 0x{alg:04x}")
+    return hashlib.new(_HASHES[alg]).digest_size
+
+
+def make_record(event: Event, *, recnum: int, pcr: int, algs: Iterable[int]) -> Record:
+    """The record of ``event``, with a digest for every bank in ``algs``, SHA-256 always among them.
+
+    Args:
+        event: what happened.
+        recnum: the record's number; the first of a boot is 0.
+        pcr: the register that is extended.
+        algs: TPM_ALG_IDs of the active banks.
+
+    Raises:
+        ValueError: for a bank that records do not carry, or when SHA-256 is not among them.
+        MalformedEvidence: for an event whose fields a parser would refuse.
+    """
+    content = cbor.encode(_event_to_cbor(event))
+    banks = sorted(set(algs))
+    if SHA256 not in banks:
+        raise ValueError("the SHA-256 bank must be active")
+    for alg in banks:
+        digest_size(alg)
+    digests = {alg: _hash(alg, content) for alg in banks}
+    return parse_record(cbor.encode({_RECNUM: recnum, _PCR: pcr, _DIGESTS: digests, _CONTENT: content}))
+
+
+def encode_record(record: Record) -> bytes:
+    """The exact bytes of ``record``."""
+    return record.raw
+
+
+def parse_record(data: bytes) -> Record:
+    """Parse one record and recompute its digests from its content.
+
+    Raises:
+        MalformedEvidence: ``LOG_DIGEST`` when a digest is not that of the content, or SHA-256 is absent;
+            ``VERSION_UNSUPPORTED`` for an unknown type; or a decoding code.
+    """
+    fields = cbor.read_map(cbor.decode(data, limit=limits.LOG_RECORD_MAX, what="record"), where="record")
+    recnum = fields.uint(_RECNUM, limit=_RECNUM_MAX)
+    pcr = fields.uint(_PCR, limit=limits.PCRS_MAX - 1)
+    banks = fields.table(_DIGESTS)
+    content = fields.octets(_CONTENT, limit=_CONTENT_MAX)
+    fields.end()
+    digests = tuple((alg, _checked_digest(banks, alg, content)) for alg in _HASHES if banks.has(alg))
+    banks.end()
+    if SHA256 not in dict(digests):
+        raise MalformedEvidence(
+            Code.LOG_DIGEST, "record has no SHA-256 digest", where="record[3]", clause="TCG CEL v1.0"
+        )
+    return Record(recnum=recnum, pcr=pcr, digests=digests, event=_event_from_cbor(content), raw=data)
+
+
+def encode_records(records: Iterable[Record]) -> bytes:
+    """The evidence part that carries records: an array of byte strings, in order."""
+    return cbor.encode([record.raw for record in records])
+
+
+def parse_records(data: bytes) -> tuple[Record, ...]:
+    """Parse the evidence part that carries records. Their order and completeness are not checked.
+
+    Raises:
+        MalformedEvidence: a decoding code, or as :func:`parse_record`.
+    """
+    value = cbor.decode(data, limit=limits.EVIDENCE_MAX, what="log")
+    items = cbor.read_array(value, where="log", limit=limits.LOG_RECORDS_MAX)
+    reader = cbor.Reader(dict(enumerate(items)), "log")
+    return tuple(parse_record(reader.octets(index, limit=limits.LOG_RECORD_MAX)) for index in range(len(items)))
+
+
+def head(records: Iterable[Record], *, after: bytes = HEAD_ZERO) -> bytes:
+    """The log's head once ``records`` are appended to a log whose head is ``after``."""
+    value = after
+    for record in records:
+        value = D("log", value, record.raw)
+    return value
+
+
+def check_gapless(records: Sequence[Record], first: int) -> None:
+    """Require that the records are numbered ``first``, ``first + 1``, … without a gap or a repetition.
+
+    Raises:
+        NotAuthentic: ``LOG_GAP``.
+    """
+    for expected, record in enumerate(records, start=first):
+        if record.recnum != expected:
+            raise NotAuthentic(
+                Code.LOG_GAP,
+                "record number out of sequence",
+                where=f"log[{expected}]",
+                expected=expected,
+                got=record.recnum,
+            )
+
+
+def replay(initial_pcr: bytes, records: Iterable[Record], alg: int, *, pcr: int) -> bytes:
+    """The value of register ``pcr`` in bank ``alg`` after ``records`` were extended into it.
+
+    Args:
+        initial_pcr: the value before the first of ``records``; zeros at boot.
+        records: in order.
+        alg: :data:`SHA256` or :data:`SHA384`.
+        pcr: the register that the terms name.
+
+    Raises:
+        NotAuthentic: ``LOG_REPLAY`` for a record of another register or without a digest for the bank.
+        ValueError: for another bank, or a value of the wrong length.
+    """
+    if alg not in _REPLAYED:
+        raise ValueError(f"no verdict rests on the bank of TPM_ALG_ID 0x{alg:04x}")
+    return bank_value(initial_pcr, records, alg, pcr=pcr)
+
+
+def bank_value(initial_pcr: bytes, records: Iterable[Record], alg: int, *, pcr: int) -> bytes:
+    """As :func:`replay`, for any bank that records carry: for the host's own bookkeeping, never for judging."""
+    if len(initial_pcr) != digest_size(alg):
+        raise ValueError(f"a PCR of this bank has {digest_size(alg)} bytes, not {len(initial_pcr)}")
+    value = initial_pcr
+    for record in records:
+        digest = record.digest(alg)
+        if record.pcr != pcr or digest is None:
+            raise NotAuthentic(
+                Code.LOG_REPLAY,
+                "record extends another register or lacks the bank",
+                where=f"log[{record.recnum}]",
+                expected=f"PCR {pcr}, TPM_ALG_ID 0x{alg:04x}",
+                got=f"PCR {record.pcr}, {[f'0x{a:04x}' for a, _ in record.digests]}",
+            )
+        value = _hash(alg, value + digest)
+    return value
+
+
+def loaded(records: Iterable[Record], *, before: tuple[Loaded, ...] = ()) -> tuple[Loaded, ...]:
+    """Every model loaded and not unloaded since, in the order of loading.
+
+    A restart of the attester unloads nothing. For every model that was *ever* loaded, see :func:`ever_loaded`.
+
+    Args:
+        records: all records of the boot, or those since ``before`` was computed.
+        before: the models loaded before the first of ``records``.
+
+    Raises:
+        NotAuthentic: ``LOG_EVENT`` for the unloading of what is not loaded.
+    """
+    models = {model.recnum: model for model in before}
+    for record in records:
+        match record.event:
+            case ModelLoad(manifest, name):
+                models[record.recnum] = Loaded(manifest=manifest, name=name, recnum=record.recnum)
+            case ModelUnload(load):
+                if models.pop(load, None) is None:
+                    raise NotAuthentic(
+                        Code.LOG_EVENT,
+                        "unloads what is not loaded",
+                        where=f"log[{record.recnum}]",
+                        got=f"record {load}",
+                    )
+            case AttesterStart():
+                pass
+    return tuple(models.values())
+
+
+def ever_loaded(records: Iterable[Record]) -> tuple[Loaded, ...]:
+    """Every model that ``records`` loaded, unloaded since or not, in order."""
+    return tuple(
+        Loaded(manifest=record.event.manifest, name=record.event.name, recnum=record.recnum)
+        for record in records
+        if isinstance(record.event, ModelLoad)
+    )
+
+
+def _hash(alg: int, data: bytes) -> bytes:
+    return hashlib.new(_HASHES[alg], data, usedforsecurity=alg != SHA1).digest()
+
+
+def _checked_digest(banks: cbor.Reader, alg: int, content: bytes) -> bytes:
+    got = banks.octets(alg, size=digest_size(alg))
+    expected = _hash(alg, content)
+    if got != expected:
+        raise MalformedEvidence(
+            Code.LOG_DIGEST, "digest is not that of the content", where=f"record[3][{alg}]", expected=expected, got=got
+        )
+    return got
+
+
+def _event_to_cbor(event: Event) -> list[object]:
+    match event:
+        case ModelLoad(manifest, name):
+            return [_LOAD, {0: manifest, 1: name}]
+        case ModelUnload(load):
+            return [_UNLOAD, {0: load}]
+        case AttesterStart(version, start_id):
+            return [_START, {0: version, 1: start_id}]
+
+
+def _event_from_cbor(content: bytes) -> Event:
+    value = cbor.decode(content, limit=_CONTENT_MAX, what="record.content")
+    kind, body = cbor.read_array(value, where="record.content", limit=2, size=2)
+    fields = cbor.read_map(body, where="record.content[1]")
+    event: Event
+    if kind == _LOAD:
+        event = ModelLoad(manifest=fields.digest(0), name=fields.text(1))
+        check_name(event.name, where="record.content[1][1]")
+    elif kind == _UNLOAD:
+        event = ModelUnload(load=fields.uint(0, limit=_RECNUM_MAX))
+    elif kind == _START:
+        event = AttesterStart(version=fields.text(0), start_id=fields.octets(1, size=_START_ID_SIZE))
+        check_name(event.version, where="record.content[1][0]")
+    else:
+        raise MalformedEvidence(Code.VERSION_UNSUPPORTED, "unknown event type", where="record.content[0]", got=kind)
+    fields.end()
+    return event
