@@ -1,0 +1,53 @@
+"""Fixtures that every test may use: where the data is that the repository does not carry, and how hypothesis runs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Continuous integration repeats the same examples, so that a red run is red again; at a desk every run tries new ones.
+hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True, database=None)
+hypothesis.settings.register_profile("dev", deadline=None, max_examples=50)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def vectors_dir() -> Path:
+    """Captured evidence of real hardware, which is not ours to publish; see `tests/vectors/README.md`."""
+    return _folder_named_by("WEIGHBRIDGE_VECTORS", "captured evidence")
+
+
+@pytest.fixture(scope="session")
+def telemetry_dir() -> Path:
+    """Power traces of real machines, which are not ours to publish; see `tests/vectors/README.md`."""
+    return _folder_named_by("WEIGHBRIDGE_TELEMETRY", "power traces")
+
+
+@pytest.fixture(scope="session")
+def nvidia_wheel() -> Path:
+    """NVIDIA's own verifier as a zip file: its reference data is read out of it, its code is never imported."""
+    found = sorted((ROOT / ".data" / "wheels").glob("nv_local_gpu_verifier-2.7.3-*.whl"))
+    if not found:
+        pytest.fail("no reference wheel under .data/wheels: run scripts/setup")
+    return found[0]
+
+
+def _folder_named_by(variable: str, what: str) -> Path:
+    value = os.environ.get(variable)
+    if not value:
+        pytest.skip(f"{variable} is not set: it names the folder with {what}")
+    folder = Path(value)
+    if not folder.is_dir():
+        pytest.skip(f"{variable} names {value}, which is no folder: it should hold {what}")
+    return folder

@@ -1,0 +1,8 @@
+"""Hand-written stub of `pynvml` (nvidia-ml-py): it carries no types, so everything is `Any` until written down here."""
+
+from typing import Any
+
+class NVMLError(Exception):
+    value: int
+
+def __getattr__(name: str) -> Any: ...
