@@ -1,0 +1,276 @@
+"""One SPDM 1.1 measurement report: the GET_MEASUREMENTS request followed by the MEASUREMENTS response (DSP0274 1.1).
+
+======== ==== =====================================================================================
+offset   size content, little-endian
+======== ==== =====================================================================================
+0        4    request: version 0x11, GET_MEASUREMENTS 0xE0, signature requested 0x01, all blocks 0xFF
+4        32   **nonce** of the requester
+36       1    slot
+37       4    response: version 0x11, MEASUREMENTS 0x60, 0, 0
+41       1    number of blocks
+42       3    length L of the measurement record
+45       L    blocks: index u8, specification 0x01, size u16 = n + 3, type u8, n u16, value
+45+L     32   nonce of the responder
+77+L     2    length n of the opaque data
+79+L     n    opaque data
+79+L+n   96   ECDSA P-384 signature over everything before it, r then s, big-endian
+======== ==== =====================================================================================
+
+The signature stands right after the opaque data. Whatever follows it is signed by nobody: it is kept in
+:attr:`Report.trailing`, hashed by nothing, and refused where a report decides something.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from weighbridge.proto import limits
+from weighbridge.proto.digest import sha256
+from weighbridge.proto.errors import Code, MalformedEvidence
+from weighbridge.proto.spdm import opaque
+from weighbridge.proto.spdm.opaque import OpaqueData, OpaqueType
+
+__all__ = ["FWID_SIZE", "SIGNATURE_SIZE", "MeasurementBlock", "Report", "Status", "parse"]
+
+SIGNATURE_SIZE: Final = 96
+FWID_SIZE: Final = 48
+_HEADER_SIZE: Final = 45
+_RESPONSE_OFFSET: Final = 37
+_REQUEST: Final = bytes([0x11, 0xE0, 0x01, 0xFF])
+_RESPONSE: Final = bytes([0x11, 0x60, 0x00, 0x00])
+_SLOT_MAX: Final = 7
+_BLOCK_HEADER: Final = 7
+_DMTF: Final = 0x01
+_CLAUSE: Final = "DSP0274 1.1, MEASUREMENTS response"
+
+# GPU_INFO's first word: the chip's architecture and implementation.
+_CHIPS: Final = {0x180: "GH100", 0x1A0: "GB100"}
+_FEATURES: Final = {0: "SPT", 1: "MPT", 2: "PPCIE"}
+# A GPU's version and chip numbers are two 32-bit words; an NVSwitch has other sizes under the same types.
+_WORDS: Final = 8
+
+Status = Literal["disabled", "enabled", "unrecognised"]
+
+
+@dataclass(frozen=True, slots=True)
+class MeasurementBlock:
+    """One measurement: ``index`` from 1 as in SPDM (reference values count from 0), ``type`` DMTF's value type."""
+
+    index: int
+    type: int
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """A well-formed report. Every field is claimed until the signature over :attr:`signed` is verified.
+
+    Attributes:
+        signed: the exact bytes that the signature covers, from offset 0.
+        signature: r then s, big-endian, 96 bytes.
+        trailing: what follows the signature; unsigned.
+        slot: the certificate slot named in the request.
+        record: the measurement record's exact bytes.
+        blocks: the record, parsed; indices strictly ascending.
+        responder_nonce: 32 bytes chosen by the device.
+        opaque: the vendor's data.
+    """
+
+    signed: bytes
+    signature: bytes
+    trailing: bytes
+    slot: int
+    record: bytes
+    blocks: tuple[MeasurementBlock, ...]
+    responder_nonce: bytes
+    opaque: OpaqueData
+
+    @property
+    def raw(self) -> bytes:
+        """The bytes that were parsed."""
+        return self.signed + self.signature + self.trailing
+
+    @property
+    def nonce(self) -> bytes:
+        """The requester's nonce, from the signed bytes [4:36]; no other copy of it counts."""
+        return self.signed[4:36]
+
+    @property
+    def measurements_digest(self) -> bytes:
+        """SHA-256 over the measurement record: one reference value for all blocks while there is no RIM."""
+        return sha256(self.record)
+
+    @property
+    def driver_version(self) -> str | None:
+        """Such as ``550.90.07``."""
+        return self._text(OpaqueType.DRIVER_VERSION)
+
+    @property
+    def vbios_version(self) -> str | None:
+        """Such as ``96.00.9F.00.01``: on a GPU two words, of which the second's lowest byte comes last."""
+        value = self.opaque.get(OpaqueType.VBIOS_VERSION)
+        if value is None or len(value) != _WORDS:
+            return self._text(OpaqueType.VBIOS_VERSION)
+        return ".".join(f"{octet:02X}" for octet in (value[3], value[2], value[1], value[0], value[4]))
+
+    @property
+    def chip(self) -> str | None:
+        """Such as ``GH100``; ``None`` for a device that is not known here. An H200 is a GH100 too."""
+        named = self._text(OpaqueType.CHIP_INFO)
+        if named is not None:
+            return named
+        info = self.opaque.get(OpaqueType.GPU_INFO)
+        return _CHIPS.get(int.from_bytes(info, "little")) if info is not None and len(info) == _WORDS else None
+
+    @property
+    def project(self) -> str | None:
+        """The board's project, such as ``1010`` or ``G520``."""
+        return self._text(OpaqueType.PROJECT)
+
+    @property
+    def project_sku(self) -> str | None:
+        """Such as ``0200``."""
+        return self._text(OpaqueType.PROJECT_SKU)
+
+    @property
+    def chip_sku(self) -> str | None:
+        """Such as ``882``."""
+        return self._text(OpaqueType.CHIP_SKU)
+
+    @property
+    def fwid(self) -> bytes | None:
+        """Digest of the firmware that made the attestation key, 48 bytes if well-formed; old drivers report none."""
+        return self.opaque.get(OpaqueType.FWID)
+
+    @property
+    def protected_pcie(self) -> Status | None:
+        """Whether the GPU says it is in protected-PCIe mode. No field of a report says that confidential mode is on."""
+        return self._status(OpaqueType.PROTECTED_PCIE_STATUS)
+
+    @property
+    def nvdec0(self) -> Status | None:
+        """Whether the video decoder is enabled; while disabled, RIM index 35 is not compared."""
+        return self._status(OpaqueType.NVDEC0_STATUS)
+
+    @property
+    def feature(self) -> str | None:
+        """``SPT`` (single GPU pass-through), ``MPT`` (several) or ``PPCIE``; newer drivers only."""
+        value = self.opaque.get(OpaqueType.FEATURE_FLAG)
+        if value is None:
+            return None
+        return _FEATURES.get(int.from_bytes(value, "little"), f"0x{value.hex()}")
+
+    def _text(self, kind: OpaqueType) -> str | None:
+        value = self.opaque.get(kind)
+        if value is None:
+            return None
+        trimmed = value.rstrip(b"\0 ")
+        printable = trimmed.isascii() and trimmed.decode("ascii").isprintable()
+        return trimmed.decode("ascii") if trimmed and printable else f"0x{value.hex()}"
+
+    def _status(self, kind: OpaqueType) -> Status | None:
+        match self.opaque.get(kind):
+            case None:
+                return None
+            case b"\x55":
+                return "disabled"
+            case b"\xaa":
+                return "enabled"
+            case _:
+                return "unrecognised"
+
+
+def parse(data: bytes) -> Report:
+    """Parse a report of an NVIDIA GPU or switch.
+
+    Not checked: signature, nonce, whose device it is, whether any value is the right one. Trailing bytes are kept,
+    not refused: see :attr:`Report.trailing`.
+
+    Args:
+        data: untrusted.
+
+    Raises:
+        MalformedEvidence: ``TOO_LARGE``, ``TRUNCATED``, ``GPU_REPORT_MALFORMED`` or a code of
+            :func:`weighbridge.proto.spdm.opaque.parse`.
+    """
+    if len(data) > limits.GPU_REPORT_MAX:
+        raise MalformedEvidence(
+            Code.TOO_LARGE,
+            "report is too large",
+            where="report",
+            expected=f"<= {limits.GPU_REPORT_MAX} bytes",
+            got=f"{len(data)} bytes",
+        )
+    header = _take(data, 0, _HEADER_SIZE)
+    _check_header(header)
+    record = _take(data, _HEADER_SIZE, int.from_bytes(header[42:45], "little"))
+    blocks = _blocks(record, header[41])
+    offset = _HEADER_SIZE + len(record)
+    responder_nonce = _take(data, offset, 32)
+    opaque_size = int.from_bytes(_take(data, offset + 32, 2), "little")
+    opaque_data = _take(data, offset + 34, opaque_size)
+    end = offset + 34 + opaque_size
+    return Report(
+        signed=data[:end],
+        signature=_take(data, end, SIGNATURE_SIZE),
+        trailing=data[end + SIGNATURE_SIZE :],
+        slot=header[36],
+        record=record,
+        blocks=blocks,
+        responder_nonce=responder_nonce,
+        opaque=opaque.parse(opaque_data, where="report.opaque"),
+    )
+
+
+def _take(data: bytes, offset: int, size: int) -> bytes:
+    piece = data[offset : offset + size]
+    if len(piece) != size:
+        raise MalformedEvidence(
+            Code.TRUNCATED,
+            "report ends inside a field",
+            where=f"report[{offset}..{offset + size}]",
+            expected=f"{size} bytes",
+            got=f"{len(piece)} bytes",
+        )
+    return piece
+
+
+def _check_header(header: bytes) -> None:
+    if header[:4] != _REQUEST:
+        raise _malformed(
+            "not a request for all measurements, signed", "report[0..4]", expected=_REQUEST, got=header[:4]
+        )
+    if header[36] > _SLOT_MAX:
+        raise _malformed("no such certificate slot", "report[36]", expected=f"<= {_SLOT_MAX}", got=header[36])
+    if header[_RESPONSE_OFFSET:41] != _RESPONSE:
+        raise _malformed("not a response with measurements", "report[37..41]", expected=_RESPONSE, got=header[37:41])
+
+
+def _blocks(record: bytes, count: int) -> tuple[MeasurementBlock, ...]:
+    blocks: list[MeasurementBlock] = []
+    offset = 0
+    while offset < len(record):
+        where = f"report.block[{len(blocks)}]"
+        head = record[offset : offset + _BLOCK_HEADER]
+        if len(head) != _BLOCK_HEADER:
+            raise _malformed("measurement block ends inside its header", where, expected=_BLOCK_HEADER, got=len(head))
+        size = int.from_bytes(head[5:7], "little")
+        value = record[offset + _BLOCK_HEADER : offset + _BLOCK_HEADER + size]
+        if head[1] != _DMTF:
+            raise _malformed("unknown measurement specification", where, expected=_DMTF, got=head[1])
+        if int.from_bytes(head[2:4], "little") != size + 3 or len(value) != size:
+            raise _malformed("sizes of a measurement block disagree", where, expected=size + 3, got=head[2:4])
+        if blocks and head[0] <= blocks[-1].index:
+            raise _malformed("indices of measurement blocks do not ascend", where, got=head[0])
+        blocks.append(MeasurementBlock(head[0], head[4], value))
+        offset += _BLOCK_HEADER + size
+    if len(blocks) != count:
+        raise _malformed("wrong number of measurement blocks", "report[41]", expected=count, got=len(blocks))
+    return tuple(blocks)
+
+
+def _malformed(message: str, where: str, *, expected: object = None, got: object = None) -> MalformedEvidence:
+    return MalformedEvidence(
+        Code.GPU_REPORT_MALFORMED, message, where=where, expected=expected, got=got, clause=_CLAUSE
+    )
