@@ -1,0 +1,95 @@
+"""Proves that exactly the expected devices answered, each once.
+
+The procedure of :func:`verify_gpus`:
+
+1. there is evidence: an empty list would satisfy every rule that says "each device";
+2. each report parses, each chain and report verifies for the one nonce;
+3. no two have the same identity: one device counted twice is one device;
+4. where devices are enrolled, none is missing and none is extra. Devices are matched by identity, never by order.
+
+Not excluded: an enrolled device that is somewhere else and answers over a live relay. Binding is not co-location.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from weighbridge.proto.errors import Code, NotAuthentic
+from weighbridge.proto.spdm import report as spdm
+from weighbridge.verifier.gpu.chain import verify_chain
+from weighbridge.verifier.gpu.report import VerifiedGpuReport, verify_report
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from weighbridge.proto.spdm.evidence import GpuEvidence
+    from weighbridge.verifier.anchors import TrustAnchors
+    from weighbridge.verifier.gpu.chain import ChainCache
+
+__all__ = ["verify_gpus"]
+
+
+def verify_gpus(  # noqa: PLR0913 - each is an input of the decision, and none has a safe default but the cache
+    evidence: Sequence[GpuEvidence],
+    *,
+    nonce: bytes,
+    anchors: TrustAnchors,
+    at: datetime,
+    expected: frozenset[bytes] | None,
+    cache: ChainCache | None = None,
+) -> tuple[VerifiedGpuReport, ...]:
+    """The verified reports, sorted by identity, by the procedure in the module's docstring.
+
+    Args:
+        evidence: as sent, in any order; untrusted.
+        nonce: the one nonce that every device was to sign, 32 bytes.
+        anchors: see :func:`verify_chain`.
+        at: aware.
+        expected: identities of the enrolled devices; ``None`` at enrolment only, where they are learnt.
+        cache: saves repeated work on unchanged chains; changes no answer.
+
+    Raises:
+        MalformedEvidence: for a report or chain that does not parse, and ``TRAILING_BYTES``.
+        NotAuthentic: ``GPU_MISSING``, ``GPU_DUPLICATE``, ``GPU_UNEXPECTED``, or what :func:`verify_chain` and
+            :func:`verify_report` raise.
+    """
+    # 1.
+    if not evidence:
+        raise NotAuthentic(Code.GPU_MISSING, "no GPU evidence", where="gpus", expected="at least one device", got=0)
+    verified: dict[bytes, VerifiedGpuReport] = {}
+    for number, item in enumerate(evidence):
+        # 2.
+        parsed = spdm.parse(item.report)
+        chain = (verify_chain if cache is None else cache.verify_chain)(item.chain, anchors, at=at)
+        result = verify_report(parsed, chain, nonce=nonce)
+        # 3.
+        if result.identity in verified:
+            raise NotAuthentic(
+                Code.GPU_DUPLICATE, "one device is presented twice", where=f"gpus[{number}]", got=result.identity
+            )
+        verified[result.identity] = result
+    # 4.
+    if expected is not None:
+        _check_expected(frozenset(verified), expected)
+    return tuple(verified[identity] for identity in sorted(verified))
+
+
+def _check_expected(present: frozenset[bytes], expected: frozenset[bytes]) -> None:
+    missing, extra = sorted(expected - present), sorted(present - expected)
+    if extra:
+        raise NotAuthentic(
+            Code.GPU_UNEXPECTED,
+            f"{len(extra)} of {len(present)} devices are not enrolled in this session",
+            where="gpus",
+            expected=", ".join(identity.hex()[:16] for identity in sorted(expected)) or "none",
+            got=extra[0],
+            hint="A GPU was exchanged or added; devices are enrolled when a session opens." if missing else "",
+        )
+    if missing:
+        raise NotAuthentic(
+            Code.GPU_MISSING,
+            f"{len(missing)} of {len(expected)} enrolled devices did not answer",
+            where="gpus",
+            expected=missing[0],
+        )
