@@ -137,7 +137,7 @@ def read_selection(reader: WireReader) -> PcrSelection:
         raise MalformedEvidence(
             Code.TPM_PCR_SELECTION, "too many banks", where=where, expected=f"<= {_BANKS_MAX}", got=count
         )
-    banks = []
+    banks: list[PcrBank] = []
     for _ in range(count):
         algorithm = reader.u16()
         where = reader.place
