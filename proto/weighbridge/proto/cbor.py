@@ -20,7 +20,7 @@ import cbor2
 from weighbridge.proto import limits
 from weighbridge.proto.errors import Code, MalformedEvidence
 
-__all__ = ["CborMap", "CborValue", "Reader", "decode", "encode", "read_array", "read_map"]
+__all__ = ["CborMap", "CborValue", "Reader", "decode", "encode", "read_array", "read_map", "read_versioned"]
 
 _TYPE_NAMES: Final = {bytes: "byte string", str: "text", int: "integer", list: "array", dict: "map", bool: "boolean"}
 
@@ -275,6 +275,19 @@ def read_map(value: CborValue, *, where: str) -> Reader:
     if not isinstance(value, dict):
         raise MalformedEvidence(Code.FIELD_TYPE, "wrong type", where=where, expected="map")
     return Reader(value, where)
+
+
+def read_versioned(data: bytes, *, version: str, limit: int, what: str) -> Reader:
+    """Decode a map whose key 0 names its type and version, and take that field.
+
+    Raises:
+        MalformedEvidence: ``VERSION_UNSUPPORTED`` for another version, or a decoding code.
+    """
+    fields = read_map(decode(data, limit=limit, what=what), where=what)
+    got = fields.text(0)
+    if got != version:
+        raise MalformedEvidence(Code.VERSION_UNSUPPORTED, "unknown version", where=what, expected=version, got=got)
+    return fields
 
 
 def read_array(value: CborValue, *, where: str, limit: int, size: int | None = None) -> list[CborValue]:

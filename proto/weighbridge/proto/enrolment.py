@@ -71,7 +71,7 @@ class Opening:
         Raises:
             MalformedEvidence: for any bytes that :meth:`encode` would not have written.
         """
-        fields = _open(data, _OPENING, limits.TERMS_MAX, "opening")
+        fields = cbor.read_versioned(data, version=_OPENING, limit=limits.TERMS_MAX, what="opening")
         opening = cls(
             tenant=fields.text(1, limit=64),
             audience=fields.text(2),
@@ -128,7 +128,7 @@ class EnrolmentChallenge:
         Raises:
             MalformedEvidence: for any bytes that :meth:`encode` would not have written.
         """
-        fields = _open(data, _CHALLENGE, limits.TERMS_MAX, "enrolment challenge")
+        fields = cbor.read_versioned(data, version=_CHALLENGE, limit=limits.TERMS_MAX, what="enrolment challenge")
         session = fields.octets(1, size=16)
         nonce = fields.octets(2, size=limits.NONCE_SIZE)
         id_object = fields.optional_octets(3, limit=limits.TPM_STRUCTURE_MAX)
@@ -191,7 +191,7 @@ class EnrolmentProof:
         Raises:
             MalformedEvidence: for any bytes that :meth:`encode` would not have written.
         """
-        fields = _open(data, _PROOF, limits.EVIDENCE_MAX, "enrolment proof")
+        fields = cbor.read_versioned(data, version=_PROOF, limit=limits.EVIDENCE_MAX, what="enrolment proof")
         proof = cls(
             session=fields.octets(1, size=16),
             secret=fields.octets(2, limit=64),
@@ -205,12 +205,3 @@ class EnrolmentProof:
         )
         fields.end()
         return proof
-
-
-def _open(data: bytes, version: str, limit: int, what: str) -> cbor.Reader:
-    fields = cbor.read_map(cbor.decode(data, limit=limit, what=what), where=what)
-    got = fields.text(0)
-    if got != version:
-        raise MalformedEvidence(Code.VERSION_UNSUPPORTED, "unknown version", where=what, expected=version, got=got)
-    return fields
-

@@ -96,10 +96,7 @@ class Terms:
         Raises:
             MalformedEvidence: for any bytes that :meth:`encode` would not have written.
         """
-        fields = cbor.read_map(cbor.decode(payload, limit=limits.TERMS_MAX, what="terms"), where="terms")
-        version = fields.text(0)
-        if version != _VERSION:
-            raise MalformedEvidence(Code.VERSION_UNSUPPORTED, "unknown version", where="terms", expected=_VERSION, got=version)
+        fields = cbor.read_versioned(payload, version=_VERSION, limit=limits.TERMS_MAX, what="terms")
         terms = cls(
             session=fields.octets(1, size=16),
             tenant=fields.text(2, limit=64),

@@ -1,0 +1,280 @@
+"""From verified evidence to a verdict: reference values, invariants, the author's policy, in this order.
+
+The invariants (:data:`INVARIANTS`) are judged here, before any policy: no policy sees past a broken one, and none can
+switch one off. What remains is laid out as one total document for the policy. A refusal is a verdict too; all that
+could be found wrong is told at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+from weighbridge.policy import document
+from weighbridge.policy.engine import Decision, Denial, Prepared
+from weighbridge.proto import strict
+from weighbridge.proto.errors import Code, WeighbridgeError
+from weighbridge.verifier import weights
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from weighbridge.policy.reference import Reference
+    from weighbridge.proto.manifest import Manifest
+    from weighbridge.verifier.gpu.report import VerifiedGpuReport
+    from weighbridge.verifier.procedure import VerifiedWindow
+    from weighbridge.verifier.session import Enrolled, Position, SessionState
+
+__all__ = ["INVARIANTS", "NOT_PROVEN", "Appraiser", "Outcome", "Verdict", "refuse"]
+
+SCHEMA: Final = "weighbridge/verdict/v1"
+Outcome = Literal["affirmed", "held", "denied"]
+
+INVARIANTS: Final[Mapping[Code, str]] = {
+    Code.MODEL_UNDECLARED: "every model loaded since boot and not unloaded, or loaded since the last window, is declared",
+    Code.MODEL_NOT_LOADED: "the declared model is loaded",
+    Code.WEIGHTS_MISMATCH: "what was loaded is, file by file and tensor by tensor, what was declared",
+    Code.BASELINE_UNEXPLAINED: "the measurement log accounts for everything since boot",
+    Code.SUBJECT_FAILED: "neither the attestation key nor a GPU has failed before",
+}
+
+# Printed with every verdict (DESIGN §4): what no field of it says.
+NOT_PROVEN: Final = (
+    "binding is not co-location: a live relay to an enrolled GPU is not excluded on Hopper",
+    "an endorsement key certificate proves a TPM, not the guest beside the GPU: the host is trusted for that",
+    "attester code is unproven: telemetry, counts and load events are the host's word",
+    "telemetry can contradict and corroborate; it can never vouch for weights",
+    "physical interposers, broken platform generations and evasion-tuned workloads are out of reach",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """The verdict on one window. ``decision`` is ``None`` when an invariant or the verification itself refused.
+
+    ``outcome`` is ``held`` for a window against which nothing speaks but that it came too late.
+    """
+
+    session: bytes
+    tenant: str
+    seq: int
+    received: datetime
+    held: bool
+    outcome: Outcome
+    denials: tuple[Denial, ...]
+    decision: Decision | None
+    telemetry: str
+
+    @property
+    def opens(self) -> bool:
+        """Whether this verdict opens a gate: affirmed, and fresh."""
+        return self.outcome == "affirmed" and not self.held
+
+    def document(self) -> strict.JsonObject:
+        """The verdict as JSON, schema ``weighbridge/verdict/v1``, every field present."""
+        decision = self.decision
+        return {
+            "schema": SCHEMA,
+            "session": self.session.hex(),
+            "tenant": self.tenant,
+            "seq": self.seq,
+            "received_at": strict.time_encode(self.received),
+            "freshness": "held" if self.held else "fresh",
+            "outcome": self.outcome,
+            "denials": [_plain(denial) for denial in self.denials],
+            "warnings": [] if decision is None else [_plain(item) for item in decision.warnings],
+            "unchecked": [] if decision is None else [_plain(item) for item in decision.unchecked],
+            "telemetry": self.telemetry,
+            "attester_code": "unproven",
+            "trust_claims": {}
+            if decision is None
+            else {name: dict(vector) for name, vector in sorted(decision.trust_claims.items())},
+            "policy": None
+            if decision is None
+            else {
+                "digest": decision.policy_digest.hex(),
+                "reference": decision.reference_digest.hex(),
+                "input": decision.input_digest.hex(),
+                "engine": f"{decision.engine} {decision.engine_version}",
+                "outcome": decision.outcome,
+                "detail": decision.detail,
+            },
+            "not_proven": list(NOT_PROVEN),
+        }
+
+    def encode(self) -> bytes:
+        """The document's bytes, as recorded and answered."""
+        return strict.json_encode(self.document())
+
+
+@dataclass(frozen=True, slots=True)
+class Appraiser:
+    """Judges verified windows under one policy, one set of reference values and one set of declared manifests."""
+
+    policy: Prepared
+    reference: Reference
+    manifests: Mapping[bytes, Manifest]
+
+    def appraise(
+        self, window: VerifiedWindow, *, enrolled: Enrolled, position: Position, state: SessionState, at: datetime
+    ) -> Verdict:
+        """The verdict on ``window``. Never raises for what evidence or policy contain.
+
+        Args:
+            window: verified.
+            enrolled: what was proven at enrolment.
+            position: where the chain stood before this window.
+            state: the session's state before this window.
+            at: the verifier's receipt time.
+        """
+        terms = enrolled.terms
+        measured = {**position.manifests, **window.manifests}
+        weighed = weights.appraise(
+            window.log, declared=terms.model, measured=measured, references=self.manifests, window=window.header.seq
+        )
+        decision = None
+        denials = weighed.denials
+        if not denials:
+            try:
+                decision = self.policy.decide(self._input(window, enrolled, position, state, weighed, at))
+                denials = decision.denials
+            except WeighbridgeError as error:
+                denials = (_of_error(error, window.header.seq),)
+        return Verdict(
+            session=terms.session,
+            tenant=terms.tenant,
+            seq=window.header.seq,
+            received=at,
+            held=window.held,
+            outcome=_outcome(denials, decision, held=window.held),
+            denials=denials,
+            decision=decision,
+            telemetry="no_baseline",
+        )
+
+    def _input(
+        self,
+        window: VerifiedWindow,
+        enrolled: Enrolled,
+        position: Position,
+        state: SessionState,
+        weighed: weights.WeightsAppraisal,
+        at: datetime,
+    ) -> document.PolicyInput:
+        terms, header, ak = enrolled.terms, window.header, enrolled.ak
+        received_at, received_ns = document.instant(at)
+        span = header.interval
+        declared = self.manifests.get(terms.model)
+        work = header.work
+        platforms = {report.identity: report.platform for report in enrolled.gpus}
+        return document.PolicyInput(
+            received_at=received_at,
+            received_ns=received_ns,
+            session=document.Session(
+                id=terms.session.hex(),
+                tenant=terms.tenant,
+                audience=terms.audience,
+                state=state.value,
+                window_period_ns=terms.period_ns,
+            ),
+            window=document.Window(
+                seq=header.seq,
+                freshness="held" if window.held else "fresh",
+                interval_ns=span.wall_end_ns - span.wall_start_ns,
+            ),
+            platform=document.Platform(
+                kind="tpm-ek-credential" if ak.provenance == "ek-credential" else "tpm-pinned-ak",
+                name=ak.platform,
+                ak=terms.ak.hex(),
+                ek_anchor=ak.anchor if ak.provenance == "ek-credential" else None,
+                boot_pcrs=tuple(document.BootPcr(index, window.quote.pcrs[index].hex()) for index in terms.boot_pcrs),
+                firmware=f"{window.quote.firmware:#018x}",
+            ),
+            attester_code=document.AttesterCode(),
+            gpus=tuple(self._gpu(report, reported=window.gpus is not None) for report in window.gpus or position.gpus),
+            weights=document.Weights(
+                declared=(document.DeclaredModel(terms.model.hex(), None if declared is None else declared.name),),
+                loaded=tuple(
+                    document.LoadedModel(item.manifest.hex(), item.name, item.declared, item.recnum) for item in weighed.loaded
+                ),
+                log_length=len(window.log.records),
+                baseline="zero",
+                differences=(),
+            ),
+            telemetry=document.Telemetry(
+                verdict="no_baseline",
+                sources=tuple(
+                    document.TelemetrySource(
+                        device=None if source.device is None else source.device.hex(),
+                        source=source.name,
+                        # The samples of an emulated device are emulated, whatever their source calls itself.
+                        platform=platforms.get(source.device or b"", source.name),
+                        channels=tuple(sorted(source.channels)),
+                    )
+                    for source in window.telemetry.sources
+                ),
+            ),
+            work=document.Work(work.requests, work.tokens_in, work.tokens_out, work.batch_max),
+            findings=(),
+            gap=document.Gap(held_windows=position.held, since=None),
+        )
+
+    def _gpu(self, verified: VerifiedGpuReport, *, reported: bool) -> document.Gpu:
+        report = verified.report
+        digest = report.measurements_digest.hex()
+        driver, vbios = report.driver_version, report.vbios_version
+        accepted = self.reference.gpu_measurements.get(f"{verified.architecture}/{driver}/{vbios}")
+        return document.Gpu(
+            identity=verified.identity.hex(),
+            platform=verified.platform,
+            architecture=verified.architecture,
+            driver=driver,
+            vbios=vbios,
+            measurements_digest=digest,
+            fwid=verified.fwid,
+            reference="absent" if accepted is None else "match" if digest in accepted else "mismatch",
+            revocation="absent",
+            cc_mode_host_claim=None,
+            reported_in_window=reported,
+        )
+
+
+def refuse(error: WeighbridgeError, *, session: bytes, tenant: str, seq: int, received: datetime, held: bool) -> Verdict:
+    """The verdict on an authentic window whose verification failed."""
+    return Verdict(
+        session=session,
+        tenant=tenant,
+        seq=seq,
+        received=received,
+        held=held,
+        outcome="denied",
+        denials=(_of_error(error, seq),),
+        decision=None,
+        telemetry="no_baseline",
+    )
+
+
+def _outcome(denials: tuple[Denial, ...], decision: Decision | None, *, held: bool) -> Outcome:
+    if decision is not None and decision.allowed and not denials and not held:
+        return "affirmed"
+    # A policy denies every held window; if that is all it has to say, nothing else speaks against it.
+    if held and decision is not None and decision.outcome == "deny" and {d.code for d in denials} == {Code.WINDOW_HELD}:
+        return "held"
+    return "denied"
+
+
+def _of_error(error: WeighbridgeError, seq: int | None) -> Denial:
+    return Denial(
+        code=error.code,
+        message=f"{error.message} ({error.where})" if error.where else error.message,
+        window=seq,
+        device=None,
+        expected=error.expected,
+        got=error.got,
+        hint=error.hint or None,
+    )
+
+
+def _plain(item: object) -> strict.JsonValue:
+    return {key: value for key, value in asdict(item).items()}  # type: ignore[call-overload]  # always a dataclass

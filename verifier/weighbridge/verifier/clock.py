@@ -1,0 +1,60 @@
+"""The verifier's receipt time. Checks of validity use it, so judging stops when it steps back."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Final, Protocol, final
+
+from weighbridge.proto.errors import Code, EnvironmentFault
+
+__all__ = ["Clock", "SystemClock", "moment"]
+
+# NTP slews below this; a larger step back could make an expired certificate or a revoked key look good again.
+_TOLERANCE: Final = timedelta(seconds=1)
+
+
+class Clock(Protocol):
+    """A source of receipt times."""
+
+    def now(self) -> datetime:
+        """The present, aware, UTC.
+
+        Raises:
+            EnvironmentFault: ``CLOCK_STEPPED`` when the clock ran backwards.
+        """
+        ...
+
+
+@final
+class SystemClock:
+    """The system's clock. Remembers the latest time it has told; refuses to tell an earlier one.
+
+    What is not checked: that the time is right. Run a time service; the source is stated in every verdict.
+    """
+
+    __slots__ = ("_latest",)
+
+    source: Final = "system clock of the verifier"
+
+    def __init__(self, not_before: datetime | None = None) -> None:
+        self._latest = not_before or datetime.fromtimestamp(0, UTC)
+
+    def now(self) -> datetime:
+        """The present, never earlier than any time told before, by more than a slew's tolerance."""
+        present = moment(time.time_ns())
+        if present < self._latest - _TOLERANCE:
+            raise EnvironmentFault(
+                Code.CLOCK_STEPPED,
+                "the verifier's clock stepped back; nothing is judged until it has caught up",
+                expected=f">= {self._latest.isoformat()}",
+                got=present.isoformat(),
+                hint="check the time service of this machine; restart is not needed",
+            )
+        self._latest = max(self._latest, present)
+        return present
+
+
+def moment(nanoseconds: int) -> datetime:
+    """Nanoseconds since 1970 as an aware UTC time, cut to microseconds."""
+    return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=nanoseconds // 1000)

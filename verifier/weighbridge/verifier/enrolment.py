@@ -1,0 +1,234 @@
+"""How a session is enrolled: what is proven once, so that every window after it can be judged by its signatures alone.
+
+The procedure:
+
+1.  The opening is well-formed; it names the tenant and audience that this verifier serves, and its own channel's key.
+2.  The AK is a restricted signing key that cannot leave its TPM. It is either pinned, or a credential made for its
+    Name and a certified endorsement key must be opened (TPM 2.0 Part 1 §24): only a TPM that holds both can.
+3.  The credential's secret came back.
+4.  A quote by the AK over ``D("enrolment", challenge, cnf, peer)`` selects exactly the demanded PCRs: it binds the
+    serving key and the channel key to this AK and this challenge.
+5.  The telemetry key is a primary of the NULL hierarchy, certified by the AK over the same value, and usable only
+    while the boot PCRs hold the quoted values.
+6.  Each GPU signed a report over ``D("gpu", D("enrolment", …))``; the devices are distinct and of the demanded number.
+7.  The measurement log spans the boot: it replays from a cleared register to the quoted one, and continues what was
+    ledgered before for this AK in this boot.
+
+Steps 1 to 6 raise. From then on the AK is known to speak, and what is wrong is a *finding* of the session: step 7, an
+undeclared model that is loaded already, an AK or a GPU to which an earlier failure sticks. All of them are told.
+
+Not proven by 2: that the TPM is beside the GPU (DESIGN §4.1). Credential activation convinces only its challenger.
+"""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from weighbridge.policy.engine import Denial
+from weighbridge.proto import binding, manifest, measurement_log
+from weighbridge.proto.errors import Code, NotAuthentic, WeighbridgeError
+from weighbridge.proto.spdm.evidence import parse_gpus
+from weighbridge.proto.tpm import public as tpm_public
+from weighbridge.proto.tpm.constants import HashAlgorithm
+from weighbridge.proto.tpm.evidence import QuoteEvidence
+from weighbridge.proto.tpm.pcr import PcrSelection, policy_pcr
+from weighbridge.verifier import weights
+from weighbridge.verifier.gpu.set import verify_gpus
+from weighbridge.verifier.tpm import ak as ak_module
+from weighbridge.verifier.tpm.certify import verify_telemetry_key
+from weighbridge.verifier.tpm.ek import VerifiedEk, verify_ek
+from weighbridge.verifier.tpm.quote import verify_quote
+from weighbridge.verifier.weights import LogState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from weighbridge.proto.enrolment import EnrolmentChallenge, EnrolmentProof, Opening
+    from weighbridge.proto.manifest import Manifest
+    from weighbridge.verifier.anchors import TrustAnchors
+    from weighbridge.verifier.gpu.report import VerifiedGpuReport
+    from weighbridge.verifier.requirements import Requirements
+    from weighbridge.verifier.tpm.ak import VerifiedAk
+    from weighbridge.verifier.tpm.certify import VerifiedTelemetryKey
+    from weighbridge.verifier.tpm.quote import VerifiedQuote
+
+__all__ = ["Candidate", "LedgeredLog", "VerifiedEnrolment", "verify_opening", "verify_proof"]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An AK that asks to be enrolled: not proven yet, except that a certified EK (if any) exists."""
+
+    opening: Opening
+    ak: tpm_public.Public
+    ek: VerifiedEk | None
+
+
+@dataclass(frozen=True, slots=True)
+class LedgeredLog:
+    """The measurement log as last ledgered for an AK: its length and head, and the boot (reset count) it belongs to."""
+
+    reset_count: int
+    length: int
+    head: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifiedEnrolment:
+    """What steps 1 to 6 proved, and what step 7 found."""
+
+    opening: Opening
+    ak: VerifiedAk
+    telemetry_key: VerifiedTelemetryKey
+    quote: VerifiedQuote
+    gpus: tuple[VerifiedGpuReport, ...]
+    log: LogState
+    manifests: Mapping[bytes, Manifest]
+    findings: tuple[Denial, ...]
+
+
+def verify_opening(
+    opening: Opening, *, requirements: Requirements, anchors: TrustAnchors, peer: bytes, at: datetime
+) -> Candidate:
+    """Steps 1 and 2, as far as they need no answer.
+
+    Raises:
+        MalformedEvidence: a structure is not well-formed.
+        NotAuthentic: ``WINDOW_TENANT``, ``WINDOW_AUDIENCE``, ``WINDOW_PEER``, an EK or chain code, ``AK_ATTRIBUTES``.
+    """
+    # 1.
+    for code, name, wanted, got in (
+        (Code.WINDOW_TENANT, "tenant", requirements.tenant, opening.tenant),
+        (Code.WINDOW_AUDIENCE, "audience", requirements.audience, opening.audience),
+        (Code.WINDOW_PEER, "peer", peer, opening.peer),
+    ):
+        if wanted != got:
+            raise NotAuthentic(code, f"{name} is not what this verifier serves", where=f"opening.{name}", expected=wanted, got=got)
+    # 2.
+    ak = tpm_public.parse(opening.ak)
+    ak_module.check_attributes(ak)
+    if opening.ek is None or opening.ek_certificate is None:
+        # Raises unless the AK is pinned.
+        ak_module.pinned(ak, anchors, at=at)
+        return Candidate(opening, ak, None)
+    ek = verify_ek(tpm_public.parse(opening.ek), opening.ek_certificate, opening.ek_intermediates, anchors, at=at)
+    return Candidate(opening, ak, ek)
+
+
+def verify_proof(
+    proof: EnrolmentProof,
+    *,
+    candidate: Candidate,
+    secret: bytes,
+    challenge: EnrolmentChallenge,
+    requirements: Requirements,
+    anchors: TrustAnchors,
+    at: datetime,
+) -> VerifiedEnrolment:
+    """Steps 3 to 7.
+
+    Args:
+        proof: untrusted.
+        candidate: what :func:`verify_opening` returned for the same opening.
+        secret: what the credential held; empty for a pinned AK.
+        challenge: what was sent.
+        requirements: what is demanded.
+        anchors: whose keys are believed.
+        at: the verifier's receipt time.
+
+    Raises:
+        MalformedEvidence: a structure is not well-formed.
+        NotAuthentic: the code names the step.
+    """
+    opening = candidate.opening
+    if not hmac.compare_digest(proof.session, challenge.session):
+        raise NotAuthentic(Code.WINDOW_SESSION, "the proof is for another session", where="proof.session")
+    # 3.
+    ak = _prove_ak(candidate, secret, proof.secret, anchors, at)
+    # 4.
+    qualifying_data = binding.enrolment_qualifying_data(challenge.challenge, opening.cnf, opening.peer)
+    quote = verify_quote(
+        QuoteEvidence.parse(proof.quote),
+        ak,
+        qualifying_data=qualifying_data,
+        selection=PcrSelection.of(HashAlgorithm(requirements.bank), requirements.pcrs),
+    )
+    # 5.
+    boot = PcrSelection.of(HashAlgorithm(requirements.bank), requirements.boot_pcrs)
+    boot_policy = policy_pcr(boot, quote.pcrs, algorithm=HashAlgorithm.SHA256)
+    telemetry_key = verify_telemetry_key(
+        attest=proof.certify_attest,
+        signature=proof.certify_signature,
+        public=tpm_public.parse(proof.telemetry_key),
+        ak=ak,
+        qualifying_data=qualifying_data,
+        boot_policy=boot_policy,
+    )
+    # 6.
+    reports = parse_gpus(proof.gpus)
+    gpus = verify_gpus(reports, nonce=binding.gpu_nonce(qualifying_data), anchors=anchors, at=at, expected=None)
+    if len(gpus) != requirements.gpus:
+        code = Code.GPU_MISSING if len(gpus) < requirements.gpus else Code.GPU_UNEXPECTED
+        raise NotAuthentic(code, "wrong number of GPUs", where="proof.gpus", expected=requirements.gpus, got=len(gpus))
+    # 7.
+    manifests = weights.open_manifests(manifest.parse_manifests(proof.manifests))
+    log, findings = _baseline(measurement_log.parse_records(proof.log), quote, requirements)
+    return VerifiedEnrolment(
+        opening=opening,
+        ak=ak,
+        telemetry_key=telemetry_key,
+        quote=quote,
+        gpus=gpus,
+        log=log,
+        manifests=manifests,
+        findings=findings,
+    )
+
+
+def _prove_ak(candidate: Candidate, secret: bytes, answer: bytes, anchors: TrustAnchors, at: datetime) -> VerifiedAk:
+    if candidate.ek is None:
+        return ak_module.pinned(candidate.ak, anchors, at=at)
+    return ak_module.activated(candidate.ek, candidate.ak, secret=secret, answer=answer)
+
+
+def _baseline(
+    records: Sequence[measurement_log.Record], quote: VerifiedQuote, requirements: Requirements
+) -> tuple[LogState, tuple[Denial, ...]]:
+    """The log from boot on, and a finding unless it explains the quoted register."""
+    register = quote.pcrs[requirements.log_pcr]
+    try:
+        log = LogState.empty().extended(records, bank=requirements.bank, pcr=requirements.log_pcr)
+        explained = log.register == register
+    except WeighbridgeError:
+        log, explained = LogState.empty(), False
+    if explained:
+        return log, ()
+    return log, (
+        unexplained(expected=register.hex(), got=log.register.hex(), what=f"PCR {requirements.log_pcr} as quoted"),
+    )
+
+
+def unexplained(*, expected: str, got: str, what: str) -> Denial:
+    """The finding that the log does not account for everything since boot."""
+    return Denial(
+        code=Code.BASELINE_UNEXPLAINED,
+        message=f"the measurement log does not span the boot: it does not lead to {what}",
+        window=None,
+        device=None,
+        expected=expected,
+        got=got,
+        hint="send every record since boot; if records were lost, reboot the host",
+    )
+
+
+def check_ledgered(log: LogState, quote: VerifiedQuote, ledgered: LedgeredLog | None) -> tuple[Denial, ...]:
+    """A finding unless ``log`` continues what was ledgered before for this AK in this boot."""
+    if ledgered is None or ledgered.reset_count != quote.reset_count:
+        return ()
+    if ledgered.length <= len(log.records):
+        if measurement_log.head(log.records[: ledgered.length]) == ledgered.head:
+            return ()
+    return (unexplained(expected=ledgered.head.hex(), got=log.head.hex(), what="the head ledgered before in this boot"),)

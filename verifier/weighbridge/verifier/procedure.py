@@ -1,0 +1,300 @@
+"""The verification of one window, written once. This is the page to read first.
+
+:func:`authenticate` (a failure is junk: counted, never latched, since anybody could have sent it):
+
+1.  The bytes are bounded and the evidence collection is well-formed.
+2.  The header is inside a COSE_Sign1 by the session's telemetry key, which the AK certified at enrolment and which no
+    TPM reset survives (RFC 9052 §4.4; TPM 2.0 Part 1 §14.4).
+3.  It came over the channel of the key that the terms name.
+
+:func:`verify_window` (the window is authentic, so a failure fails the session):
+
+4.  The header is for this session: profile, tenant, session, audience, terms, model, keys (``docs/protocol.md`` §5).
+5.  It continues the chain: ``seq`` and ``prev``.
+6.  Its interval follows the last one by both clocks, and does not lie in the future.
+7.  The telemetry is the one that was signed, of this session, of enrolled devices only.
+8.  The measurement log continues without a gap and has the head and length that were signed.
+9.  GPU reports are there exactly when the terms demand them; each is signed under a trusted chain over
+    ``D("gpu", H_k)``; the devices are exactly the enrolled ones, matched by identity.
+10. The quote is signed by the AK over ``D("tpm", H_k, G_k, P_k)`` and selects exactly the terms' PCRs.
+11. The TPM has not been reset, its clock went on, its firmware is the same.
+12. The log replays to the quoted register; the boot PCRs are those of the enrolment.
+13. Every manifest that a new record names is there and has the digest that the record names.
+
+Steps that belong to the caller: whether the challenge was issued, is outstanding and in time (that decides *fresh* or
+*held*, :mod:`weighbridge.verifier.core`); duplicates and forks against the record; then appraisal: weights, policy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from weighbridge.proto import binding, cose, manifest, measurement_log, telemetry
+from weighbridge.proto.digest import sha256
+from weighbridge.proto.errors import Code, NotAuthentic
+from weighbridge.proto.spdm.evidence import gpus_binding, parse_gpus
+from weighbridge.proto.tpm.constants import HashAlgorithm
+from weighbridge.proto.tpm.evidence import QuoteEvidence
+from weighbridge.proto.tpm.pcr import PcrSelection
+from weighbridge.proto.window import Evidence, Header, audience_of, seal
+from weighbridge.verifier import weights
+from weighbridge.verifier.gpu.set import verify_gpus
+from weighbridge.verifier.tpm.continuity import check_continuity
+from weighbridge.verifier.tpm.quote import verify_quote
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from weighbridge.proto.manifest import Manifest
+    from weighbridge.proto.terms import Terms
+    from weighbridge.verifier.anchors import TrustAnchors
+    from weighbridge.verifier.gpu.report import VerifiedGpuReport
+    from weighbridge.verifier.session import Enrolled, Position
+    from weighbridge.verifier.tpm.quote import VerifiedQuote
+    from weighbridge.verifier.weights import LogState
+
+__all__ = ["AuthenticWindow", "VerifiedWindow", "authenticate", "verify_window"]
+
+# How far a host's wall clock may run ahead of the verifier's receipt time.
+_SKEW_NS: Final = 5_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class AuthenticWindow:
+    """A window that the session's telemetry key signed. Its claims are the host's; nothing else is verified yet."""
+
+    raw: bytes
+    evidence: Evidence
+    header: Header
+    header_bytes: bytes
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifiedWindow:
+    """A window whose every signature and binding holds, and which continues its session's chain."""
+
+    header: Header
+    digest: bytes
+    qualifying_data: bytes
+    evidence_digest: bytes
+    held: bool
+    quote: VerifiedQuote
+    gpus: tuple[VerifiedGpuReport, ...] | None
+    telemetry: telemetry.Telemetry
+    log: LogState
+    manifests: Mapping[bytes, Manifest]
+
+
+def authenticate(raw: bytes, *, enrolled: Enrolled, peer: bytes) -> AuthenticWindow:
+    """Steps 1 to 3.
+
+    Args:
+        raw: untrusted.
+        enrolled: the session that the channel belongs to.
+        peer: SHA-256 of the SubjectPublicKeyInfo of the peer's TLS certificate, from the transport.
+
+    Raises:
+        MalformedEvidence: not well-formed.
+        NotAuthentic: ``TELEMETRY_KEY_MISMATCH``, ``COSE_SIGNATURE`` or ``WINDOW_PEER``.
+    """
+    # 1.
+    evidence = Evidence.parse(raw)
+    signed = evidence.signed_header()
+    # 2. The key is fixed by the session, not chosen by the message.
+    key = enrolled.telemetry_key
+    if signed.claimed_kid != key.thumbprint:
+        raise NotAuthentic(
+            Code.TELEMETRY_KEY_MISMATCH,
+            "the header is signed by another key than the session's telemetry key",
+            where="window.protected",
+            expected=key.thumbprint,
+            got=signed.claimed_kid,
+            hint="a TPM reset destroys the telemetry key, however the counters are restored: open a new session",
+        )
+    header_bytes = cose.verify(signed, key.key)
+    # 3. Compared before the header is looked at: the channel is part of who speaks.
+    if peer != enrolled.terms.peer:
+        raise NotAuthentic(
+            Code.WINDOW_PEER, "the window came over another peer's channel", where="channel", expected=enrolled.terms.peer, got=peer
+        )
+    header = Header.parse(header_bytes)
+    return AuthenticWindow(raw, evidence, header, header_bytes, binding.window_digest(header_bytes))
+
+
+def verify_window(
+    window: AuthenticWindow, *, enrolled: Enrolled, position: Position, held: bool, anchors: TrustAnchors, at: datetime
+) -> VerifiedWindow:
+    """Steps 4 to 13.
+
+    Args:
+        window: authenticated for this session.
+        enrolled: what was proven at enrolment.
+        position: where the chain stands.
+        held: whether the caller found the challenge stale; such a window is verified like any other.
+        anchors: whose keys are believed.
+        at: the verifier's receipt time; certificates must be valid then.
+
+    Raises:
+        MalformedEvidence: a part is not well-formed.
+        NotAuthentic: a signature, chain, nonce or binding does not hold; the code names the step.
+    """
+    header, evidence, terms = window.header, window.evidence, enrolled.terms
+    # 4.
+    _check_header(header, enrolled)
+    # 5.
+    _check_chain(header, position)
+    # 6.
+    _check_interval(header, position, at)
+    # 7.
+    samples = _check_telemetry(evidence.telemetry, header, terms)
+    # 8.
+    records = measurement_log.parse_records(evidence.log)
+    log = position.log.extended(records, bank=terms.bank, pcr=terms.log_pcr)
+    if (len(log.records), log.head) != (header.log_length, header.log_head):
+        raise NotAuthentic(
+            Code.LOG_HEAD, "the log is not the one that was signed", where="log", expected=header.log_head, got=log.head
+        )
+    # 9.
+    if (evidence.gpus is not None) != terms.gpu_due(header.seq):
+        code = Code.EVIDENCE_ABSENT if evidence.gpus is None else Code.EVIDENCE_UNEXPECTED
+        raise NotAuthentic(code, "GPU reports are not where the terms demand them", where=f"window {header.seq}")
+    reports = None if evidence.gpus is None else parse_gpus(evidence.gpus)
+    gpus = None
+    if reports is not None:
+        nonce = binding.gpu_nonce(window.digest)
+        gpus = verify_gpus(reports, nonce=nonce, anchors=anchors, at=at, expected=frozenset(terms.gpus))
+    # 10.
+    digest, qualifying_data = seal(window.header_bytes, gpus_binding(reports), None)
+    selection = PcrSelection.of(HashAlgorithm(terms.bank), terms.pcrs)
+    quote_evidence = QuoteEvidence.parse(evidence.quote)
+    quote = verify_quote(quote_evidence, enrolled.ak, qualifying_data=qualifying_data, selection=selection)
+    # 11.
+    check_continuity(first=enrolled.quote, previous=position.quote, current=quote)
+    _check_tpm_interval(header, position, quote)
+    # 12.
+    if quote.pcrs[terms.log_pcr] != log.register:
+        raise NotAuthentic(
+            Code.LOG_REPLAY,
+            "the log does not replay to the quoted register",
+            where=f"pcr {terms.log_pcr}",
+            expected=quote.pcrs[terms.log_pcr],
+            got=log.register,
+            hint="something was extended that the log does not name",
+        )
+    for register in terms.boot_pcrs:
+        if quote.pcrs[register] != enrolled.quote.pcrs[register]:
+            raise NotAuthentic(
+                Code.TPM_PCR_VALUES,
+                "a boot register changed since enrolment",
+                where=f"pcr {register}",
+                expected=enrolled.quote.pcrs[register],
+                got=quote.pcrs[register],
+            )
+    # 13.
+    manifests = weights.open_manifests(manifest.parse_manifests(evidence.manifests))
+    return VerifiedWindow(
+        header=header,
+        digest=digest,
+        qualifying_data=qualifying_data,
+        evidence_digest=sha256(window.raw),
+        held=held,
+        quote=quote,
+        gpus=gpus,
+        telemetry=samples,
+        log=log,
+        manifests=manifests,
+    )
+
+
+def _check_header(header: Header, enrolled: Enrolled) -> None:
+    terms = enrolled.terms
+    expected: tuple[tuple[Code, str, object, object], ...] = (
+        (Code.WINDOW_SESSION, "session", terms.session, header.session),
+        (Code.WINDOW_TENANT, "tenant", terms.tenant, header.tenant),
+        (Code.WINDOW_AUDIENCE, "aud", audience_of(terms.verifier), header.audience),
+        (Code.WINDOW_TERMS, "terms", enrolled.signed_terms.digest, header.terms),
+        (Code.WINDOW_TERMS, "model", terms.model, header.model),
+        (Code.TELEMETRY_KEY_MISMATCH, "telemetry key", terms.telemetry_key, header.telemetry_key),
+        (Code.WINDOW_CNF, "cnf", terms.cnf, header.cnf),
+        (Code.WINDOW_PEER, "peer", terms.peer, header.peer),
+        (Code.WINDOW_CNF, "kem", terms.kem, header.kem),
+    )
+    for code, name, wanted, got in expected:
+        if wanted != got:
+            raise NotAuthentic(code, f"{name} is not that of the session", where=f"header.{name}", expected=wanted, got=got)
+
+
+def _check_chain(header: Header, position: Position) -> None:
+    if header.seq != position.seq:
+        raise NotAuthentic(
+            Code.WINDOW_SEQ, "the window does not follow the last one", where="header.seq", expected=position.seq, got=header.seq
+        )
+    if header.prev != position.prev:
+        raise NotAuthentic(
+            Code.WINDOW_PREV, "the window continues another chain", where="header.prev", expected=position.prev, got=header.prev
+        )
+
+
+def _check_interval(header: Header, position: Position, at: datetime) -> None:
+    span = header.interval
+    if span.wall_end_ns <= span.wall_start_ns or span.tpm_end_ms < span.tpm_start_ms:
+        raise NotAuthentic(Code.WINDOW_INTERVAL, "the interval ends before it starts", where="header.interval")
+    if span.wall_start_ns < position.wall_end_ns:
+        raise NotAuthentic(
+            Code.WINDOW_INTERVAL,
+            "the interval overlaps the last one",
+            where="header.interval",
+            expected=f">= {position.wall_end_ns}",
+            got=span.wall_start_ns,
+            hint="the host's clock stepped back, or one window's evidence was used for two",
+        )
+    received_ns = int(at.timestamp() * 1_000_000) * 1000
+    if span.wall_end_ns > received_ns + _SKEW_NS:
+        raise NotAuthentic(
+            Code.WINDOW_INTERVAL,
+            "the interval ends in the future",
+            where="header.interval",
+            expected=f"<= {received_ns + _SKEW_NS}",
+            got=span.wall_end_ns,
+            hint="the host's clock runs ahead: check its time service",
+        )
+
+
+def _check_tpm_interval(header: Header, position: Position, quote: VerifiedQuote) -> None:
+    """The TPM's own clock brackets the interval: the last quote came before it, this one after it."""
+    if not position.quote.clock <= header.interval.tpm_start_ms <= header.interval.tpm_end_ms <= quote.clock:
+        raise NotAuthentic(
+            Code.WINDOW_INTERVAL,
+            "the interval lies outside the time between the two quotes",
+            where="header.interval",
+            expected=f"{position.quote.clock}..{quote.clock} ms",
+            got=f"{header.interval.tpm_start_ms}..{header.interval.tpm_end_ms} ms",
+        )
+
+
+def _check_telemetry(data: bytes, header: Header, terms: Terms) -> telemetry.Telemetry:
+    digest = sha256(data)
+    if digest != header.telemetry:
+        raise NotAuthentic(
+            Code.TELEMETRY_DIGEST, "the telemetry is not the one that was signed", where="telemetry", expected=header.telemetry, got=digest
+        )
+    samples = telemetry.Telemetry.parse(data)
+    if (samples.session, samples.seq) != (header.session, header.seq):
+        raise NotAuthentic(
+            Code.TELEMETRY_SESSION,
+            "the telemetry is of another session or window",
+            where="telemetry",
+            expected=f"{header.session.hex()}.{header.seq}",
+            got=f"{samples.session.hex()}.{samples.seq}",
+        )
+    devices = [source.device for source in samples.sources if source.device is not None]
+    for device in devices:
+        if device not in terms.gpus:
+            raise NotAuthentic(Code.TELEMETRY_DEVICE, "telemetry of a device that is not enrolled", where="telemetry", got=device)
+    for device in terms.gpus:
+        if device not in devices:
+            raise NotAuthentic(Code.TELEMETRY_DEVICE, "no telemetry of an enrolled device", where="telemetry", expected=device)
+    return samples

@@ -1,0 +1,199 @@
+"""Verdict records and the ledger leaves that commit to them. Byte layout: ``docs/protocol.md`` §7.
+
+A record is everything about one judgement that the evidence itself does not say: when it was received, under which
+challenge, policy and reference values, and the verdict. A leaf is the ~200-byte commitment to it that enters the
+append-only log; record and evidence lie in the content store under the digests that the leaf names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal, Self, cast, get_args
+
+from weighbridge.proto import cbor, limits
+from weighbridge.proto.digest import D
+from weighbridge.proto.errors import Code, MalformedEvidence
+
+__all__ = ["ChallengePreimage", "Kind", "Leaf", "Record", "record_digest"]
+
+_RECORD: Final = "weighbridge/v1/record"
+_LEAF: Final = "weighbridge/v1/leaf"
+_RECORD_MAX: Final = 1024 * 1024
+Kind = Literal["enrolment", "window", "closing", "junk", "clearing"]
+_KINDS: Final = frozenset(get_args(Kind))
+
+
+@dataclass(frozen=True, slots=True)
+class ChallengePreimage:
+    """What a challenge hashes: the ledger's root when it was issued, and 32 random bytes."""
+
+    ledger_root: bytes
+    random: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One judgement. Digests are 32 bytes; ``session`` is 16; ``received_ns`` counts from 1970.
+
+    ``evidence`` is the SHA-256 of the evidence as received (for an enrolment, of the proof); ``opening``,
+    ``terms`` and ``secret`` exist for enrolments only, ``secret`` being the credential that was activated;
+    ``verdict`` is the JSON document that was answered.
+    """
+
+    kind: Kind
+    session: bytes
+    seq: int | None
+    received_ns: int
+    held: bool
+    preimage: ChallengePreimage | None
+    opening: bytes | None
+    terms: bytes | None
+    secret: bytes | None
+    window: bytes | None
+    evidence: bytes | None
+    policy: bytes
+    reference: bytes
+    requirements: bytes
+    verdict: bytes
+
+    def encode(self) -> bytes:
+        """The record's bytes."""
+        preimage = None if self.preimage is None else [self.preimage.ledger_root, self.preimage.random]
+        return cbor.encode(
+            {
+                0: _RECORD,
+                1: self.kind,
+                2: self.session,
+                3: self.seq,
+                4: self.received_ns,
+                5: self.held,
+                6: preimage,
+                7: self.opening,
+                8: self.terms,
+                9: self.secret,
+                10: self.window,
+                11: self.evidence,
+                12: self.policy,
+                13: self.reference,
+                14: self.requirements,
+                15: self.verdict,
+            }
+        )
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """Parse a record.
+
+        Raises:
+            MalformedEvidence: for any bytes that :meth:`encode` would not have written.
+        """
+        fields = cbor.read_versioned(data, version=_RECORD, limit=_RECORD_MAX, what="record")
+        record = cls(
+            kind=_kind(fields, 1),
+            session=fields.octets(2, size=16),
+            seq=_optional_uint(fields, 3),
+            received_ns=fields.uint(4),
+            held=fields.boolean(5),
+            preimage=_preimage(fields),
+            opening=fields.optional_octets(7, limit=limits.TERMS_MAX),
+            terms=fields.optional_octets(8, limit=limits.TERMS_MAX),
+            secret=fields.optional_octets(9, limit=64),
+            window=fields.optional_digest(10),
+            evidence=fields.optional_digest(11),
+            policy=fields.digest(12),
+            reference=fields.digest(13),
+            requirements=fields.octets(14, limit=limits.TERMS_MAX),
+            verdict=fields.octets(15, limit=_RECORD_MAX),
+        )
+        fields.end()
+        return record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leaf:
+    """The ledger entry: enough to find a judgement and to detect that it was changed."""
+
+    kind: Kind
+    session: bytes
+    seq: int | None
+    received_ns: int
+    window: bytes | None
+    evidence: bytes | None
+    record: bytes
+
+    @classmethod
+    def of(cls, record: Record) -> Self:
+        """The leaf that commits to ``record``."""
+        return cls(
+            kind=record.kind,
+            session=record.session,
+            seq=record.seq,
+            received_ns=record.received_ns,
+            window=record.window,
+            evidence=record.evidence,
+            record=record_digest(record.encode()),
+        )
+
+    def encode(self) -> bytes:
+        """The entry's bytes."""
+        return cbor.encode(
+            {
+                0: _LEAF,
+                1: self.kind,
+                2: self.session,
+                3: self.seq,
+                4: self.received_ns,
+                5: self.window,
+                6: self.evidence,
+                7: self.record,
+            }
+        )
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """Parse a ledger entry.
+
+        Raises:
+            MalformedEvidence: for any bytes that :meth:`encode` would not have written.
+        """
+        fields = cbor.read_versioned(data, version=_LEAF, limit=limits.LEDGER_ENTRY_MAX, what="leaf")
+        leaf = cls(
+            kind=_kind(fields, 1),
+            session=fields.octets(2, size=16),
+            seq=_optional_uint(fields, 3),
+            received_ns=fields.uint(4),
+            window=fields.optional_digest(5),
+            evidence=fields.optional_digest(6),
+            record=fields.digest(7),
+        )
+        fields.end()
+        return leaf
+
+
+def record_digest(record: bytes) -> bytes:
+    """What a leaf commits to."""
+    return D("record", record)
+
+
+def _kind(fields: cbor.Reader, key: int) -> Kind:
+    kind = fields.text(key)
+    if kind not in _KINDS:
+        raise MalformedEvidence(Code.FIELD_RANGE, "unknown kind", where=fields.path(key), got=kind)
+    return cast("Kind", kind)
+
+
+def _optional_uint(fields: cbor.Reader, key: int) -> int | None:
+    value = fields.take(key)
+    if value is None:
+        return None
+    return cbor.Reader({key: value}, fields.path(key)).uint(key, limit=2**53)
+
+
+def _preimage(fields: cbor.Reader) -> ChallengePreimage | None:
+    parts = fields.optional_array(6, limit=2)
+    if parts is None:
+        return None
+    reader = cbor.Reader(dict(enumerate(parts)), fields.path(6))
+    preimage = ChallengePreimage(reader.digest(0), reader.digest(1))
+    reader.end()
+    return preimage

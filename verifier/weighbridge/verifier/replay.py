@@ -1,0 +1,139 @@
+"""A session re-made from its records: after a restart of the verifier, and years later from a proof bundle alone.
+
+The same procedures as when the evidence arrived, at the receipt times then recorded. What this rests on: that the
+records are those that the ledger commits to (the caller checks), and for the enrolment of a TPM by credential
+activation the verifier's own word that it had chosen the secret (DESIGN §4.1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from weighbridge.proto import binding
+from weighbridge.proto.enrolment import EnrolmentChallenge, EnrolmentProof, Opening
+from weighbridge.proto.errors import Code, LedgerInconsistent, NotAuthentic
+from weighbridge.proto.terms import SignedTerms
+from weighbridge.verifier.clock import moment
+from weighbridge.verifier.enrolment import VerifiedEnrolment, verify_opening, verify_proof
+from weighbridge.verifier.procedure import VerifiedWindow, authenticate, verify_window
+from weighbridge.verifier.requirements import Requirements
+from weighbridge.verifier.session import Enrolled, Position
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    from weighbridge.verifier.anchors import TrustAnchors
+    from weighbridge.verifier.record import Record
+
+__all__ = ["ReplayedEnrolment", "replay_enrolment", "replay_window"]
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayedEnrolment:
+    """An enrolment re-verified: the facts, and where the chain then stood."""
+
+    enrolled: Enrolled
+    position: Position
+    requirements: Requirements
+
+
+def replay_enrolment(
+    record: Record, proof: bytes, *, anchors: TrustAnchors, verifier_key: ec.EllipticCurvePublicKey
+) -> ReplayedEnrolment:
+    """Re-verify a recorded enrolment.
+
+    Args:
+        record: of kind ``enrolment``, committed to by the ledger.
+        proof: the attester's proof, with the digest that the record names.
+        anchors: whose keys are believed.
+        verifier_key: of the verifier that signed the terms, trusted by the caller.
+
+    Raises:
+        MalformedEvidence, NotAuthentic: as the procedure in :mod:`weighbridge.verifier.enrolment`.
+        LedgerInconsistent: ``LEDGER_INCONSISTENT`` when terms and proof do not fit together.
+    """
+    if record.opening is None or record.terms is None or record.preimage is None or record.secret is None:
+        raise LedgerInconsistent(Code.LEDGER_INCONSISTENT, "the record is not that of an enrolment", where="record")
+    at = moment(record.received_ns)
+    requirements = Requirements.parse(record.requirements)
+    opening = Opening.parse(record.opening)
+    challenge = EnrolmentChallenge(
+        session=record.session,
+        challenge=binding.challenge(record.preimage.ledger_root, record.session, None, record.preimage.random),
+        credential=None,
+        bank=requirements.bank,
+        pcrs=requirements.pcrs,
+        boot_pcrs=requirements.boot_pcrs,
+        log_pcr=requirements.log_pcr,
+    )
+    candidate = verify_opening(opening, requirements=requirements, anchors=anchors, peer=opening.peer, at=at)
+    verified = verify_proof(
+        EnrolmentProof.parse(proof),
+        candidate=candidate,
+        secret=record.secret,
+        challenge=challenge,
+        requirements=requirements,
+        anchors=anchors,
+        at=at,
+    )
+    signed_terms = SignedTerms.open(record.terms, verifier_key)
+    check_terms(signed_terms, verified, requirements, record.session)
+    enrolled = enrolled_of(signed_terms, verified)
+    return ReplayedEnrolment(enrolled, Position.start(enrolled, verified.log, verified.manifests), requirements)
+
+
+def replay_window(
+    record: Record, evidence: bytes, *, enrolled: Enrolled, position: Position, anchors: TrustAnchors
+) -> VerifiedWindow:
+    """Re-verify a recorded window that was verified when it arrived.
+
+    Raises:
+        MalformedEvidence, NotAuthentic: as the procedure in :mod:`weighbridge.verifier.procedure`;
+            ``CHALLENGE_UNKNOWN`` when a window recorded as fresh does not carry the challenge whose preimage is
+            recorded.
+    """
+    window = authenticate(evidence, enrolled=enrolled, peer=enrolled.terms.peer)
+    if not record.held:
+        preimage = record.preimage
+        expected = None
+        if preimage is not None:
+            expected = binding.challenge(preimage.ledger_root, record.session, position.seq, preimage.random)
+        if window.header.challenge != expected:
+            raise NotAuthentic(
+                Code.CHALLENGE_UNKNOWN,
+                "recorded as fresh, but the challenge is not the recorded one",
+                where=f"window {position.seq}",
+                expected=expected,
+                got=window.header.challenge,
+            )
+    return verify_window(
+        window, enrolled=enrolled, position=position, held=record.held, anchors=anchors, at=moment(record.received_ns)
+    )
+
+
+def enrolled_of(signed_terms: SignedTerms, verified: VerifiedEnrolment) -> Enrolled:
+    """The facts that hold for the whole session."""
+    return Enrolled(signed_terms, verified.ak, verified.telemetry_key, verified.quote, verified.gpus)
+
+
+def check_terms(
+    signed_terms: SignedTerms, verified: VerifiedEnrolment, requirements: Requirements, session: bytes
+) -> None:
+    """Require that signed terms say what was proven and demanded; a difference means the record was put together."""
+    terms, opening = signed_terms.terms, verified.opening
+    same = (
+        terms.session == session
+        and (terms.tenant, terms.audience) == (requirements.tenant, requirements.audience)
+        and terms.ak == verified.ak.thumbprint
+        and terms.telemetry_key == verified.telemetry_key.thumbprint
+        and (terms.cnf, terms.peer, terms.kem, terms.model) == (opening.cnf, opening.peer, opening.kem, opening.model)
+        and terms.gpus == tuple(report.identity for report in verified.gpus)
+        and (terms.evidence, terms.bank) == (requirements.evidence, requirements.bank)
+        and (terms.pcrs, terms.boot_pcrs, terms.log_pcr)
+        == (requirements.pcrs, requirements.boot_pcrs, requirements.log_pcr)
+        and (terms.period_ns, terms.gpu_every, terms.lateness_ns)
+        == (requirements.period_ns, requirements.gpu_every, requirements.lateness_ns)
+    )
+    if not same:
+        raise LedgerInconsistent(Code.LEDGER_INCONSISTENT, "the terms do not say what was proven", where="terms")

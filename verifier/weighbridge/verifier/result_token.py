@@ -1,0 +1,219 @@
+"""The result token: an EAT Attestation Result (draft-ietf-rats-ear-04) as an ES256 JWT.
+
+One submodule per attester: ``tpm0``, ``gpu0``…, ``telemetry0``. A token is only ever made for an affirmed, fresh
+window; it expires by itself soon after the windows stop (``docs/protocol.md`` §8). It says what was appraised and
+names the ledger leaf that commits to the whole record.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final, cast
+
+import jwt
+
+from weighbridge.proto import cose, limits, strict
+from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+__all__ = ["EAR_PROFILE", "Claims", "ResultToken", "expiry", "issue", "verify"]
+
+EAR_PROFILE: Final = "tag:ietf.org,2026:rats/ear#04"
+_BUILD: Final = "weighbridge 0.1.0"
+_DEVELOPER: Final = "https://weighbridge.example"
+_LIFETIME_MAX: Final = timedelta(seconds=120)
+_GRACE: Final = timedelta(seconds=2)
+_MEDIA_TYPE: Final = f'application/eat-jwt; eat_profile="{EAR_PROFILE}"'
+
+# AR4SI tiers (draft-ietf-rats-ar4si-10 §2.3.2): a status is no better than the worst claim of the vector.
+_TIERS: Final = ((96, "contraindicated"), (32, "warning"), (2, "affirming"))
+
+
+def expiry(received: datetime, period_ns: int) -> datetime:
+    """When a token for a window received at ``received`` expires: 1.5 windows + 2 s later, at most 120 s."""
+    lifetime = timedelta(microseconds=period_ns * 3 // 2 // 1000) + _GRACE
+    return received + min(lifetime, _LIFETIME_MAX)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claims:
+    """What a token says beyond the standard claims. ``nonces`` and ``vectors`` are keyed by submodule.
+
+    Digests are 32 bytes; ``vectors`` hold AR4SI values.
+    """
+
+    issuer: str
+    audience: str
+    session: bytes
+    tenant: str
+    seq: int
+    model: bytes
+    cnf: bytes
+    policy: bytes
+    reference: bytes
+    nonces: Mapping[str, bytes]
+    vectors: Mapping[str, Mapping[str, int]]
+    unchecked: Mapping[str, str]
+    ledger_origin: str
+    ledger_index: int
+    ledger_leaf: bytes
+
+
+def issue(claims: Claims, key: ec.EllipticCurvePrivateKey, *, received: datetime, period_ns: int) -> str:
+    """The signed token for an affirmed, fresh window received at ``received``."""
+    submods = {name: _submod(claims, name) for name in sorted(claims.vectors)}
+    expires = expiry(received, period_ns)
+    payload = {
+        "eat_profile": EAR_PROFILE,
+        "iss": claims.issuer,
+        "aud": claims.audience,
+        "iat": int(received.timestamp()),
+        # Rounded down: a token never outlives the rule.
+        "exp": int(expires.timestamp()),
+        "jti": f"{claims.session.hex()}.{claims.seq}",
+        "cnf": {"kid": strict.base64url_encode(claims.cnf)},
+        "ear_verifier_id": {"developer": _DEVELOPER, "build": _BUILD},
+        "ear_status": _worst(str(submod["ear_status"]) for submod in submods.values()),
+        "submods": submods,
+    }
+    kid = cose.thumbprint(key.public_key())
+    headers = {"kid": strict.base64url_encode(kid), "typ": "eat+jwt"}
+    return jwt.encode(cast("dict[str, object]", payload), key, algorithm="ES256", headers=headers)
+
+
+def _submod(claims: Claims, name: str) -> strict.JsonObject:
+    vector = dict(claims.vectors[name])
+    return {
+        "ear_status": _status(vector),
+        "eat_nonce": strict.base64url_encode(claims.nonces[name]),
+        "ear_trustworthiness_vector": cast("strict.JsonObject", vector),
+        "ear_appraisal_policy_ids": [f"sha256:{claims.policy.hex()}"],
+        "ear_verifier_claims": {
+            "session": claims.session.hex(),
+            "tenant": claims.tenant,
+            "seq": claims.seq,
+            "model": claims.model.hex(),
+            "reference": f"sha256:{claims.reference.hex()}",
+            "unchecked": cast("strict.JsonObject", dict(claims.unchecked)),
+            "log": {"origin": claims.ledger_origin, "index": claims.ledger_index, "leaf": claims.ledger_leaf.hex()},
+        },
+    }
+
+
+def _status(vector: Mapping[str, int]) -> str:
+    worst = max((abs(value) for value in vector.values()), default=0)
+    # NOTE: 0 is "no claim" (AR4SI §2.3.2): a vector without any claim is not affirming.
+    return next((word for low, word in _TIERS if worst >= low), "none")
+
+
+def _worst(statuses: object) -> str:
+    order = ("affirming", "warning", "contraindicated")
+    seen = [status for status in cast("list[str]", list(cast("list[str]", statuses))) if status != "none"]
+    return max(seen, key=order.index, default="none")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultToken:
+    """A token whose signature, audience and time have been verified. Made by :func:`verify` only."""
+
+    status: str
+    session: bytes
+    seq: int
+    model: bytes
+    cnf: bytes
+    policy: str
+    issued: datetime
+    expires: datetime
+    ledger_index: int
+    ledger_leaf: bytes
+    payload: strict.JsonObject
+
+    def require_upstream(self, spki_sha256: bytes) -> None:
+        """Require that the server being talked to is the one that was attested.
+
+        Args:
+            spki_sha256: SHA-256 of the SubjectPublicKeyInfo of the upstream's TLS certificate.
+
+        Raises:
+            NotAuthentic: ``UPSTREAM_KEY``: the host that attests is not the host that answers.
+        """
+        if spki_sha256 != self.cnf:
+            raise NotAuthentic(
+                Code.UPSTREAM_KEY,
+                "the upstream's TLS key is not the one named by the attested session",
+                where="token.cnf",
+                expected=self.cnf,
+                got=spki_sha256,
+            )
+
+
+def verify(token: str, key: ec.EllipticCurvePublicKey, *, audience: str, at: datetime) -> ResultToken:
+    """The claims of ``token``, signed by ``key`` (trusted by the caller), meant for ``audience``, valid at ``at``.
+
+    What is not checked: that ``ledger_leaf`` is in the ledger.
+
+    Raises:
+        MalformedEvidence: ``TOKEN_MALFORMED`` or a decoding code.
+        NotAuthentic: ``TOKEN_SIGNATURE``, ``TOKEN_EXPIRED`` or ``TOKEN_AUDIENCE``.
+    """
+    parts = token.split(".")
+    if len(token) > limits.TOKEN_MAX or len(parts) != 3:
+        raise MalformedEvidence(Code.TOKEN_MALFORMED, "not a compact JWT", where="token", clause="RFC 7519 §3")
+    header = _object(parts[0], "token.header")
+    kid = strict.base64url_encode(cose.thumbprint(key))
+    if header != {"alg": "ES256", "kid": kid, "typ": "eat+jwt"}:
+        raise NotAuthentic(Code.TOKEN_SIGNATURE, "header is not that of the trusted key", where="token.header", expected=kid)
+    try:
+        jwt.api_jws.decode(token, key, algorithms=["ES256"])
+    except jwt.InvalidTokenError as error:
+        raise NotAuthentic(Code.TOKEN_SIGNATURE, f"signature does not verify: {error}", where="token") from error
+    result = _read(_object(parts[1], "token.payload"), audience)
+    if at >= result.expires:
+        raise NotAuthentic(
+            Code.TOKEN_EXPIRED,
+            "the token has expired: its session has not shown a fresh good window since",
+            where="token.exp",
+            expected=f"> {at.isoformat()}",
+            got=result.expires.isoformat(),
+        )
+    return result
+
+
+def _object(part: str, what: str) -> strict.JsonObject:
+    value = strict.json_decode(strict.base64url_decode(part, what=what), what=what, limit=limits.TOKEN_MAX)
+    if not isinstance(value, dict):
+        raise MalformedEvidence(Code.TOKEN_MALFORMED, "not an object", where=what)
+    return value
+
+
+def _read(payload: strict.JsonObject, audience: str) -> ResultToken:
+    try:
+        if payload["eat_profile"] != EAR_PROFILE:
+            raise MalformedEvidence(Code.TOKEN_MALFORMED, "unknown eat_profile", where="token", expected=EAR_PROFILE)
+        if payload["aud"] != audience:
+            raise NotAuthentic(Code.TOKEN_AUDIENCE, "the token is for another audience", where="token.aud", expected=audience)
+        submods = cast("dict[str, strict.JsonObject]", payload["submods"])
+        session = submods["tpm0"]
+        claims = cast("strict.JsonObject", session["ear_verifier_claims"])
+        log = cast("strict.JsonObject", claims["log"])
+        issued, expires = cast("int", payload["iat"]), cast("int", payload["exp"])
+        return ResultToken(
+            status=cast("str", payload["ear_status"]),
+            session=strict.hex_decode(cast("str", claims["session"]), what="token.session", size=16),
+            seq=cast("int", claims["seq"]),
+            model=strict.hex_decode(cast("str", claims["model"]), what="token.model", size=32),
+            cnf=strict.base64url_decode(cast("dict[str, str]", payload["cnf"])["kid"], what="token.cnf"),
+            policy=cast("list[str]", session["ear_appraisal_policy_ids"])[0],
+            issued=datetime.fromtimestamp(issued, UTC),
+            expires=datetime.fromtimestamp(expires, UTC),
+            ledger_index=cast("int", log["index"]),
+            ledger_leaf=strict.hex_decode(cast("str", log["leaf"]), what="token.leaf", size=32),
+            payload=payload,
+        )
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError, OverflowError, OSError) as error:
+        raise MalformedEvidence(Code.TOKEN_MALFORMED, f"claims are not those of this profile: {error}", where="token") from error

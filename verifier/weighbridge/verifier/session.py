@@ -1,0 +1,137 @@
+"""What a session is: its states, what was proven at enrolment, and where its chain of windows stands.
+
+States and legal transitions; every state is durable before the answer that announces it::
+
+    opened ──► enrolled ──► measured ──► running ──► closed
+       │           │            │            │
+       └───────────┴─────┬──────┴────────────┘
+                         ▼
+                 failed, interrupted        (both final; ``failed`` latches, and sticks to the AK and the GPUs)
+
+``opened``: an enrolment challenge is out. ``enrolled``: terms are signed. ``measured``: a window showed the declared
+model loaded, but none was admitted yet. ``running``: a fresh window was admitted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final, Self
+
+from weighbridge.proto import binding
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from weighbridge.proto.manifest import Manifest
+    from weighbridge.proto.terms import SignedTerms, Terms
+    from weighbridge.verifier.gpu.report import VerifiedGpuReport
+    from weighbridge.verifier.procedure import VerifiedWindow
+    from weighbridge.verifier.tpm.ak import VerifiedAk
+    from weighbridge.verifier.tpm.certify import VerifiedTelemetryKey
+    from weighbridge.verifier.tpm.quote import VerifiedQuote
+    from weighbridge.verifier.weights import LogState
+
+__all__ = ["Enrolled", "Position", "SessionState"]
+
+
+class SessionState(StrEnum):
+    """Where a session stands."""
+
+    OPENED = "opened"
+    ENROLLED = "enrolled"
+    MEASURED = "measured"
+    RUNNING = "running"
+    CLOSED = "closed"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+    @property
+    def final(self) -> bool:
+        """Whether no window can change it any more."""
+        return self in _FINAL
+
+    def to(self, following: SessionState) -> SessionState:
+        """``following``, if that is a legal step.
+
+        Raises:
+            RuntimeError: for an illegal step: a bug, never an attacker's input.
+        """
+        if following not in _STEPS[self]:
+            raise RuntimeError(f"illegal session step {self.value} -> {following.value}")
+        return following
+
+
+_FINAL: Final = frozenset({SessionState.CLOSED, SessionState.FAILED, SessionState.INTERRUPTED})
+_ENDS: Final = frozenset({SessionState.FAILED, SessionState.INTERRUPTED, SessionState.CLOSED})
+_STEPS: Final[Mapping[SessionState, frozenset[SessionState]]] = {
+    SessionState.OPENED: frozenset({SessionState.ENROLLED, *_ENDS}),
+    SessionState.ENROLLED: frozenset({SessionState.MEASURED, SessionState.RUNNING, *_ENDS}),
+    SessionState.MEASURED: frozenset({SessionState.MEASURED, SessionState.RUNNING, *_ENDS}),
+    SessionState.RUNNING: frozenset({SessionState.RUNNING, *_ENDS}),
+    SessionState.CLOSED: frozenset(),
+    SessionState.FAILED: frozenset(),
+    SessionState.INTERRUPTED: frozenset(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """The facts proven when the session was enrolled. They hold until it ends; a change of any ends it."""
+
+    signed_terms: SignedTerms
+    ak: VerifiedAk
+    telemetry_key: VerifiedTelemetryKey
+    quote: VerifiedQuote
+    gpus: tuple[VerifiedGpuReport, ...]
+
+    @property
+    def terms(self) -> Terms:
+        """The content of the signed terms."""
+        return self.signed_terms.terms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """Where the chain stands after the last recorded window: what the next one must continue.
+
+    ``gpus`` are the latest verified reports, ``wall_end_ns`` the end of the last interval by the host's clock,
+    ``held`` the number of held windows since the last fresh one.
+    """
+
+    seq: int
+    prev: bytes
+    quote: VerifiedQuote
+    log: LogState
+    manifests: Mapping[bytes, Manifest]
+    gpus: tuple[VerifiedGpuReport, ...]
+    wall_end_ns: int
+    held: int
+
+    @classmethod
+    def start(cls, enrolled: Enrolled, log: LogState, manifests: Mapping[bytes, Manifest]) -> Self:
+        """Before the first window."""
+        return cls(
+            seq=0,
+            prev=enrolled.terms.prev,
+            quote=enrolled.quote,
+            log=log,
+            manifests=manifests,
+            gpus=enrolled.gpus,
+            wall_end_ns=0,
+            held=0,
+        )
+
+    def after(self, window: VerifiedWindow) -> Self:
+        """Behind ``window``, which has been recorded."""
+        return replace(
+            self,
+            seq=self.seq + 1,
+            prev=binding.link(window.digest, window.qualifying_data),
+            quote=window.quote,
+            log=window.log,
+            manifests={**self.manifests, **window.manifests},
+            gpus=window.gpus or self.gpus,
+            wall_end_ns=window.header.interval.wall_end_ns,
+            held=self.held + 1 if window.held else 0,
+        )

@@ -1,0 +1,168 @@
+"""Which models the measurement log says were loaded, compared with what was declared.
+
+The log's records are the attester's words, but their order and content are fixed by the quoted register: a record can
+neither be dropped nor changed afterwards. What is not proven: that a program outside the measured loader loaded
+nothing (DESIGN §4.2).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Self
+
+from weighbridge.policy.engine import Denial
+from weighbridge.proto import limits, measurement_log
+from weighbridge.proto.errors import Code, NotAuthentic
+from weighbridge.proto.manifest import Manifest
+from weighbridge.proto.manifest_diff import Difference, diff
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from weighbridge.proto.measurement_log import Loaded, Record
+
+__all__ = ["LoadedModel", "LogState", "WeightsAppraisal", "appraise", "open_manifests"]
+
+# The log starts at a register that a reset has cleared; PCRs 0 to 15 reset to zero (TPM 2.0 Part 1 §17.2).
+_CLEARED: Final = bytes(32)
+_DIFFERENCES_MAX: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class LogState:
+    """A measurement log from boot on, replayed. Only what is new is hashed when it is extended.
+
+    ``register`` is the 32-byte value that the log leads to; ``models`` are those loaded and not unloaded; ``fresh``
+    are the models that the last extension loaded, unloaded since or not.
+    """
+
+    records: tuple[Record, ...]
+    head: bytes
+    register: bytes
+    models: tuple[Loaded, ...]
+    fresh: tuple[Loaded, ...]
+
+    @classmethod
+    def empty(cls) -> Self:
+        """The log at boot."""
+        return cls((), measurement_log.HEAD_ZERO, _CLEARED, (), ())
+
+    def extended(self, records: Sequence[Record], *, bank: int, pcr: int) -> Self:
+        """This log with ``records`` after it.
+
+        Raises:
+            NotAuthentic: ``LOG_GAP`` for a record out of order, ``LOG_REPLAY`` for one of another register,
+                ``LOG_EVENT`` for the unloading of what is not loaded, ``TOO_LARGE`` beyond the limit of records.
+        """
+        measurement_log.check_gapless(records, first=len(self.records))
+        if len(self.records) + len(records) > limits.LOG_RECORDS_MAX:
+            raise NotAuthentic(Code.TOO_LARGE, "too many records in the log", where="log", expected=limits.LOG_RECORDS_MAX)
+        return type(self)(
+            (*self.records, *records),
+            measurement_log.head(records, after=self.head),
+            measurement_log.replay(self.register, records, bank, pcr=pcr),
+            measurement_log.loaded(records, before=self.models),
+            measurement_log.ever_loaded(records),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model that is loaded, or was for a while since the last window."""
+
+    manifest: bytes
+    name: str
+    declared: bool
+    recnum: int
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsAppraisal:
+    """The comparison's outcome. ``denials`` are invariants: no policy sees past them."""
+
+    loaded: tuple[LoadedModel, ...]
+    differences: tuple[Difference, ...]
+    denials: tuple[Denial, ...]
+
+
+def open_manifests(sent: Sequence[bytes]) -> dict[bytes, Manifest]:
+    """The manifests that came with evidence, keyed by their recomputed digest.
+
+    Raises:
+        MalformedEvidence: for bytes that are not a manifest.
+    """
+    parsed = [Manifest.parse(data) for data in sent]
+    return {item.digest: item for item in parsed}
+
+
+def appraise(
+    log: LogState, *, declared: bytes, measured: Mapping[bytes, Manifest], references: Mapping[bytes, Manifest], window: int | None
+) -> WeightsAppraisal:
+    """Compare what ``log`` says is loaded with the ``declared`` manifest digest.
+
+    Args:
+        log: replayed to the quoted register.
+        declared: digest of the session's manifest, from the terms.
+        measured: manifests that the attester sent, by digest.
+        references: manifests that the verifier's operator accepts, by digest.
+        window: the window's number, for the denials; ``None`` at enrolment.
+    """
+    # A model that was loaded and unloaded again since the last window counts too.
+    seen = {item.recnum: item for item in (*log.models, *(log.fresh if window is not None else ()))}
+    loaded = tuple(
+        LoadedModel(item.manifest, item.name, item.manifest == declared, recnum) for recnum, item in sorted(seen.items())
+    )
+    denials: list[Denial] = []
+    differences: list[Difference] = []
+    for model in loaded:
+        if model.declared:
+            continue
+        found = _differences(references.get(declared), measured.get(model.manifest))
+        differences += found
+        denials += [_mismatch(difference, window) for difference in found]
+        denials.append(
+            Denial(
+                code=Code.MODEL_UNDECLARED,
+                message=f"model {model.name!r} was loaded (log record {model.recnum}) but is not the declared one",
+                window=window,
+                device=None,
+                expected=declared.hex(),
+                got=model.manifest.hex(),
+                hint="declare every model that is loaded, or restart the host: the log spans the boot",
+            )
+        )
+    if window is not None and not any(item.manifest == declared for item in log.models):
+        denials.append(
+            Denial(
+                code=Code.MODEL_NOT_LOADED,
+                message="the declared model is not loaded",
+                window=window,
+                device=None,
+                expected=declared.hex(),
+                got=None,
+                hint="load it through the measured loader before the first window",
+            )
+        )
+    return WeightsAppraisal(loaded, tuple(differences), tuple(denials))
+
+
+def _differences(declared: Manifest | None, measured: Manifest | None) -> tuple[Difference, ...]:
+    """What to name when another model was loaded: only worth it where the two share a file."""
+    if declared is None or measured is None:
+        return ()
+    if not {entry.path for entry in declared.files} & {entry.path for entry in measured.files}:
+        return ()
+    return diff(declared, measured)[:_DIFFERENCES_MAX]
+
+
+def _mismatch(difference: Difference, window: int | None) -> Denial:
+    place = difference.path if difference.tensor is None else f"{difference.path}, tensor {difference.tensor}"
+    return Denial(
+        code=Code.WEIGHTS_MISMATCH,
+        message=f"{difference.kind.value.replace('_', ' ')} in {place}",
+        window=window,
+        device=None,
+        expected=difference.expected,
+        got=difference.got,
+        hint="the bytes that were loaded are not the declared ones",
+    )
