@@ -8,12 +8,12 @@ since a label beside a value could be exchanged.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 from weighbridge.proto import cbor, limits
 from weighbridge.proto.errors import Code, MalformedEvidence
 
-__all__ = ["QuoteEvidence", "parse"]
+__all__ = ["QuoteEvidence"]
 
 _PARTS: Final = 3
 _VALUE_MAX: Final = 64
@@ -39,22 +39,20 @@ class QuoteEvidence:
         """The deterministic CBOR of the protocol."""
         return cbor.encode([self.attest, self.signature, list(self.pcr_values)])
 
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """Parse the envelope of a quote.
 
-def parse(data: bytes) -> QuoteEvidence:
-    """Parse the envelope of a quote.
-
-    Raises:
-        MalformedEvidence: a decoding code, ``FIELD_TYPE``, ``FIELD_RANGE`` or ``TOO_LARGE``.
-    """
-    items = cbor.read_array(cbor.decode(data, limit=_LIMIT, what="quote"), where="quote", limit=_PARTS, size=_PARTS)
-    attest = _octets(items[0], "quote.attest", limits.TPM_STRUCTURE_MAX)
-    signature = _octets(items[1], "quote.signature", limits.TPM_STRUCTURE_MAX)
-    values = cbor.read_array(items[2], where="quote.pcrs", limit=limits.PCRS_MAX)
-    return QuoteEvidence(
-        attest=attest,
-        signature=signature,
-        pcr_values=tuple(_octets(value, f"quote.pcrs[{place}]", _VALUE_MAX) for place, value in enumerate(values)),
-    )
+        Raises:
+            MalformedEvidence: a decoding code, ``FIELD_TYPE``, ``FIELD_RANGE`` or ``TOO_LARGE``.
+        """
+        items = cbor.read_array(cbor.decode(data, limit=_LIMIT, what="quote"), where="quote", limit=_PARTS, size=_PARTS)
+        values = cbor.read_array(items[2], where="quote.pcrs", limit=limits.PCRS_MAX)
+        return cls(
+            attest=_octets(items[0], "quote.attest", limits.TPM_STRUCTURE_MAX),
+            signature=_octets(items[1], "quote.signature", limits.TPM_STRUCTURE_MAX),
+            pcr_values=tuple(_octets(value, f"quote.pcrs[{place}]", _VALUE_MAX) for place, value in enumerate(values)),
+        )
 
 
 def _octets(value: cbor.CborValue, where: str, limit: int) -> bytes:

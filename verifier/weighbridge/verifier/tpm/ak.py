@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from weighbridge.verifier.anchors import TrustAnchors
     from weighbridge.verifier.tpm.ek import VerifiedEk
 
-__all__ = ["Provenance", "VerifiedAk", "activated", "pinned"]
+__all__ = ["Provenance", "VerifiedAk", "activated", "check_attributes", "pinned"]
 
 Provenance = Literal["ek-credential", "pinned"]
 
@@ -101,7 +101,7 @@ def activated(ek: VerifiedEk, ak: Public, *, secret: bytes, answer: bytes) -> Ve
     """
     if len(secret) < _SECRET_MIN:
         raise ValueError(f"secret must be of at least {_SECRET_MIN} bytes")
-    _check_attestation_key(ak)
+    check_attributes(ak)
     if not hmac.compare_digest(secret, answer):
         raise NotAuthentic(
             Code.AK_UNPROVEN, "credential was not activated", where="ak.answer", clause="TPM 2.0 Part 1 §24"
@@ -127,7 +127,7 @@ def pinned(ak: Public, anchors: TrustAnchors, *, at: datetime) -> VerifiedAk:
     """
     if at.tzinfo is None:
         raise ValueError("naive time")
-    _check_attestation_key(ak)
+    check_attributes(ak)
     spki = ak.spki()
     anchor = next((anchor for anchor in anchors.select("attestation-key") if anchor.spki == spki), None)
     if anchor is None:
@@ -144,12 +144,16 @@ def pinned(ak: Public, anchors: TrustAnchors, *, at: datetime) -> VerifiedAk:
     return _verified(ak, "pinned", anchor.platform)
 
 
-def _verified(ak: Public, provenance: Provenance, platform: str) -> VerifiedAk:
-    return VerifiedAk(public=ak, provenance=provenance, platform=platform, unproven=_UNPROVEN[provenance], seal=_SEAL)
+def check_attributes(ak: Public) -> None:
+    """Require an attestation key, as far as a public area can show it, before anything is spent on proving it.
 
+    Restricted, so that it signs only what the TPM itself made; fixed to its TPM, so that there is no copy; P-256.
+    :func:`activated` and :func:`pinned` demand the same.
 
-def _check_attestation_key(ak: Public) -> None:
-    """Part 2 §8.3: restricted, so that it signs only what the TPM itself made; fixed, so that there is no copy."""
+    Raises:
+        NotAuthentic: ``AK_ATTRIBUTES``.
+        MalformedEvidence: ``TPM_ALGORITHM``.
+    """
     row = ak.signing_algorithm()
     if not row.attestation:
         raise MalformedEvidence(
@@ -165,3 +169,7 @@ def _check_attestation_key(ak: Public) -> None:
             got=repr(ak.attributes),
             clause="TPM 2.0 Part 2 §8.3",
         )
+
+
+def _verified(ak: Public, provenance: Provenance, platform: str) -> VerifiedAk:
+    return VerifiedAk(public=ak, provenance=provenance, platform=platform, unproven=_UNPROVEN[provenance], seal=_SEAL)

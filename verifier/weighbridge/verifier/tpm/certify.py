@@ -28,8 +28,7 @@ from weighbridge.proto.tpm.constants import HashAlgorithm, Hierarchy
 from weighbridge.proto.tpm.names import qualified_name_of_primary
 from weighbridge.proto.tpm.pcr import PcrSelection, policy_pcr
 from weighbridge.proto.tpm.templates import TELEMETRY_KEY_ATTRIBUTES
-from weighbridge.verifier.tpm.continuity import TpmState
-from weighbridge.verifier.tpm.quote import VerifiedQuote, check_attestation
+from weighbridge.verifier.tpm.quote import TpmState, VerifiedQuote, check_attestation
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec

@@ -7,45 +7,18 @@ to match again by whoever holds the TPM's state; the telemetry key in the NULL h
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from weighbridge.proto.errors import Code, NotAuthentic
 
 if TYPE_CHECKING:
-    from weighbridge.proto.tpm.attest import Attest
+    from weighbridge.verifier.tpm.quote import VerifiedQuote
 
-__all__ = ["TpmState", "verify_continuity"]
-
-
-@dataclass(frozen=True, slots=True)
-class TpmState:
-    """What an attestation says of the TPM's own time. A plain value: authentic only if its attestation was.
-
-    ``clock`` is in milliseconds of TPM time.
-    """
-
-    clock: int
-    reset_count: int
-    restart_count: int
-    safe: bool
-    firmware: int
-
-    @classmethod
-    def of(cls, attest: Attest) -> Self:
-        """The state that ``attest`` bears."""
-        info = attest.clock_info
-        return cls(
-            clock=info.clock,
-            reset_count=info.reset_count,
-            restart_count=info.restart_count,
-            safe=info.safe,
-            firmware=attest.firmware_version,
-        )
+__all__ = ["check_continuity"]
 
 
-def verify_continuity(*, first: TpmState, previous: TpmState, current: TpmState) -> TpmState:
-    """``current``, now known to follow ``previous`` in one power cycle of the TPM that showed ``first``.
+def check_continuity(*, first: VerifiedQuote, previous: VerifiedQuote, current: VerifiedQuote) -> None:
+    """Require that ``current`` follows ``previous`` in the one power cycle of the TPM that gave ``first``.
 
     1. Reset and restart counts are those of the session's first attestation.
     2. The firmware is that of the first.
@@ -53,13 +26,16 @@ def verify_continuity(*, first: TpmState, previous: TpmState, current: TpmState)
     4. The clock is greater than at the previous attestation.
 
     Args:
-        first: of the session's enrolment.
-        previous: of the last attestation accepted in it; ``first`` itself for the second.
-        current: of a verified attestation by the same AK.
+        first: the session's enrolment quote.
+        previous: the last quote accepted in it; ``first`` itself for the second.
+        current: the next one.
 
     Raises:
         NotAuthentic: ``TPM_RESET``, ``TPM_FIRMWARE`` or ``TPM_CLOCK``.
+        ValueError: the quotes are not all by one AK: their counts mean nothing to each other.
     """
+    if len({quote.ak.name for quote in (first, previous, current)}) != 1:
+        raise ValueError("quotes of different attestation keys")
     # 1.
     for what, then, now in (
         ("resetCount", first.reset_count, current.reset_count),
@@ -103,4 +79,3 @@ def verify_continuity(*, first: TpmState, previous: TpmState, current: TpmState)
             got=current.clock,
             clause="TPM 2.0 Part 1 §36.3",
         )
-    return current

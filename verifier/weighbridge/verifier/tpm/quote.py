@@ -22,7 +22,7 @@ from __future__ import annotations
 import hmac
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, NoReturn, final
+from typing import TYPE_CHECKING, Final, NoReturn, Self, final
 
 from weighbridge.proto import limits
 from weighbridge.proto.errors import Code, NotAuthentic
@@ -31,7 +31,6 @@ from weighbridge.proto.tpm import signature as signatures
 from weighbridge.proto.tpm.attest import Attest, QuoteInfo
 from weighbridge.proto.tpm.constants import HashAlgorithm, digest_size
 from weighbridge.proto.tpm.pcr import PcrSelection, pcr_digest
-from weighbridge.verifier.tpm.continuity import TpmState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,9 +38,35 @@ if TYPE_CHECKING:
     from weighbridge.proto.tpm.evidence import QuoteEvidence
     from weighbridge.verifier.tpm.ak import VerifiedAk
 
-__all__ = ["VerifiedQuote", "check_attestation", "verify_quote"]
+__all__ = ["TpmState", "VerifiedQuote", "check_attestation", "verify_quote"]
 
 _SEAL: Final = object()
+
+
+@dataclass(frozen=True, slots=True)
+class TpmState:
+    """What an attestation says of the TPM's own time. A plain value: authentic only if its attestation was.
+
+    ``clock`` is in milliseconds of TPM time.
+    """
+
+    clock: int
+    reset_count: int
+    restart_count: int
+    safe: bool
+    firmware: int
+
+    @classmethod
+    def of(cls, attest: Attest) -> Self:
+        """The state that ``attest`` bears."""
+        info = attest.clock_info
+        return cls(
+            clock=info.clock,
+            reset_count=info.reset_count,
+            restart_count=info.restart_count,
+            safe=info.safe,
+            firmware=attest.firmware_version,
+        )
 
 
 @final
