@@ -1,0 +1,91 @@
+"""AR4SI trustworthiness claims of one window, per submodule (draft-ietf-rats-ar4si-10 §2.3).
+
+Computed from the document and not by the policy: what was shown does not depend on what somebody is content with.
+A value is 2 where the evidence shows it, 0 ("none") where nothing is claimed, 32 where it holds but with a stated
+weakness, 96 and 97 where it is contradicted. No claim is better than its evidence: telemetry without a baseline says
+nothing, executables measured by code that is not itself proven are no more than a warning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from weighbridge.policy.document import Gpu, PolicyInput
+
+__all__ = ["AFFIRMING", "CONTRAINDICATED", "NONE", "UNRECOGNISED", "WARNING", "trust_claims"]
+
+NONE: Final = 0
+AFFIRMING: Final = 2
+WARNING: Final = 32
+UNRECOGNISED_EXECUTABLES: Final = 33
+CONTRAINDICATED: Final = 96
+UNRECOGNISED: Final = 97
+
+_EMULATED: Final = "insecure-"
+
+
+def trust_claims(document: PolicyInput) -> Mapping[str, Mapping[str, int]]:
+    """Submodules ``tpm0``, ``weights0``, ``telemetry0`` and ``gpu0`` … in the document's order, each with its claims."""
+    claims: dict[str, Mapping[str, int]] = {
+        "tpm0": _tpm(document),
+        "weights0": {"executables": _weights(document)},
+        "telemetry0": {"sourced-data": _telemetry(document)},
+    }
+    for index, gpu in enumerate(document.gpus):
+        claims[f"gpu{index}"] = _gpu(gpu)
+    return MappingProxyType({name: MappingProxyType(dict(values)) for name, values in claims.items()})
+
+
+def _tpm(document: PolicyInput) -> dict[str, int]:
+    platform = document.platform
+    emulated = platform.name.startswith(_EMULATED)
+    booted = platform.secure_boot == "proven" and platform.kernel_lockdown == "proven"
+    return {
+        "instance-identity": NONE if emulated else AFFIRMING,
+        "configuration": AFFIRMING if booted else NONE,
+        "executables": AFFIRMING if document.attester_code.status == "proven" else NONE,
+        "hardware": WARNING if emulated else NONE,
+    }
+
+
+def _gpu(gpu: Gpu) -> dict[str, int]:
+    emulated = gpu.platform.startswith(_EMULATED)
+    measured = {"match": AFFIRMING, "mismatch": CONTRAINDICATED, "absent": NONE}[gpu.reference]
+    match gpu.revocation:
+        case "good":
+            identity = AFFIRMING
+        case "revoked" | "hold":
+            identity = CONTRAINDICATED
+        case "absent" | "unknown" | "stale":
+            identity = NONE
+    claimed = {"off": CONTRAINDICATED, "devtools": WARNING, "on": NONE, None: NONE}[gpu.cc_mode_host_claim]
+    return {
+        "instance-identity": NONE if emulated and identity == AFFIRMING else identity,
+        "configuration": claimed,
+        "executables": measured if gpu.fwid == "matches" else CONTRAINDICATED,
+        "hardware": WARNING if emulated else AFFIRMING,
+    }
+
+
+def _weights(document: PolicyInput) -> int:
+    weights = document.weights
+    declared = {model.manifest for model in weights.declared}
+    if weights.differences:
+        return CONTRAINDICATED
+    if any(not model.declared or model.manifest not in declared for model in weights.loaded):
+        return UNRECOGNISED_EXECUTABLES
+    if not declared or declared != {model.manifest for model in weights.loaded}:
+        return NONE
+    return AFFIRMING if document.attester_code.status == "proven" else WARNING
+
+
+def _telemetry(document: PolicyInput) -> int:
+    match document.telemetry.verdict:
+        case "in_baseline":
+            return AFFIRMING if document.attester_code.status == "proven" else WARNING
+        case "no_baseline" | "unusable":
+            return NONE
+        case "out_of_baseline" | "implausible":
+            return CONTRAINDICATED

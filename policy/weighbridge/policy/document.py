@@ -1,0 +1,321 @@
+"""The policy's input: a total document, versioned, built only from verified evidence.
+
+Every field is present in every document (``null`` where the fact is unknown), lists have elements of one shape, and
+integers stay below 2**53, larger numbers and serials being strings: a policy can then not be fooled by an absent
+field (``x != "bad"`` is undefined, so not true, when ``x`` is missing) nor by an engine that reads large integers as
+floating point. What the verifier's invariants already hold (chain, nonces, sequence) is not repeated here.
+
+The same dataclasses give the schema against which the checker resolves ``input.…`` in policies.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Final, Literal, Union
+
+from weighbridge.proto import strict
+from weighbridge.proto.digest import sha256
+from weighbridge.proto.errors import Code, MalformedEvidence
+
+__all__ = [
+    "SCHEMA",
+    "AttesterCode",
+    "BootPcr",
+    "DeclaredModel",
+    "Finding",
+    "Gap",
+    "Gpu",
+    "LoadedModel",
+    "Platform",
+    "PolicyInput",
+    "Proof",
+    "Session",
+    "Telemetry",
+    "TelemetrySource",
+    "WeightDifference",
+    "Weights",
+    "Window",
+    "Work",
+    "instant",
+    "schema",
+]
+
+SCHEMA: Final = "weighbridge/policy-input/v1"
+
+_INT_MAX: Final = 2**53 - 1
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+Proof = Literal["unproven", "proven"]
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Whose session it is and what its terms fix. ``id`` is 16 bytes as hex."""
+
+    id: str
+    tenant: str
+    audience: str
+    state: str
+    window_period_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The window under judgement; ``held`` means that it arrived under an old challenge and never opens a gate."""
+
+    seq: int
+    freshness: Literal["fresh", "held"]
+    interval_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class BootPcr:
+    """One boot PCR as quoted, SHA-256 bank, as hex. Not compared with anything by the verifier."""
+
+    index: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """The TPM and the machine that it stands in.
+
+    ``host_binding`` is unproven wherever the AK rests on an EK certificate or on a pin: such proof is of a TPM, not
+    of the guest beside the GPU. ``firmware`` is the TPM's firmware version as quoted.
+    """
+
+    kind: Literal["tpm-ek-credential", "tpm-pinned-ak"]
+    name: str
+    ak: str
+    ek_anchor: str | None
+    boot_pcrs: tuple[BootPcr, ...]
+    firmware: str | None
+    secure_boot: Proof = "unproven"
+    kernel_lockdown: Proof = "unproven"
+    host_binding: Proof = "unproven"
+
+
+@dataclass(frozen=True, slots=True)
+class AttesterCode:
+    """Whether it is shown which code measured and sampled. If not, loads, counts and telemetry are the host's word."""
+
+    status: Proof = "unproven"
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One enrolled GPU. ``cc_mode_host_claim`` is NVML's unsigned word: it can refuse and never admit."""
+
+    identity: str
+    platform: str
+    architecture: str | None
+    driver: str | None
+    vbios: str | None
+    measurements_digest: str | None
+    fwid: Literal["matches", "missing"]
+    reference: Literal["match", "mismatch", "absent"]
+    revocation: Literal["absent", "good", "revoked", "hold", "unknown", "stale"]
+    cc_mode_host_claim: Literal["on", "off", "devtools"] | None
+    reported_in_window: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredModel:
+    """A model that the session declares: manifest digest as hex and the name written in the manifest."""
+
+    manifest: str
+    name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model that the measurement log shows as loaded and not unloaded. ``recnum`` is its record's number."""
+
+    manifest: str
+    name: str | None
+    declared: bool
+    recnum: int
+
+
+@dataclass(frozen=True, slots=True)
+class WeightDifference:
+    """One place where loaded and declared weights differ."""
+
+    file: str
+    tensor: str | None
+    kind: str
+    expected: str | None
+    got: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Declared and loaded models. ``baseline`` says how the log's beginning is explained."""
+
+    declared: tuple[DeclaredModel, ...]
+    loaded: tuple[LoadedModel, ...]
+    log_length: int
+    baseline: Literal["zero", "ledgered"]
+    differences: tuple[WeightDifference, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TelemetrySource:
+    """One source of samples. ``device`` is a GPU identity as hex, or ``None`` for the host."""
+
+    device: str | None
+    source: str
+    platform: str
+    channels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Telemetry:
+    """What the physical record says. It can contradict and corroborate; it never vouches for weights."""
+
+    verdict: Literal["no_baseline", "in_baseline", "out_of_baseline", "implausible", "unusable"]
+    sources: tuple[TelemetrySource, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """The counts that the attester reports beside its workload digest."""
+
+    requests: int
+    tokens_in: int
+    tokens_out: int
+    batch_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that verification noticed and that does not refuse by itself."""
+
+    code: str
+    device: str | None
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Windows held back since the last fresh one. ``since`` is an RFC 3339 time, or ``None`` without a gap."""
+
+    held_windows: int
+    since: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyInput:
+    """Everything that a policy sees of one window. Make the two times with :func:`instant`.
+
+    Raises:
+        ValueError: ``received_at`` and ``received_ns`` are not the same instant.
+    """
+
+    received_at: str
+    received_ns: str
+    session: Session
+    window: Window
+    platform: Platform
+    attester_code: AttesterCode
+    gpus: tuple[Gpu, ...]
+    weights: Weights
+    telemetry: Telemetry
+    work: Work
+    findings: tuple[Finding, ...]
+    gap: Gap
+    schema: Literal["weighbridge/policy-input/v1"] = SCHEMA
+
+    def __post_init__(self) -> None:
+        moment = strict.time_decode(self.received_at, what="received_at")
+        if instant(moment)[1] != self.received_ns:
+            raise ValueError("received_at and received_ns differ")
+
+    def to_json(self) -> bytes:
+        """The document as deterministic JSON.
+
+        Raises:
+            MalformedEvidence: ``FIELD_RANGE`` for an integer beyond 53 bits, ``NOT_UTF8`` for a lone surrogate: both
+                may come out of evidence.
+            TypeError: a field holds another type than declared: misuse.
+        """
+        return strict.json_encode(_plain(self, PolicyInput, "input"))
+
+    @property
+    def input_digest(self) -> bytes:
+        """SHA-256 of :meth:`to_json`."""
+        return sha256(self.to_json())
+
+
+def instant(moment: datetime) -> tuple[str, str]:
+    """``received_at`` and ``received_ns`` of an aware time, exact to the microsecond.
+
+    Raises:
+        ValueError: for a naive time.
+    """
+    return strict.time_encode(moment), str((moment - _EPOCH) // timedelta(microseconds=1) * 1000)
+
+
+@cache
+def _hints(cls: type) -> dict[str, object]:
+    return dict(typing.get_type_hints(cls))
+
+
+def _plain(value: object, hint: object, where: str) -> strict.JsonValue:
+    """``value`` as JSON, checked against its declared type: the annotations are the schema, and they are enforced."""
+    origin = typing.get_origin(hint)
+    if origin in (Union, types.UnionType):
+        if value is None:
+            return None
+        (hint,) = (arm for arm in typing.get_args(hint) if arm is not types.NoneType)
+        origin = typing.get_origin(hint)
+    if origin is Literal:
+        if not isinstance(value, str) or value not in typing.get_args(hint):
+            raise TypeError(f"{where} is not one of {typing.get_args(hint)}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            raise TypeError(f"{where} is not a tuple")
+        element = typing.get_args(hint)[0]
+        items = typing.cast("tuple[object, ...]", value)
+        return [_plain(item, element, f"{where}[{index}]") for index, item in enumerate(items)]
+    if type(value) is not hint:
+        raise TypeError(f"{where} is {type(value).__name__}, not {hint}")
+    if isinstance(value, str):
+        return _text(value, where)
+    if isinstance(value, int):
+        if abs(value) > _INT_MAX:
+            raise MalformedEvidence(Code.FIELD_RANGE, f"{where} is beyond 53 bits", where=where, clause="RFC 7493 §2.2")
+        return value
+    hints = _hints(type(value))
+    return {name: _plain(getattr(value, name), hints[name], f"{where}.{name}") for name in hints}
+
+
+def _text(value: str, where: str) -> str:
+    try:
+        _ = value.encode()
+    except UnicodeEncodeError as error:
+        raise MalformedEvidence(Code.NOT_UTF8, f"{where} holds a lone surrogate", where=where) from error
+    return value
+
+
+Schema = None | tuple["Schema"] | dict[str, "Schema"]
+"""``None`` for a scalar, a 1-tuple for a list of one shape, a dict for an object."""
+
+
+def schema() -> Schema:
+    """The shape of the document, for the checker: which static paths under ``input`` exist."""
+    return _schema(PolicyInput)
+
+
+def _schema(hint: object) -> Schema:
+    if typing.get_origin(hint) is tuple:
+        return (_schema(typing.get_args(hint)[0]),)
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        return {name: _schema(inner) for name, inner in _hints(hint).items()}
+    return None

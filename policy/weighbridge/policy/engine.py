@@ -1,0 +1,151 @@
+"""What a policy engine is, and what it answers.
+
+Only an exact ``true`` of ``allow`` together with an empty ``deny`` and well-formed output is ``allow``. Undefined,
+an error, a timeout, a dead engine and anything else that is not understood are outcomes of their own and none of them
+admits. A :class:`Decision` has no truth value, so that ``if decision:`` cannot be written by mistake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Literal, NoReturn, Protocol, Self
+
+from weighbridge.policy.document import PolicyInput
+from weighbridge.policy.policy_set import PolicySet
+
+__all__ = [
+    "DEFAULT_LIMITS",
+    "Advice",
+    "Decision",
+    "Denial",
+    "Limits",
+    "Outcome",
+    "PolicyEngine",
+    "Prepared",
+    "TrustClaims",
+    "Unchecked",
+]
+
+Outcome = Literal["allow", "deny", "undefined", "error", "timeout", "crashed"]
+TrustClaims = Mapping[str, Mapping[str, int]]
+"""Submodule to AR4SI claim to value (draft-ietf-rats-ar4si-10 §2.3)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Denial:
+    """One reason for refusing, as data. ``window`` is the sequence number, ``device`` a GPU identity, where it has one."""
+
+    code: str
+    window: int | None
+    device: str | None
+    expected: str | None
+    got: str | None
+    hint: str | None
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """Something worth saying that refuses nothing."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unchecked:
+    """A check that was left out, and the reason somebody wrote for it."""
+
+    check: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on a policy and on its evaluation. Times in seconds of wall clock, sizes in bytes."""
+
+    load_seconds: float = 5.0
+    decide_seconds: float = 1.0
+    memory: int = 512 * 1024 * 1024
+    input_max: int = 8 * 1024 * 1024
+    reply_max: int = 1024 * 1024
+    syntax_max: int = 32 * 1024 * 1024
+
+
+DEFAULT_LIMITS: Final = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the policy says about one window, with everything needed to show later why.
+
+    ``detail`` is for people: the engine's words on an error, empty otherwise. ``denials`` is empty exactly when
+    ``outcome`` is ``allow``.
+    """
+
+    outcome: Outcome
+    denials: tuple[Denial, ...]
+    warnings: tuple[Advice, ...]
+    unchecked: tuple[Unchecked, ...]
+    trust_claims: TrustClaims
+    policy_digest: bytes
+    reference_digest: bytes
+    input_digest: bytes
+    engine: str
+    engine_version: str
+    detail: str = ""
+
+    @property
+    def allowed(self) -> bool:
+        """True for the outcome ``allow`` and for nothing else."""
+        return self.outcome == "allow"
+
+    def __bool__(self) -> NoReturn:
+        """A decision has no truth value.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError("a Decision has no truth value: compare its outcome")
+
+
+class Prepared(Protocol):
+    """A policy set, checked and loaded."""
+
+    def decide(self, document: PolicyInput) -> Decision:
+        """The decision on one window. Never raises for what the policy does."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the engine's resources. May be called again."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class PolicyEngine(Protocol):
+    """Something that evaluates Rego."""
+
+    @property
+    def name(self) -> str:
+        """The engine's name, as recorded in verdicts."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """The engine's exact version, as recorded in verdicts."""
+        ...
+
+    def prepare(self, policy: PolicySet, limits: Limits) -> Prepared:
+        """Check ``policy`` and load it.
+
+        Raises:
+            PolicyDenied: ``POLICY_INVALID`` with file and line.
+        """
+        ...

@@ -1,0 +1,150 @@
+"""From the engine's answer to an outcome. Nothing that is not understood admits."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from weighbridge.policy.document import PolicyInput
+from weighbridge.policy.engine import Advice, Denial, Outcome, Unchecked
+from weighbridge.proto import strict
+from weighbridge.proto.errors import Code, MalformedEvidence, shorten
+
+__all__ = ["Output", "failure", "invariants", "read_answer"]
+
+_CODE: Final = re.compile(r"[A-Z][A-Z0-9_]{1,63}")
+_DENIAL: Final = frozenset({"code", "window", "device", "expected", "got", "hint"})
+_DETAIL_MAX: Final = 1000
+
+_FAILURES: Final[dict[Outcome, tuple[Code, str]]] = {
+    "undefined": (Code.POLICY_UNDEFINED, "the policy gives no answer"),
+    "error": (Code.POLICY_ERROR, "the policy ends in an error"),
+    "timeout": (Code.POLICY_TIMEOUT, "the policy takes too long"),
+    "crashed": (Code.POLICY_CRASHED, "the policy engine died"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What one evaluation came to, before digests are put to it."""
+
+    outcome: Outcome
+    denials: tuple[Denial, ...] = ()
+    warnings: tuple[Advice, ...] = ()
+    unchecked: tuple[Unchecked, ...] = ()
+    detail: str = ""
+
+
+def read_answer(answer: bytes, names: tuple[str, ...], document: PolicyInput) -> Output:
+    """The outcome of the engine's answer to the query ``[allow, deny, …names]``.
+
+    Args:
+        answer: the engine's JSON.
+        names: the optional rules that were asked for, in order.
+        document: the input that was judged: its invariants stand above every policy.
+    """
+    seq = document.window.seq
+    try:
+        value = _value(strict.json_decode(answer, what="answer"))
+        if value is None:
+            return failure("undefined", "", seq)
+        allow, deny, *rest = _sized(value, 2 + len(names))
+        denials = tuple(_denial(item, seq) for item in _sized(deny))
+        sets = dict(zip(names, rest, strict=True))
+        unchecked = tuple(_unchecked(item) for item in _sized(sets.get("unchecked", [])))
+        warnings = tuple(_advice(item) for item in _sized(sets.get("warnings", [])))
+    except MalformedEvidence as error:
+        return failure("error", str(error), seq, code=Code.POLICY_OUTPUT)
+    if not isinstance(allow, bool):
+        return failure("error", f"allow is {shorten(allow)}, neither true nor false", seq, code=Code.POLICY_OUTPUT)
+    denials = tuple(sorted({*invariants(document), *denials}, key=repr))
+    if allow and not denials:
+        return Output("allow", (), warnings, unchecked)
+    if not denials:
+        denials = (_plain(Code.POLICY_DENIED, "the policy does not allow the window and gives no reason", seq),)
+    return Output("deny", denials, warnings, unchecked)
+
+
+def failure(outcome: Outcome, detail: str, seq: int, *, code: Code | None = None) -> Output:
+    """An evaluation that gave no answer, as a refusal with a code."""
+    usual, message = _FAILURES[outcome]
+    return Output(outcome, (_plain(code or usual, message, seq),), detail=detail[:_DETAIL_MAX])
+
+
+def invariants(document: PolicyInput) -> tuple[Denial, ...]:
+    """What no policy can switch off: an empty device list (it would satisfy every ``every``), a held window, a model
+    that is not declared, weights that differ."""
+    found: list[tuple[Code, str]] = []
+    if not document.gpus:
+        found.append((Code.GPU_MISSING, "no GPU is enrolled in the session"))
+    if document.window.freshness != "fresh":
+        found.append((Code.WINDOW_LATE, "a held window is never admitted"))
+    if not document.weights.declared:
+        found.append((Code.MODEL_UNDECLARED, "the session declares no model"))
+    declared = {model.manifest for model in document.weights.declared}
+    if any(not model.declared or model.manifest not in declared for model in document.weights.loaded):
+        found.append((Code.MODEL_UNDECLARED, "a model was loaded that is not declared"))
+    if document.weights.differences:
+        found.append((Code.WEIGHTS_MISMATCH, "loaded and declared weights differ"))
+    return tuple(_plain(code, message, document.window.seq) for code, message in found)
+
+
+def _plain(code: Code, message: str, seq: int) -> Denial:
+    return Denial(code.value, seq, None, None, None, None, message)
+
+
+def _value(answer: strict.JsonValue) -> strict.JsonValue:
+    """The value of the query's only expression; ``None`` where the engine says that it is undefined."""
+    if answer == {}:
+        return None
+    results = _sized(_object(answer, {"result"})["result"], 1)
+    expressions = _sized(_object(results[0], {"expressions"})["expressions"], 1)
+    return _object(expressions[0], {"value", "text", "location"})["value"]
+
+
+def _denial(value: strict.JsonValue, seq: int) -> Denial:
+    given = _object(value, _DENIAL, optional={"message"})
+    code, window = given["code"], given["window"]
+    if not isinstance(code, str) or not _CODE.fullmatch(code):
+        raise _malformed(f"a denial's code is {shorten(code)}")
+    if window is not None and (type(window) is not int or window != seq):
+        raise _malformed(f"a denial is about window {shorten(window)}")
+    device, expected, got, hint, message = (_text(given, name) for name in ("device", "expected", "got", "hint", "message"))
+    return Denial(code, seq, device, expected, got, hint, message or code)
+
+
+def _unchecked(value: strict.JsonValue) -> Unchecked:
+    given = _object(value, {"check", "reason"})
+    check, reason = _text(given, "check"), _text(given, "reason")
+    if not check or not reason:
+        raise _malformed("a check is left out without a reason")
+    return Unchecked(check, reason)
+
+
+def _advice(value: strict.JsonValue) -> Advice:
+    given = _object(value, {"code", "message"})
+    return Advice(_text(given, "code") or "", _text(given, "message") or "")
+
+
+def _text(given: strict.JsonObject, name: str) -> str | None:
+    value = given.get(name)
+    if value is not None and not isinstance(value, str):
+        raise _malformed(f"{name} is neither text nor null")
+    return value
+
+
+def _object(value: strict.JsonValue, names: frozenset[str] | set[str], optional: frozenset[str] | set[str] = frozenset()) -> strict.JsonObject:
+    if not isinstance(value, dict) or not names <= value.keys() or not value.keys() <= names | optional:
+        raise _malformed(f"expected an object of {', '.join(sorted(names))}, got {shorten(value)}")
+    return value
+
+
+def _sized(value: strict.JsonValue, size: int | None = None) -> list[strict.JsonValue]:
+    if not isinstance(value, list) or (size is not None and len(value) != size):
+        raise _malformed(f"expected a list, got {shorten(value)}")
+    return value
+
+
+def _malformed(message: str) -> MalformedEvidence:
+    return MalformedEvidence(Code.POLICY_OUTPUT, message, where="answer")

@@ -1,0 +1,172 @@
+"""The parent's side of :mod:`weighbridge.policy.worker`: spawn, one bounded exchange, kill.
+
+Spawned, never forked: nothing of this process (keys, sockets, memory) reaches the child. Every exchange has a
+deadline in both directions and a bound on the answer; after any failure the child is dead and a new one is needed.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import sys
+import time
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final, final
+
+from weighbridge.proto.errors import Code, EnvironmentFault
+
+__all__ = ["Worker", "WorkerCrashed", "WorkerFault", "WorkerRefused", "WorkerTimeout"]
+
+_SCRIPT: Final = Path(__file__).with_name("worker.py")
+_CHUNK: Final = 1 << 16
+
+
+class WorkerFault(Exception):
+    """The worker gave no result. It is dead by now. Never leaves this package."""
+
+
+@final
+class WorkerTimeout(WorkerFault):
+    """No complete answer before the deadline."""
+
+
+@final
+class WorkerCrashed(WorkerFault):
+    """The process ended, or answered beyond its bound or out of form."""
+
+
+@final
+class WorkerRefused(WorkerFault):
+    """The engine answered with an error."""
+
+
+@final
+class Worker:
+    """One worker process.
+
+    Args:
+        memory: address space in bytes.
+        cpu_seconds: CPU time per exchange: the bound that holds when this process is gone.
+        request_max: largest request in bytes.
+
+    Raises:
+        EnvironmentFault: ``TOOL_MISSING`` or ``COMMAND_FAILED``: the engine is not installed, or no process can be made.
+    """
+
+    def __init__(self, *, memory: int, cpu_seconds: int, request_max: int) -> None:
+        command = [sys.executable, "-I", "-S", "-B", str(_SCRIPT), _engine_directory()]
+        command += [str(memory), str(cpu_seconds), str(request_max)]
+        try:
+            self._process: subprocess.Popen[bytes] = subprocess.Popen(  # noqa: S603 - fixed program, no shell
+                command,
+                bufsize=0,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                cwd="/",
+                env={},
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise EnvironmentFault(Code.COMMAND_FAILED, f"cannot start the policy worker: {error}") from error
+        if self._process.stdin is None or self._process.stdout is None:  # pragma: no cover - both are pipes
+            raise RuntimeError("the worker has no pipes")
+        self._in: int = self._process.stdin.fileno()
+        self._out: int = self._process.stdout.fileno()
+        os.set_blocking(self._in, False)
+        os.set_blocking(self._out, False)
+
+    @property
+    def pid(self) -> int:
+        """The child's process identifier."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether another exchange can be tried."""
+        return self._process.poll() is None
+
+    def exchange(self, request: bytes, *, seconds: float, reply_max: int) -> bytes:
+        """Send ``request`` and return the answer.
+
+        Raises:
+            WorkerTimeout: nothing complete within ``seconds``.
+            WorkerCrashed: the process ended, or its answer is too long or out of form.
+            WorkerRefused: the engine reports an error; the text is its own.
+        """
+        deadline = time.monotonic() + seconds
+        try:
+            self._send(len(request).to_bytes(4, "big") + request, deadline)
+            size = int.from_bytes(self._receive(4, deadline), "big")
+            if not 1 <= size <= reply_max:
+                raise WorkerCrashed(f"the engine answers with {size} bytes, more than {reply_max}")
+            body = self._receive(size, deadline)
+        except WorkerFault:
+            self.close()
+            raise
+        match body[:1]:
+            case b"R":
+                return body[1:]
+            case b"E":
+                self.close()
+                raise WorkerRefused(body[1:].decode("utf-8", "replace"))
+            case _:
+                self.close()
+                raise WorkerCrashed("the engine answers out of form")
+
+    def close(self) -> None:
+        """Kill the process and reap it. May be called again."""
+        self._process.kill()
+        _ = self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+    def _send(self, data: bytes, deadline: float) -> None:
+        view = memoryview(data)
+        while view:
+            self._await(self._in, select.POLLOUT, deadline)
+            try:
+                view = view[os.write(self._in, view[:_CHUNK]) :]
+            except BlockingIOError:
+                # A pipe polls writable from one free page on, less than a chunk.
+                continue
+            except BrokenPipeError as error:
+                raise self._ended() from error
+
+    def _receive(self, size: int, deadline: float) -> bytes:
+        data = bytearray()
+        while len(data) < size:
+            self._await(self._out, select.POLLIN, deadline)
+            more = os.read(self._out, min(_CHUNK, size - len(data)))
+            if not more:
+                raise self._ended()
+            data += more
+        return bytes(data)
+
+    @staticmethod
+    def _await(descriptor: int, event: int, deadline: float) -> None:
+        poll = select.poll()
+        poll.register(descriptor, event)
+        left = deadline - time.monotonic()
+        if left <= 0 or not poll.poll(left * 1000):
+            raise WorkerTimeout("no answer before the deadline")
+
+    def _ended(self) -> WorkerCrashed:
+        try:
+            status = self._process.wait(timeout=1)
+        except subprocess.TimeoutExpired:
+            return WorkerCrashed("the engine closed its pipe")
+        return WorkerCrashed(f"the engine died with status {status}")
+
+
+def _engine_directory() -> str:
+    spec: ModuleSpec | None = find_spec("regorus")
+    if spec is None or spec.origin is None:
+        raise EnvironmentFault(
+            Code.TOOL_MISSING, "the policy engine is not installed", hint="install gordon-to-regorus at the pinned version"
+        )
+    return str(Path(spec.origin).parent.parent)

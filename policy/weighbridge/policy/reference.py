@@ -1,0 +1,157 @@
+"""Reference values: what the relying party expects to see, and what it leaves unchecked in so many words.
+
+One strict JSON document, schema ``weighbridge/reference/v1``; policies read it as ``data.reference``. Only the five
+checks that no evidence kind can prove yet may be left unchecked, each by a written reason which then stands in every
+decision. Weights, references, freshness and emulated platforms are not among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, Literal, get_args
+
+from weighbridge.proto import limits, strict
+from weighbridge.proto.digest import D
+from weighbridge.proto.errors import Code, MalformedEvidence
+
+__all__ = ["CHECKS", "REASON_MIN", "SCHEMA", "Check", "Reference"]
+
+SCHEMA: Final = "weighbridge/reference/v1"
+REASON_MIN: Final = 10
+"""Characters that a reason must have at least, blanks at its ends not counted."""
+
+Check = Literal["attester_code", "secure_boot", "host_binding", "gpu_revocation", "telemetry_baseline"]
+CHECKS: Final[tuple[Check, ...]] = get_args(Check)
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """Reference values, parsed. Says nothing of who wrote them: a signature over them is another matter.
+
+    Args:
+        models: manifest digest (hex) to the name under which the relying party knows it.
+        gpu_measurements: ``arch/driver/vbios`` to the accepted digests (hex) of the report's measurements.
+        unchecked: check to the reason for leaving it unchecked.
+    """
+
+    models: Mapping[str, str]
+    gpu_measurements: Mapping[str, tuple[str, ...]]
+    unchecked: Mapping[Check, str]
+
+    @classmethod
+    def parse(cls, data: bytes) -> Reference:
+        """Read the document; every member is required.
+
+        Raises:
+            MalformedEvidence: the bytes are not strict JSON of exactly this shape (``NOT_JSON``, ``DUPLICATE_KEY``,
+                ``FIELD_MISSING``, ``FIELD_UNKNOWN``, ``FIELD_TYPE``, ``FIELD_RANGE``, ``NOT_HEX``,
+                ``VERSION_UNSUPPORTED``, …).
+        """
+        root = _object(strict.json_decode(data, what="reference"), "reference")
+        if root.get("schema") != SCHEMA:
+            raise MalformedEvidence(
+                Code.VERSION_UNSUPPORTED, "reference has another schema", where="reference.schema", expected=SCHEMA
+            )
+        _members(root, {"schema", "models", "gpu_measurements", "unchecked"}, "reference")
+        return cls(
+            models=MappingProxyType(_models(root["models"])),
+            gpu_measurements=MappingProxyType(_measurements(root["gpu_measurements"])),
+            unchecked=MappingProxyType(_unchecked(root["unchecked"])),
+        )
+
+    def to_json(self) -> bytes:
+        """The canonical document: ``parse`` of it gives an equal value."""
+        return strict.json_encode(
+            {
+                "schema": SCHEMA,
+                "models": {digest: {"name": name} for digest, name in self.models.items()},
+                "gpu_measurements": {key: list(digests) for key, digests in self.gpu_measurements.items()},
+                "unchecked": dict(self.unchecked),
+            }
+        )
+
+    @property
+    def digest(self) -> bytes:
+        """``D("reference", canonical JSON)``: names these reference values in verdicts."""
+        return D("reference", self.to_json())
+
+
+def _models(value: strict.JsonValue) -> dict[str, str]:
+    models: dict[str, str] = {}
+    for digest, entry in _object(value, "reference.models").items():
+        where = f"reference.models.{digest[:64]}"
+        _ = strict.hex_decode(digest, what=where, size=limits.DIGEST_SIZE)
+        fields = _object(entry, where)
+        _members(fields, {"name"}, where)
+        models[digest] = _text(fields["name"], f"{where}.name")
+    return models
+
+
+def _measurements(value: strict.JsonValue) -> dict[str, tuple[str, ...]]:
+    result: dict[str, tuple[str, ...]] = {}
+    for key, entry in _object(value, "reference.gpu_measurements").items():
+        where = f"reference.gpu_measurements.{key[:64]}"
+        parts = _text(key, where).split("/")
+        if len(parts) != 3 or not all(parts):
+            raise MalformedEvidence(Code.FIELD_RANGE, "the key is not arch/driver/vbios", where=where)
+        if not isinstance(entry, list) or not entry:
+            raise MalformedEvidence(Code.FIELD_TYPE, "expected a list of at least one digest", where=where)
+        digests = tuple(_text(item, where) for item in entry)
+        for digest in digests:
+            _ = strict.hex_decode(digest, what=where, size=limits.DIGEST_SIZE)
+        result[key] = digests
+    return result
+
+
+def _unchecked(value: strict.JsonValue) -> dict[Check, str]:
+    result: dict[Check, str] = {}
+    entries = _object(value, "reference.unchecked")
+    for check in CHECKS:
+        if check in entries:
+            where = f"reference.unchecked.{check}"
+            reason = _text(entries[check], where)
+            if len(reason.strip()) < REASON_MIN:
+                raise MalformedEvidence(
+                    Code.FIELD_RANGE,
+                    "the reason is too short to be one",
+                    where=where,
+                    expected=f">= {REASON_MIN} characters",
+                    hint="write why this check may be left out here; it is printed with every verdict",
+                )
+            result[check] = reason
+    unknown = sorted(set(entries) - set(CHECKS))
+    if unknown:
+        raise MalformedEvidence(
+            Code.FIELD_UNKNOWN,
+            "this check cannot be left out",
+            where=f"reference.unchecked.{unknown[0][:64]}",
+            expected=", ".join(CHECKS),
+        )
+    return result
+
+
+def _object(value: strict.JsonValue, where: str) -> strict.JsonObject:
+    if not isinstance(value, dict):
+        raise MalformedEvidence(Code.FIELD_TYPE, "expected an object", where=where)
+    return value
+
+
+def _members(value: strict.JsonObject, names: set[str], where: str) -> None:
+    for name in sorted(names - value.keys()):
+        raise MalformedEvidence(Code.FIELD_MISSING, f"{name} is missing", where=where)
+    for name in sorted(value.keys() - names):
+        raise MalformedEvidence(Code.FIELD_UNKNOWN, f"{name[:64]} is not a member", where=where)
+
+
+def _text(value: strict.JsonValue, where: str) -> str:
+    if not isinstance(value, str):
+        raise MalformedEvidence(Code.FIELD_TYPE, "expected text", where=where)
+    if not 0 < len(value) <= limits.NAME_MAX:
+        raise MalformedEvidence(Code.FIELD_RANGE, "the text has a wrong length", where=where, expected=f"1 to {limits.NAME_MAX}")
+    try:
+        _ = value.encode()
+    except UnicodeEncodeError as error:
+        raise MalformedEvidence(Code.NOT_UTF8, "the text holds a lone surrogate", where=where) from error
+    return value

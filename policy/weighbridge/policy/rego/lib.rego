@@ -1,0 +1,245 @@
+# Library of every Weighbridge policy. Rules here hold for all of them; a policy adds its own with `deny contains`.
+#
+# Conventions, so that a missing or strange field ends in a denial and never in silence:
+# a check is a *positive* rule, true only when everything is there and right, and the denial is its `not`;
+# what a denial says about the input goes through `field`, which has a value whatever the input holds.
+package weighbridge.lib
+
+import rego.v1
+
+schema := "weighbridge/policy-input/v1"
+
+# ---------- building blocks
+
+# The member of an object, or null.
+field(object_, name) := object.get(object_, name, null)
+
+# Anything as text; null stays null.
+shown(value) := value if {
+	is_string(value)
+} else := null if {
+	is_null(value)
+} else := json.marshal(value)
+
+# One denial. `device`, `expected`, `got` and `hint` may be null.
+denial(code, device, message, expected, got, hint) := {
+	"code": code,
+	"window": object.get(input, ["window", "seq"], null),
+	"device": shown(device),
+	"message": message,
+	"expected": shown(expected),
+	"got": shown(got),
+	"hint": hint,
+}
+
+gpus := object.get(input, "gpus", [])
+
+declared := object.get(input, ["weights", "declared"], [])
+
+loaded := object.get(input, ["weights", "loaded"], [])
+
+sources := object.get(input, ["telemetry", "sources"], [])
+
+# ---------- denials that every policy has
+
+always contains d if {
+	not schema_known
+	d := denial("VERSION_UNSUPPORTED", null, "the input document has another schema", schema, field(input, "schema"), null)
+}
+
+schema_known if input.schema == schema
+
+# -- freshness
+
+always contains d if {
+	not fresh
+	freshness := object.get(input, ["window", "freshness"], null)
+	d := denial("WINDOW_LATE", null, "the window arrived under an old challenge", "fresh", freshness, "held windows are kept and never admitted")
+}
+
+fresh if input.window.freshness == "fresh"
+
+# -- GPUs
+
+always contains d if {
+	not some_gpu
+	d := denial("GPU_MISSING", null, "no GPU is enrolled in the session", "at least 1", 0, null)
+}
+
+some_gpu if count(gpus) > 0
+
+always contains d if {
+	some gpu in gpus
+	not fwid_matches(gpu)
+	d := denial("GPU_FWID", field(gpu, "identity"), "the certificate does not name the reported firmware", "matches", field(gpu, "fwid"), null)
+}
+
+fwid_matches(gpu) if gpu.fwid == "matches"
+
+always contains d if {
+	some gpu in gpus
+	not reference_known(gpu)
+	d := denial("GPU_REFERENCE_ABSENT", field(gpu, "identity"), "there are no reference measurements for this GPU", "match", field(gpu, "reference"), "add this architecture, driver and VBIOS to gpu_measurements")
+}
+
+always contains d if {
+	some gpu in gpus
+	reference_known(gpu)
+	not reference_matches(gpu)
+	d := denial("GPU_MEASUREMENT_MISMATCH", field(gpu, "identity"), "the GPU's measurements are not among the reference measurements", "match", field(gpu, "reference"), "if this driver and VBIOS are meant, add the digest to gpu_measurements")
+}
+
+reference_known(gpu) if gpu.reference in {"match", "mismatch"}
+
+reference_matches(gpu) if gpu.reference == "match"
+
+always contains d if {
+	some gpu in gpus
+	not not_revoked(gpu)
+	d := denial("GPU_REVOKED", field(gpu, "identity"), "the GPU's certificate is revoked or on hold", "good", field(gpu, "revocation"), null)
+}
+
+not_revoked(gpu) if gpu.revocation in {"good", "absent", "unknown", "stale"}
+
+always contains d if {
+	some gpu in gpus
+	not cc_mode_not_off(gpu)
+	d := denial("GPU_CC_MODE", field(gpu, "identity"), "the host says that confidential computing is off", "on", field(gpu, "cc_mode_host_claim"), null)
+}
+
+cc_mode_not_off(gpu) if gpu.cc_mode_host_claim in {"on", "devtools", null}
+
+# -- weights
+
+always contains d if {
+	not some_declared
+	d := denial("MODEL_UNDECLARED", null, "the session declares no model", "at least 1", 0, null)
+}
+
+some_declared if count(declared) > 0
+
+always contains d if {
+	some model in declared
+	not is_loaded(model)
+	d := denial("MODEL_NOT_LOADED", null, "a declared model is not loaded", field(model, "manifest"), null, null)
+}
+
+is_loaded(model) if {
+	some other in loaded
+	other.manifest == model.manifest
+}
+
+always contains d if {
+	some model in loaded
+	not is_declared(model)
+	d := denial("MODEL_UNDECLARED", null, "a model was loaded that is not declared", null, field(model, "manifest"), "declare it, or unload it and open a new session")
+}
+
+is_declared(model) if {
+	model.declared == true
+	some other in declared
+	other.manifest == model.manifest
+}
+
+always contains d if {
+	some model in declared
+	not in_reference(model)
+	d := denial("REFERENCE_ABSENT", null, "the declared model is not among the reference models", null, field(model, "manifest"), "add the manifest's digest to models")
+}
+
+always contains d if {
+	some model in loaded
+	not in_reference(model)
+	d := denial("REFERENCE_ABSENT", null, "the loaded model is not among the reference models", null, field(model, "manifest"), "add the manifest's digest to models")
+}
+
+in_reference(model) if is_string(data.reference.models[model.manifest].name)
+
+always contains d if {
+	not weights_equal
+	not some_difference
+	d := denial("WEIGHTS_MISMATCH", null, "it is not shown that the loaded weights are the declared ones", null, null, null)
+}
+
+always contains d if {
+	some difference in object.get(input, ["weights", "differences"], [])
+	place := sprintf("%v %v %v", [field(difference, "kind"), field(difference, "file"), field(difference, "tensor")])
+	d := denial("WEIGHTS_MISMATCH", null, place, field(difference, "expected"), field(difference, "got"), null)
+}
+
+weights_equal if input.weights.differences == []
+
+some_difference if count(input.weights.differences) > 0
+
+always contains d if {
+	not baseline_explained
+	d := denial("BASELINE_UNEXPLAINED", null, "the beginning of the measurement log is not explained", "zero or ledgered", object.get(input, ["weights", "baseline"], null), null)
+}
+
+baseline_explained if input.weights.baseline in {"zero", "ledgered"}
+
+# -- telemetry: it can contradict, it can never vouch
+
+always contains d if {
+	not telemetry_not_contradicting
+	d := denial("TELEMETRY_OUT_OF_BASELINE", null, "the physical record contradicts what is declared", "in_baseline", object.get(input, ["telemetry", "verdict"], null), null)
+}
+
+telemetry_not_contradicting if input.telemetry.verdict in {"in_baseline", "no_baseline"}
+
+# ---------- what no evidence proves yet
+
+# The only checks that may be left out, and the code of their denial.
+excusable := {
+	"attester_code": "UNPROVEN",
+	"secure_boot": "UNPROVEN",
+	"host_binding": "UNPROVEN",
+	"gpu_revocation": "GPU_REVOCATION_UNKNOWN",
+	"telemetry_baseline": "TELEMETRY_NO_BASELINE",
+}
+
+proven contains "attester_code" if input.attester_code.status == "proven"
+
+proven contains "secure_boot" if {
+	input.platform.secure_boot == "proven"
+	input.platform.kernel_lockdown == "proven"
+}
+
+proven contains "host_binding" if input.platform.host_binding == "proven"
+
+proven contains "gpu_revocation" if {
+	count(gpus) > 0
+	every gpu in gpus { gpu.revocation == "good" }
+}
+
+proven contains "telemetry_baseline" if input.telemetry.verdict == "in_baseline"
+
+unproven := object.keys(excusable) - proven
+
+# The relying party's written reason for leaving out a check.
+reason(check) := text if {
+	text := data.reference.unchecked[check]
+	is_string(text)
+	count(trim_space(text)) >= 10
+}
+
+# ---------- emulated platforms
+
+genuine_platform if input.platform.name == "tpm"
+
+genuine_gpu(gpu) if gpu.platform == "nvidia"
+
+genuine_source(source) if source.platform in {"nvidia", "host"}
+
+# ---------- things worth saying
+
+remarks contains w if {
+	some finding in object.get(input, "findings", [])
+	w := {"code": field(finding, "code"), "message": field(finding, "message")}
+}
+
+remarks contains w if {
+	held := input.gap.held_windows
+	held > 0
+	w := {"code": "WINDOW_LATE", "message": sprintf("%v windows were held back before this one", [held])}
+}

@@ -1,0 +1,133 @@
+"""The process in which policies are evaluated. A program, not a module: run as ``python -I -S -B worker.py``.
+
+Policies can crash every Rego engine (recursion ends in SIGSEGV, a doubling string in SIGABRT) and occupy it for ever,
+so they run here: with an empty environment, without a working directory, without the right to open files, to write
+them, or to start processes, within an address-space limit, and with a CPU limit set anew for each request. The
+parent holds the wall clock. When the parent dies, its end of the pipe closes and this process ends at the next read,
+or at the CPU limit if a policy is running. (``PR_SET_PDEATHSIG`` is not used: it fires when the *thread* that
+spawned us ends.)
+
+Frames are a 4-byte big-endian length and a body. Requests: ``L`` + JSON loads
+and answers with the syntax tree; ``D`` + 8-byte time + 2-byte length + query + input document decides. Answers: ``R`` +
+result, ``E`` + text. Arguments: directory of the engine's package, address-space bytes, CPU seconds, largest request.
+
+Imports only the standard library: site-packages are not on the path but for the one directory named.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+
+# Spelt out, since importing `typing` costs as much as importing the engine.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from regorus import Engine
+
+CLOCK = [0]
+
+# Not repeatable, or reaches outside. The checker refuses them by name; here they end in an error even so.
+FORBIDDEN = {
+    "http.send": 1,
+    "io.jwt.decode_verify": 2,
+    "net.lookup_ip_addr": 1,
+    "opa.runtime": 0,
+    "rand.intn": 2,
+    "uuid.rfc4122": 1,
+}
+
+
+def forbid(name: str) -> Callable[..., object]:
+    """A function that always raises, to stand in place of the builtin ``name``."""
+
+    def raiser(*_: object) -> object:
+        raise RuntimeError(f"{name} is not available to policies")
+
+    return raiser
+
+
+def read(size: int) -> bytes:
+    """Exactly ``size`` bytes from the parent; ends the process when there are none left."""
+    data = b""
+    while len(data) < size:
+        more = os.read(0, min(size - len(data), 1 << 20))
+        if not more:
+            os._exit(0)
+        data += more
+    return data
+
+
+def write(kind: bytes, body: bytes) -> None:
+    """Answer the parent."""
+    view = memoryview((len(body) + 1).to_bytes(4, "big") + kind + body)
+    while view:
+        view = view[os.write(1, view) :]
+
+
+def limit_cpu(seconds: int) -> None:
+    """From now on at most ``seconds`` of CPU time; the soft limit only, so that it can be set again."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    soft = int(usage.ru_utime + usage.ru_stime) + 1 + seconds
+    resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
+
+
+def main(directory: str, memory: int, cpu: int, largest: int) -> None:
+    """Serve requests until the parent closes the pipe; any failure answers once and ends the process."""
+    for kind, value in (
+        (resource.RLIMIT_AS, memory),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_NPROC, 0),
+        (resource.RLIMIT_STACK, 8 << 20),
+    ):
+        resource.setrlimit(kind, (value, value))
+    limit_cpu(cpu)
+    sys.path.append(directory)
+    from regorus import Engine  # noqa: PLC0415 - only after the limits are in force
+
+    sys.path.clear()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
+
+    engine = Engine()
+    while True:
+        size = int.from_bytes(read(4), "big")
+        if size > largest:
+            os._exit(1)
+        request = read(size)
+        limit_cpu(cpu)
+        try:
+            if request[:1] == b"L":
+                answer = load(engine, json.loads(request[1:]))
+            else:
+                CLOCK[0] = int.from_bytes(request[1:9], "big")
+                split = 11 + int.from_bytes(request[9:11], "big")
+                engine.set_input_json(request[split:].decode())
+                answer = engine.eval_query_as_json(request[11:split].decode())
+        except BaseException as error:  # noqa: BLE001 - a Rust panic is a BaseException; the engine is spoilt after it
+            write(b"E", str(error)[:4096].encode("utf-8", "replace"))
+            os._exit(1)
+        write(b"R", answer.encode())
+
+
+def load(engine: Engine, request: dict[str, Any]) -> str:
+    """Load modules and reference data, replace what is not repeatable, answer with the syntax tree."""
+    engine.set_policy_length_config(
+        max_col=request["columns"], max_file_bytes=request["bytes"], max_lines=request["lines"]
+    )
+    engine.set_gather_prints(True)
+    engine.add_extension("time.now_ns", 0, lambda: CLOCK[0])
+    for name, arity in FORBIDDEN.items():
+        engine.add_extension(name, arity, forbid(name))
+    for name, text in request["modules"]:
+        _ = engine.add_policy(name, text)
+    engine.add_data_json(request["data"])
+    return engine.get_ast_as_json()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
