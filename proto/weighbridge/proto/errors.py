@@ -215,6 +215,7 @@ class Code(StrEnum):
     COMMAND_FAILED = "COMMAND_FAILED"
     STATE_CORRUPT = "STATE_CORRUPT"
     STATE_LOCKED = "STATE_LOCKED"
+    KEY_EXPOSED = "KEY_EXPOSED"
 
 
 def shorten(value: object, limit: int = 80) -> str:

@@ -1,0 +1,140 @@
+"""Writing to disk so that it stays written: the few operations that the ledger and the stores are built from.
+
+Everything durable goes through :class:`Files`, so that a test can break each single operation. The operations are as
+small as the promises of POSIX: :meth:`Files.write` makes *content* durable, not its name; a name is durable once
+:meth:`Files.sync_directory` of its directory has returned. All raise :class:`OSError`; :func:`fault` says what that
+means to a caller.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+from pathlib import Path
+from typing import Final, Protocol, final
+
+from weighbridge.proto.errors import Code, EnvironmentFault
+
+__all__ = ["Files", "PosixFiles", "fault", "install", "make_directories"]
+
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+class Files(Protocol):
+    """The operations that change a file system, each raising :class:`OSError`."""
+
+    def write(self, path: Path, data: bytes, *, mode: int) -> None:
+        """Create or overwrite ``path`` and return when its content is on disk. Not atomic: for staging only."""
+        ...
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Put ``source`` in the place of ``target`` atomically; durable after :meth:`sync_directory`."""
+        ...
+
+    def sync_directory(self, path: Path) -> None:
+        """Return when the names in ``path`` are on disk."""
+        ...
+
+    def make_directory(self, path: Path, *, mode: int) -> None:
+        """Create ``path``, whose parent exists; nothing happens when it is a directory already."""
+        ...
+
+    def remove(self, path: Path) -> None:
+        """Delete a file or a whole directory; nothing happens when there is none. Nobody relies on it being durable."""
+        ...
+
+
+@final
+class PosixFiles:
+    """:class:`Files` on a local file system."""
+
+    __slots__ = ()
+
+    def write(self, path: Path, data: bytes, *, mode: int) -> None:
+        """See :meth:`Files.write`."""
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def rename(self, source: Path, target: Path) -> None:
+        """See :meth:`Files.rename`."""
+        source.replace(target)
+
+    def sync_directory(self, path: Path) -> None:
+        """See :meth:`Files.sync_directory`."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def make_directory(self, path: Path, *, mode: int) -> None:
+        """See :meth:`Files.make_directory`."""
+        try:
+            path.mkdir(mode)
+        except FileExistsError:
+            if not path.is_dir():
+                raise
+
+    def remove(self, path: Path) -> None:
+        """See :meth:`Files.remove`."""
+        with contextlib.suppress(FileNotFoundError):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+
+def make_directories(files: Files, path: Path, *, below: Path, mode: int) -> set[Path]:
+    """Create ``path`` and what is missing between it and ``below``, which exists.
+
+    Returns:
+        The directories that received a new name and have to be synced before anything in ``path`` is durable.
+    """
+    missing: list[Path] = []
+    while path != below and not path.is_dir():
+        missing.append(path)
+        path = path.parent
+    for directory in reversed(missing):
+        files.make_directory(directory, mode=mode)
+    return {directory.parent for directory in missing}
+
+
+def install(files: Files, data: bytes, target: Path, *, staging: Path, mode: int) -> None:
+    """Put ``data`` at ``target`` durably: a reader sees the old file or the new one, whole, whatever fails.
+
+    Args:
+        files: the file system.
+        data: the content.
+        target: where; its directory exists.
+        staging: a name in use by nobody else, on the same file system.
+        mode: permissions of the new file.
+    """
+    # If power fails here: only the staging file is there, which nobody reads.
+    files.write(staging, data, mode=mode)
+    # If power fails here: the old file or the new one. Its content was synced before it got this name.
+    files.rename(staging, target)
+    files.sync_directory(target.parent)
+
+
+def fault(error: OSError, path: Path, doing: str) -> EnvironmentFault:
+    """What ``error`` means: the disk is full, or ``path`` cannot be written.
+
+    Args:
+        error: what the system said.
+        path: the file or directory that was being changed.
+        doing: what was being done, for the message: "appending to the ledger".
+    """
+    reason = error.strerror or type(error).__name__
+    if error.errno in _FULL:
+        return EnvironmentFault(
+            Code.DISK_FULL, f"no space left while {doing}", where=str(path), hint="Free some space and try again."
+        )
+    return EnvironmentFault(Code.FILE_UNWRITABLE, f"{reason.lower()} while {doing}", where=str(path))

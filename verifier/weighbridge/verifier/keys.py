@@ -1,0 +1,191 @@
+"""The verifier's own keys on disk.
+
+Two keys with one purpose each: a P-256 key signs terms, verdict records and result tokens; an Ed25519 key signs ledger
+checkpoints. They lie as PKCS #8 PEM files with mode 0600 in a directory with mode 0700. Nothing is encrypted: whoever
+reads them is the verifier. Keys that others may read are refused, not repaired: they may have been read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self, final
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
+
+from weighbridge.proto import cose
+from weighbridge.proto.errors import Code, EnvironmentFault
+from weighbridge.verifier.anchors import Anchor
+from weighbridge.verifier.files import Files, PosixFiles, fault
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+__all__ = ["VerifierKeys"]
+
+_SIGNING: Final = "signing.pem"
+_LEDGER: Final = "ledger.pem"
+_MODE: Final = 0o600
+# A PKCS #8 PEM of either key is below 300 bytes.
+_PEM_MAX: Final = 8 * 1024
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class VerifierKeys:
+    """The private keys of one verifier. Never printed.
+
+    Attributes:
+        signing: P-256; terms, verdict records, result tokens.
+        ledger: Ed25519; ledger checkpoints.
+    """
+
+    signing: ec.EllipticCurvePrivateKey
+    ledger: Ed25519PrivateKey
+
+    def __repr__(self) -> str:
+        return f"VerifierKeys(thumbprint={self.thumbprint.hex()})"
+
+    @classmethod
+    def create(cls, directory: Path, *, files: Files | None = None) -> Self:
+        """New keys in ``directory``, which must not exist or be empty; its parent exists. Both keys appear or none.
+
+        Raises:
+            EnvironmentFault: ``FILE_UNWRITABLE``, also when there are keys already; ``DISK_FULL``.
+        """
+        files = files or PosixFiles()
+        keys = cls(ec.generate_private_key(ec.SECP256R1()), Ed25519PrivateKey.generate())
+        staging: Path | None = None
+        try:
+            staging = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+            files.write(staging / _SIGNING, _pem(keys.signing), mode=_MODE)
+            files.write(staging / _LEDGER, _pem(keys.ledger), mode=_MODE)
+            files.sync_directory(staging)
+            # If power fails here: a directory with another name is left over; no keys have been created.
+            files.rename(staging, directory)
+            files.sync_directory(directory.parent)
+        except OSError as error:
+            if staging is not None:
+                with contextlib.suppress(OSError):
+                    files.remove(staging)
+            raise fault(error, directory, "creating the verifier's keys") from error
+        return keys
+
+    @classmethod
+    def open(cls, directory: Path) -> Self:
+        """The keys that :meth:`create` made.
+
+        Raises:
+            EnvironmentFault: ``FILE_UNREADABLE`` when they are not there, ``KEY_EXPOSED`` when others can read them
+                or somebody else owns them, ``STATE_CORRUPT`` when a file is not such a key.
+        """
+        _check_directory(directory)
+        signing = _load(directory / _SIGNING)
+        ledger = _load(directory / _LEDGER)
+        if not isinstance(signing, ec.EllipticCurvePrivateKey) or not isinstance(signing.curve, ec.SECP256R1):
+            raise EnvironmentFault(Code.STATE_CORRUPT, "not a P-256 key", where=str(directory / _SIGNING))
+        if not isinstance(ledger, Ed25519PrivateKey):
+            raise EnvironmentFault(Code.STATE_CORRUPT, "not an Ed25519 key", where=str(directory / _LEDGER))
+        return cls(signing, ledger)
+
+    @property
+    def thumbprint(self) -> bytes:
+        """SHA-256 of the signing key's SubjectPublicKeyInfo: what windows carry as their audience."""
+        return cose.thumbprint(self.signing.public_key())
+
+    @property
+    def signing_spki(self) -> bytes:
+        """SubjectPublicKeyInfo of the signing key, DER."""
+        return cose.spki(self.signing.public_key())
+
+    @property
+    def ledger_spki(self) -> bytes:
+        """SubjectPublicKeyInfo of the ledger key, DER."""
+        return self.ledger.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+    def anchors(
+        self, *, name: str, origin: str, platform: str, not_before: datetime, not_after: datetime
+    ) -> tuple[Anchor, Anchor]:
+        """The public halves, as entries for the trust anchors of whoever relies on this verifier.
+
+        Args:
+            name: the verifier's, for people.
+            origin: the ledger's; the name of its anchor, by which its checkpoints are opened.
+            platform: what evidence under these anchors is called.
+            not_before: aware UTC.
+            not_after: aware UTC, inclusive.
+        """
+        source = "exported by the verifier that holds the private key"
+        return (
+            Anchor("verifier", name, platform, self.signing_spki, not_before, not_after, source),
+            Anchor("ledger", origin, platform, self.ledger_spki, not_before, not_after, source),
+        )
+
+
+def _pem(key: ec.EllipticCurvePrivateKey | Ed25519PrivateKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def _check_directory(directory: Path) -> None:
+    try:
+        status = directory.stat()
+    except OSError as error:
+        raise _unreadable(error, directory) from error
+    if not stat.S_ISDIR(status.st_mode):
+        raise EnvironmentFault(Code.FILE_UNREADABLE, "not a directory", where=str(directory))
+    _check_private(status, directory)
+
+
+def _load(path: Path) -> object:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        raise _unreadable(error, path) from error
+    with os.fdopen(descriptor, "rb") as file:
+        # Of the file that is open, not of whatever has its name by now.
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise EnvironmentFault(Code.FILE_UNREADABLE, "not a file", where=str(path))
+        _check_private(status, path)
+        data = file.read(_PEM_MAX + 1)
+    try:
+        return load_pem_private_key(data, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise EnvironmentFault(Code.STATE_CORRUPT, "not an unencrypted private key", where=str(path)) from error
+
+
+def _check_private(status: os.stat_result, path: Path) -> None:
+    if status.st_uid != os.geteuid():
+        raise EnvironmentFault(
+            Code.KEY_EXPOSED,
+            "key belongs to somebody else",
+            where=str(path),
+            expected=f"uid {os.geteuid()}",
+            got=f"uid {status.st_uid}",
+        )
+    if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise EnvironmentFault(
+            Code.KEY_EXPOSED,
+            "key can be read or replaced by others",
+            where=str(path),
+            got=f"mode {stat.S_IMODE(status.st_mode):04o}",
+            hint="Make new keys: these may have been copied. If you know that they were not, chmod go= the path.",
+        )
+
+
+def _unreadable(error: OSError, path: Path) -> EnvironmentFault:
+    reason = (error.strerror or type(error).__name__).lower()
+    return EnvironmentFault(Code.FILE_UNREADABLE, reason, where=str(path))

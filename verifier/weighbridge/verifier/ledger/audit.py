@@ -1,0 +1,197 @@
+"""Re-verifies a whole ledger from its files, sharing no code with the writer but the encodings in ``proto``.
+
+Every entry is hashed, every tile at every level computed anew and compared, and the root compared with the signed one.
+Shows that the files are one tree under one signed checkpoint, and, given an earlier checkpoint, that nothing in it was
+changed or removed since. Does not show that others were given the same checkpoints: that takes witnesses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from weighbridge.proto import merkle, tlog
+from weighbridge.proto.errors import Code, EnvironmentFault, LedgerInconsistent, MalformedEvidence
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from weighbridge.proto.note import NoteKey
+
+__all__ = ["AuditReport", "audit"]
+
+
+@dataclass(frozen=True, slots=True)
+class AuditReport:
+    """What an audit has verified; there is no report of one that failed.
+
+    Attributes:
+        origin: the ledger's name.
+        size: number of entries, all of them hashed.
+        root: the signed root, computed anew.
+        entry_bytes: total length of the entries.
+        tiles: number of hash tiles compared.
+        consistent_with: size of the earlier checkpoint that this ledger was shown to extend, if one was given.
+    """
+
+    origin: str
+    size: int
+    root: bytes
+    entry_bytes: int
+    tiles: int
+    consistent_with: int | None
+
+
+def audit(directory: Path, key: NoteKey, origin: str, *, earlier: bytes | None = None) -> AuditReport:
+    """Verify the ledger in ``directory`` from end to end. May run while the ledger is being written to.
+
+    Args:
+        directory: with ``checkpoint`` and ``tile/`` in it; untrusted.
+        key: the ledger's key, trusted by the caller.
+        origin: the ledger that the caller means.
+        earlier: a signed checkpoint of the same ledger, kept from before.
+
+    Raises:
+        EnvironmentFault: ``FILE_UNREADABLE``.
+        MalformedEvidence: a decoding code, for a checkpoint.
+        NotAuthentic: ``LEDGER_SIGNATURE``.
+        LedgerInconsistent: ``LEDGER_ORIGIN``, ``LEDGER_MALFORMED`` or ``LEDGER_INCONSISTENT``, naming the file.
+    """
+    # 1. Whose word is it: signature, then text, then name.
+    checkpoint = tlog.open_checkpoint(_read(directory, "checkpoint"), key, origin=origin)
+    before = None if earlier is None else tlog.open_checkpoint(earlier, key, origin=origin)
+    # 2. An append-only ledger does not become shorter.
+    if before is not None and before.size > checkpoint.size:
+        raise LedgerInconsistent(
+            Code.LEDGER_INCONSISTENT,
+            "ledger is shorter than it was",
+            where="checkpoint",
+            expected=f">= {before.size}",
+            got=checkpoint.size,
+        )
+    # 3. Hash every entry, fill the tiles of every level from below, and compare each with what is stored.
+    tree, tiles, entry_bytes = merkle.CompactRange(), _Tiles(directory), 0
+    for number, width in _bundles(checkpoint.size):
+        entries = _entries(directory, number, width)
+        leaves = [merkle.leaf_hash(entry) for entry in entries]
+        if before is not None and tree.size <= before.size < tree.size + width:
+            # 4. The tree at the earlier size has the root that was signed for it.
+            _compare(before.root, tree.extend(leaves[: before.size - tree.size]).root, "earlier checkpoint")
+        tree = tree.extend(leaves)
+        tiles.add(leaves)
+        entry_bytes += sum(map(len, entries))
+    if before is not None and before.size == tree.size:
+        _compare(before.root, tree.root, "earlier checkpoint")
+    tiles.end()
+    # 5. The root over all entries is the one that was signed.
+    _compare(checkpoint.root, tree.root, "checkpoint")
+    return AuditReport(
+        origin=origin,
+        size=checkpoint.size,
+        root=checkpoint.root,
+        entry_bytes=entry_bytes,
+        tiles=tiles.count,
+        consistent_with=None if before is None else before.size,
+    )
+
+
+class _Tiles:
+    """Tiles under computation, one per level; each is compared with the stored one as soon as it is complete."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._levels: list[list[bytes]] = []
+        self._full: list[int] = []
+        self.count = 0
+
+    def add(self, leaves: list[bytes]) -> None:
+        """Take the next 256 leaf hashes, or at the very end fewer."""
+        level, hashes = 0, leaves
+        while hashes:
+            if level == len(self._levels):
+                self._levels.append([])
+                self._full.append(0)
+            tile = self._levels[level]
+            tile += hashes
+            hashes = []
+            if len(tile) == tlog.TILE_WIDTH:
+                self._compare(level)
+                hashes = [merkle.root(tile)]
+                self._levels[level] = []
+                self._full[level] += 1
+            level += 1
+
+    def end(self) -> None:
+        """Compare the partial tiles."""
+        for level, tile in enumerate(self._levels):
+            if tile:
+                self._compare(level)
+
+    def _compare(self, level: int) -> None:
+        number, tile = self._full[level], self._levels[level]
+        width = len(tile)
+        name = tlog.tile_path(level, number, width)
+        data, stored = _partial_or_full(self._directory, name, width)
+        try:
+            claimed = tlog.parse_tile(data, width=stored)[:width]
+        except MalformedEvidence as error:
+            raise _malformed(name, error) from error
+        for at, (theirs, ours) in enumerate(zip(claimed, tile, strict=True)):
+            _compare(theirs, ours, f"{name}[{at}]")
+        self.count += 1
+
+
+def _bundles(size: int) -> Iterator[tuple[int, int]]:
+    """Index and width of each entry bundle of a tree of ``size`` leaves."""
+    for at in range(0, size, tlog.TILE_WIDTH):
+        yield at // tlog.TILE_WIDTH, min(tlog.TILE_WIDTH, size - at)
+
+
+def _entries(directory: Path, number: int, width: int) -> tuple[bytes, ...]:
+    name = tlog.entries_path(number, width)
+    data, stored = _partial_or_full(directory, name, width)
+    try:
+        return tlog.parse_bundle(data, width=stored)[:width]
+    except MalformedEvidence as error:
+        raise _malformed(name, error) from error
+
+
+def _partial_or_full(directory: Path, name: str, width: int) -> tuple[bytes, int]:
+    """The file and its width: the one of this name or, when it was deleted, the full one that it is a prefix of."""
+    full = name.removesuffix(f".p/{width}")
+    try:
+        return _read(directory, name), width
+    except LedgerInconsistent:
+        if name == full or not (directory / full).exists():
+            raise
+        return _read(directory, full), tlog.TILE_WIDTH
+
+
+def _read(directory: Path, name: str) -> bytes:
+    path = directory / name
+    try:
+        with path.open("rb") as file:
+            return file.read(tlog.BUNDLE_MAX + 1)
+    except OSError as error:
+        if name != "checkpoint" and isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise LedgerInconsistent(
+                Code.LEDGER_INCONSISTENT, "file of the signed tree is missing", where=name
+            ) from error
+        reason = (error.strerror or type(error).__name__).lower()
+        raise EnvironmentFault(Code.FILE_UNREADABLE, reason, where=str(path)) from error
+
+
+def _compare(claimed: bytes, computed: bytes, where: str) -> None:
+    if claimed != computed:
+        raise LedgerInconsistent(
+            Code.LEDGER_INCONSISTENT,
+            "hash is not that of the entries",
+            where=where,
+            expected=computed,
+            got=claimed,
+        )
+
+
+def _malformed(name: str, error: MalformedEvidence) -> LedgerInconsistent:
+    return LedgerInconsistent(Code.LEDGER_MALFORMED, f"stored file is malformed: {error.message}", where=name)

@@ -1,0 +1,114 @@
+"""A store of bytes under their SHA-256: evidence, verdict records, terms, manifests.
+
+The ledger's leaves are small and name such digests; the bytes themselves lie here. What :meth:`ContentStore.put` has
+returned stays; what :meth:`ContentStore.get` returns has just been hashed. Files are ``ab/cd/abcd…`` below the store's
+directory, so that no directory grows beyond what a file system handles well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING, Final, final
+
+from weighbridge.proto import limits
+from weighbridge.proto.digest import sha256
+from weighbridge.proto.errors import Code, Indeterminate, LedgerInconsistent
+from weighbridge.verifier.files import Files, PosixFiles, fault, install, make_directories
+from weighbridge.verifier.ledger.reader import read_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["ContentStore"]
+
+_STAGING: Final = "staging"
+_DIRECTORY_MODE: Final = 0o700
+_FILE_MODE: Final = 0o600
+
+
+@final
+class ContentStore:
+    """Bytes by digest in ``directory``, which is created when it is not there; its parent exists.
+
+    May be used from several threads and processes at once: names are digests, and files appear whole.
+
+    Raises:
+        EnvironmentFault: ``DISK_FULL`` or ``FILE_UNWRITABLE``.
+    """
+
+    __slots__ = ("_directory", "_files")
+
+    def __init__(self, directory: Path, *, files: Files | None = None) -> None:
+        self._directory = directory
+        self._files = files or PosixFiles()
+        try:
+            for path in (directory, directory / _STAGING):
+                self._files.make_directory(path, mode=_DIRECTORY_MODE)
+                self._files.sync_directory(path.parent)
+        except OSError as error:
+            raise fault(error, directory, "creating the content store") from error
+
+    def put(self, data: bytes) -> bytes:
+        """Keep ``data`` and return its SHA-256. Putting the same bytes again writes nothing.
+
+        Raises:
+            EnvironmentFault: ``DISK_FULL`` or ``FILE_UNWRITABLE``; nothing half-written is visible.
+            LedgerInconsistent: ``LEDGER_INCONSISTENT`` when other bytes lie under this digest.
+            ValueError: for more than a message can carry.
+        """
+        if len(data) > limits.MESSAGE_MAX:
+            raise ValueError(f"content of {len(data)} bytes")
+        digest = sha256(data)
+        target = self._path(digest)
+        staging = self._directory / _STAGING / os.urandom(16).hex()
+        try:
+            if self._load(digest) is None:
+                for parent in make_directories(self._files, target.parent, below=self._directory, mode=_DIRECTORY_MODE):
+                    self._files.sync_directory(parent)
+                install(self._files, data, target, staging=staging, mode=_FILE_MODE)
+            else:
+                # Whoever put it first may have been interrupted before its names were durable.
+                for parent in (target.parent, target.parent.parent, self._directory):
+                    self._files.sync_directory(parent)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                self._files.remove(staging)
+            raise fault(error, target, "storing content") from error
+        return digest
+
+    def get(self, digest: bytes) -> bytes:
+        """The bytes whose SHA-256 is ``digest``, hashed again.
+
+        Raises:
+            Indeterminate: ``EVIDENCE_ABSENT`` when they are not here.
+            LedgerInconsistent: ``LEDGER_INCONSISTENT`` when what is stored has another digest.
+            EnvironmentFault: ``FILE_UNREADABLE``.
+        """
+        data = self._load(digest)
+        if data is None:
+            raise Indeterminate(Code.EVIDENCE_ABSENT, "content is not in the store", where=digest.hex())
+        return data
+
+    def has(self, digest: bytes) -> bool:
+        """Whether something is stored under ``digest``. Does not read it."""
+        return self._path(digest).is_file()
+
+    def _load(self, digest: bytes) -> bytes | None:
+        path = self._path(digest)
+        data = read_file(path)
+        if data is not None and sha256(data) != digest:
+            raise LedgerInconsistent(
+                Code.LEDGER_INCONSISTENT,
+                "stored content was altered",
+                where=str(path),
+                expected=digest,
+                got=sha256(data),
+            )
+        return data
+
+    def _path(self, digest: bytes) -> Path:
+        if len(digest) != limits.DIGEST_SIZE:
+            raise ValueError("a digest has 32 bytes")
+        name = digest.hex()
+        return self._directory / name[:2] / name[2:4] / name

@@ -1,0 +1,157 @@
+"""Reading a ledger without locking it: entries and proofs under one signed checkpoint.
+
+A :class:`LedgerReader` is a snapshot: everything that it returns has been verified against the root of its checkpoint.
+Tiles are immutable and only a partial one is ever deleted, after its full one is there; so a snapshot stays readable
+while a writer goes on, and needs no lock.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, final
+
+from weighbridge.proto import merkle, tlog
+from weighbridge.proto.errors import Code, EnvironmentFault, LedgerInconsistent, MalformedEvidence
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from weighbridge.proto.note import NoteKey
+
+__all__ = ["CHECKPOINT", "LedgerReader", "read_file"]
+
+CHECKPOINT = "checkpoint"
+
+
+@final
+class LedgerReader:
+    """A ledger as of ``checkpoint``. Use :meth:`open` to read the published one.
+
+    Args:
+        directory: the ledger.
+        checkpoint: verified; everything is read and proven under its root.
+    """
+
+    __slots__ = ("_directory", "checkpoint")
+
+    def __init__(self, directory: Path, checkpoint: tlog.VerifiedCheckpoint) -> None:
+        self._directory = directory
+        self.checkpoint = checkpoint
+
+    @classmethod
+    def open(cls, directory: Path, *, key: NoteKey, origin: str) -> LedgerReader:
+        """The ledger as it is published now.
+
+        Raises:
+            EnvironmentFault: ``FILE_UNREADABLE`` when there is no ledger, or it cannot be read.
+            MalformedEvidence: a decoding code, for the checkpoint.
+            NotAuthentic: ``LEDGER_SIGNATURE``.
+            LedgerInconsistent: ``LEDGER_ORIGIN``.
+        """
+        path = directory / CHECKPOINT
+        data = read_file(path)
+        if data is None:
+            raise EnvironmentFault(Code.FILE_UNREADABLE, "no ledger here", where=str(path))
+        return cls(directory, tlog.open_checkpoint(data, key, origin=origin))
+
+    def entry(self, index: int) -> bytes:
+        """Entry ``index``, proven to be in the tree.
+
+        Raises:
+            ValueError: when the tree has no such entry.
+            LedgerInconsistent: ``LEDGER_PROOF``, ``LEDGER_INCONSISTENT`` or ``LEDGER_MALFORMED``: storage was altered.
+            EnvironmentFault: ``FILE_UNREADABLE``.
+        """
+        proof = self._inclusion(index)
+        number, at = divmod(index, tlog.TILE_WIDTH)
+        width = self._width(number, 0)
+        path, data = self._read(tlog.entries_path(number, width), tlog.entries_path(number))
+        try:
+            stored = width if path.endswith(f".p/{width}") else tlog.TILE_WIDTH
+            entry = tlog.parse_bundle(data, width=stored)[at]
+        except MalformedEvidence as error:
+            raise _altered(path, error) from error
+        self._verify(merkle.leaf_hash(entry), index, proof)
+        return entry
+
+    def leaf_hash(self, index: int) -> bytes:
+        """Leaf hash ``index``, proven to be in the tree; raises as :meth:`entry`."""
+        proof = self._inclusion(index)
+        number, at = divmod(index, tlog.TILE_WIDTH)
+        leaf = self._tile(0, number)[at]
+        self._verify(leaf, index, proof)
+        return leaf
+
+    def inclusion_proof(self, index: int) -> tuple[bytes, ...]:
+        """The hashes from leaf ``index`` to the root, verified before they are returned; raises as :meth:`entry`."""
+        number, at = divmod(index, tlog.TILE_WIDTH)
+        proof = self._inclusion(index)
+        self._verify(self._tile(0, number)[at], index, proof)
+        return proof
+
+    def proof(self, index: int) -> tlog.Proof:
+        """The same as an offline proof, with the checkpoint in it; raises as :meth:`entry`."""
+        return tlog.Proof(index, self.inclusion_proof(index), self.checkpoint.note)
+
+    def consistency_proof(self, old: int, new: int | None = None) -> tuple[bytes, ...]:
+        """The proof from the tree of ``old`` leaves to that of ``new``, by default the checkpoint's.
+
+        Not verified here: the two roots are the asker's to give.
+
+        Raises:
+            ValueError: unless ``0 <= old <= new <= size``.
+            LedgerInconsistent: ``LEDGER_INCONSISTENT`` or ``LEDGER_MALFORMED``: storage was altered.
+            EnvironmentFault: ``FILE_UNREADABLE``.
+        """
+        size = self.checkpoint.size if new is None else new
+        if size > self.checkpoint.size:
+            raise ValueError(f"the checkpoint has {self.checkpoint.size} leaves, not {size}")
+        return merkle.consistency_proof(old, size, tlog.tile_nodes(self._tile))
+
+    def _inclusion(self, index: int) -> tuple[bytes, ...]:
+        return merkle.inclusion_proof(index, self.checkpoint.size, tlog.tile_nodes(self._tile))
+
+    def _verify(self, leaf: bytes, index: int, proof: tuple[bytes, ...]) -> None:
+        merkle.verify_inclusion(leaf, proof, index=index, size=self.checkpoint.size, root=self.checkpoint.root)
+
+    def _width(self, number: int, level: int) -> int:
+        """How wide tile ``number`` is in the tree of the checkpoint."""
+        hashes = self.checkpoint.size >> (tlog.TILE_HEIGHT * level)
+        return min(tlog.TILE_WIDTH, hashes - number * tlog.TILE_WIDTH)
+
+    def _tile(self, level: int, number: int) -> tuple[bytes, ...]:
+        width = self._width(number, level)
+        path, data = self._read(tlog.tile_path(level, number, width), tlog.tile_path(level, number))
+        try:
+            stored = width if path.endswith(f".p/{width}") else tlog.TILE_WIDTH
+            return tlog.parse_tile(data, width=stored)[:width]
+        except MalformedEvidence as error:
+            raise _altered(path, error) from error
+
+    def _read(self, partial: str, full: str) -> tuple[str, bytes]:
+        """The tile of just this width or, when it has been deleted since, the full one, of which it is a prefix."""
+        for path in (partial, full):
+            data = read_file(self._directory / path)
+            if data is not None:
+                return path, data
+        raise LedgerInconsistent(Code.LEDGER_INCONSISTENT, "tile is missing", where=partial, clause="C2SP tlog-tiles")
+
+
+def read_file(path: Path) -> bytes | None:
+    """The content of ``path``, or ``None`` when there is no such file.
+
+    Raises:
+        EnvironmentFault: ``FILE_UNREADABLE``.
+    """
+    try:
+        with path.open("rb") as file:
+            # One byte more than any file of a ledger has: the parsers refuse it.
+            return file.read(tlog.BUNDLE_MAX + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+        raise EnvironmentFault(Code.FILE_UNREADABLE, reason, where=str(path)) from error
+
+
+def _altered(path: str, error: MalformedEvidence) -> LedgerInconsistent:
+    return LedgerInconsistent(Code.LEDGER_MALFORMED, f"stored tile is malformed: {error.message}", where=path)

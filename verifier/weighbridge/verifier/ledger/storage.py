@@ -1,0 +1,174 @@
+"""The ledger's directory: its lock, and the steps of a write in their order.
+
+Nothing here decides anything. Each step's comment says what a reader sees if power fails there; together they are the
+argument why a reader of this ledger is never shown two histories.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from typing import TYPE_CHECKING, Final, final
+
+from weighbridge.proto.errors import Code, EnvironmentFault
+from weighbridge.verifier.files import Files, fault, install, make_directories
+from weighbridge.verifier.ledger.reader import CHECKPOINT, read_file
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+__all__ = ["HEAD", "Storage"]
+
+HEAD: Final = "writer/head"
+_LOCK: Final = "writer/lock"
+_STAGING: Final = "writer/staging"
+# Tiles, bundles and checkpoints are for everybody; the writer's own directory is not.
+_PUBLIC: Final = 0o644
+_PUBLIC_DIRECTORY: Final = 0o755
+_PRIVATE_DIRECTORY: Final = 0o700
+
+
+@final
+class Storage:
+    """The directory of a ledger, locked until :meth:`close`.
+
+    Args:
+        directory: has a ``writer/`` in it.
+        files: the file system.
+
+    Raises:
+        EnvironmentFault: ``LEDGER_LOCKED`` when another process has it open, or ``FILE_UNWRITABLE``.
+    """
+
+    __slots__ = ("_files", "_lock", "directory")
+
+    def __init__(self, directory: Path, files: Files) -> None:
+        self.directory: Final = directory
+        self._files = files
+        self._lock: int | None = _take_lock(directory / _LOCK)
+
+    @staticmethod
+    def make(directory: Path, files: Files) -> None:
+        """Create the directories of a ledger, durably; whatever is there already stays as it is.
+
+        Raises:
+            EnvironmentFault: ``DISK_FULL`` or ``FILE_UNWRITABLE``.
+        """
+        try:
+            for path in (directory, directory / "writer", directory / _STAGING):
+                files.make_directory(path, mode=_PUBLIC_DIRECTORY if path == directory else _PRIVATE_DIRECTORY)
+                files.sync_directory(path.parent)
+        except OSError as error:
+            raise fault(error, directory, "creating the ledger") from error
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the lock is held."""
+        return self._lock is not None
+
+    def close(self) -> None:
+        """Let go of the lock; closing twice is allowed."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def read(self, name: str) -> bytes | None:
+        """The content of a file, ``None`` when there is none.
+
+        Raises:
+            EnvironmentFault: ``FILE_UNREADABLE``.
+        """
+        return read_file(self.directory / name)
+
+    def write_tiles(self, tiles: Mapping[str, bytes]) -> None:
+        """Stage, sync, rename, sync directories: after this the tiles are durable, and no checkpoint names them yet.
+
+        Raises:
+            EnvironmentFault: ``DISK_FULL`` or ``FILE_UNWRITABLE``.
+        """
+        try:
+            staged: list[tuple[Path, Path]] = []
+            for number, (name, data) in enumerate(tiles.items()):
+                staging = self.directory / _STAGING / str(number)
+                # If power fails here: readers see nothing new; the next append overwrites what is staged.
+                self._files.write(staging, data, mode=_PUBLIC)
+                staged.append((staging, self.directory / name))
+            unsynced: set[Path] = set()
+            for staging, target in staged:
+                unsynced |= make_directories(self._files, target.parent, below=self.directory, mode=_PUBLIC_DIRECTORY)
+                # If power fails here: some tiles are wider than the checkpoint says. Their beginnings are the same, so
+                # readers of any signed checkpoint see what they saw; the next append puts its own in their place.
+                self._files.rename(staging, target)
+                unsynced.add(target.parent)
+            for directory in sorted(unsynced):
+                self._files.sync_directory(directory)
+        except OSError as error:
+            self._clear_staging()
+            raise fault(error, self.directory, "appending to the ledger") from error
+
+    def commit(self, note: bytes) -> None:
+        """Make ``note`` the head: from here on it is what this ledger has signed.
+
+        Raises:
+            EnvironmentFault: ``DISK_FULL`` or ``FILE_UNWRITABLE``; the head is then the old one or the new one.
+        """
+        # If power fails here: the head is the old one or the new one. Nobody has been shown the new one yet, so both
+        # are right, and the tiles of both are durable.
+        self._install(HEAD, note, "committing to the ledger")
+
+    def publish(self, note: bytes) -> None:
+        """Show readers what has been committed.
+
+        Raises:
+            EnvironmentFault: ``DISK_FULL`` or ``FILE_UNWRITABLE``; readers then see the last checkpoint or this one.
+        """
+        # If power fails here: readers see the last checkpoint or this one; opening publishes the head again.
+        self._install(CHECKPOINT, note, "publishing the ledger's checkpoint")
+
+    def tidy(self, tiles: Mapping[str, bytes]) -> None:
+        """Delete the partial tiles of those of ``tiles`` that are full (tlog-tiles, "Partial Tiles").
+
+        If power fails here, or deleting fails, they only take up room.
+        """
+        for name in tiles:
+            if ".p/" not in name:
+                with contextlib.suppress(OSError):
+                    self._files.remove(self.directory / f"{name}.p")
+
+    def _install(self, name: str, note: bytes, doing: str) -> None:
+        target = self.directory / name
+        try:
+            install(self._files, note, target, staging=self.directory / _STAGING / target.name, mode=_PUBLIC)
+        except OSError as error:
+            self._clear_staging()
+            raise fault(error, target, doing) from error
+
+    def _clear_staging(self) -> None:
+        """Give back what a failed write has taken; when that fails too, the next one overwrites it."""
+        for path in (self.directory / _STAGING).glob("*"):
+            with contextlib.suppress(OSError):
+                self._files.remove(path)
+
+
+def _take_lock(path: Path) -> int:
+    """The descriptor that holds the lock; closing it lets go, and so does the end of the process however it ends."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise fault(error, path, "opening the ledger") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise EnvironmentFault(
+            Code.LEDGER_LOCKED,
+            "another process has the ledger open",
+            where=str(path),
+            hint="Only one verifier writes to a ledger; stop the other one, or give this one a ledger of its own.",
+        ) from error
+    except OSError as error:
+        os.close(descriptor)
+        raise fault(error, path, "locking the ledger") from error
+    return descriptor
