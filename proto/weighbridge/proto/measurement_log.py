@@ -13,7 +13,6 @@ value, nothing less. Whoever can extend the PCR can add records (and be seen doi
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, final
 
@@ -21,15 +20,13 @@ from weighbridge.proto import cbor, limits
 from weighbridge.proto.digest import D
 from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic
 from weighbridge.proto.manifest import check_name
+from weighbridge.proto.tpm.constants import HashAlgorithm, digest, digest_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 __all__ = [
     "HEAD_ZERO",
-    "SHA1",
-    "SHA256",
-    "SHA384",
     "AttesterStart",
     "Event",
     "Loaded",
@@ -38,7 +35,6 @@ __all__ = [
     "Record",
     "bank_value",
     "check_gapless",
-    "digest_size",
     "encode_record",
     "encode_records",
     "ever_loaded",
@@ -50,13 +46,8 @@ __all__ = [
     "replay",
 ]
 
-# TPM_ALG_ID, TCG Algorithm Registry rev 1.34 table 3. SHA-1 is extended where its bank is active, so that the bank is
-# not left to others; no verdict rests on it.
-SHA1: Final = 0x0004
-SHA256: Final = 0x000B
-SHA384: Final = 0x000C
-_HASHES: Final = {SHA1: "sha1", SHA256: "sha256", SHA384: "sha384"}
-_REPLAYED: Final = frozenset({SHA256, SHA384})
+# Banks that a verdict may rest on. SHA-1 is extended where its bank is active, so that it is not left to others.
+_REPLAYED: Final = frozenset({HashAlgorithm.SHA256, HashAlgorithm.SHA384, HashAlgorithm.SHA512})
 
 HEAD_ZERO: Final = bytes(limits.DIGEST_SIZE)
 
@@ -101,15 +92,15 @@ Event = ModelLoad | ModelUnload | AttesterStart
 @final
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A well-formed record. ``raw`` is its exact bytes; ``digests`` pairs ascending TPM_ALG_IDs with H_alg(content)."""
+    """A well-formed record. ``raw`` is its exact bytes; ``digests`` pairs ascending banks with H_alg(content)."""
 
     recnum: int
     pcr: int
-    digests: tuple[tuple[int, bytes], ...]
+    digests: tuple[tuple[HashAlgorithm, bytes], ...]
     event: Event
     raw: bytes
 
-    def digest(self, alg: int) -> bytes | None:
+    def digest(self, alg: HashAlgorithm) -> bytes | None:
         """The digest for the bank ``alg``, or ``None`` when the record carries none."""
         return dict(self.digests).get(alg)
 
@@ -124,37 +115,24 @@ class Loaded:
     recnum: int
 
 
-def digest_size(alg: int) -> int:
-    """Bytes of a digest in the bank ``alg``.
-
-    Raises:
-        ValueError: for a bank that records do not carry.
-    """
-    if alg not in _HASHES:
-        raise ValueError(f"no measurement-log digest for TPM_ALG_ID 0x{alg:04x}")
-    return hashlib.new(_HASHES[alg]).digest_size
-
-
-def make_record(event: Event, *, recnum: int, pcr: int, algs: Iterable[int]) -> Record:
+def make_record(event: Event, *, recnum: int, pcr: int, algs: Iterable[HashAlgorithm]) -> Record:
     """The record of ``event``, with a digest for every bank in ``algs``, SHA-256 always among them.
 
     Args:
         event: what happened.
         recnum: the record's number; the first of a boot is 0.
         pcr: the register that is extended.
-        algs: TPM_ALG_IDs of the active banks.
+        algs: the active banks.
 
     Raises:
-        ValueError: for a bank that records do not carry, or when SHA-256 is not among them.
+        ValueError: when SHA-256 is not among the banks.
         MalformedEvidence: for an event whose fields a parser would refuse.
     """
     content = cbor.encode(_event_to_cbor(event))
     banks = sorted(set(algs))
-    if SHA256 not in banks:
+    if HashAlgorithm.SHA256 not in banks:
         raise ValueError("the SHA-256 bank must be active")
-    for alg in banks:
-        digest_size(alg)
-    digests = {alg: _hash(alg, content) for alg in banks}
+    digests = {alg: digest(alg, content) for alg in banks}
     return parse_record(cbor.encode({_RECNUM: recnum, _PCR: pcr, _DIGESTS: digests, _CONTENT: content}))
 
 
@@ -176,9 +154,9 @@ def parse_record(data: bytes) -> Record:
     banks = fields.table(_DIGESTS)
     content = fields.octets(_CONTENT, limit=_CONTENT_MAX)
     fields.end()
-    digests = tuple((alg, _checked_digest(banks, alg, content)) for alg in _HASHES if banks.has(alg))
+    digests = tuple((alg, _checked_digest(banks, alg, content)) for alg in HashAlgorithm if banks.has(alg))
     banks.end()
-    if SHA256 not in dict(digests):
+    if HashAlgorithm.SHA256 not in dict(digests):
         raise MalformedEvidence(
             Code.LOG_DIGEST, "record has no SHA-256 digest", where="record[3]", clause="TCG CEL v1.0"
         )
@@ -227,40 +205,40 @@ def check_gapless(records: Sequence[Record], first: int) -> None:
             )
 
 
-def replay(initial_pcr: bytes, records: Iterable[Record], alg: int, *, pcr: int) -> bytes:
+def replay(initial_pcr: bytes, records: Iterable[Record], alg: HashAlgorithm, *, pcr: int) -> bytes:
     """The value of register ``pcr`` in bank ``alg`` after ``records`` were extended into it.
 
     Args:
         initial_pcr: the value before the first of ``records``; zeros at boot.
         records: in order.
-        alg: :data:`SHA256` or :data:`SHA384`.
+        alg: the quoted bank; not SHA-1.
         pcr: the register that the terms name.
 
     Raises:
         NotAuthentic: ``LOG_REPLAY`` for a record of another register or without a digest for the bank.
-        ValueError: for another bank, or a value of the wrong length.
+        ValueError: for the SHA-1 bank, or a value of the wrong length.
     """
     if alg not in _REPLAYED:
-        raise ValueError(f"no verdict rests on the bank of TPM_ALG_ID 0x{alg:04x}")
+        raise ValueError(f"no verdict rests on the {alg.name} bank")
     return bank_value(initial_pcr, records, alg, pcr=pcr)
 
 
-def bank_value(initial_pcr: bytes, records: Iterable[Record], alg: int, *, pcr: int) -> bytes:
+def bank_value(initial_pcr: bytes, records: Iterable[Record], alg: HashAlgorithm, *, pcr: int) -> bytes:
     """As :func:`replay`, for any bank that records carry: for the host's own bookkeeping, never for judging."""
     if len(initial_pcr) != digest_size(alg):
         raise ValueError(f"a PCR of this bank has {digest_size(alg)} bytes, not {len(initial_pcr)}")
     value = initial_pcr
     for record in records:
-        digest = record.digest(alg)
-        if record.pcr != pcr or digest is None:
+        extended = record.digest(alg)
+        if record.pcr != pcr or extended is None:
             raise NotAuthentic(
                 Code.LOG_REPLAY,
                 "record extends another register or lacks the bank",
                 where=f"log[{record.recnum}]",
-                expected=f"PCR {pcr}, TPM_ALG_ID 0x{alg:04x}",
-                got=f"PCR {record.pcr}, {[f'0x{a:04x}' for a, _ in record.digests]}",
+                expected=f"PCR {pcr}, {alg.name}",
+                got=f"PCR {record.pcr}, {', '.join(bank.name for bank, _ in record.digests)}",
             )
-        value = _hash(alg, value + digest)
+        value = digest(alg, value, extended)
     return value
 
 
@@ -303,13 +281,9 @@ def ever_loaded(records: Iterable[Record]) -> tuple[Loaded, ...]:
     )
 
 
-def _hash(alg: int, data: bytes) -> bytes:
-    return hashlib.new(_HASHES[alg], data, usedforsecurity=alg != SHA1).digest()
-
-
-def _checked_digest(banks: cbor.Reader, alg: int, content: bytes) -> bytes:
+def _checked_digest(banks: cbor.Reader, alg: HashAlgorithm, content: bytes) -> bytes:
     got = banks.octets(alg, size=digest_size(alg))
-    expected = _hash(alg, content)
+    expected = digest(alg, content)
     if got != expected:
         raise MalformedEvidence(
             Code.LOG_DIGEST, "digest is not that of the content", where=f"record[3][{alg}]", expected=expected, got=got

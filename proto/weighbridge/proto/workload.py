@@ -16,11 +16,10 @@ from typing import Final, Self
 from weighbridge.proto import cbor
 from weighbridge.proto.digest import D, sha256
 from weighbridge.proto.errors import Code, MalformedEvidence
+from weighbridge.proto.merkle import EMPTY_ROOT
 
-__all__ = ["EMPTY_ROOT", "SALT_SIZE", "WorkSummary", "commit"]
+__all__ = ["SALT_SIZE", "WorkSummary", "commit"]
 
-# RFC 6962 §2.1: the hash of an empty tree is the hash of the empty string.
-EMPTY_ROOT: Final = sha256(b"")
 SALT_SIZE: Final = 32
 
 _FIELDS: Final = 5
