@@ -27,7 +27,7 @@ _EMULATED: Final = "insecure-"
 
 
 def trust_claims(document: PolicyInput) -> Mapping[str, Mapping[str, int]]:
-    """Submodules ``tpm0``, ``weights0``, ``telemetry0`` and ``gpu0`` … in the document's order, each with its claims."""
+    """Submodules ``tpm0``, ``weights0``, ``telemetry0`` and ``gpu0`` … in the document's order, with their claims."""
     claims: dict[str, Mapping[str, int]] = {
         "tpm0": _tpm(document),
         "weights0": {"executables": _weights(document)},
@@ -53,13 +53,7 @@ def _tpm(document: PolicyInput) -> dict[str, int]:
 def _gpu(gpu: Gpu) -> dict[str, int]:
     emulated = gpu.platform.startswith(_EMULATED)
     measured = {"match": AFFIRMING, "mismatch": CONTRAINDICATED, "absent": NONE}[gpu.reference]
-    match gpu.revocation:
-        case "good":
-            identity = AFFIRMING
-        case "revoked" | "hold":
-            identity = CONTRAINDICATED
-        case "absent" | "unknown" | "stale":
-            identity = NONE
+    identity = {"good": AFFIRMING, "revoked": CONTRAINDICATED, "hold": CONTRAINDICATED}.get(gpu.revocation, NONE)
     claimed = {"off": CONTRAINDICATED, "devtools": WARNING, "on": NONE, None: NONE}[gpu.cc_mode_host_claim]
     return {
         "instance-identity": NONE if emulated and identity == AFFIRMING else identity,

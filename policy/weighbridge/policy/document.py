@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
+from collections.abc import Hashable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -262,18 +263,16 @@ def instant(moment: datetime) -> tuple[str, str]:
 
 
 @cache
-def _hints(cls: type) -> dict[str, object]:
+def _hints(cls: Hashable) -> dict[str, object]:
     return dict(typing.get_type_hints(cls))
 
 
 def _plain(value: object, hint: object, where: str) -> strict.JsonValue:
     """``value`` as JSON, checked against its declared type: the annotations are the schema, and they are enforced."""
+    hint, optional = _required(hint)
+    if optional and value is None:
+        return None
     origin = typing.get_origin(hint)
-    if origin in (Union, types.UnionType):
-        if value is None:
-            return None
-        (hint,) = (arm for arm in typing.get_args(hint) if arm is not types.NoneType)
-        origin = typing.get_origin(hint)
     if origin is Literal:
         if not isinstance(value, str) or value not in typing.get_args(hint):
             raise TypeError(f"{where} is not one of {typing.get_args(hint)}")
@@ -284,16 +283,28 @@ def _plain(value: object, hint: object, where: str) -> strict.JsonValue:
         element = typing.get_args(hint)[0]
         items = typing.cast("tuple[object, ...]", value)
         return [_plain(item, element, f"{where}[{index}]") for index, item in enumerate(items)]
-    if type(value) is not hint:
+    if not isinstance(hint, type) or type(value) is not hint:
         raise TypeError(f"{where} is {type(value).__name__}, not {hint}")
     if isinstance(value, str):
         return _text(value, where)
     if isinstance(value, int):
-        if abs(value) > _INT_MAX:
-            raise MalformedEvidence(Code.FIELD_RANGE, f"{where} is beyond 53 bits", where=where, clause="RFC 7493 §2.2")
-        return value
-    hints = _hints(type(value))
+        return _number(value, where)
+    hints = _hints(typing.cast("Hashable", hint))
     return {name: _plain(getattr(value, name), hints[name], f"{where}.{name}") for name in hints}
+
+
+def _required(hint: object) -> tuple[object, bool]:
+    """The type without ``None``, and whether ``None`` was allowed."""
+    if typing.get_origin(hint) not in (Union, types.UnionType):
+        return hint, False
+    (inner,) = (arm for arm in typing.get_args(hint) if arm is not types.NoneType)
+    return inner, True
+
+
+def _number(value: int, where: str) -> int:
+    if abs(value) > _INT_MAX:
+        raise MalformedEvidence(Code.FIELD_RANGE, f"{where} is beyond 53 bits", where=where, clause="RFC 7493 §2.2")
+    return value
 
 
 def _text(value: str, where: str) -> str:

@@ -35,7 +35,7 @@ TrustClaims = Mapping[str, Mapping[str, int]]
 
 @dataclass(frozen=True, slots=True)
 class Denial:
-    """One reason for refusing, as data. ``window`` is the sequence number, ``device`` a GPU identity, where it has one."""
+    """One reason for refusing, as data. ``window`` is a sequence number, ``device`` a GPU identity or ``None``."""
 
     code: str
     window: int | None

@@ -2,8 +2,8 @@
 
 Everything else is refused by absence: what is not repeatable (``rand.*``, ``uuid.*``), what reaches outside
 (``http.send``, ``net.*``, ``opa.runtime``), what makes much out of little (``numbers.range``, ``bits.lsh``,
-``strings.replace_n``), what the engine lacks (``crypto.*``, ``io.jwt.*``), and ``print``. ``time.now_ns`` is the window's
-receipt time.
+``strings.replace_n``), what the engine lacks (``crypto.*``, ``io.jwt.*``), and ``print``. ``time.now_ns`` is the
+window's receipt time.
 """
 
 from __future__ import annotations

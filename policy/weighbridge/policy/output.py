@@ -58,7 +58,11 @@ def read_answer(answer: bytes, names: tuple[str, ...], document: PolicyInput) ->
         return failure("error", str(error), seq, code=Code.POLICY_OUTPUT)
     if not isinstance(allow, bool):
         return failure("error", f"allow is {shorten(allow)}, neither true nor false", seq, code=Code.POLICY_OUTPUT)
-    denials = tuple(sorted({*invariants(document), *denials}, key=repr))
+    # An invariant that the policy denies as well, with more to say, is not repeated.
+    said = {denial.code for denial in denials}
+    denials = tuple(
+        sorted({*denials, *(denial for denial in invariants(document) if denial.code not in said)}, key=repr)
+    )
     if allow and not denials:
         return Output("allow", (), warnings, unchecked)
     if not denials:
@@ -73,13 +77,16 @@ def failure(outcome: Outcome, detail: str, seq: int, *, code: Code | None = None
 
 
 def invariants(document: PolicyInput) -> tuple[Denial, ...]:
-    """What no policy can switch off: an empty device list (it would satisfy every ``every``), a held window, a model
-    that is not declared, weights that differ."""
+    """What stands against a window whatever the policy says.
+
+    An empty device list (it would satisfy every ``every``), a held window, a model that is not declared, weights
+    that differ.
+    """
     found: list[tuple[Code, str]] = []
     if not document.gpus:
         found.append((Code.GPU_MISSING, "no GPU is enrolled in the session"))
     if document.window.freshness != "fresh":
-        found.append((Code.WINDOW_LATE, "a held window is never admitted"))
+        found.append((Code.WINDOW_HELD, "a held window is never admitted"))
     if not document.weights.declared:
         found.append((Code.MODEL_UNDECLARED, "the session declares no model"))
     declared = {model.manifest for model in document.weights.declared}
@@ -110,7 +117,9 @@ def _denial(value: strict.JsonValue, seq: int) -> Denial:
         raise _malformed(f"a denial's code is {shorten(code)}")
     if window is not None and (type(window) is not int or window != seq):
         raise _malformed(f"a denial is about window {shorten(window)}")
-    device, expected, got, hint, message = (_text(given, name) for name in ("device", "expected", "got", "hint", "message"))
+    device, expected, got, hint, message = (
+        _text(given, name) for name in ("device", "expected", "got", "hint", "message")
+    )
     return Denial(code, seq, device, expected, got, hint, message or code)
 
 
@@ -134,7 +143,9 @@ def _text(given: strict.JsonObject, name: str) -> str | None:
     return value
 
 
-def _object(value: strict.JsonValue, names: frozenset[str] | set[str], optional: frozenset[str] | set[str] = frozenset()) -> strict.JsonObject:
+def _object(
+    value: strict.JsonValue, names: frozenset[str] | set[str], optional: frozenset[str] | set[str] = frozenset()
+) -> strict.JsonObject:
     if not isinstance(value, dict) or not names <= value.keys() or not value.keys() <= names | optional:
         raise _malformed(f"expected an object of {', '.join(sorted(names))}, got {shorten(value)}")
     return value

@@ -118,13 +118,15 @@ class PolicySet:
 
     def __post_init__(self) -> None:
         names = [module.name for module in self.modules]
-        if len(set(names)) != len(names) or not 2 <= len(names) <= MODULES_MAX or LIBRARY not in names:
+        if len(set(names)) != len(names) or not 1 < len(names) <= MODULES_MAX or LIBRARY not in names:
             raise ValueError("a policy set is the library and at least one module, each of another name")
 
     @property
     def digest(self) -> bytes:
         """``D("policy", [[name, text] … sorted by name])``: changes with every byte of every module."""
-        return D("policy", [[module.name, module.text] for module in sorted(self.modules, key=lambda module: module.name)])
+        return D(
+            "policy", [[module.name, module.text] for module in sorted(self.modules, key=lambda module: module.name)]
+        )
 
     @property
     def reference_digest(self) -> bytes:
@@ -147,11 +149,16 @@ def load(paths: Iterable[Path], *, reference: Reference) -> PolicySet:
             with path.open("rb") as file:
                 text = file.read(SOURCE_MAX + 1)
         except OSError as error:
-            raise EnvironmentFault(Code.FILE_UNREADABLE, f"cannot read the policy: {error.strerror}", where=str(path)) from error
+            raise EnvironmentFault(
+                Code.FILE_UNREADABLE, f"cannot read the policy: {error.strerror}", where=str(path)
+            ) from error
         modules[path.name] = PolicyModule(path.name, text)
-    if not 2 <= len(modules) <= MODULES_MAX:
+    if not 1 < len(modules) <= MODULES_MAX:
         raise PolicyDenied(
-            Code.POLICY_INVALID, "a policy has a wrong number of modules", expected=f"1 to {MODULES_MAX - 1}", got=len(modules) - 1
+            Code.POLICY_INVALID,
+            "a policy has a wrong number of modules",
+            expected=f"1 to {MODULES_MAX - 1}",
+            got=len(modules) - 1,
         )
     return PolicySet(tuple(modules.values()), reference)
 

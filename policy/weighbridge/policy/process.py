@@ -53,7 +53,7 @@ class Worker:
         request_max: largest request in bytes.
 
     Raises:
-        EnvironmentFault: ``TOOL_MISSING`` or ``COMMAND_FAILED``: the engine is not installed, or no process can be made.
+        EnvironmentFault: ``TOOL_MISSING``: the engine is not installed; ``COMMAND_FAILED``: no process can be made.
     """
 
     def __init__(self, *, memory: int, cpu_seconds: int, request_max: int) -> None:
@@ -167,6 +167,8 @@ def _engine_directory() -> str:
     spec: ModuleSpec | None = find_spec("regorus")
     if spec is None or spec.origin is None:
         raise EnvironmentFault(
-            Code.TOOL_MISSING, "the policy engine is not installed", hint="install gordon-to-regorus at the pinned version"
+            Code.TOOL_MISSING,
+            "the policy engine is not installed",
+            hint="install gordon-to-regorus at the pinned version",
         )
     return str(Path(spec.origin).parent.parent)

@@ -7,6 +7,7 @@ decision. Weights, references, freshness and emulated platforms are not among th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -19,6 +20,7 @@ from weighbridge.proto.errors import Code, MalformedEvidence
 __all__ = ["CHECKS", "REASON_MIN", "SCHEMA", "Check", "Reference"]
 
 SCHEMA: Final = "weighbridge/reference/v1"
+_DEVICE: Final = re.compile(r"[^/]+/[^/]+/[^/]+")
 REASON_MIN: Final = 10
 """Characters that a reason must have at least, blanks at its ends not counted."""
 
@@ -68,7 +70,7 @@ class Reference:
                 "schema": SCHEMA,
                 "models": {digest: {"name": name} for digest, name in self.models.items()},
                 "gpu_measurements": {key: list(digests) for key, digests in self.gpu_measurements.items()},
-                "unchecked": dict(self.unchecked),
+                "unchecked": {str(check): reason for check, reason in self.unchecked.items()},
             }
         )
 
@@ -93,8 +95,7 @@ def _measurements(value: strict.JsonValue) -> dict[str, tuple[str, ...]]:
     result: dict[str, tuple[str, ...]] = {}
     for key, entry in _object(value, "reference.gpu_measurements").items():
         where = f"reference.gpu_measurements.{key[:64]}"
-        parts = _text(key, where).split("/")
-        if len(parts) != 3 or not all(parts):
+        if not _DEVICE.fullmatch(_text(key, where)):
             raise MalformedEvidence(Code.FIELD_RANGE, "the key is not arch/driver/vbios", where=where)
         if not isinstance(entry, list) or not entry:
             raise MalformedEvidence(Code.FIELD_TYPE, "expected a list of at least one digest", where=where)
@@ -149,7 +150,9 @@ def _text(value: strict.JsonValue, where: str) -> str:
     if not isinstance(value, str):
         raise MalformedEvidence(Code.FIELD_TYPE, "expected text", where=where)
     if not 0 < len(value) <= limits.NAME_MAX:
-        raise MalformedEvidence(Code.FIELD_RANGE, "the text has a wrong length", where=where, expected=f"1 to {limits.NAME_MAX}")
+        raise MalformedEvidence(
+            Code.FIELD_RANGE, "the text has a wrong length", where=where, expected=f"1 to {limits.NAME_MAX}"
+        )
     try:
         _ = value.encode()
     except UnicodeEncodeError as error:

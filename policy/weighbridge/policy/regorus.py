@@ -24,7 +24,7 @@ from weighbridge.policy.process import Worker, WorkerCrashed, WorkerFault, Worke
 from weighbridge.policy.syntax import Module, parse
 from weighbridge.proto import strict
 from weighbridge.proto.digest import sha256
-from weighbridge.proto.errors import Code, MalformedEvidence, PolicyDenied
+from weighbridge.proto.errors import Code, PolicyDenied
 
 __all__ = ["RegorusEngine", "RegorusPrepared"]
 
@@ -68,14 +68,14 @@ class RegorusEngine:
         """
         worker, modules = _load(policy, limits)
         try:
-            findings = _findings(modules)
-            if findings:
-                raise _refused(findings)
-            optional = tuple(name for name in OPTIONAL_RULES if name in rule_names(modules))
+            _check(modules)
         except BaseException:
             worker.close()
             raise
-        return RegorusPrepared(worker, policy, limits, optional, (self.name, self.version))
+        optional = tuple(name for name in OPTIONAL_RULES if name in rule_names(modules))
+        return RegorusPrepared(
+            worker, policy=policy, limits=limits, optional=optional, engine=(self.name, self.version)
+        )
 
 
 @final
@@ -83,7 +83,7 @@ class RegorusPrepared:
     """A checked policy in a loaded worker; made by :meth:`RegorusEngine.prepare`. Threads take turns."""
 
     def __init__(
-        self, worker: Worker, policy: PolicySet, limits: Limits, optional: tuple[str, ...], engine: tuple[str, str]
+        self, worker: Worker, *, policy: PolicySet, limits: Limits, optional: tuple[str, ...], engine: tuple[str, str]
     ) -> None:
         self._worker: Worker | None = worker
         self._policy: PolicySet = policy
@@ -171,7 +171,11 @@ class RegorusPrepared:
 
 def _spawn(limits: Limits) -> Worker:
     seconds = max(limits.load_seconds, limits.decide_seconds)
-    return Worker(memory=limits.memory, cpu_seconds=math.ceil(seconds) + 1, request_max=limits.input_max + MODULES_MAX * SOURCE_MAX)
+    return Worker(
+        memory=limits.memory,
+        cpu_seconds=math.ceil(seconds) + 1,
+        request_max=limits.input_max + MODULES_MAX * SOURCE_MAX,
+    )
 
 
 def _load_request(policy: PolicySet) -> bytes:
@@ -215,10 +219,13 @@ def _findings(modules: tuple[Module, ...]) -> tuple[CheckerFinding, ...]:
         raise PolicyDenied(Code.POLICY_INVALID, "the policy is nested too deeply", hint="split it") from error
 
 
-def _refused(findings: tuple[CheckerFinding, ...]) -> PolicyDenied:
+def _check(modules: tuple[Module, ...]) -> None:
+    findings = _findings(modules)
+    if not findings:
+        return
     first = findings[0]
     more = f" ({len(findings) - 1} more)" if len(findings) > 1 else ""
-    return PolicyDenied(
+    raise PolicyDenied(
         Code.POLICY_INVALID,
         f"{first.message}{more}",
         where=f"{first.module}:{first.line}",

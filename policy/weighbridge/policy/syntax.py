@@ -19,7 +19,7 @@ __all__ = ["Module", "Node", "Rule", "parse"]
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """An expression, a statement or a query. ``text`` is a name, a literal's text or an operator; parts are in roles."""
+    """An expression, a statement or a query. ``text`` is a name, a literal or an operator; parts have roles."""
 
     kind: str
     line: int
@@ -110,10 +110,12 @@ def parse(tree: bytes) -> tuple[Module, ...]:
         PolicyDenied: ``POLICY_INVALID``: nested too deeply, or of a shape that is not known here.
     """
     try:
-        modules = cast("JsonValue", json.loads(tree))
+        modules = cast("JsonValue", json.loads(tree))  # noqa: TID251 - the engine's own tree, deeper than strict allows
         return tuple(_Reader(_member(module, "source")).module(module) for module in _list(modules))
     except RecursionError as error:
-        raise PolicyDenied(Code.POLICY_INVALID, "the policy is nested too deeply", hint="split long expressions") from error
+        raise PolicyDenied(
+            Code.POLICY_INVALID, "the policy is nested too deeply", hint="split long expressions"
+        ) from error
     except ValueError as error:
         raise PolicyDenied(Code.POLICY_INVALID, f"the engine gives no readable syntax tree: {error}") from error
 
@@ -140,8 +142,8 @@ class _Reader:
         kind, body = _only(value)
         if kind == "Default":
             args = tuple(self.expression(arg) for arg in _list(_member(body, "args")))
-            head = self.expression(_member(body, "refr"))
-            return Rule("default", self.path(head), head.line, args, None, self.expression(_member(body, "value")), ())
+            name = self.expression(_member(body, "refr"))
+            return Rule("default", self.path(name), name.line, args, None, self.expression(_member(body, "value")), ())
         if kind != "Spec":
             raise self.unknown(kind, body)
         form, head = _only(_member(body, "head"))
@@ -224,7 +226,7 @@ class _Reader:
     def span(self, value: JsonValue) -> str:
         start, end = _member(value, "start"), _member(value, "end")
         if not isinstance(start, int) or not isinstance(end, int):
-            raise ValueError("a span has no bounds")
+            raise ValueError("a span has no bounds")  # noqa: TRY004 - read by parse(), not misuse
         return self.source[start:end].decode()
 
     def line(self, value: JsonValue) -> int:

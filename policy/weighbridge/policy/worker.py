@@ -76,7 +76,7 @@ def limit_cpu(seconds: int) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
 
 
-def main(directory: str, memory: int, cpu: int, largest: int) -> None:
+def main(directory: str, *, memory: int, cpu: int, largest: int) -> None:
     """Serve requests until the parent closes the pipe; any failure answers once and ends the process."""
     for kind, value in (
         (resource.RLIMIT_AS, memory),
@@ -102,7 +102,7 @@ def main(directory: str, memory: int, cpu: int, largest: int) -> None:
         limit_cpu(cpu)
         try:
             if request[:1] == b"L":
-                answer = load(engine, json.loads(request[1:]))
+                answer = load(engine, json.loads(request[1:]))  # noqa: TID251 - written by the parent
             else:
                 CLOCK[0] = int.from_bytes(request[1:9], "big")
                 split = 11 + int.from_bytes(request[9:11], "big")
@@ -130,4 +130,4 @@ def load(engine: Engine, request: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
+    main(sys.argv[1], memory=int(sys.argv[2]), cpu=int(sys.argv[3]), largest=int(sys.argv[4]))

@@ -54,7 +54,7 @@ schema_known if input.schema == schema
 always contains d if {
 	not fresh
 	freshness := object.get(input, ["window", "freshness"], null)
-	d := denial("WINDOW_LATE", null, "the window arrived under an old challenge", "fresh", freshness, "held windows are kept and never admitted")
+	d := denial("WINDOW_HELD", null, "the window arrived under an old challenge", "fresh", freshness, "held windows are kept and never admitted")
 }
 
 fresh if input.window.freshness == "fresh"
@@ -241,5 +241,5 @@ remarks contains w if {
 remarks contains w if {
 	held := input.gap.held_windows
 	held > 0
-	w := {"code": "WINDOW_LATE", "message": sprintf("%v windows were held back before this one", [held])}
+	w := {"code": "WINDOW_HELD", "message": sprintf("%v windows were held back before this one", [held])}
 }
