@@ -1,0 +1,248 @@
+"""The attester's side of the workload socket: measures before a model is loaded, counts what was served.
+
+Whatever a peer sends, the attester goes on: a message that is not understood is answered by an error line; a peer that
+sends a line without end, or does not read, is disconnected. Memory per peer is bounded by one line each way.
+Everything reported here is *the host's word*.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+
+from weighbridge.attester.weights import measure
+from weighbridge.attester.workload.client import LINE_MAX, PROTOCOL
+from weighbridge.attester.workload.messages import Done, Hello, Load, Message, Ticked, Unload, parse
+from weighbridge.attester.workload.window import WorkWindow
+from weighbridge.proto import strict
+from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence, WeighbridgeError
+from weighbridge.proto.measurement_log import ModelUnload
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from weighbridge.attester.weights import MeasurementLog
+    from weighbridge.proto.manifest import Manifest
+    from weighbridge.proto.workload import WorkSummary
+
+__all__ = ["WorkloadServer"]
+
+# One inference server, its workers, and an operator looking in.
+_PEERS_MAX: Final = 16
+# A peer that does not read its answers for this long is disconnected.
+_DRAIN_TIMEOUT_S: Final = 5.0
+# The kernel's limit: sockaddr_un.sun_path, with its final NUL (unix(7)).
+_SOCKET_PATH_MAX: Final = 107
+
+_Reply = dict[str, str | int]
+
+
+class WorkloadServer:
+    """Listens on a Unix socket that only this user can open; use as an asynchronous context manager.
+
+    Args:
+        path: where the socket is made; a socket left there by a process that died is replaced.
+        log: where loads and unloads are recorded.
+        on_load: called, in the event loop, with each manifest after its load is recorded.
+    """
+
+    def __init__(self, path: Path, log: MeasurementLog, *, on_load: Callable[[Manifest], None] | None = None) -> None:
+        self._path = path
+        self._log = log
+        self._on_load = on_load
+        self._window = WorkWindow()
+        self._measuring = asyncio.Lock()
+        self._peers: set[_Peer] = set()
+        self._server: asyncio.Server | None = None
+
+    async def __aenter__(self) -> Self:
+        """Listen.
+
+        Raises:
+            EnvironmentFault: ``PORT_UNAVAILABLE`` when the socket cannot be made or another process serves it.
+        """
+        listener = _listen(self._path)
+        self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=LINE_MAX)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._server is not None  # noqa: S101 - entered before it is left
+        self._server.close()
+        tasks = [peer.task for peer in self._peers]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._server.wait_closed()
+        self._path.unlink(missing_ok=True)
+
+    def take(self) -> WorkSummary:
+        """Close the current window of work, begin the next, and return what was reported in it."""
+        return self._window.take()
+
+    async def tick(self, seq: int, *, timeout: float) -> int:  # noqa: ASYNC109 - a fixed share of the window
+        """Tell every server that asked for it that window ``seq`` begins; wait until each has reported its own work.
+
+        Args:
+            seq: the window's number.
+            timeout: seconds to wait, less than the window's period.
+
+        Returns:
+            How many servers have not answered in time. Their work counts where it arrives: in a later window.
+        """
+        waiting = [peer.tick(seq) for peer in self._peers if peer.ticks]
+        if not waiting:
+            return 0
+        answers = [asyncio.ensure_future(answer) for answer in waiting]
+        answered, late = await asyncio.wait(answers, timeout=timeout)
+        for task in late:
+            task.cancel()
+        return len(answers) - sum(1 for task in answered if not task.cancelled() and task.result())
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - asyncio runs this as a task
+        peer = _Peer(writer, task)
+        if len(self._peers) >= _PEERS_MAX:
+            await peer.send(_error(Code.PEER_REFUSED, f"more than {_PEERS_MAX} connections"))
+            await peer.close()
+            return
+        self._peers.add(peer)
+        try:
+            await self._converse(peer, reader)
+        except (OSError, TimeoutError):
+            pass  # the peer is gone or does not read; what it reported stands
+        finally:
+            self._peers.discard(peer)
+            await peer.close()
+
+    async def _converse(self, peer: _Peer, reader: asyncio.StreamReader) -> None:
+        while True:
+            try:
+                line = await reader.readuntil(b"\n")
+            except asyncio.IncompleteReadError:
+                return
+            except asyncio.LimitOverrunError:
+                await peer.send(_error(Code.TOO_LARGE, f"a line is longer than {LINE_MAX} bytes"))
+                return
+            try:
+                reply = await self._handle(peer, parse(line[:-1]))
+            except WeighbridgeError as error:
+                reply = _error(error.code, str(error))
+            if reply is not None:
+                await peer.send(reply)
+
+    async def _handle(self, peer: _Peer, message: Message) -> _Reply | None:
+        if not peer.greeted and not isinstance(message, Hello):
+            raise MalformedEvidence(Code.SESSION_STATE, "the first message is not hello", where="message.type")
+        match message:
+            case Hello(ticks):
+                peer.greeted, peer.ticks = True, ticks
+                return {"type": "welcome", "protocol": PROTOCOL}
+            case Load(directory, name):
+                return await self._load(Path(directory), name)
+            case Unload(recnum):
+                await asyncio.to_thread(self._log.append, ModelUnload(recnum))
+                return {"type": "unloaded", "recnum": recnum}
+            case Done(commitment, tokens_in, tokens_out, batch):
+                self._window.add(commitment, tokens_in=tokens_in, tokens_out=tokens_out, batch=batch)
+                return None
+            case Ticked(seq):
+                peer.ticked(seq)
+                return None
+
+    async def _load(self, directory: Path, name: str | None) -> _Reply:
+        # One at a time: measuring takes every core it can get.
+        async with self._measuring:
+            manifest = await asyncio.to_thread(measure, directory, name=name)
+            record = await asyncio.to_thread(self._log.append_load, manifest)
+        if self._on_load is not None:
+            self._on_load(manifest)
+        return {"type": "loaded", "digest": manifest.digest.hex(), "recnum": record.recnum}
+
+
+class _Peer:
+    def __init__(self, writer: asyncio.StreamWriter, task: asyncio.Task[None]) -> None:
+        self._writer = writer
+        self._waiting: dict[int, asyncio.Future[None]] = {}
+        self.task = task
+        self.greeted = False
+        self.ticks = False
+
+    async def send(self, message: _Reply) -> None:
+        self._writer.write(strict.json_encode(message) + b"\n")
+        async with asyncio.timeout(_DRAIN_TIMEOUT_S):
+            await self._writer.drain()
+
+    async def tick(self, seq: int) -> bool:
+        """Whether the peer answered."""
+        answered = self._waiting.setdefault(seq, asyncio.get_running_loop().create_future())
+        try:
+            await self.send({"type": "tick", "seq": seq})
+            await answered
+        except (OSError, TimeoutError):
+            self.task.cancel()
+            return False
+        else:
+            return True
+        finally:
+            self._waiting.pop(seq, None)
+
+    def ticked(self, seq: int) -> None:
+        answered = self._waiting.get(seq)
+        if answered is not None and not answered.done():
+            answered.set_result(None)
+
+    async def close(self) -> None:
+        for answered in self._waiting.values():
+            answered.cancel()
+        self._writer.close()
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(_DRAIN_TIMEOUT_S):
+                await self._writer.wait_closed()
+
+
+def _error(code: Code, message: str) -> _Reply:
+    return {"type": "error", "code": code.value, "message": message}
+
+
+def _listen(path: Path) -> socket.socket:
+    if len(bytes(path)) > _SOCKET_PATH_MAX:
+        raise EnvironmentFault(
+            Code.PORT_UNAVAILABLE,
+            "the path of a Unix socket is too long",
+            where=str(path),
+            expected=f"<= {_SOCKET_PATH_MAX} bytes",
+            hint="choose a shorter state directory",
+        )
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _remove_stale(path)
+        listener.bind(str(path))
+        path.chmod(0o600)
+        listener.listen(_PEERS_MAX)
+    except OSError as error:
+        listener.close()
+        raise EnvironmentFault(
+            Code.PORT_UNAVAILABLE,
+            f"cannot listen: {error.strerror or error}",
+            where=str(path),
+            hint="is another attester running, or does the directory belong to somebody else?",
+        ) from error
+    return listener
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove a socket that nobody listens on; leave anything else, so that binding fails."""
+    if not path.is_socket():
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
