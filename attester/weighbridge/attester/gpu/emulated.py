@@ -1,0 +1,234 @@
+"""Emulated H100s: they sign SPDM 1.1 measurement reports byte for byte in NVIDIA's layout, under a root of their own.
+
+64 measurement blocks of 51 bytes, the opaque entries of a 580-series driver in its order, 96 bytes of signature. What
+they report is made up, but constant for a given firmware, as on real devices; every signature is real. Their platform
+is ``insecure-emulated``, which the default anchors do not know and production policies refuse.
+
+>>> source = EmulatedGpus.create(2)
+>>> [len(item.report) for item in source.attest(bytes(range(32)))]
+[4129, 4129]
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Self, final
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+
+from weighbridge.attester import durable
+from weighbridge.attester.gpu.emulated_vendor import DeviceKeys, EmulatedVendor, Silicon
+from weighbridge.proto import limits
+from weighbridge.proto.spdm import opaque
+from weighbridge.proto.spdm.evidence import GpuEvidence
+from weighbridge.proto.spdm.opaque import OpaqueType
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+__all__ = ["DEVICES_MAX", "EmulatedGpus", "EmulatedH100", "Firmware", "Forgery"]
+
+DEVICES_MAX: Final = 8
+_BLOCKS: Final = 64
+_SAVED_MAX: Final = 64 * 1024
+# Blocks that are zero in reports of real H100s, counted from 1 as in SPDM.
+_ZERO_BLOCKS: Final = frozenset({1, 9, 11, *range(13, 22), 24, 25, 29, *range(43, 65)})
+_EXTENDS: Final = {1: 1, 2: 4, 11: 130, 21: 2, 22: 2, 34: 2}
+_CHIPS: Final = {"GH100": 0x180, "GB100": 0x1A0}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Firmware:
+    """What a device runs. Two devices with equal firmware report equal measurements."""
+
+    driver: str = "580.95.05"
+    vbios: str = "96.00.74.00.1A"
+    project: str = "G520"
+    project_sku: str = "0200"
+    chip_sku: str = "885"
+
+    @property
+    def fwid(self) -> bytes:
+        """The made-up digest of the firmware that derives the attestation key, 48 bytes."""
+        return self._digest("fwid")
+
+    def measurement(self, index: int) -> bytes:
+        """The made-up digest in block ``index`` (from 1), 48 bytes; zero where real devices report zero."""
+        return bytes(48) if index in _ZERO_BLOCKS else self._digest(f"block {index}")
+
+    def _digest(self, what: str) -> bytes:
+        text = f"insecure-emulated/{self.driver}/{self.vbios}/{self.project}/{self.project_sku}/{what}"
+        return hashlib.sha384(text.encode()).digest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forgery:
+    """What a device is made to do wrong: for tests and for the demonstration's attacks.
+
+    Attributes:
+        nonce: signed instead of the one asked for.
+        measurements: block index (from 1) to the 48 bytes reported instead.
+        opaque: opaque type to the value reported instead; ``None`` leaves the entry out.
+        signature: sent instead of the real one, 96 bytes.
+        flip: positions in the finished report of which one bit is flipped.
+        trailing: appended after the signature.
+    """
+
+    nonce: bytes | None = None
+    measurements: Mapping[int, bytes] = field(default_factory=dict[int, bytes])
+    opaque: Mapping[int, bytes | None] = field(default_factory=dict[int, bytes | None])
+    signature: bytes | None = None
+    flip: tuple[int, ...] = ()
+    trailing: bytes = b""
+
+
+_HONEST: Final = Forgery()
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class EmulatedH100:
+    """One device: its keys, what it runs, and what its certificates say it is."""
+
+    keys: DeviceKeys
+    firmware: Firmware = field(default_factory=Firmware)
+    silicon: Silicon = field(default_factory=Silicon)
+
+    @classmethod
+    def make(cls, vendor: EmulatedVendor, *, firmware: Firmware | None = None, silicon: Silicon | None = None) -> Self:
+        """A new device, provisioned by ``vendor``, with an identity of its own."""
+        firmware, silicon = firmware or Firmware(), silicon or Silicon()
+        return cls(vendor.provision(fwid=firmware.fwid, silicon=silicon), firmware, silicon)
+
+    @property
+    def identity(self) -> bytes:
+        """SHA-256 of the BROM certificate's SubjectPublicKeyInfo."""
+        return self.keys.identity
+
+    def attest(self, nonce: bytes, *, forgery: Forgery = _HONEST) -> GpuEvidence:
+        """A report over ``nonce``, signed, with the chain.
+
+        Raises:
+            ValueError: ``nonce`` has not 32 bytes.
+        """
+        if len(nonce) != limits.NONCE_SIZE:
+            raise ValueError("an SPDM nonce has 32 bytes")
+        signed = self._transcript(nonce if forgery.nonce is None else forgery.nonce, forgery)
+        signature = forgery.signature if forgery.signature is not None else self._sign(signed)
+        report = bytearray(signed + signature + forgery.trailing)
+        for position in forgery.flip:
+            report[position] ^= 1
+        return GpuEvidence(bytes(report), self.keys.chain)
+
+    def _transcript(self, nonce: bytes, forgery: Forgery) -> bytes:
+        record = b"".join(
+            _block(index, forgery.measurements.get(index, self.firmware.measurement(index)))
+            for index in range(1, _BLOCKS + 1)
+        )
+        entries = [(kind, forgery.opaque.get(kind, value)) for kind, value in self._entries()]
+        data = opaque.encode_tlv([(kind, value) for kind, value in entries if value is not None])
+        request = bytes([0x11, 0xE0, 0x01, 0xFF]) + nonce + bytes([0x00])
+        response = bytes([0x11, 0x60, 0x00, 0x00, _BLOCKS]) + len(record).to_bytes(3, "little") + record
+        return request + response + secrets.token_bytes(32) + len(data).to_bytes(2, "little") + data
+
+    def _entries(self) -> list[tuple[int, bytes]]:
+        """The opaque entries in the order, the sizes and the padding of a 580-series driver."""
+        firmware = self.firmware
+        counts = b"".join(
+            _EXTENDS.get(index, 0 if index + 1 in _ZERO_BLOCKS else 1).to_bytes(4, "little") for index in range(_BLOCKS)
+        )
+        return [
+            (OpaqueType.VBIOS_VERSION, _vbios(firmware.vbios)),
+            (OpaqueType.BOARD_ID, b"\xb1\x03\x00\x00"),
+            (OpaqueType.CHIP_SKU, firmware.chip_sku.encode().ljust(9, b"\0")),
+            (OpaqueType.CHIP_SKU_MOD, b"0".ljust(5, b"\0")),
+            (OpaqueType.PROJECT, firmware.project.encode().ljust(5, b"\0")),
+            (OpaqueType.PROJECT_SKU, firmware.project_sku.encode().ljust(5, b"\0")),
+            (OpaqueType.PROJECT_SKU_MOD, bytes(2)),
+            (OpaqueType.DRIVER_VERSION, firmware.driver.encode() + b"\0"),
+            (OpaqueType.GPU_INFO, _CHIPS.get(self.silicon.architecture, 0).to_bytes(8, "little")),
+            (OpaqueType.MSRSCNT, counts),
+            (OpaqueType.CPRINFO, b"\x00\xc0\x01\x00"),
+            (OpaqueType.NVDEC0_STATUS, b"\x55"),
+            (OpaqueType.FWID, self.keys.fwid),
+            (OpaqueType.PROTECTED_PCIE_STATUS, b"\x55"),
+            (OpaqueType.OPAQUE_DATA_VERSION, b"\x01\x00"),
+            (OpaqueType.FEATURE_FLAG, b"\x00\x00"),
+        ]
+
+    def _sign(self, signed: bytes) -> bytes:
+        r, s = decode_dss_signature(self.keys.key.sign(signed, ec.ECDSA(hashes.SHA384())))
+        return r.to_bytes(48) + s.to_bytes(48)
+
+
+@final
+class EmulatedGpus:
+    """A :class:`~weighbridge.attester.gpu.interface.GpuSource` of 1 to 8 emulated devices of one vendor."""
+
+    def __init__(self, vendor: EmulatedVendor, devices: Sequence[EmulatedH100]) -> None:
+        if not 1 <= len(devices) <= DEVICES_MAX:
+            raise ValueError(f"1 to {DEVICES_MAX} devices")
+        self.vendor = vendor
+        self.devices = tuple(devices)
+
+    @classmethod
+    def create(cls, count: int) -> Self:
+        """A new vendor and ``count`` new devices, kept nowhere."""
+        vendor = EmulatedVendor.create()
+        return cls(vendor, [EmulatedH100.make(vendor) for _ in range(count)])
+
+    @classmethod
+    def open(cls, directory: Path, count: int) -> Self:
+        """The devices saved in ``directory``; a vendor and devices that are not there yet are made and saved.
+
+        A device keeps its identity from one run to the next, as silicon does: a session that failed with it is
+        remembered against it. The directory holds private keys (mode 0600).
+
+        Raises:
+            EnvironmentFault: ``STATE_CORRUPT``, ``FILE_UNREADABLE``, ``FILE_UNWRITABLE`` or ``DISK_FULL``.
+        """
+        durable.make_directory(directory)
+        path = directory / "vendor.pem"
+        if path.exists():
+            vendor = EmulatedVendor.from_pem(durable.read_file(path, limit=_SAVED_MAX, what=path.name))
+        else:
+            vendor = EmulatedVendor.create()
+            durable.write_file(path, vendor.to_pem())
+        devices: list[EmulatedH100] = []
+        for number in range(count):
+            path = directory / f"gpu-{number}.pem"
+            if path.exists():
+                devices.append(
+                    EmulatedH100(DeviceKeys.from_pem(durable.read_file(path, limit=_SAVED_MAX, what=path.name)))
+                )
+            else:
+                devices.append(EmulatedH100.make(vendor))
+                durable.write_file(path, devices[-1].keys.to_pem())
+        return cls(vendor, devices)
+
+    def identities(self) -> tuple[bytes, ...]:
+        """See :meth:`GpuSource.identities`."""
+        return tuple(sorted(device.identity for device in self.devices))
+
+    def attest(self, nonce: bytes) -> list[GpuEvidence]:
+        """See :meth:`GpuSource.attest`."""
+        return [device.attest(nonce) for device in self.devices]
+
+    def close(self) -> None:
+        """See :meth:`GpuSource.close`: nothing to let go of."""
+
+
+def _block(index: int, digest: bytes) -> bytes:
+    size = len(digest)
+    return bytes([index, 0x01]) + (size + 3).to_bytes(2, "little") + b"\x01" + size.to_bytes(2, "little") + digest
+
+
+def _vbios(version: str) -> bytes:
+    """The two words of ``96.00.74.00.1A``: the last byte comes first in the second word."""
+    first, second, third, fourth, last = (int(part, 16) for part in version.split("."))  # lenient: our own constant
+    return bytes([fourth, third, second, first, last, 0, 0, 0])
