@@ -67,14 +67,19 @@ class EndorsementTemplate:
     certificate_index: int
     persistent_handle: int
 
-    def encode(self) -> bytes:
-        """The marshalled TPMT_PUBLIC template."""
+    def parameters(self) -> bytes:
+        """The marshalled TPMT_PUBLIC up to ``unique``: with this every such key begins."""
         head = _head(self.key_type, self.name_algorithm, attributes=self.attributes, policy=self.auth_policy)
         symmetric = u16(TPM_ALG_AES) + u16(self.symmetric.bits) + u16(TPM_ALG_CFB)
-        if self.key_type is KeyType.RSA:
-            # Annex B.3.3: unique is as many zeros as the modulus has bytes.
-            return head + symmetric + u16(TPM_ALG_NULL) + u16(self.size) + u32(0) + sized(bytes(self.size // 8))
-        return head + symmetric + u16(TPM_ALG_NULL) + u16(self.size) + u16(TPM_ALG_NULL) + sized(b"") + sized(b"")
+        # RSA: scheme, size, exponent 0, which means 65537; elliptic curves: scheme, curve, KDF.
+        rest = u32(0) if self.key_type is KeyType.RSA else u16(TPM_ALG_NULL)
+        return head + symmetric + u16(TPM_ALG_NULL) + u16(self.size) + rest
+
+    def encode(self) -> bytes:
+        """The marshalled TPMT_PUBLIC template."""
+        # Annex B.3: for RSA as many zeros as the modulus has bytes; for high-range elliptic curves nothing.
+        unique = sized(bytes(self.size // 8)) if self.key_type is KeyType.RSA else sized(b"") + sized(b"")
+        return self.parameters() + unique
 
 
 # In the order of preference: P-384 if the TPM has a certificate for it.
