@@ -39,7 +39,7 @@ import tpm2_pytss as tss
 from tpm2_pytss.TCTI import PyTCTI
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Mapping
     from typing import Self
 
 __all__ = ["Tpm"]
@@ -355,7 +355,7 @@ class Tpm:
         return self._endorsement
 
     @contextmanager
-    def _loaded_ek(self, template: EndorsementTemplate) -> Iterator[tss.ESYS_TR]:
+    def _loaded_ek(self, template: EndorsementTemplate) -> Generator[tss.ESYS_TR, None, None]:
         """The EK: where vendors keep it if it is the template's, else created, which takes a second or more for RSA."""
         if template.persistent_handle in self._handles(template.persistent_handle):
             handle = self._esapi.tr_from_tpmpublic(template.persistent_handle)
@@ -370,7 +370,7 @@ class Tpm:
             self._flush(handle)
 
     @contextmanager
-    def _ek_authorisation(self, template: EndorsementTemplate) -> Iterator[tss.ESYS_TR]:
+    def _ek_authorisation(self, template: EndorsementTemplate) -> Generator[tss.ESYS_TR, None, None]:
         """PolicyA of the profile, PolicySecret of the endorsement hierarchy; H-3 also takes the (empty) password."""
         if template.attributes & ObjectAttributes.USER_WITH_AUTH:
             yield tss.ESYS_TR.PASSWORD
@@ -380,7 +380,7 @@ class Tpm:
             yield session
 
     @contextmanager
-    def _policy_session(self, algorithm: HashAlgorithm) -> Iterator[tss.ESYS_TR]:
+    def _policy_session(self, algorithm: HashAlgorithm) -> Generator[tss.ESYS_TR, None, None]:
         """A policy session for one command, which ends it; flushed if that command fails."""
         none = tss.ESYS_TR.NONE
         session = self._esapi.start_auth_session(none, none, tss.TPM2_SE.POLICY, None, tss.TPM2_ALG(int(algorithm)))
