@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self, final
 
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -105,6 +107,11 @@ class VerifierKeys:
     def thumbprint(self) -> bytes:
         """SHA-256 of the signing key's SubjectPublicKeyInfo: what windows carry as their audience."""
         return cose.thumbprint(self.signing.public_key())
+
+    def sign(self, data: bytes) -> bytes:
+        """ES256 over ``data``: r then s, big-endian, 64 bytes (RFC 9053 §2.1)."""
+        r, s = decode_dss_signature(self.signing.sign(data, ec.ECDSA(hashes.SHA256())))
+        return r.to_bytes(32) + s.to_bytes(32)
 
     @property
     def signing_spki(self) -> bytes:

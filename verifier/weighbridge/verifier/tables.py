@@ -1,0 +1,98 @@
+"""The tables of the verifier's durable state. :mod:`.store` says what they mean, and is the only one to use them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import sqlalchemy as sa
+
+__all__ = ["SCHEMA_VERSION", "clearances", "metadata", "session_gpus", "sessions", "subjects", "windows"]
+
+SCHEMA_VERSION: Final = 1
+
+metadata: Final = sa.MetaData()
+
+_DIGEST: Final = 32
+_SESSION: Final = 16
+
+
+def _octets(name: str, size: int, *, primary_key: bool = False, nullable: bool = True) -> sa.Column[bytes]:
+    """A byte string of exactly ``size`` bytes: SQLite does not mind another length, we do."""
+    exact = sa.CheckConstraint(f"length({name}) = {size}")
+    return sa.Column(name, sa.LargeBinary(size), exact, primary_key=primary_key, nullable=nullable and not primary_key)
+
+
+# What outlives its sessions: an attestation key or a GPU. A failure sticks to it until somebody clears it.
+subjects: Final = sa.Table(
+    "subjects",
+    metadata,
+    sa.Column("kind", sa.String(8), sa.CheckConstraint("kind IN ('ak', 'gpu')"), primary_key=True),
+    _octets("identity", _DIGEST, primary_key=True),
+    sa.Column("failed_code", sa.String(64)),
+    sa.Column("failed_ns", sa.BigInteger),
+    _octets("failed_session", _SESSION),
+    # Attestation keys only: the head of the chain of windows, and how far the measurement log was ledgered in a boot.
+    _octets("head", _DIGEST),
+    sa.Column("reset_count", sa.BigInteger),
+    sa.Column("log_length", sa.BigInteger),
+    _octets("log_head", _DIGEST),
+    sa.CheckConstraint("(failed_code IS NULL) = (failed_ns IS NULL)"),
+    sa.CheckConstraint("(log_length IS NULL) = (log_head IS NULL) AND (log_length IS NULL) = (reset_count IS NULL)"),
+)
+
+# Every failure that somebody cleared, and why. Rows are added, never changed.
+clearances: Final = sa.Table(
+    "clearances",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("kind", sa.String(8), nullable=False),
+    _octets("identity", _DIGEST, nullable=False),
+    sa.Column("failed_code", sa.String(64), nullable=False),
+    sa.Column("failed_ns", sa.BigInteger, nullable=False),
+    sa.Column("cleared_ns", sa.BigInteger, nullable=False),
+    sa.Column("reason", sa.String, nullable=False),
+    sa.ForeignKeyConstraint(["kind", "identity"], ["subjects.kind", "subjects.identity"]),
+)
+
+_LIVE: Final = "state NOT IN ('closed', 'failed', 'interrupted')"
+
+sessions: Final = sa.Table(
+    "sessions",
+    metadata,
+    _octets("id", _SESSION, primary_key=True),
+    sa.Column("tenant", sa.String, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    # Always 'ak': half of the key to subjects.
+    sa.Column("ak_kind", sa.String(8), sa.CheckConstraint("ak_kind = 'ak'"), nullable=False),
+    _octets("ak", _DIGEST, nullable=False),
+    sa.Column("opened_ns", sa.BigInteger, nullable=False),
+    sa.Column("enrolment_index", sa.BigInteger, nullable=False, unique=True),
+    # What the next window has to carry.
+    sa.Column("next_seq", sa.BigInteger, nullable=False),
+    _octets("prev", _DIGEST, nullable=False),
+    sa.ForeignKeyConstraint(["ak_kind", "ak"], ["subjects.kind", "subjects.identity"]),
+    # One live session per attestation key: its chain of windows has one head.
+    sa.Index("one_live_session", "ak", unique=True, sqlite_where=sa.text(_LIVE), postgresql_where=sa.text(_LIVE)),
+)
+
+session_gpus: Final = sa.Table(
+    "session_gpus",
+    metadata,
+    sa.Column("session", sa.LargeBinary(_SESSION), sa.ForeignKey("sessions.id"), primary_key=True),
+    sa.Column("kind", sa.String(8), sa.CheckConstraint("kind = 'gpu'"), primary_key=True),
+    sa.Column("identity", sa.LargeBinary(_DIGEST), primary_key=True),
+    sa.ForeignKeyConstraint(["kind", "identity"], ["subjects.kind", "subjects.identity"]),
+)
+
+windows: Final = sa.Table(
+    "windows",
+    metadata,
+    sa.Column("session", sa.LargeBinary(_SESSION), sa.ForeignKey("sessions.id"), primary_key=True),
+    sa.Column("seq", sa.BigInteger, primary_key=True),
+    # H_k
+    _octets("digest", _DIGEST, nullable=False),
+    # Evidence and record are found through the leaf at this index, which names both.
+    sa.Column("ledger_index", sa.BigInteger, nullable=False, unique=True),
+    sa.Column("held", sa.Boolean, nullable=False),
+    sa.Column("received_ns", sa.BigInteger, nullable=False),
+)

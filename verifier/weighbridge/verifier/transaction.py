@@ -1,0 +1,366 @@
+"""What the verifier remembers of sessions, attestation keys and GPUs, and how that may change. See :mod:`.store`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, final
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert
+
+from weighbridge.proto.errors import Code, PolicyDenied
+from weighbridge.verifier.enrolment import LedgeredLog
+from weighbridge.verifier.session import SessionState
+from weighbridge.verifier.tables import clearances, session_gpus, sessions, subjects, windows
+
+__all__ = ["Conflict", "SessionRow", "Subject", "SubjectKind", "Transaction"]
+
+SubjectKind = Literal["ak", "gpu"]
+
+_FINAL_STATES: Final = tuple(state.value for state in SessionState if state.final)
+
+
+@final
+class Conflict(RuntimeError):
+    """The database refused a change: another writer was first, or the session never stood where it was assumed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is remembered of an attestation key or a GPU.
+
+    Attributes:
+        kind: which of the two.
+        identity: SHA-256 of the AK's or the BROM certificate's SubjectPublicKeyInfo, 32 bytes.
+        failed_code: why it failed first, ``None`` if it has not or was cleared.
+        failed_ns: when, in nanoseconds since 1970.
+        failed_session: in which session, if in one.
+        head: for an AK, the head of its chain of windows; ``None`` before its first session.
+        log: for an AK, the measurement log as last ledgered; ``None`` before its first window.
+    """
+
+    kind: SubjectKind
+    identity: bytes
+    failed_code: Code | None
+    failed_ns: int | None
+    failed_session: bytes | None
+    head: bytes | None
+    log: LedgeredLog | None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRow:
+    """What is remembered of a session; ``next_seq`` and ``prev`` are what its next window has to carry."""
+
+    id: bytes
+    tenant: str
+    state: SessionState
+    ak: bytes
+    gpus: tuple[bytes, ...]
+    opened_ns: int
+    enrolment_index: int
+    next_seq: int
+    prev: bytes
+
+
+@final
+class Transaction:
+    """What can be read and changed within one transaction. Given by :meth:`.Store.transaction`."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self._connection = connection
+
+    # -- sessions -----------------------------------------------------------------------------------------------------
+
+    def open_session(  # noqa: PLR0913 - the row
+        self,
+        *,
+        session: bytes,
+        tenant: str,
+        ak: bytes,
+        gpus: Sequence[bytes],
+        prev: bytes,
+        enrolment_index: int,
+        state: SessionState,
+        opened_ns: int,
+    ) -> tuple[bytes, ...]:
+        """Remember a session. The chain of its AK goes on in it and in no other: live ones end ``interrupted``.
+
+        Args:
+            session: 16 bytes, never used before.
+            tenant: whose it is.
+            ak: identity of the AK, 32 bytes.
+            gpus: identities of the GPUs, 32 bytes each.
+            prev: what its first window has to carry: the head of the AK, or the genesis of an AK without one.
+            enrolment_index: ledger index of the record of its enrolment.
+            state: where it stands.
+            opened_ns: nanoseconds since 1970.
+
+        Returns:
+            The sessions of this AK that ended by this one.
+
+        Raises:
+            Conflict: when there is such a session, or the chain of this AK stands elsewhere.
+            PolicyDenied: ``SUBJECT_FAILED``: the AK or a GPU has failed, and nobody has cleared it.
+        """
+        for kind, identity in _subjects_of(ak, gpus):
+            self._remember(kind, identity)
+        self._swap(
+            sa.update(subjects)
+            .where(*_is("ak", ak), sa.or_(subjects.c.head.is_(None), subjects.c.head == prev))
+            .values(head=prev),
+            "the chain of this AK stands elsewhere",
+        )
+        interrupted = self._connection.scalars(
+            sa.update(sessions)
+            .where(sessions.c.ak == ak, sessions.c.state.not_in(_FINAL_STATES))
+            .values(state=SessionState.INTERRUPTED.value)
+            .returning(sessions.c.id)
+        ).all()
+        self._connection.execute(
+            sa.insert(sessions).values(
+                id=session,
+                tenant=tenant,
+                state=state.value,
+                ak_kind="ak",
+                ak=ak,
+                opened_ns=opened_ns,
+                enrolment_index=enrolment_index,
+                next_seq=0,
+                prev=prev,
+            )
+        )
+        for gpu in gpus:
+            self._connection.execute(sa.insert(session_gpus).values(session=session, kind="gpu", identity=gpu))
+        return tuple(interrupted)
+
+    def session(self, session: bytes) -> SessionRow | None:
+        """The session, if there is one."""
+        row = self._connection.execute(sa.select(sessions).where(sessions.c.id == session)).one_or_none()
+        if row is None:
+            return None
+        gpus = self._connection.scalars(
+            sa.select(session_gpus.c.identity)
+            .where(session_gpus.c.session == session)
+            .order_by(session_gpus.c.identity)
+        )
+        return SessionRow(
+            id=row.id,
+            tenant=row.tenant,
+            state=SessionState(row.state),
+            ak=row.ak,
+            gpus=tuple(gpus),
+            opened_ns=row.opened_ns,
+            enrolment_index=row.enrolment_index,
+            next_seq=row.next_seq,
+            prev=row.prev,
+        )
+
+    def live_sessions(self) -> tuple[bytes, ...]:
+        """The sessions that have not ended, oldest first."""
+        return tuple(
+            self._connection.scalars(
+                sa.select(sessions.c.id)
+                .where(sessions.c.state.not_in(_FINAL_STATES))
+                .order_by(sessions.c.opened_ns, sessions.c.id)
+            )
+        )
+
+    def advance(  # noqa: PLR0913 - the row
+        self,
+        session: bytes,
+        *,
+        expected_seq: int,
+        expected_prev: bytes,
+        prev: bytes,
+        state: SessionState,
+        window: bytes,
+        index: int,
+        held: bool,
+        received_ns: int,
+    ) -> None:
+        """Take one window into the chain: strictly the one that continues it. Belongs with :meth:`advance_ak`.
+
+        Args:
+            session: which one.
+            expected_seq: the window's number, which the session must be waiting for.
+            expected_prev: the window's ``prev``, which must be the head of the session and of its AK.
+            prev: the new head: ``D("link", H_k, qualifyingData_k)``.
+            state: the session's state afterwards.
+            window: H_k, 32 bytes.
+            index: ledger index of the leaf that commits to the window's record.
+            held: whether it came too late to count as fresh.
+            received_ns: nanoseconds since 1970.
+
+        Raises:
+            Conflict: when the session has ended, or it or its AK stands elsewhere: a fork.
+            RuntimeError: for an illegal step of states.
+        """
+        row = self._require(session)
+        following = row.state if row.state.final else row.state.to(state)
+        chain = sa.select(subjects.c.head).where(*_is("ak", row.ak)).scalar_subquery()
+        self._swap(
+            sa.update(sessions)
+            .where(
+                sessions.c.id == session,
+                sessions.c.state.not_in(_FINAL_STATES),
+                sessions.c.next_seq == expected_seq,
+                sessions.c.prev == expected_prev,
+                chain == expected_prev,
+            )
+            .values(next_seq=expected_seq + 1, prev=prev, state=following.value),
+            f"session {session.hex()} does not wait for window {expected_seq}",
+        )
+        self._connection.execute(
+            sa.insert(windows).values(
+                session=session,
+                seq=expected_seq,
+                digest=window,
+                ledger_index=index,
+                held=held,
+                received_ns=received_ns,
+            )
+        )
+
+    def set_state(self, session: bytes, state: SessionState) -> None:
+        """Let a session take the step to ``state``. A final one is never left.
+
+        Raises:
+            Conflict: when there is no such session, or another writer has ended it.
+            RuntimeError: for an illegal step of states.
+        """
+        row = self._require(session)
+        if row.state.final:
+            raise Conflict(f"session {session.hex()} is {row.state.value}")
+        self._connection.execute(
+            sa.update(sessions).where(sessions.c.id == session).values(state=row.state.to(state).value)
+        )
+
+    def window_digest(self, session: bytes, seq: int) -> bytes | None:
+        """H of a recorded window, ``None`` when none of this number is recorded."""
+        return self._connection.scalars(
+            sa.select(windows.c.digest).where(windows.c.session == session, windows.c.seq == seq)
+        ).one_or_none()
+
+    def window_indices(self, session: bytes) -> tuple[int, ...]:
+        """The ledger indices of all recorded windows of a session, in the order of the chain."""
+        return tuple(
+            self._connection.scalars(
+                sa.select(windows.c.ledger_index).where(windows.c.session == session).order_by(windows.c.seq)
+            )
+        )
+
+    # -- subjects -----------------------------------------------------------------------------------------------------
+
+    def subject(self, kind: SubjectKind, identity: bytes) -> Subject | None:
+        """What is remembered of an AK or a GPU, if anything."""
+        row = self._connection.execute(sa.select(subjects).where(*_is(kind, identity))).one_or_none()
+        if row is None:
+            return None
+        return Subject(
+            kind=kind,
+            identity=identity,
+            failed_code=None if row.failed_code is None else Code(row.failed_code),
+            failed_ns=row.failed_ns,
+            failed_session=row.failed_session,
+            head=row.head,
+            log=None if row.log_length is None else LedgeredLog(row.reset_count, row.log_length, row.log_head),
+        )
+
+    def advance_ak(self, ak: bytes, *, head: bytes, log: LedgeredLog) -> None:
+        """Remember where an AK's chain of windows and its measurement log stand. Belongs with :meth:`advance`.
+
+        Raises:
+            Conflict: when nothing is known of this AK.
+        """
+        values = {
+            "head": head,
+            "reset_count": log.reset_count,
+            "log_length": log.length,
+            "log_head": log.head,
+        }
+        self._swap(sa.update(subjects).where(*_is("ak", ak)).values(values), "unknown AK")
+
+    def fail_subjects(
+        self, failed: Iterable[tuple[SubjectKind, bytes]], *, code: Code, session: bytes | None, at_ns: int
+    ) -> None:
+        """Make a failure stick. A subject that has failed already keeps its first failure."""
+        values = {"failed_code": code.value, "failed_ns": at_ns, "failed_session": session}
+        for kind, identity in failed:
+            self._connection.execute(
+                insert(subjects)
+                .values(kind=kind, identity=identity, **values)
+                .on_conflict_do_update(
+                    index_elements=[subjects.c.kind, subjects.c.identity],
+                    set_=values,
+                    where=subjects.c.failed_code.is_(None),
+                )
+            )
+
+    def clear_failure(self, kind: SubjectKind, identity: bytes, *, reason: str, at_ns: int) -> Subject:
+        """Forgive a failure on somebody's word: the failure and the reason stay on record.
+
+        Returns:
+            The subject as it was, with its failure.
+
+        Raises:
+            Conflict: when it has not failed.
+            ValueError: for no reason.
+        """
+        if not reason.strip():
+            raise ValueError("a failure is cleared for a reason")
+        subject = self.subject(kind, identity)
+        if subject is None or subject.failed_code is None:
+            raise Conflict(f"this {kind} has not failed")
+        self._connection.execute(
+            sa.insert(clearances).values(
+                kind=kind,
+                identity=identity,
+                failed_code=subject.failed_code.value,
+                failed_ns=subject.failed_ns,
+                cleared_ns=at_ns,
+                reason=reason,
+            )
+        )
+        self._connection.execute(
+            sa.update(subjects)
+            .where(*_is(kind, identity))
+            .values(failed_code=None, failed_ns=None, failed_session=None)
+        )
+        return subject
+
+    # -- small things -------------------------------------------------------------------------------------------------
+
+    def _remember(self, kind: SubjectKind, identity: bytes) -> None:
+        """Make sure that there is a row, and that it has not failed."""
+        self._connection.execute(insert(subjects).values(kind=kind, identity=identity).on_conflict_do_nothing())
+        subject = self.subject(kind, identity)
+        if subject is not None and subject.failed_code is not None:
+            raise PolicyDenied(
+                Code.SUBJECT_FAILED,
+                f"this {kind} failed before, with {subject.failed_code.value}, and was not cleared",
+                where=kind,
+                got=identity,
+            )
+
+    def _require(self, session: bytes) -> SessionRow:
+        row = self.session(session)
+        if row is None:
+            raise Conflict(f"no session {session.hex()}")
+        return row
+
+    def _swap(self, statement: sa.Update, otherwise: str) -> None:
+        """Compare and swap: exactly one row is as assumed, or nothing happens."""
+        if self._connection.execute(statement).rowcount != 1:
+            raise Conflict(otherwise)
+
+
+def _subjects_of(ak: bytes, gpus: Sequence[bytes]) -> list[tuple[SubjectKind, bytes]]:
+    return [("ak", ak), *(("gpu", gpu) for gpu in gpus)]
+
+
+def _is(kind: SubjectKind, identity: bytes) -> tuple[sa.ColumnElement[bool], ...]:
+    return (subjects.c.kind == kind, subjects.c.identity == identity)
