@@ -152,15 +152,25 @@ class Reader:
             raise self._wrong_type(key, "byte string", value)
         if size is not None and len(value) != size:
             raise MalformedEvidence(
-                Code.FIELD_RANGE, "wrong length", where=self.path(key), expected=f"{size} bytes", got=f"{len(value)} bytes"
+                Code.FIELD_RANGE,
+                "wrong length",
+                where=self.path(key),
+                expected=f"{size} bytes",
+                got=f"{len(value)} bytes",
             )
         if len(value) > limit:
             raise MalformedEvidence(
-                Code.TOO_LARGE, "too long", where=self.path(key), expected=f"<= {limit} bytes", got=f"{len(value)} bytes"
+                Code.TOO_LARGE,
+                "too long",
+                where=self.path(key),
+                expected=f"<= {limit} bytes",
+                got=f"{len(value)} bytes",
             )
         return value
 
-    def optional_octets(self, key: int | str, *, size: int | None = None, limit: int = limits.EVIDENCE_MAX) -> bytes | None:
+    def optional_octets(
+        self, key: int | str, *, size: int | None = None, limit: int = limits.EVIDENCE_MAX
+    ) -> bytes | None:
         """As :meth:`octets`, or an explicit null."""
         return None if self._null(key) else self.octets(key, size=size, limit=limit)
 
@@ -200,7 +210,9 @@ class Reader:
         if not isinstance(value, str):
             raise self._wrong_type(key, "text", value)
         if len(value.encode()) > limit:
-            raise MalformedEvidence(Code.TOO_LARGE, "text is too long", where=self.path(key), expected=f"<= {limit} bytes")
+            raise MalformedEvidence(
+                Code.TOO_LARGE, "text is too long", where=self.path(key), expected=f"<= {limit} bytes"
+            )
         return value
 
     def optional_text(self, key: int | str, *, limit: int = limits.NAME_MAX) -> str | None:
@@ -299,7 +311,11 @@ def read_array(value: CborValue, *, where: str, limit: int, size: int | None = N
     if not isinstance(value, list):
         raise MalformedEvidence(Code.FIELD_TYPE, "wrong type", where=where, expected="array")
     if len(value) > limit:
-        raise MalformedEvidence(Code.TOO_LARGE, "too many elements", where=where, expected=f"<= {limit}", got=len(value))
+        raise MalformedEvidence(
+            Code.TOO_LARGE, "too many elements", where=where, expected=f"<= {limit}", got=len(value)
+        )
     if size is not None and len(value) != size:
-        raise MalformedEvidence(Code.FIELD_RANGE, "wrong number of elements", where=where, expected=size, got=len(value))
+        raise MalformedEvidence(
+            Code.FIELD_RANGE, "wrong number of elements", where=where, expected=size, got=len(value)
+        )
     return value

@@ -59,7 +59,9 @@ def parse(data: bytes, *, typ: str, limit: int, what: str) -> CoseSign1:
     parts = cbor.read_array(cbor.decode(data[1:], limit=limit, what=what), where=what, limit=4, size=4)
     protected, unprotected, payload, signature = parts
     if not isinstance(protected, bytes) or not isinstance(payload, bytes) or not isinstance(signature, bytes):
-        raise MalformedEvidence(Code.FIELD_TYPE, "COSE_Sign1 parts have the wrong type", where=what, clause="RFC 9052 §4.2")
+        raise MalformedEvidence(
+            Code.FIELD_TYPE, "COSE_Sign1 parts have the wrong type", where=what, clause="RFC 9052 §4.2"
+        )
     if unprotected != {}:
         raise MalformedEvidence(Code.COSE_HEADER, "unprotected header is not an empty map", where=f"{what}.unprotected")
     where = f"{what}.protected"
@@ -73,7 +75,11 @@ def parse(data: bytes, *, typ: str, limit: int, what: str) -> CoseSign1:
         raise MalformedEvidence(Code.COSE_HEADER, "wrong typ", where=where, expected=typ, got=got, clause="RFC 9596 §2")
     if len(signature) != _SIGNATURE_SIZE:
         raise MalformedEvidence(
-            Code.COSE_SIGNATURE, "wrong signature length", where=f"{what}.signature", expected=_SIGNATURE_SIZE, got=len(signature)
+            Code.COSE_SIGNATURE,
+            "wrong signature length",
+            where=f"{what}.signature",
+            expected=_SIGNATURE_SIZE,
+            got=len(signature),
         )
     return CoseSign1(raw=data, protected=protected, claimed_kid=kid, typ=got, payload=payload, signature=signature)
 

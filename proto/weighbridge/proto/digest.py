@@ -32,7 +32,6 @@ Label = Literal[
     "log",  # head of the measurement log
     "policy",  # digest of a policy set
     "reference",  # digest of a reference set
-    "record",  # digest of a verdict record
     "work",  # leaf of the workload tree
 ]
 

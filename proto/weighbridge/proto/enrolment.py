@@ -86,7 +86,9 @@ class Opening:
         )
         fields.end()
         if (opening.ek is None) != (opening.ek_certificate is None):
-            raise MalformedEvidence(Code.FIELD_RANGE, "an EK comes with its certificate, or neither", where="opening[4]")
+            raise MalformedEvidence(
+                Code.FIELD_RANGE, "an EK comes with its certificate, or neither", where="opening[4]"
+            )
         return opening
 
 

@@ -54,7 +54,11 @@ def hex_decode(text: str, *, what: str, size: int | None = None) -> bytes:
     value = bytes.fromhex(text)
     if size is not None and len(value) != size:
         raise MalformedEvidence(
-            Code.FIELD_RANGE, f"{what} has the wrong length", where=what, expected=f"{size} bytes", got=f"{len(value)} bytes"
+            Code.FIELD_RANGE,
+            f"{what} has the wrong length",
+            where=what,
+            expected=f"{size} bytes",
+            got=f"{len(value)} bytes",
         )
     return value
 
@@ -158,7 +162,9 @@ def json_decode(data: bytes, *, what: str, limit: int = limits.JSON_MAX) -> Json
         if len(result) != len(items):
             seen: set[str] = set()
             twice = next(key for key, _ in items if key in seen or seen.add(key))
-            raise MalformedEvidence(Code.DUPLICATE_KEY, f"{what} repeats a key", where=what, got=twice, clause="RFC 7493 §2.3")
+            raise MalformedEvidence(
+                Code.DUPLICATE_KEY, f"{what} repeats a key", where=what, got=twice, clause="RFC 7493 §2.3"
+            )
         return result
 
     def constant(name: str) -> JsonValue:
@@ -180,7 +186,10 @@ def _check_depth(text: str, what: str) -> None:
             depth += 1
             if depth > limits.JSON_DEPTH_MAX:
                 raise MalformedEvidence(
-                    Code.TOO_DEEP, f"{what} is nested too deeply", where=f"{what}[{token.start()}]", expected=limits.JSON_DEPTH_MAX
+                    Code.TOO_DEEP,
+                    f"{what} is nested too deeply",
+                    where=f"{what}[{token.start()}]",
+                    expected=limits.JSON_DEPTH_MAX,
                 )
         elif first in "]}":
             depth -= 1
@@ -194,7 +203,9 @@ def json_encode(value: object, *, indent: int | None = None) -> bytes:
         TypeError: for a type that JSON has no word for.
     """
     separators = (",", ":") if indent is None else None
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, indent=indent, separators=separators).encode()
+    return json.dumps(
+        value, sort_keys=True, ensure_ascii=False, allow_nan=False, indent=indent, separators=separators
+    ).encode()
 
 
 def unpack(layout: str, data: bytes, *, what: str) -> tuple[int, ...]:
@@ -206,5 +217,7 @@ def unpack(layout: str, data: bytes, *, what: str) -> tuple[int, ...]:
     size = struct.calcsize(layout)
     if len(data) != size:
         code = Code.TRUNCATED if len(data) < size else Code.TRAILING_BYTES
-        raise MalformedEvidence(code, f"{what} has the wrong length", where=what, expected=f"{size} bytes", got=f"{len(data)} bytes")
+        raise MalformedEvidence(
+            code, f"{what} has the wrong length", where=what, expected=f"{size} bytes", got=f"{len(data)} bytes"
+        )
     return struct.unpack(layout, data)

@@ -122,7 +122,9 @@ class Terms:
         )
         fields.end()
         if not {*terms.boot_pcrs, terms.log_pcr} <= {*terms.pcrs}:
-            raise MalformedEvidence(Code.FIELD_RANGE, "boot and log PCRs are not among the quoted ones", where="terms[14]")
+            raise MalformedEvidence(
+                Code.FIELD_RANGE, "boot and log PCRs are not among the quoted ones", where="terms[14]"
+            )
         return terms
 
     def gpu_due(self, seq: int) -> bool:
@@ -132,7 +134,10 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class SignedTerms:
-    """Terms as signed: ``raw`` is the COSE_Sign1, ``digest`` what headers carry. Made by :meth:`sign` or :meth:`open`."""
+    """Terms as signed: ``raw`` is the COSE_Sign1, ``digest`` what headers carry.
+
+    Made by :meth:`sign` or :meth:`open`.
+    """
 
     raw: bytes
     terms: Terms
@@ -158,20 +163,25 @@ class SignedTerms:
         terms = Terms.parse(payload)
         thumbprint = cose.thumbprint(verifier_key)
         if terms.verifier != thumbprint or message.claimed_kid != thumbprint:
-            raise MalformedEvidence(Code.FIELD_RANGE, "terms name another verifier", where="terms[4]", expected=thumbprint)
+            raise MalformedEvidence(
+                Code.FIELD_RANGE, "terms name another verifier", where="terms[4]", expected=thumbprint
+            )
         return cls(raw, terms, binding.terms_digest(payload))
 
 
 def _evidence(values: list[cbor.CborValue]) -> tuple[EvidenceKind, ...]:
     kinds = tuple(kind for kind in EVIDENCE_KINDS if kind in values)
     if list(kinds) != values:
-        raise MalformedEvidence(Code.FIELD_RANGE, "evidence kinds are not a sorted subset", where="terms[11]", expected=EVIDENCE_KINDS)
+        raise MalformedEvidence(
+            Code.FIELD_RANGE, "evidence kinds are not a sorted subset", where="terms[11]", expected=EVIDENCE_KINDS
+        )
     return kinds
 
 
 def _digests(values: list[cbor.CborValue]) -> tuple[bytes, ...]:
     digests = tuple(value for value in values if isinstance(value, bytes) and len(value) == limits.DIGEST_SIZE)
     if list(digests) != values or list(digests) != sorted(set(digests)):
-        raise MalformedEvidence(Code.FIELD_RANGE, "device identities are not distinct, ascending digests", where="terms[12]")
+        raise MalformedEvidence(
+            Code.FIELD_RANGE, "device identities are not distinct, ascending digests", where="terms[12]"
+        )
     return digests
-

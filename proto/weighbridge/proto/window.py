@@ -131,9 +131,11 @@ class Header:
         fields = cbor.read_map(cbor.decode(payload, limit=limits.HEADER_MAX, what="header"), where="header")
         profile = fields.text(_EAT_PROFILE)
         if profile != PROFILE:
-            raise MalformedEvidence(Code.WINDOW_PROFILE, "unknown profile", where="header", expected=PROFILE, got=profile)
+            raise MalformedEvidence(
+                Code.WINDOW_PROFILE, "unknown profile", where="header", expected=PROFILE, got=profile
+            )
         confirmation = fields.table(_CNF)
-        log_length, log_head = _pair(fields.array(_LOG, limit=2))
+        log_length, log_head = _log(fields.array(_LOG, limit=2))
         header = cls(
             tenant=fields.text(_TENANT, limit=64),
             session=fields.octets(_SESSION, size=16),
@@ -241,7 +243,11 @@ def _cmw(value: cbor.CborValue, label: str, limit: int) -> bytes:
     media_type, content, indicator = cbor.read_array(value, where=where, limit=3, size=3)
     if (media_type, indicator) != _MEDIA_TYPES[label]:
         raise MalformedEvidence(
-            Code.FIELD_RANGE, "wrong media type or indicator", where=where, expected=_MEDIA_TYPES[label][0], got=media_type
+            Code.FIELD_RANGE,
+            "wrong media type or indicator",
+            where=where,
+            expected=_MEDIA_TYPES[label][0],
+            got=media_type,
         )
     if not isinstance(content, bytes):
         raise MalformedEvidence(Code.FIELD_TYPE, "wrong type", where=where, expected="byte string")
@@ -251,17 +257,16 @@ def _cmw(value: cbor.CborValue, label: str, limit: int) -> bytes:
 
 
 def _interval(values: list[cbor.CborValue]) -> Interval:
-    numbers = [value for value in values if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63]
-    if len(numbers) != 4 or len(values) != 4:
-        raise MalformedEvidence(Code.FIELD_TYPE, "interval is not four times", where="header.interval")
-    tpm_start, tpm_end, wall_start, wall_end = numbers
-    return Interval(tpm_start_ms=tpm_start, tpm_end_ms=tpm_end, wall_start_ns=wall_start, wall_end_ns=wall_end)
+    times = cbor.Reader(dict(enumerate(values)), "header.interval")
+    interval = Interval(
+        tpm_start_ms=times.uint(0), tpm_end_ms=times.uint(1), wall_start_ns=times.uint(2), wall_end_ns=times.uint(3)
+    )
+    times.end()
+    return interval
 
 
-def _pair(values: list[cbor.CborValue]) -> tuple[int, bytes]:
-    if len(values) == 2:
-        length, head = values
-        if isinstance(length, int) and not isinstance(length, bool) and isinstance(head, bytes):
-            if 0 <= length <= 2**32 and len(head) == limits.DIGEST_SIZE:
-                return length, head
-    raise MalformedEvidence(Code.FIELD_TYPE, "log is not a length and a digest", where="header.log")
+def _log(values: list[cbor.CborValue]) -> tuple[int, bytes]:
+    parts = cbor.Reader(dict(enumerate(values)), "header.log")
+    length, head = parts.uint(0, limit=2**32), parts.digest(1)
+    parts.end()
+    return length, head

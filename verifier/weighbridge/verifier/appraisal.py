@@ -11,16 +11,18 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from weighbridge.policy import document
-from weighbridge.policy.engine import Decision, Denial, Prepared
+from weighbridge.policy.engine import Advice, Decision, Denial, Prepared, Unchecked
 from weighbridge.proto import strict
 from weighbridge.proto.errors import Code, WeighbridgeError
 from weighbridge.verifier import weights
+from weighbridge.verifier.anchors import EMULATED_PLATFORM
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
     from weighbridge.policy.reference import Reference
+    from weighbridge.proto import telemetry
     from weighbridge.proto.manifest import Manifest
     from weighbridge.verifier.gpu.report import VerifiedGpuReport
     from weighbridge.verifier.procedure import VerifiedWindow
@@ -29,10 +31,12 @@ if TYPE_CHECKING:
 __all__ = ["INVARIANTS", "NOT_PROVEN", "Appraiser", "Outcome", "Verdict", "refuse"]
 
 SCHEMA: Final = "weighbridge/verdict/v1"
+# What the emulated devices' sampler calls itself (weighbridge.attester.telemetry.emulated).
+_EMULATED_SOURCE: Final = "emulated"
 Outcome = Literal["affirmed", "held", "denied"]
 
 INVARIANTS: Final[Mapping[Code, str]] = {
-    Code.MODEL_UNDECLARED: "every model loaded since boot and not unloaded, or loaded since the last window, is declared",
+    Code.MODEL_UNDECLARED: "every model that is loaded, or was since the last window, is declared",
     Code.MODEL_NOT_LOADED: "the declared model is loaded",
     Code.WEIGHTS_MISMATCH: "what was loaded is, file by file and tensor by tensor, what was declared",
     Code.BASELINE_UNEXPLAINED: "the measurement log accounts for everything since boot",
@@ -137,7 +141,7 @@ class Appraiser:
         denials = weighed.denials
         if not denials:
             try:
-                decision = self.policy.decide(self._input(window, enrolled, position, state, weighed, at))
+                decision = self.policy.decide(self._input(window, enrolled, position, state=state, weighed=weighed, at=at))
                 denials = decision.denials
             except WeighbridgeError as error:
                 denials = (_of_error(error, window.header.seq),)
@@ -158,6 +162,7 @@ class Appraiser:
         window: VerifiedWindow,
         enrolled: Enrolled,
         position: Position,
+        *,
         state: SessionState,
         weighed: weights.WeightsAppraisal,
         at: datetime,
@@ -187,7 +192,7 @@ class Appraiser:
                 kind="tpm-ek-credential" if ak.provenance == "ek-credential" else "tpm-pinned-ak",
                 name=ak.platform,
                 ak=terms.ak.hex(),
-                ek_anchor=ak.anchor if ak.provenance == "ek-credential" else None,
+                ek_anchor=enrolled.ek_anchor,
                 boot_pcrs=tuple(document.BootPcr(index, window.quote.pcrs[index].hex()) for index in terms.boot_pcrs),
                 firmware=f"{window.quote.firmware:#018x}",
             ),
@@ -196,7 +201,8 @@ class Appraiser:
             weights=document.Weights(
                 declared=(document.DeclaredModel(terms.model.hex(), None if declared is None else declared.name),),
                 loaded=tuple(
-                    document.LoadedModel(item.manifest.hex(), item.name, item.declared, item.recnum) for item in weighed.loaded
+                    document.LoadedModel(item.manifest.hex(), item.name, item.declared, item.recnum)
+                    for item in weighed.loaded
                 ),
                 log_length=len(window.log.records),
                 baseline="zero",
@@ -208,8 +214,7 @@ class Appraiser:
                     document.TelemetrySource(
                         device=None if source.device is None else source.device.hex(),
                         source=source.name,
-                        # The samples of an emulated device are emulated, whatever their source calls itself.
-                        platform=platforms.get(source.device or b"", source.name),
+                        platform=_telemetry_platform(source, platforms),
                         channels=tuple(sorted(source.channels)),
                     )
                     for source in window.telemetry.sources
@@ -224,11 +229,11 @@ class Appraiser:
         report = verified.report
         digest = report.measurements_digest.hex()
         driver, vbios = report.driver_version, report.vbios_version
-        accepted = self.reference.gpu_measurements.get(f"{verified.architecture}/{driver}/{vbios}")
+        accepted = self.reference.gpu_measurements.get(f"{verified.chain.architecture}/{driver}/{vbios}")
         return document.Gpu(
             identity=verified.identity.hex(),
             platform=verified.platform,
-            architecture=verified.architecture,
+            architecture=verified.chain.architecture,
             driver=driver,
             vbios=vbios,
             measurements_digest=digest,
@@ -240,7 +245,16 @@ class Appraiser:
         )
 
 
-def refuse(error: WeighbridgeError, *, session: bytes, tenant: str, seq: int, received: datetime, held: bool) -> Verdict:
+def _telemetry_platform(source: telemetry.Source, platforms: Mapping[bytes, str]) -> str:
+    """Whose samples these are: an emulated source is that whatever device it names, and the other way round."""
+    if source.name == _EMULATED_SOURCE:
+        return EMULATED_PLATFORM
+    return "host" if source.device is None else platforms[source.device]
+
+
+def refuse(
+    error: WeighbridgeError, *, session: bytes, tenant: str, seq: int, received: datetime, held: bool
+) -> Verdict:
     """The verdict on an authentic window whose verification failed."""
     return Verdict(
         session=session,
@@ -276,5 +290,5 @@ def _of_error(error: WeighbridgeError, seq: int | None) -> Denial:
     )
 
 
-def _plain(item: object) -> strict.JsonValue:
-    return {key: value for key, value in asdict(item).items()}  # type: ignore[call-overload]  # always a dataclass
+def _plain(item: Denial | Advice | Unchecked) -> strict.JsonObject:
+    return asdict(item)

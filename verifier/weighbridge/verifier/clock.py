@@ -8,7 +8,7 @@ from typing import Final, Protocol, final
 
 from weighbridge.proto.errors import Code, EnvironmentFault
 
-__all__ = ["Clock", "SystemClock", "moment"]
+__all__ = ["Clock", "SystemClock", "moment", "nanoseconds"]
 
 # NTP slews below this; a larger step back could make an expired certificate or a revoked key look good again.
 _TOLERANCE: Final = timedelta(seconds=1)
@@ -58,3 +58,8 @@ class SystemClock:
 def moment(nanoseconds: int) -> datetime:
     """Nanoseconds since 1970 as an aware UTC time, cut to microseconds."""
     return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=nanoseconds // 1000)
+
+
+def nanoseconds(at: datetime) -> int:
+    """An aware time as nanoseconds since 1970; the inverse of :func:`moment`."""
+    return (at - datetime.fromtimestamp(0, UTC)) // timedelta(microseconds=1) * 1000

@@ -28,16 +28,17 @@ from typing import TYPE_CHECKING
 
 from weighbridge.policy.engine import Denial
 from weighbridge.proto import binding, manifest, measurement_log
+from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, NotAuthentic, WeighbridgeError
-from weighbridge.proto.spdm.evidence import parse_gpus
+from weighbridge.proto.spdm import evidence as gpu_evidence
 from weighbridge.proto.tpm import public as tpm_public
 from weighbridge.proto.tpm.constants import HashAlgorithm
 from weighbridge.proto.tpm.evidence import QuoteEvidence
-from weighbridge.proto.tpm.pcr import PcrSelection, policy_pcr
+from weighbridge.proto.tpm.pcr import PcrSelection
 from weighbridge.verifier import weights
 from weighbridge.verifier.gpu.set import verify_gpus
 from weighbridge.verifier.tpm import ak as ak_module
-from weighbridge.verifier.tpm.certify import verify_telemetry_key
+from weighbridge.verifier.tpm.certify import boot_policy_of, verify_telemetry_key
 from weighbridge.verifier.tpm.ek import VerifiedEk, verify_ek
 from weighbridge.verifier.tpm.quote import verify_quote
 from weighbridge.verifier.weights import LogState
@@ -55,7 +56,16 @@ if TYPE_CHECKING:
     from weighbridge.verifier.tpm.certify import VerifiedTelemetryKey
     from weighbridge.verifier.tpm.quote import VerifiedQuote
 
-__all__ = ["Candidate", "LedgeredLog", "VerifiedEnrolment", "verify_opening", "verify_proof"]
+__all__ = [
+    "Candidate",
+    "LedgeredLog",
+    "VerifiedEnrolment",
+    "ak_thumbprint",
+    "check_ledgered",
+    "unexplained",
+    "verify_opening",
+    "verify_proof",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +92,7 @@ class VerifiedEnrolment:
 
     opening: Opening
     ak: VerifiedAk
+    ek_anchor: str | None
     telemetry_key: VerifiedTelemetryKey
     quote: VerifiedQuote
     gpus: tuple[VerifiedGpuReport, ...]
@@ -106,10 +117,11 @@ def verify_opening(
         (Code.WINDOW_PEER, "peer", peer, opening.peer),
     ):
         if wanted != got:
-            raise NotAuthentic(code, f"{name} is not what this verifier serves", where=f"opening.{name}", expected=wanted, got=got)
+            raise NotAuthentic(
+                code, f"{name} is not what this verifier serves", where=f"opening.{name}", expected=wanted, got=got
+            )
     # 2.
     ak = tpm_public.parse(opening.ak)
-    ak_module.check_attributes(ak)
     if opening.ek is None or opening.ek_certificate is None:
         # Raises unless the AK is pinned.
         ak_module.pinned(ak, anchors, at=at)
@@ -158,7 +170,7 @@ def verify_proof(
     )
     # 5.
     boot = PcrSelection.of(HashAlgorithm(requirements.bank), requirements.boot_pcrs)
-    boot_policy = policy_pcr(boot, quote.pcrs, algorithm=HashAlgorithm.SHA256)
+    boot_policy = boot_policy_of(quote, boot)
     telemetry_key = verify_telemetry_key(
         attest=proof.certify_attest,
         signature=proof.certify_signature,
@@ -168,7 +180,7 @@ def verify_proof(
         boot_policy=boot_policy,
     )
     # 6.
-    reports = parse_gpus(proof.gpus)
+    reports = gpu_evidence.parse(proof.gpus)
     gpus = verify_gpus(reports, nonce=binding.gpu_nonce(qualifying_data), anchors=anchors, at=at, expected=None)
     if len(gpus) != requirements.gpus:
         code = Code.GPU_MISSING if len(gpus) < requirements.gpus else Code.GPU_UNEXPECTED
@@ -179,6 +191,7 @@ def verify_proof(
     return VerifiedEnrolment(
         opening=opening,
         ak=ak,
+        ek_anchor=None if candidate.ek is None else candidate.ek.anchor.name,
         telemetry_key=telemetry_key,
         quote=quote,
         gpus=gpus,
@@ -211,6 +224,11 @@ def _baseline(
     )
 
 
+def ak_thumbprint(ak: VerifiedAk) -> bytes:
+    """How terms name an AK: SHA-256 of its SubjectPublicKeyInfo."""
+    return sha256(ak.public.spki())
+
+
 def unexplained(*, expected: str, got: str, what: str) -> Denial:
     """The finding that the log does not account for everything since boot."""
     return Denial(
@@ -228,7 +246,9 @@ def check_ledgered(log: LogState, quote: VerifiedQuote, ledgered: LedgeredLog | 
     """A finding unless ``log`` continues what was ledgered before for this AK in this boot."""
     if ledgered is None or ledgered.reset_count != quote.reset_count:
         return ()
-    if ledgered.length <= len(log.records):
-        if measurement_log.head(log.records[: ledgered.length]) == ledgered.head:
-            return ()
-    return (unexplained(expected=ledgered.head.hex(), got=log.head.hex(), what="the head ledgered before in this boot"),)
+    continues = ledgered.length <= len(log.records)
+    if continues and measurement_log.head(log.records[: ledgered.length]) == ledgered.head:
+        return ()
+    return (
+        unexplained(expected=ledgered.head.hex(), got=log.head.hex(), what="the head ledgered before in this boot"),
+    )

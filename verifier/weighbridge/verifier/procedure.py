@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Final
 from weighbridge.proto import binding, cose, manifest, measurement_log, telemetry
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, NotAuthentic
-from weighbridge.proto.spdm.evidence import gpus_binding, parse_gpus
+from weighbridge.proto.spdm import evidence as gpu_evidence
 from weighbridge.proto.tpm.constants import HashAlgorithm
 from weighbridge.proto.tpm.evidence import QuoteEvidence
 from weighbridge.proto.tpm.pcr import PcrSelection
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from weighbridge.proto.manifest import Manifest
     from weighbridge.proto.terms import Terms
     from weighbridge.verifier.anchors import TrustAnchors
+    from weighbridge.verifier.gpu.chain import ChainCache
     from weighbridge.verifier.gpu.report import VerifiedGpuReport
     from weighbridge.verifier.session import Enrolled, Position
     from weighbridge.verifier.tpm.quote import VerifiedQuote
@@ -118,14 +119,25 @@ def authenticate(raw: bytes, *, enrolled: Enrolled, peer: bytes) -> AuthenticWin
     # 3. Compared before the header is looked at: the channel is part of who speaks.
     if peer != enrolled.terms.peer:
         raise NotAuthentic(
-            Code.WINDOW_PEER, "the window came over another peer's channel", where="channel", expected=enrolled.terms.peer, got=peer
+            Code.WINDOW_PEER,
+            "the window came over another peer's channel",
+            where="channel",
+            expected=enrolled.terms.peer,
+            got=peer,
         )
     header = Header.parse(header_bytes)
     return AuthenticWindow(raw, evidence, header, header_bytes, binding.window_digest(header_bytes))
 
 
 def verify_window(
-    window: AuthenticWindow, *, enrolled: Enrolled, position: Position, held: bool, anchors: TrustAnchors, at: datetime
+    window: AuthenticWindow,
+    *,
+    enrolled: Enrolled,
+    position: Position,
+    held: bool,
+    anchors: TrustAnchors,
+    at: datetime,
+    chains: ChainCache | None = None,
 ) -> VerifiedWindow:
     """Steps 4 to 13.
 
@@ -136,6 +148,7 @@ def verify_window(
         held: whether the caller found the challenge stale; such a window is verified like any other.
         anchors: whose keys are believed.
         at: the verifier's receipt time; certificates must be valid then.
+        chains: saves repeated work on unchanged certificate chains; changes no answer.
 
     Raises:
         MalformedEvidence: a part is not well-formed.
@@ -161,13 +174,13 @@ def verify_window(
     if (evidence.gpus is not None) != terms.gpu_due(header.seq):
         code = Code.EVIDENCE_ABSENT if evidence.gpus is None else Code.EVIDENCE_UNEXPECTED
         raise NotAuthentic(code, "GPU reports are not where the terms demand them", where=f"window {header.seq}")
-    reports = None if evidence.gpus is None else parse_gpus(evidence.gpus)
+    reports = None if evidence.gpus is None else gpu_evidence.parse(evidence.gpus)
     gpus = None
     if reports is not None:
         nonce = binding.gpu_nonce(window.digest)
-        gpus = verify_gpus(reports, nonce=nonce, anchors=anchors, at=at, expected=frozenset(terms.gpus))
+        gpus = verify_gpus(reports, nonce=nonce, anchors=anchors, at=at, expected=frozenset(terms.gpus), cache=chains)
     # 10.
-    digest, qualifying_data = seal(window.header_bytes, gpus_binding(reports), None)
+    digest, qualifying_data = seal(window.header_bytes, gpu_evidence.gpus_binding(reports), None)
     selection = PcrSelection.of(HashAlgorithm(terms.bank), terms.pcrs)
     quote_evidence = QuoteEvidence.parse(evidence.quote)
     quote = verify_quote(quote_evidence, enrolled.ak, qualifying_data=qualifying_data, selection=selection)
@@ -224,17 +237,27 @@ def _check_header(header: Header, enrolled: Enrolled) -> None:
     )
     for code, name, wanted, got in expected:
         if wanted != got:
-            raise NotAuthentic(code, f"{name} is not that of the session", where=f"header.{name}", expected=wanted, got=got)
+            raise NotAuthentic(
+                code, f"{name} is not that of the session", where=f"header.{name}", expected=wanted, got=got
+            )
 
 
 def _check_chain(header: Header, position: Position) -> None:
     if header.seq != position.seq:
         raise NotAuthentic(
-            Code.WINDOW_SEQ, "the window does not follow the last one", where="header.seq", expected=position.seq, got=header.seq
+            Code.WINDOW_SEQ,
+            "the window does not follow the last one",
+            where="header.seq",
+            expected=position.seq,
+            got=header.seq,
         )
     if header.prev != position.prev:
         raise NotAuthentic(
-            Code.WINDOW_PREV, "the window continues another chain", where="header.prev", expected=position.prev, got=header.prev
+            Code.WINDOW_PREV,
+            "the window continues another chain",
+            where="header.prev",
+            expected=position.prev,
+            got=header.prev,
         )
 
 
@@ -279,7 +302,11 @@ def _check_telemetry(data: bytes, header: Header, terms: Terms) -> telemetry.Tel
     digest = sha256(data)
     if digest != header.telemetry:
         raise NotAuthentic(
-            Code.TELEMETRY_DIGEST, "the telemetry is not the one that was signed", where="telemetry", expected=header.telemetry, got=digest
+            Code.TELEMETRY_DIGEST,
+            "the telemetry is not the one that was signed",
+            where="telemetry",
+            expected=header.telemetry,
+            got=digest,
         )
     samples = telemetry.Telemetry.parse(data)
     if (samples.session, samples.seq) != (header.session, header.seq):
@@ -293,8 +320,12 @@ def _check_telemetry(data: bytes, header: Header, terms: Terms) -> telemetry.Tel
     devices = [source.device for source in samples.sources if source.device is not None]
     for device in devices:
         if device not in terms.gpus:
-            raise NotAuthentic(Code.TELEMETRY_DEVICE, "telemetry of a device that is not enrolled", where="telemetry", got=device)
+            raise NotAuthentic(
+                Code.TELEMETRY_DEVICE, "telemetry of a device that is not enrolled", where="telemetry", got=device
+            )
     for device in terms.gpus:
         if device not in devices:
-            raise NotAuthentic(Code.TELEMETRY_DEVICE, "no telemetry of an enrolled device", where="telemetry", expected=device)
+            raise NotAuthentic(
+                Code.TELEMETRY_DEVICE, "no telemetry of an enrolled device", where="telemetry", expected=device
+            )
     return samples

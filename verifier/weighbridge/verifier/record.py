@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Final, Literal, Self, cast, get_args
 
 from weighbridge.proto import cbor, limits
-from weighbridge.proto.digest import D
+from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, MalformedEvidence
 
-__all__ = ["ChallengePreimage", "Kind", "Leaf", "Record", "record_digest"]
+__all__ = ["ChallengePreimage", "Kind", "Leaf", "Record"]
 
 _RECORD: Final = "weighbridge/v1/record"
 _LEAF: Final = "weighbridge/v1/leaf"
@@ -36,7 +36,7 @@ class Record:
     """One judgement. Digests are 32 bytes; ``session`` is 16; ``received_ns`` counts from 1970.
 
     ``evidence`` is the SHA-256 of the evidence as received (for an enrolment, of the proof); ``opening``,
-    ``terms`` and ``secret`` exist for enrolments only, ``secret`` being the credential that was activated;
+    ``terms``, ``secret`` (the credential that was activated) and ``requirements`` exist for enrolments only;
     ``verdict`` is the JSON document that was answered.
     """
 
@@ -53,7 +53,7 @@ class Record:
     evidence: bytes | None
     policy: bytes
     reference: bytes
-    requirements: bytes
+    requirements: bytes | None
     verdict: bytes
 
     def encode(self) -> bytes:
@@ -102,7 +102,7 @@ class Record:
             evidence=fields.optional_digest(11),
             policy=fields.digest(12),
             reference=fields.digest(13),
-            requirements=fields.octets(14, limit=limits.TERMS_MAX),
+            requirements=fields.optional_octets(14, limit=limits.TERMS_MAX),
             verdict=fields.octets(15, limit=_RECORD_MAX),
         )
         fields.end()
@@ -111,7 +111,10 @@ class Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leaf:
-    """The ledger entry: enough to find a judgement and to detect that it was changed."""
+    """The ledger entry: enough to find a judgement and to detect that it was changed.
+
+    ``record`` is the SHA-256 of the record's bytes, under which the content store has them.
+    """
 
     kind: Kind
     session: bytes
@@ -131,7 +134,7 @@ class Leaf:
             received_ns=record.received_ns,
             window=record.window,
             evidence=record.evidence,
-            record=record_digest(record.encode()),
+            record=sha256(record.encode()),
         )
 
     def encode(self) -> bytes:
@@ -168,11 +171,6 @@ class Leaf:
         )
         fields.end()
         return leaf
-
-
-def record_digest(record: bytes) -> bytes:
-    """What a leaf commits to."""
-    return D("record", record)
 
 
 def _kind(fields: cbor.Reader, key: int) -> Kind:

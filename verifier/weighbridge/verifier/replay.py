@@ -15,7 +15,7 @@ from weighbridge.proto.enrolment import EnrolmentChallenge, EnrolmentProof, Open
 from weighbridge.proto.errors import Code, LedgerInconsistent, NotAuthentic
 from weighbridge.proto.terms import SignedTerms
 from weighbridge.verifier.clock import moment
-from weighbridge.verifier.enrolment import VerifiedEnrolment, verify_opening, verify_proof
+from weighbridge.verifier.enrolment import VerifiedEnrolment, ak_thumbprint, verify_opening, verify_proof
 from weighbridge.verifier.procedure import VerifiedWindow, authenticate, verify_window
 from weighbridge.verifier.requirements import Requirements
 from weighbridge.verifier.session import Enrolled, Position
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec
 
     from weighbridge.verifier.anchors import TrustAnchors
+    from weighbridge.verifier.gpu.chain import ChainCache
     from weighbridge.verifier.record import Record
 
 __all__ = ["ReplayedEnrolment", "replay_enrolment", "replay_window"]
@@ -53,7 +54,13 @@ def replay_enrolment(
         MalformedEvidence, NotAuthentic: as the procedure in :mod:`weighbridge.verifier.enrolment`.
         LedgerInconsistent: ``LEDGER_INCONSISTENT`` when terms and proof do not fit together.
     """
-    if record.opening is None or record.terms is None or record.preimage is None or record.secret is None:
+    if (
+        record.opening is None
+        or record.terms is None
+        or record.preimage is None
+        or record.secret is None
+        or record.requirements is None
+    ):
         raise LedgerInconsistent(Code.LEDGER_INCONSISTENT, "the record is not that of an enrolment", where="record")
     at = moment(record.received_ns)
     requirements = Requirements.parse(record.requirements)
@@ -84,7 +91,13 @@ def replay_enrolment(
 
 
 def replay_window(
-    record: Record, evidence: bytes, *, enrolled: Enrolled, position: Position, anchors: TrustAnchors
+    record: Record,
+    evidence: bytes,
+    *,
+    enrolled: Enrolled,
+    position: Position,
+    anchors: TrustAnchors,
+    chains: ChainCache | None = None,
 ) -> VerifiedWindow:
     """Re-verify a recorded window that was verified when it arrived.
 
@@ -108,13 +121,21 @@ def replay_window(
                 got=window.header.challenge,
             )
     return verify_window(
-        window, enrolled=enrolled, position=position, held=record.held, anchors=anchors, at=moment(record.received_ns)
+        window,
+        enrolled=enrolled,
+        position=position,
+        held=record.held,
+        anchors=anchors,
+        at=moment(record.received_ns),
+        chains=chains,
     )
 
 
 def enrolled_of(signed_terms: SignedTerms, verified: VerifiedEnrolment) -> Enrolled:
     """The facts that hold for the whole session."""
-    return Enrolled(signed_terms, verified.ak, verified.telemetry_key, verified.quote, verified.gpus)
+    return Enrolled(
+        signed_terms, verified.ak, verified.ek_anchor, verified.telemetry_key, verified.quote, verified.gpus
+    )
 
 
 def check_terms(
@@ -125,7 +146,7 @@ def check_terms(
     same = (
         terms.session == session
         and (terms.tenant, terms.audience) == (requirements.tenant, requirements.audience)
-        and terms.ak == verified.ak.thumbprint
+        and terms.ak == ak_thumbprint(verified.ak)
         and terms.telemetry_key == verified.telemetry_key.thumbprint
         and (terms.cnf, terms.peer, terms.kem, terms.model) == (opening.cnf, opening.peer, opening.kem, opening.model)
         and terms.gpus == tuple(report.identity for report in verified.gpus)

@@ -81,3 +81,7 @@ class Requirements(BaseModel):
             first = error.errors()[0]
             place = ".".join(str(part) for part in first["loc"]) or "requirements"
             raise MalformedEvidence(Code.FIELD_RANGE, first["msg"], where=place) from error
+
+    def encode(self) -> bytes:
+        """The document, canonical: ``parse`` of it gives an equal value."""
+        return strict.json_encode(self.model_dump(by_alias=True, mode="json"))

@@ -30,6 +30,8 @@ _LIFETIME_MAX: Final = timedelta(seconds=120)
 _GRACE: Final = timedelta(seconds=2)
 _MEDIA_TYPE: Final = f'application/eat-jwt; eat_profile="{EAR_PROFILE}"'
 
+_JWT_PARTS: Final = 3
+
 # AR4SI tiers (draft-ietf-rats-ar4si-10 §2.3.2): a status is no better than the worst claim of the vector.
 _TIERS: Final = ((96, "contraindicated"), (32, "warning"), (2, "affirming"))
 
@@ -162,12 +164,14 @@ def verify(token: str, key: ec.EllipticCurvePublicKey, *, audience: str, at: dat
         NotAuthentic: ``TOKEN_SIGNATURE``, ``TOKEN_EXPIRED`` or ``TOKEN_AUDIENCE``.
     """
     parts = token.split(".")
-    if len(token) > limits.TOKEN_MAX or len(parts) != 3:
+    if len(token) > limits.TOKEN_MAX or len(parts) != _JWT_PARTS:
         raise MalformedEvidence(Code.TOKEN_MALFORMED, "not a compact JWT", where="token", clause="RFC 7519 §3")
     header = _object(parts[0], "token.header")
     kid = strict.base64url_encode(cose.thumbprint(key))
     if header != {"alg": "ES256", "kid": kid, "typ": "eat+jwt"}:
-        raise NotAuthentic(Code.TOKEN_SIGNATURE, "header is not that of the trusted key", where="token.header", expected=kid)
+        raise NotAuthentic(
+            Code.TOKEN_SIGNATURE, "header is not that of the trusted key", where="token.header", expected=kid
+        )
     try:
         jwt.api_jws.decode(token, key, algorithms=["ES256"])
     except jwt.InvalidTokenError as error:
@@ -196,7 +200,9 @@ def _read(payload: strict.JsonObject, audience: str) -> ResultToken:
         if payload["eat_profile"] != EAR_PROFILE:
             raise MalformedEvidence(Code.TOKEN_MALFORMED, "unknown eat_profile", where="token", expected=EAR_PROFILE)
         if payload["aud"] != audience:
-            raise NotAuthentic(Code.TOKEN_AUDIENCE, "the token is for another audience", where="token.aud", expected=audience)
+            raise NotAuthentic(
+                Code.TOKEN_AUDIENCE, "the token is for another audience", where="token.aud", expected=audience
+            )
         submods = cast("dict[str, strict.JsonObject]", payload["submods"])
         session = submods["tpm0"]
         claims = cast("strict.JsonObject", session["ear_verifier_claims"])
@@ -216,4 +222,6 @@ def _read(payload: strict.JsonObject, audience: str) -> ResultToken:
             payload=payload,
         )
     except (KeyError, TypeError, IndexError, AttributeError, ValueError, OverflowError, OSError) as error:
-        raise MalformedEvidence(Code.TOKEN_MALFORMED, f"claims are not those of this profile: {error}", where="token") from error
+        raise MalformedEvidence(
+            Code.TOKEN_MALFORMED, f"claims are not those of this profile: {error}", where="token"
+        ) from error

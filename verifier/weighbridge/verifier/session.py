@@ -81,6 +81,7 @@ class Enrolled:
 
     signed_terms: SignedTerms
     ak: VerifiedAk
+    ek_anchor: str | None
     telemetry_key: VerifiedTelemetryKey
     quote: VerifiedQuote
     gpus: tuple[VerifiedGpuReport, ...]

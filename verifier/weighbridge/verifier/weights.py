@@ -56,7 +56,9 @@ class LogState:
         """
         measurement_log.check_gapless(records, first=len(self.records))
         if len(self.records) + len(records) > limits.LOG_RECORDS_MAX:
-            raise NotAuthentic(Code.TOO_LARGE, "too many records in the log", where="log", expected=limits.LOG_RECORDS_MAX)
+            raise NotAuthentic(
+                Code.TOO_LARGE, "too many records in the log", where="log", expected=limits.LOG_RECORDS_MAX
+            )
         return type(self)(
             (*self.records, *records),
             measurement_log.head(records, after=self.head),
@@ -96,7 +98,12 @@ def open_manifests(sent: Sequence[bytes]) -> dict[bytes, Manifest]:
 
 
 def appraise(
-    log: LogState, *, declared: bytes, measured: Mapping[bytes, Manifest], references: Mapping[bytes, Manifest], window: int | None
+    log: LogState,
+    *,
+    declared: bytes,
+    measured: Mapping[bytes, Manifest],
+    references: Mapping[bytes, Manifest],
+    window: int | None,
 ) -> WeightsAppraisal:
     """Compare what ``log`` says is loaded with the ``declared`` manifest digest.
 
@@ -110,7 +117,8 @@ def appraise(
     # A model that was loaded and unloaded again since the last window counts too.
     seen = {item.recnum: item for item in (*log.models, *(log.fresh if window is not None else ()))}
     loaded = tuple(
-        LoadedModel(item.manifest, item.name, item.manifest == declared, recnum) for recnum, item in sorted(seen.items())
+        LoadedModel(item.manifest, item.name, item.manifest == declared, recnum)
+        for recnum, item in sorted(seen.items())
     )
     denials: list[Denial] = []
     differences: list[Difference] = []

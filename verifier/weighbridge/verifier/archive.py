@@ -1,0 +1,71 @@
+"""Where judgements are kept: the content store for bytes, the ledger for commitments to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, final
+
+from weighbridge.verifier.record import Leaf, Record
+
+if TYPE_CHECKING:
+    from weighbridge.verifier.ledger.content import ContentStore
+    from weighbridge.verifier.ledger.log import Ledger
+
+__all__ = ["Archive", "Committed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A record that is in the ledger: its index, the leaf hash that names it, and the record's own SHA-256."""
+
+    index: int
+    leaf_hash: bytes
+    record: bytes
+
+
+@final
+class Archive:
+    """Writes a record and its evidence durably, then commits to them in the ledger; reads them back checked."""
+
+    __slots__ = ("_content", "ledger")
+
+    def __init__(self, content: ContentStore, ledger: Ledger) -> None:
+        self._content = content
+        self.ledger = ledger
+
+    def commit(self, record: Record, evidence: bytes | None) -> Committed:
+        """Record one judgement. When this returns, a power failure cannot take it away.
+
+        Args:
+            record: names ``evidence`` by its SHA-256.
+            evidence: as received, if there is any.
+
+        Raises:
+            EnvironmentFault: the disk is full or failed; nothing half-written is visible and it is safe to retry.
+        """
+        if evidence is not None and self._content.put(evidence) != record.evidence:
+            raise ValueError("the record names other evidence")
+        digest = self._content.put(record.encode())
+        appended = self.ledger.append([Leaf.of(record).encode()])
+        return Committed(appended.first_index, appended.leaf_hashes[0], digest)
+
+    def record(self, index: int) -> Record:
+        """The record behind ledger entry ``index``.
+
+        Raises:
+            Indeterminate: ``EVIDENCE_ABSENT``: it is not in the content store.
+            LedgerInconsistent: it was altered, or there is no such entry.
+        """
+        leaf = Leaf.parse(self.ledger.entry(index))
+        return Record.parse(self._content.get(leaf.record))
+
+    def evidence(self, record: Record) -> bytes:
+        """The evidence that ``record`` names.
+
+        Raises:
+            Indeterminate: ``EVIDENCE_ABSENT``.
+            LedgerInconsistent: it was altered.
+        """
+        if record.evidence is None:
+            raise ValueError("the record names no evidence")
+        return self._content.get(record.evidence)

@@ -1,0 +1,330 @@
+"""The proof bundle: one file from which a session's verdicts can be re-made with no network, years later.
+
+Deterministic CBOR (``docs/protocol.md`` §9). It holds the enrolment, every window with its evidence, the records, an
+inclusion proof for each under one checkpoint, the policy with its reference values, and the declared manifests.
+
+The procedure of :func:`verify`:
+
+1.  The bundle is well-formed and bounded.
+2.  The checkpoint is signed by a ``ledger`` anchor.
+3.  Each record is the one a leaf commits to, and each leaf is in the tree of the checkpoint.
+4.  The records are those of one session, in order, without a gap: an enrolment, windows 0 to n, perhaps a closing.
+5.  The terms are signed by a ``verifier`` anchor; the enrolment is verified again (:mod:`.replay`).
+6.  Each window is verified again at its recorded receipt time and appraised under the given policy.
+7.  Under the policy under which it was judged, each verdict is the recorded one.
+
+What still rests on the verifier's word: the receipt times, that its challenges were random, that it had chosen the
+credential's secret, and that the session had no windows after the last one shown. The ledger's witnesses limit the
+first two; nothing in the bundle shows the rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Self
+
+from weighbridge.proto import cbor, cose, limits, note, tlog
+from weighbridge.proto.digest import sha256
+from weighbridge.proto.errors import Code, LedgerInconsistent, MalformedEvidence, NotAuthentic, WeighbridgeError
+from weighbridge.proto.manifest import Manifest
+from weighbridge.proto.merkle import leaf_hash, verify_inclusion
+from weighbridge.proto.terms import TERMS_TYP
+from weighbridge.verifier.appraisal import Appraiser, Verdict, refuse
+from weighbridge.verifier.clock import moment
+from weighbridge.verifier.gpu.chain import ChainCache
+from weighbridge.verifier.record import Leaf, Record
+from weighbridge.verifier.replay import replay_enrolment, replay_window
+from weighbridge.verifier.session import SessionState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    from weighbridge.verifier.anchors import TrustAnchors
+    from weighbridge.verifier.archive import Archive
+
+__all__ = ["Bundle", "BundleVerdict", "Entry", "assemble", "verify"]
+
+_VERSION: Final = "weighbridge/v1/bundle"
+_ENTRIES_MAX: Final = 100_000
+_PROOF_MAX: Final = 64
+_MODULES_MAX: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One judgement: its place in the ledger, the proof of that, the record, and the evidence it was made on."""
+
+    index: int
+    proof: tuple[bytes, ...]
+    record: bytes
+    evidence: bytes | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """A well-formed bundle. Says nothing of truth."""
+
+    checkpoint: bytes
+    entries: tuple[Entry, ...]
+    modules: tuple[tuple[str, bytes], ...]
+    reference: bytes
+    manifests: tuple[bytes, ...]
+
+    def encode(self) -> bytes:
+        """The file's bytes."""
+        return cbor.encode(
+            {
+                0: _VERSION,
+                1: self.checkpoint,
+                2: [[entry.index, list(entry.proof), entry.record, entry.evidence] for entry in self.entries],
+                3: [[name, text] for name, text in self.modules],
+                4: self.reference,
+                5: list(self.manifests),
+            }
+        )
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """Parse a bundle.
+
+        Raises:
+            MalformedEvidence: for any bytes that :meth:`encode` would not have written.
+        """
+        fields = cbor.read_versioned(data, version=_VERSION, limit=limits.BUNDLE_MAX, what="bundle")
+        bundle = cls(
+            checkpoint=fields.octets(1, limit=limits.CHECKPOINT_MAX),
+            entries=tuple(_entry(item, index) for index, item in enumerate(fields.array(2, limit=_ENTRIES_MAX))),
+            modules=tuple(_module(item, index) for index, item in enumerate(fields.array(3, limit=_MODULES_MAX))),
+            reference=fields.octets(4, limit=limits.JSON_MAX),
+            manifests=fields.octet_strings(5, count=_MODULES_MAX, limit=limits.MANIFEST_MAX),
+        )
+        fields.end()
+        return bundle
+
+
+@dataclass(frozen=True, slots=True)
+class BundleVerdict:
+    """What a bundle shows: the verdict on each window, made again, and whether the session was closed in order."""
+
+    session: bytes
+    model: bytes
+    verdicts: tuple[Verdict, ...]
+    origin: str
+    size: int
+    same_policy: bool
+
+    @property
+    def admitted(self) -> bool:
+        """Whether every fresh window was affirmed, and there was one."""
+        fresh = [verdict for verdict in self.verdicts if not verdict.held]
+        return bool(fresh) and all(verdict.outcome == "affirmed" for verdict in fresh) and not self.denied
+
+    @property
+    def denied(self) -> tuple[Verdict, ...]:
+        """The verdicts that refuse."""
+        return tuple(verdict for verdict in self.verdicts if verdict.outcome == "denied")
+
+
+def assemble(
+    archive: Archive,
+    indices: Sequence[int],
+    *,
+    modules: Sequence[tuple[str, bytes]],
+    reference: bytes,
+    manifests: Sequence[Manifest],
+) -> Bundle:
+    """The bundle of one session.
+
+    Args:
+        archive: of the verifier that judged it.
+        indices: ledger indices of the enrolment, the windows and the closing, in order.
+        modules: the policy's modules, name and exact text.
+        reference: the reference document, canonical JSON.
+        manifests: the declared manifests.
+    """
+    reader = archive.ledger.reader()
+    entries = []
+    for index in indices:
+        record = archive.record(index)
+        evidence = None if record.evidence is None else archive.evidence(record)
+        entries.append(Entry(index, reader.inclusion_proof(index), record.encode(), evidence))
+    return Bundle(
+        checkpoint=archive.ledger.checkpoint(),
+        entries=tuple(entries),
+        modules=tuple(modules),
+        reference=reference,
+        manifests=tuple(manifest.raw for manifest in manifests),
+    )
+
+
+def verify(bundle: Bundle, *, anchors: TrustAnchors, appraiser: Callable[[Bundle], Appraiser]) -> BundleVerdict:
+    """Re-make every verdict of ``bundle``: the module's procedure from step 2.
+
+    Args:
+        bundle: parsed, untrusted.
+        anchors: whose keys are believed: ledger, verifier, EK and GPU roots.
+        appraiser: makes the appraiser that judges; given the bundle so that it may take policy, reference values or
+            manifests from it.
+
+    Raises:
+        MalformedEvidence: a part is not well-formed.
+        NotAuthentic: a signature or binding does not hold.
+        LedgerInconsistent: ``LEDGER_PROOF``, ``LEDGER_INCONSISTENT``; ``BUNDLE_VERDICT`` when the recorded verdict is
+            not the one that evidence and policy give.
+    """
+    # 2.
+    checkpoint = _open_checkpoint(bundle.checkpoint, anchors)
+    # 3.
+    records = [_proven_record(entry, checkpoint) for entry in bundle.entries]
+    # 4.
+    windows = _check_order(bundle, records)
+    # 5.
+    replayed = replay_enrolment(
+        records[0], _evidence(bundle.entries[0]), anchors=anchors, verifier_key=_verifier_key(records[0], anchors)
+    )
+    # 6. and 7.
+    judge = appraiser(bundle)
+    enrolled, position, state = replayed.enrolled, replayed.position, SessionState.ENROLLED
+    chains = ChainCache()
+    verdicts: list[Verdict] = []
+    same_policy = True
+    for record, entry in windows:
+        at = moment(record.received_ns)
+        seq = position.seq
+        try:
+            verified = replay_window(
+                record, _evidence(entry), enrolled=enrolled, position=position, anchors=anchors, chains=chains
+            )
+        except WeighbridgeError as error:
+            terms = enrolled.terms
+            verdict = refuse(error, session=terms.session, tenant=terms.tenant, seq=seq, received=at, held=record.held)
+        else:
+            verdict = judge.appraise(verified, enrolled=enrolled, position=position, state=state, at=at)
+            position = position.after(verified)
+            state = (
+                SessionState.RUNNING
+                if verdict.opens
+                else SessionState.MEASURED
+                if state is SessionState.ENROLLED
+                else state
+            )
+        same = _same_policy(record, verdict)
+        same_policy = same_policy and same
+        if same and verdict.encode() != record.verdict:
+            raise LedgerInconsistent(
+                Code.BUNDLE_VERDICT,
+                "evidence and policy do not give the recorded verdict",
+                where=f"window {seq}",
+                expected=sha256(record.verdict),
+                got=sha256(verdict.encode()),
+            )
+        verdicts.append(verdict)
+    return BundleVerdict(
+        enrolled.terms.session, enrolled.terms.model, tuple(verdicts), checkpoint.origin, checkpoint.size, same_policy
+    )
+
+
+def _same_policy(record: Record, verdict: Verdict) -> bool:
+    decision = verdict.decision
+    if decision is None:
+        return record.policy == bytes(limits.DIGEST_SIZE)
+    return (record.policy, record.reference) == (decision.policy_digest, decision.reference_digest)
+
+
+def _open_checkpoint(data: bytes, anchors: TrustAnchors) -> tlog.VerifiedCheckpoint:
+    candidates = anchors.select("ledger")
+    names = {signature.claimed_name for signature in note.parse(data).signatures}
+    for anchor in candidates:
+        if anchor.name in names:
+            return tlog.open_checkpoint(data, note.NoteKey.from_spki(anchor.name, anchor.spki), origin=anchor.name)
+    raise NotAuthentic(
+        Code.CHAIN_UNTRUSTED,
+        "the ledger is not trusted",
+        where="checkpoint",
+        expected=", ".join(anchor.name for anchor in candidates) or "a ledger anchor",
+        got=", ".join(sorted(names)),
+        hint="name the anchors of the verifier that kept it: --anchors",
+    )
+
+
+def _verifier_key(record: Record, anchors: TrustAnchors) -> ec.EllipticCurvePublicKey:
+    """The trusted key that the terms name; whether it signed them is checked with the terms."""
+    claimed = cose.parse(record.terms or b"", typ=TERMS_TYP, limit=limits.TERMS_MAX, what="terms").claimed_kid
+    for anchor in anchors.select("verifier"):
+        if sha256(anchor.spki) == claimed:
+            return cose.load_p256(anchor.spki, what=f"anchor {anchor.name}")
+    raise NotAuthentic(
+        Code.CHAIN_UNTRUSTED,
+        "the verifier that signed the terms is not trusted",
+        where="terms",
+        got=claimed,
+        hint="name the anchors of the verifier that kept it: --anchors",
+    )
+
+
+def _proven_record(entry: Entry, checkpoint: tlog.VerifiedCheckpoint) -> Record:
+    record = Record.parse(entry.record)
+    leaf = leaf_hash(Leaf.of(record).encode())
+    verify_inclusion(leaf, entry.proof, index=entry.index, size=checkpoint.size, root=checkpoint.root)
+    digest = None if entry.evidence is None else sha256(entry.evidence)
+    if digest != record.evidence:
+        raise LedgerInconsistent(
+            Code.LEDGER_INCONSISTENT,
+            "the evidence is not that of the record",
+            where=f"entry {entry.index}",
+            expected=record.evidence,
+            got=digest,
+        )
+    return record
+
+
+def _check_order(bundle: Bundle, records: Sequence[Record]) -> list[tuple[Record, Entry]]:
+    """The windows, once the records are those of one session from its enrolment on, without a gap."""
+    if not records or records[0].kind != "enrolment":
+        raise MalformedEvidence(
+            Code.BUNDLE_MALFORMED, "the bundle does not begin with an enrolment", where="bundle.entries"
+        )
+    last = len(records) - 1 if records[-1].kind == "closing" else len(records)
+    windows = list(zip(records[1:last], bundle.entries[1:last], strict=True))
+    for seq, (record, entry) in enumerate(windows):
+        if (record.kind, record.seq) != ("window", seq):
+            raise MalformedEvidence(
+                Code.BUNDLE_MALFORMED,
+                "windows are missing or out of order",
+                where=f"entry {entry.index}",
+                expected=seq,
+                got=record.seq,
+            )
+    if {record.session for record in records} != {records[0].session}:
+        raise MalformedEvidence(Code.BUNDLE_MALFORMED, "the records are of several sessions", where="bundle.entries")
+    indices = [entry.index for entry in bundle.entries]
+    if indices != sorted(set(indices)):
+        raise MalformedEvidence(
+            Code.BUNDLE_MALFORMED, "the entries are not in the ledger's order", where="bundle.entries"
+        )
+    return windows
+
+
+def _evidence(entry: Entry) -> bytes:
+    if entry.evidence is None:
+        raise MalformedEvidence(Code.BUNDLE_MALFORMED, "evidence is missing", where=f"entry {entry.index}")
+    return entry.evidence
+
+
+def _entry(value: cbor.CborValue, number: int) -> Entry:
+    where = f"bundle.entries[{number}]"
+    parts = cbor.Reader(dict(enumerate(cbor.read_array(value, where=where, limit=4, size=4))), where)
+    return Entry(
+        index=parts.uint(0, limit=2**53),
+        proof=parts.octet_strings(1, count=_PROOF_MAX, limit=limits.DIGEST_SIZE),
+        record=parts.octets(2),
+        evidence=parts.optional_octets(3),
+    )
+
+
+def _module(value: cbor.CborValue, number: int) -> tuple[str, bytes]:
+    where = f"bundle.policy[{number}]"
+    parts = cbor.Reader(dict(enumerate(cbor.read_array(value, where=where, limit=2, size=2))), where)
+    return parts.text(0), parts.octets(1)

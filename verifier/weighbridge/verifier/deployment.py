@@ -1,0 +1,134 @@
+"""A verifier on disk: one directory that holds its keys, ledger, evidence, sessions and channel certificates.
+
+::
+
+    STATE/keys/       signing.pem, ledger.pem        private; 0600 in 0700
+    STATE/tls/        ca, server                     channel keys; no verdict rests on them
+    STATE/ledger/     C2SP tiles                     may be published as it is
+    STATE/content/    evidence and records by digest
+    STATE/sessions.sqlite
+    STATE/anchors.json                               the public halves, for whoever relies on this verifier
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self, final
+
+from weighbridge.proto.errors import Code, EnvironmentFault
+from weighbridge.verifier import pki
+from weighbridge.verifier.anchors import TrustAnchors
+from weighbridge.verifier.archive import Archive
+from weighbridge.verifier.files import PosixFiles, fault
+from weighbridge.verifier.keys import VerifierKeys
+from weighbridge.verifier.ledger.content import ContentStore
+from weighbridge.verifier.ledger.log import Ledger
+from weighbridge.verifier.service import TlsFiles
+from weighbridge.verifier.store import Store
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+__all__ = ["Deployment"]
+
+_ORIGIN: Final = "origin"
+_FOREVER: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+_PRIVATE: Final = 0o700
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """An open state directory. One process has it at a time: the ledger's lock says so."""
+
+    directory: Path
+    keys: VerifierKeys
+    archive: Archive
+    store: Store
+
+    @classmethod
+    def create(cls, directory: Path, *, origin: str, hosts: tuple[str, ...], at: datetime) -> None:
+        """Make a new state directory, whole or not at all.
+
+        Args:
+            directory: must not exist; its parent does.
+            origin: the ledger's name, such as ``ledger.example/windows``.
+            hosts: names and addresses under which attesters reach this verifier.
+            at: the present, aware UTC.
+
+        Raises:
+            EnvironmentFault: ``FILE_UNWRITABLE`` (also when it exists), ``DISK_FULL``.
+        """
+        if directory.exists():
+            raise EnvironmentFault(
+                Code.FILE_UNWRITABLE, "it exists already", where=str(directory), hint="choose another directory"
+            )
+        files = PosixFiles()
+        staging = directory.with_name(f".{directory.name}.new")
+        try:
+            files.remove(staging)
+            files.make_directory(staging, mode=_PRIVATE)
+            files.make_directory(staging / "tls", mode=_PRIVATE)
+            keys = VerifierKeys.create(staging / "keys")
+            Ledger.create(staging / "ledger", origin=origin, key=keys.ledger).close()
+            ContentStore(staging / "content")
+            Store.create_or_open(staging / "sessions.sqlite").close()
+            pki.create_authority(staging / "tls", name=origin, at=at)
+            pki.issue_server(staging / "tls", hosts=hosts, at=at)
+            anchors = keys.anchors(
+                name=f"verifier of {origin}", origin=origin, platform="weighbridge", not_before=at, not_after=_FOREVER
+            )
+            files.write(staging / "anchors.json", TrustAnchors(anchors).encode(), mode=0o644)
+            files.write(staging / _ORIGIN, origin.encode(), mode=0o644)
+            files.sync_directory(staging)
+            # If power fails before this: a hidden directory is left over, and the next attempt removes it.
+            files.rename(staging, directory)
+            files.sync_directory(directory.parent)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                files.remove(staging)
+            raise fault(error, directory, "creating the verifier's state") from error
+
+    @classmethod
+    def open(cls, directory: Path) -> Self:
+        """Open the state directory, recovered from whatever interrupted its last owner.
+
+        Raises:
+            EnvironmentFault: ``FILE_UNREADABLE``, ``LEDGER_LOCKED``, ``KEY_EXPOSED``, ``STATE_CORRUPT``.
+            LedgerInconsistent: the ledger contradicts what was signed.
+        """
+        try:
+            origin = (directory / _ORIGIN).read_text(encoding="ascii")
+        except (OSError, UnicodeDecodeError) as error:
+            raise EnvironmentFault(
+                Code.FILE_UNREADABLE,
+                "no verifier's state here",
+                where=str(directory),
+                hint="make one: weighbridge init STATE --origin NAME",
+            ) from error
+        keys = VerifierKeys.open(directory / "keys")
+        ledger = Ledger.open(directory / "ledger", origin=origin, key=keys.ledger)
+        archive = Archive(ContentStore(directory / "content"), ledger)
+        return cls(directory, keys, archive, Store.create_or_open(directory / "sessions.sqlite"))
+
+    @property
+    def tls(self) -> TlsFiles:
+        """The channel's key, certificate and client authority."""
+        tls = self.directory / "tls"
+        return TlsFiles(key=tls / "server-key.pem", certificate=tls / "server.pem", client_ca=tls / "ca.pem")
+
+    def close(self) -> None:
+        """Let another process open the directory."""
+        self.store.close()
+        self.archive.ledger.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,246 @@
+"""The gRPC face of the verifier: one long-lived stream per attester, over mutual TLS.
+
+This module only moves bytes: it names the peer by its TLS key, hands messages to :class:`~.core.Verifier` one at a
+time in one thread, and turns answers into messages. protobuf goes no further in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeVar, final
+
+import grpc
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from weighbridge.proto import limits, strict
+from weighbridge.proto.digest import sha256
+from weighbridge.proto.errors import Code, EnvironmentFault, ExitCode, MalformedEvidence, NotAuthentic, WeighbridgeError
+from weighbridge.proto.v1 import attestation_pb2, attestation_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+    from weighbridge.verifier.core import Answer, Verifier
+
+__all__ = ["AttestationService", "TlsFiles", "serve"]
+
+_T = TypeVar("_T")
+_JUNK_PERIOD: Final = 60.0
+_GRACE: Final = 5.0
+_STREAMS_MAX: Final = 1024
+_SESSION_SIZE: Final = 16
+
+
+@final
+class TlsFiles:
+    """Paths of the server's key and certificate and of the authority that issued the attesters' certificates (PEM)."""
+
+    def __init__(self, *, key: Path, certificate: Path, client_ca: Path) -> None:
+        self.key = key
+        self.certificate = certificate
+        self.client_ca = client_ca
+
+    def credentials(self) -> grpc.ServerCredentials:
+        """Mutual TLS: a peer without a certificate from ``client_ca`` does not get a stream.
+
+        Raises:
+            EnvironmentFault: ``FILE_UNREADABLE``.
+        """
+        try:
+            key, certificate, authority = (path.read_bytes() for path in (self.key, self.certificate, self.client_ca))
+        except OSError as error:
+            raise EnvironmentFault(
+                Code.FILE_UNREADABLE, f"cannot read TLS material: {error.strerror}", where=str(error.filename)
+            ) from error
+        return grpc.ssl_server_credentials([(key, certificate)], authority, require_client_auth=True)
+
+
+@final
+class AttestationService(attestation_pb2_grpc.AttestationServiceServicer):
+    """Serves ``AttestationService.Attest``."""
+
+    def __init__(self, verifier: Verifier) -> None:
+        self._verifier = verifier
+        # The verifier is one caller at a time; a thread of its own keeps the event loop answering.
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="verifier")
+
+    async def Attest(
+        self,
+        request_iterator: AsyncIterator[attestation_pb2.AttestRequest],
+        context: grpc.aio.ServicerContext[attestation_pb2.AttestRequest, attestation_pb2.AttestResponse],
+    ) -> AsyncIterator[attestation_pb2.AttestResponse]:
+        """One stream: requests in, exactly one response each, in order."""
+        stream = _Stream(self._verifier, _peer(context))
+        async for request in request_iterator:
+            yield await self._run(partial(stream.handle, request))
+
+    async def record_junk(self) -> None:
+        """Enter counted junk into the ledger, once per period, for as long as the task runs."""
+        while True:
+            await asyncio.sleep(_JUNK_PERIOD)
+            await self._run(self._verifier.record_junk)
+
+    async def _run(self, call: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+
+    def close(self) -> None:
+        """Wait for the judgement in progress and record what junk is left."""
+        self._thread.submit(self._verifier.record_junk).result()
+        self._thread.shutdown()
+
+
+@final
+class _Stream:
+    """One attester's stream: which session it speaks for, and whether it said so."""
+
+    def __init__(self, verifier: Verifier, peer: bytes) -> None:
+        self._verifier = verifier
+        self._peer = peer
+        self._session: bytes | None = None
+
+    def handle(self, request: attestation_pb2.AttestRequest) -> attestation_pb2.AttestResponse:
+        try:
+            return self._handle(request)
+        except WeighbridgeError as error:
+            if isinstance(error, MalformedEvidence):
+                self._verifier.count_junk(error)
+            return _refusal(error)
+        except Exception as error:  # noqa: BLE001 - one of the two places: the answer is "refused", never "go on"
+            return _internal(error)
+
+    def _handle(self, request: attestation_pb2.AttestRequest) -> attestation_pb2.AttestResponse:
+        match request.WhichOneof("request"):
+            case "opening":
+                challenge = self._verifier.open(request.opening, peer=self._peer)
+                return attestation_pb2.AttestResponse(challenge=challenge.encode())
+            case "proof":
+                opened = self._verifier.prove(request.proof, peer=self._peer)
+                self._session = opened.terms.terms.session
+                message = attestation_pb2.Opened(terms=opened.terms.raw, challenge=opened.challenge)
+                return attestation_pb2.AttestResponse(opened=message)
+            case "resume":
+                session = _required(request.resume.session)
+                resumed = self._verifier.resume(session, peer=self._peer)
+                self._session = session
+                state = attestation_pb2.Resumed(next_seq=resumed.next_seq, challenge=resumed.challenge)
+                return attestation_pb2.AttestResponse(resumed=state)
+            case "window":
+                answer = self._verifier.window(self._own(), request.window, peer=self._peer)
+                return attestation_pb2.AttestResponse(answer=_answer(answer))
+            case "close":
+                summary = self._verifier.close(self._own(), peer=self._peer)
+                self._session = None
+                return attestation_pb2.AttestResponse(
+                    closed=attestation_pb2.Closed(summary=strict.json_encode(summary))
+                )
+            case None:
+                raise MalformedEvidence(
+                    Code.FIELD_MISSING, "the request is empty or of a later version", where="request"
+                )
+
+    def _own(self) -> bytes:
+        if self._session is None:
+            raise NotAuthentic(
+                Code.SESSION_UNKNOWN, "this stream has no session", where="stream", hint="enrol or resume first"
+            )
+        return self._session
+
+
+def _answer(answer: Answer) -> attestation_pb2.Answer:
+    return attestation_pb2.Answer(
+        seq=answer.verdict.seq, verdict=answer.verdict.encode(), token=answer.token, challenge=answer.challenge
+    )
+
+
+def _required(session: bytes) -> bytes:
+    if len(session) != _SESSION_SIZE:
+        raise MalformedEvidence(Code.FIELD_RANGE, "a session has 16 bytes", where="resume.session", got=len(session))
+    return session
+
+
+def _refusal(error: WeighbridgeError) -> attestation_pb2.AttestResponse:
+    document = strict.json_encode(error.document())
+    refusal = attestation_pb2.Refusal(error=document, exit_code=int(error.exit_code))
+    return attestation_pb2.AttestResponse(refusal=refusal)
+
+
+def _internal(error: Exception) -> attestation_pb2.AttestResponse:
+    """A defect of ours: told without detail to the peer, in full to the operator."""
+    import traceback  # noqa: PLC0415 - only when something is broken
+
+    traceback.print_exception(error)
+    document = {"code": None, "message": f"internal error: {type(error).__name__}"}
+    refusal = attestation_pb2.Refusal(error=strict.json_encode(document), exit_code=int(ExitCode.INTERNAL))
+    return attestation_pb2.AttestResponse(refusal=refusal)
+
+
+def _peer(context: grpc.aio.ServicerContext[object, object]) -> bytes:
+    """SHA-256 of the SubjectPublicKeyInfo of the peer's certificate, which the transport has verified."""
+    certificates = context.auth_context().get("x509_pem_cert", [])
+    if len(certificates) != 1:
+        raise NotAuthentic(Code.WINDOW_PEER, "the channel has no client certificate", where="channel")
+    certificate = x509.load_pem_x509_certificate(certificates[0])
+    return sha256(certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+
+
+async def serve(
+    verifier: Verifier, *, host: str, port: int, tls: TlsFiles, started: Callable[[int], None], stop: asyncio.Event
+) -> None:
+    """Serve until ``stop`` is set, then finish the judgement in progress.
+
+    Args:
+        verifier: used from one thread.
+        host: address to listen on.
+        port: 0 for any free one.
+        tls: mutual TLS material.
+        started: called with the port once the server listens.
+        stop: set to end.
+
+    Raises:
+        EnvironmentFault: ``PORT_UNAVAILABLE``, ``FILE_UNREADABLE``.
+    """
+    service = AttestationService(verifier)
+    server = grpc.aio.server(
+        options=[
+            ("grpc.max_receive_message_length", limits.MESSAGE_MAX),
+            ("grpc.max_send_message_length", limits.MESSAGE_MAX),
+            ("grpc.max_concurrent_streams", _STREAMS_MAX),
+            ("grpc.so_reuseport", 0),
+        ]
+    )
+    attestation_pb2_grpc.add_AttestationServiceServicer_to_server(service, server)
+    checker = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(checker, server)
+    names = (
+        attestation_pb2.DESCRIPTOR.services_by_name["AttestationService"].full_name,
+        health.SERVICE_NAME,
+        reflection.SERVICE_NAME,
+    )
+    reflection.enable_server_reflection(names, server)
+    credentials = tls.credentials()
+    try:
+        bound = server.add_secure_port(f"{host}:{port}", credentials)
+    except RuntimeError as error:
+        raise EnvironmentFault(
+            Code.PORT_UNAVAILABLE,
+            "cannot listen here",
+            where=f"{host}:{port}",
+            hint="another program has the port, or the certificate does not fit its key; choose another with --listen",
+        ) from error
+    await server.start()
+    await checker.set("", health_pb2.HealthCheckResponse.SERVING)
+    junk = asyncio.create_task(service.record_junk())
+    started(bound)
+    try:
+        await stop.wait()
+    finally:
+        junk.cancel()
+        await checker.enter_graceful_shutdown()
+        await server.stop(_GRACE)
+        service.close()
