@@ -1,0 +1,422 @@
+"""A TPM in software that signs for real, and lies on demand.
+
+:class:`SoftTpm` has the methods of :class:`weighbridge.attester.tpm.interface.TpmDevice`. Its keys, Names, policies and
+signatures are right, under a certification authority of its own, so that honest evidence verifies; a :class:`Forgery`
+replaces any one field of an attestation *before* it is signed, so that a refusal is for that field and not for a broken
+signature. Keys and ECDSA signatures are functions of the seed: the same calls give the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
+
+from cryptography import x509
+from cryptography.hazmat.decrepit.ciphers.modes import CFB
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from weighbridge.attester.tpm.interface import EndorsementKey
+from weighbridge.proto.digest import sha256
+from weighbridge.proto.errors import Code, EnvironmentFault
+from weighbridge.proto.tpm.attest import ClockInfo
+from weighbridge.proto.tpm.constants import (
+    TPM_GENERATED,
+    AttestType,
+    Curve,
+    HashAlgorithm,
+    Hierarchy,
+    KeyType,
+    Scheme,
+    digest,
+    digest_size,
+)
+from weighbridge.proto.tpm.evidence import QuoteEvidence
+from weighbridge.proto.tpm.names import object_name, qualified_name_of_primary
+from weighbridge.proto.tpm.pcr import PcrSelection, pcr_digest, policy_pcr
+from weighbridge.proto.tpm.templates import (
+    ENDORSEMENT_KEYS,
+    EndorsementTemplate,
+    attestation_key_template,
+    telemetry_key_template,
+)
+from weighbridge.proto.tpm.wire import sized, u16, u32
+from weighbridge.verifier.anchors import Anchor, TrustAnchors
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from weighbridge.attester.tpm.interface import TpmDevice
+
+_T = TypeVar("_T")
+
+EMULATED: Final = "insecure-emulated"
+NOT_BEFORE: Final = datetime(2020, 1, 1, tzinfo=UTC)
+NOT_AFTER: Final = datetime(2049, 12, 31, tzinfo=UTC)
+EK_USAGE: Final = x509.ObjectIdentifier("2.23.133.8.1")
+_PCRS: Final = 24
+_HASHES: Final[dict[HashAlgorithm, hashes.HashAlgorithm]] = {
+    HashAlgorithm.SHA256: hashes.SHA256(),
+    HashAlgorithm.SHA384: hashes.SHA384(),
+}
+_ORDERS: Final = {
+    256: 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551,
+    384: int("ffffffffffffffffffffffffffffffffffffffffffffffffc7634d81f4372ddf581a0db248b0a77aecec196accc52973", 16),
+}
+
+
+def derive_key(seed: str, curve: ec.SECP256R1 | ec.SECP384R1 | None = None) -> ec.EllipticCurvePrivateKey:
+    """The private key that ``seed`` stands for; P-256 unless said otherwise."""
+    chosen = curve or ec.SECP256R1()
+    number = int.from_bytes(hashlib.sha512(seed.encode()).digest()) % (_ORDERS[chosen.key_size] - 1)
+    return ec.derive_private_key(number + 1, chosen)
+
+
+class SoftAuthority:
+    """Who certifies software TPMs: a root and an intermediate, both P-256."""
+
+    def __init__(self, seed: str = "authority") -> None:
+        self.root_key = derive_key(f"{seed}/root")
+        self.key = derive_key(f"{seed}/intermediate")
+        root_name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, f"{seed} root")])
+        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, f"{seed} intermediate")])
+        self.root = self._authority(root_name, root_name, self.root_key)
+        self.intermediate = self._authority(name, root_name, self.key)
+
+    def _authority(self, subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
+        builder = _builder(subject, issuer, key.public_key())
+        builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        builder = builder.add_extension(_usage(sign_certificates=True), critical=True)
+        return builder.sign(self.root_key, hashes.SHA256(), ecdsa_deterministic=True)
+
+    def certify_ek(
+        self,
+        key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey,
+        *,
+        usages: tuple[x509.ObjectIdentifier, ...] = (EK_USAGE,),
+        authority: bool | None = False,
+    ) -> bytes:
+        """An EK certificate, DER: empty subject, critical alternative name, as vendors make them."""
+        builder = _builder(x509.Name([]), self.intermediate.subject, key)
+        model = x509.Name([x509.NameAttribute(x509.ObjectIdentifier("2.23.133.2.2"), "soft")])
+        builder = builder.add_extension(x509.SubjectAlternativeName([x509.DirectoryName(model)]), critical=True)
+        if authority is not None:
+            builder = builder.add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+        if usages:
+            builder = builder.add_extension(x509.ExtendedKeyUsage(list(usages)), critical=False)
+        return builder.sign(self.key, hashes.SHA256(), ecdsa_deterministic=True).public_bytes(Encoding.DER)
+
+    @property
+    def intermediates(self) -> tuple[bytes, ...]:
+        """What an attester sends beside the EK certificate."""
+        return (self.intermediate.public_bytes(Encoding.DER),)
+
+    def anchors(self, platform: str = EMULATED) -> TrustAnchors:
+        """Anchors that trust this authority's root."""
+        anchor = Anchor.from_certificate("tpm-ek-root", self.root, platform=platform, source="a test")
+        return TrustAnchors((anchor,))
+
+
+@dataclass(frozen=True, slots=True)
+class Forgery:
+    """What an attestation shall say instead of the truth; ``None`` leaves the truth. All of it is signed.
+
+    ``kind`` is the structure tag and ``body`` the attested part behind it. ``selection`` is what is *signed* as
+    selected; ``values`` what is sent beside it. ``tail`` is appended to the attestation, ``signer`` signs in the AK's
+    place.
+    """
+
+    magic: int | None = None
+    kind: int | None = None
+    qualified_signer: bytes | None = None
+    extra_data: bytes | None = None
+    clock: int | None = None
+    reset_count: int | None = None
+    restart_count: int | None = None
+    safe: int | None = None
+    firmware: int | None = None
+    selection: PcrSelection | None = None
+    digest: bytes | None = None
+    name: bytes | None = None
+    qualified_name: bytes | None = None
+    body: bytes | None = None
+    tail: bytes = b""
+    values: tuple[bytes, ...] | None = None
+    signer: ec.EllipticCurvePrivateKey | None = None
+
+
+HONEST: Final = Forgery()
+
+
+class SoftTpm:
+    """A TPM in software. ``forgery`` applies to every quote and certification until it is set back to ``HONEST``.
+
+    ``clock`` advances by ``tick`` milliseconds with every look at it.
+    """
+
+    def __init__(
+        self,
+        seed: str = "tpm",
+        *,
+        authority: SoftAuthority | None = None,
+        ek: Literal["H-3", "L-1"] = "H-3",
+        banks: tuple[HashAlgorithm, ...] = (HashAlgorithm.SHA256, HashAlgorithm.SHA384),
+    ) -> None:
+        self.authority = authority or SoftAuthority()
+        self.seed = seed
+        self.banks = banks
+        self.template: EndorsementTemplate = next(each for each in ENDORSEMENT_KEYS if each.name == ek)
+        self.ek_key = (
+            derive_key(f"{seed}/ek", ec.SECP384R1())
+            if self.template.key_type is KeyType.ECC
+            else rsa.generate_private_key(65537, 2048)
+        )
+        self.ak_key = derive_key(f"{seed}/ak")
+        self.certificate = self.authority.certify_ek(self.ek_key.public_key())
+        self.forgery = HONEST
+        self.clock = 1_000
+        self.tick = 10
+        self.reset_count = 1
+        self.restart_count = 0
+        self.safe = True
+        self.firmware = 0x2019_1023_0016_3636
+        self.closed = False
+        self._clear()
+
+    # -- what happens to the machine ----------------------------------------------------------------------------------
+
+    def reset(self) -> None:
+        """Power lost and back: PCRs and the NULL hierarchy are new, the clock is behind and not safe."""
+        self.reset_count += 1
+        self.restart_count = 0
+        self.clock = max(0, self.clock - 4096)
+        self.safe = False
+        self._clear()
+
+    def _clear(self) -> None:
+        self.pcrs = {bank: [bytes(digest_size(bank))] * _PCRS for bank in self.banks}
+        self.telemetry_key: ec.EllipticCurvePrivateKey | None = None
+        self.telemetry_public = b""
+        self.boot: PcrSelection | None = None
+
+    # -- TpmDevice ----------------------------------------------------------------------------------------------------
+
+    def endorsement_key(self) -> EndorsementKey:
+        return EndorsementKey(self.ek_public, self.certificate, self.authority.intermediates)
+
+    @property
+    def ek_public(self) -> bytes:
+        key = self.ek_key
+        if isinstance(key, ec.EllipticCurvePrivateKey):
+            return self.template.parameters() + point(key)
+        return self.template.parameters() + sized(key.public_key().public_numbers().n.to_bytes(256))
+
+    def attestation_key(self) -> bytes:
+        return attestation_key_template()[:-4] + point(self.ak_key)
+
+    def activate_credential(self, id_object: bytes, encrypted_secret: bytes) -> bytes:
+        algorithm = self.template.name_algorithm
+        size = digest_size(algorithm)
+        name = object_name(HashAlgorithm.SHA256, self.attestation_key())
+        try:
+            seed = self._seed(encrypted_secret)
+        except ValueError as error:
+            raise EnvironmentFault(Code.TPM_FAILED, "cannot recover the seed") from error
+        outer, identity = id_object[2 : 2 + size], id_object[2 + size :]
+        integrity = _kdfa(algorithm, seed, b"INTEGRITY", b"", 8 * size)
+        if not hmac.compare_digest(_hmac(algorithm, integrity, identity + name), outer):
+            raise EnvironmentFault(Code.TPM_FAILED, "credential was not made for this TPM and this attestation key")
+        storage = _kdfa(algorithm, seed, b"STORAGE", name, self.template.symmetric.bits)
+        decryptor = Cipher(algorithms.AES(storage), CFB(bytes(16))).decryptor()
+        return (decryptor.update(identity) + decryptor.finalize())[2:]
+
+    def create_telemetry_key(self, *, unique: bytes, boot: PcrSelection) -> bytes:
+        policy = policy_pcr(boot, self.read_pcrs(boot), algorithm=HashAlgorithm.SHA256)
+        template = telemetry_key_template(auth_policy=policy, unique=unique)
+        self.telemetry_key = derive_key(f"{self.seed}/null/{self.reset_count}/{template.hex()}")
+        self.telemetry_public = template[: -(4 + len(unique))] + point(self.telemetry_key)
+        self.boot = boot
+        return self.telemetry_public
+
+    def certify_telemetry_key(self, qualifying_data: bytes) -> tuple[bytes, bytes]:
+        if self.telemetry_key is None:
+            raise EnvironmentFault(Code.TPM_RESET, "there is no telemetry key")
+        return self.certify(self.telemetry_public, qualifying_data)
+
+    def certify(self, public: bytes, qualifying_data: bytes) -> tuple[bytes, bytes]:
+        """Certify any public area, as if it were a loaded primary of the NULL hierarchy."""
+        name = object_name(HashAlgorithm.SHA256, public)
+        forgery = self.forgery
+        body = sized(_or(forgery.name, name))
+        body += sized(_or(forgery.qualified_name, qualified_name_of_primary(Hierarchy.NULL, name)))
+        return self._attest(AttestType.CERTIFY, body, qualifying_data)
+
+    def sign(self, data: bytes) -> bytes:
+        if self.telemetry_key is None or self.boot is None:
+            raise EnvironmentFault(Code.TPM_RESET, "there is no telemetry key")
+        policy = policy_pcr(self.boot, self.read_pcrs(self.boot), algorithm=HashAlgorithm.SHA256)
+        if policy not in self.telemetry_public:
+            raise EnvironmentFault(Code.TPM_FAILED, "boot PCRs changed since the telemetry key was made")
+        r, s = _ecdsa(self.telemetry_key, data)
+        return r.to_bytes(32) + s.to_bytes(32)
+
+    def active_banks(self) -> tuple[HashAlgorithm, ...]:
+        return self.banks
+
+    def extend(self, pcr: int, digests: Mapping[HashAlgorithm, bytes]) -> None:
+        if set(digests) != set(self.banks) or any(len(value) != digest_size(bank) for bank, value in digests.items()):
+            raise ValueError("one digest for each active bank")
+        for bank, value in digests.items():
+            self.pcrs[bank][pcr] = digest(bank, self.pcrs[bank][pcr], value)
+
+    def read_pcrs(self, selection: PcrSelection) -> Mapping[int, bytes]:
+        (bank,) = selection.banks
+        values = self.pcrs[HashAlgorithm(bank.algorithm)]
+        return {index: values[index] for index in bank.indices}
+
+    def read_clock(self) -> ClockInfo:
+        self.clock += self.tick
+        return ClockInfo(self.clock, self.reset_count, self.restart_count, self.safe)
+
+    def quote(self, selection: PcrSelection, qualifying_data: bytes) -> QuoteEvidence:
+        signed = self.forgery.selection or selection
+        values = _or(self.forgery.values, self._values(signed))
+        body = signed.encode() + sized(_or(self.forgery.digest, pcr_digest(HashAlgorithm.SHA256, values)))
+        attest, signature = self._attest(AttestType.QUOTE, body, qualifying_data)
+        return QuoteEvidence(attest=attest, signature=signature, pcr_values=values)
+
+    def close(self) -> None:
+        self.closed = True
+
+    # -- for forgers --------------------------------------------------------------------------------------------------
+
+    def forging(self, **fields: object) -> Forger:
+        """Within ``with``, every attestation bears ``fields`` of :class:`Forgery` instead of the truth."""
+        return Forger(self, replace(HONEST, **fields))  # type: ignore[arg-type] # a test names fields that exist
+
+    def public_with(self, public: bytes, attributes: int) -> bytes:
+        """A public area with other attributes."""
+        return public[:4] + u32(attributes) + public[8:]
+
+    def _values(self, selection: PcrSelection) -> tuple[bytes, ...]:
+        known = set(self.banks)
+        return tuple(
+            self.pcrs[HashAlgorithm(bank.algorithm)][index] if bank.algorithm in known else bytes(20)
+            for bank in selection.banks
+            for index in bank.indices
+        )
+
+    def _attest(self, kind: int, body: bytes, qualifying_data: bytes) -> tuple[bytes, bytes]:
+        forgery, now = self.forgery, self.read_clock()
+        ak_name = object_name(HashAlgorithm.SHA256, self.attestation_key())
+        raw = b"".join(
+            (
+                u32(_or(forgery.magic, TPM_GENERATED)),
+                u16(_or(forgery.kind, kind)),
+                sized(_or(forgery.qualified_signer, qualified_name_of_primary(Hierarchy.ENDORSEMENT, ak_name))),
+                sized(_or(forgery.extra_data, qualifying_data)),
+                _or(forgery.clock, now.clock).to_bytes(8),
+                u32(_or(forgery.reset_count, now.reset_count)),
+                u32(_or(forgery.restart_count, now.restart_count)),
+                bytes([_or(forgery.safe, int(now.safe))]),
+                _or(forgery.firmware, self.firmware).to_bytes(8),
+                _or(forgery.body, body),
+                forgery.tail,
+            )
+        )
+        return raw, tpmt_signature(forgery.signer or self.ak_key, raw)
+
+    def _seed(self, encrypted_secret: bytes) -> bytes:
+        key, algorithm = self.ek_key, self.template.name_algorithm
+        if isinstance(key, rsa.RSAPrivateKey):
+            chosen = _HASHES[algorithm]
+            return key.decrypt(encrypted_secret, padding.OAEP(padding.MGF1(chosen), chosen, b"IDENTITY\0"))
+        size = Curve.NIST_P384.size
+        x, y = encrypted_secret[2 : 2 + size], encrypted_secret[4 + size :]
+        numbers = ec.EllipticCurvePublicNumbers(int.from_bytes(x), int.from_bytes(y), ec.SECP384R1())
+        shared = key.exchange(ec.ECDH(), numbers.public_key())
+        ours = key.public_key().public_numbers().x.to_bytes(size)
+        return digest(algorithm, u32(1), shared, b"IDENTITY\0", x, ours)
+
+
+class Forger:
+    """Sets a TPM's forgery for the length of a ``with``."""
+
+    def __init__(self, tpm: SoftTpm, forgery: Forgery) -> None:
+        self._tpm, self._forgery, self._before = tpm, forgery, HONEST
+
+    def __enter__(self) -> SoftTpm:
+        self._before, self._tpm.forgery = self._tpm.forgery, self._forgery
+        return self._tpm
+
+    def __exit__(self, *_: object) -> None:
+        self._tpm.forgery = self._before
+
+
+def point(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """The TPMS_ECC_POINT of ``key``, coordinates at full length."""
+    numbers = key.public_key().public_numbers()
+    size = (key.curve.key_size + 7) // 8
+    return sized(numbers.x.to_bytes(size)) + sized(numbers.y.to_bytes(size))
+
+
+def tpmt_signature(key: ec.EllipticCurvePrivateKey, data: bytes) -> bytes:
+    """A marshalled TPMT_SIGNATURE, ECDSA with SHA-256."""
+    r, s = _ecdsa(key, data)
+    return u16(Scheme.ECDSA) + u16(HashAlgorithm.SHA256) + sized(r.to_bytes(32)) + sized(s.to_bytes(32))
+
+
+def _ecdsa(key: ec.EllipticCurvePrivateKey, data: bytes) -> tuple[int, int]:
+    return decode_dss_signature(key.sign(data, ec.ECDSA(hashes.SHA256(), deterministic_signing=True)))
+
+
+def _or(forged: _T | None, truth: _T) -> _T:
+    return truth if forged is None else forged
+
+
+def _hmac(algorithm: HashAlgorithm, key: bytes, data: bytes) -> bytes:
+    return hmac.digest(key, data, algorithm.name.lower())
+
+
+def _kdfa(algorithm: HashAlgorithm, key: bytes, label: bytes, context: bytes, bits: int) -> bytes:
+    return _hmac(algorithm, key, u32(1) + label + b"\0" + context + u32(bits))[: bits // 8]
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey
+) -> x509.CertificateBuilder:
+    spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    serial = int.from_bytes(sha256(subject.public_bytes() + spki)[:8]) | 1
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(serial)
+        .not_valid_before(NOT_BEFORE)
+        .not_valid_after(NOT_AFTER)
+    )
+
+
+def _usage(*, sign_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=False,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=sign_certificates,
+        crl_sign=sign_certificates,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+if TYPE_CHECKING:
+    _: TpmDevice = SoftTpm()
