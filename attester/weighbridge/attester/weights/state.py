@@ -277,12 +277,12 @@ class MeasurementLog:
 
     def _newest(self) -> tuple[int, str] | None:
         matches = [_LOG_NAME.fullmatch(path.name) for path in self._logs.iterdir() if (path / _START).exists()]
-        return max(((int(match[1]), match[2]) for match in matches if match), default=None)
+        return max(((int(match[1]), match[2]) for match in matches if match), default=None)  # lenient: eight digits
 
     def _begin(self, generation: int, boot: str, found: Values) -> None:
         self._folder = self._logs / f"{generation:08d}-{boot}"
         make_directory(self._folder)
-        values = {int(alg): value for alg, value in found.items()}
+        values = dict(found)
         # Without this file the folder is no log: a crash before it leaves nothing to be explained.
         write_file(self._folder / _START, cbor.encode({0: _START_TYPE, 1: self._pcr, 2: values}))
         self._start = dict(found)
@@ -337,8 +337,7 @@ class MeasurementLog:
 
     def _read(self) -> Values:
         return {
-            alg: self._device.read_pcrs(PcrSelection((PcrBank(int(alg), (self._pcr,)),)))[self._pcr]
-            for alg in self._banks
+            alg: self._device.read_pcrs(PcrSelection((PcrBank(alg, (self._pcr,)),)))[self._pcr] for alg in self._banks
         }
 
     def _path(self, recnum: int) -> Path:

@@ -4,7 +4,3 @@
 :mod:`~weighbridge.attester.workload.server` and :mod:`~weighbridge.attester.workload.window` are the attester's side.
 Nothing is imported here, so that a server that takes the client does not take the rest.
 """
-
-from __future__ import annotations
-
-__all__: list[str] = []
