@@ -245,7 +245,13 @@ def _anchor(value: strict.JsonValue | cbor.CborValue, where: str) -> Anchor:
 
 
 def _reader(value: strict.JsonValue | cbor.CborValue, where: str) -> cbor.Reader:
-    """Read a JSON object with the reader of CBOR maps: no field of this document is a float, so none is lost."""
+    """Read a JSON object with the reader of CBOR maps, after refusing what JSON has and the reader does not expect."""
+    for key, item in value.items() if isinstance(value, dict) else ():
+        if isinstance(item, float):
+            raise MalformedEvidence(Code.FIELD_TYPE, "no field of this document is a fraction", where=f"{where}.{key}")
+        # An escape such as \ud800 alone is half a character (RFC 7493 §2.1).
+        if isinstance(item, str) and not item.isascii() and any("\ud800" <= letter <= "\udfff" for letter in item):
+            raise MalformedEvidence(Code.NOT_UTF8, "text has half a character", where=f"{where}.{key}")
     return cbor.read_map(cast("cbor.CborValue", value), where=where)
 
 
