@@ -36,6 +36,8 @@ __all__ = ["EccPoint", "Public", "RsaModulus", "parse"]
 _RSA_BITS: Final = (2048, 3072)
 _RSA_EXPONENT: Final = 65537
 _AES_BITS: Final = (128, 256)
+# As a plain number: the complement of an IntFlag leaves out the bits that it does not name.
+_KNOWN_ATTRIBUTES: Final = sum(int(attribute) for attribute in ObjectAttributes)
 # A Name by SHA-1 would let two keys share it.
 _NAME_ALGORITHMS: Final = (HashAlgorithm.SHA256, HashAlgorithm.SHA384, HashAlgorithm.SHA512)
 
@@ -159,10 +161,7 @@ def _one_of(value: int, accepted: tuple[int, ...], what: str) -> int:
 def _attributes(reader: WireReader) -> ObjectAttributes:
     where = reader.place
     value = reader.u32()
-    known = 0
-    for attribute in ObjectAttributes:
-        known |= attribute
-    if value & ~known:
+    if value & ~_KNOWN_ATTRIBUTES:
         raise MalformedEvidence(
             Code.TPM_STRUCTURE,
             "reserved attribute is set",
@@ -213,9 +212,13 @@ def _rsa(reader: WireReader) -> RsaModulus:
         raise MalformedEvidence(Code.TPM_ALGORITHM, "RSA exponent is not 65537", where="public", got=exponent)
     where = reader.place
     modulus = int.from_bytes(reader.sized(bits // 8))
-    if modulus.bit_length() != bits:
+    if modulus.bit_length() != bits or modulus % 2 == 0:
         raise MalformedEvidence(
-            Code.KEY_MALFORMED, "RSA modulus has the wrong size", where=where, expected=bits, got=modulus.bit_length()
+            Code.KEY_MALFORMED,
+            "not an RSA modulus of the stated size",
+            where=where,
+            expected=f"odd, {bits} bits",
+            got=f"{modulus.bit_length()} bits",
         )
     return RsaModulus(bits=bits, modulus=modulus)
 
