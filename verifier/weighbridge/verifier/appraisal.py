@@ -114,7 +114,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Appraiser:
-    """Judges verified windows under one policy, one set of reference values and one set of declared manifests."""
+    """Judges verified windows under one policy, its reference values and the declared manifests."""
 
     policy: Prepared
     reference: Reference
@@ -141,7 +141,8 @@ class Appraiser:
         denials = weighed.denials
         if not denials:
             try:
-                decision = self.policy.decide(self._input(window, enrolled, position, state=state, weighed=weighed, at=at))
+                facts = self._input(window, enrolled, position, state=state, weighed=weighed, at=at)
+                decision = self.policy.decide(facts)
                 denials = decision.denials
             except WeighbridgeError as error:
                 denials = (_of_error(error, window.header.seq),)

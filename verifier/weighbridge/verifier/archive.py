@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Protocol, final
 
 from weighbridge.verifier.record import Leaf, Record
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from weighbridge.verifier.ledger.content import ContentStore
     from weighbridge.verifier.ledger.log import Ledger
 
-__all__ = ["Archive", "Committed"]
+__all__ = ["Archive", "Committed", "Records"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,15 +23,52 @@ class Committed:
     record: bytes
 
 
+class _Entries(Protocol):
+    def entry(self, index: int) -> bytes: ...
+
+
+@final
+class Records:
+    """Reads judgements back: the leaf names the record, the record names the evidence, both are hashed again."""
+
+    __slots__ = ("_content", "_entries")
+
+    def __init__(self, content: ContentStore, entries: _Entries) -> None:
+        self._content = content
+        self._entries = entries
+
+    def record(self, index: int) -> Record:
+        """The record behind ledger entry ``index``.
+
+        Raises:
+            Indeterminate: ``EVIDENCE_ABSENT``: it is not in the content store.
+            LedgerInconsistent: it was altered, or there is no such entry.
+        """
+        leaf = Leaf.parse(self._entries.entry(index))
+        return Record.parse(self._content.get(leaf.record))
+
+    def evidence(self, record: Record) -> bytes:
+        """The evidence that ``record`` names.
+
+        Raises:
+            Indeterminate: ``EVIDENCE_ABSENT``.
+            LedgerInconsistent: it was altered.
+        """
+        if record.evidence is None:
+            raise ValueError("the record names no evidence")
+        return self._content.get(record.evidence)
+
+
 @final
 class Archive:
-    """Writes a record and its evidence durably, then commits to them in the ledger; reads them back checked."""
+    """Writes a record and its evidence durably, then commits to them in the ledger."""
 
-    __slots__ = ("_content", "ledger")
+    __slots__ = ("_content", "ledger", "records")
 
     def __init__(self, content: ContentStore, ledger: Ledger) -> None:
         self._content = content
         self.ledger = ledger
+        self.records = Records(content, ledger)
 
     def commit(self, record: Record, evidence: bytes | None) -> Committed:
         """Record one judgement. When this returns, a power failure cannot take it away.
@@ -48,24 +85,3 @@ class Archive:
         digest = self._content.put(record.encode())
         appended = self.ledger.append([Leaf.of(record).encode()])
         return Committed(appended.first_index, appended.leaf_hashes[0], digest)
-
-    def record(self, index: int) -> Record:
-        """The record behind ledger entry ``index``.
-
-        Raises:
-            Indeterminate: ``EVIDENCE_ABSENT``: it is not in the content store.
-            LedgerInconsistent: it was altered, or there is no such entry.
-        """
-        leaf = Leaf.parse(self.ledger.entry(index))
-        return Record.parse(self._content.get(leaf.record))
-
-    def evidence(self, record: Record) -> bytes:
-        """The evidence that ``record`` names.
-
-        Raises:
-            Indeterminate: ``EVIDENCE_ABSENT``.
-            LedgerInconsistent: it was altered.
-        """
-        if record.evidence is None:
-            raise ValueError("the record names no evidence")
-        return self._content.get(record.evidence)

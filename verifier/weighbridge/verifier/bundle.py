@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec
 
     from weighbridge.verifier.anchors import TrustAnchors
-    from weighbridge.verifier.archive import Archive
+    from weighbridge.verifier.archive import Records
+    from weighbridge.verifier.ledger.reader import LedgerReader
 
 __all__ = ["Bundle", "BundleVerdict", "Entry", "assemble", "verify"]
 
@@ -128,7 +129,8 @@ class BundleVerdict:
 
 
 def assemble(
-    archive: Archive,
+    records: Records,
+    reader: LedgerReader,
     indices: Sequence[int],
     *,
     modules: Sequence[tuple[str, bytes]],
@@ -138,20 +140,20 @@ def assemble(
     """The bundle of one session.
 
     Args:
-        archive: of the verifier that judged it.
+        records: of the verifier that judged it.
+        reader: a snapshot of its ledger, which proves every entry.
         indices: ledger indices of the enrolment, the windows and the closing, in order.
         modules: the policy's modules, name and exact text.
         reference: the reference document, canonical JSON.
         manifests: the declared manifests.
     """
-    reader = archive.ledger.reader()
     entries = []
     for index in indices:
-        record = archive.record(index)
-        evidence = None if record.evidence is None else archive.evidence(record)
+        record = records.record(index)
+        evidence = None if record.evidence is None else records.evidence(record)
         entries.append(Entry(index, reader.inclusion_proof(index), record.encode(), evidence))
     return Bundle(
-        checkpoint=archive.ledger.checkpoint(),
+        checkpoint=reader.checkpoint.note,
         entries=tuple(entries),
         modules=tuple(modules),
         reference=reference,

@@ -28,7 +28,7 @@ from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic, Polic
 from weighbridge.proto.terms import SignedTerms, Terms
 from weighbridge.verifier import result_token, weights
 from weighbridge.verifier.appraisal import Appraiser, Verdict, refuse
-from weighbridge.verifier.clock import nanoseconds
+from weighbridge.verifier.clock import moment, nanoseconds
 from weighbridge.verifier.enrolment import (
     LedgeredLog,
     ak_thumbprint,
@@ -42,7 +42,7 @@ from weighbridge.verifier.procedure import authenticate, verify_window
 from weighbridge.verifier.record import ChallengePreimage, Kind, Record
 from weighbridge.verifier.replay import enrolled_of, replay_enrolment, replay_window
 from weighbridge.verifier.session import Enrolled, Position, SessionState
-from weighbridge.verifier.store import ChallengeRow, Enrolment, Step, Subject
+from weighbridge.verifier.store import Issued
 from weighbridge.verifier.tpm.credential import make_credential
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from weighbridge.verifier.keys import VerifierKeys
     from weighbridge.verifier.procedure import AuthenticWindow, VerifiedWindow
     from weighbridge.verifier.requirements import Requirements
-    from weighbridge.verifier.store import Failure, Store
+    from weighbridge.verifier.store import Store, Subject, SubjectKind
 
 __all__ = ["Answer", "Opened", "Resumed", "Verifier"]
 
@@ -95,7 +95,7 @@ class Answer:
 class _Pending:
     candidate: Candidate
     challenge: EnrolmentChallenge
-    issued: ChallengeRow
+    issued: Issued
     secret: bytes
 
 
@@ -106,7 +106,7 @@ class _Live:
     enrolled: Enrolled
     position: Position
     state: SessionState
-    issued: ChallengeRow
+    issued: Issued
 
 
 @final
@@ -187,7 +187,7 @@ class Verifier:
         proof = EnrolmentProof.parse(data)
         # Taken out before it is looked at: a challenge and its credential are compared once.
         pending = self._pending.pop(proof.session, None)
-        if pending is None or now - pending.issued.issued_at > _PENDING_AGE:
+        if pending is None or now - moment(pending.issued.issued_ns) > _PENDING_AGE:
             raise NotAuthentic(
                 Code.CHALLENGE_UNKNOWN,
                 "no enrolment is open under this session",
@@ -215,21 +215,25 @@ class Verifier:
         enrolled = enrolled_of(signed, verified)
         if findings:
             with self._store.transaction() as tx:
-                tx.fail_subjects(_subjects(terms), code=Code(findings[0].code), at=now)
+                tx.fail_subjects(_subjects(terms), code=Code(findings[0].code), session=None, at_ns=nanoseconds(now))
             raise _refusal(findings)
         issued = self._issue(terms.session, 0, now)
         with self._store.transaction() as tx:
-            for row in tx.live_sessions():
-                if row.ak == terms.ak:
-                    # An attester that enrols again has restarted: its old session is over, by its own word.
-                    tx.end_session(row.id, SessionState.INTERRUPTED, at=now)
-                    self._live.pop(row.id, None)
-            tx.open_session(terms.session, tenant=terms.tenant, ak=terms.ak, at=now)
-            tx.enrol(
-                terms.session,
-                Enrolment(terms=signed.raw, prev=terms.prev, ledger_index=committed.index, log=_ledgered(verified)),
+            # An attester that enrols again has restarted: its old session is over, by its own word.
+            interrupted = tx.open_session(
+                session=terms.session,
+                tenant=terms.tenant,
+                ak=terms.ak,
+                gpus=terms.gpus,
+                prev=terms.prev,
+                enrolment_index=committed.index,
+                state=SessionState.ENROLLED,
+                opened_ns=nanoseconds(now),
             )
-            tx.issue_challenge(issued)
+            tx.advance_ak(terms.ak, head=terms.prev, log=_ledgered(verified))
+            tx.issue_challenge(terms.session, issued)
+        for old in interrupted:
+            self._live.pop(old, None)
         self._live[terms.session] = _Live(
             enrolled, Position.start(enrolled, verified.log, verified.manifests), SessionState.ENROLLED, issued
         )
@@ -249,7 +253,7 @@ class Verifier:
         self._require_running(live)
         issued = self._issue(session, live.position.seq, now)
         with self._store.transaction() as tx:
-            tx.issue_challenge(issued)
+            tx.issue_challenge(session, issued)
         live.issued = issued
         return Resumed(live.position.seq, issued.digest)
 
@@ -338,8 +342,7 @@ class Verifier:
         if seq == expected:
             return None
         with self._store.transaction() as tx:
-            row = tx.window(live.enrolled.terms.session, seq)
-        recorded = None if row is None else row.digest
+            recorded = tx.window_digest(live.enrolled.terms.session, seq)
         # NOTE: H_k is compared and never a signature: ECDSA signatures are random and malleable.
         if recorded == window.digest:
             raise NotAuthentic(
@@ -360,7 +363,7 @@ class Verifier:
         return (
             window.header.challenge == issued.digest
             and window.header.seq == issued.seq
-            and now - issued.issued_at <= allowed
+            and now - moment(issued.issued_ns) <= allowed
         )
 
     def _require_issued(self, window: AuthenticWindow) -> None:
@@ -393,7 +396,7 @@ class Verifier:
             seq=verdict.seq,
             received_ns=nanoseconds(now),
             held=verdict.held,
-            preimage=None if verdict.held else live.issued.preimage,
+            preimage=None if verdict.held else _preimage(live.issued),
             opening=None,
             terms=None,
             secret=None,
@@ -417,24 +420,20 @@ class Verifier:
         following = live.position.after(verified)
         state = SessionState.RUNNING if verdict.opens or live.state is SessionState.RUNNING else SessionState.MEASURED
         issued = self._issue(terms.session, following.seq, now)
-        step = Step(
-            expected_seq=live.position.seq,
-            expected_prev=live.position.prev,
-            prev=following.prev,
-            state=state,
-            digest=verified.digest,
-            evidence=verified.evidence_digest,
-            record=committed.record,
-            ledger_index=committed.index,
-            fresh=verdict.opens,
-            received_at=now,
-            log=_ledgered(verified),
-        )
         with self._store.transaction() as tx:
-            if not verdict.held:
-                tx.consume_challenge(terms.session, live.issued.digest, at=now)
-            tx.advance(terms.session, step)
-            tx.issue_challenge(issued)
+            tx.advance(
+                terms.session,
+                expected_seq=live.position.seq,
+                expected_prev=live.position.prev,
+                prev=following.prev,
+                state=state,
+                window=verified.digest,
+                index=committed.index,
+                held=verdict.held,
+                received_ns=nanoseconds(now),
+            )
+            tx.advance_ak(terms.ak, head=following.prev, log=_ledgered(verified))
+            tx.issue_challenge(terms.session, issued)
         live.position, live.state, live.issued = following, state, issued
         token = None
         if verdict.opens:
@@ -524,7 +523,7 @@ class Verifier:
             references=self._appraiser.manifests,
             window=None,
         )
-        stuck = tuple(_stuck(row.subject, row.failure) for row in rows if row is not None and row.failure is not None)
+        stuck = tuple(_stuck(row) for row in rows if row is not None and row.failed_code is not None)
         return (*verified.findings, *ledgered, *weighed.denials, *stuck)
 
     def _enrolment_record(
@@ -543,7 +542,7 @@ class Verifier:
             seq=None,
             received_ns=nanoseconds(now),
             held=False,
-            preimage=pending.issued.preimage,
+            preimage=_preimage(pending.issued),
             opening=pending.candidate.opening.encode(),
             terms=signed.raw,
             secret=pending.secret,
@@ -557,7 +556,7 @@ class Verifier:
 
     def _forget_stale(self, now: datetime) -> None:
         for session, pending in list(self._pending.items()):
-            if now - pending.issued.issued_at > _PENDING_AGE:
+            if now - moment(pending.issued.issued_ns) > _PENDING_AGE:
                 del self._pending[session]
         if len(self._pending) >= _PENDING_MAX:
             raise EnvironmentFault(
@@ -566,12 +565,12 @@ class Verifier:
 
     # -- shared -------------------------------------------------------------------------------------------------------
 
-    def _issue(self, session: bytes, seq: int | None, now: datetime) -> ChallengeRow:
+    def _issue(self, session: bytes, seq: int | None, now: datetime) -> Issued:
         preimage = ChallengePreimage(self._archive.ledger.root, secrets.token_bytes(limits.NONCE_SIZE))
         # A generator that failed must not go unnoticed: zero, constant and published values are refused.
         check_nonce(preimage.random)
         challenge = binding.challenge(preimage.ledger_root, session, seq, preimage.random)
-        return ChallengeRow(challenge, session, seq, preimage, now, None)
+        return Issued(seq, challenge, preimage.ledger_root, preimage.random, nanoseconds(now))
 
     def _find(self, session: bytes) -> _Live:
         live = self._live.get(session)
@@ -583,18 +582,21 @@ class Verifier:
         """Re-make a session from its records: the same procedures as when its evidence arrived."""
         with self._store.transaction() as tx:
             row = tx.session(session)
-            windows = tx.windows(session)
-            issued = None if row is None or row.challenge is None else tx.challenge(session, row.challenge)
-        if row is None or row.enrolment_index is None or issued is None:
+            indices = tx.window_indices(session)
+            issued = tx.last_challenge(session)
+        if row is None or issued is None:
             raise NotAuthentic(Code.SESSION_UNKNOWN, "no such session", where="session", got=session)
-        record = self._archive.record(row.enrolment_index)
+        record = self._archive.records.record(row.enrolment_index)
         replayed = replay_enrolment(
-            record, self._archive.evidence(record), anchors=self._anchors, verifier_key=self._keys.signing.public_key()
+            record,
+            self._archive.records.evidence(record),
+            anchors=self._anchors,
+            verifier_key=self._keys.signing.public_key(),
         )
         enrolled, position = replayed.enrolled, replayed.position
-        for window in windows:
-            record = self._archive.record(window.ledger_index)
-            evidence = self._archive.evidence(record)
+        for index in indices:
+            record = self._archive.records.record(index)
+            evidence = self._archive.records.evidence(record)
             verified = replay_window(
                 record, evidence, enrolled=enrolled, position=position, anchors=self._anchors, chains=self._chains
             )
@@ -622,8 +624,8 @@ class Verifier:
         terms = live.enrolled.terms
         with self._store.transaction() as tx:
             if code is not None:
-                tx.fail_subjects(_subjects(terms), code=code, at=now, session=terms.session)
-            tx.end_session(terms.session, state, at=now, code=code)
+                tx.fail_subjects(_subjects(terms), code=code, session=terms.session, at_ns=nanoseconds(now))
+            tx.set_state(terms.session, state)
         live.state = state
 
     def _plain_record(
@@ -665,16 +667,20 @@ def _ledgered(verified: VerifiedEnrolment | VerifiedWindow) -> LedgeredLog:
     return LedgeredLog(reset_count=verified.quote.reset_count, length=len(log.records), head=log.head)
 
 
-def _subjects(terms: Terms) -> list[Subject]:
+def _preimage(issued: Issued) -> ChallengePreimage:
+    return ChallengePreimage(issued.ledger_root, issued.random)
+
+
+def _subjects(terms: Terms) -> list[tuple[SubjectKind, bytes]]:
     """To whom a failure of the session sticks."""
-    return [Subject("ak", terms.ak), *(Subject("gpu", gpu) for gpu in terms.gpus)]
+    return [("ak", terms.ak), *(("gpu", gpu) for gpu in terms.gpus)]
 
 
-def _stuck(subject: Subject, failure: Failure) -> Denial:
+def _stuck(subject: Subject) -> Denial:
     """An earlier failure of this key or device: only an operator's written reason clears it."""
     return Denial(
         code=Code.SUBJECT_FAILED,
-        message=f"this {subject.kind} failed at {strict.time_encode(failure.at)} with {failure.code.value}",
+        message=f"this {subject.kind} failed before, with {subject.failed_code}, and was not cleared",
         window=None,
         device=subject.identity.hex() if subject.kind == "gpu" else None,
         expected=None,

@@ -18,18 +18,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self, final
 
+from weighbridge.proto import note
 from weighbridge.proto.errors import Code, EnvironmentFault
 from weighbridge.verifier import pki
 from weighbridge.verifier.anchors import TrustAnchors
-from weighbridge.verifier.archive import Archive
+from weighbridge.verifier.archive import Archive, Records
 from weighbridge.verifier.files import PosixFiles, fault
 from weighbridge.verifier.keys import VerifierKeys
 from weighbridge.verifier.ledger.content import ContentStore
 from weighbridge.verifier.ledger.log import Ledger
+from weighbridge.verifier.ledger.reader import LedgerReader
 from weighbridge.verifier.service import TlsFiles
 from weighbridge.verifier.store import Store
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from types import TracebackType
 
 __all__ = ["Deployment"]
@@ -100,19 +103,25 @@ class Deployment:
             EnvironmentFault: ``FILE_UNREADABLE``, ``LEDGER_LOCKED``, ``KEY_EXPOSED``, ``STATE_CORRUPT``.
             LedgerInconsistent: the ledger contradicts what was signed.
         """
-        try:
-            origin = (directory / _ORIGIN).read_text(encoding="ascii")
-        except (OSError, UnicodeDecodeError) as error:
-            raise EnvironmentFault(
-                Code.FILE_UNREADABLE,
-                "no verifier's state here",
-                where=str(directory),
-                hint="make one: weighbridge init STATE --origin NAME",
-            ) from error
+        origin = _origin(directory)
         keys = VerifierKeys.open(directory / "keys")
         ledger = Ledger.open(directory / "ledger", origin=origin, key=keys.ledger)
         archive = Archive(ContentStore(directory / "content"), ledger)
         return cls(directory, keys, archive, Store.create_or_open(directory / "sessions.sqlite"))
+
+    @classmethod
+    @contextlib.contextmanager
+    def reading(cls, directory: Path) -> Generator[tuple[Records, LedgerReader]]:
+        """Records and ledger as they stand, without the lock: also while the verifier serves.
+
+        Raises:
+            EnvironmentFault: ``FILE_UNREADABLE``, ``KEY_EXPOSED``.
+            LedgerInconsistent: the published checkpoint contradicts what was signed.
+        """
+        origin, keys = _origin(directory), VerifierKeys.open(directory / "keys")
+        key = note.NoteKey.from_spki(origin, keys.ledger_spki)
+        reader = LedgerReader.open(directory / "ledger", key=key, origin=origin)
+        yield Records(ContentStore(directory / "content"), reader), reader
 
     @property
     def tls(self) -> TlsFiles:
@@ -132,3 +141,15 @@ class Deployment:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _origin(directory: Path) -> str:
+    try:
+        return (directory / _ORIGIN).read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        raise EnvironmentFault(
+            Code.FILE_UNREADABLE,
+            "no verifier's state here",
+            where=str(directory),
+            hint="make one: weighbridge init STATE --origin NAME",
+        ) from error

@@ -27,12 +27,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from weighbridge.policy.engine import Denial
-from weighbridge.proto import binding, manifest, measurement_log
+from weighbridge.proto import binding, measurement_log
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, NotAuthentic, WeighbridgeError
 from weighbridge.proto.spdm import evidence as gpu_evidence
 from weighbridge.proto.tpm import public as tpm_public
-from weighbridge.proto.tpm.constants import HashAlgorithm
 from weighbridge.proto.tpm.evidence import QuoteEvidence
 from weighbridge.proto.tpm.pcr import PcrSelection
 from weighbridge.verifier import weights
@@ -166,10 +165,10 @@ def verify_proof(
         QuoteEvidence.parse(proof.quote),
         ak,
         qualifying_data=qualifying_data,
-        selection=PcrSelection.of(HashAlgorithm(requirements.bank), requirements.pcrs),
+        selection=PcrSelection.of(requirements.bank, requirements.pcrs),
     )
     # 5.
-    boot = PcrSelection.of(HashAlgorithm(requirements.bank), requirements.boot_pcrs)
+    boot = PcrSelection.of(requirements.bank, requirements.boot_pcrs)
     boot_policy = boot_policy_of(quote, boot)
     telemetry_key = verify_telemetry_key(
         attest=proof.certify_attest,
@@ -186,7 +185,7 @@ def verify_proof(
         code = Code.GPU_MISSING if len(gpus) < requirements.gpus else Code.GPU_UNEXPECTED
         raise NotAuthentic(code, "wrong number of GPUs", where="proof.gpus", expected=requirements.gpus, got=len(gpus))
     # 7.
-    manifests = weights.open_manifests(manifest.parse_manifests(proof.manifests))
+    manifests = weights.open_manifests(proof.manifests)
     log, findings = _baseline(measurement_log.parse_records(proof.log), quote, requirements)
     return VerifiedEnrolment(
         opening=opening,

@@ -30,7 +30,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from weighbridge.proto import binding, cose, manifest, measurement_log, telemetry
+from weighbridge.proto import binding, cose, measurement_log, telemetry
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, NotAuthentic
 from weighbridge.proto.spdm import evidence as gpu_evidence
@@ -165,7 +165,7 @@ def verify_window(
     samples = _check_telemetry(evidence.telemetry, header, terms)
     # 8.
     records = measurement_log.parse_records(evidence.log)
-    log = position.log.extended(records, bank=terms.bank, pcr=terms.log_pcr)
+    log = position.log.extended(records, bank=HashAlgorithm(terms.bank), pcr=terms.log_pcr)
     if (len(log.records), log.head) != (header.log_length, header.log_head):
         raise NotAuthentic(
             Code.LOG_HEAD, "the log is not the one that was signed", where="log", expected=header.log_head, got=log.head
@@ -207,7 +207,7 @@ def verify_window(
                 got=quote.pcrs[register],
             )
     # 13.
-    manifests = weights.open_manifests(manifest.parse_manifests(evidence.manifests))
+    manifests = weights.open_manifests(evidence.manifests)
     return VerifiedWindow(
         header=header,
         digest=digest,

@@ -12,11 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from weighbridge.proto import limits, strict
 from weighbridge.proto.errors import Code, MalformedEvidence
 from weighbridge.proto.terms import EVIDENCE_KINDS, PERIOD_MAX_NS, PERIOD_MIN_NS, EvidenceKind
+from weighbridge.proto.tpm.constants import HashAlgorithm
 
 __all__ = ["SCHEMA", "Requirements"]
 
 SCHEMA: Final = "weighbridge/requirements/v1"
-_SHA256: Final = 0x000B
 _Pcr = Annotated[int, Field(ge=0, lt=limits.PCRS_MAX)]
 # PCRs that a process can reset at locality 0 (TCG PC Client Platform TPM Profile 1.05 §4.6.2): 16 and 23.
 _RESETTABLE: Final = frozenset({16, 23})
@@ -44,9 +44,9 @@ class Requirements(BaseModel):
     lateness_ns: Annotated[int, Field(ge=0, le=PERIOD_MAX_NS)]
 
     @property
-    def bank(self) -> int:
-        """The quoted bank, a TPM_ALG_ID. Always SHA-256: other banks are extended, never judged."""
-        return _SHA256
+    def bank(self) -> HashAlgorithm:
+        """The quoted bank. Always SHA-256: other banks are extended, never judged."""
+        return HashAlgorithm.SHA256
 
     @model_validator(mode="after")
     def _check(self) -> Self:

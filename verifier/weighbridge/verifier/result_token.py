@@ -85,7 +85,7 @@ def issue(claims: Claims, key: ec.EllipticCurvePrivateKey, *, received: datetime
     }
     kid = cose.thumbprint(key.public_key())
     headers = {"kid": strict.base64url_encode(kid), "typ": "eat+jwt"}
-    return jwt.encode(cast("dict[str, object]", payload), key, algorithm="ES256", headers=headers)
+    return jwt.encode(payload, key, algorithm="ES256", headers=headers)
 
 
 def _submod(claims: Claims, name: str) -> strict.JsonObject:

@@ -139,7 +139,7 @@ class _Stream:
                 return attestation_pb2.AttestResponse(
                     closed=attestation_pb2.Closed(summary=strict.json_encode(summary))
                 )
-            case None:
+            case _:
                 raise MalformedEvidence(
                     Code.FIELD_MISSING, "the request is empty or of a later version", where="request"
                 )
@@ -180,9 +180,9 @@ def _internal(error: Exception) -> attestation_pb2.AttestResponse:
     return attestation_pb2.AttestResponse(refusal=refusal)
 
 
-def _peer(context: grpc.aio.ServicerContext[object, object]) -> bytes:
+def _peer(context: grpc.aio.ServicerContext[attestation_pb2.AttestRequest, attestation_pb2.AttestResponse]) -> bytes:
     """SHA-256 of the SubjectPublicKeyInfo of the peer's certificate, which the transport has verified."""
-    certificates = context.auth_context().get("x509_pem_cert", [])
+    certificates = list(context.auth_context().get("x509_pem_cert", []))
     if len(certificates) != 1:
         raise NotAuthentic(Code.WINDOW_PEER, "the channel has no client certificate", where="channel")
     certificate = x509.load_pem_x509_certificate(certificates[0])

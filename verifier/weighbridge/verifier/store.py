@@ -27,12 +27,12 @@ from sqlalchemy import event, exc
 from weighbridge.proto.errors import Code, EnvironmentFault
 from weighbridge.verifier.files import PosixFiles, fault
 from weighbridge.verifier.tables import SCHEMA_VERSION, metadata
-from weighbridge.verifier.transaction import Conflict, SessionRow, Subject, SubjectKind, Transaction
+from weighbridge.verifier.transaction import Conflict, Issued, SessionRow, Subject, SubjectKind, Transaction
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Conflict", "SessionRow", "Store", "Subject", "SubjectKind", "Transaction"]
+__all__ = ["Conflict", "Issued", "SessionRow", "Store", "Subject", "SubjectKind", "Transaction"]
 
 _BUSY_SECONDS: Final = 5.0
 _FILE_MODE: Final = 0o600

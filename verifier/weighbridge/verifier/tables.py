@@ -96,3 +96,18 @@ windows: Final = sa.Table(
     sa.Column("held", sa.Boolean, nullable=False),
     sa.Column("received_ns", sa.BigInteger, nullable=False),
 )
+
+# Every challenge that was issued in a session, with what it hashes. It serves one window because it names one ``seq``
+# and a window of one number is recorded once; the last one issued is the outstanding one.
+challenges: Final = sa.Table(
+    "challenges",
+    metadata,
+    _octets("digest", _DIGEST, primary_key=True),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("session", sa.LargeBinary(_SESSION), sa.ForeignKey("sessions.id"), nullable=False),
+    sa.Column("seq", sa.BigInteger, nullable=False),
+    _octets("ledger_root", _DIGEST, nullable=False),
+    _octets("random", _DIGEST, nullable=False),
+    sa.Column("issued_ns", sa.BigInteger, nullable=False),
+    sa.UniqueConstraint("session", "number"),
+)

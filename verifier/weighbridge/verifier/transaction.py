@@ -12,9 +12,9 @@ from sqlalchemy.dialects.sqlite import insert
 from weighbridge.proto.errors import Code, PolicyDenied
 from weighbridge.verifier.enrolment import LedgeredLog
 from weighbridge.verifier.session import SessionState
-from weighbridge.verifier.tables import clearances, session_gpus, sessions, subjects, windows
+from weighbridge.verifier.tables import challenges, clearances, session_gpus, sessions, subjects, windows
 
-__all__ = ["Conflict", "SessionRow", "Subject", "SubjectKind", "Transaction"]
+__all__ = ["Conflict", "Issued", "SessionRow", "Subject", "SubjectKind", "Transaction"]
 
 SubjectKind = Literal["ak", "gpu"]
 
@@ -50,6 +50,20 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
+class Issued:
+    """A challenge as given out: for which window (``None``: an enrolment), what it hashes, and when.
+
+    ``digest``, ``ledger_root`` and ``random`` are 32 bytes; ``issued_ns`` counts from 1970.
+    """
+
+    seq: int | None
+    digest: bytes
+    ledger_root: bytes
+    random: bytes
+    issued_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class SessionRow:
     """What is remembered of a session; ``next_seq`` and ``prev`` are what its next window has to carry."""
 
@@ -75,7 +89,7 @@ class Transaction:
 
     # -- sessions -----------------------------------------------------------------------------------------------------
 
-    def open_session(  # noqa: PLR0913 - the row
+    def open_session(
         self,
         *,
         session: bytes,
@@ -158,6 +172,11 @@ class Transaction:
             next_seq=row.next_seq,
             prev=row.prev,
         )
+
+    def sessions(self) -> tuple[SessionRow, ...]:
+        """Every session, oldest first."""
+        ids = self._connection.scalars(sa.select(sessions.c.id).order_by(sessions.c.opened_ns, sessions.c.id)).all()
+        return tuple(self._require(session) for session in ids)
 
     def live_sessions(self) -> tuple[bytes, ...]:
         """The sessions that have not ended, oldest first."""
@@ -252,6 +271,41 @@ class Transaction:
                 sa.select(windows.c.ledger_index).where(windows.c.session == session).order_by(windows.c.seq)
             )
         )
+
+    # -- challenges ---------------------------------------------------------------------------------------------------
+
+    def issue_challenge(self, session: bytes, issued: Issued) -> None:
+        """Remember a challenge; from now on it is the outstanding one of its session.
+
+        Raises:
+            Conflict: when there is no such session, or it was issued before.
+        """
+        count = sa.select(sa.func.count()).select_from(challenges).where(challenges.c.session == session)
+        self._connection.execute(
+            sa.insert(challenges).values(
+                digest=issued.digest,
+                number=count.scalar_subquery(),
+                session=session,
+                seq=issued.seq,
+                ledger_root=issued.ledger_root,
+                random=issued.random,
+                issued_ns=issued.issued_ns,
+            )
+        )
+
+    def challenge(self, session: bytes, digest: bytes) -> Issued | None:
+        """The challenge, if it was ever issued in this session."""
+        return self._issued(challenges.c.session == session, challenges.c.digest == digest)
+
+    def last_challenge(self, session: bytes) -> Issued | None:
+        """The outstanding challenge of a session."""
+        return self._issued(challenges.c.session == session)
+
+    def _issued(self, *where: sa.ColumnElement[bool]) -> Issued | None:
+        row = self._connection.execute(
+            sa.select(challenges).where(*where).order_by(challenges.c.number.desc()).limit(1)
+        ).one_or_none()
+        return None if row is None else Issued(row.seq, row.digest, row.ledger_root, row.random, row.issued_ns)
 
     # -- subjects -----------------------------------------------------------------------------------------------------
 

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Final, Self
 from weighbridge.policy.engine import Denial
 from weighbridge.proto import limits, measurement_log
 from weighbridge.proto.errors import Code, NotAuthentic
-from weighbridge.proto.manifest import Manifest
+from weighbridge.proto.manifest import Manifest, parse_manifests
 from weighbridge.proto.manifest_diff import Difference, diff
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from weighbridge.proto.measurement_log import Loaded, Record
+    from weighbridge.proto.tpm.constants import HashAlgorithm
 
 __all__ = ["LoadedModel", "LogState", "WeightsAppraisal", "appraise", "open_manifests"]
 
@@ -47,7 +48,7 @@ class LogState:
         """The log at boot."""
         return cls((), measurement_log.HEAD_ZERO, _CLEARED, (), ())
 
-    def extended(self, records: Sequence[Record], *, bank: int, pcr: int) -> Self:
+    def extended(self, records: Sequence[Record], *, bank: HashAlgorithm, pcr: int) -> Self:
         """This log with ``records`` after it.
 
         Raises:
@@ -87,14 +88,13 @@ class WeightsAppraisal:
     denials: tuple[Denial, ...]
 
 
-def open_manifests(sent: Sequence[bytes]) -> dict[bytes, Manifest]:
+def open_manifests(data: bytes) -> dict[bytes, Manifest]:
     """The manifests that came with evidence, keyed by their recomputed digest.
 
     Raises:
-        MalformedEvidence: for bytes that are not a manifest.
+        MalformedEvidence: for bytes that are not an array of manifests.
     """
-    parsed = [Manifest.parse(data) for data in sent]
-    return {item.digest: item for item in parsed}
+    return {item.digest: item for item in parse_manifests(data)}
 
 
 def appraise(

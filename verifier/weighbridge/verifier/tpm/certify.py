@@ -21,7 +21,7 @@ import hmac
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NoReturn, cast, final
 
-from weighbridge.proto import cose
+from weighbridge.proto import cose, limits
 from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic
 from weighbridge.proto.tpm.attest import CertifyInfo
 from weighbridge.proto.tpm.constants import HashAlgorithm, Hierarchy
@@ -105,8 +105,10 @@ def verify_telemetry_key(  # noqa: PLR0913 - what is certified, by whom, and wha
             ``TELEMETRY_KEY_MISMATCH``, ``TELEMETRY_KEY_HIERARCHY``, ``TELEMETRY_KEY_ATTRIBUTES`` or
             ``TELEMETRY_KEY_POLICY``.
         MalformedEvidence: ``TPM_MAGIC``, ``TPM_ATTEST_TYPE``, ``TPM_ALGORITHM``, or another code of the parsers.
-        ValueError: ``qualifying_data`` is not of 32 bytes.
+        ValueError: ``qualifying_data`` or ``boot_policy`` is not of 32 bytes.
     """
+    if len(boot_policy) != limits.DIGEST_SIZE:
+        raise ValueError(f"boot policy must be of {limits.DIGEST_SIZE} bytes")
     # 1.
     parsed = check_attestation(attest, signature, ak, qualifying_data=qualifying_data)
     info = parsed.attested

@@ -1,0 +1,68 @@
+"""Forgiving a failure that sticks to an AK or a GPU: an operator's act, for a reason, in the ledger."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from weighbridge.proto import limits, strict
+from weighbridge.proto.errors import Code, Indeterminate
+from weighbridge.verifier.clock import nanoseconds
+from weighbridge.verifier.record import Record
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from weighbridge.verifier.archive import Archive
+    from weighbridge.verifier.store import Store, SubjectKind
+
+__all__ = ["clear"]
+
+_NO_SESSION = bytes(16)
+_NO_DIGEST = bytes(limits.DIGEST_SIZE)
+
+
+def clear(
+    archive: Archive, store: Store, kind: SubjectKind, identity: bytes, *, reason: str, at: datetime
+) -> tuple[Code, int]:
+    """Record the act, then forgive; returns what was forgiven and the ledger index of the record.
+
+    If power fails between the two, the ledger tells of an act that had no effect: the failure still stands.
+
+    Raises:
+        Indeterminate: ``SESSION_UNKNOWN`` when nothing sticks to it.
+        ValueError: for an empty reason.
+    """
+    if not reason.strip():
+        raise ValueError("a failure is cleared for a reason")
+    with store.transaction() as tx:
+        subject = tx.subject(kind, identity)
+    if subject is None or subject.failed_code is None:
+        raise Indeterminate(Code.SESSION_UNKNOWN, f"no failure sticks to this {kind}", where=identity.hex())
+    document = {
+        "schema": "weighbridge/clearing/v1",
+        "kind": kind,
+        "identity": identity.hex(),
+        "code": subject.failed_code.value,
+        "reason": reason,
+    }
+    record = Record(
+        kind="clearing",
+        session=_NO_SESSION,
+        seq=None,
+        received_ns=nanoseconds(at),
+        held=False,
+        preimage=None,
+        opening=None,
+        terms=None,
+        secret=None,
+        window=None,
+        evidence=None,
+        policy=_NO_DIGEST,
+        reference=_NO_DIGEST,
+        requirements=None,
+        verdict=strict.json_encode(document),
+    )
+    committed = archive.commit(record, None)
+    with store.transaction() as tx:
+        tx.clear_failure(kind, identity, reason=reason, at_ns=nanoseconds(at))
+    return subject.failed_code, committed.index

@@ -1,0 +1,125 @@
+"""``weighbridge verify bundle``: every verdict of a recorded session, made again from the file alone."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import ExitStack
+from typing import Final
+
+from weighbridge.policy.policy_set import PolicyModule, PolicySet
+from weighbridge.policy.reference import Reference
+from weighbridge.policy.regorus import RegorusEngine
+from weighbridge.proto import limits, strict
+from weighbridge.proto.errors import ExitCode
+from weighbridge.proto.manifest import Manifest
+from weighbridge.verifier.appraisal import NOT_PROVEN, Appraiser, Verdict
+from weighbridge.verifier.bundle import Bundle, BundleVerdict, verify
+from weighbridge.verifier.commands.outcome import Outcome, load_anchors, load_policy, read, read_reference
+
+__all__ = ["configure_verify", "run_verify"]
+
+_RECORDED: Final = "recorded"
+_STILL_TRUSTED: Final = (
+    "the verifier's word: receipt times, random challenges, the credential's secret at enrolment, "
+    "and that no later window of the session was left out"
+)
+
+
+def configure_verify(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``verify bundle`` to ``parser``."""
+    parser.add_argument("bundle", metavar="FILE", help="a session.wb file, or - for standard input")
+    parser.add_argument(
+        "--anchors",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="believe these keys instead of the ones shipped; may be given several times",
+    )
+    parser.add_argument(
+        "--policy",
+        metavar="POLICY",
+        action="append",
+        default=[],
+        help="production, insecure_development, a Rego file (several times for several modules), or recorded: the one "
+        "under which the session was judged (default)",
+    )
+    parser.add_argument("--reference", metavar="FILE", help="reference values to judge by (default: the recorded ones)")
+    parser.add_argument("--json", action="store_true", help="print one JSON document, on failure too")
+    parser.set_defaults(run=run_verify)
+
+
+def run_verify(arguments: argparse.Namespace) -> Outcome:
+    """Verify and appraise a bundle again; exit 5 when a window was or is denied.
+
+    Raises:
+        WeighbridgeError: as :func:`weighbridge.verifier.bundle.verify`.
+    """
+    bundle = Bundle.parse(read(arguments.bundle, limit=limits.BUNDLE_MAX))
+    anchors = load_anchors(arguments.anchors)
+    names: list[str] = arguments.policy or [_RECORDED]
+    with ExitStack() as stack:
+
+        def appraiser(parsed: Bundle) -> Appraiser:
+            reference = (
+                Reference.parse(parsed.reference)
+                if arguments.reference is None
+                else read_reference(arguments.reference)
+            )
+            policy = _policy(names, parsed, reference)
+            manifests = (Manifest.parse(data) for data in parsed.manifests)
+            prepared = stack.enter_context(RegorusEngine().prepare(policy))
+            return Appraiser(prepared, reference, {manifest.digest: manifest for manifest in manifests})
+
+        result = verify(bundle, anchors=anchors, appraiser=appraiser)
+    return _outcome(result, names)
+
+
+def _policy(names: list[str], bundle: Bundle, reference: Reference) -> PolicySet:
+    if names == [_RECORDED]:
+        modules = tuple(PolicyModule(name, text) for name, text in bundle.modules)
+        return PolicySet(modules, reference)
+    return load_policy(names, reference)
+
+
+def _outcome(result: BundleVerdict, names: list[str]) -> Outcome:
+    affirmed = sum(verdict.outcome == "affirmed" for verdict in result.verdicts)
+    held = sum(verdict.outcome == "held" for verdict in result.verdicts)
+    denied = result.denied
+    status = ExitCode.AFFIRMED if result.admitted else ExitCode.DENIED if denied else ExitCode.INDETERMINATE
+    word = {ExitCode.AFFIRMED: "ADMITTED", ExitCode.DENIED: "DENIED"}.get(status, "INDETERMINATE")
+    lines = [
+        f"{word}: session {result.session.hex()} under policy {', '.join(names)}",
+        f"  model      {result.model.hex()}",
+        f"  windows    {len(result.verdicts)}: {affirmed} affirmed, {held} held, {len(denied)} denied",
+        f"  ledger     {result.origin}, {result.size} entries, every record proven to be in it",
+        *(line for verdict in denied[:1] for line in _denials(verdict)),
+        *(f"  unchecked  {check}: {reason}" for check, reason in _unchecked(result)),
+        *(f"  not proven {line}" for line in NOT_PROVEN),
+        f"  rests on   {_STILL_TRUSTED}",
+    ]
+    document: strict.JsonObject = {
+        "schema": "weighbridge/verify-bundle/v1",
+        "outcome": word.lower(),
+        "session": result.session.hex(),
+        "model": result.model.hex(),
+        "policy": list(names),
+        "recorded_policy": result.same_policy,
+        "windows": [verdict.document() for verdict in result.verdicts],
+        "ledger": {"origin": result.origin, "size": result.size},
+        "rests_on": _STILL_TRUSTED,
+    }
+    return Outcome("\n".join(lines) + "\n", document, status)
+
+
+def _denials(verdict: Verdict) -> list[str]:
+    lines = []
+    for denial in verdict.denials:
+        lines.append(f"  denied     window {verdict.seq}: {denial.code}: {denial.message}")
+        if denial.hint:
+            lines.append(f"             hint: {denial.hint}")
+    return lines
+
+
+def _unchecked(result: BundleVerdict) -> list[tuple[str, str]]:
+    decisions = [verdict.decision for verdict in result.verdicts if verdict.decision is not None]
+    return sorted({(item.check, item.reason) for decision in decisions for item in decision.unchecked})

@@ -1,0 +1,328 @@
+"""``weighbridge init | admit | serve | sessions | export | clear``: running a verifier from one state directory."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from weighbridge.proto import limits, strict
+from weighbridge.proto.errors import Code, EnvironmentFault, Indeterminate, MalformedEvidence
+from weighbridge.proto.manifest import Manifest
+from weighbridge.verifier.commands.outcome import Outcome, load_anchors, load_policy, read, read_reference
+from weighbridge.verifier.requirements import Requirements
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from weighbridge.policy.policy_set import PolicySet
+    from weighbridge.verifier.core import Verifier
+    from weighbridge.verifier.deployment import Deployment
+    from weighbridge.verifier.store import Store
+
+__all__ = ["configure"]
+
+_Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
+
+
+def configure(commands: _Commands[argparse.ArgumentParser]) -> None:
+    """Add the operator's commands to the command line's."""
+    _configure_init(commands)
+    _configure_admit(commands)
+    _configure_serve(commands)
+    _configure_sessions(commands)
+    _configure_export(commands)
+    _configure_clear(commands)
+
+
+# -- init, admit ------------------------------------------------------------------------------------------------------
+
+
+def _configure_init(commands: _Commands[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("init", help="make a new verifier: keys, ledger, store, channel certificates")
+    parser.add_argument("state", type=Path, metavar="STATE", help="directory to make")
+    parser.add_argument("--origin", required=True, help="the ledger's name, such as ledger.example/windows")
+    parser.add_argument(
+        "--host",
+        action="append",
+        default=[],
+        help="name or address under which attesters reach it (several times; default: localhost and 127.0.0.1)",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.set_defaults(run=_run_init)
+
+
+def _run_init(arguments: argparse.Namespace) -> Outcome:
+    deployment = _deployment()
+    state: Path = arguments.state
+    hosts = tuple(arguments.host) or ("localhost", "127.0.0.1")
+    try:
+        deployment.create(state, origin=arguments.origin, hosts=hosts, at=datetime.now(UTC))
+    except ValueError as error:
+        raise MalformedEvidence(Code.FIELD_RANGE, str(error), where="--origin or --host") from error
+    with deployment.open(state) as opened:
+        thumbprint, vkey = opened.keys.thumbprint.hex(), opened.archive.ledger.key.vkey
+    text = (
+        f"made a verifier in {state}\n"
+        f"  verifier key  {thumbprint}\n"
+        f"  ledger key    {vkey}\n"
+        f"  anchors       {state / 'anchors.json'} (give it to attesters and relying parties)\n"
+        f"  channel CA    {state / 'tls' / 'ca.pem'} (give it to attesters)\n"
+    )
+    document: strict.JsonObject = {"schema": "weighbridge/init/v1", "verifier": thumbprint, "ledger": vkey}
+    return Outcome(text, document)
+
+
+def _configure_admit(commands: _Commands[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("admit", help="issue a channel certificate for an attester's signing request")
+    parser.add_argument("state", type=Path, metavar="STATE", help="the verifier's directory")
+    parser.add_argument("request", metavar="CSR", help="the attester's request (PEM), or - for standard input")
+    parser.add_argument("-o", "--output", required=True, type=Path, metavar="FILE", help="where to write it")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.set_defaults(run=_run_admit)
+
+
+def _run_admit(arguments: argparse.Namespace) -> Outcome:
+    from cryptography.hazmat.primitives.serialization import Encoding  # noqa: PLC0415 - with pki, only here
+
+    from weighbridge.proto.digest import sha256  # noqa: PLC0415
+    from weighbridge.verifier import pki  # noqa: PLC0415
+    from weighbridge.verifier.certs import spki_der  # noqa: PLC0415
+    from weighbridge.verifier.files import PosixFiles, fault  # noqa: PLC0415
+
+    request = read(arguments.request, limit=limits.CERT_MAX)
+    try:
+        certificate = pki.issue_client(arguments.state / "tls", request, at=datetime.now(UTC))
+    except OSError as error:
+        raise EnvironmentFault(Code.FILE_UNREADABLE, "no verifier's state here", where=str(arguments.state)) from error
+    try:
+        PosixFiles().write(arguments.output, certificate.public_bytes(Encoding.PEM), mode=0o644)
+    except OSError as error:
+        raise fault(error, arguments.output, "writing the certificate") from error
+    peer = sha256(spki_der(certificate)).hex()
+    text = (
+        f"admitted peer {peer}\n"
+        f"  certificate   {arguments.output}, until {certificate.not_valid_after_utc:%Y-%m-%d}\n"
+        "  compare the peer with the fingerprint that the host printed before you hand it over\n"
+    )
+    return Outcome(text, {"schema": "weighbridge/admit/v1", "peer": peer})
+
+
+# -- serve ------------------------------------------------------------------------------------------------------------
+
+
+def _configure_serve(commands: _Commands[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("serve", help="judge attesters over gRPC")
+    parser.add_argument("state", type=Path, metavar="STATE", help="the verifier's directory")
+    parser.add_argument("--requirements", required=True, metavar="FILE", help="what is demanded of every session")
+    _add_judging(parser)
+    parser.add_argument(
+        "--anchors", metavar="FILE", action="append", default=[], help="EK and GPU roots (default: the shipped ones)"
+    )
+    parser.add_argument("--listen", default="127.0.0.1:0", metavar="HOST:PORT", help="port 0 takes any free one")
+    parser.add_argument("--port-file", type=Path, metavar="FILE", help="write the port here once listening")
+    parser.add_argument("--json", action="store_true", help="print one JSON document at the end")
+    parser.set_defaults(run=_run_serve)
+
+
+def _add_judging(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--policy",
+        metavar="POLICY",
+        action="append",
+        required=True,
+        help="production, insecure_development, or a Rego file (several times for several modules)",
+    )
+    parser.add_argument("--reference", required=True, metavar="FILE", help="reference values")
+    parser.add_argument(
+        "--manifest", metavar="FILE", action="append", default=[], help="a declared model's manifest (several times)"
+    )
+
+
+def _judging(arguments: argparse.Namespace) -> tuple[PolicySet, Mapping[bytes, Manifest]]:
+    policy = load_policy(arguments.policy, read_reference(arguments.reference))
+    manifests = [Manifest.from_json(read(path, limit=limits.JSON_MAX)) for path in arguments.manifest]
+    return policy, {manifest.digest: manifest for manifest in manifests}
+
+
+def _run_serve(arguments: argparse.Namespace) -> Outcome:
+    deployment = _deployment()
+    from weighbridge.policy.regorus import RegorusEngine  # noqa: PLC0415 - heavy, and only here
+    from weighbridge.verifier.appraisal import Appraiser  # noqa: PLC0415
+    from weighbridge.verifier.clock import SystemClock  # noqa: PLC0415
+    from weighbridge.verifier.core import Verifier  # noqa: PLC0415
+
+    requirements = Requirements.parse(read(arguments.requirements, limit=limits.TERMS_MAX))
+    policy, manifests = _judging(arguments)
+    anchors = load_anchors(arguments.anchors)
+    host, port = _address(arguments.listen)
+    with deployment.open(arguments.state) as opened, RegorusEngine().prepare(policy) as prepared:
+        verifier = Verifier(
+            requirements=requirements,
+            anchors=anchors,
+            appraiser=Appraiser(prepared, policy.reference, manifests),
+            keys=opened.keys,
+            archive=opened.archive,
+            store=opened.store,
+            clock=SystemClock(),
+            issuer=opened.archive.ledger.key.name,
+        )
+        _note(f"verifier {opened.keys.thumbprint.hex()}, policy {policy.digest.hex()}")
+        asyncio.run(_serve(verifier, opened, host, port, arguments.port_file))
+        size = opened.archive.ledger.size
+    return Outcome(f"stopped; the ledger has {size} entries\n", {"schema": "weighbridge/serve/v1", "ledger_size": size})
+
+
+async def _serve(verifier: Verifier, opened: Deployment, host: str, port: int, port_file: Path | None) -> None:
+    from weighbridge.verifier.service import serve  # noqa: PLC0415 - gRPC, only here
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+
+    def started(bound: int) -> None:
+        _note(f"listening on {host}:{bound}")
+        if port_file is not None:
+            staging = port_file.with_suffix(".new")
+            staging.write_text(f"{bound}\n", encoding="ascii")
+            staging.replace(port_file)
+
+    await serve(verifier, host=host, port=port, tls=opened.tls, started=started, stop=stop)
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host:
+        raise MalformedEvidence(Code.FIELD_RANGE, "not HOST:PORT", where="--listen", got=text)
+    return host, strict.decimal(port, what="--listen", limit=65535)
+
+
+def _note(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)  # noqa: T201 - progress of a long-running command
+
+
+# -- sessions, export, clear --------------------------------------------------------------------------------------------
+
+
+def _configure_sessions(commands: _Commands[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("sessions", help="list the sessions that this verifier has recorded")
+    parser.add_argument("state", type=Path, metavar="STATE", help="the verifier's directory")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.set_defaults(run=_run_sessions)
+
+
+def _run_sessions(arguments: argparse.Namespace) -> Outcome:
+    from weighbridge.verifier.clock import moment  # noqa: PLC0415
+
+    store = _store(arguments.state)
+    try:
+        with store.transaction() as tx:
+            rows = tx.sessions()
+    finally:
+        store.close()
+    listed: list[strict.JsonValue] = [
+        {
+            "session": row.id.hex(),
+            "state": row.state.value,
+            "windows": row.next_seq,
+            "ak": row.ak.hex(),
+            "opened_at": strict.time_encode(moment(row.opened_ns)),
+        }
+        for row in rows
+    ]
+    lines = [f"{row.id.hex()}  {row.state.value:<11}  {row.next_seq:>6} windows\n" for row in rows]
+    return Outcome("".join(lines) or "no sessions\n", {"schema": "weighbridge/sessions/v1", "sessions": listed})
+
+
+def _configure_export(commands: _Commands[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("export", help="write a session's proof bundle")
+    parser.add_argument("state", type=Path, metavar="STATE", help="the verifier's directory")
+    parser.add_argument("session", metavar="SESSION", help="32 hexadecimal digits")
+    parser.add_argument("-o", "--output", required=True, type=Path, metavar="FILE", help="such as session.wb")
+    _add_judging(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.set_defaults(run=_run_export)
+
+
+def _run_export(arguments: argparse.Namespace) -> Outcome:
+    deployment = _deployment()
+    from weighbridge.verifier.bundle import assemble  # noqa: PLC0415 - only here
+    from weighbridge.verifier.files import PosixFiles, fault, install  # noqa: PLC0415
+
+    session = strict.hex_decode(arguments.session, what="SESSION", size=16)
+    policy, manifests = _judging(arguments)
+    store = _store(arguments.state)
+    try:
+        with store.transaction() as tx:
+            row, indices = tx.session(session), tx.window_indices(session)
+    finally:
+        store.close()
+    if row is None:
+        raise Indeterminate(Code.SESSION_UNKNOWN, "no such session here", where="SESSION", got=session)
+    with deployment.reading(arguments.state) as (records, reader):
+        bundle = assemble(
+            records,
+            reader,
+            [row.enrolment_index, *indices],
+            modules=[(module.name, module.text) for module in policy.modules],
+            reference=policy.reference.to_json(),
+            manifests=list(manifests.values()),
+        )
+    data = bundle.encode()
+    target: Path = arguments.output
+    try:
+        install(PosixFiles(), data, target, staging=target.with_name(f".{target.name}.new"), mode=0o644)
+    except OSError as error:
+        raise fault(error, target, "writing the bundle") from error
+    text = f"wrote {target}: {len(indices)} windows, {len(data)} bytes\n"
+    return Outcome(text, {"schema": "weighbridge/export/v1", "windows": len(indices), "bytes": len(data)})
+
+
+def _configure_clear(commands: _Commands[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("clear", help="forgive a failure that sticks, for a recorded reason")
+    parser.add_argument("state", type=Path, metavar="STATE", help="the verifier's directory (not while it serves)")
+    parser.add_argument("kind", choices=("ak", "gpu"), help="what failed")
+    parser.add_argument("identity", metavar="IDENTITY", help="64 hexadecimal digits")
+    parser.add_argument("--reason", required=True, help="why; it stays on record")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.set_defaults(run=_run_clear)
+
+
+def _run_clear(arguments: argparse.Namespace) -> Outcome:
+    deployment = _deployment()
+    from weighbridge.verifier.clearing import clear  # noqa: PLC0415 - only here
+
+    identity = strict.hex_decode(arguments.identity, what="IDENTITY", size=limits.DIGEST_SIZE)
+    with deployment.open(arguments.state) as opened:
+        code, index = clear(
+            opened.archive, opened.store, arguments.kind, identity, reason=arguments.reason, at=datetime.now(UTC)
+        )
+    text = f"cleared {code.value} of {arguments.kind} {identity.hex()}; recorded at ledger index {index}\n"
+    return Outcome(text, {"schema": "weighbridge/clear/v1", "code": code.value, "ledger_index": index})
+
+
+def _deployment() -> type[Deployment]:
+    """The state directory's class, whose dependencies only the server has."""
+    try:
+        from weighbridge.verifier.deployment import Deployment as Opened  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise EnvironmentFault(
+            Code.TOOL_MISSING, f"{error.name} is not installed", hint="pip install 'weighbridge[server]'"
+        ) from error
+    return Opened
+
+
+def _store(state: Path) -> Store:
+    """The session store of a state directory, which may be serving."""
+    _deployment()
+    from weighbridge.verifier.store import Store as Opened  # noqa: PLC0415 - needs what only the server has
+
+    path = state / "sessions.sqlite"
+    if not path.is_file():
+        raise EnvironmentFault(Code.FILE_UNREADABLE, "no verifier's state here", where=str(state))
+    return Opened.create_or_open(path)
