@@ -11,6 +11,7 @@ import cbor2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from weighbridge.proto import cbor
 from weighbridge.proto.digest import D
 from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from weighbridge.proto import cbor
 from weighbridge.proto.digest import D, sha256
 from weighbridge.proto.errors import Code, MalformedEvidence

@@ -1,0 +1,132 @@
+"""File systems that fail: one operation of many is refused, or power is cut between two of them."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+
+from weighbridge.verifier.files import PosixFiles
+
+
+class Broken(Enum):
+    """How an operation fails."""
+
+    NOT_DONE = "not persisted"
+    DONE = "persisted but reported failed"
+    HALF = "half of it persisted"
+
+
+class FaultyFiles:
+    """The local file system, whose operation number ``at`` (counted from 1) fails; later ones work again."""
+
+    def __init__(self, *, at: int = 0, how: Broken = Broken.NOT_DONE, number: int = errno.ENOSPC) -> None:
+        self._files = PosixFiles()
+        self._how = how
+        self._number = number
+        self.at = at
+        self.count = 0
+
+    def arm(self, at: int) -> None:
+        """Count from here, and fail at operation ``at``."""
+        self.count, self.at = 0, at
+
+    def _do(self, operation: Callable[[], None], half: Callable[[], None] | None = None) -> None:
+        self.count += 1
+        if self.count != self.at:
+            operation()
+            return
+        if self._how is Broken.DONE:
+            operation()
+        elif self._how is Broken.HALF and half is not None:
+            half()
+        raise OSError(self._number, "broken on purpose")
+
+    def write(self, path: Path, data: bytes, *, mode: int) -> None:
+        self._do(
+            lambda: self._files.write(path, data, mode=mode),
+            lambda: self._files.write(path, data[: len(data) // 2], mode=mode),
+        )
+
+    def rename(self, source: Path, target: Path) -> None:
+        self._do(lambda: self._files.rename(source, target))
+
+    def sync_directory(self, path: Path) -> None:
+        self._do(lambda: self._files.sync_directory(path))
+
+    def make_directory(self, path: Path, *, mode: int) -> None:
+        self._do(lambda: self._files.make_directory(path, mode=mode))
+
+    def remove(self, path: Path) -> None:
+        # Clean-up after a failure is not counted: nobody relies on it.
+        self._files.remove(path)
+
+
+class PowerCut(Exception):
+    """The machine is off."""
+
+
+class VolatileFiles:
+    """The local file system, with a model of what of it is on disk: contents once written, names once synced.
+
+    After ``cut_after`` operations every further one raises :class:`PowerCut`; :meth:`survive` then writes down a state
+    in which the disk may be found.
+    """
+
+    def __init__(self, root: Path, *, cut_after: int | None = None, watch: Callable[[], None] = lambda: None) -> None:
+        self._files = PosixFiles()
+        self._root = root
+        self._watch = watch
+        self._durable: dict[Path, bytes | None] = {}
+        self.cut_after = cut_after
+        self.count = 0
+
+    def _step(self, operation: Callable[[], None]) -> None:
+        if self.cut_after is not None and self.count >= self.cut_after:
+            raise PowerCut
+        self.count += 1
+        operation()
+        self._watch()
+
+    def write(self, path: Path, data: bytes, *, mode: int) -> None:
+        self._step(lambda: self._files.write(path, data, mode=mode))
+
+    def rename(self, source: Path, target: Path) -> None:
+        self._step(lambda: self._files.rename(source, target))
+
+    def make_directory(self, path: Path, *, mode: int) -> None:
+        self._step(lambda: self._files.make_directory(path, mode=mode))
+
+    def remove(self, path: Path) -> None:
+        self._step(lambda: self._files.remove(path))
+
+    def sync_directory(self, path: Path) -> None:
+        def sync() -> None:
+            for known in [name for name in self._durable if name.parent == path]:
+                del self._durable[known]
+            for name in path.iterdir():
+                self._durable[name] = None if name.is_dir() else name.read_bytes()
+
+        self._step(sync)
+
+    def survive(self, target: Path, kept: Callable[[Path], bool]) -> None:
+        """Write to ``target`` what is on disk: all that was synced, and of the rest what ``kept`` says."""
+        visible = {name: None if name.is_dir() else name.read_bytes() for name in self._root.rglob("*")}
+        found = dict(self._durable)
+        for name in sorted(visible.keys() | self._durable.keys()):
+            changed = visible.get(name, b"gone") != self._durable.get(name, b"gone")
+            if changed and kept(name):
+                if name in visible:
+                    found[name] = visible[name]
+                else:
+                    del found[name]
+        target.mkdir()
+        for name, content in sorted(found.items()):
+            path = target / name.relative_to(self._root)
+            if not path.parent.is_dir():
+                continue
+            if content is None:
+                path.mkdir()
+            else:
+                path.write_bytes(content)

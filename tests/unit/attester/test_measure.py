@@ -1,0 +1,281 @@
+"""Measuring a directory: complete, in bounded memory, and never silently incomplete."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from fakes.models import flip_bit, minilm_directory, write_model
+from weighbridge.attester.weights import directory as directory_module
+from weighbridge.attester.weights import measure, measurement
+from weighbridge.proto import limits
+from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence
+from weighbridge.proto.manifest import Manifest
+from weighbridge.proto.manifest_diff import DifferenceKind, diff
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return write_model(tmp_path / "model")
+
+
+def fault(action: Callable[[], object]) -> EnvironmentFault:
+    with pytest.raises(EnvironmentFault) as caught:
+        action()
+    return caught.value
+
+
+def test_every_file_and_tensor_is_hashed(model: Path) -> None:
+    manifest = measure(model)
+    assert manifest.name == "model"
+    assert [file.path for file in manifest.files] == ["config.json", "extra/vocab.txt", "model.safetensors"]
+    for file in manifest.files:
+        data = (model / file.path).read_bytes()
+        assert (file.size, file.sha256) == (len(data), hashlib.sha256(data).digest())
+    weights = manifest.files[-1]
+    expected = load_file(model / "model.safetensors")
+    assert {tensor.name: tensor.sha256 for tensor in weights.tensors} == {
+        name: hashlib.sha256(np.ascontiguousarray(value).tobytes()).digest() for name, value in expected.items()
+    }
+    assert {tensor.name: tensor.shape for tensor in weights.tensors}["layer.0.weight"] == (8, 4)
+
+
+def test_measuring_twice_gives_the_same_manifest_elsewhere(model: Path, tmp_path: Path) -> None:
+    assert measure(model, name="m").raw == measure(write_model(tmp_path / "copy"), name="m").raw
+
+
+def test_tensors_do_not_depend_on_how_reads_cut_them(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = measure(model)
+    monkeypatch.setattr(measurement, "_CHUNK", 7)
+    assert measure(model) == whole
+
+
+def test_one_flipped_bit_is_named_by_file_and_tensor(model: Path) -> None:
+    """A54: one bit of one tensor."""
+    before = measure(model)
+    tensor = next(t for t in before.files[-1].tensors if t.name == "layer.0.bias")
+    flip_bit(model / "model.safetensors", tensor.offset + 3, 6)
+    (found,) = diff(before, measure(model))
+    assert (found.kind, found.path, found.tensor) == (
+        DifferenceKind.TENSOR_CHANGED,
+        "model.safetensors",
+        "layer.0.bias",
+    )
+
+
+def test_changed_metadata_is_named_as_the_header(model: Path) -> None:
+    before = measure(model)
+    path = model / "model.safetensors"
+    path.write_bytes(path.read_bytes().replace(b'"pt"', b'"tf"'))
+    (found,) = diff(before, measure(model))
+    assert (found.kind, found.tensor) == (DifferenceKind.HEADER, None)
+
+
+def test_added_adapter_tokenizer_and_removed_file_show(model: Path) -> None:
+    """A54: an adapter beside the weights, another tokenizer, a file less."""
+    before = measure(model)
+    (model / "adapter.bin").write_bytes(b"lora")
+    (model / "extra" / "vocab.txt").write_text("[UNK]\n[PAD]\n")
+    (model / "config.json").unlink()
+    assert [(found.kind, found.path) for found in diff(before, measure(model))] == [
+        (DifferenceKind.FILE_UNEXPECTED, "adapter.bin"),
+        (DifferenceKind.FILE_MISSING, "config.json"),
+        (DifferenceKind.CONTENT, "extra/vocab.txt"),
+    ]
+
+
+def test_progress_is_monotonic_and_ends_at_the_total(model: Path) -> None:
+    calls: list[tuple[int, int]] = []
+    manifest = measure(model, progress=lambda done, total: calls.append((done, total)))
+    assert calls == sorted(calls)
+    assert calls[-1] == (manifest.size, manifest.size)
+
+
+def test_links_are_followed_inside_only(model: Path, tmp_path: Path) -> None:
+    (model / "linked.json").symlink_to("config.json")
+    (model / "again").symlink_to("extra")
+    manifest = measure(model)
+    digests = {file.path: file.sha256 for file in manifest.files}
+    assert digests["linked.json"] == digests["config.json"]
+    assert digests["again/vocab.txt"] == digests["extra/vocab.txt"]
+    (tmp_path / "outside").write_text("x")
+    (model / "leak").symlink_to(tmp_path / "outside")
+    error = fault(lambda: measure(model))
+    assert (error.code, error.where) == (Code.WEIGHTS_UNREADABLE, "leak")
+    assert error.hint
+
+
+def make_loop(model: Path) -> str:
+    (model / "extra" / "up").symlink_to("..")
+    return "extra/up"
+
+
+def make_self_link(model: Path) -> str:
+    (model / "loop").symlink_to("loop")
+    return "loop"
+
+
+def make_dangling(model: Path) -> str:
+    (model / "gone").symlink_to("nothing")
+    return "gone"
+
+
+def make_fifo(model: Path) -> str:
+    os.mkfifo(model / "pipe")
+    return "pipe"
+
+
+def make_socket(model: Path) -> str:
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(str(model / "s"))
+    return "s"
+
+
+def make_bad_name(model: Path) -> str:
+    Path(os.fsdecode(bytes(model) + b"/bad\xff")).write_text("x")
+    return "'bad\\udcff'"
+
+
+def make_newline(model: Path) -> str:
+    (model / "a\nb").write_text("x")
+    return "'a\\nb'"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [make_loop, make_self_link, make_dangling, make_fifo, make_socket, make_bad_name, make_newline],
+)
+def test_what_cannot_be_measured_is_an_error_that_names_it(model: Path, make: Callable[[Path], str]) -> None:
+    where = make(model)
+    error = fault(lambda: measure(model))
+    assert (error.code, error.where) == (Code.WEIGHTS_UNREADABLE, where)
+    assert str(error).isprintable()
+
+
+def test_unreadable_file_and_folder_are_errors(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Tests may run as root, whom no mode stops: the system calls refuse instead.
+    real_open = os.open
+
+    def refuse(path: str | Path, flags: int, *rest: int) -> int:
+        if str(path).endswith("config.json"):
+            raise PermissionError(13, "Permission denied")
+        return real_open(path, flags, *rest)
+
+    monkeypatch.setattr(os, "open", refuse)
+    error = fault(lambda: measure(model))
+    assert (error.code, error.where) == (Code.WEIGHTS_UNREADABLE, "config.json")
+    monkeypatch.undo()
+
+    def refuse_listing(_path: Path) -> object:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refuse_listing)
+    assert fault(lambda: measure(model)).code == Code.WEIGHTS_UNREADABLE
+
+
+def test_missing_directory_file_and_empty_directory_are_errors(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "empty" / "inner").mkdir(parents=True)
+    for name in ("nothing", "file", "empty"):
+        error = fault(lambda name=name: measure(tmp_path / name))  # type: ignore[misc]
+        assert (error.code, error.where) == (Code.WEIGHTS_UNREADABLE, str(tmp_path / name))
+
+
+def test_too_many_files_or_folders_are_an_error(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(directory_module, "_DIRECTORIES_MAX", 1)
+    assert fault(lambda: measure(model)).code == Code.WEIGHTS_UNREADABLE
+    monkeypatch.undo()
+    monkeypatch.setattr(limits, "MANIFEST_FILES_MAX", 2)
+    assert fault(lambda: measure(model)).code == Code.WEIGHTS_UNREADABLE
+
+
+def test_malformed_safetensors_is_refused_by_path(model: Path) -> None:
+    path = model / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(MalformedEvidence) as caught:
+        measure(model)
+    assert (caught.value.code, caught.value.where) == (Code.TRUNCATED, "model.safetensors")
+    path.write_bytes(b"\x02")
+    with pytest.raises(MalformedEvidence):
+        measure(model)
+
+
+def changing(model: Path, change: Callable[[], object]) -> EnvironmentFault:
+    """Measure while `change` happens once something has been read."""
+    pending = [change]
+
+    def progress(_done: int, _total: int) -> None:
+        if pending:
+            pending.pop()()
+
+    return fault(lambda: measure(model, progress=progress))
+
+
+def test_file_that_changes_while_it_is_read_is_refused(model: Path) -> None:
+    """A53, as far as reading can see: size, time, or another file in its place."""
+    weights = model / "model.safetensors"
+    for change in (
+        lambda: weights.write_bytes(weights.read_bytes() + b"x"),
+        lambda: flip_bit(weights, -1),
+        lambda: (weights.rename(model.parent / "old"), weights.write_bytes((model.parent / "old").read_bytes())),
+    ):
+        assert changing(model, change).code == Code.WEIGHTS_CHANGED
+        write_again(model)
+
+
+def write_again(model: Path) -> None:
+    for path in sorted(model.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    model.rmdir()
+    write_model(model)
+
+
+def test_directory_that_changes_meanwhile_is_refused(model: Path) -> None:
+    error = changing(model, lambda: (model / "late.bin").write_text("x"))
+    assert (error.code, error.where) == (Code.WEIGHTS_CHANGED, "late.bin")
+
+
+def test_file_swapped_before_it_is_opened_is_refused(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real_open = os.open
+
+    def swap(path: str | Path, flags: int, *rest: int) -> int:
+        if str(path).endswith("config.json"):
+            (model / "new").write_text("other")
+            (model / "new").rename(path)
+        return real_open(path, flags, *rest)
+
+    monkeypatch.setattr(os, "open", swap)
+    error = fault(lambda: measure(model))
+    assert (error.code, error.where) == (Code.WEIGHTS_CHANGED, "config.json")
+
+
+def test_first_failure_stops_the_other_files(tmp_path: Path) -> None:
+    for index in range(40):
+        (tmp_path / f"{index}.safetensors").write_bytes(b"\x01")
+    seen: list[int] = []
+    with pytest.raises(MalformedEvidence):
+        measure(tmp_path, progress=lambda done, _total: seen.append(done))
+    assert len(seen) < 40
+
+
+def test_model_beyond_the_manifest_is_refused(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MANIFEST_MAX", 100)
+    with pytest.raises(MalformedEvidence) as caught:
+        measure(model)
+    assert caught.value.code == Code.TOO_LARGE
+
+
+def test_real_model() -> None:
+    """The packaged MiniLM: 104 tensors in 90 MB, its weights' published digest."""
+    manifest = measure(minilm_directory())
+    weights = next(file for file in manifest.files if file.path == "model.safetensors")
+    assert (weights.size, len(weights.tensors)) == (90_868_376, 104)
+    assert weights.sha256.hex() == "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+    assert Manifest.from_json(manifest.to_json()) == manifest
