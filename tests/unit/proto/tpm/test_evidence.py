@@ -27,23 +27,23 @@ def test_parse_is_total(data: bytes) -> None:
         assert QuoteEvidence.parse(data).encode() == data
 
 
-@pytest.mark.parametrize(
-    ("value", "code"),
-    [
-        ({}, Code.FIELD_TYPE),
-        ([b"", b""], Code.FIELD_RANGE),
-        ([b"", b"", [], b""], Code.TOO_LARGE),
-        (["", b"", []], Code.FIELD_TYPE),
-        ([b"", 1, []], Code.FIELD_TYPE),
-        ([b"", b"", {}], Code.FIELD_TYPE),
-        ([b"", b"", [None]], Code.FIELD_TYPE),
-        ([b"", b"", [b""] * 25], Code.TOO_LARGE),
-        ([b"", b"", [bytes(65)]], Code.TOO_LARGE),
-        ([bytes(4097), b"", []], Code.TOO_LARGE),
-        ([b"", bytes(4097), []], Code.TOO_LARGE),
-        ([bytes(20_000), b"", []], Code.TOO_LARGE),
-    ],
-)
+SHAPES: list[tuple[object, Code]] = [
+    ({}, Code.FIELD_TYPE),
+    ([b"", b""], Code.FIELD_RANGE),
+    ([b"", b"", [], b""], Code.TOO_LARGE),
+    (["", b"", []], Code.FIELD_TYPE),
+    ([b"", 1, []], Code.FIELD_TYPE),
+    ([b"", b"", {}], Code.FIELD_TYPE),
+    ([b"", b"", [None]], Code.FIELD_TYPE),
+    ([b"", b"", [b""] * 25], Code.TOO_LARGE),
+    ([b"", b"", [bytes(65)]], Code.TOO_LARGE),
+    ([bytes(4097), b"", []], Code.TOO_LARGE),
+    ([b"", bytes(4097), []], Code.TOO_LARGE),
+    ([bytes(20_000), b"", []], Code.TOO_LARGE),
+]
+
+
+@pytest.mark.parametrize(("value", "code"), SHAPES)
 def test_other_shapes(value: object, code: Code) -> None:
     with pytest.raises(MalformedEvidence) as caught:
         QuoteEvidence.parse(cbor.encode(value))

@@ -87,7 +87,7 @@ def boot_policy_of(quote: VerifiedQuote, boot: PcrSelection) -> bytes:
     return policy_pcr(boot, quote.pcrs, algorithm=HashAlgorithm.SHA256)
 
 
-def verify_telemetry_key(  # noqa: PLR0913 - what is certified, by whom, and what is demanded of it
+def verify_telemetry_key(
     *, attest: bytes, signature: bytes, public: Public, ak: VerifiedAk, qualifying_data: bytes, boot_policy: bytes
 ) -> VerifiedTelemetryKey:
     """The telemetry key of a session, by the procedure in the module's docstring.

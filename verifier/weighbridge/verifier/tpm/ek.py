@@ -77,7 +77,7 @@ class VerifiedEk:
         return self.template.symmetric
 
 
-def verify_ek(  # noqa: PLR0917 - the key, its certificate and chain, and whom to believe, in that order
+def verify_ek(
     ek_public: Public, certificate: bytes, intermediates: Sequence[bytes], anchors: TrustAnchors, *, at: datetime
 ) -> VerifiedEk:
     """The endorsement key that ``certificate`` is for, by the procedure in the module's docstring.
