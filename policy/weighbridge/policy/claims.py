@@ -76,10 +76,9 @@ def _weights(document: PolicyInput) -> int:
 
 
 def _telemetry(document: PolicyInput) -> int:
-    match document.telemetry.verdict:
-        case "in_baseline":
-            return AFFIRMING if document.attester_code.status == "proven" else WARNING
-        case "no_baseline" | "unusable":
-            return NONE
-        case "out_of_baseline" | "implausible":
-            return CONTRAINDICATED
+    verdict = document.telemetry.verdict
+    if verdict in ("out_of_baseline", "implausible"):
+        return CONTRAINDICATED
+    if verdict != "in_baseline":
+        return NONE
+    return AFFIRMING if document.attester_code.status == "proven" else WARNING

@@ -14,7 +14,7 @@ __all__ = ["CheckerFinding", "check_clause", "data_path"]
 _REFERENCE_MEMBERS: Final = frozenset({"schema", "models", "gpu_measurements", "unchecked"})
 _LITERALS: Final = frozenset({"String", "RawString", "Number", "Bool", "Null", "Array", "Set", "Object"})
 _NAMESPACES: Final = frozenset(name.split(".")[0] for name in ALLOWED)
-_NOT_EMPTY: Final = frozenset({("Gt", "0"), ("Ge", "1"), ("Ne", "0")})
+_NOT_EMPTY: Final = frozenset({("Gt", "0"), ("Ge", "1")})
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -176,7 +176,7 @@ class _Clause:
 
 
 def _count_guard(statement: Node) -> Node | None:
-    """The collection of a statement ``count(collection) > 0``, or ``>= 1``, or ``!= 0``."""
+    """The collection of a statement ``count(collection) > 0`` or ``>= 1``."""
     expr = statement.part("expr") if statement.kind == "Expr" else None
     if expr is None or expr.kind != "BoolExpr":
         return None

@@ -14,7 +14,7 @@ import time
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final, final
+from typing import IO, Final, final
 
 from weighbridge.proto.errors import Code, EnvironmentFault
 
@@ -74,6 +74,7 @@ class Worker:
             raise EnvironmentFault(Code.COMMAND_FAILED, f"cannot start the policy worker: {error}") from error
         if self._process.stdin is None or self._process.stdout is None:  # pragma: no cover - both are pipes
             raise RuntimeError("the worker has no pipes")
+        self._pipes: tuple[IO[bytes], IO[bytes]] = (self._process.stdin, self._process.stdout)
         self._in: int = self._process.stdin.fileno()
         self._out: int = self._process.stdout.fileno()
         os.set_blocking(self._in, False)
@@ -121,9 +122,8 @@ class Worker:
         """Kill the process and reap it. May be called again."""
         self._process.kill()
         _ = self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
+        for pipe in self._pipes:
+            pipe.close()
 
     def _send(self, data: bytes, deadline: float) -> None:
         view = memoryview(data)
@@ -131,8 +131,7 @@ class Worker:
             self._await(self._in, select.POLLOUT, deadline)
             try:
                 view = view[os.write(self._in, view[:_CHUNK]) :]
-            except BlockingIOError:
-                # A pipe polls writable from one free page on, less than a chunk.
+            except BlockingIOError:  # pragma: no cover - a pipe that polls writable takes a part of what is sent
                 continue
             except BrokenPipeError as error:
                 raise self._ended() from error

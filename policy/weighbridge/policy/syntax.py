@@ -116,7 +116,7 @@ def parse(tree: bytes) -> tuple[Module, ...]:
         raise PolicyDenied(
             Code.POLICY_INVALID, "the policy is nested too deeply", hint="split long expressions"
         ) from error
-    except ValueError as error:
+    except (ValueError, LookupError) as error:
         raise PolicyDenied(Code.POLICY_INVALID, f"the engine gives no readable syntax tree: {error}") from error
 
 

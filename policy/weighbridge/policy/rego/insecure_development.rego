@@ -10,6 +10,7 @@ default allow := false
 allow if {
 	count(deny) == 0
 	lib.schema_known
+	lib.lists_present
 	lib.fresh
 	lib.some_gpu
 	lib.some_declared

@@ -49,6 +49,20 @@ always contains d if {
 
 schema_known if input.schema == schema
 
+# A list that is not there would satisfy every rule about its elements.
+always contains d if {
+	not lists_present
+	d := denial("POLICY_ERROR", null, "the input document lacks a list", null, null, null)
+}
+
+lists_present if {
+	is_array(input.gpus)
+	is_array(input.weights.declared)
+	is_array(input.weights.loaded)
+	is_array(input.weights.differences)
+	is_array(input.telemetry.sources)
+}
+
 # -- freshness
 
 always contains d if {

@@ -1,0 +1,390 @@
+"""The shipped policies: each rule denies and admits; no missing or strange field makes an admission of a denial."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import cast
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from weighbridge.policy import document as doc
+from weighbridge.policy.claims import trust_claims
+from weighbridge.policy.reference import CHECKS, Reference
+from weighbridge.policy.regorus import RegorusPrepared
+from weighbridge.proto.errors import Code
+
+Prepare = Callable[..., RegorusPrepared]
+Change = Callable[[doc.PolicyInput], doc.PolicyInput]
+EMULATED = "insecure-emulated"
+
+
+def gpu(**changed: object) -> Change:
+    return lambda d: replace(d, gpus=(d.gpus[0], replace(d.gpus[1], **changed)))  # type: ignore[arg-type]
+
+
+def weights(**changed: object) -> Change:
+    return lambda d: replace(d, weights=replace(d.weights, **changed))  # type: ignore[arg-type]
+
+
+def platform(**changed: object) -> Change:
+    return lambda d: replace(d, platform=replace(d.platform, **changed))  # type: ignore[arg-type]
+
+
+def telemetry(**changed: object) -> Change:
+    return lambda d: replace(d, telemetry=replace(d.telemetry, **changed))  # type: ignore[arg-type]
+
+
+def source(name: str) -> Change:
+    return lambda d: telemetry(sources=(replace(d.telemetry.sources[0], platform=name),))(d)
+
+
+UNKNOWN_MODEL = "dd" * 32
+
+# What both policies deny.
+ALWAYS: dict[str, tuple[Code, Change]] = {
+    "held": (Code.WINDOW_HELD, lambda d: replace(d, window=replace(d.window, freshness="held"))),
+    "no GPU (A10)": (Code.GPU_MISSING, lambda d: replace(d, gpus=())),
+    "no reference measurements (A63)": (Code.GPU_REFERENCE_ABSENT, gpu(reference="absent")),
+    "other measurements": (Code.GPU_MEASUREMENT_MISMATCH, gpu(reference="mismatch")),
+    "no firmware identity": (Code.GPU_FWID, gpu(fwid="missing")),
+    "revoked": (Code.GPU_REVOKED, gpu(revocation="revoked")),
+    "on hold": (Code.GPU_REVOKED, gpu(revocation="hold")),
+    "confidential computing off": (Code.GPU_CC_MODE, gpu(cc_mode_host_claim="off")),
+    "nothing declared": (Code.MODEL_UNDECLARED, weights(declared=())),
+    "nothing loaded": (Code.MODEL_NOT_LOADED, weights(loaded=())),
+    "loaded and not declared": (
+        Code.MODEL_UNDECLARED,
+        lambda d: weights(loaded=(*d.weights.loaded, doc.LoadedModel(UNKNOWN_MODEL, "x", False, 2)))(d),
+    ),
+    "loaded, said to be declared": (
+        Code.MODEL_UNDECLARED,
+        lambda d: weights(loaded=(*d.weights.loaded, doc.LoadedModel(UNKNOWN_MODEL, "x", True, 2)))(d),
+    ),
+    "a model without reference (A63)": (
+        Code.REFERENCE_ABSENT,
+        weights(
+            declared=(doc.DeclaredModel(UNKNOWN_MODEL, "x"),), loaded=(doc.LoadedModel(UNKNOWN_MODEL, "x", True, 2),)
+        ),
+    ),
+    "one bit of one tensor": (
+        Code.WEIGHTS_MISMATCH,
+        weights(differences=(doc.WeightDifference("model.safetensors", "layer.0", "tensor", "aa", "bb"),)),
+    ),
+    "telemetry contradicts": (Code.TELEMETRY_OUT_OF_BASELINE, telemetry(verdict="out_of_baseline")),
+    "telemetry is impossible": (Code.TELEMETRY_OUT_OF_BASELINE, telemetry(verdict="implausible")),
+    "telemetry is unusable": (Code.TELEMETRY_OUT_OF_BASELINE, telemetry(verdict="unusable")),
+}
+
+# What production denies beside.
+PRODUCTION: dict[str, tuple[Code, Change]] = {
+    "emulated platform": (Code.PLATFORM_EMULATED, platform(name=EMULATED)),
+    "unknown platform": (Code.PLATFORM_EMULATED, platform(name="something")),
+    "emulated GPU": (Code.PLATFORM_EMULATED, gpu(platform=EMULATED)),
+    "emulated telemetry": (Code.PLATFORM_EMULATED, source(EMULATED)),
+    "development mode": (Code.GPU_CC_MODE, gpu(cc_mode_host_claim="devtools")),
+}
+
+ADMITTED: dict[str, Change] = {
+    "as it is": lambda d: d,
+    "mode on": gpu(cc_mode_host_claim="on"),
+    "not reported in this window": gpu(reported_in_window=False),
+    "ledgered baseline": weights(baseline="ledgered"),
+    "telemetry of the host": source("host"),
+    "no telemetry source": telemetry(sources=()),
+    "telemetry in the baseline": telemetry(verdict="in_baseline"),
+    "revocation known": gpu(revocation="good"),
+    "revocation stale": gpu(revocation="stale"),
+    "pinned key": platform(kind="tpm-pinned-ak", ek_anchor=None, firmware=None),
+    "a gap": lambda d: replace(d, gap=doc.Gap(4, "2026-11-22T11:59:00Z")),
+}
+
+
+@pytest.mark.parametrize("change", ADMITTED.values(), ids=ADMITTED)
+def test_production_admits(prepared: Prepare, good: doc.PolicyInput, change: Change) -> None:
+    decision = prepared("production").decide(change(good))
+    assert decision.outcome == "allow", decision
+    assert decision.allowed
+
+
+@pytest.mark.parametrize("change", ADMITTED.values(), ids=ADMITTED)
+@pytest.mark.parametrize("which", ["good", "emulated"])
+def test_development_admits(prepared: Prepare, request: pytest.FixtureRequest, which: str, change: Change) -> None:
+    decision = prepared("insecure_development").decide(change(request.getfixturevalue(which)))
+    assert decision.outcome == "allow", decision
+    assert all(entry.reason.startswith("insecure: ") for entry in decision.unchecked)
+    assert {entry.check for entry in decision.unchecked} >= {"attester_code", "host_binding", "secure_boot"}
+
+
+@pytest.mark.parametrize(("code", "change"), (ALWAYS | PRODUCTION).values(), ids=ALWAYS | PRODUCTION)
+def test_production_denies(prepared: Prepare, good: doc.PolicyInput, code: Code, change: Change) -> None:
+    decision = prepared("production").decide(change(good))
+    assert decision.outcome == "deny"
+    assert code in {denial.code for denial in decision.denials}
+    assert all(denial.window == 3 for denial in decision.denials)
+    assert not decision.allowed
+
+
+@pytest.mark.parametrize(("code", "change"), ALWAYS.values(), ids=ALWAYS)
+def test_development_denies_all_that_is_not_about_platforms(
+    prepared: Prepare, emulated: doc.PolicyInput, code: Code, change: Change
+) -> None:
+    decision = prepared("insecure_development").decide(change(emulated))
+    assert decision.outcome == "deny"
+    assert code in {denial.code for denial in decision.denials}
+
+
+def test_a_denial_says_where_and_what(prepared: Prepare, good: doc.PolicyInput) -> None:
+    (denial,) = prepared("production").decide(gpu(reference="mismatch")(good)).denials
+    assert denial.device == good.gpus[1].identity
+    assert (denial.expected, denial.got) == ("match", "mismatch")
+    assert denial.hint is not None
+    assert "gpu_measurements" in denial.hint
+
+
+def test_absent_and_mismatching_references_are_different_denials(prepared: Prepare, good: doc.PolicyInput) -> None:
+    """facts §6-4: who lacks a reference value must not be sent looking for a changed driver."""
+    absent = prepared("production").decide(gpu(reference="absent")(good))
+    assert [denial.code for denial in absent.denials] == [Code.GPU_REFERENCE_ABSENT]
+
+
+def test_development_names_the_emulated_platform(prepared: Prepare, emulated: doc.PolicyInput) -> None:
+    entries = prepared("insecure_development").decide(emulated).unchecked
+    assert "platform" in {entry.check for entry in entries}
+    entries = prepared("insecure_development").decide(replace(emulated, gpus=emulated.gpus[:1])).unchecked
+    assert "platform" in {entry.check for entry in entries}
+
+
+@pytest.mark.parametrize("where", ["platform", "gpu", "telemetry"])
+def test_one_emulated_part_is_named(prepared: Prepare, good: doc.PolicyInput, where: str) -> None:
+    change = {"platform": platform(name=EMULATED), "gpu": gpu(platform=EMULATED), "telemetry": source(EMULATED)}[where]
+    policy = prepared("insecure_development")
+    assert "platform" in {entry.check for entry in policy.decide(change(good)).unchecked}
+    assert "platform" not in {entry.check for entry in policy.decide(good).unchecked}
+
+
+# ---------- unproven checks
+
+CODES = {
+    "attester_code": Code.UNPROVEN,
+    "secure_boot": Code.UNPROVEN,
+    "host_binding": Code.UNPROVEN,
+    "gpu_revocation": Code.GPU_REVOCATION_UNKNOWN,
+    "telemetry_baseline": Code.TELEMETRY_NO_BASELINE,
+}
+
+PROVEN: dict[str, Change] = {
+    "attester_code": lambda d: replace(d, attester_code=doc.AttesterCode("proven")),
+    "secure_boot": platform(secure_boot="proven", kernel_lockdown="proven"),
+    "host_binding": platform(host_binding="proven"),
+    "gpu_revocation": lambda d: replace(d, gpus=tuple(replace(gpu, revocation="good") for gpu in d.gpus)),
+    "telemetry_baseline": telemetry(verdict="in_baseline"),
+}
+
+
+def others(check: str) -> dict[str, str]:
+    return {other: f"left out for this test: {other}" for other in CHECKS if other != check}
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_unproven_without_a_reason_is_denied(
+    prepared: Prepare, reference: Callable[..., Reference], good: doc.PolicyInput, check: str
+) -> None:
+    policy = prepared("production", reference(unchecked=others(check)))
+    decision = policy.decide(good)
+    assert [denial.code for denial in decision.denials] == [CODES[check]]
+    assert check in (decision.denials[0].hint or "")
+    proven = policy.decide(PROVEN[check](good))
+    assert proven.outcome == "allow", proven
+    assert check not in {entry.check for entry in proven.unchecked}
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_a_reason_stands_in_the_decision(prepared: Prepare, good: doc.PolicyInput, check: str) -> None:
+    decision = prepared("production").decide(good)
+    assert {entry.check: entry.reason for entry in decision.unchecked}[check] == f"accepted for this test: {check}"
+
+
+@pytest.mark.parametrize("which", ["secure_boot", "kernel_lockdown"])
+def test_half_a_proof_is_none(
+    prepared: Prepare, reference: Callable[..., Reference], good: doc.PolicyInput, which: str
+) -> None:
+    policy = prepared("production", reference(unchecked=others("secure_boot")))
+    assert policy.decide(platform(**{which: "proven"})(good)).outcome == "deny"
+
+
+def test_one_unknown_revocation_among_good_ones(
+    prepared: Prepare, reference: Callable[..., Reference], good: doc.PolicyInput
+) -> None:
+    policy = prepared("production", reference(unchecked=others("gpu_revocation")))
+    for state in ("absent", "unknown", "stale"):
+        document = replace(
+            good, gpus=(replace(good.gpus[0], revocation="good"), replace(good.gpus[1], revocation=state))
+        )
+        assert [denial.code for denial in policy.decide(document).denials] == [Code.GPU_REVOCATION_UNKNOWN]
+
+
+@pytest.mark.parametrize("name", ["production", "insecure_development"])
+def test_no_reference_models_is_a_denial(
+    prepared: Prepare, reference: Callable[..., Reference], good: doc.PolicyInput, name: str
+) -> None:
+    """A63: a missing reference value never admits."""
+    decision = prepared(name, reference(models={})).decide(good)
+    assert {denial.code for denial in decision.denials} == {Code.REFERENCE_ABSENT}
+
+
+def test_reasons_do_not_excuse_what_is_contradicted(prepared: Prepare, good: doc.PolicyInput) -> None:
+    """A60: a reason for not knowing the revocation or the baseline is none for a revoked device or a contradiction."""
+    assert prepared("production").decide(gpu(revocation="revoked")(good)).outcome == "deny"
+    assert prepared("production").decide(telemetry(verdict="out_of_baseline")(good)).outcome == "deny"
+
+
+def test_telemetry_never_vouches_for_weights(prepared: Prepare, good: doc.PolicyInput) -> None:
+    """A60: in the baseline, and the weights differ: denied; and the reverse."""
+    differing = weights(differences=(doc.WeightDifference("f", None, "file", "a", "b"),))
+    decision = prepared("production").decide(differing(telemetry(verdict="in_baseline")(good)))
+    assert [denial.code for denial in decision.denials] == [Code.WEIGHTS_MISMATCH]
+    assert decision.denials[0].message == "file f <nil>" or "file f" in decision.denials[0].message
+    assert prepared("production").decide(telemetry(verdict="out_of_baseline")(good)).outcome == "deny"
+
+
+def test_findings_and_gaps_are_said_and_refuse_nothing(prepared: Prepare, good: doc.PolicyInput) -> None:
+    document = replace(good, findings=(doc.Finding("RECORDED", None, "an old nonce"),), gap=doc.Gap(4, None))
+    decision = prepared("production").decide(document)
+    assert decision.outcome == "allow"
+    assert {(advice.code, advice.message) for advice in decision.warnings} == {
+        ("RECORDED", "an old nonce"),
+        (Code.WINDOW_HELD, "4 windows were held back before this one"),
+    }
+
+
+# ---------- mutations
+
+Path = tuple[str | int, ...]
+SUBSTITUTES: tuple[object, ...] = tuple(
+    json.loads('[null, true, false, 0, 7, "", "other", [], {}, [[]], {"x": 1}, [null]]')
+)
+
+
+def places(value: object, path: Path = ()) -> Iterator[Path]:
+    if path:
+        yield path
+    for key, inner in items_of(value):
+        yield from places(inner, (*path, key))
+
+
+def items_of(value: object) -> list[tuple[str | int, object]]:
+    if isinstance(value, dict):
+        return list(cast("dict[str | int, object]", value).items())
+    return list(enumerate(cast("list[object]", value))) if isinstance(value, list) else []
+
+
+def mutate(value: object, path: Path, substitute: object) -> bool:
+    """Delete (``...``) or retype the field at ``path``; false where that would be another valid document."""
+    for key in path[:-1]:
+        value = dict(items_of(value)).get(key)
+    last = path[-1]
+    if last not in dict(items_of(value)):
+        return False
+    old = dict(items_of(value))[last]
+    holder = cast("dict[str | int, object]", value)
+    if isinstance(value, list):
+        # An element that is taken away leaves another valid document.
+        if substitute is not ...:
+            holder[last] = substitute
+        return substitute is not ...
+    if substitute is ...:
+        del holder[last]
+        return True
+    # A field of its own type is another document, and null is a value of this one field.
+    if type(old) is type(substitute) or (last == "cc_mode_host_claim" and substitute is None):
+        return False
+    holder[last] = substitute
+    return True
+
+
+@pytest.mark.parametrize("name", ["production", "insecure_development"])
+@settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(data=st.data())
+def test_no_mutation_turns_a_denial_into_an_admission(
+    prepared: Prepare, good: doc.PolicyInput, emulated: doc.PolicyInput, name: str, data: st.DataObject
+) -> None:
+    """facts §2.4: fields deleted, set to null or given another type, behind the back of the typed document."""
+    policy = prepared(name)
+    cases = (ALWAYS | PRODUCTION) if name == "production" else ALWAYS
+    base = good if name == "production" else emulated
+    _, change = cases[data.draw(st.sampled_from(sorted(cases)))]
+    value = json.loads(change(base).to_json())
+    paths = list(places(value))
+    count = 0
+    for _ in range(data.draw(st.integers(1, 3))):
+        count += mutate(value, data.draw(st.sampled_from(paths)), data.draw(st.sampled_from((..., *SUBSTITUTES))))
+    # The engine's answer alone: the typed document that bears the invariants is the good one.
+    output = policy._evaluate(json.dumps(value).encode(), base)
+    assert output.outcome != "allow", (count, value)
+
+
+def test_no_single_deletion_turns_a_denial_into_an_admission(prepared: Prepare, good: doc.PolicyInput) -> None:
+    """Every field of every denied document, one after the other."""
+    policy = prepared("production")
+    for _, change in (ALWAYS | PRODUCTION).values():
+        document = change(good)
+        for path in places(json.loads(document.to_json())):
+            value = json.loads(document.to_json())
+            if mutate(value, path, ...):
+                assert policy._evaluate(json.dumps(value).encode(), good).outcome != "allow", path
+
+
+# ---------- claims
+
+
+def test_claims_say_no_more_than_the_evidence(good: doc.PolicyInput, emulated: doc.PolicyInput) -> None:
+    claims = trust_claims(good)
+    assert claims["tpm0"] == {"instance-identity": 2, "configuration": 0, "executables": 0, "hardware": 0}
+    assert claims["weights0"] == {"executables": 32}
+    assert claims["telemetry0"] == {"sourced-data": 0}
+    assert claims["gpu0"] == {"instance-identity": 0, "configuration": 0, "executables": 2, "hardware": 2}
+    assert set(claims) == {"tpm0", "weights0", "telemetry0", "gpu0", "gpu1"}
+    claims = trust_claims(emulated)
+    assert (claims["tpm0"]["hardware"], claims["tpm0"]["instance-identity"]) == (32, 0)
+    assert claims["gpu0"]["hardware"] == 32
+
+
+def proven_telemetry(document: doc.PolicyInput) -> doc.PolicyInput:
+    return PROVEN["attester_code"](telemetry(verdict="in_baseline")(document))
+
+
+CLAIMS: list[tuple[Change, str, str, int]] = [
+    (gpu(reference="mismatch"), "gpu1", "executables", 96),
+    (gpu(reference="absent"), "gpu1", "executables", 0),
+    (gpu(fwid="missing"), "gpu1", "executables", 96),
+    (gpu(revocation="revoked"), "gpu1", "instance-identity", 96),
+    (gpu(revocation="hold"), "gpu1", "instance-identity", 96),
+    (gpu(revocation="good"), "gpu1", "instance-identity", 2),
+    (gpu(revocation="good", platform=EMULATED), "gpu1", "instance-identity", 0),
+    (gpu(cc_mode_host_claim="off"), "gpu1", "configuration", 96),
+    (gpu(cc_mode_host_claim="devtools"), "gpu1", "configuration", 32),
+    (gpu(cc_mode_host_claim="on"), "gpu1", "configuration", 0),
+    (PROVEN["secure_boot"], "tpm0", "configuration", 2),
+    (PROVEN["attester_code"], "tpm0", "executables", 2),
+    (PROVEN["attester_code"], "weights0", "executables", 2),
+    (ALWAYS["one bit of one tensor"][1], "weights0", "executables", 96),
+    (ALWAYS["loaded and not declared"][1], "weights0", "executables", 33),
+    (weights(loaded=()), "weights0", "executables", 0),
+    (weights(declared=(), loaded=()), "weights0", "executables", 0),
+    (telemetry(verdict="in_baseline"), "telemetry0", "sourced-data", 32),
+    (proven_telemetry, "telemetry0", "sourced-data", 2),
+    (telemetry(verdict="unusable"), "telemetry0", "sourced-data", 0),
+    (telemetry(verdict="implausible"), "telemetry0", "sourced-data", 96),
+    (telemetry(verdict="out_of_baseline"), "telemetry0", "sourced-data", 96),
+]
+
+
+@pytest.mark.parametrize(("change", "submodule", "claim", "value"), CLAIMS)
+def test_each_claim_follows_its_evidence(
+    good: doc.PolicyInput, change: Change, submodule: str, claim: str, value: int
+) -> None:
+    assert trust_claims(change(good))[submodule][claim] == value
