@@ -1,0 +1,140 @@
+"""``weighbridge-attester``: the command line of the GPU host. Parses, calls one function, prints.
+
+Standard output is the result; standard error is for people. Errors are ``weighbridge-attester: error: …`` and, where
+there is something to do, ``hint: …``; the exit status is that of :class:`weighbridge.proto.errors.ExitCode`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+from importlib import metadata
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from weighbridge.attester.commands import init, measure, run
+from weighbridge.proto import strict
+from weighbridge.proto.errors import ExitCode, WeighbridgeError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["main"]
+
+PROGRAM: Final = "weighbridge-attester"
+_SCHEMA_ERROR: Final = "weighbridge/error/v1"
+
+_DESCRIPTION: Final = """\
+Measures a model's weights into the TPM, records the physics of its work, binds both to the GPU's own attestation, and
+sends them to a verifier, window by window. Decides nothing.
+"""
+
+_EPILOG: Final = """\
+examples:
+  # once per host: make the keys, then have the verifier's client authority sign channel.csr
+  weighbridge-attester init --state /var/lib/weighbridge
+
+  # declare a model
+  weighbridge-attester measure models/minilm -o minilm.json
+
+  # serve it, attested
+  weighbridge-attester run --verifier verifier.example:8443 --verifier-ca ca.pem --verifier-key anchors.json \\
+      --manifest minilm.json --state /var/lib/weighbridge --tenant acme --audience gate.example \\
+      --tcti device:/dev/tpmrm0 --gpu none -- python server.py
+
+exit status:
+  0 in good order   1 internal error   2 usage            3 malformed data     4 not authentic
+  5 denied          6 indeterminate    7 ledger mismatch  8 this machine: TPM, disk, port, verifier out of reach
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says `error:` and what to do, and exits with the status of the table."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the error and how to get help; exit with status 2."""
+        sys.stderr.write(f"{PROGRAM}: error: {message}\nhint: `{self.prog} --help` shows the arguments\n")
+        raise SystemExit(ExitCode.USAGE)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit status.
+
+    Args:
+        arguments: without the program's name; those of this process by default.
+    """
+    parser = _parser()
+    # What follows `--` is somebody else's command line: argparse must not see it.
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    own, command = (given[: given.index("--")], given[given.index("--") + 1 :]) if "--" in given else (given, [])
+    try:
+        args = parser.parse_args(own)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else ExitCode.USAGE
+    if command and args.verb != "run":
+        sys.stderr.write(f"{PROGRAM}: error: only `run` takes a command after --\n")
+        return ExitCode.USAGE
+    args.command = tuple(command)
+    try:
+        return int(args.call(args))  # lenient: an ExitCode
+    except WeighbridgeError as error:
+        _print_error(error, as_json=bool(getattr(args, "json", False)), debug=args.debug)
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{PROGRAM}: interrupted\n")
+        return ExitCode.ENVIRONMENT
+    except BrokenPipeError:
+        # Whoever read our output has gone; nobody is left to be told.
+        return ExitCode.ENVIRONMENT
+    except Exception as error:  # noqa: BLE001 - the one place: an answer and status 1, never a traceback unasked
+        sys.stderr.write(f"{PROGRAM}: internal error: {type(error).__name__}: {error}\n")
+        if args.debug:
+            traceback.print_exc()
+        else:
+            sys.stderr.write("hint: run again with --debug before the verb, and report what it prints\n")
+        return ExitCode.INTERNAL
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog=PROGRAM,
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {metadata.version('weighbridge')}")
+    parser.add_argument("--debug", action="store_true", help="print the traceback of an error")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for name, module, text in (
+        ("init", init, "make this host's keys and a certificate request"),
+        ("measure", measure, "print and save the manifest of a model"),
+        ("run", run, "run a session: launch or await an inference server, attest it window by window"),
+    ):
+        verb = verbs.add_parser(
+            name,
+            help=text,
+            description=text[0].upper() + text[1:] + ".",
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            epilog=getattr(module, "EPILOG", None),
+        )
+        module.configure(verb)
+        verb.set_defaults(call=module.run)
+    return parser
+
+
+def _print_error(error: WeighbridgeError, *, as_json: bool, debug: bool) -> None:
+    if as_json:
+        document = {"schema": _SCHEMA_ERROR, "exit": int(error.exit_code), **error.document()}
+        sys.stdout.write(strict.json_encode(document).decode() + "\n")
+        sys.stdout.flush()
+    sys.stderr.write(f"{PROGRAM}: error: {error}\n")
+    if error.hint:
+        sys.stderr.write(f"hint: {error.hint}\n")
+    if debug:
+        traceback.print_exception(error)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,272 @@
+"""The line to the verifier: one long-lived gRPC stream over mutual TLS, one answer to each request, in order.
+
+:class:`Transport` and :class:`Line` are what a session needs; tests and in-process runs bring their own. A line that
+was cut, or did not answer in time, is of no further use: the caller connects again and resumes, and the verifier says
+what it has recorded. Messages are converted here and travel no further in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol, final
+
+import grpc
+import grpc.aio
+
+from weighbridge.attester.refusal import refusal_error
+from weighbridge.proto import limits
+from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence
+from weighbridge.proto.v1 import attestation_pb2, attestation_pb2_grpc
+
+if TYPE_CHECKING:
+    from weighbridge.attester.keys import ChannelKey
+
+__all__ = ["Answer", "GrpcTransport", "Line", "Opened", "Resumed", "Timeouts", "Transport"]
+
+_SEQ_MAX: Final = 2**53
+_KEEPALIVE_MS: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Enrolment succeeded. ``terms`` are signed and not verified yet; ``challenge`` is for window 0, 32 bytes."""
+
+    terms: bytes
+    challenge: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """Where the verifier's record stands: the next window that it wants, and the challenge for it."""
+
+    next_seq: int
+    challenge: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The verdict on one window, recorded. ``verdict`` is JSON; ``challenge`` is ``None`` once the session has failed."""
+
+    seq: int
+    verdict: bytes
+    token: str | None
+    challenge: bytes | None
+
+
+class Line(Protocol):
+    """One connected stream. Every method sends one request and waits for its answer; one at a time.
+
+    Each raises :class:`~weighbridge.proto.errors.EnvironmentFault` ``PEER_UNREACHABLE`` when the line is cut or silent,
+    any :class:`~weighbridge.proto.errors.WeighbridgeError` that the verifier refuses with, and
+    :class:`~weighbridge.proto.errors.MalformedEvidence` for an answer that is not one.
+    """
+
+    async def open(self, opening: bytes) -> bytes:
+        """Send an opening; the enrolment challenge."""
+        ...
+
+    async def prove(self, proof: bytes) -> Opened:
+        """Send the enrolment's proof; the session's terms and first challenge."""
+        ...
+
+    async def resume(self, session: bytes) -> Resumed:
+        """Take up ``session`` (16 bytes) again."""
+        ...
+
+    async def window(self, evidence: bytes) -> Answer:
+        """Send one window; its verdict."""
+        ...
+
+    async def close_session(self, session: bytes) -> bytes:
+        """End ``session`` in good order; its summary as JSON."""
+        ...
+
+    async def lost(self) -> EnvironmentFault:
+        """Wait, beside no request, until the line is known to be cut; why."""
+        ...
+
+    async def disconnect(self) -> None:
+        """Let the line go. Never raises; calling it again does nothing."""
+        ...
+
+
+class Transport(Protocol):
+    """How a line comes about."""
+
+    async def connect(self) -> Line:
+        """A new line.
+
+        Raises:
+            EnvironmentFault: ``PEER_UNREACHABLE`` or ``PEER_REFUSED``.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds to wait for a connection, and for the answer to one request."""
+
+    connect: float = 10.0
+    answer: float = 30.0
+
+
+@final
+class GrpcTransport:
+    """Lines over gRPC with mutual TLS.
+
+    Args:
+        target: ``HOST:PORT``; the host must be named in the verifier's certificate.
+        authority: PEM certificates of who may certify the verifier.
+        channel: the attester's own key and certificate.
+        timeouts: how long to wait.
+    """
+
+    def __init__(self, target: str, *, authority: bytes, channel: ChannelKey, timeouts: Timeouts | None = None) -> None:
+        self._target = target
+        self._timeouts = timeouts or Timeouts()
+        self._credentials = grpc.ssl_channel_credentials(
+            root_certificates=authority, private_key=channel.key, certificate_chain=channel.certificate
+        )
+
+    async def connect(self) -> Line:
+        """See :meth:`Transport.connect`."""
+        channel = grpc.aio.secure_channel(
+            self._target,
+            self._credentials,
+            options=[
+                ("grpc.max_receive_message_length", limits.MESSAGE_MAX),
+                ("grpc.max_send_message_length", limits.MESSAGE_MAX),
+                ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
+                ("grpc.keepalive_timeout_ms", _KEEPALIVE_MS),
+                # Reconnecting is ours to do: it has to resume the session.
+                ("grpc.enable_retries", 0),
+            ],
+        )
+        try:
+            async with asyncio.timeout(self._timeouts.connect):
+                await channel.channel_ready()
+        except TimeoutError as error:
+            await channel.close()
+            raise EnvironmentFault(
+                Code.PEER_UNREACHABLE,
+                f"the verifier did not answer within {self._timeouts.connect:g} s",
+                where=self._target,
+                hint="is it running, is the port right, and do both certificates have the authority the other expects?",
+            ) from error
+        except BaseException:
+            await channel.close()
+            raise
+        return _GrpcLine(channel, self._target, self._timeouts.answer)
+
+
+@final
+class _GrpcLine:
+    def __init__(self, channel: grpc.aio.Channel, target: str, patience: float) -> None:
+        self._channel = channel
+        self._target = target
+        self._patience = patience
+        self._call = attestation_pb2_grpc.AttestationServiceStub(channel).Attest()
+
+    async def open(self, opening: bytes) -> bytes:
+        response = await self._ask(attestation_pb2.AttestRequest(opening=opening), "challenge")
+        return response.challenge
+
+    async def prove(self, proof: bytes) -> Opened:
+        opened = (await self._ask(attestation_pb2.AttestRequest(proof=proof), "opened")).opened
+        _require(opened.HasField("terms") and opened.HasField("challenge"), "opened")
+        return Opened(opened.terms, _challenge(opened.challenge))
+
+    async def resume(self, session: bytes) -> Resumed:
+        request = attestation_pb2.AttestRequest(resume=attestation_pb2.Resume(session=session))
+        resumed = (await self._ask(request, "resumed")).resumed
+        _require(resumed.HasField("next_seq") and resumed.HasField("challenge"), "resumed")
+        return Resumed(_seq(resumed.next_seq), _challenge(resumed.challenge))
+
+    async def window(self, evidence: bytes) -> Answer:
+        answer = (await self._ask(attestation_pb2.AttestRequest(window=evidence), "answer")).answer
+        _require(answer.HasField("seq") and answer.HasField("verdict"), "answer")
+        return Answer(
+            seq=_seq(answer.seq),
+            verdict=answer.verdict,
+            token=answer.token if answer.HasField("token") else None,
+            challenge=_challenge(answer.challenge) if answer.HasField("challenge") else None,
+        )
+
+    async def close_session(self, session: bytes) -> bytes:
+        request = attestation_pb2.AttestRequest(close=attestation_pb2.Close(session=session))
+        closed = (await self._ask(request, "closed")).closed
+        _require(closed.HasField("summary"), "closed")
+        return closed.summary
+
+    async def lost(self) -> EnvironmentFault:
+        code = await self._call.code()
+        return self._status(code, await self._call.details())
+
+    async def disconnect(self) -> None:
+        self._call.cancel()
+        await self._channel.close()
+
+    async def _ask(self, request: attestation_pb2.AttestRequest, expected: str) -> attestation_pb2.AttestResponse:
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._call.write(request)
+                response = await self._call.read()
+        except TimeoutError as error:
+            # The answer may still come and would be taken for that to the next request.
+            self._call.cancel()
+            raise self._cut(f"no answer within {self._patience:g} s") from error
+        except grpc.aio.AioRpcError as error:
+            raise self._status(error.code(), error.details()) from error
+        except (asyncio.InvalidStateError, grpc.aio.UsageError) as error:
+            raise self._cut("the line is closed") from error
+        if not isinstance(response, attestation_pb2.AttestResponse):
+            raise self._status(await self._call.code(), await self._call.details())
+        kind = response.WhichOneof("response")
+        if kind == "refusal":
+            raise refusal_error(response.refusal.exit_code, response.refusal.error)
+        _require(kind == expected, expected)
+        return response
+
+    def _status(self, code: grpc.StatusCode | None, details: str | None) -> EnvironmentFault:
+        if code in {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}:
+            return EnvironmentFault(
+                Code.PEER_REFUSED,
+                f"the verifier refuses this attester: {details}",
+                where=self._target,
+                hint="is the channel certificate made by the authority that the verifier expects?",
+            )
+        return self._cut(
+            f"{'ended' if code is None else code.name.lower().replace('_', ' ')}: {details or 'no reason'}"
+        )
+
+    def _cut(self, reason: str) -> EnvironmentFault:
+        return EnvironmentFault(
+            Code.PEER_UNREACHABLE,
+            f"the line to the verifier is cut: {reason}",
+            where=self._target,
+            hint="windows are kept and delivered when it is back",
+        )
+
+
+def _require(condition: bool, expected: str) -> None:  # noqa: FBT001 - it is what must hold
+    if not condition:
+        raise MalformedEvidence(
+            Code.FIELD_MISSING, "the verifier's answer is not the expected one", where="answer", expected=expected
+        )
+
+
+def _challenge(value: bytes) -> bytes:
+    if len(value) != limits.NONCE_SIZE:
+        raise MalformedEvidence(
+            Code.NONCE_LENGTH, "wrong length", where="challenge", expected=limits.NONCE_SIZE, got=len(value)
+        )
+    return value
+
+
+def _seq(value: int) -> int:
+    if value > _SEQ_MAX:
+        raise MalformedEvidence(
+            Code.FIELD_RANGE, "out of range", where="answer.seq", expected=f"<= {_SEQ_MAX}", got=value
+        )
+    return value

@@ -1,0 +1,284 @@
+"""``weighbridge-attester run``: one session, from hardware to the wire."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import signal
+import sys
+from contextlib import ExitStack
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TextIO, final
+
+from weighbridge.attester.client import GrpcTransport, Timeouts
+from weighbridge.attester.clock import SystemClock
+from weighbridge.attester.durable import read_file
+from weighbridge.attester.keys import load_channel, load_serving
+from weighbridge.attester.offload import Worker
+from weighbridge.attester.report import Notice
+from weighbridge.attester.session import AttesterSession, Devices, SessionConfig, Surroundings
+from weighbridge.attester.trust import TrustedVerifiers
+from weighbridge.proto import limits, strict
+from weighbridge.proto.errors import ExitCode, MalformedEvidence
+from weighbridge.proto.manifest import Manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from weighbridge.attester.gpu.interface import GpuSource
+    from weighbridge.attester.report import SessionSummary, WindowReport
+    from weighbridge.attester.telemetry.interface import TelemetrySource
+
+__all__ = ["EPILOG", "configure", "run"]
+
+EPILOG: Final = """\
+The command is started with WEIGHBRIDGE_WORKLOAD (the socket through which it has to load its model and report its
+work), WEIGHBRIDGE_TLS_CERT and WEIGHBRIDGE_TLS_KEY (the serving key named in every window) and, if asked for,
+WEIGHBRIDGE_PORT_FILE in its environment; its output goes to standard error. Without a command, `run` waits for a server
+that connects to DIR/workload.sock. SIGINT or SIGTERM ends the session in good order. The newest result token is in
+DIR/token.
+
+examples:
+  weighbridge-attester run --verifier verifier.example:8443 --verifier-ca ca.pem --verifier-key anchors.json \\
+      --manifest minilm.json --state /var/lib/weighbridge --tenant acme --audience gate.example \\
+      --tcti device:/dev/tpmrm0 --gpu none -- python server.py
+
+  # without hardware: nothing of this is believed by a production policy
+  weighbridge-attester run … --tcti swtpm:path=/tmp/tpm.sock --gpu emulated:1 --gpu-vendor vendor -- python server.py
+"""
+
+_EMULATED: Final = "emulated:"
+_GPUS_MAX: Final = 8
+_FILE_MAX: Final = 2 * 1024 * 1024
+_SCHEMA_WINDOW: Final = "weighbridge/attester-window/v1"
+_SCHEMA_NOTICE: Final = "weighbridge/attester-notice/v1"
+_SCHEMA_SUMMARY: Final = "weighbridge/attester-summary/v1"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``run`` to ``parser``."""
+    verifier = parser.add_argument_group("verifier")
+    verifier.add_argument("--verifier", metavar="HOST:PORT", required=True, help="where the verifier listens")
+    verifier.add_argument(
+        "--verifier-ca", metavar="FILE", type=Path, required=True, help="PEM: who certifies the verifier's TLS key"
+    )
+    verifier.add_argument(
+        "--verifier-key",
+        metavar="FILE",
+        type=Path,
+        required=True,
+        help="anchors document (entries of purpose verifier), or one public key in PEM: who signs the terms",
+    )
+    verifier.add_argument("--certificate", metavar="FILE", type=Path, help="PEM (default: DIR/channel.pem)")
+    session = parser.add_argument_group("session")
+    session.add_argument("--state", metavar="DIR", type=Path, required=True, help="the attester's state directory")
+    session.add_argument("--manifest", metavar="FILE", type=Path, required=True, help="the declared model's manifest")
+    session.add_argument("--tenant", required=True, help="the tenant, as the verifier knows it")
+    session.add_argument("--audience", required=True, help="whom the result tokens are for")
+    session.add_argument("--windows", metavar="N", type=_positive, help="end after N windows (default: go on)")
+    session.add_argument("--port-file", metavar="FILE", type=Path, help="where the command writes its port")
+    session.add_argument("--spool-bytes", metavar="N", type=_positive, help="bound of the spool (default: 512 MiB)")
+    hardware = parser.add_argument_group("hardware")
+    hardware.add_argument("--tcti", required=True, help="device:/dev/tpmrm0, or swtpm:path=SOCKET for an emulator")
+    hardware.add_argument("--log-pcr", metavar="N", type=_pcr, default=15, help="the log's register (default: 15)")
+    hardware.add_argument(
+        "--pinned-ak", action="store_true", help="the verifier has pinned the attestation key: show no EK certificate"
+    )
+    hardware.add_argument("--gpu", metavar="SOURCE", type=_gpu, required=True, help="emulated:N (1 to 8), or none")
+    hardware.add_argument(
+        "--gpu-vendor", metavar="DIR", type=Path, help="where emulated devices and their vendor's keys are kept"
+    )
+    hardware.add_argument(
+        "--seed", metavar="N", type=_seed, help="of emulated sensors and of the delays before reconnecting"
+    )
+    parser.add_argument(
+        "--answer-timeout", metavar="S", type=_positive, default=30, help="seconds to wait for a verdict (default: 30)"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON document per window")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the session to its end.
+
+    Raises:
+        WeighbridgeError: see :class:`weighbridge.attester.session.AttesterSession`.
+    """
+    state: Path = args.state
+    observer = _Printer(sys.stdout, sys.stderr, as_json=args.json)
+    # Everything that can be wrong with files is found before a device or the network is touched.
+    trusted = TrustedVerifiers.load(read_file(args.verifier_key, limit=_FILE_MAX, what="verifier's key"))
+    authority = read_file(args.verifier_ca, limit=_FILE_MAX, what="verifier's certificate authority")
+    manifest = Manifest.from_json(read_file(args.manifest, limit=limits.JSON_MAX, what="manifest"))
+    serving = load_serving(state)
+    channel = load_channel(state, certificate=args.certificate)
+    config = SessionConfig(
+        state=state,
+        tenant=args.tenant,
+        audience=args.audience,
+        model=manifest,
+        serving=serving,
+        peer=channel.peer,
+        version=metadata.version("weighbridge"),
+        log_pcr=args.log_pcr,
+        pinned=args.pinned_ak,
+        command=args.command,
+        port_file=args.port_file,
+        windows=args.windows,
+        **({} if args.spool_bytes is None else {"spool_bytes": args.spool_bytes}),
+    )
+    with ExitStack() as open_devices:
+        worker = open_devices.enter_context(Worker())
+        devices = _open_devices(args, open_devices, observer)
+        transport = GrpcTransport(
+            args.verifier, authority=authority, channel=channel, timeouts=Timeouts(answer=args.answer_timeout)
+        )
+
+        async def whole() -> SessionSummary:
+            session = AttesterSession(
+                config,
+                devices,
+                transport,
+                trusted=trusted,
+                surroundings=Surroundings(clock=SystemClock(), rng=random.Random(args.seed), offload=worker),  # noqa: S311 - jitter, not a secret
+                observer=observer,
+            )
+            return await _until_signal(session)
+
+        summary = asyncio.run(whole())
+    observer.summary(summary)
+    return ExitCode.AFFIRMED
+
+
+async def _until_signal(session: AttesterSession) -> SessionSummary:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, session.stop)
+    try:
+        return await session.run()
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+def _open_devices(args: argparse.Namespace, stack: ExitStack, observer: _Printer) -> Devices:
+    # Here and not at the top: the other verbs must work on hosts without the TSS.
+    from weighbridge.attester.gpu.emulated import EmulatedGpus  # noqa: PLC0415
+    from weighbridge.attester.telemetry.emulated import EmulatedTelemetry  # noqa: PLC0415
+    from weighbridge.attester.tpm.device import Tpm  # noqa: PLC0415
+
+    tpm = stack.enter_context(Tpm.open(args.tcti))
+    if args.tcti.startswith("swtpm:"):
+        observer.notice(Notice("emulated", f"INSECURE: the TPM is emulated ({args.tcti}); platform insecure-emulated"))
+    count: int = args.gpu
+    gpus: GpuSource | None = None
+    telemetry: TelemetrySource | None = None
+    if count:
+        vendor: Path = args.gpu_vendor or args.state / "insecure-emulated-gpus"
+        gpus = EmulatedGpus.open(vendor, count)
+        stack.callback(gpus.close)
+        telemetry = EmulatedTelemetry(args.seed or 0, gpus.identities())
+        stack.callback(telemetry.close)
+        observer.notice(Notice("emulated", f"INSECURE: {count} GPUs are emulated; platform insecure-emulated"))
+    return Devices(tpm=tpm, gpus=gpus, telemetry=telemetry)
+
+
+@final
+class _Printer:
+    """Progress: lines for people, or one JSON document per event on standard output."""
+
+    def __init__(self, out: TextIO, err: TextIO, *, as_json: bool) -> None:
+        self._out = out
+        self._err = err
+        self._json = as_json
+
+    def window(self, report: WindowReport) -> None:
+        """See :meth:`weighbridge.attester.report.Observer.window`."""
+        work = report.work
+        if self._json:
+            self._document(
+                {
+                    "schema": _SCHEMA_WINDOW,
+                    "session": report.session.hex(),
+                    "seq": report.seq,
+                    "status": report.status,
+                    "requests": None if work is None else work.requests,
+                    "tokens_in": None if work is None else work.tokens_in,
+                    "tokens_out": None if work is None else work.tokens_out,
+                    "token_expires": None if report.token_expires is None else strict.time_encode(report.token_expires),
+                    "backlog": report.backlog,
+                    "verdict": report.verdict,
+                }
+            )
+            return
+        counted = "" if work is None else f"  {work.requests} requests, {work.tokens_in}+{work.tokens_out} tokens"
+        waiting = f"  ({report.backlog} waiting)" if report.backlog else ""
+        self._line(f"window {report.seq:>5}  {report.status:<8}{counted}{waiting}")
+        for denial in report.denials if report.status == "denied" else ():
+            self._line(f"    {denial.code}: {denial.message}")
+            if denial.hint:
+                self._line(f"    hint: {denial.hint}")
+
+    def notice(self, notice: Notice) -> None:
+        """See :meth:`weighbridge.attester.report.Observer.notice`."""
+        if self._json:
+            self._document({"schema": _SCHEMA_NOTICE, "kind": notice.kind, "message": notice.message})
+        self._err.write(f"{notice.kind}: {notice.message}\n")
+        self._err.flush()
+
+    def summary(self, summary: SessionSummary) -> None:
+        """Print how the session ended."""
+        if self._json:
+            self._document(
+                {
+                    "schema": _SCHEMA_SUMMARY,
+                    "session": summary.session.hex(),
+                    "sealed": summary.sealed,
+                    "affirmed": summary.affirmed,
+                    "held": summary.held,
+                    "lost": summary.lost,
+                    "backlog": summary.backlog,
+                    "verifier": summary.verifier,
+                }
+            )
+            return
+        closed = "closed" if summary.verifier is not None else "not closed: the verifier is out of reach"
+        self._line(
+            f"session {summary.session.hex()} {closed}: {summary.sealed} windows, {summary.affirmed} affirmed, "
+            f"{summary.held} held, {summary.lost} lost, {summary.backlog} waiting"
+        )
+
+    def _line(self, text: str) -> None:
+        self._out.write(text + "\n")
+        self._out.flush()
+
+    def _document(self, document: object) -> None:
+        self._line(strict.json_encode(document).decode())
+
+
+def _number(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        try:
+            value = strict.decimal(text, what="argument", limit=high)
+        except MalformedEvidence as error:
+            raise argparse.ArgumentTypeError(f"must be a whole number from {low} to {high}, not {text!r}") from error
+        if value < low:
+            raise argparse.ArgumentTypeError(f"must be a whole number from {low} to {high}, not {text!r}")
+        return value
+
+    return parse
+
+
+_positive: Final = _number(1, 2**53)
+_pcr: Final = _number(0, limits.PCRS_MAX - 1)
+_seed: Final = _number(0, 2**63 - 1)
+
+
+def _gpu(text: str) -> int:
+    """How many devices; 0 for none."""
+    if text == "none":
+        return 0
+    if not text.startswith(_EMULATED):
+        raise argparse.ArgumentTypeError(f"must be emulated:N or none, not {text!r}")
+    return _number(1, _GPUS_MAX)(text.removeprefix(_EMULATED))

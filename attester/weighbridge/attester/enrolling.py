@@ -1,0 +1,245 @@
+"""Opens a session: who this host is, proven by its TPM and its GPUs, answered by the verifier's signed terms.
+
+The attester's half of ``docs/protocol.md`` §4:
+
+1.  The opening names the AK, the certified EK, both TLS keys and the declared model.
+2.  The challenge is answered: the credential is activated; a new telemetry key is certified, bound to the boot PCRs;
+    the PCRs are quoted; every GPU signs a report. All of it over ``D("enrolment", challenge, cnf, peer)``.
+3.  The terms must be signed by a verifier that is believed, and must be about this host, this session and what was
+    asked: an attester does not let itself be bound to terms that it did not propose.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from weighbridge.proto import measurement_log
+from weighbridge.proto.binding import enrolment_qualifying_data, gpu_nonce
+from weighbridge.proto.digest import sha256
+from weighbridge.proto.enrolment import EnrolmentChallenge, EnrolmentProof, Opening
+from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic
+from weighbridge.proto.manifest import encode_manifests
+from weighbridge.proto.spdm import evidence as gpu_evidence
+from weighbridge.proto.tpm import public as tpm_public
+from weighbridge.proto.tpm.constants import HashAlgorithm
+from weighbridge.proto.tpm.pcr import PcrSelection
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from weighbridge.attester.client import Line
+    from weighbridge.attester.clock import Clock
+    from weighbridge.attester.gpu.interface import GpuSource
+    from weighbridge.attester.offload import Offload
+    from weighbridge.attester.tpm.interface import TpmDevice
+    from weighbridge.attester.trust import TrustedVerifiers
+    from weighbridge.attester.weights import MeasurementLog
+    from weighbridge.proto.manifest import Manifest
+    from weighbridge.proto.measurement_log import Record
+    from weighbridge.proto.terms import SignedTerms
+
+__all__ = ["Enrolment", "Identity", "Prover", "enrol"]
+
+_ATTEMPTS: Final = 8
+_UNIQUE_SIZE: Final = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who asks for a session, and for what. ``cnf``, ``peer`` and ``model`` are 32 bytes.
+
+    ``pinned`` says that the verifier knows the AK by itself: then no EK is shown and none is needed.
+    """
+
+    tenant: str
+    audience: str
+    cnf: bytes
+    peer: bytes
+    model: bytes
+    pinned: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enrolment:
+    """An open session: its terms, the first window's challenge, and what the proof already carried."""
+
+    terms: SignedTerms
+    challenge: bytes
+    log_sent: int
+    manifests_sent: frozenset[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class _Proof:
+    proof: EnrolmentProof
+    telemetry_key: bytes
+    log_sent: int
+    manifests: tuple[Manifest, ...]
+
+
+async def enrol(
+    line: Line,
+    identity: Identity,
+    *,
+    prover: Prover,
+    trusted: TrustedVerifiers,
+    clock: Clock,
+) -> Enrolment:
+    """Open a session over ``line``.
+
+    Args:
+        line: connected, with no session on it.
+        identity: who asks.
+        prover: the hardware that proves it.
+        trusted: whose terms are accepted.
+        clock: for the validity of the verifier's key.
+
+    Raises:
+        EnvironmentFault: ``PEER_UNREACHABLE``, a TPM or GPU code, or ``TPM_PCR_SELECTION`` when the verifier wants the
+            log in another register.
+        NotAuthentic: the terms are not by a believed verifier, or not what was asked for.
+        WeighbridgeError: what the verifier refuses with.
+    """
+    # 1.
+    opening = await prover.offload(lambda: prover.opening(identity))
+    challenge = EnrolmentChallenge.parse(await line.open(opening.encode()))
+    # 2.
+    made = await prover.offload(lambda: prover.prove(challenge, identity))
+    opened = await line.prove(made.proof.encode())
+    # 3.
+    at = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=clock.wall_ns() // 1000)
+    terms = trusted.open_terms(opened.terms, at=at)
+    _check_terms(terms, challenge, identity, ak=opening.ak, telemetry_key=made.telemetry_key, gpus=prover.identities())
+    return Enrolment(
+        terms=terms,
+        challenge=opened.challenge,
+        log_sent=made.log_sent,
+        manifests_sent=frozenset(manifest.digest for manifest in made.manifests),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Prover:
+    """The hardware and the log behind a proof; its methods block. ``gpus`` is ``None`` on a host without."""
+
+    tpm: TpmDevice
+    gpus: GpuSource | None
+    log: MeasurementLog
+    offload: Offload
+
+    def identities(self) -> tuple[bytes, ...]:
+        """The GPUs' identities, ascending."""
+        return () if self.gpus is None else self.gpus.identities()
+
+    def opening(self, identity: Identity) -> Opening:
+        """The first message."""
+        ek = None if identity.pinned else self.tpm.endorsement_key()
+        return Opening(
+            tenant=identity.tenant,
+            audience=identity.audience,
+            ak=self.tpm.attestation_key(),
+            ek=None if ek is None else ek.public,
+            ek_certificate=None if ek is None else ek.certificate,
+            ek_intermediates=() if ek is None else ek.intermediates,
+            cnf=identity.cnf,
+            peer=identity.peer,
+            kem=None,
+            model=identity.model,
+        )
+
+    def prove(self, challenge: EnrolmentChallenge, identity: Identity) -> _Proof:
+        """The answer to ``challenge``.
+
+        Raises:
+            EnvironmentFault: as :func:`enrol`.
+        """
+        if challenge.log_pcr != self.log.pcr:
+            raise EnvironmentFault(
+                Code.TPM_PCR_SELECTION,
+                "the verifier wants the measurement log in another register than this host keeps it in",
+                where="challenge.log_pcr",
+                expected=f"PCR {self.log.pcr}",
+                got=f"PCR {challenge.log_pcr}",
+                hint=f"start with --log-pcr {challenge.log_pcr}, in a new state directory and after a reboot",
+            )
+        secret = b"" if challenge.credential is None else self.tpm.activate_credential(*challenge.credential)
+        bank = HashAlgorithm(challenge.bank)
+        telemetry_key = self.tpm.create_telemetry_key(
+            unique=secrets.token_bytes(_UNIQUE_SIZE), boot=PcrSelection.of(bank, challenge.boot_pcrs)
+        )
+        qualifying_data = enrolment_qualifying_data(challenge.challenge, identity.cnf, identity.peer)
+        attest, signature = self.tpm.certify_telemetry_key(qualifying_data)
+        reports = [] if self.gpus is None else self.gpus.attest(gpu_nonce(qualifying_data))
+        quote, records = self._quote(PcrSelection.of(bank, challenge.pcrs), qualifying_data)
+        manifests = self._manifests(records)
+        return _Proof(
+            proof=EnrolmentProof(
+                session=challenge.session,
+                secret=secret,
+                telemetry_key=telemetry_key,
+                certify_attest=attest,
+                certify_signature=signature,
+                quote=quote,
+                gpus=gpu_evidence.encode(reports),
+                log=measurement_log.encode_records(records),
+                manifests=encode_manifests(manifests),
+            ),
+            telemetry_key=telemetry_key,
+            log_sent=len(records),
+            manifests=manifests,
+        )
+
+    def _quote(self, selection: PcrSelection, qualifying_data: bytes) -> tuple[bytes, tuple[Record, ...]]:
+        """A quote, and exactly the records that are in its register."""
+        for _ in range(_ATTEMPTS):
+            records = self.log.records()
+            quote = self.tpm.quote(selection, qualifying_data)
+            if len(self.log.records()) == len(records):
+                return quote.encode(), records
+        raise EnvironmentFault(
+            Code.TPM_FAILED, "models are loaded faster than a quote can be made", hint="load models one after the other"
+        )
+
+    def _manifests(self, records: Sequence[Record]) -> tuple[Manifest, ...]:
+        loaded = dict.fromkeys(model.manifest for model in measurement_log.loaded(records))
+        return tuple(self.log.manifest(digest) for digest in loaded)
+
+
+def _check_terms(
+    signed: SignedTerms,
+    challenge: EnrolmentChallenge,
+    identity: Identity,
+    *,
+    ak: bytes,
+    telemetry_key: bytes,
+    gpus: tuple[bytes, ...],
+) -> None:
+    terms = signed.terms
+    compared: tuple[tuple[str, object, object], ...] = (
+        ("session", challenge.session, terms.session),
+        ("tenant", identity.tenant, terms.tenant),
+        ("audience", identity.audience, terms.audience),
+        ("ak", sha256(tpm_public.parse(ak).spki()), terms.ak),
+        ("telemetry_key", sha256(tpm_public.parse(telemetry_key).spki()), terms.telemetry_key),
+        ("cnf", identity.cnf, terms.cnf),
+        ("peer", identity.peer, terms.peer),
+        ("kem", None, terms.kem),
+        ("model", identity.model, terms.model),
+        ("gpus", gpus, terms.gpus),
+        ("bank", challenge.bank, terms.bank),
+        ("pcrs", challenge.pcrs, terms.pcrs),
+        ("boot_pcrs", challenge.boot_pcrs, terms.boot_pcrs),
+        ("log_pcr", challenge.log_pcr, terms.log_pcr),
+    )
+    for name, asked, got in compared:
+        if asked != got:
+            raise NotAuthentic(
+                Code.WINDOW_TERMS,
+                "the terms are not what was asked for",
+                where=f"terms.{name}",
+                expected=asked,
+                got=got,
+            )

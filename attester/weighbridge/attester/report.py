@@ -1,0 +1,71 @@
+"""What a session tells whoever watches it, window by window. For people and scripts; nothing here is evidence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from weighbridge.attester.refusal import DenialNotice
+    from weighbridge.proto import strict
+    from weighbridge.proto.workload import WorkSummary
+
+__all__ = ["Notice", "NoticeKind", "Observer", "SessionSummary", "WindowReport", "WindowStatus"]
+
+WindowStatus = Literal["affirmed", "held", "denied", "spooled", "lost"]
+NoticeKind = Literal[
+    "emulated", "delivering", "delivered", "set-aside", "loaded", "enrolled", "line-cut", "line-restored", "work-late"
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowReport:
+    """One window's fate. A window that was ``spooled`` is reported again when its verdict arrives.
+
+    ``lost`` says that the spool was full and the window was never sealed; it has no number of its own. ``work`` is
+    known for windows of this run only; ``verdict`` is the verifier's document.
+    """
+
+    session: bytes
+    seq: int
+    status: WindowStatus
+    work: WorkSummary | None
+    denials: tuple[DenialNotice, ...]
+    token_expires: datetime | None
+    backlog: int
+    verdict: strict.JsonObject | None
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something worth a line that is not a window."""
+
+    kind: NoticeKind
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionSummary:
+    """How a session ended in good order. ``verifier`` is the verifier's own summary, ``None`` when it had no line."""
+
+    session: bytes
+    sealed: int
+    affirmed: int
+    held: int
+    lost: int
+    backlog: int
+    verifier: strict.JsonObject | None
+
+
+class Observer(Protocol):
+    """Watches a session. Called in the event loop; must not block."""
+
+    def window(self, report: WindowReport) -> None:
+        """A window's fate became known."""
+        ...
+
+    def notice(self, notice: Notice) -> None:
+        """Something else happened."""
+        ...

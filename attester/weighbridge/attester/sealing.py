@@ -1,0 +1,214 @@
+"""Seals one window: from what was observed to the evidence that is sent. DESIGN §3, ``docs/protocol.md`` §3 to §6.
+
+::
+
+    header ──► on disk ──► H_k ──► GPU reports over D("gpu", H_k) ──► G_k ──► quote over D("tpm", H_k, G_k, null)
+                                                                                  └──► COSE_Sign1 ──► evidence
+
+The procedure of :meth:`Sealer.seal`:
+
+1.  The header names the measurement log as it is now, and the records since the last window go with it.
+2.  The header is written to disk, synced, before anything is signed over it.
+3.  Every GPU signs a report over it, in the windows for which the terms demand one.
+4.  The TPM quotes the terms' PCRs over header and reports together.
+5.  If something was loaded since 1, the quoted register is not that of the header's log: back to 1 with a new header.
+    The telemetry key has signed nothing yet, so no two windows of one number ever exist.
+6.  The telemetry key signs the header.
+
+Nothing here decides: what is sealed is judged elsewhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
+
+from weighbridge.proto import cose, limits, measurement_log
+from weighbridge.proto.binding import gpu_nonce, link, window_digest
+from weighbridge.proto.digest import sha256
+from weighbridge.proto.errors import Code, EnvironmentFault
+from weighbridge.proto.manifest import encode_manifests
+from weighbridge.proto.measurement_log import ModelLoad
+from weighbridge.proto.spdm import evidence as gpu_evidence
+from weighbridge.proto.tpm.constants import HashAlgorithm
+from weighbridge.proto.tpm.pcr import PcrSelection
+from weighbridge.proto.window import WINDOW_TYP, Evidence, Header, Interval, audience_of, seal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from weighbridge.attester.gpu.interface import GpuSource
+    from weighbridge.attester.tpm.interface import TpmDevice
+    from weighbridge.proto.manifest import Manifest
+    from weighbridge.proto.measurement_log import Record
+    from weighbridge.proto.terms import SignedTerms
+    from weighbridge.proto.workload import WorkSummary
+
+__all__ = ["LogView", "Observed", "SealedWindow", "Sealer"]
+
+# A load takes longer than a window's sealing; more of them in a row means that somebody loads without end.
+_ATTEMPTS: Final = 8
+
+
+class LogView(Protocol):
+    """What sealing reads of the measurement log; :class:`~weighbridge.attester.weights.MeasurementLog` is one."""
+
+    def records(self, first: int = 0) -> tuple[Record, ...]:
+        """The records from number ``first`` on, all of which are in the register."""
+        ...
+
+    def manifest(self, digest: bytes) -> Manifest:
+        """The manifest that a record names."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """What a window is about, besides the measurement log. ``challenge`` and ``prev`` are 32 bytes.
+
+    ``telemetry`` is the encoded :class:`weighbridge.proto.telemetry.Telemetry` of window ``seq``; ``interval`` ends
+    before the sealing begins and starts after the last window's quote.
+    """
+
+    seq: int
+    prev: bytes
+    challenge: bytes
+    interval: Interval
+    telemetry: bytes
+    work: WorkSummary
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedWindow:
+    """A window ready to be sent. ``digest`` is ``H_k``; ``next_prev`` is what the next header must name as ``prev``."""
+
+    seq: int
+    evidence: bytes
+    digest: bytes
+    qualifying_data: bytes
+
+    @property
+    def next_prev(self) -> bytes:
+        """``D("link", H_k, qualifyingData_k)``."""
+        return link(self.digest, self.qualifying_data)
+
+
+class Sealer:
+    """Seals the windows of one session. Remembers how much of the measurement log has been sent.
+
+    Args:
+        terms: the session's, verified.
+        tpm: with the session's telemetry key in it.
+        gpus: the enrolled devices; ``None`` where the terms demand none.
+        log: the boot's measurement log.
+        log_sent: how many of its records the enrolment carried.
+        manifests_sent: digests of the manifests that the enrolment carried.
+    """
+
+    def __init__(
+        self,
+        terms: SignedTerms,
+        *,
+        tpm: TpmDevice,
+        gpus: GpuSource | None,
+        log: LogView,
+        log_sent: int,
+        manifests_sent: frozenset[bytes],
+    ) -> None:
+        self._signed_terms = terms
+        self._terms = terms.terms
+        self._tpm = tpm
+        self._gpus = gpus
+        self._log = log
+        self._head = measurement_log.head(log.records()[:log_sent])
+        self._log_sent = log_sent
+        self._manifests_sent = manifests_sent
+        self._selection = PcrSelection.of(HashAlgorithm(self._terms.bank), self._terms.pcrs)
+
+    def seal(self, observed: Observed, *, begin: Callable[[bytes], None]) -> SealedWindow:
+        """The sealed window. Blocks for as long as GPUs and TPM take to sign.
+
+        Args:
+            observed: what the window is about.
+            begin: makes the header durable; nothing is signed over it before that has returned.
+
+        Raises:
+            EnvironmentFault: a TPM or GPU code, or that of ``begin``: nothing was sealed, and the same call may be
+                made again.
+        """
+        terms = self._terms
+        for _ in range(_ATTEMPTS):
+            # 1.
+            records = self._log.records(self._log_sent)
+            manifests = self._manifests(records)
+            head = measurement_log.head(records, after=self._head)
+            header = self._header(observed, length=self._log_sent + len(records), head=head)
+            # 2.
+            begin(header)
+            # 3.
+            digest = window_digest(header)
+            reports = None
+            if terms.gpu_due(observed.seq):
+                reports = [] if self._gpus is None else self._gpus.attest(gpu_nonce(digest))
+            # 4.
+            digest, qualifying_data = seal(header, gpu_evidence.gpus_binding(reports), None)
+            quote = self._tpm.quote(self._selection, qualifying_data)
+            # 5.
+            if len(self._log.records(self._log_sent)) == len(records):
+                break
+        else:
+            raise EnvironmentFault(
+                Code.TPM_FAILED,
+                "models are loaded faster than a window can be sealed",
+                where=f"window {observed.seq}",
+                hint="load models one after the other",
+            )
+        # 6.
+        signed = cose.sign(header, kid=terms.telemetry_key, typ=WINDOW_TYP, signer=self._tpm.sign)
+        evidence = Evidence(
+            window=signed,
+            quote=quote.encode(),
+            gpus=None if reports is None else gpu_evidence.encode(reports),
+            telemetry=observed.telemetry,
+            log=measurement_log.encode_records(records),
+            manifests=encode_manifests(manifests),
+        ).encode()
+        if len(evidence) > limits.EVIDENCE_MAX:
+            raise EnvironmentFault(
+                Code.TOO_LARGE,
+                "the window is larger than a verifier accepts",
+                where=f"window {observed.seq}",
+                expected=f"<= {limits.EVIDENCE_MAX} bytes",
+                got=len(evidence),
+                hint="sample telemetry more slowly, or load fewer models at a time",
+            )
+        self._log_sent, self._head = self._log_sent + len(records), head
+        self._manifests_sent |= {manifest.digest for manifest in manifests}
+        return SealedWindow(seq=observed.seq, evidence=evidence, digest=digest, qualifying_data=qualifying_data)
+
+    def _header(self, observed: Observed, *, length: int, head: bytes) -> bytes:
+        terms = self._terms
+        return Header(
+            tenant=terms.tenant,
+            session=terms.session,
+            audience=audience_of(terms.verifier),
+            terms=self._signed_terms.digest,
+            seq=observed.seq,
+            prev=observed.prev,
+            challenge=observed.challenge,
+            interval=observed.interval,
+            telemetry=sha256(observed.telemetry),
+            work=observed.work,
+            log_length=length,
+            log_head=head,
+            model=terms.model,
+            telemetry_key=terms.telemetry_key,
+            cnf=terms.cnf,
+            peer=terms.peer,
+            kem=terms.kem,
+        ).encode()
+
+    def _manifests(self, records: Sequence[Record]) -> list[Manifest]:
+        """The manifests that ``records`` name and that were not sent yet, each once."""
+        named = dict.fromkeys(record.event.manifest for record in records if isinstance(record.event, ModelLoad))
+        return [self._log.manifest(digest) for digest in named if digest not in self._manifests_sent]

@@ -1,0 +1,439 @@
+"""One session of a host, from hardware to the wire: the state machine that the command line runs.
+
+States, and what is durable in each::
+
+    starting    keys; the measurement log of the boot, with this start in it; spools of earlier sessions
+    delivering  each earlier session's windows go to the verifier; it ends there as interrupted
+    loading     the inference server is launched or awaited; what it loads is measured, logged, extended
+    enrolled    signed terms and the first challenge are in a new spool
+    running     every period: cut, seal, spool, send; header before signature, window before sending
+    ending      last window, unload record, closed at the verifier; the spool goes when it is empty
+
+An illegal order raises ``RuntimeError``. An :class:`~weighbridge.proto.errors.EnvironmentFault` ends the process with
+everything sealed in the spool; the next start delivers it and enrols anew.
+
+Decisions that are not obvious:
+
+* The server loads *before* enrolment: loading can take minutes, and the first challenge would be stale after it.
+* The last window is sealed before the model's unloading is logged: in the interval that it covers the model was loaded.
+* A window whose answer is outstanding at the next boundary delays sealing (never cutting) by at most half a period:
+  under the fresh challenge it opens a gate, under the old one it would be held.
+* When the spool is full nothing is sealed, since a chain cannot leave out a window: the next one says by its interval
+  what is missing, and the loss is reported here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from weighbridge.attester.courier import Courier, deliver_all
+from weighbridge.attester.enrolling import Enrolment, Identity, Prover, enrol
+from weighbridge.attester.inference import InferenceServer, Launch
+from weighbridge.attester.report import Notice, SessionSummary, WindowReport
+from weighbridge.attester.spool import DEFAULT_MAX_BYTES, Spool, Spools
+from weighbridge.attester.token_file import TokenFile
+from weighbridge.attester.waiting import cancel, first_of
+from weighbridge.attester.weights import MeasurementLog
+from weighbridge.attester.windows import WindowLoop, WindowParts
+from weighbridge.attester.workload.server import WorkloadServer
+from weighbridge.proto import strict
+from weighbridge.proto.errors import Code, EnvironmentFault, WeighbridgeError
+from weighbridge.proto.measurement_log import AttesterStart, ModelLoad, ModelUnload
+
+if TYPE_CHECKING:
+    import random
+    from pathlib import Path
+
+    from weighbridge.attester.client import Answer, Line, Transport
+    from weighbridge.attester.clock import Clock
+    from weighbridge.attester.courier import Backoff
+    from weighbridge.attester.gpu.interface import GpuSource
+    from weighbridge.attester.keys import ServingKey
+    from weighbridge.attester.offload import Offload
+    from weighbridge.attester.refusal import VerdictNotice
+    from weighbridge.attester.report import NoticeKind, Observer
+    from weighbridge.attester.telemetry.interface import TelemetrySource
+    from weighbridge.attester.tpm.interface import TpmDevice
+    from weighbridge.attester.trust import TrustedVerifiers
+    from weighbridge.proto.manifest import Manifest
+    from weighbridge.proto.workload import WorkSummary
+
+__all__ = ["AttesterSession", "Devices", "SessionConfig", "Surroundings"]
+
+_SECOND_NS: Final = 1_000_000_000
+# How long the end of a session waits for the answers that are still out.
+_DRAIN_NS: Final = 30 * _SECOND_NS
+_START_ID_SIZE: Final = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionConfig:
+    """What is asked of a session.
+
+    Attributes:
+        state: the directory of everything durable.
+        tenant: named in terms and headers.
+        audience: whom the result tokens are for.
+        model: the declared manifest.
+        serving: the inference server's TLS key.
+        peer: thumbprint of the attester's own TLS key, 32 bytes.
+        version: of this software, for the measurement log.
+        log_pcr: the register of the measurement log.
+        pinned: the verifier knows the AK; no EK is shown.
+        command: the inference server to launch; empty to wait for one that connects.
+        port_file: passed on to the command.
+        windows: how many windows to seal, ``None`` to go on until the command ends or :meth:`AttesterSession.stop`.
+        spool_bytes: bound of the spool.
+    """
+
+    state: Path
+    tenant: str
+    audience: str
+    model: Manifest
+    serving: ServingKey
+    peer: bytes
+    version: str
+    log_pcr: int = 15
+    pinned: bool = False
+    command: tuple[str, ...] = ()
+    port_file: Path | None = None
+    windows: int | None = None
+    spool_bytes: int = DEFAULT_MAX_BYTES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Devices:
+    """The hardware, opened by the caller and closed by it. ``None`` on a host without GPUs or sensors."""
+
+    tpm: TpmDevice
+    gpus: GpuSource | None
+    telemetry: TelemetrySource | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What tests replace: time, chance, where blocking work is done, and how long to wait between connections."""
+
+    clock: Clock
+    rng: random.Random
+    offload: Offload
+    backoff: Backoff | None = None
+
+
+@dataclass(slots=True)
+class _Counts:
+    affirmed: int = 0
+    held: int = 0
+
+
+class AttesterSession:
+    """Runs one session to its end. Made once, run once, in one event loop.
+
+    Args:
+        config: what is asked.
+        devices: the hardware.
+        transport: lines to the verifier.
+        trusted: whose terms are accepted.
+        surroundings: time, chance, threads.
+        observer: told what happens.
+    """
+
+    def __init__(
+        self,
+        config: SessionConfig,
+        devices: Devices,
+        transport: Transport,
+        *,
+        trusted: TrustedVerifiers,
+        surroundings: Surroundings,
+        observer: Observer,
+    ) -> None:
+        self._config = config
+        self._devices = devices
+        self._transport = transport
+        self._trusted = trusted
+        self._surroundings = surroundings
+        self._clock = surroundings.clock
+        self._offload = surroundings.offload
+        self._observer = observer
+        self._token = TokenFile(config.state / "token", surroundings.clock)
+        self._stop = asyncio.Event()
+        self._loaded = asyncio.Event()
+        self._counts = _Counts()
+        self._work: dict[int, WorkSummary] = {}
+        self._started = False
+
+    def stop(self) -> None:
+        """End the session in good order at once: last window, unload, close. May be called from a signal handler."""
+        self._stop.set()
+
+    async def run(self) -> SessionSummary:
+        """Run the session until its command ends, its number of windows is reached, or :meth:`stop`.
+
+        Raises:
+            PolicyDenied: a window was denied, or enrolment was.
+            WeighbridgeError: see the module's docstring; everything sealed is in the spool.
+            RuntimeError: it has been run already.
+        """
+        if self._started:
+            raise RuntimeError("a session runs once")
+        self._started = True
+        await self._offload(self._token.remove)
+        spools = await self._offload(lambda: Spools(self._config.state / "spool", max_bytes=self._config.spool_bytes))
+        log = await self._offload(self._open_log)
+        try:
+            workload = WorkloadServer(self._config.state / "workload.sock", log, on_load=self._on_load)
+            async with workload:
+                await self._deliver_earlier(spools)
+                first = len(log.records())
+                server = await self._launch()
+                try:
+                    return await self._serve(spools, log, workload, server, first)
+                finally:
+                    if server is not None:
+                        await self._stop_server(server, log, first)
+        finally:
+            log.close()
+
+    # -- starting, delivering, loading ----------------------------------------------------------------------------------
+
+    def _open_log(self) -> MeasurementLog:
+        tpm = self._devices.tpm
+        at = tpm.read_clock()
+        log = MeasurementLog.open(
+            self._config.state, tpm, pcr=self._config.log_pcr, boot=f"{at.reset_count}.{at.restart_count}"
+        )
+        try:
+            log.append(AttesterStart(version=self._config.version, start_id=secrets.token_bytes(_START_ID_SIZE)))
+        except BaseException:
+            log.close()
+            raise
+        return log
+
+    async def _deliver_earlier(self, spools: Spools) -> None:
+        """Deliver what earlier runs left. A verifier that cannot be reached ends this run: nothing could be opened."""
+        for spool in await self._offload(spools.pending):
+            if spool.backlog:
+                self._notice("delivering", f"{spool.backlog} windows of session {spool.session.hex()}")
+                try:
+                    await deliver_all(self._courier(spool, None))
+                except EnvironmentFault:
+                    raise
+                except WeighbridgeError as error:
+                    # Denied, unknown or unreadable there: that ends the old session and says nothing of the new one.
+                    if spool.backlog:
+                        place = await self._offload(lambda: spools.set_aside(spool))  # noqa: B023 - awaited here
+                        self._notice("set-aside", f"session {spool.session.hex()}: {error}; kept in {place}")
+                        continue
+                    self._notice("delivered", f"session {spool.session.hex()}: {error}")
+                else:
+                    self._notice("delivered", f"session {spool.session.hex()}")
+            await self._offload(lambda: spools.remove(spool))  # noqa: B023 - awaited here
+        # Before a server is launched that may load for minutes.
+        line = await self._transport.connect()
+        await line.disconnect()
+
+    async def _launch(self) -> InferenceServer | None:
+        config = self._config
+        if not config.command:
+            return None
+        return await InferenceServer.launch(
+            Launch(
+                command=config.command,
+                workload=config.state / "workload.sock",
+                serving=config.serving,
+                port_file=config.port_file,
+            )
+        )
+
+    def _on_load(self, manifest: Manifest) -> None:
+        self._notice("loaded", f"model {manifest.name}, manifest {manifest.digest.hex()}")
+        self._loaded.set()
+
+    async def _wait_loaded(self, server: InferenceServer | None) -> bool:
+        """Whether a model was loaded; ``False`` when the session was stopped first."""
+        ended = [] if server is None else [server.ended()]
+        await first_of(_wait(self._loaded), _wait(self._stop), *ended)
+        if self._stop.is_set():
+            return False
+        if not self._loaded.is_set():
+            failure = None if server is None else server.failure()
+            raise failure or EnvironmentFault(
+                Code.COMMAND_FAILED,
+                "the inference server ended before it loaded a model",
+                where=self._config.command[0],
+                hint="it has to load through the socket in $WEIGHBRIDGE_WORKLOAD",
+            )
+        return True
+
+    # -- enrolled, running, ending --------------------------------------------------------------------------------------
+
+    async def _serve(
+        self, spools: Spools, log: MeasurementLog, workload: WorkloadServer, server: InferenceServer | None, first: int
+    ) -> SessionSummary:
+        if not await self._wait_loaded(server):
+            raise EnvironmentFault(Code.COMMAND_FAILED, "stopped before a model was loaded", hint="nothing was sealed")
+        line = await self._transport.connect()
+        try:
+            enrolment = await self._enrol(line, log)
+            terms = enrolment.terms.terms
+            spool = await self._offload(
+                lambda: spools.create(
+                    terms.session, enrolment.terms.raw, prev=terms.prev, challenge=enrolment.challenge
+                )
+            )
+        except BaseException:
+            await line.disconnect()
+            raise
+        self._notice("enrolled", f"session {terms.session.hex()}, a window every {terms.period_ns / _SECOND_NS:g} s")
+        courier = self._courier(spool, line)
+        delivery = asyncio.create_task(courier.run())
+        windows = WindowLoop(
+            WindowParts(
+                enrolment=enrolment,
+                spool=spool,
+                devices=self._devices,
+                log=log,
+                workload=workload,
+                courier=courier,
+                delivery=delivery,
+                server=server,
+                token=self._token,
+                clock=self._clock,
+                offload=self._offload,
+                observer=self._observer,
+                stop=self._stop,
+                limit=self._config.windows,
+                work=self._work,
+            )
+        )
+        try:
+            await windows.run()
+            await self._finish(spool, courier, delivery)
+            if server is not None:
+                await self._stop_server(server, log, first)
+            verifier = await self._close(spool, courier)
+        finally:
+            await cancel(delivery)
+            await courier.disconnect()
+            await self._offload(self._token.remove)
+        if not spool.backlog:
+            await self._offload(lambda: spools.remove(spool))
+        failure = None if server is None else server.failure()
+        if failure is not None:
+            raise failure
+        counts = self._counts
+        return SessionSummary(
+            session=terms.session,
+            sealed=windows.sealed,
+            affirmed=counts.affirmed,
+            held=counts.held,
+            lost=windows.lost,
+            backlog=spool.backlog,
+            verifier=verifier,
+        )
+
+    async def _enrol(self, line: Line, log: MeasurementLog) -> Enrolment:
+        config = self._config
+        return await enrol(
+            line,
+            Identity(
+                tenant=config.tenant,
+                audience=config.audience,
+                cnf=config.serving.cnf,
+                peer=config.peer,
+                model=config.model.digest,
+                pinned=config.pinned,
+            ),
+            prover=Prover(self._devices.tpm, self._devices.gpus, log, self._offload),
+            trusted=self._trusted,
+            clock=self._clock,
+        )
+
+    async def _finish(self, spool: Spool, courier: Courier, delivery: asyncio.Task[None]) -> None:
+        """Wait until everything is answered, or cannot be now."""
+        if spool.backlog and courier.connected:
+            deadline = self._clock.monotonic_ns() + _DRAIN_NS
+            await first_of(courier.settled(), self._clock.sleep_until(deadline), watched=delivery)
+        if delivery.done():
+            delivery.result()
+        await cancel(delivery)
+
+    async def _stop_server(self, server: InferenceServer, log: MeasurementLog, first: int) -> None:
+        """Stop the server and log that what it loaded is not served any more."""
+        await server.stop()
+        # A TPM that is gone cannot be told, and is no reason to hide why the session ends.
+        with contextlib.suppress(EnvironmentFault):
+            await self._offload(lambda: _unload(log, first))
+
+    async def _close(self, spool: Spool, courier: Courier) -> strict.JsonObject | None:
+        """Close the session at the verifier; ``None`` when it cannot be now: it will be delivered by the next start."""
+        line = courier.line
+        if line is None or spool.backlog:
+            return None
+        try:
+            summary = strict.json_decode(await line.close_session(spool.session), what="session summary")
+        except EnvironmentFault as fault:
+            self._notice("line-cut", str(fault))
+            return None
+        return summary if isinstance(summary, dict) else None
+
+    def _courier(self, spool: Spool, line: Line | None) -> Courier:
+        return Courier(
+            spool,
+            self._transport,
+            line,
+            clock=self._clock,
+            offload=self._offload,
+            rng=self._surroundings.rng,
+            backoff=self._surroundings.backoff,
+            on_answer=lambda notice, answer: self._on_answer(spool, notice, answer),
+            on_line=self._on_line,
+        )
+
+    async def _on_answer(self, spool: Spool, notice: VerdictNotice, answer: Answer) -> None:
+        expires = None
+        if notice.outcome == "affirmed" and answer.token is not None:
+            token = answer.token
+            expires = await self._offload(lambda: self._token.put(token))
+            self._counts.affirmed += 1
+        elif notice.outcome == "held":
+            self._counts.held += 1
+        else:
+            await self._offload(self._token.remove)
+        report = WindowReport(
+            session=spool.session,
+            seq=notice.seq,
+            status=notice.outcome,
+            work=self._work.pop(notice.seq, None),
+            denials=notice.denials,
+            token_expires=expires,
+            backlog=spool.backlog,
+            verdict=notice.document,
+        )
+        self._observer.window(report)
+
+    def _on_line(self, fault: EnvironmentFault | None) -> None:
+        if fault is None:
+            self._notice("line-restored", "the session is resumed")
+        else:
+            self._notice("line-cut", str(fault))
+
+    def _notice(self, kind: NoticeKind, message: str) -> None:
+        self._observer.notice(Notice(kind, message))
+
+
+def _unload(log: MeasurementLog, first: int) -> None:
+    """Log the unloading of every model that records from ``first`` on loaded."""
+    own = {record.recnum for record in log.records(first) if isinstance(record.event, ModelLoad)}
+    for model in log.loaded():
+        if model.recnum in own:
+            log.append(ModelUnload(model.recnum))
+
+
+async def _wait(event: asyncio.Event) -> None:
+    await event.wait()
