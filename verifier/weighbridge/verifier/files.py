@@ -12,12 +12,13 @@ import contextlib
 import errno
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, Protocol, final
 
 from weighbridge.proto.errors import Code, EnvironmentFault
 
-__all__ = ["Files", "PosixFiles", "fault", "install", "make_directories"]
+__all__ = ["Directories", "Files", "PosixFiles", "fault", "install"]
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -92,19 +93,52 @@ class PosixFiles:
                 path.unlink()
 
 
-def make_directories(files: Files, path: Path, *, below: Path, mode: int) -> set[Path]:
-    """Create ``path`` and what is missing between it and ``below``, which exists.
+@final
+class Directories:
+    """The directories below ``root``, and which of their names are known to be on disk.
 
-    Returns:
-        The directories that received a new name and have to be synced before anything in ``path`` is durable.
+    That a directory can be seen does not mean that its name was synced: whoever made it may have failed or been killed
+    just then. So nothing is taken as durable that was not synced through this object.
+
+    Args:
+        files: the file system.
+        root: exists, durably.
+        mode: permissions of directories made here.
     """
-    missing: list[Path] = []
-    while path != below and not path.is_dir():
-        missing.append(path)
-        path = path.parent
-    for directory in reversed(missing):
-        files.make_directory(directory, mode=mode)
-    return {directory.parent for directory in missing}
+
+    __slots__ = ("_durable", "_files", "_mode", "_root")
+
+    def __init__(self, files: Files, root: Path, *, mode: int) -> None:
+        self._files = files
+        self._root = root
+        self._mode = mode
+        self._durable: set[Path] = {root}
+
+    def make(self, path: Path) -> tuple[Path, ...]:
+        """Make ``path`` and what is missing above it; returns those whose names may not be on disk, top first."""
+        pending: list[Path] = []
+        while path not in self._durable:
+            pending.append(path)
+            path = path.parent
+        pending.reverse()
+        for directory in pending:
+            self._files.make_directory(directory, mode=self._mode)
+        return tuple(pending)
+
+    def synced(self, paths: Iterable[Path]) -> None:
+        """Take note that the parents of ``paths`` have been synced."""
+        self._durable.update(paths)
+
+    def sync(self, path: Path) -> None:
+        """Make ``path`` and see to it that its name and all names above it are on disk."""
+        pending = self.make(path)
+        for directory in pending:
+            self._files.sync_directory(directory.parent)
+        self.synced(pending)
+
+    def forget(self, path: Path) -> None:
+        """Take note that ``path`` is about to be removed."""
+        self._durable.discard(path)
 
 
 def install(files: Files, data: bytes, target: Path, *, staging: Path, mode: int) -> None:

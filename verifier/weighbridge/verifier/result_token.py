@@ -17,11 +17,11 @@ from weighbridge.proto import cose, limits, strict
 from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from cryptography.hazmat.primitives.asymmetric import ec
 
-__all__ = ["EAR_PROFILE", "Claims", "ResultToken", "expiry", "issue", "verify"]
+__all__ = ["EAR_PROFILE", "STATUSES", "Claims", "ResultToken", "expiry", "issue", "verify"]
 
 EAR_PROFILE: Final = "tag:ietf.org,2026:rats/ear#04"
 _BUILD: Final = "weighbridge 0.1.0"
@@ -31,7 +31,10 @@ _GRACE: Final = timedelta(seconds=2)
 _MEDIA_TYPE: Final = f'application/eat-jwt; eat_profile="{EAR_PROFILE}"'
 
 _JWT_PARTS: Final = 3
+_SESSION_SUBMOD: Final = "tpm0"
 
+# From best known to worst; "none" makes no claim and so takes nothing away.
+STATUSES: Final = ("none", "affirming", "warning", "contraindicated")
 # AR4SI tiers (draft-ietf-rats-ar4si-10 §2.3.2): a status is no better than the worst claim of the vector.
 _TIERS: Final = ((96, "contraindicated"), (32, "warning"), (2, "affirming"))
 
@@ -90,20 +93,27 @@ def issue(claims: Claims, key: ec.EllipticCurvePrivateKey, *, received: datetime
 
 def _submod(claims: Claims, name: str) -> strict.JsonObject:
     vector = dict(claims.vectors[name])
-    return {
+    submod: strict.JsonObject = {
         "ear_status": _status(vector),
         "eat_nonce": strict.base64url_encode(claims.nonces[name]),
         "ear_trustworthiness_vector": cast("strict.JsonObject", vector),
         "ear_appraisal_policy_ids": [f"sha256:{claims.policy.hex()}"],
-        "ear_verifier_claims": {
-            "session": claims.session.hex(),
-            "tenant": claims.tenant,
-            "seq": claims.seq,
-            "model": claims.model.hex(),
-            "reference": f"sha256:{claims.reference.hex()}",
-            "unchecked": cast("strict.JsonObject", dict(claims.unchecked)),
-            "log": {"origin": claims.ledger_origin, "index": claims.ledger_index, "leaf": claims.ledger_leaf.hex()},
-        },
+    }
+    if name == _SESSION_SUBMOD:
+        submod["ear_verifier_claims"] = _session_claims(claims)
+    return submod
+
+
+def _session_claims(claims: Claims) -> strict.JsonObject:
+    """What holds for the session as a whole: said once, with the key that anchors it."""
+    return {
+        "session": claims.session.hex(),
+        "tenant": claims.tenant,
+        "seq": claims.seq,
+        "model": claims.model.hex(),
+        "reference": f"sha256:{claims.reference.hex()}",
+        "unchecked": cast("strict.JsonObject", dict(claims.unchecked)),
+        "log": {"origin": claims.ledger_origin, "index": claims.ledger_index, "leaf": claims.ledger_leaf.hex()},
     }
 
 
@@ -113,10 +123,8 @@ def _status(vector: Mapping[str, int]) -> str:
     return next((word for low, word in _TIERS if worst >= low), "none")
 
 
-def _worst(statuses: object) -> str:
-    order = ("affirming", "warning", "contraindicated")
-    seen = [status for status in cast("list[str]", list(cast("list[str]", statuses))) if status != "none"]
-    return max(seen, key=order.index, default="none")
+def _worst(statuses: Iterable[str]) -> str:
+    return max(statuses, key=STATUSES.index, default="none")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,7 +212,7 @@ def _read(payload: strict.JsonObject, audience: str) -> ResultToken:
                 Code.TOKEN_AUDIENCE, "the token is for another audience", where="token.aud", expected=audience
             )
         submods = cast("dict[str, strict.JsonObject]", payload["submods"])
-        session = submods["tpm0"]
+        session = submods[_SESSION_SUBMOD]
         claims = cast("strict.JsonObject", session["ear_verifier_claims"])
         log = cast("strict.JsonObject", claims["log"])
         issued, expires = cast("int", payload["iat"]), cast("int", payload["exp"])

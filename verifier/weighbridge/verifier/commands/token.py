@@ -19,6 +19,12 @@ def configure_verify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--audience", required=True, metavar="NAME", help="refuse a token for anybody else")
     parser.add_argument("--anchors", metavar="FILE", action="append", default=[], help="the verifier's keys")
     parser.add_argument("--at", metavar="TIME", default="now", help="judge expiry at this time (default: now)")
+    parser.add_argument(
+        "--accept",
+        choices=("affirming", "warning"),
+        default="affirming",
+        help="the worst status to accept (default: affirming); emulated platforms never get better than warning",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document, on failure too")
     parser.set_defaults(run=run_verify)
 
@@ -46,12 +52,12 @@ def run_verify(arguments: argparse.Namespace) -> Outcome:
         except WeighbridgeError as error:
             failure = error
         else:
-            return _outcome(result)
+            return _outcome(result, arguments.accept)
     raise failure
 
 
-def _outcome(result: result_token.ResultToken) -> Outcome:
-    good = result.status == "affirming"
+def _outcome(result: result_token.ResultToken, accept: str) -> Outcome:
+    good = result.status in {"affirming", accept}
     text = (
         f"{result.status.upper()}: session {result.session.hex()}, window {result.seq}\n"
         f"  model    {result.model.hex()}\n"

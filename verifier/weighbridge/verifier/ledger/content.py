@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, final
 from weighbridge.proto import limits
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, Indeterminate, LedgerInconsistent
-from weighbridge.verifier.files import Files, PosixFiles, fault, install, make_directories
+from weighbridge.verifier.files import Directories, Files, PosixFiles, fault, install
 from weighbridge.verifier.ledger.reader import read_file
 
 if TYPE_CHECKING:
@@ -37,11 +37,12 @@ class ContentStore:
         EnvironmentFault: ``DISK_FULL`` or ``FILE_UNWRITABLE``.
     """
 
-    __slots__ = ("_directory", "_files")
+    __slots__ = ("_directories", "_directory", "_files")
 
     def __init__(self, directory: Path, *, files: Files | None = None) -> None:
         self._directory = directory
         self._files = files or PosixFiles()
+        self._directories = Directories(self._files, directory, mode=_DIRECTORY_MODE)
         try:
             for path in (directory, directory / _STAGING):
                 self._files.make_directory(path, mode=_DIRECTORY_MODE)
@@ -63,14 +64,12 @@ class ContentStore:
         target = self._path(digest)
         staging = self._directory / _STAGING / os.urandom(16).hex()
         try:
+            self._directories.sync(target.parent)
             if self._load(digest) is None:
-                for parent in make_directories(self._files, target.parent, below=self._directory, mode=_DIRECTORY_MODE):
-                    self._files.sync_directory(parent)
                 install(self._files, data, target, staging=staging, mode=_FILE_MODE)
             else:
-                # Whoever put it first may have been interrupted before its names were durable.
-                for parent in (target.parent, target.parent.parent, self._directory):
-                    self._files.sync_directory(parent)
+                # Whoever put it first may have been interrupted before its name was durable.
+                self._files.sync_directory(target.parent)
         except OSError as error:
             with contextlib.suppress(OSError):
                 self._files.remove(staging)

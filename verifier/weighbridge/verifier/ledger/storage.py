@@ -12,7 +12,7 @@ import os
 from typing import TYPE_CHECKING, Final, final
 
 from weighbridge.proto.errors import Code, EnvironmentFault
-from weighbridge.verifier.files import Files, fault, install, make_directories
+from weighbridge.verifier.files import Directories, Files, fault, install
 from weighbridge.verifier.ledger.reader import CHECKPOINT, read_file
 
 if TYPE_CHECKING:
@@ -42,11 +42,12 @@ class Storage:
         EnvironmentFault: ``LEDGER_LOCKED`` when another process has it open, or ``FILE_UNWRITABLE``.
     """
 
-    __slots__ = ("_files", "_lock", "directory")
+    __slots__ = ("_directories", "_files", "_lock", "directory")
 
     def __init__(self, directory: Path, files: Files) -> None:
         self.directory: Final = directory
         self._files = files
+        self._directories = Directories(files, directory, mode=_PUBLIC_DIRECTORY)
         self._lock: int | None = _take_lock(directory / _LOCK)
 
     @staticmethod
@@ -95,15 +96,15 @@ class Storage:
                 # If power fails here: readers see nothing new; the next append overwrites what is staged.
                 self._files.write(staging, data, mode=_PUBLIC)
                 staged.append((staging, self.directory / name))
-            unsynced: set[Path] = set()
+            made: set[Path] = set()
             for staging, target in staged:
-                unsynced |= make_directories(self._files, target.parent, below=self.directory, mode=_PUBLIC_DIRECTORY)
+                made.update(self._directories.make(target.parent))
                 # If power fails here: some tiles are wider than the checkpoint says. Their beginnings are the same, so
                 # readers of any signed checkpoint see what they saw; the next append puts its own in their place.
                 self._files.rename(staging, target)
-                unsynced.add(target.parent)
-            for directory in sorted(unsynced):
+            for directory in sorted({target.parent for _, target in staged} | {path.parent for path in made}):
                 self._files.sync_directory(directory)
+            self._directories.synced(made)
         except OSError as error:
             self._clear_staging()
             raise fault(error, self.directory, "appending to the ledger") from error
@@ -134,8 +135,10 @@ class Storage:
         """
         for name in tiles:
             if ".p/" not in name:
+                partial = self.directory / f"{name}.p"
+                self._directories.forget(partial)
                 with contextlib.suppress(OSError):
-                    self._files.remove(self.directory / f"{name}.p")
+                    self._files.remove(partial)
 
     def _install(self, name: str, note: bytes, doing: str) -> None:
         target = self.directory / name

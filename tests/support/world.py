@@ -1,0 +1,368 @@
+"""A whole world in one process: a verifier with its stores, and a host whose TPM and GPUs sign for real.
+
+Nothing here is a mock of ours: the verifier is the product's, the host uses the product's sealing. Only the devices
+are emulated, and they sign under roots of their own. A test changes one thing and looks at the verdict's code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Self
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from fakes.soft_tpm import SoftTpm, derive_key
+
+from weighbridge.attester.gpu.emulated import EmulatedGpus
+from weighbridge.attester.sealing import Observed, SealedWindow, Sealer
+from weighbridge.attester.telemetry.emulated import EmulatedTelemetry
+from weighbridge.policy import policy_set
+from weighbridge.policy.reference import CHECKS, Reference
+from weighbridge.policy.regorus import RegorusEngine
+from weighbridge.proto import binding, cose, measurement_log, strict
+from weighbridge.proto.digest import sha256
+from weighbridge.proto.enrolment import EnrolmentChallenge, EnrolmentProof, Opening
+from weighbridge.proto.manifest import FileEntry, Manifest, TensorEntry, encode_manifests
+from weighbridge.proto.spdm import evidence as gpu_evidence
+from weighbridge.proto.spdm import report as spdm
+from weighbridge.proto.telemetry import Telemetry
+from weighbridge.proto.tpm.constants import HashAlgorithm
+from weighbridge.proto.tpm.pcr import PcrSelection
+from weighbridge.proto.window import Interval
+from weighbridge.proto.workload import WorkSummary
+from weighbridge.verifier.anchors import Anchor, TrustAnchors
+from weighbridge.verifier.appraisal import Appraiser
+from weighbridge.verifier.archive import Archive
+from weighbridge.verifier.clock import nanoseconds
+from weighbridge.verifier.core import Answer, Verifier
+from weighbridge.verifier.keys import VerifierKeys
+from weighbridge.verifier.ledger.content import ContentStore
+from weighbridge.verifier.ledger.log import Ledger
+from weighbridge.verifier.requirements import Requirements
+from weighbridge.verifier.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from weighbridge.proto.measurement_log import Event, Record
+    from weighbridge.proto.terms import SignedTerms
+
+NOON = datetime(2026, 6, 1, 12, 0, 0, tzinfo=UTC)
+LOG_PCR = 15
+PERIOD_NS = 1_000_000_000
+EMULATED = "insecure-emulated"
+PEER = sha256(b"the attester's channel key")
+CNF = sha256(b"the serving key")
+
+
+class FakeClock:
+    """Receipt time under the test's control."""
+
+    def __init__(self, at: datetime = NOON) -> None:
+        self.at = at
+
+    def now(self) -> datetime:
+        return self.at
+
+    def advance(self, seconds: float) -> None:
+        self.at += timedelta(seconds=seconds)
+
+
+def manifest(name: str = "tiny", *, weights: bytes = b"weights") -> Manifest:
+    """The manifest of a model of one tensor."""
+    tensor = TensorEntry("layer.weight", "F32", (1,), 80, len(weights), sha256(weights))
+    files = [
+        FileEntry("config.json", 2, sha256(b"{}")),
+        FileEntry("model.safetensors", 80 + len(weights), sha256(b"header" + weights), (tensor,)),
+    ]
+    return Manifest.build(name, files)
+
+
+def requirements(**changes: Any) -> Requirements:
+    """What the verifier of these tests demands."""
+    document: dict[str, Any] = {
+        "schema": "weighbridge/requirements/v1",
+        "tenant": "tenant-a",
+        "audience": "relying-party",
+        "evidence": ["gpu", "telemetry", "tpm", "workload"],
+        "gpus": 2,
+        "pcrs": [0, 1, 2, 3, 4, 5, 6, 7, LOG_PCR],
+        "boot_pcrs": [0, 1, 2, 3, 4, 5, 6, 7],
+        "log_pcr": LOG_PCR,
+        "period_ns": PERIOD_NS,
+        "gpu_every": 1,
+        "lateness_ns": 1_000_000_000,
+    }
+    return Requirements.parse(strict.json_encode({**document, **changes}))
+
+
+@dataclass
+class SoftLog:
+    """A measurement log in memory over a TPM, for :class:`Sealer`."""
+
+    tpm: SoftTpm
+    pcr: int = LOG_PCR
+    entries: list[Record] = field(default_factory=list)
+    known: dict[bytes, Manifest] = field(default_factory=dict)
+
+    def append(self, event: Event, *, hide: bool = False) -> None:
+        record = measurement_log.make_record(event, recnum=len(self.entries), pcr=self.pcr, algs=self.tpm.banks)
+        self.tpm.extend(self.pcr, dict(record.digests))
+        if not hide:
+            self.entries.append(record)
+
+    def load(self, model: Manifest, *, hide: bool = False) -> None:
+        self.known[model.digest] = model
+        self.append(measurement_log.ModelLoad(model.digest, model.name), hide=hide)
+
+    def records(self, first: int = 0) -> tuple[Record, ...]:
+        return tuple(self.entries[first:])
+
+    def manifest(self, digest: bytes) -> Manifest:
+        return self.known[digest]
+
+
+@dataclass
+class Host:
+    """An attester's host. Everything it says can be changed by a test before it is sent."""
+
+    tpm: SoftTpm
+    gpus: EmulatedGpus
+    log: SoftLog
+    model: Manifest
+    peer: bytes = PEER
+    cnf: bytes = CNF
+    tenant: str = "tenant-a"
+    audience: str = "relying-party"
+    session: bytes = b""
+    terms: SignedTerms | None = None
+    challenge: bytes = b""
+    prev: bytes = b""
+    seq: int = 0
+    wall_ns: int = 0
+    telemetry: EmulatedTelemetry | None = None
+    sealer: Sealer | None = None
+
+    @classmethod
+    def make(cls, model: Manifest, *, tpm: str = "tpm", gpus: EmulatedGpus | None = None, clock: FakeClock) -> Self:
+        device = SoftTpm(tpm)
+        return cls(
+            device, gpus or EmulatedGpus.create(2), SoftLog(device), model, wall_ns=nanoseconds(clock.at) - PERIOD_NS
+        )
+
+    def opening(self) -> Opening:
+        ek = self.tpm.endorsement_key()
+        return Opening(
+            tenant=self.tenant,
+            audience=self.audience,
+            ak=self.tpm.attestation_key(),
+            ek=ek.public,
+            ek_certificate=ek.certificate,
+            ek_intermediates=ek.intermediates,
+            cnf=self.cnf,
+            peer=self.peer,
+            kem=None,
+            model=self.model.digest,
+        )
+
+    def proof(self, challenge: EnrolmentChallenge) -> EnrolmentProof:
+        secret = b"" if challenge.credential is None else self.tpm.activate_credential(*challenge.credential)
+        bank = HashAlgorithm(challenge.bank)
+        boot = PcrSelection.of(bank, challenge.boot_pcrs)
+        qualifying_data = binding.enrolment_qualifying_data(challenge.challenge, self.cnf, self.peer)
+        telemetry_key = self.tpm.create_telemetry_key(unique=challenge.challenge, boot=boot)
+        attest, signature = self.tpm.certify_telemetry_key(qualifying_data)
+        quote = self.tpm.quote(PcrSelection.of(bank, challenge.pcrs), qualifying_data)
+        return EnrolmentProof(
+            session=challenge.session,
+            secret=secret,
+            telemetry_key=telemetry_key,
+            certify_attest=attest,
+            certify_signature=signature,
+            quote=quote.encode(),
+            gpus=gpu_evidence.encode(self.gpus.attest(binding.gpu_nonce(qualifying_data))),
+            log=measurement_log.encode_records(self.log.records()),
+            manifests=encode_manifests(list(self.log.known.values())),
+        )
+
+    def enrol(self, verifier: Verifier) -> None:
+        """Open a session with ``verifier``, as an honest attester does."""
+        challenge = verifier.open(self.opening().encode(), peer=self.peer)
+        opened = verifier.prove(self.proof(challenge).encode(), peer=self.peer)
+        terms = opened.terms.terms
+        self.session, self.terms, self.challenge = terms.session, opened.terms, opened.challenge
+        self.prev, self.seq = terms.prev, 0
+        self.telemetry = EmulatedTelemetry(7, terms.gpus)
+        self.sealer = Sealer(
+            opened.terms,
+            tpm=self.tpm,
+            gpus=self.gpus,
+            log=self.log,
+            log_sent=len(self.log.entries),
+            manifests_sent=frozenset(self.log.known),
+        )
+
+    def observe(self, **changes: Any) -> Observed:
+        """What the next window is about."""
+        assert self.telemetry is not None
+        start, end = self.wall_ns, self.wall_ns + PERIOD_NS
+        sources = self.telemetry.window(start_wall_ns=start, duration_ns=PERIOD_NS, tokens_in=64, tokens_out=0)
+        data = Telemetry(session=self.session, seq=self.seq, sources=tuple(sources)).encode()
+        tpm_start = self.tpm.read_clock().clock
+        interval = Interval(
+            tpm_start_ms=tpm_start, tpm_end_ms=self.tpm.read_clock().clock, wall_start_ns=start, wall_end_ns=end
+        )
+        work = WorkSummary(root=sha256(b"leaf"), requests=1, tokens_in=64, tokens_out=0, batch_max=1)
+        observed = Observed(
+            seq=self.seq, prev=self.prev, challenge=self.challenge, interval=interval, telemetry=data, work=work
+        )
+        return replace(observed, **changes)
+
+    def seal(self, observed: Observed | None = None) -> SealedWindow:
+        assert self.sealer is not None
+        return self.sealer.seal(observed or self.observe(), begin=lambda _: None)
+
+    def advance(self, sealed: SealedWindow) -> None:
+        """The window is behind the host, whether it was answered or not."""
+        self.prev, self.seq = sealed.next_prev, self.seq + 1
+        self.wall_ns += PERIOD_NS
+
+
+@dataclass
+class World:
+    """A verifier, its stores in a directory, and one host."""
+
+    directory: Path
+    clock: FakeClock
+    keys: VerifierKeys
+    ledger: Ledger
+    store: Store
+    anchors: TrustAnchors
+    reference: Reference
+    models: dict[bytes, Manifest]
+    wanted: Requirements
+    policy: str
+    prepared: Any
+    verifier: Verifier
+    host: Host
+
+    @classmethod
+    def make(
+        cls,
+        directory: Path,
+        *,
+        policy: policy_set.Shipped = "insecure_development",
+        platforms: tuple[str, str] = (EMULATED, EMULATED),
+        wanted: Requirements | None = None,
+        extra_anchors: Sequence[Anchor] = (),
+        unchecked: bool = True,
+    ) -> Self:
+        """A world whose anchors name the emulated roots, under the platform names given for TPM and GPU."""
+        clock = FakeClock()
+        model = manifest()
+        host = Host.make(model, clock=clock)
+        anchors = TrustAnchors(
+            (
+                *host.tpm.authority.anchors(platforms[0]).anchors,
+                gpu_anchor(host.gpus, platform=platforms[1]),
+                *extra_anchors,
+            )
+        )
+        keys = VerifierKeys.create(directory / "keys")
+        ledger = Ledger.create(directory / "ledger", origin="ledger.example/test", key=keys.ledger)
+        store = Store.create_or_open(directory / "sessions.sqlite")
+        reference = reference_for(host.gpus, [model], unchecked=unchecked)
+        prepared = RegorusEngine().prepare(policy_set.shipped(policy, reference=reference))
+        world = cls(
+            directory=directory,
+            clock=clock,
+            keys=keys,
+            ledger=ledger,
+            store=store,
+            anchors=anchors,
+            reference=reference,
+            models={model.digest: model},
+            wanted=wanted or requirements(),
+            policy=policy,
+            prepared=prepared,
+            verifier=None,  # type: ignore[arg-type]  # built on the next line
+            host=host,
+        )
+        world.verifier = world.restart()
+        return world
+
+    def restart(self) -> Verifier:
+        """The verifier as it comes up again over the same stores: nothing in memory survives."""
+        self.verifier = Verifier(
+            requirements=self.wanted,
+            anchors=self.anchors,
+            appraiser=Appraiser(self.prepared, self.reference, self.models),
+            keys=self.keys,
+            archive=Archive(ContentStore(self.directory / "content"), self.ledger),
+            store=self.store,
+            clock=self.clock,
+            issuer="ledger.example/test",
+        )
+        return self.verifier
+
+    def close(self) -> None:
+        self.prepared.close()
+        self.store.close()
+        self.ledger.close()
+
+    def open_session(self) -> None:
+        """Enrol the host, then load the declared model through the measured loader."""
+        self.host.enrol(self.verifier)
+        self.host.log.load(self.host.model)
+
+    def window(self, observed: Observed | None = None, *, edit: Callable[[bytes], bytes] | None = None) -> Answer:
+        """The host seals its next window a period later and sends it; ``edit`` changes the bytes on the way."""
+        self.clock.advance(1)
+        sealed = self.host.seal(observed)
+        data = sealed.evidence if edit is None else edit(sealed.evidence)
+        answer = self.verifier.window(self.host.session, data, peer=self.host.peer)
+        self.host.advance(sealed)
+        if answer.challenge is not None:
+            self.host.challenge = answer.challenge
+        return answer
+
+
+def gpu_anchor(gpus: EmulatedGpus, *, platform: str = EMULATED) -> Anchor:
+    """The anchor that trusts the root of emulated GPUs, under a platform name."""
+    from weighbridge.verifier.certs import load_certificate  # noqa: PLC0415 - a helper of tests
+
+    root = load_certificate(gpus.vendor.root_certificate, what="root")
+    return Anchor.from_certificate("nvidia-device-root", root, platform=platform, source="a test")
+
+
+def reference_for(gpus: EmulatedGpus, models: Sequence[Manifest], *, unchecked: bool = True) -> Reference:
+    """Reference values that accept these GPUs' measurements and these models."""
+    accepted: dict[str, tuple[str, ...]] = {}
+    for item in gpus.attest(sha256(b"reference")):
+        report = spdm.parse(item.report)
+        key = f"GH100/{report.driver_version}/{report.vbios_version}"
+        accepted[key] = tuple(sorted({*accepted.get(key, ()), report.measurements_digest.hex()}))
+    reasons = dict.fromkeys(CHECKS, "accepted in this test, for the test's sake") if unchecked else {}
+    return Reference(
+        models={model.digest.hex(): model.name for model in models}, gpu_measurements=accepted, unchecked=reasons
+    )
+
+
+def software_key(seed: str) -> ec.EllipticCurvePrivateKey:
+    """A P-256 key that is in no TPM."""
+    return derive_key(seed)
+
+
+def cose_resign(evidence_window: bytes, key: ec.EllipticCurvePrivateKey, header: bytes, *, kid: bytes) -> bytes:
+    """A COSE_Sign1 over ``header`` by a software key."""
+    from cryptography.hazmat.primitives import hashes  # noqa: PLC0415 - a helper of tests
+    from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature  # noqa: PLC0415
+
+    del evidence_window
+
+    def signer(data: bytes) -> bytes:
+        r, s = decode_dss_signature(key.sign(data, ec.ECDSA(hashes.SHA256())))
+        return r.to_bytes(32) + s.to_bytes(32)
+
+    return cose.sign(header, kid=kid, typ="application/eat+cwt", signer=signer)
