@@ -149,8 +149,8 @@ class SocketChannel:
         Raises:
             EnvironmentFault: ``TPM_ABSENT`` or ``TPM_BUSY``.
         """
-        self._socket.settimeout(_PATIENCE)
         try:
+            self._socket.settimeout(_PATIENCE)
             self._socket.sendall(data)
         except TimeoutError as error:
             raise self._silent() from error
@@ -173,8 +173,8 @@ class SocketChannel:
             self._lock = -1
 
     def _receive(self, patience: float) -> bytes:
-        self._socket.settimeout(patience)
         try:
+            self._socket.settimeout(patience)
             header = self._exactly(_HEADER)
             size = int.from_bytes(header[2:6])
             if not _HEADER <= size <= _RESPONSE_MAX:
