@@ -82,7 +82,15 @@ def test_other_root() -> None:
 
 def test_other_root_of_the_same_name() -> None:
     """A24: a name is no key."""
-    assert refusal(chain_of(LEAF, MIDDLE, ROOT), anchor(Certificate("root"))) == Code.CHAIN_BROKEN
+    believed = anchor(Certificate("root"))
+    assert refusal(chain_of(LEAF, MIDDLE, ROOT), believed) == Code.CHAIN_UNTRUSTED
+    assert refusal(chain_of(LEAF, MIDDLE, ROOT)[:-1], believed) == Code.CHAIN_BROKEN
+
+
+def test_successor_of_a_root_under_its_own_name() -> None:
+    """A self-issued certificate by which the believed key vouches for the next (RFC 5280 §3.2)."""
+    successor = Certificate("root").issue(ROOT)
+    assert certs.verify_chain([successor], [anchor(ROOT)], at=AT, what="chain").name == "CN=root"
 
 
 def test_two_roots_of_one_name_are_told_apart_by_key_identifier() -> None:

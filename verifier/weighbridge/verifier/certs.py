@@ -215,7 +215,8 @@ def _find_anchor(top: x509.Certificate, anchors: Sequence[Anchor], where: str) -
         if anchor.spki == own:
             return anchor
     named = [anchor for anchor in anchors if anchor.name == issuer]
-    if not named:
+    # A root that signed itself with a key nobody named is a stranger, whatever it calls itself.
+    if not named or _is_self_signed(top):
         raise NotAuthentic(
             Code.CHAIN_UNTRUSTED,
             "chain does not end at a trust anchor",
@@ -228,6 +229,14 @@ def _find_anchor(top: x509.Certificate, anchors: Sequence[Anchor], where: str) -
     # Vendors reuse the name for a successor's key: the authority key identifier says which.
     matching = [anchor for anchor in named if _key_identifier(anchor) == _authority_identifier(top)]
     return (matching or named)[0]
+
+
+def _is_self_signed(certificate: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(certificate)
+    except (InvalidSignature, ValueError, TypeError):
+        return False
+    return True
 
 
 def _key_identifier(anchor: Anchor) -> bytes:

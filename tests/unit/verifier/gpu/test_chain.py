@@ -1,0 +1,240 @@
+"""Whose attestation key it is: NVIDIA's chains are accepted, every broken composition is refused by its code."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from gpu_support import AT, Certificate, chain_of, der, emulated, emulated_anchors, vector_chain, wheel_chain
+from weighbridge.attester.gpu.emulated import EmulatedH100
+from weighbridge.attester.gpu.emulated_vendor import EmulatedVendor, Silicon
+from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic
+from weighbridge.verifier import anchors, certs
+from weighbridge.verifier.anchors import Anchor, TrustAnchors
+from weighbridge.verifier.gpu import ChainCache, VerifiedGpuChain, check_architecture, verify_chain
+
+DEFAULT = anchors.default()
+
+
+def refusal(chain: tuple[bytes, ...], believed: TrustAnchors = DEFAULT, *, at: datetime = AT) -> Code:
+    with pytest.raises((NotAuthentic, MalformedEvidence)) as caught:
+        verify_chain(chain, believed, at=at)
+    return caught.value.code
+
+
+def forged(*orders: Certificate) -> tuple[tuple[bytes, ...], TrustAnchors]:
+    """A chain made to order, and anchors that believe its last certificate."""
+    root = orders[-1].issue(orders[-1])
+    anchor = Anchor.from_certificate("nvidia-device-root", root, platform="insecure-emulated", source="a test")
+    return der(chain_of(*orders)), TrustAnchors((anchor,))
+
+
+LEAF = Certificate("GH100 A01 GSP FMC LF", ca=None, signs=False)
+BROM = Certificate("GH100 A01 GSP BROM")
+PROVISIONER = Certificate("insecure GH100 Provisioner ICA 1")
+ROOT = Certificate("insecure Device Identity CA")
+
+
+def test_nvidias_chain(nvidia_wheel: Path) -> None:
+    verified = verify_chain(wheel_chain(nvidia_wheel), DEFAULT, at=AT)
+    assert (verified.platform, verified.architecture, verified.model) == ("nvidia", "GH100", "GH100 A01 GSP BROM")
+    assert verified.identity.hex() == "0456ef114633549618e8fbe54ece97118b2f034f11b036980137a15264a46d07"
+    assert (verified.fwid or b"").hex().startswith("f5c384ae")
+    assert verified.not_before == datetime(2022, 3, 1, tzinfo=UTC)
+
+
+def test_emulated_chain_is_accepted_with_its_anchor_only() -> None:
+    """The default anchors refuse an emulated hierarchy; passed in, it says what it is."""
+    (device,), believed = emulated()
+    verified = verify_chain(device.keys.chain, believed, at=AT)
+    assert (verified.platform, verified.identity) == ("insecure-emulated", device.identity)
+    assert verified.fwid == device.firmware.fwid
+    assert refusal(device.keys.chain) == Code.CHAIN_UNTRUSTED
+
+
+def test_blackwell_is_accepted_as_what_it_is(vectors_dir: Path) -> None:
+    """A16."""
+    chain = vector_chain(vectors_dir, "attsdk-testdata-sample_attestation_data-gpu/blackwellCertChain.txt")
+    verified = verify_chain(chain, DEFAULT, at=AT)
+    assert verified.architecture == "GB100"
+    check_architecture(verified, "GB100")
+    with pytest.raises(NotAuthentic) as caught:
+        check_architecture(verified, "GH100")
+    assert caught.value.code == Code.GPU_ARCH
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("coco-trustee/hopper_cert_chain_case2.txt", Code.CHAIN_LENGTH),  # root only
+        ("coco-trustee/hopper_cert_chain_case3.txt", Code.CHAIN_BROKEN),  # a link is missing
+        ("coco-trustee/hopper_cert_chain_case4.txt", Code.GPU_CHAIN),  # leaf is missing
+        ("go-nvtrust/invalidCertChain.txt", Code.CHAIN_BROKEN),
+        ("attsdk-testdata/switchCertChain.txt", Code.GPU_ARCH),
+        ("attsdk-testdata-sample_attestation_data-switch/switchCertChain.txt", Code.GPU_ARCH),
+    ],
+)
+def test_captured_chains_that_are_refused(vectors_dir: Path, name: str, code: Code) -> None:
+    """A15, A24."""
+    assert refusal(vector_chain(vectors_dir, name)) == code
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "coco-trustee/hopper_cert_chain_case1.txt",
+        "coco-trustee/hopper_coco_certs1.txt",
+        "go-nvtrust/gpuAkCertChain.txt",
+        "attsdk-testdata/hopperCertChain.txt",
+        "attsdk-testdata-sample_attestation_data-gpu/hopperCertChain.txt",
+        "attsdk-testdata-sample_attestation_data-gpu/hopperCertChainExpired.txt",  # its RIM is, the chain is not
+    ],
+)
+def test_captured_chains_that_are_accepted(vectors_dir: Path, name: str) -> None:
+    assert verify_chain(vector_chain(vectors_dir, name), DEFAULT, at=AT).architecture == "GH100"
+
+
+def test_any_flipped_bit_of_any_certificate(nvidia_wheel: Path) -> None:
+    """A24, A26."""
+    chain = wheel_chain(nvidia_wheel)
+    accepted: list[tuple[int, int]] = []
+    for number, certificate in enumerate(chain):
+        for position in range(number, len(certificate), 23):
+            changed = bytearray(certificate)
+            changed[position] ^= 1 << position % 8
+            try:
+                verify_chain((*chain[:number], bytes(changed), *chain[number + 1 :]), DEFAULT, at=AT)
+            except (NotAuthentic, MalformedEvidence):
+                continue
+            accepted.append((number, position))
+    assert accepted == []
+
+
+def test_forged_chain_that_is_good() -> None:
+    chain, believed = forged(LEAF, BROM, PROVISIONER, ROOT)
+    verified = verify_chain(chain, believed, at=AT)
+    assert verified.fwid is None
+
+
+@pytest.mark.parametrize(
+    ("orders", "code"),
+    [
+        ((LEAF, ROOT), Code.CHAIN_LENGTH),
+        ((LEAF, *[Certificate(f"{n}") for n in range(8)]), Code.CHAIN_LENGTH),
+        ((LEAF, PROVISIONER, ROOT), Code.GPU_CHAIN),
+        ((BROM, PROVISIONER, ROOT), Code.GPU_CHAIN),
+        ((LEAF, Certificate("GB100 A01 GSP BROM"), PROVISIONER, ROOT), Code.GPU_CHAIN),
+        ((LEAF, Certificate("GH100 A02 GSP BROM"), PROVISIONER, ROOT), Code.GPU_CHAIN),
+        ((LEAF, BROM, Certificate("insecure GB100 Provisioner ICA 1"), ROOT), Code.GPU_CHAIN),
+        ((LEAF, BROM, Certificate("insecure GH100 Identity"), ROOT), Code.GPU_CHAIN),
+        ((Certificate("GH100 A01 GSP FMC LF\n", ca=None, signs=False), BROM, PROVISIONER, ROOT), Code.GPU_CHAIN),
+        ((Certificate("x", ca=None, signs=False, common_names=()), BROM, PROVISIONER, ROOT), Code.GPU_CHAIN),
+        ((Certificate("GH100 A01 GSP FMC LF", signs=False), BROM, PROVISIONER, ROOT), Code.GPU_CHAIN),
+        ((Certificate("GH100 A01 GSP FMC LF", ca=None, signs=True), BROM, PROVISIONER, ROOT), Code.GPU_CHAIN),
+        ((Certificate("GH100 A01 GSP FMC LF", ca=None, signs=None), BROM, PROVISIONER, ROOT), Code.GPU_CHAIN),
+    ],
+)
+def test_compositions_with_good_signatures(orders: tuple[Certificate, ...], code: Code) -> None:
+    """A24: every signature is good, the composition is not a device's."""
+    chain, believed = forged(*orders)
+    assert refusal(chain, believed) == code
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_keys_are_p384(which: int) -> None:
+    orders = [LEAF, BROM, PROVISIONER, ROOT]
+    key = ec.generate_private_key(ec.SECP256R1())
+    orders[which] = Certificate(orders[which].name, key=key, ca=bool(which) or None, signs=bool(which))
+    chain, believed = forged(*orders)
+    assert refusal(chain, believed) == Code.GPU_CHAIN
+
+
+def test_leaf_that_says_it_is_no_authority() -> None:
+    chain, believed = forged(Certificate(LEAF.name, ca=False, signs=False), BROM, PROVISIONER, ROOT)
+    assert verify_chain(chain, believed, at=AT).architecture == "GH100"
+
+
+def test_unknown_architecture() -> None:
+    vendor = EmulatedVendor.create(architecture="XY123")
+    device = EmulatedH100.make(vendor, silicon=Silicon(architecture="XY123"))
+    assert refusal(device.keys.chain, emulated_anchors(vendor)) == Code.GPU_ARCH
+
+
+def test_malformed_certificate() -> None:
+    assert refusal((b"", b"", b"")) == Code.CERT_MALFORMED
+
+
+def test_before_and_after_validity(nvidia_wheel: Path) -> None:
+    chain = wheel_chain(nvidia_wheel)
+    assert refusal(chain, at=datetime(2022, 2, 28, tzinfo=UTC)) == Code.CHAIN_EXPIRED
+    verify_chain(chain, DEFAULT, at=datetime(9999, 12, 31, tzinfo=UTC))
+
+
+def test_verified_chain_is_made_by_verification_only(nvidia_wheel: Path) -> None:
+    verified = verify_chain(wheel_chain(nvidia_wheel), DEFAULT, at=AT)
+    with pytest.raises(TypeError):
+        pickle.dumps(verified)
+    with pytest.raises(TypeError):
+        copy.copy(verified)
+    with pytest.raises(TypeError):
+        VerifiedGpuChain(
+            seal=object(),
+            key=verified.key,
+            identity=bytes(32),
+            platform="nvidia",
+            architecture="GH100",
+            model="",
+            fwid=None,
+            chain_digest=bytes(32),
+            not_before=AT,
+            not_after=AT,
+        )
+
+
+def test_cache_gives_the_same_answers() -> None:
+    first, believed = emulated(2)
+    cache = ChainCache(capacity=1)
+    one = cache.verify_chain(first[0].keys.chain, believed, at=AT)
+    assert cache.verify_chain(first[0].keys.chain, believed, at=AT) is one
+    # Full: the older entry goes, and comes back equal.
+    cache.verify_chain(first[1].keys.chain, believed, at=AT)
+    again = cache.verify_chain(first[0].keys.chain, believed, at=AT)
+    assert again is not one
+    assert again.identity == one.identity
+
+
+def test_cache_forgets_nothing_of_the_decision(nvidia_wheel: Path) -> None:
+    """A cached chain is still judged by the anchors and the time of each question."""
+    chain = wheel_chain(nvidia_wheel)
+    cache = ChainCache()
+    cache.verify_chain(chain, DEFAULT, at=AT)
+    for believed, at, code in (
+        (TrustAnchors(()), AT, Code.CHAIN_UNTRUSTED),
+        (DEFAULT, datetime(2022, 2, 1, tzinfo=UTC), Code.CHAIN_EXPIRED),
+    ):
+        with pytest.raises(NotAuthentic) as caught:
+            cache.verify_chain(chain, believed, at=at)
+        assert caught.value.code == code
+
+
+def test_cache_does_not_remember_failures() -> None:
+    (device,), believed = emulated()
+    cache = ChainCache()
+    with pytest.raises(NotAuthentic):
+        cache.verify_chain(device.keys.chain, DEFAULT, at=AT)
+    assert cache.verify_chain(device.keys.chain, believed, at=AT + timedelta(days=1)).identity == device.identity
+
+
+def test_cache_has_a_capacity() -> None:
+    with pytest.raises(ValueError, match="capacity"):
+        ChainCache(capacity=0)
+
+
+def test_wheel_chain_is_the_one_the_anchor_is_from(nvidia_wheel: Path) -> None:
+    root = certs.load_certificate(wheel_chain(nvidia_wheel)[-1], "root")
+    assert certs.spki_der(root) == DEFAULT.anchors[0].spki
