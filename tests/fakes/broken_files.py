@@ -7,7 +7,7 @@ from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 
-from weighbridge.verifier.files import PosixFiles
+from weighbridge.verifier.files import Files, PosixFiles
 
 
 class Broken(Enum):
@@ -21,8 +21,10 @@ class Broken(Enum):
 class FaultyFiles:
     """The local file system, whose operation number ``at`` (counted from 1) fails; later ones work again."""
 
-    def __init__(self, *, at: int = 0, how: Broken = Broken.NOT_DONE, number: int = errno.ENOSPC) -> None:
-        self._files = PosixFiles()
+    def __init__(
+        self, *, at: int = 0, how: Broken = Broken.NOT_DONE, number: int = errno.ENOSPC, inner: Files | None = None
+    ) -> None:
+        self._files = inner or PosixFiles()
         self._how = how
         self._number = number
         self.at = at
@@ -59,7 +61,7 @@ class FaultyFiles:
         self._do(lambda: self._files.make_directory(path, mode=mode))
 
     def remove(self, path: Path) -> None:
-        # Clean-up after a failure is not counted: nobody relies on it.
+        # Cleaning up is not counted: nobody relies on it.
         self._files.remove(path)
 
 
