@@ -18,6 +18,8 @@ from weighbridge.proto import limits, merkle, note, strict
 from weighbridge.proto.errors import Code, LedgerInconsistent, MalformedEvidence
 
 __all__ = [
+    "BUNDLE_MAX",
+    "TILE_HEIGHT",
     "TILE_WIDTH",
     "Checkpoint",
     "Proof",
@@ -42,7 +44,7 @@ _LEVEL_MAX: Final = 7
 _PROOF_MAX: Final = 63
 _BODY_LINES: Final = 3
 _PROOF_HEADER: Final = "c2sp.org/tlog-proof@v1"
-_BUNDLE_MAX: Final = TILE_WIDTH * (2 + limits.LEDGER_ENTRY_MAX)
+BUNDLE_MAX: Final = TILE_WIDTH * (2 + limits.LEDGER_ENTRY_MAX)
 
 _SEAL: Final = object()
 
@@ -123,9 +125,9 @@ def parse_bundle(data: bytes, *, width: int) -> tuple[bytes, ...]:
     Raises:
         MalformedEvidence: ``TOO_LARGE``, ``TRUNCATED``, ``TRAILING_BYTES`` or ``LEDGER_MALFORMED``.
     """
-    if len(data) > _BUNDLE_MAX:
+    if len(data) > BUNDLE_MAX:
         raise MalformedEvidence(
-            Code.TOO_LARGE, "entry bundle is too large", where="bundle", expected=f"<= {_BUNDLE_MAX}", got=len(data)
+            Code.TOO_LARGE, "entry bundle is too large", where="bundle", expected=f"<= {BUNDLE_MAX}", got=len(data)
         )
     entries: list[bytes] = []
     at = 0
