@@ -7,14 +7,15 @@ C1    the package is ``weighbridge.policy`` (the library's: ``weighbridge.lib``)
       once, ``allow`` is a complete rule and ``deny`` a set: a policy without them has no safe answer
 C2    every function called is a rule of this policy, of the library, or an allowed builtin, with the right number of
       arguments: engines notice an unknown one only when they reach it
-C3    under ``not`` no call and no membership takes a reference that may be undefined: OPA then calls the whole
-      expression undefined, regorus calls it true (open-policy-agent/opa#8387)
+C3    under ``not`` no call and no membership takes a reference that may be undefined, and no index is without a name:
+      OPA then calls the whole expression undefined or refuses it, regorus calls it true (open-policy-agent/opa#8387)
 C4    the key of a partial set or object is made of literals and of names bound before by ``:=`` or ``some … in``:
       regorus loses the *whole* set when the head is undefined for the last element
 C5    ``!=`` has no operand that may be undefined: it is then not true
 C6    ``every`` stands beside ``count(…) > 0`` of the same collection: it holds for an empty one
 C7    ``input.…`` and ``data.…`` lead to something that exists; every variable is bound
-C8    no name is given twice meanings (rule, import, local), no ``with``, no ``=``, no recursion
+C8    no name has two meanings (rule, import, variable, builtin), no ``with``, no ``=``, no ``some`` without ``in``, no
+      recursion
 ====  ==================================================================================================================
 
 Not checked: types of values, references through function arguments, whether the rules are wise.
@@ -26,6 +27,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from weighbridge.policy.clauses import CheckerFinding, check_clause, data_path
+from weighbridge.policy.functions import ALLOWED
 from weighbridge.policy.scope import Packages, Scope, Unknown, follow
 from weighbridge.policy.syntax import Module, Node, Rule
 
@@ -130,6 +132,10 @@ def _imports(packages: Packages, module: Module) -> Iterator[CheckerFinding]:
             wrong = f"{path} cannot be imported"
         if wrong:
             yield CheckerFinding(module.name, 1, "C7", wrong, f"correct or remove the import {alias}")
+        if alias in {"input", "data", *(name.split(".")[0] for name in ALLOWED)}:
+            yield CheckerFinding(
+                module.name, 1, "C8", f"{alias} has another meaning already", "import it as another name"
+            )
 
 
 def _recursion(packages: Packages) -> Iterator[CheckerFinding]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from weighbridge.policy.functions import ALLOWED
-from weighbridge.policy.scope import Packages, Scope, Unknown, bound_in_body, dotted, member
+from weighbridge.policy.scope import Packages, Scope, Unknown, bound_in_body, dotted, member, step
 from weighbridge.policy.syntax import Module, Node, Rule
 
 __all__ = ["CheckerFinding", "check_clause", "data_path"]
@@ -56,6 +56,8 @@ class _Clause:
             self.add(
                 self.rule, "C8", f"{name} is a rule or an import as well as a variable", hint="choose another name"
             )
+        if self.rule.name.split(".")[0] in _NAMESPACES | {"input", "data"} | self.module.imports.keys():
+            self.add(self.rule, "C8", f"{self.rule.name} has another meaning already", hint="choose another name")
         for node in self.rule.walk():
             self.node(node)
         self.head()
@@ -78,6 +80,8 @@ class _Clause:
                 self.every(node)
             case "With":
                 self.add(node, "C8", "with replaces input or data", hint="keep it to tests")
+            case "SomeVars":
+                self.add(node, "C8", "some without in binds nothing", hint="write some x in …, or some i, _ in …")
             case "Var":
                 self.variable(node)
             case "RefDot" | "RefBrack":
@@ -103,9 +107,22 @@ class _Clause:
             )
         elif arity != given:
             self.add(node, "C2", f"{name} takes {arity} arguments, not {given}")
+        elif name == "object.get":
+            self.lookup(node)
+
+    def lookup(self, call: Node) -> None:
+        """``object.get`` has a default, which would hide a member that never exists."""
+        holder, key, _ = call.all("params")
+        shape = self.scope.shape(holder)
+        for name in key.all("items") if key.kind == "Array" else (key,):
+            if isinstance(shape, dict) and name.kind in ("String", "RawString") and name.text not in shape:
+                self.add(call, "C7", f"the input has no {name.text} here", hint=f"one of: {', '.join(shape)}")
+            shape = step(shape, name.text if name.kind in ("String", "RawString") else None)
 
     def negation(self, node: Node) -> None:
         for inner in node.walk():
+            if inner.kind == "Var" and inner.text == "_":
+                self.add(node, "C3", "an index without a name under not", hint="say which: some x in …; not f(x)")
             if inner.kind not in ("Call", "Membership"):
                 continue
             args = [part for role, part in inner.parts if role != "fcn"]

@@ -79,7 +79,7 @@ REFUSED = {
     "not with a call in a call": ("C3", WHOLE + "x if { y := `a`; not count(split(y, `,`)) > 0 }\n", "undefined"),
     "not with a call of a rule": ("C3", WHOLE + "r if false\n\nx if not is_boolean(r)\n", "undefined"),
     "not in a comprehension": ("C3", WHOLE + "x := [1 | not is_null(input.gap.since)]\n", "undefined"),
-    "not with a wildcard": ("C3", WHOLE + "x if not is_string(_)\n", "undefined"),
+    "not with a wildcard": ("C3", WHOLE + "x if not input.gpus[_].reported_in_window\n", "without a name"),
     # -- C4: heads
     "reference in the head of a set (§2.3-2)": (
         "C4",
@@ -178,6 +178,13 @@ REFUSED = {
         PACKAGE + "import data.weighbridge.lib\n\n" + WHOLE[len(PACKAGE) :] + "x if not lib.frehs\n",
         "frehs",
     ),
+    "a member with a default": ("C7", WHOLE + "x if object.get(input.window, `hold`, false) == false\n", "no hold"),
+    "a path with a default": ("C7", WHOLE + "x if object.get(input, [`window`, `hold`], false) == false\n", "no hold"),
+    "a variable that nothing binds under not": (
+        "C7",
+        WHOLE + "x if not input.gpus[i].reported_in_window\n",
+        "i is not bound",
+    ),
     "a variable that nothing binds (§2.2)": ("C7", WHOLE + "x if nothing == 1\n", "not bound"),
     # -- C8: one meaning
     "a variable named as a rule": ("C8", WHOLE + "y := 1\n\nx if { y := 2; y == 2 }\n", "as well as"),
@@ -187,6 +194,24 @@ REFUSED = {
         "as well as",
     ),
     "an argument named input (§2.2)": ("C8", WHOLE + "f(input) := input\n", "as well as"),
+    "a variable that is only named": ("C8", WHOLE + "x if { some i; not input.gpus[i].reported_in_window }\n", "some"),
+    "a function named as a builtin": ("C8", WHOLE + "startswith(a, b) := a == b\n", "another meaning"),
+    "a rule named as a namespace": ("C8", WHOLE + "object.get(a) := a\n", "another meaning"),
+    "a rule named as an import": (
+        "C8",
+        PACKAGE + "import input.window\n\n" + WHOLE[len(PACKAGE) :] + "window := 1\n",
+        "another meaning",
+    ),
+    "an import named input": (
+        "C8",
+        PACKAGE + "import data.reference as input\n\n" + WHOLE[len(PACKAGE) :],
+        "another meaning",
+    ),
+    "an import named as a builtin": (
+        "C8",
+        PACKAGE + "import data.reference as count\n\n" + WHOLE[len(PACKAGE) :],
+        "another meaning",
+    ),
     "binding by =": ("C8", WHOLE + "x if { y = 1; y == 1 }\n", "binds"),
     "with": ("C8", WHOLE + "x if allow with input as {}\n", "with"),
     "a rule that depends on itself": ("C8", WHOLE + "x if y\n\ny if x\n", "depends on itself"),
@@ -198,17 +223,20 @@ REFUSED = {
 
 @pytest.mark.parametrize(("number", "text", "message"), REFUSED.values(), ids=REFUSED)
 def test_what_engines_read_otherwise_is_refused(policy_of: Build, number: str, text: str, message: str) -> None:
-    policy = policy_of(text)
-    found = [
-        finding for finding in RegorusEngine().check(policy) if finding.check == number and message in finding.message
-    ]
-    assert found, RegorusEngine().check(policy)
+    findings = RegorusEngine().check(policy_of(text))
+    found = [finding for finding in findings if finding.check == number and message in finding.message]
+    assert found, findings
     assert found[0].module == "test.rego"
     assert found[0].line >= 1
+
+
+def test_findings_refuse_the_policy_with_place_and_hint(policy_of: Build) -> None:
     with pytest.raises(PolicyDenied) as caught:
-        RegorusEngine().prepare(policy)
-    assert caught.value.code is Code.POLICY_INVALID
-    assert caught.value.where.startswith("test.rego:")
+        RegorusEngine().prepare(policy_of(WHOLE + "x if nothing\n\ny if http.send({})\n"))
+    error = caught.value
+    assert (error.code, error.where, error.clause) == (Code.POLICY_INVALID, "test.rego:10", "checker C7")
+    assert error.message == "nothing is not bound anywhere (2 more)"
+    assert error.hint == "bind it with := or some … in"
 
 
 ACCEPTED = {
@@ -237,6 +265,7 @@ ACCEPTED = {
     "a name beyond ascii in a comment": "# é😀\nx := [`é😀` | some name in [1]; name == 1]\n",
     "a name bound twice": "x if { y := [z | some z in input.gpus]; w := [z | some z in [1]]; y != w }\n",
     "a pattern": "x if { [a, b] := [1, 2]; a < b }\n",
+    "a member with a default that exists": "x if object.get(input, [`gpus`, 0, `fwid`], ``) == `matches`\n",
     "a wildcard": "x if input.gpus[_].fwid == `matches`\n",
     "an index": "x if { some i, _ in input.gpus; input.gpus[i].fwid == `matches` }\n",
 }

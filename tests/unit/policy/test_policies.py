@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -13,8 +14,9 @@ from hypothesis import strategies as st
 
 from weighbridge.policy import document as doc
 from weighbridge.policy.claims import trust_claims
+from weighbridge.policy.policy_set import PolicySet
 from weighbridge.policy.reference import CHECKS, Reference
-from weighbridge.policy.regorus import RegorusPrepared
+from weighbridge.policy.regorus import RegorusEngine, RegorusPrepared
 from weighbridge.proto.errors import Code
 
 Prepare = Callable[..., RegorusPrepared]
@@ -388,3 +390,12 @@ def test_each_claim_follows_its_evidence(
     good: doc.PolicyInput, change: Change, submodule: str, claim: str, value: int
 ) -> None:
     assert trust_claims(change(good))[submodule][claim] == value
+
+
+def test_the_policy_in_the_readme_works(
+    policy_of: Callable[[str], PolicySet], root: Path, good: doc.PolicyInput
+) -> None:
+    text = (root / "policy" / "README.md").read_text().split("```rego\n")[1].split("```")[0]
+    with RegorusEngine().prepare(policy_of(text)) as policy:
+        assert {denial.code for denial in policy.decide(good).denials} == {"NOT_OUR_TENANT"}
+        assert policy.decide(replace(good, session=replace(good.session, tenant="acme"))).outcome == "allow"
