@@ -265,13 +265,13 @@ def test_findings_and_gaps_are_said_and_refuse_nothing(prepared: Prepare, good: 
 
 # ---------- mutations
 
-Path = tuple[str | int, ...]
+Place = tuple[str | int, ...]
 SUBSTITUTES: tuple[object, ...] = tuple(
     json.loads('[null, true, false, 0, 7, "", "other", [], {}, [[]], {"x": 1}, [null]]')
 )
 
 
-def places(value: object, path: Path = ()) -> Iterator[Path]:
+def places(value: object, path: Place = ()) -> Iterator[Place]:
     if path:
         yield path
     for key, inner in items_of(value):
@@ -284,7 +284,7 @@ def items_of(value: object) -> list[tuple[str | int, object]]:
     return list(enumerate(cast("list[object]", value))) if isinstance(value, list) else []
 
 
-def mutate(value: object, path: Path, substitute: object) -> bool:
+def mutate(value: object, path: Place, substitute: object) -> bool:
     """Delete (``...``) or retype the field at ``path``; false where that would be another valid document."""
     for key in path[:-1]:
         value = dict(items_of(value)).get(key)
