@@ -7,31 +7,18 @@ into exit codes, is the command line's work.
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from weighbridge.proto import limits, merkle, note, strict, tlog
-from weighbridge.proto.errors import Code, EnvironmentFault, Indeterminate, MalformedEvidence
+from weighbridge.proto.errors import Code, Indeterminate, MalformedEvidence
+from weighbridge.verifier.commands.outcome import Outcome, read
 from weighbridge.verifier.ledger.audit import audit
 from weighbridge.verifier.ledger.reader import LedgerReader
 
-__all__ = ["Outcome", "configure", "run_audit", "run_prove", "run_verify"]
+__all__ = ["configure", "run_audit", "run_prove", "run_verify"]
 
 _KEY_HELP: Final = "the ledger's public key as name+keyid+base64; its name is the ledger's origin"
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a command has found out.
-
-    Attributes:
-        text: for people; ends with a newline.
-        document: for programs; has a ``schema``.
-    """
-
-    text: str
-    document: strict.JsonObject
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -100,9 +87,9 @@ def run_verify(arguments: argparse.Namespace) -> Outcome:
         WeighbridgeError: as :func:`.tlog.verify_entry`.
     """
     key = note.parse_vkey(arguments.key)
-    proof = tlog.parse_proof(_load(arguments.proof))
+    proof = tlog.parse_proof(read(arguments.proof, limit=2 * limits.CHECKPOINT_MAX))
     if arguments.entry is not None:
-        leaf_hash = merkle.leaf_hash(_load(arguments.entry))
+        leaf_hash = merkle.leaf_hash(read(arguments.entry, limit=limits.LEDGER_ENTRY_MAX))
     else:
         leaf_hash = strict.hex_decode(arguments.leaf_hash, what="--leaf-hash", size=limits.DIGEST_SIZE)
     verified = tlog.verify_entry(proof, leaf_hash, key, origin=key.name)
@@ -126,7 +113,7 @@ def run_audit(arguments: argparse.Namespace) -> Outcome:
         WeighbridgeError: as :func:`.audit`.
     """
     key = note.parse_vkey(arguments.key)
-    earlier = None if arguments.since is None else _load(arguments.since)
+    earlier = None if arguments.since is None else read(arguments.since, limit=limits.CHECKPOINT_MAX)
     report = audit(arguments.directory, key, key.name, earlier=earlier)
     since = "" if report.consistent_with is None else f", extends the checkpoint of {report.consistent_with}"
     return Outcome(
@@ -148,13 +135,3 @@ def _index(text: str) -> int:
         return strict.decimal(text, what="INDEX")
     except MalformedEvidence as error:
         raise argparse.ArgumentTypeError(error.message) from error
-
-
-def _load(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            # One byte more than anything that is read here may have: its parser refuses it.
-            return file.read(2 * limits.CHECKPOINT_MAX + 1)
-    except OSError as error:
-        reason = (error.strerror or type(error).__name__).lower()
-        raise EnvironmentFault(Code.FILE_UNREADABLE, reason, where=str(path)) from error
