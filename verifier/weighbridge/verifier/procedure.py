@@ -19,7 +19,8 @@
 10. The quote is signed by the AK over ``D("tpm", H_k, G_k, P_k)`` and selects exactly the terms' PCRs.
 11. The TPM has not been reset, its clock went on, its firmware is the same.
 12. The log replays to the quoted register; the boot PCRs are those of the enrolment.
-13. Every manifest that a new record names is there and has the digest that the record names.
+13. Every manifest that a new record names is there or came before, and none came that no new record names: nothing
+    signs the manifests but the digests in the log.
 
 Steps that belong to the caller: whether the challenge was issued, is outstanding and in time (that decides *fresh* or
 *held*, :mod:`weighbridge.verifier.core`); duplicates and forks against the record; then appraisal: weights, policy.
@@ -208,6 +209,7 @@ def verify_window(
             )
     # 13.
     manifests = weights.open_manifests(evidence.manifests)
+    _check_manifests(manifests, log, position)
     return VerifiedWindow(
         header=header,
         digest=digest,
@@ -329,3 +331,17 @@ def _check_telemetry(data: bytes, header: Header, terms: Terms) -> telemetry.Tel
                 Code.TELEMETRY_DEVICE, "no telemetry of an enrolled device", where="telemetry", expected=device
             )
     return samples
+
+
+def _check_manifests(sent: Mapping[bytes, Manifest], log: LogState, position: Position) -> None:
+    named = {model.manifest for model in log.fresh}
+    for digest in sent:
+        if digest not in named:
+            raise NotAuthentic(
+                Code.MANIFEST_DIGEST, "no new record of the log names this manifest", where="manifests", got=digest
+            )
+    for digest in sorted(named):
+        if digest not in sent and digest not in position.manifests:
+            raise NotAuthentic(
+                Code.MANIFEST_MISSING, "a record names a manifest that did not come", where="manifests", expected=digest
+            )

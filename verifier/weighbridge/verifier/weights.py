@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from weighbridge.policy.engine import Denial
 from weighbridge.proto import limits, measurement_log
-from weighbridge.proto.errors import Code, NotAuthentic
+from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic
 from weighbridge.proto.manifest import Manifest, parse_manifests
 from weighbridge.proto.manifest_diff import Difference, diff
 
@@ -92,9 +92,13 @@ def open_manifests(data: bytes) -> dict[bytes, Manifest]:
     """The manifests that came with evidence, keyed by their recomputed digest.
 
     Raises:
-        MalformedEvidence: for bytes that are not an array of manifests.
+        MalformedEvidence: for bytes that are not an array of manifests; ``DUPLICATE_KEY`` for one sent twice.
     """
-    return {item.digest: item for item in parse_manifests(data)}
+    items = parse_manifests(data)
+    manifests = {item.digest: item for item in items}
+    if len(manifests) != len(items):
+        raise MalformedEvidence(Code.DUPLICATE_KEY, "one manifest is sent twice", where="manifests")
+    return manifests
 
 
 def appraise(
