@@ -170,13 +170,26 @@ class Server(ThreadingHTTPServer):
         print(f"inference server: {sys.exc_info()[1]!r}", file=sys.stderr)
 
 
-def self_drive(embedder: Embedder, attester: WorkloadClient, texts: Sequence[str], *, rate: int) -> None:
-    """Embed ``rate`` texts per window until the attester is gone: window k takes those from k times ``rate`` on."""
+def self_drive(
+    embedder: Embedder,
+    attester: WorkloadClient,
+    texts: Sequence[str],
+    *,
+    rate: int,
+    also: tuple[int, Path] | None = None,
+) -> None:
+    """Embed ``rate`` texts per window until the attester is gone: window k takes those from k times ``rate`` on.
+
+    ``also`` names a window in which another model is loaded as well: what the demonstration shows to be refused.
+    """
     while True:
         try:
             seq = attester.next_tick()
             if seq is None:
                 continue
+            if also is not None and seq >= also[0]:
+                attester.load(also[1], name=also[1].name)
+                also = None
             batch = [texts[(seq * rate + index) % len(texts)] for index in range(rate)]
             embedder.answer(json.dumps({"texts": batch}).encode())
             attester.ticked(seq)
@@ -191,6 +204,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--port-file", type=Path, help="where to write the port once it is served")
     parser.add_argument("--self-drive", type=Path, metavar="FILE", help="embed lines of FILE in every window")
     parser.add_argument("--rate", type=int, default=8, help="texts per window with --self-drive (default: 8)")
+    parser.add_argument("--also", type=Path, metavar="DIR", help="with --self-drive: load another model as well")
+    parser.add_argument("--also-in-window", type=int, default=2, metavar="N", help="when (default: window 2)")
     arguments = parser.parse_args(argv)
     if not 0 < arguments.rate <= _TEXTS_MAX:
         parser.error(f"--rate takes 1 to {_TEXTS_MAX}")
@@ -234,7 +249,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.self_drive is not None:
         texts = [line for line in arguments.self_drive.read_text(encoding="utf-8").splitlines() if line.strip()]
         drive = threading.Thread(
-            target=self_drive, args=(embedder, attester, texts), kwargs={"rate": arguments.rate}, daemon=True
+            target=self_drive,
+            args=(embedder, attester, texts),
+            kwargs={
+                "rate": arguments.rate,
+                "also": None if arguments.also is None else (arguments.also_in_window, arguments.also),
+            },
+            daemon=True,
         )
         drive.start()
 

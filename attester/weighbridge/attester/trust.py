@@ -138,6 +138,8 @@ def _anchor(value: cbor.CborValue, where: str) -> VerifierAnchor | None:
     not_before = strict.time_decode(fields.text("not_before"), what=f"{where}.not_before")
     not_after = strict.time_decode(fields.text("not_after"), what=f"{where}.not_after")
     fields.text("source", limit=4096)
+    if fields.has("key_id"):
+        fields.text("key_id", limit=128)
     fields.end()
     if purpose != _PURPOSE:
         return None

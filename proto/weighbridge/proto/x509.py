@@ -21,7 +21,7 @@ from weighbridge.proto.errors import Code, MalformedEvidence
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
-__all__ = ["common_name", "load_certificate", "public_key", "spki_der"]
+__all__ = ["common_name", "load_certificate", "public_key", "spki_der", "subject_key_identifier"]
 
 # RFC 5280 §4.1.2.2: positive, at most 20 octets.
 _SERIAL_BITS_MAX = 160
@@ -110,3 +110,11 @@ def _malformed(what: str, reason: str) -> MalformedEvidence:
     return MalformedEvidence(
         Code.CERT_MALFORMED, f"{what} is not a certificate", where=what, clause="RFC 5280 §4.1", hint=reason
     )
+
+
+def subject_key_identifier(certificate: x509.Certificate) -> bytes | None:
+    """The subject key identifier (RFC 5280 §4.2.1.2), by which certificates that it issued name this key."""
+    try:
+        return certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
+    except (x509.ExtensionNotFound, ValueError):
+        return None

