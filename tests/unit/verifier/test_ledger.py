@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import resource
 import shutil
@@ -121,6 +122,16 @@ def test_files_are_those_of_the_specification(ledger: Ledger, directory: Path) -
         *("tile/entries/000", "tile/entries/001", "tile/entries/002.p/88"),
     }
     assert list((directory / "writer/staging").iterdir()) == []
+
+
+def test_full_tiles_only(ledger: Ledger, directory: Path) -> None:
+    """No partial tile and no partial bundle at the lowest level: nothing is left over, and nothing is missing."""
+    ledger.append(entries(256))
+    assert audit(directory, NOTE_KEY, ORIGIN).tiles == 2
+    ledger.close()
+    with reopen(directory) as again:
+        assert again.append([b"next"]).first_index == 256
+    assert audit(directory, NOTE_KEY, ORIGIN).tiles == 3
 
 
 def test_only_one_has_it_open(ledger: Ledger, directory: Path) -> None:
@@ -394,6 +405,17 @@ def test_a_lock_that_cannot_be_made(ledger: Ledger, directory: Path) -> None:
     lock = directory / "writer/lock"
     lock.unlink()
     lock.symlink_to(os.devnull)
+    with pytest.raises(EnvironmentFault) as caught:
+        reopen(directory)
+    assert caught.value.code is Code.FILE_UNWRITABLE
+
+
+def test_a_file_system_without_locks(ledger: Ledger, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(_: int, __: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    ledger.close()
+    monkeypatch.setattr(fcntl, "flock", no_locks)
     with pytest.raises(EnvironmentFault) as caught:
         reopen(directory)
     assert caught.value.code is Code.FILE_UNWRITABLE

@@ -161,13 +161,15 @@ def _load(path: Path) -> object:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
         raise _unreadable(error, path) from error
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         # Of the file that is open, not of whatever has its name by now.
-        status = os.fstat(file.fileno())
+        status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise EnvironmentFault(Code.FILE_UNREADABLE, "not a file", where=str(path))
         _check_private(status, path)
-        data = file.read(_PEM_MAX + 1)
+        data = os.read(descriptor, _PEM_MAX + 1)
+    finally:
+        os.close(descriptor)
     try:
         return load_pem_private_key(data, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:

@@ -1,0 +1,375 @@
+"""The verifier's durable state: forks are refused by the database, failures stick, restarting forgives nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from weighbridge.proto.digest import sha256
+from weighbridge.proto.errors import Code, EnvironmentFault, PolicyDenied
+from weighbridge.verifier import store as module
+from weighbridge.verifier.enrolment import LedgeredLog
+from weighbridge.verifier.session import SessionState
+from weighbridge.verifier.store import Conflict, Issued, SessionRow, Store, Subject, SubjectKind, Transaction
+
+SESSION, OTHER = bytes(16), bytes([1] * 16)
+AK, OTHER_AK = sha256(b"ak"), sha256(b"other ak")
+GPUS = (sha256(b"gpu 0"), sha256(b"gpu 1"))
+GENESIS = sha256(b"genesis")
+LOG = LedgeredLog(5, 2, sha256(b"log"))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state.db"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[Store]:
+    opened = Store.create_or_open(path)
+    yield opened
+    opened.close()
+
+
+def open_session(
+    store: Store,
+    session: bytes = SESSION,
+    *,
+    ak: bytes = AK,
+    prev: bytes = GENESIS,
+    gpus: tuple[bytes, ...] = GPUS,
+    index: int = 0,
+) -> tuple[bytes, ...]:
+    with store.transaction() as tx:
+        return tx.open_session(
+            session=session,
+            tenant="tenant",
+            ak=ak,
+            gpus=gpus,
+            prev=prev,
+            enrolment_index=index,
+            state=SessionState.ENROLLED,
+            opened_ns=1_000 + index,
+        )
+
+
+def link(seq: int) -> bytes:
+    return GENESIS if seq == 0 else sha256(b"link %d" % seq)
+
+
+def advance(
+    tx: Transaction,
+    session: bytes = SESSION,
+    *,
+    seq: int = 0,
+    prev: bytes | None = None,
+    state: SessionState = SessionState.RUNNING,
+    index: int | None = None,
+) -> None:
+    tx.advance(
+        session,
+        expected_seq=seq,
+        expected_prev=link(seq) if prev is None else prev,
+        prev=link(seq + 1),
+        state=state,
+        window=sha256(b"window %d" % seq),
+        index=100 + seq if index is None else index,
+        held=False,
+        received_ns=2_000,
+    )
+    tx.advance_ak(AK, head=link(seq + 1), log=LOG)
+
+
+def test_a_chain_survives_a_restart(store: Store, path: Path) -> None:
+    open_session(store)
+    for seq in range(3):
+        with store.transaction() as tx:
+            advance(tx, seq=seq)
+    store.close()
+    again = Store.create_or_open(path)
+    with again.transaction() as tx:
+        assert tx.session(SESSION) == SessionRow(
+            SESSION, "tenant", SessionState.RUNNING, AK, tuple(sorted(GPUS)), 1_000, 0, 3, link(3)
+        )
+        assert tx.window_indices(SESSION) == (100, 101, 102)
+        assert [tx.window_digest(SESSION, seq) for seq in (1, 3)] == [sha256(b"window 1"), None]
+        assert tx.subject("ak", AK) == Subject("ak", AK, None, None, None, link(3), LOG)
+        assert tx.subject("gpu", GPUS[0]) == Subject("gpu", GPUS[0], None, None, None, None, None)
+        assert tx.live_sessions() == (SESSION,)
+        assert [row.id for row in tx.sessions()] == [SESSION]
+        assert (tx.session(OTHER), tx.subject("gpu", AK)) == (None, None)
+    again.close()
+
+
+def refused(store: Store, act: Callable[[Transaction], object]) -> None:
+    with pytest.raises(Conflict), store.transaction() as tx:
+        act(tx)
+
+
+def test_forks_and_replays_are_refused_by_the_database(store: Store) -> None:
+    """A55, A71: only the window that continues the chain advances it, whatever the caller believed."""
+    open_session(store)
+    with store.transaction() as tx:
+        advance(tx)
+    refused(store, advance)
+    refused(store, lambda tx: advance(tx, seq=2))
+    refused(store, lambda tx: advance(tx, seq=1, prev=sha256(b"elsewhere")))
+    refused(store, lambda tx: advance(tx, OTHER))
+    refused(store, lambda tx: advance(tx, seq=1, index=100))
+    with store.transaction() as tx:
+        row = tx.session(SESSION)
+        assert row is not None
+        assert (row.next_seq, row.prev) == (1, link(1))
+        assert tx.window_indices(SESSION) == (100,)
+
+
+def test_a_transaction_is_whole_or_nothing(store: Store) -> None:
+    open_session(store)
+
+    def half(tx: Transaction) -> None:
+        advance(tx)
+        raise Conflict("on purpose")
+
+    refused(store, half)
+    with store.transaction() as tx:
+        row = tx.session(SESSION)
+        assert row is not None
+        assert row.next_seq == 0
+        assert tx.window_indices(SESSION) == ()
+
+
+def test_a_second_session_takes_the_chain_over(store: Store) -> None:
+    """A50, A78: one AK has one head. The old session ends `interrupted`, and cannot advance beside the new one."""
+    open_session(store)
+    with store.transaction() as tx:
+        advance(tx)
+    with pytest.raises(Conflict, match="elsewhere"):
+        open_session(store, OTHER, prev=GENESIS, index=1)
+    assert open_session(store, OTHER, prev=link(1), index=1) == (SESSION,)
+    refused(store, lambda tx: advance(tx, seq=1))
+    with store.transaction() as tx:
+        row = tx.session(SESSION)
+        assert row is not None
+        assert row.state is SessionState.INTERRUPTED
+        assert tx.live_sessions() == (OTHER,)
+    # Another AK is none of its business.
+    assert open_session(store, bytes([2] * 16), ak=OTHER_AK, gpus=(), index=2) == ()
+
+
+def test_a_head_that_moved_elsewhere_stops_the_session(store: Store) -> None:
+    """A71: another writer has moved the head of this AK; the session's own row does not show it."""
+    open_session(store)
+    with store.transaction() as tx:
+        tx.advance_ak(AK, head=sha256(b"elsewhere"), log=LOG)
+    refused(store, advance)
+    refused(store, lambda tx: tx.advance_ak(OTHER_AK, head=GENESIS, log=LOG))
+
+
+def test_sessions_and_indices_are_used_once(store: Store) -> None:
+    open_session(store)
+    for session, index in ((SESSION, 1), (OTHER, 0)):
+        with pytest.raises(Conflict):
+            open_session(store, session, ak=OTHER_AK, index=index)
+
+
+def test_states(store: Store) -> None:
+    """A72: a final state is never left; an illegal step is a bug, not a conflict."""
+    open_session(store)
+    with pytest.raises(RuntimeError, match="illegal"), store.transaction() as tx:
+        tx.set_state(SESSION, SessionState.OPENED)
+    with store.transaction() as tx:
+        tx.set_state(SESSION, SessionState.FAILED)
+    refused(store, lambda tx: tx.set_state(SESSION, SessionState.RUNNING))
+    refused(store, lambda tx: tx.set_state(OTHER, SessionState.CLOSED))
+    refused(store, advance)
+    with store.transaction() as tx:
+        assert tx.live_sessions() == ()
+
+
+def test_a_failure_sticks(store: Store, path: Path) -> None:
+    """A78: to the AK and to each GPU, across restarts, with its first reason, until somebody clears it with one."""
+    open_session(store)
+    with store.transaction() as tx:
+        tx.fail_subjects([("ak", AK), ("gpu", GPUS[0])], code=Code.TPM_RESET, session=SESSION, at_ns=7)
+        tx.fail_subjects([("gpu", sha256(b"new"))], code=Code.GPU_SIG, session=None, at_ns=8)
+        tx.fail_subjects([("ak", AK)], code=Code.WINDOW_FORK, session=OTHER, at_ns=9)
+    store.close()
+    again = Store.create_or_open(path)
+    with again.transaction() as tx:
+        failed = tx.subject("ak", AK)
+        assert failed is not None
+        assert (failed.failed_code, failed.failed_ns, failed.failed_session) == (Code.TPM_RESET, 7, SESSION)
+    for ak, gpus in ((AK, ()), (OTHER_AK, GPUS[:1])):
+        with pytest.raises(PolicyDenied) as caught:
+            open_session(again, OTHER, ak=ak, gpus=gpus, index=1)
+        assert caught.value.code is Code.SUBJECT_FAILED
+    with pytest.raises(ValueError, match="reason"), again.transaction() as tx:
+        tx.clear_failure("ak", AK, reason=" ", at_ns=10)
+    with again.transaction() as tx:
+        assert tx.clear_failure("ak", AK, reason="TPM was replaced, ticket 12", at_ns=10) == failed
+    refused(again, lambda tx: tx.clear_failure("ak", AK, reason="again", at_ns=11))
+    refused(again, lambda tx: tx.clear_failure("ak", sha256(b"unknown"), reason="again", at_ns=11))
+    open_session(again, OTHER, gpus=(), index=1)
+    with again.transaction() as tx:
+        rows = tx._connection.execute(sa.text("SELECT kind, failed_code, reason FROM clearances")).all()
+        assert [tuple(row) for row in rows] == [("ak", "TPM_RESET", "TPM was replaced, ticket 12")]
+    again.close()
+
+
+def test_challenges(store: Store) -> None:
+    open_session(store)
+    first, second = (Issued(seq, sha256(b"c%d" % seq), bytes(32), sha256(b"r"), 5) for seq in (0, 1))
+    with store.transaction() as tx:
+        assert tx.last_challenge(SESSION) is None
+        tx.issue_challenge(SESSION, first)
+        tx.issue_challenge(SESSION, second)
+    with store.transaction() as tx:
+        assert tx.last_challenge(SESSION) == second
+        assert tx.challenge(SESSION, first.digest) == first
+        assert tx.challenge(OTHER, first.digest) is None
+    refused(store, lambda tx: tx.issue_challenge(SESSION, first))
+    refused(store, lambda tx: tx.issue_challenge(OTHER, Issued(0, sha256(b"x"), bytes(32), bytes(32), 5)))
+
+
+def test_digests_have_their_length(store: Store) -> None:
+    for ak, session in ((b"short", SESSION), (AK, b"short")):
+        with pytest.raises(Conflict):
+            open_session(store, session, ak=ak)
+
+
+def test_file_is_private_and_durable(store: Store, path: Path) -> None:
+    assert path.stat().st_mode & 0o077 == 0
+    with store.transaction() as tx:
+        settings = [
+            tx._connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
+            for name in ("journal_mode", "synchronous", "foreign_keys")
+        ]
+    assert settings == ["wal", 2, 1]
+
+
+def test_what_is_not_a_store(tmp_path: Path) -> None:
+    (tmp_path / "text").write_bytes(b"this is no database, though it is long enough to look at" * 40)
+    with sqlite3.connect(tmp_path / "other") as other:
+        other.execute("CREATE TABLE something (x)")
+    other.close()
+    with sqlite3.connect(tmp_path / "newer") as newer:
+        newer.execute("PRAGMA user_version = 99")
+    newer.close()
+    for name in ("text", "other", "newer"):
+        with pytest.raises(EnvironmentFault) as caught:
+            Store.create_or_open(tmp_path / name)
+        assert caught.value.code is Code.STATE_CORRUPT
+    with pytest.raises(EnvironmentFault) as caught:
+        Store.create_or_open(tmp_path / "no" / "directory")
+    assert caught.value.code is Code.FILE_UNWRITABLE
+
+
+def test_damage_is_reported(store: Store, path: Path) -> None:
+    open_session(store)
+    store.close()
+    data = bytearray(path.read_bytes())
+    data[4096:] = b"\xff" * (len(data) - 4096)
+    path.write_bytes(data)
+
+    def read() -> None:
+        with Store.create_or_open(path).transaction() as tx:
+            tx.session(SESSION)
+
+    with pytest.raises(EnvironmentFault) as caught:
+        read()
+    assert caught.value.code is Code.STATE_CORRUPT
+
+
+def test_locked(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_BUSY_SECONDS", 0.05)
+    store = Store.create_or_open(path)
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    with pytest.raises(EnvironmentFault) as caught:
+        open_session(store)
+    assert caught.value.code is Code.STATE_LOCKED
+    holder.execute("ROLLBACK")
+    holder.close()
+    open_session(store)
+    store.close()
+
+
+def test_full(store: Store) -> None:
+    """The database may not grow: reported as a full disk, and nothing of the transaction stays."""
+    open_session(store)
+    with store.transaction() as tx:
+        pages = tx._connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+        tx._connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+    many: list[tuple[SubjectKind, bytes]] = [("gpu", sha256(b"%d" % number)) for number in range(1000)]
+    with pytest.raises(EnvironmentFault) as caught, store.transaction() as tx:
+        tx.fail_subjects(many, code=Code.GPU_SIG, session=None, at_ns=1)
+    assert caught.value.code is Code.DISK_FULL
+    with store.transaction() as tx:
+        assert tx.subject("gpu", sha256(b"1")) is None
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (sqlite3.SQLITE_IOERR_FSYNC, Code.FILE_UNWRITABLE),
+        (sqlite3.SQLITE_READONLY, Code.FILE_UNWRITABLE),
+        (sqlite3.SQLITE_CANTOPEN, Code.FILE_UNREADABLE),
+        (sqlite3.SQLITE_BUSY_SNAPSHOT, Code.STATE_LOCKED),
+    ],
+)
+def test_other_faults(store: Store, number: int, code: Code) -> None:
+    error = sqlite3.OperationalError("from the disk")
+    error.sqlite_errorcode = number
+    with pytest.raises(EnvironmentFault) as caught, store.transaction():
+        raise exc.OperationalError("statement", None, error)
+    assert caught.value.code is code
+
+
+def test_misuse_stays_what_it_is(store: Store) -> None:
+    with pytest.raises(exc.OperationalError), store.transaction() as tx:
+        tx._connection.exec_driver_sql("SELECT nothing FROM nowhere")
+
+
+WRITER = """
+import hashlib, sys
+from pathlib import Path
+from weighbridge.proto.errors import Code
+from weighbridge.verifier.store import Store
+
+store = Store.create_or_open(Path(sys.argv[1]))
+for number in range(1_000_000):
+    with store.transaction() as tx:
+        for half in "ab":
+            identity = hashlib.sha256(f"{number}{half}".encode()).digest()
+            tx.fail_subjects([("gpu", identity)], code=Code.GPU_SIG, session=None, at_ns=number)
+    print(number, flush=True)
+"""
+
+
+def test_killed_in_the_middle(path: Path) -> None:
+    """kill -9 while it writes: what was acknowledged is there, and no transaction is there by half."""
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True, env=dict(os.environ)
+    )
+    assert writer.stdout is not None
+    with writer.stdout as lines:
+        acknowledged = next(int(line) for line in lines if int(line) >= 50)
+        writer.send_signal(signal.SIGKILL)
+        acknowledged = max([acknowledged, *map(int, lines)])
+    writer.wait()
+    store = Store.create_or_open(path)
+    with store.transaction() as tx:
+        for number in range(acknowledged + 3):
+            halves = [tx.subject("gpu", sha256(f"{number}{half}".encode())) for half in "ab"]
+            assert (halves[0] is None) == (halves[1] is None)
+            assert number > acknowledged or halves[0] is not None
+    store.close()
