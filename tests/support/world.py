@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from cryptography.hazmat.primitives.asymmetric import ec
-from fakes.soft_tpm import SoftTpm, derive_key
 
-from weighbridge.attester.gpu.emulated import EmulatedGpus
+from fakes.soft_tpm import SoftTpm, derive_key
+from weighbridge.attester.gpu.emulated import EmulatedGpus, EmulatedH100
 from weighbridge.attester.sealing import Observed, SealedWindow, Sealer
 from weighbridge.attester.telemetry.emulated import EmulatedTelemetry
 from weighbridge.policy import policy_set
 from weighbridge.policy.reference import CHECKS, Reference
 from weighbridge.policy.regorus import RegorusEngine
-from weighbridge.proto import binding, cose, measurement_log, strict
+from weighbridge.proto import binding, measurement_log, strict
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.enrolment import EnrolmentChallenge, EnrolmentProof, Opening
 from weighbridge.proto.manifest import FileEntry, Manifest, TensorEntry, encode_manifests
@@ -33,6 +33,7 @@ from weighbridge.proto.workload import WorkSummary
 from weighbridge.verifier.anchors import Anchor, TrustAnchors
 from weighbridge.verifier.appraisal import Appraiser
 from weighbridge.verifier.archive import Archive
+from weighbridge.verifier.certs import load_certificate
 from weighbridge.verifier.clock import nanoseconds
 from weighbridge.verifier.core import Answer, Verifier
 from weighbridge.verifier.keys import VerifierKeys
@@ -45,8 +46,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from weighbridge.policy.engine import Prepared
     from weighbridge.proto.measurement_log import Event, Record
     from weighbridge.proto.terms import SignedTerms
+    from weighbridge.verifier.files import Files
 
 NOON = datetime(2026, 6, 1, 12, 0, 0, tzinfo=UTC)
 LOG_PCR = 15
@@ -79,9 +82,9 @@ def manifest(name: str = "tiny", *, weights: bytes = b"weights") -> Manifest:
     return Manifest.build(name, files)
 
 
-def requirements(**changes: Any) -> Requirements:
+def requirements(**changes: object) -> Requirements:
     """What the verifier of these tests demands."""
-    document: dict[str, Any] = {
+    document: dict[str, object] = {
         "schema": "weighbridge/requirements/v1",
         "tenant": "tenant-a",
         "audience": "relying-party",
@@ -143,6 +146,8 @@ class Host:
     wall_ns: int = 0
     telemetry: EmulatedTelemetry | None = None
     sealer: Sealer | None = None
+    # What the sampler calls itself; the emulated one's word is never taken by a production policy.
+    source: str = "emulated"
 
     @classmethod
     def make(cls, model: Manifest, *, tpm: str = "tpm", gpus: EmulatedGpus | None = None, clock: FakeClock) -> Self:
@@ -203,23 +208,24 @@ class Host:
             manifests_sent=frozenset(self.log.known),
         )
 
-    def observe(self, **changes: Any) -> Observed:
+    def observe(self) -> Observed:
         """What the next window is about."""
         assert self.telemetry is not None
         start, end = self.wall_ns, self.wall_ns + PERIOD_NS
         sources = self.telemetry.window(start_wall_ns=start, duration_ns=PERIOD_NS, tokens_in=64, tokens_out=0)
-        data = Telemetry(session=self.session, seq=self.seq, sources=tuple(sources)).encode()
+        named = tuple(replace(item, name=self.source) for item in sources)
+        data = Telemetry(session=self.session, seq=self.seq, sources=named).encode()
         tpm_start = self.tpm.read_clock().clock
         interval = Interval(
             tpm_start_ms=tpm_start, tpm_end_ms=self.tpm.read_clock().clock, wall_start_ns=start, wall_end_ns=end
         )
         work = WorkSummary(root=sha256(b"leaf"), requests=1, tokens_in=64, tokens_out=0, batch_max=1)
-        observed = Observed(
+        return Observed(
             seq=self.seq, prev=self.prev, challenge=self.challenge, interval=interval, telemetry=data, work=work
         )
-        return replace(observed, **changes)
 
     def seal(self, observed: Observed | None = None) -> SealedWindow:
+        """The next window, honestly; nothing of the host's chain moves before :meth:`advance`."""
         assert self.sealer is not None
         return self.sealer.seal(observed or self.observe(), begin=lambda _: None)
 
@@ -243,9 +249,10 @@ class World:
     models: dict[bytes, Manifest]
     wanted: Requirements
     policy: str
-    prepared: Any
+    prepared: Prepared
     verifier: Verifier
     host: Host
+    files: Files | None = None
 
     @classmethod
     def make(
@@ -257,23 +264,33 @@ class World:
         wanted: Requirements | None = None,
         extra_anchors: Sequence[Anchor] = (),
         unchecked: bool = True,
+        source: str = "emulated",
+        gpus: EmulatedGpus | None = None,
+        anchors: TrustAnchors | None = None,
+        reference: Callable[[Reference], Reference] = lambda made: made,
     ) -> Self:
-        """A world whose anchors name the emulated roots, under the platform names given for TPM and GPU."""
+        """A world whose anchors name the emulated roots, under the platform names given for TPM and GPU.
+
+        ``source`` is what the sampler calls itself; ``anchors`` replaces the anchors that would be made, ``reference``
+        changes the reference values that would.
+        """
         clock = FakeClock()
         model = manifest()
-        host = Host.make(model, clock=clock)
-        anchors = TrustAnchors(
-            (
-                *host.tpm.authority.anchors(platforms[0]).anchors,
-                gpu_anchor(host.gpus, platform=platforms[1]),
-                *extra_anchors,
+        host = Host.make(model, clock=clock, gpus=gpus)
+        host.source = source
+        if anchors is None:
+            anchors = TrustAnchors(
+                (
+                    *host.tpm.authority.anchors(platforms[0]).anchors,
+                    gpu_anchor(host.gpus, platform=platforms[1]),
+                    *extra_anchors,
+                )
             )
-        )
         keys = VerifierKeys.create(directory / "keys")
         ledger = Ledger.create(directory / "ledger", origin="ledger.example/test", key=keys.ledger)
         store = Store.create_or_open(directory / "sessions.sqlite")
-        reference = reference_for(host.gpus, [model], unchecked=unchecked)
-        prepared = RegorusEngine().prepare(policy_set.shipped(policy, reference=reference))
+        values = reference(reference_for(host.gpus, [model], unchecked=unchecked))
+        prepared = RegorusEngine().prepare(policy_set.shipped(policy, reference=values))
         world = cls(
             directory=directory,
             clock=clock,
@@ -281,7 +298,7 @@ class World:
             ledger=ledger,
             store=store,
             anchors=anchors,
-            reference=reference,
+            reference=values,
             models={model.digest: model},
             wanted=wanted or requirements(),
             policy=policy,
@@ -292,6 +309,11 @@ class World:
         world.verifier = world.restart()
         return world
 
+    @property
+    def archive(self) -> Archive:
+        """The verifier's records, as it reads and writes them."""
+        return Archive(ContentStore(self.directory / "content", files=self.files), self.ledger)
+
     def restart(self) -> Verifier:
         """The verifier as it comes up again over the same stores: nothing in memory survives."""
         self.verifier = Verifier(
@@ -299,7 +321,7 @@ class World:
             anchors=self.anchors,
             appraiser=Appraiser(self.prepared, self.reference, self.models),
             keys=self.keys,
-            archive=Archive(ContentStore(self.directory / "content"), self.ledger),
+            archive=self.archive,
             store=self.store,
             clock=self.clock,
             issuer="ledger.example/test",
@@ -311,27 +333,45 @@ class World:
         self.store.close()
         self.ledger.close()
 
-    def open_session(self) -> None:
-        """Enrol the host, then load the declared model through the measured loader."""
-        self.host.enrol(self.verifier)
-        self.host.log.load(self.host.model)
+    def open_session(self, host: Host | None = None) -> None:
+        """Enrol a host, then load the declared model through the measured loader."""
+        who = host or self.host
+        who.enrol(self.verifier)
+        if who.model.digest not in {model.manifest for model in measurement_log.loaded(who.log.entries)}:
+            who.log.load(who.model)
 
     def window(self, observed: Observed | None = None, *, edit: Callable[[bytes], bytes] | None = None) -> Answer:
         """The host seals its next window a period later and sends it; ``edit`` changes the bytes on the way."""
         self.clock.advance(1)
         sealed = self.host.seal(observed)
         data = sealed.evidence if edit is None else edit(sealed.evidence)
-        answer = self.verifier.window(self.host.session, data, peer=self.host.peer)
-        self.host.advance(sealed)
+        return self.deliver(sealed, data)
+
+    def deliver(self, sealed: SealedWindow, data: bytes | None = None, *, host: Host | None = None) -> Answer:
+        """A sealed window arrives now, as it is or as ``data``; the host goes on with the answer."""
+        who = host or self.host
+        answer = self.send(sealed.evidence if data is None else data, host=who)
+        who.advance(sealed)
         if answer.challenge is not None:
-            self.host.challenge = answer.challenge
+            who.challenge = answer.challenge
         return answer
+
+    def send(self, data: bytes, *, host: Host | None = None) -> Answer:
+        """Any bytes arrive now over a host's channel."""
+        who = host or self.host
+        return self.verifier.window(who.session, data, peer=who.peer)
+
+    def another_host(self, name: str, *, gpus: EmulatedGpus | None = None, peer: bytes | None = None) -> Host:
+        """A second host as genuine as the first: its own TPM and GPUs, made by the same vendors."""
+        vendor = self.host.gpus.vendor
+        devices = gpus or EmulatedGpus(vendor, [EmulatedH100.make(vendor) for _ in self.host.gpus.devices])
+        host = Host.make(self.host.model, tpm=name, gpus=devices, clock=self.clock)
+        host.peer, host.source = peer or sha256(f"the channel key of {name}".encode()), self.host.source
+        return host
 
 
 def gpu_anchor(gpus: EmulatedGpus, *, platform: str = EMULATED) -> Anchor:
     """The anchor that trusts the root of emulated GPUs, under a platform name."""
-    from weighbridge.verifier.certs import load_certificate  # noqa: PLC0415 - a helper of tests
-
     root = load_certificate(gpus.vendor.root_certificate, what="root")
     return Anchor.from_certificate("nvidia-device-root", root, platform=platform, source="a test")
 
@@ -352,17 +392,3 @@ def reference_for(gpus: EmulatedGpus, models: Sequence[Manifest], *, unchecked: 
 def software_key(seed: str) -> ec.EllipticCurvePrivateKey:
     """A P-256 key that is in no TPM."""
     return derive_key(seed)
-
-
-def cose_resign(evidence_window: bytes, key: ec.EllipticCurvePrivateKey, header: bytes, *, kid: bytes) -> bytes:
-    """A COSE_Sign1 over ``header`` by a software key."""
-    from cryptography.hazmat.primitives import hashes  # noqa: PLC0415 - a helper of tests
-    from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature  # noqa: PLC0415
-
-    del evidence_window
-
-    def signer(data: bytes) -> bytes:
-        r, s = decode_dss_signature(key.sign(data, ec.ECDSA(hashes.SHA256())))
-        return r.to_bytes(32) + s.to_bytes(32)
-
-    return cose.sign(header, kid=kid, typ="application/eat+cwt", signer=signer)
