@@ -1,4 +1,4 @@
-"""Stands between a client and an emulator, and answers some commands in the TPM's place."""
+"""Stands between a client and an emulator: answers some commands in the TPM's place, slips others in."""
 
 from __future__ import annotations
 
@@ -15,13 +15,18 @@ _HEADER = 10
 
 
 class TpmProxy:
-    """Serves one client at ``path``. ``inject(code, rc, times)``: the next such commands are answered with ``rc``."""
+    """Serves one client at ``path``.
+
+    ``inject(code, rc, times)``: the next such commands are answered with ``rc``. ``precede(code, command, times)``:
+    before each of the next such commands the TPM is given ``command``, as if by another client.
+    """
 
     def __init__(self, path: Path, target: Path) -> None:
         self.path = path
         self.seen: list[int] = []
         self._target = target
         self._faults: dict[int, list[int]] = {}
+        self._slipped_in: dict[int, list[bytes]] = {}
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(path))
         self._listener.listen()
@@ -33,6 +38,9 @@ class TpmProxy:
 
     def inject(self, code: int, rc: int, times: int) -> None:
         self._faults[code] = [rc] * times
+
+    def precede(self, code: int, command: bytes, times: int) -> None:
+        self._slipped_in[code] = [command] * times
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -53,6 +61,9 @@ class TpmProxy:
                 if faults:
                     client.sendall(u16(0x8001) + u32(_HEADER) + u32(faults.pop()))
                     continue
+                if self._slipped_in.get(code):
+                    target.sendall(self._slipped_in[code].pop())
+                    _message(target)
                 target.sendall(command)
                 client.sendall(_message(target))
 

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ from weighbridge.proto.tpm import public
 from weighbridge.proto.tpm.constants import HashAlgorithm, digest
 from weighbridge.proto.tpm.pcr import PcrBank, PcrSelection
 from weighbridge.proto.tpm.templates import attestation_key_template
-from weighbridge.proto.tpm.wire import sized
+from weighbridge.proto.tpm.wire import sized, u16, u32
 from weighbridge.verifier.anchors import Anchor, TrustAnchors, default
 from weighbridge.verifier.tpm.ak import VerifiedAk, activated
 from weighbridge.verifier.tpm.certify import VerifiedTelemetryKey, boot_policy_of, verify_telemetry_key
@@ -47,6 +48,7 @@ UNIQUE = b"U" * 32
 MEASURED = {SHA256: b"m" * 32, SHA384: b"m" * 48}
 TPM_CC_QUOTE = 0x158
 TPM_CC_SIGN = 0x15D
+TPM_CC_PCR_READ = 0x17E
 TPM_RC_RETRY = 0x922
 TPM_RC_PCR_CHANGED = 0x128
 
@@ -206,6 +208,11 @@ def test_the_attestation_key_is_the_same_every_time(emulator: Swtpm) -> None:
     assert len(keys) == 1
 
 
+def test_only_an_emulator_is_started_by_its_client(tpm: Tpm) -> None:
+    tpm.startup()
+    assert len(tpm.attestation_key()) == 88
+
+
 def test_each_session_has_its_own_telemetry_key(tpm: Tpm) -> None:
     keys = [tpm.create_telemetry_key(unique=bytes([n]) * 32, boot=BOOT) for n in (1, 2, 1)]
     assert keys[0] == keys[2] != keys[1]
@@ -353,9 +360,7 @@ def test_the_emulator_dies_and_comes_back(tpm: Tpm, emulator: Swtpm) -> None:
 
 def test_no_tpm_at_all() -> None:
     for tcti in ("device:/dev/weighbridge-has-none", "device:/dev/null", "swtpm:path=/nonexistent/s", "mssim:"):
-        with pytest.raises(EnvironmentFault) as caught:
-            Tpm.open(tcti).read_clock()
-        assert caught.value.code in {Code.TPM_ABSENT, Code.TPM_FAILED}
+        fault(Code.TPM_ABSENT, partial(Tpm.open, tcti))
 
 
 def test_what_a_dead_client_left_is_flushed(emulator: Swtpm, made: Manufactured) -> None:
@@ -437,6 +442,24 @@ def test_a_pcr_that_moves_between_policy_and_signature(proxy: TpmProxy) -> None:
         assert len(tpm.sign(b"header")) == 64
         proxy.inject(TPM_CC_SIGN, TPM_RC_PCR_CHANGED, 100)
         fault(Code.TPM_FAILED, lambda: tpm.sign(b"header"))
+
+
+def extend_by_another(pcr: int) -> bytes:
+    """TPM2_PCR_Extend of the SHA-256 bank, with the empty password."""
+    authorisation = u32(0x40000009) + sized(b"") + b"\0" + sized(b"")
+    body = u32(pcr) + u32(len(authorisation)) + authorisation + u32(1) + u16(SHA256) + b"x" * 32
+    return u16(0x8002) + u32(10 + len(body)) + u32(0x182) + body
+
+
+@pytest.mark.parametrize("code", [TPM_CC_QUOTE, TPM_CC_PCR_READ], ids=["quote", "read"])
+def test_pcrs_that_move_while_they_are_quoted(proxy: TpmProxy, made: Manufactured, code: int) -> None:
+    """Values and signature are of one moment, or there is no quote."""
+    with Tpm.open(proxy.tcti) as tpm:
+        ak = enrol(tpm, made)
+        proxy.precede(code, extend_by_another(10), 3)
+        assert quoted(tpm, ak).pcrs[10] == tpm.read_pcrs(QUOTED)[10] != bytes(32)
+        proxy.precede(code, extend_by_another(10), 1_000)
+        fault(Code.TPM_BUSY, lambda: tpm.quote(QUOTED, OURS))
 
 
 # the emulator

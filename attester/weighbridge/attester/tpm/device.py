@@ -111,18 +111,22 @@ class Tpm:
         path = emulator_path(tcti)
         if path is None:
             check_device(tcti)
-            try:
-                return cls(tss.ESAPI(tcti), None, None)
-            except tss.TSS2_Exception as error:
-                raise faults.fault(int(error.rc), "open") from error
-        channel = SocketChannel(path)
+        channel = None if path is None else SocketChannel(path)
+        adapter = None if channel is None else _EmulatorTcti(channel)
         try:
-            adapter = _EmulatorTcti(channel)
-            tpm = cls(tss.ESAPI(adapter), channel, adapter)
-            # Nobody else can be using it: whatever is loaded was left behind by a client that died.
-            tpm._call("flush", tpm._flush_leftovers)
+            tpm = cls(tss.ESAPI(adapter or tcti), channel, adapter)
+        except tss.TSS2_Exception as error:
+            if channel is not None:
+                channel.close()
+            raise faults.fault(int(error.rc), "open") from error
+        try:
+            if channel is not None:
+                # Nobody else can be using it: whatever is loaded was left behind by a client that died.
+                tpm._call("flush", tpm._flush_leftovers)
+            # A device is only known to be a TPM when it has answered.
+            tpm.read_clock()
         except BaseException:
-            channel.close()
+            tpm.close()
             raise
         return tpm
 
@@ -283,7 +287,7 @@ class Tpm:
                 info = attests.parse(raw).attested
                 if isinstance(info, QuoteInfo) and info.digest == pcr_digest(HashAlgorithm.SHA256, values):
                     return QuoteEvidence(attest=raw, signature=signature.marshal(), pcr_values=values)
-            raise EnvironmentFault(Code.TPM_BUSY, "PCRs keep changing while they are quoted", where=str(selection))
+            raise _restless(selection)
 
         return self._call("quote", quote)
 
@@ -452,11 +456,20 @@ class Tpm:
                 values.update(zip(part, (bytes(digest) for digest in digests), strict=True))
             if len(counters) == 1:
                 return values
-        raise EnvironmentFault(Code.TPM_BUSY, "PCRs keep changing while they are read", where=str(selection))
+        raise _restless(selection)
 
 
 # The key's own fixed scheme is used: the command names none.
 _KEYS_OWN_SCHEME: Final = tss.TPMT_SIG_SCHEME(scheme=tss.TPM2_ALG.NULL)
+
+
+def _restless(selection: PcrSelection) -> EnvironmentFault:
+    return EnvironmentFault(
+        Code.TPM_BUSY,
+        "PCRs keep changing while they are read",
+        where=str(selection),
+        hint="Another program extends PCRs without pause: try later, or find it.",
+    )
 
 
 def _selection(selection: PcrSelection) -> tss.TPML_PCR_SELECTION:
