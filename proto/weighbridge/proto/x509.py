@@ -58,7 +58,7 @@ def load_certificate(der: bytes, what: str) -> x509.Certificate:
     # exception only where warnings are errors, so the serial number is checked below as well.
     except (ValueError, TypeError, OverflowError, UnsupportedAlgorithm, x509.DuplicateExtension) as error:
         raise _malformed(what, str(error)) from error
-    except (x509.UnsupportedGeneralNameType, CryptographyDeprecationWarning) as error:
+    except (x509.UnsupportedGeneralNameType, x509.InvalidVersion, CryptographyDeprecationWarning) as error:
         raise _malformed(what, str(error)) from error
     if serial <= 0 or serial.bit_length() > _SERIAL_BITS_MAX:
         raise MalformedEvidence(

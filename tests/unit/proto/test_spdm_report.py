@@ -153,16 +153,21 @@ def test_too_large() -> None:
         (OpaqueType.DRIVER_VERSION, b"", "driver_version", "0x"),
         (OpaqueType.VBIOS_VERSION, b"96.10.55.00.01", "vbios_version", "96.10.55.00.01"),
         (OpaqueType.GPU_INFO, bytes(8), "chip", None),
+        (OpaqueType.CHIP_INFO, b"GB100\0", "chip", "GB100"),
         (OpaqueType.GPU_INFO, bytes(128), "chip", None),
         (OpaqueType.FEATURE_FLAG, b"\x02\x00", "feature", "PPCIE"),
         (OpaqueType.FEATURE_FLAG, b"\x09\x00", "feature", "0x0900"),
         (OpaqueType.NVDEC0_STATUS, b"\xaa", "nvdec0", "enabled"),
+        (OpaqueType.NVDEC0_STATUS, None, "nvdec0", None),
+        (OpaqueType.DRIVER_VERSION, None, "driver_version", None),
+        (OpaqueType.VBIOS_VERSION, None, "vbios_version", None),
+        (OpaqueType.FEATURE_FLAG, None, "feature", None),
         (OpaqueType.NVDEC0_STATUS, b"\x00", "nvdec0", "unrecognised"),
         (OpaqueType.PROTECTED_PCIE_STATUS, b"\x55\x55", "protected_pcie", "unrecognised"),
     ],
 )
 def test_values_that_are_not_what_their_type_promises(
-    kind: OpaqueType, value: bytes, attribute: str, expected: str | None
+    kind: OpaqueType, value: bytes | None, attribute: str, expected: str | None
 ) -> None:
     device = EmulatedH100.make(EmulatedVendor.create())
     parsed = report.parse(device.attest(NONCE, forgery=Forgery(opaque={kind: value})).report)

@@ -16,7 +16,7 @@ from gpu_support import Certificate, chain_of, der, wheel_chain
 from weighbridge.proto import limits
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, MalformedEvidence
-from weighbridge.proto.x509 import common_name, load_certificate, public_key, spki_der
+from weighbridge.proto.x509 import common_name, load_certificate, public_key, spki_der, subject_key_identifier
 
 GOOD = der(chain_of(Certificate("leaf", ca=None, signs=False), Certificate("root")))[0]
 
@@ -45,6 +45,7 @@ def test_nvidias_certificates(nvidia_wheel: Path) -> None:
         (b"", Code.CERT_MALFORMED),
         (GOOD[:-1], Code.CERT_MALFORMED),
         (GOOD + b"\0", Code.CERT_MALFORMED),
+        (GOOD.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x01", 1), Code.CERT_MALFORMED),  # version 2
         (bytes(limits.CERT_MAX + 1), Code.TOO_LARGE),
         (GOOD.replace(b"\x06\x05\x2b\x81\x04\x00\x22", b"\x06\x05\x2b\x81\x04\x00\x7f"), Code.KEY_UNSUPPORTED),
     ],
@@ -55,13 +56,13 @@ def test_refused(data: bytes, code: Code) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
-@pytest.mark.parametrize("serial", [b"\x02\x01\x00", b"\x02\x01\xff"])
-def test_serial_number_is_positive_with_and_without_warnings(serial: bytes) -> None:
+def test_serial_number_is_positive() -> None:
     """RFC 5280 §4.1.2.2. The library only warns of it."""
-    assert refusal(_with_serial(serial)) == Code.CERT_MALFORMED
+    assert load_certificate(_with_serial(b"\x02\x01\x01"), "certificate").serial_number == 1
+    assert refusal(_with_serial(b"\x02\x01\x00")) == Code.CERT_MALFORMED
 
 
-def test_serial_number_warning_is_the_same_answer() -> None:
+def test_serial_number_is_positive_where_warnings_are_errors() -> None:
     assert refusal(_with_serial(b"\x02\x01\x00")) == Code.CERT_MALFORMED
 
 
@@ -87,6 +88,14 @@ def test_one_common_name() -> None:
             common_name(certificate.subject, "subject")
 
 
+def test_subject_key_identifier_where_there_is_one() -> None:
+    order = Certificate("leaf")
+    named = x509.SubjectKeyIdentifier.from_public_key(order.key.public_key())
+    with_one = chain_of(Certificate("leaf", key=order.key, extensions=((named, False),)), Certificate("root"))[0]
+    assert subject_key_identifier(with_one) == named.digest
+    assert subject_key_identifier(load_certificate(GOOD, "x")) is None
+
+
 def test_public_key_of_a_good_certificate() -> None:
     assert isinstance(public_key(load_certificate(GOOD, "x"), "x"), ec.EllipticCurvePublicKey)
 
@@ -106,9 +115,12 @@ def test_any_change_is_parsed_or_malformed(changes: dict[int, int]) -> None:
 
 
 def _with_serial(serial: bytes) -> bytes:
-    """GOOD with another serial number, lengths adjusted: SEQUENCE { SEQUENCE { [0] version, INTEGER …"""
-    outer, inner = GOOD[:4], GOOD[4:8]
-    version, rest = GOOD[8:13], GOOD[13:]
+    """A certificate with another serial number, lengths adjusted: SEQUENCE { SEQUENCE { [0] version, INTEGER …"""
+    padding = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), bytes(300))
+    (good, _) = der(chain_of(Certificate("leaf", extensions=((padding, False),)), Certificate("root")))
+    assert good[1] == good[5] == 0x82
+    outer, inner = good[:4], good[4:8]
+    version, rest = good[8:13], good[13:]
     old = 2 + rest[1]
     shrink = old - len(serial)
     sizes = [int.from_bytes(head[2:4]) - shrink for head in (outer, inner)]

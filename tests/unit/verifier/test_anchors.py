@@ -85,6 +85,13 @@ def test_round_trip() -> None:
     assert anchors.load(good.encode()).encode() == good.encode()
 
 
+def test_key_identifier_is_optional() -> None:
+    without, with_one = anchors.load(document(entry(), entry(purpose="attestation-key", key_id="0102"))).anchors
+    assert (without.key_id, with_one.key_id) == (None, b"\x01\x02")
+    for anchor in (without, with_one):
+        assert anchors.load(TrustAnchors((anchor,)).encode()).anchors == (anchor,)
+
+
 def test_select_is_by_purpose() -> None:
     loaded = anchors.load(document(entry(), entry(purpose="attestation-key")))
     assert [anchor.purpose for anchor in loaded.select("verifier")] == ["verifier"]
@@ -117,6 +124,9 @@ def test_sets_are_not_shared() -> None:
         ({"not_after": None}, Code.FIELD_TYPE),
         ({"source": ...}, Code.FIELD_MISSING),
         ({"comment": ""}, Code.FIELD_UNKNOWN),
+        ({"key_id": "AB"}, Code.NOT_HEX),
+        ({"key_id": ""}, Code.ANCHORS_INVALID),
+        ({"key_id": None}, Code.FIELD_TYPE),
     ],
 )
 def test_each_field_is_checked(changes: dict[str, object], code: Code) -> None:

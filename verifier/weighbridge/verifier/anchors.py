@@ -102,6 +102,8 @@ class Anchor:
         self.key()
         if self.not_before.tzinfo is None or self.not_after.tzinfo is None:
             raise ValueError("anchor times must be aware")
+        if self.key_id is not None and not self.key_id:
+            raise _invalid("key_id is empty", f"anchor {self.name}")
         if self.not_before > self.not_after:
             raise _invalid("not_before is after not_after", f"anchor {self.name}")
 

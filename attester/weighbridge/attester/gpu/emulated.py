@@ -73,7 +73,7 @@ class Forgery:
     Attributes:
         nonce: signed instead of the one asked for.
         measurements: block index (from 1) to the 48 bytes reported instead.
-        opaque: opaque type to the value reported instead; ``None`` leaves the entry out.
+        opaque: opaque type to the value reported instead, or as well; ``None`` leaves the entry out.
         signature: sent instead of the real one, 96 bytes.
         flip: positions in the finished report of which one bit is flipped.
         trailing: appended after the signature.
@@ -130,8 +130,8 @@ class EmulatedH100:
             _block(index, forgery.measurements.get(index, self.firmware.measurement(index)))
             for index in range(1, _BLOCKS + 1)
         )
-        entries = [(kind, forgery.opaque.get(kind, value)) for kind, value in self._entries()]
-        data = opaque.encode_tlv([(kind, value) for kind, value in entries if value is not None])
+        entries = {**dict(self._entries()), **forgery.opaque}
+        data = opaque.encode_tlv([(kind, value) for kind, value in entries.items() if value is not None])
         request = bytes([0x11, 0xE0, 0x01, 0xFF]) + nonce + bytes([0x00])
         response = bytes([0x11, 0x60, 0x00, 0x00, _BLOCKS]) + len(record).to_bytes(3, "little") + record
         return request + response + secrets.token_bytes(32) + len(data).to_bytes(2, "little") + data

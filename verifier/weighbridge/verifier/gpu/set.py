@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["verify_gpus"]
 
 
-def verify_gpus(  # noqa: PLR0913 - each is an input of the decision, and none has a safe default but the cache
+def verify_gpus(
     evidence: Sequence[GpuEvidence],
     *,
     nonce: bytes,
