@@ -7,6 +7,7 @@ there is something to do, ``hint: …``; the exit status is that of :class:`weig
 from __future__ import annotations
 
 import argparse
+import asyncio
 import sys
 import traceback
 from importlib import metadata
@@ -63,28 +64,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: without the program's name; those of this process by default.
     """
-    parser = _parser()
-    # What follows `--` is somebody else's command line: argparse must not see it.
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    own, command = (given[: given.index("--")], given[given.index("--") + 1 :]) if "--" in given else (given, [])
     try:
-        args = parser.parse_args(own)
+        args = _parse(list(sys.argv[1:] if arguments is None else arguments))
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else ExitCode.USAGE
-    if command and args.verb != "run":
-        sys.stderr.write(f"{PROGRAM}: error: only `run` takes a command after --\n")
-        return ExitCode.USAGE
-    args.command = tuple(command)
     try:
         return int(args.call(args))  # lenient: an ExitCode
     except WeighbridgeError as error:
         _print_error(error, as_json=bool(getattr(args, "json", False)), debug=args.debug)
         return error.exit_code
-    except KeyboardInterrupt:
-        sys.stderr.write(f"{PROGRAM}: interrupted\n")
-        return ExitCode.ENVIRONMENT
-    except BrokenPipeError:
-        # Whoever read our output has gone; nobody is left to be told.
+    except (KeyboardInterrupt, asyncio.CancelledError, BrokenPipeError) as error:
+        # Interrupted twice, or whoever read our output has gone.
+        sys.stderr.write(f"{PROGRAM}: {'output closed' if isinstance(error, BrokenPipeError) else 'interrupted'}\n")
         return ExitCode.ENVIRONMENT
     except Exception as error:  # noqa: BLE001 - the one place: an answer and status 1, never a traceback unasked
         sys.stderr.write(f"{PROGRAM}: internal error: {type(error).__name__}: {error}\n")
@@ -93,6 +84,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             sys.stderr.write("hint: run again with --debug before the verb, and report what it prints\n")
         return ExitCode.INTERNAL
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    # What follows `--` is somebody else's command line: argparse must not see it.
+    split = arguments.index("--") if "--" in arguments else len(arguments)
+    parser = _parser()
+    args = parser.parse_args(arguments[:split])
+    args.command = tuple(arguments[split + 1 :])
+    if args.command and args.verb != "run":
+        parser.error("only `run` takes a command after --")
+    if split < len(arguments) and not args.command:
+        parser.error("there is no command after --")
+    return args
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -16,7 +16,7 @@ import grpc.aio
 
 from weighbridge.attester.refusal import refusal_error
 from weighbridge.proto import limits
-from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence
+from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence, shorten
 from weighbridge.proto.v1 import attestation_pb2, attestation_pb2_grpc
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Resumed:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The verdict on one window, recorded. ``verdict`` is JSON; ``challenge`` is ``None`` once the session has failed."""
+    """The verdict on one window. ``verdict`` is JSON; ``challenge`` is ``None`` once the session has failed."""
 
     seq: int
     verdict: bytes
@@ -143,21 +143,13 @@ class GrpcTransport:
                 ("grpc.enable_retries", 0),
             ],
         )
+        line = _GrpcLine(channel, self._target, self._timeouts.answer)
         try:
-            async with asyncio.timeout(self._timeouts.connect):
-                await channel.channel_ready()
-        except TimeoutError as error:
-            await channel.close()
-            raise EnvironmentFault(
-                Code.PEER_UNREACHABLE,
-                f"the verifier did not answer within {self._timeouts.connect:g} s",
-                where=self._target,
-                hint="is it running, is the port right, and do both certificates have the authority the other expects?",
-            ) from error
+            await line.connected(self._timeouts.connect)
         except BaseException:
-            await channel.close()
+            await line.disconnect()
             raise
-        return _GrpcLine(channel, self._target, self._timeouts.answer)
+        return line
 
 
 @final
@@ -167,6 +159,15 @@ class _GrpcLine:
         self._target = target
         self._patience = patience
         self._call = attestation_pb2_grpc.AttestationServiceStub(channel).Attest()
+
+    async def connected(self, patience: float) -> None:
+        try:
+            async with asyncio.timeout(patience):
+                await self._call.wait_for_connection()
+        except TimeoutError as error:
+            raise self._unreachable(f"no answer within {patience:g} s") from error
+        except grpc.aio.AioRpcError as error:
+            raise self._unreachable(error.details() or error.code().name) from error
 
     async def open(self, opening: bytes) -> bytes:
         response = await self._ask(attestation_pb2.AttestRequest(opening=opening), "challenge")
@@ -238,6 +239,14 @@ class _GrpcLine:
             )
         return self._cut(
             f"{'ended' if code is None else code.name.lower().replace('_', ' ')}: {details or 'no reason'}"
+        )
+
+    def _unreachable(self, reason: str) -> EnvironmentFault:
+        return EnvironmentFault(
+            Code.PEER_UNREACHABLE,
+            f"cannot connect to the verifier: {shorten(reason.rpartition(': ')[2], 120)}",
+            where=self._target,
+            hint="is it running, is the port right, and do both certificates have the authority the other expects?",
         )
 
     def _cut(self, reason: str) -> EnvironmentFault:

@@ -15,6 +15,10 @@ from weighbridge.proto.errors import Code, EnvironmentFault
 __all__ = ["Clock", "SystemClock", "WallTimeline"]
 
 _SECOND_NS: Final = 1_000_000_000
+# The verifier denies a window that ends 5 s in its future: stop before that.
+_AHEAD_NS: Final = 3 * _SECOND_NS
+# Two good clocks drift apart by less than one part in this many.
+_DRIFT: Final = 10_000
 
 
 class Clock(Protocol):
@@ -54,38 +58,55 @@ class SystemClock:
 
 @final
 class WallTimeline:
-    """Consecutive, never overlapping intervals of wall time."""
+    """Consecutive, never overlapping intervals of wall time that the verifier will not take for the future.
 
-    __slots__ = ("_clock", "_end")
+    Args:
+        clock: the host's.
+        verifier_ns: the verifier's clock now, as the terms say it.
+    """
 
-    def __init__(self, clock: Clock) -> None:
+    __slots__ = ("_clock", "_end", "_heard_at", "_verifier")
+
+    def __init__(self, clock: Clock, *, verifier_ns: int) -> None:
         self._clock = clock
         self._end = clock.wall_ns()
+        self._verifier = verifier_ns
+        self._heard_at = clock.monotonic_ns()
 
-    @property
-    def end_ns(self) -> int:
-        """Where the next interval starts."""
-        return self._end
+    def heard(self, verifier_ns: int) -> None:
+        """The verifier's clock now, as an answer says it."""
+        self._verifier = verifier_ns
+        self._heard_at = self._clock.monotonic_ns()
 
     def cut(self) -> tuple[int, int]:
-        """The interval from the last cut to now.
+        """The interval from the last cut to now, nanoseconds since 1970.
 
-        A clock that was set back by less than the interval's length makes it short; one that was set forward makes it
-        long. Both are what the host's clock said.
+        A clock that was set by less than the interval's length makes it shorter or longer: it is what the host's clock
+        said.
 
         Raises:
             EnvironmentFault: ``CLOCK_STEPPED`` when it is now earlier than the last cut: every label would lie in a
-                window that was sealed already.
+                window that was sealed already; or so far ahead of the verifier's clock that it would have to deny the
+                window, for which a host is remembered.
         """
         start, now = self._end, self._clock.wall_ns()
         if now <= start:
-            raise EnvironmentFault(
-                Code.CLOCK_STEPPED,
-                "the host's clock was set back behind the last window; nothing more is sealed in this session",
-                where="wall clock",
-                expected=f"> {start} ns",
-                got=f"{now} ns ({(start - now) / _SECOND_NS:.3f} s earlier)",
-                hint="check this host's time service, then start again: what was sealed is kept and will be delivered",
-            )
+            raise _stepped("set back behind the last window", expected=f"> {start} ns", off=(start - now, "behind it"))
+        elapsed = self._clock.monotonic_ns() - self._heard_at
+        latest = self._verifier + elapsed + _AHEAD_NS + elapsed // _DRIFT
+        if now > latest:
+            ahead = now - self._verifier - elapsed
+            raise _stepped("set ahead of the verifier's", expected=f"<= {latest} ns", off=(ahead, "ahead of it"))
         self._end = now
         return start, now
+
+
+def _stepped(how: str, *, expected: str, off: tuple[int, str]) -> EnvironmentFault:
+    return EnvironmentFault(
+        Code.CLOCK_STEPPED,
+        f"the host's clock was {how}; nothing more is sealed in this session",
+        where="wall clock",
+        expected=expected,
+        got=f"{off[0] / _SECOND_NS:.3f} s {off[1]}",
+        hint="check this host's time service, then start again: what was sealed is kept and will be delivered",
+    )

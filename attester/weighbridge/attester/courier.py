@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from weighbridge.attester.offload import Offload
     from weighbridge.attester.spool import Spool
 
-__all__ = ["Backoff", "Courier", "deliver_all"]
+__all__ = ["Backoff", "Courier", "denied"]
 
 _T = TypeVar("_T")
 _SECOND_NS: Final = 1_000_000_000
@@ -34,10 +34,10 @@ _SECOND_NS: Final = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Delays between attempts to connect, in seconds: doubling from ``first`` to ``most``, each drawn from its upper half."""
+    """Delays between attempts to connect, in seconds: doubling from ``first`` to ``most``, less up to half of it."""
 
     first: float = 0.25
-    most: float = 15.0
+    most: float = 5.0
 
     def delay_ns(self, attempt: int, rng: random.Random) -> int:
         """The delay after failed attempt number ``attempt``, from 0, in nanoseconds."""
@@ -138,6 +138,21 @@ class Courier:
                 attempt += 1
                 await self._clock.sleep_until(self._clock.monotonic_ns() + delay)
 
+    async def deliver_once(self) -> None:
+        """Connect once, resume, deliver what is in the spool, and let the line go: for a session of an earlier run.
+
+        Raises:
+            EnvironmentFault: ``PEER_UNREACHABLE`` or another fault of line or verifier: nothing is lost.
+            WeighbridgeError: the verifier does not take the session up again, or denied a window.
+        """
+        try:
+            await self._resume()
+            await self._deliver()
+        except _LineLost as lost:
+            raise lost.fault from lost
+        finally:
+            await self._drop()
+
     async def disconnect(self) -> None:
         """Let the line go."""
         await self._drop()
@@ -186,22 +201,6 @@ class Courier:
         line, self._line = self._line, None
         if line is not None:
             await line.disconnect()
-
-
-async def deliver_all(courier: Courier) -> None:
-    """Connect once, resume, deliver what is in the spool, and let the line go: for a session of an earlier run.
-
-    Raises:
-        EnvironmentFault: ``PEER_UNREACHABLE`` or another fault of line or verifier: nothing is lost.
-        WeighbridgeError: the verifier does not take the session up again, or denied a window.
-    """
-    try:
-        await courier._resume()  # noqa: SLF001 - the same steps, without the waiting
-        await courier._deliver()  # noqa: SLF001 - likewise
-    except _LineLost as lost:
-        raise lost.fault from lost
-    finally:
-        await courier.disconnect()
 
 
 def denied(notice: VerdictNotice) -> PolicyDenied:

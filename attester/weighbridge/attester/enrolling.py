@@ -172,7 +172,7 @@ class Prover:
         )
         qualifying_data = enrolment_qualifying_data(challenge.challenge, identity.cnf, identity.peer)
         attest, signature = self.tpm.certify_telemetry_key(qualifying_data)
-        reports = [] if self.gpus is None else self.gpus.attest(gpu_nonce(qualifying_data))
+        reports = () if self.gpus is None else self.gpus.attest(gpu_nonce(qualifying_data))
         quote, records = self._quote(PcrSelection.of(bank, challenge.pcrs), qualifying_data)
         manifests = self._manifests(records)
         return _Proof(

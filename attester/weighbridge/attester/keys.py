@@ -56,7 +56,7 @@ class ServingKey:
 
 @dataclass(frozen=True, slots=True)
 class ChannelKey:
-    """The attester's own TLS key. ``peer`` is its thumbprint; ``key`` and ``certificate`` are PEM, the chain leaf first."""
+    """The attester's own TLS key. ``peer`` is its thumbprint; ``key`` and ``certificate`` are PEM, leaf first."""
 
     key: bytes
     certificate: bytes

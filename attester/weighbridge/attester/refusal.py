@@ -55,6 +55,7 @@ class VerdictNotice:
 
     seq: int
     outcome: Outcome
+    received: datetime
     denials: tuple[DenialNotice, ...]
     document: strict.JsonObject
 
@@ -77,7 +78,8 @@ class VerdictNotice:
             raise MalformedEvidence(Code.FIELD_RANGE, "not a verdict", where="verdict", got=outcome)
         if not isinstance(denials, list) or len(denials) > _DENIALS_MAX:
             raise MalformedEvidence(Code.FIELD_TYPE, "wrong type", where="verdict.denials", expected="array")
-        return cls(seq, cast("Outcome", outcome), tuple(_denial(item) for item in denials), document)
+        received = strict.time_decode(_text(document, "received_at"), what="verdict.received_at")
+        return cls(seq, cast("Outcome", outcome), received, tuple(_denial(item) for item in denials), document)
 
 
 def refusal_error(exit_code: int, document: bytes) -> WeighbridgeError:
@@ -88,7 +90,7 @@ def refusal_error(exit_code: int, document: bytes) -> WeighbridgeError:
     kind = _ERRORS.get(exit_code, EnvironmentFault)
     try:
         fields = _object(strict.json_decode(document, what="refusal", limit=limits.TERMS_MAX), "refusal")
-        code, message = _text(fields, "code"), _text(fields, "message")
+        code, message = _optional(fields, "code") or Code.PEER_REFUSED.value, _text(fields, "message")
     except MalformedEvidence as error:
         return EnvironmentFault(
             Code.PEER_REFUSED, f"the verifier refused, and its reason cannot be read: {error}", where="verifier"

@@ -149,7 +149,7 @@ class Sealer:
             digest = window_digest(header)
             reports = None
             if terms.gpu_due(observed.seq):
-                reports = [] if self._gpus is None else self._gpus.attest(gpu_nonce(digest))
+                reports = () if self._gpus is None else self._gpus.attest(gpu_nonce(digest))
             # 4.
             digest, qualifying_data = seal(header, gpu_evidence.gpus_binding(reports), None)
             quote = self._tpm.quote(self._selection, qualifying_data)

@@ -27,14 +27,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from dataclasses import dataclass
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from weighbridge.attester.courier import Courier, deliver_all
+from weighbridge.attester.courier import Courier
 from weighbridge.attester.enrolling import Enrolment, Identity, Prover, enrol
 from weighbridge.attester.inference import InferenceServer, Launch
 from weighbridge.attester.report import Notice, SessionSummary, WindowReport
-from weighbridge.attester.spool import DEFAULT_MAX_BYTES, Spool, Spools
+from weighbridge.attester.spool import Spools
 from weighbridge.attester.token_file import TokenFile
 from weighbridge.attester.waiting import cancel, first_of
 from weighbridge.attester.weights import MeasurementLog
@@ -45,89 +45,21 @@ from weighbridge.proto.errors import Code, EnvironmentFault, WeighbridgeError
 from weighbridge.proto.measurement_log import AttesterStart, ModelLoad, ModelUnload
 
 if TYPE_CHECKING:
-    import random
-    from pathlib import Path
-
     from weighbridge.attester.client import Answer, Line, Transport
-    from weighbridge.attester.clock import Clock
-    from weighbridge.attester.courier import Backoff
-    from weighbridge.attester.gpu.interface import GpuSource
-    from weighbridge.attester.keys import ServingKey
-    from weighbridge.attester.offload import Offload
+    from weighbridge.attester.configuration import Devices, SessionConfig, Surroundings
     from weighbridge.attester.refusal import VerdictNotice
     from weighbridge.attester.report import NoticeKind, Observer
-    from weighbridge.attester.telemetry.interface import TelemetrySource
-    from weighbridge.attester.tpm.interface import TpmDevice
+    from weighbridge.attester.spool import Spool
     from weighbridge.attester.trust import TrustedVerifiers
     from weighbridge.proto.manifest import Manifest
     from weighbridge.proto.workload import WorkSummary
 
-__all__ = ["AttesterSession", "Devices", "SessionConfig", "Surroundings"]
+__all__ = ["AttesterSession"]
 
 _SECOND_NS: Final = 1_000_000_000
 # How long the end of a session waits for the answers that are still out.
 _DRAIN_NS: Final = 30 * _SECOND_NS
 _START_ID_SIZE: Final = 16
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionConfig:
-    """What is asked of a session.
-
-    Attributes:
-        state: the directory of everything durable.
-        tenant: named in terms and headers.
-        audience: whom the result tokens are for.
-        model: the declared manifest.
-        serving: the inference server's TLS key.
-        peer: thumbprint of the attester's own TLS key, 32 bytes.
-        version: of this software, for the measurement log.
-        log_pcr: the register of the measurement log.
-        pinned: the verifier knows the AK; no EK is shown.
-        command: the inference server to launch; empty to wait for one that connects.
-        port_file: passed on to the command.
-        windows: how many windows to seal, ``None`` to go on until the command ends or :meth:`AttesterSession.stop`.
-        spool_bytes: bound of the spool.
-    """
-
-    state: Path
-    tenant: str
-    audience: str
-    model: Manifest
-    serving: ServingKey
-    peer: bytes
-    version: str
-    log_pcr: int = 15
-    pinned: bool = False
-    command: tuple[str, ...] = ()
-    port_file: Path | None = None
-    windows: int | None = None
-    spool_bytes: int = DEFAULT_MAX_BYTES
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Devices:
-    """The hardware, opened by the caller and closed by it. ``None`` on a host without GPUs or sensors."""
-
-    tpm: TpmDevice
-    gpus: GpuSource | None
-    telemetry: TelemetrySource | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """What tests replace: time, chance, where blocking work is done, and how long to wait between connections."""
-
-    clock: Clock
-    rng: random.Random
-    offload: Offload
-    backoff: Backoff | None = None
-
-
-@dataclass(slots=True)
-class _Counts:
-    affirmed: int = 0
-    held: int = 0
 
 
 class AttesterSession:
@@ -163,7 +95,8 @@ class AttesterSession:
         self._token = TokenFile(config.state / "token", surroundings.clock)
         self._stop = asyncio.Event()
         self._loaded = asyncio.Event()
-        self._counts = _Counts()
+        self._counts: Counter[str] = Counter()
+        self._windows: WindowLoop | None = None
         self._work: dict[int, WorkSummary] = {}
         self._started = False
 
@@ -183,7 +116,7 @@ class AttesterSession:
             raise RuntimeError("a session runs once")
         self._started = True
         await self._offload(self._token.remove)
-        spools = await self._offload(lambda: Spools(self._config.state / "spool", max_bytes=self._config.spool_bytes))
+        spools = await self._offload(self._open_spools)
         log = await self._offload(self._open_log)
         try:
             workload = WorkloadServer(self._config.state / "workload.sock", log, on_load=self._on_load)
@@ -199,7 +132,11 @@ class AttesterSession:
         finally:
             log.close()
 
-    # -- starting, delivering, loading ----------------------------------------------------------------------------------
+    # -- starting, delivering, loading ---------------------------------------------------------------------------------
+
+    def _open_spools(self) -> Spools:
+        config = self._config
+        return Spools(config.state / "spool", max_bytes=config.spool_bytes, storage=self._surroundings.storage)
 
     def _open_log(self) -> MeasurementLog:
         tpm = self._devices.tpm
@@ -220,7 +157,7 @@ class AttesterSession:
             if spool.backlog:
                 self._notice("delivering", f"{spool.backlog} windows of session {spool.session.hex()}")
                 try:
-                    await deliver_all(self._courier(spool, None))
+                    await self._courier(spool, None).deliver_once()
                 except EnvironmentFault:
                     raise
                 except WeighbridgeError as error:
@@ -270,7 +207,7 @@ class AttesterSession:
             )
         return True
 
-    # -- enrolled, running, ending --------------------------------------------------------------------------------------
+    # -- enrolled, running, ending -------------------------------------------------------------------------------------
 
     async def _serve(
         self, spools: Spools, log: MeasurementLog, workload: WorkloadServer, server: InferenceServer | None, first: int
@@ -292,7 +229,7 @@ class AttesterSession:
         self._notice("enrolled", f"session {terms.session.hex()}, a window every {terms.period_ns / _SECOND_NS:g} s")
         courier = self._courier(spool, line)
         delivery = asyncio.create_task(courier.run())
-        windows = WindowLoop(
+        windows = self._windows = WindowLoop(
             WindowParts(
                 enrolment=enrolment,
                 spool=spool,
@@ -330,8 +267,8 @@ class AttesterSession:
         return SessionSummary(
             session=terms.session,
             sealed=windows.sealed,
-            affirmed=counts.affirmed,
-            held=counts.held,
+            affirmed=counts["affirmed"],
+            held=counts["held"],
             lost=windows.lost,
             backlog=spool.backlog,
             verifier=verifier,
@@ -400,11 +337,11 @@ class AttesterSession:
         if notice.outcome == "affirmed" and answer.token is not None:
             token = answer.token
             expires = await self._offload(lambda: self._token.put(token))
-            self._counts.affirmed += 1
-        elif notice.outcome == "held":
-            self._counts.held += 1
-        else:
+        elif notice.outcome == "denied":
             await self._offload(self._token.remove)
+        if self._windows is not None:
+            self._windows.heard(notice.received)
+            self._counts[notice.outcome] += 1
         report = WindowReport(
             session=spool.session,
             seq=notice.seq,

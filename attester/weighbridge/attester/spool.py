@@ -2,8 +2,8 @@
 
 One directory per session, below one root::
 
-    <session, hex>/session              the signed terms; written first, never changed
     <session, hex>/progress             what the verifier has recorded: next sequence number, its link, its challenge
+    <session, hex>/session              the signed terms, never changed; without it the directory is nothing
     <session, hex>/header               the header about to be sealed, synced before anything is signed over it
     <session, hex>/window-<seq>         one sealed window
     <session, hex>.refused/…            a session that no verifier takes any more: kept, never read again
@@ -22,83 +22,39 @@ from __future__ import annotations
 
 import re
 import shutil
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol, Self, final
+from typing import TYPE_CHECKING, Final, Self
 
-from weighbridge.attester.durable import make_directory, read_file, write_fault, write_file
-from weighbridge.proto import cbor, limits
-from weighbridge.proto.digest import sha256
-from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence
+from weighbridge.attester.durable import make_directory, write_fault
+from weighbridge.attester.spool_files import (
+    FILE_MAX,
+    DiskStorage,
+    Progress,
+    SpooledWindow,
+    SpoolStorage,
+    corrupt,
+    encode_header,
+    encode_progress,
+    encode_session,
+    encode_window,
+    read_progress,
+    read_session,
+    read_window,
+)
+from weighbridge.proto.errors import Code, EnvironmentFault, LedgerInconsistent
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from weighbridge.attester.sealing import SealedWindow
 
-__all__ = ["DEFAULT_MAX_BYTES", "DiskStorage", "Progress", "Spool", "SpoolStorage", "SpooledWindow", "Spools"]
+__all__ = ["DEFAULT_MAX_BYTES", "Spool", "Spools"]
 
 # A day of 10 s windows of 8 GPUs is about 900 MB; an hour without the verifier has to fit many times.
 DEFAULT_MAX_BYTES: Final = 512 * 1024 * 1024
 
-_SESSION: Final = "weighbridge/v1/spool-session"
-_PROGRESS: Final = "weighbridge/v1/spool-progress"
-_HEADER: Final = "weighbridge/v1/spool-header"
-_WINDOW: Final = "weighbridge/v1/spool-window"
-_FILE_MAX: Final = limits.EVIDENCE_MAX + 1024
-_SEQ_MAX: Final = 2**53
 _WINDOW_NAME: Final = re.compile(r"window-([0-9]{16})")
 _SESSION_NAME: Final = re.compile(r"[0-9a-f]{32}")
 _REFUSED: Final = ".refused"
-
-
-class SpoolStorage(Protocol):
-    """The operations that change a spool, each done whole or not at all; tests break each of them."""
-
-    def write(self, path: Path, data: bytes) -> None:
-        """Replace ``path`` by ``data``, durably."""
-        ...
-
-    def remove(self, path: Path) -> None:
-        """Delete ``path`` if it is there. Nobody relies on it being durable."""
-        ...
-
-
-@final
-class DiskStorage:
-    """:class:`SpoolStorage` on a local file system."""
-
-    __slots__ = ()
-
-    def write(self, path: Path, data: bytes) -> None:
-        """See :meth:`SpoolStorage.write`."""
-        write_file(path, data)
-
-    def remove(self, path: Path) -> None:
-        """See :meth:`SpoolStorage.remove`."""
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as error:
-            raise write_fault(path, error) from error
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """What the verifier has recorded: every window before ``seq``; ``prev`` is what window ``seq`` continues.
-
-    ``challenge`` (32 bytes) is the newest one received, ``None`` once the session has failed.
-    """
-
-    seq: int
-    prev: bytes
-    challenge: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
-class SpooledWindow:
-    """A sealed window as it lies in the spool: its number, what the next one continues, and its evidence."""
-
-    seq: int
-    next_prev: bytes
-    evidence: bytes
 
 
 class Spools:
@@ -115,8 +71,8 @@ class Spools:
         Raises:
             EnvironmentFault: ``DISK_FULL`` or ``FILE_UNWRITABLE``.
         """
-        if max_bytes < _FILE_MAX:
-            raise ValueError(f"a spool must hold at least one window: {_FILE_MAX} bytes")
+        if max_bytes < FILE_MAX:
+            raise ValueError(f"a spool must hold at least one window: {FILE_MAX} bytes")
         self._root = root
         self._max_bytes = max_bytes
         self._storage: SpoolStorage = DiskStorage() if storage is None else storage
@@ -157,10 +113,10 @@ class Spools:
         if path.exists():
             raise RuntimeError(f"there is a spool of session {session.hex()}")
         make_directory(path)
-        # Without `session` the directory is nothing; with it but without `progress` nothing was recorded yet.
+        # If power fails before `session` is written, the next start removes the directory.
         first = Progress(0, prev, challenge)
-        self._storage.write(path / "progress", _encode_progress(first))
-        self._storage.write(path / "session", cbor.encode({0: _SESSION, 1: session, 2: terms}))
+        self._storage.write(path / "progress", encode_progress(first))
+        self._storage.write(path / "session", encode_session(session, terms))
         return Spool.open(path, storage=self._storage, allowance=self._allowance(path))
 
     def remove(self, spool: Spool) -> None:
@@ -208,8 +164,8 @@ class Spool:
         self._allowance = allowance
         self._failure: EnvironmentFault | None = None
         self._sizes: dict[int, int] = {}
-        self._session, self._terms = _read_session(path / "session")
-        self._progress = _read_progress(path / "progress")
+        self._session, self._terms = read_session(path / "session")
+        self._progress = read_progress(path / "progress")
         self._next = self._progress.seq
         self._prev = self._progress.prev
 
@@ -257,7 +213,7 @@ class Spool:
     @property
     def has_room(self) -> bool:
         """Whether one more window of the largest size fits under the bound."""
-        return sum(self._sizes.values()) + _FILE_MAX <= self._allowance
+        return sum(self._sizes.values()) + FILE_MAX <= self._allowance
 
     def begin(self, header: bytes) -> None:
         """Write the header of window :attr:`next_seq` to disk; on return it may be signed over.
@@ -271,7 +227,7 @@ class Spool:
         if not self.has_room:
             raise RuntimeError("the spool is full")
         # If power fails here: no header, nothing signed.
-        self._write("header", cbor.encode({0: _HEADER, 1: self._next, 2: header}))
+        self._write("header", encode_header(self._next, header))
 
     def commit(self, window: SealedWindow) -> None:
         """Keep ``window``; on return it survives a crash.
@@ -282,7 +238,7 @@ class Spool:
         """
         if window.seq != self._next:
             raise RuntimeError(f"window {window.seq} is not the next one, {self._next}")
-        data = _encode_window(SpooledWindow(window.seq, window.next_prev, window.evidence))
+        data = encode_window(SpooledWindow(window.seq, window.next_prev, window.evidence))
         # If power fails here: the header alone, a window that was never released.
         self._write(f"window-{window.seq:016d}", data)
         # If power fails here: the window, and a header that opening removes.
@@ -298,7 +254,7 @@ class Spool:
         """
         if not self._sizes:
             return None
-        return _read_window(self.path / f"window-{min(self._sizes):016d}", min(self._sizes))
+        return read_window(self.path / f"window-{min(self._sizes):016d}", min(self._sizes))
 
     def record(self, seq: int, *, challenge: bytes | None) -> None:
         """The verifier has recorded window ``seq``, the oldest: forget it.
@@ -325,15 +281,16 @@ class Spool:
             challenge: its challenge for that window.
 
         Raises:
-            EnvironmentFault: ``DISK_FULL`` or ``FILE_UNWRITABLE``; ``PEER_REFUSED`` for a number that it cannot mean: it
-                lost windows that it had recorded, or has some that were never sealed.
+            EnvironmentFault: ``DISK_FULL`` or ``FILE_UNWRITABLE``.
+            LedgerInconsistent: ``WINDOW_SEQ`` for a number that it cannot mean: it lost windows that it had recorded,
+                or has some that were never sealed.
 
         Returns:
             How many windows were forgotten.
         """
         if not self._progress.seq <= seq <= self._next:
-            raise EnvironmentFault(
-                Code.PEER_REFUSED,
+            raise LedgerInconsistent(
+                Code.WINDOW_SEQ,
                 "the verifier's place in this session is not one it can have",
                 where=f"session {self._session.hex()}",
                 expected=f"{self._progress.seq}..{self._next}",
@@ -343,13 +300,13 @@ class Spool:
         before = self.backlog
         prev = self._progress.prev
         for number in range(self._progress.seq, seq):
-            prev = _read_window(self.path / f"window-{number:016d}", number).next_prev
+            prev = read_window(self.path / f"window-{number:016d}", number).next_prev
         self._advance(Progress(seq, prev, challenge))
         return before - self.backlog
 
     def _advance(self, progress: Progress) -> None:
         # If power fails here: the windows are sent again, and the verifier says that it has them.
-        self._write("progress", _encode_progress(progress))
+        self._write("progress", encode_progress(progress))
         self._progress = progress
         # If power fails here: files of recorded windows, which opening removes.
         for seq in sorted(seq for seq in self._sizes if seq < progress.seq):
@@ -366,9 +323,9 @@ class Spool:
                 self._remove(path.name)
                 continue
             if seq != self._next:
-                raise _corrupt(self.path / f"window-{self._next:016d}", "a sealed window is missing")
+                raise corrupt(self.path / f"window-{self._next:016d}", "a sealed window is missing")
             self._sizes[seq] = path.stat().st_size
-            self._prev = _read_window(path, seq).next_prev
+            self._prev = read_window(path, seq).next_prev
             self._next = seq + 1
         self._remove("header")
 
@@ -391,68 +348,6 @@ class Spool:
     def _check(self) -> None:
         if self._failure is not None:
             raise self._failure
-
-
-def _encode_progress(progress: Progress) -> bytes:
-    return cbor.encode({0: _PROGRESS, 1: progress.seq, 2: progress.prev, 3: progress.challenge})
-
-
-def _encode_window(window: SpooledWindow) -> bytes:
-    return cbor.encode({0: _WINDOW, 1: window.seq, 2: window.next_prev, 3: sha256(window.evidence), 4: window.evidence})
-
-
-def _read_session(path: Path) -> tuple[bytes, bytes]:
-    fields = _read(path, _SESSION)
-    try:
-        session, terms = fields.octets(1, size=16), fields.octets(2, limit=limits.TERMS_MAX)
-        fields.end()
-    except MalformedEvidence as error:
-        raise _corrupt(path, str(error)) from error
-    if session.hex() != path.parent.name:
-        raise _corrupt(path, "it belongs to another session")
-    return session, terms
-
-
-def _read_progress(path: Path) -> Progress:
-    fields = _read(path, _PROGRESS)
-    try:
-        progress = Progress(
-            fields.uint(1, limit=_SEQ_MAX), fields.digest(2), fields.optional_octets(3, size=limits.NONCE_SIZE)
-        )
-        fields.end()
-    except MalformedEvidence as error:
-        raise _corrupt(path, str(error)) from error
-    return progress
-
-
-def _read_window(path: Path, seq: int) -> SpooledWindow:
-    fields = _read(path, _WINDOW)
-    try:
-        window = SpooledWindow(seq=fields.uint(1, limit=_SEQ_MAX), next_prev=fields.digest(2), evidence=b"")
-        digest, evidence = fields.digest(3), fields.octets(4)
-        fields.end()
-    except MalformedEvidence as error:
-        raise _corrupt(path, str(error)) from error
-    if window.seq != seq or sha256(evidence) != digest:
-        raise _corrupt(path, "its content is not the window that was sealed")
-    return SpooledWindow(window.seq, window.next_prev, evidence)
-
-
-def _read(path: Path, version: str) -> cbor.Reader:
-    try:
-        data = read_file(path, limit=_FILE_MAX, what=path.name)
-        return cbor.read_versioned(data, version=version, limit=_FILE_MAX, what=path.name)
-    except MalformedEvidence as error:
-        raise _corrupt(path, str(error)) from error
-
-
-def _corrupt(path: Path, reason: str) -> EnvironmentFault:
-    return EnvironmentFault(
-        Code.STATE_CORRUPT,
-        f"the spool is damaged: {reason}",
-        where=str(path),
-        hint="check the disk; move the session's directory away to start without what it holds",
-    )
 
 
 def _remove_tree(path: Path) -> None:

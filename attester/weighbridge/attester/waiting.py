@@ -12,7 +12,7 @@ __all__ = ["cancel", "first_of"]
 
 
 async def first_of(*waits: Coroutine[object, object, None], watched: asyncio.Task[None] | None = None) -> None:
-    """Return as soon as one of ``waits`` has, or ``watched`` is done; the other waits are cancelled, ``watched`` is not.
+    """Return as soon as one of ``waits`` has, or ``watched`` is done; the other waits are cancelled, ``watched`` never.
 
     Raises:
         BaseException: what the wait that ended first raised.

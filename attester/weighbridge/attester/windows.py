@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from weighbridge.attester.clock import WallTimeline
@@ -20,12 +21,12 @@ from weighbridge.proto.window import Interval
 
 if TYPE_CHECKING:
     from weighbridge.attester.clock import Clock
+    from weighbridge.attester.configuration import Devices
     from weighbridge.attester.courier import Courier
     from weighbridge.attester.enrolling import Enrolment
     from weighbridge.attester.inference import InferenceServer
     from weighbridge.attester.offload import Offload
     from weighbridge.attester.report import Observer
-    from weighbridge.attester.session import Devices
     from weighbridge.attester.spool import Spool
     from weighbridge.attester.token_file import TokenFile
     from weighbridge.attester.weights import MeasurementLog
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 __all__ = ["WindowLoop", "WindowParts"]
 
 _SECOND_NS: Final = 1_000_000_000
+_EPOCH: Final = datetime.fromtimestamp(0, UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
 # Servers get four fifths of a window to report their own work in; sealing waits half of one for an answer.
 _TICK_SHARE: Final = 0.8
 _PATIENCE_SHARE: Final = 2
@@ -90,7 +93,7 @@ class WindowLoop:
         self._terms = parts.enrolment.terms.terms
         self._tpm_start = 0
         self._tick: asyncio.Task[int] | None = None
-        self._timeline = WallTimeline(parts.clock)
+        self._timeline = WallTimeline(parts.clock, verifier_ns=self._terms.issued_ns)
         self._sealer = Sealer(
             parts.enrolment.terms,
             tpm=parts.devices.tpm,
@@ -99,6 +102,10 @@ class WindowLoop:
             log_sent=parts.enrolment.log_sent,
             manifests_sent=parts.enrolment.manifests_sent,
         )
+
+    def heard(self, received: datetime) -> None:
+        """An answer came, to a window that the verifier ``received`` then, by its clock."""
+        self._timeline.heard((received - _EPOCH) // _MICROSECOND * 1000)
 
     async def run(self) -> None:
         """Cut and seal until the session is stopped, its server ends, or the limit is reached.

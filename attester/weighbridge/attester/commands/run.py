@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Final, TextIO, final
 
 from weighbridge.attester.client import GrpcTransport, Timeouts
 from weighbridge.attester.clock import SystemClock
+from weighbridge.attester.configuration import Devices, SessionConfig, Surroundings
 from weighbridge.attester.durable import read_file
 from weighbridge.attester.keys import load_channel, load_serving
 from weighbridge.attester.offload import Worker
 from weighbridge.attester.report import Notice
-from weighbridge.attester.session import AttesterSession, Devices, SessionConfig, Surroundings
+from weighbridge.attester.session import AttesterSession
 from weighbridge.attester.trust import TrustedVerifiers
 from weighbridge.proto import limits, strict
 from weighbridge.proto.errors import ExitCode, MalformedEvidence
@@ -152,9 +153,19 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _until_signal(session: AttesterSession) -> SessionSummary:
-    loop = asyncio.get_running_loop()
+    """Run ``session``; the first signal ends it in good order, the second at once."""
+    loop, running = asyncio.get_running_loop(), asyncio.current_task()
+    asked = False
+
+    def interrupt() -> None:
+        nonlocal asked
+        if asked and running is not None:
+            running.cancel()
+        asked = True
+        session.stop()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, session.stop)
+        loop.add_signal_handler(number, interrupt)
     try:
         return await session.run()
     finally:

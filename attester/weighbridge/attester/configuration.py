@@ -1,0 +1,79 @@
+"""What a session is given: what is asked of it, its hardware, and what tests replace. Built once, by the caller."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from weighbridge.attester.spool import DEFAULT_MAX_BYTES
+
+if TYPE_CHECKING:
+    import random
+    from pathlib import Path
+
+    from weighbridge.attester.clock import Clock
+    from weighbridge.attester.courier import Backoff
+    from weighbridge.attester.gpu.interface import GpuSource
+    from weighbridge.attester.keys import ServingKey
+    from weighbridge.attester.offload import Offload
+    from weighbridge.attester.spool_files import SpoolStorage
+    from weighbridge.attester.telemetry.interface import TelemetrySource
+    from weighbridge.attester.tpm.interface import TpmDevice
+    from weighbridge.proto.manifest import Manifest
+
+__all__ = ["Devices", "SessionConfig", "Surroundings"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionConfig:
+    """What is asked of a session.
+
+    Attributes:
+        state: the directory of everything durable.
+        tenant: named in terms and headers.
+        audience: whom the result tokens are for.
+        model: the declared manifest.
+        serving: the inference server's TLS key.
+        peer: thumbprint of the attester's own TLS key, 32 bytes.
+        version: of this software, for the measurement log.
+        log_pcr: the register of the measurement log.
+        pinned: the verifier knows the AK; no EK is shown.
+        command: the inference server to launch; empty to wait for one that connects.
+        port_file: passed on to the command.
+        windows: how many windows to seal, ``None`` to go on until the command ends or :meth:`AttesterSession.stop`.
+        spool_bytes: bound of the spool.
+    """
+
+    state: Path
+    tenant: str
+    audience: str
+    model: Manifest
+    serving: ServingKey
+    peer: bytes
+    version: str
+    log_pcr: int = 15
+    pinned: bool = False
+    command: tuple[str, ...] = ()
+    port_file: Path | None = None
+    windows: int | None = None
+    spool_bytes: int = DEFAULT_MAX_BYTES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Devices:
+    """The hardware, opened by the caller and closed by it. ``None`` on a host without GPUs or sensors."""
+
+    tpm: TpmDevice
+    gpus: GpuSource | None
+    telemetry: TelemetrySource | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What tests replace: time, chance, where blocking work is done, delays between connections, the spool's disk."""
+
+    clock: Clock
+    rng: random.Random
+    offload: Offload
+    backoff: Backoff | None = None
+    storage: SpoolStorage | None = None
