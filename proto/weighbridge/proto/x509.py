@@ -3,7 +3,7 @@
 >>> load_certificate(b"", what="example")
 Traceback (most recent call last):
     ...
-weighbridge.proto.errors.MalformedEvidence: CERT_MALFORMED: example is not a certificate, at example
+weighbridge.proto.errors.MalformedEvidence: CERT_MALFORMED: example is not a certificate, at example, [RFC 5280 §4.1]
 """
 
 from __future__ import annotations
