@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -476,7 +477,9 @@ def test_manufacturing_is_done_once_and_never_by_halves(tmp_path: Path) -> None:
 def test_without_the_tools(tmp_path: Path, made: Manufactured, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "apt-get install" in fault(Code.TOOL_MISSING, lambda: manufacture(tmp_path / "tpm")).hint
-    assert "apt-get install" in fault(Code.TOOL_MISSING, Swtpm(made).start).hint
+    off = Swtpm(made)
+    assert "apt-get install" in fault(Code.TOOL_MISSING, off.start).hint
+    off.close()
 
 
 def test_tools_that_fail(tmp_path: Path, made: Manufactured, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -509,12 +512,13 @@ def test_it_dies_with_its_parent(made: Manufactured) -> None:
     parent = subprocess.Popen([sys.executable, "-I", "-c", code, str(made.state)], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     with parent:
-        child = int(parent.stdout.readline().split()[0])
+        child, folder = parent.stdout.readline().split()
         parent.send_signal(signal.SIGKILL)
     deadline = time.monotonic() + 5
-    while _alive(child):
+    while _alive(int(child)):
         assert time.monotonic() < deadline, "the emulator outlived its parent"
         time.sleep(0.01)
+    shutil.rmtree(folder)
 
 
 def _alive(pid: int) -> bool:

@@ -118,7 +118,7 @@ class Tpm:
         except tss.TSS2_Exception as error:
             if channel is not None:
                 channel.close()
-            raise faults.fault(int(error.rc), "open") from error
+            raise faults.fault(_number(error.rc), "open") from error
         try:
             if channel is not None:
                 # Nobody else can be using it: whatever is loaded was left behind by a client that died.
@@ -266,9 +266,9 @@ class Tpm:
         def read() -> ClockInfo:
             info = self._esapi.read_clock().clockInfo
             return ClockInfo(
-                clock=int(info.clock),
-                reset_count=int(info.resetCount),
-                restart_count=int(info.restartCount),
+                clock=_number(info.clock),
+                reset_count=_number(info.resetCount),
+                restart_count=_number(info.restartCount),
                 safe=bool(info.safe),
             )
 
@@ -302,7 +302,7 @@ class Tpm:
                 try:
                     return operation()
                 except tss.TSS2_Exception as error:
-                    rc = int(error.rc)
+                    rc = _number(error.rc)
                     if delay is None or not faults.is_transient(rc):
                         raise self._translate(rc, action) from error
                     time.sleep(delay)
@@ -387,7 +387,7 @@ class Tpm:
     def _policy_session(self, algorithm: HashAlgorithm) -> Generator[tss.ESYS_TR, None, None]:
         """A policy session for one command, which ends it; flushed if that command fails."""
         none = tss.ESYS_TR.NONE
-        session = self._esapi.start_auth_session(none, none, tss.TPM2_SE.POLICY, None, tss.TPM2_ALG(int(algorithm)))
+        session = self._esapi.start_auth_session(none, none, tss.TPM2_SE.POLICY, None, tss.TPM2_ALG(_number(algorithm)))
         try:
             # The TSS would keep it alive after its use, until no slot is left.
             self._esapi.trsess_set_attributes(session, 0, tss.TPMA_SESSION.CONTINUESESSION)
@@ -409,12 +409,12 @@ class Tpm:
     def _handles(self, first: int) -> frozenset[int]:
         """The handles in use of the kind of ``first``, from it on."""
         _, data = self._esapi.get_capability(tss.TPM2_CAP.HANDLES, first, _HANDLES_MAX)
-        return frozenset(int(handle) for handle in data.data.handles)
+        return frozenset(_number(handle) for handle in data.data.handles)
 
     def _nv_read(self, index: int) -> bytes:
         handle = self._esapi.tr_from_tpmpublic(index)
         public, _ = self._esapi.nv_read_public(handle)
-        size = int(public.nvPublic.dataSize)
+        size = _number(public.nvPublic.dataSize)
         chunks = (
             self._esapi.nv_read(handle, min(_NV_CHUNK, size - offset), offset) for offset in range(0, size, _NV_CHUNK)
         )
@@ -422,7 +422,7 @@ class Tpm:
 
     def _banks(self) -> tuple[HashAlgorithm, ...]:
         _, data = self._esapi.get_capability(tss.TPM2_CAP.PCRS, 0, 16)
-        active = [int(bank.hash) for bank in data.data.assignedPCR if any(bytes(bank.pcrSelect))]
+        active = [_number(bank.hash) for bank in data.data.assignedPCR if any(bytes(bank.pcrSelect))]
         unknown = [algorithm for algorithm in active if algorithm not in set(HashAlgorithm)]
         if unknown:
             # Left out it could be extended by anybody; and we cannot hash for it.
@@ -452,7 +452,7 @@ class Tpm:
                         where=str(selection),
                         hint="Allocate it: tpm2_pcrallocate sha256:all+sha384:all, then reboot.",
                     )
-                counters.add(int(counter))
+                counters.add(_number(counter))
                 values.update(zip(part, (bytes(digest) for digest in digests), strict=True))
             if len(counters) == 1:
                 return values
@@ -461,6 +461,11 @@ class Tpm:
 
 # The key's own fixed scheme is used: the command names none.
 _KEYS_OWN_SCHEME: Final = tss.TPMT_SIG_SCHEME(scheme=tss.TPM2_ALG.NULL)
+
+
+def _number(value: int) -> int:
+    """Whichever of the TSS's own kinds of integer ``value`` is, as a plain one: theirs are shown as names."""
+    return int(value)  # lenient: a number already
 
 
 def _restless(selection: PcrSelection) -> EnvironmentFault:

@@ -67,7 +67,7 @@ class PcrSelection:
             raise ValueError(
                 f"PCR numbers must be distinct, from 0 to {limits.PCRS_MAX - 1}, and at least one: {chosen}"
             )
-        return cls((PcrBank(int(algorithm), chosen),))
+        return cls((PcrBank(algorithm, chosen),))
 
     def one_bank(self) -> tuple[HashAlgorithm, tuple[int, ...]]:
         """The bank and its PCRs, if the selection is one that a quote may have.
@@ -101,7 +101,7 @@ class PcrSelection:
 
     def __str__(self) -> str:
         """Such as ``sha256:0,7`` for messages; a bank that is not ours is shown by number."""
-        names = {int(algorithm): algorithm.name.lower() for algorithm in HashAlgorithm}
+        names: dict[int, str] = {algorithm: algorithm.name.lower() for algorithm in HashAlgorithm}
         shown = (
             f"{names.get(bank.algorithm, f'{bank.algorithm:#06x}')}:{','.join(map(str, bank.indices))}"
             for bank in self.banks

@@ -37,7 +37,7 @@ _RSA_BITS: Final = (2048, 3072)
 _RSA_EXPONENT: Final = 65537
 _AES_BITS: Final = (128, 256)
 # As a plain number: the complement of an IntFlag leaves out the bits that it does not name.
-_KNOWN_ATTRIBUTES: Final = sum(int(attribute) for attribute in ObjectAttributes)
+_KNOWN_ATTRIBUTES: Final = sum(attribute.value for attribute in ObjectAttributes)
 # A Name by SHA-1 would let two keys share it.
 _NAME_ALGORITHMS: Final = (HashAlgorithm.SHA256, HashAlgorithm.SHA384, HashAlgorithm.SHA512)
 
@@ -95,7 +95,7 @@ class Public:
             MalformedEvidence: ``TPM_ALGORITHM`` if there is none, for instance for a key without a fixed scheme.
         """
         unique = self.unique
-        size = unique.bits if isinstance(unique, RsaModulus) else int(unique.curve)
+        size: int = unique.bits if isinstance(unique, RsaModulus) else unique.curve
         key_type = KeyType.RSA if isinstance(unique, RsaModulus) else KeyType.ECC
         for row in SIGNING_ALGORITHMS:
             if (row.key_type, row.size, (row.scheme, row.hash)) == (key_type, size, self.scheme):

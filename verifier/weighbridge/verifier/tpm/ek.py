@@ -118,7 +118,7 @@ def verify_ek(
 
 
 def _check_template(public: Public) -> EndorsementTemplate:
-    size = int(public.unique.curve) if isinstance(public.unique, EccPoint) else public.unique.bits
+    size: int = public.unique.curve if isinstance(public.unique, EccPoint) else public.unique.bits
     for template in ENDORSEMENT_KEYS:
         if template.size == size:
             break
