@@ -29,7 +29,6 @@ from rogue import ForgetfulLog, Rogue
 from stage import AUDIENCE, Attester, CommandFailed, Host, Stage, command
 
 from weighbridge.attester.tpm.device import Tpm
-from weighbridge.attester.weights import measure
 from weighbridge.proto import cose
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, ExitCode, WeighbridgeError
@@ -71,7 +70,7 @@ def expect(condition: object, what: str) -> None:
 def progress(document: dict[str, Any]) -> None:
     """One line per window, as its verdict arrives."""
     if document.get("schema", "").startswith("weighbridge/attester-window"):
-        verdict = document["verdict"] or {}
+        verdict: dict[str, Any] = document["verdict"] or {}
         line = f"    window {document['seq']:>2}  {document['status']:<8}  {document['tokens_in'] or 0:>4} tokens"
         for denial in verdict.get("denials", []):
             if document["status"] == "denied":
@@ -143,26 +142,29 @@ def ask_pinned(port_file: Path, token: ResultToken) -> int:
     port = port_file.read_text().strip()
     connection = http.client.HTTPSConnection(f"127.0.0.1:{port}", context=context, timeout=10)
     connection.connect()
-    der = connection.sock.getpeercert(binary_form=True)
+    if not isinstance(connection.sock, ssl.SSLSocket):
+        raise ActFailed("the server does not speak TLS")
+    der = connection.sock.getpeercert(binary_form=True) or b""
     spki = (
         x509.load_der_x509_certificate(der).public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     )
     token.require_upstream(sha256(spki))
     connection.request("POST", "/embed", json.dumps({"texts": ["Who weighs the weigher?"]}))
-    answer = json.loads(connection.getresponse().read())
+    tokens: int = json.loads(connection.getresponse().read())["tokens"]
     connection.close()
-    return answer["tokens"]
+    return tokens
 
 
 async def check_bundle(stage: Stage, session: str) -> None:
     """The proof bundle is accepted with this demonstration's anchors, and refused without, or under production."""
     bundle = stage.out / "session.wb"
     await command("weighbridge", "export", stage.state, session, "-o", bundle, *stage.judging(), check=True)
-    for options, wanted, why in (
+    trials: tuple[tuple[list[str | Path], ExitCode, str], ...] = (
         (["--anchors", stage.anchors], ExitCode.AFFIRMED, "this demonstration's anchors"),
         ([], ExitCode.NOT_AUTHENTIC, "the default anchors"),
         (["--anchors", stage.anchors, "--policy", "production"], ExitCode.DENIED, "the production policy"),
-    ):
+    )
+    for options, wanted, why in trials:
         done = await command("weighbridge", "verify", "bundle", bundle, *options)
         say(f"    bundle    {why}: exit {done.status}")
         expect(done.status == wanted, f"verify bundle with {why}: exit {done.status}, not {wanted}\n{done.err}")
@@ -193,7 +195,7 @@ async def one_bit(stage: Stage) -> Result:
     expect(status == ExitCode.DENIED, f"exit {status}, not {ExitCode.DENIED}: {refusal}")
     for needed in (Code.WEIGHTS_MISMATCH.value, "model.safetensors", name):
         expect(needed in refusal, f"the refusal does not name {needed}: {refusal}")
-    return Result("refused", f"{Code.WEIGHTS_MISMATCH.value}: model.safetensors, {name}")
+    return Result("refused", f"{Code.WEIGHTS_MISMATCH}: model.safetensors, …{name[-36:]}")
 
 
 def first_value(path: Path, suffix: str) -> tuple[str, int]:
@@ -259,7 +261,7 @@ def denied_codes(attester: Attester) -> set[str]:
 
 async def reset(stage: Stage) -> Result:
     """The TPM is reset in mid-session and its registers brought back to the same values; then its state is copied."""
-    shown = []
+    shown: list[Code] = []
     for name, how in (("reset", "reset"), ("copied", "reset, with its state copied back")):
         host = stage.hosts[name]
         host.tpm.stop()
@@ -281,16 +283,16 @@ async def reset(stage: Stage) -> Result:
             rogue.tpm = rogue.log.tpm = Tpm.open(host.tpm.tcti)
             now = rogue.tpm.read_clock()
             rogue.replay_log()
-            rogue.new_telemetry_key()
+            key = rogue.new_telemetry_key()
             rogue.reseal()
             say(f"    TPM {how}: resetCount {first.reset_count} -> {now.reset_count}, PCR 15 at its good value again")
-            code = await refused(rogue)
-            shown.append(code)
+            shown.append(await refused(rogue))
+            shown.append(await refused(rogue, signer=key))
         finally:
             await rogue.line.disconnect()
             rogue.tpm.close()
-    expect(set(shown) == {Code.TELEMETRY_KEY_MISMATCH}, f"refused, but by {shown}")
-    return Result("refused", f"{Code.TELEMETRY_KEY_MISMATCH}, reset and copied state alike")
+    expect(shown == [Code.COSE_SIGNATURE, Code.TELEMETRY_KEY_MISMATCH] * 2, f"refused, but by {shown}")
+    return Result("refused", "the telemetry key died: COSE_SIGNATURE, TELEMETRY_KEY_MISMATCH")
 
 
 async def good_windows(rogue: Rogue, count: int) -> None:
@@ -302,11 +304,11 @@ async def good_windows(rogue: Rogue, count: int) -> None:
         expect(outcome == "affirmed", f"an honest window was {outcome}: {answer.verdict[:400]!r}")
 
 
-async def refused(rogue: Rogue) -> Code:
-    """The code by which the next window is refused."""
+async def refused(rogue: Rogue, *, signer: bytes | None = None) -> Code:
+    """The code by which the next window is refused; ``signer`` is whom it names as the key that signed."""
     seq = rogue.seq
     try:
-        answer = await rogue.window()
+        answer = await rogue.window(signer=signer)
     except WeighbridgeError as error:
         say(f"    window {seq:>2}  refused\n      {error.code}: {error.message}")
         return error.code
@@ -464,7 +466,7 @@ def table(rows: list[tuple[str, str, Result | None, float]], out: Path, seconds:
 
 def main() -> int:
     """Parse the arguments and play."""
-    parser = argparse.ArgumentParser(prog="demo", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="demo", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("demo-out"), help="where everything is written (made anew)")
     parser.add_argument(
         "--act", action="append", default=[], choices=[name for name, _, _ in ACTS], help="only this act"

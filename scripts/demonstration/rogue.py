@@ -6,7 +6,7 @@ Whatever it sends is signed by an emulated TPM and emulated GPUs that are genuin
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Self, cast
 
 from stage import AUDIENCE, PERIOD_NS, TENANT
@@ -21,12 +21,14 @@ from weighbridge.attester.sealing import Observed, Sealer
 from weighbridge.attester.telemetry.emulated import EmulatedTelemetry
 from weighbridge.attester.tpm.device import Tpm
 from weighbridge.attester.trust import TrustedVerifiers
-from weighbridge.proto import measurement_log
+from weighbridge.proto import cose, measurement_log
+from weighbridge.proto.digest import sha256
 from weighbridge.proto.measurement_log import ModelLoad
 from weighbridge.proto.telemetry import Telemetry
+from weighbridge.proto.tpm import public as tpm_public
 from weighbridge.proto.tpm.constants import HashAlgorithm
 from weighbridge.proto.tpm.pcr import PcrSelection
-from weighbridge.proto.window import Interval
+from weighbridge.proto.window import WINDOW_TYP, Evidence, Interval
 from weighbridge.proto.workload import WorkSummary
 
 if TYPE_CHECKING:
@@ -146,12 +148,13 @@ class Rogue:
             manifests_sent=frozenset(self.log.known),
         )
 
-    def new_telemetry_key(self) -> None:
-        """Make a telemetry key as at enrolment, in whatever TPM there is now."""
+    def new_telemetry_key(self) -> bytes:
+        """Make a telemetry key as at enrolment, in whatever TPM there is now; its thumbprint."""
         terms = self.enrolment.terms.terms
-        self.tpm.create_telemetry_key(
+        public = self.tpm.create_telemetry_key(
             unique=bytes(32), boot=PcrSelection.of(HashAlgorithm(terms.bank), terms.boot_pcrs)
         )
+        return sha256(tpm_public.parse(public).spki())
 
     def replay_log(self) -> None:
         """Extend the register by every record again, to the value it had."""
@@ -165,8 +168,11 @@ class Rogue:
         devices[number] = spare
         self.gpus = EmulatedGpus(self.gpus.vendor, devices)
 
-    async def window(self) -> Answer:
+    async def window(self, *, signer: bytes | None = None) -> Answer:
         """Seal the next window now and send it.
+
+        Args:
+            signer: name this key as the one that signed, instead of the session's.
 
         Raises:
             WeighbridgeError: when the verifier cannot even attribute it.
@@ -191,8 +197,13 @@ class Rogue:
             work=WorkSummary.empty(),
         )
         sealed = self.sealer.seal(observed, begin=lambda _: None)
-        answer = await self.line.window(sealed.evidence)
+        answer = await self.line.window(sealed.evidence if signer is None else self._resign(sealed.evidence, signer))
         self.prev, self.seq, self.wall_ns = sealed.next_prev, self.seq + 1, end
         if answer.challenge is not None:
             self.challenge = answer.challenge
         return answer
+
+    def _resign(self, sealed: bytes, signer: bytes) -> bytes:
+        evidence = Evidence.parse(sealed)
+        header = evidence.signed_header().payload
+        return replace(evidence, window=cose.sign(header, kid=signer, typ=WINDOW_TYP, signer=self.tpm.sign)).encode()

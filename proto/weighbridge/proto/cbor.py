@@ -13,12 +13,16 @@ trailing bytes, and its default tags build objects from hostile input.
 
 from __future__ import annotations
 
-from typing import Final, final
+from operator import itemgetter
+from typing import TYPE_CHECKING, Final, cast, final
 
 import cbor2
 
 from weighbridge.proto import limits
 from weighbridge.proto.errors import Code, MalformedEvidence
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = ["CborMap", "CborValue", "Reader", "decode", "encode", "read_array", "read_map", "read_versioned"]
 
@@ -53,15 +57,15 @@ def _ordered(value: object) -> object:
         # An IntEnum member is encoded as its number.
         return int(value)
     if isinstance(value, list | tuple):
-        return [_ordered(item) for item in value]
+        return [_ordered(item) for item in cast("Iterable[object]", value)]
     if isinstance(value, dict):
-        items = []
-        for key, item in value.items():
+        items: list[tuple[bytes, int | str, object]] = []
+        for key, item in cast("dict[object, object]", value).items():
             if isinstance(key, bool) or not isinstance(key, int | str):
                 raise TypeError(f"map key of type {type(key).__name__}")
             items.append((cbor2.dumps(key), key, _ordered(item)))
-        items.sort(key=lambda entry: entry[0])
-        return {key: item for _, key, item in items}
+        # Encoded keys are distinct, so the sort never compares what follows them.
+        return {key: item for _, key, item in sorted(items, key=itemgetter(0))}
     raise TypeError(f"no CBOR encoding for {type(value).__name__}")
 
 
@@ -274,7 +278,7 @@ class Reader:
         return False
 
     def _wrong_type(self, key: int | str, expected: str, value: CborValue) -> MalformedEvidence:
-        got = "null" if value is None else _TYPE_NAMES[type(value)]
+        got = "null" if value is None else _TYPE_NAMES.get(type(value), type(value).__name__)
         return MalformedEvidence(Code.FIELD_TYPE, "wrong type", where=self.path(key), expected=expected, got=got)
 
 

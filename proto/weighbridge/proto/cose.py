@@ -56,13 +56,10 @@ def parse(data: bytes, *, typ: str, limit: int, what: str) -> CoseSign1:
     """
     if data[:1] != _TAG_18:
         raise MalformedEvidence(Code.NOT_CBOR, f"{what} is not a tagged COSE_Sign1", where=what, clause="RFC 9052 §4.2")
-    parts = cbor.read_array(cbor.decode(data[1:], limit=limit, what=what), where=what, limit=4, size=4)
-    protected, unprotected, payload, signature = parts
-    if not isinstance(protected, bytes) or not isinstance(payload, bytes) or not isinstance(signature, bytes):
-        raise MalformedEvidence(
-            Code.FIELD_TYPE, "COSE_Sign1 parts have the wrong type", where=what, clause="RFC 9052 §4.2"
-        )
-    if unprotected != {}:
+    values = cbor.read_array(cbor.decode(data[1:], limit=limit, what=what), where=what, limit=4, size=4)
+    parts = cbor.Reader(dict(enumerate(values)), what)
+    protected, payload, signature = parts.octets(0), parts.octets(2), parts.octets(3)
+    if parts.take(1) != {}:
         raise MalformedEvidence(Code.COSE_HEADER, "unprotected header is not an empty map", where=f"{what}.unprotected")
     where = f"{what}.protected"
     header = cbor.read_map(cbor.decode(protected, limit=256, what=where), where=where)

@@ -220,7 +220,7 @@ class Code(StrEnum):
 
 def shorten(value: object, limit: int = 80) -> str:
     """Render ``value`` for a message: bytes as lower-case hex, anything long cut with its length kept visible."""
-    text = bytes(value).hex() if isinstance(value, bytes | bytearray | memoryview) else str(value)
+    text = value.hex() if isinstance(value, bytes) else str(value)
     return text if len(text) <= limit else f"{text[: limit - 12]}… ({len(text)} chars)"
 
 

@@ -13,6 +13,7 @@ import binascii
 import json
 import re
 import struct
+from collections import Counter
 from datetime import UTC, datetime
 from typing import Final
 
@@ -160,8 +161,7 @@ def json_decode(data: bytes, *, what: str, limit: int = limits.JSON_MAX) -> Json
     def pairs(items: list[tuple[str, JsonValue]]) -> JsonObject:
         result = dict(items)
         if len(result) != len(items):
-            seen: set[str] = set()
-            twice = next(key for key, _ in items if key in seen or seen.add(key))
+            twice = Counter(key for key, _ in items).most_common(1)[0][0]
             raise MalformedEvidence(
                 Code.DUPLICATE_KEY, f"{what} repeats a key", where=what, got=twice, clause="RFC 7493 §2.3"
             )
@@ -174,7 +174,20 @@ def json_decode(data: bytes, *, what: str, limit: int = limits.JSON_MAX) -> Json
         value: JsonValue = json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
     except (ValueError, RecursionError) as error:
         raise MalformedEvidence(Code.NOT_JSON, f"{what} is not JSON: {error}", where=what, clause="RFC 8259") from error
+    _check_whole_characters(text, value, what)
     return value
+
+
+def _check_whole_characters(text: str, value: JsonValue, what: str) -> None:
+    """Refuse an escape such as ``\\ud800`` without its other half: no UTF-8 can say it again."""
+    if "\\ud" not in text.lower():
+        return
+    try:
+        json_encode(value)
+    except UnicodeEncodeError as error:
+        raise MalformedEvidence(
+            Code.NOT_UTF8, f"{what} spells half a character", where=what, clause="RFC 7493 §2.1"
+        ) from error
 
 
 def _check_depth(text: str, what: str) -> None:

@@ -7,7 +7,7 @@ lateness are the verifier's. Absent evidence is null and judged, never missing.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, Self, get_args
+from typing import TYPE_CHECKING, Final, Literal, Self
 
 from weighbridge.proto import binding, cbor, cose, limits
 from weighbridge.proto.errors import Code, MalformedEvidence
@@ -22,7 +22,7 @@ __all__ = ["EVIDENCE_KINDS", "PERIOD_MAX_NS", "PERIOD_MIN_NS", "TERMS_TYP", "Evi
 TERMS_TYP: Final = "application/vnd.weighbridge.terms+cose"
 _VERSION: Final = "weighbridge/v1/terms"
 EvidenceKind = Literal["gpu", "platform", "telemetry", "tpm", "workload"]
-EVIDENCE_KINDS: Final[tuple[EvidenceKind, ...]] = get_args(EvidenceKind)
+EVIDENCE_KINDS: Final[tuple[EvidenceKind, ...]] = ("gpu", "platform", "telemetry", "tpm", "workload")
 # DESIGN: a gate wants 1 s to 60 s; longer windows are for audit.
 PERIOD_MIN_NS: Final = 1_000_000_000
 PERIOD_MAX_NS: Final = 3_600_000_000_000
@@ -170,7 +170,7 @@ class SignedTerms:
 
 
 def _evidence(values: list[cbor.CborValue]) -> tuple[EvidenceKind, ...]:
-    kinds = tuple(kind for kind in EVIDENCE_KINDS if kind in values)
+    kinds: tuple[EvidenceKind, ...] = tuple(kind for kind in EVIDENCE_KINDS if kind in values)
     if list(kinds) != values:
         raise MalformedEvidence(
             Code.FIELD_RANGE, "evidence kinds are not a sorted subset", where="terms[11]", expected=EVIDENCE_KINDS

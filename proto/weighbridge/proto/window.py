@@ -98,6 +98,7 @@ class Header:
     def encode(self) -> bytes:
         """The header's bytes: what ``H_k`` hashes and the telemetry key signs."""
         i = self.interval
+        log: list[cbor.CborValue] = [self.log_length, self.log_head]
         return cbor.encode(
             {
                 _AUD: self.audience,
@@ -112,7 +113,7 @@ class Header:
                 _INTERVAL: [i.tpm_start_ms, i.tpm_end_ms, i.wall_start_ns, i.wall_end_ns],
                 _TELEMETRY: self.telemetry,
                 _WORK: self.work.to_cbor(),
-                _LOG: [self.log_length, self.log_head],
+                _LOG: log,
                 _MODEL: self.model,
                 _TELEMETRY_KEY: self.telemetry_key,
                 _PEER: self.peer,

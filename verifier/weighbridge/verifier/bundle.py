@@ -147,7 +147,7 @@ def assemble(
         reference: the reference document, canonical JSON.
         manifests: the declared manifests.
     """
-    entries = []
+    entries: list[Entry] = []
     for index in indices:
         record = records.record(index)
         evidence = None if record.evidence is None else records.evidence(record)

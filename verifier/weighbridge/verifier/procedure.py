@@ -61,6 +61,7 @@ __all__ = ["AuthenticWindow", "VerifiedWindow", "authenticate", "verify_window"]
 
 # How far a host's wall clock may run ahead of the verifier's receipt time.
 _SKEW_NS: Final = 5_000_000_000
+_KEY_HINT: Final = "a TPM reset destroys the telemetry key, however its counters are restored: open a new session"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +115,13 @@ def authenticate(raw: bytes, *, enrolled: Enrolled, peer: bytes) -> AuthenticWin
             where="window.protected",
             expected=key.thumbprint,
             got=signed.claimed_kid,
-            hint="a TPM reset destroys the telemetry key, however the counters are restored: open a new session",
+            hint=_KEY_HINT,
         )
-    header_bytes = cose.verify(signed, key.key)
+    try:
+        header_bytes = cose.verify(signed, key.key)
+    except NotAuthentic as error:
+        error.hint = _KEY_HINT
+        raise
     # 3. Compared before the header is looked at: the channel is part of who speaks.
     if peer != enrolled.terms.peer:
         raise NotAuthentic(

@@ -112,7 +112,7 @@ def _outcome(result: BundleVerdict, names: list[str]) -> Outcome:
 
 
 def _denials(verdict: Verdict) -> list[str]:
-    lines = []
+    lines: list[str] = []
     for denial in verdict.denials:
         lines.append(f"  denied     window {verdict.seq}: {denial.code}: {denial.message}")
         if denial.hint:

@@ -8,7 +8,7 @@ import signal
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from weighbridge.proto import limits, strict
 from weighbridge.proto.errors import Code, EnvironmentFault, Indeterminate, MalformedEvidence
@@ -24,12 +24,18 @@ if TYPE_CHECKING:
     from weighbridge.verifier.deployment import Deployment
     from weighbridge.verifier.store import Store
 
-__all__ = ["configure"]
-
-_Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
+__all__ = ["Commands", "configure"]
 
 
-def configure(commands: _Commands[argparse.ArgumentParser]) -> None:
+class Commands(Protocol):
+    """What argparse gives for sub-commands, which has no public name."""
+
+    def add_parser(self, name: str, *, help: str) -> argparse.ArgumentParser:  # noqa: A002 - argparse's word
+        """Add a sub-command."""
+        ...
+
+
+def configure(commands: Commands) -> None:
     """Add the operator's commands to the command line's."""
     _configure_init(commands)
     _configure_admit(commands)
@@ -42,7 +48,7 @@ def configure(commands: _Commands[argparse.ArgumentParser]) -> None:
 # -- init, admit ------------------------------------------------------------------------------------------------------
 
 
-def _configure_init(commands: _Commands[argparse.ArgumentParser]) -> None:
+def _configure_init(commands: Commands) -> None:
     parser = commands.add_parser("init", help="make a new verifier: keys, ledger, store, channel certificates")
     parser.add_argument("state", type=Path, metavar="STATE", help="directory to make")
     parser.add_argument("--origin", required=True, help="the ledger's name, such as ledger.example/windows")
@@ -77,7 +83,7 @@ def _run_init(arguments: argparse.Namespace) -> Outcome:
     return Outcome(text, document)
 
 
-def _configure_admit(commands: _Commands[argparse.ArgumentParser]) -> None:
+def _configure_admit(commands: Commands) -> None:
     parser = commands.add_parser("admit", help="issue a channel certificate for an attester's signing request")
     parser.add_argument("state", type=Path, metavar="STATE", help="the verifier's directory")
     parser.add_argument("request", metavar="CSR", help="the attester's request (PEM), or - for standard input")
@@ -115,7 +121,7 @@ def _run_admit(arguments: argparse.Namespace) -> Outcome:
 # -- serve ------------------------------------------------------------------------------------------------------------
 
 
-def _configure_serve(commands: _Commands[argparse.ArgumentParser]) -> None:
+def _configure_serve(commands: Commands) -> None:
     parser = commands.add_parser("serve", help="judge attesters over gRPC")
     parser.add_argument("state", type=Path, metavar="STATE", help="the verifier's directory")
     parser.add_argument("--requirements", required=True, metavar="FILE", help="what is demanded of every session")
@@ -209,7 +215,7 @@ def _note(line: str) -> None:
 # -- sessions, export, clear --------------------------------------------------------------------------------------------
 
 
-def _configure_sessions(commands: _Commands[argparse.ArgumentParser]) -> None:
+def _configure_sessions(commands: Commands) -> None:
     parser = commands.add_parser("sessions", help="list the sessions that this verifier has recorded")
     parser.add_argument("state", type=Path, metavar="STATE", help="the verifier's directory")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
@@ -239,7 +245,7 @@ def _run_sessions(arguments: argparse.Namespace) -> Outcome:
     return Outcome("".join(lines) or "no sessions\n", {"schema": "weighbridge/sessions/v1", "sessions": listed})
 
 
-def _configure_export(commands: _Commands[argparse.ArgumentParser]) -> None:
+def _configure_export(commands: Commands) -> None:
     parser = commands.add_parser("export", help="write a session's proof bundle")
     parser.add_argument("state", type=Path, metavar="STATE", help="the verifier's directory")
     parser.add_argument("session", metavar="SESSION", help="32 hexadecimal digits")
@@ -283,7 +289,7 @@ def _run_export(arguments: argparse.Namespace) -> Outcome:
     return Outcome(text, {"schema": "weighbridge/export/v1", "windows": len(indices), "bytes": len(data)})
 
 
-def _configure_clear(commands: _Commands[argparse.ArgumentParser]) -> None:
+def _configure_clear(commands: Commands) -> None:
     parser = commands.add_parser("clear", help="forgive a failure that sticks, for a recorded reason")
     parser.add_argument("state", type=Path, metavar="STATE", help="the verifier's directory (not while it serves)")
     parser.add_argument("kind", choices=("ak", "gpu"), help="what failed")
