@@ -179,7 +179,7 @@ def json_decode(data: bytes, *, what: str, limit: int = limits.JSON_MAX) -> Json
 
 
 def _check_whole_characters(text: str, value: JsonValue, what: str) -> None:
-    """Refuse an escape such as ``\\ud800`` without its other half: no UTF-8 can say it again."""
+    r"""Refuse an escape such as ``\ud800`` without its other half: no UTF-8 can say it again."""
     if "\\ud" not in text.lower():
         return
     try:

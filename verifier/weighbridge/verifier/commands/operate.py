@@ -212,7 +212,7 @@ def _note(line: str) -> None:
     print(line, file=sys.stderr, flush=True)  # noqa: T201 - progress of a long-running command
 
 
-# -- sessions, export, clear --------------------------------------------------------------------------------------------
+# -- sessions, export, clear ------------------------------------------------------------------------------------------
 
 
 def _configure_sessions(commands: Commands) -> None:
