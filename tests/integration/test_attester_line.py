@@ -1,0 +1,294 @@
+"""The line to the verifier over real gRPC and mutual TLS on loopback: answers, refusals, silence, cuts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import grpc
+import grpc.aio
+import pytest
+import pytest_asyncio
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from weighbridge.attester.client import Answer, GrpcTransport, Line, Opened, Resumed, Timeouts
+from weighbridge.attester.keys import ensure_keys, load_channel
+from weighbridge.proto import limits
+from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence, NotAuthentic
+from weighbridge.proto.v1 import attestation_pb2 as pb
+from weighbridge.proto.v1 import attestation_pb2_grpc
+from weighbridge.verifier.pki import create_authority, issue_client, issue_server
+
+pytestmark = pytest.mark.asyncio
+
+CHALLENGE = bytes(range(32))
+SESSION = bytes(16)
+Handler = Callable[[pb.AttestRequest], pb.AttestResponse | None]
+
+
+@dataclass
+class Scripted(attestation_pb2_grpc.AttestationServiceServicer):
+    """Answers as the test says; ``None`` is silence."""
+
+    handler: Handler
+    requests: list[pb.AttestRequest] = field(default_factory=list)
+    end: asyncio.Event = field(default_factory=asyncio.Event)
+    abort: grpc.StatusCode | None = None
+
+    async def Attest(  # noqa: N802 - the service's name
+        self,
+        request_iterator: AsyncIterator[pb.AttestRequest],
+        context: grpc.aio.ServicerContext[pb.AttestRequest, pb.AttestResponse],
+    ) -> AsyncIterator[pb.AttestResponse]:
+        if self.abort is not None:
+            await context.abort(self.abort, "not you")
+        async for request in request_iterator:
+            self.requests.append(request)
+            response = self.handler(request)
+            if response is None:
+                await self.end.wait()
+                return
+            yield response
+
+
+class Peers:
+    """A server and what an attester needs to reach it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        at = datetime.now(UTC)
+        create_authority(directory, name="test", at=at)
+        issue_server(directory, hosts=("localhost", "127.0.0.1"), at=at)
+        ensure_keys(directory / "state", names=["localhost"], at=at)
+        certificate = issue_client(directory, (directory / "state" / "channel.csr").read_bytes(), at=at)
+        (directory / "state" / "channel.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
+        self.channel = load_channel(directory / "state")
+        self.ca = (directory / "ca.pem").read_bytes()
+        self.port = 0
+        self.server: grpc.aio.Server | None = None
+        self.service = Scripted(lambda request: None)
+
+    async def start(self) -> None:
+        self.server = grpc.aio.server()
+        attestation_pb2_grpc.add_AttestationServiceServicer_to_server(self.service, self.server)
+        key, certificate = ((self.directory / name).read_bytes() for name in ("server-key.pem", "server.pem"))
+        credentials = grpc.ssl_server_credentials([(key, certificate)], self.ca, require_client_auth=True)
+        self.port = self.server.add_secure_port(f"127.0.0.1:{self.port}", credentials)
+        await self.server.start()
+
+    async def stop(self) -> None:
+        self.service.end.set()
+        if self.server is not None:
+            await self.server.stop(0)
+            self.server = None
+
+    def transport(self, *, ca: bytes | None = None, answer: float = 5.0, connect: float = 5.0) -> GrpcTransport:
+        return GrpcTransport(
+            f"localhost:{self.port}",
+            authority=ca or self.ca,
+            channel=self.channel,
+            timeouts=Timeouts(connect=connect, answer=answer),
+        )
+
+
+@pytest_asyncio.fixture
+async def peers(tmp_path: Path) -> AsyncIterator[Peers]:
+    made = Peers(tmp_path)
+    await made.start()
+    yield made
+    await made.stop()
+
+
+def good(request: pb.AttestRequest) -> pb.AttestResponse:
+    match request.WhichOneof("request"):
+        case "opening":
+            return pb.AttestResponse(challenge=b"challenge")
+        case "proof":
+            return pb.AttestResponse(opened=pb.Opened(terms=b"terms", challenge=CHALLENGE))
+        case "resume":
+            return pb.AttestResponse(resumed=pb.Resumed(next_seq=0, challenge=CHALLENGE))
+        case "window":
+            return pb.AttestResponse(answer=pb.Answer(seq=0, verdict=b"{}", token="t", challenge=CHALLENGE))
+        case _:
+            return pb.AttestResponse(closed=pb.Closed(summary=b"{}"))
+
+
+async def test_every_request_has_its_answer(peers: Peers) -> None:
+    peers.service.handler = good
+    line = await peers.transport().connect()
+    assert await line.open(b"opening") == b"challenge"
+    assert await line.prove(b"proof") == Opened(b"terms", CHALLENGE)
+    assert await line.resume(SESSION) == Resumed(0, CHALLENGE)
+    assert await line.window(b"window") == Answer(0, b"{}", "t", CHALLENGE)
+    assert await line.close_session(SESSION) == b"{}"
+    assert [request.WhichOneof("request") for request in peers.service.requests] == [
+        "opening",
+        "proof",
+        "resume",
+        "window",
+        "close",
+    ]
+    await line.disconnect()
+    await line.disconnect()
+
+
+async def test_absent_fields_of_an_answer_are_none(peers: Peers) -> None:
+    peers.service.handler = lambda request: pb.AttestResponse(answer=pb.Answer(seq=7, verdict=b"{}"))
+    line = await peers.transport().connect()
+    assert await line.window(b"window") == Answer(7, b"{}", None, None)
+    await line.disconnect()
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        pb.AttestResponse(),
+        pb.AttestResponse(closed=pb.Closed(summary=b"{}")),
+        pb.AttestResponse(answer=pb.Answer(verdict=b"{}")),
+        pb.AttestResponse(answer=pb.Answer(seq=1)),
+        pb.AttestResponse(answer=pb.Answer(seq=1, verdict=b"{}", challenge=b"short")),
+        pb.AttestResponse(answer=pb.Answer(seq=2**60, verdict=b"{}")),
+    ],
+)
+async def test_an_answer_that_is_not_one(peers: Peers, response: pb.AttestResponse) -> None:
+    """Absent equals default in protobuf: each field is demanded by its presence."""
+    peers.service.handler = lambda request: response
+    line = await peers.transport().connect()
+    with pytest.raises(MalformedEvidence):
+        await line.window(b"window")
+    await line.disconnect()
+
+
+@pytest.mark.parametrize("method", ["prove", "resume", "close_session"])
+async def test_empty_answers(peers: Peers, method: str) -> None:
+    empty = {
+        "prove": pb.AttestResponse(opened=pb.Opened()),
+        "resume": pb.AttestResponse(resumed=pb.Resumed()),
+        "close_session": pb.AttestResponse(closed=pb.Closed()),
+    }
+    peers.service.handler = lambda request: empty[method]
+    line = await peers.transport().connect()
+    with pytest.raises(MalformedEvidence):
+        await getattr(line, method)(SESSION)
+    await line.disconnect()
+
+
+async def test_a_refusal_is_the_error_that_it_was(peers: Peers) -> None:
+    document = NotAuthentic(Code.WINDOW_PEER, "another peer", where="channel").document()
+    from weighbridge.proto import strict
+
+    refusal = pb.Refusal(error=strict.json_encode(document), exit_code=4)
+    peers.service.handler = lambda request: pb.AttestResponse(refusal=refusal)
+    line = await peers.transport().connect()
+    with pytest.raises(NotAuthentic) as caught:
+        await line.open(b"opening")
+    assert caught.value.code is Code.WINDOW_PEER
+    # A refusal is an answer: the line goes on.
+    peers.service.handler = good
+    assert await line.open(b"opening") == b"challenge"
+    await line.disconnect()
+
+
+async def unreachable(line: Line) -> EnvironmentFault:
+    with pytest.raises(EnvironmentFault) as caught:
+        await line.window(b"window")
+    assert caught.value.code is Code.PEER_UNREACHABLE
+    return caught.value
+
+
+async def test_silence_is_a_cut_line(peers: Peers) -> None:
+    line = await peers.transport(answer=0.2).connect()
+    assert "no answer within 0.2 s" in (await unreachable(line)).message
+    # The answer may still come: nothing else is asked on this line.
+    await unreachable(line)
+    await line.disconnect()
+
+
+async def test_a_server_that_goes_away(peers: Peers) -> None:
+    peers.service.handler = good
+    line = await peers.transport().connect()
+    await line.open(b"opening")
+    losing = asyncio.ensure_future(line.lost())
+    await asyncio.sleep(0)
+    assert not losing.done()
+    await peers.stop()
+    async with asyncio.timeout(5):
+        assert (await losing).code is Code.PEER_UNREACHABLE
+    await unreachable(line)
+    await line.disconnect()
+    peers.service.end = asyncio.Event()
+    await peers.start()
+    again = await peers.transport().connect()
+    assert await again.resume(SESSION) == Resumed(0, CHALLENGE)
+    await again.disconnect()
+
+
+async def test_a_stream_that_the_server_ends(peers: Peers) -> None:
+    peers.service.end.set()
+    line = await peers.transport().connect()
+    await unreachable(line)
+    await line.disconnect()
+
+
+async def test_a_peer_that_is_not_let_in(peers: Peers) -> None:
+    peers.service.abort = grpc.StatusCode.PERMISSION_DENIED
+    line = await peers.transport().connect()
+    with pytest.raises(EnvironmentFault) as caught:
+        await line.window(b"window")
+    assert caught.value.code is Code.PEER_REFUSED
+    await line.disconnect()
+
+
+async def test_nobody_listens(peers: Peers) -> None:
+    await peers.stop()
+    with pytest.raises(EnvironmentFault) as caught:
+        await peers.transport().connect()
+    assert caught.value.code is Code.PEER_UNREACHABLE
+    assert "refused" in caught.value.message
+    assert caught.value.hint
+
+
+async def test_another_authority_is_not_believed(peers: Peers, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    create_authority(other, name="other", at=datetime.now(UTC))
+    with pytest.raises(EnvironmentFault) as caught:
+        await peers.transport(ca=(other / "ca.pem").read_bytes(), connect=3.0).connect()
+    assert caught.value.code is Code.PEER_UNREACHABLE
+    assert "certificate" in caught.value.hint
+
+
+async def test_a_host_that_swallows_everything(peers: Peers) -> None:
+    busy: set[asyncio.Task[None]] = set()
+
+    async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        busy.add(task)
+        with contextlib.suppress(OSError):
+            while await reader.read(4096):
+                pass
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+    silent = await asyncio.start_server(swallow, "127.0.0.1", 0)
+    peers.port = silent.sockets[0].getsockname()[1]
+    with pytest.raises(EnvironmentFault) as caught:
+        await peers.transport(connect=0.3).connect()
+    assert caught.value.code is Code.PEER_UNREACHABLE
+    assert "0.3 s" in caught.value.message
+    silent.close()
+    await silent.wait_closed()
+    await asyncio.gather(*busy)
+
+
+async def test_the_largest_window_passes(peers: Peers) -> None:
+    peers.service.handler = good
+    line = await peers.transport().connect()
+    assert (await line.window(bytes(limits.EVIDENCE_MAX))).seq == 0
+    await line.disconnect()

@@ -1,0 +1,271 @@
+"""Sealing one window: the order of its steps, and what each binds to what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from fakes.soft_tpm import SoftTpm
+from support.world import LOG_PCR, SoftLog, manifest
+
+from weighbridge.attester.gpu.emulated import EmulatedGpus
+from weighbridge.attester.sealing import Observed, SealedWindow, Sealer
+from weighbridge.proto import binding, cose, limits, measurement_log
+from weighbridge.proto.digest import sha256
+from weighbridge.proto.errors import Code, EnvironmentFault
+from weighbridge.proto.manifest import parse_manifests
+from weighbridge.proto.measurement_log import AttesterStart
+from weighbridge.proto.spdm import evidence as gpu_evidence
+from weighbridge.proto.terms import SignedTerms, Terms
+from weighbridge.proto.tpm import attest as tpm_attest
+from weighbridge.proto.tpm import public as tpm_public
+from weighbridge.proto.tpm.constants import HashAlgorithm
+from weighbridge.proto.tpm.evidence import QuoteEvidence
+from weighbridge.proto.tpm.pcr import PcrSelection
+from weighbridge.proto.window import Evidence, Header, Interval, audience_of
+from weighbridge.proto.workload import WorkSummary
+
+BOOT = (0, 7)
+VERIFIER = sha256(b"verifier")
+
+
+class Recorder:
+    """Devices that note in which order they were asked."""
+
+    def __init__(self, tpm: SoftTpm, gpus: EmulatedGpus) -> None:
+        self.events: list[str] = []
+        self.on_quote: Callable[[], None] = lambda: None
+        self.nonces: list[bytes] = []
+        self._tpm, self._gpus = tpm, gpus
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tpm, name)
+
+    def quote(self, selection: PcrSelection, qualifying_data: bytes) -> QuoteEvidence:
+        self.events.append("quote")
+        quote = self._tpm.quote(selection, qualifying_data)
+        self.on_quote()
+        return quote
+
+    def sign(self, data: bytes) -> bytes:
+        self.events.append("sign")
+        return self._tpm.sign(data)
+
+    def identities(self) -> tuple[bytes, ...]:
+        return self._gpus.identities()
+
+    def attest(self, nonce: bytes) -> Sequence[Any]:
+        self.events.append("gpu")
+        self.nonces.append(nonce)
+        return self._gpus.attest(nonce)
+
+    def begin(self, header: bytes) -> None:
+        self.events.append("disk")
+
+
+class Bench:
+    """A host with a session of ``changes`` to the usual terms."""
+
+    def __init__(self, **changes: Any) -> None:
+        self.tpm = SoftTpm()
+        self.gpus = EmulatedGpus.create(2)
+        self.log = SoftLog(self.tpm, entries=[])
+        self.log.append(AttesterStart("0.1.0", bytes(16)))
+        self.recorder = Recorder(self.tpm, self.gpus)
+        boot = PcrSelection.of(HashAlgorithm.SHA256, BOOT)
+        public = self.tpm.create_telemetry_key(unique=bytes(32), boot=boot)
+        self.key = tpm_public.parse(public)
+        values: dict[str, Any] = {
+            "session": bytes(range(16)),
+            "tenant": "tenant-a",
+            "audience": "relying-party",
+            "verifier": VERIFIER,
+            "ak": sha256(b"ak"),
+            "telemetry_key": sha256(self.key.spki()),
+            "cnf": sha256(b"cnf"),
+            "peer": sha256(b"peer"),
+            "kem": None,
+            "model": manifest().digest,
+            "evidence": ("gpu", "telemetry", "tpm", "workload"),
+            "gpus": self.gpus.identities(),
+            "bank": int(HashAlgorithm.SHA256),
+            "pcrs": (*BOOT, LOG_PCR),
+            "boot_pcrs": BOOT,
+            "log_pcr": LOG_PCR,
+            "period_ns": 10**9,
+            "gpu_every": 3,
+            "lateness_ns": 0,
+            "prev": sha256(b"prev"),
+            "issued_ns": 0,
+            **changes,
+        }
+        terms = Terms(**values)
+        self.terms = SignedTerms(b"raw", terms, binding.terms_digest(terms.encode()))
+        self.sealer = Sealer(
+            self.terms,
+            tpm=self.recorder,
+            gpus=self.recorder,
+            log=self.log,
+            log_sent=1,
+            manifests_sent=frozenset(),
+        )
+
+    def observed(self, seq: int = 0, **changes: Any) -> Observed:
+        values: dict[str, Any] = {
+            "seq": seq,
+            "prev": sha256(b"prev"),
+            "challenge": sha256(b"challenge"),
+            "interval": Interval(tpm_start_ms=1, tpm_end_ms=2, wall_start_ns=3, wall_end_ns=4),
+            "telemetry": b"telemetry",
+            "work": WorkSummary.empty(),
+            **changes,
+        }
+        return Observed(**values)
+
+    def seal(self, seq: int = 0, **changes: Any) -> tuple[SealedWindow, Evidence, Header]:
+        window = self.sealer.seal(self.observed(seq, **changes), begin=self.recorder.begin)
+        evidence = Evidence.parse(window.evidence)
+        return window, evidence, Header.parse(evidence.signed_header().payload)
+
+
+def test_nothing_is_signed_before_the_header_is_on_disk() -> None:
+    bench = Bench()
+    bench.seal()
+    assert bench.recorder.events == ["disk", "gpu", "quote", "sign"]
+
+
+def test_a_disk_that_fails_stops_everything() -> None:
+    bench = Bench()
+
+    def full(header: bytes) -> None:
+        raise EnvironmentFault(Code.DISK_FULL, "no space", where="header")
+
+    with pytest.raises(EnvironmentFault) as caught:
+        bench.sealer.seal(bench.observed(), begin=full)
+    assert caught.value.code is Code.DISK_FULL
+    assert bench.recorder.events == []
+
+
+def test_every_part_is_bound_to_the_header() -> None:
+    bench = Bench()
+    window, evidence, header = bench.seal()
+    raw = evidence.signed_header().payload
+    assert window.digest == binding.window_digest(raw)
+    assert bench.recorder.nonces == [binding.gpu_nonce(window.digest)]
+    assert evidence.gpus is not None
+    reports = gpu_evidence.parse(evidence.gpus)
+    expected = binding.qualifying_data(window.digest, gpu_evidence.gpus_binding(reports), None)
+    attest = tpm_attest.parse(QuoteEvidence.parse(evidence.quote).attest)
+    assert attest.extra_data == window.qualifying_data == expected
+    assert window.next_prev == binding.link(window.digest, expected)
+    assert header.telemetry == sha256(evidence.telemetry)
+
+
+def test_the_header_is_the_terms_and_the_observation() -> None:
+    bench = Bench()
+    _, evidence, header = bench.seal()
+    terms, observed = bench.terms.terms, bench.observed()
+    assert header == Header(
+        tenant=terms.tenant,
+        session=terms.session,
+        audience=audience_of(VERIFIER),
+        terms=bench.terms.digest,
+        seq=0,
+        prev=observed.prev,
+        challenge=observed.challenge,
+        interval=observed.interval,
+        telemetry=sha256(b"telemetry"),
+        work=observed.work,
+        log_length=1,
+        log_head=measurement_log.head(bench.log.records()),
+        model=terms.model,
+        telemetry_key=terms.telemetry_key,
+        cnf=terms.cnf,
+        peer=terms.peer,
+        kem=None,
+    )
+    key = cose.load_p256(bench.key.spki(), what="telemetry key")
+    cose.verify(evidence.signed_header(), key)
+
+
+def test_gpu_reports_exactly_where_the_terms_demand_them() -> None:
+    """A79: what is not due is null, not missing, and its absence is bound."""
+    bench = Bench()
+    for seq in range(7):
+        window, evidence, _ = bench.seal(seq)
+        assert (evidence.gpus is not None) == (seq % 3 == 0)
+        if evidence.gpus is None:
+            expected = binding.qualifying_data(window.digest, gpu_evidence.gpus_binding(None), None)
+            assert window.qualifying_data == expected
+
+
+def test_no_gpu_is_asked_when_the_terms_want_none() -> None:
+    bench = Bench(evidence=("telemetry", "tpm", "workload"), gpus=())
+    _, evidence, _ = bench.seal()
+    assert evidence.gpus is None
+    assert "gpu" not in bench.recorder.events
+
+
+def test_records_and_manifests_go_once() -> None:
+    bench = Bench()
+    model = manifest()
+    bench.log.load(model)
+    _, first, header = bench.seal(0)
+    assert len(measurement_log.parse_records(first.log)) == 1
+    assert [item.digest for item in parse_manifests(first.manifests)] == [model.digest]
+    assert header.log_length == 2
+    bench.log.load(model)
+    _, second, header = bench.seal(1)
+    assert len(measurement_log.parse_records(second.log)) == 1
+    assert parse_manifests(second.manifests) == ()
+    assert (header.log_length, header.log_head) == (3, measurement_log.head(bench.log.records()))
+
+
+def test_a_load_during_sealing_makes_a_new_header_and_never_two_signatures() -> None:
+    """The quoted register must be that of the header's log; the telemetry key signs one header per number."""
+    bench = Bench()
+    left = [2]
+
+    def load() -> None:
+        if left[0]:
+            left[0] -= 1
+            bench.log.load(manifest(f"model-{left[0]}"))
+
+    bench.recorder.on_quote = load
+    _, evidence, header = bench.seal()
+    assert bench.recorder.events == ["disk", "gpu", "quote"] * 3 + ["sign"]
+    assert header.log_length == 3
+    quote = QuoteEvidence.parse(evidence.quote)
+    register = measurement_log.replay(bytes(32), bench.log.records(), HashAlgorithm.SHA256, pcr=LOG_PCR)
+    assert quote.pcr_values[-1] == register
+
+
+def test_loads_without_end_are_said() -> None:
+    bench = Bench()
+    bench.recorder.on_quote = lambda: bench.log.append(AttesterStart("0.1.0", bytes(16)))
+    with pytest.raises(EnvironmentFault) as caught:
+        bench.seal()
+    assert caught.value.code is Code.TPM_FAILED
+    assert "sign" not in bench.recorder.events
+
+
+def test_a_window_that_no_verifier_would_read_is_not_released() -> None:
+    bench = Bench()
+    bench.log.load(manifest())
+    with pytest.raises(EnvironmentFault) as caught:
+        bench.seal(telemetry=bytes(limits.EVIDENCE_MAX))
+    assert caught.value.code is Code.TOO_LARGE
+    # What it would have carried goes with the next one.
+    _, evidence, _ = bench.seal()
+    assert len(measurement_log.parse_records(evidence.log)) == 1
+
+
+def test_a_reset_tpm_seals_nothing() -> None:
+    bench = Bench()
+    bench.tpm.reset()
+    with pytest.raises(EnvironmentFault) as caught:
+        bench.seal()
+    assert caught.value.code is Code.TPM_RESET
+
+

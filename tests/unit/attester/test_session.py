@@ -1,0 +1,593 @@
+"""Whole sessions in one process: the product's attester and verifier, devices that sign for real, virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import random
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes.inference_peer import InferencePeer
+from fakes.models import write_model
+from fakes.verifier_line import VerifierTransport
+from fakes.virtual_time import VirtualClock
+from support.world import LOG_PCR, PERIOD_NS, World
+
+from weighbridge.attester.configuration import Devices, SessionConfig, Surroundings
+from weighbridge.attester.courier import Backoff
+from weighbridge.attester.durable import write_fault
+from weighbridge.attester.keys import ServingKey
+from weighbridge.attester.offload import Inline
+from weighbridge.attester.report import Notice, SessionSummary, WindowReport
+from weighbridge.attester.session import AttesterSession
+from weighbridge.attester.spool_files import FILE_MAX, DiskStorage
+from weighbridge.attester.telemetry.emulated import EmulatedTelemetry
+from weighbridge.attester.trust import TrustedVerifiers, VerifierAnchor
+from weighbridge.attester.weights import measure
+from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic, PolicyDenied
+from weighbridge.proto.manifest import Manifest
+from weighbridge.proto.window import Evidence, Header
+
+pytestmark = pytest.mark.asyncio
+
+
+class Watcher:
+    """Keeps what the session says, and calls back so that a test can act at a given window."""
+
+    def __init__(self) -> None:
+        self.windows: list[WindowReport] = []
+        self.notices: list[Notice] = []
+        self.on_window: Callable[[WindowReport], None] = lambda report: None
+
+    def window(self, report: WindowReport) -> None:
+        self.windows.append(report)
+        self.on_window(report)
+
+    def notice(self, notice: Notice) -> None:
+        self.notices.append(notice)
+
+    @property
+    def fates(self) -> list[tuple[int, str]]:
+        return [(report.seq, report.status) for report in self.windows]
+
+    @property
+    def kinds(self) -> list[str]:
+        return [notice.kind for notice in self.notices]
+
+
+class Scene:
+    """One host, one verifier, one clock; sessions are run on it."""
+
+    def __init__(self, tmp_path: Path, world: World) -> None:
+        self.state = tmp_path / "state"
+        self.model = tmp_path / "model"
+        self.world = world
+        self.clock = VirtualClock()
+        self.transport = VerifierTransport(world, self.clock, world.host.peer)
+        self.watcher = Watcher()
+        self.peer: InferencePeer | None = None
+        self.storage: Any = None
+        self.session: AttesterSession | None = None
+        host = world.host
+        key = world.keys.signing.public_key()
+        self.trusted = TrustedVerifiers((VerifierAnchor(key, "verifier", None, None),))
+        self.devices = Devices(
+            tpm=host.tpm, gpus=host.gpus, telemetry=EmulatedTelemetry(1, host.gpus.identities())
+        )
+        self.config = SessionConfig(
+            state=self.state,
+            tenant="tenant-a",
+            audience="relying-party",
+            model=measure(self.model, name="tiny"),
+            serving=ServingKey(tmp_path / "serving.key", tmp_path / "serving.pem", host.cnf),
+            peer=host.peer,
+            version="0.1.0",
+            log_pcr=LOG_PCR,
+            windows=4,
+        )
+
+    async def run(self, *, peer: bool = True, **changes: Any) -> SessionSummary:
+        """Run one session to its end."""
+        self.session = AttesterSession(
+            replace(self.config, **changes),
+            self.devices,
+            self.transport,
+            trusted=self.trusted,
+            surroundings=Surroundings(
+                clock=self.clock,
+                rng=random.Random(7),
+                offload=Inline(),
+                backoff=Backoff(first=0.4, most=0.4),
+                storage=self.storage,
+            ),
+            observer=self.watcher,
+        )
+        helpers = [asyncio.ensure_future(self.clock.run())]
+        if peer:
+            self.peer = InferencePeer(self.state / "workload.sock", self.model)
+            helpers.append(asyncio.ensure_future(self.peer.run()))
+        try:
+            async with asyncio.timeout(30):
+                return await self.session.run()
+        finally:
+            for task in helpers:
+                task.cancel()
+            await asyncio.gather(*helpers, return_exceptions=True)
+
+    @property
+    def token_file(self) -> Path:
+        return self.state / "token"
+
+    def spooled(self) -> list[Path]:
+        return sorted((self.state / "spool").rglob("window-*"))
+
+    def recorded(self) -> list[Header]:
+        """The headers of the windows that the verifier recorded, in order, of all sessions."""
+        found: list[Header] = []
+        for content in sorted((self.world.directory / "content").rglob("*")):
+            if content.is_file():
+                with contextlib.suppress(Exception):
+                    found.append(Header.parse(Evidence.parse(content.read_bytes()).signed_header().payload))
+        return sorted(found, key=lambda header: (header.interval.wall_start_ns, header.seq))
+
+
+def make_world(directory: Path, model: Manifest) -> World:
+    """A verifier that declares ``model``."""
+    directory.mkdir()
+    names = {model.digest.hex(): model.name}
+    world = World.make(directory, reference=lambda made: replace(made, models=names))
+    world.models = {model.digest: model}
+    world.restart()
+    return world
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    write_model(tmp_path / "model")
+    world = make_world(tmp_path / "verifier", measure(tmp_path / "model", name="tiny"))
+    yield Scene(tmp_path, world)
+    world.close()
+
+
+async def test_an_honest_session_is_admitted_window_by_window(scene: Scene) -> None:
+    tokens: list[bytes] = []
+    scene.watcher.on_window = lambda report: tokens.append(scene.token_file.read_bytes())
+    summary = await scene.run()
+    assert scene.watcher.fates == [(seq, "affirmed") for seq in range(4)]
+    assert len(set(tokens)) == 4
+    assert (summary.sealed, summary.affirmed, summary.held, summary.lost, summary.backlog) == (4, 4, 0, 0, 0)
+    assert summary.verifier is not None
+    assert summary.verifier["state"] == "closed"
+    assert not scene.token_file.exists()
+    assert scene.spooled() == []
+    assert list((scene.state / "spool").iterdir()) == []
+    assert scene.watcher.kinds == ["loaded", "enrolled"]
+
+
+async def test_windows_are_cut_on_a_grid_and_miss_nothing(scene: Scene) -> None:
+    """Intervals follow one another exactly, and each holds the work that its tick asked for."""
+    await scene.run(windows=5)
+    headers = scene.recorded()
+    assert [header.seq for header in headers] == list(range(5))
+    for before, after in zip(headers, headers[1:], strict=False):
+        assert after.interval.wall_start_ns == before.interval.wall_end_ns
+        assert after.interval.wall_end_ns - after.interval.wall_start_ns == PERIOD_NS
+    assert [(h.work.requests, h.work.tokens_in, h.work.tokens_out) for h in headers] == [(2, 20, 10)] * 5
+    assert scene.peer is not None
+    assert scene.peer.ticks == [0, 1, 2, 3, 4, 5]
+
+
+async def test_the_telemetry_of_a_window_is_that_of_its_samples(scene: Scene) -> None:
+    await scene.run(windows=3)
+    for content in (scene.world.directory / "content").rglob("*"):
+        if not content.is_file():
+            continue
+        try:
+            evidence = Evidence.parse(content.read_bytes())
+        except Exception:  # noqa: BLE001, S112 - records lie there as well
+            continue
+        from weighbridge.proto.telemetry import Telemetry
+
+        sources = Telemetry.parse(evidence.telemetry).sources
+        assert [len(source.offsets) for source in sources] == [10, 10]
+
+
+async def test_a_cut_line_makes_held_windows_and_then_fresh_ones(scene: Scene) -> None:
+    """A76: what is sealed without the verifier is delivered in order, opens nothing, and nothing is lost."""
+
+    def act(report: WindowReport) -> None:
+        if (report.seq, report.status) == (2, "affirmed"):
+            scene.transport.cut()
+        if (report.seq, report.status) == (5, "spooled"):
+            assert not scene.token_file.exists()
+            scene.transport.restore()
+
+    scene.watcher.on_window = act
+    summary = await scene.run(windows=10)
+    fates = scene.watcher.fates
+    assert fates[:3] == [(seq, "affirmed") for seq in range(3)]
+    assert [seq for seq, fate in fates if fate == "held"] == [3, 4, 5]
+    assert [seq for seq, fate in fates if fate == "affirmed"] == [0, 1, 2, 6, 7, 8, 9]
+    assert (summary.sealed, summary.affirmed, summary.held) == (10, 7, 3)
+    assert scene.watcher.kinds == ["loaded", "enrolled", "line-cut", "line-restored"]
+    assert [header.seq for header in scene.recorded()] == list(range(10))
+
+
+async def test_an_answer_that_is_lost_is_not_a_window_that_is_lost(scene: Scene) -> None:
+    """The verifier recorded the window, the line was cut before the answer: it is not sent, nor counted, again."""
+
+    def cut(number: int) -> None:
+        if number == 2:
+            scene.transport.cut()
+            asyncio.get_running_loop().call_soon(scene.transport.restore)
+
+    scene.transport.on_window = cut
+    summary = await scene.run(windows=6)
+    assert [header.seq for header in scene.recorded()] == list(range(6))
+    assert summary.affirmed == 5
+    assert scene.spooled() == []
+
+
+async def test_a_line_that_breaks_while_idle_is_replaced_before_the_next_window(scene: Scene) -> None:
+    """The verifier restarts between two windows: the next one is fresh, not held."""
+
+    def act(report: WindowReport) -> None:
+        if report.seq == 1:
+            scene.transport.cut()
+            scene.world.restart()
+            scene.transport.restore()
+
+    scene.watcher.on_window = act
+    await scene.run(windows=4)
+    assert scene.watcher.fates == [(seq, "affirmed") for seq in range(4)]
+    assert scene.watcher.kinds[-2:] == ["line-cut", "line-restored"]
+
+
+async def test_the_token_goes_when_it_expires(scene: Scene) -> None:
+    seen: list[bool] = []
+
+    def act(report: WindowReport) -> None:
+        if report.seq == 1:
+            scene.transport.cut()
+        if report.status == "spooled":
+            seen.append(scene.token_file.exists())
+
+    scene.watcher.on_window = act
+    await scene.run(windows=7)
+    assert seen[0] is True
+    assert seen[-1] is False
+    assert len(scene.spooled()) == 5
+
+
+async def test_a_restarted_attester_delivers_and_enrols_anew(scene: Scene) -> None:
+    """A process that dies leaves its spool; the next one delivers it and its session ends as interrupted."""
+
+    def act(report: WindowReport) -> None:
+        if (report.seq, report.status) == (1, "affirmed"):
+            scene.transport.cut()
+
+    scene.watcher.on_window = act
+    running = asyncio.ensure_future(scene.run(windows=None))
+    while len(scene.spooled()) < 3:
+        await asyncio.sleep(0.001)
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    left = len(scene.spooled())
+    assert left >= 3
+    scene.transport.restore()
+    scene.watcher = Watcher()
+    summary = await scene.run(windows=2)
+    assert scene.watcher.kinds[:2] == ["delivering", "delivered"]
+    assert [fate for _, fate in scene.watcher.fates] == ["held"] * left + ["affirmed"] * 2
+    assert (summary.affirmed, summary.held) == (2, 0)
+    assert scene.spooled() == []
+    assert len({header.session for header in scene.recorded()}) == 2
+
+
+async def test_without_a_verifier_nothing_begins_and_nothing_is_lost(scene: Scene) -> None:
+    scene.transport.cut()
+    with pytest.raises(EnvironmentFault) as caught:
+        await scene.run(peer=False)
+    assert caught.value.code is Code.PEER_UNREACHABLE
+
+
+async def test_a_session_that_no_verifier_knows_is_set_aside(scene: Scene, tmp_path: Path) -> None:
+    scene.watcher.on_window = lambda report: scene.transport.cut()
+    await scene.run(windows=3)
+    left = [path.name for path in scene.spooled()]
+    assert left
+    other = make_world(tmp_path / "other", scene.config.model)
+    try:
+        scene.transport = VerifierTransport(other, scene.clock, scene.world.host.peer)
+        other.anchors = scene.world.anchors
+        other.restart()
+        scene.trusted = TrustedVerifiers((VerifierAnchor(other.keys.signing.public_key(), "other", None, None),))
+        scene.watcher = Watcher()
+        await scene.run(windows=1)
+    finally:
+        other.close()
+    assert scene.watcher.kinds[:2] == ["delivering", "set-aside"]
+    kept = [path for path in scene.spooled() if path.parent.name.endswith(".refused")]
+    assert [path.name for path in kept] == left
+
+
+async def test_another_model_loaded_as_well_is_denied(scene: Scene, tmp_path: Path) -> None:
+    other = write_model(tmp_path / "undeclared", seed=2)
+
+    def act(report: WindowReport) -> None:
+        if report.seq == 1 and scene.peer is not None:
+            tasks.append(asyncio.ensure_future(scene.peer.load(other)))
+
+    tasks: list[asyncio.Future[Any]] = []
+    scene.watcher.on_window = act
+    with pytest.raises(PolicyDenied) as caught:
+        await scene.run(windows=None)
+    for task in tasks:
+        task.cancel()
+    assert caught.value.code in {Code.MODEL_UNDECLARED, Code.WEIGHTS_MISMATCH}
+    last = scene.watcher.windows[-1]
+    assert last.status == "denied"
+    assert Code.MODEL_UNDECLARED in {denial.code for denial in last.denials}
+    assert not scene.token_file.exists()
+    assert scene.spooled() == []
+
+
+async def test_an_undeclared_model_is_refused_at_enrolment(scene: Scene, tmp_path: Path) -> None:
+    """One bit of one tensor: the attester says so by measuring, the verifier refuses."""
+    write_model(scene.model.parent / "changed", seed=3)
+    scene.model = scene.model.parent / "changed"
+    with pytest.raises(PolicyDenied):
+        await scene.run()
+    assert scene.watcher.windows == []
+    assert list((scene.state / "spool").iterdir()) == []
+
+
+@pytest.mark.parametrize("skew_ns", [-3 * PERIOD_NS, 10 * PERIOD_NS])
+async def test_a_clock_that_steps_ends_the_session_before_a_false_window_exists(scene: Scene, skew_ns: int) -> None:
+    """A55: no overlapping interval is ever sealed; nor one in the future, for which the AK would be remembered."""
+
+    def act(report: WindowReport) -> None:
+        if report.seq == 1:
+            scene.clock.skew_ns = skew_ns
+
+    scene.watcher.on_window = act
+    with pytest.raises(EnvironmentFault) as caught:
+        await scene.run()
+    assert caught.value.code is Code.CLOCK_STEPPED
+    assert "time service" in caught.value.hint
+    assert scene.watcher.fates == [(0, "affirmed"), (1, "affirmed")]
+    scene.clock.skew_ns = 0
+    scene.watcher = Watcher()
+    await scene.run(windows=1)
+    assert scene.watcher.fates == [(0, "affirmed")]
+
+
+async def test_a_small_step_back_makes_a_short_interval(scene: Scene) -> None:
+    def act(report: WindowReport) -> None:
+        if report.seq == 1:
+            scene.clock.skew_ns = -PERIOD_NS // 4
+
+    scene.watcher.on_window = act
+    await scene.run()
+    assert scene.watcher.fates == [(seq, "affirmed") for seq in range(4)]
+    lengths = [header.interval.wall_end_ns - header.interval.wall_start_ns for header in scene.recorded()]
+    assert lengths == [PERIOD_NS, PERIOD_NS, PERIOD_NS * 3 // 4, PERIOD_NS]
+
+
+class FullDisk:
+    """A disk that is full from operation ``at`` on."""
+
+    def __init__(self, at: int) -> None:
+        self._disk = DiskStorage()
+        self._left = at
+
+    def write(self, path: Path, data: bytes) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise write_fault(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+        self._disk.write(path, data)
+
+    def remove(self, path: Path) -> None:
+        self._disk.remove(path)
+
+
+@pytest.mark.parametrize("at", [0, 1, 5, 6, 7])
+async def test_a_full_disk_ends_the_session_and_loses_nothing(scene: Scene, at: int) -> None:
+    scene.storage = FullDisk(at)
+    with pytest.raises(EnvironmentFault) as caught:
+        await scene.run(windows=None)
+    assert caught.value.code is Code.DISK_FULL
+    assert caught.value.hint
+    scene.storage = None
+    recorded = {header.seq for header in scene.recorded()}
+    scene.watcher = Watcher()
+    await scene.run(windows=1)
+    assert (0, "affirmed") in scene.watcher.fates
+    assert recorded <= {header.seq for header in scene.recorded()}
+    assert scene.spooled() == []
+
+
+async def test_a_full_spool_says_what_is_lost_and_the_chain_goes_on(scene: Scene) -> None:
+    """Bounded: the oldest are kept, later windows are not sealed, and a gap in the intervals shows it."""
+
+    def act(report: WindowReport) -> None:
+        if (report.seq, report.status) == (0, "affirmed"):
+            scene.transport.cut()
+        if [fate for _, fate in scene.watcher.fates].count("lost") == 2:
+            scene.transport.restore()
+
+    scene.watcher.on_window = act
+    summary = await scene.run(windows=6, spool_bytes=FILE_MAX + 30_000)
+    fates = [fate for _, fate in scene.watcher.fates]
+    assert summary.lost == fates.count("lost") >= 2
+    headers = scene.recorded()
+    assert [header.seq for header in headers] == list(range(6))
+    gaps = [
+        after.interval.wall_start_ns - before.interval.wall_end_ns
+        for before, after in zip(headers, headers[1:], strict=False)
+    ]
+    assert sorted(gaps)[-1] == summary.lost * PERIOD_NS
+    assert fates[-1] == "affirmed"
+
+
+async def test_a_host_that_falls_behind_makes_one_long_window(scene: Scene) -> None:
+    """Sealing that takes longer than whole windows: the grid stays, the windows in between are one."""
+    device = scene.world.host.gpus
+    slow = [False]
+
+    class Slow:
+        def identities(self) -> tuple[bytes, ...]:
+            return device.identities()
+
+        def attest(self, nonce: bytes) -> Any:
+            if slow[0]:
+                slow[0] = False
+                scene.clock.elapsed_ns += PERIOD_NS * 5 // 2
+            return device.attest(nonce)
+
+        def close(self) -> None: ...
+
+    scene.devices = replace(scene.devices, gpus=Slow())
+
+    def act(report: WindowReport) -> None:
+        if report.seq == 0:
+            slow[0] = True
+
+    scene.watcher.on_window = act
+    await scene.run(windows=5)
+    lengths = [header.interval.wall_end_ns - header.interval.wall_start_ns for header in scene.recorded()]
+    assert lengths[0:2] == [PERIOD_NS, PERIOD_NS]
+    assert sum(lengths) % PERIOD_NS == PERIOD_NS // 2 or sum(lengths) % PERIOD_NS == 0
+    assert max(lengths) >= 2 * PERIOD_NS
+
+
+async def test_a_tpm_reset_ends_the_session(scene: Scene) -> None:
+    """The telemetry key is gone: nothing more can be sealed, whatever the PCRs hold afterwards."""
+
+    def act(report: WindowReport) -> None:
+        if report.seq == 1:
+            scene.world.host.tpm.reset()
+
+    scene.watcher.on_window = act
+    with pytest.raises(EnvironmentFault) as caught:
+        await scene.run()
+    assert caught.value.code is Code.TPM_RESET
+    assert [fate for _, fate in scene.watcher.fates] == ["affirmed"] * 2
+
+
+async def test_stop_seals_what_is_there_and_closes(scene: Scene) -> None:
+    def act(report: WindowReport) -> None:
+        if report.seq == 1 and scene.session is not None:
+            asyncio.get_running_loop().call_later(0.01, scene.session.stop)
+
+    scene.watcher.on_window = act
+    summary = await scene.run(windows=None)
+    assert summary.verifier is not None
+    assert summary.affirmed == summary.sealed >= 2
+
+
+async def test_stop_before_a_model_is_loaded(scene: Scene) -> None:
+    running = asyncio.ensure_future(scene.run(peer=False))
+    while scene.session is None or not (scene.state / "workload.sock").exists():
+        await asyncio.sleep(0.001)
+    scene.session.stop()
+    with pytest.raises(EnvironmentFault) as caught:
+        await running
+    assert caught.value.code is Code.COMMAND_FAILED
+
+
+async def test_a_session_runs_once(scene: Scene) -> None:
+    await scene.run(windows=1)
+    assert scene.session is not None
+    with pytest.raises(RuntimeError, match="once"):
+        await scene.session.run()
+
+
+async def test_terms_by_another_verifier_are_not_accepted(scene: Scene) -> None:
+    from fakes.soft_tpm import derive_key
+
+    other = derive_key("another verifier").public_key()
+    scene.trusted = TrustedVerifiers((VerifierAnchor(other, "another", None, None),))
+    with pytest.raises(NotAuthentic) as caught:
+        await scene.run()
+    assert caught.value.code is Code.CHAIN_UNTRUSTED
+    assert scene.watcher.windows == []
+
+
+async def test_the_log_in_another_register_is_said_before_anything_is_proven(scene: Scene) -> None:
+    with pytest.raises(EnvironmentFault) as caught:
+        await scene.run(log_pcr=14)
+    assert caught.value.code is Code.TPM_PCR_SELECTION
+    assert f"--log-pcr {LOG_PCR}" in caught.value.hint
+
+
+SERVER = """
+import sys
+from weighbridge.attester.workload.client import WorkloadClient
+with WorkloadClient.connect() as attester:
+    attester.load(sys.argv[1], name="tiny")
+    {then}
+"""
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Callable[[str], tuple[str, ...]]]:
+    def command(then: str) -> tuple[str, ...]:
+        script = tmp_path / "server.py"
+        script.write_text(SERVER.format(then=then))
+        return (sys.executable, str(script), str(tmp_path / "model"))
+
+    return command
+
+
+async def test_the_session_ends_with_its_command(scene: Scene, server: Callable[[str], tuple[str, ...]]) -> None:
+    summary = await scene.run(peer=False, windows=None, command=server("import time; time.sleep(0.4)"))
+    assert summary.verifier is not None
+    assert summary.verifier["state"] == "closed"
+    assert {fate for _, fate in scene.watcher.fates} == {"affirmed"}
+
+
+async def test_a_command_that_fails_is_said_after_the_session_is_closed(
+    scene: Scene, server: Callable[[str], tuple[str, ...]]
+) -> None:
+    with pytest.raises(EnvironmentFault) as caught:
+        await scene.run(peer=False, windows=None, command=server("import time; time.sleep(0.3); sys.exit(3)"))
+    assert caught.value.code is Code.COMMAND_FAILED
+    assert "status 3" in caught.value.message
+    assert {fate for _, fate in scene.watcher.fates} == {"affirmed"}
+
+
+async def test_what_a_stopped_command_had_loaded_is_logged_as_unloaded(
+    scene: Scene, server: Callable[[str], tuple[str, ...]]
+) -> None:
+    command = server("import time; time.sleep(60)")
+    await scene.run(peer=False, windows=2, command=command)
+    scene.watcher = Watcher()
+    await scene.run(peer=False, windows=2, command=command)
+    assert [fate for _, fate in scene.watcher.fates] == ["affirmed"] * 2
+    records = sorted((scene.state / "log").rglob("[0-9]*.cbor"))
+    # start, load, unload, twice
+    assert len(records) == 6
+
+
+@pytest.mark.parametrize(
+    ("command", "text"),
+    [
+        ((sys.executable, "-c", "pass"), "before it loaded"),
+        ((sys.executable, "-c", "raise SystemExit(4)"), "status 4"),
+        ((sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"), "signal 9"),
+        (("/nonexistent/server",), "status 127|cannot be started"),
+    ],
+)
+async def test_a_command_that_never_loads(scene: Scene, command: tuple[str, ...], text: str) -> None:
+    with pytest.raises(EnvironmentFault, match=text) as caught:
+        await scene.run(peer=False, command=command)
+    assert caught.value.code is Code.COMMAND_FAILED
