@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
@@ -35,6 +36,8 @@ __all__ = ["WorkloadServer"]
 _PEERS_MAX: Final = 16
 # A peer that does not read its answers for this long is disconnected.
 _DRAIN_TIMEOUT_S: Final = 5.0
+_OUT_OF_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_ACCEPT_PAUSE_S: Final = 1.0
 # The kernel's limit: sockaddr_un.sun_path, with its final NUL (unix(7)).
 _SOCKET_PATH_MAX: Final = 107
 
@@ -57,7 +60,8 @@ class WorkloadServer:
         self._window = WorkWindow()
         self._measuring = asyncio.Lock()
         self._peers: set[_Peer] = set()
-        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._listener: socket.socket | None = None
 
     async def __aenter__(self) -> Self:
         """Listen.
@@ -65,20 +69,20 @@ class WorkloadServer:
         Raises:
             EnvironmentFault: ``PORT_UNAVAILABLE`` when the socket cannot be made or another process serves it.
         """
-        listener = _listen(self._path)
-        self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=LINE_MAX)
+        self._listener = _listen(self._path)
+        asyncio.get_running_loop().add_reader(self._listener, self._accept)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._server is not None  # noqa: S101 - entered before it is left
-        self._server.close()
-        tasks = [peer.task for peer in self._peers]
-        for task in tasks:
+        assert self._listener is not None  # noqa: S101 - entered before it is left
+        asyncio.get_running_loop().remove_reader(self._listener)
+        self._listener.close()
+        self._listener = None
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await self._server.wait_closed()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         self._path.unlink(missing_ok=True)
 
     def take(self) -> WorkSummary:
@@ -104,12 +108,34 @@ class WorkloadServer:
             task.cancel()
         return len(answers) - sum(1 for task in answered if not task.cancelled() and task.result())
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - asyncio runs this as a task
-        peer = _Peer(writer, task)
+    def _accept(self) -> None:
+        # Not asyncio's own server: in Python 3.11 it loses a connection that arrives while it closes.
+        if self._listener is None:
+            return
+        loop = asyncio.get_running_loop()
+        try:
+            connection, _ = self._listener.accept()
+        except OSError as error:
+            if error.errno in _OUT_OF_DESCRIPTORS:
+                loop.remove_reader(self._listener)
+                loop.call_later(_ACCEPT_PAUSE_S, self._resume)
+            return
+        task = loop.create_task(self._serve(connection))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        # Also when the task was cancelled before it ran.
+        task.add_done_callback(lambda _: connection.close())
+
+    def _resume(self) -> None:
+        if self._listener is not None:
+            asyncio.get_running_loop().add_reader(self._listener, self._accept)
+
+    async def _serve(self, connection: socket.socket) -> None:
+        reader, writer = await asyncio.open_unix_connection(sock=connection, limit=LINE_MAX)
+        peer = _Peer(writer)
         if len(self._peers) >= _PEERS_MAX:
-            await peer.send(_error(Code.PEER_REFUSED, f"more than {_PEERS_MAX} connections"))
+            with contextlib.suppress(OSError, TimeoutError):
+                await peer.send(_error(Code.PEER_REFUSED, f"more than {_PEERS_MAX} connections"))
             await peer.close()
             return
         self._peers.add(peer)
@@ -167,10 +193,9 @@ class WorkloadServer:
 
 
 class _Peer:
-    def __init__(self, writer: asyncio.StreamWriter, task: asyncio.Task[None]) -> None:
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
         self._waiting: dict[int, asyncio.Future[None]] = {}
-        self.task = task
         self.greeted = False
         self.ticks = False
 
@@ -186,7 +211,7 @@ class _Peer:
             await self.send({"type": "tick", "seq": seq})
             await answered
         except (OSError, TimeoutError):
-            self.task.cancel()
+            self._writer.transport.abort()
             return False
         else:
             return True
@@ -202,9 +227,14 @@ class _Peer:
         for answered in self._waiting.values():
             answered.cancel()
         self._writer.close()
-        with contextlib.suppress(OSError, TimeoutError):
+        try:
             async with asyncio.timeout(_DRAIN_TIMEOUT_S):
                 await self._writer.wait_closed()
+        except (OSError, TimeoutError):
+            pass  # it is gone, or does not read
+        finally:
+            # Closing alone would wait for the peer to take what is still buffered.
+            self._writer.transport.abort()
 
 
 def _error(code: Code, message: str) -> _Reply:
@@ -220,7 +250,7 @@ def _listen(path: Path) -> socket.socket:
             expected=f"<= {_SOCKET_PATH_MAX} bytes",
             hint="choose a shorter state directory",
         )
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         _remove_stale(path)
         listener.bind(str(path))

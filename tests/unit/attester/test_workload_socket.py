@@ -1,0 +1,444 @@
+"""The workload socket: a measured loader and counts, whatever comes over it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fakes.models import write_model
+from fakes.pcrs import FakePcrs, tpm_failure
+from weighbridge.attester.weights import MeasurementLog, measure
+from weighbridge.attester.workload import client as client_module
+from weighbridge.attester.workload import server as server_module
+from weighbridge.attester.workload.client import LINE_MAX, PROTOCOL, WorkloadClient, WorkloadError, commit, new_salt
+from weighbridge.attester.workload.messages import Done, Hello, Load, Ticked, Unload, parse
+from weighbridge.attester.workload.server import WorkloadServer
+from weighbridge.attester.workload.window import WorkWindow
+from weighbridge.proto import merkle, workload
+from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence
+from weighbridge.proto.manifest import Manifest
+from weighbridge.proto.workload import WorkSummary
+
+HELLO = {"type": "hello", "protocol": PROTOCOL, "ticks": False}
+DONE: dict[str, Any] = {"type": "done", "commitment": "07" * 32, "tokens_in": 3, "tokens_out": 4, "batch": 1}
+GOODBYE = WorkSummary(
+    root=merkle.root([merkle.leaf_hash(bytes([7] * 32))]), requests=1, tokens_in=3, tokens_out=4, batch_max=1
+)
+
+
+def line(message: object) -> bytes:
+    return json.dumps(message).encode()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# messages
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        (HELLO, Hello(ticks=False)),
+        ({"type": "load", "directory": "/m", "name": None}, Load("/m", None)),
+        ({"type": "load", "directory": "/m", "name": "m"}, Load("/m", "m")),
+        ({"type": "unload", "recnum": 3}, Unload(3)),
+        (DONE, Done(bytes([7] * 32), 3, 4, 1)),
+        ({"type": "ticked", "seq": 0}, Ticked(0)),
+    ],
+)
+def test_messages_parse(message: object, expected: object) -> None:
+    assert parse(line(message)) == expected
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        ([], Code.FIELD_TYPE),
+        ({}, Code.FIELD_RANGE),
+        ({"type": ["done"]}, Code.FIELD_RANGE),
+        ({"type": "shutdown"}, Code.FIELD_RANGE),
+        ({**HELLO, "protocol": "weighbridge/workload/v2"}, Code.VERSION_UNSUPPORTED),
+        ({**HELLO, "protocol": 1}, Code.FIELD_TYPE),
+        ({**HELLO, "ticks": 1}, Code.FIELD_TYPE),
+        ({**HELLO, "more": 1}, Code.FIELD_UNKNOWN),
+        ({"type": "hello", "protocol": PROTOCOL}, Code.FIELD_MISSING),
+        ({"type": "load", "directory": "m", "name": None}, Code.FIELD_RANGE),
+        ({"type": "load", "directory": "/m\0", "name": None}, Code.FIELD_RANGE),
+        ({"type": "load", "directory": "/" * 4097, "name": None}, Code.TOO_LARGE),
+        ({"type": "load", "directory": "/\ud800", "name": None}, Code.NOT_UTF8),
+        ({"type": "load", "directory": "/m", "name": 1}, Code.FIELD_TYPE),
+        ({"type": "unload", "recnum": -1}, Code.FIELD_RANGE),
+        ({**DONE, "commitment": "07" * 31}, Code.FIELD_RANGE),
+        ({**DONE, "commitment": "0G" * 32}, Code.NOT_HEX),
+        ({**DONE, "tokens_in": -1}, Code.FIELD_RANGE),
+        ({**DONE, "tokens_in": 1.0}, Code.FIELD_TYPE),
+        ({**DONE, "tokens_out": 2**32 + 1}, Code.FIELD_RANGE),
+        ({**DONE, "tokens_out": True}, Code.FIELD_TYPE),
+        ({**DONE, "batch": 0}, Code.FIELD_RANGE),
+        ({"type": "ticked", "seq": "1"}, Code.FIELD_TYPE),
+    ],
+)
+def test_messages_refuse_what_is_wrong_by_code(message: object, code: Code) -> None:
+    with pytest.raises(MalformedEvidence) as caught:
+        parse(line(message))
+    assert caught.value.code == code
+
+
+VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.just("07" * 32)
+
+
+@given(
+    st.binary(max_size=100)
+    | st.dictionaries(
+        st.sampled_from(["type", *DONE, *HELLO, "directory", "name", "seq", "recnum"]),
+        VALUES | st.sampled_from(["hello", "load", "unload", "done", "ticked", "/", PROTOCOL]),
+    ).map(line)
+)
+def test_parser_is_total(data: bytes) -> None:
+    try:
+        parse(data)
+    except MalformedEvidence:
+        return
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# sums and commitments
+
+
+def test_client_commits_as_the_protocol_does() -> None:
+    salt = new_salt()
+    assert len(salt) == 32
+    assert commit(salt, b"q", b"a") == workload.commit(salt, b"q", b"a")
+    with pytest.raises(ValueError, match="32 bytes"):
+        commit(b"", b"q", b"a")
+
+
+@given(st.lists(st.tuples(st.binary(min_size=32, max_size=32), st.integers(1, 9)), max_size=150))
+def test_window_sums_and_roots(items: list[tuple[bytes, int]]) -> None:
+    window = WorkWindow()
+    for commitment, number in items:
+        window.add(commitment, tokens_in=number, tokens_out=2 * number, batch=number)
+    total = sum(number for _, number in items)
+    assert window.take() == WorkSummary(
+        root=merkle.root([merkle.leaf_hash(commitment) for commitment, _ in items]),
+        requests=len(items),
+        tokens_in=total,
+        tokens_out=2 * total,
+        batch_max=max((number for _, number in items), default=0),
+    )
+    assert window.take() == WorkSummary.empty()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the socket
+
+
+class Attester:
+    """A server in a thread of its own, for the synchronous client; `call` runs a function in its loop."""
+
+    def __init__(self, path: Path, log: MeasurementLog) -> None:
+        self.path = path
+        self.log = log
+        self.manifests: list[Manifest] = []
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._main()))
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        assert self._ready.wait(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(10)
+        assert not self._thread.is_alive()
+
+    async def _main(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        async with WorkloadServer(self.path, self.log, on_load=self.manifests.append) as self.server:
+            self._ready.set()
+            await self._stop.wait()
+
+    def take(self, requests: int) -> WorkSummary:
+        """The window, once `requests` were reported."""
+
+        async def wait() -> WorkSummary:
+            while self.server._window._requests < requests:  # noqa: ASYNC110 - reports are not acknowledged
+                await asyncio.sleep(0.005)
+            return self.server.take()
+
+        return asyncio.run_coroutine_threadsafe(wait(), self._loop).result(10)
+
+    def tick(self, seq: int, timeout: float = 10) -> int:
+        return asyncio.run_coroutine_threadsafe(self.server.tick(seq, timeout=timeout), self._loop).result(15)
+
+
+@pytest.fixture
+def pcrs() -> FakePcrs:
+    return FakePcrs()
+
+
+@pytest.fixture
+def log(tmp_path: Path, pcrs: FakePcrs) -> Iterator[MeasurementLog]:
+    found = MeasurementLog.open(tmp_path / "state", pcrs, pcr=15, boot="1.0")
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def attester(tmp_path: Path, log: MeasurementLog) -> Iterator[Attester]:
+    with Attester(tmp_path / "w", log) as found:
+        yield found
+
+
+def test_model_is_measured_and_logged_before_the_answer(attester: Attester, tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model")
+    with WorkloadClient.connect(str(attester.path)) as client:
+        loaded = client.load(model, name="declared")
+        manifest = measure(model, name="declared")
+        assert loaded.digest == manifest.digest.hex()
+        assert [(one.manifest, one.recnum) for one in attester.log.loaded()] == [(manifest.digest, loaded.recnum)]
+        assert attester.manifests == [manifest]
+        client.unload(loaded.recnum)
+        assert attester.log.loaded() == ()
+
+
+def test_second_model_is_logged_too(attester: Attester, tmp_path: Path) -> None:
+    """A51: another model through the measured loader."""
+    with WorkloadClient.connect(str(attester.path)) as client:
+        client.load(write_model(tmp_path / "one"))
+        client.load(write_model(tmp_path / "two", seed=2))
+    assert [model.name for model in attester.log.loaded()] == ["one", "two"]
+
+
+def test_refusals_reach_the_client_and_change_nothing(attester: Attester, tmp_path: Path, pcrs: FakePcrs) -> None:
+    model = write_model(tmp_path / "model")
+    with WorkloadClient.connect(str(attester.path)) as client:
+        with pytest.raises(WorkloadError) as caught:
+            client.load(tmp_path / "nothing")
+        assert caught.value.code == Code.WEIGHTS_UNREADABLE
+        with pytest.raises(WorkloadError) as caught:
+            client.unload(0)
+        assert caught.value.code == Code.LOG_EVENT
+        pcrs.before = tpm_failure()
+        with pytest.raises(WorkloadError) as caught:
+            client.load(model)
+        assert caught.value.code == Code.TPM_FAILED
+        assert attester.log.records() == ()
+        assert client.load(model).recnum == 0
+
+
+def test_requests_are_counted_by_window(attester: Attester) -> None:
+    with WorkloadClient.connect(str(attester.path)) as client:
+        for number in range(1, 4):
+            client.done(bytes([number] * 32), tokens_in=number, tokens_out=10, batch=number)
+        summary = attester.take(3)
+        assert (summary.requests, summary.tokens_in, summary.tokens_out, summary.batch_max) == (3, 6, 30, 3)
+        assert summary.root == merkle.root([merkle.leaf_hash(bytes([number] * 32)) for number in range(1, 4)])
+        client.done(bytes([7] * 32), tokens_in=3, tokens_out=4, batch=1)
+        assert attester.take(1) == GOODBYE
+        for wrong in ((b"", 0, 0, 1), (bytes(32), -1, 0, 1), (bytes(32), 0, 0, 0)):
+            with pytest.raises(ValueError, match="32 bytes"):
+                client.done(wrong[0], tokens_in=wrong[1], tokens_out=wrong[2], batch=wrong[3])
+
+
+def test_reports_of_several_threads_all_arrive(attester: Attester) -> None:
+    with WorkloadClient.connect(str(attester.path)) as client:
+
+        def report() -> None:
+            for _ in range(50):
+                client.done(bytes(32), tokens_in=1, tokens_out=0, batch=1)
+
+        threads = [threading.Thread(target=report) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert attester.take(200).tokens_in == 200
+
+
+def test_ticks_make_counts_depend_on_the_window_alone(attester: Attester) -> None:
+    with WorkloadClient.connect(str(attester.path), ticks=True) as client, WorkloadClient.connect(str(attester.path)):
+
+        def drive() -> None:
+            for _ in range(3):
+                seq = client.next_tick(10)
+                assert seq is not None
+                for _ in range(seq):
+                    client.done(bytes(32), tokens_in=5, tokens_out=0, batch=1)
+                client.ticked(seq)
+
+        thread = threading.Thread(target=drive)
+        thread.start()
+        for seq in (4, 5, 6):
+            assert attester.tick(seq) == 0
+            assert attester.take(seq).requests == seq
+        thread.join()
+        assert client.next_tick(0.01) is None
+
+
+def test_late_and_vanished_servers_are_counted(attester: Attester) -> None:
+    assert attester.tick(0) == 0
+    with WorkloadClient.connect(str(attester.path), ticks=True) as client:
+        assert attester.tick(1, timeout=0.05) == 1
+        client.ticked(1)
+        client.ticked(99)
+        threading.Thread(target=lambda: (client.next_tick(), client.next_tick(), client.close())).start()
+        assert attester.tick(2) == 1
+    assert attester.tick(3) == 0
+
+
+def raw(attester: Attester, *lines: bytes) -> list[dict[str, Any]]:
+    """Send lines, end, and read every answer."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(10)
+        connection.connect(str(attester.path))
+        try:
+            connection.sendall(b"".join(lines))
+            connection.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # refused before all was sent
+        answer = b""
+        try:
+            while part := connection.recv(65536):
+                answer += part
+        except ConnectionResetError:
+            pass  # closed with our bytes unread
+    return [json.loads(found) for found in answer.splitlines()]
+
+
+@pytest.mark.parametrize(
+    "junk", [b"\n", b"{}\n", b"\xff\n", b"[" * 1000 + b"\n", b'{"type":"done","type":"done"}\n', line(DONE) + b"\n"]
+)
+def test_junk_is_answered_by_an_error_and_the_attester_goes_on(attester: Attester, junk: bytes) -> None:
+    (error, welcome) = raw(attester, junk, line(HELLO) + b"\n")
+    assert (error["type"], welcome["type"]) == ("error", "welcome")
+    assert error["code"] in Code.__members__
+    with WorkloadClient.connect(str(attester.path)) as client:
+        client.done(bytes([7] * 32), tokens_in=3, tokens_out=4, batch=1)
+        assert attester.take(1) == GOODBYE
+
+
+def test_line_without_end_is_refused_in_bounded_memory(attester: Attester) -> None:
+    (error,) = raw(attester, b"x" * (LINE_MAX * 3))
+    assert (error["type"], error["code"]) == ("error", "TOO_LARGE")
+
+
+def test_line_cut_short_is_dropped(attester: Attester) -> None:
+    assert raw(attester, line(HELLO)[:-1]) == []
+
+
+def test_peer_that_does_not_read_is_disconnected(attester: Attester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "_DRAIN_TIMEOUT_S", 0.1)
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(10)
+        connection.connect(str(attester.path))
+        with pytest.raises(OSError, match=r"Broken pipe|reset"):
+            connection.sendall(b"{}\n" * 2_000_000)
+
+
+def test_too_many_peers_are_refused(attester: Attester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "_PEERS_MAX", 1)
+    with WorkloadClient.connect(str(attester.path)):
+        with pytest.raises(WorkloadError) as caught:
+            WorkloadClient.connect(str(attester.path))
+        assert caught.value.code in {"PEER_REFUSED", "PEER_UNREACHABLE"}
+
+
+def test_socket_is_for_this_user_only(attester: Attester) -> None:
+    assert attester.path.stat().st_mode & 0o777 == 0o600
+
+
+def test_client_without_an_attester(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(client_module.ENVIRONMENT, raising=False)
+    for path in (None, str(tmp_path / "nothing")):
+        with pytest.raises(WorkloadError) as caught:
+            WorkloadClient.connect(path)
+        assert caught.value.code == "PEER_UNREACHABLE"
+
+
+def test_client_of_a_vanished_attester(tmp_path: Path, log: MeasurementLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(client_module.ENVIRONMENT, str(tmp_path / "w"))
+    with Attester(tmp_path / "w", log):
+        client = WorkloadClient.connect()
+    assert not (tmp_path / "w").exists()
+    actions: list[Callable[[], object]] = [
+        client.next_tick,
+        lambda: client.load("/m"),
+        lambda: client.done(bytes(32), tokens_in=0, tokens_out=0, batch=1),
+        client.next_tick,
+    ]
+    for action in actions:
+        with pytest.raises(WorkloadError) as caught:
+            action()
+        assert caught.value.code == "PEER_UNREACHABLE"
+    client.close()
+
+
+def answering(tmp_path: Path, *answers: bytes) -> str:
+    """A peer that sends `answers` to whoever connects, then closes once the other side does."""
+    path = str(tmp_path / "other")
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen()
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with listener, connection:
+            connection.sendall(b"".join(answers))
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(4096):
+                pass
+
+    threading.Thread(target=serve, daemon=True).start()
+    return path
+
+
+@pytest.mark.parametrize("answer", [b"", b"not json\n", b'{"type":"tick"}\n', b'{"type":"loaded"}\n'])
+def test_client_of_something_else(tmp_path: Path, answer: bytes) -> None:
+    with pytest.raises(WorkloadError):
+        WorkloadClient.connect(answering(tmp_path, answer))
+
+
+def test_client_gives_up_on_a_silent_attester(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "_REPLY_TIMEOUT_S", 0.05)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "silent"))
+        listener.listen()
+        with pytest.raises(WorkloadError) as caught:
+            WorkloadClient.connect(str(tmp_path / "silent"))
+    assert caught.value.code == "PEER_UNREACHABLE"
+
+
+@asynccontextmanager
+async def serving(path: Path, log: MeasurementLog) -> AsyncIterator[WorkloadServer]:
+    async with WorkloadServer(path, log) as server:
+        yield server
+
+
+async def listen(path: Path, log: MeasurementLog) -> Code | None:
+    try:
+        async with serving(path, log):
+            return None
+    except EnvironmentFault as error:
+        return error.code
+
+
+def test_stale_socket_is_replaced_and_a_served_one_is_not(attester: Attester, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as left_behind:
+        left_behind.bind(str(tmp_path / "stale"))
+    assert asyncio.run(listen(tmp_path / "stale", attester.log)) is None
+    assert asyncio.run(listen(attester.path, attester.log)) == Code.PORT_UNAVAILABLE
+    (tmp_path / "file").write_text("in the way")
+    assert asyncio.run(listen(tmp_path / "file", attester.log)) == Code.PORT_UNAVAILABLE
+    assert asyncio.run(listen(tmp_path / "none" / "w", attester.log)) == Code.PORT_UNAVAILABLE
+    assert asyncio.run(listen(tmp_path / ("x" * 108), attester.log)) == Code.PORT_UNAVAILABLE
