@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from weighbridge.proto import limits, strict
+from weighbridge.proto import strict
 from weighbridge.proto.errors import Code, Indeterminate
 from weighbridge.verifier.clock import nanoseconds
 from weighbridge.verifier.record import Record
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 __all__ = ["clear"]
 
 _NO_SESSION = bytes(16)
-_NO_DIGEST = bytes(limits.DIGEST_SIZE)
 
 
 def clear(
@@ -45,21 +44,11 @@ def clear(
         "code": subject.failed_code.value,
         "reason": reason,
     }
-    record = Record(
-        kind="clearing",
+    record = Record.note(
+        "clearing",
         session=_NO_SESSION,
         seq=None,
         received_ns=nanoseconds(at),
-        held=False,
-        preimage=None,
-        opening=None,
-        terms=None,
-        secret=None,
-        window=None,
-        evidence=None,
-        policy=_NO_DIGEST,
-        reference=_NO_DIGEST,
-        requirements=None,
         verdict=strict.json_encode(document),
     )
     committed = archive.commit(record, None)

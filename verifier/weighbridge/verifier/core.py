@@ -14,36 +14,26 @@ One caller at a time: the service runs this object in one thread.
 
 from __future__ import annotations
 
-import secrets
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, final
 
-from weighbridge.policy.engine import Denial
-from weighbridge.proto import binding, limits, strict
+from weighbridge.proto import binding, strict
 from weighbridge.proto.digest import sha256
-from weighbridge.proto.enrolment import EnrolmentChallenge, EnrolmentProof, Opening
-from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic, PolicyDenied, WeighbridgeError
-from weighbridge.proto.terms import SignedTerms, Terms
-from weighbridge.verifier import result_token, weights
+from weighbridge.proto.enrolment import EnrolmentChallenge
+from weighbridge.proto.errors import Code, NotAuthentic, WeighbridgeError
+from weighbridge.proto.terms import SignedTerms
+from weighbridge.verifier import result_token
 from weighbridge.verifier.appraisal import Appraiser, Verdict, refuse
+from weighbridge.verifier.challenge import issue, preimage_of
 from weighbridge.verifier.clock import moment, nanoseconds
-from weighbridge.verifier.enrolment import (
-    LedgeredLog,
-    ak_thumbprint,
-    check_ledgered,
-    verify_opening,
-    verify_proof,
-)
+from weighbridge.verifier.enroller import Enroller
 from weighbridge.verifier.gpu.chain import ChainCache
-from weighbridge.verifier.gpu.nonces import check_nonce
+from weighbridge.verifier.live import Live, LiveSessions
 from weighbridge.verifier.procedure import authenticate, verify_window
-from weighbridge.verifier.record import ChallengePreimage, Kind, Record
-from weighbridge.verifier.replay import enrolled_of, replay_enrolment, replay_window
-from weighbridge.verifier.session import Enrolled, Position, SessionState
-from weighbridge.verifier.store import Issued
-from weighbridge.verifier.tpm.credential import make_credential
+from weighbridge.verifier.record import NO_DIGEST, Record
+from weighbridge.verifier.session import Enrolled, SessionState, ledgered_log
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -51,18 +41,12 @@ if TYPE_CHECKING:
     from weighbridge.verifier.anchors import TrustAnchors
     from weighbridge.verifier.archive import Archive, Committed
     from weighbridge.verifier.clock import Clock
-    from weighbridge.verifier.enrolment import Candidate, VerifiedEnrolment
     from weighbridge.verifier.keys import VerifierKeys
     from weighbridge.verifier.procedure import AuthenticWindow, VerifiedWindow
     from weighbridge.verifier.requirements import Requirements
-    from weighbridge.verifier.store import Store, Subject, SubjectKind
+    from weighbridge.verifier.store import Store
 
 __all__ = ["Answer", "Opened", "Resumed", "Verifier"]
-
-# Enrolments that were opened and not proven: an attester answers within seconds, a flood must not fill the memory.
-_PENDING_MAX: Final = 256
-_PENDING_AGE: Final = timedelta(seconds=60)
-_NO_DIGEST: Final = bytes(limits.DIGEST_SIZE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,24 +75,6 @@ class Answer:
     index: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Pending:
-    candidate: Candidate
-    challenge: EnrolmentChallenge
-    issued: Issued
-    secret: bytes
-
-
-@dataclass(slots=True)
-class _Live:
-    """A session in memory: all of it can be re-made from the ledger (:mod:`weighbridge.verifier.replay`)."""
-
-    enrolled: Enrolled
-    position: Position
-    state: SessionState
-    issued: Issued
-
-
 @final
 class Verifier:
     """One verifier: its requirements, anchors, policy, keys, and what it has recorded."""
@@ -125,7 +91,6 @@ class Verifier:
         clock: Clock,
         issuer: str,
     ) -> None:
-        self._requirements = requirements
         self._anchors = anchors
         self._appraiser = appraiser
         self._keys = keys
@@ -134,8 +99,16 @@ class Verifier:
         self._clock = clock
         self._issuer = issuer
         self._chains = ChainCache()
-        self._pending: dict[bytes, _Pending] = {}
-        self._live: dict[bytes, _Live] = {}
+        self._sessions = LiveSessions(archive=archive, store=store, anchors=anchors, keys=keys, chains=self._chains)
+        self._enroller = Enroller(
+            requirements=requirements,
+            anchors=anchors,
+            references=appraiser.manifests,
+            keys=keys,
+            archive=archive,
+            store=store,
+            sessions=self._sessions,
+        )
         self._junk: Counter[Code] = Counter()
 
     @property
@@ -153,29 +126,7 @@ class Verifier:
         Raises:
             WeighbridgeError: the opening is refused.
         """
-        now = self._clock.now()
-        opening = Opening.parse(data)
-        candidate = verify_opening(opening, requirements=self._requirements, anchors=self._anchors, peer=peer, at=now)
-        session = secrets.token_bytes(16)
-        issued = self._issue(session, None, now)
-        secret, credential = b"", None
-        if candidate.ek is not None:
-            secret = secrets.token_bytes(32)
-            made = make_credential(candidate.ek, candidate.ak.name, secret)
-            credential = (made.id_object, made.encrypted_secret)
-        wanted = self._requirements
-        challenge = EnrolmentChallenge(
-            session=session,
-            challenge=issued.digest,
-            credential=credential,
-            bank=wanted.bank,
-            pcrs=wanted.pcrs,
-            boot_pcrs=wanted.boot_pcrs,
-            log_pcr=wanted.log_pcr,
-        )
-        self._forget_stale(now)
-        self._pending[session] = _Pending(candidate, challenge, issued, secret)
-        return challenge
+        return self._enroller.open(data, peer=peer, at=self._clock.now())
 
     def prove(self, data: bytes, *, peer: bytes) -> Opened:
         """Enrol the attester that meets the challenge, and sign the session's terms.
@@ -183,61 +134,8 @@ class Verifier:
         Raises:
             WeighbridgeError: the proof is refused; a ``PolicyDenied`` names every finding and has been recorded.
         """
-        now = self._clock.now()
-        proof = EnrolmentProof.parse(data)
-        # Taken out before it is looked at: a challenge and its credential are compared once.
-        pending = self._pending.pop(proof.session, None)
-        if pending is None or now - moment(pending.issued.issued_ns) > _PENDING_AGE:
-            raise NotAuthentic(
-                Code.CHALLENGE_UNKNOWN,
-                "no enrolment is open under this session",
-                where="proof.session",
-                got=proof.session,
-            )
-        if pending.candidate.opening.peer != peer:
-            raise NotAuthentic(
-                Code.WINDOW_PEER, "the proof came over another peer's channel", where="channel", got=peer
-            )
-        verified = verify_proof(
-            proof,
-            candidate=pending.candidate,
-            secret=pending.secret,
-            challenge=pending.challenge,
-            requirements=self._requirements,
-            anchors=self._anchors,
-            at=now,
-        )
-        terms = self._terms(proof.session, verified, now)
-        signed = SignedTerms.sign(terms, self._keys.sign)
-        findings = self._findings(verified, terms)
-        record = self._enrolment_record(pending, signed, sha256(data), findings, now)
-        committed = self._archive.commit(record, data)
-        enrolled = enrolled_of(signed, verified)
-        if findings:
-            with self._store.transaction() as tx:
-                tx.fail_subjects(_subjects(terms), code=Code(findings[0].code), session=None, at_ns=nanoseconds(now))
-            raise _refusal(findings)
-        issued = self._issue(terms.session, 0, now)
-        with self._store.transaction() as tx:
-            # An attester that enrols again has restarted: its old session is over, by its own word.
-            interrupted = tx.open_session(
-                session=terms.session,
-                tenant=terms.tenant,
-                ak=terms.ak,
-                gpus=terms.gpus,
-                prev=terms.prev,
-                enrolment_index=committed.index,
-                state=SessionState.ENROLLED,
-                opened_ns=nanoseconds(now),
-            )
-            tx.advance_ak(terms.ak, head=terms.prev, log=_ledgered(verified))
-            tx.issue_challenge(terms.session, issued)
-        for old in interrupted:
-            self._live.pop(old, None)
-        self._live[terms.session] = _Live(
-            enrolled, Position.start(enrolled, verified.log, verified.manifests), SessionState.ENROLLED, issued
-        )
-        return Opened(signed, issued.digest)
+        terms, live = self._enroller.prove(data, peer=peer, at=self._clock.now())
+        return Opened(terms, live.issued.digest)
 
     def resume(self, session: bytes, *, peer: bytes) -> Resumed:
         """Take up a session whose stream was cut.
@@ -247,11 +145,8 @@ class Verifier:
             PolicyDenied: ``SESSION_FAILED`` or ``SESSION_STATE``: it has ended.
         """
         now = self._clock.now()
-        live = self._find(session)
-        if live.enrolled.terms.peer != peer:
-            raise NotAuthentic(Code.WINDOW_PEER, "another peer's session", where="channel", got=peer)
-        self._require_running(live)
-        issued = self._issue(session, live.position.seq, now)
+        live = self._sessions.find(session, peer=peer)
+        issued = issue(self._archive.ledger.root, session, live.position.seq, at=now)
         with self._store.transaction() as tx:
             tx.issue_challenge(session, issued)
         live.issued = issued
@@ -265,8 +160,7 @@ class Verifier:
                 any effect on it. Whatever is attributable gets an :class:`Answer`, good or bad.
         """
         now = self._clock.now()
-        live = self._find(session)
-        self._require_running(live)
+        live = self._sessions.find(session, peer=peer)
         try:
             window = authenticate(data, enrolled=live.enrolled, peer=peer)
             fork = self._place(window, live)
@@ -274,7 +168,7 @@ class Verifier:
             self._junk[error.code] += 1
             raise
         held = not self._fresh(window, live, now)
-        terms, seq = live.enrolled.terms, window.header.seq
+        terms, seq = live.terms, window.header.seq
         verified: VerifiedWindow | None = None
         try:
             if fork is not None:
@@ -300,14 +194,17 @@ class Verifier:
     def close(self, session: bytes, *, peer: bytes) -> strict.JsonObject:
         """End a session in good order and return its summary, schema ``weighbridge/session-summary/v1``."""
         now = self._clock.now()
-        live = self._find(session)
-        if live.enrolled.terms.peer != peer:
-            raise NotAuthentic(Code.WINDOW_PEER, "another peer's session", where="channel", got=peer)
-        self._require_running(live)
+        live = self._sessions.find(session, peer=peer)
         summary = self._summary(live, SessionState.CLOSED)
-        record = self._plain_record("closing", session, live.position.seq, summary, now)
+        record = Record.note(
+            "closing",
+            session=session,
+            seq=live.position.seq,
+            received_ns=nanoseconds(now),
+            verdict=strict.json_encode(summary),
+        )
         self._archive.commit(record, None)
-        self._end(live, SessionState.CLOSED, now)
+        self._sessions.end(live, SessionState.CLOSED, at=now)
         return summary
 
     def count_junk(self, error: WeighbridgeError) -> None:
@@ -320,15 +217,22 @@ class Verifier:
             return
         counts: strict.JsonObject = {code.value: count for code, count in sorted(self._junk.items())}
         document: strict.JsonObject = {"schema": "weighbridge/junk/v1", "counts": counts}
-        self._archive.commit(self._plain_record("junk", bytes(16), None, document, self._clock.now()), None)
+        record = Record.note(
+            "junk",
+            session=bytes(16),
+            seq=None,
+            received_ns=nanoseconds(self._clock.now()),
+            verdict=strict.json_encode(document),
+        )
+        self._archive.commit(record, None)
         self._junk.clear()
 
     # -- one window ---------------------------------------------------------------------------------------------------
 
-    def _place(self, window: AuthenticWindow, live: _Live) -> NotAuthentic | None:
+    def _place(self, window: AuthenticWindow, live: Live) -> NotAuthentic | None:
         """Refuse what is out of place; return the error of a fork, which is a judgement and not junk."""
         seq, expected = window.header.seq, live.position.seq
-        if window.header.session != live.enrolled.terms.session:
+        if window.header.session != live.terms.session:
             raise NotAuthentic(
                 Code.WINDOW_SESSION,
                 "the window is of another session",
@@ -342,7 +246,7 @@ class Verifier:
         if seq == expected:
             return None
         with self._store.transaction() as tx:
-            recorded = tx.window_digest(live.enrolled.terms.session, seq)
+            recorded = tx.window_digest(live.terms.session, seq)
         # NOTE: H_k is compared and never a signature: ECDSA signatures are random and malleable.
         if recorded == window.digest:
             raise NotAuthentic(
@@ -356,9 +260,9 @@ class Verifier:
             got=window.digest,
         )
 
-    def _fresh(self, window: AuthenticWindow, live: _Live, now: datetime) -> bool:
+    def _fresh(self, window: AuthenticWindow, live: Live, now: datetime) -> bool:
         """Whether the window carries the outstanding challenge and comes in time. A challenge serves one window."""
-        terms, issued = live.enrolled.terms, live.issued
+        terms, issued = live.terms, live.issued
         allowed = timedelta(microseconds=(terms.period_ns + terms.lateness_ns) // 1000)
         return (
             window.header.challenge == issued.digest
@@ -381,14 +285,14 @@ class Verifier:
 
     def _settle(  # noqa: PLR0917 - the judgement and what it was made of
         self,
-        live: _Live,
+        live: Live,
         window: AuthenticWindow,
         verified: VerifiedWindow | None,
         verdict: Verdict,
         data: bytes,
         now: datetime,
     ) -> Answer:
-        terms = live.enrolled.terms
+        terms = live.terms
         document = verdict.encode()
         record = Record(
             kind="window",
@@ -396,14 +300,14 @@ class Verifier:
             seq=verdict.seq,
             received_ns=nanoseconds(now),
             held=verdict.held,
-            preimage=None if verdict.held else _preimage(live.issued),
+            preimage=None if verdict.held else preimage_of(live.issued),
             opening=None,
             terms=None,
             secret=None,
             window=window.digest,
             evidence=sha256(data),
-            policy=_NO_DIGEST if verdict.decision is None else verdict.decision.policy_digest,
-            reference=_NO_DIGEST if verdict.decision is None else verdict.decision.reference_digest,
+            policy=NO_DIGEST if verdict.decision is None else verdict.decision.policy_digest,
+            reference=NO_DIGEST if verdict.decision is None else verdict.decision.reference_digest,
             requirements=None,
             verdict=document,
         )
@@ -414,12 +318,12 @@ class Verifier:
         return self._advance(live, verified, verdict, committed, now)
 
     def _advance(
-        self, live: _Live, verified: VerifiedWindow, verdict: Verdict, committed: Committed, now: datetime
+        self, live: Live, verified: VerifiedWindow, verdict: Verdict, committed: Committed, now: datetime
     ) -> Answer:
-        terms = live.enrolled.terms
+        terms = live.terms
         following = live.position.after(verified)
         state = SessionState.RUNNING if verdict.opens or live.state is SessionState.RUNNING else SessionState.MEASURED
-        issued = self._issue(terms.session, following.seq, now)
+        issued = issue(self._archive.ledger.root, terms.session, following.seq, at=now)
         with self._store.transaction() as tx:
             tx.advance(
                 terms.session,
@@ -432,7 +336,7 @@ class Verifier:
                 held=verdict.held,
                 received_ns=nanoseconds(now),
             )
-            tx.advance_ak(terms.ak, head=following.prev, log=_ledgered(verified))
+            tx.advance_ak(terms.ak, head=following.prev, log=ledgered_log(verified))
             tx.issue_challenge(terms.session, issued)
         live.position, live.state, live.issued = following, state, issued
         token = None
@@ -474,183 +378,12 @@ class Verifier:
         )
         return result_token.issue(claims, self._keys.signing, received=now, period_ns=terms.period_ns)
 
-    def _fail(self, live: _Live, verdict: Verdict, now: datetime) -> None:
+    def _fail(self, live: Live, verdict: Verdict, now: datetime) -> None:
         """The session has failed: that latches, and sticks to its AK and GPUs."""
-        code = Code(verdict.denials[0].code)
-        self._end(live, SessionState.FAILED, now, code)
+        self._sessions.end(live, SessionState.FAILED, at=now, code=Code(verdict.denials[0].code))
 
-    # -- enrolment ----------------------------------------------------------------------------------------------------
-
-    def _terms(self, session: bytes, verified: VerifiedEnrolment, now: datetime) -> Terms:
-        wanted, opening = self._requirements, verified.opening
-        ak = ak_thumbprint(verified.ak)
-        with self._store.transaction() as tx:
-            subject = tx.subject("ak", ak)
-        return Terms(
-            session=session,
-            tenant=wanted.tenant,
-            audience=wanted.audience,
-            verifier=self.thumbprint,
-            ak=ak,
-            telemetry_key=verified.telemetry_key.thumbprint,
-            cnf=opening.cnf,
-            peer=opening.peer,
-            kem=opening.kem,
-            model=opening.model,
-            evidence=wanted.evidence,
-            gpus=tuple(report.identity for report in verified.gpus),
-            bank=wanted.bank,
-            pcrs=wanted.pcrs,
-            boot_pcrs=wanted.boot_pcrs,
-            log_pcr=wanted.log_pcr,
-            period_ns=wanted.period_ns,
-            gpu_every=wanted.gpu_every,
-            lateness_ns=wanted.lateness_ns,
-            prev=binding.genesis(ak) if subject is None or subject.head is None else subject.head,
-            issued_ns=nanoseconds(now),
-        )
-
-    def _findings(self, verified: VerifiedEnrolment, terms: Terms) -> tuple[Denial, ...]:
-        """All that speaks against the session before its first window."""
-        with self._store.transaction() as tx:
-            ak = tx.subject("ak", terms.ak)
-            rows = (ak, *(tx.subject("gpu", gpu) for gpu in terms.gpus))
-        ledgered = () if ak is None else check_ledgered(verified.log, verified.quote, ak.log)
-        weighed = weights.appraise(
-            verified.log,
-            declared=terms.model,
-            measured=verified.manifests,
-            references=self._appraiser.manifests,
-            window=None,
-        )
-        stuck = tuple(_stuck(row) for row in rows if row is not None and row.failed_code is not None)
-        return (*verified.findings, *ledgered, *weighed.denials, *stuck)
-
-    def _enrolment_record(
-        self, pending: _Pending, signed: SignedTerms, evidence: bytes, findings: tuple[Denial, ...], now: datetime
-    ) -> Record:
-        outcome: strict.JsonObject = {
-            "schema": "weighbridge/enrolment/v1",
-            "session": signed.terms.session.hex(),
-            "received_at": strict.time_encode(now),
-            "outcome": "denied" if findings else "enrolled",
-            "denials": [asdict(finding) for finding in findings],
-        }
-        return Record(
-            kind="enrolment",
-            session=signed.terms.session,
-            seq=None,
-            received_ns=nanoseconds(now),
-            held=False,
-            preimage=_preimage(pending.issued),
-            opening=pending.candidate.opening.encode(),
-            terms=signed.raw,
-            secret=pending.secret,
-            window=None,
-            evidence=evidence,
-            policy=_NO_DIGEST,
-            reference=_NO_DIGEST,
-            requirements=self._requirements.encode(),
-            verdict=strict.json_encode(outcome),
-        )
-
-    def _forget_stale(self, now: datetime) -> None:
-        for session, pending in list(self._pending.items()):
-            if now - moment(pending.issued.issued_ns) > _PENDING_AGE:
-                del self._pending[session]
-        if len(self._pending) >= _PENDING_MAX:
-            raise EnvironmentFault(
-                Code.PEER_REFUSED, "too many enrolments are open", hint="try again in a minute", got=len(self._pending)
-            )
-
-    # -- shared -------------------------------------------------------------------------------------------------------
-
-    def _issue(self, session: bytes, seq: int | None, now: datetime) -> Issued:
-        preimage = ChallengePreimage(self._archive.ledger.root, secrets.token_bytes(limits.NONCE_SIZE))
-        # A generator that failed must not go unnoticed: zero, constant and published values are refused.
-        check_nonce(preimage.random)
-        challenge = binding.challenge(preimage.ledger_root, session, seq, preimage.random)
-        return Issued(seq, challenge, preimage.ledger_root, preimage.random, nanoseconds(now))
-
-    def _find(self, session: bytes) -> _Live:
-        live = self._live.get(session)
-        if live is None:
-            live = self._live[session] = self._restore(session)
-        return live
-
-    def _restore(self, session: bytes) -> _Live:
-        """Re-make a session from its records: the same procedures as when its evidence arrived."""
-        with self._store.transaction() as tx:
-            row = tx.session(session)
-            indices = tx.window_indices(session)
-            issued = tx.last_challenge(session)
-        if row is None or issued is None:
-            raise NotAuthentic(Code.SESSION_UNKNOWN, "no such session", where="session", got=session)
-        record = self._archive.records.record(row.enrolment_index)
-        replayed = replay_enrolment(
-            record,
-            self._archive.records.evidence(record),
-            anchors=self._anchors,
-            verifier_key=self._keys.signing.public_key(),
-        )
-        enrolled, position = replayed.enrolled, replayed.position
-        for index in indices:
-            record = self._archive.records.record(index)
-            evidence = self._archive.records.evidence(record)
-            verified = replay_window(
-                record, evidence, enrolled=enrolled, position=position, anchors=self._anchors, chains=self._chains
-            )
-            position = position.after(verified)
-        if (position.seq, position.prev) != (row.next_seq, row.prev):
-            raise EnvironmentFault(
-                Code.STATE_CORRUPT,
-                "the session's row and its records disagree",
-                where=session.hex(),
-                expected=row.next_seq,
-            )
-        return _Live(enrolled, position, row.state, issued)
-
-    def _require_running(self, live: _Live) -> None:
-        if live.state is SessionState.FAILED:
-            raise PolicyDenied(
-                Code.SESSION_FAILED, "the session has failed, which is final", where=live.enrolled.terms.session.hex()
-            )
-        if live.state.final:
-            raise PolicyDenied(
-                Code.SESSION_STATE, f"the session is {live.state.value}", where=live.enrolled.terms.session.hex()
-            )
-
-    def _end(self, live: _Live, state: SessionState, now: datetime, code: Code | None = None) -> None:
-        terms = live.enrolled.terms
-        with self._store.transaction() as tx:
-            if code is not None:
-                tx.fail_subjects(_subjects(terms), code=code, session=terms.session, at_ns=nanoseconds(now))
-            tx.set_state(terms.session, state)
-        live.state = state
-
-    def _plain_record(
-        self, kind: Kind, session: bytes, seq: int | None, document: strict.JsonObject, now: datetime
-    ) -> Record:
-        return Record(
-            kind=kind,
-            session=session,
-            seq=seq,
-            received_ns=nanoseconds(now),
-            held=False,
-            preimage=None,
-            opening=None,
-            terms=None,
-            secret=None,
-            window=None,
-            evidence=None,
-            policy=_NO_DIGEST,
-            reference=_NO_DIGEST,
-            requirements=None,
-            verdict=strict.json_encode(document),
-        )
-
-    def _summary(self, live: _Live, state: SessionState) -> strict.JsonObject:
-        terms = live.enrolled.terms
+    def _summary(self, live: Live, state: SessionState) -> strict.JsonObject:
+        terms = live.terms
         return {
             "schema": "weighbridge/session-summary/v1",
             "session": terms.session.hex(),
@@ -659,44 +392,3 @@ class Verifier:
             "model": terms.model.hex(),
             "ledger": {"origin": self._archive.ledger.key.name, "size": self._archive.ledger.size},
         }
-
-
-def _ledgered(verified: VerifiedEnrolment | VerifiedWindow) -> LedgeredLog:
-    """Where the measurement log stands, to be compared with when this AK enrols again."""
-    log = verified.log
-    return LedgeredLog(reset_count=verified.quote.reset_count, length=len(log.records), head=log.head)
-
-
-def _preimage(issued: Issued) -> ChallengePreimage:
-    return ChallengePreimage(issued.ledger_root, issued.random)
-
-
-def _subjects(terms: Terms) -> list[tuple[SubjectKind, bytes]]:
-    """To whom a failure of the session sticks."""
-    return [("ak", terms.ak), *(("gpu", gpu) for gpu in terms.gpus)]
-
-
-def _stuck(subject: Subject) -> Denial:
-    """An earlier failure of this key or device: only an operator's written reason clears it."""
-    return Denial(
-        code=Code.SUBJECT_FAILED,
-        message=f"this {subject.kind} failed before, with {subject.failed_code}, and was not cleared",
-        window=None,
-        device=subject.identity.hex() if subject.kind == "gpu" else None,
-        expected=None,
-        got=subject.identity.hex(),
-        hint=f"find out why; then: weighbridge clear STATE {subject.kind} {subject.identity.hex()} --reason TEXT",
-    )
-
-
-def _refusal(findings: tuple[Denial, ...]) -> PolicyDenied:
-    """All findings in one error; its code is that of the first."""
-    first = findings[0]
-    return PolicyDenied(
-        Code(first.code),
-        "; ".join(f"{finding.code}: {finding.message}" for finding in findings),
-        where="enrolment",
-        expected=first.expected,
-        got=first.got,
-        hint=first.hint or "",
-    )

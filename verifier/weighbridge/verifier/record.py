@@ -14,13 +14,15 @@ from weighbridge.proto import cbor, limits
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, MalformedEvidence
 
-__all__ = ["ChallengePreimage", "Kind", "Leaf", "Record"]
+__all__ = ["NO_DIGEST", "ChallengePreimage", "Kind", "Leaf", "Record"]
 
 _RECORD: Final = "weighbridge/v1/record"
 _LEAF: Final = "weighbridge/v1/leaf"
 _RECORD_MAX: Final = 1024 * 1024
 Kind = Literal["enrolment", "window", "closing", "junk", "clearing"]
 _KINDS: Final = frozenset(get_args(Kind))
+# Where no policy judged, no digest of one is recorded.
+NO_DIGEST: Final = bytes(limits.DIGEST_SIZE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,27 @@ class Record:
     reference: bytes
     requirements: bytes | None
     verdict: bytes
+
+    @classmethod
+    def note(cls, kind: Kind, *, session: bytes, seq: int | None, received_ns: int, verdict: bytes) -> Self:
+        """A record that stands for itself: no evidence, challenge or policy belongs to it."""
+        return cls(
+            kind=kind,
+            session=session,
+            seq=seq,
+            received_ns=received_ns,
+            held=False,
+            preimage=None,
+            opening=None,
+            terms=None,
+            secret=None,
+            window=None,
+            evidence=None,
+            policy=NO_DIGEST,
+            reference=NO_DIGEST,
+            requirements=None,
+            verdict=verdict,
+        )
 
     def encode(self) -> bytes:
         """The record's bytes."""

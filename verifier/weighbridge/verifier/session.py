@@ -19,12 +19,14 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Self
 
 from weighbridge.proto import binding
+from weighbridge.verifier.enrolment import LedgeredLog
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from weighbridge.proto.manifest import Manifest
     from weighbridge.proto.terms import SignedTerms, Terms
+    from weighbridge.verifier.enrolment import VerifiedEnrolment
     from weighbridge.verifier.gpu.report import VerifiedGpuReport
     from weighbridge.verifier.procedure import VerifiedWindow
     from weighbridge.verifier.tpm.ak import VerifiedAk
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from weighbridge.verifier.tpm.quote import VerifiedQuote
     from weighbridge.verifier.weights import LogState
 
-__all__ = ["Enrolled", "Position", "SessionState"]
+__all__ = ["Enrolled", "Position", "SessionState", "ledgered_log"]
 
 
 class SessionState(StrEnum):
@@ -136,3 +138,9 @@ class Position:
             wall_end_ns=window.header.interval.wall_end_ns,
             held=self.held + 1 if window.held else 0,
         )
+
+
+def ledgered_log(verified: VerifiedEnrolment | VerifiedWindow) -> LedgeredLog:
+    """Where the measurement log stands, to be compared with when this AK enrols again."""
+    log = verified.log
+    return LedgeredLog(reset_count=verified.quote.reset_count, length=len(log.records), head=log.head)

@@ -1,0 +1,286 @@
+"""Enrols attesters: the two steps of :mod:`.enrolment` with what they remember in between, and what they record."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final, final
+
+from weighbridge.policy.engine import Denial
+from weighbridge.proto import binding, strict
+from weighbridge.proto.digest import sha256
+from weighbridge.proto.enrolment import EnrolmentChallenge, EnrolmentProof, Opening
+from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic, PolicyDenied
+from weighbridge.proto.terms import SignedTerms, Terms
+from weighbridge.verifier import weights
+from weighbridge.verifier.challenge import issue, preimage_of
+from weighbridge.verifier.clock import moment, nanoseconds
+from weighbridge.verifier.enrolment import ak_thumbprint, check_ledgered, verify_opening, verify_proof
+from weighbridge.verifier.live import Live, LiveSessions, subjects_of
+from weighbridge.verifier.record import NO_DIGEST, Record
+from weighbridge.verifier.replay import enrolled_of
+from weighbridge.verifier.session import Position, SessionState, ledgered_log
+from weighbridge.verifier.tpm.credential import make_credential
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from weighbridge.proto.manifest import Manifest
+    from weighbridge.verifier.anchors import TrustAnchors
+    from weighbridge.verifier.archive import Archive
+    from weighbridge.verifier.enrolment import Candidate, VerifiedEnrolment
+    from weighbridge.verifier.keys import VerifierKeys
+    from weighbridge.verifier.requirements import Requirements
+    from weighbridge.verifier.store import Issued, Store, Subject
+
+__all__ = ["Enroller"]
+
+# Enrolments that were opened and not proven: an attester answers within seconds, a flood must not fill the memory.
+_PENDING_MAX: Final = 256
+_PENDING_AGE: Final = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    candidate: Candidate
+    challenge: EnrolmentChallenge
+    issued: Issued
+    secret: bytes
+
+
+@final
+class Enroller:
+    """Opens sessions. What is pending is in memory only: an attester whose verifier restarts opens again."""
+
+    def __init__(
+        self,
+        *,
+        requirements: Requirements,
+        anchors: TrustAnchors,
+        references: Mapping[bytes, Manifest],
+        keys: VerifierKeys,
+        archive: Archive,
+        store: Store,
+        sessions: LiveSessions,
+    ) -> None:
+        self._requirements = requirements
+        self._anchors = anchors
+        self._references = references
+        self._keys = keys
+        self._archive = archive
+        self._store = store
+        self._sessions = sessions
+        self._pending: dict[bytes, _Pending] = {}
+
+    def open(self, data: bytes, *, peer: bytes, at: datetime) -> EnrolmentChallenge:
+        """Answer an opening with a challenge that only the TPM of the named AK can meet.
+
+        Args:
+            data: an untrusted :class:`~weighbridge.proto.enrolment.Opening`.
+            peer: SHA-256 of the SubjectPublicKeyInfo of the channel's TLS certificate.
+            at: the verifier's receipt time.
+
+        Raises:
+            WeighbridgeError: the opening is refused.
+        """
+        opening = Opening.parse(data)
+        candidate = verify_opening(opening, requirements=self._requirements, anchors=self._anchors, peer=peer, at=at)
+        session = secrets.token_bytes(16)
+        issued = issue(self._archive.ledger.root, session, None, at=at)
+        secret, credential = b"", None
+        if candidate.ek is not None:
+            secret = secrets.token_bytes(32)
+            made = make_credential(candidate.ek, candidate.ak.name, secret)
+            credential = (made.id_object, made.encrypted_secret)
+        wanted = self._requirements
+        challenge = EnrolmentChallenge(
+            session=session,
+            challenge=issued.digest,
+            credential=credential,
+            bank=wanted.bank,
+            pcrs=wanted.pcrs,
+            boot_pcrs=wanted.boot_pcrs,
+            log_pcr=wanted.log_pcr,
+        )
+        self._forget_stale(at)
+        self._pending[session] = _Pending(candidate, challenge, issued, secret)
+        return challenge
+
+    def prove(self, data: bytes, *, peer: bytes, at: datetime) -> tuple[SignedTerms, Live]:
+        """Enrol the attester that meets the challenge, and sign the session's terms.
+
+        Args:
+            data: an untrusted :class:`~weighbridge.proto.enrolment.EnrolmentProof`.
+            peer: as for :meth:`open`.
+            at: the verifier's receipt time.
+
+        Raises:
+            WeighbridgeError: the proof is refused; a ``PolicyDenied`` names every finding and has been recorded.
+        """
+        proof = EnrolmentProof.parse(data)
+        # Taken out before it is looked at: a challenge and its credential are compared once.
+        pending = self._pending.pop(proof.session, None)
+        if pending is None or at - moment(pending.issued.issued_ns) > _PENDING_AGE:
+            raise NotAuthentic(
+                Code.CHALLENGE_UNKNOWN,
+                "no enrolment is open under this session",
+                where="proof.session",
+                got=proof.session,
+            )
+        if pending.candidate.opening.peer != peer:
+            raise NotAuthentic(
+                Code.WINDOW_PEER, "the proof came over another peer's channel", where="channel", got=peer
+            )
+        verified = verify_proof(
+            proof,
+            candidate=pending.candidate,
+            secret=pending.secret,
+            challenge=pending.challenge,
+            requirements=self._requirements,
+            anchors=self._anchors,
+            at=at,
+        )
+        terms = self._terms(proof.session, verified, at)
+        signed = SignedTerms.sign(terms, self._keys.sign)
+        findings = self._findings(verified, terms)
+        record = self._enrolment_record(pending, signed, sha256(data), findings, at)
+        committed = self._archive.commit(record, data)
+        enrolled = enrolled_of(signed, verified)
+        if findings:
+            self._remember(terms, findings, at)
+            raise _refusal(findings)
+        issued = issue(self._archive.ledger.root, terms.session, 0, at=at)
+        with self._store.transaction() as tx:
+            # An attester that enrols again has restarted: its old session is over, by its own word.
+            interrupted = tx.open_session(
+                session=terms.session,
+                tenant=terms.tenant,
+                ak=terms.ak,
+                gpus=terms.gpus,
+                prev=terms.prev,
+                enrolment_index=committed.index,
+                state=SessionState.ENROLLED,
+                opened_ns=nanoseconds(at),
+            )
+            tx.advance_ak(terms.ak, head=terms.prev, log=ledgered_log(verified))
+            tx.issue_challenge(terms.session, issued)
+        live = Live(enrolled, Position.start(enrolled, verified.log, verified.manifests), SessionState.ENROLLED, issued)
+        self._sessions.add(live, interrupted=interrupted)
+        return signed, live
+
+    def _remember(self, terms: Terms, findings: tuple[Denial, ...], at: datetime) -> None:
+        """Let the first new finding stick; that something failed before is none, or it would spread to innocents."""
+        code = next((Code(found.code) for found in findings if found.code != Code.SUBJECT_FAILED), None)
+        if code is not None:
+            with self._store.transaction() as tx:
+                tx.fail_subjects(subjects_of(terms), code=code, session=None, at_ns=nanoseconds(at))
+
+    def _terms(self, session: bytes, verified: VerifiedEnrolment, at: datetime) -> Terms:
+        wanted, opening = self._requirements, verified.opening
+        ak = ak_thumbprint(verified.ak)
+        with self._store.transaction() as tx:
+            subject = tx.subject("ak", ak)
+        return Terms(
+            session=session,
+            tenant=wanted.tenant,
+            audience=wanted.audience,
+            verifier=self._keys.thumbprint,
+            ak=ak,
+            telemetry_key=verified.telemetry_key.thumbprint,
+            cnf=opening.cnf,
+            peer=opening.peer,
+            kem=opening.kem,
+            model=opening.model,
+            evidence=wanted.evidence,
+            gpus=tuple(report.identity for report in verified.gpus),
+            bank=wanted.bank,
+            pcrs=wanted.pcrs,
+            boot_pcrs=wanted.boot_pcrs,
+            log_pcr=wanted.log_pcr,
+            period_ns=wanted.period_ns,
+            gpu_every=wanted.gpu_every,
+            lateness_ns=wanted.lateness_ns,
+            prev=binding.genesis(ak) if subject is None or subject.head is None else subject.head,
+            issued_ns=nanoseconds(at),
+        )
+
+    def _findings(self, verified: VerifiedEnrolment, terms: Terms) -> tuple[Denial, ...]:
+        """All that speaks against the session before its first window."""
+        with self._store.transaction() as tx:
+            ak = tx.subject("ak", terms.ak)
+            rows = (ak, *(tx.subject("gpu", gpu) for gpu in terms.gpus))
+        ledgered = () if ak is None else check_ledgered(verified.log, verified.quote, ak.log)
+        weighed = weights.appraise(
+            verified.log,
+            declared=terms.model,
+            measured=verified.manifests,
+            references=self._references,
+            window=None,
+        )
+        stuck = tuple(_stuck(row) for row in rows if row is not None and row.failed_code is not None)
+        return (*verified.findings, *ledgered, *weighed.denials, *stuck)
+
+    def _enrolment_record(
+        self, pending: _Pending, signed: SignedTerms, evidence: bytes, findings: tuple[Denial, ...], at: datetime
+    ) -> Record:
+        outcome: strict.JsonObject = {
+            "schema": "weighbridge/enrolment/v1",
+            "session": signed.terms.session.hex(),
+            "received_at": strict.time_encode(at),
+            "outcome": "denied" if findings else "enrolled",
+            "denials": [asdict(finding) for finding in findings],
+        }
+        return Record(
+            kind="enrolment",
+            session=signed.terms.session,
+            seq=None,
+            received_ns=nanoseconds(at),
+            held=False,
+            preimage=preimage_of(pending.issued),
+            opening=pending.candidate.opening.encode(),
+            terms=signed.raw,
+            secret=pending.secret,
+            window=None,
+            evidence=evidence,
+            policy=NO_DIGEST,
+            reference=NO_DIGEST,
+            requirements=self._requirements.encode(),
+            verdict=strict.json_encode(outcome),
+        )
+
+    def _forget_stale(self, at: datetime) -> None:
+        for session, pending in list(self._pending.items()):
+            if at - moment(pending.issued.issued_ns) > _PENDING_AGE:
+                del self._pending[session]
+        if len(self._pending) >= _PENDING_MAX:
+            raise EnvironmentFault(
+                Code.PEER_REFUSED, "too many enrolments are open", hint="try again in a minute", got=len(self._pending)
+            )
+
+
+def _stuck(subject: Subject) -> Denial:
+    """An earlier failure of this key or device: only an operator's written reason clears it."""
+    return Denial(
+        code=Code.SUBJECT_FAILED,
+        message=f"this {subject.kind} failed before, with {subject.failed_code}, and was not cleared",
+        window=None,
+        device=subject.identity.hex() if subject.kind == "gpu" else None,
+        expected=None,
+        got=subject.identity.hex(),
+        hint=f"find out why; then: weighbridge clear STATE {subject.kind} {subject.identity.hex()} --reason TEXT",
+    )
+
+
+def _refusal(findings: tuple[Denial, ...]) -> PolicyDenied:
+    """All findings in one error; its code is that of the first."""
+    first = findings[0]
+    return PolicyDenied(
+        Code(first.code),
+        "; ".join(f"{finding.code}: {finding.message}" for finding in findings),
+        where="enrolment",
+        expected=first.expected,
+        got=first.got,
+        hint=first.hint or "",
+    )
