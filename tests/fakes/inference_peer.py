@@ -22,7 +22,7 @@ class InferencePeer:
         self.ticks: list[int] = []
 
     async def run(self) -> None:
-        while not self._socket.is_socket():
+        while not self._socket.is_socket():  # noqa: ASYNC110 - a file system sets no event
             await asyncio.sleep(0.001)
         reader, self._writer = await asyncio.open_unix_connection(str(self._socket))
         try:

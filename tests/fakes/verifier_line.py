@@ -30,7 +30,7 @@ class VerifierTransport:
         self.up = True
         self.lines: list[VerifierLine] = []
         self.connects = 0
-        self.on_window: Callable[[int], None] = lambda number: None
+        self.on_window: Callable[[int], None] = lambda _: None
         self.windows = 0
 
     def cut(self) -> None:

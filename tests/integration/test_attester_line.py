@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from weighbridge.attester.client import Answer, GrpcTransport, Line, Opened, Resumed, Timeouts
 from weighbridge.attester.keys import ensure_keys, load_channel
-from weighbridge.proto import limits
+from weighbridge.proto import limits, strict
 from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence, NotAuthentic
 from weighbridge.proto.v1 import attestation_pb2 as pb
 from weighbridge.proto.v1 import attestation_pb2_grpc
@@ -39,7 +39,7 @@ class Scripted(attestation_pb2_grpc.AttestationServiceServicer):
     end: asyncio.Event = field(default_factory=asyncio.Event)
     abort: grpc.StatusCode | None = None
 
-    async def Attest(  # noqa: N802 - the service's name
+    async def Attest(
         self,
         request_iterator: AsyncIterator[pb.AttestRequest],
         context: grpc.aio.ServicerContext[pb.AttestRequest, pb.AttestResponse],
@@ -70,7 +70,7 @@ class Peers:
         self.ca = (directory / "ca.pem").read_bytes()
         self.port = 0
         self.server: grpc.aio.Server | None = None
-        self.service = Scripted(lambda request: None)
+        self.service = Scripted(lambda _: None)
 
     async def start(self) -> None:
         self.server = grpc.aio.server()
@@ -137,7 +137,7 @@ async def test_every_request_has_its_answer(peers: Peers) -> None:
 
 
 async def test_absent_fields_of_an_answer_are_none(peers: Peers) -> None:
-    peers.service.handler = lambda request: pb.AttestResponse(answer=pb.Answer(seq=7, verdict=b"{}"))
+    peers.service.handler = lambda _: pb.AttestResponse(answer=pb.Answer(seq=7, verdict=b"{}"))
     line = await peers.transport().connect()
     assert await line.window(b"window") == Answer(7, b"{}", None, None)
     await line.disconnect()
@@ -156,7 +156,7 @@ async def test_absent_fields_of_an_answer_are_none(peers: Peers) -> None:
 )
 async def test_an_answer_that_is_not_one(peers: Peers, response: pb.AttestResponse) -> None:
     """Absent equals default in protobuf: each field is demanded by its presence."""
-    peers.service.handler = lambda request: response
+    peers.service.handler = lambda _: response
     line = await peers.transport().connect()
     with pytest.raises(MalformedEvidence):
         await line.window(b"window")
@@ -170,7 +170,7 @@ async def test_empty_answers(peers: Peers, method: str) -> None:
         "resume": pb.AttestResponse(resumed=pb.Resumed()),
         "close_session": pb.AttestResponse(closed=pb.Closed()),
     }
-    peers.service.handler = lambda request: empty[method]
+    peers.service.handler = lambda _: empty[method]
     line = await peers.transport().connect()
     with pytest.raises(MalformedEvidence):
         await getattr(line, method)(SESSION)
@@ -179,10 +179,8 @@ async def test_empty_answers(peers: Peers, method: str) -> None:
 
 async def test_a_refusal_is_the_error_that_it_was(peers: Peers) -> None:
     document = NotAuthentic(Code.WINDOW_PEER, "another peer", where="channel").document()
-    from weighbridge.proto import strict
-
     refusal = pb.Refusal(error=strict.json_encode(document), exit_code=4)
-    peers.service.handler = lambda request: pb.AttestResponse(refusal=refusal)
+    peers.service.handler = lambda _: pb.AttestResponse(refusal=refusal)
     line = await peers.transport().connect()
     with pytest.raises(NotAuthentic) as caught:
         await line.open(b"opening")
@@ -263,12 +261,12 @@ async def test_another_authority_is_not_believed(peers: Peers, tmp_path: Path) -
 
 
 async def test_a_host_that_swallows_everything(peers: Peers) -> None:
-    busy: set[asyncio.Task[None]] = set()
+    busy: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        busy.add(task)
+        busy[task] = writer
         with contextlib.suppress(OSError):
             while await reader.read(4096):
                 pass
@@ -284,6 +282,9 @@ async def test_a_host_that_swallows_everything(peers: Peers) -> None:
     assert "0.3 s" in caught.value.message
     silent.close()
     await silent.wait_closed()
+    for writer in busy.values():
+        # gRPC would hold its half of a handshake for twenty seconds.
+        writer.transport.abort()
     await asyncio.gather(*busy)
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
+
 from fakes.models import write_model
 from fakes.soft_tpm import derive_key
-
 from weighbridge.attester import cli
 from weighbridge.attester.commands import run as run_command
 from weighbridge.attester.weights import measure
@@ -170,7 +170,7 @@ def error_of(done: Transcript) -> str:
         ("manifest", b"[]", 3, "FIELD_TYPE"),
     ],
 )
-def test_files_are_read_before_anything_is_touched(  # noqa: PLR0913 - a table
+def test_files_are_read_before_anything_is_touched(
     shell: Shell, host: Host, tmp_path: Path, option: str, content: bytes | None, code: int, text: str
 ) -> None:
     path = tmp_path / "given"
@@ -235,7 +235,7 @@ def test_a_traceback_only_when_asked_for(shell: Shell, host: Host) -> None:
 def test_what_is_nobodys_error(
     shell: Shell, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, text: str
 ) -> None:
-    def fail(args: object) -> int:
+    def fail(_: object) -> int:
         raise error
 
     monkeypatch.setattr("weighbridge.attester.commands.init.run", fail)
@@ -247,8 +247,8 @@ def test_what_is_nobodys_error(
         assert "Traceback" in shell("--debug", "init", "--state", "x").err
 
 
-def test_measure_is_there(shell: Shell, host: Host, tmp_path: Path) -> None:
-    done = shell("measure", tmp_path / "model")
+def test_measure_is_there(shell: Shell, tmp_path: Path) -> None:
+    done = shell("measure", write_model(tmp_path / "model"))
     assert done.code == 0
     assert done.out.startswith("model    model\n")
 

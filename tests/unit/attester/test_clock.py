@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from fakes.virtual_time import NOON_NS, VirtualClock
 
+from fakes.virtual_time import NOON_NS, VirtualClock
 from weighbridge.attester.clock import SystemClock, WallTimeline
 from weighbridge.proto.errors import Code, EnvironmentFault
 

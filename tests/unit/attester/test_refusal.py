@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -23,7 +22,7 @@ from weighbridge.proto.errors import (
     WeighbridgeError,
 )
 
-DENIAL: dict[str, Any] = {
+DENIAL: dict[str, object] = {
     "code": "MODEL_UNDECLARED",
     "message": "another model",
     "window": 3,
@@ -32,7 +31,7 @@ DENIAL: dict[str, Any] = {
     "got": "bb",
     "hint": "declare it",
 }
-VERDICT: dict[str, Any] = {
+VERDICT: dict[str, object] = {
     "schema": "weighbridge/verdict/v1",
     "seq": 3,
     "outcome": "denied",
@@ -42,7 +41,7 @@ VERDICT: dict[str, Any] = {
 }
 
 
-def notice(**changes: Any) -> VerdictNotice:
+def notice(**changes: object) -> VerdictNotice:
     return VerdictNotice.parse(strict.json_encode({**VERDICT, **changes}))
 
 
@@ -69,7 +68,7 @@ def test_reads_a_verdict() -> None:
         ({"received_at": "now"}, Code.NOT_A_TIME),
     ],
 )
-def test_a_verdict_with_one_wrong_field(changes: dict[str, Any], code: Code) -> None:
+def test_a_verdict_with_one_wrong_field(changes: dict[str, object], code: Code) -> None:
     with pytest.raises(MalformedEvidence) as caught:
         notice(**changes)
     assert caught.value.code is code

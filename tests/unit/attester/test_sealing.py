@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import replace
 
 import pytest
+
 from fakes.soft_tpm import SoftTpm
 from support.world import LOG_PCR, SoftLog, manifest
-
 from weighbridge.attester.gpu.emulated import EmulatedGpus
 from weighbridge.attester.sealing import Observed, SealedWindow, Sealer
 from weighbridge.proto import binding, cose, limits, measurement_log
@@ -17,6 +17,7 @@ from weighbridge.proto.errors import Code, EnvironmentFault
 from weighbridge.proto.manifest import parse_manifests
 from weighbridge.proto.measurement_log import AttesterStart
 from weighbridge.proto.spdm import evidence as gpu_evidence
+from weighbridge.proto.spdm.evidence import GpuEvidence
 from weighbridge.proto.terms import SignedTerms, Terms
 from weighbridge.proto.tpm import attest as tpm_attest
 from weighbridge.proto.tpm import public as tpm_public
@@ -30,101 +31,102 @@ BOOT = (0, 7)
 VERIFIER = sha256(b"verifier")
 
 
-class Recorder:
-    """Devices that note in which order they were asked."""
+class NotingTpm(SoftTpm):
+    """Notes when it is asked."""
 
-    def __init__(self, tpm: SoftTpm, gpus: EmulatedGpus) -> None:
-        self.events: list[str] = []
+    def __init__(self, events: list[str]) -> None:
+        super().__init__()
+        self._events = events
         self.on_quote: Callable[[], None] = lambda: None
-        self.nonces: list[bytes] = []
-        self._tpm, self._gpus = tpm, gpus
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._tpm, name)
 
     def quote(self, selection: PcrSelection, qualifying_data: bytes) -> QuoteEvidence:
-        self.events.append("quote")
-        quote = self._tpm.quote(selection, qualifying_data)
+        self._events.append("quote")
+        quote = super().quote(selection, qualifying_data)
         self.on_quote()
         return quote
 
     def sign(self, data: bytes) -> bytes:
-        self.events.append("sign")
-        return self._tpm.sign(data)
+        self._events.append("sign")
+        return super().sign(data)
+
+
+class NotingGpus:
+    """Notes when they are asked, and for what."""
+
+    def __init__(self, events: list[str]) -> None:
+        self._gpus = EmulatedGpus.create(2)
+        self._events = events
+        self.nonces: list[bytes] = []
 
     def identities(self) -> tuple[bytes, ...]:
         return self._gpus.identities()
 
-    def attest(self, nonce: bytes) -> Sequence[Any]:
-        self.events.append("gpu")
+    def attest(self, nonce: bytes) -> Sequence[GpuEvidence]:
+        self._events.append("gpu")
         self.nonces.append(nonce)
         return self._gpus.attest(nonce)
 
-    def begin(self, header: bytes) -> None:
-        self.events.append("disk")
+    def close(self) -> None: ...
 
 
 class Bench:
-    """A host with a session of ``changes`` to the usual terms."""
+    """A host with a session, whose terms demand reports of two GPUs in every third window, or none."""
 
-    def __init__(self, **changes: Any) -> None:
-        self.tpm = SoftTpm()
-        self.gpus = EmulatedGpus.create(2)
-        self.log = SoftLog(self.tpm, entries=[])
+    def __init__(self, *, gpus: bool = True) -> None:
+        self.events: list[str] = []
+        self.tpm = NotingTpm(self.events)
+        self.gpus = NotingGpus(self.events)
+        self.log = SoftLog(self.tpm)
         self.log.append(AttesterStart("0.1.0", bytes(16)))
-        self.recorder = Recorder(self.tpm, self.gpus)
         boot = PcrSelection.of(HashAlgorithm.SHA256, BOOT)
         public = self.tpm.create_telemetry_key(unique=bytes(32), boot=boot)
         self.key = tpm_public.parse(public)
-        values: dict[str, Any] = {
-            "session": bytes(range(16)),
-            "tenant": "tenant-a",
-            "audience": "relying-party",
-            "verifier": VERIFIER,
-            "ak": sha256(b"ak"),
-            "telemetry_key": sha256(self.key.spki()),
-            "cnf": sha256(b"cnf"),
-            "peer": sha256(b"peer"),
-            "kem": None,
-            "model": manifest().digest,
-            "evidence": ("gpu", "telemetry", "tpm", "workload"),
-            "gpus": self.gpus.identities(),
-            "bank": int(HashAlgorithm.SHA256),
-            "pcrs": (*BOOT, LOG_PCR),
-            "boot_pcrs": BOOT,
-            "log_pcr": LOG_PCR,
-            "period_ns": 10**9,
-            "gpu_every": 3,
-            "lateness_ns": 0,
-            "prev": sha256(b"prev"),
-            "issued_ns": 0,
-            **changes,
-        }
-        terms = Terms(**values)
+        usual = Terms(
+            session=bytes(range(16)),
+            tenant="tenant-a",
+            audience="relying-party",
+            verifier=VERIFIER,
+            ak=sha256(b"ak"),
+            telemetry_key=sha256(self.key.spki()),
+            cnf=sha256(b"cnf"),
+            peer=sha256(b"peer"),
+            kem=None,
+            model=manifest().digest,
+            evidence=("gpu", "telemetry", "tpm", "workload"),
+            gpus=self.gpus.identities(),
+            bank=HashAlgorithm.SHA256.value,
+            pcrs=(*BOOT, LOG_PCR),
+            boot_pcrs=BOOT,
+            log_pcr=LOG_PCR,
+            period_ns=10**9,
+            gpu_every=3,
+            lateness_ns=0,
+            prev=sha256(b"prev"),
+            issued_ns=0,
+        )
+        terms = usual if gpus else replace(usual, evidence=("telemetry", "tpm", "workload"), gpus=())
         self.terms = SignedTerms(b"raw", terms, binding.terms_digest(terms.encode()))
         self.sealer = Sealer(
             self.terms,
-            tpm=self.recorder,
-            gpus=self.recorder,
+            tpm=self.tpm,
+            gpus=self.gpus,
             log=self.log,
             log_sent=1,
             manifests_sent=frozenset(),
         )
 
-    def observed(self, seq: int = 0, **changes: Any) -> Observed:
-        values: dict[str, Any] = {
-            "seq": seq,
-            "prev": sha256(b"prev"),
-            "challenge": sha256(b"challenge"),
-            "interval": Interval(tpm_start_ms=1, tpm_end_ms=2, wall_start_ns=3, wall_end_ns=4),
-            "telemetry": b"telemetry",
-            "work": WorkSummary.empty(),
-            **changes,
-        }
-        return Observed(**values)
+    def observed(self, seq: int = 0, telemetry: bytes = b"telemetry") -> Observed:
+        return Observed(
+            seq=seq,
+            prev=sha256(b"prev"),
+            challenge=sha256(b"challenge"),
+            interval=Interval(tpm_start_ms=1, tpm_end_ms=2, wall_start_ns=3, wall_end_ns=4),
+            telemetry=telemetry,
+            work=WorkSummary.empty(),
+        )
 
-    def seal(self, seq: int = 0, **changes: Any) -> tuple[SealedWindow, Evidence, Header]:
-        window = self.sealer.seal(self.observed(seq, **changes), begin=self.recorder.begin)
+    def seal(self, seq: int = 0, telemetry: bytes = b"telemetry") -> tuple[SealedWindow, Evidence, Header]:
+        window = self.sealer.seal(self.observed(seq, telemetry), begin=lambda _: self.events.append("disk"))
         evidence = Evidence.parse(window.evidence)
         return window, evidence, Header.parse(evidence.signed_header().payload)
 
@@ -132,19 +134,19 @@ class Bench:
 def test_nothing_is_signed_before_the_header_is_on_disk() -> None:
     bench = Bench()
     bench.seal()
-    assert bench.recorder.events == ["disk", "gpu", "quote", "sign"]
+    assert bench.events == ["disk", "gpu", "quote", "sign"]
 
 
 def test_a_disk_that_fails_stops_everything() -> None:
     bench = Bench()
 
-    def full(header: bytes) -> None:
+    def full(_: bytes) -> None:
         raise EnvironmentFault(Code.DISK_FULL, "no space", where="header")
 
     with pytest.raises(EnvironmentFault) as caught:
         bench.sealer.seal(bench.observed(), begin=full)
     assert caught.value.code is Code.DISK_FULL
-    assert bench.recorder.events == []
+    assert bench.events == []
 
 
 def test_every_part_is_bound_to_the_header() -> None:
@@ -152,7 +154,7 @@ def test_every_part_is_bound_to_the_header() -> None:
     window, evidence, header = bench.seal()
     raw = evidence.signed_header().payload
     assert window.digest == binding.window_digest(raw)
-    assert bench.recorder.nonces == [binding.gpu_nonce(window.digest)]
+    assert bench.gpus.nonces == [binding.gpu_nonce(window.digest)]
     assert evidence.gpus is not None
     reports = gpu_evidence.parse(evidence.gpus)
     expected = binding.qualifying_data(window.digest, gpu_evidence.gpus_binding(reports), None)
@@ -201,10 +203,10 @@ def test_gpu_reports_exactly_where_the_terms_demand_them() -> None:
 
 
 def test_no_gpu_is_asked_when_the_terms_want_none() -> None:
-    bench = Bench(evidence=("telemetry", "tpm", "workload"), gpus=())
+    bench = Bench(gpus=False)
     _, evidence, _ = bench.seal()
     assert evidence.gpus is None
-    assert "gpu" not in bench.recorder.events
+    assert "gpu" not in bench.events
 
 
 def test_records_and_manifests_go_once() -> None:
@@ -232,9 +234,9 @@ def test_a_load_during_sealing_makes_a_new_header_and_never_two_signatures() -> 
             left[0] -= 1
             bench.log.load(manifest(f"model-{left[0]}"))
 
-    bench.recorder.on_quote = load
+    bench.tpm.on_quote = load
     _, evidence, header = bench.seal()
-    assert bench.recorder.events == ["disk", "gpu", "quote"] * 3 + ["sign"]
+    assert bench.events == ["disk", "gpu", "quote"] * 3 + ["sign"]
     assert header.log_length == 3
     quote = QuoteEvidence.parse(evidence.quote)
     register = measurement_log.replay(bytes(32), bench.log.records(), HashAlgorithm.SHA256, pcr=LOG_PCR)
@@ -243,11 +245,11 @@ def test_a_load_during_sealing_makes_a_new_header_and_never_two_signatures() -> 
 
 def test_loads_without_end_are_said() -> None:
     bench = Bench()
-    bench.recorder.on_quote = lambda: bench.log.append(AttesterStart("0.1.0", bytes(16)))
+    bench.tpm.on_quote = lambda: bench.log.append(AttesterStart("0.1.0", bytes(16)))
     with pytest.raises(EnvironmentFault) as caught:
         bench.seal()
     assert caught.value.code is Code.TPM_FAILED
-    assert "sign" not in bench.recorder.events
+    assert "sign" not in bench.events
 
 
 def test_a_window_that_no_verifier_would_read_is_not_released() -> None:
@@ -267,5 +269,3 @@ def test_a_reset_tpm_seals_nothing() -> None:
     with pytest.raises(EnvironmentFault) as caught:
         bench.seal()
     assert caught.value.code is Code.TPM_RESET
-
-

@@ -5,21 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import itertools
 import os
 import random
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+
 from fakes.inference_peer import InferencePeer
 from fakes.models import write_model
+from fakes.soft_tpm import derive_key
 from fakes.verifier_line import VerifierTransport
 from fakes.virtual_time import VirtualClock
 from support.world import LOG_PCR, PERIOD_NS, World
-
 from weighbridge.attester.configuration import Devices, SessionConfig, Surroundings
 from weighbridge.attester.courier import Backoff
 from weighbridge.attester.durable import write_fault
@@ -27,12 +29,15 @@ from weighbridge.attester.keys import ServingKey
 from weighbridge.attester.offload import Inline
 from weighbridge.attester.report import Notice, SessionSummary, WindowReport
 from weighbridge.attester.session import AttesterSession
-from weighbridge.attester.spool_files import FILE_MAX, DiskStorage
+from weighbridge.attester.spool import DEFAULT_MAX_BYTES
+from weighbridge.attester.spool_files import FILE_MAX, DiskStorage, SpoolStorage
 from weighbridge.attester.telemetry.emulated import EmulatedTelemetry
 from weighbridge.attester.trust import TrustedVerifiers, VerifierAnchor
 from weighbridge.attester.weights import measure
 from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic, PolicyDenied
 from weighbridge.proto.manifest import Manifest
+from weighbridge.proto.spdm.evidence import GpuEvidence
+from weighbridge.proto.telemetry import Telemetry
 from weighbridge.proto.window import Evidence, Header
 
 pytestmark = pytest.mark.asyncio
@@ -44,7 +49,7 @@ class Watcher:
     def __init__(self) -> None:
         self.windows: list[WindowReport] = []
         self.notices: list[Notice] = []
-        self.on_window: Callable[[WindowReport], None] = lambda report: None
+        self.on_window: Callable[[WindowReport], None] = lambda _: None
 
     def window(self, report: WindowReport) -> None:
         self.windows.append(report)
@@ -73,14 +78,12 @@ class Scene:
         self.transport = VerifierTransport(world, self.clock, world.host.peer)
         self.watcher = Watcher()
         self.peer: InferencePeer | None = None
-        self.storage: Any = None
+        self.storage: SpoolStorage | None = None
         self.session: AttesterSession | None = None
         host = world.host
         key = world.keys.signing.public_key()
         self.trusted = TrustedVerifiers((VerifierAnchor(key, "verifier", None, None),))
-        self.devices = Devices(
-            tpm=host.tpm, gpus=host.gpus, telemetry=EmulatedTelemetry(1, host.gpus.identities())
-        )
+        self.devices = Devices(tpm=host.tpm, gpus=host.gpus, telemetry=EmulatedTelemetry(1, host.gpus.identities()))
         self.config = SessionConfig(
             state=self.state,
             tenant="tenant-a",
@@ -89,14 +92,20 @@ class Scene:
             serving=ServingKey(tmp_path / "serving.key", tmp_path / "serving.pem", host.cnf),
             peer=host.peer,
             version="0.1.0",
-            log_pcr=LOG_PCR,
-            windows=4,
         )
 
-    async def run(self, *, peer: bool = True, **changes: Any) -> SessionSummary:
+    async def run(
+        self,
+        *,
+        peer: bool = True,
+        windows: int | None = 4,
+        command: tuple[str, ...] = (),
+        log_pcr: int = LOG_PCR,
+        spool_bytes: int = DEFAULT_MAX_BYTES,
+    ) -> SessionSummary:
         """Run one session to its end."""
         self.session = AttesterSession(
-            replace(self.config, **changes),
+            replace(self.config, windows=windows, command=command, log_pcr=log_pcr, spool_bytes=spool_bytes),
             self.devices,
             self.transport,
             trusted=self.trusted,
@@ -158,7 +167,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
 
 async def test_an_honest_session_is_admitted_window_by_window(scene: Scene) -> None:
     tokens: list[bytes] = []
-    scene.watcher.on_window = lambda report: tokens.append(scene.token_file.read_bytes())
+    scene.watcher.on_window = lambda _: tokens.append(scene.token_file.read_bytes())
     summary = await scene.run()
     assert scene.watcher.fates == [(seq, "affirmed") for seq in range(4)]
     assert len(set(tokens)) == 4
@@ -176,7 +185,7 @@ async def test_windows_are_cut_on_a_grid_and_miss_nothing(scene: Scene) -> None:
     await scene.run(windows=5)
     headers = scene.recorded()
     assert [header.seq for header in headers] == list(range(5))
-    for before, after in zip(headers, headers[1:], strict=False):
+    for before, after in itertools.pairwise(headers):
         assert after.interval.wall_start_ns == before.interval.wall_end_ns
         assert after.interval.wall_end_ns - after.interval.wall_start_ns == PERIOD_NS
     assert [(h.work.requests, h.work.tokens_in, h.work.tokens_out) for h in headers] == [(2, 20, 10)] * 5
@@ -193,8 +202,6 @@ async def test_the_telemetry_of_a_window_is_that_of_its_samples(scene: Scene) ->
             evidence = Evidence.parse(content.read_bytes())
         except Exception:  # noqa: BLE001, S112 - records lie there as well
             continue
-        from weighbridge.proto.telemetry import Telemetry
-
         sources = Telemetry.parse(evidence.telemetry).sources
         assert [len(source.offsets) for source in sources] == [10, 10]
 
@@ -275,7 +282,7 @@ async def test_a_restarted_attester_delivers_and_enrols_anew(scene: Scene) -> No
 
     scene.watcher.on_window = act
     running = asyncio.ensure_future(scene.run(windows=None))
-    while len(scene.spooled()) < 3:
+    while len(scene.spooled()) < 3:  # noqa: ASYNC110 - a file system sets no event
         await asyncio.sleep(0.001)
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
@@ -300,7 +307,7 @@ async def test_without_a_verifier_nothing_begins_and_nothing_is_lost(scene: Scen
 
 
 async def test_a_session_that_no_verifier_knows_is_set_aside(scene: Scene, tmp_path: Path) -> None:
-    scene.watcher.on_window = lambda report: scene.transport.cut()
+    scene.watcher.on_window = lambda _: scene.transport.cut()
     await scene.run(windows=3)
     left = [path.name for path in scene.spooled()]
     assert left
@@ -330,8 +337,7 @@ async def test_another_model_loaded_as_well_is_denied(scene: Scene, tmp_path: Pa
     scene.watcher.on_window = act
     with pytest.raises(PolicyDenied) as caught:
         await scene.run(windows=None)
-    for task in tasks:
-        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
     assert caught.value.code in {Code.MODEL_UNDECLARED, Code.WEIGHTS_MISMATCH}
     last = scene.watcher.windows[-1]
     assert last.status == "denied"
@@ -340,7 +346,7 @@ async def test_another_model_loaded_as_well_is_denied(scene: Scene, tmp_path: Pa
     assert scene.spooled() == []
 
 
-async def test_an_undeclared_model_is_refused_at_enrolment(scene: Scene, tmp_path: Path) -> None:
+async def test_an_undeclared_model_is_refused_at_enrolment(scene: Scene) -> None:
     """One bit of one tensor: the attester says so by measuring, the verifier refuses."""
     write_model(scene.model.parent / "changed", seed=3)
     scene.model = scene.model.parent / "changed"
@@ -430,11 +436,8 @@ async def test_a_full_spool_says_what_is_lost_and_the_chain_goes_on(scene: Scene
     assert summary.lost == fates.count("lost") >= 2
     headers = scene.recorded()
     assert [header.seq for header in headers] == list(range(6))
-    gaps = [
-        after.interval.wall_start_ns - before.interval.wall_end_ns
-        for before, after in zip(headers, headers[1:], strict=False)
-    ]
-    assert sorted(gaps)[-1] == summary.lost * PERIOD_NS
+    gaps = [after.interval.wall_start_ns - before.interval.wall_end_ns for before, after in itertools.pairwise(headers)]
+    assert max(gaps) == summary.lost * PERIOD_NS
     assert fates[-1] == "affirmed"
 
 
@@ -447,7 +450,7 @@ async def test_a_host_that_falls_behind_makes_one_long_window(scene: Scene) -> N
         def identities(self) -> tuple[bytes, ...]:
             return device.identities()
 
-        def attest(self, nonce: bytes) -> Any:
+        def attest(self, nonce: bytes) -> Sequence[GpuEvidence]:
             if slow[0]:
                 slow[0] = False
                 scene.clock.elapsed_ns += PERIOD_NS * 5 // 2
@@ -496,7 +499,7 @@ async def test_stop_seals_what_is_there_and_closes(scene: Scene) -> None:
 
 async def test_stop_before_a_model_is_loaded(scene: Scene) -> None:
     running = asyncio.ensure_future(scene.run(peer=False))
-    while scene.session is None or not (scene.state / "workload.sock").exists():
+    while scene.session is None or not (scene.state / "workload.sock").exists():  # noqa: ASYNC110 - likewise
         await asyncio.sleep(0.001)
     scene.session.stop()
     with pytest.raises(EnvironmentFault) as caught:
@@ -512,8 +515,6 @@ async def test_a_session_runs_once(scene: Scene) -> None:
 
 
 async def test_terms_by_another_verifier_are_not_accepted(scene: Scene) -> None:
-    from fakes.soft_tpm import derive_key
-
     other = derive_key("another verifier").public_key()
     scene.trusted = TrustedVerifiers((VerifierAnchor(other, "another", None, None),))
     with pytest.raises(NotAuthentic) as caught:
@@ -539,7 +540,7 @@ with WorkloadClient.connect() as attester:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Callable[[str], tuple[str, ...]]]:
+def server(tmp_path: Path) -> Callable[[str], tuple[str, ...]]:
     def command(then: str) -> tuple[str, ...]:
         script = tmp_path / "server.py"
         script.write_text(SERVER.format(then=then))

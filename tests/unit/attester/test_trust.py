@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from fakes.soft_tpm import derive_key
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fakes.soft_tpm import derive_key
 from weighbridge.attester.trust import TrustedVerifiers
 from weighbridge.proto import cose, strict
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic
-from weighbridge.proto.terms import TERMS_TYP, SignedTerms, Terms
-from weighbridge.verifier.anchors import Anchor, TrustAnchors
+from weighbridge.proto.terms import SignedTerms, Terms
+from weighbridge.verifier.anchors import Anchor, Purpose, TrustAnchors
 
 AT = datetime(2026, 6, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -25,18 +28,8 @@ KEY = derive_key("verifier")
 OTHER = derive_key("other")
 
 
-def anchor(key: ec.EllipticCurvePrivateKey = KEY, **changes: Any) -> Anchor:
-    values: dict[str, Any] = {
-        "purpose": "verifier",
-        "name": "verifier",
-        "platform": "verifier",
-        "spki": cose.spki(key.public_key()),
-        "not_before": AT - DAY,
-        "not_after": AT + DAY,
-        "source": "a test",
-        **changes,
-    }
-    return Anchor(**values)
+def anchor(key: ec.EllipticCurvePrivateKey = KEY, purpose: Purpose = "verifier") -> Anchor:
+    return Anchor(purpose, "verifier", "verifier", cose.spki(key.public_key()), AT - DAY, AT + DAY, "a test")
 
 
 def load(*anchors: Anchor) -> TrustedVerifiers:
@@ -44,9 +37,6 @@ def load(*anchors: Anchor) -> TrustedVerifiers:
 
 
 def signed(key: ec.EllipticCurvePrivateKey = KEY) -> SignedTerms:
-    from cryptography.hazmat.primitives import hashes
-    from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
-
     def sign(data: bytes) -> bytes:
         r, s = decode_dss_signature(key.sign(data, ec.ECDSA(hashes.SHA256())))
         return r.to_bytes(32) + s.to_bytes(32)
@@ -94,19 +84,8 @@ def test_opens_terms_by_a_believed_key(key: ec.EllipticCurvePrivateKey) -> None:
 
 def test_one_key_in_pem_is_enough() -> None:
     pem = KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    assert TrustedVerifiers.load(pem).open_terms(signed().raw, at=AT) == signed_like(signed())
-
-
-def signed_like(terms: SignedTerms) -> Any:
-    """Equal in content: ECDSA signatures are random."""
-
-    class Like:
-        def __eq__(self, other: object) -> bool:
-            return isinstance(other, SignedTerms) and other.terms == terms.terms
-
-        __hash__ = None  # type: ignore[assignment]  # compared only
-
-    return Like()
+    terms = signed()
+    assert TrustedVerifiers.load(pem).open_terms(terms.raw, at=AT) == terms
 
 
 def test_terms_by_another_verifier_are_refused() -> None:
@@ -136,7 +115,6 @@ def test_other_messages_are_not_terms() -> None:
     with pytest.raises(MalformedEvidence) as caught:
         load(anchor()).open_terms(raw, at=AT)
     assert caught.value.code is Code.COSE_HEADER
-    assert TERMS_TYP != "application/other"
 
 
 def test_nobody_is_believed_by_an_empty_document() -> None:
@@ -213,7 +191,5 @@ VALID = TrustAnchors((anchor(),)).encode()
     )
 )
 def test_loading_is_total(data: bytes) -> None:
-    try:
+    with contextlib.suppress(MalformedEvidence):
         TrustedVerifiers.load(data)
-    except MalformedEvidence as error:
-        assert isinstance(error.code, Code)
