@@ -166,8 +166,6 @@ def _read(path: Path, limit: int, what: str) -> bytes:
     except MalformedEvidence as error:
         raise _corrupt(path, str(error)) from error
     except EnvironmentFault as error:
-        if error.hint:
-            raise
         raise EnvironmentFault(error.code, error.message, where=error.where, hint=_INIT_HINT) from error
 
 

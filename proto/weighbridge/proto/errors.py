@@ -17,7 +17,7 @@ format: tests, metrics, vectors and the ledger use the code, people read the tex
 from __future__ import annotations
 
 from enum import IntEnum, StrEnum
-from typing import ClassVar, final
+from typing import ClassVar, Final, final
 
 __all__ = [
     "Code",
@@ -224,6 +224,35 @@ def shorten(value: object, limit: int = 80) -> str:
     return text if len(text) <= limit else f"{text[: limit - 12]}… ({len(text)} chars)"
 
 
+# What to do about a fault of this machine when whoever found it knows nothing better.
+_HINTS: Final = {
+    Code.PORT_UNAVAILABLE: "choose another port, or stop the program that has it",
+    Code.TPM_ABSENT: "is it switched on in the firmware, or its emulator running?",
+    Code.TPM_BUSY: "stop the other program that uses the TPM, then try again",
+    Code.TPM_FAILED: "restart the machine or the emulator; tpm2_rc_decode explains codes",
+    Code.DISK_FULL: "free space on this file system, then try again: nothing was lost",
+    Code.FILE_UNREADABLE: "does it exist, and may this user read it?",
+    Code.FILE_UNWRITABLE: "does its directory exist, and may this user write there?",
+    Code.PEER_UNREACHABLE: "is it running, and can it be reached from here?",
+    Code.PEER_REFUSED: "ask who operates it: its own log says more",
+    Code.CLOCK_STEPPED: "check the time service of this machine",
+    Code.TOOL_MISSING: "install it, or put its directory on the PATH",
+    Code.COMMAND_FAILED: "its own output says more",
+    Code.STATE_CORRUPT: "check the disk, and keep what is there to be examined",
+    Code.STATE_LOCKED: "stop the other process, then try again",
+    Code.LEDGER_LOCKED: "stop the other process, then try again",
+    Code.KEY_EXPOSED: "make new keys: these may have been copied",
+    Code.WEIGHTS_UNREADABLE: "is it the model's directory, and may this user read all of it?",
+}
+
+
+def _printable(text: str) -> str:
+    """``text`` on one line, and without what would steer a terminal: parts of it come from whoever is refused."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+
+
 class WeighbridgeError(Exception):
     """A refusal. Carries what a machine needs (``code``) and what a person needs (everything else).
 
@@ -234,7 +263,9 @@ class WeighbridgeError(Exception):
         expected: what should have been there; bytes are shown as hex, shortened.
         got: what was there.
         clause: the clause of a specification that demands it.
-        hint: a separate sentence on what to do.
+        hint: a separate sentence on what to do; a fault of this machine has one always.
+
+    Line breaks and other characters that cannot be printed are shown escaped in all of them.
     """
 
     exit_code: ClassVar[ExitCode] = ExitCode.INTERNAL
@@ -252,12 +283,12 @@ class WeighbridgeError(Exception):
     ) -> None:
         super().__init__(code, message)
         self.code: Code = code
-        self.message: str = message
-        self.where: str = where
-        self.expected: str | None = None if expected is None else shorten(expected)
-        self.got: str | None = None if got is None else shorten(got)
-        self.clause: str = clause
-        self.hint: str = hint
+        self.message: str = _printable(message)
+        self.where: str = _printable(where)
+        self.expected: str | None = None if expected is None else _printable(shorten(expected))
+        self.got: str | None = None if got is None else _printable(shorten(got))
+        self.clause: str = _printable(clause)
+        self.hint: str = _printable(hint or _HINTS.get(code, ""))
 
     def __str__(self) -> str:
         """One line for people; the code comes first so that a line can be searched for."""
