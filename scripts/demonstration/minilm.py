@@ -151,7 +151,8 @@ def _tensors(path: Path) -> dict[str, Array]:
 
 def _gelu(values: Array) -> Array:
     """``x Φ(x)``, with erf after Abramowitz and Stegun 7.1.26: off by at most 1.5e-7, which float32 barely sees."""
-    argument = np.abs(values) * np.float32(np.sqrt(0.5))
+    # Beyond six, erf is one; the square of what is far beyond would overflow.
+    argument = np.minimum(np.abs(values) * np.float32(np.sqrt(0.5)), np.float32(6))
     t = 1 / (1 + np.float32(0.3275911) * argument)
     series = np.float32(0)
     for coefficient in _ERF_SERIES:
