@@ -1,0 +1,336 @@
+"""The lists of docs/protocol.md that are taken from the code: labels, sizes, error codes.
+
+What a code means is written here; by which errors it is raised is read out of the source, so that the document says
+what the code does. A code without a meaning, or a meaning without a code, is an error.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import defaultdict
+from pathlib import Path
+from typing import Final, get_args
+
+from weighbridge.proto import limits
+from weighbridge.proto.digest import Label
+from weighbridge.proto.errors import Code, ExitCode
+
+__all__ = ["codes", "labels", "limits_table"]
+
+_ROOT: Final = Path(__file__).resolve().parent.parent
+_PARTS: Final = ("attester", "verifier", "policy", "proto")
+_DIGEST: Final = _ROOT / "proto" / "weighbridge" / "proto" / "digest.py"
+_ERRORS: Final = _ROOT / "proto" / "weighbridge" / "proto" / "errors.py"
+
+_LABEL_LINE: Final = re.compile(r'    "(?P<label>[a-z]+)",  # (?P<use>.+)')
+_GROUP_LINE: Final = re.compile(r"    # (?P<group>.+)|    (?P<code>[A-Z0-9_]+) = .*")
+
+_EXITS: Final = {
+    "MalformedEvidence": ExitCode.MALFORMED,
+    "NotAuthentic": ExitCode.NOT_AUTHENTIC,
+    "PolicyDenied": ExitCode.DENIED,
+    "Indeterminate": ExitCode.INDETERMINATE,
+    "LedgerInconsistent": ExitCode.LEDGER_INCONSISTENT,
+    "EnvironmentFault": ExitCode.ENVIRONMENT,
+}
+_DENIAL: Final = "Denial"
+_DEPTH: Final = 1
+_Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+_SIZES: Final = {
+    "MESSAGE_MAX": "one gRPC message",
+    "EVIDENCE_MAX": "one evidence collection; one enrolment proof; one part of either",
+    "HEADER_MAX": "one header; a signed header may have 256 bytes more",
+    "TERMS_MAX": "an opening, an enrolment challenge, terms, signed terms, requirements",
+    "GPU_REPORT_MAX": "one GPU report",
+    "GPU_CHAIN_MAX": "all certificates of one GPU together",
+    "GPU_CHAIN_CERTS_MAX": "certificates of one chain (a number)",
+    "GPUS_MAX": "GPUs of one session (a number)",
+    "CERT_MAX": "one certificate, DER",
+    "TPM_STRUCTURE_MAX": "one marshalled TPM structure; one quote evidence in a window",
+    "PCRS_MAX": "PCRs (a number): registers are 0 to 23",
+    "TELEMETRY_MAX": "telemetry of one window",
+    "TELEMETRY_SOURCES_MAX": "sources of one window (a number)",
+    "TELEMETRY_CHANNELS_MAX": "channels of one source (a number)",
+    "TELEMETRY_SAMPLES_MAX": "samples of one source (a number)",
+    "LOG_RECORD_MAX": "one measurement-log record",
+    "LOG_RECORDS_MAX": "records of one log, and of one message (a number)",
+    "MANIFEST_MAX": "one manifest",
+    "MANIFEST_FILES_MAX": "files of one manifest (a number)",
+    "MANIFEST_TENSORS_MAX": "tensors of one manifest (a number)",
+    "NAME_MAX": "a text for which nothing else is said, in UTF-8",
+    "LEDGER_ENTRY_MAX": "one ledger entry",
+    "CHECKPOINT_MAX": "one signed note; an offline proof may have twice as much",
+    "BUNDLE_MAX": "one proof bundle",
+    "JSON_MAX": "one JSON document for which nothing else is said",
+    "JSON_DEPTH_MAX": "nesting of JSON (a number)",
+    "CBOR_DEPTH_MAX": "nesting of CBOR (a number)",
+    "TOKEN_MAX": "one result token",
+    "NONCE_SIZE": "a challenge, an SPDM nonce, a qualifyingData: exactly this",
+    "DIGEST_SIZE": "a SHA-256 digest: exactly this",
+}
+
+_MEANINGS: Final[dict[str, str]] = {
+    "TOO_LARGE": "longer, or more of them, than the limit (§11)",
+    "TOO_DEEP": "nested deeper than the limit (§11)",
+    "TRUNCATED": "ends inside a field",
+    "TRAILING_BYTES": "bytes follow the structure",
+    "NOT_CBOR": "not in the CBOR subset of §1.2",
+    "NOT_DETERMINISTIC": "a second encoding of the same value, or bytes follow it",
+    "NOT_JSON": "not JSON in the sense of §1.4",
+    "DUPLICATE_KEY": "a key, an entry or a type stands twice",
+    "NOT_HEX": "not lower-case hexadecimal",
+    "NOT_BASE64": "not canonical base64",
+    "NOT_A_NUMBER": "not a decimal number without sign and leading zeros",
+    "NOT_A_TIME": "not an RFC 3339 time in UTC",
+    "NOT_UTF8": "not UTF-8, or half a character",
+    "FIELD_MISSING": "a required field is absent; null is not absent",
+    "FIELD_UNKNOWN": "a field that the structure does not have",
+    "FIELD_TYPE": "a field of another type",
+    "FIELD_RANGE": "a value or length outside its range",
+    "VERSION_UNSUPPORTED": "another type or version than this document's",
+    "COSE_HEADER": "a COSE header other than the one of §1.5",
+    "COSE_SIGNATURE": "a COSE signature of the wrong length, or that does not verify",
+    "KEY_MALFORMED": "not a public key, or not canonically encoded",
+    "KEY_UNSUPPORTED": "a key of a type, curve or size that is not accepted there",
+    "CERT_MALFORMED": "not a certificate, or one with a bad serial number, repeated extension or unexpected shape",
+    "CHAIN_BROKEN": "a link of a certificate chain does not hold: name, signature, authority, path length, extension",
+    "CHAIN_UNTRUSTED": "no anchor for this purpose vouches for the key or chain",
+    "CHAIN_EXPIRED": "a certificate or anchor is not valid at the time of judging",
+    "CHAIN_LENGTH": "too few or too many certificates",
+    "ANCHORS_INVALID": "a trust-anchors document that contradicts itself, or names an emulated platform by default",
+    "TPM_STRUCTURE": "a TPM structure with a field out of its range",
+    "TPM_MAGIC": "an attestation that does not begin with TPM_GENERATED",
+    "TPM_ATTEST_TYPE": "an attestation of another kind than demanded",
+    "TPM_NONCE": "qualifyingData of another length or value",
+    "TPM_SIGNATURE": "the AK's signature does not verify",
+    "TPM_ALGORITHM": "an algorithm outside the table, or not the key's",
+    "TPM_PCR_SELECTION": "another PCR selection than demanded, or one that no quote may have",
+    "TPM_PCR_VALUES": "PCR values that are not the quoted ones, or a boot register that changed",
+    "TPM_RESET": "the TPM was reset or restarted within the session",
+    "TPM_CLOCK": "the TPM's clock did not advance, or is not safe",
+    "TPM_FIRMWARE": "the TPM's firmware changed within the session",
+    "EK_CERT_MISMATCH": "the certificate is not for this endorsement key, or not an endorsement key's",
+    "EK_TEMPLATE": "the endorsement key is of no accepted template",
+    "AK_ATTRIBUTES": "not a restricted signing key fixed to its TPM, or not in the endorsement hierarchy",
+    "AK_UNPROVEN": "the credential was not activated, or the key is not pinned",
+    "TELEMETRY_KEY_UNCERTIFIED": "the telemetry key is not certified by the AK",
+    "TELEMETRY_KEY_MISMATCH": "another telemetry key than the session's or the certified one",
+    "TELEMETRY_KEY_HIERARCHY": "the telemetry key is no primary of the NULL hierarchy",
+    "TELEMETRY_KEY_ATTRIBUTES": "the telemetry key has other attributes than the template's",
+    "TELEMETRY_KEY_POLICY": "the telemetry key is not bound to the enrolled boot PCRs",
+    "GPU_REPORT_MALFORMED": "not an SPDM 1.1 measurement report in NVIDIA's layout",
+    "GPU_CHAIN": "names or keys of the chain are not a GPU's",
+    "GPU_SIG": "the report's signature does not verify under the chain's key",
+    "GPU_NONCE": "the report was signed for another nonce",
+    "GPU_FWID": "report and certificate name different firmware, or the certificate names none",
+    "GPU_ARCH": "an NVSwitch, an unknown architecture, or another than declared",
+    "GPU_MISSING": "no GPU, or fewer than enrolled or demanded",
+    "GPU_DUPLICATE": "one GPU is presented twice",
+    "GPU_UNEXPECTED": "a GPU that is not enrolled, or more than demanded",
+    "GPU_REFERENCE_ABSENT": "no reference measurements for this architecture, driver and VBIOS",
+    "GPU_MEASUREMENT_MISMATCH": "measurements that are not among the reference measurements",
+    "GPU_REVOCATION_UNKNOWN": "whether a certificate is revoked is not known",
+    "GPU_REVOKED": "a certificate is revoked or on hold",
+    "GPU_CC_MODE": "the host itself says that confidential mode is off, or in development mode",
+    "NONCE_LENGTH": "a nonce of another length than 32 bytes",
+    "NONCE_DENIED": "a constant, periodic, counting or published nonce",
+    "CHALLENGE_UNKNOWN": "a challenge that was not issued for this session and window",
+    "CHALLENGE_CONSUMED": "a challenge that was answered before",
+    "WINDOW_HELD": "the window came under an old challenge or too late: kept, and never admitted",
+    "WINDOW_PROFILE": "another eat_profile",
+    "WINDOW_TENANT": "another tenant",
+    "WINDOW_SESSION": "another session",
+    "WINDOW_AUDIENCE": "another audience or verifier",
+    "WINDOW_TERMS": "other terms, another model, or terms that were not proposed",
+    "WINDOW_SEQ": "not the next window",
+    "WINDOW_PREV": "continues another chain",
+    "WINDOW_DUPLICATE": "recorded already",
+    "WINDOW_FORK": "a second window of one number, signed by the session's key",
+    "WINDOW_INTERVAL": "an interval that is reversed, overlaps, lies in the future or outside the two quotes",
+    "WINDOW_PEER": "came over another channel than that of the named key",
+    "WINDOW_CNF": "another serving key or HPKE key",
+    "EVIDENCE_ABSENT": "a kind of evidence, or stored content, is not there",
+    "EVIDENCE_UNEXPECTED": "a kind of evidence that the terms do not demand in this window",
+    "TELEMETRY_DIGEST": "telemetry other than the signed",
+    "TELEMETRY_SESSION": "telemetry of another session or window",
+    "TELEMETRY_DEVICE": "telemetry of a device that is not enrolled, or none of one that is",
+    "TELEMETRY_NO_BASELINE": "there is no baseline to compare the telemetry with",
+    "TELEMETRY_OUT_OF_BASELINE": "the telemetry contradicts what is declared",
+    "WORKLOAD_COUNTS": "counts that contradict each other or the root",
+    "LOG_GAP": "a record number out of sequence",
+    "LOG_HEAD": "another log than the header signs",
+    "LOG_REPLAY": "the log does not lead to the quoted register, or a record extends another one",
+    "LOG_DIGEST": "a record's digest is not that of its content, or there is none for SHA-256",
+    "LOG_EVENT": "the unloading of what is not loaded",
+    "BASELINE_UNEXPLAINED": "the log does not account for everything since boot",
+    "MANIFEST_DIGEST": "a stated digest that is not the content's",
+    "MANIFEST_MISSING": "a manifest that a record names did not come with it",
+    "WEIGHTS_MISMATCH": "what was loaded differs from what was declared, in the named file and tensor",
+    "MODEL_UNDECLARED": "a model was loaded that is not declared",
+    "MODEL_NOT_LOADED": "the declared model is not loaded",
+    "WEIGHTS_UNREADABLE": "a file of the model cannot be measured",
+    "WEIGHTS_CHANGED": "a file of the model changed while it was measured",
+    "SESSION_UNKNOWN": "no such session, or none on this stream",
+    "SESSION_STATE": "the session has ended",
+    "SESSION_FAILED": "the session has failed, which is final",
+    "SUBJECT_FAILED": "this AK or GPU failed before and was not cleared",
+    "ENROLMENT_FAILED": "the enrolment failed",
+    "POLICY_INVALID": "a policy that is too large, does not parse, or that the checker refuses",
+    "POLICY_DENIED": "the policy does not allow the window, and gave no other reason",
+    "POLICY_UNDEFINED": "the policy gave no answer",
+    "POLICY_ERROR": "the policy ended in an error",
+    "POLICY_TIMEOUT": "the policy took too long",
+    "POLICY_CRASHED": "the policy engine died",
+    "POLICY_OUTPUT": "the policy's answer has another shape",
+    "PLATFORM_EMULATED": "evidence of a platform that is not genuine",
+    "REFERENCE_ABSENT": "a model without reference values",
+    "UNPROVEN": "what no evidence proves, and nobody wrote a reason to leave unchecked",
+    "TOKEN_MALFORMED": "not a token of this profile",
+    "TOKEN_SIGNATURE": "the token is not signed by the trusted key",
+    "TOKEN_EXPIRED": "the token has expired",
+    "TOKEN_AUDIENCE": "the token is for another audience",
+    "UPSTREAM_KEY": "the server's TLS key is not the one that the session attests",
+    "LEDGER_MALFORMED": "a note, tile, entry bundle or proof that is not well-formed",
+    "LEDGER_SIGNATURE": "the note is not signed by the expected key",
+    "LEDGER_ORIGIN": "a checkpoint of another ledger",
+    "LEDGER_PROOF": "an inclusion or consistency proof that does not hold",
+    "LEDGER_INCONSISTENT": "the ledger, a record or stored content contradicts what was signed or promised",
+    "LEDGER_LOCKED": "another process has the ledger open",
+    "BUNDLE_MALFORMED": "a bundle whose entries are missing, repeated or out of order",
+    "BUNDLE_VERDICT": "evidence and policy do not give the recorded verdict",
+    "PORT_UNAVAILABLE": "the port is taken, or cannot be listened on",
+    "TPM_ABSENT": "no TPM there",
+    "TPM_BUSY": "the TPM is in use, or its registers keep changing",
+    "TPM_FAILED": "the TPM answered with an error",
+    "DISK_FULL": "no space left",
+    "FILE_UNREADABLE": "a file cannot be read",
+    "FILE_UNWRITABLE": "a file cannot be written",
+    "PEER_UNREACHABLE": "the other side cannot be reached",
+    "PEER_REFUSED": "the other side refused for a reason of its own, or that cannot be read",
+    "CLOCK_STEPPED": "a clock stepped back",
+    "TOOL_MISSING": "a program or package is not installed",
+    "COMMAND_FAILED": "a program that was started failed",
+    "STATE_CORRUPT": "stored state is damaged or contradicts itself",
+    "STATE_LOCKED": "another process holds the state",
+    "KEY_EXPOSED": "others can read a private key",
+}
+
+
+def labels() -> str:
+    """The closed list of labels, with what the source says of each."""
+    found = {
+        match["label"]: match["use"] for match in map(_LABEL_LINE.fullmatch, _DIGEST.read_text().splitlines()) if match
+    }
+    if list(found) != list(get_args(Label)):
+        raise ValueError("each label stands on a line of its own with its use")
+    rows = [f"| `{label}` | {use[0].upper()}{use[1:]} |" for label, use in found.items()]
+    return "\n".join(["| label | use |", "|---|---|", *rows]) + "\n"
+
+
+def limits_table() -> str:
+    """All sizes with their values."""
+    values = {name: value for name, value in vars(limits).items() if name.isupper()}
+    if values.keys() != _SIZES.keys():
+        raise ValueError(f"sizes without a meaning, or the reverse: {sorted(values.keys() ^ _SIZES.keys())}")
+    rows = [f"| `{name}` | {value:,} | {_SIZES[name]} |" for name, value in values.items()]
+    return "\n".join(["| name | value | bounds |", "|---|---:|---|", *rows]) + "\n"
+
+
+def codes() -> str:
+    """All codes under the headings of the enumeration."""
+    if {code.value for code in Code} != _MEANINGS.keys():
+        raise ValueError(f"codes without a meaning, or the reverse: {sorted({*Code} ^ _MEANINGS.keys())}")
+    raised = _raised()
+    lines: list[str] = []
+    source = _ERRORS.read_text().partition("class Code(StrEnum):")[2].partition("\ndef ")[0]
+    for match in filter(None, map(_GROUP_LINE.fullmatch, source.splitlines())):
+        if match["group"]:
+            lines += [
+                "",
+                f"**{match['group'][0].upper()}{match['group'][1:]}**",
+                "",
+                "| code | meaning | class |",
+                "|---|---|---|",
+            ]
+        else:
+            code = match["code"]
+            lines.append(f"| `{code}` | {_MEANINGS[code]} | {_classes(raised[code])} |")
+    return "\n".join(lines[1:]) + "\n"
+
+
+def _classes(names: set[str]) -> str:
+    words = [f"{name} {int(exit_code)}" for name, exit_code in _EXITS.items() if name in names]
+    if _DENIAL in names:
+        words.append("denial")
+    return ", ".join(words) or "reserved"
+
+
+def _raised() -> dict[str, set[str]]:
+    """For each code the errors that carry it, as far as they stand in the source; rules in Rego make denials."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for part in _PARTS:
+        for path in sorted((_ROOT / part).rglob("*.py")):
+            for code, name in _Uses(ast.parse(path.read_text(encoding="utf-8"))).found:
+                found[code].add(name)
+        for path in sorted((_ROOT / part).rglob("*.rego")):
+            for code in re.findall(r'"([A-Z][A-Z0-9_]+)"', path.read_text(encoding="utf-8")):
+                if code in _MEANINGS:
+                    found[code].add(_DENIAL)
+    return found
+
+
+class _Uses:
+    """Which error classes one module builds with which codes.
+
+    A class is called with a code outright, or with a name: then with every code in the same function and, where that
+    name is a parameter, with the codes that the module passes to the function; at module level, with the codes of a
+    table that the function names.
+    """
+
+    def __init__(self, tree: ast.Module) -> None:
+        self.found: set[tuple[str, str]] = set()
+        self._tables = {
+            target.id: _codes_in(node)
+            for node in tree.body
+            if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None
+            for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+            if isinstance(target, ast.Name)
+        }
+        self._functions = [node for node in ast.walk(tree) if isinstance(node, _Function)]
+        for function in self._functions:
+            self._look(function)
+
+    def _look(self, function: _Function) -> None:
+        for call in (node for node in ast.walk(function) if isinstance(node, ast.Call)):
+            name = call.func.id if isinstance(call.func, ast.Name) else ""
+            if name not in _EXITS and name != _DENIAL:
+                continue
+            given = call.args[0] if call.args else next((k.value for k in call.keywords if k.arg == "code"), None)
+            if given is None:
+                continue
+            outright = _codes_in(given)
+            for code in outright or self._behind(function):
+                self.found.add((code, name))
+
+    def _behind(self, function: _Function, depth: int = 0) -> set[str]:
+        """The codes that a name in ``function`` may stand for."""
+        named = {node.id for node in ast.walk(function) if isinstance(node, ast.Name)}
+        behind = _codes_in(function).union(*(self._tables.get(name, set()) for name in named))
+        for caller in self._functions:
+            for call in (node for node in ast.walk(caller) if isinstance(node, ast.Call)):
+                called = call.func.id if isinstance(call.func, ast.Name) else getattr(call.func, "attr", "")
+                if called != function.name or caller is function:
+                    continue
+                given = set[str]().union(*map(_codes_in, [*call.args, *(word.value for word in call.keywords)]))
+                behind |= given or (self._behind(caller, depth + 1) if depth < _DEPTH else set())
+        return behind
+
+
+def _codes_in(node: ast.AST) -> set[str]:
+    return {
+        inner.attr
+        for inner in ast.walk(node)
+        if isinstance(inner, ast.Attribute) and isinstance(inner.value, ast.Name) and inner.value.id == "Code"
+    }
