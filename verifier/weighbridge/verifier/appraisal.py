@@ -251,9 +251,13 @@ def _findings(window: VerifiedWindow, position: Position, period_ns: int) -> tup
     span = window.header.interval
     found: list[document.Finding] = []
     if span.wall_end_ns - span.wall_start_ns > 2 * period_ns:
-        found.append(document.Finding(Code.WINDOW_INTERVAL, None, "the window is more than twice as long as demanded"))
+        found.append(
+            document.Finding(Code.WINDOW_INTERVAL.value, None, "the window is more than twice as long as demanded")
+        )
     if position.wall_end_ns and span.wall_start_ns - position.wall_end_ns > period_ns:
-        found.append(document.Finding(Code.WINDOW_INTERVAL, None, "more than a window's time before it is uncovered"))
+        found.append(
+            document.Finding(Code.WINDOW_INTERVAL.value, None, "more than a window's time before it is uncovered")
+        )
     return tuple(found)
 
 
