@@ -117,9 +117,11 @@ class InferenceServer:
         try:
             async with asyncio.timeout(_GRACE_S):
                 await self._process.wait()
-        except TimeoutError:
+        except (TimeoutError, asyncio.CancelledError) as error:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
+            if isinstance(error, asyncio.CancelledError):
+                raise
             await self._process.wait()
 
 
