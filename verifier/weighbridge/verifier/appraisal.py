@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from weighbridge.policy import document
 from weighbridge.policy.engine import Advice, Decision, Denial, Prepared, Unchecked
 from weighbridge.proto import strict
-from weighbridge.proto.errors import Code, WeighbridgeError
+from weighbridge.proto.errors import Code, EnvironmentFault, WeighbridgeError
 from weighbridge.verifier import weights
 from weighbridge.verifier.anchors import EMULATED_PLATFORM
 
@@ -131,6 +131,9 @@ class Appraiser:
             position: where the chain stood before this window.
             state: the session's state before this window.
             at: the verifier's receipt time.
+
+        Raises:
+            EnvironmentFault: no policy worker can be started on this machine: nothing was judged.
         """
         terms = enrolled.terms
         measured = {**position.manifests, **window.manifests}
@@ -144,6 +147,8 @@ class Appraiser:
                 facts = self._input(window, enrolled, position, state=state, weighed=weighed, at=at)
                 decision = self.policy.decide(facts)
                 denials = decision.denials
+            except EnvironmentFault:
+                raise
             except WeighbridgeError as error:
                 denials = (_of_error(error, window.header.seq),)
         return Verdict(

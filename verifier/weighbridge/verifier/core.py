@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, final
 from weighbridge.proto import binding, strict
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.enrolment import EnrolmentChallenge
-from weighbridge.proto.errors import Code, NotAuthentic, WeighbridgeError
+from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic, WeighbridgeError
 from weighbridge.proto.terms import SignedTerms
 from weighbridge.verifier import result_token
 from weighbridge.verifier.appraisal import Appraiser, Verdict, refuse
@@ -156,6 +156,7 @@ class Verifier:
         """Judge one window, record the judgement, answer.
 
         Raises:
+            EnvironmentFault: this machine is at fault: nothing was judged, and the same window may come again.
             WeighbridgeError: the bytes could not be attributed to the session, or are out of place: refused without
                 any effect on it. Whatever is attributable gets an :class:`Answer`, good or bad.
         """
@@ -164,6 +165,8 @@ class Verifier:
         try:
             window = authenticate(data, enrolled=live.enrolled, peer=peer)
             fork = self._place(window, live)
+        except EnvironmentFault:
+            raise
         except WeighbridgeError as error:
             self._junk[error.code] += 1
             raise
@@ -183,6 +186,9 @@ class Verifier:
                 at=now,
                 chains=self._chains,
             )
+        except EnvironmentFault:
+            # This machine is at fault, not the window: it is not judged, and comes again.
+            raise
         except WeighbridgeError as error:
             verdict = refuse(error, session=session, tenant=terms.tenant, seq=seq, received=now, held=held)
         else:
