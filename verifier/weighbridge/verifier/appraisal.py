@@ -16,6 +16,7 @@ from weighbridge.proto import strict
 from weighbridge.proto.errors import Code, EnvironmentFault, WeighbridgeError
 from weighbridge.verifier import weights
 from weighbridge.verifier.anchors import EMULATED_PLATFORM
+from weighbridge.verifier.clock import moment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -228,7 +229,10 @@ class Appraiser:
             ),
             work=document.Work(work.requests, work.tokens_in, work.tokens_out, work.batch_max),
             findings=_findings(window, position, terms.period_ns),
-            gap=document.Gap(held_windows=position.held, since=None),
+            gap=document.Gap(
+                held_windows=position.held,
+                since=None if position.held_since_ns is None else strict.time_encode(moment(position.held_since_ns)),
+            ),
         )
 
     def _gpu(self, verified: VerifiedGpuReport, *, reported: bool) -> document.Gpu:

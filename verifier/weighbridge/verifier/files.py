@@ -12,13 +12,14 @@ import contextlib
 import errno
 import os
 import shutil
+import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final, Protocol, final
+from typing import IO, Final, Protocol, TextIO, final
 
 from weighbridge.proto.errors import Code, EnvironmentFault
 
-__all__ = ["Directories", "Files", "PosixFiles", "fault", "install"]
+__all__ = ["Directories", "Files", "PosixFiles", "fault", "install", "standard_input"]
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -156,6 +157,19 @@ def install(files: Files, data: bytes, target: Path, *, staging: Path, mode: int
     # If power fails here: the old file or the new one. Its content was synced before it got this name.
     files.rename(staging, target)
     files.sync_directory(target.parent)
+
+
+def standard_input() -> IO[bytes]:
+    """Standard input as bytes.
+
+    Raises:
+        OSError: it is closed.
+    """
+    # Python's types do not know it, but a process may be started without: `weighbridge verify bundle - <&-`.
+    stream: TextIO | None = sys.stdin
+    if stream is None:
+        raise OSError(errno.EBADF, "standard input is closed")
+    return stream.buffer
 
 
 def fault(error: OSError, path: Path, doing: str) -> EnvironmentFault:

@@ -99,7 +99,7 @@ class Position:
     """Where the chain stands after the last recorded window: what the next one must continue.
 
     ``gpus`` are the latest verified reports, ``wall_end_ns`` the end of the last interval by the host's clock,
-    ``held`` the number of held windows since the last fresh one.
+    ``held`` the number of held windows since the last fresh one, ``held_since_ns`` where the first of them begins.
     """
 
     seq: int
@@ -110,6 +110,7 @@ class Position:
     gpus: tuple[VerifiedGpuReport, ...]
     wall_end_ns: int
     held: int
+    held_since_ns: int | None
 
     @classmethod
     def start(cls, enrolled: Enrolled, log: LogState, manifests: Mapping[bytes, Manifest]) -> Self:
@@ -123,10 +124,13 @@ class Position:
             gpus=enrolled.gpus,
             wall_end_ns=0,
             held=0,
+            held_since_ns=None,
         )
 
     def after(self, window: VerifiedWindow) -> Self:
         """Behind ``window``, which has been recorded."""
+        span = window.header.interval
+        since = span.wall_start_ns if self.held_since_ns is None else self.held_since_ns
         return replace(
             self,
             seq=self.seq + 1,
@@ -135,8 +139,9 @@ class Position:
             log=window.log,
             manifests={**self.manifests, **window.manifests},
             gpus=window.gpus or self.gpus,
-            wall_end_ns=window.header.interval.wall_end_ns,
+            wall_end_ns=span.wall_end_ns,
             held=self.held + 1 if window.held else 0,
+            held_since_ns=since if window.held else None,
         )
 
 

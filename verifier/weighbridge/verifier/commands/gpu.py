@@ -62,7 +62,7 @@ def configure_verify(parser: argparse.ArgumentParser) -> None:
         "--at",
         metavar="TIME",
         required=True,
-        type=_time,
+        type=given.time,
         help="judge validity at this time (2026-01-31T12:00:00Z, or now)",
     )
     parser.add_argument("--anchors", metavar="FILE", help="believe these roots instead of the ones shipped")
@@ -288,12 +288,3 @@ def _nonce(text: str) -> bytes:
         return strict.hex_decode(text.lower(), what="--nonce")
     except MalformedEvidence as error:
         raise argparse.ArgumentTypeError("not hexadecimal") from error
-
-
-def _time(text: str) -> datetime:
-    if text == "now":
-        return datetime.now(UTC)
-    try:
-        return strict.time_decode(text, what="--at")
-    except MalformedEvidence as error:
-        raise argparse.ArgumentTypeError(error.message) from error

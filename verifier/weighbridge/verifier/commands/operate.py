@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from weighbridge.proto import limits, strict
-from weighbridge.proto.errors import Code, EnvironmentFault, Indeterminate, MalformedEvidence
+from weighbridge.proto.errors import Code, EnvironmentFault, Indeterminate
 from weighbridge.proto.manifest import Manifest
-from weighbridge.verifier.commands.outcome import Outcome, load_anchors, load_policy, read, read_reference
+from weighbridge.verifier.commands import arguments as given
+from weighbridge.verifier.commands.outcome import Outcome, load_anchors, load_policy, no_state, read, read_reference
 from weighbridge.verifier.requirements import Requirements
 
 if TYPE_CHECKING:
@@ -51,10 +52,11 @@ def configure(commands: Commands) -> None:
 def _configure_init(commands: Commands) -> None:
     parser = commands.add_parser("init", help="make a new verifier: keys, ledger, store, channel certificates")
     parser.add_argument("state", type=Path, metavar="STATE", help="directory to make")
-    parser.add_argument("--origin", required=True, help="the ledger's name, such as ledger.example/windows")
+    parser.add_argument("--origin", required=True, type=given.origin, help="the ledger's name, such as ledger.example/windows")
     parser.add_argument(
         "--host",
         action="append",
+        type=given.host,
         default=[],
         help="name or address under which attesters reach it (several times; default: localhost and 127.0.0.1)",
     )
@@ -66,10 +68,7 @@ def _run_init(arguments: argparse.Namespace) -> Outcome:
     deployment = _deployment()
     state: Path = arguments.state
     hosts = tuple(arguments.host) or ("localhost", "127.0.0.1")
-    try:
-        deployment.create(state, origin=arguments.origin, hosts=hosts, at=datetime.now(UTC))
-    except ValueError as error:
-        raise MalformedEvidence(Code.FIELD_RANGE, str(error), where="--origin or --host") from error
+    deployment.create(state, origin=arguments.origin, hosts=hosts, at=datetime.now(UTC))
     with deployment.open(state) as opened:
         thumbprint, vkey = opened.keys.thumbprint.hex(), opened.archive.ledger.key.vkey
     text = (
@@ -87,7 +86,7 @@ def _configure_admit(commands: Commands) -> None:
     parser = commands.add_parser("admit", help="issue a channel certificate for an attester's signing request")
     parser.add_argument("state", type=Path, metavar="STATE", help="the verifier's directory")
     parser.add_argument("request", metavar="CSR", help="the attester's request (PEM), or - for standard input")
-    parser.add_argument("-o", "--output", required=True, type=Path, metavar="FILE", help="where to write it")
+    parser.add_argument("-o", "--output", required=True, type=given.output, metavar="FILE", help="where to write it")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.set_defaults(run=_run_admit)
 
@@ -104,7 +103,7 @@ def _run_admit(arguments: argparse.Namespace) -> Outcome:
     try:
         certificate = pki.issue_client(arguments.state / "tls", request, at=datetime.now(UTC))
     except OSError as error:
-        raise EnvironmentFault(Code.FILE_UNREADABLE, "no verifier's state here", where=str(arguments.state)) from error
+        raise no_state(arguments.state) from error
     try:
         PosixFiles().write(arguments.output, certificate.public_bytes(Encoding.PEM), mode=0o644)
     except OSError as error:
@@ -129,7 +128,13 @@ def _configure_serve(commands: Commands) -> None:
     parser.add_argument(
         "--anchors", metavar="FILE", action="append", default=[], help="EK and GPU roots (default: the shipped ones)"
     )
-    parser.add_argument("--listen", default="127.0.0.1:0", metavar="HOST:PORT", help="port 0 takes any free one")
+    parser.add_argument(
+        "--listen",
+        default=("127.0.0.1", 0),
+        type=given.listen,
+        metavar="HOST:PORT",
+        help="port 0 takes any free one (default: 127.0.0.1:0)",
+    )
     parser.add_argument("--port-file", type=Path, metavar="FILE", help="write the port here once listening")
     parser.add_argument("--json", action="store_true", help="print one JSON document at the end")
     parser.set_defaults(run=_run_serve)
@@ -165,7 +170,7 @@ def _run_serve(arguments: argparse.Namespace) -> Outcome:
     requirements = Requirements.parse(read(arguments.requirements, limit=limits.TERMS_MAX))
     policy, manifests = _judging(arguments)
     anchors = load_anchors(arguments.anchors)
-    host, port = _address(arguments.listen)
+    host, port = arguments.listen
     with deployment.open(arguments.state) as opened, RegorusEngine().prepare(policy) as prepared:
         verifier = Verifier(
             requirements=requirements,
@@ -194,18 +199,18 @@ async def _serve(verifier: Verifier, opened: Deployment, host: str, port: int, p
     def started(bound: int) -> None:
         _note(f"listening on {host}:{bound}")
         if port_file is not None:
-            staging = port_file.with_suffix(".new")
-            staging.write_text(f"{bound}\n", encoding="ascii")
-            staging.replace(port_file)
+            _write_port(port_file, bound)
 
     await serve(verifier, host=host, port=port, tls=opened.tls, started=started, stop=stop)
 
 
-def _address(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    if not host:
-        raise MalformedEvidence(Code.FIELD_RANGE, "not HOST:PORT", where="--listen", got=text)
-    return host, strict.decimal(port, what="--listen", limit=65535)
+def _write_port(path: Path, port: int) -> None:
+    from weighbridge.verifier.files import PosixFiles, fault, install  # noqa: PLC0415 - only here
+
+    try:
+        install(PosixFiles(), b"%d\n" % port, path, staging=path.with_name(f".{path.name}.new"), mode=0o644)
+    except OSError as error:
+        raise fault(error, path, "writing the port") from error
 
 
 def _note(line: str) -> None:
@@ -248,8 +253,8 @@ def _run_sessions(arguments: argparse.Namespace) -> Outcome:
 def _configure_export(commands: Commands) -> None:
     parser = commands.add_parser("export", help="write a session's proof bundle")
     parser.add_argument("state", type=Path, metavar="STATE", help="the verifier's directory")
-    parser.add_argument("session", metavar="SESSION", help="32 hexadecimal digits")
-    parser.add_argument("-o", "--output", required=True, type=Path, metavar="FILE", help="such as session.wb")
+    parser.add_argument("session", metavar="SESSION", type=given.session, help="32 hexadecimal digits")
+    parser.add_argument("-o", "--output", required=True, type=given.output, metavar="FILE", help="such as session.wb")
     _add_judging(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.set_defaults(run=_run_export)
@@ -260,7 +265,7 @@ def _run_export(arguments: argparse.Namespace) -> Outcome:
     from weighbridge.verifier.bundle import assemble  # noqa: PLC0415 - only here
     from weighbridge.verifier.files import PosixFiles, fault, install  # noqa: PLC0415
 
-    session = strict.hex_decode(arguments.session, what="SESSION", size=16)
+    session: bytes = arguments.session
     policy, manifests = _judging(arguments)
     store = _store(arguments.state)
     try:
@@ -293,8 +298,8 @@ def _configure_clear(commands: Commands) -> None:
     parser = commands.add_parser("clear", help="forgive a failure that sticks, for a recorded reason")
     parser.add_argument("state", type=Path, metavar="STATE", help="the verifier's directory (not while it serves)")
     parser.add_argument("kind", choices=("ak", "gpu"), help="what failed")
-    parser.add_argument("identity", metavar="IDENTITY", help="64 hexadecimal digits")
-    parser.add_argument("--reason", required=True, help="why; it stays on record")
+    parser.add_argument("identity", metavar="IDENTITY", type=given.digest, help="64 hexadecimal digits")
+    parser.add_argument("--reason", required=True, type=given.reason, help="why; it stays on record")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.set_defaults(run=_run_clear)
 
@@ -303,7 +308,7 @@ def _run_clear(arguments: argparse.Namespace) -> Outcome:
     deployment = _deployment()
     from weighbridge.verifier.clearing import clear  # noqa: PLC0415 - only here
 
-    identity = strict.hex_decode(arguments.identity, what="IDENTITY", size=limits.DIGEST_SIZE)
+    identity: bytes = arguments.identity
     with deployment.open(arguments.state) as opened:
         code, index = clear(
             opened.archive, opened.store, arguments.kind, identity, reason=arguments.reason, at=datetime.now(UTC)
@@ -330,5 +335,5 @@ def _store(state: Path) -> Store:
 
     path = state / "sessions.sqlite"
     if not path.is_file():
-        raise EnvironmentFault(Code.FILE_UNREADABLE, "no verifier's state here", where=str(state))
+        raise no_state(state)
     return Opened.create_or_open(path)

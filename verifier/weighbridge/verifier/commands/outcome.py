@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from weighbridge.policy import policy_set
 from weighbridge.policy.reference import Reference
 from weighbridge.proto import limits
 from weighbridge.proto.errors import Code, EnvironmentFault, ExitCode, MalformedEvidence
 from weighbridge.verifier import anchors
+from weighbridge.verifier.files import standard_input
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from weighbridge.proto import strict
     from weighbridge.verifier.anchors import TrustAnchors
 
-__all__ = ["Outcome", "load_anchors", "load_policy", "read", "read_reference"]
+__all__ = ["Outcome", "load_anchors", "load_policy", "no_state", "read", "read_reference"]
+
+
+_SHIPPED: Final = ("production", "insecure_development")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,7 @@ def read(path: str | Path, *, limit: int) -> bytes:
     """
     try:
         if str(path) == "-":
-            data = sys.stdin.buffer.read(limit + 1)
+            data = standard_input().read(limit + 1)
         else:
             with Path(path).open("rb") as file:
                 data = file.read(limit + 1)
@@ -58,6 +61,16 @@ def read(path: str | Path, *, limit: int) -> bytes:
     if len(data) > limit:
         raise MalformedEvidence(Code.TOO_LARGE, "file is too large", where=str(path), expected=f"<= {limit} bytes")
     return data
+
+
+def no_state(directory: Path) -> EnvironmentFault:
+    """The fault of a directory that is not a verifier's."""
+    return EnvironmentFault(
+        Code.FILE_UNREADABLE,
+        "no verifier's state here",
+        where=str(directory),
+        hint="make one: weighbridge init STATE --origin NAME",
+    )
 
 
 def load_anchors(paths: Sequence[str]) -> TrustAnchors:
@@ -85,4 +98,9 @@ def load_policy(names: Sequence[str], reference: Reference) -> PolicySet:
             return policy_set.shipped(name, reference=reference)
         case _:
             pass
-    return policy_set.load([Path(name) for name in names], reference=reference)
+    try:
+        return policy_set.load([Path(name) for name in names], reference=reference)
+    except EnvironmentFault as error:
+        raise EnvironmentFault(
+            error.code, error.message, where=error.where, hint=f"name a Rego file, or one of: {', '.join(_SHIPPED)}"
+        ) from error

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from datetime import UTC, datetime
 
 from weighbridge.proto import cose, limits, strict
 from weighbridge.proto.errors import Code, ExitCode, MalformedEvidence, NotAuthentic, WeighbridgeError
 from weighbridge.verifier import result_token
+from weighbridge.verifier.commands import arguments as given
 from weighbridge.verifier.commands.outcome import Outcome, load_anchors, read
 
 __all__ = ["configure_verify", "run_verify"]
@@ -18,7 +18,9 @@ def configure_verify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("token", metavar="FILE", help="a file with the token, or - for standard input")
     parser.add_argument("--audience", required=True, metavar="NAME", help="refuse a token for anybody else")
     parser.add_argument("--anchors", metavar="FILE", action="append", default=[], help="the verifier's keys")
-    parser.add_argument("--at", metavar="TIME", default="now", help="judge expiry at this time (default: now)")
+    parser.add_argument(
+        "--at", metavar="TIME", default="now", type=given.time, help="judge expiry at this time (default: now)"
+    )
     parser.add_argument(
         "--accept",
         choices=("affirming", "warning"),
@@ -35,7 +37,6 @@ def run_verify(arguments: argparse.Namespace) -> Outcome:
     Raises:
         WeighbridgeError: as :func:`weighbridge.verifier.result_token.verify`; ``CHAIN_UNTRUSTED`` without a verifier.
     """
-    at = datetime.now(UTC) if arguments.at == "now" else strict.time_decode(arguments.at, what="--at")
     try:
         token = read(arguments.token, limit=limits.TOKEN_MAX).decode("ascii").strip()
     except UnicodeDecodeError as error:
@@ -47,7 +48,7 @@ def run_verify(arguments: argparse.Namespace) -> Outcome:
     for anchor in load_anchors(arguments.anchors).select("verifier"):
         try:
             result = result_token.verify(
-                token, cose.load_p256(anchor.spki, what=anchor.name), audience=arguments.audience, at=at
+                token, cose.load_p256(anchor.spki, what=anchor.name), audience=arguments.audience, at=arguments.at
             )
         except WeighbridgeError as error:
             failure = error

@@ -7,7 +7,6 @@ package without installing it.
 
 from __future__ import annotations
 
-import sys
 import zipfile
 import zlib
 from pathlib import Path
@@ -69,7 +68,7 @@ def load_bytes(place: str, *, limit: int) -> bytes:
     archive, mark, member = place.partition("!")
     try:
         if place == "-":
-            return _bounded(sys.stdin.buffer, limit, place)
+            return _bounded(standard_input(), limit, place)
         if mark and not Path(place).exists():
             with zipfile.ZipFile(archive) as opened, opened.open(member) as file:
                 return _bounded(file, limit, place)
