@@ -13,7 +13,6 @@ trailing bytes, and its default tags build objects from hostile input.
 
 from __future__ import annotations
 
-from operator import itemgetter
 from typing import TYPE_CHECKING, Final, cast, final
 
 import cbor2
@@ -33,6 +32,9 @@ CborMap = dict["int | str", "CborValue"]
 
 _INT_MAX: Final = 2**64 - 1
 _INT_MIN: Final = -(2**64)
+_LEAVES: Final = frozenset({int, bytes, str, bool, type(None)})
+# Before every key.
+_LOWEST: Final = (-1, 0, b"")
 
 
 def encode(value: object) -> bytes:
@@ -49,24 +51,30 @@ def encode(value: object) -> bytes:
 
 
 def _ordered(value: object) -> object:
-    if value is None or isinstance(value, bool | bytes | str):
+    # Tuples and not unions in isinstance: this is called for every value that is hashed, and a union costs thrice.
+    if value is None or isinstance(value, (bytes, str, bool)):
         return value
     if isinstance(value, int):
         if not _INT_MIN <= value <= _INT_MAX:
             raise TypeError(f"integer beyond 64 bits: {value}")
         # An IntEnum member is encoded as its number.
         return int(value)
-    if isinstance(value, list | tuple):
+    if isinstance(value, (list, tuple)):
         return [_ordered(item) for item in cast("Iterable[object]", value)]
     if isinstance(value, dict):
-        items: list[tuple[bytes, int | str, object]] = []
-        for key, item in cast("dict[object, object]", value).items():
-            if isinstance(key, bool) or not isinstance(key, int | str):
-                raise TypeError(f"map key of type {type(key).__name__}")
-            items.append((cbor2.dumps(key), key, _ordered(item)))
-        # Encoded keys are distinct, so the sort never compares what follows them.
-        return {key: item for _, key, item in sorted(items, key=itemgetter(0))}
+        items = cast("dict[object, object]", value)
+        return {key: _ordered(items[key]) for key in sorted(items, key=_rank)}
     raise TypeError(f"no CBOR encoding for {type(value).__name__}")
+
+
+def _rank(key: object) -> tuple[int, int, bytes]:
+    """Sorts keys as their encodings, bytewise: major type, then argument, then content (RFC 8949 §3, §4.2.1)."""
+    if isinstance(key, str):
+        octets = key.encode()
+        return 3, len(octets), octets
+    if isinstance(key, int) and not isinstance(key, bool):
+        return (0, key, b"") if key >= 0 else (1, -1 - key, b"")
+    raise TypeError(f"map key of type {type(key).__name__}")
 
 
 def decode(data: bytes, *, limit: int, what: str) -> CborValue:
@@ -93,7 +101,8 @@ def decode(data: bytes, *, limit: int, what: str) -> CborValue:
             tag_hook=_refuse_tag,
             semantic_decoders=_NO_TAGS,
         )
-        again = encode(value)
+        _check_subset(value, what)
+        again = cbor2.dumps(value)
     except (cbor2.CBORDecodeError, TypeError, ValueError, OverflowError, RecursionError) as error:
         reason = str(error) or type(error).__name__
         code = Code.DUPLICATE_KEY if "uplicate" in reason else Code.TOO_DEEP if "depth" in reason else Code.NOT_CBOR
@@ -102,13 +111,36 @@ def decode(data: bytes, *, limit: int, what: str) -> CborValue:
         ) from error
     # NOTE: this also catches trailing bytes, which cbor2 ignores.
     if again != data:
-        raise MalformedEvidence(
-            Code.NOT_DETERMINISTIC,
-            f"{what} is not deterministically encoded, or bytes follow it",
-            where=what,
-            clause="RFC 8949 §4.2.1",
-        )
+        raise _not_deterministic(what)
     return value
+
+
+def _check_subset(value: CborValue, what: str) -> None:
+    """Require the accepted types and keys in order, of what cbor2 has decoded; a map keeps the order it came in."""
+    if type(value) is list:
+        for item in value:
+            if type(item) not in _LEAVES:
+                _check_subset(item, what)
+    elif type(value) is dict:
+        before = _LOWEST
+        for key, item in value.items():
+            rank = _rank(key)
+            if rank < before:
+                raise _not_deterministic(what)
+            before = rank
+            if type(item) not in _LEAVES:
+                _check_subset(item, what)
+    elif type(value) not in _LEAVES:
+        raise TypeError(f"{type(value).__name__} is not accepted here")
+
+
+def _not_deterministic(what: str) -> MalformedEvidence:
+    return MalformedEvidence(
+        Code.NOT_DETERMINISTIC,
+        f"{what} is not deterministically encoded, or bytes follow it",
+        where=what,
+        clause="RFC 8949 §4.2.1",
+    )
 
 
 def _refuse_tag(*_: object) -> object:
