@@ -1,22 +1,32 @@
-"""``weighbridge``: parses arguments, calls one function, prints its outcome."""
+"""``weighbridge``: parses arguments, calls one function, prints its outcome.
+
+Standard output is the result; standard error is for people. Errors are ``weighbridge: error: …`` and, where there is
+something to do, ``hint: …``; the exit status is that of :class:`weighbridge.proto.errors.ExitCode`.
+"""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
+import traceback
 from importlib import metadata
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NoReturn, TextIO
 
 from weighbridge.proto import strict
 from weighbridge.proto.errors import ExitCode, WeighbridgeError
 from weighbridge.verifier.commands import bundle, gpu, ledger, operate, token
 from weighbridge.verifier.commands.outcome import Outcome
+from weighbridge.verifier.files import fault
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["main", "parser"]
+
+PROGRAM: Final = "weighbridge"
+_SCHEMA_ERROR: Final = "weighbridge/error/v1"
 
 _EPILOG: Final = """\
 exit status:
@@ -30,15 +40,38 @@ examples:
 """
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says `error:` and what to do, exits with the status of the table, and takes no abbreviations."""
+
+    def __init__(
+        self,
+        *,
+        prog: str | None = None,
+        description: str | None = None,
+        epilog: str | None = None,
+        formatter_class: type[argparse.HelpFormatter] = argparse.HelpFormatter,
+    ) -> None:
+        # An abbreviation that is unambiguous today names another option tomorrow.
+        super().__init__(
+            prog=prog, description=description, epilog=epilog, formatter_class=formatter_class, allow_abbrev=False
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Print the error and how to get help; exit with status 2."""
+        sys.stderr.write(f"{PROGRAM}: error: {message}\nhint: `{self.prog} --help` shows the arguments\n")
+        raise SystemExit(ExitCode.USAGE)
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line's grammar."""
-    top = argparse.ArgumentParser(
-        prog="weighbridge",
+    top = _Parser(
+        prog=PROGRAM,
         description="Verify that an inference session ran on declared weights, and say what is not proven.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"weighbridge {metadata.version('weighbridge')}")
+    top.add_argument("--debug", action="store_true", help="print the traceback of an error")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     inspect = commands.add_parser("inspect", help="parse and print; verifies nothing, and says so first")
@@ -61,19 +94,46 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return the exit status. Never 0 on failure."""
-    parsed = parser().parse_args(arguments)
-    as_json: bool = getattr(parsed, "json", False)
+    """Run one command and return the exit status. Never 0 on failure, also when the result cannot be printed.
+
+    Args:
+        arguments: without the program's name; those of this process by default.
+    """
+    if not _has_output():
+        return ExitCode.ENVIRONMENT
+    try:
+        status = _run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read our output has gone; nothing more can be told to anybody.
+        _abandon_output()
+        return ExitCode.ENVIRONMENT
+    except OSError as error:
+        # Commands give every failure of files its code: what is left is our own output.
+        _abandon_output()
+        return _fail(fault(error, Path("standard output"), "writing the result"), as_json=False)
+    return status
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    try:
+        parsed = parser().parse_args(arguments)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else ExitCode.USAGE
+    as_json = bool(getattr(parsed, "json", False))
     try:
         outcome: Outcome | int = parsed.run(parsed)
     except WeighbridgeError as error:
+        if parsed.debug:
+            traceback.print_exception(error)
         return _fail(error, as_json=as_json)
-    except BrokenPipeError:
-        # Whoever read our output has gone; nothing more can be told to anybody.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.ENVIRONMENT
+    except OSError:
+        raise
     except KeyboardInterrupt:
+        print(f"{PROGRAM}: interrupted", file=sys.stderr)
         return ExitCode.ENVIRONMENT
+    except Exception as error:  # noqa: BLE001 - the one place: an answer and status 1, never a traceback unasked
+        return _internal(error, as_json=as_json, debug=parsed.debug)
     if isinstance(outcome, int):
         return outcome
     sys.stdout.write(strict.json_encode(outcome.document, indent=2).decode() + "\n" if as_json else outcome.text)
@@ -82,9 +142,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _fail(error: WeighbridgeError, *, as_json: bool) -> int:
     if as_json:
-        document = {"schema": "weighbridge/error/v1", "exit_status": int(error.exit_code), "error": error.document()}
-        sys.stdout.write(strict.json_encode(document, indent=2).decode() + "\n")
-    print(f"weighbridge: error: {error}", file=sys.stderr)
+        _print_error({**error.document()}, error.exit_code)
+    print(f"{PROGRAM}: error: {error}", file=sys.stderr)
     if error.hint:
         print(f"hint: {error.hint}", file=sys.stderr)
     return error.exit_code
+
+
+def _internal(error: Exception, *, as_json: bool, debug: bool) -> int:
+    """A defect of ours."""
+    message = f"internal error: {type(error).__name__}: {error}"
+    if as_json:
+        empty = dict.fromkeys(("code", "where", "expected", "got", "clause", "hint"))
+        _print_error({**empty, "message": message}, ExitCode.INTERNAL)
+    print(f"{PROGRAM}: {message}", file=sys.stderr)
+    if debug:
+        traceback.print_exception(error)
+    else:
+        print("hint: run again with --debug before the command, and report what it prints", file=sys.stderr)
+    return ExitCode.INTERNAL
+
+
+def _print_error(document: strict.JsonObject, status: ExitCode) -> None:
+    document = {"schema": _SCHEMA_ERROR, "exit": int(status), **document}  # lenient: an ExitCode
+    sys.stdout.write(strict.json_encode(document, indent=2).decode() + "\n")
+
+
+def _has_output() -> bool:
+    """Whether there is a standard output. Where standard error is closed, nobody wants to read it."""
+    # Python's types do not know it, but a process may be started without: `weighbridge … >&- 2>&-`.
+    out: TextIO | None = sys.stdout
+    err: TextIO | None = sys.stderr
+    if err is None:
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - until the process ends
+    if out is None:
+        print(f"{PROGRAM}: error: standard output is closed", file=sys.stderr)
+        print("hint: where the result is not wanted, redirect it: >/dev/null", file=sys.stderr)
+    return out is not None
+
+
+def _abandon_output() -> None:
+    """Let what is still buffered go nowhere, or the interpreter would try again on its way out."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -90,10 +90,12 @@ class Deployment:
             # If power fails before this: a hidden directory is left over, and the next attempt removes it.
             files.rename(staging, directory)
             files.sync_directory(directory.parent)
-        except OSError as error:
+        except BaseException as error:
             with contextlib.suppress(OSError):
                 files.remove(staging)
-            raise fault(error, directory, "creating the verifier's state") from error
+            if isinstance(error, OSError):
+                raise fault(error, directory, "creating the verifier's state") from error
+            raise
 
     @classmethod
     def open(cls, directory: Path) -> Self:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from weighbridge.proto import strict
@@ -17,12 +16,14 @@ from weighbridge.proto.errors import Code, ExitCode, MalformedEvidence, NotAuthe
 from weighbridge.proto.spdm import report as spdm
 from weighbridge.verifier import anchors as trust
 from weighbridge.verifier import certs
+from weighbridge.verifier.commands import arguments as given
 from weighbridge.verifier.gpu import check_architecture, check_nonce, verify_chain, verify_report
 from weighbridge.verifier.gpu.fwid import certified_fwid
 from weighbridge.verifier.gpu.recorded import load_bytes, load_chain, load_report
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from weighbridge.proto.spdm.report import Report
     from weighbridge.verifier.gpu import VerifiedGpuReport

@@ -52,7 +52,9 @@ def configure(commands: Commands) -> None:
 def _configure_init(commands: Commands) -> None:
     parser = commands.add_parser("init", help="make a new verifier: keys, ledger, store, channel certificates")
     parser.add_argument("state", type=Path, metavar="STATE", help="directory to make")
-    parser.add_argument("--origin", required=True, type=given.origin, help="the ledger's name, such as ledger.example/windows")
+    parser.add_argument(
+        "--origin", required=True, type=given.origin, help="the ledger's name, such as ledger.example/windows"
+    )
     parser.add_argument(
         "--host",
         action="append",

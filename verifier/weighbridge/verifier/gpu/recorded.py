@@ -15,6 +15,7 @@ from typing import IO, Final
 from weighbridge.proto import limits, strict
 from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence
 from weighbridge.verifier import certs
+from weighbridge.verifier.files import standard_input
 
 __all__ = ["load_bytes", "load_chain", "load_report"]
 
