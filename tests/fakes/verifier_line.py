@@ -31,6 +31,7 @@ class VerifierTransport:
         self.lines: list[VerifierLine] = []
         self.connects = 0
         self.on_window: Callable[[int], None] = lambda _: None
+        self.edit_opening: Callable[[bytes], bytes] = lambda opening: opening
         self.windows = 0
 
     def cut(self) -> None:
@@ -67,6 +68,7 @@ class VerifierLine:
 
     async def open(self, opening: bytes) -> bytes:
         self._now()
+        opening = self._transport.edit_opening(opening)
         return self._transport.world.verifier.open(opening, peer=self._transport.peer).encode()
 
     async def prove(self, proof: bytes) -> Opened:

@@ -26,6 +26,7 @@ __all__ = ["Answer", "GrpcTransport", "Line", "Opened", "Resumed", "Timeouts", "
 
 _SEQ_MAX: Final = 2**53
 _KEEPALIVE_MS: Final = 10_000
+_NOT_LET_IN: Final = frozenset({grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +168,8 @@ class _GrpcLine:
         except TimeoutError as error:
             raise self._unreachable(f"no answer within {patience:g} s") from error
         except grpc.aio.AioRpcError as error:
+            if error.code() in _NOT_LET_IN:
+                raise self._status(error.code(), error.details()) from error
             raise self._unreachable(error.details() or error.code().name) from error
 
     async def open(self, opening: bytes) -> bytes:
@@ -230,7 +233,7 @@ class _GrpcLine:
         return response
 
     def _status(self, code: grpc.StatusCode | None, details: str | None) -> EnvironmentFault:
-        if code in {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}:
+        if code in _NOT_LET_IN:
             return EnvironmentFault(
                 Code.PEER_REFUSED,
                 f"the verifier refuses this attester: {details}",

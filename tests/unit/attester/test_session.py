@@ -11,6 +11,7 @@ import random
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from support.world import LOG_PCR, PERIOD_NS, World
 from weighbridge.attester.configuration import Devices, SessionConfig, Surroundings
 from weighbridge.attester.courier import Backoff
 from weighbridge.attester.durable import write_fault
+from weighbridge.attester.inference import Launch
 from weighbridge.attester.keys import ServingKey
 from weighbridge.attester.offload import Inline
 from weighbridge.attester.report import Notice, SessionSummary, WindowReport
@@ -34,11 +36,14 @@ from weighbridge.attester.spool_files import FILE_MAX, DiskStorage, SpoolStorage
 from weighbridge.attester.telemetry.emulated import EmulatedTelemetry
 from weighbridge.attester.trust import TrustedVerifiers, VerifierAnchor
 from weighbridge.attester.weights import measure
+from weighbridge.proto.enrolment import Opening
 from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic, PolicyDenied
 from weighbridge.proto.manifest import Manifest
 from weighbridge.proto.spdm.evidence import GpuEvidence
 from weighbridge.proto.telemetry import Telemetry
+from weighbridge.proto.tpm import public as tpm_public
 from weighbridge.proto.window import Evidence, Header
+from weighbridge.verifier.anchors import Anchor, TrustAnchors
 
 pytestmark = pytest.mark.asyncio
 
@@ -521,6 +526,74 @@ async def test_terms_by_another_verifier_are_not_accepted(scene: Scene) -> None:
         await scene.run()
     assert caught.value.code is Code.CHAIN_UNTRUSTED
     assert scene.watcher.windows == []
+
+
+async def test_terms_that_were_not_asked_for_are_not_accepted(scene: Scene) -> None:
+    """Whoever sits on the line adds a key to the opening that this host has not got: its terms would bind to it."""
+    scene.transport.edit_opening = lambda opening: replace(Opening.parse(opening), kem=bytes(32)).encode()
+    with pytest.raises(NotAuthentic) as caught:
+        await scene.run()
+    assert (caught.value.code, caught.value.where) == (Code.WINDOW_TERMS, "terms.kem")
+    assert scene.watcher.windows == []
+    assert list((scene.state / "spool").iterdir()) == []
+
+
+async def test_the_pinned_key_is_enough_where_the_verifier_has_pinned_it(scene: Scene) -> None:
+    spki = tpm_public.parse(scene.world.host.tpm.attestation_key()).spki()
+    far = datetime(9999, 1, 1, tzinfo=UTC)
+    pinned = Anchor("attestation-key", "ak", "insecure-emulated", spki, datetime(2020, 1, 1, tzinfo=UTC), far, "a test")
+    gpus = scene.world.anchors.select("nvidia-device-root")
+    scene.world.anchors = TrustAnchors((*gpus, pinned))
+    scene.world.restart()
+    scene.config = replace(scene.config, pinned=True)
+    await scene.run(windows=2)
+    assert [fate for _, fate in scene.watcher.fates] == ["affirmed"] * 2
+
+
+async def test_two_attesters_do_not_share_a_state_directory(scene: Scene) -> None:
+    found: list[BaseException] = []
+
+    async def second() -> None:
+        try:
+            await Scene(scene.state.parent, scene.world).run(peer=False)
+        except EnvironmentFault as error:
+            found.append(error)
+
+    tasks: list[asyncio.Future[None]] = []
+    scene.watcher.on_window = lambda report: tasks.append(asyncio.ensure_future(second())) if report.seq == 0 else None
+    await scene.run(windows=3)
+    await asyncio.gather(*tasks)
+    (error,) = found
+    assert isinstance(error, EnvironmentFault)
+    assert error.code is Code.STATE_LOCKED
+
+
+async def test_a_spool_is_kept_while_the_verifier_is_away(scene: Scene) -> None:
+    scene.watcher.on_window = lambda _: scene.transport.cut()
+    await scene.run(windows=3)
+    left = scene.spooled()
+    assert left
+    with pytest.raises(EnvironmentFault) as caught:
+        await scene.run(peer=False)
+    assert caught.value.code is Code.PEER_UNREACHABLE
+    assert scene.spooled() == left
+
+
+async def test_a_token_that_cannot_be_taken_away_is_said(scene: Scene) -> None:
+    scene.token_file.mkdir(parents=True)
+    with pytest.raises(EnvironmentFault) as caught:
+        await scene.run(peer=False)
+    assert caught.value.code is Code.FILE_UNWRITABLE
+
+
+async def test_what_a_launched_server_is_told(scene: Scene, tmp_path: Path) -> None:
+    launch = Launch(command=("server",), workload=Path("/w"), serving=scene.config.serving, port_file=tmp_path / "port")
+    told = {name: value for name, value in launch.environment().items() if name.startswith("WEIGHBRIDGE_")}
+    assert told["WEIGHBRIDGE_WORKLOAD"] == "/w"
+    assert told["WEIGHBRIDGE_TLS_KEY"] == str(scene.config.serving.key_file)
+    assert told["WEIGHBRIDGE_TLS_CERT"] == str(scene.config.serving.certificate_file)
+    assert told["WEIGHBRIDGE_PORT_FILE"] == str(tmp_path / "port")
+    assert "WEIGHBRIDGE_PORT_FILE" not in replace(launch, port_file=None).environment()
 
 
 async def test_the_log_in_another_register_is_said_before_anything_is_proven(scene: Scene) -> None:
