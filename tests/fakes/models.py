@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -13,7 +14,7 @@ def write_model(directory: Path, seed: int = 1) -> Path:
     """A model of three tensors, one of them empty, with a configuration and a file in a folder."""
     generator = np.random.default_rng(seed)
     (directory / "extra").mkdir(parents=True)
-    tensors = {
+    tensors: dict[str, np.ndarray[tuple[int, ...], np.dtype[Any]]] = {
         "layer.0.weight": generator.standard_normal((8, 4)).astype(np.float32),
         "layer.0.bias": generator.standard_normal(8).astype(np.float16),
         "empty": np.zeros((0, 3), dtype=np.int8),

@@ -11,7 +11,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -76,7 +76,7 @@ async def until(condition: Callable[[], bool], seconds: float = 20) -> None:
 @asynccontextmanager
 async def started(
     root: Path, directory: Path, *arguments: str
-) -> AsyncIterator[tuple[WorkloadServer, MeasurementLog, int, subprocess.Popen[bytes]]]:
+) -> AsyncGenerator[tuple[WorkloadServer, MeasurementLog, int, subprocess.Popen[bytes]]]:
     log = MeasurementLog.open(directory / "state", FakePcrs(), pcr=15, boot="1.0")
     async with WorkloadServer(directory / "w", log) as server:
         port_file = directory / "port"

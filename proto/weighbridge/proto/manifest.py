@@ -88,6 +88,8 @@ class Manifest:
         Raises:
             MalformedEvidence: as :meth:`parse`: a path outside the directory, a duplicate, too many entries.
         """
+        # Lone surrogates, which no UTF-8 can carry, are not printable.
+        check_name(name, where="manifest.name")
         ordered = sorted(files, key=lambda file: file.path)
         return cls.parse(cbor.encode({0: TYPE, 1: name, 2: [_file_to_cbor(file) for file in ordered]}))
 
@@ -187,16 +189,13 @@ def parse_manifests(data: bytes) -> tuple[Manifest, ...]:
 
 
 def check_name(name: str, *, where: str) -> None:
-    """Require a non-empty name of printable characters, at most ``limits.NAME_MAX`` bytes.
+    """Require a non-empty name of printable characters. Its length is the decoder's business.
 
     Raises:
-        MalformedEvidence: ``NOT_UTF8``, ``FIELD_RANGE`` or ``TOO_LARGE``.
+        MalformedEvidence: ``FIELD_RANGE``.
     """
-    size = len(_utf8(name, where))
-    if size > limits.NAME_MAX:
-        raise MalformedEvidence(Code.TOO_LARGE, "name is too long", where=where, expected=f"<= {limits.NAME_MAX} bytes")
     if not name or not name.isprintable():
-        raise MalformedEvidence(Code.FIELD_RANGE, "name is empty or not printable", where=where, got=repr(name))
+        raise MalformedEvidence(Code.FIELD_RANGE, "name is empty or not printable", where=where, got=ascii(name))
 
 
 def check_path(path: str, *, where: str) -> None:
@@ -208,18 +207,15 @@ def check_path(path: str, *, where: str) -> None:
     Raises:
         MalformedEvidence: ``NOT_UTF8``, ``FIELD_RANGE`` or ``TOO_LARGE``.
     """
-    if len(_utf8(path, where)) > _PATH_MAX:
+    try:
+        size = len(path.encode())
+    except UnicodeEncodeError as error:
+        raise MalformedEvidence(Code.NOT_UTF8, "path has a lone surrogate", where=where, got=ascii(path)) from error
+    if size > _PATH_MAX:
         raise MalformedEvidence(Code.TOO_LARGE, "path is too long", where=where, expected=f"<= {_PATH_MAX} bytes")
     bad_segment = any(segment in {"", ".", ".."} for segment in path.split("/"))
     if bad_segment or any(char < " " or char == "\x7f" for char in path):
         raise MalformedEvidence(Code.FIELD_RANGE, "not a plain relative path", where=where, got=repr(path))
-
-
-def _utf8(text: str, where: str) -> bytes:
-    try:
-        return text.encode()
-    except UnicodeEncodeError as error:
-        raise MalformedEvidence(Code.NOT_UTF8, "text has a lone surrogate", where=where, got=ascii(text)) from error
 
 
 def _check_ascending(names: list[str], where: str) -> None:
@@ -315,16 +311,11 @@ def _tensor_from_json(value: cbor.CborValue, where: str) -> TensorEntry:
 
 
 def _plain(value: strict.JsonValue, where: str) -> cbor.CborValue:
-    """JSON without what the manifest has no use for: fractions, and text that no UTF-8 can carry."""
+    """JSON without what the manifest has no use for: fractions."""
     if isinstance(value, float):
         raise MalformedEvidence(Code.FIELD_TYPE, "wrong type", where=where, expected="integer", got=value)
-    if isinstance(value, str):
-        _utf8(value, where)
-        return value
     if isinstance(value, list):
         return [_plain(item, where) for item in value]
     if isinstance(value, dict):
-        for key in value:
-            _utf8(key, where)
         return {key: _plain(item, where) for key, item in value.items()}
     return value

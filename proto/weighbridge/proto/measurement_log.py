@@ -132,7 +132,7 @@ def make_record(event: Event, *, recnum: int, pcr: int, algs: Iterable[HashAlgor
     banks = sorted(set(algs))
     if HashAlgorithm.SHA256 not in banks:
         raise ValueError("the SHA-256 bank must be active")
-    digests = {alg: digest(alg, content) for alg in banks}
+    digests = {alg.value: digest(alg, content) for alg in banks}
     return parse_record(cbor.encode({_RECNUM: recnum, _PCR: pcr, _DIGESTS: digests, _CONTENT: content}))
 
 
@@ -256,19 +256,13 @@ def loaded(records: Iterable[Record], *, before: tuple[Loaded, ...] = ()) -> tup
     """
     models = {model.recnum: model for model in before}
     for record in records:
-        match record.event:
-            case ModelLoad(manifest, name):
-                models[record.recnum] = Loaded(manifest=manifest, name=name, recnum=record.recnum)
-            case ModelUnload(load):
-                if models.pop(load, None) is None:
-                    raise NotAuthentic(
-                        Code.LOG_EVENT,
-                        "unloads what is not loaded",
-                        where=f"log[{record.recnum}]",
-                        got=f"record {load}",
-                    )
-            case AttesterStart():
-                pass
+        event = record.event
+        if isinstance(event, ModelLoad):
+            models[record.recnum] = Loaded(manifest=event.manifest, name=event.name, recnum=record.recnum)
+        elif isinstance(event, ModelUnload) and models.pop(event.load, None) is None:
+            raise NotAuthentic(
+                Code.LOG_EVENT, "unloads what is not loaded", where=f"log[{record.recnum}]", got=f"record {event.load}"
+            )
     return tuple(models.values())
 
 
@@ -292,13 +286,11 @@ def _checked_digest(banks: cbor.Reader, alg: HashAlgorithm, content: bytes) -> b
 
 
 def _event_to_cbor(event: Event) -> list[object]:
-    match event:
-        case ModelLoad(manifest, name):
-            return [_LOAD, {0: manifest, 1: name}]
-        case ModelUnload(load):
-            return [_UNLOAD, {0: load}]
-        case AttesterStart(version, start_id):
-            return [_START, {0: version, 1: start_id}]
+    if isinstance(event, ModelLoad):
+        return [_LOAD, {0: event.manifest, 1: event.name}]
+    if isinstance(event, ModelUnload):
+        return [_UNLOAD, {0: event.load}]
+    return [_START, {0: event.version, 1: event.start_id}]
 
 
 def _event_from_cbor(content: bytes) -> Event:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -73,7 +74,7 @@ class Terminal(io.StringIO):
 @pytest.mark.parametrize("terminal", [True, False])
 def test_progress_says_rate_and_time_left(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> None:
     now = [100.0]
-    monkeypatch.setattr(command.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     stream = Terminal() if terminal else io.StringIO()
     progress = command._Progress(stream)
     progress(0, 4_000_000_000)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from weighbridge.attester import durable
 from weighbridge.attester.durable import make_directory, read_file, write_fault, write_file
 from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence
 
@@ -27,7 +27,7 @@ def test_failed_write_leaves_the_old_content(tmp_path: Path, monkeypatch: pytest
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(durable.os, call, fail)
+    monkeypatch.setattr(os, call, fail)
     with pytest.raises(EnvironmentFault) as caught:
         write_file(path, b"new")
     assert (caught.value.code, path.read_bytes()) == (Code.DISK_FULL, b"old")

@@ -265,6 +265,14 @@ def test_first_failure_stops_the_other_files(tmp_path: Path) -> None:
     assert len(seen) < 40
 
 
+def test_stopped_meter_counts_no_more() -> None:
+    meter = measurement._Meter(2, None)
+    meter.add(1)
+    meter.stop()
+    with pytest.raises(measurement._StoppedError):
+        meter.add(1)
+
+
 def test_model_beyond_the_manifest_is_refused(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "MANIFEST_MAX", 100)
     with pytest.raises(MalformedEvidence) as caught:

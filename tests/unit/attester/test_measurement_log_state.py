@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,6 @@ import pytest
 
 from fakes.models import write_model
 from fakes.pcrs import FakePcrs, PowerFailure, tpm_failure
-from weighbridge.attester import durable
 from weighbridge.attester.weights import Baseline, LogPosition, MeasurementLog, measure, state
 from weighbridge.proto import cbor, limits
 from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence, NotAuthentic
@@ -265,7 +265,7 @@ def test_disk_full_before_the_record_extends_nothing(host: Host, monkeypatch: py
     def full(_handle: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(durable.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(EnvironmentFault) as caught:
         log.append(START)
     monkeypatch.undo()
@@ -330,7 +330,7 @@ def damage_start(folder: Path) -> None:
 
 
 def damage_start_register(folder: Path) -> None:
-    values = {SHA256: bytes(32), HashAlgorithm.SHA384: bytes(48)}
+    values = {11: bytes(32), 12: bytes(48)}
     (folder / "start.cbor").write_bytes(cbor.encode({0: "weighbridge/v1/log-start", 1: 8, 2: values}))
 
 

@@ -93,8 +93,8 @@ def test_names_in_messages_are_printable() -> None:
     ("header", "code"),
     [
         (b"", Code.NOT_JSON),
-        (b' {"a": 1}', Code.NOT_JSON),
-        (b"[]", Code.NOT_JSON),
+        (b' {"a": 1}', Code.FIELD_TYPE),
+        (b"[]", Code.FIELD_TYPE),
         (b"{", Code.NOT_JSON),
         (b'{"a": 1, "a": 2}', Code.DUPLICATE_KEY),
         (b'{"a": NaN}', Code.NOT_JSON),

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import gc
 import json
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -292,7 +295,13 @@ def test_late_and_vanished_servers_are_counted(attester: Attester) -> None:
         assert attester.tick(1, timeout=0.05) == 1
         client.ticked(1)
         client.ticked(99)
-        threading.Thread(target=lambda: (client.next_tick(), client.next_tick(), client.close())).start()
+
+        def vanish() -> None:
+            client.next_tick()
+            client.next_tick()
+            client.close()
+
+        threading.Thread(target=vanish).start()
         assert attester.tick(2) == 1
     assert attester.tick(3) == 0
 
@@ -352,6 +361,62 @@ def test_too_many_peers_are_refused(attester: Attester, monkeypatch: pytest.Monk
         with pytest.raises(WorkloadError) as caught:
             WorkloadClient.connect(str(attester.path))
         assert caught.value.code in {"PEER_REFUSED", "PEER_UNREACHABLE"}
+
+
+def test_connection_waits_while_descriptors_are_used_up(attester: Attester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "_ACCEPT_PAUSE_S", 0.05)
+    assert attester.server._listener is not None
+    listener: socket.socket = attester.server._listener
+    failures = [errno.EMFILE, errno.ECONNABORTED]
+
+    class Failing:
+        def accept(self) -> tuple[socket.socket, object]:
+            if failures:
+                raise OSError(failures.pop(), "made to fail")
+            return listener.accept()
+
+        def fileno(self) -> int:
+            return listener.fileno()
+
+        def close(self) -> None:
+            listener.close()
+
+    monkeypatch.setattr(attester.server, "_listener", Failing())
+    with WorkloadClient.connect(str(attester.path)) as client:
+        client.done(bytes([7] * 32), tokens_in=3, tokens_out=4, batch=1)
+        assert attester.take(1) == GOODBYE
+    assert failures == []
+
+
+def test_connection_that_arrives_after_closing_is_left_alone(tmp_path: Path, log: MeasurementLog) -> None:
+    async def main() -> None:
+        async with serving(tmp_path / "w", log) as server:
+            pass
+        server._accept()
+        server._resume()
+
+    asyncio.run(main())
+
+
+def test_closing_while_connections_arrive_loses_no_socket(tmp_path: Path, log: MeasurementLog) -> None:
+    for number in range(20):
+        path = tmp_path / f"w{number}"
+        with Attester(path, log), socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(path))
+    gc.collect()
+
+
+def test_tick_to_a_peer_that_does_not_read_is_late(attester: Attester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "_DRAIN_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(server_module, "PROTOCOL", "x" * 1_000_000)
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(10)
+        connection.connect(str(attester.path))
+        # The welcome fills the socket's buffer and some of the attester's.
+        connection.sendall(line({**HELLO, "ticks": True}) + b"\n")
+        while not any(peer.ticks for peer in attester.server._peers):
+            time.sleep(0.005)
+        assert attester.tick(1) == 1
 
 
 def test_socket_is_for_this_user_only(attester: Attester) -> None:
@@ -420,7 +485,7 @@ def test_client_gives_up_on_a_silent_attester(tmp_path: Path, monkeypatch: pytes
 
 
 @asynccontextmanager
-async def serving(path: Path, log: MeasurementLog) -> AsyncIterator[WorkloadServer]:
+async def serving(path: Path, log: MeasurementLog) -> AsyncGenerator[WorkloadServer]:
     async with WorkloadServer(path, log) as server:
         yield server
 

@@ -87,6 +87,10 @@ class _Hash(Protocol):
     def digest(self) -> bytes: ...
 
 
+class _StoppedError(Exception):
+    """Another file could not be measured; its error is the one that is reported."""
+
+
 class _Meter:
     """Counts bytes over all threads, and stops them all when one has failed."""
 
@@ -100,7 +104,7 @@ class _Meter:
     def add(self, size: int) -> None:
         with self._lock:
             if self._stopped:
-                raise InterruptedError
+                raise _StoppedError
             self._done += size
             if self._report is not None:
                 self._report(self._done, self._total)
@@ -156,8 +160,6 @@ def _measure_file(found: FoundFile, helper: ThreadPoolExecutor, meter: _Meter) -
             size = _hash_rest(file, whole, tensors, helper=helper, meter=meter)
             if size != found.size or identity(os.fstat(handle)) != found.identity:
                 raise changed(found.path)
-    except InterruptedError:
-        raise
     except OSError as error:
         raise unreadable(found.path, error.strerror or str(error)) from error
     return FileEntry(found.path, size, whole.digest(), tensors.entries() if tensors is not None else ())

@@ -80,11 +80,10 @@ def parse_header(header: bytes, *, file_size: int, where: str) -> tuple[TensorSp
         MalformedEvidence: a JSON code; ``FIELD_MISSING``, ``FIELD_UNKNOWN``, ``FIELD_TYPE`` or ``FIELD_RANGE`` for a
             field; ``TRUNCATED`` or ``TRAILING_BYTES`` when the tensors do not end where the file does.
     """
-    if not header.startswith(b"{"):
-        raise MalformedEvidence(Code.NOT_JSON, "header does not begin with {", where=where)
     document = strict.json_decode(header, what=where)
-    if not isinstance(document, dict):
-        raise MalformedEvidence(Code.FIELD_TYPE, "header is not an object", where=where)
+    # Blanks may follow the object, so that the data is aligned, but not precede it.
+    if not isinstance(document, dict) or not header.startswith(b"{"):
+        raise MalformedEvidence(Code.FIELD_TYPE, "header is not an object from its first byte", where=where)
     _check_metadata(document.pop(_METADATA, {}), f"{where}#{_METADATA}")
     start = LENGTH_SIZE + len(header)
     spans = [_span(name, value, start=start, where=_place(where, name)) for name, value in document.items()]

@@ -282,7 +282,7 @@ class MeasurementLog:
     def _begin(self, generation: int, boot: str, found: Values) -> None:
         self._folder = self._logs / f"{generation:08d}-{boot}"
         make_directory(self._folder)
-        values = dict(found)
+        values = {alg.value: value for alg, value in found.items()}
         # Without this file the folder is no log: a crash before it leaves nothing to be explained.
         write_file(self._folder / _START, cbor.encode({0: _START_TYPE, 1: self._pcr, 2: values}))
         self._start = dict(found)

@@ -140,11 +140,7 @@ def _text(value: JsonObject, key: str, limit: int) -> str:
     text = value[key]
     if not isinstance(text, str):
         raise MalformedEvidence(Code.FIELD_TYPE, "wrong type", where=f"message.{key}", expected="text")
-    try:
-        size = len(text.encode())
-    except UnicodeEncodeError as error:
-        raise MalformedEvidence(Code.NOT_UTF8, "text has a lone surrogate", where=f"message.{key}") from error
-    if size > limit:
+    if len(text.encode()) > limit:
         raise MalformedEvidence(
             Code.TOO_LARGE, "text is too long", where=f"message.{key}", expected=f"<= {limit} bytes"
         )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from weighbridge.attester.weights import measure
 from weighbridge.attester.workload.client import LINE_MAX, PROTOCOL
-from weighbridge.attester.workload.messages import Done, Hello, Load, Message, Ticked, Unload, parse
+from weighbridge.attester.workload.messages import Done, Hello, Load, Message, Unload, parse
 from weighbridge.attester.workload.window import WorkWindow
 from weighbridge.proto import strict
 from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence, WeighbridgeError
@@ -178,8 +178,8 @@ class WorkloadServer:
             case Done(commitment, tokens_in, tokens_out, batch):
                 self._window.add(commitment, tokens_in=tokens_in, tokens_out=tokens_out, batch=batch)
                 return None
-            case Ticked(seq):
-                peer.ticked(seq)
+            case _:
+                peer.ticked(message.seq)
                 return None
 
     async def _load(self, directory: Path, name: str | None) -> _Reply:
