@@ -7,6 +7,7 @@ time in one thread, and turns answers into messages. protobuf goes no further in
 from __future__ import annotations
 
 import asyncio
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar, final
@@ -21,6 +22,7 @@ from weighbridge.proto import limits, strict
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, EnvironmentFault, ExitCode, MalformedEvidence, NotAuthentic, WeighbridgeError
 from weighbridge.proto.v1 import attestation_pb2, attestation_pb2_grpc
+from weighbridge.verifier.ports import check_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -32,7 +34,8 @@ __all__ = ["AttestationService", "TlsFiles", "serve"]
 
 _T = TypeVar("_T")
 _JUNK_PERIOD: Final = 60.0
-_GRACE: Final = 5.0
+# For answers that are on their way; attesters resume by themselves.
+_GRACE: Final = 0.5
 _STREAMS_MAX: Final = 1024
 _SESSION_SIZE: Final = 16
 
@@ -84,15 +87,26 @@ class AttestationService(attestation_pb2_grpc.AttestationServiceServicer):
         """Enter counted junk into the ledger, once per period, for as long as the task runs."""
         while True:
             await asyncio.sleep(_JUNK_PERIOD)
-            await self._run(self._verifier.record_junk)
+            await self._run(self._record_junk)
+
+    async def settled(self) -> None:
+        """Return when every request that came before has been judged."""
+        await self._run(lambda: None)
 
     async def _run(self, call: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
     def close(self) -> None:
         """Wait for the judgement in progress and record what junk is left."""
-        self._thread.submit(self._verifier.record_junk).result()
+        self._thread.submit(self._record_junk).result()
         self._thread.shutdown()
+
+    def _record_junk(self) -> None:
+        try:
+            self._verifier.record_junk()
+        except WeighbridgeError as error:
+            # What was counted is kept for the next time; nobody's window depends on it.
+            _report(f"junk is not recorded yet: {error}")
 
 
 @final
@@ -108,8 +122,11 @@ class _Stream:
         try:
             return self._handle(request)
         except WeighbridgeError as error:
-            if isinstance(error, MalformedEvidence):
+            # Of windows the verifier keeps count itself.
+            if isinstance(error, MalformedEvidence) and not request.HasField("window"):
                 self._verifier.count_junk(error)
+            elif isinstance(error, EnvironmentFault):
+                _report(f"nothing was judged: {error}")
             return _refusal(error)
         except Exception as error:  # noqa: BLE001 - one of the two places: the answer is "refused", never "go on"
             return _internal(error)
@@ -125,7 +142,7 @@ class _Stream:
                 message = attestation_pb2.Opened(terms=opened.terms.raw, challenge=opened.challenge)
                 return attestation_pb2.AttestResponse(opened=message)
             case "resume":
-                session = _required(request.resume.session)
+                session = _session_of(request.resume)
                 resumed = self._verifier.resume(session, peer=self._peer)
                 self._session = session
                 state = attestation_pb2.Resumed(next_seq=resumed.next_seq, challenge=resumed.challenge)
@@ -134,7 +151,12 @@ class _Stream:
                 answer = self._verifier.window(self._own(), request.window, peer=self._peer)
                 return attestation_pb2.AttestResponse(answer=_answer(answer))
             case "close":
-                summary = self._verifier.close(self._own(), peer=self._peer)
+                session = _session_of(request.close)
+                if session != self._own():
+                    raise NotAuthentic(
+                        Code.WINDOW_SESSION, "this stream has another session", where="close.session", got=session
+                    )
+                summary = self._verifier.close(session, peer=self._peer)
                 self._session = None
                 return attestation_pb2.AttestResponse(
                     closed=attestation_pb2.Closed(summary=strict.json_encode(summary))
@@ -158,10 +180,16 @@ def _answer(answer: Answer) -> attestation_pb2.Answer:
     )
 
 
-def _required(session: bytes) -> bytes:
-    if len(session) != _SESSION_SIZE:
-        raise MalformedEvidence(Code.FIELD_RANGE, "a session has 16 bytes", where="resume.session", got=len(session))
-    return session
+def _session_of(message: attestation_pb2.Resume | attestation_pb2.Close) -> bytes:
+    if len(message.session) != _SESSION_SIZE:
+        where = f"{type(message).__name__.lower()}.session"
+        raise MalformedEvidence(Code.FIELD_RANGE, "a session has 16 bytes", where=where, got=len(message.session))
+    return message.session
+
+
+def _report(line: str) -> None:
+    """Tell the operator, on standard error."""
+    print(f"weighbridge: warning: {line}", file=sys.stderr, flush=True)  # noqa: T201 - the log of a long-running command
 
 
 def _refusal(error: WeighbridgeError) -> attestation_pb2.AttestResponse:
@@ -224,23 +252,26 @@ async def serve(
     )
     reflection.enable_server_reflection(names, server)
     credentials = tls.credentials()
+    place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    check_port(host, port, where=place)
     try:
-        bound = server.add_secure_port(f"{host}:{port}", credentials)
+        bound = server.add_secure_port(place, credentials)
     except RuntimeError as error:
         raise EnvironmentFault(
             Code.PORT_UNAVAILABLE,
             "cannot listen here",
-            where=f"{host}:{port}",
-            hint="another program has the port, or the certificate does not fit its key; choose another with --listen",
+            where=place,
+            hint="does the certificate in STATE/tls fit its key?",
         ) from error
     await server.start()
     await checker.set("", health_pb2.HealthCheckResponse.SERVING)
     junk = asyncio.create_task(service.record_junk())
-    started(bound)
     try:
+        started(bound)
         await stop.wait()
     finally:
         junk.cancel()
         await checker.enter_graceful_shutdown()
+        await service.settled()
         await server.stop(_GRACE)
         service.close()
