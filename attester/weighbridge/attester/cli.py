@@ -130,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _print_error(error: WeighbridgeError, *, as_json: bool, debug: bool) -> None:
     if as_json:
-        document = {"schema": _SCHEMA_ERROR, "exit": int(error.exit_code), **error.document()}
+        document = {"schema": _SCHEMA_ERROR, "exit": error.exit_code.value, **error.document()}
         sys.stdout.write(strict.json_encode(document).decode() + "\n")
         sys.stdout.flush()
     sys.stderr.write(f"{PROGRAM}: error: {error}\n")

@@ -120,9 +120,10 @@ class InferenceServer:
         except (TimeoutError, asyncio.CancelledError) as error:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
+            # At once: nothing outlives this signal.
+            await self._process.wait()
             if isinstance(error, asyncio.CancelledError):
                 raise
-            await self._process.wait()
 
 
 def _die_with_parent() -> list[str]:
