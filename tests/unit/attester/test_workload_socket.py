@@ -306,6 +306,20 @@ def test_late_and_vanished_servers_are_counted(attester: Attester) -> None:
     assert attester.tick(3) == 0
 
 
+def test_tick_that_is_cancelled_leaves_nothing_waiting(attester: Attester) -> None:
+    with WorkloadClient.connect(str(attester.path), ticks=True):
+
+        async def cancelled() -> list[int]:
+            tick = asyncio.create_task(attester.server.tick(7, timeout=10))
+            await asyncio.sleep(0.02)
+            tick.cancel()
+            await asyncio.gather(tick, return_exceptions=True)
+            await asyncio.sleep(0)
+            return [seq for peer in attester.server._peers for seq in peer._waiting]
+
+        assert asyncio.run_coroutine_threadsafe(cancelled(), attester._loop).result(10) == []
+
+
 def raw(attester: Attester, *lines: bytes) -> list[dict[str, Any]]:
     """Send lines, end, and read every answer."""
     with socket.socket(socket.AF_UNIX) as connection:

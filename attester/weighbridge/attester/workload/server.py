@@ -103,9 +103,12 @@ class WorkloadServer:
         if not waiting:
             return 0
         answers = [asyncio.ensure_future(answer) for answer in waiting]
-        answered, late = await asyncio.wait(answers, timeout=timeout)
-        for task in late:
-            task.cancel()
+        try:
+            answered, _ = await asyncio.wait(answers, timeout=timeout)
+        finally:
+            # Also when the session ends within a window and cancels this wait.
+            for task in answers:
+                task.cancel()
         return len(answers) - sum(1 for task in answered if not task.cancelled() and task.result())
 
     def _accept(self) -> None:
