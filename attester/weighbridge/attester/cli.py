@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import io
+import os
 import sys
 import traceback
 from importlib import metadata
-from typing import TYPE_CHECKING, Final, NoReturn
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NoReturn, TextIO
 
 from weighbridge.attester.commands import init, measure, run
+from weighbridge.attester.durable import write_fault
 from weighbridge.proto import strict
 from weighbridge.proto.errors import ExitCode, WeighbridgeError
 
@@ -64,8 +69,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: without the program's name; those of this process by default.
     """
+    if not _has_output():
+        return ExitCode.ENVIRONMENT
     try:
-        args = _parse(list(sys.argv[1:] if arguments is None else arguments))
+        status = _run(list(sys.argv[1:] if arguments is None else arguments))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read our output has gone.
+        _abandon_output()
+        sys.stderr.write(f"{PROGRAM}: output closed\n")
+        return ExitCode.ENVIRONMENT
+    except OSError as error:
+        # Every other failure of files has been given its code where it happened: what is left is our own output.
+        _abandon_output()
+        _print_error(write_fault(Path("standard output"), error), as_json=False, debug=False)
+        return ExitCode.ENVIRONMENT
+    return status
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        args = _parse(arguments)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else ExitCode.USAGE
     try:
@@ -73,10 +97,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except WeighbridgeError as error:
         _print_error(error, as_json=bool(getattr(args, "json", False)), debug=args.debug)
         return error.exit_code
-    except (KeyboardInterrupt, asyncio.CancelledError, BrokenPipeError) as error:
-        # Interrupted twice, or whoever read our output has gone.
-        sys.stderr.write(f"{PROGRAM}: {'output closed' if isinstance(error, BrokenPipeError) else 'interrupted'}\n")
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        # Interrupted twice.
+        sys.stderr.write(f"{PROGRAM}: interrupted\n")
         return ExitCode.ENVIRONMENT
+    except OSError:
+        raise
     except Exception as error:  # noqa: BLE001 - the one place: an answer and status 1, never a traceback unasked
         sys.stderr.write(f"{PROGRAM}: internal error: {type(error).__name__}: {error}\n")
         if args.debug:
@@ -84,6 +110,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             sys.stderr.write("hint: run again with --debug before the verb, and report what it prints\n")
         return ExitCode.INTERNAL
+
+
+def _has_output() -> bool:
+    """Whether there is a standard output. Where standard error is closed, nobody wants to read it."""
+    # Python's types do not know it, but a process may be started without: `weighbridge-attester … >&- 2>&-`.
+    out: TextIO | None = sys.stdout
+    err: TextIO | None = sys.stderr
+    if err is None:
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - until the process ends
+    if out is None:
+        sys.stderr.write(f"{PROGRAM}: error: standard output is closed\n")
+        sys.stderr.write("hint: where the result is not wanted, redirect it: >/dev/null\n")
+    if isinstance(out, io.TextIOWrapper):
+        # JSON is UTF-8 (RFC 8259 §8.1), whatever the environment says; a path that is none is shown escaped.
+        out.reconfigure(encoding="utf-8", errors="backslashreplace")
+    return out is not None
+
+
+def _abandon_output() -> None:
+    """Let what is still buffered go nowhere, or the interpreter would try again on its way out."""
+    # Where somebody else catches what we print, there is nothing to let go of.
+    with contextlib.suppress(io.UnsupportedOperation):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:

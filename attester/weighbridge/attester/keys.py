@@ -36,7 +36,7 @@ from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["ChannelKey", "ServingKey", "ensure_keys", "load_channel", "load_serving"]
+__all__ = ["ChannelKey", "ServingKey", "ensure_keys", "load_authority", "load_channel", "load_serving"]
 
 _VALIDITY: Final = timedelta(days=825)
 # A host whose clock is a little slow must not refuse its own certificate.
@@ -123,6 +123,26 @@ def load_channel(state: Path, *, certificate: Path | None = None) -> ChannelKey:
         )
     chain = _check_belongs(certificate_file, key)
     return ChannelKey(key=_key_pem(key), certificate=chain, peer=cose.thumbprint(key.public_key()))
+
+
+def load_authority(path: Path) -> bytes:
+    """The PEM certificates in ``path``: whom the operator lets certify the verifier's TLS key.
+
+    Raises:
+        EnvironmentFault: ``FILE_UNREADABLE``.
+        MalformedEvidence: ``CERT_MALFORMED``: gRPC would only say that it cannot connect.
+    """
+    data = read_file(path, limit=_CHAIN_MAX, what="verifier's certificate authority")
+    try:
+        x509.load_pem_x509_certificates(data)
+    except ValueError as error:
+        raise MalformedEvidence(
+            Code.CERT_MALFORMED,
+            "no certificate in PEM",
+            where=str(path),
+            hint="the verifier's operator gives out STATE/tls/ca.pem",
+        ) from error
+    return data
 
 
 def _ensure_key(path: Path) -> ec.EllipticCurvePrivateKey:

@@ -7,6 +7,8 @@ something to do, ``hint: …``; the exit status is that of :class:`weighbridge.p
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import os
 import sys
 import traceback
@@ -178,9 +180,14 @@ def _has_output() -> bool:
     if out is None:
         print(f"{PROGRAM}: error: standard output is closed", file=sys.stderr)
         print("hint: where the result is not wanted, redirect it: >/dev/null", file=sys.stderr)
+    if isinstance(out, io.TextIOWrapper):
+        # JSON is UTF-8 (RFC 8259 §8.1), whatever the environment says; a path that is none is shown escaped.
+        out.reconfigure(encoding="utf-8", errors="backslashreplace")
     return out is not None
 
 
 def _abandon_output() -> None:
     """Let what is still buffered go nowhere, or the interpreter would try again on its way out."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    # Where somebody else catches what we print, there is nothing to let go of.
+    with contextlib.suppress(io.UnsupportedOperation):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

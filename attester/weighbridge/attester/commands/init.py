@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from weighbridge.attester.keys import ensure_keys
 from weighbridge.proto import strict
-from weighbridge.proto.errors import ExitCode
-
-if TYPE_CHECKING:
-    import argparse
+from weighbridge.proto.errors import ExitCode, MalformedEvidence
+from weighbridge.proto.hosts import host_name
 
 __all__ = ["EPILOG", "configure", "run"]
 
@@ -35,9 +34,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--name",
         metavar="NAME",
         action="append",
+        type=_host,
         help="DNS name or IP address in the serving certificate (default: localhost, 127.0.0.1)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def _host(text: str) -> str:
+    try:
+        return host_name(text, what="--name")
+    except MalformedEvidence as error:
+        raise argparse.ArgumentTypeError(f"{error.message}: {error.got!r}") from error
 
 
 def run(args: argparse.Namespace) -> int:

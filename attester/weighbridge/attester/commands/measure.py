@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TextIO
+from typing import Final, TextIO
 
 from weighbridge.attester.durable import write_file
 from weighbridge.attester.weights import measure
 from weighbridge.proto.errors import ExitCode
-
-if TYPE_CHECKING:
-    import argparse
 
 __all__ = ["configure", "run"]
 
@@ -24,9 +22,15 @@ _MEGABYTE: Final = 1_000_000
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``measure`` to ``parser``."""
     parser.add_argument("directory", metavar="DIR", type=Path, help="the model's directory; every file below it counts")
-    parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="write the manifest to FILE, outside DIR")
+    parser.add_argument("-o", "--output", metavar="FILE", type=_file, help="write the manifest to FILE, outside DIR")
     parser.add_argument("--name", help="the model's name (default: the name of DIR)")
     parser.add_argument("--json", action="store_true", help="print the manifest instead of a summary")
+
+
+def _file(text: str) -> Path:
+    if text == "-":
+        raise argparse.ArgumentTypeError("name a file; --json prints the manifest on standard output")
+    return Path(text)
 
 
 def run(args: argparse.Namespace) -> int:

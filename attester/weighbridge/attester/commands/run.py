@@ -16,13 +16,15 @@ from weighbridge.attester.client import GrpcTransport, Timeouts
 from weighbridge.attester.clock import SystemClock
 from weighbridge.attester.configuration import Devices, SessionConfig, Surroundings
 from weighbridge.attester.durable import read_file
-from weighbridge.attester.keys import load_channel, load_serving
+from weighbridge.attester.keys import load_authority, load_channel, load_serving
 from weighbridge.attester.offload import Worker
 from weighbridge.attester.report import Notice
 from weighbridge.attester.session import AttesterSession
+from weighbridge.attester.spool_files import FILE_MAX
 from weighbridge.attester.trust import TrustedVerifiers
 from weighbridge.proto import limits, strict
 from weighbridge.proto.errors import ExitCode, MalformedEvidence
+from weighbridge.proto.hosts import host_port
 from weighbridge.proto.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -61,7 +63,9 @@ _SCHEMA_SUMMARY: Final = "weighbridge/attester-summary/v1"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``run`` to ``parser``."""
     verifier = parser.add_argument_group("verifier")
-    verifier.add_argument("--verifier", metavar="HOST:PORT", required=True, help="where the verifier listens")
+    verifier.add_argument(
+        "--verifier", metavar="HOST:PORT", type=_place, required=True, help="where the verifier listens"
+    )
     verifier.add_argument(
         "--verifier-ca", metavar="FILE", type=Path, required=True, help="PEM: who certifies the verifier's TLS key"
     )
@@ -80,7 +84,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     session.add_argument("--audience", required=True, help="whom the result tokens are for")
     session.add_argument("--windows", metavar="N", type=_positive, help="end after N windows (default: go on)")
     session.add_argument("--port-file", metavar="FILE", type=Path, help="where the command writes its port")
-    session.add_argument("--spool-bytes", metavar="N", type=_positive, help="bound of the spool (default: 512 MiB)")
+    session.add_argument("--spool-bytes", metavar="N", type=_spool, help="bound of the spool (default: 512 MiB)")
     hardware = parser.add_argument_group("hardware")
     hardware.add_argument("--tcti", required=True, help="device:/dev/tpmrm0, or swtpm:path=SOCKET for an emulator")
     hardware.add_argument("--log-pcr", metavar="N", type=_pcr, default=15, help="the log's register (default: 15)")
@@ -110,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
     observer = _Printer(sys.stdout, sys.stderr, as_json=args.json)
     # Everything that can be wrong with files is found before a device or the network is touched.
     trusted = TrustedVerifiers.load(read_file(args.verifier_key, limit=_FILE_MAX, what="verifier's key"))
-    authority = read_file(args.verifier_ca, limit=_FILE_MAX, what="verifier's certificate authority")
+    authority = load_authority(args.verifier_ca)
     manifest = Manifest.from_json(read_file(args.manifest, limit=limits.JSON_MAX, what="manifest"))
     serving = load_serving(state)
     channel = load_channel(state, certificate=args.certificate)
@@ -282,8 +286,17 @@ def _number(low: int, high: int) -> Callable[[str], int]:
 
 
 _positive: Final = _number(1, 2**53)
+_spool: Final = _number(FILE_MAX, 2**53)
 _pcr: Final = _number(0, limits.PCRS_MAX - 1)
 _seed: Final = _number(0, 2**63 - 1)
+
+
+def _place(text: str) -> str:
+    try:
+        host_port(text, what="--verifier")
+    except MalformedEvidence as error:
+        raise argparse.ArgumentTypeError(f"{error.message}: {error.got!r}") from error
+    return text
 
 
 def _gpu(text: str) -> int:
