@@ -57,6 +57,7 @@ def test_binding_is_as_specified_and_ignores_order() -> None:
     )
     assert evidence.gpus_binding(SENT) == D("gpus", [list(row) for row in rows])
     assert evidence.gpus_binding(SENT[::-1]) == evidence.gpus_binding(SENT)
+    assert evidence.rows_binding(rows[::-1]) == evidence.gpus_binding(SENT)
 
 
 def test_absent_none_and_fewer_differ() -> None:

@@ -186,7 +186,8 @@ def verify_window(
         nonce = binding.gpu_nonce(window.digest)
         gpus = verify_gpus(reports, nonce=nonce, anchors=anchors, at=at, expected=frozenset(terms.gpus), cache=chains)
     # 10.
-    digest, qualifying_data = seal(window.header_bytes, gpu_evidence.gpus_binding(reports), None)
+    rows = None if gpus is None else [report.binding_row for report in gpus]
+    digest, qualifying_data = seal(window.header_bytes, gpu_evidence.rows_binding(rows), None)
     selection = PcrSelection.of(HashAlgorithm(terms.bank), terms.pcrs)
     quote_evidence = QuoteEvidence.parse(evidence.quote)
     quote = verify_quote(quote_evidence, enrolled.ak, qualifying_data=qualifying_data, selection=selection)

@@ -18,7 +18,7 @@ from weighbridge.proto.x509 import load_certificate, spki_der
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["GpuEvidence", "binding_rows", "encode", "gpus_binding", "parse"]
+__all__ = ["GpuEvidence", "binding_rows", "encode", "gpus_binding", "parse", "rows_binding"]
 
 # A leaf and the certificate that says whose it is.
 _CERTS_MIN: Final = 2
@@ -97,9 +97,12 @@ def gpus_binding(evidence: Sequence[GpuEvidence] | None) -> bytes:
     Raises:
         MalformedEvidence: as :attr:`GpuEvidence.claimed_identity`.
     """
-    if evidence is None:
-        return D("gpus", None)
-    return D("gpus", [list[cbor.CborValue](row) for row in binding_rows(evidence)])
+    return rows_binding(None if evidence is None else binding_rows(evidence))
+
+
+def rows_binding(rows: Sequence[list[bytes]] | None) -> bytes:
+    """``G_k`` from the rows of :func:`binding_rows`, or the same rows of evidence that is verified already."""
+    return D("gpus", None if rows is None else [list[cbor.CborValue](row) for row in sorted(rows)])
 
 
 def _item(value: cbor.CborValue, where: str) -> GpuEvidence:

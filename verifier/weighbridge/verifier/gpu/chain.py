@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Final, NoReturn, final
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from weighbridge.proto import cbor, limits
+from weighbridge.proto import limits
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic
 from weighbridge.verifier import certs
@@ -174,12 +174,13 @@ class ChainCache:
         if capacity < 1:
             raise ValueError("capacity must be positive")
         self._capacity = capacity
-        self._entries: OrderedDict[bytes, VerifiedGpuChain] = OrderedDict()
+        self._entries: OrderedDict[tuple[tuple[bytes, ...], tuple[Anchor, ...]], VerifiedGpuChain] = OrderedDict()
         self._lock = Lock()
 
     def verify_chain(self, chain: Sequence[bytes], anchors: TrustAnchors, *, at: datetime) -> VerifiedGpuChain:
         """As :func:`verify_chain`."""
-        key = _cache_key(chain, anchors.select("nvidia-device-root"))
+        # The very certificates and the very anchors: nothing is taken for the same that is not.
+        key = tuple(chain), anchors.select("nvidia-device-root")
         with self._lock:
             known = self._entries.get(key)
             if known is not None:
@@ -192,14 +193,6 @@ class ChainCache:
             if len(self._entries) > self._capacity:
                 self._entries.popitem(last=False)
         return verified
-
-
-def _cache_key(chain: Sequence[bytes], anchors: Sequence[Anchor]) -> bytes:
-    believed = [
-        [anchor.name, anchor.platform, anchor.spki, anchor.not_before.isoformat(), anchor.not_after.isoformat()]
-        for anchor in anchors
-    ]
-    return sha256(cbor.encode([list(chain), believed]))
 
 
 def _check_names(leaf: x509.Certificate, brom: x509.Certificate, provisioner: x509.Certificate) -> tuple[str, str]:

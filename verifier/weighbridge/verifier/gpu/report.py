@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
+from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic
 from weighbridge.proto.spdm.report import SIGNATURE_SIZE
 from weighbridge.verifier.gpu.nonces import check_length
@@ -79,6 +80,11 @@ class VerifiedGpuReport:
     def measurements_digest(self) -> bytes:
         """SHA-256 over the measurement record."""
         return self.report.measurements_digest
+
+    @property
+    def binding_row(self) -> list[bytes]:
+        """This device's row of ``G_k``: :func:`weighbridge.proto.spdm.evidence.binding_rows`."""
+        return [self.identity, sha256(self.report.raw), self.chain.chain_digest]
 
 
 def verify_report(report: Report, chain: VerifiedGpuChain, *, nonce: bytes) -> VerifiedGpuReport:
