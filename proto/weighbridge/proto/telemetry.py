@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Final, Self
 
 from weighbridge.proto import cbor, limits, strict
@@ -105,7 +104,7 @@ class Source:
         offsets = _unpack(packed, where=f"{where}.offsets")
         table = fields.table(5)
         fields.end()
-        if any(later <= earlier for earlier, later in pairwise((-1, *offsets))):
+        if offsets != tuple(sorted(set(offsets))) or (offsets and offsets[0] < 0):
             raise MalformedEvidence(Code.FIELD_RANGE, "offsets do not ascend from zero", where=f"{where}.offsets")
         names = table.keys()
         if len(names) > limits.TELEMETRY_CHANNELS_MAX:

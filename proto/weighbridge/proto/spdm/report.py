@@ -22,6 +22,7 @@ The signature stands right after the opaque data. Whatever follows it is signed 
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -40,7 +41,9 @@ _RESPONSE_OFFSET: Final = 37
 _REQUEST: Final = bytes([0x11, 0xE0, 0x01, 0xFF])
 _RESPONSE: Final = bytes([0x11, 0x60, 0x00, 0x00])
 _SLOT_MAX: Final = 7
-_BLOCK_HEADER: Final = 7
+# Index, specification, size of what follows, type, size of the value; the last two count in the first size.
+_BLOCK: Final = struct.Struct("<BBHBH")
+_VALUE_HEADER: Final = 3
 _DMTF: Final = 0x01
 _CLAUSE: Final = "DSP0274 1.1, MEASUREMENTS response"
 
@@ -249,25 +252,30 @@ def _check_header(header: bytes) -> None:
 
 def _blocks(record: bytes, count: int) -> tuple[MeasurementBlock, ...]:
     blocks: list[MeasurementBlock] = []
-    offset = 0
+    offset = before = 0
     while offset < len(record):
-        where = f"report.block[{len(blocks)}]"
-        head = record[offset : offset + _BLOCK_HEADER]
-        if len(head) != _BLOCK_HEADER:
-            raise _malformed("measurement block ends inside its header", where, expected=_BLOCK_HEADER, got=len(head))
-        size = int.from_bytes(head[5:7], "little")
-        value = record[offset + _BLOCK_HEADER : offset + _BLOCK_HEADER + size]
-        if head[1] != _DMTF:
-            raise _malformed("unknown measurement specification", where, expected=_DMTF, got=head[1])
-        if int.from_bytes(head[2:4], "little") != size + 3 or len(value) != size:
-            raise _malformed("sizes of a measurement block disagree", where, expected=size + 3, got=head[2:4])
-        if blocks and head[0] <= blocks[-1].index:
-            raise _malformed("indices of measurement blocks do not ascend", where, got=head[0])
-        blocks.append(MeasurementBlock(head[0], head[4], value))
-        offset += _BLOCK_HEADER + size
+        head = record[offset : offset + _BLOCK.size]
+        if len(head) != _BLOCK.size:
+            raise _malformed_block("ends inside its header", len(blocks), expected=_BLOCK.size, got=len(head))
+        index, specification, outer, kind, size = _BLOCK.unpack(head)
+        start = offset + _BLOCK.size
+        offset = start + size
+        value = record[start:offset]
+        if specification != _DMTF:
+            raise _malformed_block("has an unknown specification", len(blocks), expected=_DMTF, got=specification)
+        if outer != size + _VALUE_HEADER or len(value) != size:
+            raise _malformed_block("has sizes that disagree", len(blocks), expected=size + _VALUE_HEADER, got=outer)
+        if blocks and index <= before:
+            raise _malformed_block("does not ascend in its index", len(blocks), expected=f"> {before}", got=index)
+        before = index
+        blocks.append(MeasurementBlock(index, kind, value))
     if len(blocks) != count:
         raise _malformed("wrong number of measurement blocks", "report[41]", expected=count, got=len(blocks))
     return tuple(blocks)
+
+
+def _malformed_block(message: str, number: int, *, expected: object, got: object) -> MalformedEvidence:
+    return _malformed(f"measurement block {message}", f"report.block[{number}]", expected=expected, got=got)
 
 
 def _malformed(message: str, where: str, *, expected: object = None, got: object = None) -> MalformedEvidence:
