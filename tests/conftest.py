@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from corpus.arena import Arena
+    from support.world import Engines
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -41,6 +48,26 @@ def nvidia_wheel() -> Path:
     if not found:
         pytest.fail("no reference wheel under .data/wheels: run scripts/setup")
     return found[0]
+
+
+@pytest.fixture(scope="session")
+def engines() -> Iterator[Engines]:
+    """Prepared policies for all worlds of this run."""
+    from support.world import Engines as Shared  # noqa: PLC0415 - the verifier's whole weight, for those who need it
+
+    shared = Shared()
+    yield shared
+    shared.close()
+
+
+@pytest.fixture
+def arena(tmp_path: Path, engines: Engines) -> Iterator[Arena]:
+    """Where worlds are made, and closed at the end."""
+    from corpus.arena import Arena as Made  # noqa: PLC0415 - as above
+
+    made = Made(tmp_path, engines)
+    yield made
+    made.close()
 
 
 def _folder_named_by(variable: str, what: str) -> Path:

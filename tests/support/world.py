@@ -148,6 +148,10 @@ class Host:
     sealer: Sealer | None = None
     # What the sampler calls itself; the emulated one's word is never taken by a production policy.
     source: str = "emulated"
+    # Those of all its sessions: a new one takes the place of the old in the TPM.
+    telemetry_keys: list[ec.EllipticCurvePublicKey] = field(default_factory=list)
+    # Whether the verifier is expected to know the AK already: no endorsement key is shown then.
+    pinned: bool = False
 
     @classmethod
     def make(cls, model: Manifest, *, tpm: str = "tpm", gpus: EmulatedGpus | None = None, clock: FakeClock) -> Self:
@@ -162,9 +166,9 @@ class Host:
             tenant=self.tenant,
             audience=self.audience,
             ak=self.tpm.attestation_key(),
-            ek=ek.public,
-            ek_certificate=ek.certificate,
-            ek_intermediates=ek.intermediates,
+            ek=None if self.pinned else ek.public,
+            ek_certificate=None if self.pinned else ek.certificate,
+            ek_intermediates=() if self.pinned else ek.intermediates,
             cnf=self.cnf,
             peer=self.peer,
             kem=None,
@@ -197,6 +201,8 @@ class Host:
         opened = verifier.prove(self.proof(challenge).encode(), peer=self.peer)
         terms = opened.terms.terms
         self.session, self.terms, self.challenge = terms.session, opened.terms, opened.challenge
+        assert self.tpm.telemetry_key is not None
+        self.telemetry_keys.append(self.tpm.telemetry_key.public_key())
         self.prev, self.seq = terms.prev, 0
         self.telemetry = EmulatedTelemetry(7, terms.gpus)
         self.sealer = Sealer(
@@ -235,6 +241,25 @@ class Host:
         self.wall_ns += PERIOD_NS
 
 
+class Engines:
+    """Policies as prepared, shared by many worlds: preparing one starts a process."""
+
+    def __init__(self) -> None:
+        self._prepared: dict[tuple[bytes, bytes], Prepared] = {}
+
+    def prepare(self, policy: policy_set.PolicySet) -> Prepared:
+        """``policy``, prepared once."""
+        key = policy.digest, policy.reference_digest
+        if key not in self._prepared:
+            self._prepared[key] = RegorusEngine().prepare(policy)
+        return self._prepared[key]
+
+    def close(self) -> None:
+        """Stop all of them."""
+        for prepared in self._prepared.values():
+            prepared.close()
+
+
 @dataclass
 class World:
     """A verifier, its stores in a directory, and one host."""
@@ -248,11 +273,13 @@ class World:
     reference: Reference
     models: dict[bytes, Manifest]
     wanted: Requirements
-    policy: str
+    policy: policy_set.Shipped
     prepared: Prepared
+    engines: Engines | None
     verifier: Verifier
     host: Host
     files: Files | None = None
+    sent: bytes = b""
 
     @classmethod
     def make(
@@ -268,11 +295,12 @@ class World:
         gpus: EmulatedGpus | None = None,
         anchors: TrustAnchors | None = None,
         reference: Callable[[Reference], Reference] = lambda made: made,
+        engines: Engines | None = None,
     ) -> Self:
         """A world whose anchors name the emulated roots, under the platform names given for TPM and GPU.
 
         ``source`` is what the sampler calls itself; ``anchors`` replaces the anchors that would be made, ``reference``
-        changes the reference values that would.
+        changes the reference values that would; ``engines`` outlive the world.
         """
         clock = FakeClock()
         model = manifest()
@@ -290,7 +318,8 @@ class World:
         ledger = Ledger.create(directory / "ledger", origin="ledger.example/test", key=keys.ledger)
         store = Store.create_or_open(directory / "sessions.sqlite")
         values = reference(reference_for(host.gpus, [model], unchecked=unchecked))
-        prepared = RegorusEngine().prepare(policy_set.shipped(policy, reference=values))
+        own = engines or Engines()
+        prepared = own.prepare(policy_set.shipped(policy, reference=values))
         world = cls(
             directory=directory,
             clock=clock,
@@ -303,6 +332,7 @@ class World:
             wanted=wanted or requirements(),
             policy=policy,
             prepared=prepared,
+            engines=None if engines else own,
             verifier=None,  # type: ignore[arg-type]  # built on the next line
             host=host,
         )
@@ -329,7 +359,8 @@ class World:
         return self.verifier
 
     def close(self) -> None:
-        self.prepared.close()
+        if self.engines is not None:
+            self.engines.close()
         self.store.close()
         self.ledger.close()
 
@@ -356,10 +387,11 @@ class World:
             who.challenge = answer.challenge
         return answer
 
-    def send(self, data: bytes, *, host: Host | None = None) -> Answer:
-        """Any bytes arrive now over a host's channel."""
+    def send(self, data: bytes, *, host: Host | None = None, peer: bytes | None = None) -> Answer:
+        """Any bytes arrive now over a host's channel, or over another one."""
         who = host or self.host
-        return self.verifier.window(who.session, data, peer=who.peer)
+        self.sent = data
+        return self.verifier.window(who.session, data, peer=peer or who.peer)
 
     def another_host(self, name: str, *, gpus: EmulatedGpus | None = None, peer: bytes | None = None) -> Host:
         """A second host as genuine as the first: its own TPM and GPUs, made by the same vendors."""

@@ -1,0 +1,187 @@
+"""The proof bundle: what a tenant can check years later, and what an operator must not be able to hide in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from corpus.policy import genuine
+from weighbridge.policy import policy_set
+from weighbridge.policy.policy_set import PolicyModule, PolicySet
+from weighbridge.policy.reference import Reference
+from weighbridge.proto import strict
+from weighbridge.verifier import anchors as default_anchors
+from weighbridge.verifier.appraisal import Appraiser
+from weighbridge.verifier.bundle import Bundle, BundleVerdict, assemble, verify
+from weighbridge.verifier.ledger.reader import LedgerReader
+from weighbridge.verifier.record import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from corpus.arena import Arena
+    from support.world import Engines, World
+    from weighbridge.verifier.anchors import TrustAnchors
+    from weighbridge.verifier.bundle import Entry
+
+
+def believed(world: World) -> TrustAnchors:
+    """The anchors of a relying party that trusts this verifier and the roots it trusts."""
+    origin = "ledger.example/test"
+    span = world.anchors.anchors[0]
+    own = world.keys.anchors(
+        name="the verifier", origin=origin, platform="test", not_before=span.not_before, not_after=span.not_after
+    )
+    return world.anchors.with_anchors(own)
+
+
+def export(world: World, *, session: bytes | None = None) -> Bundle:
+    """The bundle of a session, the host's unless another one is named, as the operator writes it now."""
+    wanted = session or world.host.session
+    with world.store.transaction() as tx:
+        row, indices = tx.session(wanted), tx.window_indices(wanted)
+    assert row is not None
+    reader = LedgerReader.open(world.directory / "ledger", key=world.ledger.key, origin=world.ledger.key.name)
+    modules = policy_set.shipped(world.policy, reference=world.reference).modules
+    return assemble(
+        world.archive.records,
+        reader,
+        [row.enrolment_index, *indices],
+        modules=[(module.name, module.text) for module in modules],
+        reference=world.reference.to_json(),
+        manifests=list(world.models.values()),
+    )
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A session's bundle and the world that it is from."""
+
+    engines: Engines
+    world: World
+    bundle: Bundle
+
+    def verify(
+        self,
+        bundle: Bundle | None = None,
+        *,
+        anchors: TrustAnchors | None = None,
+        policy: policy_set.Shipped | None = None,
+    ) -> BundleVerdict:
+        """As a relying party does, from the file's bytes; under the recorded policy unless it names its own."""
+        parsed = Bundle.parse((bundle or self.bundle).encode())
+        reference = Reference.parse(parsed.reference)
+        modules = PolicySet(tuple(PolicyModule(name, text) for name, text in parsed.modules), reference)
+        chosen = modules if policy is None else policy_set.shipped(policy, reference=reference)
+        prepared = self.engines.prepare(chosen)
+        return verify(
+            parsed,
+            anchors=anchors or believed(self.world),
+            appraiser=lambda _: Appraiser(prepared, reference, self.world.models),
+        )
+
+
+def exported(arena: Arena, windows: int = 3) -> Exported:
+    """A closed session of good windows, exported."""
+    world = arena.settled(windows)
+    arena.forget()
+    return Exported(arena.engines, world, export(world))
+
+
+def _with(bundle: Bundle, entries: Sequence[Entry]) -> Bundle:
+    return replace(bundle, entries=tuple(entries))
+
+
+def _edited(entry: Entry, **changes: object) -> Entry:
+    record = replace(Record.parse(entry.record), **changes)  # type: ignore[arg-type] # a test names fields
+    return replace(entry, record=record.encode())
+
+
+def case_001_good(arena: Arena) -> BundleVerdict:
+    return exported(arena).verify()
+
+
+def case_002_default_anchors(arena: Arena) -> BundleVerdict:
+    return exported(arena).verify(anchors=default_anchors.default())
+
+
+def case_003_under_the_production_policy(arena: Arena) -> BundleVerdict:
+    return exported(arena).verify(policy="production")
+
+
+def case_004_window_dropped(arena: Arena) -> BundleVerdict:
+    made = exported(arena)
+    enrolment, first, _, third = made.bundle.entries
+    return made.verify(_with(made.bundle, [enrolment, first, third]))
+
+
+def case_005_windows_exchanged(arena: Arena) -> BundleVerdict:
+    made = exported(arena)
+    enrolment, first, second, third = made.bundle.entries
+    return made.verify(_with(made.bundle, [enrolment, second, first, third]))
+
+
+def case_006_enrolment_left_out(arena: Arena) -> BundleVerdict:
+    made = exported(arena)
+    return made.verify(_with(made.bundle, made.bundle.entries[1:]))
+
+
+def case_007_window_of_another_session(arena: Arena) -> BundleVerdict:
+    world = arena.settled(2)
+    ours = world.host.session
+    world.open_session()
+    for _ in range(3):
+        world.window()
+    arena.forget()
+    first, second = export(world, session=ours), export(world)
+    made = Exported(arena.engines, world, first)
+    return made.verify(_with(first, [*first.entries, second.entries[-1]]))
+
+
+def case_008_verdict_edited(arena: Arena) -> BundleVerdict:
+    made = exported(arena)
+    first, *rest = made.bundle.entries
+    document = strict.json_decode(Record.parse(rest[0].record).verdict, what="verdict")
+    assert isinstance(document, dict)
+    verdict = strict.json_encode({**document, "telemetry": "in_baseline"})
+    return made.verify(_with(made.bundle, [first, _edited(rest[0], verdict=verdict), *rest[1:]]))
+
+
+def case_009_receipt_time_edited(arena: Arena) -> BundleVerdict:
+    made = exported(arena)
+    first, *rest = made.bundle.entries
+    return made.verify(_with(made.bundle, [first, _edited(rest[0], received_ns=1), *rest[1:]]))
+
+
+def case_010_evidence_exchanged(arena: Arena) -> BundleVerdict:
+    made = exported(arena)
+    enrolment, first, second, third = made.bundle.entries
+    return made.verify(_with(made.bundle, [enrolment, replace(first, evidence=second.evidence), second, third]))
+
+
+def case_011_evidence_left_out(arena: Arena) -> BundleVerdict:
+    made = exported(arena)
+    enrolment, first, *rest = made.bundle.entries
+    return made.verify(_with(made.bundle, [enrolment, replace(first, evidence=None), *rest]))
+
+
+def case_012_checkpoint_of_another_ledger(arena: Arena) -> BundleVerdict:
+    made, other = exported(arena), exported(arena)
+    return made.verify(replace(made.bundle, checkpoint=other.bundle.checkpoint))
+
+
+def case_013_proof_of_another_entry(arena: Arena) -> BundleVerdict:
+    made = exported(arena)
+    enrolment, first, second, third = made.bundle.entries
+    return made.verify(_with(made.bundle, [enrolment, replace(first, proof=second.proof), second, third]))
+
+
+def case_014_admitted_in_production(arena: Arena) -> BundleVerdict:
+    world = arena.settled(2, **genuine())
+    arena.forget()
+    return Exported(arena.engines, world, export(world)).verify(policy="production")
+
+
+def case_015_nothing_in_it(arena: Arena) -> BundleVerdict:
+    made = exported(arena)
+    return made.verify(_with(made.bundle, []))

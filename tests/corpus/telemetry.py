@@ -1,0 +1,127 @@
+"""Rows A57 and A58: telemetry of somebody else, and telemetry that nobody attested signed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+
+from support.forge import Forgery, random_bytes, seal, with_telemetry
+from support.world import software_key
+from weighbridge.proto import cose
+from weighbridge.proto.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from corpus.arena import Arena
+    from support.world import World
+    from weighbridge.verifier.core import Answer
+
+
+def _saying(arena: Arena, change: Callable[[Telemetry, World], Telemetry]) -> Answer:
+    """A window whose telemetry was changed before its digest went into the header."""
+    world = arena.settled()
+    seen = world.host.observe()
+    changed = change(Telemetry.parse(seen.telemetry), world).encode()
+    return arena.submit(world, seal(world.host, observed=with_telemetry(changed, seen)))
+
+
+def _by_a_software_key(arena: Arena, *, kid: bool) -> Answer:
+    world = arena.settled()
+    key = software_key("in no TPM")
+
+    def signer(data: bytes) -> bytes:
+        r, s = decode_dss_signature(key.sign(data, ec.ECDSA(hashes.SHA256())))
+        return r.to_bytes(32) + s.to_bytes(32)
+
+    named = cose.thumbprint(key.public_key())
+    forgery = Forgery(signer=signer, kid=(lambda _: named) if kid else (lambda session: session))
+    return arena.submit(world, seal(world.host, forgery))
+
+
+# -- A57 ---------------------------------------------------------------------------------------------------------------
+
+
+def case_001_signed_by_an_unattested_key(arena: Arena) -> Answer:
+    return _by_a_software_key(arena, kid=True)
+
+
+def case_002_signed_in_the_name_of_the_key(arena: Arena) -> Answer:
+    return _by_a_software_key(arena, kid=False)
+
+
+def case_003_signed_by_another_hosts_key(arena: Arena) -> Answer:
+    world = arena.settled()
+    other = arena.another_host(world)
+    other.enrol(world.verifier)
+    assert other.terms is not None
+    named = other.terms.terms.telemetry_key
+    return arena.submit(world, seal(world.host, Forgery(signer=other.tpm.sign, kid=lambda _: named)))
+
+
+def case_004_header_names_another_key(arena: Arena) -> Answer:
+    world = arena.settled()
+    forgery = Forgery(header=lambda header: replace(header, telemetry_key=random_bytes("another key")))
+    return arena.submit(world, seal(world.host, forgery))
+
+
+# -- A58 ---------------------------------------------------------------------------------------------------------------
+
+
+def case_005_of_another_session(arena: Arena) -> Answer:
+    return _saying(arena, lambda said, _: replace(said, session=random_bytes("session")[:16]))
+
+
+def case_006_of_an_earlier_window(arena: Arena) -> Answer:
+    world = arena.settled(1)
+    old = world.host.observe()
+    world.window()
+    return arena.submit(world, seal(world.host, observed=with_telemetry(old.telemetry, world.host.observe())))
+
+
+def case_007_of_another_host(arena: Arena) -> Answer:
+    world = arena.settled()
+    other = arena.another_host(world)
+    other.enrol(world.verifier)
+    theirs = Telemetry.parse(other.observe().telemetry)
+    ours = replace(theirs, session=world.host.session, seq=world.host.seq).encode()
+    return arena.submit(world, seal(world.host, observed=with_telemetry(ours, world.host.observe())))
+
+
+def case_008_verbatim_from_another_host(arena: Arena) -> Answer:
+    world = arena.settled()
+    other = arena.another_host(world)
+    other.enrol(world.verifier)
+    return arena.submit(
+        world, seal(world.host, observed=with_telemetry(other.observe().telemetry, world.host.observe()))
+    )
+
+
+def case_009_exchanged_on_the_way(arena: Arena) -> Answer:
+    world = arena.settled()
+    other = world.host.observe().telemetry
+    return arena.submit(world, seal(world.host, Forgery(telemetry=lambda _: other)))
+
+
+def case_010_device_left_out(arena: Arena) -> Answer:
+    return _saying(arena, lambda said, _: replace(said, sources=said.sources[:1]))
+
+
+def case_011_device_added(arena: Arena) -> Answer:
+    def added(said: Telemetry, _: World) -> Telemetry:
+        stranger = replace(said.sources[0], device=random_bytes("a device elsewhere"))
+        return replace(said, sources=(*said.sources, stranger))
+
+    return _saying(arena, added)
+
+
+def case_012_device_twice(arena: Arena) -> Answer:
+    return _saying(arena, lambda said, _: replace(said, sources=(*said.sources, said.sources[0])))
+
+
+def case_013_none_at_all(arena: Arena) -> Answer:
+    return _saying(arena, lambda said, _: replace(said, sources=()))
