@@ -1,0 +1,150 @@
+"""Writes SPEC_COVERAGE.md: which attack is shown refused by which case of the corpus, and which is not yet.
+
+    .venv/bin/python scripts/spec_coverage.py            write it
+    .venv/bin/python scripts/spec_coverage.py --check    say what is out of date, and exit 1 if anything is
+
+The attacks are in tests/vectors/rows.txt, the cases in the manifests beside it. Tests that name an attack in their text
+(A01) are listed with it.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TARGET = ROOT / "SPEC_COVERAGE.md"
+# What the issue of this release lands, and what later ones will.
+LANDED = "SESSION"
+
+_ROW = re.compile(r"(A[0-9]{2}) \| ([A-Z, ]+) \| (.+)")
+_NAMED = re.compile(r"\bA[0-8][0-9]\b")
+_HEAD = """\
+# What is shown to be refused
+
+Attacks on the evidence, the session and the verifier, and where the repository shows that they fail. A *case* is a
+folder under `tests/vectors/`: its manifest says what is wrong, whether every signature is good all the same, and which
+code has to come of it; `tests/conformance/test_corpus.py` judges all of them. *Tests* are files that show the attack
+otherwise: by properties, by faults, on one parser. A row that has *not yet* landed may have cases that show a part of
+it already; what it says of evidence kinds that nothing verifies yet is not shown. Written by `scripts/spec_coverage.py` and held to it by a test.
+
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One attack: its number, the issues that land it, what it is."""
+
+    number: str
+    issues: tuple[str, ...]
+    attack: str
+
+
+def rows() -> list[Row]:
+    """The attacks, in order."""
+    found = []
+    for line in (ROOT / "tests" / "vectors" / "rows.txt").read_text(encoding="utf-8").splitlines():
+        match = _ROW.fullmatch(line)
+        if match is None:
+            raise ValueError(f"rows.txt: not a row: {line!r}")
+        found.append(Row(match[1], tuple(match[2].split(", ")), match[3]))
+    return found
+
+
+def cases() -> dict[str, list[str]]:
+    """Row to the ids of the cases that show it."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for path in sorted((ROOT / "tests" / "vectors").glob("*/*/manifest.yaml")):
+        fields = dict(line.split(": ", 1) for line in path.read_text(encoding="utf-8").splitlines())
+        for row in _NAMED.findall(fields["rows"]):
+            found[row].append(fields["id"])
+    return found
+
+
+def tests() -> dict[str, list[str]]:
+    """Row to the test files that name it."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for folder in ("unit", "integration", "conformance"):
+        for path in sorted((ROOT / "tests" / folder).rglob("test_*.py")):
+            if path.name == "test_spec_coverage.py":
+                continue
+            for row in sorted(set(_NAMED.findall(path.read_text(encoding="utf-8")))):
+                found[row].append(str(path.relative_to(ROOT / "tests")))
+    return found
+
+
+def accepted() -> list[str]:
+    """The ids of the cases that are accepted."""
+    found = []
+    for path in sorted((ROOT / "tests" / "vectors").glob("*/*/manifest.yaml")):
+        fields = dict(line.split(": ", 1) for line in path.read_text(encoding="utf-8").splitlines())
+        if fields["exit"] == "0":
+            found.append(fields["id"])
+    return found
+
+
+def render(shown: dict[str, list[str]], named: dict[str, list[str]], admitted: list[str]) -> str:
+    """The document."""
+    table = ["| row | attack | landed | cases | tests |", "|---|---|---|---|---|"]
+    later: dict[str, list[str]] = defaultdict(list)
+    for row in rows():
+        if not shown.get(row.number) and not named.get(row.number):
+            later[", ".join(row.issues)].append(row.number)
+        files = [f"`{name}`" for name in named.get(row.number, [])]
+        landed = "yes" if LANDED in row.issues else f"not yet: {', '.join(row.issues)}"
+        cells = (row.number, row.attack, landed, ", ".join(shown.get(row.number, [])), ", ".join(files))
+        table.append(f"| {' | '.join(cells)} |")
+    waiting = [f"- {issue}: {', '.join(numbers)}" for issue, numbers in sorted(later.items())]
+    parts = [
+        *table,
+        "",
+        "## Not shown at all yet, and what will land it",
+        "",
+        *(waiting or ["Nothing."]),
+        "",
+        "## What has to be accepted",
+        "",
+        *(f"- {name}" for name in admitted),
+    ]
+    return _HEAD + "\n".join(parts) + "\n"
+
+
+def problems(text: str) -> list[str]:
+    """What in ``text`` is out of date, one sentence each; tests that it does not list yet are no problem."""
+    shown, named, admitted = cases(), tests(), accepted()
+    found = []
+    listed: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        if _NAMED.match(line.removeprefix("| ")):
+            cells = [cell.strip() for cell in line.split("|")[1:-1]]
+            listed[cells[0]] = re.findall(r"`([^`]+)`", cells[-1])
+    for number, files in listed.items():
+        found += [f"{number}: {file} does not name it" for file in files if file not in named.get(number, [])]
+    if not found and render(shown, {key: files for key, files in listed.items() if files}, admitted) != text:
+        found.append("rows, cases or their order are not those of tests/vectors")
+    for row in rows():
+        if LANDED in row.issues and not shown.get(row.number):
+            found.append(f"{row.number}: {LANDED} lands it, and no case shows it")
+    known = {row.number for row in rows()}
+    found += [f"{number}: a case names it, and there is no such row" for number in sorted(set(shown) - known)]
+    return found
+
+
+def main() -> int:
+    """Writes or checks the document. Returns the exit status."""
+    if sys.argv[1:] != ["--check"]:
+        TARGET.write_text(render(cases(), tests(), accepted()), encoding="utf-8")
+        return 0
+    found = problems(TARGET.read_text(encoding="utf-8"))
+    for problem in found:
+        print(f"SPEC_COVERAGE.md: {problem}")
+    if found:
+        print("hint: run scripts/spec_coverage.py and commit what it writes")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

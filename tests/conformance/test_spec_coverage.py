@@ -1,0 +1,35 @@
+"""SPEC_COVERAGE.md says what the corpus shows: no row of this release without a case, no case without a row."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import spec_coverage
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_document_is_up_to_date(root: Path) -> None:
+    assert spec_coverage.problems((root / "SPEC_COVERAGE.md").read_text(encoding="utf-8")) == []
+
+
+def test_there_are_84_rows_numbered_from_1() -> None:
+    assert [row.number for row in spec_coverage.rows()] == [f"A{number:02}" for number in range(1, 85)]
+
+
+def test_every_row_that_is_landed_has_a_case() -> None:
+    shown = spec_coverage.cases()
+    assert [row.number for row in spec_coverage.rows() if "SESSION" in row.issues and not shown.get(row.number)] == []
+
+
+def test_at_least_five_cases_are_accepted() -> None:
+    assert len(spec_coverage.accepted()) >= 5
+
+
+def test_stale_document_is_noticed(root: Path) -> None:
+    text = (root / "SPEC_COVERAGE.md").read_text(encoding="utf-8")
+    (case, *_) = spec_coverage.cases()["A01"]
+    assert spec_coverage.problems(text.replace(case, "freshness/099-none"))
+    (file, *_) = spec_coverage.tests()["A13"]
+    assert spec_coverage.problems(text.replace(f"`{file}`", "`unit/test_none.py`", 1))
