@@ -1,7 +1,7 @@
 """all-MiniLM-L6-v2 on numpy: the demonstration's model, really run on its real weights.
 
 A BERT encoder of six layers (hidden size 384, twelve heads, exact GELU, layer norm after each addition), mean over the
-tokens, length one. The weights come from ``model.safetensors``, the vocabulary from ``vocab.txt``.
+tokens, length one. The weights come from ``model.safetensors``, the splitting into tokens from ``tokenizer.json``.
 
 >>> model = MiniLM.load(packaged_model())            # doctest: +SKIP
 >>> model.embed(["the harbour froze"]).vectors.shape  # doctest: +SKIP
@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 import numpy as np
-from wordpiece import WordPiece
-
-from weighbridge.attester.weights.safetensors import LENGTH_SIZE, header_length, parse_header
+from safetensors.numpy import load
+from tokenizers import Tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -65,7 +64,7 @@ class Embeddings:
 class MiniLM:
     """The model in memory."""
 
-    def __init__(self, tensors: Mapping[str, Array], tokenizer: WordPiece) -> None:
+    def __init__(self, tensors: Mapping[str, Array], tokenizer: Tokenizer) -> None:
         self._tensors = tensors
         self._tokenizer = tokenizer
         # One product instead of three; transposed once, since a layer is stored as (out, in).
@@ -73,12 +72,15 @@ class MiniLM:
 
     @classmethod
     def load(cls, directory: Path) -> Self:
-        """Load weights and vocabulary from ``directory``."""
-        return cls(_tensors(directory / "model.safetensors"), WordPiece.load(directory / "vocab.txt"))
+        """Load weights and tokenizer from ``directory``, all of it into memory: no file changes under our feet."""
+        tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+        tokenizer.enable_truncation(_TOKENS_MAX)
+        tokenizer.no_padding()
+        return cls(load((directory / "model.safetensors").read_bytes()), tokenizer)
 
     def embed(self, texts: Sequence[str]) -> Embeddings:
         """Embed ``texts`` as one batch. A text longer than 256 tokens is cut."""
-        rows = [self._tokenizer.encode(text, _TOKENS_MAX) for text in texts]
+        rows = [self._tokenizer.encode(text).ids for text in texts]
         identifiers = np.zeros((len(rows), max(map(len, rows))), dtype=np.int64)
         mask = np.zeros(identifiers.shape, dtype=np.float32)
         for index, row in enumerate(rows):
@@ -135,18 +137,6 @@ class MiniLM:
         scaled = centred / np.sqrt(variance + _EPSILON)
         result: Array = scaled * self._tensors[f"{name}.weight"] + self._tensors[f"{name}.bias"]
         return result
-
-
-def _tensors(path: Path) -> dict[str, Array]:
-    """The float tensors of a safetensors file, read into memory: what is served cannot change under our feet."""
-    data = path.read_bytes()
-    end = LENGTH_SIZE + header_length(data[:LENGTH_SIZE], file_size=len(data), where=path.name)
-    spans = parse_header(data[LENGTH_SIZE:end], file_size=len(data), where=path.name)
-    return {
-        span.name: np.frombuffer(data, "<f4", offset=span.begin, count=(span.end - span.begin) // 4).reshape(span.shape)
-        for span in spans
-        if span.dtype == "F32"
-    }
 
 
 def _gelu(values: Array) -> Array:

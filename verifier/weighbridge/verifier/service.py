@@ -194,7 +194,7 @@ def _report(line: str) -> None:
 
 def _refusal(error: WeighbridgeError) -> attestation_pb2.AttestResponse:
     document = strict.json_encode(error.document())
-    refusal = attestation_pb2.Refusal(error=document, exit_code=int(error.exit_code))
+    refusal = attestation_pb2.Refusal(error=document, exit_code=error.exit_code.value)
     return attestation_pb2.AttestResponse(refusal=refusal)
 
 
@@ -204,7 +204,7 @@ def _internal(error: Exception) -> attestation_pb2.AttestResponse:
 
     traceback.print_exception(error)
     document = {"code": None, "message": f"internal error: {type(error).__name__}"}
-    refusal = attestation_pb2.Refusal(error=strict.json_encode(document), exit_code=int(ExitCode.INTERNAL))
+    refusal = attestation_pb2.Refusal(error=strict.json_encode(document), exit_code=ExitCode.INTERNAL.value)
     return attestation_pb2.AttestResponse(refusal=refusal)
 
 
