@@ -29,7 +29,8 @@ Attacks on the evidence, the session and the verifier, and where the repository 
 folder under `tests/vectors/`: its manifest says what is wrong, whether every signature is good all the same, and which
 code has to come of it; `tests/conformance/test_corpus.py` judges all of them. *Tests* are files that show the attack
 otherwise: by properties, by faults, on one parser. A row that has *not yet* landed may have cases that show a part of
-it already; what it says of evidence kinds that nothing verifies yet is not shown. Written by `scripts/spec_coverage.py` and held to it by a test.
+it already; what a row says of evidence kinds that nothing verifies yet is not shown. Written by
+`scripts/spec_coverage.py` and held to it by a test.
 
 """
 
@@ -45,7 +46,7 @@ class Row:
 
 def rows() -> list[Row]:
     """The attacks, in order."""
-    found = []
+    found: list[Row] = []
     for line in (ROOT / "tests" / "vectors" / "rows.txt").read_text(encoding="utf-8").splitlines():
         match = _ROW.fullmatch(line)
         if match is None:
@@ -78,7 +79,7 @@ def tests() -> dict[str, list[str]]:
 
 def accepted() -> list[str]:
     """The ids of the cases that are accepted."""
-    found = []
+    found: list[str] = []
     for path in sorted((ROOT / "tests" / "vectors").glob("*/*/manifest.yaml")):
         fields = dict(line.split(": ", 1) for line in path.read_text(encoding="utf-8").splitlines())
         if fields["exit"] == "0":
@@ -115,7 +116,7 @@ def render(shown: dict[str, list[str]], named: dict[str, list[str]], admitted: l
 def problems(text: str) -> list[str]:
     """What in ``text`` is out of date, one sentence each; tests that it does not list yet are no problem."""
     shown, named, admitted = cases(), tests(), accepted()
-    found = []
+    found: list[str] = []
     listed: dict[str, list[str]] = {}
     for line in text.splitlines():
         if _NAMED.match(line.removeprefix("| ")):
