@@ -67,7 +67,7 @@ def test_tokens_are_counted_with_both_marks_and_cut(model: MiniLM) -> None:
 def test_corrupted_weights_give_other_vectors(model: MiniLM, tmp_path: Path) -> None:
     """One exponent bit of the first weight of a layer: that weight counts sixteenfold, and it shows (measured 6e-4)."""
     source = minilm_directory()
-    for name in ("model.safetensors", "vocab.txt"):
+    for name in ("model.safetensors", "tokenizer.json"):
         (tmp_path / name).write_bytes((source / name).read_bytes())
     tensors = {tensor.name: tensor for tensor in measure(tmp_path).files[0].tensors}
     offset = tensors["encoder.layer.0.intermediate.dense.weight"].offset
