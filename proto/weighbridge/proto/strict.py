@@ -192,6 +192,9 @@ def _check_whole_characters(text: str, value: JsonValue, what: str) -> None:
 
 def _check_depth(text: str, what: str) -> None:
     """Refuse deep nesting before the parser recurses into it. Brackets inside strings do not count."""
+    # Most documents have fewer brackets than levels are allowed: no need to look at where they stand.
+    if text.count("[") + text.count("{") <= limits.JSON_DEPTH_MAX:
+        return
     depth = 0
     for token in re.finditer(r'"(?:[^"\\]|\\.)*"?|[\[{]|[\]}]', text, re.DOTALL):
         first = token.group()[0]
