@@ -74,7 +74,7 @@ class MiniLM:
     def load(cls, directory: Path) -> Self:
         """Load weights and tokenizer from ``directory``, all of it into memory: no file changes under our feet."""
         tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
-        tokenizer.enable_truncation(_TOKENS_MAX)
+        tokenizer.enable_truncation(_TOKENS_MAX)  # pyright: ignore[reportUnknownMemberType]  # its stubs leave **kwargs open
         tokenizer.no_padding()
         return cls(load((directory / "model.safetensors").read_bytes()), tokenizer)
 

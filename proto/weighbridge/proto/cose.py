@@ -95,7 +95,8 @@ def sign(payload: bytes, *, kid: bytes, typ: str, signer: Callable[[bytes], byte
     signature = signer(to_be_signed(protected, payload))
     if len(signature) != _SIGNATURE_SIZE:
         raise ValueError("signer must return r || s of 64 bytes")
-    return _TAG_18 + cbor.encode([protected, {}, payload, signature])
+    unprotected: cbor.CborMap = {}
+    return _TAG_18 + cbor.encode([protected, unprotected, payload, signature])
 
 
 def to_be_signed(protected: bytes, payload: bytes) -> bytes:
