@@ -386,7 +386,10 @@ class Verifier:
 
     def _fail(self, live: Live, verdict: Verdict, now: datetime) -> None:
         """The session has failed: that latches, and sticks to its AK and GPUs."""
-        self._sessions.end(live, SessionState.FAILED, at=now, code=Code(verdict.denials[0].code))
+        first = verdict.denials[0].code
+        # An author's policy denies with codes of its own, which are not ours to remember by.
+        code = next((known for known in Code if known.value == first), Code.POLICY_DENIED)
+        self._sessions.end(live, SessionState.FAILED, at=now, code=code)
 
     def _summary(self, live: Live, state: SessionState) -> strict.JsonObject:
         terms = live.terms

@@ -18,7 +18,8 @@ __all__ = ["NO_DIGEST", "ChallengePreimage", "Kind", "Leaf", "Record"]
 
 _RECORD: Final = "weighbridge/v1/record"
 _LEAF: Final = "weighbridge/v1/leaf"
-_RECORD_MAX: Final = 1024 * 1024
+# As much as the content store takes: what was recorded can be read back.
+_RECORD_MAX: Final = limits.MESSAGE_MAX
 Kind = Literal["enrolment", "window", "closing", "junk", "clearing"]
 _KINDS: Final = frozenset(get_args(Kind))
 # Where no policy judged, no digest of one is recorded.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from weighbridge.policy.engine import Denial
 from weighbridge.proto import limits, measurement_log
-from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic
+from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic, shorten
 from weighbridge.proto.manifest import Manifest, parse_manifests
 from weighbridge.proto.manifest_diff import Difference, diff
 
@@ -26,7 +26,11 @@ __all__ = ["LoadedModel", "LogState", "WeightsAppraisal", "appraise", "open_mani
 
 # The log starts at a register that a reset has cleared; PCRs 0 to 15 reset to zero (TPM 2.0 Part 1 §17.2).
 _CLEARED: Final = bytes(32)
+# What is told of one window, however much there is to tell: whoever loads a thousand models must not be able to make a
+# verdict that is too large to be recorded, nor one that takes minutes.
 _DIFFERENCES_MAX: Final = 16
+_UNDECLARED_MAX: Final = 32
+_TEXT_MAX: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,21 +130,34 @@ def appraise(
     )
     denials: list[Denial] = []
     differences: list[Difference] = []
-    for model in loaded:
-        if model.declared:
-            continue
-        found = _differences(references.get(declared), measured.get(model.manifest))
-        differences += found
-        denials += [_mismatch(difference, window) for difference in found]
+    undeclared = [model for model in loaded if not model.declared]
+    for model in undeclared[:_UNDECLARED_MAX]:
+        if room := _DIFFERENCES_MAX - len(differences):
+            found = _differences(references.get(declared), measured.get(model.manifest))[:room]
+            differences += found
+            denials += [_mismatch(difference, window) for difference in found]
+        name = shorten(repr(model.name), _TEXT_MAX)
         denials.append(
             Denial(
                 code=Code.MODEL_UNDECLARED,
-                message=f"model {model.name!r} was loaded (log record {model.recnum}) but is not the declared one",
+                message=f"model {name} was loaded (log record {model.recnum}) but is not the declared one",
                 window=window,
                 device=None,
                 expected=declared.hex(),
                 got=model.manifest.hex(),
                 hint="declare every model that is loaded, or restart the host: the log spans the boot",
+            )
+        )
+    if more := len(undeclared[_UNDECLARED_MAX:]):
+        denials.append(
+            Denial(
+                code=Code.MODEL_UNDECLARED,
+                message=f"{more} more models were loaded that are not the declared one",
+                window=window,
+                device=None,
+                expected=declared.hex(),
+                got=None,
+                hint=None,
             )
         )
     if window is not None and not any(item.manifest == declared for item in log.models):
@@ -164,17 +181,17 @@ def _differences(declared: Manifest | None, measured: Manifest | None) -> tuple[
         return ()
     if not {entry.path for entry in declared.files} & {entry.path for entry in measured.files}:
         return ()
-    return diff(declared, measured)[:_DIFFERENCES_MAX]
+    return diff(declared, measured)
 
 
 def _mismatch(difference: Difference, window: int | None) -> Denial:
     place = difference.path if difference.tensor is None else f"{difference.path}, tensor {difference.tensor}"
     return Denial(
         code=Code.WEIGHTS_MISMATCH,
-        message=f"{difference.kind.value.replace('_', ' ')} in {place}",
+        message=f"{difference.kind.value.replace('_', ' ')} in {shorten(place, _TEXT_MAX)}",
         window=window,
         device=None,
-        expected=difference.expected,
-        got=difference.got,
+        expected=None if difference.expected is None else shorten(difference.expected, _TEXT_MAX),
+        got=None if difference.got is None else shorten(difference.got, _TEXT_MAX),
         hint="the bytes that were loaded are not the declared ones",
     )

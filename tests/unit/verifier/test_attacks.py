@@ -1,0 +1,204 @@
+"""Attacks by composition: every signature is good, and the verifier once said the wrong thing.
+
+The world is the product's verifier and a host whose emulated devices sign for real (:mod:`support.world`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import jwt
+import pytest
+
+from support.world import NOON, World, manifest, reference_for, requirements
+from weighbridge.policy import policy_set
+from weighbridge.policy.policy_set import PolicyModule, PolicySet
+from weighbridge.policy.reference import Reference
+from weighbridge.policy.regorus import RegorusEngine
+from weighbridge.proto import binding, measurement_log, strict
+from weighbridge.proto.errors import Code, ExitCode, NotAuthentic, PolicyDenied
+from weighbridge.proto.manifest import Manifest
+from weighbridge.proto.window import Evidence
+from weighbridge.verifier import bundle as bundles
+from weighbridge.verifier.cli import main
+from weighbridge.verifier.session import SessionState
+from weighbridge.verifier.transaction import Subject
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from datetime import datetime
+    from pathlib import Path
+
+    from support.world import Host
+    from weighbridge.verifier.bundle import Bundle
+
+LATE = NOON.replace(year=2030)
+EVIL = manifest("evil", weights=b"other weights")
+PERMISSIVE = b"""package weighbridge.policy
+
+import rego.v1
+
+default allow := false
+
+allow if input.schema == "weighbridge/policy-input/v1"
+
+deny contains d if {
+	input.schema == "another"
+	d := {"code": "NEVER", "window": null, "device": null, "expected": null, "got": null, "hint": null}
+}
+"""
+OWN_CODE = b"""package weighbridge.policy
+
+import data.weighbridge.lib
+import rego.v1
+
+default allow := false
+
+allow if {
+	count(deny) == 0
+	lib.fresh
+}
+
+deny contains d if some d in lib.always
+
+deny contains d if {
+	input.work.requests > 5
+	d := lib.denial("TOO_BUSY", null, "too many requests", null, null, null)
+}
+"""
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Callable[..., World]]:
+    """Makes worlds, and closes them."""
+    made: list[World] = []
+
+    def world(**options: object) -> World:
+        directory = tmp_path / str(len(made))
+        directory.mkdir()
+        made.append(World.make(directory, **options))  # type: ignore[arg-type] # the test's own words
+        return made[-1]
+
+    yield world
+    for item in made:
+        item.close()
+
+
+def subject(world: World) -> Subject:
+    """What the verifier remembers of the host's AK."""
+    assert world.host.terms is not None
+    with world.store.transaction() as tx:
+        found = tx.subject("ak", world.host.terms.terms.ak)
+    assert found is not None
+    return found
+
+
+def state(world: World, host: Host | None = None) -> SessionState:
+    with world.store.transaction() as tx:
+        row = tx.session((host or world.host).session)
+    assert row is not None
+    return row.state
+
+
+def with_policy(world: World, text: bytes) -> None:
+    """The verifier judges by an author's module from now on."""
+    library = policy_set.shipped("production", reference=world.reference).modules[0]
+    world.prepared.close()
+    world.prepared = RegorusEngine().prepare(PolicySet((library, PolicyModule("mine.rego", text)), world.reference))
+    world.restart()
+
+
+def export(
+    world: World, *, more: tuple[int, ...] | None = None, text: bytes | None = None, reference: Reference | None = None
+) -> Bundle:
+    """The bundle of the host's session as the operator exports it; ``more`` in place of what ended it."""
+    session = world.host.session
+    with world.store.transaction() as tx:
+        row, indices = tx.session(session), tx.window_indices(session)
+    assert row is not None
+    reader = world.ledger.reader()
+    chain = (row.enrolment_index, *indices)
+    rest = bundles.ending(reader, session, after=chain[-1], seq=len(indices)) if more is None else more
+    modules = policy_set.shipped(world.policy, reference=world.reference).modules  # type: ignore[arg-type]
+    return bundles.assemble(
+        world.archive.records,
+        reader,
+        [*chain, *rest],
+        modules=[(item.name, item.text if text is None or "lib" in item.name else text) for item in modules],
+        reference=(reference or world.reference).to_json(),
+        manifests=list(world.models.values()),
+    )
+
+
+def verify(world: World, bundle: Bundle, tmp_path: Path, *options: str, until: datetime = LATE) -> int:
+    """The exit status of ``weighbridge verify bundle``, for somebody who trusts the world's keys ``until`` a time."""
+    own = world.keys.anchors(
+        name="v", origin=world.ledger.key.name, platform="weighbridge", not_before=NOON.replace(year=2020),
+        not_after=until,
+    )  # fmt: skip
+    (tmp_path / "session.wb").write_bytes(bundle.encode())
+    (tmp_path / "anchors.json").write_bytes(world.anchors.with_anchors(own).encode())
+    return main(
+        ["verify", "bundle", str(tmp_path / "session.wb"), "--anchors", str(tmp_path / "anchors.json"), *options]
+    )
+
+
+# -- a bundle's file is its author's ----------------------------------------------------------------------------------
+
+
+# -- a failure latches -------------------------------------------------------------------------------------------------
+
+
+def test_a_denial_by_a_code_of_the_author_latches(make: Callable[..., World]) -> None:
+    """A72: the author's code is none of ours; the session went on as if nothing had been."""
+    world = make()
+    with_policy(world, OWN_CODE)
+    world.open_session()
+    assert world.window().verdict.opens
+    observed = world.host.observe()
+    answer = world.window(replace(observed, work=replace(observed.work, requests=9)))
+    assert [denial.code for denial in answer.verdict.denials] == ["TOO_BUSY"]
+    assert state(world) is SessionState.FAILED
+    assert subject(world).failed_code is Code.POLICY_DENIED
+    with pytest.raises(PolicyDenied):
+        world.window()
+
+
+def test_no_verdict_is_too_large_to_be_recorded(make: Callable[..., World]) -> None:
+    """A77, A78: thousands of undeclared models under long names made a verdict that nothing could store."""
+    world = make()
+    world.open_session()
+    assert world.window().verdict.opens
+    world.host.log.known[EVIL.digest] = EVIL
+    for number in range(2400):
+        world.host.log.append(measurement_log.ModelLoad(EVIL.digest, f"{number}".rjust(500, "\\")))
+    answer = world.window()
+    assert answer.verdict.outcome == "denied"
+    assert state(world) is SessionState.FAILED
+    assert subject(world).failed_code is not None
+    # What was recorded can be read back, and says how much there was.
+    assert b"2368 more models" in world.archive.records.record(answer.index).verdict
+
+
+def test_long_differences_are_cut_short(make: Callable[..., World]) -> None:
+    """A manifest's paths and tensor names are the host's to choose, four thousand bytes each."""
+    world = make()
+    world.open_session()
+    files = world.host.model.files
+    long = replace(
+        files[1], tensors=tuple(replace(files[1].tensors[0], name=f"{n:02}" + "\1" * 4000) for n in range(40))
+    )
+    evil = Manifest.build("evil", [files[0], long])
+    world.host.log.load(evil)
+    answer = world.window()
+    assert answer.verdict.outcome == "denied"
+    assert len(answer.verdict.encode()) < 64 * 1024
+
+
+# -- what a token says -------------------------------------------------------------------------------------------------
+
+
+# -- whom others can stop ----------------------------------------------------------------------------------------------
+
+
