@@ -199,6 +199,24 @@ def test_long_differences_are_cut_short(make: Callable[..., World]) -> None:
 # -- what a token says -------------------------------------------------------------------------------------------------
 
 
+def test_a_token_names_the_nonce_that_the_gpu_signed(make: Callable[..., World]) -> None:
+    """A79: where no report is due, no GPU has signed over this window."""
+    world = make(wanted=requirements(gpu_every=3))
+    world.open_session()
+    nonces, windows = [], []
+    for _ in range(4):
+        sealed = world.host.seal()
+        world.clock.advance(1)
+        token = world.deliver(sealed).token
+        assert token is not None
+        submods = jwt.decode(token, options={"verify_signature": False})["submods"]
+        nonces.append(submods["gpu0"]["eat_nonce"])
+        windows.append(strict.base64url_encode(binding.gpu_nonce(sealed.digest)))
+        assert submods["tpm0"]["eat_nonce"] == strict.base64url_encode(sealed.qualifying_data)
+        assert submods["gpu1"]["eat_nonce"] == nonces[-1]
+    assert nonces == [windows[0]] * 3 + [windows[3]]
+
+
 # -- whom others can stop ----------------------------------------------------------------------------------------------
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, final
 
-from weighbridge.proto import binding, strict
+from weighbridge.proto import strict
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.enrolment import EnrolmentChallenge
 from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic, WeighbridgeError
@@ -33,7 +33,7 @@ from weighbridge.verifier.gpu.chain import ChainCache
 from weighbridge.verifier.live import Live, LiveSessions
 from weighbridge.verifier.procedure import authenticate, verify_window
 from weighbridge.verifier.record import NO_DIGEST, Record
-from weighbridge.verifier.session import Enrolled, SessionState, ledgered_log
+from weighbridge.verifier.session import SessionState, ledgered_log
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -347,24 +347,20 @@ class Verifier:
         live.position, live.state, live.issued = following, state, issued
         token = None
         if verdict.opens:
-            token = self._token(live.enrolled, verified, verdict, committed, now)
+            token = self._token(live, verified, verdict, committed, now)
         return Answer(verdict, token, issued.digest, committed.index)
 
     def _token(
-        self, enrolled: Enrolled, verified: VerifiedWindow, verdict: Verdict, committed: Committed, now: datetime
+        self, live: Live, verified: VerifiedWindow, verdict: Verdict, committed: Committed, now: datetime
     ) -> str:
-        terms, decision = enrolled.terms, verdict.decision
+        """The token for ``verified``, behind which ``live`` already stands."""
+        terms, decision = live.terms, verdict.decision
         if decision is None:
             raise RuntimeError("an affirmed verdict without a decision")
-        gpu_nonce = binding.gpu_nonce(verified.digest)
-        nonces = {
-            name: gpu_nonce
-            if name.startswith("gpu")
-            else verified.qualifying_data
-            if name.startswith("tpm")
-            else verified.digest
-            for name in decision.trust_claims
-        }
+        # What each device signed: where no report was due, a GPU's is that of an earlier window.
+        signed = {f"gpu{index}": report.nonce for index, report in enumerate(live.position.gpus)}
+        signed["tpm0"] = verified.qualifying_data
+        nonces = {name: signed.get(name, verified.digest) for name in decision.trust_claims}
         claims = result_token.Claims(
             issuer=self._issuer,
             audience=terms.audience,
