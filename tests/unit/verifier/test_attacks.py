@@ -196,6 +196,22 @@ def test_long_differences_are_cut_short(make: Callable[..., World]) -> None:
     assert len(answer.verdict.encode()) < 64 * 1024
 
 
+def test_a_gpu_is_in_one_host_at_a_time(make: Callable[..., World]) -> None:
+    """A11: two hosts, each with a TPM of its own, show the same GPUs and are both admitted with them."""
+    world = make()
+    world.open_session()
+    assert world.window().verdict.opens
+    other = world.another_host("another", gpus=world.host.gpus)
+    world.open_session(other)
+    world.clock.advance(1)
+    assert world.deliver(other.seal(), host=other).verdict.opens
+    assert state(world) is SessionState.INTERRUPTED
+    with pytest.raises(PolicyDenied) as caught:
+        world.window()
+    assert caught.value.code is Code.SESSION_STATE
+    assert state(world, other) is SessionState.RUNNING
+
+
 # -- what a token says -------------------------------------------------------------------------------------------------
 
 

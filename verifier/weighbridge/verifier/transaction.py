@@ -101,7 +101,9 @@ class Transaction:
         state: SessionState,
         opened_ns: int,
     ) -> tuple[bytes, ...]:
-        """Remember a session. The chain of its AK goes on in it and in no other: live ones end ``interrupted``.
+        """Remember a session, in which its AK's chain goes on. Other live ones of its AK or GPUs end ``interrupted``.
+
+        An AK has one chain, and a GPU is in one host at a time.
 
         Args:
             session: 16 bytes, never used before.
@@ -114,7 +116,7 @@ class Transaction:
             opened_ns: nanoseconds since 1970.
 
         Returns:
-            The sessions of this AK that ended by this one.
+            The sessions of this AK, or of one of these GPUs, that ended by this one.
 
         Raises:
             Conflict: when there is such a session, or the chain of this AK stands elsewhere.
@@ -128,9 +130,12 @@ class Transaction:
             .values(head=prev),
             "the chain of this AK stands elsewhere",
         )
+        holding = sa.select(session_gpus.c.session).where(
+            session_gpus.c.kind == "gpu", session_gpus.c.identity.in_(gpus)
+        )
         interrupted = self._connection.scalars(
             sa.update(sessions)
-            .where(sessions.c.ak == ak, sessions.c.state.not_in(_FINAL_STATES))
+            .where(sa.or_(sessions.c.ak == ak, sessions.c.id.in_(holding)), sessions.c.state.not_in(_FINAL_STATES))
             .values(state=SessionState.INTERRUPTED.value)
             .returning(sessions.c.id)
         ).all()
