@@ -236,3 +236,28 @@ def test_a_token_names_the_nonce_that_the_gpu_signed(make: Callable[..., World])
 # -- whom others can stop ----------------------------------------------------------------------------------------------
 
 
+def test_one_peer_cannot_take_all_enrolments(make: Callable[..., World]) -> None:
+    """An admitted host opens enrolments without end; the next host still gets one."""
+    world = make()
+    opening = world.host.opening().encode()
+    opened = [world.verifier.open(opening, peer=world.host.peer) for _ in range(300)]
+    another = world.another_host("another")
+    world.open_session(another)
+    # Its own last four are open, the others gave way.
+    with pytest.raises(NotAuthentic) as caught:
+        world.verifier.prove(world.host.proof(opened[-5]).encode(), peer=world.host.peer)
+    assert caught.value.code is Code.CHALLENGE_UNKNOWN
+    world.verifier.prove(world.host.proof(opened[-4]).encode(), peer=world.host.peer)
+
+
+def test_a_stranger_does_not_have_a_session_replayed(make: Callable[..., World]) -> None:
+    """After a restart, whoever knows a session's name could have the verifier verify all of it again and again."""
+    world = make()
+    world.open_session()
+    world.window()
+    world.restart()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("weighbridge.verifier.live.replay_window", lambda *_, **__: pytest.fail("replayed"))
+        with pytest.raises(NotAuthentic) as caught:
+            world.verifier.resume(world.host.session, peer=bytes(32))
+    assert caught.value.code is Code.WINDOW_PEER

@@ -39,6 +39,7 @@ __all__ = ["Enroller"]
 
 # Enrolments that were opened and not proven: an attester answers within seconds, a flood must not fill the memory.
 _PENDING_MAX: Final = 256
+_PENDING_PEER: Final = 4
 _PENDING_AGE: Final = timedelta(seconds=60)
 
 
@@ -104,7 +105,7 @@ class Enroller:
             boot_pcrs=wanted.boot_pcrs,
             log_pcr=wanted.log_pcr,
         )
-        self._forget_stale(at)
+        self._forget_stale(at, peer)
         self._pending[session] = _Pending(candidate, challenge, issued, secret)
         return challenge
 
@@ -250,10 +251,14 @@ class Enroller:
             verdict=strict.json_encode(outcome),
         )
 
-    def _forget_stale(self, at: datetime) -> None:
+    def _forget_stale(self, at: datetime, peer: bytes) -> None:
+        """Make room for one more enrolment by ``peer``; nobody can take up all the room there is."""
         for session, pending in list(self._pending.items()):
             if at - moment(pending.issued.issued_ns) > _PENDING_AGE:
                 del self._pending[session]
+        own = [session for session, pending in self._pending.items() if pending.candidate.opening.peer == peer]
+        for session in own[: max(0, len(own) + 1 - _PENDING_PEER)]:
+            del self._pending[session]
         if len(self._pending) >= _PENDING_MAX:
             raise EnvironmentFault(
                 Code.PEER_REFUSED, "too many enrolments are open", hint="try again in a minute", got=len(self._pending)

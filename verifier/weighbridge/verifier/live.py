@@ -63,11 +63,8 @@ class LiveSessions:
         """
         live = self._live.get(session)
         if live is None:
-            live = self._live[session] = self._restore(session)
-        if live.terms.peer != peer:
-            raise NotAuthentic(
-                Code.WINDOW_PEER, "another peer's session", where="channel", expected=live.terms.peer, got=peer
-            )
+            live = self._live[session] = self._restore(session, peer)
+        _require_peer(live.enrolled, peer)
         return live
 
     def add(self, live: Live, *, interrupted: Iterable[bytes]) -> None:
@@ -86,7 +83,7 @@ class LiveSessions:
         live.state = state
         del self._live[terms.session]
 
-    def _restore(self, session: bytes) -> Live:
+    def _restore(self, session: bytes, peer: bytes) -> Live:
         """Re-make a session from its records: the same procedures as when its evidence arrived."""
         with self._store.transaction() as tx:
             row = tx.session(session)
@@ -104,6 +101,8 @@ class LiveSessions:
             verifier_key=self._keys.signing.public_key(),
         )
         enrolled, position = replayed.enrolled, replayed.position
+        # A stranger must not make us replay a long session by naming it.
+        _require_peer(enrolled, peer)
         for index in indices:
             record = self._archive.records.record(index)
             evidence = self._archive.records.evidence(record)
@@ -124,6 +123,13 @@ class LiveSessions:
 def subjects_of(terms: Terms) -> list[tuple[SubjectKind, bytes]]:
     """To whom a failure of the session sticks."""
     return [("ak", terms.ak), *(("gpu", gpu) for gpu in terms.gpus)]
+
+
+def _require_peer(enrolled: Enrolled, peer: bytes) -> None:
+    if enrolled.terms.peer != peer:
+        raise NotAuthentic(
+            Code.WINDOW_PEER, "another peer's session", where="channel", expected=enrolled.terms.peer, got=peer
+        )
 
 
 def _require_running(row: SessionRow) -> None:
