@@ -147,6 +147,118 @@ def verify(world: World, bundle: Bundle, tmp_path: Path, *options: str, until: d
 # -- a bundle's file is its author's ----------------------------------------------------------------------------------
 
 
+def test_a_bundle_cannot_bring_the_policy_that_admits_it(make: Callable[..., World], tmp_path: Path) -> None:
+    """A64: an honest verifier denied the window; the file carries another policy under the recorded one's name."""
+    world = make(policy="production")
+    world.open_session()
+    assert world.window().verdict.outcome == "denied"
+    assert verify(world, export(world), tmp_path) == ExitCode.DENIED
+    assert verify(world, export(world, text=PERMISSIVE), tmp_path) == ExitCode.LEDGER_INCONSISTENT
+
+
+def test_a_bundle_cannot_bring_the_reference_values_that_admit_it(
+    make: Callable[..., World], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A63: the relying party names the policy and takes the reference values to be the recorded ones, as we say."""
+    world = make(
+        reference=lambda made: replace(made, gpu_measurements=dict.fromkeys(made.gpu_measurements, ("00" * 32,)))
+    )
+    world.open_session()
+    assert world.window().verdict.outcome == "denied"
+    forged = export(world, reference=reference_for(world.host.gpus, list(world.models.values())))
+    assert verify(world, forged, tmp_path, "--policy", "insecure_development") == ExitCode.LEDGER_INCONSISTENT
+    assert "reference values" in capsys.readouterr().err
+    # Named by the relying party, they are its own decision.
+    (tmp_path / "own.json").write_bytes(forged.reference)
+    own = ("--policy", "insecure_development", "--reference", str(tmp_path / "own.json"))
+    assert verify(world, forged, tmp_path, *own) == ExitCode.AFFIRMED
+
+
+def test_a_bundle_without_a_library_is_malformed(make: Callable[..., World], tmp_path: Path) -> None:
+    world = make()
+    world.open_session()
+    world.window()
+    assert verify(world, replace(export(world), modules=()), tmp_path) == ExitCode.MALFORMED
+
+
+@pytest.mark.parametrize("how", ["undeclared", "fork", "challenge", "telemetry"])
+def test_the_bundle_of_a_failed_session_says_so(make: Callable[..., World], tmp_path: Path, how: str) -> None:
+    """A78: the window that failed a session continues no chain, and was left out of what is exported."""
+    world = make()
+    world.open_session()
+    for _ in range(2):
+        assert world.window().verdict.opens
+    if how == "undeclared":
+        world.host.log.load(EVIL)
+    observed = world.host.observe()
+    if how == "challenge":
+        observed = replace(observed, challenge=bytes(31) + b"\1")
+    if how == "fork":
+        first = world.host.seal(observed)
+        second = world.host.seal(replace(world.host.observe(), work=replace(observed.work, requests=2)))
+        world.clock.advance(1)
+        assert world.send(first.evidence).verdict.opens
+        answer = world.send(second.evidence)
+    elif how == "telemetry":
+        world.clock.advance(1)
+        evidence = Evidence.parse(world.host.seal(observed).evidence)
+        answer = world.send(replace(evidence, telemetry=b"\xa0").encode())
+    else:
+        answer = world.window(observed)
+    assert answer.verdict.outcome == "denied"
+    assert state(world) is SessionState.FAILED
+    bundle = export(world)
+    assert bundle.entries[-1].index == answer.index
+    assert verify(world, bundle, tmp_path) == ExitCode.DENIED
+
+
+def test_a_closing_counts_the_windows_before_it(make: Callable[..., World], tmp_path: Path) -> None:
+    """The last windows are dropped and the closing is kept: the closing says how many there were."""
+    world = make()
+    world.open_session()
+    for _ in range(3):
+        world.window()
+    world.verifier.close(world.host.session, peer=world.host.peer)
+    whole = export(world)
+    assert verify(world, whole, tmp_path) == ExitCode.AFFIRMED
+    short = replace(whole, entries=(*whole.entries[:-2], whole.entries[-1]))
+    assert verify(world, short, tmp_path) == ExitCode.MALFORMED
+
+
+def test_a_window_recorded_twice_is_exported_once(make: Callable[..., World], tmp_path: Path) -> None:
+    """Power failed between the ledger and the session's row; the window came again."""
+    world = make()
+    world.open_session()
+    world.window()
+    world.clock.advance(1)
+    sealed = world.host.seal()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("weighbridge.verifier.core.Verifier._advance", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            world.send(sealed.evidence)
+    world.restart()
+    assert len(export(world).entries) == 3
+    assert world.deliver(sealed).verdict.opens
+    assert len(export(world).entries) == 3
+    assert verify(world, export(world), tmp_path) == ExitCode.AFFIRMED
+
+
+def test_keys_that_are_not_believed_any_more_vouch_for_nothing(make: Callable[..., World], tmp_path: Path) -> None:
+    """An anchor has a time, for verifiers and ledgers as for everybody else."""
+    world = make()
+    world.open_session()
+    token = world.window().token
+    assert token is not None
+    early = NOON.replace(year=2025)
+    assert verify(world, export(world), tmp_path, until=early) == ExitCode.NOT_AUTHENTIC
+    (tmp_path / "token").write_text(token)
+    arguments = ["verify", "token", str(tmp_path / "token"), "--audience", "relying-party", "--accept", "warning"]
+    arguments += ["--anchors", str(tmp_path / "anchors.json"), "--at", strict.time_encode(world.clock.at)]
+    assert main(arguments) == ExitCode.NOT_AUTHENTIC
+    verify(world, export(world), tmp_path)
+    assert main(arguments) == ExitCode.AFFIRMED
+
+
 # -- a failure latches -------------------------------------------------------------------------------------------------
 
 

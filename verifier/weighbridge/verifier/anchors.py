@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from weighbridge.proto import cbor, limits, strict
 from weighbridge.proto.digest import sha256
-from weighbridge.proto.errors import Code, MalformedEvidence
+from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic
 from weighbridge.proto.x509 import spki_der, subject_key_identifier
 
 if TYPE_CHECKING:
@@ -129,6 +129,21 @@ class Anchor:
         if key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) != self.spki:
             raise _invalid("spki is not canonically encoded", where)
         return cast("AnchorKey", key)
+
+    def check_validity(self, at: datetime) -> None:
+        """Require that the key is believed at ``at``.
+
+        Raises:
+            NotAuthentic: ``CHAIN_EXPIRED``.
+        """
+        if not self.not_before <= at <= self.not_after:
+            raise NotAuthentic(
+                Code.CHAIN_EXPIRED,
+                "the key is not believed at this time",
+                where=f"anchor {self.name}",
+                expected=f"{strict.time_encode(self.not_before)}..{strict.time_encode(self.not_after)}",
+                got=strict.time_encode(at),
+            )
 
     @classmethod
     def from_certificate(cls, purpose: Purpose, certificate: x509.Certificate, *, platform: str, source: str) -> Self:

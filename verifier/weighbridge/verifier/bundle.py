@@ -8,10 +8,12 @@ The procedure of :func:`verify`:
 1.  The bundle is well-formed and bounded.
 2.  The checkpoint is signed by a ``ledger`` anchor.
 3.  Each record is the one a leaf commits to, and each leaf is in the tree of the checkpoint.
-4.  The records are those of one session, in order, without a gap: an enrolment, windows 0 to n, perhaps a closing.
+4.  The records are those of one session, in order, without a gap: an enrolment, windows 0 to n, perhaps a closing
+    that counts them, or a fork that failed it.
 5.  The terms are signed by a ``verifier`` anchor; the enrolment is verified again (:mod:`.replay`).
 6.  Each window is verified again at its recorded receipt time and appraised under the given policy.
-7.  Under the policy under which it was judged, each verdict is the recorded one.
+7.  Under the policy under which it was judged, each verdict is the recorded one. Policy and reference values that are
+    taken out of the bundle are those that the records name (:meth:`BundleVerdict.require_recorded`, the caller's step).
 
 What still rests on the verifier's word: the receipt times, that its challenges were random, that it had chosen the
 credential's secret, and that the session had no windows after the last one shown. The ledger's witnesses limit the
@@ -23,7 +25,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
-from weighbridge.proto import cbor, cose, limits, note, tlog
+from weighbridge.proto import cbor, cose, limits, note, strict, tlog
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, LedgerInconsistent, MalformedEvidence, NotAuthentic, WeighbridgeError
 from weighbridge.proto.manifest import Manifest
@@ -32,7 +34,8 @@ from weighbridge.proto.terms import TERMS_TYP
 from weighbridge.verifier.appraisal import Appraiser, Verdict, refuse
 from weighbridge.verifier.clock import moment
 from weighbridge.verifier.gpu.chain import ChainCache
-from weighbridge.verifier.record import Leaf, Record
+from weighbridge.verifier.procedure import authenticate, fork, unknown_challenge
+from weighbridge.verifier.record import NO_DIGEST, Leaf, Record
 from weighbridge.verifier.replay import replay_enrolment, replay_window
 from weighbridge.verifier.session import SessionState
 
@@ -41,11 +44,12 @@ if TYPE_CHECKING:
 
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    from weighbridge.verifier.anchors import TrustAnchors
+    from weighbridge.verifier.anchors import Anchor, TrustAnchors
     from weighbridge.verifier.archive import Records
     from weighbridge.verifier.ledger.reader import LedgerReader
+    from weighbridge.verifier.session import Enrolled
 
-__all__ = ["Bundle", "BundleVerdict", "Entry", "assemble", "verify"]
+__all__ = ["Bundle", "BundleVerdict", "Entry", "assemble", "ending", "verify"]
 
 _VERSION: Final = "weighbridge/v1/bundle"
 _ENTRIES_MAX: Final = 100_000
@@ -107,7 +111,18 @@ class Bundle:
 
 @dataclass(frozen=True, slots=True)
 class BundleVerdict:
-    """What a bundle shows: the verdict on each window, made again, and whether the session was closed in order."""
+    """What a bundle shows: the verdict on each window, made again.
+
+    Attributes:
+        session: whose windows they are.
+        model: digest of the declared manifest.
+        verdicts: made now, in the order of the windows.
+        origin: the ledger's name.
+        size: the ledger's number of entries under the bundle's checkpoint.
+        same_policy: whether each verdict could be compared with the recorded one, and is it.
+        recorded_policy: whether every decision was made under the policy of the record.
+        recorded_reference: whether every decision was made by the reference values of the record.
+    """
 
     session: bytes
     model: bytes
@@ -115,6 +130,8 @@ class BundleVerdict:
     origin: str
     size: int
     same_policy: bool
+    recorded_policy: bool
+    recorded_reference: bool
 
     @property
     def admitted(self) -> bool:
@@ -126,6 +143,30 @@ class BundleVerdict:
     def denied(self) -> tuple[Verdict, ...]:
         """The verdicts that refuse."""
         return tuple(verdict for verdict in self.verdicts if verdict.outcome == "denied")
+
+    def require_recorded(self, *, policy: bool, reference: bool) -> None:
+        """Require that what was taken out of the bundle to judge by is what the records name.
+
+        Nothing else speaks for a bundle's policy and reference values: whoever wrote the file wrote them.
+
+        Args:
+            policy: whether the policy was the bundle's.
+            reference: whether the reference values were.
+
+        Raises:
+            LedgerInconsistent: ``BUNDLE_VERDICT``.
+        """
+        for taken, same, message in (
+            (policy, self.recorded_policy, "the bundle's policy is not the one that the records name"),
+            (reference, self.recorded_reference, "the bundle's reference values are not those that the records name"),
+        ):
+            if taken and not same:
+                raise LedgerInconsistent(
+                    Code.BUNDLE_VERDICT,
+                    message,
+                    where="bundle",
+                    hint="name your own: --policy and --reference",
+                )
 
 
 def assemble(
@@ -142,7 +183,7 @@ def assemble(
     Args:
         records: of the verifier that judged it.
         reader: a snapshot of its ledger, which proves every entry.
-        indices: ledger indices of the enrolment, the windows and the closing, in order.
+        indices: ledger indices of the enrolment, the windows of the chain and what ended it (:func:`ending`), in order.
         modules: the policy's modules, name and exact text.
         reference: the reference document, canonical JSON.
         manifests: the declared manifests.
@@ -177,9 +218,12 @@ def verify(bundle: Bundle, *, anchors: TrustAnchors, appraiser: Callable[[Bundle
             not the one that evidence and policy give.
     """
     # 2.
-    checkpoint = _open_checkpoint(bundle.checkpoint, anchors)
+    checkpoint, ledger = _open_checkpoint(bundle.checkpoint, anchors)
     # 3.
     records = [_proven_record(entry, checkpoint) for entry in bundle.entries]
+    for record in records:
+        # A key that was given up must not speak for what came later; when that was, only the records say.
+        ledger.check_validity(moment(record.received_ns))
     # 4.
     windows = _check_order(bundle, records)
     # 5.
@@ -191,11 +235,12 @@ def verify(bundle: Bundle, *, anchors: TrustAnchors, appraiser: Callable[[Bundle
     enrolled, position, state = replayed.enrolled, replayed.position, SessionState.ENROLLED
     chains = ChainCache()
     verdicts: list[Verdict] = []
-    same_policy = True
-    for record, entry in windows:
+    same_policy = recorded_policy = recorded_reference = True
+    digests: list[bytes] = []
+    for seq, record, entry in windows:
         at = moment(record.received_ns)
-        seq = position.seq
         try:
+            _check_ending(record, _evidence(entry), enrolled, digests)
             verified = replay_window(
                 record, _evidence(entry), enrolled=enrolled, position=position, anchors=anchors, chains=chains
             )
@@ -205,6 +250,7 @@ def verify(bundle: Bundle, *, anchors: TrustAnchors, appraiser: Callable[[Bundle
         else:
             verdict = judge.appraise(verified, enrolled=enrolled, position=position, state=state, at=at)
             position = position.after(verified)
+            digests.append(verified.digest)
             state = (
                 SessionState.RUNNING
                 if verdict.opens
@@ -214,6 +260,9 @@ def verify(bundle: Bundle, *, anchors: TrustAnchors, appraiser: Callable[[Bundle
             )
         same = _same_policy(record, verdict)
         same_policy = same_policy and same
+        if (decision := verdict.decision) is not None:
+            recorded_policy = recorded_policy and decision.policy_digest == record.policy
+            recorded_reference = recorded_reference and decision.reference_digest == record.reference
         if same and verdict.encode() != record.verdict:
             raise LedgerInconsistent(
                 Code.BUNDLE_VERDICT,
@@ -224,7 +273,72 @@ def verify(bundle: Bundle, *, anchors: TrustAnchors, appraiser: Callable[[Bundle
             )
         verdicts.append(verdict)
     return BundleVerdict(
-        enrolled.terms.session, enrolled.terms.model, tuple(verdicts), checkpoint.origin, checkpoint.size, same_policy
+        session=enrolled.terms.session,
+        model=enrolled.terms.model,
+        verdicts=tuple(verdicts),
+        origin=checkpoint.origin,
+        size=checkpoint.size,
+        same_policy=same_policy,
+        recorded_policy=recorded_policy,
+        recorded_reference=recorded_reference,
+    )
+
+
+def ending(reader: LedgerReader, session: bytes, *, after: int, seq: int) -> tuple[int, ...]:
+    """Where the ledger says how a session ended: the window that failed it, or its closing.
+
+    Neither continues its chain, so nobody else remembers them. A window that was recorded twice, because power failed
+    before the session knew of it, is named where it was recorded last.
+
+    Args:
+        reader: of the ledger.
+        session: 16 bytes.
+        after: ledger index of its last window in the chain, or of its enrolment.
+        seq: the number of windows in the chain.
+    """
+    last: dict[int, int] = {}
+    others: list[int] = []
+    for index in range(after + 1, reader.checkpoint.size):
+        leaf = Leaf.parse(reader.entry(index))
+        if leaf.session != session:
+            continue
+        if leaf.kind == "window" and leaf.seq is not None and leaf.seq >= seq:
+            last[leaf.seq] = index
+        else:
+            others.append(index)
+    return tuple(sorted([*last.values(), *others]))
+
+
+def _check_ending(record: Record, evidence: bytes, enrolled: Enrolled, digests: Sequence[bytes]) -> None:
+    """Raise what failed a session, where replaying its last window alone would not show it.
+
+    A fork shows beside the window that was there first. That a challenge was not issued is the verifier's word, as it
+    is that the others were.
+    """
+    seq = record.seq or 0
+    if seq >= len(digests) and not _refused_for(record, Code.CHALLENGE_UNKNOWN):
+        return
+    window = authenticate(evidence, enrolled=enrolled, peer=enrolled.terms.peer)
+    if seq >= len(digests):
+        raise unknown_challenge(window.header)
+    if window.header.seq != seq or window.digest == digests[seq]:
+        raise LedgerInconsistent(
+            Code.LEDGER_INCONSISTENT, "recorded twice, and not a fork", where=f"window {seq}", got=window.digest
+        )
+    raise fork(window, digests[seq])
+
+
+def _refused_for(record: Record, code: Code) -> bool:
+    """Whether the recorded verdict is a refusal of a held window for ``code`` and nothing else."""
+    if not record.held or record.policy != NO_DIGEST:
+        return False
+    document = strict.json_decode(record.verdict, what="verdict")
+    denials = document.get("denials") if isinstance(document, dict) else None
+    return (
+        isinstance(denials, list)
+        and len(denials) == 1
+        and isinstance(denials[0], dict)
+        and denials[0].get("code") == code.value
     )
 
 
@@ -235,12 +349,13 @@ def _same_policy(record: Record, verdict: Verdict) -> bool:
     return (record.policy, record.reference) == (decision.policy_digest, decision.reference_digest)
 
 
-def _open_checkpoint(data: bytes, anchors: TrustAnchors) -> tlog.VerifiedCheckpoint:
+def _open_checkpoint(data: bytes, anchors: TrustAnchors) -> tuple[tlog.VerifiedCheckpoint, Anchor]:
     candidates = anchors.select("ledger")
     names = {signature.claimed_name for signature in note.parse(data).signatures}
     for anchor in candidates:
         if anchor.name in names:
-            return tlog.open_checkpoint(data, note.NoteKey.from_spki(anchor.name, anchor.spki), origin=anchor.name)
+            key = note.NoteKey.from_spki(anchor.name, anchor.spki)
+            return tlog.open_checkpoint(data, key, origin=anchor.name), anchor
     raise NotAuthentic(
         Code.CHAIN_UNTRUSTED,
         "the ledger is not trusted",
@@ -256,6 +371,7 @@ def _verifier_key(record: Record, anchors: TrustAnchors) -> ec.EllipticCurvePubl
     claimed = cose.parse(record.terms or b"", typ=TERMS_TYP, limit=limits.TERMS_MAX, what="terms").claimed_kid
     for anchor in anchors.select("verifier"):
         if sha256(anchor.spki) == claimed:
+            anchor.check_validity(moment(record.received_ns))
             return cose.load_p256(anchor.spki, what=f"anchor {anchor.name}")
     raise NotAuthentic(
         Code.CHAIN_UNTRUSTED,
@@ -282,16 +398,20 @@ def _proven_record(entry: Entry, checkpoint: tlog.VerifiedCheckpoint) -> Record:
     return record
 
 
-def _check_order(bundle: Bundle, records: Sequence[Record]) -> list[tuple[Record, Entry]]:
-    """The windows, once the records are those of one session from its enrolment on, without a gap."""
+def _check_order(bundle: Bundle, records: Sequence[Record]) -> list[tuple[int, Record, Entry]]:
+    """The windows and their numbers, once the records are those of one session from its enrolment on, without a gap.
+
+    The last may have the number of an earlier one: a fork, by which the session failed.
+    """
     if not records or records[0].kind != "enrolment":
         raise MalformedEvidence(
             Code.BUNDLE_MALFORMED, "the bundle does not begin with an enrolment", where="bundle.entries"
         )
     last = len(records) - 1 if records[-1].kind == "closing" else len(records)
-    windows = list(zip(records[1:last], bundle.entries[1:last], strict=True))
-    for seq, (record, entry) in enumerate(windows):
-        if (record.kind, record.seq) != ("window", seq):
+    windows: list[tuple[int, Record, Entry]] = []
+    for seq, (record, entry) in enumerate(zip(records[1:last], bundle.entries[1:last], strict=True)):
+        forked = seq + 2 == len(records) and record.seq is not None and record.seq < seq
+        if record.kind != "window" or (record.seq != seq and not forked):
             raise MalformedEvidence(
                 Code.BUNDLE_MALFORMED,
                 "windows are missing or out of order",
@@ -299,6 +419,15 @@ def _check_order(bundle: Bundle, records: Sequence[Record]) -> list[tuple[Record
                 expected=seq,
                 got=record.seq,
             )
+        windows.append((record.seq or 0, record, entry))
+    if last < len(records) and records[last].seq != len(windows):
+        raise MalformedEvidence(
+            Code.BUNDLE_MALFORMED,
+            "windows before the closing are missing",
+            where="bundle.entries",
+            expected=records[last].seq,
+            got=len(windows),
+        )
     if {record.session for record in records} != {records[0].session}:
         raise MalformedEvidence(Code.BUNDLE_MALFORMED, "the records are of several sessions", where="bundle.entries")
     indices = [entry.index for entry in bundle.entries]

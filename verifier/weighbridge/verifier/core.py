@@ -31,7 +31,7 @@ from weighbridge.verifier.clock import moment, nanoseconds
 from weighbridge.verifier.enroller import Enroller
 from weighbridge.verifier.gpu.chain import ChainCache
 from weighbridge.verifier.live import Live, LiveSessions
-from weighbridge.verifier.procedure import authenticate, verify_window
+from weighbridge.verifier.procedure import authenticate, fork, unknown_challenge, verify_window
 from weighbridge.verifier.record import NO_DIGEST, Record
 from weighbridge.verifier.session import SessionState, ledgered_log
 
@@ -164,7 +164,7 @@ class Verifier:
         live = self._sessions.find(session, peer=peer)
         try:
             window = authenticate(data, enrolled=live.enrolled, peer=peer)
-            fork = self._place(window, live)
+            forked = self._place(window, live)
         except EnvironmentFault:
             raise
         except WeighbridgeError as error:
@@ -174,8 +174,8 @@ class Verifier:
         terms, seq = live.terms, window.header.seq
         verified: VerifiedWindow | None = None
         try:
-            if fork is not None:
-                raise fork
+            if forked is not None:
+                raise forked
             self._require_issued(window)
             verified = verify_window(
                 window,
@@ -258,13 +258,7 @@ class Verifier:
             raise NotAuthentic(
                 Code.WINDOW_DUPLICATE, "the window is recorded already", where="header.seq", expected=expected, got=seq
             )
-        return NotAuthentic(
-            Code.WINDOW_FORK,
-            "two windows with one number, both signed by the session's key",
-            where=f"window {seq}",
-            expected=recorded,
-            got=window.digest,
-        )
+        return fork(window, recorded)
 
     def _fresh(self, window: AuthenticWindow, live: Live, now: datetime) -> bool:
         """Whether the window carries the outstanding challenge and comes in time. A challenge serves one window."""
@@ -282,12 +276,7 @@ class Verifier:
         with self._store.transaction() as tx:
             row = tx.challenge(header.session, header.challenge)
         if row is None or row.seq is None or row.seq > header.seq:
-            raise NotAuthentic(
-                Code.CHALLENGE_UNKNOWN,
-                "the challenge was not issued in this session for this window or one before it",
-                where=f"window {header.seq}",
-                got=header.challenge,
-            )
+            raise unknown_challenge(header)
 
     def _settle(  # noqa: PLR0917 - the judgement and what it was made of
         self,

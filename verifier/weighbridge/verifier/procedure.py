@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from weighbridge.verifier.tpm.quote import VerifiedQuote
     from weighbridge.verifier.weights import LogState
 
-__all__ = ["AuthenticWindow", "VerifiedWindow", "authenticate", "verify_window"]
+__all__ = ["AuthenticWindow", "VerifiedWindow", "authenticate", "fork", "unknown_challenge", "verify_window"]
 
 # How far a host's wall clock may run ahead of the verifier's receipt time.
 _SKEW_NS: Final = 5_000_000_000
@@ -133,6 +133,27 @@ def authenticate(raw: bytes, *, enrolled: Enrolled, peer: bytes) -> AuthenticWin
         )
     header = Header.parse(header_bytes)
     return AuthenticWindow(raw, evidence, header, header_bytes, binding.window_digest(header_bytes))
+
+
+def fork(window: AuthenticWindow, recorded: bytes | None) -> NotAuthentic:
+    """The error of a window whose number another one has, with the digest ``recorded``."""
+    return NotAuthentic(
+        Code.WINDOW_FORK,
+        "two windows with one number, both signed by the session's key",
+        where=f"window {window.header.seq}",
+        expected=recorded,
+        got=window.digest,
+    )
+
+
+def unknown_challenge(header: Header) -> NotAuthentic:
+    """The error of a window that is sealed under a challenge of nobody's making."""
+    return NotAuthentic(
+        Code.CHALLENGE_UNKNOWN,
+        "the challenge was not issued in this session for this window or one before it",
+        where=f"window {header.seq}",
+        got=header.challenge,
+    )
 
 
 def verify_window(

@@ -10,7 +10,7 @@ from weighbridge.policy.policy_set import PolicyModule, PolicySet
 from weighbridge.policy.reference import Reference
 from weighbridge.policy.regorus import RegorusEngine
 from weighbridge.proto import limits, strict
-from weighbridge.proto.errors import ExitCode
+from weighbridge.proto.errors import Code, ExitCode, MalformedEvidence
 from weighbridge.proto.manifest import Manifest
 from weighbridge.verifier.appraisal import NOT_PROVEN, Appraiser, Verdict
 from weighbridge.verifier.bundle import Bundle, BundleVerdict, verify
@@ -71,13 +71,17 @@ def run_verify(arguments: argparse.Namespace) -> Outcome:
             return Appraiser(prepared, reference, {manifest.digest: manifest for manifest in manifests})
 
         result = verify(bundle, anchors=anchors, appraiser=appraiser)
+    result.require_recorded(policy=names == [_RECORDED], reference=arguments.reference is None)
     return _outcome(result, names)
 
 
 def _policy(names: list[str], bundle: Bundle, reference: Reference) -> PolicySet:
     if names == [_RECORDED]:
         modules = tuple(PolicyModule(name, text) for name, text in bundle.modules)
-        return PolicySet(modules, reference)
+        try:
+            return PolicySet(modules, reference)
+        except ValueError as error:
+            raise MalformedEvidence(Code.BUNDLE_MALFORMED, f"no policy set: {error}", where="bundle.policy") from error
     return load_policy(names, reference)
 
 

@@ -264,7 +264,7 @@ def _configure_export(commands: Commands) -> None:
 
 def _run_export(arguments: argparse.Namespace) -> Outcome:
     deployment = _deployment()
-    from weighbridge.verifier.bundle import assemble  # noqa: PLC0415 - only here
+    from weighbridge.verifier.bundle import assemble, ending  # noqa: PLC0415 - only here
     from weighbridge.verifier.files import PosixFiles, fault, install  # noqa: PLC0415
 
     session: bytes = arguments.session
@@ -277,11 +277,12 @@ def _run_export(arguments: argparse.Namespace) -> Outcome:
         store.close()
     if row is None:
         raise Indeterminate(Code.SESSION_UNKNOWN, "no such session here", where="SESSION", got=session)
+    chain = (row.enrolment_index, *indices)
     with deployment.reading(arguments.state) as (records, reader):
         bundle = assemble(
             records,
             reader,
-            [row.enrolment_index, *indices],
+            [*chain, *ending(reader, session, after=chain[-1], seq=len(indices))],
             modules=[(module.name, module.text) for module in policy.modules],
             reference=policy.reference.to_json(),
             manifests=list(manifests.values()),
@@ -292,8 +293,9 @@ def _run_export(arguments: argparse.Namespace) -> Outcome:
         install(PosixFiles(), data, target, staging=target.with_name(f".{target.name}.new"), mode=0o644)
     except OSError as error:
         raise fault(error, target, "writing the bundle") from error
-    text = f"wrote {target}: {len(indices)} windows, {len(data)} bytes\n"
-    return Outcome(text, {"schema": "weighbridge/export/v1", "windows": len(indices), "bytes": len(data)})
+    windows = sum(entry.evidence is not None for entry in bundle.entries[1:])
+    text = f"wrote {target}: {windows} windows, {len(data)} bytes\n"
+    return Outcome(text, {"schema": "weighbridge/export/v1", "windows": windows, "bytes": len(data)})
 
 
 def _configure_clear(commands: Commands) -> None:

@@ -50,6 +50,7 @@ def run_verify(arguments: argparse.Namespace) -> Outcome:
             result = result_token.verify(
                 token, cose.load_p256(anchor.spki, what=anchor.name), audience=arguments.audience, at=arguments.at
             )
+            anchor.check_validity(arguments.at)
         except WeighbridgeError as error:
             failure = error
         else:
