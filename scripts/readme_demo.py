@@ -1,10 +1,11 @@
-"""Puts the recorded output of the demonstration into README.md, between its marks.
+"""Puts the recorded output of the demonstration into README.md: its table, and all of it folded away.
 
 Usage:
     ./scripts/demo | tee demo.txt && scripts/readme_demo.py demo.txt
 
-The output goes in as it is. What would not mean the same to a reader elsewhere is refused: an empty recording, terminal
-escapes, a path of this machine, a demonstration that did not end well.
+The output goes in as it is, but for the path of this checkout, which is cut off. What would not mean the same to a
+reader elsewhere is refused: an empty recording, terminal escapes, another path of this machine, a demonstration that did
+not end well.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ NOT_RECORDED: Final = "The demonstration's output is not recorded here yet.\n"
 
 _BLOCK: Final = re.compile(r"(<!-- demo:begin -->\n)(?P<body>.*?)(<!-- demo:end -->\n)", re.DOTALL)
 _HOME_PATH: Final = re.compile(r"(?<![\w.])/(?:home|root|tmp|work|var|opt|srv|mnt|builds?)/\S*")
-_FAILED: Final = re.compile(r"\b(Traceback|FAILED|failed:)")
+_FAILED: Final = re.compile(r"\b(Traceback|FAILED|did not end as it should)")
+_TABLE: Final = re.compile(r"^act +what happened .*$", re.MULTILINE)
+_ALL: Final = re.compile(r"</summary>\n\n```text\n(?P<text>.*?)```\n", re.DOTALL)
 
 
 class UnfitRecordingError(ValueError):
@@ -33,7 +36,8 @@ def block(recording: str) -> str:
     Raises:
         UnfitRecordingError: it says why.
     """
-    text = recording.rstrip() + "\n"
+    lines = recording.replace(f"{ROOT}/", "").splitlines()
+    text = "\n".join(line.rstrip() for line in lines).strip("\n") + "\n"
     if not text.strip():
         raise UnfitRecordingError("the recording is empty")
     if any(ord(letter) < ord(" ") and letter != "\n" for letter in text):
@@ -44,7 +48,11 @@ def block(recording: str) -> str:
         raise UnfitRecordingError(f"the recording is of a demonstration that did not end well: {found[0]}")
     if "```" in text:
         raise UnfitRecordingError("the recording would end its own block")
-    return f"```console\n$ ./scripts/demo\n{text}```\n"
+    table = _TABLE.search(text)
+    if table is None:
+        raise UnfitRecordingError("the recording has no table at its end")
+    shown = f"```console\n$ ./scripts/demo\n…\n{text[table.start() :]}```\n"
+    return f"{shown}\n<details><summary>All that it prints</summary>\n\n```text\n{text}```\n\n</details>\n"
 
 
 def fill(readme: str, body: str) -> str:
@@ -60,9 +68,8 @@ def recorded(readme: str) -> str | None:
     match = _BLOCK.search(readme)
     if match is None:
         raise UnfitRecordingError("README.md has no place for the demonstration's output")
-    if match["body"] == NOT_RECORDED:
-        return None
-    return match["body"].removeprefix("```console\n$ ./scripts/demo\n").removesuffix("```\n")
+    found = _ALL.search(match["body"])
+    return None if found is None else found["text"]
 
 
 def main(arguments: list[str]) -> int:

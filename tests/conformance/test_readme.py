@@ -64,17 +64,20 @@ def _depth(program: str, verb: str) -> int:
     return 2 if program == "weighbridge" and verb in {"inspect", "verify", "ledger"} else 1
 
 
+GOOD: Final = "act 1: an honest session\n\nact what happened  outcome\n1   an honest session  admitted\n"
+
+
 def test_demonstration_is_recorded_or_said_not_to_be() -> None:
     recording = readme_demo.recorded(README)
-    if recording is not None:
-        assert readme_demo.fill(README, readme_demo.block(recording)) == README
+    body = readme_demo.NOT_RECORDED if recording is None else readme_demo.block(recording)
+    assert readme_demo.fill(README, body) == README
 
 
 def test_a_recording_is_filled_in_and_read_back() -> None:
     blank = readme_demo.fill(README, readme_demo.NOT_RECORDED)
     assert readme_demo.recorded(blank) is None
-    filled = readme_demo.fill(blank, readme_demo.block("act 1: admitted\nall six acts ended as they should\n"))
-    assert readme_demo.recorded(filled) == "act 1: admitted\nall six acts ended as they should\n"
+    filled = readme_demo.fill(blank, readme_demo.block(GOOD + f"written to {readme_demo.ROOT}/demo-out\n\n"))
+    assert readme_demo.recorded(filled) == GOOD + "written to demo-out\n"
 
 
 @pytest.mark.parametrize(
@@ -82,12 +85,13 @@ def test_a_recording_is_filled_in_and_read_back() -> None:
     [
         "",
         "\n \n",
-        "act 1\x1b[32m admitted",
-        "wrote /home/somebody/demo-out/session.wb",
-        "wrote /tmp/x",
-        "act 2: FAILED",
-        "Traceback (most recent call last):",
-        "```",
+        "no table",
+        GOOD + "act 1\x1b[32m admitted",
+        GOOD + "wrote /home/somebody/demo-out/session.wb",
+        GOOD + "wrote /tmp/x",
+        GOOD + "act 2: FAILED",
+        GOOD + "Traceback (most recent call last):",
+        GOOD + "```",
     ],
 )
 def test_an_unfit_recording_is_refused(recording: str) -> None:
