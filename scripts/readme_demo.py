@@ -4,8 +4,8 @@ Usage:
     ./scripts/demo | tee demo.txt && scripts/readme_demo.py demo.txt
 
 The output goes in as it is, but for the path of this checkout, which is cut off. What would not mean the same to a
-reader elsewhere is refused: an empty recording, terminal escapes, another path of this machine, a demonstration that did
-not end well.
+reader elsewhere is refused: an empty recording, terminal escapes, another path of this machine, a demonstration that
+did not end well.
 """
 
 from __future__ import annotations
