@@ -6,13 +6,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from corpus.policy import genuine
+from corpus.weights import OTHER
+from support.forge import claim, random_bytes, seal
 from weighbridge.policy import policy_set
 from weighbridge.policy.policy_set import PolicyModule, PolicySet
 from weighbridge.policy.reference import Reference
 from weighbridge.proto import strict
+from weighbridge.proto.manifest import Manifest
 from weighbridge.verifier import anchors as default_anchors
 from weighbridge.verifier.appraisal import Appraiser
-from weighbridge.verifier.bundle import Bundle, BundleVerdict, assemble, verify
+from weighbridge.verifier.bundle import Bundle, BundleVerdict, assemble, ending, verify
 from weighbridge.verifier.ledger.reader import LedgerReader
 from weighbridge.verifier.record import Record
 
@@ -42,11 +45,12 @@ def export(world: World, *, session: bytes | None = None) -> Bundle:
         row, indices = tx.session(wanted), tx.window_indices(wanted)
     assert row is not None
     reader = LedgerReader.open(world.directory / "ledger", key=world.ledger.key, origin=world.ledger.key.name)
+    chain = (row.enrolment_index, *indices)
     modules = policy_set.shipped(world.policy, reference=world.reference).modules
     return assemble(
         world.archive.records,
         reader,
-        [row.enrolment_index, *indices],
+        [*chain, *ending(reader, wanted, after=chain[-1], seq=len(indices))],
         modules=[(module.name, module.text) for module in modules],
         reference=world.reference.to_json(),
         manifests=list(world.models.values()),
@@ -74,11 +78,14 @@ class Exported:
         modules = PolicySet(tuple(PolicyModule(name, text) for name, text in parsed.modules), reference)
         chosen = modules if policy is None else policy_set.shipped(policy, reference=reference)
         prepared = self.engines.prepare(chosen)
-        return verify(
+        manifests = {made.digest: made for made in map(Manifest.parse, parsed.manifests)}
+        result = verify(
             parsed,
             anchors=anchors or believed(self.world),
-            appraiser=lambda _: Appraiser(prepared, reference, self.world.models),
+            appraiser=lambda _: Appraiser(prepared, reference, manifests),
         )
+        result.require_recorded(policy=policy is None, reference=True)
+        return result
 
 
 def exported(arena: Arena, windows: int = 3) -> Exported:
@@ -185,3 +192,80 @@ def case_014_admitted_in_production(arena: Arena) -> BundleVerdict:
 def case_015_nothing_in_it(arena: Arena) -> BundleVerdict:
     made = exported(arena)
     return made.verify(_with(made.bundle, []))
+
+
+# -- how the session ended ---------------------------------------------------------------------------------------------
+
+
+def _ended(arena: Arena, world: World) -> BundleVerdict:
+    arena.forget()
+    return Exported(arena.engines, world, export(world)).verify()
+
+
+def case_016_failed(arena: Arena) -> BundleVerdict:
+    """The window that failed the session continues no chain; the bundle has it all the same."""
+    world = arena.settled(2)
+    world.host.log.load(OTHER)
+    world.window()
+    return _ended(arena, world)
+
+
+def case_017_forked(arena: Arena) -> BundleVerdict:
+    world = arena.settled(2)
+    arena.submit(world, seal(world.host, claim(seq=0)))
+    return _ended(arena, world)
+
+
+def case_018_under_a_challenge_of_nobody(arena: Arena) -> BundleVerdict:
+    world = arena.settled(2)
+    arena.submit(world, seal(world.host, claim(challenge=random_bytes("of my own"))))
+    return _ended(arena, world)
+
+
+def case_019_closed(arena: Arena) -> BundleVerdict:
+    world = arena.settled(2)
+    world.verifier.close(world.host.session, peer=world.host.peer)
+    return _ended(arena, world)
+
+
+def case_020_cut_before_its_closing(arena: Arena) -> BundleVerdict:
+    world = arena.settled(3)
+    world.verifier.close(world.host.session, peer=world.host.peer)
+    arena.forget()
+    made = Exported(arena.engines, world, export(world))
+    enrolment, first, second, _, closing = made.bundle.entries
+    return made.verify(_with(made.bundle, [enrolment, first, second, closing]))
+
+
+def case_021_with_a_gap(arena: Arena) -> BundleVerdict:
+    world = arena.settled(1)
+    late = world.host.seal()
+    world.clock.advance(10)
+    assert world.deliver(late).verdict.outcome == "held"
+    world.host.wall_ns += 9_000_000_000
+    world.window()
+    return _ended(arena, world)
+
+
+# -- what the bundle brings with it ------------------------------------------------------------------------------------
+
+
+def case_022_policy_edited(arena: Arena) -> BundleVerdict:
+    """A comment only: whoever wrote the file wrote the policy in it."""
+    made = exported(arena)
+    modules = tuple(
+        (name, text + b"# harmless\n") if "insecure" in name else (name, text) for name, text in made.bundle.modules
+    )
+    return made.verify(replace(made.bundle, modules=modules))
+
+
+def case_023_reference_values_edited(arena: Arena) -> BundleVerdict:
+    made = exported(arena)
+    reference = Reference.parse(made.bundle.reference)
+    edited = replace(reference, unchecked={**reference.unchecked, "secure_boot": "somebody else's reason"})
+    return made.verify(replace(made.bundle, reference=edited.to_json()))
+
+
+def case_024_manifest_left_out(arena: Arena) -> BundleVerdict:
+    made = exported(arena)
+    return made.verify(replace(made.bundle, manifests=()))
