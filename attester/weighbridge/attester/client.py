@@ -247,7 +247,7 @@ class _GrpcLine:
     def _unreachable(self, reason: str) -> EnvironmentFault:
         return EnvironmentFault(
             Code.PEER_UNREACHABLE,
-            f"cannot connect to the verifier: {shorten(reason.rpartition(': ')[2], 120)}",
+            f"cannot connect to the verifier: {_plain(reason)}",
             where=self._target,
             hint="is it running, is the port right, and do both certificates have the authority the other expects?",
         )
@@ -259,6 +259,14 @@ class _GrpcLine:
             where=self._target,
             hint="windows are kept and delivered when it is back",
         )
+
+
+def _plain(details: str) -> str:
+    """What gRPC's account of a failed connection comes to: its last words, but for those that are its own."""
+    if "CERTIFICATE_VERIFY_FAILED" in details:
+        return "its certificate is not from the authority that is expected"
+    words = [part for part in details.rstrip("]").split(": ") if part not in {"", "OK"}]
+    return shorten(words[-1] if words else "no reason", 120)
 
 
 def _require(condition: bool, expected: str) -> None:  # noqa: FBT001 - it is what must hold

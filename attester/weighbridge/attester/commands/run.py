@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import random
 import signal
 import sys
@@ -12,7 +13,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TextIO, final
 
-from weighbridge.attester.client import GrpcTransport, Timeouts
 from weighbridge.attester.clock import SystemClock
 from weighbridge.attester.configuration import Devices, SessionConfig, Surroundings
 from weighbridge.attester.durable import read_file
@@ -30,7 +30,9 @@ from weighbridge.proto.manifest import Manifest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from weighbridge.attester.client import Transport
     from weighbridge.attester.gpu.interface import GpuSource
+    from weighbridge.attester.keys import ChannelKey
     from weighbridge.attester.report import SessionSummary, WindowReport
     from weighbridge.attester.telemetry.interface import TelemetrySource
 
@@ -136,9 +138,7 @@ def run(args: argparse.Namespace) -> int:
     with ExitStack() as open_devices:
         worker = open_devices.enter_context(Worker())
         devices = _open_devices(args, open_devices, observer)
-        transport = GrpcTransport(
-            args.verifier, authority=authority, channel=channel, timeouts=Timeouts(answer=args.answer_timeout)
-        )
+        transport = _transport(args, authority, channel)
 
         async def whole() -> SessionSummary:
             session = AttesterSession(
@@ -154,6 +154,20 @@ def run(args: argparse.Namespace) -> int:
         summary = asyncio.run(whole())
     observer.summary(summary)
     return ExitCode.AFFIRMED
+
+
+def _transport(args: argparse.Namespace, authority: bytes, channel: ChannelKey) -> Transport:
+    # Here and not at the top: gRPC logs failed handshakes to standard error unless it is told not to before it is
+    # loaded. We say what failed ourselves; the server that we launch is not to hear of it.
+    quiet = "GRPC_VERBOSITY" not in os.environ
+    if quiet:
+        os.environ["GRPC_VERBOSITY"] = "ERROR"
+    from weighbridge.attester.client import GrpcTransport, Timeouts  # noqa: PLC0415
+
+    if quiet:
+        del os.environ["GRPC_VERBOSITY"]
+    timeouts = Timeouts(answer=args.answer_timeout)
+    return GrpcTransport(args.verifier, authority=authority, channel=channel, timeouts=timeouts)
 
 
 async def _until_signal(session: AttesterSession) -> SessionSummary:
