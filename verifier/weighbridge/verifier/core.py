@@ -176,7 +176,8 @@ class Verifier:
         try:
             if forked is not None:
                 raise forked
-            self._require_issued(window)
+            if held:
+                self._require_issued(window)
             verified = verify_window(
                 window,
                 enrolled=live.enrolled,
@@ -271,7 +272,10 @@ class Verifier:
         )
 
     def _require_issued(self, window: AuthenticWindow) -> None:
-        """A held window still carries a challenge of its session: nobody seals under one of his own making."""
+        """A held window still carries a challenge of its session: nobody seals under one of his own making.
+
+        A fresh one carries the outstanding challenge, which was recorded when it was issued.
+        """
         header = window.header
         with self._store.transaction() as tx:
             row = tx.challenge(header.session, header.challenge)

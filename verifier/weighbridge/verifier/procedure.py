@@ -68,7 +68,6 @@ _KEY_HINT: Final = "a TPM reset destroys the telemetry key, however its counters
 class AuthenticWindow:
     """A window that the session's telemetry key signed. Its claims are the host's; nothing else is verified yet."""
 
-    raw: bytes
     evidence: Evidence
     header: Header
     header_bytes: bytes
@@ -82,7 +81,6 @@ class VerifiedWindow:
     header: Header
     digest: bytes
     qualifying_data: bytes
-    evidence_digest: bytes
     held: bool
     quote: VerifiedQuote
     gpus: tuple[VerifiedGpuReport, ...] | None
@@ -132,7 +130,7 @@ def authenticate(raw: bytes, *, enrolled: Enrolled, peer: bytes) -> AuthenticWin
             got=peer,
         )
     header = Header.parse(header_bytes)
-    return AuthenticWindow(raw, evidence, header, header_bytes, binding.window_digest(header_bytes))
+    return AuthenticWindow(evidence, header, header_bytes, binding.window_digest(header_bytes))
 
 
 def fork(window: AuthenticWindow, recorded: bytes | None) -> NotAuthentic:
@@ -241,7 +239,6 @@ def verify_window(
         header=header,
         digest=digest,
         qualifying_data=qualifying_data,
-        evidence_digest=sha256(window.raw),
         held=held,
         quote=quote,
         gpus=gpus,
