@@ -249,14 +249,9 @@ def test_part_emptied_is_refused(scenario: Scenario, part: str) -> None:
 
 
 @pytest.mark.parametrize("part", ["window", "quote", "gpus", "telemetry", "log", "manifests"])
-def test_part_of_another_session_is_refused(
-    scenarios: dict[str, Scenario], part: str, tmp_path_factory: pytest.TempPathFactory, engines: Engines
-) -> None:
+def test_part_of_another_session_is_refused(scenarios: dict[str, Scenario], part: str, arena: Arena) -> None:
     """A08, A58, A74: a neighbour's genuine evidence, one part of it in our window."""
-    arena = Arena(tmp_path_factory.mktemp("another"), engines)
-    other = arena.settled(0)
-    theirs: bytes = getattr(Evidence.parse(other.host.seal().evidence), part)
-    arena.close()
+    theirs: bytes = getattr(Evidence.parse(arena.settled(0).host.seal().evidence), part)
     expected = {
         "window": Code.TELEMETRY_KEY_MISMATCH,
         "quote": Code.TPM_NONCE,
