@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, final
 
+from weighbridge.verifier.clock import moment
 from weighbridge.verifier.record import Leaf, Record
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from weighbridge.verifier.ledger.content import ContentStore
     from weighbridge.verifier.ledger.log import Ledger
 
@@ -69,6 +72,15 @@ class Archive:
         self._content = content
         self.ledger = ledger
         self.records = Records(content, ledger)
+
+    def latest(self) -> datetime | None:
+        """The receipt time of the last judgement, ``None`` before the first: a clock that says earlier is wrong.
+
+        Raises:
+            WeighbridgeError: as :class:`Records`.
+        """
+        size = self.ledger.size
+        return None if size == 0 else moment(self.records.record(size - 1).received_ns)
 
     def commit(self, record: Record, evidence: bytes | None) -> Committed:
         """Record one judgement. When this returns, a power failure cannot take it away.

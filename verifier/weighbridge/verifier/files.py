@@ -152,10 +152,16 @@ def install(files: Files, data: bytes, target: Path, *, staging: Path, mode: int
         staging: a name in use by nobody else, on the same file system.
         mode: permissions of the new file.
     """
-    # If power fails here: only the staging file is there, which nobody reads.
-    files.write(staging, data, mode=mode)
-    # If power fails here: the old file or the new one. Its content was synced before it got this name.
-    files.rename(staging, target)
+    try:
+        # If power fails here: only the staging file is there, which nobody reads.
+        files.write(staging, data, mode=mode)
+        # If power fails here: the old file or the new one. Its content was synced before it got this name.
+        files.rename(staging, target)
+    except OSError:
+        # Half of it may have filled the disk.
+        with contextlib.suppress(OSError):
+            files.remove(staging)
+        raise
     files.sync_directory(target.parent)
 
 

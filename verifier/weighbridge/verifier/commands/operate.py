@@ -99,21 +99,23 @@ def _run_admit(arguments: argparse.Namespace) -> Outcome:
     from weighbridge.proto.digest import sha256  # noqa: PLC0415
     from weighbridge.verifier import pki  # noqa: PLC0415
     from weighbridge.verifier.certs import spki_der  # noqa: PLC0415
-    from weighbridge.verifier.files import PosixFiles, fault  # noqa: PLC0415
+    from weighbridge.verifier.files import PosixFiles, fault, install  # noqa: PLC0415
 
     request = read(arguments.request, limit=limits.CERT_MAX)
     try:
         certificate = pki.issue_client(arguments.state / "tls", request, at=datetime.now(UTC))
     except OSError as error:
         raise no_state(arguments.state) from error
+    target: Path = arguments.output
+    pem = certificate.public_bytes(Encoding.PEM)
     try:
-        PosixFiles().write(arguments.output, certificate.public_bytes(Encoding.PEM), mode=0o644)
+        install(PosixFiles(), pem, target, staging=target.with_name(f".{target.name}.new"), mode=0o644)
     except OSError as error:
-        raise fault(error, arguments.output, "writing the certificate") from error
+        raise fault(error, target, "writing the certificate") from error
     peer = sha256(spki_der(certificate)).hex()
     text = (
         f"admitted peer {peer}\n"
-        f"  certificate   {arguments.output}, until {certificate.not_valid_after_utc:%Y-%m-%d}\n"
+        f"  certificate   {target}, until {certificate.not_valid_after_utc:%Y-%m-%d}\n"
         "  compare the peer with the fingerprint that the host printed before you hand it over\n"
     )
     return Outcome(text, {"schema": "weighbridge/admit/v1", "peer": peer})
@@ -181,7 +183,8 @@ def _run_serve(arguments: argparse.Namespace) -> Outcome:
             keys=opened.keys,
             archive=opened.archive,
             store=opened.store,
-            clock=SystemClock(),
+            # A restart is no way to set the clock back.
+            clock=SystemClock(opened.archive.latest()),
             issuer=opened.archive.ledger.key.name,
         )
         _note(f"verifier {opened.keys.thumbprint.hex()}, policy {policy.digest.hex()}")
