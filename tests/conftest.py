@@ -64,7 +64,7 @@ def engines() -> Iterator[Engines]:
 @pytest.fixture(scope="session")
 def quick_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A directory in memory, where there is one: half of a world's time is waiting for the disk."""
-    memory = Path("/dev/shm")
+    memory = Path("/dev/shm")  # noqa: S108 - only the base of a private directory
     base = memory if memory.is_dir() and os.access(memory, os.W_OK) else tmp_path_factory.getbasetemp()
     with tempfile.TemporaryDirectory(prefix="weighbridge-", dir=base) as directory:
         yield Path(directory)
