@@ -26,11 +26,7 @@ def test_put_and_get(tmp_path: Path) -> None:
     assert store.has(digest)
     assert store.get(digest) == b"evidence"
     assert ContentStore(tmp_path / "content").get(digest) == b"evidence"
-    assert stored(tmp_path)[0].relative_to(tmp_path / "content").parts == (
-        digest.hex()[:2],
-        digest.hex()[2:4],
-        digest.hex(),
-    )
+    assert stored(tmp_path)[0].relative_to(tmp_path / "content").parts == (digest.hex()[:3], digest.hex())
 
 
 def test_putting_twice_writes_once(tmp_path: Path) -> None:

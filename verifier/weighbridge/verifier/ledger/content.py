@@ -1,8 +1,8 @@
 """A store of bytes under their SHA-256: evidence, verdict records, terms, manifests.
 
 The ledger's leaves are small and name such digests; the bytes themselves lie here. What :meth:`ContentStore.put` has
-returned stays; what :meth:`ContentStore.get` returns has just been hashed. Files are ``ab/cd/abcd…`` below the store's
-directory, so that no directory grows beyond what a file system handles well.
+returned stays; what :meth:`ContentStore.get` returns has just been hashed. Files are ``abc/abcd…`` below the store's
+directory: none grows beyond what a file system handles well, and all 4096 are soon there: a new one costs a sync more.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["ContentStore"]
 
 _STAGING: Final = "staging"
+_FAN_OUT: Final = 3
 _DIRECTORY_MODE: Final = 0o700
 _FILE_MODE: Final = 0o600
 
@@ -110,4 +111,4 @@ class ContentStore:
         if len(digest) != limits.DIGEST_SIZE:
             raise ValueError("a digest has 32 bytes")
         name = digest.hex()
-        return self._directory / name[:2] / name[2:4] / name
+        return self._directory / name[:_FAN_OUT] / name
