@@ -12,6 +12,7 @@ whoever reads the state directory has both.
 from __future__ import annotations
 
 import ipaddress
+import stat
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -93,7 +94,7 @@ def load_serving(state: Path) -> ServingKey:
     """The serving key.
 
     Raises:
-        EnvironmentFault: ``FILE_UNREADABLE`` or ``STATE_CORRUPT``.
+        EnvironmentFault: ``FILE_UNREADABLE``, ``KEY_EXPOSED`` or ``STATE_CORRUPT``.
     """
     key_file, certificate_file = state / "serving.key", state / "serving.pem"
     key = _load_key(key_file)
@@ -109,7 +110,7 @@ def load_channel(state: Path, *, certificate: Path | None = None) -> ChannelKey:
         certificate: PEM, leaf first; ``channel.pem`` in ``state`` by default.
 
     Raises:
-        EnvironmentFault: ``FILE_UNREADABLE`` or ``STATE_CORRUPT``.
+        EnvironmentFault: ``FILE_UNREADABLE``, ``KEY_EXPOSED`` or ``STATE_CORRUPT``.
     """
     key_file = state / "channel.key"
     key = _load_key(key_file)
@@ -159,6 +160,7 @@ def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 def _load_key(path: Path) -> ec.EllipticCurvePrivateKey:
     data = _read(path, limits.CERT_MAX, "TLS key")
+    _check_unexposed(path)
     try:
         key = load_pem_private_key(data, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
@@ -166,6 +168,19 @@ def _load_key(path: Path) -> ec.EllipticCurvePrivateKey:
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
         raise _corrupt(path, "its key is not a P-256 key")
     return key
+
+
+def _check_unexposed(path: Path) -> None:
+    """Require that strangers cannot use the key. A group may: the inference server can be another user."""
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & stat.S_IRWXO:
+        raise EnvironmentFault(
+            Code.KEY_EXPOSED,
+            "key can be read or replaced by others",
+            where=str(path),
+            got=f"mode {mode:04o}",
+            hint="make new keys: it may have been copied; if you know that it was not, chmod o= the path",
+        )
 
 
 def _check_belongs(path: Path, key: ec.EllipticCurvePrivateKey) -> bytes:

@@ -104,3 +104,17 @@ def test_another_place_for_the_certificate(tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere.pem"
     (state / "channel.pem").rename(elsewhere)
     assert load_channel(state, certificate=elsewhere).certificate == elsewhere.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["serving.key", "channel.key"])
+@pytest.mark.parametrize("mode", [0o604, 0o602, 0o666])
+def test_a_key_that_strangers_can_use_is_refused(tmp_path: Path, name: str, mode: int) -> None:
+    """A group may read it: the inference server can be another user."""
+    state = made(tmp_path)
+    (state / name).chmod(0o640)
+    assert load_serving(state).cnf != load_channel(state).peer
+    (state / name).chmod(mode)
+    with pytest.raises(EnvironmentFault) as caught:
+        load_serving(state) if name.startswith("serving") else load_channel(state)
+    assert (caught.value.code, caught.value.where) == (Code.KEY_EXPOSED, str(state / name))
+    assert caught.value.hint
