@@ -5,6 +5,7 @@ The world is the product's verifier and a host whose emulated devices sign for r
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,7 @@ from weighbridge.verifier.session import SessionState
 from weighbridge.verifier.transaction import Subject
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
     from datetime import datetime
     from pathlib import Path
 
@@ -101,12 +102,16 @@ def state(world: World, host: Host | None = None) -> SessionState:
     return row.state
 
 
-def with_policy(world: World, text: bytes) -> None:
-    """The verifier judges by an author's module from now on."""
+@contextlib.contextmanager
+def own_policy(world: World, text: bytes) -> Generator[None]:
+    """The verifier judges by an author's module meanwhile."""
     library = policy_set.shipped("production", reference=world.reference).modules[0]
-    world.prepared.close()
-    world.prepared = RegorusEngine().prepare(PolicySet((library, PolicyModule("mine.rego", text)), world.reference))
-    world.restart()
+    policy = PolicySet((library, PolicyModule("mine.rego", text)), world.reference)
+    before = world.prepared
+    with RegorusEngine().prepare(policy) as world.prepared:
+        world.restart()
+        yield
+    world.prepared = before
 
 
 def export(
@@ -120,7 +125,7 @@ def export(
     reader = world.ledger.reader()
     chain = (row.enrolment_index, *indices)
     rest = bundles.ending(reader, session, after=chain[-1], seq=len(indices)) if more is None else more
-    modules = policy_set.shipped(world.policy, reference=world.reference).modules  # type: ignore[arg-type]
+    modules = policy_set.shipped(world.policy, reference=world.reference).modules
     return bundles.assemble(
         world.archive.records,
         reader,
@@ -265,16 +270,16 @@ def test_keys_that_are_not_believed_any_more_vouch_for_nothing(make: Callable[..
 def test_a_denial_by_a_code_of_the_author_latches(make: Callable[..., World]) -> None:
     """A72: the author's code is none of ours; the session went on as if nothing had been."""
     world = make()
-    with_policy(world, OWN_CODE)
-    world.open_session()
-    assert world.window().verdict.opens
-    observed = world.host.observe()
-    answer = world.window(replace(observed, work=replace(observed.work, requests=9)))
-    assert [denial.code for denial in answer.verdict.denials] == ["TOO_BUSY"]
-    assert state(world) is SessionState.FAILED
-    assert subject(world).failed_code is Code.POLICY_DENIED
-    with pytest.raises(PolicyDenied):
-        world.window()
+    with own_policy(world, OWN_CODE):
+        world.open_session()
+        assert world.window().verdict.opens
+        observed = world.host.observe()
+        answer = world.window(replace(observed, work=replace(observed.work, requests=9)))
+        assert [denial.code for denial in answer.verdict.denials] == ["TOO_BUSY"]
+        assert state(world) is SessionState.FAILED
+        assert subject(world).failed_code is Code.POLICY_DENIED
+        with pytest.raises(PolicyDenied):
+            world.window()
 
 
 def test_no_verdict_is_too_large_to_be_recorded(make: Callable[..., World]) -> None:
