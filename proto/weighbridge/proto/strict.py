@@ -11,11 +11,12 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import math
 import re
 import struct
 from collections import Counter
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, NoReturn
 
 from weighbridge.proto import limits
 from weighbridge.proto.errors import Code, MalformedEvidence
@@ -167,11 +168,16 @@ def json_decode(data: bytes, *, what: str, limit: int = limits.JSON_MAX) -> Json
             )
         return result
 
-    def constant(name: str) -> JsonValue:
+    def constant(name: str) -> NoReturn:
         raise MalformedEvidence(Code.NOT_JSON, f"{what} contains {name}", where=what, clause="RFC 8259 §6")
 
+    def finite(digits: str) -> float:
+        # 1e999 is a number in the grammar and infinity in a double: no encoder could say it again.
+        value = float(digits)
+        return value if math.isfinite(value) else constant(digits)
+
     try:
-        value: JsonValue = json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
+        value: JsonValue = json.loads(text, object_pairs_hook=pairs, parse_constant=constant, parse_float=finite)
     except (ValueError, RecursionError) as error:
         raise MalformedEvidence(Code.NOT_JSON, f"{what} is not JSON: {error}", where=what, clause="RFC 8259") from error
     _check_whole_characters(text, value, what)
