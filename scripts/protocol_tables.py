@@ -187,6 +187,7 @@ _MEANINGS: Final[dict[str, str]] = {
     "TOKEN_MALFORMED": "not a token of this profile",
     "TOKEN_SIGNATURE": "the token is not signed by the trusted key",
     "TOKEN_EXPIRED": "the token has expired",
+    "TOKEN_NOT_YET_VALID": "a token that was issued in the future",
     "TOKEN_AUDIENCE": "the token is for another audience",
     "UPSTREAM_KEY": "the server's TLS key is not the one that the session attests",
     "LEDGER_MALFORMED": "a note, tile, entry bundle or proof that is not well-formed",

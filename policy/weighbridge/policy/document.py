@@ -161,7 +161,7 @@ class Weights:
     declared: tuple[DeclaredModel, ...]
     loaded: tuple[LoadedModel, ...]
     log_length: int
-    baseline: Literal["zero", "ledgered"]
+    baseline: Literal["zero"]
     differences: tuple[WeightDifference, ...]
 
 

@@ -22,10 +22,10 @@ Label = Literal[
     "link",  # prev of the next header
     "genesis",  # the first prev of an AK that has no history here
     "challenge",  # freshness challenge
-    "enrolment",  # qualifying data of the telemetry key's certification
+    "enrolment",  # qualifying data of the enrolment's quote and of the telemetry key's certification
     "gpu",  # SPDM nonce
     "gpus",  # G_k
-    "platform",  # P_k
+    "platform",  # P_k: reserved until platform evidence can be demanded
     "tpm",  # qualifying data of the quote
     "terms",  # digest of the signed terms, over the COSE payload
     "manifest",  # digest of a model manifest

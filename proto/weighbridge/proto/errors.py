@@ -186,6 +186,7 @@ class Code(StrEnum):
     TOKEN_MALFORMED = "TOKEN_MALFORMED"  # noqa: S105 - a code, not a secret
     TOKEN_SIGNATURE = "TOKEN_SIGNATURE"  # noqa: S105 - a code, not a secret
     TOKEN_EXPIRED = "TOKEN_EXPIRED"  # noqa: S105 - a code, not a secret
+    TOKEN_NOT_YET_VALID = "TOKEN_NOT_YET_VALID"  # noqa: S105 - a code, not a secret
     TOKEN_AUDIENCE = "TOKEN_AUDIENCE"  # noqa: S105 - a code, not a secret
     UPSTREAM_KEY = "UPSTREAM_KEY"
     LEDGER_MALFORMED = "LEDGER_MALFORMED"

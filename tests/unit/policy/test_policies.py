@@ -94,7 +94,6 @@ ADMITTED: dict[str, Change] = {
     "as it is": lambda d: d,
     "mode on": gpu(cc_mode_host_claim="on"),
     "not reported in this window": gpu(reported_in_window=False),
-    "ledgered baseline": weights(baseline="ledgered"),
     "telemetry of the host": source("host"),
     "no telemetry source": telemetry(sources=()),
     "telemetry in the baseline": telemetry(verdict="in_baseline"),

@@ -16,7 +16,7 @@ from weighbridge.proto import strict
 from weighbridge.proto.errors import Code, EnvironmentFault, WeighbridgeError
 from weighbridge.verifier import weights
 from weighbridge.verifier.anchors import EMULATED_PLATFORM
-from weighbridge.verifier.clock import moment
+from weighbridge.verifier.clock import SOURCE, moment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,7 +47,8 @@ INVARIANTS: Final[Mapping[Code, str]] = {
 # Printed with every verdict (DESIGN §4): what no field of it says.
 NOT_PROVEN: Final = (
     "binding is not co-location: a live relay to an enrolled GPU is not excluded on Hopper",
-    "an endorsement key certificate proves a TPM, not the guest beside the GPU: the host is trusted for that",
+    "an endorsement key certificate or a pin proves a TPM, not the guest beside the GPU: the host is trusted for that",
+    "no signed byte says that confidential computing is on",
     "attester code is unproven: telemetry, counts and load events are the host's word",
     "telemetry can contradict and corroborate; it can never vouch for weights",
     "physical interposers, broken platform generations and evasion-tuned workloads are out of reach",
@@ -85,6 +86,7 @@ class Verdict:
             "tenant": self.tenant,
             "seq": self.seq,
             "received_at": strict.time_encode(self.received),
+            "time_source": SOURCE,
             "freshness": "held" if self.held else "fresh",
             "outcome": self.outcome,
             "denials": [_plain(denial) for denial in self.denials],

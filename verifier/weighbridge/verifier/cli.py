@@ -68,7 +68,8 @@ def parser() -> argparse.ArgumentParser:
     """The command line's grammar."""
     top = _Parser(
         prog=PROGRAM,
-        description="Verify that an inference session ran on declared weights, and say what is not proven.",
+        description="Verify that a host measured the declared weights and committed to serving the session with them; "
+        "say what is not proven.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -8,8 +8,10 @@ from typing import Final, Protocol, final
 
 from weighbridge.proto.errors import Code, EnvironmentFault
 
-__all__ = ["Clock", "SystemClock", "moment", "nanoseconds"]
+__all__ = ["SOURCE", "Clock", "SystemClock", "moment", "nanoseconds"]
 
+# What every verdict names as the source of its receipt time.
+SOURCE: Final = "the verifier's system clock"
 # NTP slews below this; a larger step back could make an expired certificate or a revoked key look good again.
 _TOLERANCE: Final = timedelta(seconds=1)
 
@@ -30,12 +32,10 @@ class Clock(Protocol):
 class SystemClock:
     """The system's clock. Remembers the latest time it has told; refuses to tell an earlier one.
 
-    What is not checked: that the time is right. Run a time service; the source is stated in every verdict.
+    What is not checked: that the time is right. Run a time service; every verdict states the source.
     """
 
     __slots__ = ("_latest",)
-
-    source: Final = "system clock of the verifier"
 
     def __init__(self, not_before: datetime | None = None) -> None:
         self._latest = not_before or datetime.fromtimestamp(0, UTC)

@@ -23,8 +23,8 @@ Not proven by 2: that the TPM is beside the GPU (DESIGN §4.1). Credential activ
 from __future__ import annotations
 
 import hmac
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, NoReturn, final
 
 from weighbridge.policy.engine import Denial
 from weighbridge.proto import binding, measurement_log
@@ -66,6 +66,8 @@ __all__ = [
     "verify_proof",
 ]
 
+_SEAL: Final = object()
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -85,6 +87,7 @@ class LedgeredLog:
     head: bytes
 
 
+@final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedEnrolment:
     """What steps 1 to 6 proved, and what step 7 found."""
@@ -98,6 +101,16 @@ class VerifiedEnrolment:
     log: LogState
     manifests: Mapping[bytes, Manifest]
     findings: tuple[Denial, ...]
+    seal: object = field(repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Refuse construction anywhere else."""
+        if self.seal is not _SEAL:
+            raise TypeError("VerifiedEnrolment is made by verify_proof only")
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse pickling: it would bring a verified object back without verification."""
+        raise TypeError("VerifiedEnrolment cannot be pickled")
 
 
 def verify_opening(
@@ -188,6 +201,7 @@ def verify_proof(
     manifests = weights.open_manifests(proof.manifests)
     log, findings = _baseline(measurement_log.parse_records(proof.log), quote, requirements)
     return VerifiedEnrolment(
+        seal=_SEAL,
         opening=opening,
         ak=ak,
         ek_anchor=None if candidate.ek is None else candidate.ek.anchor.name,

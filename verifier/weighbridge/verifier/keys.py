@@ -1,6 +1,6 @@
 """The verifier's own keys on disk.
 
-Two keys with one purpose each: a P-256 key signs terms, verdict records and result tokens; an Ed25519 key signs ledger
+Two keys with one purpose each: a P-256 key signs terms and result tokens; an Ed25519 key signs ledger
 checkpoints. They lie as PKCS #8 PEM files with mode 0600 in a directory with mode 0700. Nothing is encrypted: whoever
 reads them is the verifier. Keys that others may read are refused, not repaired: they may have been read.
 """
@@ -51,7 +51,7 @@ class VerifierKeys:
     """The private keys of one verifier. Never printed.
 
     Attributes:
-        signing: P-256; terms, verdict records, result tokens.
+        signing: P-256; terms, result tokens.
         ledger: Ed25519; ledger checkpoints.
     """
 

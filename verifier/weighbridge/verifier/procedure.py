@@ -28,8 +28,8 @@ Steps that belong to the caller: whether the challenge was issued, is outstandin
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, NoReturn, final
 
 from weighbridge.proto import binding, cose, measurement_log, telemetry
 from weighbridge.proto.digest import sha256
@@ -61,9 +61,11 @@ __all__ = ["AuthenticWindow", "VerifiedWindow", "authenticate", "fork", "unknown
 
 # How far a host's wall clock may run ahead of the verifier's receipt time.
 _SKEW_NS: Final = 5_000_000_000
+_SEAL: Final = object()
 _KEY_HINT: Final = "a TPM reset destroys the telemetry key, however its counters are restored: open a new session"
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class AuthenticWindow:
     """A window that the session's telemetry key signed. Its claims are the host's; nothing else is verified yet."""
@@ -72,8 +74,19 @@ class AuthenticWindow:
     header: Header
     header_bytes: bytes
     digest: bytes
+    seal: object = field(repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Refuse construction anywhere else."""
+        if self.seal is not _SEAL:
+            raise TypeError("AuthenticWindow is made by authenticate only")
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse pickling: it would bring a verified object back without verification."""
+        raise TypeError("AuthenticWindow cannot be pickled")
 
 
+@final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedWindow:
     """A window whose every signature and binding holds, and which continues its session's chain."""
@@ -87,6 +100,16 @@ class VerifiedWindow:
     telemetry: telemetry.Telemetry
     log: LogState
     manifests: Mapping[bytes, Manifest]
+    seal: object = field(repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Refuse construction anywhere else."""
+        if self.seal is not _SEAL:
+            raise TypeError("VerifiedWindow is made by verify_window only")
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse pickling: it would bring a verified object back without verification."""
+        raise TypeError("VerifiedWindow cannot be pickled")
 
 
 def authenticate(raw: bytes, *, enrolled: Enrolled, peer: bytes) -> AuthenticWindow:
@@ -130,7 +153,7 @@ def authenticate(raw: bytes, *, enrolled: Enrolled, peer: bytes) -> AuthenticWin
             got=peer,
         )
     header = Header.parse(header_bytes)
-    return AuthenticWindow(evidence, header, header_bytes, binding.window_digest(header_bytes))
+    return AuthenticWindow(evidence, header, header_bytes, binding.window_digest(header_bytes), _SEAL)
 
 
 def fork(window: AuthenticWindow, recorded: bytes | None) -> NotAuthentic:
@@ -236,6 +259,7 @@ def verify_window(
     manifests = weights.open_manifests(evidence.manifests)
     _check_manifests(manifests, log, position)
     return VerifiedWindow(
+        seal=_SEAL,
         header=header,
         digest=digest,
         qualifying_data=qualifying_data,

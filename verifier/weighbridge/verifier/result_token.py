@@ -1,15 +1,16 @@
 """The result token: an EAT Attestation Result (draft-ietf-rats-ear-04) as an ES256 JWT.
 
-One submodule per attester: ``tpm0``, ``gpu0``…, ``telemetry0``. A token is only ever made for an affirmed, fresh
-window; it expires by itself soon after the windows stop (``docs/protocol.md`` §8). It says what was appraised and
-names the ledger leaf that commits to the whole record.
+One submodule per attester: ``tpm0``, ``gpu0``…, ``telemetry0``, ``weights0``. A token is only ever made for an
+affirmed, fresh window; it expires by itself soon after the windows stop (``docs/protocol.md`` §8). It says what was
+appraised and names the ledger leaf that commits to the whole record.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final, cast
+from importlib import metadata
+from typing import TYPE_CHECKING, Final, NoReturn, cast, final
 
 import jwt
 
@@ -24,10 +25,12 @@ if TYPE_CHECKING:
 __all__ = ["EAR_PROFILE", "STATUSES", "Claims", "ResultToken", "expiry", "issue", "verify"]
 
 EAR_PROFILE: Final = "tag:ietf.org,2026:rats/ear#04"
-_BUILD: Final = "weighbridge 0.1.0"
 _DEVELOPER: Final = "https://weighbridge.example"
 _LIFETIME_MAX: Final = timedelta(seconds=120)
+_SEAL: Final = object()
 _GRACE: Final = timedelta(seconds=2)
+# How far the verifier's clock may run ahead of the relying party's.
+_SKEW: Final = timedelta(seconds=5)
 _MEDIA_TYPE: Final = f'application/eat-jwt; eat_profile="{EAR_PROFILE}"'
 
 _JWT_PARTS: Final = 3
@@ -82,7 +85,7 @@ def issue(claims: Claims, key: ec.EllipticCurvePrivateKey, *, received: datetime
         "exp": int(expires.timestamp()),
         "jti": f"{claims.session.hex()}.{claims.seq}",
         "cnf": {"kid": strict.base64url_encode(claims.cnf)},
-        "ear_verifier_id": {"developer": _DEVELOPER, "build": _BUILD},
+        "ear_verifier_id": {"developer": _DEVELOPER, "build": f"weighbridge {metadata.version('weighbridge')}"},
         "ear_status": _worst(str(submod["ear_status"]) for submod in submods.values()),
         "submods": submods,
     }
@@ -127,6 +130,7 @@ def _worst(statuses: Iterable[str]) -> str:
     return max(statuses, key=STATUSES.index, default="none")
 
 
+@final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResultToken:
     """A token whose signature, audience and time have been verified. Made by :func:`verify` only."""
@@ -142,6 +146,16 @@ class ResultToken:
     ledger_index: int
     ledger_leaf: bytes
     payload: strict.JsonObject
+    seal: object = field(repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Refuse construction anywhere else."""
+        if self.seal is not _SEAL:
+            raise TypeError("ResultToken is made by verify only")
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse pickling: it would bring a verified object back without verification."""
+        raise TypeError("ResultToken cannot be pickled")
 
     def require_upstream(self, spki_sha256: bytes) -> None:
         """Require that the server being talked to is the one that was attested.
@@ -169,7 +183,8 @@ def verify(token: str, key: ec.EllipticCurvePublicKey, *, audience: str, at: dat
 
     Raises:
         MalformedEvidence: ``TOKEN_MALFORMED`` or a decoding code.
-        NotAuthentic: ``TOKEN_SIGNATURE``, ``TOKEN_EXPIRED`` or ``TOKEN_AUDIENCE``.
+        NotAuthentic: ``TOKEN_SIGNATURE``, ``TOKEN_EXPIRED``, ``TOKEN_NOT_YET_VALID`` or
+            ``TOKEN_AUDIENCE``.
     """
     parts = token.split(".")
     if len(token) > limits.TOKEN_MAX or len(parts) != _JWT_PARTS:
@@ -185,6 +200,15 @@ def verify(token: str, key: ec.EllipticCurvePublicKey, *, audience: str, at: dat
     except jwt.InvalidTokenError as error:
         raise NotAuthentic(Code.TOKEN_SIGNATURE, f"signature does not verify: {error}", where="token") from error
     result = _read(_object(parts[1], "token.payload"), audience)
+    if result.issued > at + _SKEW:
+        raise NotAuthentic(
+            Code.TOKEN_NOT_YET_VALID,
+            "the token was issued in the future",
+            where="token.iat",
+            expected=f"<= {(at + _SKEW).isoformat()}",
+            got=result.issued.isoformat(),
+            hint="one of the two clocks is wrong",
+        )
     if at >= result.expires:
         raise NotAuthentic(
             Code.TOKEN_EXPIRED,
@@ -217,6 +241,7 @@ def _read(payload: strict.JsonObject, audience: str) -> ResultToken:
         log = cast("strict.JsonObject", claims["log"])
         issued, expires = cast("int", payload["iat"]), cast("int", payload["exp"])
         return ResultToken(
+            seal=_SEAL,
             status=cast("str", payload["ear_status"]),
             session=strict.hex_decode(cast("str", claims["session"]), what="token.session", size=16),
             seq=cast("int", claims["seq"]),

@@ -1,6 +1,6 @@
 """What a session is: its states, what was proven at enrolment, and where its chain of windows stands.
 
-States and legal transitions; every state is durable before the answer that announces it::
+States and legal transitions; from ``enrolled`` on, every state is durable before the answer that announces it::
 
     opened ──► enrolled ──► measured ──► running ──► closed
        │           │            │            │
@@ -8,8 +8,9 @@ States and legal transitions; every state is durable before the answer that anno
                          ▼
                  failed, interrupted        (both final; ``failed`` latches, and sticks to the AK and the GPUs)
 
-``opened``: an enrolment challenge is out. ``enrolled``: terms are signed. ``measured``: a window showed the declared
-model loaded, but none was admitted yet. ``running``: a fresh window was admitted.
+``opened``: an enrolment challenge is out; in memory only, so an attester whose verifier restarts opens again.
+``enrolled``: terms are signed. ``measured``: a window showed the declared model loaded, but none was admitted yet.
+``running``: a fresh window was admitted.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ lock at its start::
         tx.advance(session, expected_seq=7, …)
         tx.advance_ak(ak, head=head, log=log)
 
-Challenges are not kept: after a restart none is outstanding, so none can be answered twice. Evidence and verdicts are
-not kept either: they are in the ledger and the content store, at the indices that are kept here.
+Challenges are kept with what they hash; the last one issued in a session is the outstanding one, also after a restart.
+Evidence and verdicts are not kept: they are in the ledger and the content store, at the indices that are kept here.
 """
 
 from __future__ import annotations

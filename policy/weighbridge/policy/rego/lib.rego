@@ -187,10 +187,10 @@ some_difference if count(input.weights.differences) > 0
 
 always contains d if {
 	not baseline_explained
-	d := denial("BASELINE_UNEXPLAINED", null, "the beginning of the measurement log is not explained", "zero or ledgered", object.get(input, ["weights", "baseline"], null), null)
+	d := denial("BASELINE_UNEXPLAINED", null, "the beginning of the measurement log is not explained", "zero", object.get(input, ["weights", "baseline"], null), null)
 }
 
-baseline_explained if input.weights.baseline in {"zero", "ledgered"}
+baseline_explained if input.weights.baseline == "zero"
 
 # -- telemetry: it can contradict, it can never vouch
 

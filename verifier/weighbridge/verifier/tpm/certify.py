@@ -11,8 +11,8 @@ The procedure of :func:`verify_telemetry_key`:
    authorisation value, only the policy.
 5. The policy is the demanded one: PolicyPCR over the boot PCRs as enrolled.
 
-Left to the caller: that the qualifying data is ``D("enrolment", challenge)`` of a challenge used once, and that the
-key is believed for this one session only.
+Left to the caller: that the qualifying data is ``D("enrolment", challenge, cnf, peer)`` of a challenge used once, and
+that the key is believed for this one session only.
 """
 
 from __future__ import annotations
