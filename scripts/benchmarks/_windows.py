@@ -1,0 +1,231 @@
+"""Windows to be measured: honest ones, with everything a window of the default length carries.
+
+A verifier under the production policy and a host whose TPM and GPUs sign for real, in one process: the world of the
+tests. Windows of 10 s, telemetry at 10 Hz, GPU reports in every other window.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+
+# For the line below: the world is the tests'.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
+
+from support.world import World, requirements
+from weighbridge.attester.gpu.emulated import EmulatedGpus
+from weighbridge.attester.sealing import Observed, SealedWindow
+from weighbridge.proto.digest import sha256
+from weighbridge.proto.telemetry import Telemetry
+from weighbridge.proto.window import Interval
+from weighbridge.proto.workload import WorkSummary
+from weighbridge.verifier.appraisal import Appraiser
+from weighbridge.verifier.gpu.chain import ChainCache
+from weighbridge.verifier.procedure import authenticate, verify_window
+from weighbridge.verifier.replay import replay_enrolment, replay_window
+from weighbridge.verifier.session import Position, SessionState
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from types import TracebackType
+
+    from weighbridge.policy.document import PolicyInput
+    from weighbridge.policy.engine import Decision, Prepared
+    from weighbridge.proto.spdm.evidence import GpuEvidence
+    from weighbridge.proto.terms import Terms
+    from weighbridge.verifier.appraisal import Verdict
+    from weighbridge.verifier.gpu.chain import VerifiedGpuChain
+    from weighbridge.verifier.procedure import VerifiedWindow
+    from weighbridge.verifier.session import Enrolled
+
+__all__ = ["PERIOD_NS", "Case", "Line"]
+
+PERIOD_NS: Final = 10_000_000_000
+_SECOND_NS: Final = 1_000_000_000
+_TOKENS: Final = 20_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One window as it arrives, and all that its judgement depends on. It can be judged again and again."""
+
+    raw: bytes
+    enrolled: Enrolled
+    position: Position
+    at: datetime
+    chains: ChainCache
+    world: World
+
+    def verify(self) -> VerifiedWindow:
+        """The whole procedure of :mod:`weighbridge.verifier.procedure`."""
+        window = authenticate(self.raw, enrolled=self.enrolled, peer=self.enrolled.terms.peer)
+        return verify_window(
+            window,
+            enrolled=self.enrolled,
+            position=self.position,
+            held=False,
+            anchors=self.world.anchors,
+            at=self.at,
+            chains=self.chains,
+        )
+
+    def chain(self, sent: GpuEvidence) -> VerifiedGpuChain:
+        """A GPU's certificate chain, verified when its session was opened."""
+        return self.chains.verify_chain(sent.chain, self.world.anchors, at=self.at)
+
+    def appraise(self, verified: VerifiedWindow) -> Verdict:
+        """The verdict on it, which must be good: a refusal costs something else."""
+        return _affirmed(self._appraise(verified, self.world.prepared))
+
+    def asked(self, verified: VerifiedWindow) -> PolicyInput:
+        """What the policy is asked about it."""
+        policy = _Asked(self.world.prepared)
+        self._appraise(verified, policy)
+        return policy.documents[-1]
+
+    def _appraise(self, verified: VerifiedWindow, policy: Prepared) -> Verdict:
+        appraiser = Appraiser(policy, self.world.reference, self.world.models)
+        return appraiser.appraise(
+            verified, enrolled=self.enrolled, position=self.position, state=SessionState.RUNNING, at=self.at
+        )
+
+
+class Line:
+    """A session that goes on: seals window after window and has them judged."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        world.open_session()
+
+    @classmethod
+    def open(cls, directory: Path, *, gpus: int) -> Self:
+        """A verifier under ``directory`` and a host with as many GPUs, enrolled."""
+        directory.mkdir()
+        world = World.make(
+            directory,
+            policy="production",
+            platforms=("tpm", "nvidia"),
+            source="nvml",
+            wanted=requirements(gpus=gpus, period_ns=PERIOD_NS, gpu_every=2),
+            gpus=EmulatedGpus.create(gpus),
+        )
+        line = cls(world)
+        # The first window shows the model being loaded, as no later one does.
+        line.deliver(line.seal())
+        return line
+
+    def close(self) -> None:
+        """End it."""
+        self.world.close()
+
+    def seal(self) -> SealedWindow:
+        """The next window, a period later."""
+        self.world.clock.advance(PERIOD_NS / _SECOND_NS)
+        return self.world.host.seal(self.observe())
+
+    def seal_next(self, *, report: bool) -> SealedWindow:
+        """The next window with GPU reports, or the next without; those before it are sealed and judged as well."""
+        while self._terms().gpu_due(self.world.host.seq) != report:
+            self.deliver(self.seal())
+        return self.seal()
+
+    def deliver(self, sealed: SealedWindow) -> None:
+        """Have it judged and recorded, and go on behind it."""
+        end = self.world.host.wall_ns + PERIOD_NS
+        _affirmed(self.world.deliver(sealed).verdict)
+        self.world.host.wall_ns = end
+
+    def case(self, *, report: bool) -> Case:
+        """The next window with GPU reports in it, or without, as a case; the session goes on behind it."""
+        world = self.world
+        sealed = self.seal_next(report=report)
+        enrolled, position, chains = self._replayed()
+        case = Case(
+            raw=sealed.evidence,
+            enrolled=enrolled,
+            position=position,
+            at=world.clock.now(),
+            chains=chains,
+            world=world,
+        )
+        self.deliver(sealed)
+        return case
+
+    def _terms(self) -> Terms:
+        if self.world.host.terms is None:
+            raise RuntimeError("no session")
+        return self.world.host.terms.terms
+
+    def _replayed(self) -> tuple[Enrolled, Position, ChainCache]:
+        """Where the session stands, from its records."""
+        world = self.world
+        records, key = world.archive.records, world.keys.signing.public_key()
+        record = records.record(0)
+        replayed = replay_enrolment(record, records.evidence(record), anchors=world.anchors, verifier_key=key)
+        enrolled, position, chains = replayed.enrolled, replayed.position, ChainCache()
+        for index in range(1, world.ledger.size):
+            record = records.record(index)
+            window = replay_window(
+                record,
+                records.evidence(record),
+                enrolled=enrolled,
+                position=position,
+                anchors=world.anchors,
+                chains=chains,
+            )
+            position = position.after(window)
+        return enrolled, position, chains
+
+    def observe(self) -> Observed:
+        """What the host's next window is about."""
+        host = self.world.host
+        if host.telemetry is None:
+            raise RuntimeError("no session")
+        start = host.wall_ns
+        sources = host.telemetry.window(start_wall_ns=start, duration_ns=PERIOD_NS, tokens_in=_TOKENS, tokens_out=0)
+        named = tuple(replace(item, name=host.source) for item in sources)
+        began = host.tpm.read_clock().clock
+        return Observed(
+            seq=host.seq,
+            prev=host.prev,
+            challenge=host.challenge,
+            interval=Interval(
+                tpm_start_ms=began,
+                tpm_end_ms=host.tpm.read_clock().clock,
+                wall_start_ns=start,
+                wall_end_ns=start + PERIOD_NS,
+            ),
+            telemetry=Telemetry(session=host.session, seq=host.seq, sources=named).encode(),
+            work=WorkSummary(root=sha256(b"leaf"), requests=64, tokens_in=_TOKENS, tokens_out=0, batch_max=8),
+        )
+
+
+class _Asked:
+    """A policy that remembers what it was asked."""
+
+    def __init__(self, policy: Prepared) -> None:
+        self._policy = policy
+        self.documents: list[PolicyInput] = []
+
+    def decide(self, document: PolicyInput) -> Decision:
+        self.documents.append(document)
+        return self._policy.decide(document)
+
+    def close(self) -> None:
+        """The policy is its owner's."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _affirmed(verdict: Verdict) -> Verdict:
+    if not verdict.opens:
+        raise RuntimeError(f"the window was not affirmed: {verdict.encode().decode()}")
+    return verdict

@@ -1,0 +1,103 @@
+"""Puts recorded figures into docs/performance.md, as tables.
+
+Usage:
+    scripts/bench window --json > docs/performance.jsonl && .venv/bin/python scripts/performance_figures.py
+
+The recording lies beside the document, and a test holds one to the other: no figure there was written by hand.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+DOCUMENT: Final = ROOT / "docs" / "performance.md"
+RECORDING: Final = ROOT / "docs" / "performance.jsonl"
+
+_BLOCK: Final = re.compile(
+    r"(<!-- figures:(?P<name>[a-z]+):begin -->\n)(?P<body>.*?)(<!-- figures:\2:end -->\n)", re.DOTALL
+)
+_WHOLE: Final = re.compile(r"window_vs_floor_(?P<label>.+?)(?P<cpu>_cpu)?")
+_VERIFIED: Final = "**verified and appraised**"
+# Of each table: the label that a figure's name begins with, and the column's title.
+_TABLES: Final = {
+    "machine": {"machine": "machine"},
+    "window": {
+        "1gpu": "1 GPU",
+        "1gpu_no_report": "1 GPU, no report",
+        "8gpu": "8 GPUs",
+        "8gpu_no_report": "8 GPUs, no report",
+    },
+    "recording": {
+        "1gpu recorded": "1 GPU",
+        "1gpu recorded, CPU": "1 GPU, CPU",
+        "8gpu recorded": "8 GPUs",
+        "8gpu recorded, CPU": "8 GPUs, CPU",
+    },
+    "sealing": {"sealing": "wall clock", "sealing, CPU": "CPU"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Cell:
+    """One figure in its place: a column's label and a row's title."""
+
+    column: str
+    row: str
+    text: str
+
+
+def fill(document: str, recording: str) -> str:
+    """``document`` with a table of the figures of ``recording`` (one JSON object a line) between each pair of marks.
+
+    Raises:
+        ValueError: a mark names no table, or a figure belongs into none.
+    """
+    cells = [_cell(json.loads(line)) for line in recording.splitlines()]
+    known = {column for columns in _TABLES.values() for column in columns}
+    if strangers := sorted({cell.column for cell in cells} - known):
+        raise ValueError(f"no table has a column for {', '.join(strangers)}")
+    return _BLOCK.sub(lambda match: match[1] + _table(_TABLES[match["name"]], cells) + match[4], document)
+
+
+def _cell(figure: dict[str, object]) -> _Cell:
+    name, unit, ratio = str(figure["name"]), str(figure["unit"]), figure["ratio"]
+    text = _number(figure["value"]) + ("" if unit == "µs" else f" {unit}")
+    if isinstance(ratio, float):
+        text += f" ({ratio:.2f}x)"
+    if whole := _WHOLE.fullmatch(name):
+        return _Cell(whole["label"], f"{_VERIFIED}, CPU" if whole["cpu"] else _VERIFIED, text)
+    column, _, row = name.partition(": ")
+    if row.endswith(", CPU"):
+        return _Cell(f"{column}, CPU", row.removesuffix(", CPU"), text)
+    return _Cell(column, row, text)
+
+
+def _number(value: object) -> str:
+    if not isinstance(value, int | float):
+        raise TypeError(f"{value!r} is no figure")
+    return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.1f}"  # noqa: PLR2004
+
+
+def _table(columns: dict[str, str], cells: list[_Cell]) -> str:
+    found = {(cell.row, cell.column): cell.text for cell in cells if cell.column in columns}
+    lines = [["µs", *columns.values()], ["---", *("---:" for _ in columns)]]
+    lines += [
+        [row, *(found.get((row, column), "-") for column in columns)] for row in dict.fromkeys(row for row, _ in found)
+    ]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def main() -> int:
+    """Fill the document. Returns the exit status."""
+    DOCUMENT.write_text(fill(DOCUMENT.read_text(), RECORDING.read_text()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

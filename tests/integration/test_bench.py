@@ -1,0 +1,44 @@
+"""The benchmarks run, and print figures that a program can read. What the figures are is nobody's test."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import performance_figures
+
+FIELDS = {"name", "value", "unit", "floor", "peer", "ratio"}
+
+
+def bench(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-s", "scripts/benchmarks/window.py", *arguments]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_window_prints_figures_that_the_document_has_a_place_for(root: Path) -> None:
+    done = bench(root, "--quick", "--json")
+    assert done.returncode == 0, done.stderr
+    figures = [json.loads(line) for line in done.stdout.splitlines()]
+    assert all(figure.keys() == FIELDS for figure in figures)
+    names = [figure["name"] for figure in figures]
+    assert len(set(names)) == len(names)
+    for label in ("1gpu", "1gpu_no_report", "8gpu", "8gpu_no_report"):
+        whole = next(figure for figure in figures if figure["name"] == f"window_vs_floor_{label}")
+        assert whole["unit"] == "µs"
+        assert whole["ratio"] == whole["value"] / whole["floor"] > 1
+    filled = performance_figures.fill(performance_figures.DOCUMENT.read_text(), done.stdout)
+    assert filled.count("**verified and appraised**") == 2
+
+
+def test_window_refuses_what_it_does_not_know(root: Path) -> None:
+    done = bench(root, "--fast")
+    assert done.returncode == 2
+    assert "--fast" in done.stderr
+    assert done.stdout == ""
+
+
+def test_the_document_has_the_recorded_figures() -> None:
+    document = performance_figures.DOCUMENT.read_text()
+    assert performance_figures.fill(document, performance_figures.RECORDING.read_text()) == document
