@@ -122,8 +122,8 @@ class _Stream:
         try:
             return self._handle(request)
         except WeighbridgeError as error:
-            # Of windows the verifier keeps count itself.
-            if isinstance(error, MalformedEvidence) and not request.HasField("window"):
+            # What no session answers for. Of windows the verifier keeps count itself.
+            if isinstance(error, MalformedEvidence | NotAuthentic) and not request.HasField("window"):
                 self._verifier.count_junk(error)
             elif isinstance(error, EnvironmentFault):
                 _report(f"nothing was judged: {error}")
