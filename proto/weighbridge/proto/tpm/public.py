@@ -6,7 +6,7 @@ parameter outside :mod:`~weighbridge.proto.tpm.constants`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -64,7 +64,8 @@ class Public:
     """A well-formed public area. Says nothing of truth: that a TPM holds such a key is for others to prove.
 
     ``raw`` are the exact bytes, which the Name covers. ``scheme`` is absent for keys that choose when signing and
-    for storage keys; ``symmetric`` is present for storage keys only.
+    for storage keys; ``symmetric`` is present for storage keys only. ``key`` is the key of ``unique``, made once: a key
+    checks many signatures.
     """
 
     raw: bytes
@@ -74,6 +75,7 @@ class Public:
     symmetric: Symmetric | None
     scheme: tuple[Scheme, HashAlgorithm] | None
     unique: RsaModulus | EccPoint
+    key: rsa.RSAPublicKey | ec.EllipticCurvePublicKey = field(repr=False, compare=False)
 
     @property
     def name(self) -> bytes:
@@ -82,7 +84,7 @@ class Public:
 
     def public_key(self) -> rsa.RSAPublicKey | ec.EllipticCurvePublicKey:
         """The key itself."""
-        return _public_key(self.unique)
+        return self.key
 
     def spki(self) -> bytes:
         """The key as SubjectPublicKeyInfo in DER."""
@@ -134,7 +136,6 @@ def parse(data: bytes) -> Public:
         scheme = _scheme(reader, (Scheme.ECDSA,))
         unique = _ecc(reader)
     reader.end()
-    _public_key(unique)
     return Public(
         raw=data,
         name_algorithm=name_algorithm,
@@ -143,6 +144,7 @@ def parse(data: bytes) -> Public:
         symmetric=symmetric,
         scheme=scheme,
         unique=unique,
+        key=_public_key(unique),
     )
 
 
