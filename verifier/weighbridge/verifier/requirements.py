@@ -72,9 +72,13 @@ class Requirements(BaseModel):
         """Parse the document.
 
         Raises:
-            MalformedEvidence: ``FIELD_RANGE`` with the field's place, or a JSON code.
+            MalformedEvidence: ``FIELD_RANGE`` with the field's place, ``FIELD_MISSING`` without a schema, or a JSON code.
         """
         document = strict.json_decode(data, what="requirements")
+        if isinstance(document, dict) and "schema" not in document:
+            raise MalformedEvidence(
+                Code.FIELD_MISSING, "the document does not say what it is", where="schema", expected=SCHEMA
+            )
         try:
             return cls.model_validate_json(strict.json_encode(document))
         except ValidationError as error:
