@@ -38,7 +38,9 @@ from weighbridge.verifier.result_token import ResultToken
 
 _TEXTS: Final = Path(__file__).resolve().parent / "texts.txt"
 _WINDOWS: Final = 8
-_PATIENCE_S: Final = 40.0
+_HELD: Final = 2
+# For machines that are slow, or busy: none of the waits below takes this long on one that is neither.
+_PATIENCE_S: Final = 120.0
 
 
 class ActFailed(AssertionError):
@@ -87,14 +89,14 @@ async def honest(stage: Stage) -> Result:
     """The declared weights run, and only they; a relying party gets in by the token; the bundle convinces offline."""
     host = stage.hosts["honest"]
     port_file = host.directory / "port"
+    affirmed = Waiting(lambda document: document.get("status") == "affirmed", _WINDOWS)
     attester = await Attester.start(
         [
             *stage.options(host),
-            "--windows", str(_WINDOWS),
             "--port-file", port_file,
             *stage.server("--self-drive", _TEXTS, "--rate", "6", "--port-file", port_file),
         ],
-        progress,
+        affirmed.watch,
     )  # fmt: skip
     token = await wait_for_token(stage, host, attester)
     say(f"    token     {token.status}: model {token.model.hex()[:16]}…, ledger index {token.ledger_index}")
@@ -103,12 +105,38 @@ async def honest(stage: Stage) -> Result:
     with contextlib.suppress(WeighbridgeError):
         token.require_upstream(sha256(b"some other server's key"))
         raise ActFailed("a server that was not attested was accepted")
+    await affirmed.until(attester, f"{_WINDOWS} windows affirmed")
+    attester.process.terminate()
     status = await attester.wait(_PATIENCE_S)
     expect(status == 0, f"the attester ended with {status}: {attester.errors[-3:]}")
-    affirmed = [line for line in attester.lines if line.get("status") == "affirmed"]
-    expect(len(affirmed) >= _WINDOWS, f"only {len(affirmed)} windows were affirmed")
     await check_bundle(stage, token.session.hex())
-    return Result("admitted", f"{len(affirmed)} windows affirmed, bundle accepted offline")
+    return Result("admitted", f"{_WINDOWS} windows and more affirmed; bundle accepted offline")
+
+
+class Waiting:
+    """Shows progress, and counts the reports of a kind until there are enough of them."""
+
+    def __init__(self, wanted: Callable[[dict[str, Any]], bool], count: int) -> None:
+        self._wanted = wanted
+        self._missing = count
+        self._enough = asyncio.Event()
+
+    def watch(self, document: dict[str, Any]) -> None:
+        """One report of the attester."""
+        progress(document)
+        if self._wanted(document):
+            self._missing -= 1
+        if self._missing <= 0:
+            self._enough.set()
+
+    async def until(self, attester: Attester, what: str) -> None:
+        """Wait until there are enough."""
+        ended = asyncio.create_task(attester.process.wait())
+        enough = asyncio.create_task(self._enough.wait())
+        await asyncio.wait({ended, enough}, timeout=_PATIENCE_S, return_when=asyncio.FIRST_COMPLETED)
+        for task in (ended, enough):
+            task.cancel()
+        expect(self._enough.is_set(), f"not yet {what}: {attester.errors[-3:]}")
 
 
 async def wait_for_token(stage: Stage, host: Host, attester: Attester) -> ResultToken:
@@ -297,11 +325,14 @@ async def reset(stage: Stage) -> Result:
 
 async def good_windows(rogue: Rogue, count: int) -> None:
     """Windows before the tampering: they must be affirmed, or the refusal after it would show nothing."""
-    for _ in range(count):
+    outcomes: list[str] = []
+    # On a machine that stops for seconds a window may come too late, and is held: the next one is fresh again.
+    while outcomes.count("affirmed") < count and len(outcomes) < 5 * count:
         answer = await rogue.window()
-        outcome = json.loads(answer.verdict)["outcome"]
-        say(f"    window {answer.seq:>2}  {outcome}")
-        expect(outcome == "affirmed", f"an honest window was {outcome}: {answer.verdict[:400]!r}")
+        outcomes.append(json.loads(answer.verdict)["outcome"])
+        say(f"    window {answer.seq:>2}  {outcomes[-1]}")
+        expect(outcomes[-1] != "denied", f"an honest window was denied: {answer.verdict[:400]!r}")
+    expect(outcomes.count("affirmed") == count, f"honest windows were {outcomes}")
 
 
 async def refused(rogue: Rogue, *, signer: bytes | None = None) -> Code:
@@ -349,69 +380,74 @@ async def cut_line(stage: Stage) -> Result:
     host = stage.hosts["cut-line"]
     line = CuttableLine(stage.port)
     await line.start()
-    restored = asyncio.Event()
-    fresh_again = asyncio.Event()
+    spooled = Waiting(lambda document: document.get("status") == "spooled", _HELD)
+    fresh = Waiting(lambda document: document.get("status") == "affirmed", 1)
+    watch: Callable[[dict[str, Any]], None] = progress
 
-    def watch(document: dict[str, Any]) -> None:
-        progress(document)
-        if document.get("status") == "affirmed" and restored.is_set():
-            fresh_again.set()
+    def on_line(document: dict[str, Any]) -> None:
+        watch(document)
 
     attester = await Attester.start(
-        [*stage.options(host, port=line.port), *stage.server("--self-drive", _TEXTS, "--rate", "6")], watch
+        [*stage.options(host, port=line.port), *stage.server("--self-drive", _TEXTS, "--rate", "6")], on_line
     )
     try:
-        token = await wait_for_token(stage, host, attester)
+        await wait_for_token(stage, host, attester)
         await asyncio.sleep(1.5)
+        last = await newest(host)
+        watch = spooled.watch
         line.cut()
-        last = read_token(host)
         say("    the line is cut")
-        token = await newest(stage, last) or token
-        expired = await expiry(stage, token, last)
+        expired = await expiry(stage, last)
         say(f"    the token expired {expired:.1f} s after the line was cut")
+        await spooled.until(attester, "windows in the spool")
+        watch = fresh.watch
         line.restore()
-        restored.set()
         say("    the line is restored")
-        await asyncio.wait_for(fresh_again.wait(), _PATIENCE_S)
+        await fresh.until(attester, "a fresh window after the cut")
         attester.process.terminate()
         status = await attester.wait(_PATIENCE_S)
     finally:
         await line.stop()
     expect(status == 0, f"the attester ended with {status}: {attester.errors[-3:]}")
-    judged = {row["seq"]: row["status"] for row in attester.lines if row.get("status") in {"affirmed", "held"}}
-    held = sorted(seq for seq, outcome in judged.items() if outcome == "held")
-    expect(len(held) > 1, f"only {held} were held")
-    expect(sorted(judged) == list(range(len(judged))), f"windows are missing: {sorted(judged)}")
-    after = [seq for seq in judged if seq > held[-1] and judged[seq] == "affirmed"]
-    expect(after, "no fresh window followed")
-    return Result("held, then fresh", f"windows {held[0]}-{held[-1]} held, none of {len(judged)} lost")
+    return await compare_records(stage, attester)
 
 
-async def newest(stage: Stage, text: str | None) -> ResultToken | None:
-    """The token in ``text``, if it is still good."""
-    if text is None:
-        return None
-    key = next(anchor for anchor in load(stage.anchors.read_bytes()).anchors if anchor.purpose == "verifier")
-    with contextlib.suppress(WeighbridgeError):
-        return result_token.verify(
-            text, cose.load_p256(key.spki, what="verifier"), audience=AUDIENCE, at=datetime.now(UTC)
-        )
-    return None
+async def compare_records(stage: Stage, attester: Attester) -> Result:
+    """What the attester sealed and what the verifier recorded are the same windows; those of the cut were held."""
+    summary = attester.lines[-1]
+    listed = json.loads((await command("weighbridge", "sessions", stage.state, "--json", check=True)).out)["sessions"]
+    (recorded,) = [row for row in listed if row["session"] == summary["session"]]
+    expect(recorded["state"] == "closed", f"the session is {recorded['state']}")
+    expect(recorded["windows"] == summary["sealed"], f"{summary['sealed']} sealed, {recorded['windows']} recorded")
+    expect(summary["lost"] == summary["backlog"] == 0, f"windows were lost: {summary}")
+    held = sorted(row["seq"] for row in attester.lines if row.get("status") == "held")
+    expect(len(held) >= _HELD, f"only {held} were held")
+    say(f"    windows {held[0]}-{held[-1]} were held; {recorded['windows']} sealed, as many recorded, none lost")
+    return Result("held, then fresh", "what was sealed meanwhile is held and recorded, none lost")
 
 
-async def expiry(stage: Stage, token: ResultToken, text: str | None) -> float:
-    """Seconds until the relying party's check of the last token fails for its age."""
+async def newest(host: Host) -> str:
+    """The newest token, as soon as there is one."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while (text := read_token(host)) is None:
+        expect(time.monotonic() < deadline, "no token came")
+        await asyncio.sleep(0.02)
+    return text
+
+
+async def expiry(stage: Stage, text: str) -> float:
+    """Seconds until the relying party's check of a token fails for its age."""
     key = next(anchor for anchor in load(stage.anchors.read_bytes()).anchors if anchor.purpose == "verifier")
     trusted = cose.load_p256(key.spki, what="verifier")
     began = time.monotonic()
     while time.monotonic() - began < _PATIENCE_S:
         try:
-            result_token.verify(text or "", trusted, audience=AUDIENCE, at=datetime.now(UTC))
+            result_token.verify(text, trusted, audience=AUDIENCE, at=datetime.now(UTC))
         except WeighbridgeError as error:
             expect(error.code is Code.TOKEN_EXPIRED, f"refused, but by {error.code}")
             return time.monotonic() - began
         await asyncio.sleep(0.1)
-    raise ActFailed(f"the token of {token.issued} did not expire")
+    raise ActFailed("the token did not expire")
 
 
 # -- all ---------------------------------------------------------------------------------------------------------------
@@ -472,7 +508,20 @@ def main() -> int:
         "--act", action="append", default=[], choices=[name for name, _, _ in ACTS], help="only this act"
     )
     arguments = parser.parse_args()
-    return asyncio.run(play(arguments.out.resolve(), arguments.act))
+    try:
+        return asyncio.run(play(arguments.out.resolve(), arguments.act))
+    except WeighbridgeError as error:
+        print(f"demo: error: {error}\nhint: {error.hint}", file=sys.stderr)
+        return error.exit_code
+    except CommandFailed as error:
+        print(f"demo: error: {error}", file=sys.stderr)
+        return ExitCode.INTERNAL
+    except OSError as error:
+        print(f"demo: error: {error}\nhint: can {arguments.out} be written?", file=sys.stderr)
+        return ExitCode.ENVIRONMENT
+    except KeyboardInterrupt:
+        print("demo: interrupted", file=sys.stderr)
+        return ExitCode.ENVIRONMENT
 
 
 if __name__ == "__main__":

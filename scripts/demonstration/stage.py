@@ -25,6 +25,7 @@ from weighbridge.attester.weights import measure
 from weighbridge.policy.reference import Reference
 from weighbridge.proto import strict
 from weighbridge.proto.digest import sha256
+from weighbridge.proto.errors import Code, EnvironmentFault
 from weighbridge.proto.spdm import report as spdm
 from weighbridge.verifier.anchors import Anchor, TrustAnchors, load
 from weighbridge.verifier.certs import load_certificate
@@ -42,7 +43,9 @@ PERIOD_NS: Final = 1_000_000_000
 _PLATFORM: Final = "insecure-emulated"
 _HERE: Final = Path(__file__).resolve().parent
 _BIN: Final = Path(sys.executable).parent
-_STARTED_S: Final = 20.0
+_STARTED_S: Final = 60.0
+# Only a directory with this file in it is made anew.
+_MARK: Final = ".made-by-the-demonstration"
 
 
 class CommandFailed(RuntimeError):
@@ -305,8 +308,17 @@ def _lines_of(stream: asyncio.StreamReader | None) -> asyncio.StreamReader:
 
 
 def _make_room(out: Path) -> None:
+    """Make ``out`` anew, unless there is something in it that no demonstration has made."""
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / _MARK).exists())):
+        raise EnvironmentFault(
+            Code.FILE_UNWRITABLE,
+            "there is something that the demonstration has not made",
+            where=str(out),
+            hint="name another directory: --out DIR",
+        )
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
+    (out / _MARK).touch()
 
 
 def _manufacture(out: Path, names: Sequence[str]) -> dict[str, Manufactured]:
