@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, final
+from typing import Literal, final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
 from weighbridge.proto.errors import Code, PolicyDenied
+from weighbridge.verifier import statements
 from weighbridge.verifier.enrolment import LedgeredLog
 from weighbridge.verifier.session import SessionState
 from weighbridge.verifier.tables import challenges, clearances, session_gpus, sessions, subjects, windows
@@ -17,8 +18,6 @@ from weighbridge.verifier.tables import challenges, clearances, session_gpus, se
 __all__ = ["Conflict", "Issued", "SessionRow", "Subject", "SubjectKind", "Transaction"]
 
 SubjectKind = Literal["ak", "gpu"]
-
-_FINAL_STATES: Final = tuple(state.value for state in SessionState if state.final)
 
 
 @final
@@ -135,7 +134,10 @@ class Transaction:
         )
         interrupted = self._connection.scalars(
             sa.update(sessions)
-            .where(sa.or_(sessions.c.ak == ak, sessions.c.id.in_(holding)), sessions.c.state.not_in(_FINAL_STATES))
+            .where(
+                sa.or_(sessions.c.ak == ak, sessions.c.id.in_(holding)),
+                sessions.c.state.not_in(statements.FINAL_STATES),
+            )
             .values(state=SessionState.INTERRUPTED.value)
             .returning(sessions.c.id)
         ).all()
@@ -188,7 +190,7 @@ class Transaction:
         return tuple(
             self._connection.scalars(
                 sa.select(sessions.c.id)
-                .where(sessions.c.state.not_in(_FINAL_STATES))
+                .where(sessions.c.state.not_in(statements.FINAL_STATES))
                 .order_by(sessions.c.opened_ns, sessions.c.id)
             )
         )
@@ -223,30 +225,29 @@ class Transaction:
             Conflict: when the session has ended, or it or its AK stands elsewhere: a fork.
             RuntimeError: for an illegal step of states.
         """
-        row = self._require(session)
-        following = row.state if row.state.final else row.state.to(state)
-        chain = sa.select(subjects.c.head).where(*_is("ak", row.ak)).scalar_subquery()
+        standing, ak = self._standing(session)
+        following = standing if standing.final else standing.to(state)
         self._swap(
-            sa.update(sessions)
-            .where(
-                sessions.c.id == session,
-                sessions.c.state.not_in(_FINAL_STATES),
-                sessions.c.next_seq == expected_seq,
-                sessions.c.prev == expected_prev,
-                chain == expected_prev,
-            )
-            .values(next_seq=expected_seq + 1, prev=prev, state=following.value),
+            statements.ADVANCE_SESSION,
             f"session {session.hex()} does not wait for window {expected_seq}",
+            of_session=session,
+            of_ak=ak,
+            expected_seq=expected_seq,
+            expected_prev=expected_prev,
+            next_seq=expected_seq + 1,
+            prev=prev,
+            state=following.value,
         )
         self._connection.execute(
-            sa.insert(windows).values(
-                session=session,
-                seq=expected_seq,
-                digest=window,
-                ledger_index=index,
-                held=held,
-                received_ns=received_ns,
-            )
+            statements.RECORD_WINDOW,
+            {
+                "session": session,
+                "seq": expected_seq,
+                "digest": window,
+                "ledger_index": index,
+                "held": held,
+                "received_ns": received_ns,
+            },
         )
 
     def set_state(self, session: bytes, state: SessionState) -> None:
@@ -256,11 +257,11 @@ class Transaction:
             Conflict: when there is no such session, or another writer has ended it.
             RuntimeError: for an illegal step of states.
         """
-        row = self._require(session)
-        if row.state.final:
-            raise Conflict(f"session {session.hex()} is {row.state.value}")
+        standing, _ = self._standing(session)
+        if standing.final:
+            raise Conflict(f"session {session.hex()} is {standing.value}")
         self._connection.execute(
-            sa.update(sessions).where(sessions.c.id == session).values(state=row.state.to(state).value)
+            sa.update(sessions).where(sessions.c.id == session).values(state=standing.to(state).value)
         )
 
     def window_digest(self, session: bytes, seq: int) -> bytes | None:
@@ -285,18 +286,17 @@ class Transaction:
         Raises:
             Conflict: when there is no such session, or it was issued before.
         """
-        # By the index from its end, and not by counting: a session has as many challenges as windows.
-        last = sa.select(sa.func.max(challenges.c.number)).where(challenges.c.session == session).scalar_subquery()
         self._connection.execute(
-            sa.insert(challenges).values(
-                digest=issued.digest,
-                number=sa.func.coalesce(last + 1, 0),
-                session=session,
-                seq=issued.seq,
-                ledger_root=issued.ledger_root,
-                random=issued.random,
-                issued_ns=issued.issued_ns,
-            )
+            statements.ISSUE_CHALLENGE,
+            {
+                "of_session": session,
+                "digest": issued.digest,
+                "session": session,
+                "seq": issued.seq,
+                "ledger_root": issued.ledger_root,
+                "random": issued.random,
+                "issued_ns": issued.issued_ns,
+            },
         )
 
     def challenge(self, session: bytes, digest: bytes) -> Issued | None:
@@ -336,13 +336,15 @@ class Transaction:
         Raises:
             Conflict: when nothing is known of this AK.
         """
-        values = {
-            "head": head,
-            "reset_count": log.reset_count,
-            "log_length": log.length,
-            "log_head": log.head,
-        }
-        self._swap(sa.update(subjects).where(*_is("ak", ak)).values(values), "unknown AK")
+        self._swap(
+            statements.ADVANCE_AK,
+            "unknown AK",
+            of_ak=ak,
+            head=head,
+            reset_count=log.reset_count,
+            log_length=log.length,
+            log_head=log.head,
+        )
 
     def fail_subjects(
         self, failed: Iterable[tuple[SubjectKind, bytes]], *, code: Code, session: bytes | None, at_ns: int
@@ -412,9 +414,16 @@ class Transaction:
             raise Conflict(f"no session {session.hex()}")
         return row
 
-    def _swap(self, statement: sa.Update, otherwise: str) -> None:
+    def _standing(self, session: bytes) -> tuple[SessionState, bytes]:
+        """The state and the AK of a session."""
+        row = self._connection.execute(statements.STANDING, {"of_session": session}).one_or_none()
+        if row is None:
+            raise Conflict(f"no session {session.hex()}")
+        return SessionState(row.state), row.ak
+
+    def _swap(self, statement: sa.Update, otherwise: str, **parameters: object) -> None:
         """Compare and swap: exactly one row is as assumed, or nothing happens."""
-        if self._connection.execute(statement).rowcount != 1:
+        if self._connection.execute(statement, parameters).rowcount != 1:
             raise Conflict(otherwise)
 
 
