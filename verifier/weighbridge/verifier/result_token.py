@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from importlib import metadata
 from typing import TYPE_CHECKING, Final, NoReturn, cast, final
 
@@ -85,13 +86,19 @@ def issue(claims: Claims, key: ec.EllipticCurvePrivateKey, *, received: datetime
         "exp": int(expires.timestamp()),
         "jti": f"{claims.session.hex()}.{claims.seq}",
         "cnf": {"kid": strict.base64url_encode(claims.cnf)},
-        "ear_verifier_id": {"developer": _DEVELOPER, "build": f"weighbridge {metadata.version('weighbridge')}"},
+        "ear_verifier_id": {"developer": _DEVELOPER, "build": _build()},
         "ear_status": _worst(str(submod["ear_status"]) for submod in submods.values()),
         "submods": submods,
     }
     kid = cose.thumbprint(key.public_key())
     headers = {"kid": strict.base64url_encode(kid), "typ": "eat+jwt"}
     return jwt.encode(payload, key, algorithm="ES256", headers=headers)
+
+
+@cache
+def _build() -> str:
+    """What made the token; read once, since reading it is parsing a file."""
+    return f"weighbridge {metadata.version('weighbridge')}"
 
 
 def _submod(claims: Claims, name: str) -> strict.JsonObject:
