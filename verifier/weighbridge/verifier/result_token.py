@@ -35,6 +35,8 @@ _SKEW: Final = timedelta(seconds=5)
 _MEDIA_TYPE: Final = f'application/eat-jwt; eat_profile="{EAR_PROFILE}"'
 
 _JWT_PARTS: Final = 3
+# The end of the year 9999 in seconds since 1970: no time after it can be told.
+_TIME_MAX: Final = 253_402_300_799
 _SESSION_SUBMOD: Final = "tpm0"
 
 # From best known to worst; "none" makes no claim and so takes nothing away.
@@ -235,33 +237,85 @@ def _object(part: str, what: str) -> strict.JsonObject:
 
 
 def _read(payload: strict.JsonObject, audience: str) -> ResultToken:
-    try:
-        if payload["eat_profile"] != EAR_PROFILE:
-            raise MalformedEvidence(Code.TOKEN_MALFORMED, "unknown eat_profile", where="token", expected=EAR_PROFILE)
-        if payload["aud"] != audience:
-            raise NotAuthentic(
-                Code.TOKEN_AUDIENCE, "the token is for another audience", where="token.aud", expected=audience
-            )
-        submods = cast("dict[str, strict.JsonObject]", payload["submods"])
-        session = submods[_SESSION_SUBMOD]
-        claims = cast("strict.JsonObject", session["ear_verifier_claims"])
-        log = cast("strict.JsonObject", claims["log"])
-        issued, expires = cast("int", payload["iat"]), cast("int", payload["exp"])
-        return ResultToken(
-            seal=_SEAL,
-            status=cast("str", payload["ear_status"]),
-            session=strict.hex_decode(cast("str", claims["session"]), what="token.session", size=16),
-            seq=cast("int", claims["seq"]),
-            model=strict.hex_decode(cast("str", claims["model"]), what="token.model", size=32),
-            cnf=strict.base64url_decode(cast("dict[str, str]", payload["cnf"])["kid"], what="token.cnf"),
-            policy=cast("list[str]", session["ear_appraisal_policy_ids"])[0],
-            issued=datetime.fromtimestamp(issued, UTC),
-            expires=datetime.fromtimestamp(expires, UTC),
-            ledger_index=cast("int", log["index"]),
-            ledger_leaf=strict.hex_decode(cast("str", log["leaf"]), what="token.leaf", size=32),
-            payload=payload,
+    claims = _Claimed(payload, "token")
+    if claims.text("eat_profile") != EAR_PROFILE:
+        raise MalformedEvidence(Code.TOKEN_MALFORMED, "unknown eat_profile", where="token", expected=EAR_PROFILE)
+    if claims.take("aud") != audience:
+        raise NotAuthentic(
+            Code.TOKEN_AUDIENCE, "the token is for another audience", where="token.aud", expected=audience
         )
-    except (KeyError, TypeError, IndexError, AttributeError, ValueError, OverflowError, OSError) as error:
+    status = claims.text("ear_status")
+    if status not in STATUSES:
         raise MalformedEvidence(
-            Code.TOKEN_MALFORMED, f"claims are not those of this profile: {error}", where="token"
-        ) from error
+            Code.TOKEN_MALFORMED, "unknown status", where="token.ear_status", expected=", ".join(STATUSES), got=status
+        )
+    submod = claims.table("submods").table(_SESSION_SUBMOD)
+    session = submod.table("ear_verifier_claims")
+    log = session.table("log")
+    return ResultToken(
+        seal=_SEAL,
+        status=status,
+        session=strict.hex_decode(session.text("session"), what="token.session", size=16),
+        seq=session.number("seq", limit=2**53),
+        model=strict.hex_decode(session.text("model"), what="token.model", size=limits.DIGEST_SIZE),
+        cnf=_digest(claims.table("cnf").text("kid"), "token.cnf"),
+        policy=submod.first("ear_appraisal_policy_ids"),
+        issued=datetime.fromtimestamp(claims.number("iat", limit=_TIME_MAX), UTC),
+        expires=datetime.fromtimestamp(claims.number("exp", limit=_TIME_MAX), UTC),
+        ledger_index=log.number("index", limit=2**53),
+        ledger_leaf=strict.hex_decode(log.text("leaf"), what="token.leaf", size=limits.DIGEST_SIZE),
+        payload=payload,
+    )
+
+
+def _digest(text: str, what: str) -> bytes:
+    digest = strict.base64url_decode(text, what=what)
+    if len(digest) != limits.DIGEST_SIZE:
+        raise MalformedEvidence(
+            Code.TOKEN_MALFORMED, "wrong length", where=what, expected=limits.DIGEST_SIZE, got=len(digest)
+        )
+    return digest
+
+
+@final
+class _Claimed:
+    """Claims as they were signed, each taken as the type that the profile gives it, or malformed."""
+
+    __slots__ = ("_members", "_where")
+
+    def __init__(self, value: strict.JsonValue, where: str) -> None:
+        if not isinstance(value, dict):
+            raise MalformedEvidence(Code.TOKEN_MALFORMED, "not an object", where=where)
+        self._members = value
+        self._where = where
+
+    def take(self, name: str) -> strict.JsonValue:
+        if name not in self._members:
+            raise MalformedEvidence(Code.TOKEN_MALFORMED, "a claim is missing", where=f"{self._where}.{name}")
+        return self._members[name]
+
+    def table(self, name: str) -> _Claimed:
+        return _Claimed(self.take(name), f"{self._where}.{name}")
+
+    def text(self, name: str) -> str:
+        return self._text(self.take(name), name)
+
+    def first(self, name: str) -> str:
+        """The first of a list of texts."""
+        value = self.take(name)
+        if not isinstance(value, list) or not value:
+            raise MalformedEvidence(Code.TOKEN_MALFORMED, "not a list of texts", where=f"{self._where}.{name}")
+        return self._text(value[0], name)
+
+    def number(self, name: str, *, limit: int) -> int:
+        value = self.take(name)
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= limit:
+            raise MalformedEvidence(
+                Code.TOKEN_MALFORMED, f"not a number from 0 to {limit}", where=f"{self._where}.{name}"
+            )
+        return value
+
+    def _text(self, value: strict.JsonValue, name: str) -> str:
+        if not isinstance(value, str):
+            raise MalformedEvidence(Code.TOKEN_MALFORMED, "not a text", where=f"{self._where}.{name}")
+        return value
