@@ -64,7 +64,9 @@ class Courier:
         offload: for the disk.
         rng: jitters the delays.
         on_answer: called for each answer, after it was recorded.
-        on_line: called with the reason when the line is cut, and with ``None`` when the session is resumed.
+        on_line: called with the reason when the line is cut, and with ``None`` when windows are taken again: a
+            verifier that resumes the session and then takes none is no better than a line that is cut.
+        on_unheard: called with a number of windows that turn out to be recorded, though no answer to them arrived.
         backoff: the delays.
     """
 
@@ -79,6 +81,7 @@ class Courier:
         rng: random.Random,
         on_answer: Callable[[VerdictNotice, Answer], Awaitable[None]],
         on_line: Callable[[EnvironmentFault | None], None],
+        on_unheard: Callable[[int], None] = lambda _: None,
         backoff: Backoff | None = None,
     ) -> None:
         self._spool = spool
@@ -89,9 +92,12 @@ class Courier:
         self._rng = rng
         self._on_answer = on_answer
         self._on_line = on_line
+        self._on_unheard = on_unheard
         self._backoff = backoff or Backoff()
         self._wake = asyncio.Event()
         self._settled = asyncio.Event()
+        # What ``on_line`` was told last; ``None`` before it was told anything.
+        self._told_up: bool | None = None if line is None else True
 
     @property
     def connected(self) -> bool:
@@ -124,15 +130,16 @@ class Courier:
             try:
                 if self._line is None:
                     await self._resume()
-                    self._on_line(None)
                 await self._deliver()
+                self._restored()
                 attempt = 0
                 self._settled.set()
                 await self._wait()
             except _LineLost as lost:
                 await self._drop()
                 self._settled.set()
-                if attempt == 0:
+                if self._told_up is not False:
+                    self._told_up = False
                     self._on_line(lost.fault)
                 delay = self._backoff.delay_ns(attempt, self._rng)
                 attempt += 1
@@ -145,6 +152,8 @@ class Courier:
             EnvironmentFault: ``PEER_UNREACHABLE`` or another fault of line or verifier: nothing is lost.
             WeighbridgeError: the verifier does not take the session up again, or denied a window.
         """
+        # Nobody waits for news of this line: it ends in an error, or in having delivered.
+        self._told_up = True
         try:
             await self._resume()
             await self._deliver()
@@ -160,7 +169,9 @@ class Courier:
     async def _resume(self) -> None:
         self._line = await _ask(self._transport.connect())
         resumed = await _ask(self._line.resume(self._spool.session))
-        await self._offload(lambda: self._spool.skip_to(resumed.next_seq, challenge=resumed.challenge))
+        unheard = await self._offload(lambda: self._spool.skip_to(resumed.next_seq, challenge=resumed.challenge))
+        if unheard:
+            self._on_unheard(unheard)
 
     async def _deliver(self) -> None:
         assert self._line is not None  # noqa: S101 - `run` has connected
@@ -178,9 +189,15 @@ class Courier:
                 )
             seq = window.seq
             await self._offload(lambda: self._spool.record(seq, challenge=answer.challenge))  # noqa: B023 - awaited here
+            self._restored()
             await self._on_answer(notice, answer)
             if notice.outcome == "denied" or answer.challenge is None:
                 raise denied(notice)
+
+    def _restored(self) -> None:
+        if self._told_up is not True:
+            self._told_up = True
+            self._on_line(None)
 
     async def _wait(self) -> None:
         """Until there is something to deliver, or the line is known to be cut."""

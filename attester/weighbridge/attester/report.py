@@ -16,7 +16,16 @@ __all__ = ["Notice", "NoticeKind", "Observer", "SessionSummary", "WindowReport",
 
 WindowStatus = Literal["affirmed", "held", "denied", "spooled", "lost"]
 NoticeKind = Literal[
-    "emulated", "delivering", "delivered", "set-aside", "loaded", "enrolled", "line-cut", "line-restored", "work-late"
+    "emulated",
+    "delivering",
+    "delivered",
+    "set-aside",
+    "loaded",
+    "enrolled",
+    "line-cut",
+    "line-restored",
+    "unheard",
+    "work-late",
 ]
 
 

@@ -330,6 +330,7 @@ class AttesterSession:
             backoff=self._surroundings.backoff,
             on_answer=lambda notice, answer: self._on_answer(spool, notice, answer),
             on_line=self._on_line,
+            on_unheard=self._on_unheard,
         )
 
     async def _on_answer(self, spool: Spool, notice: VerdictNotice, answer: Answer) -> None:
@@ -359,6 +360,9 @@ class AttesterSession:
             self._notice("line-restored", "the session is resumed")
         else:
             self._notice("line-cut", str(fault))
+
+    def _on_unheard(self, count: int) -> None:
+        self._notice("unheard", f"the answers to {count} windows were lost with the line; they are recorded")
 
     def _notice(self, kind: NoticeKind, message: str) -> None:
         self._observer.notice(Notice(kind, message))

@@ -114,6 +114,7 @@ class Desk:
         self.clock = VirtualClock()
         self.answers: list[int] = []
         self.lines: list[str] = []
+        self.unheard: list[int] = []
         self.courier = Courier(
             self.spool,
             self.verifier,
@@ -123,6 +124,7 @@ class Desk:
             rng=random.Random(3),
             on_answer=self._answered,
             on_line=lambda error: self.lines.append("up" if error is None else error.code),
+            on_unheard=self.unheard.append,
             backoff=Backoff(first=1.0, most=8.0),
         )
 
@@ -195,7 +197,7 @@ async def test_a_line_cut_after_a_window_was_recorded(desk: Desk) -> None:
     desk.verifier.after = once(1, fault())
     await desk.deliver()
     assert desk.verifier.attempts == desk.verifier.recorded == [0, 1, 2]
-    assert desk.answers == [0, 2]
+    assert (desk.answers, desk.unheard) == ([0, 2], [1])
 
 
 @pytest.mark.parametrize("code", [Code.DISK_FULL, Code.CLOCK_STEPPED, Code.PEER_REFUSED])
@@ -204,7 +206,23 @@ async def test_a_fault_of_the_verifiers_machine_is_waited_for(desk: Desk, code: 
     desk.verifier.before = once(0, fault(code))
     await desk.deliver()
     assert desk.verifier.recorded == [0, 1]
-    assert desk.lines == ["up", code, "up"]
+    assert desk.lines == [code, "up"]
+
+
+async def test_a_verifier_that_resumes_and_takes_nothing_is_no_line(desk: Desk) -> None:
+    """One cut is told, and one end of it, however often the session was resumed in vain."""
+    desk.seal(2)
+    refusals = iter([fault(Code.DISK_FULL)] * 5)
+
+    def before(_: int) -> None:
+        for refusal in refusals:
+            raise refusal
+
+    desk.verifier.before = before
+    await desk.deliver()
+    assert desk.verifier.recorded == [0, 1]
+    assert desk.verifier.connects == 6
+    assert (desk.lines, desk.unheard) == ([Code.DISK_FULL, "up"], [])
 
 
 async def test_delays_grow_and_end(desk: Desk) -> None:
