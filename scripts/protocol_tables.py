@@ -154,6 +154,7 @@ _MEANINGS: Final[dict[str, str]] = {
     "TELEMETRY_DIGEST": "telemetry other than the signed",
     "TELEMETRY_SESSION": "telemetry of another session or window",
     "TELEMETRY_DEVICE": "telemetry of a device that is not enrolled, or none of one that is",
+    "TELEMETRY_TIME": "the samples are of another time than the window, or there are none",
     "TELEMETRY_NO_BASELINE": "there is no baseline to compare the telemetry with",
     "TELEMETRY_OUT_OF_BASELINE": "the telemetry contradicts what is declared",
     "WORKLOAD_COUNTS": "counts that contradict each other or the root",

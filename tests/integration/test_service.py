@@ -358,7 +358,7 @@ def test_junk_is_counted_once_and_recorded_once(world: World, served: Served) ->
     assert world.ledger.size == before + 1
     record = world.archive.records.record(before)
     assert record.kind == "junk"
-    assert json.loads(record.verdict)["counts"] == {"FIELD_MISSING": 1, "NOT_CBOR": 3}
+    assert json.loads(record.verdict)["counts"] == {"FIELD_MISSING": 1, "NOT_CBOR": 3, "SESSION_UNKNOWN": 1}
 
 
 # -- the end of the server ---------------------------------------------------------------------------------------------

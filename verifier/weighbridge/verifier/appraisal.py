@@ -16,7 +16,7 @@ from weighbridge.proto import strict
 from weighbridge.proto.errors import Code, EnvironmentFault, WeighbridgeError
 from weighbridge.verifier import weights
 from weighbridge.verifier.anchors import EMULATED_PLATFORM
-from weighbridge.verifier.clock import SOURCE, moment
+from weighbridge.verifier.clock import SOURCE, moment, nanoseconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,6 +33,8 @@ __all__ = ["INVARIANTS", "NOT_PROVEN", "Appraiser", "Outcome", "Verdict", "refus
 
 SCHEMA: Final = "weighbridge/verdict/v1"
 # What the emulated devices' sampler calls itself (weighbridge.attester.telemetry.emulated).
+# How far the host's wall clock may lag before it is told.
+_LATE_NS: Final = 5_000_000_000
 _EMULATED_SOURCE: Final = "emulated"
 Outcome = Literal["affirmed", "held", "denied"]
 
@@ -126,7 +128,7 @@ class Appraiser:
     def appraise(
         self, window: VerifiedWindow, *, enrolled: Enrolled, position: Position, state: SessionState, at: datetime
     ) -> Verdict:
-        """The verdict on ``window``. Never raises for what evidence or policy contain.
+        """The verdict on ``window``. Never raises for what the evidence contains.
 
         Args:
             window: verified.
@@ -136,7 +138,7 @@ class Appraiser:
             at: the verifier's receipt time.
 
         Raises:
-            EnvironmentFault: no policy worker can be started on this machine: nothing was judged.
+            EnvironmentFault: ``POLICY_TIMEOUT``, ``POLICY_CRASHED``, or no worker can be started: nothing was judged.
         """
         terms = enrolled.terms
         measured = {**position.manifests, **window.manifests}
@@ -149,6 +151,7 @@ class Appraiser:
             try:
                 facts = self._input(window, enrolled, position, state=state, weighed=weighed, at=at)
                 decision = self.policy.decide(facts)
+                _require_decided(decision)
                 denials = decision.denials
             except EnvironmentFault:
                 raise
@@ -230,7 +233,7 @@ class Appraiser:
                 ),
             ),
             work=document.Work(work.requests, work.tokens_in, work.tokens_out, work.batch_max),
-            findings=_findings(window, position, terms.period_ns),
+            findings=_findings(window, position, terms.period_ns, at),
             gap=document.Gap(
                 held_windows=position.held,
                 since=None if position.held_since_ns is None else strict.time_encode(moment(position.held_since_ns)),
@@ -257,7 +260,7 @@ class Appraiser:
         )
 
 
-def _findings(window: VerifiedWindow, position: Position, period_ns: int) -> tuple[document.Finding, ...]:
+def _findings(window: VerifiedWindow, position: Position, period_ns: int, at: datetime) -> tuple[document.Finding, ...]:
     """What verification noticed and does not refuse: time that no window covers, or one that covers too much."""
     span = window.header.interval
     found: list[document.Finding] = []
@@ -265,6 +268,15 @@ def _findings(window: VerifiedWindow, position: Position, period_ns: int) -> tup
         found.append(
             document.Finding(Code.WINDOW_INTERVAL.value, None, "the window is more than twice as long as demanded")
         )
+    received_ns = nanoseconds(at)
+    if not window.held and received_ns - span.wall_end_ns > 2 * period_ns + _LATE_NS:
+        found.append(
+            document.Finding(Code.WINDOW_INTERVAL.value, None, "the interval ended long before it was received")
+        )
+    for source in window.telemetry.sources:
+        if not source.offsets:
+            device = None if source.device is None else source.device.hex()
+            found.append(document.Finding(Code.TELEMETRY_TIME.value, device, "there is no sample in the window"))
     if position.wall_end_ns and span.wall_start_ns - position.wall_end_ns > period_ns:
         found.append(
             document.Finding(Code.WINDOW_INTERVAL.value, None, "more than a window's time before it is uncovered")
@@ -277,6 +289,20 @@ def _telemetry_platform(source: telemetry.Source, platforms: Mapping[bytes, str]
     if source.name == _EMULATED_SOURCE:
         return EMULATED_PLATFORM
     return "host" if source.device is None else platforms[source.device]
+
+
+def _require_decided(decision: Decision) -> None:
+    """A policy that ran out of time, or whose engine died, has not judged: nothing is admitted, and nothing latches.
+
+    A busy machine must not fail an innocent host for good; the window comes again.
+    """
+    if decision.outcome in {"timeout", "crashed"}:
+        raise EnvironmentFault(
+            Code.POLICY_TIMEOUT if decision.outcome == "timeout" else Code.POLICY_CRASHED,
+            f"the policy engine gave no decision: {decision.detail or decision.outcome}",
+            where=decision.engine,
+            hint="the window may be sent again; if this happens again, the policy or this machine is at fault",
+        )
 
 
 def refuse(

@@ -4,7 +4,8 @@ Order of durability for one judgement, and what is true if power fails after eac
 
 1. Evidence and record enter the content store. Nobody refers to them yet.
 2. The leaf enters the ledger and is synced. The judgement is recorded; the session does not know yet. The attester
-   has no answer, sends the window again, and it is judged and recorded again: twice in the ledger, once in the chain.
+   has no answer and sends the window again. On starting, the verifier finishes what the last leaf tells of
+   (:mod:`.recovery`), so that a failure is not forgotten and no other window takes this one's place.
 3. The session's row advances by compare-and-swap on (session, seq, prev). A second replica with another window loses
    here, before any answer.
 4. The answer leaves.
@@ -33,7 +34,8 @@ from weighbridge.verifier.gpu.chain import ChainCache
 from weighbridge.verifier.live import Live, LiveSessions
 from weighbridge.verifier.procedure import authenticate, fork, unknown_challenge, verify_window
 from weighbridge.verifier.record import NO_DIGEST, Record
-from weighbridge.verifier.session import SessionState, ledgered_log
+from weighbridge.verifier.recovery import settle_last
+from weighbridge.verifier.session import SessionState
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -110,6 +112,7 @@ class Verifier:
             sessions=self._sessions,
         )
         self._junk: Counter[Code] = Counter()
+        settle_last(archive, store, self._sessions, at=clock.now())
 
     @property
     def thumbprint(self) -> bytes:
@@ -319,25 +322,9 @@ class Verifier:
     def _advance(
         self, live: Live, verified: VerifiedWindow, verdict: Verdict, committed: Committed, now: datetime
     ) -> Answer:
-        terms = live.terms
-        following = live.position.after(verified)
-        state = SessionState.RUNNING if verdict.opens or live.state is SessionState.RUNNING else SessionState.MEASURED
-        issued = issue(self._archive.ledger.root, terms.session, following.seq, at=now)
-        with self._store.transaction() as tx:
-            tx.advance(
-                terms.session,
-                expected_seq=live.position.seq,
-                expected_prev=live.position.prev,
-                prev=following.prev,
-                state=state,
-                window=verified.digest,
-                index=committed.index,
-                held=verdict.held,
-                received_ns=nanoseconds(now),
-            )
-            tx.advance_ak(terms.ak, head=following.prev, log=ledgered_log(verified))
-            tx.issue_challenge(terms.session, issued)
-        live.position, live.state, live.issued = following, state, issued
+        issued = self._sessions.advance(
+            live, verified, index=committed.index, opens=verdict.opens, held=verdict.held, at=now
+        )
         token = None
         if verdict.opens:
             token = self._token(live, verified, verdict, committed, now)

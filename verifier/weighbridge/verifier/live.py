@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
 from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic, PolicyDenied
+from weighbridge.verifier.challenge import issue
 from weighbridge.verifier.clock import nanoseconds
 from weighbridge.verifier.replay import replay_enrolment, replay_window
-from weighbridge.verifier.session import Enrolled, Position, SessionState
+from weighbridge.verifier.session import Enrolled, Position, SessionState, ledgered_log
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,19 +20,34 @@ if TYPE_CHECKING:
     from weighbridge.verifier.archive import Archive
     from weighbridge.verifier.gpu.chain import ChainCache
     from weighbridge.verifier.keys import VerifierKeys
+    from weighbridge.verifier.procedure import VerifiedWindow
+    from weighbridge.verifier.record import Record
     from weighbridge.verifier.store import Issued, SessionRow, Store, SubjectKind
 
-__all__ = ["Live", "LiveSessions", "subjects_of"]
+__all__ = ["End", "Live", "LiveSessions", "subjects_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a session ended: closed, interrupted, or failed for the reason in ``code``."""
+
+    state: SessionState
+    at: datetime
+    code: Code | None
 
 
 @dataclass(slots=True)
 class Live:
-    """One session: what was proven, where its chain stands, and the challenge that is outstanding."""
+    """One session: what was proven, where its chain stands, and the challenge that is outstanding.
+
+    ``ended`` is set before the end is written, so that no fault of the disk lets a failed session go on.
+    """
 
     enrolled: Enrolled
     position: Position
     state: SessionState
     issued: Issued
+    ended: End | None = None
 
     @property
     def terms(self) -> Terms:
@@ -65,6 +81,10 @@ class LiveSessions:
         if live is None:
             live = self._live[session] = self._restore(session, peer)
         _require_peer(live.enrolled, peer)
+        if live.ended is not None:
+            # The store could not be written when it ended.
+            self._write_end(live, live.ended)
+            raise _ended(live.ended.state, session)
         return live
 
     def add(self, live: Live, *, interrupted: Iterable[bytes]) -> None:
@@ -74,16 +94,73 @@ class LiveSessions:
         self._live[live.terms.session] = live
 
     def end(self, live: Live, state: SessionState, *, at: datetime, code: Code | None = None) -> None:
-        """End a session durably; a failure, named by ``code``, sticks to its AK and GPUs."""
+        """End a session durably; a failure, named by ``code``, sticks to its AK and GPUs.
+
+        Raises:
+            EnvironmentFault: the store cannot be written. The session has ended all the same, in memory for now.
+        """
+        # First: whatever happens to the disk, no window of it is admitted any more.
+        live.ended = End(state, at, code)
+        self._write_end(live, live.ended)
+
+    def _write_end(self, live: Live, end: End) -> None:
         terms = live.terms
         with self._store.transaction() as tx:
-            if code is not None:
-                tx.fail_subjects(subjects_of(terms), code=code, session=terms.session, at_ns=nanoseconds(at))
-            tx.set_state(terms.session, state)
-        live.state = state
-        del self._live[terms.session]
+            if end.code is not None:
+                tx.fail_subjects(subjects_of(terms), code=end.code, session=terms.session, at_ns=nanoseconds(end.at))
+            tx.set_state(terms.session, end.state)
+        self._live.pop(terms.session, None)
 
-    def _restore(self, session: bytes, peer: bytes) -> Live:
+    def advance(
+        self, live: Live, verified: VerifiedWindow, *, index: int, opens: bool, held: bool, at: datetime
+    ) -> Issued:
+        """Move a session's chain past a recorded window, durably; the challenge for the next one.
+
+        Raises:
+            Conflict: the store knows of another step: a fork, by another replica.
+            EnvironmentFault: the store cannot be written; the session stands where it stood.
+        """
+        terms, following = live.terms, live.position.after(verified)
+        running = opens or live.state is SessionState.RUNNING
+        state = SessionState.RUNNING if running else SessionState.MEASURED
+        issued = issue(self._archive.ledger.root, terms.session, following.seq, at=at)
+        with self._store.transaction() as tx:
+            tx.advance(
+                terms.session,
+                expected_seq=live.position.seq,
+                expected_prev=live.position.prev,
+                prev=following.prev,
+                state=state,
+                window=verified.digest,
+                index=index,
+                held=held,
+                received_ns=nanoseconds(at),
+            )
+            tx.advance_ak(terms.ak, head=following.prev, log=ledgered_log(verified))
+            tx.issue_challenge(terms.session, issued)
+        live.position, live.state, live.issued = following, state, issued
+        return issued
+
+    def replay(self, live: Live, record: Record, evidence: bytes) -> VerifiedWindow:
+        """The next window of ``live`` from its record, verified as when it arrived."""
+        return replay_window(
+            record,
+            evidence,
+            enrolled=live.enrolled,
+            position=live.position,
+            anchors=self._anchors,
+            chains=self._chains,
+        )
+
+    def restore(self, session: bytes) -> Live:
+        """The session as its records make it, for whoever finishes what was begun.
+
+        Raises:
+            WeighbridgeError: as :meth:`find`.
+        """
+        return self._restore(session, None)
+
+    def _restore(self, session: bytes, peer: bytes | None) -> Live:
         """Re-make a session from its records: the same procedures as when its evidence arrived."""
         with self._store.transaction() as tx:
             row = tx.session(session)
@@ -100,24 +177,21 @@ class LiveSessions:
             anchors=self._anchors,
             verifier_key=self._keys.signing.public_key(),
         )
-        enrolled, position = replayed.enrolled, replayed.position
         # A stranger must not make us replay a long session by naming it.
-        _require_peer(enrolled, peer)
+        if peer is not None:
+            _require_peer(replayed.enrolled, peer)
+        live = Live(replayed.enrolled, replayed.position, row.state, issued)
         for index in indices:
             record = self._archive.records.record(index)
-            evidence = self._archive.records.evidence(record)
-            verified = replay_window(
-                record, evidence, enrolled=enrolled, position=position, anchors=self._anchors, chains=self._chains
-            )
-            position = position.after(verified)
-        if (position.seq, position.prev) != (row.next_seq, row.prev):
+            live.position = live.position.after(self.replay(live, record, self._archive.records.evidence(record)))
+        if (live.position.seq, live.position.prev) != (row.next_seq, row.prev):
             raise EnvironmentFault(
                 Code.STATE_CORRUPT,
                 "the session's row and its records disagree",
                 where=session.hex(),
                 expected=row.next_seq,
             )
-        return Live(enrolled, position, row.state, issued)
+        return live
 
 
 def subjects_of(terms: Terms) -> list[tuple[SubjectKind, bytes]]:
@@ -133,7 +207,11 @@ def _require_peer(enrolled: Enrolled, peer: bytes) -> None:
 
 
 def _require_running(row: SessionRow) -> None:
-    if row.state is SessionState.FAILED:
-        raise PolicyDenied(Code.SESSION_FAILED, "the session has failed, which is final", where=row.id.hex())
     if row.state.final:
-        raise PolicyDenied(Code.SESSION_STATE, f"the session is {row.state.value}", where=row.id.hex())
+        raise _ended(row.state, row.id)
+
+
+def _ended(state: SessionState, session: bytes) -> PolicyDenied:
+    if state is SessionState.FAILED:
+        return PolicyDenied(Code.SESSION_FAILED, "the session has failed, which is final", where=session.hex())
+    return PolicyDenied(Code.SESSION_STATE, f"the session is {state.value}", where=session.hex())

@@ -12,7 +12,7 @@
 4.  The header is for this session: profile, tenant, session, audience, terms, model, keys (``docs/protocol.md`` §5).
 5.  It continues the chain: ``seq`` and ``prev``.
 6.  Its interval follows the last one by both clocks, and does not lie in the future.
-7.  The telemetry is the one that was signed, of this session, of enrolled devices only.
+7.  The telemetry is the one that was signed, of this session and time, and of exactly the enrolled devices.
 8.  The measurement log continues without a gap and has the head and length that were signed.
 9.  GPU reports are there exactly when the terms demand them; each is signed under a trusted chain over
     ``D("gpu", H_k)``; the devices are exactly the enrolled ones, matched by identity.
@@ -61,6 +61,8 @@ __all__ = ["AuthenticWindow", "VerifiedWindow", "authenticate", "fork", "unknown
 
 # How far a host's wall clock may run ahead of the verifier's receipt time.
 _SKEW_NS: Final = 5_000_000_000
+# How far samples may lie outside their window: it is cut by another clock than they are taken by.
+_SAMPLING_NS: Final = 1_000_000_000
 _SEAL: Final = object()
 _KEY_HINT: Final = "a TPM reset destroys the telemetry key, however its counters are restored: open a new session"
 
@@ -367,6 +369,7 @@ def _check_telemetry(data: bytes, header: Header, terms: Terms) -> telemetry.Tel
             expected=f"{header.session.hex()}.{header.seq}",
             got=f"{samples.session.hex()}.{samples.seq}",
         )
+    _check_sample_times(samples, header)
     devices = [source.device for source in samples.sources if source.device is not None]
     for device in devices:
         if device not in terms.gpus:
@@ -379,6 +382,22 @@ def _check_telemetry(data: bytes, header: Header, terms: Terms) -> telemetry.Tel
                 Code.TELEMETRY_DEVICE, "no telemetry of an enrolled device", where="telemetry", expected=device
             )
     return samples
+
+
+def _check_sample_times(samples: telemetry.Telemetry, header: Header) -> None:
+    """Samples of another time are not this window's, whoever signed them."""
+    span = header.interval
+    first, last = span.wall_start_ns - _SAMPLING_NS, span.wall_end_ns + _SAMPLING_NS
+    for number, source in enumerate(samples.sources):
+        end = source.start_wall_ns + (source.offsets[-1] if source.offsets else 0)
+        if not first <= source.start_wall_ns <= end <= last:
+            raise NotAuthentic(
+                Code.TELEMETRY_TIME,
+                "the samples are of another time than the window",
+                where=f"telemetry.sources[{number}]",
+                expected=f"{first}..{last}",
+                got=f"{source.start_wall_ns}..{end}",
+            )
 
 
 def _check_manifests(sent: Mapping[bytes, Manifest], log: LogState, position: Position) -> None:

@@ -1,0 +1,90 @@
+"""Finishes the one judgement that a loss of power may have cut off between ledger and store.
+
+One judgement is made at a time, and its leaf enters the ledger before the store learns of it: so at most the last leaf
+is unknown to the store. What it tells of is carried out by the code that would have done so.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from weighbridge.proto import cose, limits, strict
+from weighbridge.proto.errors import Code, LedgerInconsistent
+from weighbridge.proto.terms import TERMS_TYP, Terms
+from weighbridge.verifier.clock import moment
+from weighbridge.verifier.live import subjects_of
+from weighbridge.verifier.session import SessionState
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from weighbridge.verifier.archive import Archive
+    from weighbridge.verifier.live import LiveSessions
+    from weighbridge.verifier.record import Record
+    from weighbridge.verifier.store import Store
+
+__all__ = ["settle_last"]
+
+
+def settle_last(archive: Archive, store: Store, sessions: LiveSessions, *, at: datetime) -> None:
+    """Let the store know of the last leaf. Does nothing when it does already.
+
+    Args:
+        archive: of this verifier.
+        store: of this verifier.
+        sessions: nothing is under way yet.
+        at: the present; a challenge that is issued is issued now.
+
+    Raises:
+        EnvironmentFault: the store cannot be read or written.
+        LedgerInconsistent: the last record is not what the ledger commits to.
+    """
+    index = archive.ledger.size - 1
+    if index < 0:
+        return
+    record = archive.records.record(index)
+    outcome, codes = _told(record)
+    if record.kind == "enrolment" and outcome == "denied":
+        _settle_enrolment(store, record, codes)
+    if record.kind not in {"window", "closing"}:
+        return
+    with store.transaction() as tx:
+        row = tx.session(record.session)
+    if row is None or row.state.final:
+        return
+    if record.kind == "closing":
+        sessions.end(sessions.restore(record.session), SessionState.CLOSED, at=moment(record.received_ns))
+    elif outcome == "denied":
+        code = _known(codes[0]) if codes else Code.POLICY_DENIED
+        live = sessions.restore(record.session)
+        sessions.end(live, SessionState.FAILED, at=moment(record.received_ns), code=code)
+    elif record.seq == row.next_seq:
+        live = sessions.restore(record.session)
+        verified = sessions.replay(live, record, archive.records.evidence(record))
+        opens = outcome == "affirmed" and not record.held
+        sessions.advance(live, verified, index=index, opens=opens, held=record.held, at=at)
+
+
+def _settle_enrolment(store: Store, record: Record, codes: list[str]) -> None:
+    """Let the first new finding of a refused enrolment stick, as the enrolment does."""
+    code = next((_known(code) for code in codes if code != Code.SUBJECT_FAILED), None)
+    if code is None or record.terms is None:
+        return
+    message = cose.parse(record.terms, typ=TERMS_TYP, limit=limits.TERMS_MAX, what="terms")
+    with store.transaction() as tx:
+        tx.fail_subjects(subjects_of(Terms.parse(message.payload)), code=code, session=None, at_ns=record.received_ns)
+
+
+def _told(record: Record) -> tuple[str | None, list[str]]:
+    """The recorded outcome and the codes of its denials."""
+    document = strict.json_decode(record.verdict, what="record")
+    if not isinstance(document, dict):
+        raise LedgerInconsistent(Code.LEDGER_INCONSISTENT, "the last record has no verdict", where="record")
+    outcome, denials = document.get("outcome"), document.get("denials")
+    codes = [str(item.get("code")) for item in denials if isinstance(item, dict)] if isinstance(denials, list) else []
+    return outcome if isinstance(outcome, str) else None, codes
+
+
+def _known(code: str) -> Code:
+    """The code, or the one that stands for those of an author's own."""
+    return next((known for known in Code if known.value == code), Code.POLICY_DENIED)
