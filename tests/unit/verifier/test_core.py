@@ -1,0 +1,382 @@
+"""The verifier as one object over its stores: restarts, resumptions, junk, closings, forgiveness, a clock set back."""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from corpus.arena import Arena
+from corpus.weights import OTHER
+from fakes.broken_files import FaultyFiles
+from support.forge import claim, random_bytes, seal
+from support.mutations import inputs
+from weighbridge.proto import strict
+from weighbridge.proto.errors import (
+    Code,
+    EnvironmentFault,
+    Indeterminate,
+    LedgerInconsistent,
+    MalformedEvidence,
+    NotAuthentic,
+    PolicyDenied,
+    WeighbridgeError,
+)
+from weighbridge.verifier.clearing import clear
+from weighbridge.verifier.clock import SystemClock, nanoseconds
+from weighbridge.verifier.live import subjects_of
+from weighbridge.verifier.session import SessionState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from support.world import Engines, World
+    from weighbridge.verifier.record import Record
+
+
+@pytest.fixture
+def world(arena: Arena) -> World:
+    """Two good windows into a session."""
+    return arena.settled(2)
+
+
+def code_of(call: Callable[[], object], kind: type[WeighbridgeError] = WeighbridgeError) -> Code:
+    with pytest.raises(kind) as refusal:
+        call()
+    return refusal.value.code
+
+
+def state_of(world: World) -> SessionState:
+    with world.store.transaction() as tx:
+        row = tx.session(world.host.session)
+    assert row is not None
+    return row.state
+
+
+def last_record(world: World) -> tuple[Record, dict[str, Any]]:
+    record = world.archive.records.record(world.ledger.size - 1)
+    document = strict.json_decode(record.verdict, what="verdict")
+    assert isinstance(document, dict)
+    return record, document
+
+
+# -- restarted in mid-session ------------------------------------------------------------------------------------------
+
+
+def test_a_session_is_re_made_from_its_records(world: World) -> None:
+    late = world.host.seal()
+    world.clock.advance(30)
+    assert world.deliver(late).verdict.outcome == "held"
+    world.host.wall_ns += 29_000_000_000
+    assert world.window().verdict.opens
+    before = world.verifier._sessions.find(world.host.session, peer=world.host.peer)
+    world.restart()
+    after = world.verifier._sessions.find(world.host.session, peer=world.host.peer)
+    assert after is not before
+    assert (after.state, after.issued) == (before.state, before.issued)
+    assert (after.position.seq, after.position.prev) == (before.position.seq, before.position.prev)
+    assert after.position.log == before.position.log
+    assert dict(after.position.manifests) == dict(before.position.manifests)
+    assert after.position.quote.state == before.position.quote.state
+    assert world.window().verdict.opens
+
+
+def test_a_restart_between_any_two_windows_changes_no_verdict(arena: Arena) -> None:
+    world = arena.settled(0)
+    for _ in range(4):
+        world.restart()
+        assert world.window().verdict.opens
+
+
+def test_the_outstanding_challenge_survives_a_restart(world: World) -> None:
+    """A window that was on its way when the verifier restarted is still fresh."""
+    sealed = world.host.seal()
+    world.clock.advance(1)
+    world.restart()
+    assert world.deliver(sealed).verdict.opens
+
+
+def test_an_enrolment_that_was_open_does_not(arena: Arena) -> None:
+    world = arena.world()
+    challenge = world.verifier.open(world.host.opening().encode(), peer=world.host.peer)
+    proof = world.host.proof(challenge)
+    world.restart()
+    refused = code_of(lambda: world.verifier.prove(proof.encode(), peer=world.host.peer), NotAuthentic)
+    assert refused is Code.CHALLENGE_UNKNOWN
+
+
+def test_a_row_that_its_records_do_not_make_is_not_believed(world: World) -> None:
+    """A50: somebody set the store back to before the last window."""
+    with closing(sqlite3.connect(world.directory / "sessions.sqlite")) as raw, raw:
+        raw.execute("DELETE FROM windows WHERE seq = 1")
+    world.restart()
+    assert code_of(lambda: world.send(b""), EnvironmentFault) is Code.STATE_CORRUPT
+
+
+def test_records_that_are_gone_or_altered_are_not_replaced_by_belief(world: World) -> None:
+    with world.store.transaction() as tx:
+        (first, _) = tx.window_indices(world.host.session)
+    evidence = world.archive.records.record(first).evidence
+    assert evidence is not None
+    (path,) = (world.directory / "content").rglob(evidence.hex())
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    world.restart()
+    assert code_of(lambda: world.send(b""), LedgerInconsistent) is Code.LEDGER_INCONSISTENT
+    path.unlink()
+    assert code_of(lambda: world.send(b""), Indeterminate) is Code.EVIDENCE_ABSENT
+    path.write_bytes(data)
+    assert world.window().verdict.opens
+
+
+# -- resumed -----------------------------------------------------------------------------------------------------------
+
+
+def test_resuming_issues_a_new_challenge_and_the_old_one_is_stale(world: World) -> None:
+    """A76: one fresh window per challenge, whoever asks how often."""
+    sealed = world.host.seal()
+    first = world.verifier.resume(world.host.session, peer=world.host.peer)
+    second = world.verifier.resume(world.host.session, peer=world.host.peer)
+    assert first.next_seq == second.next_seq == 2
+    assert len({first.challenge, second.challenge, world.host.challenge}) == 3
+    world.clock.advance(1)
+    assert world.deliver(sealed).verdict.outcome == "held"
+    assert world.window().verdict.opens
+
+
+def test_resuming_after_a_restart(world: World) -> None:
+    world.restart()
+    resumed = world.verifier.resume(world.host.session, peer=world.host.peer)
+    world.host.challenge = resumed.challenge
+    assert world.window().verdict.opens
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_what_cannot_be_resumed(world: World, *, restarted: bool) -> None:
+    if restarted:
+        world.restart()
+    session, peer = world.host.session, world.host.peer
+    unknown = code_of(lambda: world.verifier.resume(bytes(16), peer=peer), NotAuthentic)
+    stranger = code_of(lambda: world.verifier.resume(session, peer=random_bytes("a stranger")), NotAuthentic)
+    world.verifier.close(session, peer=peer)
+    closed = code_of(lambda: world.verifier.resume(session, peer=peer), PolicyDenied)
+    assert (unknown, stranger, closed) == (Code.SESSION_UNKNOWN, Code.WINDOW_PEER, Code.SESSION_STATE)
+
+
+# -- junk --------------------------------------------------------------------------------------------------------------
+
+
+def test_junk_is_one_leaf_whatever_the_amount(world: World) -> None:
+    """A78: counted by code, recorded once, and the session does not notice."""
+    before = world.ledger.size
+    forged = seal(world.host, claim(session=bytes(16)))
+    for _ in range(50):
+        code_of(lambda: world.send(b"junk"), MalformedEvidence)
+    for _ in range(3):
+        code_of(lambda: world.send(forged.evidence), NotAuthentic)
+    world.verifier.count_junk(NotAuthentic(Code.SESSION_UNKNOWN, "no such session"))
+    assert world.ledger.size == before
+    world.verifier.record_junk()
+    assert world.ledger.size == before + 1
+    record, document = last_record(world)
+    assert (record.kind, record.session, record.seq, record.evidence) == ("junk", bytes(16), None, None)
+    assert document["counts"] == {"NOT_CBOR": 50, "SESSION_UNKNOWN": 1, "WINDOW_SESSION": 3}
+    world.verifier.record_junk()
+    assert world.ledger.size == before + 1
+    assert world.window().verdict.opens
+
+
+def test_junk_that_could_not_be_recorded_is_not_forgotten(world: World) -> None:
+    files = FaultyFiles()
+    world.files = files
+    world.restart()
+    code_of(lambda: world.send(b"junk"))
+    files.arm(1)
+    assert code_of(world.verifier.record_junk, EnvironmentFault) is Code.DISK_FULL
+    world.verifier.record_junk()
+    assert last_record(world)[1]["counts"] == {"NOT_CBOR": 1}
+
+
+# -- closed ------------------------------------------------------------------------------------------------------------
+
+
+def test_closing_is_recorded_and_final(world: World) -> None:
+    session, peer = world.host.session, world.host.peer
+    summary = world.verifier.close(session, peer=peer)
+    assert (summary["state"], summary["windows"], summary["session"]) == ("closed", 2, session.hex())
+    record, document = last_record(world)
+    assert (record.kind, record.session, record.seq) == ("closing", session, 2)
+    assert document == summary
+    assert state_of(world) is SessionState.CLOSED
+    assert code_of(lambda: world.verifier.close(session, peer=peer), PolicyDenied) is Code.SESSION_STATE
+    world.restart()
+    assert code_of(lambda: world.verifier.close(session, peer=peer), PolicyDenied) is Code.SESSION_STATE
+
+
+def test_a_closed_session_taints_nobody(world: World) -> None:
+    world.verifier.close(world.host.session, peer=world.host.peer)
+    world.open_session()
+    assert world.window().verdict.opens
+
+
+# -- failed, and forgiven ----------------------------------------------------------------------------------------------
+
+
+def fail(world: World) -> None:
+    world.clock.advance(1)
+    answer = world.send(seal(world.host, claim(prev=bytes(32))).evidence)
+    assert (answer.verdict.outcome, answer.token, answer.challenge) == ("denied", None, None)
+
+
+def test_a_failure_is_forgiven_for_a_recorded_reason_only(world: World) -> None:
+    """A72, A78"""
+    fail(world)
+    assert world.host.terms is not None
+    subjects = subjects_of(world.host.terms.terms)
+    for kind, identity in subjects:
+        for empty in ("", "  \n"):
+            with pytest.raises(ValueError, match="reason"):
+                clear(world.archive, world.store, kind, identity, reason=empty, at=world.clock.at)
+        assert code_of(world.open_session, PolicyDenied) is Code.SUBJECT_FAILED
+        code, index = clear(world.archive, world.store, kind, identity, reason="mended", at=world.clock.at)
+        record, document = last_record(world)
+        assert (code, index, record.kind) == (Code.WINDOW_PREV, world.ledger.size - 1, "clearing")
+        assert document == {
+            "schema": "weighbridge/clearing/v1",
+            "kind": kind,
+            "identity": identity.hex(),
+            "code": "WINDOW_PREV",
+            "reason": "mended",
+        }
+    world.open_session()
+    assert world.window().verdict.opens
+
+
+def test_nothing_is_forgiven_that_did_not_happen(world: World) -> None:
+    assert world.host.terms is not None
+    size = world.ledger.size
+    for identity in (world.host.terms.terms.ak, random_bytes("nobody")):
+        refused = code_of(
+            lambda identity=identity: clear(  # type: ignore[misc]
+                world.archive, world.store, "ak", identity, reason="mended", at=world.clock.at
+            ),
+            Indeterminate,
+        )
+        assert refused is Code.SESSION_UNKNOWN
+    assert world.ledger.size == size
+
+
+def test_a_forgiven_session_stays_failed(world: World) -> None:
+    fail(world)
+    assert world.host.terms is not None
+    for kind, identity in subjects_of(world.host.terms.terms):
+        clear(world.archive, world.store, kind, identity, reason="mended", at=world.clock.at)
+    assert code_of(lambda: world.send(world.host.seal().evidence), PolicyDenied) is Code.SESSION_FAILED
+
+
+def test_all_findings_of_an_enrolment_are_told_at_once(world: World) -> None:
+    fail(world)
+    world.host.log.load(OTHER)
+    world.host.log.entries.pop(0)
+    with pytest.raises(PolicyDenied) as refusal:
+        world.host.enrol(world.verifier)
+    text = str(refusal.value)
+    assert all(code in text for code in ("BASELINE_UNEXPLAINED", "SUBJECT_FAILED"))
+    _, document = last_record(world)
+    assert document["outcome"] == "denied"
+    assert [item["code"] for item in document["denials"]].count("SUBJECT_FAILED") == 3
+
+
+# -- enrolments --------------------------------------------------------------------------------------------------------
+
+
+def test_enrolments_that_nobody_proves_are_forgotten(arena: Arena) -> None:
+    world = arena.world()
+    challenge = world.verifier.open(world.host.opening().encode(), peer=world.host.peer)
+    proof = world.host.proof(challenge)
+    world.clock.advance(61)
+    other = arena.another_host(world)
+    world.verifier.open(other.opening().encode(), peer=other.peer)
+    refused = code_of(lambda: world.verifier.prove(proof.encode(), peer=world.host.peer), NotAuthentic)
+    assert refused is Code.CHALLENGE_UNKNOWN
+
+
+def test_a_challenge_names_the_ledger_as_it_stands(arena: Arena) -> None:
+    """DESIGN §3: once witnesses cosign the roots, a proof of not-before that does not rest on the verifier."""
+    world = arena.settled(1)
+    root = world.ledger.root
+    world.verifier.resume(world.host.session, peer=world.host.peer)
+    with world.store.transaction() as tx:
+        issued = tx.last_challenge(world.host.session)
+    assert issued is not None
+    assert issued.ledger_root == root
+    assert issued.issued_ns == nanoseconds(world.clock.at)
+
+
+@pytest.fixture(scope="module")
+def target(quick_dir: Path, engines: Engines) -> Iterator[World]:
+    """A verifier for any bytes; nothing that it is sent may harm it."""
+    with tempfile.TemporaryDirectory(dir=quick_dir) as directory:
+        made = Arena(Path(directory), engines)
+        yield made.world()
+        made.close()
+
+
+@given(data=st.data())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+def test_any_opening_is_answered_or_refused(target: World, data: st.DataObject) -> None:
+    octets = data.draw(inputs(target.host.opening().encode()))
+    try:
+        target.verifier.open(octets, peer=target.host.peer)
+    except (MalformedEvidence, NotAuthentic):
+        return
+
+
+@given(data=st.data())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+def test_any_proof_is_answered_or_refused(target: World, data: st.DataObject) -> None:
+    """One value exchanged in an honest proof, or bytes of it damaged."""
+    challenge = target.verifier.open(target.host.opening().encode(), peer=target.host.peer)
+    octets = data.draw(inputs(target.host.proof(challenge).encode()))
+    try:
+        target.verifier.prove(octets, peer=target.host.peer)
+    except (MalformedEvidence, NotAuthentic):
+        return
+
+
+# -- the clock ---------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_judged_while_the_clock_stands_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A69: certificates that have expired and keys that were revoked must not look good again."""
+    now = world.clock.at
+
+    def set_to(seconds: float) -> None:
+        present = nanoseconds(now + timedelta(seconds=seconds))
+        monkeypatch.setattr("time.time_ns", lambda: present)
+
+    set_to(0)
+    world.clock = SystemClock()  # type: ignore[assignment] # the product's own
+    world.restart()
+    sealed = world.host.seal()
+    world.verifier.record_junk()
+    set_to(-3600)
+    size = world.ledger.size
+    peer, session = world.host.peer, world.host.session
+    for call in (
+        lambda: world.send(sealed.evidence),
+        lambda: world.verifier.resume(session, peer=peer),
+        lambda: world.verifier.close(session, peer=peer),
+        lambda: world.verifier.open(world.host.opening().encode(), peer=peer),
+    ):
+        assert code_of(call, EnvironmentFault) is Code.CLOCK_STEPPED
+    assert world.ledger.size == size
+    set_to(1)
+    assert world.deliver(sealed).verdict.opens
