@@ -112,7 +112,7 @@ class Verifier:
             sessions=self._sessions,
         )
         self._junk: Counter[Code] = Counter()
-        settle_last(archive, store, self._sessions, at=clock.now())
+        settle_last(archive, store, self._sessions)
 
     @property
     def thumbprint(self) -> bytes:

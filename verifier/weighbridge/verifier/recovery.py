@@ -16,8 +16,6 @@ from weighbridge.verifier.live import subjects_of
 from weighbridge.verifier.session import SessionState
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from weighbridge.verifier.archive import Archive
     from weighbridge.verifier.live import LiveSessions
     from weighbridge.verifier.record import Record
@@ -26,14 +24,15 @@ if TYPE_CHECKING:
 __all__ = ["settle_last"]
 
 
-def settle_last(archive: Archive, store: Store, sessions: LiveSessions, *, at: datetime) -> None:
+def settle_last(archive: Archive, store: Store, sessions: LiveSessions) -> None:
     """Let the store know of the last leaf. Does nothing when it does already.
+
+    Everything is done as of the recorded receipt time: the present plays no part.
 
     Args:
         archive: of this verifier.
         store: of this verifier.
         sessions: nothing is under way yet.
-        at: the present; a challenge that is issued is issued now.
 
     Raises:
         EnvironmentFault: the store cannot be read or written.
@@ -62,7 +61,7 @@ def settle_last(archive: Archive, store: Store, sessions: LiveSessions, *, at: d
         live = sessions.restore(record.session)
         verified = sessions.replay(live, record, archive.records.evidence(record))
         opens = outcome == "affirmed" and not record.held
-        sessions.advance(live, verified, index=index, opens=opens, held=record.held, at=at)
+        sessions.advance(live, verified, index=index, opens=opens, held=record.held, at=moment(record.received_ns))
 
 
 def _settle_enrolment(store: Store, record: Record, codes: list[str]) -> None:
