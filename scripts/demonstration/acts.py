@@ -78,7 +78,7 @@ def progress(document: dict[str, Any]) -> None:
             if document["status"] == "denied":
                 line += f"\n      {denial['code']}: {denial['message']}"
         say(line)
-    elif document.get("kind") in {"line-lost", "line-restored", "resumed"}:
+    elif document.get("kind") in {"line-restored", "unheard"}:
         say(f"    {document['kind']}: {document['message']}")
 
 
