@@ -11,9 +11,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from corpus.arena import Arena
 from support.forge import header_of, parts, random_bytes, resealed, unsigned
+from support.mutations import inputs
 from support.world import CNF, requirements
 from weighbridge.proto import cbor, measurement_log
 from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic, WeighbridgeError
@@ -286,6 +289,31 @@ def test_no_single_flipped_bit_is_accepted(scenario: Scenario) -> None:
         flipped = bytearray(scenario.evidence)
         flipped[place] ^= 1 << chosen.randrange(8)
         scenario.refusal(bytes(flipped))
+
+
+# Whatever the session's own key signs or carries: the host may be anybody's.
+CARRIED: Final = ("header", "quote", "gpus", "telemetry", "log", "manifests")
+
+
+@pytest.mark.parametrize("part", CARRIED)
+@given(data=st.data())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+def test_any_content_of_a_part_is_refused_or_the_same(
+    scenarios: dict[str, Scenario], part: str, data: st.DataObject
+) -> None:
+    """A70: parsers behind the signature are as total as those before it."""
+    scenario = scenarios[data.draw(st.sampled_from(["first", "with reports", "with records"]))]
+    evidence = Evidence.parse(scenario.evidence)
+    if part == "header":
+        honest = evidence.signed_header().payload
+        changed = data.draw(inputs(honest))
+        octets = resealed(scenario.evidence, changed, scenario.world.host)
+    else:
+        honest = getattr(evidence, part)
+        changed = data.draw(inputs(honest))
+        octets = parts(scenario.evidence, **{part: changed})
+    if changed != honest:
+        scenario.refusal(octets)
 
 
 def test_no_truncation_is_accepted(scenario: Scenario) -> None:
