@@ -1,0 +1,240 @@
+"""The proof bundle: what was exported is verified to the same verdicts, and nothing that differs in a bit is."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+from hypothesis import given
+
+from corpus.arena import Arena
+from corpus.bundle import Exported, believed, export
+from support.mutations import check_total, inputs
+from support.world import NOON
+from weighbridge.proto import cbor, limits
+from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic, PolicyDenied, WeighbridgeError
+from weighbridge.verifier.anchors import TrustAnchors
+from weighbridge.verifier.bundle import Bundle, Entry
+from weighbridge.verifier.record import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from support.world import Engines
+
+FLIPS: Final = 120
+SMALL: Final = Bundle(
+    checkpoint=b"checkpoint",
+    entries=(Entry(0, (bytes(32),), b"record", b"evidence"), Entry(1, (), b"record", None)),
+    modules=(("weighbridge/lib.rego", b"package x"),),
+    reference=b"{}",
+    manifests=(b"manifest",),
+)
+
+
+@pytest.fixture(scope="module")
+def made(quick_dir: Path, engines: Engines) -> Iterator[Exported]:
+    """A closed session of three windows, one of them held, exported."""
+    with tempfile.TemporaryDirectory(dir=quick_dir) as directory:
+        arena = Arena(Path(directory), engines)
+        world = arena.settled(1)
+        late = world.host.seal()
+        world.clock.advance(10)
+        assert world.deliver(late).verdict.outcome == "held"
+        world.host.wall_ns += 9_000_000_000
+        assert world.window().verdict.opens
+        world.verifier.close(world.host.session, peer=world.host.peer)
+        yield Exported(engines, world, export(world))
+        arena.close()
+
+
+def code_of(call: Callable[[], object]) -> Code:
+    with pytest.raises(WeighbridgeError) as refusal:
+        call()
+    return refusal.value.code
+
+
+# -- the file ----------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_encoded_is_parsed_to_the_same(made: Exported) -> None:
+    assert Bundle.parse(SMALL.encode()) == SMALL
+    assert Bundle.parse(made.bundle.encode()) == made.bundle
+
+
+@given(inputs(SMALL.encode()))
+def test_any_bytes_are_a_bundle_or_malformed(data: bytes) -> None:
+    check_total(Bundle.parse, lambda bundle: bundle.encode(), data)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "code"),
+    [
+        (0, "weighbridge/v2/bundle", Code.VERSION_UNSUPPORTED),
+        (1, bytes(limits.CHECKPOINT_MAX + 1), Code.TOO_LARGE),
+        (2, [[0, [], b"", None, 1]], Code.TOO_LARGE),
+        (2, [[0, [], b""]], Code.FIELD_RANGE),
+        (2, [[-1, [], b"", None]], Code.FIELD_RANGE),
+        (2, [[0, [bytes(33)], b"", None]], Code.FIELD_TYPE),
+        (2, [[0, [b""] * 65, b"", None]], Code.TOO_LARGE),
+        (2, [[0, [], None, None]], Code.FIELD_TYPE),
+        (2, [[0, [], b"", 1]], Code.FIELD_TYPE),
+        (2, {}, Code.FIELD_TYPE),
+        (3, [["a"]], Code.FIELD_RANGE),
+        (3, [[1, b""]], Code.FIELD_TYPE),
+        (3, [["a", "text"]], Code.FIELD_TYPE),
+        (3, [["a", b""]] * 65, Code.TOO_LARGE),
+        (4, None, Code.FIELD_TYPE),
+        (5, [1], Code.FIELD_TYPE),
+        (6, None, Code.FIELD_UNKNOWN),
+    ],
+)
+def test_fields_out_of_range_are_refused(key: int, value: cbor.CborValue, code: Code) -> None:
+    fields = cbor.decode(SMALL.encode(), limit=10_000, what="bundle")
+    assert isinstance(fields, dict)
+    with pytest.raises(MalformedEvidence) as refusal:
+        Bundle.parse(cbor.encode({**fields, key: value}))
+    assert refusal.value.code is code
+
+
+# -- made again --------------------------------------------------------------------------------------------------------
+
+
+def test_every_verdict_is_the_recorded_one(made: Exported) -> None:
+    result = made.verify()
+    assert [verdict.outcome for verdict in result.verdicts] == ["affirmed", "held", "affirmed"]
+    assert [verdict.received for verdict in result.verdicts] == sorted(verdict.received for verdict in result.verdicts)
+    assert (result.admitted, result.same_policy, result.denied) == (True, True, ())
+    assert (result.session, result.model) == (made.world.host.session, made.world.host.model.digest)
+    assert (result.origin, result.size) == ("ledger.example/test", made.world.ledger.size)
+    recorded = [Record.parse(entry.record).verdict for entry in made.bundle.entries[1:-1]]
+    assert [verdict.encode() for verdict in result.verdicts] == recorded
+
+
+def test_under_another_policy_the_verdicts_are_its_own(made: Exported) -> None:
+    """Exit 5 at the command line: an emulated platform is nothing to production."""
+    result = made.verify(policy="production")
+    assert (result.admitted, result.same_policy, result.recorded_policy) == (False, False, False)
+    assert {verdict.outcome for verdict in result.denied} == {"denied"}
+    assert all(denial.code == "PLATFORM_EMULATED" for verdict in result.denied for denial in verdict.denials[:1])
+
+
+def test_a_session_without_windows_admits_nothing(arena: Arena) -> None:
+    """A10: nothing that was checked is not the same as nothing that was wrong."""
+    world = arena.settled(0)
+    result = Exported(arena.engines, world, export(world)).verify()
+    assert (result.verdicts, result.admitted) == ((), False)
+
+
+def test_held_windows_alone_admit_nothing(arena: Arena) -> None:
+    """A76"""
+    world = arena.settled(0)
+    sealed = world.host.seal()
+    world.clock.advance(10)
+    world.deliver(sealed)
+    result = Exported(arena.engines, world, export(world)).verify()
+    assert [verdict.outcome for verdict in result.verdicts] == ["held"]
+    assert not result.admitted
+
+
+# -- whom it rests on --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("purpose", ["ledger", "verifier", "tpm-ek-root", "nvidia-device-root"])
+def test_every_anchor_is_needed(made: Exported, purpose: str) -> None:
+    anchors = believed(made.world)
+    fewer = TrustAnchors(tuple(anchor for anchor in anchors.anchors if anchor.purpose != purpose))
+    with pytest.raises(NotAuthentic) as refusal:
+        made.verify(anchors=fewer)
+    assert refusal.value.code is Code.CHAIN_UNTRUSTED
+
+
+@pytest.mark.parametrize("purpose", ["ledger", "verifier"])
+def test_an_anchor_of_another_time_says_nothing(made: Exported, purpose: str) -> None:
+    """A82: the verifier's receipt time decides whether a key was believed then."""
+    anchors = believed(made.world)
+    ended = TrustAnchors(
+        tuple(
+            replace(anchor, not_after=NOON - timedelta(seconds=1)) if anchor.purpose == purpose else anchor
+            for anchor in anchors.anchors
+        )
+    )
+    with pytest.raises(NotAuthentic) as refusal:
+        made.verify(anchors=ended)
+    assert refusal.value.code is Code.CHAIN_EXPIRED
+
+
+# -- bits --------------------------------------------------------------------------------------------------------------
+
+
+def _places(data: bytes, bundle: Bundle) -> set[int]:
+    """A sample of the whole, and some of every part however small it is."""
+    chosen = random.Random("bundle")
+    places = {chosen.randrange(len(data)) for _ in range(FLIPS)}
+    small = [
+        bundle.checkpoint,
+        bundle.reference,
+        *bundle.manifests,
+        *(text for _, text in bundle.modules),
+        *(entry.record for entry in bundle.entries),
+        *(node for entry in bundle.entries for node in entry.proof[:1]),
+    ]
+    for part in small:
+        start = data.index(part)
+        places |= {start, start + len(part) - 1, *(start + chosen.randrange(len(part)) for _ in range(3))}
+    return places
+
+
+def test_no_single_flipped_bit_is_accepted(made: Exported) -> None:
+    """A64, A71: anywhere in the file: in the evidence, a record, a proof, the checkpoint, the policy, a reason."""
+    data = made.bundle.encode()
+    chosen = random.Random("bits")
+    for place in sorted(_places(data, made.bundle)):
+        flipped = bytearray(data)
+        flipped[place] ^= 1 << chosen.randrange(8)
+        try:
+            bundle = Bundle.parse(bytes(flipped))
+        except MalformedEvidence:
+            continue
+        with pytest.raises((WeighbridgeError, ValueError)) as refusal:
+            made.verify(bundle)
+        # A set without its library, or with two modules of one name, is what the command calls malformed.
+        assert isinstance(refusal.value, WeighbridgeError) or bundle.modules != made.bundle.modules
+
+
+def test_no_truncation_is_accepted(made: Exported) -> None:
+    data = made.bundle.encode()
+    for length in (0, 1, len(data) // 2, len(data) - 1):
+        with pytest.raises(MalformedEvidence):
+            Bundle.parse(data[:length])
+
+
+@pytest.mark.parametrize("index", range(5))
+def test_no_entry_can_be_left_out(made: Exported, index: int) -> None:
+    """A55: but for the closing: that a session had an end, only the ledger's monitors see."""
+    entries = made.bundle.entries
+    assert len(entries) == 5
+    fewer = replace(made.bundle, entries=(*entries[:index], *entries[index + 1 :]))
+    if index == 4:
+        assert made.verify(fewer).admitted
+    else:
+        assert code_of(lambda: made.verify(fewer)) is Code.BUNDLE_MALFORMED
+
+
+@pytest.mark.parametrize("index", range(5))
+def test_no_entry_can_be_repeated(made: Exported, index: int) -> None:
+    entries = made.bundle.entries
+    more = replace(made.bundle, entries=(*entries[: index + 1], entries[index], *entries[index + 1 :]))
+    assert code_of(lambda: made.verify(more)) is Code.BUNDLE_MALFORMED
+
+
+def test_a_policy_that_does_not_parse_is_no_policy(made: Exported) -> None:
+    modules = tuple((name, b"package" if "insecure" in name else text) for name, text in made.bundle.modules)
+    with pytest.raises(PolicyDenied) as refusal:
+        made.verify(replace(made.bundle, modules=modules))
+    assert refusal.value.code is Code.POLICY_INVALID
