@@ -158,14 +158,10 @@ def test_every_anchor_is_needed(made: Exported, purpose: str) -> None:
 def test_an_anchor_of_another_time_says_nothing(made: Exported, purpose: str) -> None:
     """A82: the verifier's receipt time decides whether a key was believed then."""
     anchors = believed(made.world)
-    ended = TrustAnchors(
-        tuple(
-            replace(anchor, not_after=NOON - timedelta(seconds=1)) if anchor.purpose == purpose else anchor
-            for anchor in anchors.anchors
-        )
-    )
+    before = NOON - timedelta(seconds=1)
+    ended = [replace(anchor, not_after=before) if anchor.purpose == purpose else anchor for anchor in anchors.anchors]
     with pytest.raises(NotAuthentic) as refusal:
-        made.verify(anchors=ended)
+        made.verify(anchors=TrustAnchors(tuple(ended)))
     assert refusal.value.code is Code.CHAIN_EXPIRED
 
 
