@@ -22,7 +22,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from support.disks import full_disk, small_disk
-from support.site import BIN, Done, Factory, Running, Site, run
+from support.site import BIN, Done, Factory, Running, Site, here, run
 from weighbridge.proto.errors import Code, ExitCode
 from weighbridge.verifier import pki
 
@@ -430,7 +430,7 @@ def test_json_says_failures_too(site: Site, place: Path) -> None:
         (site.attester_command("--tcti", "tabrmd:"), Code.TPM_ABSENT, 8),
     ]
     for command, code, status in cases:
-        done = run(*command, *(() if "--json" in command else ("--json",)))
+        done = here(str(command[0]), *command[1:], *(() if "--json" in command else ("--json",)))
         document: dict[str, Any] = json.loads(done.out)
         assert (document["schema"], document["code"], document["exit"]) == ("weighbridge/error/v1", code, status)
         assert set(document) == {
