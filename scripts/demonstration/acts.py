@@ -15,6 +15,7 @@ import shutil
 import ssl
 import struct
 import sys
+import textwrap
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from line import CuttableLine
 from rogue import ForgetfulLog, Rogue
-from stage import AUDIENCE, Attester, CommandFailed, Host, Stage, command
+from stage import AUDIENCE, BIN, Attester, CommandFailed, Host, Stage, command
 
 from weighbridge.attester.tpm.device import Tpm
 from weighbridge.proto import cose
@@ -41,6 +42,8 @@ _WINDOWS: Final = 8
 _HELD: Final = 2
 # For machines that are slow, or busy: none of the waits below takes this long on one that is neither.
 _PATIENCE_S: Final = 120.0
+_WIDTH: Final = 80
+_ERROR_MAX: Final = 280
 
 
 class ActFailed(AssertionError):
@@ -63,6 +66,12 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
+def say_error(text: str) -> None:
+    """An error, in lines that fit a terminal; a long one is cut at a word, and shows it."""
+    text = textwrap.shorten(text, _ERROR_MAX, placeholder=" …")
+    say(textwrap.fill(text, _WIDTH, initial_indent="    ", subsequent_indent="      ", break_on_hyphens=False))
+
+
 def expect(condition: object, what: str) -> None:
     """Require ``condition``."""
     if not condition:
@@ -73,7 +82,7 @@ def progress(document: dict[str, Any]) -> None:
     """One line per window, as its verdict arrives."""
     if document.get("schema", "").startswith("weighbridge/attester-window"):
         verdict: dict[str, Any] = document["verdict"] or {}
-        line = f"    window {document['seq']:>2}  {document['status']:<8}  {document['tokens_in'] or 0:>4} tokens"
+        line = f"    window {document['seq']:>2}  {document['status']:<8}  {document['tokens_in'] or 0:>4} tokens in"
         for denial in verdict.get("denials", []):
             if document["status"] == "denied":
                 line += f"\n      {denial['code']}: {denial['message']}"
@@ -99,7 +108,7 @@ async def honest(stage: Stage) -> Result:
         affirmed.watch,
     )  # fmt: skip
     token = await wait_for_token(stage, host, attester)
-    say(f"    token     {token.status}: model {token.model.hex()[:16]}…, ledger index {token.ledger_index}")
+    say(f"    token     status {token.status}: model {token.model.hex()[:16]}…, ledger index {token.ledger_index}")
     answered = await asyncio.to_thread(ask_pinned, port_file, token)
     say(f"    gate      asked the attested server (pinned to the token's cnf): {answered} tokens embedded")
     with contextlib.suppress(WeighbridgeError):
@@ -194,7 +203,7 @@ async def check_bundle(stage: Stage, session: str) -> None:
     )
     for options, wanted, why in trials:
         done = await command("weighbridge", "verify", "bundle", bundle, *options)
-        say(f"    bundle    {why}: exit {done.status}")
+        say(f"    bundle    {why}: exit {done.status}, {wanted.name.lower().replace('_', ' ')}")
         expect(done.status == wanted, f"verify bundle with {why}: exit {done.status}, not {wanted}\n{done.err}")
 
 
@@ -219,7 +228,7 @@ async def one_bit(stage: Stage) -> Result:
     )
     status = await attester.wait(_PATIENCE_S)
     refusal = " ".join(attester.errors)
-    say("    " + last_error(attester))
+    say_error(last_error(attester))
     expect(status == ExitCode.DENIED, f"exit {status}, not {ExitCode.DENIED}: {refusal}")
     for needed in (Code.WEIGHTS_MISMATCH.value, "model.safetensors", name):
         expect(needed in refusal, f"the refusal does not name {needed}: {refusal}")
@@ -264,7 +273,7 @@ async def another_model(stage: Stage) -> Result:
     say("    the attester is started again, without a reset of the TPM")
     again = await Attester.start([*stage.options(host), "--windows", "2", *stage.server()], progress)
     status = await again.wait(_PATIENCE_S)
-    say("    " + last_error(again))
+    say_error(last_error(again))
     expect(status == ExitCode.DENIED, f"exit {status}: {again.errors[-3:]}")
     expect(Code.SUBJECT_FAILED.value in " ".join(again.errors), f"refused, but by {last_error(again)}")
     say("    and once more, with a log that begins today")
@@ -272,7 +281,7 @@ async def another_model(stage: Stage) -> Result:
         try:
             await Rogue.open(stage, host, tpm=tpm, log=ForgetfulLog(tpm))
         except WeighbridgeError as error:
-            say(f"    {str(error)[:240]}")
+            say_error(str(error))
             expect(error.code is Code.BASELINE_UNEXPLAINED, f"refused, but by {error}")
         else:
             raise ActFailed("a log that begins today was accepted")
@@ -314,8 +323,8 @@ async def reset(stage: Stage) -> Result:
             key = rogue.new_telemetry_key()
             rogue.reseal()
             say(f"    TPM {how}: resetCount {first.reset_count} -> {now.reset_count}, PCR 15 at its good value again")
-            shown.append(await refused(rogue))
-            shown.append(await refused(rogue, signer=key))
+            shown.append(await refused(rogue, "signed by a new key in the old one's name"))
+            shown.append(await refused(rogue, "signed by a new key in its own name", signer=key))
         finally:
             await rogue.line.disconnect()
             rogue.tpm.close()
@@ -335,18 +344,18 @@ async def good_windows(rogue: Rogue, count: int) -> None:
     expect(outcomes.count("affirmed") == count, f"honest windows were {outcomes}")
 
 
-async def refused(rogue: Rogue, *, signer: bytes | None = None) -> Code:
+async def refused(rogue: Rogue, what: str, *, signer: bytes | None = None) -> Code:
     """The code by which the next window is refused; ``signer`` is whom it names as the key that signed."""
     seq = rogue.seq
     try:
         answer = await rogue.window(signer=signer)
     except WeighbridgeError as error:
-        say(f"    window {seq:>2}  refused\n      {error.code}: {error.message}")
+        say(f"    window {seq:>2}  refused   {what}\n      {error.code}: {error.message}")
         return error.code
     verdict = json.loads(answer.verdict)
     expect(verdict["outcome"] == "denied", f"the tampered window was {verdict['outcome']}")
     first = verdict["denials"][0]
-    say(f"    window {seq:>2}  denied\n      {first['code']}: {first['message']}")
+    say(f"    window {seq:>2}  denied    {what}\n      {first['code']}: {first['message']}")
     return Code(first["code"])
 
 
@@ -364,8 +373,7 @@ async def another_gpu(stage: Stage) -> Result:
             await good_windows(rogue, 2)
             rogue.swap_gpu(0, host)
             rogue.reseal()
-            say("    one GPU exchanged for another genuine one of the same vendor")
-            code = await refused(rogue)
+            code = await refused(rogue, "with another genuine GPU of the same vendor in place of one")
         finally:
             await rogue.line.disconnect()
     expect(code is Code.GPU_UNEXPECTED, f"refused, but by {code}")
@@ -490,13 +498,14 @@ async def play(out: Path, chosen: list[str]) -> int:
 
 def table(rows: list[tuple[str, str, Result | None, float]], out: Path, seconds: float) -> int:
     """Print how each act ended."""
-    say(f"\n{'act':<4}{'what happened':<38}{'outcome':<18}{'shown by':<66}{'time':>7}")
+    say(f"\n{'act':<4}{'what happened':<40}{'outcome':<22}{'time':>7}")
     for number, title, result, took in rows:
         outcome, shown = (result.outcome, result.shown_by) if result else ("FAILED", "see above")
-        say(f"{number:<4}{title:<38}{outcome:<18}{shown:<66}{took:>6.1f}s")
+        say(f"{number:<4}{title:<40}{outcome:<22}{took:>6.1f}s\n      {shown}")
     good = all(result for _, _, result, _ in rows)
     say(f"\n{len(rows)} acts in {seconds:.0f} s. Everything that was judged is in {out}:")
-    say(f"  weighbridge verify bundle {out}/session.wb --anchors {out}/anchors.json")
+    say(f"  {BIN}/weighbridge verify bundle \\\n      {out}/session.wb --anchors {out}/anchors.json")
+    say("That is exit 0. Without these anchors it is exit 4; with --policy production as well, exit 5.")
     return ExitCode.AFFIRMED if good else ExitCode.INTERNAL
 
 

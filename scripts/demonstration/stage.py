@@ -35,14 +35,14 @@ if TYPE_CHECKING:
 
     from weighbridge.proto.manifest import Manifest
 
-__all__ = ["AUDIENCE", "TENANT", "Attester", "CommandFailed", "Host", "Stage", "command"]
+__all__ = ["AUDIENCE", "BIN", "TENANT", "Attester", "CommandFailed", "Host", "Stage", "command"]
 
 TENANT: Final = "demo-tenant"
 AUDIENCE: Final = "demo-gate"
 PERIOD_NS: Final = 1_000_000_000
 _PLATFORM: Final = "insecure-emulated"
 _HERE: Final = Path(__file__).resolve().parent
-_BIN: Final = Path(sys.executable).parent
+BIN: Final = Path(sys.executable).parent
 _STARTED_S: Final = 60.0
 # Only a directory with this file in it is made anew.
 _MARK: Final = ".made-by-the-demonstration"
@@ -64,7 +64,7 @@ class Done:
 async def command(*arguments: str | Path, check: bool = False) -> Done:
     """Run one of the installed commands to its end."""
     process = await asyncio.create_subprocess_exec(
-        _BIN / str(arguments[0]),
+        BIN / str(arguments[0]),
         *map(str, arguments[1:]),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
@@ -106,7 +106,7 @@ class Attester:
     async def start(cls, arguments: Sequence[str | Path], on_line: Callable[[dict[str, Any]], None]) -> Self:
         """Start the command; ``on_line`` sees each JSON document as it comes."""
         process = await asyncio.create_subprocess_exec(
-            _BIN / "weighbridge-attester",
+            BIN / "weighbridge-attester",
             "run",
             "--json",
             *map(str, arguments),
@@ -212,7 +212,7 @@ class Stage:
         port_file.unlink(missing_ok=True)
         self.log = (self.out / "verifier.log").open("ab")
         self.verifier = await asyncio.create_subprocess_exec(
-            _BIN / "weighbridge", "serve", self.state,
+            BIN / "weighbridge", "serve", self.state,
             "--requirements", self.out / "requirements.json", *map(str, self.judging()),
             "--anchors", self.out / "roots.json", "--listen", "127.0.0.1:0", "--port-file", port_file,
             stdin=asyncio.subprocess.DEVNULL, stdout=self.log, stderr=self.log,
