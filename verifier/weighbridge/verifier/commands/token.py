@@ -60,13 +60,17 @@ def run_verify(arguments: argparse.Namespace) -> Outcome:
 
 def _outcome(result: result_token.ResultToken, accept: str) -> Outcome:
     good = result.status in {"affirming", accept}
+    refused = "" if good else f"REFUSED: authentic, but its status is {result.status}; accepted: {accept}\n"
+    hint = "hint: --accept warning, if a warning is enough for you\n" if not good and result.status == "warning" else ""
     text = (
+        f"{refused}"
         f"{result.status.upper()}: session {result.session.hex()}, window {result.seq}\n"
         f"  model    {result.model.hex()}\n"
         f"  cnf      {result.cnf.hex()} (SHA-256 of the upstream's TLS key)\n"
         f"  policy   {result.policy}\n"
         f"  expires  {strict.time_encode(result.expires)}\n"
         f"  ledger   index {result.ledger_index}, leaf {result.ledger_leaf.hex()}\n"
+        f"{hint}"
     )
     document: strict.JsonObject = {"schema": "weighbridge/verify-token/v1", "claims": result.payload}
     return Outcome(text, document, ExitCode.AFFIRMED if good else ExitCode.DENIED)
