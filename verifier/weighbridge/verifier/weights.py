@@ -14,7 +14,7 @@ from weighbridge.policy.engine import Denial
 from weighbridge.proto import limits, measurement_log
 from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic, shorten
 from weighbridge.proto.manifest import Manifest, parse_manifests
-from weighbridge.proto.manifest_diff import Difference, diff
+from weighbridge.proto.manifest_diff import Difference, DifferenceKind, diff
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -185,6 +185,16 @@ def _differences(declared: Manifest | None, measured: Manifest | None) -> tuple[
 
 
 def _mismatch(difference: Difference, window: int | None) -> Denial:
+    if difference.kind is DifferenceKind.NAME:
+        return Denial(
+            code=Code.WEIGHTS_MISMATCH,
+            message="the model was loaded under another name than the declared one",
+            window=window,
+            device=None,
+            expected=None if difference.expected is None else shorten(difference.expected, _TEXT_MAX),
+            got=None if difference.got is None else shorten(difference.got, _TEXT_MAX),
+            hint="the name is part of the manifest: measure and load the model under one name",
+        )
     place = difference.path if difference.tensor is None else f"{difference.path}, tensor {difference.tensor}"
     return Denial(
         code=Code.WEIGHTS_MISMATCH,
