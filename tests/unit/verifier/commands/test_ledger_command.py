@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from weighbridge.proto import merkle, note
 from weighbridge.proto.errors import ExitCode
+from weighbridge.verifier.anchors import Anchor, TrustAnchors
 from weighbridge.verifier.cli import main
 from weighbridge.verifier.ledger import Ledger
 
@@ -79,6 +82,26 @@ def test_audit(directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     status, out, err = run(capsys, "audit", directory, "--key", VKEY)
     assert (status, out) == (ExitCode.LEDGER_INCONSISTENT, "")
     assert "LEDGER_INCONSISTENT" in err
+
+
+def test_key_from_an_anchors_document(directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def anchors(*names: str) -> Path:
+        spki = KEY.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        other = Ed25519PrivateKey.generate().public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        at = datetime(2026, 1, 1, tzinfo=UTC)
+        listed = (
+            Anchor("ledger", name, "weighbridge", key, at, at, "a test")
+            for name, key in zip(names, (spki, other), strict=False)
+        )
+        path = tmp_path / f"{len(names)}.json"
+        path.write_bytes(TrustAnchors(tuple(listed)).encode())
+        return path
+
+    by_key = run(capsys, "audit", directory, "--key", VKEY)
+    assert run(capsys, "audit", directory, "--key", anchors(ORIGIN)) == by_key
+    assert run(capsys, "audit", directory, "--key", anchors("another"))[0] == ExitCode.NOT_AUTHENTIC
+    for path in (anchors(), anchors(ORIGIN, "another"), directory / "checkpoint", "x" * 5000):
+        assert run(capsys, "audit", directory, "--key", path)[0] == ExitCode.MALFORMED
 
 
 def test_refusals(directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

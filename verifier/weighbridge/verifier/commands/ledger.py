@@ -12,13 +12,17 @@ from typing import Final
 
 from weighbridge.proto import limits, merkle, note, strict, tlog
 from weighbridge.proto.errors import Code, Indeterminate, MalformedEvidence
-from weighbridge.verifier.commands.outcome import Outcome, read
+from weighbridge.verifier.commands.outcome import Outcome, load_anchors, read
 from weighbridge.verifier.ledger.audit import audit
 from weighbridge.verifier.ledger.reader import LedgerReader
 
 __all__ = ["configure", "run_audit", "run_prove", "run_verify"]
 
-_KEY_HELP: Final = "the ledger's public key as name+keyid+base64; its name is the ledger's origin"
+_KEY_HELP: Final = (
+    "the ledger's public key: name+keyid+base64, as init prints it, or an anchors document with one ledger; its name "
+    "is the ledger's origin"
+)
+_DIRECTORY_HELP: Final = "the ledger, such as STATE/ledger"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(dest="ledger_command", required=True, metavar="COMMAND")
 
     prove = commands.add_parser("prove", help="print an offline proof that an entry is in a ledger")
-    prove.add_argument("directory", type=Path, metavar="DIR", help="the ledger")
+    prove.add_argument("directory", type=Path, metavar="DIR", help=_DIRECTORY_HELP)
     prove.add_argument("index", type=_index, metavar="INDEX", help="zero-based index of the entry")
     prove.set_defaults(run=run_prove)
 
@@ -38,7 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     verify.set_defaults(run=run_verify)
 
     whole = commands.add_parser("audit", help="re-verify a whole ledger from its files")
-    whole.add_argument("directory", type=Path, metavar="DIR", help="the ledger")
+    whole.add_argument("directory", type=Path, metavar="DIR", help=_DIRECTORY_HELP)
     whole.add_argument("--since", type=Path, metavar="FILE", help="a checkpoint kept from before, to be extended")
     whole.set_defaults(run=run_audit)
 
@@ -55,7 +59,7 @@ def run_prove(arguments: argparse.Namespace) -> Outcome:
     """
     directory: Path = arguments.directory
     index: int = arguments.index
-    key = note.parse_vkey(arguments.key)
+    key = _key(arguments.key)
     reader = LedgerReader.open(directory, key=key, origin=key.name)
     if index >= reader.checkpoint.size:
         raise Indeterminate(
@@ -86,7 +90,7 @@ def run_verify(arguments: argparse.Namespace) -> Outcome:
     Raises:
         WeighbridgeError: as :func:`.tlog.verify_entry`.
     """
-    key = note.parse_vkey(arguments.key)
+    key = _key(arguments.key)
     proof = tlog.parse_proof(read(arguments.proof, limit=2 * limits.CHECKPOINT_MAX))
     if arguments.entry is not None:
         leaf_hash = merkle.leaf_hash(read(arguments.entry, limit=limits.LEDGER_ENTRY_MAX))
@@ -112,7 +116,7 @@ def run_audit(arguments: argparse.Namespace) -> Outcome:
     Raises:
         WeighbridgeError: as :func:`.audit`.
     """
-    key = note.parse_vkey(arguments.key)
+    key = _key(arguments.key)
     earlier = None if arguments.since is None else read(arguments.since, limit=limits.CHECKPOINT_MAX)
     report = audit(arguments.directory, key, key.name, earlier=earlier)
     since = "" if report.consistent_with is None else f", extends the checkpoint of {report.consistent_with}"
@@ -128,6 +132,29 @@ def run_audit(arguments: argparse.Namespace) -> Outcome:
             "consistent_with": report.consistent_with,
         },
     )
+
+
+def _key(text: str) -> note.NoteKey:
+    """The key that ``--key`` gives: itself, or the name of a document that holds it.
+
+    Raises:
+        WeighbridgeError: ``KEY_MALFORMED``, or whatever is wrong with the document.
+    """
+    if "+" in text or not _is_file(text):
+        return note.parse_vkey(text)
+    ledgers = load_anchors([text]).select("ledger")
+    if len(ledgers) != 1:
+        raise MalformedEvidence(
+            Code.KEY_MALFORMED, "not one ledger anchor", where=text, got=len(ledgers), hint="name the key itself"
+        )
+    return note.NoteKey.from_spki(ledgers[0].name, ledgers[0].spki)
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except OSError:  # longer than any file's name
+        return False
 
 
 def _index(text: str) -> int:
