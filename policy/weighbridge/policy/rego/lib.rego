@@ -93,15 +93,23 @@ fwid_matches(gpu) if gpu.fwid == "matches"
 always contains d if {
 	some gpu in gpus
 	not reference_known(gpu)
-	d := denial("GPU_REFERENCE_ABSENT", field(gpu, "identity"), "there are no reference measurements for this GPU", "match", field(gpu, "reference"), "add this architecture, driver and VBIOS to gpu_measurements")
+	d := denial("GPU_REFERENCE_ABSENT", field(gpu, "identity"), "there are no reference measurements for this GPU", "match", field(gpu, "reference"), reference_hint(gpu))
 }
 
 always contains d if {
 	some gpu in gpus
 	reference_known(gpu)
 	not reference_matches(gpu)
-	d := denial("GPU_MEASUREMENT_MISMATCH", field(gpu, "identity"), "the GPU's measurements are not among the reference measurements", "match", field(gpu, "reference"), "if this driver and VBIOS are meant, add the digest to gpu_measurements")
+	d := denial("GPU_MEASUREMENT_MISMATCH", field(gpu, "identity"), "the GPU's measurements are not among the reference measurements", "match", field(gpu, "reference"), reference_hint(gpu))
 }
+
+# Where the digest would go; whether it is a good one is for whoever writes reference values to find out.
+reference_hint(gpu) := sprintf("if this firmware is meant and known to be good, its digest goes into gpu_measurements, %v/%v/%v: %v", [
+	field(gpu, "architecture"),
+	field(gpu, "driver"),
+	field(gpu, "vbios"),
+	field(gpu, "measurements_digest"),
+])
 
 reference_known(gpu) if gpu.reference in {"match", "mismatch"}
 
