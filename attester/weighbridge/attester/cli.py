@@ -37,7 +37,7 @@ sends them to a verifier, window by window. Decides nothing.
 
 _EPILOG: Final = """\
 examples:
-  # once per host: make the keys, then have the verifier's client authority sign channel.csr
+  # once per host: make the keys; then, at the verifier, `weighbridge admit STATE channel.csr -o channel.pem`
   weighbridge-attester init --state /var/lib/weighbridge
 
   # declare a model
@@ -46,7 +46,7 @@ examples:
   # serve it, attested
   weighbridge-attester run --verifier verifier.example:8443 --verifier-ca ca.pem --verifier-key anchors.json \\
       --manifest minilm.json --state /var/lib/weighbridge --tenant acme --audience gate.example \\
-      --tcti device:/dev/tpmrm0 --gpu none -- python server.py
+      --tcti device:/dev/tpmrm0 --gpu emulated:1 -- python server.py
 
 exit status:
   0 in good order   1 internal error   2 usage            3 malformed data     4 not authentic

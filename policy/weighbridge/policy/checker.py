@@ -93,7 +93,7 @@ def _entry_points(modules: tuple[Module, ...], library: str) -> Iterator[Checker
             yield CheckerFinding(module.name, rule.line, "C1", f"{rule.name} has a default", "a set is empty by itself")
     defaults = [rule for _, rule in author if rule.kind == "default" and rule.name == "allow"]
     if len(defaults) != 1 or not _is(defaults[0].value, "false"):
-        hint = "write it once: default allow := false"
+        hint = "write it once, in package weighbridge.policy: default allow := false"
         yield CheckerFinding(first, 1, "C1", "default allow := false is missing or not alone", hint)
     if not any(rule.name == "deny" and rule.kind == "set" for _, rule in author):
         hint = "write: deny contains d if { …; d := lib.denial(…) }"

@@ -73,7 +73,7 @@ _PURPOSES: Final = frozenset(get_args(Purpose))
 
 @dataclass(frozen=True, slots=True)
 class Anchor:
-    """One believed key. Built by :func:`load`, :meth:`from_certificate` or :meth:`from_key`.
+    """One believed key. Built by :func:`load` or :meth:`from_certificate`, or by whoever holds the key.
 
     Attributes:
         purpose: what the key may vouch for; never used for anything else.

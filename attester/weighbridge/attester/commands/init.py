@@ -73,5 +73,7 @@ def run(args: argparse.Namespace) -> int:
         f"request      {request}\n"
     )
     if not certificate.exists():
-        sys.stdout.write(f"next         have the verifier's client authority sign the request into {certificate}\n")
+        sys.stdout.write(
+            f"next         have the verifier's operator sign it: weighbridge admit STATE {request} -o {certificate}\n"
+        )
     return ExitCode.AFFIRMED

@@ -23,7 +23,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``measure`` to ``parser``."""
     parser.add_argument("directory", metavar="DIR", type=Path, help="the model's directory; every file below it counts")
     parser.add_argument("-o", "--output", metavar="FILE", type=_file, help="write the manifest to FILE, outside DIR")
-    parser.add_argument("--name", help="the model's name (default: the name of DIR)")
+    parser.add_argument(
+        "--name",
+        help="the name under which the server loads the model; it is part of the digest (default: the name of DIR)",
+    )
     parser.add_argument("--json", action="store_true", help="print the manifest instead of a summary")
 
 

@@ -48,7 +48,7 @@ DIR/token.
 examples:
   weighbridge-attester run --verifier verifier.example:8443 --verifier-ca ca.pem --verifier-key anchors.json \\
       --manifest minilm.json --state /var/lib/weighbridge --tenant acme --audience gate.example \\
-      --tcti device:/dev/tpmrm0 --gpu none -- python server.py
+      --tcti device:/dev/tpmrm0 --gpu emulated:1 -- python server.py
 
   # without hardware: nothing of this is believed by a production policy
   weighbridge-attester run … --tcti swtpm:path=/tmp/tpm.sock --gpu emulated:1 --gpu-vendor vendor -- python server.py
@@ -85,7 +85,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     session.add_argument("--tenant", required=True, help="the tenant, as the verifier knows it")
     session.add_argument("--audience", required=True, help="whom the result tokens are for")
     session.add_argument("--windows", metavar="N", type=_positive, help="end after N windows (default: go on)")
-    session.add_argument("--port-file", metavar="FILE", type=Path, help="where the command writes its port")
+    session.add_argument("--port-file", metavar="FILE", type=Path, help="where the inference server writes its port")
     session.add_argument("--spool-bytes", metavar="N", type=_spool, help="bound of the spool (default: 512 MiB)")
     hardware = parser.add_argument_group("hardware")
     hardware.add_argument("--tcti", required=True, help="device:/dev/tpmrm0, or swtpm:path=SOCKET for an emulator")
@@ -93,12 +93,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
     hardware.add_argument(
         "--pinned-ak", action="store_true", help="the verifier has pinned the attestation key: show no EK certificate"
     )
-    hardware.add_argument("--gpu", metavar="SOURCE", type=_gpu, required=True, help="emulated:N (1 to 8), or none")
     hardware.add_argument(
-        "--gpu-vendor", metavar="DIR", type=Path, help="where emulated devices and their vendor's keys are kept"
+        "--gpu",
+        metavar="SOURCE",
+        type=_gpu,
+        required=True,
+        help="emulated:N (1 to 8), or none (no shipped policy admits a session without one)",
     )
     hardware.add_argument(
-        "--seed", metavar="N", type=_seed, help="of emulated sensors and of the delays before reconnecting"
+        "--gpu-vendor",
+        metavar="DIR",
+        type=Path,
+        help="where emulated devices and their vendor's keys are kept (default: insecure-emulated-gpus in --state)",
+    )
+    hardware.add_argument(
+        "--seed", metavar="N", type=_seed, help="seed of emulated sensors and of the delays before reconnecting"
     )
     parser.add_argument(
         "--answer-timeout", metavar="S", type=_positive, default=30, help="seconds to wait for a verdict (default: 30)"

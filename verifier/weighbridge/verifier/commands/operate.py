@@ -130,7 +130,11 @@ def _configure_serve(commands: Commands) -> None:
     parser.add_argument("--requirements", required=True, metavar="FILE", help="what is demanded of every session")
     _add_judging(parser)
     parser.add_argument(
-        "--anchors", metavar="FILE", action="append", default=[], help="EK and GPU roots (default: the shipped ones)"
+        "--anchors",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="EK and GPU roots (several times; default: the shipped ones)",
     )
     parser.add_argument(
         "--listen",
@@ -257,6 +261,10 @@ def _run_sessions(arguments: argparse.Namespace) -> Outcome:
 
 def _configure_export(commands: Commands) -> None:
     parser = commands.add_parser("export", help="write a session's proof bundle")
+    parser.description = (
+        "Write a session's proof bundle. Name the policy and the reference values that serve was given: with others, "
+        "whoever opens the bundle cannot check the recorded verdicts."
+    )
     parser.add_argument("state", type=Path, metavar="STATE", help="the verifier's directory")
     parser.add_argument("session", metavar="SESSION", type=given.session, help="32 hexadecimal digits")
     parser.add_argument("-o", "--output", required=True, type=given.output, metavar="FILE", help="such as session.wb")
