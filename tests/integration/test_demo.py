@@ -1,0 +1,73 @@
+"""The demonstration, whole: six acts over the installed commands, and the table they end in."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+# Forty seconds on a quiet machine; a busy one may take longer, and no verdict changes by it.
+PATIENCE_S = 600
+EXPECTED = [
+    ("1", "an honest session", "admitted"),
+    ("2", "one bit of one tensor changed", "refused"),
+    ("3", "another model loaded as well", "refused"),
+    ("4", "TPM reset, and its state copied back", "refused"),
+    ("5", "one GPU exchanged", "refused"),
+    ("6", "the line to the verifier cut", "held, then fresh"),
+]
+SHOWN = {
+    "1": "bundle accepted offline",
+    "2": "WEIGHTS_MISMATCH: model.safetensors",
+    "3": "MODEL_UNDECLARED; restart: SUBJECT_FAILED, BASELINE_UNEXPLAINED",
+    "4": "COSE_SIGNATURE, TELEMETRY_KEY_MISMATCH",
+    "5": "GPU_UNEXPECTED",
+    "6": "none lost",
+}
+
+
+@pytest.fixture(scope="module")
+def played(root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
+    """One run of all acts, and where it wrote."""
+    out = tmp_path_factory.mktemp("demo") / "out"
+    acts = root / "scripts" / "demonstration" / "acts.py"
+    command = [sys.executable, "-s", str(acts), "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+    return done, out
+
+
+def test_every_act_ends_as_it_should(played: tuple[subprocess.CompletedProcess[str], Path]) -> None:
+    done, _ = played
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (done.stderr, "NOT AS IT SHOULD" in done.stdout) == ("", False)
+    table = done.stdout.partition("\nact what happened")[2].splitlines()[1:7]
+    rows = [re.split(r"  +", re.sub(r"^(\d) +", r"\1  ", line)) for line in table]
+    assert [tuple(row[:3]) for row in rows] == EXPECTED
+    assert all(SHOWN[row[0]] in row[3] for row in rows)
+    assert all(re.fullmatch(r"[0-9.]+s", row[4]) for row in rows)
+
+
+def test_it_says_which_windows_were_judged_how(played: tuple[subprocess.CompletedProcess[str], Path]) -> None:
+    """A line per window while it plays; at least eight good ones in the honest session, some held ones in the last."""
+    acts = played[0].stdout.split("\nact ")
+    assert len(re.findall(r"^    window +\d+  affirmed", acts[1], re.MULTILINE)) >= 8
+    assert len(re.findall(r"^    window +\d+  held", acts[6], re.MULTILINE)) >= 2
+    assert "the token expired" in acts[6]
+
+
+def test_its_bundle_is_good_for_whoever_believes_its_anchors(
+    played: tuple[subprocess.CompletedProcess[str], Path],
+) -> None:
+    """The command that it prints at the end, in a fresh process."""
+    _, out = played
+    command = [str(Path(sys.executable).parent / "weighbridge"), "verify", "bundle", str(out / "session.wb")]
+    done = subprocess.run(
+        [*command, "--anchors", str(out / "anchors.json")], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("ADMITTED: ")
