@@ -72,5 +72,10 @@ def _outcome(result: result_token.ResultToken, accept: str) -> Outcome:
         f"  ledger   index {result.ledger_index}, leaf {result.ledger_leaf.hex()}\n"
         f"{hint}"
     )
-    document: strict.JsonObject = {"schema": "weighbridge/verify-token/v1", "claims": result.payload}
+    document: strict.JsonObject = {
+        "schema": "weighbridge/verify-token/v1",
+        "outcome": "accepted" if good else "denied",
+        "accept": accept,
+        "claims": result.payload,
+    }
     return Outcome(text, document, ExitCode.AFFIRMED if good else ExitCode.DENIED)
