@@ -45,11 +45,13 @@ def test_every_act_ends_as_it_should(played: tuple[subprocess.CompletedProcess[s
     done, _ = played
     assert done.returncode == 0, done.stdout + done.stderr
     assert (done.stderr, "NOT AS IT SHOULD" in done.stdout) == ("", False)
-    table = done.stdout.partition("\nact what happened")[2].splitlines()[1:7]
-    rows = [re.split(r"  +", re.sub(r"^(\d) +", r"\1  ", line)) for line in table]
+    # Two lines for each act: what became of it, and below what showed it. Both fit a terminal of 80 columns.
+    table = done.stdout.partition("\nact what happened")[2].splitlines()[1:13]
+    assert max(map(len, table)) <= 80
+    rows = [re.split(r"  +", re.sub(r"^(\d) +", r"\1  ", line)) for line in table[::2]]
     assert [tuple(row[:3]) for row in rows] == EXPECTED
-    assert all(SHOWN[row[0]] in row[3] for row in rows)
-    assert all(re.fullmatch(r"[0-9.]+s", row[4]) for row in rows)
+    assert all(SHOWN[row[0]] in shown for row, shown in zip(rows, table[1::2], strict=True))
+    assert all(re.fullmatch(r"[0-9.]+s", row[3]) for row in rows)
 
 
 def test_it_says_which_windows_were_judged_how(played: tuple[subprocess.CompletedProcess[str], Path]) -> None:
