@@ -72,7 +72,7 @@ class Requirements(BaseModel):
         """Parse the document.
 
         Raises:
-            MalformedEvidence: ``FIELD_RANGE`` with the field's place, ``FIELD_MISSING`` without a schema, or a JSON code.
+            MalformedEvidence: ``FIELD_RANGE`` with the place, ``FIELD_MISSING`` without a schema, or a JSON code.
         """
         document = strict.json_decode(data, what="requirements")
         if isinstance(document, dict) and "schema" not in document:
