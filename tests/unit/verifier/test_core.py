@@ -363,10 +363,10 @@ def test_nothing_is_judged_while_the_clock_stands_back(world: World, monkeypatch
         monkeypatch.setattr("time.time_ns", lambda: present)
 
     set_to(0)
-    world.clock = SystemClock()  # type: ignore[assignment] # the product's own
+    # As it is served: what was recorded last bounds it, so that a restart is no way to set the clock back.
+    world.clock = SystemClock(world.archive.latest())  # type: ignore[assignment] # the product's own
     world.restart()
     sealed = world.host.seal()
-    world.verifier.record_junk()
     set_to(-3600)
     size = world.ledger.size
     peer, session = world.host.peer, world.host.session
@@ -380,3 +380,70 @@ def test_nothing_is_judged_while_the_clock_stands_back(world: World, monkeypatch
     assert world.ledger.size == size
     set_to(1)
     assert world.deliver(sealed).verdict.opens
+
+
+# -- judgements that a loss of power cut off ---------------------------------------------------------------------------
+
+
+def test_a_window_that_was_recorded_and_not_answered_is_in_the_chain_after_a_restart(world: World) -> None:
+    """Sent again, it is a duplicate; the host resumes and goes on behind it."""
+    sealed = world.host.seal()
+    world.clock.advance(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("secrets.token_bytes", bytes)
+        code_of(lambda: world.send(sealed.evidence), NotAuthentic)
+    size = world.ledger.size
+    world.restart()
+    assert world.ledger.size == size
+    assert code_of(lambda: world.send(sealed.evidence), NotAuthentic) is Code.WINDOW_DUPLICATE
+    world.host.advance(sealed)
+    resumed = world.verifier.resume(world.host.session, peer=world.host.peer)
+    assert resumed.next_seq == world.host.seq == 3
+    world.host.challenge = resumed.challenge
+    assert world.window().verdict.opens
+
+
+class _PowerCutError(BaseException):
+    """The machine is off."""
+
+
+def _power_cut(*_: object, **__: object) -> None:
+    raise _PowerCutError
+
+
+def test_a_denial_that_did_not_latch_latches_after_a_restart(world: World) -> None:
+    """A72: no loss of power forgives."""
+    sealed = seal(world.host, claim(prev=bytes(32)))
+    world.clock.advance(1)
+    _while_cut(lambda: world.send(sealed.evidence))
+    assert state_of(world) is SessionState.RUNNING
+    world.restart()
+    assert state_of(world) is SessionState.FAILED
+    assert code_of(world.open_session, PolicyDenied) is Code.SUBJECT_FAILED
+
+
+def test_a_closing_that_was_recorded_is_one_after_a_restart(world: World) -> None:
+    _while_cut(lambda: world.verifier.close(world.host.session, peer=world.host.peer))
+    assert state_of(world) is SessionState.RUNNING
+    world.restart()
+    assert state_of(world) is SessionState.CLOSED
+
+
+def test_an_enrolment_that_was_refused_sticks_after_a_restart(arena: Arena) -> None:
+    """A78"""
+    world = arena.world()
+    world.host.log.load(OTHER)
+    _while_cut(lambda: world.host.enrol(world.verifier))
+    world.restart()
+    world.host.tpm.reset()
+    world.host.log.entries.clear()
+    assert code_of(world.open_session, PolicyDenied) is Code.SUBJECT_FAILED
+
+
+def _while_cut(call: Callable[[], object]) -> None:
+    """Have ``call`` interrupted where the store would learn of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("set_state", "fail_subjects"):
+            patch.setattr(f"weighbridge.verifier.transaction.Transaction.{name}", _power_cut)
+        with pytest.raises(_PowerCutError):
+            call()
