@@ -161,8 +161,8 @@ def test_no_tpm(site: Site, place: Path) -> None:
 def test_a_tpm_that_this_user_may_not_open(site: Site, place: Path) -> None:
     with small_disk(place / "disk") as disk:
         device = disk.path / "tpmrm0"
-        if os.geteuid() == 0:
-            # Root may open everything but devices where devices are not allowed.
+        if disk.mounted:
+            # Whoever may mount may open everything, but no devices where devices are not allowed.
             subprocess.run(["mount", "-o", "remount,nodev", disk.path], check=True)
             os.mknod(device, stat.S_IFCHR | 0o600, os.makedev(10, 224))
         else:

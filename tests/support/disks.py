@@ -21,12 +21,12 @@ class Disk:
 
     def __init__(self, path: Path, *, mounted: bool) -> None:
         self.path = path
-        self._mounted = mounted
+        self.mounted = mounted
         self._stopped: dict[int, tuple[int, int]] = {}
 
     def fill(self, *pids: int) -> None:
         """From now on there is no space left for the processes ``pids``."""
-        if self._mounted:
+        if self.mounted:
             with (self.path / "ballast").open("wb", buffering=0) as file, contextlib.suppress(OSError):
                 while True:
                     file.write(bytes(_BLOCK))
@@ -37,7 +37,7 @@ class Disk:
 
     def free(self) -> None:
         """There is space again."""
-        if self._mounted:
+        if self.mounted:
             (self.path / "ballast").unlink()
         for pid, limits in self._stopped.items():
             with contextlib.suppress(ProcessLookupError):
@@ -61,7 +61,7 @@ def small_disk(path: Path) -> Generator[Disk]:
 def full_disk(path: Path) -> Generator[Path]:
     """A directory on a disk that is full from the beginning; without the right to mount one, read-only to us."""
     with small_disk(path) as disk:
-        if not disk._mounted:
+        if not disk.mounted:
             path.chmod(0o500)
         else:
             disk.fill()

@@ -16,7 +16,7 @@ from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence
 
 __all__ = ["make_directory", "read_file", "write_file", "write_fault"]
 
-_NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+_NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def write_fault(path: Path, error: OSError) -> EnvironmentFault:
