@@ -406,6 +406,23 @@ def test_an_inference_server_that_does_not_start(site: Site) -> None:
     assert site.sessions() == []
 
 
+@pytest.mark.parametrize(
+    ("library", "program", "extra"),
+    [("tpm2_pytss", ATTESTER, "attester"), ("sqlalchemy", VERIFIER, "server"), ("grpc", VERIFIER, "server")],
+)
+def test_a_library_that_is_not_installed(site: Site, library: str, program: str, extra: str) -> None:
+    """What only one role needs is missed by that role alone, and it says how to get it."""
+    room = "attester" if program == ATTESTER else "verifier"
+    code = (
+        f"import sys; sys.modules[{library!r}] = None; from weighbridge.{room}.cli import main; "
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    command = site.attester_command() if program == ATTESTER else site.serve_command()
+    done = run(sys.executable, "-c", code, *command[1:])
+    assert library in check_failed(done, program, Code.TOOL_MISSING)
+    assert f"weighbridge[{extra}]" in done.err
+
+
 def test_the_demonstration_without_an_emulator(place: Path, root: Path) -> None:
     done = run(
         sys.executable, root / "scripts" / "demonstration" / "acts.py", "--out", place / "out",

@@ -8,7 +8,7 @@ import os
 import random
 import signal
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TextIO, final
@@ -23,12 +23,12 @@ from weighbridge.attester.session import AttesterSession
 from weighbridge.attester.spool_files import FILE_MAX
 from weighbridge.attester.trust import TrustedVerifiers
 from weighbridge.proto import limits, strict
-from weighbridge.proto.errors import ExitCode, MalformedEvidence
+from weighbridge.proto.errors import Code, EnvironmentFault, ExitCode, MalformedEvidence
 from weighbridge.proto.hosts import host_port
 from weighbridge.proto.manifest import Manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from weighbridge.attester.client import Transport
     from weighbridge.attester.gpu.interface import GpuSource
@@ -171,12 +171,27 @@ def _transport(args: argparse.Namespace, authority: bytes, channel: ChannelKey) 
     quiet = "GRPC_VERBOSITY" not in os.environ
     if quiet:
         os.environ["GRPC_VERBOSITY"] = "ERROR"
-    from weighbridge.attester.client import GrpcTransport, Timeouts  # noqa: PLC0415
-
-    if quiet:
-        del os.environ["GRPC_VERBOSITY"]
+    try:
+        with _installed():
+            from weighbridge.attester.client import GrpcTransport, Timeouts  # noqa: PLC0415
+    finally:
+        if quiet:
+            del os.environ["GRPC_VERBOSITY"]
     timeouts = Timeouts(answer=args.answer_timeout)
     return GrpcTransport(args.verifier, authority=authority, channel=channel, timeouts=timeouts)
+
+
+@contextmanager
+def _installed() -> Generator[None]:
+    """What is imported here needs more than the base installation."""
+    try:
+        yield
+    except ImportError as error:
+        raise EnvironmentFault(
+            Code.TOOL_MISSING,
+            f"cannot load {error.name or 'a library'}: {error}",
+            hint="pip install 'weighbridge[attester]'; for the TPM also apt-get install libtss2-dev",
+        ) from error
 
 
 async def _until_signal(session: AttesterSession) -> SessionSummary:
@@ -202,9 +217,10 @@ async def _until_signal(session: AttesterSession) -> SessionSummary:
 
 def _open_devices(args: argparse.Namespace, stack: ExitStack, observer: _Printer) -> Devices:
     # Here and not at the top: the other verbs must work on hosts without the TSS.
-    from weighbridge.attester.gpu.emulated import EmulatedGpus  # noqa: PLC0415
-    from weighbridge.attester.telemetry.emulated import EmulatedTelemetry  # noqa: PLC0415
-    from weighbridge.attester.tpm.device import Tpm  # noqa: PLC0415
+    with _installed():
+        from weighbridge.attester.gpu.emulated import EmulatedGpus  # noqa: PLC0415
+        from weighbridge.attester.telemetry.emulated import EmulatedTelemetry  # noqa: PLC0415
+        from weighbridge.attester.tpm.device import Tpm  # noqa: PLC0415
 
     tpm = stack.enter_context(Tpm.open(args.tcti))
     if args.tcti.startswith("swtpm:"):
