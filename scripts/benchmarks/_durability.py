@@ -65,7 +65,7 @@ def durability(label: str, line: Line, case: Case, directory: Path, *, rounds: i
     finally:
         store.close()
         ledger.close()
-    whole = one_after_another(lambda _: _next(line), rounds=rounds)
+    whole = one_after_another(lambda _: _next(line, case), rounds=rounds)
     yield Figure(f"{label}: judged, recorded and answered", whole.wall, _UNIT)
     yield Figure(f"{label}: judged, recorded and answered, CPU", whole.cpu, _UNIT)
 
@@ -172,8 +172,10 @@ def _issue(line: Line, case: Case) -> _Prepare:
     return lambda _: lambda: result_token.issue(claims, key, received=case.at, period_ns=terms.period_ns)
 
 
-def _next(line: Line) -> Callable[[], object]:
+def _next(line: Line, case: Case) -> Callable[[], object]:
     sealed = line.seal_next(report=True)
+    # Sealing has emptied the caches, which no host does on the verifier's machine: a busy one has just judged another.
+    case.appraise(case.verify())
     return lambda: line.deliver(sealed)
 
 

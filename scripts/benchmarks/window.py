@@ -81,7 +81,9 @@ def measure(effort: _Effort, directory: Path) -> Iterator[Figure]:
             for report, case in cases.items():
                 label = f"{gpus}gpu" if report else f"{gpus}gpu_no_report"
                 yield from _verification(label, case, rounds=effort.rounds[gpus])
-            yield from durability(f"{gpus}gpu recorded", line, cases[True], directory / f"{gpus}-parts", rounds=effort.durable)
+            yield from durability(
+                f"{gpus}gpu recorded", line, cases[True], directory / f"{gpus}-parts", rounds=effort.durable
+            )
         finally:
             line.close()
     yield from sealing(directory / "sealing", rounds=effort.sealing)
