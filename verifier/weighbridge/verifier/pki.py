@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
@@ -70,7 +71,7 @@ def issue_client(directory: Path, request: bytes, *, at: datetime) -> x509.Certi
         parsed = x509.load_pem_x509_csr(request)
         genuine = parsed.is_signature_valid
         key = parsed.public_key()
-    except ValueError as error:
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise MalformedEvidence(Code.CERT_MALFORMED, f"not a signing request: {error}", where="request") from error
     if not genuine:
         raise MalformedEvidence(Code.CERT_MALFORMED, "the request is not signed by its own key", where="request")

@@ -1,0 +1,259 @@
+"""From verified evidence to a verdict: what is told, what refuses, what a policy never sees past."""
+
+from __future__ import annotations
+
+import pickle
+import struct
+from dataclasses import replace
+from typing import TYPE_CHECKING, Self
+
+import pytest
+
+from corpus.arena import ak_of
+from corpus.policy import genuine
+from corpus.weights import OTHER
+from support.forge import interval, seal, with_telemetry
+from support.world import EMULATED, PERIOD_NS, manifest
+from weighbridge.policy.document import PolicyInput
+from weighbridge.proto import strict
+from weighbridge.proto.errors import Code, Indeterminate
+from weighbridge.proto.telemetry import Source, Telemetry
+from weighbridge.verifier.appraisal import INVARIANTS, NOT_PROVEN
+from weighbridge.verifier.enrolment import Candidate, verify_proof
+from weighbridge.verifier.procedure import authenticate, verify_window
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Any
+
+    from corpus.arena import Arena
+    from support.world import World
+    from weighbridge.policy.engine import Decision
+    from weighbridge.verifier.appraisal import Verdict
+
+
+def judge(world: World, *, change: Telemetry | None = None) -> Verdict:
+    observed = world.host.observe()
+    if change is not None:
+        observed = with_telemetry(change.encode(), observed)
+    world.clock.advance(1)
+    return world.deliver(world.host.seal(observed)).verdict
+
+
+def warnings(verdict: Verdict) -> list[str]:
+    assert verdict.decision is not None
+    return [item.message for item in verdict.decision.warnings]
+
+
+# -- the verdict -------------------------------------------------------------------------------------------------------
+
+
+def test_every_verdict_says_everything(arena: Arena) -> None:
+    world = arena.settled(1)
+    documents = [world.window().verdict.document()]
+    sealed = world.host.seal()
+    world.clock.advance(30)
+    documents.append(world.deliver(sealed).verdict.document())
+    world.host.log.load(OTHER)
+    documents.append(world.deliver(world.host.seal()).verdict.document())
+    assert [document["outcome"] for document in documents] == ["affirmed", "held", "denied"]
+    assert [document["freshness"] for document in documents] == ["fresh", "held", "fresh"]
+    assert len({frozenset(document) for document in documents}) == 1
+    for document in documents:
+        assert document["schema"] == "weighbridge/verdict/v1"
+        assert document["attester_code"] == "unproven"
+        assert document["telemetry"] == "no_baseline"
+        assert document["not_proven"] == list(NOT_PROVEN)
+        assert strict.json_decode(strict.json_encode(document), what="verdict") == document
+    assert documents[0]["denials"] == []
+    assert documents[2]["policy"] is None
+
+
+def test_every_invariant_refuses_before_any_policy(arena: Arena) -> None:
+    """A63: no policy judged, so none can have been switched on or off."""
+    assert set(INVARIANTS) == {
+        Code.MODEL_UNDECLARED,
+        Code.MODEL_NOT_LOADED,
+        Code.WEIGHTS_MISMATCH,
+        Code.BASELINE_UNEXPLAINED,
+        Code.SUBJECT_FAILED,
+    }
+    world = arena.world()
+    world.host.enrol(world.verifier)
+    world.host.log.load(manifest(weights=b"Weights"))
+    verdict = judge(world)
+    assert {Code(denial.code) for denial in verdict.denials} <= set(INVARIANTS)
+    assert verdict.decision is None
+
+
+def test_a_changed_tensor_is_named(arena: Arena) -> None:
+    """A51, A54: the demonstration's second act."""
+    world = arena.world()
+    world.host.enrol(world.verifier)
+    world.host.log.load(manifest(weights=b"Weights"))
+    first = judge(world).denials[0]
+    assert first.code == "WEIGHTS_MISMATCH"
+    assert "model.safetensors, tensor layer.weight" in first.message
+
+
+def test_many_undeclared_models_are_told_of_and_not_all_named(arena: Arena) -> None:
+    world = arena.settled(0)
+    for number in range(40):
+        world.host.log.load(manifest(f"model {number}", weights=b"%d" % number))
+    denials = judge(world).denials
+    assert len(denials) < 64
+    assert "8 more models" in denials[-1].message
+
+
+# -- what is only noticed ----------------------------------------------------------------------------------------------
+
+
+def test_a_gap_is_noticed(arena: Arena) -> None:
+    world = arena.settled(1)
+    world.clock.advance(5)
+    world.host.wall_ns += 5 * PERIOD_NS
+    resumed = world.verifier.resume(world.host.session, peer=world.host.peer)
+    world.host.challenge = resumed.challenge
+    verdict = judge(world)
+    assert verdict.opens
+    assert any("uncovered" in message for message in warnings(verdict))
+
+
+def test_an_interval_of_another_length_is_noticed(arena: Arena) -> None:
+    world = arena.settled(1)
+    world.clock.advance(1)
+    verdict = world.deliver(seal(world.host, interval(wall_end_ns=world.host.wall_ns + 3 * PERIOD_NS))).verdict
+    assert verdict.opens
+    assert any("twice as long" in message for message in warnings(verdict))
+
+
+def test_an_interval_of_long_ago_is_noticed(arena: Arena) -> None:
+    """The challenge dates the seal, not the samples."""
+    world = arena.settled(1)
+    for _ in range(2):
+        world.clock.advance(3600)
+        resumed = world.verifier.resume(world.host.session, peer=world.host.peer)
+        world.host.challenge = resumed.challenge
+    verdict = judge(world)
+    assert verdict.opens
+    assert any("long before" in message for message in warnings(verdict))
+
+
+def test_no_samples_are_noticed(arena: Arena) -> None:
+    world = arena.settled(1)
+    said = Telemetry.parse(world.host.observe().telemetry)
+    silent = tuple(
+        replace(source, offsets=(), channels={name: replace(it, values=()) for name, it in source.channels.items()})
+        for source in said.sources
+    )
+    verdict = judge(world, change=replace(said, sources=silent))
+    assert verdict.opens
+    assert any("no sample" in message for message in warnings(verdict))
+
+
+# -- whose word the samples are ----------------------------------------------------------------------------------------
+
+
+def _host_source(name: str, world: World) -> Source:
+    return Source(device=None, name=name, start_wall_ns=world.host.wall_ns, period_ns=10**8, offsets=(0,), channels={})
+
+
+@pytest.mark.parametrize(("name", "outcome"), [("rapl", "affirmed"), ("emulated", "denied")])
+def test_an_emulated_sensor_is_none_whatever_it_names(arena: Arena, name: str, outcome: str) -> None:
+    world = arena.world(**genuine())
+    world.open_session()
+    said = Telemetry.parse(world.host.observe().telemetry)
+    verdict = judge(world, change=replace(said, sources=(*said.sources, _host_source(name, world))))
+    assert verdict.outcome == outcome
+    if outcome == "denied":
+        assert [denial.code for denial in verdict.denials] == ["PLATFORM_EMULATED"]
+
+
+def test_samples_of_an_emulated_device_are_emulated_whatever_their_name(arena: Arena) -> None:
+    world = arena.world(**genuine(platforms=("tpm", EMULATED)))
+    world.open_session()
+    codes = {denial.code for denial in judge(world).denials}
+    assert codes == {"PLATFORM_EMULATED"}
+
+
+def test_samples_are_packed_in_integers(arena: Arena) -> None:
+    world = arena.settled(0)
+    said = Telemetry.parse(world.host.observe().telemetry)
+    values = said.sources[0].channels["power"].values
+    assert values is not None
+    assert struct.pack(">q", values[0]) in said.encode()
+
+
+# -- a policy that does not answer -------------------------------------------------------------------------------------
+
+
+class Wordless:
+    """A policy that has no answer."""
+
+    def decide(self, document: PolicyInput) -> Decision:
+        assert document.window.freshness == "fresh"
+        raise Indeterminate(Code.REFERENCE_ABSENT, "reference values are absent", where="reference", hint="bring them")
+
+    def close(self) -> None:
+        """Nothing was opened."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing was opened."""
+
+
+def test_no_answer_is_a_denial(arena: Arena) -> None:
+    """A63"""
+    world = arena.settled(1)
+    world.prepared = Wordless()
+    world.restart()
+    verdict = judge(world)
+    (denial,) = verdict.denials
+    assert (verdict.outcome, denial.code, denial.hint) == ("denied", "REFERENCE_ABSENT", "bring them")
+    assert denial.message == "reference values are absent (reference)"
+
+
+# -- verified is made by verifying only --------------------------------------------------------------------------------
+
+
+def _verified(arena: Arena) -> dict[str, Any]:
+    world = arena.settled(1)
+    live = world.verifier._sessions.find(world.host.session, peer=world.host.peer)
+    sealed = world.host.seal()
+    window = authenticate(sealed.evidence, enrolled=live.enrolled, peer=world.host.peer)
+    verified = verify_window(
+        window,
+        enrolled=live.enrolled,
+        position=live.position,
+        held=False,
+        anchors=world.anchors,
+        at=world.clock.at,
+    )
+    other = arena.another_host(world)
+    other.pinned = False
+    challenge = world.verifier.open(other.opening().encode(), peer=other.peer)
+    pending = world.verifier._enroller._pending[challenge.session]
+    proof = other.proof(challenge)
+    enrolment = verify_proof(
+        proof,
+        candidate=Candidate(other.opening(), ak_of(other), pending.candidate.ek),
+        secret=pending.secret,
+        challenge=challenge,
+        requirements=world.wanted,
+        anchors=world.anchors,
+        at=world.clock.at,
+    )
+    return {"AuthenticWindow": window, "VerifiedWindow": verified, "VerifiedEnrolment": enrolment}
+
+
+@pytest.mark.parametrize("name", ["AuthenticWindow", "VerifiedWindow", "VerifiedEnrolment"])
+def test_what_is_verified_is_made_by_verifying_only(arena: Arena, name: str) -> None:
+    value = _verified(arena)[name]
+    with pytest.raises(TypeError, match=f"{name} is made by"):
+        replace(value, seal=None)
+    with pytest.raises(TypeError, match="cannot be pickled"):
+        pickle.dumps(value)

@@ -1,0 +1,173 @@
+"""Sessions made again from their records: what does not fit together is not believed, whoever signed it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.forge import random_bytes
+from support.world import requirements
+from weighbridge.proto.errors import Code, LedgerInconsistent, NotAuthentic, WeighbridgeError
+from weighbridge.proto.terms import SignedTerms
+from weighbridge.verifier.record import ChallengePreimage, Record
+from weighbridge.verifier.replay import replay_enrolment, replay_window
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from corpus.arena import Arena
+    from support.world import World
+    from weighbridge.proto.terms import Terms
+    from weighbridge.verifier.replay import ReplayedEnrolment
+
+
+def enrolment(world: World) -> tuple[Record, bytes]:
+    with world.store.transaction() as tx:
+        row = tx.session(world.host.session)
+    assert row is not None
+    record = world.archive.records.record(row.enrolment_index)
+    return record, world.archive.records.evidence(record)
+
+
+def first_window(world: World) -> tuple[Record, bytes]:
+    with world.store.transaction() as tx:
+        (index, *_) = tx.window_indices(world.host.session)
+    record = world.archive.records.record(index)
+    return record, world.archive.records.evidence(record)
+
+
+def again(world: World, record: Record, proof: bytes) -> ReplayedEnrolment:
+    return replay_enrolment(record, proof, anchors=world.anchors, verifier_key=world.keys.signing.public_key())
+
+
+def code_of(call: Callable[[], object], kind: type[WeighbridgeError]) -> Code:
+    with pytest.raises(kind) as refusal:
+        call()
+    return refusal.value.code
+
+
+def test_an_enrolment_is_made_again(arena: Arena) -> None:
+    world = arena.settled(1)
+    replayed = again(world, *enrolment(world))
+    live = world.verifier._sessions.find(world.host.session, peer=world.host.peer)
+    assert replayed.enrolled.signed_terms == live.enrolled.signed_terms
+    assert replayed.enrolled.telemetry_key == live.enrolled.telemetry_key
+    assert (replayed.position.seq, replayed.requirements) == (0, world.wanted)
+
+
+@pytest.mark.parametrize("name", ["opening", "terms", "preimage", "secret", "requirements"])
+def test_a_record_that_is_no_enrolments(arena: Arena, name: str) -> None:
+    world = arena.settled(1)
+    record, proof = enrolment(world)
+    emptied: dict[str, Any] = {name: None}
+    refused = code_of(lambda: again(world, replace(record, **emptied), proof), LedgerInconsistent)
+    assert refused is Code.LEDGER_INCONSISTENT
+
+
+def test_a_window_is_no_enrolment(arena: Arena) -> None:
+    world = arena.settled(1)
+    record, evidence = first_window(world)
+    assert code_of(lambda: again(world, record, evidence), LedgerInconsistent) is Code.LEDGER_INCONSISTENT
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"preimage": ChallengePreimage(bytes(32), random_bytes("another"))}, Code.TPM_NONCE),
+        ({"secret": random_bytes("another")}, Code.AK_UNPROVEN),
+        ({"session": bytes(16)}, Code.WINDOW_SESSION),
+    ],
+)
+def test_a_record_that_its_proof_does_not_answer(arena: Arena, changes: dict[str, Any], code: Code) -> None:
+    """A01, A44"""
+    world = arena.settled(1)
+    record, proof = enrolment(world)
+    assert code_of(lambda: again(world, replace(record, **changes), proof), NotAuthentic) is code
+
+
+def test_a_proof_of_another_enrolment(arena: Arena) -> None:
+    world = arena.settled(1)
+    record, _ = enrolment(world)
+    world.open_session()
+    _, other = enrolment(world)
+    assert code_of(lambda: again(world, record, other), NotAuthentic) is Code.WINDOW_SESSION
+
+
+CHANGES: dict[str, Callable[[Terms], Terms]] = {
+    "session": lambda terms: replace(terms, session=bytes(16)),
+    "tenant": lambda terms: replace(terms, tenant="tenant-b"),
+    "audience": lambda terms: replace(terms, audience="another"),
+    "ak": lambda terms: replace(terms, ak=bytes(32)),
+    "telemetry_key": lambda terms: replace(terms, telemetry_key=bytes(32)),
+    "cnf": lambda terms: replace(terms, cnf=bytes(32)),
+    "peer": lambda terms: replace(terms, peer=bytes(32)),
+    "kem": lambda terms: replace(terms, kem=b"key"),
+    "model": lambda terms: replace(terms, model=bytes(32)),
+    "evidence": lambda terms: replace(terms, evidence=("telemetry", "tpm", "workload")),
+    "gpus": lambda terms: replace(terms, gpus=terms.gpus[:1]),
+    "bank": lambda terms: replace(terms, bank=0x000C),
+    "pcrs": lambda terms: replace(terms, pcrs=(*terms.pcrs, 16)),
+    "boot_pcrs": lambda terms: replace(terms, boot_pcrs=(0,)),
+    "log_pcr": lambda terms: replace(terms, log_pcr=7),
+    "period_ns": lambda terms: replace(terms, period_ns=2 * terms.period_ns),
+    "gpu_every": lambda terms: replace(terms, gpu_every=1000),
+    "lateness_ns": lambda terms: replace(terms, lateness_ns=0),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_terms_that_do_not_say_what_was_proven(arena: Arena, name: str) -> None:
+    """A79: the verifier's own signature is no excuse: the record was put together."""
+    world = arena.settled(1)
+    record, proof = enrolment(world)
+    assert world.host.terms is not None
+    forged = SignedTerms.sign(CHANGES[name](world.host.terms.terms), world.keys.sign)
+    refused = code_of(lambda: again(world, replace(record, terms=forged.raw), proof), LedgerInconsistent)
+    assert refused is Code.LEDGER_INCONSISTENT
+
+
+def test_requirements_that_are_not_those_of_the_terms(arena: Arena) -> None:
+    world = arena.settled(1)
+    record, proof = enrolment(world)
+    lenient = replace(record, requirements=requirements(gpu_every=1000).encode())
+    assert code_of(lambda: again(world, lenient, proof), LedgerInconsistent) is Code.LEDGER_INCONSISTENT
+
+
+def test_a_window_is_made_again_as_fresh_under_its_challenge_only(arena: Arena) -> None:
+    """A04: fresh is what the recorded preimage says, not what the record claims."""
+    world = arena.settled(1)
+    start = again(world, *enrolment(world))
+    record, evidence = first_window(world)
+
+    def replayed(changed: Record) -> bool:
+        return replay_window(
+            changed, evidence, enrolled=start.enrolled, position=start.position, anchors=world.anchors
+        ).held
+
+    assert not replayed(record)
+    assert replayed(replace(record, held=True))
+    for preimage in (None, ChallengePreimage(bytes(32), random_bytes("another"))):
+        changed = replace(record, preimage=preimage)
+        assert code_of(lambda changed=changed: replayed(changed), NotAuthentic) is Code.CHALLENGE_UNKNOWN  # type: ignore[misc]
+
+
+# -- the archive -------------------------------------------------------------------------------------------------------
+
+
+def test_an_archive_keeps_what_a_record_names_and_nothing_else(arena: Arena) -> None:
+    world = arena.world()
+    assert world.archive.latest() is None
+    note = Record.note("junk", session=bytes(16), seq=None, received_ns=10**9, verdict=b"{}")
+    with pytest.raises(ValueError, match="other evidence"):
+        world.archive.commit(note, b"evidence")
+    assert world.ledger.size == 0
+    committed = world.archive.commit(note, None)
+    assert world.archive.records.record(committed.index) == note
+    with pytest.raises(ValueError, match="no evidence"):
+        world.archive.records.evidence(note)
+    latest = world.archive.latest()
+    assert latest is not None
+    assert latest.timestamp() == 1
