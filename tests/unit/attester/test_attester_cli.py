@@ -112,7 +112,7 @@ def test_init(shell: Shell, host: Host) -> None:
     lines = dict(line.split(maxsplit=2)[0::2] for line in done.out.splitlines()[:2])
     assert list(lines) == ["serving", "channel"]
     assert f"request      {host.state / 'channel.csr'}\n" in done.out
-    assert "have the verifier's client authority sign" in done.out
+    assert "weighbridge admit" in done.out
     again = shell("init", "--state", host.state, "--json")
     document = json.loads(again.out)
     assert document["schema"] == "weighbridge/attester-keys/v1"
