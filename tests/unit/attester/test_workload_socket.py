@@ -521,3 +521,27 @@ def test_stale_socket_is_replaced_and_a_served_one_is_not(attester: Attester, tm
     assert asyncio.run(listen(tmp_path / "file", attester.log)) == Code.PORT_UNAVAILABLE
     assert asyncio.run(listen(tmp_path / "none" / "w", attester.log)) == Code.PORT_UNAVAILABLE
     assert asyncio.run(listen(tmp_path / ("x" * 108), attester.log)) == Code.PORT_UNAVAILABLE
+
+
+def test_a_path_longer_than_the_kernel_takes(attester: Attester, tmp_path: Path) -> None:
+    """State directories lie where they lie: the socket is reached through its directory."""
+    deep = tmp_path / ("d" * 100) / ("e" * 100)
+    deep.mkdir(parents=True)
+    path = deep / "workload.sock"
+
+    async def whole() -> None:
+        async with serving(path, attester.log):
+            assert path.is_socket()
+            assert path.stat().st_mode & 0o777 == 0o600
+            client = await asyncio.to_thread(WorkloadClient.connect, str(path))
+            await asyncio.to_thread(client.close)
+        assert not path.exists()
+
+    asyncio.run(whole())
+    # One that nobody listens on is replaced here too.
+    with socket.socket(socket.AF_UNIX) as left_behind, client_module.socket_address(str(path)) as address:
+        left_behind.bind(address)
+    asyncio.run(whole())
+    with pytest.raises(WorkloadError) as caught:
+        WorkloadClient.connect(str(tmp_path / ("f" * 200) / "workload.sock"))
+    assert caught.value.code == "PEER_UNREACHABLE"

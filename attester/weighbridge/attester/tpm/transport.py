@@ -89,7 +89,7 @@ def _unreachable(error: OSError, path: Path) -> EnvironmentFault:
         case _:
             return EnvironmentFault(
                 Code.TPM_ABSENT,
-                f"no TPM there: {error.strerror}",
+                f"no TPM there: {error.strerror or error}",
                 where=where,
                 hint="Is it switched on in the firmware, or its emulator running?",
             )

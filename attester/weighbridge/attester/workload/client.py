@@ -40,6 +40,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self, cast, final
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from types import TracebackType
 
 __all__ = [
@@ -51,12 +52,15 @@ __all__ = [
     "WorkloadError",
     "commit",
     "new_salt",
+    "socket_address",
 ]
 
 ENVIRONMENT: Final = "WEIGHBRIDGE_WORKLOAD"
 PROTOCOL: Final = "weighbridge/workload/v1"
 LINE_MAX: Final = 64 * 1024
 SALT_SIZE: Final = 32
+# sockaddr_un.sun_path has 108 bytes, with its final NUL (unix(7)).
+_PATH_MAX: Final = 107
 
 # Measuring a model of hundreds of gigabytes takes minutes.
 _REPLY_TIMEOUT_S: Final = 3600.0
@@ -80,6 +84,25 @@ class LoadedModel:
 
     digest: str
     recnum: int
+
+
+@contextlib.contextmanager
+def socket_address(path: str) -> Generator[str]:
+    """A name for the Unix socket at ``path`` that the kernel takes, for as long as the context lasts.
+
+    Raises:
+        OSError: its directory cannot be opened.
+    """
+    if len(os.fsencode(path)) <= _PATH_MAX:
+        yield path
+        return
+    # A longer path is gone along up to its directory; the rest is short.
+    place = Path(path)
+    directory = os.open(place.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{directory}/{place.name}"
+    finally:
+        os.close(directory)
 
 
 def new_salt() -> bytes:
@@ -131,10 +154,11 @@ class WorkloadClient:
             raise WorkloadError("PEER_UNREACHABLE", f"no path given and ${ENVIRONMENT} is not set")
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            connection.connect(where)
+            with socket_address(where) as address:
+                connection.connect(address)
         except OSError as error:
             connection.close()
-            raise WorkloadError("PEER_UNREACHABLE", f"no attester at {where}: {error.strerror}") from error
+            raise WorkloadError("PEER_UNREACHABLE", f"no attester at {where}: {error.strerror or error}") from error
         client = cls(connection)
         client._reader.start()
         try:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from weighbridge.attester.weights import measure
-from weighbridge.attester.workload.client import LINE_MAX, PROTOCOL
+from weighbridge.attester.workload.client import LINE_MAX, PROTOCOL, socket_address
 from weighbridge.attester.workload.messages import Done, Hello, Load, Message, Unload, parse
 from weighbridge.attester.workload.window import WorkWindow
 from weighbridge.proto import strict
@@ -38,8 +38,6 @@ _PEERS_MAX: Final = 16
 _DRAIN_TIMEOUT_S: Final = 5.0
 _OUT_OF_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _ACCEPT_PAUSE_S: Final = 1.0
-# The kernel's limit: sockaddr_un.sun_path, with its final NUL (unix(7)).
-_SOCKET_PATH_MAX: Final = 107
 
 _Reply = dict[str, str | int]
 
@@ -245,18 +243,11 @@ def _error(code: Code, message: str) -> _Reply:
 
 
 def _listen(path: Path) -> socket.socket:
-    if len(bytes(path)) > _SOCKET_PATH_MAX:
-        raise EnvironmentFault(
-            Code.PORT_UNAVAILABLE,
-            "the path of a Unix socket is too long",
-            where=str(path),
-            expected=f"<= {_SOCKET_PATH_MAX} bytes",
-            hint="choose a shorter state directory",
-        )
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
-        _remove_stale(path)
-        listener.bind(str(path))
+        with socket_address(str(path)) as address:
+            _remove_stale(path, address)
+            listener.bind(address)
         path.chmod(0o600)
         listener.listen(_PEERS_MAX)
     except OSError as error:
@@ -270,12 +261,12 @@ def _listen(path: Path) -> socket.socket:
     return listener
 
 
-def _remove_stale(path: Path) -> None:
+def _remove_stale(path: Path, address: str) -> None:
     """Remove a socket that nobody listens on; leave anything else, so that binding fails."""
     if not path.is_socket():
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
-            probe.connect(str(path))
+            probe.connect(address)
         except ConnectionRefusedError:
             path.unlink()
