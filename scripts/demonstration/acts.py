@@ -10,7 +10,9 @@ import asyncio
 import contextlib
 import hashlib
 import http.client
+import io
 import json
+import shlex
 import shutil
 import ssl
 import struct
@@ -504,7 +506,10 @@ def table(rows: list[tuple[str, str, Result | None, float]], out: Path, seconds:
         say(f"{number:<4}{title:<40}{outcome:<22}{took:>6.1f}s\n      {shown}")
     good = all(result for _, _, result, _ in rows)
     say(f"\n{len(rows)} acts in {seconds:.0f} s. Everything that was judged is in {out}:")
-    say(f"  {BIN}/weighbridge verify bundle \\\n      {out}/session.wb --anchors {out}/anchors.json")
+    tool, bundle, anchors = (
+        shlex.quote(str(path)) for path in (BIN / "weighbridge", out / "session.wb", out / "anchors.json")
+    )
+    say(f"  {tool} verify bundle \\\n      {bundle} --anchors {anchors}")
     say("That is exit 0. Without these anchors it is exit 4; with --policy production as well, exit 5.")
     return ExitCode.AFFIRMED if good else ExitCode.INTERNAL
 
@@ -517,6 +522,9 @@ def main() -> int:
         "--act", action="append", default=[], choices=[name for name, _, _ in ACTS], help="only this act"
     )
     arguments = parser.parse_args()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # What the terminal cannot show is shown escaped.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return asyncio.run(play(arguments.out.resolve(), arguments.act))
     except WeighbridgeError as error:
