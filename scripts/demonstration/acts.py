@@ -23,7 +23,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -522,9 +522,10 @@ def main() -> int:
         "--act", action="append", default=[], choices=[name for name, _, _ in ACTS], help="only this act"
     )
     arguments = parser.parse_args()
-    if isinstance(sys.stdout, io.TextIOWrapper):
+    out: TextIO = sys.stdout
+    if isinstance(out, io.TextIOWrapper):
         # What the terminal cannot show is shown escaped.
-        sys.stdout.reconfigure(errors="backslashreplace")
+        out.reconfigure(errors="backslashreplace")
     try:
         return asyncio.run(play(arguments.out.resolve(), arguments.act))
     except WeighbridgeError as error:
