@@ -183,6 +183,14 @@ def test_claim_left_out_or_added_is_malformed(scenario: Scenario) -> None:
     assert scenario.refusal(resealed(scenario.evidence, more, scenario.world.host)) is Code.FIELD_UNKNOWN
 
 
+def test_the_channel_is_part_of_who_speaks(scenario: Scenario) -> None:
+    """A68, A74"""
+    for peer in (CNF, b"", scenario.world.host.peer[:31]):
+        with pytest.raises(NotAuthentic) as refusal:
+            authenticate(scenario.evidence, enrolled=scenario.enrolled, peer=peer)
+        assert refusal.value.code is Code.WINDOW_PEER
+
+
 # -- parts -------------------------------------------------------------------------------------------------------------
 
 # Each part replaced by that of another accepted window of the same session.

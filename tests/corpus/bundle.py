@@ -38,19 +38,22 @@ def believed(world: World) -> TrustAnchors:
     return world.anchors.with_anchors(own)
 
 
-def export(world: World, *, session: bytes | None = None) -> Bundle:
-    """The bundle of a session, the host's unless another one is named, as the operator writes it now."""
+def export(world: World, *, session: bytes | None = None, indices: Sequence[int] | None = None) -> Bundle:
+    """The bundle of a session, the host's unless another one is named, as the operator writes it now.
+
+    ``indices`` are put in the place of the ledger indices that it would have.
+    """
     wanted = session or world.host.session
     with world.store.transaction() as tx:
-        row, indices = tx.session(wanted), tx.window_indices(wanted)
+        row, windows = tx.session(wanted), tx.window_indices(wanted)
     assert row is not None
     reader = LedgerReader.open(world.directory / "ledger", key=world.ledger.key, origin=world.ledger.key.name)
-    chain = (row.enrolment_index, *indices)
+    chain = (row.enrolment_index, *windows)
     modules = policy_set.shipped(world.policy, reference=world.reference).modules
     return assemble(
         world.archive.records,
         reader,
-        [*chain, *ending(reader, wanted, after=chain[-1], seq=len(indices))],
+        indices or [*chain, *ending(reader, wanted, after=chain[-1], seq=len(windows))],
         modules=[(module.name, module.text) for module in modules],
         reference=world.reference.to_json(),
         manifests=list(world.models.values()),

@@ -136,6 +136,7 @@ GOOD: dict[str, Callable[[Reader], object]] = {
     "optional_octets": lambda r: (r.optional_octets("octets"), r.optional_octets("null")),
     "optional_digest": lambda r: (r.optional_digest("digest"), r.optional_digest("null")),
     "optional_text": lambda r: (r.optional_text("text"), r.optional_text("null")),
+    "optional_table": lambda r: (r.optional_table("table"), r.optional_table("null")),
     "optional_array": lambda r: (r.optional_array("array", limit=2), r.optional_array("null", limit=0)),
     "take": lambda r: r.take("null"),
 }

@@ -13,11 +13,12 @@ from corpus.arena import ak_of
 from corpus.policy import genuine
 from corpus.weights import OTHER
 from support.forge import interval, seal, with_telemetry
-from support.world import EMULATED, PERIOD_NS, manifest
+from support.world import EMULATED, LOG_PCR, PERIOD_NS, manifest
 from weighbridge.policy.document import PolicyInput
-from weighbridge.proto import strict
-from weighbridge.proto.errors import Code, Indeterminate
+from weighbridge.proto import limits, measurement_log, strict
+from weighbridge.proto.errors import Code, Indeterminate, NotAuthentic
 from weighbridge.proto.telemetry import Source, Telemetry
+from weighbridge.proto.tpm.constants import HashAlgorithm
 from weighbridge.verifier.appraisal import INVARIANTS, NOT_PROVEN
 from weighbridge.verifier.enrolment import Candidate, verify_proof
 from weighbridge.verifier.procedure import authenticate, verify_window
@@ -103,6 +104,28 @@ def test_many_undeclared_models_are_told_of_and_not_all_named(arena: Arena) -> N
     denials = judge(world).denials
     assert len(denials) < 64
     assert "8 more models" in denials[-1].message
+
+
+def test_an_undeclared_model_is_refused_where_nobody_has_the_declared_manifest(arena: Arena) -> None:
+    """There is nothing to compare with, and nothing is compared: it is not the declared one."""
+    world = arena.settled(1)
+    world.models.clear()
+    world.restart()
+    world.host.log.load(manifest("another", weights=b"other weights"))
+    assert [denial.code for denial in judge(world).denials] == ["MODEL_UNDECLARED"]
+
+
+def test_a_log_has_a_limit(arena: Arena) -> None:
+    """A70: of all its records together, not of each window's."""
+    world = arena.settled(1)
+    live = world.verifier._sessions.find(world.host.session, peer=world.host.peer)
+    (record,) = live.position.log.records
+    full = replace(live.position.log, records=(record,) * limits.LOG_RECORDS_MAX)
+    event = measurement_log.AttesterStart("0.1.0", bytes(16))
+    next_ = measurement_log.make_record(event, recnum=limits.LOG_RECORDS_MAX, pcr=LOG_PCR, algs=world.host.tpm.banks)
+    with pytest.raises(NotAuthentic) as refusal:
+        full.extended([next_], bank=HashAlgorithm.SHA256, pcr=LOG_PCR)
+    assert refusal.value.code is Code.TOO_LARGE
 
 
 # -- what is only noticed ----------------------------------------------------------------------------------------------

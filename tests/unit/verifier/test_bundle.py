@@ -14,9 +14,10 @@ from hypothesis import given
 
 from corpus.arena import Arena
 from corpus.bundle import Exported, believed, export
+from fakes.soft_tpm import derive_key
 from support.mutations import check_total, inputs
 from support.world import NOON
-from weighbridge.proto import cbor, limits
+from weighbridge.proto import cbor, cose, limits
 from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic, PolicyDenied, WeighbridgeError
 from weighbridge.verifier.anchors import TrustAnchors
 from weighbridge.verifier.bundle import Bundle, Entry
@@ -234,3 +235,61 @@ def test_a_policy_that_does_not_parse_is_no_policy(made: Exported) -> None:
     with pytest.raises(PolicyDenied) as refusal:
         made.verify(replace(made.bundle, modules=modules))
     assert refusal.value.code is Code.POLICY_INVALID
+
+
+# -- a verifier that records nonsense ----------------------------------------------------------------------------------
+
+
+def _recorded(arena: Arena, *more: Callable[[Record], Record]) -> Exported:
+    """A session of two windows whose records were entered into the ledger once more, changed, by its own verifier."""
+    world = arena.settled(2)
+    with world.store.transaction() as tx:
+        row, (first, second) = tx.session(world.host.session), tx.window_indices(world.host.session)
+    assert row is not None
+    records = [world.archive.records.record(index) for index in (first, second)]
+    indices = []
+    for change in more:
+        changed = change(records[0])
+        evidence = None if changed.evidence is None else world.archive.records.evidence(changed)
+        indices.append(world.archive.commit(changed, evidence).index)
+    return Exported(arena.engines, world, export(world, indices=[row.enrolment_index, *indices, second]))
+
+
+def test_records_in_another_order_than_the_ledgers(arena: Arena) -> None:
+    """A55: window 0 was recorded after window 1, by a verifier that made it up."""
+    made = _recorded(arena, lambda first: replace(first, received_ns=first.received_ns + 1000))
+    assert [entry.index for entry in made.bundle.entries] != sorted(entry.index for entry in made.bundle.entries)
+    assert code_of(made.verify) is Code.BUNDLE_MALFORMED
+
+
+def test_a_window_without_evidence(arena: Arena) -> None:
+    """A79: a record that names no evidence shows nothing."""
+    world = arena.settled(1)
+    with world.store.transaction() as tx:
+        row, (first,) = tx.session(world.host.session), tx.window_indices(world.host.session)
+    assert row is not None
+    bare = world.archive.commit(replace(world.archive.records.record(first), evidence=None), None)
+    made = Exported(arena.engines, world, export(world, indices=[row.enrolment_index, bare.index]))
+    assert code_of(made.verify) is Code.BUNDLE_MALFORMED
+
+
+def test_a_window_recorded_twice_is_no_fork(arena: Arena) -> None:
+    world = arena.settled(2)
+    with world.store.transaction() as tx:
+        row, (first, second) = tx.session(world.host.session), tx.window_indices(world.host.session)
+    assert row is not None
+    record = world.archive.records.record(first)
+    again = world.archive.commit(record, world.archive.records.evidence(record))
+    indices = [row.enrolment_index, first, second, again.index]
+    made = Exported(arena.engines, world, export(world, indices=indices))
+    assert code_of(made.verify) is Code.LEDGER_INCONSISTENT
+
+
+def test_the_verifiers_key_is_found_among_others(made: Exported) -> None:
+    own = believed(made.world)
+    stranger = replace(
+        next(anchor for anchor in own.anchors if anchor.purpose == "verifier"),
+        name="another verifier",
+        spki=cose.spki(derive_key("another verifier").public_key()),
+    )
+    assert made.verify(anchors=TrustAnchors((stranger, *own.anchors))).admitted

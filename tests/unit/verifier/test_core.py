@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import tempfile
 from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,13 +33,13 @@ from weighbridge.proto.errors import (
 from weighbridge.verifier.clearing import clear
 from weighbridge.verifier.clock import SystemClock, nanoseconds
 from weighbridge.verifier.live import subjects_of
+from weighbridge.verifier.record import Record
 from weighbridge.verifier.session import SessionState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from support.world import Engines, World
-    from weighbridge.verifier.record import Record
 
 
 @pytest.fixture
@@ -308,6 +309,27 @@ def test_enrolments_that_nobody_proves_are_forgotten(arena: Arena) -> None:
     assert refused is Code.CHALLENGE_UNKNOWN
 
 
+def test_enrolments_that_are_open_have_a_limit(arena: Arena) -> None:
+    world = arena.world()
+    for number in range(64):
+        peer = random_bytes(f"peer {number}")
+        opening = replace(world.host.opening(), peer=peer).encode()
+        for _ in range(5):
+            world.verifier.open(opening, peer=peer)
+    refused = code_of(
+        lambda: world.verifier.open(world.host.opening().encode(), peer=world.host.peer), EnvironmentFault
+    )
+    assert refused is Code.PEER_REFUSED
+    world.clock.advance(61)
+    world.verifier.open(world.host.opening().encode(), peer=world.host.peer)
+
+
+def test_a_verifier_is_named_by_its_key(arena: Arena) -> None:
+    world = arena.settled(0)
+    assert world.host.terms is not None
+    assert world.host.terms.terms.verifier == world.verifier.thumbprint == world.keys.thumbprint
+
+
 def test_a_challenge_names_the_ledger_as_it_stands(arena: Arena) -> None:
     """DESIGN §3: once witnesses cosign the roots, a proof of not-before that does not rest on the verifier."""
     world = arena.settled(1)
@@ -438,6 +460,25 @@ def test_an_enrolment_that_was_refused_sticks_after_a_restart(arena: Arena) -> N
     world.host.tpm.reset()
     world.host.log.entries.clear()
     assert code_of(world.open_session, PolicyDenied) is Code.SUBJECT_FAILED
+
+
+def test_an_enrolment_that_an_old_failure_refused_brings_no_new_one(world: World) -> None:
+    fail(world)
+    size = world.ledger.size
+    assert code_of(lambda: world.host.enrol(world.verifier), PolicyDenied) is Code.SUBJECT_FAILED
+    world.restart()
+    assert world.ledger.size == size + 1
+    with world.store.transaction() as tx:
+        assert world.host.terms is not None
+        subject = tx.subject("ak", world.host.terms.terms.ak)
+    assert subject is not None
+    assert subject.failed_code is Code.WINDOW_PREV
+
+
+def test_a_last_record_without_a_verdict_is_not_believed(world: World) -> None:
+    note = Record.note("window", session=world.host.session, seq=2, received_ns=0, verdict=b"[]")
+    world.archive.commit(note, None)
+    assert code_of(world.restart, LedgerInconsistent) is Code.LEDGER_INCONSISTENT
 
 
 def _while_cut(call: Callable[[], object]) -> None:

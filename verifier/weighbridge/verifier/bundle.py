@@ -238,12 +238,15 @@ def verify(bundle: Bundle, *, anchors: TrustAnchors, appraiser: Callable[[Bundle
     same_policy = recorded_policy = recorded_reference = True
     digests: list[bytes] = []
     for seq, record, entry in windows:
-        at = moment(record.received_ns)
+        at, evidence = moment(record.received_ns), _evidence(entry)
         try:
-            _check_ending(record, _evidence(entry), enrolled, digests)
+            _check_ending(record, evidence, enrolled, digests)
             verified = replay_window(
-                record, _evidence(entry), enrolled=enrolled, position=position, anchors=anchors, chains=chains
+                record, evidence, enrolled=enrolled, position=position, anchors=anchors, chains=chains
             )
+        except LedgerInconsistent:
+            # Not a window that was refused, but a record that cannot be: nothing of the bundle is believed.
+            raise
         except WeighbridgeError as error:
             terms = enrolled.terms
             verdict = refuse(error, session=terms.session, tenant=terms.tenant, seq=seq, received=at, held=record.held)
