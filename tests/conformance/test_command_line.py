@@ -192,7 +192,8 @@ def test_a_reader_that_goes_away(model: Path) -> None:
     assert done.status == ExitCode.ENVIRONMENT
     assert len(done.err.splitlines()) <= 2
     for program in (VERIFIER, ATTESTER):
-        assert shell(f"{{ sleep 0.2; {BIN / program} --help; }} | true").err == ""
+        # Newer releases of argparse pass over what cannot be printed; older ones let us say so.
+        assert shell(f"{{ sleep 0.2; {BIN / program} --help; }} | true").err in {"", f"{program}: output closed\n"}
 
 
 @pytest.mark.parametrize(
