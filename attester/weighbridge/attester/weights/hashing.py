@@ -1,0 +1,291 @@
+"""Digests of byte ranges of files: every range is read once, by as many threads as there are cores.
+
+Small ranges that lie one behind the other in a file are read together and hashed apart, so a file of ten thousand
+tensors costs as few system calls as one of none. Memory is one buffer a thread, whatever the files' sizes.
+
+A file is opened without following a link and must be the one that was found: same device, inode, size, modification
+and change time, before and after each reading. Not seen: a write that reaches the page cache through a mapping before
+the kernel has noted its time, and what happens after the last reading.
+
+>>> hash_ranges([FileRange(file, 0, file.size)])        # doctest: +SKIP
+[b'...']
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal, Protocol
+
+from weighbridge.attester.weights.directory import changed, identity, unreadable
+from weighbridge.proto.errors import Code, EnvironmentFault
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from weighbridge.attester.weights.directory import FoundFile
+
+__all__ = ["UNIT_SIZE", "ContentHash", "FileRange", "Progress", "cores", "hash_ranges", "new_hash", "open_found"]
+
+ContentHash = Literal["sha256", "blake3", "blake2b"]
+# Bytes done, bytes in all.
+Progress = Callable[[int, int], None]
+
+# Neighbouring ranges are read together up to this size: the size of a shard, so that one shard is one unit of work.
+UNIT_SIZE: Final = 64 * 1024 * 1024
+# Measured: a buffer that stays in the second-level cache between being filled and being hashed. BLAKE3 is so quick
+# that a larger one would wait for memory; for the others, a smaller one would only add system calls.
+_BUFFER: Final = {"sha256": 1024 * 1024, "blake2b": 1024 * 1024, "blake3": 256 * 1024}
+
+
+class _Hash(Protocol):
+    def update(self, data: memoryview, /) -> object: ...
+    def digest(self) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class FileRange:
+    """The bytes ``begin`` up to, not including, ``end`` of a file.
+
+    Raises:
+        ValueError: the range is not within the file as it was found.
+    """
+
+    file: FoundFile
+    begin: int
+    end: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.begin <= self.end <= self.file.size:
+            raise ValueError(f"{self.begin} to {self.end} is no range of {self.file.size} bytes")
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def hash_ranges(
+    ranges: Sequence[FileRange],
+    *,
+    algorithm: ContentHash = "sha256",
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> list[bytes]:
+    """The digest of each range, in the order given. A single range is never divided: cut what is large beforehand.
+
+    Args:
+        ranges: in any order; they may overlap, and are then read more than once.
+        algorithm: ``sha256``, ``blake3`` (32 bytes each), or ``blake2b`` (64 bytes).
+        workers: threads; one per core by default.
+        progress: called with bytes done and bytes in all, from several threads but never from two at once.
+
+    Raises:
+        EnvironmentFault: ``WEIGHTS_CHANGED`` or ``WEIGHTS_UNREADABLE``, naming the path; ``TOOL_MISSING`` where BLAKE3
+            is asked for and its library is not installed. The first failure stops all threads.
+    """
+    create = new_hash(algorithm)
+    digests = [b""] * len(ranges)
+    # Largest first, so that the last one to end is a small one; of one size in the order of the disk.
+    units = deque(sorted(_units(ranges), key=lambda unit: -unit.size))
+    meter = _Meter(sum(unit.size for unit in units), progress)
+
+    def work() -> None:
+        buffer = memoryview(bytearray(min(_BUFFER[algorithm], max((unit.size for unit in units), default=0)) or 1))
+        while True:
+            try:
+                unit = units.popleft()
+            except IndexError:
+                return
+            for index, digest in zip(unit.indices, _hash_unit(unit, create, buffer, meter), strict=True):
+                digests[index] = digest
+
+    _in_threads(work, min(workers or cores(), len(units)), meter)
+    return digests
+
+
+def new_hash(algorithm: ContentHash) -> Callable[[], _Hash]:
+    """What makes an empty hash of that algorithm.
+
+    Raises:
+        EnvironmentFault: ``TOOL_MISSING``: BLAKE3 comes with a library that need not be installed.
+    """
+    if algorithm == "sha256":
+        return hashlib.sha256
+    if algorithm == "blake2b":
+        return hashlib.blake2b
+    try:
+        from blake3 import blake3  # noqa: PLC0415 - optional, and only for those who choose it
+    except ModuleNotFoundError as error:
+        raise EnvironmentFault(
+            Code.TOOL_MISSING,
+            "the library for BLAKE3 is not installed",
+            where="blake3",
+            hint="pip install blake3, or take sha256",
+        ) from error
+    return blake3
+
+
+def open_found(file: FoundFile) -> int:
+    """A descriptor of the very file that was found. The caller closes it.
+
+    Raises:
+        EnvironmentFault: ``WEIGHTS_CHANGED`` when it is gone or another one; ``WEIGHTS_UNREADABLE``.
+    """
+    try:
+        # NONBLOCK: should a FIFO have taken the file's place, opening it must not wait for a writer.
+        handle = os.open(file.real, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError as error:
+        raise changed(file.path) from error
+    except OSError as error:
+        raise unreadable(file.path, error.strerror or str(error)) from error
+    try:
+        check_same(handle, file)
+    except EnvironmentFault:
+        os.close(handle)
+        raise
+    return handle
+
+
+def check_same(handle: int, file: FoundFile) -> None:
+    """Require that the open file is as it was found.
+
+    Raises:
+        EnvironmentFault: ``WEIGHTS_CHANGED``.
+    """
+    if identity(os.fstat(handle)) != file.identity:
+        raise changed(file.path)
+
+
+class _StoppedError(Exception):
+    """Another thread has failed; its error is the one that is reported."""
+
+
+class _Meter:
+    """Counts bytes over all threads, and stops them all when one has failed."""
+
+    def __init__(self, total: int, report: Progress | None) -> None:
+        self._total = total
+        self._report = report
+        self._done = 0
+        self._stopped = False
+        self._lock = threading.Lock()
+
+    def add(self, size: int) -> None:
+        with self._lock:
+            if self._stopped:
+                raise _StoppedError
+            self._done += size
+            if self._report is not None:
+                self._report(self._done, self._total)
+
+    def stop(self) -> None:
+        with self._lock:
+            self._stopped = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    """Ranges of one file, one behind the other: read once, hashed one by one. ``indices`` says which ranges."""
+
+    file: FoundFile
+    begin: int
+    end: int
+    sizes: tuple[int, ...]
+    indices: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        return self.end - self.begin
+
+
+def _units(ranges: Sequence[FileRange]) -> Iterable[_Unit]:
+    ordered = sorted(range(len(ranges)), key=lambda index: (ranges[index].file.path, ranges[index].begin))
+    chosen: list[int] = []
+    for index in ordered:
+        if chosen and not _continues(ranges[chosen[0]], ranges[chosen[-1]], ranges[index]):
+            yield _unit(ranges, chosen)
+            chosen = []
+        chosen.append(index)
+    if chosen:
+        yield _unit(ranges, chosen)
+
+
+def _continues(first: FileRange, last: FileRange, following: FileRange) -> bool:
+    return following.file == last.file and following.begin == last.end and following.end - first.begin <= UNIT_SIZE
+
+
+def _unit(ranges: Sequence[FileRange], indices: list[int]) -> _Unit:
+    sizes = tuple(ranges[index].end - ranges[index].begin for index in indices)
+    return _Unit(ranges[indices[0]].file, ranges[indices[0]].begin, ranges[indices[-1]].end, sizes, tuple(indices))
+
+
+def _in_threads(work: Callable[[], None], count: int, meter: _Meter) -> None:
+    failures: list[BaseException] = []
+
+    def guarded() -> None:
+        try:
+            work()
+        except _StoppedError:
+            return
+        except BaseException:
+            meter.stop()
+            raise
+
+    with ThreadPoolExecutor(max(count, 1), thread_name_prefix="hashing") as pool:
+        futures = [pool.submit(guarded) for _ in range(count)]
+        try:
+            for future in futures:
+                failure = future.exception()
+                if failure is not None:
+                    failures.append(failure)
+        except BaseException:
+            # An interrupt arrives here, in the thread that waits.
+            meter.stop()
+            raise
+    if failures:
+        raise failures[0]
+
+
+def _hash_unit(unit: _Unit, create: Callable[[], _Hash], buffer: memoryview, meter: _Meter) -> list[bytes]:
+    handle = open_found(unit.file)
+    try:
+        digests: list[bytes] = []
+        sizes = iter(unit.sizes)
+        digest, left = create(), next(sizes)
+        for chunk in _chunks(handle, unit, buffer):
+            rest = chunk
+            while len(rest) > left:
+                digest.update(rest[:left])
+                digests.append(digest.digest())
+                rest = rest[left:]
+                digest, left = create(), next(sizes)
+            digest.update(rest)
+            left -= len(rest)
+            meter.add(len(chunk))
+        digests.append(digest.digest())
+        # What is left has no bytes: the last range was full, or there was nothing to read.
+        digests.extend(create().digest() for _ in sizes)
+        check_same(handle, unit.file)
+    finally:
+        os.close(handle)
+    return digests
+
+
+def _chunks(handle: int, unit: _Unit, buffer: memoryview) -> Iterable[memoryview]:
+    position = unit.begin
+    while position < unit.end:
+        wanted = buffer[: unit.end - position]
+        try:
+            count = os.preadv(handle, [wanted], position)
+        except OSError as error:
+            raise unreadable(unit.file.path, error.strerror or str(error)) from error
+        if count == 0:
+            raise changed(unit.file.path)
+        yield wanted[:count]
+        position += count
