@@ -29,6 +29,9 @@ Label = Literal[
     "tpm",  # qualifying data of the quote
     "terms",  # digest of the signed terms, over the COSE payload
     "manifest",  # digest of a model manifest
+    "parts",  # digest of a file that consists of several parts
+    "shards",  # digest of a range that is hashed in several shards
+    "verity",  # fs-verity digests of a model's files
     "log",  # head of the measurement log
     "policy",  # digest of a policy set
     "reference",  # digest of a reference set

@@ -13,13 +13,25 @@ value, nothing less. Whoever can extend the PCR can add records (and be seen doi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, final
 
 from weighbridge.proto import cbor, limits
 from weighbridge.proto.digest import D
 from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic
-from weighbridge.proto.manifest import check_name
+from weighbridge.proto.measurement_events import (
+    CONTENT_MAX,
+    RECNUM_MAX,
+    AttesterStart,
+    Event,
+    ModelHanded,
+    ModelLoad,
+    ModelUnload,
+    Outcome,
+    Protection,
+    event_from_cbor,
+    event_to_cbor,
+)
 from weighbridge.proto.tpm.constants import HashAlgorithm, digest, digest_size
 
 if TYPE_CHECKING:
@@ -29,9 +41,13 @@ __all__ = [
     "HEAD_ZERO",
     "AttesterStart",
     "Event",
+    "Handed",
     "Loaded",
+    "ModelHanded",
     "ModelLoad",
     "ModelUnload",
+    "Outcome",
+    "Protection",
     "Record",
     "bank_value",
     "check_gapless",
@@ -43,6 +59,7 @@ __all__ = [
     "make_record",
     "parse_record",
     "parse_records",
+    "refused",
     "replay",
 ]
 
@@ -52,41 +69,6 @@ _REPLAYED: Final = frozenset({HashAlgorithm.SHA256, HashAlgorithm.SHA384, HashAl
 HEAD_ZERO: Final = bytes(limits.DIGEST_SIZE)
 
 _RECNUM, _PCR, _DIGESTS, _CONTENT = 0, 1, 3, 87
-_RECNUM_MAX: Final = 2**32
-_LOAD: Final = "weighbridge/v1/model.load"
-_UNLOAD: Final = "weighbridge/v1/model.unload"
-_START: Final = "weighbridge/v1/attester.start"
-_CONTENT_MAX: Final = 4 * 1024
-_START_ID_SIZE: Final = 16
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class ModelLoad:
-    """The measured loader is about to let a model be loaded: its manifest's digest (32 bytes) and its name."""
-
-    manifest: bytes
-    name: str
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class ModelUnload:
-    """The model loaded by record ``load`` is no longer served."""
-
-    load: int
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class AttesterStart:
-    """An attester process began: its version and 16 random bytes that no other start of it has."""
-
-    version: str
-    start_id: bytes
-
-
-Event = ModelLoad | ModelUnload | AttesterStart
 
 
 @final
@@ -107,12 +89,27 @@ class Record:
 
 @final
 @dataclass(frozen=True, slots=True)
+class Handed:
+    """What the guard said of a file of a loaded model, and the number of the record in which it did."""
+
+    event: ModelHanded
+    recnum: int
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model that a record loaded: its manifest's digest, its name, and that record's number."""
+    """A model that a record loaded: its manifest's digest, its name, and that record's number.
+
+    ``handed`` is what the guard said of its files so far, in order.
+    """
 
     manifest: bytes
     name: str
     recnum: int
+    protection: Protection = "none"
+    root: bytes | None = None
+    handed: tuple[Handed, ...] = ()
 
 
 def make_record(event: Event, *, recnum: int, pcr: int, algs: Iterable[HashAlgorithm]) -> Record:
@@ -128,7 +125,7 @@ def make_record(event: Event, *, recnum: int, pcr: int, algs: Iterable[HashAlgor
         ValueError: when SHA-256 is not among the banks.
         MalformedEvidence: for an event whose fields a parser would refuse.
     """
-    content = cbor.encode(_event_to_cbor(event))
+    content = cbor.encode(event_to_cbor(event))
     banks = sorted(set(algs))
     if HashAlgorithm.SHA256 not in banks:
         raise ValueError("the SHA-256 bank must be active")
@@ -149,10 +146,10 @@ def parse_record(data: bytes) -> Record:
             ``VERSION_UNSUPPORTED`` for an unknown type; or a decoding code.
     """
     fields = cbor.read_map(cbor.decode(data, limit=limits.LOG_RECORD_MAX, what="record"), where="record")
-    recnum = fields.uint(_RECNUM, limit=_RECNUM_MAX)
+    recnum = fields.uint(_RECNUM, limit=RECNUM_MAX)
     pcr = fields.uint(_PCR, limit=limits.PCRS_MAX - 1)
     banks = fields.table(_DIGESTS)
-    content = fields.octets(_CONTENT, limit=_CONTENT_MAX)
+    content = fields.octets(_CONTENT, limit=CONTENT_MAX)
     fields.end()
     digests = tuple((alg, _checked_digest(banks, alg, content)) for alg in HashAlgorithm if banks.has(alg))
     banks.end()
@@ -160,7 +157,7 @@ def parse_record(data: bytes) -> Record:
         raise MalformedEvidence(
             Code.LOG_DIGEST, "record has no SHA-256 digest", where="record[3]", clause="TCG CEL v1.0"
         )
-    return Record(recnum=recnum, pcr=pcr, digests=digests, event=_event_from_cbor(content), raw=data)
+    return Record(recnum=recnum, pcr=pcr, digests=digests, event=event_from_cbor(content), raw=data)
 
 
 def encode_records(records: Iterable[Record]) -> bytes:
@@ -254,25 +251,47 @@ def loaded(records: Iterable[Record], *, before: tuple[Loaded, ...] = ()) -> tup
     Raises:
         NotAuthentic: ``LOG_EVENT`` for the unloading of what is not loaded.
     """
-    models = {model.recnum: model for model in before}
+    models = {model.recnum: (model, list(model.handed)) for model in before}
     for record in records:
         event = record.event
         if isinstance(event, ModelLoad):
-            models[record.recnum] = Loaded(manifest=event.manifest, name=event.name, recnum=record.recnum)
+            models[record.recnum] = (_loaded(event, record.recnum), [])
+        elif isinstance(event, ModelHanded):
+            if event.load not in models:
+                raise _not_loaded("hands over what is not loaded", record, event.load)
+            models[event.load][1].append(Handed(event, record.recnum))
         elif isinstance(event, ModelUnload) and models.pop(event.load, None) is None:
-            raise NotAuthentic(
-                Code.LOG_EVENT, "unloads what is not loaded", where=f"log[{record.recnum}]", got=f"record {event.load}"
-            )
-    return tuple(models.values())
+            raise _not_loaded("unloads what is not loaded", record, event.load)
+    return tuple(replace(model, handed=tuple(handed)) for model, handed in models.values())
 
 
 def ever_loaded(records: Iterable[Record]) -> tuple[Loaded, ...]:
     """Every model that ``records`` loaded, unloaded since or not, in order."""
+    models: dict[int, tuple[Loaded, list[Handed]]] = {}
+    for record in records:
+        event = record.event
+        if isinstance(event, ModelLoad):
+            models[record.recnum] = (_loaded(event, record.recnum), [])
+        elif isinstance(event, ModelHanded) and event.load in models:
+            models[event.load][1].append(Handed(event, record.recnum))
+    return tuple(replace(model, handed=tuple(handed)) for model, handed in models.values())
+
+
+def refused(records: Iterable[Record]) -> tuple[Handed, ...]:
+    """Every record of ``records`` in which a guard says that it handed over something else than was measured."""
     return tuple(
-        Loaded(manifest=record.event.manifest, name=record.event.name, recnum=record.recnum)
+        Handed(record.event, record.recnum)
         for record in records
-        if isinstance(record.event, ModelLoad)
+        if isinstance(record.event, ModelHanded) and record.event.outcome != "match"
     )
+
+
+def _loaded(event: ModelLoad, recnum: int) -> Loaded:
+    return Loaded(event.manifest, event.name, recnum, event.protection, event.root)
+
+
+def _not_loaded(what: str, record: Record, load: int) -> NotAuthentic:
+    return NotAuthentic(Code.LOG_EVENT, what, where=f"log[{record.recnum}]", got=f"record {load}")
 
 
 def _checked_digest(banks: cbor.Reader, alg: HashAlgorithm, content: bytes) -> bytes:
@@ -283,30 +302,3 @@ def _checked_digest(banks: cbor.Reader, alg: HashAlgorithm, content: bytes) -> b
             Code.LOG_DIGEST, "digest is not that of the content", where=f"record[3][{alg}]", expected=expected, got=got
         )
     return got
-
-
-def _event_to_cbor(event: Event) -> list[object]:
-    if isinstance(event, ModelLoad):
-        return [_LOAD, {0: event.manifest, 1: event.name}]
-    if isinstance(event, ModelUnload):
-        return [_UNLOAD, {0: event.load}]
-    return [_START, {0: event.version, 1: event.start_id}]
-
-
-def _event_from_cbor(content: bytes) -> Event:
-    value = cbor.decode(content, limit=_CONTENT_MAX, what="record.content")
-    kind, body = cbor.read_array(value, where="record.content", limit=2, size=2)
-    fields = cbor.read_map(body, where="record.content[1]")
-    event: Event
-    if kind == _LOAD:
-        event = ModelLoad(manifest=fields.digest(0), name=fields.text(1))
-        check_name(event.name, where="record.content[1][1]")
-    elif kind == _UNLOAD:
-        event = ModelUnload(load=fields.uint(0, limit=_RECNUM_MAX))
-    elif kind == _START:
-        event = AttesterStart(version=fields.text(0), start_id=fields.octets(1, size=_START_ID_SIZE))
-        check_name(event.version, where="record.content[1][0]")
-    else:
-        raise MalformedEvidence(Code.VERSION_UNSUPPORTED, "unknown event type", where="record.content[0]", got=kind)
-    fields.end()
-    return event

@@ -19,7 +19,9 @@ from weighbridge.proto.measurement_log import (
     HEAD_ZERO,
     AttesterStart,
     Event,
+    Handed,
     Loaded,
+    ModelHanded,
     ModelLoad,
     ModelUnload,
     Record,
@@ -33,18 +35,21 @@ from weighbridge.proto.measurement_log import (
     make_record,
     parse_record,
     parse_records,
+    refused,
     replay,
 )
 from weighbridge.proto.tpm.constants import HashAlgorithm
 
 SHA1, SHA256, SHA384 = HashAlgorithm.SHA1, HashAlgorithm.SHA256, HashAlgorithm.SHA384
 PCR = 15
-A, B = bytes([1] * 32), bytes([2] * 32)
+A, B, C = bytes([1] * 32), bytes([2] * 32), bytes([3] * 32)
 EVENTS: list[Event] = [
     AttesterStart("0.1.0", bytes(16)),
     ModelLoad(A, "declared"),
-    ModelLoad(B, "second"),
+    ModelLoad(B, "second", "dm-verity", C),
     ModelUnload(1),
+    ModelHanded(2, "model.safetensors", C, 3, 96, "match"),
+    ModelHanded(2, "other.safetensors", None, 1, 8, "mismatch", "tensor layer.weight"),
 ]
 
 
@@ -64,7 +69,7 @@ def test_records_return_byte_for_byte() -> None:
 def test_digest_is_over_exactly_the_content() -> None:
     (record,) = log(ModelLoad(A, "declared"))
     content = cbor2.loads(record.raw)[87]
-    assert cbor2.loads(content) == ["weighbridge/v1/model.load", {0: A, 1: "declared"}]
+    assert cbor2.loads(content) == ["weighbridge/v1/model.load", {0: A, 1: "declared", 2: "none", 3: None}]
     assert record.digest(SHA256) == hashlib.sha256(content).digest()
     assert record.digest(SHA384) == hashlib.sha384(content).digest()
     assert record.digest(SHA1) is None
@@ -126,15 +131,35 @@ def test_consecutive_numbers_pass_from_any_first() -> None:
 def test_loaded_is_every_model_not_unloaded_since() -> None:
     """A51: a second model stays visible; a restart of the attester (A77) hides nothing."""
     records = log(*EVENTS[:3], AttesterStart("0.1.0", bytes([1] * 16)))
-    both = (Loaded(A, "declared", 1), Loaded(B, "second", 2))
+    both = (Loaded(A, "declared", 1), Loaded(B, "second", 2, "dm-verity", C))
     assert loaded(records) == both == ever_loaded(records)
-    assert loaded(log()) == (Loaded(B, "second", 2),)
-    assert ever_loaded(log()) == both
-    assert loaded(log()[3:], before=loaded(log()[:3])) == loaded(log())
+    assert loaded(log()[:4]) == both[1:]
+    assert ever_loaded(log()[:4]) == both
+    for split in range(len(log())):
+        assert loaded(log()[split:], before=loaded(log()[:split])) == loaded(log())
 
 
-@pytest.mark.parametrize("event", [ModelUnload(0), ModelUnload(1), ModelUnload(9)])
-def test_unloading_what_is_not_loaded_is_refused(event: ModelUnload) -> None:
+def test_what_was_handed_over_stays_with_its_model() -> None:
+    handed = tuple(Handed(record.event, record.recnum) for record in log() if isinstance(record.event, ModelHanded))
+    assert [item.recnum for item in handed] == [4, 5]
+    assert loaded(log()) == (Loaded(B, "second", 2, "dm-verity", C, handed),)
+    assert ever_loaded(log())[1].handed == handed
+    assert ever_loaded(log()[3:]) == ()
+    assert refused(log()) == handed[1:]
+    assert refused(log()[:5]) == ()
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        ModelUnload(0),
+        ModelUnload(1),
+        ModelUnload(9),
+        ModelHanded(1, "model.safetensors", None, 0, 0, "match"),
+        ModelHanded(9, "model.safetensors", None, 0, 0, "mismatch", "header"),
+    ],
+)
+def test_unloading_and_handing_over_what_is_not_loaded_is_refused(event: Event) -> None:
     with pytest.raises(NotAuthentic) as caught:
         loaded(log(*EVENTS, event))
     assert caught.value.code == Code.LOG_EVENT
@@ -156,7 +181,7 @@ def edited(event: Event, change: Callable[[Any], object]) -> bytes:
     return cbor.encode(value)
 
 
-LOAD, UNLOAD, START = EVENTS[1], EVENTS[3], EVENTS[0]
+LOAD, UNLOAD, START, VERITY, HANDED, REFUSED = EVENTS[1], EVENTS[3], EVENTS[0], EVENTS[2], EVENTS[4], EVENTS[5]
 
 
 @pytest.mark.parametrize(
@@ -178,7 +203,26 @@ LOAD, UNLOAD, START = EVENTS[1], EVENTS[3], EVENTS[0]
         (LOAD, lambda v: v[87].__setitem__(1, []), Code.FIELD_TYPE),
         (LOAD, lambda v: v[87][1].update({0: bytes(31)}), Code.FIELD_RANGE),
         (LOAD, lambda v: v[87][1].update({1: ""}), Code.FIELD_RANGE),
-        (LOAD, lambda v: v[87][1].update({2: 0}), Code.FIELD_UNKNOWN),
+        (LOAD, lambda v: v[87][1].update({2: 0}), Code.FIELD_TYPE),
+        (LOAD, lambda v: v[87][1].update({2: "fsverity"}), Code.FIELD_RANGE),
+        (LOAD, lambda v: v[87][1].update({3: A}), Code.FIELD_RANGE),
+        (LOAD, lambda v: v[87][1].update({4: 0}), Code.FIELD_UNKNOWN),
+        (LOAD, lambda v: v[87][1].pop(3), Code.FIELD_MISSING),
+        (VERITY, lambda v: v[87][1].update({3: None}), Code.FIELD_RANGE),
+        (VERITY, lambda v: v[87][1].update({3: bytes(20)}), Code.FIELD_RANGE),
+        (HANDED, lambda v: v[87][1].update({0: 2**33}), Code.FIELD_RANGE),
+        (HANDED, lambda v: v[87][1].update({1: "../model.safetensors"}), Code.FIELD_RANGE),
+        (HANDED, lambda v: v[87][1].update({2: bytes(31)}), Code.FIELD_RANGE),
+        (HANDED, lambda v: v[87][1].update({3: -1}), Code.FIELD_RANGE),
+        (HANDED, lambda v: v[87][1].update({4: None}), Code.FIELD_TYPE),
+        (HANDED, lambda v: v[87][1].update({5: "equal"}), Code.FIELD_RANGE),
+        (HANDED, lambda v: v[87][1].update({5: "mismatch"}), Code.FIELD_RANGE),
+        (HANDED, lambda v: v[87][1].update({6: "all is well"}), Code.FIELD_RANGE),
+        (REFUSED, lambda v: v[87][1].update({2: C}), Code.FIELD_RANGE),
+        (REFUSED, lambda v: v[87][1].update({5: "match"}), Code.FIELD_RANGE),
+        (REFUSED, lambda v: v[87][1].update({6: ""}), Code.FIELD_RANGE),
+        (REFUSED, lambda v: v[87][1].update({6: "a\nb"}), Code.FIELD_RANGE),
+        (REFUSED, lambda v: v[87][1].update({6: "x" * 513}), Code.TOO_LARGE),
         (UNLOAD, lambda v: v[87][1].update({0: -1}), Code.FIELD_RANGE),
         (START, lambda v: v[87][1].update({0: "a\tb"}), Code.FIELD_RANGE),
         (START, lambda v: v[87][1].update({1: bytes(15)}), Code.FIELD_RANGE),
