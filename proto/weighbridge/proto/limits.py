@@ -29,9 +29,33 @@ TELEMETRY_CHANNELS_MAX: Final = 64
 TELEMETRY_SAMPLES_MAX: Final = 20_000
 LOG_RECORD_MAX: Final = 64 * 1024
 LOG_RECORDS_MAX: Final = 4096
+# Logs of firmware are below 1 MiB; a kernel that measures every file it reads writes 100 to 200 bytes each.
+EVENT_LOG_MAX: Final = 32 * 1024 * 1024
+EVENT_LOG_EVENTS_MAX: Final = 200_000
+# A manifest's head: 100 bytes a file.
 MANIFEST_MAX: Final = 1024 * 1024
 MANIFEST_FILES_MAX: Final = 20_000
-MANIFEST_TENSORS_MAX: Final = 200_000
+# Tensors and what lies between them. The largest open models have 100,000 (DeepSeek-V3: 91,991 in 163 files).
+MANIFEST_PARTS_MAX: Final = 400_000
+# Head and all tables, as kept on disk: 150 bytes a tensor. JSON takes about twice as much.
+MANIFEST_PACKED_MAX: Final = 64 * 1024 * 1024
+MANIFEST_JSON_MAX: Final = 160 * 1024 * 1024
+# What of the tables travels with a window or a proof, to name tensors that differ.
+MANIFEST_TABLES_MAX: Final = 512 * 1024
+# A spot check: 16 ranges of 64 KiB are 1 MiB, read in some milliseconds; a challenge of 64 ranges is about 5 KiB.
+SPOT_RANGES_MAX: Final = 64
+SPOT_BYTES_MAX: Final = 4 * 1024 * 1024
+SPOT_CHALLENGE_MAX: Final = 32 * 1024
+# A week of one every minute. As JSON a challenge of 16 ranges is about 1.5 KiB.
+SPOT_POOL_CHALLENGES_MAX: Final = 10_080
+SPOT_POOL_MAX: Final = 64 * 1024 * 1024
+# A reference set: 100 bytes a model and 1 to 20 KiB a statement. The values in force fit into one message.
+REFERENCE_SET_MAX: Final = 1024 * 1024
+REFERENCE_SET_MODELS_MAX: Final = 4096
+REFERENCE_SET_REVOKED_MAX: Final = 8192
+STATEMENT_MAX: Final = 256 * 1024
+STATEMENTS_MAX: Final = 64
+REFERENCE_MAX: Final = 3 * 1024 * 1024
 NAME_MAX: Final = 512
 # C2SP tlog-tiles: an entry has a 16-bit length.
 LEDGER_ENTRY_MAX: Final = 65_535

@@ -1,89 +1,98 @@
-"""The manifest of a model: every file below its directory, and every tensor of its safetensors files, by digest.
+"""The manifest of a model: every file below its directory, every shard and every tensor of it, by digest.
 
-One manifest has one encoding (deterministic CBOR), so its digest ``D("manifest", bytes)`` names it. JSON is a rendering
-for people and tools; it carries the digest and is refused when the two disagree. Byte layout: ``docs/protocol.md``.
+Each byte is hashed once. A file is cut into **parts** that cover it without gap or overlap: its tensors where the
+format is known (safetensors, GGUF) and what lies between them, or the whole file. A part of more than 64 MiB is cut
+into **shards** of 64 MiB, so that one large tensor or file keeps every core busy::
+
+    digest(range) = H(bytes)                              up to 64 MiB
+                  = D("shards", H(shard_0), …)            beyond
+    digest(file)  = digest(its only part)                 kind "plain": up to 64 MiB, the digest anybody would compute
+                  = D("parts", [row, …])                  else, a row for each part: name, type, shape, size, digest
+
+The **head** names the model and every file; its digest ``D("manifest", head)`` is the manifest's, and what is extended,
+declared and signed. The tables of parts travel beside it as far as they are wanted, each proven by its file's digest:
+a model of 100,000 tensors has a head of a few kilobytes. Byte layout: ``docs/protocol.md`` §6.6.
 
 A manifest says what files held when they were measured. Not proven by it: that those bytes were the ones loaded.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Final, Self, final
+from typing import TYPE_CHECKING, Final, Literal, Self, final, get_args
 
 from weighbridge.proto import cbor, limits, strict
 from weighbridge.proto.digest import D
 from weighbridge.proto.errors import Code, MalformedEvidence
+from weighbridge.proto.model_files import (
+    PATH_MAX,
+    SHARD_SIZE,
+    FileEntry,
+    Kind,
+    Part,
+    bare_entry,
+    check_name,
+    check_path,
+    decode_table,
+    encode_table,
+    file_from_json,
+    file_to_json,
+    kind_of,
+    range_digest,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
 __all__ = [
     "SCHEMA",
+    "SHARD_SIZE",
     "TYPE",
+    "Algorithm",
     "FileEntry",
+    "Kind",
     "Manifest",
-    "TensorEntry",
+    "Part",
     "check_name",
     "check_path",
     "encode_manifests",
     "parse_manifests",
+    "range_digest",
 ]
 
 TYPE: Final = "weighbridge/v1/manifest"
 SCHEMA: Final = "weighbridge/manifest/v1"
 
-# numpy, the widest reader of tensors, has at most 64 dimensions; models have at most 5.
-_RANK_MAX: Final = 64
-_DTYPE_MAX: Final = 16
-_PATH_MAX: Final = 4096  # PATH_MAX of linux/limits.h
-_TENSOR_FIELDS: Final = 6
+Algorithm = Literal["sha256", "blake3"]
+_ALGORITHMS: Final[tuple[Algorithm, ...]] = get_args(Algorithm)
+
 _FILE_FIELDS: Final = 4
 _MANIFESTS_MAX: Final = 64
-
-
-@dataclass(frozen=True, slots=True)
-class TensorEntry:
-    """One tensor of a safetensors file. ``offset`` counts from the file's first byte; it and ``size`` are bytes."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    offset: int
-    size: int
-    sha256: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class FileEntry:
-    """One file: its path relative to the model's directory, its size in bytes, SHA-256 over all of it.
-
-    ``tensors`` is sorted by name, and empty for a file that is not in safetensors format.
-    """
-
-    path: str
-    size: int
-    sha256: bytes
-    tensors: tuple[TensorEntry, ...] = ()
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A well-formed manifest. Made by :meth:`build`, :meth:`parse` or :meth:`from_json` only, so ``raw`` always agrees.
+    """A well-formed manifest. Made by its class methods only, so that ``raw``, ``digest`` and content always agree.
 
-    ``files`` is sorted by path; ``raw`` is the encoding; ``digest`` is ``D("manifest", raw)``, 32 bytes.
+    ``files`` is sorted by path; ``ignored`` are the paths that were left out on purpose, sorted; ``raw`` is the head's
+    encoding; ``digest`` is ``D("manifest", raw)``, 32 bytes. Two manifests are equal when their digests are and they
+    carry the same tables.
     """
 
     name: str
+    algorithm: Algorithm
+    ignored: tuple[str, ...]
     files: tuple[FileEntry, ...]
     raw: bytes
     digest: bytes
 
     @classmethod
-    def build(cls, name: str, files: Iterable[FileEntry]) -> Self:
-        """The manifest of ``files``, in any order.
+    def build(
+        cls, name: str, files: Iterable[FileEntry], *, algorithm: Algorithm = "sha256", ignored: Iterable[str] = ()
+    ) -> Manifest:
+        """The manifest of ``files``, in any order, with the tables that they have.
 
         Raises:
             MalformedEvidence: as :meth:`parse`: a path outside the directory, a duplicate, too many entries.
@@ -91,11 +100,13 @@ class Manifest:
         # Lone surrogates, which no UTF-8 can carry, are not printable.
         check_name(name, where="manifest.name")
         ordered = sorted(files, key=lambda file: file.path)
-        return cls.parse(cbor.encode({0: TYPE, 1: name, 2: [_file_to_cbor(file) for file in ordered]}))
+        rows = [[file.path, file.size, file.kind, file.digest] for file in ordered]
+        head = cls.parse(cbor.encode({0: TYPE, 1: name, 2: algorithm, 3: sorted(ignored), 4: rows}))
+        return _attached(head, {file.path: file.parts for file in ordered if file.parts is not None})
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Parse a manifest's encoding.
+        """Parse a head. The tables are left out, but for plain files of at most 64 MiB, which have none.
 
         Raises:
             MalformedEvidence: for any bytes that :meth:`build` would not have written.
@@ -106,15 +117,56 @@ class Manifest:
             raise MalformedEvidence(Code.VERSION_UNSUPPORTED, "unknown type", where="manifest", expected=TYPE, got=kind)
         name = fields.text(1)
         check_name(name, where="manifest.name")
-        entries = fields.array(2, limit=limits.MANIFEST_FILES_MAX)
+        algorithm = _algorithm(fields.text(2))
+        ignored = _ignored(fields.array(3, limit=limits.MANIFEST_FILES_MAX))
+        entries = fields.array(4, limit=limits.MANIFEST_FILES_MAX)
         fields.end()
         if not entries:
             raise MalformedEvidence(Code.FIELD_RANGE, "manifest names no file", where="manifest.files")
         files = tuple(_file_from_cbor(entry, f"manifest.files[{index}]") for index, entry in enumerate(entries))
         _check_ascending([file.path for file in files], "manifest.files")
-        if sum(len(file.tensors) for file in files) > limits.MANIFEST_TENSORS_MAX:
-            raise MalformedEvidence(Code.TOO_LARGE, "too many tensors", where="manifest")
-        return cls(name=name, files=files, raw=data, digest=D("manifest", data))
+        return cls(name, algorithm, ignored, files, data, D("manifest", data))
+
+    def pack(self, *, paths: Collection[str] | None = None, limit: int = limits.MANIFEST_PACKED_MAX) -> bytes:
+        """Head and tables as one byte string.
+
+        Args:
+            paths: only the tables of these files; all by default.
+            limit: leave tables out, the largest first, until the rest has no more than this many bytes.
+        """
+        tables = {
+            file.path: encode_table(file.parts)
+            for file in self.files
+            if file.parts is not None and not file.implied and (paths is None or file.path in paths)
+        }
+        room = limit
+        for path, size in sorted(((path, len(table)) for path, table in tables.items()), key=lambda item: item[1]):
+            room -= size
+            if room < 0:
+                del tables[path]
+        return cbor.encode([self.raw, tables])
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Manifest:
+        """Parse what :meth:`pack` wrote. Each table is the one that its file's digest names.
+
+        Raises:
+            MalformedEvidence: a decoding code, or as :meth:`parse`; ``MANIFEST_DIGEST`` for another file's table.
+        """
+        value = cbor.decode(data, limit=limits.MANIFEST_PACKED_MAX, what="manifest")
+        pair = cbor.read_array(value, where="manifest", limit=2, size=2)
+        outer = cbor.Reader(dict(enumerate(pair)), "manifest")
+        manifest = cls.parse(outer.octets(0, limit=limits.MANIFEST_MAX))
+        tables = outer.table(1)
+        files = {file.path: file for file in manifest.files}
+        parts: dict[str, tuple[Part, ...]] = {}
+        for key in tables.keys():  # noqa: SIM118 - a reader, no dict
+            where = f"manifest[{key!r}]"
+            table = tables.octets(key, limit=limits.MANIFEST_PACKED_MAX)
+            if not isinstance(key, str) or key not in files or files[key].implied:
+                raise MalformedEvidence(Code.FIELD_UNKNOWN, "a table of no such file", where=where)
+            parts[key] = decode_table(table, where)
+        return _attached(manifest, parts)
 
     @property
     def size(self) -> int:
@@ -123,32 +175,36 @@ class Manifest:
 
     @property
     def tensor_count(self) -> int:
-        """Tensors of all files together."""
+        """Tensors of all files whose tables travelled."""
         return sum(len(file.tensors) for file in self.files)
+
+    @property
+    def shard_count(self) -> int:
+        """Shards of all files whose tables travelled: what was hashed separately."""
+        return sum(max(1, len(part.shards)) for file in self.files for part in file.parts or ())
 
     def to_json(self) -> bytes:
         """The JSON rendering, indented, with a final newline."""
-        files = [
-            {
-                "path": f.path,
-                "size": f.size,
-                "sha256": f.sha256.hex(),
-                "tensors": [_tensor_to_json(t) for t in f.tensors],
-            }
-            for f in self.files
-        ]
-        document = {"schema": SCHEMA, "name": self.name, "digest": self.digest.hex(), "files": files}
+        document = {
+            "schema": SCHEMA,
+            "name": self.name,
+            "digest": self.digest.hex(),
+            "algorithm": self.algorithm,
+            "ignored": list(self.ignored),
+            "files": [file_to_json(file) for file in self.files],
+        }
         return strict.json_encode(document, indent=1) + b"\n"
 
     @classmethod
-    def from_json(cls, data: bytes) -> Self:
+    def from_json(cls, data: bytes) -> Manifest:
         """Parse the JSON rendering.
 
         Raises:
-            MalformedEvidence: ``MANIFEST_DIGEST`` when the stated digest is not the content's; otherwise as
+            MalformedEvidence: ``MANIFEST_DIGEST`` when a stated digest is not the content's; otherwise as
                 :meth:`parse`.
         """
-        fields = cbor.read_map(_plain(strict.json_decode(data, what="manifest"), "manifest"), where="manifest")
+        decoded = strict.json_decode(data, what="manifest", limit=limits.MANIFEST_JSON_MAX)
+        fields = cbor.read_map(_plain(decoded, "manifest"), where="manifest")
         schema = fields.text("schema")
         if schema != SCHEMA:
             raise MalformedEvidence(
@@ -156,10 +212,12 @@ class Manifest:
             )
         name = fields.text("name")
         stated = strict.hex_decode(fields.text("digest"), what="manifest.digest", size=limits.DIGEST_SIZE)
+        algorithm = _algorithm(fields.text("algorithm"))
+        ignored = _ignored(fields.array("ignored", limit=limits.MANIFEST_FILES_MAX))
         entries = fields.array("files", limit=limits.MANIFEST_FILES_MAX)
         fields.end()
-        files = [_file_from_json(entry, f"manifest.files[{index}]") for index, entry in enumerate(entries)]
-        manifest = cls.build(name, files)
+        files = [file_from_json(entry, f"manifest.files[{index}]") for index, entry in enumerate(entries)]
+        manifest = cls.build(name, files, algorithm=algorithm, ignored=ignored)
         if manifest.digest != stated:
             raise MalformedEvidence(
                 Code.MANIFEST_DIGEST,
@@ -171,51 +229,31 @@ class Manifest:
         return manifest
 
 
-def encode_manifests(manifests: Iterable[Manifest]) -> bytes:
-    """The evidence part that carries manifests: an array of byte strings."""
-    return cbor.encode([manifest.raw for manifest in manifests])
+def encode_manifests(packed: Iterable[bytes]) -> bytes:
+    """The evidence part that carries manifests: an array of what :meth:`Manifest.pack` gave."""
+    return cbor.encode(list(packed))
 
 
 def parse_manifests(data: bytes) -> tuple[Manifest, ...]:
     """Parse the evidence part that carries manifests.
 
     Raises:
-        MalformedEvidence: a decoding code, or as :meth:`Manifest.parse`.
+        MalformedEvidence: a decoding code, or as :meth:`Manifest.unpack`.
     """
     value = cbor.decode(data, limit=limits.EVIDENCE_MAX, what="manifests")
     items = cbor.read_array(value, where="manifests", limit=_MANIFESTS_MAX)
     reader = cbor.Reader(dict(enumerate(items)), "manifests")
-    return tuple(Manifest.parse(reader.octets(index, limit=limits.MANIFEST_MAX)) for index in range(len(items)))
+    return tuple(Manifest.unpack(reader.octets(index)) for index in range(len(items)))
 
 
-def check_name(name: str, *, where: str) -> None:
-    """Require a non-empty name of printable characters. Its length is the decoder's business.
-
-    Raises:
-        MalformedEvidence: ``FIELD_RANGE``.
-    """
-    if not name or not name.isprintable():
-        raise MalformedEvidence(Code.FIELD_RANGE, "name is empty or not printable", where=where, got=ascii(name))
-
-
-def check_path(path: str, *, where: str) -> None:
-    """Require a relative POSIX path that stays below its directory and has one spelling only.
-
-    No empty, ``.`` or ``..`` segment, hence no leading, trailing or doubled slash; no control characters. Unicode is
-    not normalised: two spellings are two files, as they are to the kernel.
-
-    Raises:
-        MalformedEvidence: ``NOT_UTF8``, ``FIELD_RANGE`` or ``TOO_LARGE``.
-    """
-    try:
-        size = len(path.encode())
-    except UnicodeEncodeError as error:
-        raise MalformedEvidence(Code.NOT_UTF8, "path has a lone surrogate", where=where, got=ascii(path)) from error
-    if size > _PATH_MAX:
-        raise MalformedEvidence(Code.TOO_LARGE, "path is too long", where=where, expected=f"<= {_PATH_MAX} bytes")
-    bad_segment = any(segment in {"", ".", ".."} for segment in path.split("/"))
-    if bad_segment or any(char < " " or char == "\x7f" for char in path):
-        raise MalformedEvidence(Code.FIELD_RANGE, "not a plain relative path", where=where, got=repr(path))
+def _attached(manifest: Manifest, tables: dict[str, tuple[Part, ...]]) -> Manifest:
+    files = tuple(
+        file.with_parts(tables[file.path], f"manifest[{file.path!r}]") if file.path in tables else file
+        for file in manifest.files
+    )
+    if sum(len(file.parts or ()) for file in files) > limits.MANIFEST_PARTS_MAX:
+        raise MalformedEvidence(Code.TOO_LARGE, "too many tensors", where="manifest")
+    return replace(manifest, files=files)
 
 
 def _check_ascending(names: list[str], where: str) -> None:
@@ -227,10 +265,22 @@ def _check_ascending(names: list[str], where: str) -> None:
             raise MalformedEvidence(Code.NOT_DETERMINISTIC, "entries are not in order", where=where, got=repr(after))
 
 
-def _file_to_cbor(file: FileEntry) -> list[object]:
-    tensors = sorted(file.tensors, key=lambda tensor: tensor.name)
-    rows = [[t.name, t.dtype, list(t.shape), t.offset, t.size, t.sha256] for t in tensors]
-    return [file.path, file.size, file.sha256, rows]
+def _algorithm(text: str) -> Algorithm:
+    for algorithm in _ALGORITHMS:
+        if text == algorithm:
+            return algorithm
+    raise MalformedEvidence(
+        Code.FIELD_RANGE, "unknown algorithm", where="manifest.algorithm", expected=", ".join(_ALGORITHMS), got=text
+    )
+
+
+def _ignored(values: list[cbor.CborValue]) -> tuple[str, ...]:
+    reader = cbor.Reader(dict(enumerate(values)), "manifest.ignored")
+    paths = [reader.text(index, limit=PATH_MAX) for index in range(len(values))]
+    for path in paths:
+        check_path(path, where="manifest.ignored")
+    _check_ascending(paths, "manifest.ignored")
+    return tuple(paths)
 
 
 def _row(value: cbor.CborValue, where: str, size: int) -> cbor.Reader:
@@ -239,75 +289,9 @@ def _row(value: cbor.CborValue, where: str, size: int) -> cbor.Reader:
 
 def _file_from_cbor(value: cbor.CborValue, where: str) -> FileEntry:
     row = _row(value, where, _FILE_FIELDS)
-    path = row.text(0, limit=_PATH_MAX)
+    path = row.text(0, limit=PATH_MAX)
     check_path(path, where=f"{where}.path")
-    size = row.uint(1)
-    digest = row.digest(2)
-    tensors = tuple(
-        _tensor_from_cbor(entry, f"{where}.tensors[{index}]", size)
-        for index, entry in enumerate(row.array(3, limit=limits.MANIFEST_TENSORS_MAX))
-    )
-    _check_ascending([tensor.name for tensor in tensors], f"{where}.tensors")
-    return FileEntry(path=path, size=size, sha256=digest, tensors=tensors)
-
-
-def _tensor_from_cbor(value: cbor.CborValue, where: str, file_size: int) -> TensorEntry:
-    row = _row(value, where, _TENSOR_FIELDS)
-    name = row.text(0, limit=_PATH_MAX)
-    dtype = row.text(1, limit=_DTYPE_MAX)
-    dimensions = row.array(2, limit=_RANK_MAX)
-    shape = cbor.Reader(dict(enumerate(dimensions)), f"{where}.shape")
-    tensor = TensorEntry(
-        name=name,
-        dtype=dtype,
-        shape=tuple(shape.uint(axis) for axis in range(len(dimensions))),
-        offset=row.uint(3),
-        size=row.uint(4),
-        sha256=row.digest(5),
-    )
-    if tensor.offset + tensor.size > file_size:
-        raise MalformedEvidence(
-            Code.FIELD_RANGE, "tensor lies beyond its file", where=where, expected=f"<= {file_size}"
-        )
-    return tensor
-
-
-def _tensor_to_json(tensor: TensorEntry) -> dict[str, object]:
-    return {
-        "name": tensor.name,
-        "dtype": tensor.dtype,
-        "shape": list(tensor.shape),
-        "offset": tensor.offset,
-        "size": tensor.size,
-        "sha256": tensor.sha256.hex(),
-    }
-
-
-def _file_from_json(value: cbor.CborValue, where: str) -> FileEntry:
-    fields = cbor.read_map(value, where=where)
-    path = fields.text("path", limit=_PATH_MAX)
-    size = fields.uint("size")
-    digest = strict.hex_decode(fields.text("sha256"), what=f"{where}.sha256", size=limits.DIGEST_SIZE)
-    entries = fields.array("tensors", limit=limits.MANIFEST_TENSORS_MAX)
-    fields.end()
-    tensors = tuple(_tensor_from_json(entry, f"{where}.tensors[{index}]") for index, entry in enumerate(entries))
-    return FileEntry(path=path, size=size, sha256=digest, tensors=tensors)
-
-
-def _tensor_from_json(value: cbor.CborValue, where: str) -> TensorEntry:
-    fields = cbor.read_map(value, where=where)
-    dimensions = fields.array("shape", limit=_RANK_MAX)
-    shape = cbor.Reader(dict(enumerate(dimensions)), f"{where}.shape")
-    tensor = TensorEntry(
-        name=fields.text("name", limit=_PATH_MAX),
-        dtype=fields.text("dtype", limit=_DTYPE_MAX),
-        shape=tuple(shape.uint(axis) for axis in range(len(dimensions))),
-        offset=fields.uint("offset"),
-        size=fields.uint("size"),
-        sha256=strict.hex_decode(fields.text("sha256"), what=f"{where}.sha256", size=limits.DIGEST_SIZE),
-    )
-    fields.end()
-    return tensor
+    return bare_entry(path, row.uint(1), kind_of(row.text(2), f"{where}.kind"), row.digest(3))
 
 
 def _plain(value: strict.JsonValue, where: str) -> cbor.CborValue:
