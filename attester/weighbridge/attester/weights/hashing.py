@@ -30,14 +30,30 @@ if TYPE_CHECKING:
 
     from weighbridge.attester.weights.directory import FoundFile
 
-__all__ = ["UNIT_SIZE", "ContentHash", "FileRange", "Progress", "cores", "hash_ranges", "new_hash", "open_found"]
+__all__ = [
+    "UNIT_SIZE",
+    "ContentHash",
+    "Done",
+    "FileRange",
+    "Progress",
+    "check_same",
+    "cores",
+    "hash_ranges",
+    "new_hash",
+    "open_found",
+]
 
 ContentHash = Literal["sha256", "blake3", "blake2b"]
 # Bytes done, bytes in all.
 Progress = Callable[[int, int], None]
+# The index of a range, its digest.
+Done = Callable[[int, bytes], None]
 
 # Neighbouring ranges are read together up to this size: the size of a shard, so that one shard is one unit of work.
 UNIT_SIZE: Final = 64 * 1024 * 1024
+# Of a small model less, so that every core gets several units, but not so little that opening files is felt.
+_UNIT_SIZE_MIN: Final = 2 * 1024 * 1024
+_UNITS_PER_WORKER: Final = 8
 # Measured: a buffer that stays in the second-level cache between being filled and being hashed. BLAKE3 is so quick
 # that a larger one would wait for memory; for the others, a smaller one would only add system calls.
 _BUFFER: Final = {"sha256": 1024 * 1024, "blake2b": 1024 * 1024, "blake3": 256 * 1024}
@@ -76,6 +92,7 @@ def hash_ranges(
     algorithm: ContentHash = "sha256",
     workers: int | None = None,
     progress: Progress | None = None,
+    done: Done | None = None,
 ) -> list[bytes]:
     """The digest of each range, in the order given. A single range is never divided: cut what is large beforehand.
 
@@ -84,6 +101,8 @@ def hash_ranges(
         algorithm: ``sha256``, ``blake3`` (32 bytes each), or ``blake2b`` (64 bytes).
         workers: threads; one per core by default.
         progress: called with bytes done and bytes in all, from several threads but never from two at once.
+        done: called with a range's index and its digest as soon as it has one, under the same rule. Files are worked
+            on in the order of their paths, so that an interruption leaves few of them half done.
 
     Raises:
         EnvironmentFault: ``WEIGHTS_CHANGED`` or ``WEIGHTS_UNREADABLE``, naming the path; ``TOOL_MISSING`` where BLAKE3
@@ -91,9 +110,12 @@ def hash_ranges(
     """
     create = new_hash(algorithm)
     digests = [b""] * len(ranges)
-    # Largest first, so that the last one to end is a small one; of one size in the order of the disk.
-    units = deque(sorted(_units(ranges), key=lambda unit: -unit.size))
-    meter = _Meter(sum(unit.size for unit in units), progress)
+    workers = workers or cores()
+    total = sum(part.end - part.begin for part in ranges)
+    limit = max(_UNIT_SIZE_MIN, min(UNIT_SIZE, total // (workers * _UNITS_PER_WORKER)))
+    # What is longer than a shard first, so that the last ones to end are small; the rest in the order of the disk.
+    units = deque(sorted(_units(ranges, limit), key=lambda unit: -max(unit.size, UNIT_SIZE)))
+    meter = _Meter(total, progress)
 
     def work() -> None:
         buffer = memoryview(bytearray(min(_BUFFER[algorithm], max((unit.size for unit in units), default=0)) or 1))
@@ -104,8 +126,10 @@ def hash_ranges(
                 return
             for index, digest in zip(unit.indices, _hash_unit(unit, create, buffer, meter), strict=True):
                 digests[index] = digest
+            if done is not None:
+                meter.report(done, ((index, digests[index]) for index in unit.indices))
 
-    _in_threads(work, min(workers or cores(), len(units)), meter)
+    _in_threads(work, min(workers, len(units)), meter)
     return digests
 
 
@@ -184,6 +208,11 @@ class _Meter:
             if self._report is not None:
                 self._report(self._done, self._total)
 
+    def report(self, done: Done, found: Iterable[tuple[int, bytes]]) -> None:
+        with self._lock:
+            for index, digest in found:
+                done(index, digest)
+
     def stop(self) -> None:
         with self._lock:
             self._stopped = True
@@ -204,11 +233,11 @@ class _Unit:
         return self.end - self.begin
 
 
-def _units(ranges: Sequence[FileRange]) -> Iterable[_Unit]:
+def _units(ranges: Sequence[FileRange], limit: int) -> Iterable[_Unit]:
     ordered = sorted(range(len(ranges)), key=lambda index: (ranges[index].file.path, ranges[index].begin))
     chosen: list[int] = []
     for index in ordered:
-        if chosen and not _continues(ranges[chosen[0]], ranges[chosen[-1]], ranges[index]):
+        if chosen and not _continues(ranges[chosen[0]], ranges[chosen[-1]], ranges[index], limit):
             yield _unit(ranges, chosen)
             chosen = []
         chosen.append(index)
@@ -216,8 +245,8 @@ def _units(ranges: Sequence[FileRange]) -> Iterable[_Unit]:
         yield _unit(ranges, chosen)
 
 
-def _continues(first: FileRange, last: FileRange, following: FileRange) -> bool:
-    return following.file == last.file and following.begin == last.end and following.end - first.begin <= UNIT_SIZE
+def _continues(first: FileRange, last: FileRange, following: FileRange, limit: int) -> bool:
+    return following.file == last.file and following.begin == last.end and following.end - first.begin <= limit
 
 
 def _unit(ranges: Sequence[FileRange], indices: list[int]) -> _Unit:

@@ -8,17 +8,17 @@ beyond it, no key may appear twice and no field be unknown. Values are not looke
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Final
 
+from weighbridge.attester.weights.layout import Layout, Span
 from weighbridge.proto import limits, strict
 from weighbridge.proto.errors import Code, MalformedEvidence
 
 if TYPE_CHECKING:
     from weighbridge.proto.strict import JsonValue
 
-__all__ = ["LENGTH_SIZE", "TensorSpan", "header_length", "parse_header"]
+__all__ = ["LENGTH_SIZE", "header_length", "parse_header"]
 
 LENGTH_SIZE: Final = 8
 _METADATA: Final = "__metadata__"
@@ -35,17 +35,6 @@ _BITS: Final = {
     **dict.fromkeys(("U32", "I32", "F32"), 32),
     **dict.fromkeys(("U64", "I64", "F64", "C64"), 64),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class TensorSpan:
-    """Where one tensor lies: ``begin`` and ``end`` are bytes from the start of the file."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    begin: int
-    end: int
 
 
 def header_length(prefix: bytes, *, file_size: int, where: str) -> int:
@@ -68,8 +57,8 @@ def header_length(prefix: bytes, *, file_size: int, where: str) -> int:
     return length
 
 
-def parse_header(header: bytes, *, file_size: int, where: str) -> tuple[TensorSpan, ...]:
-    """The spans of all tensors, ascending and contiguous from the end of the header to the end of the file.
+def parse_header(header: bytes, *, file_size: int, where: str) -> Layout:
+    """The layout of the file: length and header as one unnamed span, then the tensors up to its end.
 
     Args:
         header: the N bytes that follow the length.
@@ -87,7 +76,7 @@ def parse_header(header: bytes, *, file_size: int, where: str) -> tuple[TensorSp
     _check_metadata(document.pop(_METADATA, {}), f"{where}#{_METADATA}")
     start = LENGTH_SIZE + len(header)
     spans = [_span(name, value, start=start, where=_place(where, name)) for name, value in document.items()]
-    spans.sort(key=lambda span: (span.begin, span.end, span.name))
+    spans.sort(key=lambda span: (span.begin, span.end, span.name or ""))
     position = start
     for span in spans:
         if span.begin != position:
@@ -104,11 +93,11 @@ def parse_header(header: bytes, *, file_size: int, where: str) -> tuple[TensorSp
         raise MalformedEvidence(
             code, "tensors do not end where the file does", where=where, expected=file_size, got=position
         )
-    return tuple(spans)
+    return Layout("safetensors", (Span.unnamed(0, start), *spans))
 
 
-def _place(where: str, name: str) -> str:
-    return f"{where}#{name if name.isprintable() else ascii(name)}"
+def _place(where: str, name: str | None) -> str:
+    return where if name is None else f"{where}#{name if name.isprintable() else ascii(name)}"
 
 
 def _check_metadata(value: JsonValue, where: str) -> None:
@@ -116,7 +105,7 @@ def _check_metadata(value: JsonValue, where: str) -> None:
         raise MalformedEvidence(Code.FIELD_TYPE, "metadata does not map text to text", where=where)
 
 
-def _span(name: str, value: JsonValue, *, start: int, where: str) -> TensorSpan:
+def _span(name: str, value: JsonValue, *, start: int, where: str) -> Span:
     if not isinstance(value, dict):
         raise MalformedEvidence(Code.FIELD_TYPE, "wrong type", where=where, expected="object")
     for code, keys in (
@@ -142,7 +131,7 @@ def _span(name: str, value: JsonValue, *, start: int, where: str) -> TensorSpan:
             expected=f"{bits} bits",
             got=f"{end - begin} bytes",
         )
-    return TensorSpan(name=name, dtype=dtype, shape=shape, begin=start + begin, end=start + end)
+    return Span(name=name, dtype=dtype, shape=shape, begin=start + begin, end=start + end)
 
 
 def _numbers(value: JsonValue, where: str) -> tuple[int, ...]:
