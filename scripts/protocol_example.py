@@ -36,7 +36,7 @@ from weighbridge.proto.binding import (
 )
 from weighbridge.proto.digest import D, sha256
 from weighbridge.proto.enrolment import EnrolmentChallenge, EnrolmentProof, Opening
-from weighbridge.proto.manifest import FileEntry, Manifest, TensorEntry, encode_manifests
+from weighbridge.proto.manifest import FileEntry, Manifest, Part, encode_manifests
 from weighbridge.proto.measurement_log import AttesterStart, ModelLoad, encode_records, head, make_record, replay
 from weighbridge.proto.spdm.evidence import GpuEvidence, encode, gpus_binding
 from weighbridge.proto.spdm.opaque import OpaqueType, encode_tlv
@@ -375,12 +375,14 @@ class Window:
 def make_manifest() -> Manifest:
     """The model: two files, of which one holds a tensor."""
     data = len(WEIGHTS) - 8
-    tensor = TensorEntry("w", "F32", (2,), data, 8, sha256(WEIGHTS[data:]))
+    header = Part.of(None, "", (), offset=0, size=data, shards=[sha256(WEIGHTS[:data])])
+    tensor = Part.of("w", "F32", (2,), offset=data, size=8, shards=[sha256(WEIGHTS[data:])])
+    config = Part.of(None, "", (), offset=0, size=len(CONFIG), shards=[sha256(CONFIG)])
     return Manifest.build(
         "tiny",
         [
-            FileEntry("config.json", len(CONFIG), sha256(CONFIG)),
-            FileEntry("model.safetensors", len(WEIGHTS), sha256(WEIGHTS), (tensor,)),
+            FileEntry.of("config.json", "plain", [config]),
+            FileEntry.of("model.safetensors", "safetensors", [header, tensor]),
         ],
     )
 

@@ -52,7 +52,7 @@ def _commands(line: Line, tpm: Tpm, header: Path) -> dict[str, Callable[[], obje
     # Window 1: the terms demand reports in every other window, from 0 on.
     observed = replace(line.observe(), seq=1)
     sent = frozenset(log.known)
-    sealer = Sealer(terms, tpm=tpm, gpus=None, log=log, log_sent=len(log.entries), manifests_sent=sent)
+    sealer = Sealer(terms, tpm=tpm, gpus=None, log=log, log_sent=len(log.entries), manifests_sent=sent, declared=())
     disk = DiskStorage()
     return {
         "quote by the TPM, each window": lambda: tpm.quote(quoted, qualifying_data),

@@ -117,7 +117,7 @@ class Rogue:
         trusted = TrustedVerifiers.load((stage.state / "anchors.json").read_bytes())
         line = await transport.connect()
         try:
-            prover = Prover(tpm, gpus, cast("MeasurementLog", log), Inline())
+            prover = Prover(tpm, gpus, cast("MeasurementLog", log), Inline(), ())
             enrolment = await enrol(line, identity, prover=prover, trusted=trusted, clock=SystemClock())
         except BaseException:
             await line.disconnect()
@@ -146,6 +146,7 @@ class Rogue:
             log=self.log,
             log_sent=len(self.log.entries),
             manifests_sent=frozenset(self.log.known),
+            declared=(),
         )
 
     def new_telemetry_key(self) -> bytes:

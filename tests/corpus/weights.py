@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from support.forge import Forgery, claim, seal
+from support.models import plain
 from support.world import LOG_PCR, manifest
 from weighbridge.proto import measurement_log
-from weighbridge.proto.digest import sha256
-from weighbridge.proto.manifest import FileEntry, Manifest
+from weighbridge.proto.manifest import Manifest
 from weighbridge.proto.measurement_log import AttesterStart, ModelLoad, ModelUnload
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from weighbridge.verifier.core import Answer, Opened
 
 # A model that shares no file with the declared one, so that there is nothing to compare file by file.
-OTHER = Manifest.build("another", [FileEntry("other.bin", 5, sha256(b"other"))])
+OTHER = Manifest.build("another", [plain("other.bin", b"other")])
 
 
 def _extend(world: World, what: Manifest) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fakes.soft_tpm import SoftTpm, derive_key
+from support.models import plain, safetensors
 from weighbridge.attester.gpu.emulated import EmulatedGpus, EmulatedH100
 from weighbridge.attester.sealing import Observed, SealedWindow, Sealer
 from weighbridge.attester.telemetry.emulated import EmulatedTelemetry
@@ -22,7 +23,7 @@ from weighbridge.policy.regorus import RegorusEngine
 from weighbridge.proto import binding, measurement_log, strict
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.enrolment import EnrolmentChallenge, EnrolmentProof, Opening
-from weighbridge.proto.manifest import FileEntry, Manifest, TensorEntry, encode_manifests
+from weighbridge.proto.manifest import Manifest, encode_manifests
 from weighbridge.proto.spdm import evidence as gpu_evidence
 from weighbridge.proto.spdm import report as spdm
 from weighbridge.proto.telemetry import Telemetry
@@ -74,12 +75,9 @@ class FakeClock:
 
 def manifest(name: str = "tiny", *, weights: bytes = b"weights") -> Manifest:
     """The manifest of a model of one tensor."""
-    tensor = TensorEntry("layer.weight", "F32", (1,), 80, len(weights), sha256(weights))
-    files = [
-        FileEntry("config.json", 2, sha256(b"{}")),
-        FileEntry("model.safetensors", 80 + len(weights), sha256(b"header" + weights), (tensor,)),
-    ]
-    return Manifest.build(name, files)
+    return Manifest.build(
+        name, [plain("config.json", b"{}"), safetensors("model.safetensors", {"layer.weight": weights})]
+    )
 
 
 def requirements(**changes: object) -> Requirements:
@@ -134,6 +132,7 @@ class Host:
     gpus: EmulatedGpus
     log: SoftLog
     model: Manifest
+    adapters: tuple[Manifest, ...] = ()
     peer: bytes = PEER
     cnf: bytes = CNF
     tenant: str = "tenant-a"
@@ -173,6 +172,7 @@ class Host:
             peer=self.peer,
             kem=None,
             model=self.model.digest,
+            adapters=tuple(sorted(adapter.digest for adapter in self.adapters)),
         )
 
     def proof(self, challenge: EnrolmentChallenge) -> EnrolmentProof:
@@ -212,6 +212,7 @@ class Host:
             log=self.log,
             log_sent=len(self.log.entries),
             manifests_sent=frozenset(self.log.known),
+            declared=(self.model, *self.adapters),
         )
 
     def observe(self) -> Observed:

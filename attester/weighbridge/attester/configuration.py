@@ -33,6 +33,7 @@ class SessionConfig:
         tenant: named in terms and headers.
         audience: whom the result tokens are for.
         model: the declared manifest.
+        adapters: the manifests that are declared beside it: what else may be loaded.
         serving: the inference server's TLS key.
         peer: thumbprint of the attester's own TLS key, 32 bytes.
         version: of this software, for the measurement log.
@@ -53,10 +54,16 @@ class SessionConfig:
     version: str
     log_pcr: int = 15
     pinned: bool = False
+    adapters: tuple[Manifest, ...] = ()
     command: tuple[str, ...] = ()
     port_file: Path | None = None
     windows: int | None = None
     spool_bytes: int = DEFAULT_MAX_BYTES
+
+    @property
+    def declared(self) -> tuple[Manifest, ...]:
+        """Every declared manifest, the model's first."""
+        return (self.model, *self.adapters)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ from weighbridge.proto.digest import sha256
 from weighbridge.proto.enrolment import EnrolmentChallenge, EnrolmentProof, Opening
 from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic
 from weighbridge.proto.manifest import encode_manifests
+from weighbridge.proto.manifest_diff import unlike
 from weighbridge.proto.spdm import evidence as gpu_evidence
 from weighbridge.proto.tpm import public as tpm_public
 from weighbridge.proto.tpm.constants import HashAlgorithm
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from weighbridge.attester.weights import MeasurementLog
     from weighbridge.proto.manifest import Manifest
     from weighbridge.proto.measurement_log import Record
+    from weighbridge.proto.spot import SpotChallenge
     from weighbridge.proto.terms import SignedTerms
 
 __all__ = ["Enrolment", "Identity", "Prover", "enrol"]
@@ -59,15 +61,17 @@ class Identity:
     cnf: bytes
     peer: bytes
     model: bytes
+    adapters: tuple[bytes, ...] = ()
     pinned: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enrolment:
-    """An open session: its terms, the first window's challenge, and what the proof already carried."""
+    """An open session: its terms, the first window's challenge and spot check, and what the proof already carried."""
 
     terms: SignedTerms
     challenge: bytes
+    spot: SpotChallenge | None
     log_sent: int
     manifests_sent: frozenset[bytes]
 
@@ -116,6 +120,7 @@ async def enrol(
     return Enrolment(
         terms=terms,
         challenge=opened.challenge,
+        spot=opened.spot,
         log_sent=made.log_sent,
         manifests_sent=frozenset(manifest.digest for manifest in made.manifests),
     )
@@ -123,12 +128,16 @@ async def enrol(
 
 @dataclass(frozen=True, slots=True)
 class Prover:
-    """The hardware and the log behind a proof; its methods block. ``gpus`` is ``None`` on a host without."""
+    """The hardware and the log behind a proof; its methods block. ``gpus`` is ``None`` on a host without.
+
+    ``declared`` are the declared manifests: of another that is loaded, tables travel of files that differ from theirs.
+    """
 
     tpm: TpmDevice
     gpus: GpuSource | None
     log: MeasurementLog
     offload: Offload
+    declared: tuple[Manifest, ...]
 
     def identities(self) -> tuple[bytes, ...]:
         """The GPUs' identities, ascending."""
@@ -148,6 +157,7 @@ class Prover:
             peer=identity.peer,
             kem=None,
             model=identity.model,
+            adapters=identity.adapters,
         )
 
     def prove(self, challenge: EnrolmentChallenge, identity: Identity) -> _Proof:
@@ -205,7 +215,8 @@ class Prover:
 
     def _manifests(self, records: Sequence[Record]) -> tuple[Manifest, ...]:
         loaded = dict.fromkeys(model.manifest for model in measurement_log.loaded(records))
-        return tuple(self.log.manifest(digest) for digest in loaded)
+        found = [self.log.manifest(digest) for digest in loaded]
+        return tuple(manifest.telling(unlike(manifest, self.declared)) for manifest in found)
 
 
 def _check_terms(
@@ -228,6 +239,7 @@ def _check_terms(
         ("peer", identity.peer, terms.peer),
         ("kem", None, terms.kem),
         ("model", identity.model, terms.model),
+        ("adapters", identity.adapters, terms.adapters),
         ("gpus", gpus, terms.gpus),
         ("bank", challenge.bank, terms.bank),
         ("pcrs", challenge.pcrs, terms.pcrs),

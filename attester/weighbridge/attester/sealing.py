@@ -28,6 +28,7 @@ from weighbridge.proto.binding import gpu_nonce, link, window_digest
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, EnvironmentFault
 from weighbridge.proto.manifest import encode_manifests
+from weighbridge.proto.manifest_diff import unlike
 from weighbridge.proto.measurement_log import ModelLoad
 from weighbridge.proto.spdm import evidence as gpu_evidence
 from weighbridge.proto.tpm.constants import HashAlgorithm
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from weighbridge.attester.tpm.interface import TpmDevice
     from weighbridge.proto.manifest import Manifest
     from weighbridge.proto.measurement_log import Record
+    from weighbridge.proto.spot import SpotAnswer
     from weighbridge.proto.terms import SignedTerms
     from weighbridge.proto.workload import WorkSummary
 
@@ -67,7 +69,7 @@ class Observed:
     """What a window is about, besides the measurement log. ``challenge`` and ``prev`` are 32 bytes.
 
     ``telemetry`` is the encoded :class:`weighbridge.proto.telemetry.Telemetry` of window ``seq``; ``interval`` ends
-    before the sealing begins and starts after the last window's quote.
+    before the sealing begins and starts after the last window's quote. ``spot`` answers what came with ``challenge``.
     """
 
     seq: int
@@ -76,6 +78,7 @@ class Observed:
     interval: Interval
     telemetry: bytes
     work: WorkSummary
+    spot: SpotAnswer | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +106,7 @@ class Sealer:
         log: the boot's measurement log.
         log_sent: how many of its records the enrolment carried.
         manifests_sent: digests of the manifests that the enrolment carried.
+        declared: the manifests that were declared; of another one, tables travel of files that differ from theirs.
     """
 
     def __init__(
@@ -114,6 +118,7 @@ class Sealer:
         log: LogView,
         log_sent: int,
         manifests_sent: frozenset[bytes],
+        declared: tuple[Manifest, ...],
     ) -> None:
         self._signed_terms = terms
         self._terms = terms.terms
@@ -123,6 +128,7 @@ class Sealer:
         self._head = measurement_log.head(log.records()[:log_sent])
         self._log_sent = log_sent
         self._manifests_sent = manifests_sent
+        self._declared = declared
         self._selection = PcrSelection.of(HashAlgorithm(self._terms.bank), self._terms.pcrs)
 
     def seal(self, observed: Observed, *, begin: Callable[[bytes], None]) -> SealedWindow:
@@ -206,9 +212,11 @@ class Sealer:
             cnf=terms.cnf,
             peer=terms.peer,
             kem=terms.kem,
+            spot=observed.spot,
         ).encode()
 
     def _manifests(self, records: Sequence[Record]) -> list[Manifest]:
         """The manifests that ``records`` name and that were not sent yet, each once."""
         named = dict.fromkeys(record.event.manifest for record in records if isinstance(record.event, ModelLoad))
-        return [self._log.manifest(digest) for digest in named if digest not in self._manifests_sent]
+        found = [self._log.manifest(digest) for digest in named if digest not in self._manifests_sent]
+        return [manifest.telling(unlike(manifest, self._declared)) for manifest in found]

@@ -35,6 +35,7 @@ from weighbridge.attester.enrolling import Enrolment, Identity, Prover, enrol
 from weighbridge.attester.inference import InferenceServer, Launch
 from weighbridge.attester.report import Notice, SessionSummary, WindowReport
 from weighbridge.attester.spool import Spools
+from weighbridge.attester.spot import ModelDirectories, SpotReader
 from weighbridge.attester.token_file import TokenFile
 from weighbridge.attester.waiting import cancel, first_of
 from weighbridge.attester.weights import MeasurementLog
@@ -98,6 +99,7 @@ class AttesterSession:
         self._counts: Counter[str] = Counter()
         self._windows: WindowLoop | None = None
         self._work: dict[int, WorkSummary] = {}
+        self._directories = ModelDirectories(config.state / "model-directories")
         self._started = False
 
     def stop(self) -> None:
@@ -119,7 +121,12 @@ class AttesterSession:
         spools = await self._offload(self._open_spools)
         log = await self._offload(self._open_log)
         try:
-            workload = WorkloadServer(self._config.state / "workload.sock", log, on_load=self._on_load)
+            workload = WorkloadServer(
+                self._config.state / "workload.sock",
+                log,
+                on_load=self._on_load,
+                on_measured=self._directories.remember,
+            )
             async with workload:
                 await self._deliver_earlier(spools)
                 first = len(log.records())
@@ -220,7 +227,11 @@ class AttesterSession:
             terms = enrolment.terms.terms
             spool = await self._offload(
                 lambda: spools.create(
-                    terms.session, enrolment.terms.raw, prev=terms.prev, challenge=enrolment.challenge
+                    terms.session,
+                    enrolment.terms.raw,
+                    prev=terms.prev,
+                    challenge=enrolment.challenge,
+                    spot=enrolment.spot,
                 )
             )
         except BaseException:
@@ -246,6 +257,8 @@ class AttesterSession:
                 stop=self._stop,
                 limit=self._config.windows,
                 work=self._work,
+                declared=self._config.declared,
+                spots=SpotReader(self._directories),
             )
         )
         try:
@@ -284,9 +297,10 @@ class AttesterSession:
                 cnf=config.serving.cnf,
                 peer=config.peer,
                 model=config.model.digest,
+                adapters=tuple(sorted({adapter.digest for adapter in config.adapters})),
                 pinned=config.pinned,
             ),
-            prover=Prover(self._devices.tpm, self._devices.gpus, log, self._offload),
+            prover=Prover(self._devices.tpm, self._devices.gpus, log, self._offload, config.declared),
             trusted=self._trusted,
             clock=self._clock,
         )

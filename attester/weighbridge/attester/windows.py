@@ -16,6 +16,7 @@ from weighbridge.attester.clock import WallTimeline
 from weighbridge.attester.report import Notice, WindowReport
 from weighbridge.attester.sealing import Observed, Sealer
 from weighbridge.attester.waiting import first_of
+from weighbridge.proto.errors import WeighbridgeError
 from weighbridge.proto.telemetry import Telemetry
 from weighbridge.proto.window import Interval
 
@@ -28,9 +29,13 @@ if TYPE_CHECKING:
     from weighbridge.attester.offload import Offload
     from weighbridge.attester.report import Observer
     from weighbridge.attester.spool import Spool
+    from weighbridge.attester.spool_files import Progress
+    from weighbridge.attester.spot import SpotReader
     from weighbridge.attester.token_file import TokenFile
     from weighbridge.attester.weights import MeasurementLog
     from weighbridge.attester.workload.server import WorkloadServer
+    from weighbridge.proto.manifest import Manifest
+    from weighbridge.proto.spot import SpotAnswer
     from weighbridge.proto.workload import WorkSummary
 
 __all__ = ["WindowLoop", "WindowParts"]
@@ -49,7 +54,7 @@ _SHORTEST_NS: Final = 10_000_000
 class WindowParts:
     """What the loop works with. ``delivery`` runs ``courier``; ``limit`` is the number of windows, ``None`` for no end.
 
-    ``work`` receives the account of each sealed window by its number.
+    ``work`` receives the account of each sealed window by its number; ``declared`` are the declared manifests.
     """
 
     enrolment: Enrolment
@@ -67,6 +72,8 @@ class WindowParts:
     stop: asyncio.Event
     limit: int | None
     work: dict[int, WorkSummary]
+    declared: tuple[Manifest, ...]
+    spots: SpotReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +100,7 @@ class WindowLoop:
         self._terms = parts.enrolment.terms.terms
         self._tpm_start = 0
         self._tick: asyncio.Task[int] | None = None
+        self._spot_failure: WeighbridgeError | None = None
         self._timeline = WallTimeline(parts.clock, verifier_ns=self._terms.issued_ns)
         self._sealer = Sealer(
             parts.enrolment.terms,
@@ -101,6 +109,7 @@ class WindowLoop:
             log=parts.log,
             log_sent=parts.enrolment.log_sent,
             manifests_sent=parts.enrolment.manifests_sent,
+            declared=parts.declared,
         )
 
     def heard(self, received: datetime) -> None:
@@ -195,7 +204,11 @@ class WindowLoop:
         self._check_delivery()
         seq = parts.spool.next_seq
         parts.work[seq] = cut.work
-        if not await parts.offload(lambda: self._seal_and_spool(cut)):
+        sealed = await parts.offload(lambda: self._seal_and_spool(cut))
+        if self._spot_failure is not None:
+            parts.observer.notice(Notice("spot-failed", f"window {seq}: {self._spot_failure}"))
+            self._spot_failure = None
+        if not sealed:
             del parts.work[seq]
             self.lost += 1
             self._tpm_start = cut.interval.tpm_end_ms
@@ -208,8 +221,8 @@ class WindowLoop:
 
     def _seal_and_spool(self, cut: _Cut) -> bool:
         """Whether there was room for the window."""
-        spool = self._parts.spool
-        challenge = spool.progress.challenge
+        spool, progress = self._parts.spool, self._parts.spool.progress
+        challenge = progress.challenge
         if challenge is None or not spool.has_room:
             return False
         observed = Observed(
@@ -219,11 +232,23 @@ class WindowLoop:
             interval=cut.interval,
             telemetry=cut.telemetry,
             work=cut.work,
+            spot=self._spot(progress),
         )
         spool.commit(self._sealer.seal(observed, begin=spool.begin))
         # Not before the quote: the next interval starts after it.
         self._tpm_start = self._parts.devices.tpm.read_clock().clock
         return True
+
+    def _spot(self, progress: Progress) -> SpotAnswer | None:
+        """The answer to what came with the challenge, in the window that both are for; a later one answers nothing."""
+        if progress.spot is None or progress.seq != self._parts.spool.next_seq:
+            return None
+        try:
+            return self._parts.spots.answer(progress.spot)
+        except WeighbridgeError as error:
+            # Told, and left out: what that means is for the verifier to say.
+            self._spot_failure = error
+            return None
 
     def _report(self, seq: int, status: str, work: WorkSummary) -> None:
         self._parts.observer.window(

@@ -36,6 +36,7 @@ __all__ = [
     "PolicyInput",
     "Proof",
     "Session",
+    "SpotCheck",
     "Telemetry",
     "TelemetrySource",
     "WeightDifference",
@@ -127,10 +128,14 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True)
 class DeclaredModel:
-    """A model that the session declares: manifest digest as hex and the name written in the manifest."""
+    """What the session declares: a manifest's digest as hex, the name written in it, and whether it must be loaded.
+
+    The ``model`` must be; an ``adapter`` may be.
+    """
 
     manifest: str
     name: str | None
+    role: Literal["model", "adapter"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +160,18 @@ class WeightDifference:
 
 
 @dataclass(frozen=True, slots=True)
+class SpotCheck:
+    """Whether the host showed in this window that it has the declared model's bytes; not that they are what runs.
+
+    ``not_issued``: one was due by the terms, but the verifier had none left, or the window is held under an older
+    challenge. ``last_passed_seq`` is the session's last window that passed one.
+    """
+
+    status: Literal["passed", "not_due", "not_issued"]
+    last_passed_seq: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Weights:
     """Declared and loaded models. ``baseline`` says how the log's beginning is explained."""
 
@@ -163,6 +180,7 @@ class Weights:
     log_length: int
     baseline: Literal["zero"]
     differences: tuple[WeightDifference, ...]
+    spot_check: SpotCheck
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from typing import Final, Self
 from weighbridge.proto import cbor, limits
 from weighbridge.proto.errors import Code, MalformedEvidence
 
-__all__ = ["EnrolmentChallenge", "EnrolmentProof", "Opening"]
+__all__ = ["EnrolmentChallenge", "EnrolmentProof", "Opening", "digests"]
 
 _OPENING: Final = "weighbridge/v1/opening"
 _CHALLENGE: Final = "weighbridge/v1/enrolment-challenge"
@@ -32,7 +32,8 @@ class Opening:
 
     ``ak`` and ``ek`` are TPMT_PUBLIC structures; ``ek`` and ``ek_certificate`` (DER) are ``None`` when the verifier
     has pinned the AK; ``cnf`` and ``peer`` are SHA-256 of the SubjectPublicKeyInfo of the serving key and of the
-    attester's own TLS key; ``model`` is the digest of the declared manifest.
+    attester's own TLS key; ``model`` is the digest of the declared manifest, ``adapters`` those of the manifests that
+    may be loaded beside it, ascending.
     """
 
     tenant: str
@@ -45,6 +46,7 @@ class Opening:
     peer: bytes
     kem: bytes | None
     model: bytes
+    adapters: tuple[bytes, ...] = ()
 
     def encode(self) -> bytes:
         """The message's bytes."""
@@ -61,6 +63,7 @@ class Opening:
                 8: self.peer,
                 9: self.kem,
                 10: self.model,
+                11: list(self.adapters),
             }
         )
 
@@ -83,8 +86,13 @@ class Opening:
             peer=fields.digest(8),
             kem=fields.optional_octets(9, limit=256),
             model=fields.digest(10),
+            adapters=digests(fields.array(11, limit=limits.ADAPTERS_MAX), where="opening[11]"),
         )
         fields.end()
+        if opening.model in opening.adapters:
+            raise MalformedEvidence(
+                Code.FIELD_RANGE, "the model is declared as its own adapter", where="opening[11]", got=opening.model
+            )
         if (opening.ek is None) != (opening.ek_certificate is None):
             raise MalformedEvidence(
                 Code.FIELD_RANGE, "an EK comes with its certificate, or neither", where="opening[4]"
@@ -207,3 +215,15 @@ class EnrolmentProof:
         )
         fields.end()
         return proof
+
+
+def digests(values: list[cbor.CborValue], *, where: str) -> tuple[bytes, ...]:
+    """Distinct digests in ascending order.
+
+    Raises:
+        MalformedEvidence: ``FIELD_RANGE``.
+    """
+    found = tuple(value for value in values if isinstance(value, bytes) and len(value) == limits.DIGEST_SIZE)
+    if list(found) != values or list(found) != sorted(set(found)):
+        raise MalformedEvidence(Code.FIELD_RANGE, "not distinct, ascending digests", where=where)
+    return found

@@ -19,6 +19,8 @@ GPU_REPORT_MAX: Final = 0x2000
 GPU_CHAIN_MAX: Final = 0x4000
 GPU_CHAIN_CERTS_MAX: Final = 8
 GPUS_MAX: Final = 64
+# Declared manifests beside the model's: adapters, draft models.
+ADAPTERS_MAX: Final = 256
 CERT_MAX: Final = 8 * 1024
 # TPM2B_ATTEST and TPM2B_PUBLIC are below 1 KiB for every type and algorithm that is accepted (TPM 2.0 Part 2 §10.12).
 TPM_STRUCTURE_MAX: Final = 4 * 1024
@@ -49,6 +51,11 @@ SPOT_CHALLENGE_MAX: Final = 32 * 1024
 # A week of one every minute. As JSON a challenge of 16 ranges is about 1.5 KiB.
 SPOT_POOL_CHALLENGES_MAX: Final = 10_080
 SPOT_POOL_MAX: Final = 64 * 1024 * 1024
+# An OpenSSF model signature: a statement of at most JSON_MAX bytes in base64, and certificates.
+MODEL_SIGNATURE_MAX: Final = 24 * 1024 * 1024
+# 170 bytes each: files, or shards of 64 MiB of a model of 5 TiB.
+MODEL_SIGNATURE_RESOURCES_MAX: Final = 80_000
+MODEL_SIGNATURE_CERTS_MAX: Final = 8
 # A reference set: 100 bytes a model and 1 to 20 KiB a statement. The values in force fit into one message.
 REFERENCE_SET_MAX: Final = 1024 * 1024
 REFERENCE_SET_MODELS_MAX: Final = 4096

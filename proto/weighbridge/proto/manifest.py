@@ -127,17 +127,21 @@ class Manifest:
         _check_ascending([file.path for file in files], "manifest.files")
         return cls(name, algorithm, ignored, files, data, D("manifest", data))
 
-    def pack(self, *, paths: Collection[str] | None = None, limit: int = limits.MANIFEST_PACKED_MAX) -> bytes:
+    def telling(self, paths: Collection[str]) -> Self:
+        """This manifest with the tables of the files ``paths`` only."""
+        kept = (file if file.implied or file.path in paths else replace(file, parts=None) for file in self.files)
+        return replace(self, files=tuple(kept))
+
+    def pack(self, *, limit: int = limits.MANIFEST_PACKED_MAX) -> bytes:
         """Head and tables as one byte string.
 
         Args:
-            paths: only the tables of these files; all by default.
             limit: leave tables out, the largest first, until the rest has no more than this many bytes.
         """
         tables = {
             file.path: encode_table(file.parts)
             for file in self.files
-            if file.parts is not None and not file.implied and (paths is None or file.path in paths)
+            if file.parts is not None and not file.implied
         }
         room = limit
         for path, size in sorted(((path, len(table)) for path, table in tables.items()), key=lambda item: item[1]):
@@ -229,9 +233,9 @@ class Manifest:
         return manifest
 
 
-def encode_manifests(packed: Iterable[bytes]) -> bytes:
-    """The evidence part that carries manifests: an array of what :meth:`Manifest.pack` gave."""
-    return cbor.encode(list(packed))
+def encode_manifests(manifests: Iterable[Manifest]) -> bytes:
+    """The evidence part that carries manifests, with those of their tables for which there is room."""
+    return cbor.encode([manifest.pack(limit=limits.MANIFEST_TABLES_MAX) for manifest in manifests])
 
 
 def parse_manifests(data: bytes) -> tuple[Manifest, ...]:

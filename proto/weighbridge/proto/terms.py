@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, Self
 
 from weighbridge.proto import binding, cbor, cose, limits
+from weighbridge.proto.enrolment import digests
 from weighbridge.proto.errors import Code, MalformedEvidence
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ class Terms:
     ``evidence`` is what each window must carry; ``gpus`` the enrolled devices' identities, ascending; ``pcrs`` the
     quoted registers of bank ``bank`` (a TPM_ALG_ID), ascending; ``boot_pcrs`` those of them to whose values the
     telemetry key is bound; ``log_pcr`` the register the measurement log extends; ``prev`` what the first header
-    must name; ``model`` the digest of the declared manifest.
+    must name; ``model`` the digest of the declared manifest; ``adapters`` those of the
+    manifests that may be loaded beside it, ascending; ``spot_every`` is 0 where no spot check is demanded.
     """
 
     session: bytes
@@ -59,6 +61,8 @@ class Terms:
     lateness_ns: int
     prev: bytes
     issued_ns: int
+    spot_every: int
+    adapters: tuple[bytes, ...] = ()
 
     def encode(self) -> bytes:
         """The payload that is signed."""
@@ -86,6 +90,8 @@ class Terms:
                 19: self.lateness_ns,
                 20: self.prev,
                 21: self.issued_ns,
+                22: self.spot_every,
+                23: list(self.adapters),
             }
         )
 
@@ -109,7 +115,7 @@ class Terms:
             kem=fields.optional_octets(9, limit=256),
             model=fields.digest(10),
             evidence=_evidence(fields.array(11, limit=len(EVIDENCE_KINDS))),
-            gpus=_digests(fields.array(12, limit=limits.GPUS_MAX)),
+            gpus=digests(fields.array(12, limit=limits.GPUS_MAX), where="terms[12]"),
             bank=fields.uint(13, limit=0xFFFF),
             pcrs=fields.ascending(14, below=limits.PCRS_MAX),
             boot_pcrs=fields.ascending(15, below=limits.PCRS_MAX),
@@ -119,6 +125,8 @@ class Terms:
             lateness_ns=fields.uint(19, limit=PERIOD_MAX_NS),
             prev=fields.digest(20),
             issued_ns=fields.uint(21),
+            spot_every=fields.integer(22, low=0, high=10_000),
+            adapters=digests(fields.array(23, limit=limits.ADAPTERS_MAX), where="terms[23]"),
         )
         fields.end()
         if not {*terms.boot_pcrs, terms.log_pcr} <= {*terms.pcrs}:
@@ -126,6 +134,11 @@ class Terms:
                 Code.FIELD_RANGE, "boot and log PCRs are not among the quoted ones", where="terms[14]"
             )
         return terms
+
+    @property
+    def declared(self) -> tuple[bytes, ...]:
+        """Every manifest that may be loaded: the model's first."""
+        return (self.model, *self.adapters)
 
     def gpu_due(self, seq: int) -> bool:
         """Whether window ``seq`` must carry GPU reports."""
@@ -176,12 +189,3 @@ def _evidence(values: list[cbor.CborValue]) -> tuple[EvidenceKind, ...]:
             Code.FIELD_RANGE, "evidence kinds are not a sorted subset", where="terms[11]", expected=EVIDENCE_KINDS
         )
     return kinds
-
-
-def _digests(values: list[cbor.CborValue]) -> tuple[bytes, ...]:
-    digests = tuple(value for value in values if isinstance(value, bytes) and len(value) == limits.DIGEST_SIZE)
-    if list(digests) != values or list(digests) != sorted(set(digests)):
-        raise MalformedEvidence(
-            Code.FIELD_RANGE, "device identities are not distinct, ascending digests", where="terms[12]"
-        )
-    return digests

@@ -113,6 +113,7 @@ class Bench:
             log=self.log,
             log_sent=1,
             manifests_sent=frozenset(),
+            declared=(),
         )
 
     def observed(self, seq: int = 0, telemetry: bytes = b"telemetry") -> Observed:

@@ -38,7 +38,7 @@ def good() -> doc.PolicyInput:
             for n in (1, 2)
         ),
         weights=doc.Weights(
-            declared=(doc.DeclaredModel(MODEL, "minilm"),),
+            declared=(doc.DeclaredModel(MODEL, "minilm", "model"),),
             loaded=(doc.LoadedModel(MODEL, "minilm", True, 1),),
             log_length=2,
             baseline="zero",

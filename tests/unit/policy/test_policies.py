@@ -69,7 +69,7 @@ ALWAYS: dict[str, tuple[Code, Change]] = {
     "a model without reference (A63)": (
         Code.REFERENCE_ABSENT,
         weights(
-            declared=(doc.DeclaredModel(UNKNOWN_MODEL, "x"),), loaded=(doc.LoadedModel(UNKNOWN_MODEL, "x", True, 2),)
+            declared=(doc.DeclaredModel(UNKNOWN_MODEL, "x", "model"),), loaded=(doc.LoadedModel(UNKNOWN_MODEL, "x", True, 2),)
         ),
     ),
     "one bit of one tensor": (

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from weighbridge.proto.digest import sha256
+from support.models import plain
 from weighbridge.proto.errors import Code
-from weighbridge.proto.manifest import FileEntry, Manifest
+from weighbridge.proto.manifest import Manifest
 from weighbridge.proto.measurement_log import Loaded
 from weighbridge.verifier.weights import LogState, appraise
 
 
 def test_another_name_is_told_as_a_name() -> None:
-    declared, measured = (Manifest.build(name, [FileEntry("a.bin", 1, sha256(b"a"))]) for name in ("minilm", "model"))
+    declared, measured = (Manifest.build(name, [plain("a.bin", b"a")]) for name in ("minilm", "model"))
     model = Loaded(manifest=measured.digest, name=measured.name, recnum=0)
     found = appraise(
         LogState((), bytes(32), bytes(32), (model,), ()),
-        declared=declared.digest,
+        declared=(declared.digest,),
         measured={measured.digest: measured},
         references={declared.digest: declared},
         window=None,

@@ -7,14 +7,14 @@ could be found wrong is told at once.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
 from weighbridge.policy import document
 from weighbridge.policy.engine import Advice, Decision, Denial, Prepared, Unchecked
 from weighbridge.proto import strict
 from weighbridge.proto.errors import Code, EnvironmentFault, WeighbridgeError
-from weighbridge.verifier import weights
+from weighbridge.verifier import acceptance, weights
 from weighbridge.verifier.anchors import EMULATED_PLATFORM
 from weighbridge.verifier.clock import SOURCE, moment, nanoseconds
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from weighbridge.policy.reference import Reference
     from weighbridge.proto import telemetry
     from weighbridge.proto.manifest import Manifest
+    from weighbridge.proto.terms import Terms
     from weighbridge.verifier.gpu.report import VerifiedGpuReport
     from weighbridge.verifier.procedure import VerifiedWindow
     from weighbridge.verifier.session import Enrolled, Position, SessionState
@@ -43,6 +44,8 @@ INVARIANTS: Final[Mapping[Code, str]] = {
     Code.MODEL_NOT_LOADED: "the declared model is loaded",
     Code.WEIGHTS_MISMATCH: "what was loaded is, file by file and tensor by tensor, what was declared",
     Code.BASELINE_UNEXPLAINED: "the measurement log accounts for everything since boot",
+    Code.MODEL_REVOKED: "no owner in the reference values in force has revoked a model that is declared or loaded",
+    Code.MODEL_EXPIRED: "a model that only signed reference sets accept is in one that is valid at the time of receipt",
     Code.SUBJECT_FAILED: "neither the attestation key nor a GPU has failed before",
 }
 
@@ -53,6 +56,7 @@ NOT_PROVEN: Final = (
     "no signed byte says that confidential computing is on",
     "attester code is unproven: telemetry, counts and load events are the host's word",
     "telemetry can contradict and corroborate; it can never vouch for weights",
+    "a spot check proves possession of the model's files, not what runs",
     "physical interposers, broken platform generations and evasion-tuned workloads are out of reach",
 )
 
@@ -61,7 +65,8 @@ NOT_PROVEN: Final = (
 class Verdict:
     """The verdict on one window. ``decision`` is ``None`` when an invariant or the verification itself refused.
 
-    ``outcome`` is ``held`` for a window against which nothing speaks but that it came too late.
+    ``outcome`` is ``held`` for a window against which nothing speaks but that it came too late. ``reference`` is the
+    digest of the reference values by which it was appraised, ``None`` when its verification refused it before.
     """
 
     session: bytes
@@ -73,6 +78,7 @@ class Verdict:
     denials: tuple[Denial, ...]
     decision: Decision | None
     telemetry: str
+    reference: bytes | None
 
     @property
     def opens(self) -> bool:
@@ -124,6 +130,11 @@ class Appraiser:
     policy: Prepared
     reference: Reference
     manifests: Mapping[bytes, Manifest]
+    reference_digest: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Name the reference values once: they are as long as they are many."""
+        object.__setattr__(self, "reference_digest", self.reference.digest)
 
     def appraise(
         self, window: VerifiedWindow, *, enrolled: Enrolled, position: Position, state: SessionState, at: datetime
@@ -143,10 +154,12 @@ class Appraiser:
         terms = enrolled.terms
         measured = {**position.manifests, **window.manifests}
         weighed = weights.appraise(
-            window.log, declared=terms.model, measured=measured, references=self.manifests, window=window.header.seq
+            window.log, declared=terms.declared, measured=measured, references=self.manifests, window=window.header.seq
         )
         decision = None
-        denials = weighed.denials
+        models = {*terms.declared, *(item.manifest for item in weighed.loaded)}
+        revoked = acceptance.denials(self.reference, models, at=at, window=window.header.seq)
+        denials = (*weighed.denials, *revoked)
         if not denials:
             try:
                 facts = self._input(window, enrolled, position, state=state, weighed=weighed, at=at)
@@ -167,6 +180,7 @@ class Appraiser:
             denials=denials,
             decision=decision,
             telemetry="no_baseline",
+            reference=self.reference_digest,
         )
 
     def _input(
@@ -182,7 +196,6 @@ class Appraiser:
         terms, header, ak = enrolled.terms, window.header, enrolled.ak
         received_at, received_ns = document.instant(at)
         span = header.interval
-        declared = self.manifests.get(terms.model)
         work = header.work
         platforms = {report.identity: report.platform for report in enrolled.gpus}
         return document.PolicyInput(
@@ -211,7 +224,7 @@ class Appraiser:
             attester_code=document.AttesterCode(),
             gpus=tuple(self._gpu(report, reported=window.gpus is not None) for report in window.gpus or position.gpus),
             weights=document.Weights(
-                declared=(document.DeclaredModel(terms.model.hex(), None if declared is None else declared.name),),
+                declared=tuple(self._declared(digest, terms) for digest in terms.declared),
                 loaded=tuple(
                     document.LoadedModel(item.manifest.hex(), item.name, item.declared, item.recnum)
                     for item in weighed.loaded
@@ -219,6 +232,7 @@ class Appraiser:
                 log_length=len(window.log.records),
                 baseline="zero",
                 differences=(),
+                spot_check=_spot_check(window, position, terms),
             ),
             telemetry=document.Telemetry(
                 verdict="no_baseline",
@@ -240,6 +254,11 @@ class Appraiser:
             ),
         )
 
+    def _declared(self, digest: bytes, terms: Terms) -> document.DeclaredModel:
+        manifest = self.manifests.get(digest)
+        name = None if manifest is None else manifest.name
+        return document.DeclaredModel(digest.hex(), name, "model" if digest == terms.model else "adapter")
+
     def _gpu(self, verified: VerifiedGpuReport, *, reported: bool) -> document.Gpu:
         report = verified.report
         digest = report.measurements_digest.hex()
@@ -258,6 +277,14 @@ class Appraiser:
             cc_mode_host_claim=None,
             reported_in_window=reported,
         )
+
+
+def _spot_check(window: VerifiedWindow, position: Position, terms: Terms) -> document.SpotCheck:
+    if not position.spot_due(terms):
+        return document.SpotCheck("not_due", position.spot_seq)
+    if window.spot is None or window.held:
+        return document.SpotCheck("not_issued", position.spot_seq)
+    return document.SpotCheck("passed", window.header.seq)
 
 
 def _findings(window: VerifiedWindow, position: Position, period_ns: int, at: datetime) -> tuple[document.Finding, ...]:
@@ -319,6 +346,7 @@ def refuse(
         denials=(_of_error(error, seq),),
         decision=None,
         telemetry="no_baseline",
+        reference=None,
     )
 
 

@@ -103,7 +103,7 @@ class Bundle:
             entries=tuple(_entry(item, index) for index, item in enumerate(fields.array(2, limit=_ENTRIES_MAX))),
             modules=tuple(_module(item, index) for index, item in enumerate(fields.array(3, limit=_MODULES_MAX))),
             reference=fields.octets(4, limit=limits.JSON_MAX),
-            manifests=fields.octet_strings(5, count=_MODULES_MAX, limit=limits.MANIFEST_MAX),
+            manifests=fields.octet_strings(5, count=_MODULES_MAX, limit=limits.MANIFEST_PACKED_MAX),
         )
         fields.end()
         return bundle
@@ -198,7 +198,7 @@ def assemble(
         entries=tuple(entries),
         modules=tuple(modules),
         reference=reference,
-        manifests=tuple(manifest.raw for manifest in manifests),
+        manifests=tuple(manifest.pack() for manifest in manifests),
     )
 
 

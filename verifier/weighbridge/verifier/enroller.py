@@ -14,7 +14,7 @@ from weighbridge.proto.enrolment import EnrolmentChallenge, EnrolmentProof, Open
 from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic, PolicyDenied
 from weighbridge.proto.terms import SignedTerms, Terms
 from weighbridge.verifier import weights
-from weighbridge.verifier.challenge import issue, preimage_of
+from weighbridge.verifier.challenge import hand_out, issue, preimage_of
 from weighbridge.verifier.clock import moment, nanoseconds
 from weighbridge.verifier.enrolment import ak_thumbprint, check_ledgered, verify_opening, verify_proof
 from weighbridge.verifier.live import Live, LiveSessions, subjects_of
@@ -153,6 +153,7 @@ class Enroller:
             self._remember(terms, findings, at)
             raise _refusal(findings)
         issued = issue(self._archive.ledger.root, terms.session, 0, at=at)
+        position = Position.start(enrolled, verified.log, verified.manifests)
         with self._store.transaction() as tx:
             # An attester that enrols again has restarted: its old session is over, by its own word.
             interrupted = tx.open_session(
@@ -166,8 +167,8 @@ class Enroller:
                 opened_ns=nanoseconds(at),
             )
             tx.advance_ak(terms.ak, head=terms.prev, log=ledgered_log(verified))
-            tx.issue_challenge(terms.session, issued)
-        live = Live(enrolled, Position.start(enrolled, verified.log, verified.manifests), SessionState.ENROLLED, issued)
+            issued = hand_out(tx, issued, terms=terms, position=position)
+        live = Live(enrolled, position, SessionState.ENROLLED, issued)
         self._sessions.add(live, interrupted=interrupted)
         return signed, live
 
@@ -194,6 +195,7 @@ class Enroller:
             peer=opening.peer,
             kem=opening.kem,
             model=opening.model,
+            adapters=opening.adapters,
             evidence=wanted.evidence,
             gpus=tuple(report.identity for report in verified.gpus),
             bank=wanted.bank,
@@ -205,6 +207,7 @@ class Enroller:
             lateness_ns=wanted.lateness_ns,
             prev=binding.genesis(ak) if subject is None or subject.head is None else subject.head,
             issued_ns=nanoseconds(at),
+            spot_every=wanted.spot_every,
         )
 
     def _findings(self, verified: VerifiedEnrolment, terms: Terms) -> tuple[Denial, ...]:
@@ -215,7 +218,7 @@ class Enroller:
         ledgered = () if ak is None else check_ledgered(verified.log, verified.quote, ak.log)
         weighed = weights.appraise(
             verified.log,
-            declared=terms.model,
+            declared=terms.declared,
             measured=verified.manifests,
             references=self._references,
             window=None,
@@ -249,6 +252,7 @@ class Enroller:
             reference=NO_DIGEST,
             requirements=self._requirements.encode(),
             verdict=strict.json_encode(outcome),
+            spot=None,
         )
 
     def _forget_stale(self, at: datetime, peer: bytes) -> None:

@@ -31,6 +31,10 @@ _CLEARED: Final = bytes(32)
 _DIFFERENCES_MAX: Final = 16
 _UNDECLARED_MAX: Final = 32
 _TEXT_MAX: Final = 256
+_NOT_BYTES: Final = {
+    DifferenceKind.ALGORITHM: "the model was measured by another algorithm than the declared one",
+    DifferenceKind.IGNORED: "other paths were left out of the measurement than of the declared one",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +112,7 @@ def open_manifests(data: bytes) -> dict[bytes, Manifest]:
 def appraise(
     log: LogState,
     *,
-    declared: bytes,
+    declared: Sequence[bytes],
     measured: Mapping[bytes, Manifest],
     references: Mapping[bytes, Manifest],
     window: int | None,
@@ -117,7 +121,7 @@ def appraise(
 
     Args:
         log: replayed to the quoted register.
-        declared: digest of the session's manifest, from the terms.
+        declared: manifest digests from the terms: the model's, which must be loaded, then those that may be.
         measured: manifests that the attester sent, by digest.
         references: manifests that the verifier's operator accepts, by digest.
         window: the window's number, for the denials; ``None`` at enrolment.
@@ -125,7 +129,7 @@ def appraise(
     # A model that was loaded and unloaded again since the last window counts too.
     seen = {item.recnum: item for item in (*log.models, *(log.fresh if window is not None else ()))}
     loaded = tuple(
-        LoadedModel(item.manifest, item.name, item.manifest == declared, recnum)
+        LoadedModel(item.manifest, item.name, item.manifest in declared, recnum)
         for recnum, item in sorted(seen.items())
     )
     denials: list[Denial] = []
@@ -133,7 +137,8 @@ def appraise(
     undeclared = [model for model in loaded if not model.declared]
     for model in undeclared[:_UNDECLARED_MAX]:
         if room := _DIFFERENCES_MAX - len(differences):
-            found = _differences(references.get(declared), measured.get(model.manifest))[:room]
+            known = [references[digest] for digest in declared if digest in references]
+            found = _differences(known, measured.get(model.manifest))[:room]
             differences += found
             denials += [_mismatch(difference, window) for difference in found]
         name = shorten(repr(model.name), _TEXT_MAX)
@@ -143,7 +148,7 @@ def appraise(
                 message=f"model {name} was loaded (log record {model.recnum}) but is not the declared one",
                 window=window,
                 device=None,
-                expected=declared.hex(),
+                expected=declared[0].hex(),
                 got=model.manifest.hex(),
                 hint="declare every model that is loaded, or restart the host: the log spans the boot",
             )
@@ -155,19 +160,19 @@ def appraise(
                 message=f"{more} more models were loaded that are not the declared one",
                 window=window,
                 device=None,
-                expected=declared.hex(),
+                expected=declared[0].hex(),
                 got=None,
                 hint=None,
             )
         )
-    if window is not None and not any(item.manifest == declared for item in log.models):
+    if window is not None and not any(item.manifest == declared[0] for item in log.models):
         denials.append(
             Denial(
                 code=Code.MODEL_NOT_LOADED,
                 message="the declared model is not loaded",
                 window=window,
                 device=None,
-                expected=declared.hex(),
+                expected=declared[0].hex(),
                 got=None,
                 hint="load it through the measured loader before the first window",
             )
@@ -175,13 +180,19 @@ def appraise(
     return WeightsAppraisal(loaded, tuple(differences), tuple(denials))
 
 
-def _differences(declared: Manifest | None, measured: Manifest | None) -> tuple[Difference, ...]:
-    """What to name when another model was loaded: only worth it where the two share a file."""
-    if declared is None or measured is None:
+def _differences(declared: Sequence[Manifest], measured: Manifest | None) -> tuple[Difference, ...]:
+    """What to name when another model was loaded: how it differs from the declared one that it resembles most.
+
+    Only worth it where the two share a file's name.
+    """
+    if measured is None:
         return ()
-    if not {entry.path for entry in declared.files} & {entry.path for entry in measured.files}:
-        return ()
-    return diff(declared, measured)
+    paths = {entry.path for entry in measured.files}
+    alike = [
+        (len(paths & {entry.path for entry in manifest.files}), manifest.name == measured.name) for manifest in declared
+    ]
+    best = max(alike, default=(0, False))
+    return diff(declared[alike.index(best)], measured) if best[0] else ()
 
 
 def _mismatch(difference: Difference, window: int | None) -> Denial:
@@ -195,10 +206,19 @@ def _mismatch(difference: Difference, window: int | None) -> Denial:
             got=None if difference.got is None else shorten(difference.got, _TEXT_MAX),
             hint="the name is part of the manifest: measure and load the model under one name",
         )
-    place = difference.path if difference.tensor is None else f"{difference.path}, tensor {difference.tensor}"
+    if difference.kind in _NOT_BYTES:
+        return Denial(
+            code=Code.WEIGHTS_MISMATCH,
+            message=_NOT_BYTES[difference.kind],
+            window=window,
+            device=None,
+            expected=None if difference.expected is None else shorten(difference.expected, _TEXT_MAX),
+            got=None if difference.got is None else shorten(difference.got, _TEXT_MAX),
+            hint="measure as the declared manifest was measured",
+        )
     return Denial(
         code=Code.WEIGHTS_MISMATCH,
-        message=f"{difference.kind.value.replace('_', ' ')} in {shorten(place, _TEXT_MAX)}",
+        message=f"{difference.kind.value.replace('_', ' ')} in {shorten(difference.place, _TEXT_MAX)}",
         window=window,
         device=None,
         expected=None if difference.expected is None else shorten(difference.expected, _TEXT_MAX),

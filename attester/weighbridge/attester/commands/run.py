@@ -82,6 +82,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     session = parser.add_argument_group("session")
     session.add_argument("--state", metavar="DIR", type=Path, required=True, help="the attester's state directory")
     session.add_argument("--manifest", metavar="FILE", type=Path, required=True, help="the declared model's manifest")
+    session.add_argument(
+        "--adapter",
+        metavar="FILE",
+        type=Path,
+        action="append",
+        default=[],
+        help="the manifest of what else may be loaded, such as a LoRA adapter (several times)",
+    )
     session.add_argument("--tenant", required=True, help="the tenant, as the verifier knows it")
     session.add_argument("--audience", required=True, help="whom the result tokens are for")
     session.add_argument("--windows", metavar="N", type=_positive, help="end after N windows (default: go on)")
@@ -126,7 +134,10 @@ def run(args: argparse.Namespace) -> int:
     # Everything that can be wrong with files is found before a device or the network is touched.
     trusted = TrustedVerifiers.load(read_file(args.verifier_key, limit=_FILE_MAX, what="verifier's key"))
     authority = load_authority(args.verifier_ca)
-    manifest = Manifest.from_json(read_file(args.manifest, limit=limits.JSON_MAX, what="manifest"))
+    manifest, *adapters = (
+        Manifest.from_json(read_file(path, limit=limits.MANIFEST_JSON_MAX, what="manifest"))
+        for path in (args.manifest, *args.adapter)
+    )
     serving = load_serving(state)
     channel = load_channel(state, certificate=args.certificate)
     config = SessionConfig(
@@ -134,6 +145,7 @@ def run(args: argparse.Namespace) -> int:
         tenant=args.tenant,
         audience=args.audience,
         model=manifest,
+        adapters=tuple(adapters),
         serving=serving,
         peer=channel.peer,
         version=metadata.version("weighbridge"),

@@ -184,7 +184,7 @@ class MeasurementLog:
         """
         path = self._manifests / f"{digest.hex()}.cbor"
         try:
-            manifest = Manifest.parse(read_file(path, limit=limits.MANIFEST_MAX, what="manifest"))
+            manifest = Manifest.unpack(read_file(path, limit=limits.MANIFEST_PACKED_MAX, what="manifest"))
         except MalformedEvidence as error:
             raise _corrupt(path, str(error)) from error
         if manifest.digest != digest:
@@ -193,7 +193,7 @@ class MeasurementLog:
 
     def append_load(self, manifest: Manifest) -> Record:
         """Log that the model of ``manifest`` is about to be loaded, and keep the manifest. As :meth:`append`."""
-        write_file(self._manifests / f"{manifest.digest.hex()}.cbor", manifest.raw)
+        write_file(self._manifests / f"{manifest.digest.hex()}.cbor", manifest.pack())
         return self.append(ModelLoad(manifest=manifest.digest, name=manifest.name))
 
     def append(self, event: Event) -> Record:

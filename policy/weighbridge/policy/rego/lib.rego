@@ -142,9 +142,13 @@ some_declared if count(declared) > 0
 
 always contains d if {
 	some model in declared
+	not optional(model)
 	not is_loaded(model)
-	d := denial("MODEL_NOT_LOADED", null, "a declared model is not loaded", field(model, "manifest"), null, null)
+	d := denial("MODEL_NOT_LOADED", null, "the declared model is not loaded", field(model, "manifest"), null, null)
 }
+
+# An adapter may be loaded; the model must be.
+optional(model) if model.role == "adapter"
 
 is_loaded(model) if {
 	some other in loaded
@@ -264,4 +268,10 @@ remarks contains w if {
 	held := input.gap.held_windows
 	held > 0
 	w := {"code": "WINDOW_HELD", "message": sprintf("%v windows were held back before this one", [held])}
+}
+
+remarks contains w if {
+	input.weights.spot_check.status == "not_issued"
+	fresh
+	w := {"code": "SPOT_POOL_EMPTY", "message": "a spot check was due, and none was left for this model"}
 }

@@ -66,7 +66,7 @@ def run_verify(arguments: argparse.Namespace) -> Outcome:
                 else read_reference(arguments.reference)
             )
             policy = _policy(names, parsed, reference)
-            manifests = (Manifest.parse(data) for data in parsed.manifests)
+            manifests = (Manifest.unpack(data) for data in parsed.manifests)
             prepared = stack.enter_context(RegorusEngine().prepare(policy))
             return Appraiser(prepared, reference, {manifest.digest: manifest for manifest in manifests})
 

@@ -164,7 +164,7 @@ def _add_judging(parser: argparse.ArgumentParser) -> None:
 
 def _judging(arguments: argparse.Namespace) -> tuple[PolicySet, Mapping[bytes, Manifest]]:
     policy = load_policy(arguments.policy, read_reference(arguments.reference))
-    manifests = [Manifest.from_json(read(path, limit=limits.JSON_MAX)) for path in arguments.manifest]
+    manifests = [Manifest.from_json(read(path, limit=limits.MANIFEST_JSON_MAX)) for path in arguments.manifest]
     return policy, {manifest.digest: manifest for manifest in manifests}
 
 
