@@ -166,6 +166,28 @@ class Code(StrEnum):
     MODEL_NOT_LOADED = "MODEL_NOT_LOADED"
     WEIGHTS_UNREADABLE = "WEIGHTS_UNREADABLE"
     WEIGHTS_CHANGED = "WEIGHTS_CHANGED"
+    WEIGHTS_AMBIGUOUS = "WEIGHTS_AMBIGUOUS"
+    LOAD_MISMATCH = "LOAD_MISMATCH"
+    LOAD_UNGUARDED = "LOAD_UNGUARDED"
+
+    # OpenSSF model signatures
+    MODEL_SIGNATURE = "MODEL_SIGNATURE"
+    MODEL_SIGNATURE_MODE = "MODEL_SIGNATURE_MODE"
+    MODEL_SIGNER = "MODEL_SIGNER"
+    MODEL_FILE_MISSING = "MODEL_FILE_MISSING"
+    MODEL_FILE_UNSIGNED = "MODEL_FILE_UNSIGNED"
+    MODEL_FILE_DIFFERS = "MODEL_FILE_DIFFERS"
+    CERT_PURPOSE = "CERT_PURPOSE"
+    SPOT_ABSENT = "SPOT_ABSENT"
+    SPOT_WRONG = "SPOT_WRONG"
+    SPOT_POOL_EMPTY = "SPOT_POOL_EMPTY"
+
+    # reference sets and statements about models
+    MODEL_REVOKED = "MODEL_REVOKED"
+    MODEL_EXPIRED = "MODEL_EXPIRED"
+    REFERENCE_ROLLBACK = "REFERENCE_ROLLBACK"
+    STATEMENT_UNTRUSTED = "STATEMENT_UNTRUSTED"
+    STATEMENT_SUBJECT = "STATEMENT_SUBJECT"
 
     # session
     SESSION_UNKNOWN = "SESSION_UNKNOWN"
@@ -216,6 +238,7 @@ class Code(StrEnum):
     COMMAND_FAILED = "COMMAND_FAILED"
     STATE_CORRUPT = "STATE_CORRUPT"
     STATE_LOCKED = "STATE_LOCKED"
+    VERITY_UNSUPPORTED = "VERITY_UNSUPPORTED"
     KEY_EXPOSED = "KEY_EXPOSED"
 
 
@@ -243,6 +266,7 @@ _HINTS: Final = {
     Code.STATE_LOCKED: "stop the other process, then try again",
     Code.LEDGER_LOCKED: "stop the other process, then try again",
     Code.KEY_EXPOSED: "make new keys: these may have been copied",
+    Code.VERITY_UNSUPPORTED: "ext4 needs `tune2fs -O verity`; else put the model on a device with dm-verity",
     Code.WEIGHTS_UNREADABLE: "is it the model's directory, and may this user read all of it?",
 }
 

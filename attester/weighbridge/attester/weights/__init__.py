@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from weighbridge.attester.weights.measurement import Progress, measure
+from weighbridge.attester.weights.measurement import Progress, compare, measure
 from weighbridge.attester.weights.state import Baseline, LogPosition, MeasurementLog, PcrDevice
 
-__all__ = ["Baseline", "LogPosition", "MeasurementLog", "PcrDevice", "Progress", "measure"]
+__all__ = ["Baseline", "LogPosition", "MeasurementLog", "PcrDevice", "Progress", "compare", "measure"]

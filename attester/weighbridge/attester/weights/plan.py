@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from weighbridge.attester.weights.directory import FoundFile
+    from weighbridge.proto.manifest import Kind
 
-__all__ = ["Plan", "plan"]
+__all__ = ["Plan", "kind_by_name", "plan"]
 
 # What is read of a GGUF file until its header is complete: a few kilobytes, with a vocabulary some megabytes.
 _PREFIXES: Final = (64 * 1024, 8 * 1024 * 1024, gguf.HEADER_MAX)
@@ -59,11 +60,20 @@ def plan(file: FoundFile) -> Plan:
         EnvironmentFault: ``WEIGHTS_UNREADABLE`` or ``WEIGHTS_CHANGED``, naming the path.
         MalformedEvidence: the file is not what its name says.
     """
-    if file.path.endswith(".safetensors"):
-        return Plan(file, _safetensors(file))
-    if file.path.endswith(".gguf"):
-        return Plan(file, _gguf(file))
-    return Plan(file, Layout("plain", (Span.unnamed(0, file.size),)))
+    match kind_by_name(file.path):
+        case "safetensors":
+            return Plan(file, _safetensors(file))
+        case "gguf":
+            return Plan(file, _gguf(file))
+        case "plain":
+            return Plan(file, Layout("plain", (Span.unnamed(0, file.size),)))
+
+
+def kind_by_name(path: str) -> Kind:
+    """The kind that a file of this path must be."""
+    if path.endswith(".safetensors"):
+        return "safetensors"
+    return "gguf" if path.endswith(".gguf") else "plain"
 
 
 def _part(span: Span, digests: Iterator[bytes]) -> Part:
