@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, NoReturn, TextIO
 
 from weighbridge.proto import strict
 from weighbridge.proto.errors import ExitCode, WeighbridgeError
-from weighbridge.verifier.commands import bundle, gpu, ledger, operate, token
+from weighbridge.verifier.commands import bundle, gpu, ledger, log, operate, token
 from weighbridge.verifier.commands.outcome import Outcome
 from weighbridge.verifier.files import fault
 
@@ -82,12 +82,14 @@ def parser() -> argparse.ArgumentParser:
     one = inspected.add_parser("gpu", help="an SPDM report of an NVIDIA GPU")
     gpu.configure_inspect(one)
     one.set_defaults(run=gpu.run_inspect)
+    log.configure_inspect(inspected.add_parser("log", help="an event log: of a session, of firmware, of IMA, or a CEL"))
 
     verify = commands.add_parser("verify", help="verify evidence, a proof bundle or a result token")
     verified = verify.add_subparsers(dest="kind", required=True, metavar="KIND")
     one = verified.add_parser("gpu", help="one SPDM report: chain, signature, nonce")
     gpu.configure_verify(one)
     one.set_defaults(run=gpu.run_verify)
+    log.configure_verify(verified.add_parser("log", help="an event log: that it leads to the values a quote signs"))
     bundle.configure_verify(verified.add_parser("bundle", help="a recorded session: every verdict made again, offline"))
     token.configure_verify(verified.add_parser("token", help="a result token: signature, audience, expiry"))
 

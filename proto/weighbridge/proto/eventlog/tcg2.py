@@ -229,6 +229,8 @@ def check_content(event_type: int, data: bytes, digests: tuple[tuple[int, bytes]
 
 def describe(event_type: int, data: bytes) -> str:
     """What an event's data say of it, for people: a variable's name, a text, or how long they are."""
+    if event_type == _NO_ACTION and data.startswith(_LOCALITY):
+        return f"StartupLocality {data[len(_LOCALITY) :].hex()}"
     if event_type in _VARIABLES:
         name = _variable_name(data)
         if name is not None:
