@@ -47,7 +47,7 @@ _TYPES: Final = {
     6: ("Q5_0", 32, 22),
     7: ("Q5_1", 32, 24),
     8: ("Q8_0", 32, 34),
-    9: ("Q8_1", 32, 36),
+    9: ("Q8_1", 32, 36),  # two halves and 32 bytes in C; gguf-py 0.19 says 40
     10: ("Q2_K", 256, 84),
     11: ("Q3_K", 256, 110),
     12: ("Q4_K", 256, 144),
@@ -194,6 +194,8 @@ class _Header:
         if size is not None:
             self._pass_over(count * size)
             return
+        if kind not in (_STRING, _ARRAY):
+            raise self._refusal(Code.FIELD_RANGE, "unknown type of metadata", got=kind)
         # Each element has a length of its own, eight bytes: a false count soon meets the end of the file.
         if kind == _STRING:
             self._skip_strings(count)
