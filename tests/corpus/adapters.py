@@ -1,4 +1,4 @@
-"""Row A54: adapters, declared beside the model and swapped afterwards. What is loaded beside it counts like the model."""
+"""Row A54: adapters, declared beside the model and swapped later. What is loaded beside it counts like the model."""
 
 from __future__ import annotations
 
