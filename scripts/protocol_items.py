@@ -11,6 +11,7 @@ import protocol_judgement as judgement
 
 from weighbridge.proto import binding, cbor, cose, merkle, note, strict, tlog
 from weighbridge.proto.digest import D, sha256
+from weighbridge.proto.model_files import encode_table
 from weighbridge.proto.spdm.evidence import binding_rows
 from weighbridge.proto.v1 import attestation_pb2
 
@@ -238,6 +239,8 @@ def _window(made: Judgement) -> tuple[Vector, ...]:
             (
                 Item("config.json", example.CONFIG),
                 Item("model.safetensors", example.WEIGHTS),
+                Item("parts of model.safetensors", encode_table(enrolment.manifest.files[1].parts or ())),
+                Item('D("parts", parts)', enrolment.manifest.files[1].digest),
                 Item("manifest", enrolment.manifest.raw),
                 Item('D("manifest", manifest)', enrolment.manifest.digest),
                 Item("manifests", enrolment.proof.manifests),

@@ -181,8 +181,8 @@ def judge() -> Judgement:
             Entry(1, paths[1], judged.encode(), window.evidence.encode()),
         ),
         modules=MODULES,
-        reference=reference.to_json(),
-        manifests=(enrolment.manifest.raw,),
+        references=(reference.to_json(),),
+        manifests=(enrolment.manifest.pack(),),
     )
     return Judgement(
         enrolment=enrolment,

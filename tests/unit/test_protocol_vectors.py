@@ -233,7 +233,9 @@ def test_manifest_vector_is_what_measuring_its_files_gives(tmp_path: Path) -> No
         (folder / name).write_bytes(vector[name])
     measured = measure(folder)
     assert measured.raw == vector["manifest"]
-    assert measured.digest == vector.items[3].data == D("manifest", vector["manifest"])
+    assert measured.digest == vector.items[5].data == D("manifest", vector["manifest"])
+    parts = cbor.decode(vector.items[2].data, limit=1000, what="parts")
+    assert measured.files[1].digest == vector.items[3].data == D("parts", parts)
     assert Manifest.from_json(VECTORS["manifest-json"].first) == measured
     assert encode_manifests(parse_manifests(vector["manifests"])) == vector["manifests"] == encode_manifests([measured])
 
@@ -312,7 +314,7 @@ def test_bundle_vector_is_admitted_with_its_anchors() -> None:
     """Steps 2 to 7 of §9 on the bytes in the document: the recorded verdict comes out again, byte for byte."""
     bundle = Bundle.parse(VECTORS["bundle"].first)
     made = judgement.appraiser_of(example.enrol())
-    result = bundles.verify(bundle, anchors=example.ANCHORS, appraiser=lambda _: made)
+    result = bundles.verify(bundle, anchors=example.ANCHORS, appraiser=lambda *_: made)
     assert result.admitted
     assert result.same_policy
     assert [verdict.encode() for verdict in result.verdicts] == [VECTORS["verdict"].first]
@@ -323,11 +325,11 @@ def test_bundle_vector_is_admitted_with_its_anchors() -> None:
 def test_bundle_vector_under_the_shipped_policies(name: policy_set.Shipped) -> None:
     """Emulated, so production denies; the other policy has no reference measurements for its GPU, so it denies too."""
     bundle = Bundle.parse(VECTORS["bundle"].first)
-    reference = Reference.parse(bundle.reference)
-    manifests = {item.digest: item for item in map(Manifest.parse, bundle.manifests)}
+    reference = Reference.parse(*bundle.references)
+    manifests = {item.digest: item for item in map(Manifest.unpack, bundle.manifests)}
     with RegorusEngine().prepare(policy_set.shipped(name, reference=reference)) as prepared:
         made = Appraiser(prepared, reference, manifests)
-        result = bundles.verify(bundle, anchors=example.ANCHORS, appraiser=lambda _: made)
+        result = bundles.verify(bundle, anchors=example.ANCHORS, appraiser=lambda *_: made)
     codes = {denial.code for denial in result.verdicts[0].denials}
     assert not result.admitted
     assert ("PLATFORM_EMULATED" in codes) == (name == "production")
@@ -347,7 +349,7 @@ def test_bundle_vector_with_a_flipped_bit_is_refused() -> None:
     made = judgement.appraiser_of(example.enrol())
     for changed in _flipped(bundle):
         with pytest.raises(WeighbridgeError):
-            bundles.verify(changed, anchors=example.ANCHORS, appraiser=lambda _: made)
+            bundles.verify(changed, anchors=example.ANCHORS, appraiser=lambda *_: made)
 
 
 # -- the schema, by somebody else's validator --------------------------------------------------------------------------
@@ -367,8 +369,9 @@ RULES: Final[dict[str, tuple[str, int]]] = {
     "telemetry": ("telemetry", 0),
     "log": ("log", 0),
     "log-record": ("log", 2),
-    "manifest": ("manifest", 2),
-    "manifests": ("manifest", 4),
+    "parts": ("manifest", 2),
+    "manifest": ("manifest", 4),
+    "manifests": ("manifest", 6),
     "work": ("work", 0),
     "record": ("record", 0),
     "leaf": ("leaf", 0),
