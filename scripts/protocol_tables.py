@@ -193,7 +193,7 @@ _MEANINGS: Final[dict[str, str]] = {
     "LOAD_MISMATCH": "a guard in the serving process was about to hand over other bytes than were measured",
     "LOAD_UNGUARDED": "a file that a guard has nothing to compare with: in no measured directory, or not in its manifest",
     "MODEL_SIGNATURE": "an OpenSSF model signature that its signer's key did not make",
-    "MODEL_SIGNATURE_MODE": "a model signature of another mode than asked for (key, certificate), or of one not read here",
+    "MODEL_SIGNATURE_MODE": "a model signature of another mode than asked for (key, certificate), or one not read",
     "MODEL_SIGNER": "a model signature that names another key than the one that is trusted or given",
     "MODEL_FILE_MISSING": "a file that the model's signature names is not there",
     "MODEL_FILE_UNSIGNED": "a file that is neither signed nor ignored, or a link where the signature allows none",
