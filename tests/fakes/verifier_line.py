@@ -10,10 +10,15 @@ from typing import TYPE_CHECKING
 from weighbridge.attester.client import Answer, Opened, Resumed
 from weighbridge.proto import strict
 from weighbridge.proto.errors import Code, EnvironmentFault
+from weighbridge.proto.spot import SpotChallenge
 
 if TYPE_CHECKING:
     from fakes.virtual_time import VirtualClock
     from support.world import World
+
+
+def spot_of(data: bytes | None) -> SpotChallenge | None:
+    return None if data is None else SpotChallenge.parse(data)
 
 
 def unreachable() -> EnvironmentFault:
@@ -75,13 +80,13 @@ class VerifierLine:
         self._now()
         opened = self._transport.world.verifier.prove(proof, peer=self._transport.peer)
         self._session = opened.terms.terms.session
-        return Opened(opened.terms.raw, opened.challenge)
+        return Opened(opened.terms.raw, opened.challenge, spot_of(opened.spot))
 
     async def resume(self, session: bytes) -> Resumed:
         self._now()
         resumed = self._transport.world.verifier.resume(session, peer=self._transport.peer)
         self._session = session
-        return Resumed(resumed.next_seq, resumed.challenge)
+        return Resumed(resumed.next_seq, resumed.challenge, spot_of(resumed.spot))
 
     async def window(self, evidence: bytes) -> Answer:
         self._now()
@@ -92,7 +97,9 @@ class VerifierLine:
         # The verdict is recorded; whether the answer arrives is another matter.
         if self.broken.is_set():
             raise unreachable()
-        return Answer(answer.verdict.seq, answer.verdict.encode(), answer.token, answer.challenge)
+        return Answer(
+            answer.verdict.seq, answer.verdict.encode(), answer.token, answer.challenge, spot_of(answer.spot)
+        )
 
     async def close_session(self, session: bytes) -> bytes:
         self._now()

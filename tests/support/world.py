@@ -16,6 +16,7 @@ from fakes.soft_tpm import SoftTpm, derive_key
 from support.models import plain, safetensors
 from weighbridge.attester.gpu.emulated import EmulatedGpus, EmulatedH100
 from weighbridge.attester.sealing import Observed, SealedWindow, Sealer
+from weighbridge.attester.spot import read_answer
 from weighbridge.attester.telemetry.emulated import EmulatedTelemetry
 from weighbridge.policy import policy_set
 from weighbridge.policy.reference import CHECKS, Reference
@@ -26,6 +27,7 @@ from weighbridge.proto.enrolment import EnrolmentChallenge, EnrolmentProof, Open
 from weighbridge.proto.manifest import Manifest, encode_manifests
 from weighbridge.proto.spdm import evidence as gpu_evidence
 from weighbridge.proto.spdm import report as spdm
+from weighbridge.proto.spot import SpotChallenge
 from weighbridge.proto.telemetry import Telemetry
 from weighbridge.proto.tpm.constants import HashAlgorithm
 from weighbridge.proto.tpm.pcr import PcrSelection
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
 
     from weighbridge.policy.engine import Prepared
     from weighbridge.proto.measurement_log import Event, Record
+    from weighbridge.proto.spot import SpotAnswer
     from weighbridge.proto.terms import SignedTerms
     from weighbridge.verifier.files import Files
 
@@ -94,6 +97,7 @@ def requirements(**changes: object) -> Requirements:
         "period_ns": PERIOD_NS,
         "gpu_every": 1,
         "lateness_ns": 1_000_000_000,
+        "spot_every": 0,
     }
     return Requirements.parse(strict.json_encode({**document, **changes}))
 
@@ -140,6 +144,9 @@ class Host:
     session: bytes = b""
     terms: SignedTerms | None = None
     challenge: bytes = b""
+    # What came with the challenge, and where the model's files lie, if anywhere.
+    spot: bytes | None = None
+    directory: Path | None = None
     prev: bytes = b""
     seq: int = 0
     wall_ns: int = 0
@@ -201,6 +208,7 @@ class Host:
         opened = verifier.prove(self.proof(challenge).encode(), peer=self.peer)
         terms = opened.terms.terms
         self.session, self.terms, self.challenge = terms.session, opened.terms, opened.challenge
+        self.spot = opened.spot
         assert self.tpm.telemetry_key is not None
         self.telemetry_keys.append(self.tpm.telemetry_key.public_key())
         self.prev, self.seq = terms.prev, 0
@@ -228,8 +236,21 @@ class Host:
         )
         work = WorkSummary(root=sha256(b"leaf"), requests=1, tokens_in=64, tokens_out=0, batch_max=1)
         return Observed(
-            seq=self.seq, prev=self.prev, challenge=self.challenge, interval=interval, telemetry=data, work=work
+            seq=self.seq,
+            prev=self.prev,
+            challenge=self.challenge,
+            interval=interval,
+            telemetry=data,
+            work=work,
+            spot=self.answer(),
         )
+
+    def answer(self) -> SpotAnswer | None:
+        """The answer to what came with the challenge, from the files on disk, as the product reads them."""
+        if self.spot is None:
+            return None
+        assert self.directory is not None
+        return read_answer(SpotChallenge.parse(self.spot), self.directory)
 
     def seal(self, observed: Observed | None = None) -> SealedWindow:
         """The next window, honestly; nothing of the host's chain moves before :meth:`advance`."""
@@ -239,6 +260,8 @@ class Host:
     def advance(self, sealed: SealedWindow) -> None:
         """The window is behind the host, whether it was answered or not."""
         self.prev, self.seq = sealed.next_prev, self.seq + 1
+        # It was for that window; the challenge may have to serve again.
+        self.spot = None
         self.wall_ns += PERIOD_NS
 
 
@@ -385,7 +408,7 @@ class World:
         answer = self.send(sealed.evidence if data is None else data, host=who)
         who.advance(sealed)
         if answer.challenge is not None:
-            who.challenge = answer.challenge
+            who.challenge, who.spot = answer.challenge, answer.spot
         return answer
 
     def send(self, data: bytes, *, host: Host | None = None, peer: bytes | None = None) -> Answer:

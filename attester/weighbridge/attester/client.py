@@ -17,6 +17,7 @@ import grpc.aio
 from weighbridge.attester.refusal import refusal_error
 from weighbridge.proto import limits
 from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence, shorten
+from weighbridge.proto.spot import SpotChallenge
 from weighbridge.proto.v1 import attestation_pb2, attestation_pb2_grpc
 
 if TYPE_CHECKING:
@@ -31,28 +32,37 @@ _NOT_LET_IN: Final = frozenset({grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """Enrolment succeeded. ``terms`` are signed and not verified yet; ``challenge`` is for window 0, 32 bytes."""
+    """Enrolment succeeded. ``terms`` are signed and not verified yet; ``challenge`` is for window 0, 32 bytes.
+
+    ``spot`` is to be answered in the window that ``challenge`` is for.
+    """
 
     terms: bytes
     challenge: bytes
+    spot: SpotChallenge | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """Where the verifier's record stands: the next window that it wants, and the challenge for it."""
+    """Where the verifier's record stands: the next window that it wants, the challenge for it, ``spot`` as before."""
 
     next_seq: int
     challenge: bytes
+    spot: SpotChallenge | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The verdict on one window. ``verdict`` is JSON; ``challenge`` is ``None`` once the session has failed."""
+    """The verdict on one window. ``verdict`` is JSON; ``challenge`` is ``None`` once the session has failed.
+
+    ``spot`` is to be answered in the window that ``challenge`` is for.
+    """
 
     seq: int
     verdict: bytes
     token: str | None
     challenge: bytes | None
+    spot: SpotChallenge | None = None
 
 
 class Line(Protocol):
@@ -179,13 +189,15 @@ class _GrpcLine:
     async def prove(self, proof: bytes) -> Opened:
         opened = (await self._ask(attestation_pb2.AttestRequest(proof=proof), "opened")).opened
         _require(opened.HasField("terms") and opened.HasField("challenge"), "opened")
-        return Opened(opened.terms, _challenge(opened.challenge))
+        spot = SpotChallenge.parse(opened.spot) if opened.HasField("spot") else None
+        return Opened(opened.terms, _challenge(opened.challenge), spot)
 
     async def resume(self, session: bytes) -> Resumed:
         request = attestation_pb2.AttestRequest(resume=attestation_pb2.Resume(session=session))
         resumed = (await self._ask(request, "resumed")).resumed
         _require(resumed.HasField("next_seq") and resumed.HasField("challenge"), "resumed")
-        return Resumed(_seq(resumed.next_seq), _challenge(resumed.challenge))
+        spot = SpotChallenge.parse(resumed.spot) if resumed.HasField("spot") else None
+        return Resumed(_seq(resumed.next_seq), _challenge(resumed.challenge), spot)
 
     async def window(self, evidence: bytes) -> Answer:
         answer = (await self._ask(attestation_pb2.AttestRequest(window=evidence), "answer")).answer
@@ -195,6 +207,7 @@ class _GrpcLine:
             verdict=answer.verdict,
             token=answer.token if answer.HasField("token") else None,
             challenge=_challenge(answer.challenge) if answer.HasField("challenge") else None,
+            spot=SpotChallenge.parse(answer.spot) if answer.HasField("spot") else None,
         )
 
     async def close_session(self, session: bytes) -> bytes:

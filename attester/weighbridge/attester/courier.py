@@ -169,7 +169,9 @@ class Courier:
     async def _resume(self) -> None:
         self._line = await _ask(self._transport.connect())
         resumed = await _ask(self._line.resume(self._spool.session))
-        unheard = await self._offload(lambda: self._spool.skip_to(resumed.next_seq, challenge=resumed.challenge))
+        unheard = await self._offload(
+            lambda: self._spool.skip_to(resumed.next_seq, challenge=resumed.challenge, spot=resumed.spot)
+        )
         if unheard:
             self._on_unheard(unheard)
 
@@ -188,7 +190,9 @@ class Courier:
                     got=answer.seq,
                 )
             seq = window.seq
-            await self._offload(lambda: self._spool.record(seq, challenge=answer.challenge))  # noqa: B023 - awaited here
+            await self._offload(
+                lambda: self._spool.record(seq, challenge=answer.challenge, spot=answer.spot)  # noqa: B023 - awaited here
+            )
             self._restored()
             await self._on_answer(notice, answer)
             if notice.outcome == "denied" or answer.challenge is None:

@@ -26,6 +26,7 @@ NoticeKind = Literal[
     "line-restored",
     "unheard",
     "work-late",
+    "spot-failed",
 ]
 
 

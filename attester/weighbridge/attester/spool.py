@@ -2,7 +2,8 @@
 
 One directory per session, below one root::
 
-    <session, hex>/progress             what the verifier has recorded: next sequence number, its link, its challenge
+    <session, hex>/progress             what the verifier has recorded: next number, its link, its challenge, what that
+                                        challenge asks of the model's files
     <session, hex>/session              the signed terms, never changed; without it the directory is nothing
     <session, hex>/header               the header about to be sealed, synced before anything is signed over it
     <session, hex>/window-<seq>         one sealed window
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from weighbridge.attester.sealing import SealedWindow
+    from weighbridge.proto.spot import SpotChallenge
 
 __all__ = ["DEFAULT_MAX_BYTES", "Spool", "Spools"]
 
@@ -96,7 +98,9 @@ class Spools:
             spools.append(Spool.open(path, storage=self._storage, allowance=self._allowance(path)))
         return tuple(spools)
 
-    def create(self, session: bytes, terms: bytes, *, prev: bytes, challenge: bytes) -> Spool:
+    def create(
+        self, session: bytes, terms: bytes, *, prev: bytes, challenge: bytes, spot: SpotChallenge | None = None
+    ) -> Spool:
         """Begin the spool of a new session.
 
         Args:
@@ -104,6 +108,7 @@ class Spools:
             terms: the signed terms.
             prev: what the first window continues.
             challenge: the challenge for the first window.
+            spot: the spot challenge that came with it.
 
         Raises:
             EnvironmentFault: ``DISK_FULL`` or ``FILE_UNWRITABLE``.
@@ -114,7 +119,7 @@ class Spools:
             raise RuntimeError(f"there is a spool of session {session.hex()}")
         make_directory(path)
         # If power fails before `session` is written, the next start removes the directory.
-        first = Progress(0, prev, challenge)
+        first = Progress(0, prev, challenge, spot)
         self._storage.write(path / "progress", encode_progress(first))
         self._storage.write(path / "session", encode_session(session, terms))
         return Spool.open(path, storage=self._storage, allowance=self._allowance(path))
@@ -256,12 +261,13 @@ class Spool:
             return None
         return read_window(self.path / f"window-{min(self._sizes):016d}", min(self._sizes))
 
-    def record(self, seq: int, *, challenge: bytes | None) -> None:
+    def record(self, seq: int, *, challenge: bytes | None, spot: SpotChallenge | None = None) -> None:
         """The verifier has recorded window ``seq``, the oldest: forget it.
 
         Args:
             seq: the window's number.
             challenge: the challenge that the answer carried.
+            spot: the spot challenge that the answer carried.
 
         Raises:
             EnvironmentFault: ``DISK_FULL`` or ``FILE_UNWRITABLE``: then the window may be sent again, and the verifier
@@ -271,14 +277,15 @@ class Spool:
         window = self.oldest()
         if window is None or window.seq != seq:
             raise RuntimeError(f"window {seq} is not the oldest in the spool")
-        self._advance(Progress(seq + 1, window.next_prev, challenge))
+        self._advance(Progress(seq + 1, window.next_prev, challenge, spot))
 
-    def skip_to(self, seq: int, *, challenge: bytes) -> int:
+    def skip_to(self, seq: int, *, challenge: bytes, spot: SpotChallenge | None = None) -> int:
         """The verifier says that it has every window before ``seq``: forget those.
 
         Args:
             seq: the next window that it wants; not before those it has recorded, not beyond the next to be sealed.
             challenge: its challenge for that window.
+            spot: the spot challenge that came with it.
 
         Raises:
             EnvironmentFault: ``DISK_FULL`` or ``FILE_UNWRITABLE``.
@@ -301,7 +308,7 @@ class Spool:
         prev = self._progress.prev
         for number in range(self._progress.seq, seq):
             prev = read_window(self.path / f"window-{number:016d}", number).next_prev
-        self._advance(Progress(seq, prev, challenge))
+        self._advance(Progress(seq, prev, challenge, spot))
         return before - self.backlog
 
     def _advance(self, progress: Progress) -> None:

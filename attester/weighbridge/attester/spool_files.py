@@ -13,6 +13,7 @@ from weighbridge.attester.durable import read_file, write_fault, write_file
 from weighbridge.proto import cbor, limits
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence
+from weighbridge.proto.spot import SpotChallenge
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,12 +77,14 @@ class DiskStorage:
 class Progress:
     """What the verifier has recorded: every window before ``seq``; ``prev`` is what window ``seq`` continues.
 
-    ``challenge`` (32 bytes) is the newest one received, ``None`` once the session has failed.
+    ``challenge`` (32 bytes) is the newest one received, ``None`` once the session has failed. It is for window ``seq``,
+    and so is ``spot``, which came with it.
     """
 
     seq: int
     prev: bytes
     challenge: bytes | None
+    spot: SpotChallenge | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +108,8 @@ def encode_header(seq: int, header: bytes) -> bytes:
 
 def encode_progress(progress: Progress) -> bytes:
     """The file that says what the verifier has recorded."""
-    return cbor.encode({0: _PROGRESS, 1: progress.seq, 2: progress.prev, 3: progress.challenge})
+    spot = None if progress.spot is None else progress.spot.encode()
+    return cbor.encode({0: _PROGRESS, 1: progress.seq, 2: progress.prev, 3: progress.challenge, 4: spot})
 
 
 def encode_window(window: SpooledWindow) -> bytes:
@@ -138,9 +142,10 @@ def read_progress(path: Path) -> Progress:
     """
     fields = _read(path, _PROGRESS)
     try:
-        progress = Progress(
-            fields.uint(1, limit=_SEQ_MAX), fields.digest(2), fields.optional_octets(3, size=limits.NONCE_SIZE)
-        )
+        seq, prev = fields.uint(1, limit=_SEQ_MAX), fields.digest(2)
+        challenge = fields.optional_octets(3, size=limits.NONCE_SIZE)
+        spot = fields.optional_octets(4, limit=limits.SPOT_CHALLENGE_MAX)
+        progress = Progress(seq, prev, challenge, None if spot is None else SpotChallenge.parse(spot))
         fields.end()
     except MalformedEvidence as error:
         raise corrupt(path, str(error)) from error

@@ -10,6 +10,7 @@ from typing import Final, Self
 
 from weighbridge.proto import binding, cbor, cose, limits, strict
 from weighbridge.proto.errors import Code, MalformedEvidence
+from weighbridge.proto.spot import SpotAnswer
 from weighbridge.proto.workload import WorkSummary
 
 __all__ = [
@@ -35,7 +36,7 @@ _CNF_KID: Final = 3
 # Private-use claim keys, below -65536.
 _TENANT, _SESSION, _TERMS, _SEQ, _PREV = -70100, -70101, -70102, -70103, -70104
 _INTERVAL, _TELEMETRY, _WORK, _LOG, _MODEL = -70105, -70106, -70107, -70108, -70109
-_TELEMETRY_KEY, _PEER, _KEM = -70110, -70111, -70112
+_TELEMETRY_KEY, _PEER, _KEM, _SPOT = -70110, -70111, -70112, -70113
 
 # CMW indicator bits, RFC 9999 §3.1.
 _IND_REFERENCE_VALUES: Final = 1
@@ -74,7 +75,8 @@ class Header:
     """The claims of one window. Digests and thumbprints are 32 bytes, ``session`` is 16.
 
     ``telemetry`` is SHA-256 over the telemetry bytes as sent; ``log_length`` and ``log_head`` describe the
-    measurement log at sealing; ``cnf``, ``peer`` and ``telemetry_key`` are SHA-256 of SubjectPublicKeyInfos.
+    measurement log at sealing; ``cnf``, ``peer`` and ``telemetry_key`` are SHA-256 of SubjectPublicKeyInfos; ``spot``
+    answers the spot challenge that came with ``challenge``, ``None`` where none came.
     """
 
     tenant: str
@@ -94,6 +96,7 @@ class Header:
     cnf: bytes
     peer: bytes
     kem: bytes | None
+    spot: SpotAnswer | None
 
     def encode(self) -> bytes:
         """The header's bytes: what ``H_k`` hashes and the telemetry key signs."""
@@ -118,6 +121,7 @@ class Header:
                 _TELEMETRY_KEY: self.telemetry_key,
                 _PEER: self.peer,
                 _KEM: self.kem,
+                _SPOT: None if self.spot is None else self.spot.to_cbor(),
             }
         )
 
@@ -155,6 +159,7 @@ class Header:
             cnf=confirmation.digest(_CNF_KID),
             peer=fields.digest(_PEER),
             kem=fields.optional_octets(_KEM, limit=256),
+            spot=SpotAnswer.from_cbor(fields.take(_SPOT), where="header.spot"),
         )
         confirmation.end()
         fields.end()

@@ -18,6 +18,7 @@ from weighbridge.proto.manifest import parse_manifests
 from weighbridge.proto.measurement_log import AttesterStart
 from weighbridge.proto.spdm import evidence as gpu_evidence
 from weighbridge.proto.spdm.evidence import GpuEvidence
+from weighbridge.proto.spot import SpotAnswer
 from weighbridge.proto.terms import SignedTerms, Terms
 from weighbridge.proto.tpm import attest as tpm_attest
 from weighbridge.proto.tpm import public as tpm_public
@@ -29,6 +30,7 @@ from weighbridge.proto.workload import WorkSummary
 
 BOOT = (0, 7)
 VERIFIER = sha256(b"verifier")
+SPOT = SpotAnswer(bytes(16), sha256(b"mac"))
 
 
 class NotingTpm(SoftTpm):
@@ -100,6 +102,7 @@ class Bench:
             log_pcr=LOG_PCR,
             period_ns=10**9,
             gpu_every=3,
+            spot_every=1,
             lateness_ns=0,
             prev=sha256(b"prev"),
             issued_ns=0,
@@ -124,6 +127,7 @@ class Bench:
             interval=Interval(tpm_start_ms=1, tpm_end_ms=2, wall_start_ns=3, wall_end_ns=4),
             telemetry=telemetry,
             work=WorkSummary.empty(),
+            spot=SPOT,
         )
 
     def seal(self, seq: int = 0, telemetry: bytes = b"telemetry") -> tuple[SealedWindow, Evidence, Header]:
@@ -187,6 +191,7 @@ def test_the_header_is_the_terms_and_the_observation() -> None:
         cnf=terms.cnf,
         peer=terms.peer,
         kem=None,
+        spot=SPOT,
     )
     key = cose.load_p256(bench.key.spki(), what="telemetry key")
     cose.verify(evidence.signed_header(), key)

@@ -60,6 +60,7 @@ def signed(key: ec.EllipticCurvePrivateKey = KEY) -> SignedTerms:
         log_pcr=15,
         period_ns=10**9,
         gpu_every=1,
+        spot_every=0,
         lateness_ns=0,
         prev=bytes(32),
         issued_ns=0,

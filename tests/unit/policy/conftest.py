@@ -43,6 +43,7 @@ def good() -> doc.PolicyInput:
             log_length=2,
             baseline="zero",
             differences=(),
+            spot_check=doc.SpotCheck("not_due", None),
         ),
         telemetry=doc.Telemetry("no_baseline", (doc.TelemetrySource(GPU, "nvml", "nvidia", ("power",)),)),
         work=doc.Work(1, 2, 3, 4),

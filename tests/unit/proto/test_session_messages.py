@@ -18,6 +18,7 @@ from weighbridge.proto import binding, cbor, cose, limits
 from weighbridge.proto.digest import D
 from weighbridge.proto.enrolment import EnrolmentChallenge, EnrolmentProof, Opening
 from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic
+from weighbridge.proto.spot import SpotAnswer
 from weighbridge.proto.terms import PERIOD_MAX_NS, PERIOD_MIN_NS, TERMS_TYP, SignedTerms, Terms
 from weighbridge.proto.window import PROFILE, Evidence, Header, Interval, audience_of, seal
 from weighbridge.proto.workload import WorkSummary
@@ -57,6 +58,7 @@ TERMS: Final = Terms(
     log_pcr=15,
     period_ns=10_000_000_000,
     gpu_every=2,
+    spot_every=3,
     lateness_ns=1_000_000_000,
     prev=digest("prev"),
     issued_ns=1,
@@ -111,6 +113,7 @@ HEADER: Final = Header(
     cnf=digest("cnf"),
     peer=digest("peer"),
     kem=None,
+    spot=SpotAnswer(bytes(16), digest("mac")),
 )
 EVIDENCE: Final = Evidence(
     window=cose.sign(HEADER.encode(), kid=digest("telemetry key"), typ="application/eat+cwt", signer=sign),
@@ -132,11 +135,11 @@ MESSAGES: dict[str, Message] = {
 VARIANTS: list[Message] = [
     *MESSAGES.values(),
     replace(TERMS, kem=b"hpke", gpus=(), evidence=(), pcrs=(15,), boot_pcrs=(), period_ns=PERIOD_MIN_NS),
-    replace(TERMS, lateness_ns=0, period_ns=PERIOD_MAX_NS, gpu_every=10_000, issued_ns=2**63 - 1),
+    replace(TERMS, lateness_ns=0, period_ns=PERIOD_MAX_NS, gpu_every=10_000, spot_every=0, issued_ns=2**63 - 1),
     replace(OPENING, ek=None, ek_certificate=None, ek_intermediates=(), kem=None),
     replace(CHALLENGE, credential=None),
     replace(PROOF, secret=b"", gpus=b""),
-    replace(HEADER, kem=b"hpke", work=WorkSummary.empty(), seq=0, log_length=0),
+    replace(HEADER, kem=b"hpke", work=WorkSummary.empty(), seq=0, log_length=0, spot=None),
     replace(EVIDENCE, gpus=None),
 ]
 

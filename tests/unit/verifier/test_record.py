@@ -13,6 +13,7 @@ from support.mutations import check_total, inputs, keys, with_field, without_fie
 from weighbridge.proto import limits
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, MalformedEvidence
+from weighbridge.proto.spot import SpotChallenge, SpotExpectation, SpotRange
 from weighbridge.verifier.record import NO_DIGEST, ChallengePreimage, Kind, Leaf, Record
 
 if TYPE_CHECKING:
@@ -34,6 +35,10 @@ RECORD: Final = Record(
     reference=sha256(b"reference"),
     requirements=b"{}",
     verdict=b"{}",
+    spot=SpotExpectation(
+        SpotChallenge(id=bytes(16), manifest=sha256(b"model"), key=bytes(32), ranges=(SpotRange("a", 0, 1),)),
+        sha256(b"mac"),
+    ),
 )
 EMPTY: Final = Record.note("junk", session=bytes(16), seq=None, received_ns=0, verdict=b"{}")
 LEAF: Final = Leaf.of(RECORD)
@@ -99,7 +104,9 @@ def test_every_field_is_needed(record_key: int | str, leaf_key: int | str) -> No
         (13, b"", Code.FIELD_RANGE),
         (14, bytes(limits.TERMS_MAX + 1), Code.TOO_LARGE),
         (15, None, Code.FIELD_TYPE),
-        (16, None, Code.FIELD_UNKNOWN),
+        (16, [b"", bytes(32)], Code.TRUNCATED),
+        (16, [bytes(32)], Code.FIELD_RANGE),
+        (17, None, Code.FIELD_UNKNOWN),
     ],
 )
 def test_records_out_of_range_are_refused(key: int, value: cbor.CborValue, code: Code) -> None:
@@ -137,6 +144,7 @@ def test_a_leaf_commits_to_the_whole_record() -> None:
         "reference": NO_DIGEST,
         "requirements": None,
         "verdict": b"",
+        "spot": None,
     }
     assert set(changes) == set(Record.__slots__)
     leaves = {Leaf.of(replace(RECORD, **{name: other})).record for name, other in changes.items()}

@@ -90,6 +90,8 @@ def test_nothing_else_is_requirements(document: object) -> None:
         ("period_ns", PERIOD_MAX_NS + 1),
         ("gpu_every", 0),
         ("gpu_every", 10_001),
+        ("spot_every", -1),
+        ("spot_every", 10_001),
         ("lateness_ns", -1),
         ("lateness_ns", PERIOD_MAX_NS + 1),
         ("evidence", ["gpu", "gpu"]),

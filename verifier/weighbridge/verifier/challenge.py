@@ -7,6 +7,7 @@ nowhere else. A window of one number is recorded once; that is what makes a chal
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from weighbridge.proto import binding, limits
@@ -18,7 +19,11 @@ from weighbridge.verifier.transaction import Issued
 if TYPE_CHECKING:
     from datetime import datetime
 
-__all__ = ["issue", "preimage_of"]
+    from weighbridge.proto.terms import Terms
+    from weighbridge.verifier.session import Position
+    from weighbridge.verifier.transaction import Transaction
+
+__all__ = ["hand_out", "issue", "preimage_of"]
 
 
 def issue(ledger_root: bytes, session: bytes, seq: int | None, *, at: datetime) -> Issued:
@@ -31,6 +36,21 @@ def issue(ledger_root: bytes, session: bytes, seq: int | None, *, at: datetime) 
     # A generator that failed must not go unnoticed: zero, constant and published values are refused.
     check_nonce(random)
     return Issued(seq, binding.challenge(ledger_root, session, seq, random), ledger_root, random, nanoseconds(at))
+
+
+def hand_out(tx: Transaction, issued: Issued, *, terms: Terms, position: Position) -> Issued:
+    """Make ``issued`` the outstanding challenge for the window after ``position``, with a spot challenge if one is due.
+
+    Both may leave once ``tx`` is durable: whatever happens then, the spot challenge is spent. With it goes nothing when
+    the pool has none left, which the verdict on the window says (``SPOT_POOL_EMPTY``).
+
+    Raises:
+        Conflict: as :meth:`.Transaction.issue_challenge`.
+    """
+    tx.issue_challenge(terms.session, issued)
+    if not position.spot_due(terms):
+        return issued
+    return replace(issued, spot=tx.spots.spend(terms.model, issued=issued.digest))
 
 
 def preimage_of(issued: Issued) -> ChallengePreimage:

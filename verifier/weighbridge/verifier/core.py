@@ -16,18 +16,18 @@ One caller at a time: the service runs this object in one thread.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Protocol, final
 
 from weighbridge.proto import strict
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.enrolment import EnrolmentChallenge
 from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic, WeighbridgeError
 from weighbridge.proto.terms import SignedTerms
-from weighbridge.verifier import result_token
+from weighbridge.verifier import acceptance, result_token
 from weighbridge.verifier.appraisal import Appraiser, Verdict, refuse
-from weighbridge.verifier.challenge import issue, preimage_of
+from weighbridge.verifier.challenge import hand_out, issue, preimage_of
 from weighbridge.verifier.clock import moment, nanoseconds
 from weighbridge.verifier.enroller import Enroller
 from weighbridge.verifier.gpu.chain import ChainCache
@@ -40,41 +40,60 @@ from weighbridge.verifier.session import SessionState
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from weighbridge.proto.spot import SpotExpectation
     from weighbridge.verifier.anchors import TrustAnchors
     from weighbridge.verifier.archive import Archive, Committed
     from weighbridge.verifier.clock import Clock
     from weighbridge.verifier.keys import VerifierKeys
     from weighbridge.verifier.procedure import AuthenticWindow, VerifiedWindow
     from weighbridge.verifier.requirements import Requirements
-    from weighbridge.verifier.store import Store
+    from weighbridge.verifier.store import Issued, Store
 
-__all__ = ["Answer", "Opened", "Resumed", "Verifier"]
+__all__ = ["Answer", "Opened", "Renewal", "Resumed", "Verifier"]
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """Enrolment succeeded."""
+    """Enrolment succeeded. ``spot`` is the spot challenge that goes with ``challenge``, if one does."""
 
     terms: SignedTerms
     challenge: bytes
+    spot: bytes | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """Where the verifier's record of a session stands."""
+    """Where the verifier's record of a session stands. ``spot`` as in :class:`Opened`."""
 
     next_seq: int
     challenge: bytes
+    spot: bytes | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The verdict on one window, after it was recorded. ``challenge`` is ``None`` once the session has failed."""
+    """The verdict on one window, after it was recorded. ``challenge`` is ``None`` once the session has failed.
+
+    ``spot`` as in :class:`Opened`.
+    """
 
     verdict: Verdict
     token: str | None
     challenge: bytes | None
     index: int
+    spot: bytes | None = field(repr=False)
+
+
+class Renewal(Protocol):
+    """Where changed reference values come from."""
+
+    def renew(self, at: datetime) -> Appraiser | None:
+        """The appraiser to judge by from now on; ``None`` where nothing has changed. Cheap then.
+
+        Raises:
+            EnvironmentFault: something has changed and this machine cannot make use of it: nothing is judged meanwhile.
+        """
+        ...
 
 
 @final
@@ -93,6 +112,8 @@ class Verifier:
         clock: Clock,
         issuer: str,
     ) -> None:
+        self._renewal: Renewal | None = None
+        self._kept_reference: bytes | None = None
         self._anchors = anchors
         self._appraiser = appraiser
         self._keys = keys
@@ -138,7 +159,7 @@ class Verifier:
             WeighbridgeError: the proof is refused; a ``PolicyDenied`` names every finding and has been recorded.
         """
         terms, live = self._enroller.prove(data, peer=peer, at=self._clock.now())
-        return Opened(terms, live.issued.digest)
+        return Opened(terms, live.issued.digest, _spot_of(live.issued))
 
     def resume(self, session: bytes, *, peer: bytes) -> Resumed:
         """Take up a session whose stream was cut.
@@ -151,9 +172,9 @@ class Verifier:
         live = self._sessions.find(session, peer=peer)
         issued = issue(self._archive.ledger.root, session, live.position.seq, at=now)
         with self._store.transaction() as tx:
-            tx.issue_challenge(session, issued)
+            issued = hand_out(tx, issued, terms=live.terms, position=live.position)
         live.issued = issued
-        return Resumed(live.position.seq, issued.digest)
+        return Resumed(live.position.seq, issued.digest, _spot_of(issued))
 
     def window(self, session: bytes, data: bytes, *, peer: bytes) -> Answer:
         """Judge one window, record the judgement, answer.
@@ -164,6 +185,7 @@ class Verifier:
                 any effect on it. Whatever is attributable gets an :class:`Answer`, good or bad.
         """
         now = self._clock.now()
+        self.refresh()
         live = self._sessions.find(session, peer=peer)
         try:
             window = authenticate(data, enrolled=live.enrolled, peer=peer)
@@ -176,16 +198,18 @@ class Verifier:
         held = not self._fresh(window, live, now)
         terms, seq = live.terms, window.header.seq
         verified: VerifiedWindow | None = None
+        spot: SpotExpectation | None = None
         try:
             if forked is not None:
                 raise forked
-            if held:
-                self._require_issued(window)
+            issued = self._require_issued(window) if held else live.issued
+            spot = issued.spot_for(seq)
             verified = verify_window(
                 window,
                 enrolled=live.enrolled,
                 position=live.position,
                 held=held,
+                spot=spot,
                 anchors=self._anchors,
                 at=now,
                 chains=self._chains,
@@ -199,7 +223,7 @@ class Verifier:
             verdict = self._appraiser.appraise(
                 verified, enrolled=live.enrolled, position=live.position, state=live.state, at=now
             )
-        return self._settle(live, window, verified, verdict, data, now)
+        return self._settle(live, window, verified, verdict, data, now, spot)
 
     def close(self, session: bytes, *, peer: bytes) -> strict.JsonObject:
         """End a session in good order and return its summary, schema ``weighbridge/session-summary/v1``."""
@@ -216,6 +240,19 @@ class Verifier:
         self._archive.commit(record, None)
         self._sessions.end(live, SessionState.CLOSED, at=now)
         return summary
+
+    def follow(self, renewal: Renewal) -> None:
+        """Ask ``renewal`` before every window by what it is to be judged."""
+        self._renewal = renewal
+
+    def refresh(self) -> None:
+        """Judge by changed reference values from now on, where there are any. Every window does this first.
+
+        Raises:
+            EnvironmentFault: as :meth:`Renewal.renew`.
+        """
+        if self._renewal is not None and (changed := self._renewal.renew(self._clock.now())) is not None:
+            self._appraiser = changed
 
     def count_junk(self, error: WeighbridgeError) -> None:
         """Count bytes that no session answers for."""
@@ -274,8 +311,8 @@ class Verifier:
             and now - moment(issued.issued_ns) <= allowed
         )
 
-    def _require_issued(self, window: AuthenticWindow) -> None:
-        """A held window still carries a challenge of its session: nobody seals under one of his own making.
+    def _require_issued(self, window: AuthenticWindow) -> Issued:
+        """A held window still carries a challenge of its session, this one: nobody seals under one of his own making.
 
         A fresh one carries the outstanding challenge, which was recorded when it was issued.
         """
@@ -284,6 +321,7 @@ class Verifier:
             row = tx.challenge(header.session, header.challenge)
         if row is None or row.seq is None or row.seq > header.seq:
             raise unknown_challenge(header)
+        return row
 
     def _settle(  # noqa: PLR0917 - the judgement and what it was made of
         self,
@@ -293,6 +331,7 @@ class Verifier:
         verdict: Verdict,
         data: bytes,
         now: datetime,
+        spot: SpotExpectation | None,
     ) -> Answer:
         terms = live.terms
         document = verdict.encode()
@@ -309,14 +348,18 @@ class Verifier:
             window=window.digest,
             evidence=sha256(data),
             policy=NO_DIGEST if verdict.decision is None else verdict.decision.policy_digest,
-            reference=NO_DIGEST if verdict.decision is None else verdict.decision.reference_digest,
+            reference=verdict.reference or NO_DIGEST,
             requirements=None,
             verdict=document,
+            spot=spot,
         )
+        if verdict.reference not in {None, self._kept_reference}:
+            # Before the record that names them: without these values its verdict could not be made again.
+            self._kept_reference = self._archive.keep_reference(self._appraiser.reference.to_json())
         committed = self._archive.commit(record, data)
         if verified is None or verdict.outcome == "denied":
             self._fail(live, verdict, now)
-            return Answer(verdict, None, None, committed.index)
+            return Answer(verdict, None, None, committed.index, None)
         return self._advance(live, verified, verdict, committed, now)
 
     def _advance(
@@ -328,7 +371,7 @@ class Verifier:
         token = None
         if verdict.opens:
             token = self._token(live, verified, verdict, committed, now)
-        return Answer(verdict, token, issued.digest, committed.index)
+        return Answer(verdict, token, issued.digest, committed.index, _spot_of(issued))
 
     def _token(
         self, live: Live, verified: VerifiedWindow, verdict: Verdict, committed: Committed, now: datetime
@@ -361,10 +404,10 @@ class Verifier:
         return result_token.issue(claims, self._keys.signing, received=now, period_ns=terms.period_ns)
 
     def _fail(self, live: Live, verdict: Verdict, now: datetime) -> None:
-        """The session has failed: that latches, and sticks to its AK and GPUs."""
-        first = verdict.denials[0].code
+        """The session has failed: that latches. It sticks to its AK and GPUs, unless only the model is to blame."""
+        first = acceptance.sticking([denial.code for denial in verdict.denials])
         # An author's policy denies with codes of its own, which are not ours to remember by.
-        code = next((known for known in Code if known.value == first), Code.POLICY_DENIED)
+        code = None if first is None else next((known for known in Code if known.value == first), Code.POLICY_DENIED)
         self._sessions.end(live, SessionState.FAILED, at=now, code=code)
 
     def _summary(self, live: Live, state: SessionState) -> strict.JsonObject:
@@ -377,3 +420,8 @@ class Verifier:
             "model": terms.model.hex(),
             "ledger": {"origin": self._archive.ledger.key.name, "size": self._archive.ledger.size},
         }
+
+
+def _spot_of(issued: Issued) -> bytes | None:
+    """The spot challenge that leaves with ``issued``: spent, and not answered yet."""
+    return None if issued.spot is None else issued.spot.challenge.encode()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
 from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic, PolicyDenied
-from weighbridge.verifier.challenge import issue
+from weighbridge.verifier.challenge import hand_out, issue
 from weighbridge.verifier.clock import nanoseconds
 from weighbridge.verifier.replay import replay_enrolment, replay_window
 from weighbridge.verifier.session import Enrolled, Position, SessionState, ledgered_log
@@ -137,7 +137,7 @@ class LiveSessions:
                 received_ns=nanoseconds(at),
             )
             tx.advance_ak(terms.ak, head=following.prev, log=ledgered_log(verified))
-            tx.issue_challenge(terms.session, issued)
+            issued = hand_out(tx, issued, terms=terms, position=following)
         live.position, live.state, live.issued = following, state, issued
         return issued
 

@@ -21,9 +21,12 @@
 12. The log replays to the quoted register; the boot PCRs are those of the enrolment.
 13. Every manifest that a new record names is there or came before, and none came that no new record names: nothing
     signs the manifests but the digests in the log.
+14. Where a spot challenge came with the window's own challenge, the header answers exactly it, as its owner computed
+    from the model's bytes; where none came, it answers nothing. An answer that is late is absent here.
 
 Steps that belong to the caller: whether the challenge was issued, is outstanding and in time (that decides *fresh* or
-*held*, :mod:`weighbridge.verifier.core`); duplicates and forks against the record; then appraisal: weights, policy.
+*held*, :mod:`weighbridge.verifier.core`) and which spot challenge came with it; duplicates and forks against the
+record; then appraisal: weights, policy.
 """
 
 from __future__ import annotations
@@ -41,6 +44,7 @@ from weighbridge.proto.tpm.pcr import PcrSelection
 from weighbridge.proto.window import Evidence, Header, audience_of, seal
 from weighbridge.verifier import weights
 from weighbridge.verifier.gpu.set import verify_gpus
+from weighbridge.verifier.spot_answer import check_answer
 from weighbridge.verifier.tpm.continuity import check_continuity
 from weighbridge.verifier.tpm.quote import verify_quote
 
@@ -49,6 +53,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from weighbridge.proto.manifest import Manifest
+    from weighbridge.proto.spot import SpotExpectation
     from weighbridge.proto.terms import Terms
     from weighbridge.verifier.anchors import TrustAnchors
     from weighbridge.verifier.gpu.chain import ChainCache
@@ -91,7 +96,10 @@ class AuthenticWindow:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedWindow:
-    """A window whose every signature and binding holds, and which continues its session's chain."""
+    """A window whose every signature and binding holds, and which continues its session's chain.
+
+    ``spot`` is the identifier of the spot challenge that it answered; ``None`` when it was asked none.
+    """
 
     header: Header
     digest: bytes
@@ -102,6 +110,7 @@ class VerifiedWindow:
     telemetry: telemetry.Telemetry
     log: LogState
     manifests: Mapping[bytes, Manifest]
+    spot: bytes | None
     seal: object = field(repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -185,17 +194,19 @@ def verify_window(
     enrolled: Enrolled,
     position: Position,
     held: bool,
+    spot: SpotExpectation | None,
     anchors: TrustAnchors,
     at: datetime,
     chains: ChainCache | None = None,
 ) -> VerifiedWindow:
-    """Steps 4 to 13.
+    """Steps 4 to 14.
 
     Args:
         window: authenticated for this session.
         enrolled: what was proven at enrolment.
         position: where the chain stands.
         held: whether the caller found the challenge stale; such a window is verified like any other.
+        spot: what the window was asked together with the challenge under which it is sealed, if that is its own.
         anchors: whose keys are believed.
         at: the verifier's receipt time; certificates must be valid then.
         chains: saves repeated work on unchanged certificate chains; changes no answer.
@@ -260,6 +271,8 @@ def verify_window(
     # 13.
     manifests = weights.open_manifests(evidence.manifests)
     _check_manifests(manifests, log, position)
+    # 14.
+    check_answer(header.spot, spot)
     return VerifiedWindow(
         seal=_SEAL,
         header=header,
@@ -271,6 +284,7 @@ def verify_window(
         telemetry=samples,
         log=log,
         manifests=manifests,
+        spot=None if spot is None else spot.challenge.id,
     )
 
 

@@ -13,6 +13,7 @@ from typing import Final, Literal, Self, cast, get_args
 from weighbridge.proto import cbor, limits
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, MalformedEvidence
+from weighbridge.proto.spot import SpotExpectation
 
 __all__ = ["NO_DIGEST", "ChallengePreimage", "Kind", "Leaf", "Record"]
 
@@ -40,7 +41,7 @@ class Record:
 
     ``evidence`` is the SHA-256 of the evidence as received (for an enrolment, of the proof); ``opening``,
     ``terms``, ``secret`` (the credential that was activated) and ``requirements`` exist for enrolments only;
-    ``verdict`` is the JSON document that was answered.
+    ``verdict`` is the JSON document that was answered; ``spot`` is what the window had to answer, spent by then.
     """
 
     kind: Kind
@@ -58,6 +59,7 @@ class Record:
     reference: bytes
     requirements: bytes | None
     verdict: bytes
+    spot: SpotExpectation | None
 
     @classmethod
     def note(cls, kind: Kind, *, session: bytes, seq: int | None, received_ns: int, verdict: bytes) -> Self:
@@ -78,6 +80,7 @@ class Record:
             reference=NO_DIGEST,
             requirements=None,
             verdict=verdict,
+            spot=None,
         )
 
     def encode(self) -> bytes:
@@ -101,6 +104,7 @@ class Record:
                 13: self.reference,
                 14: self.requirements,
                 15: self.verdict,
+                16: None if self.spot is None else self.spot.to_cbor(),
             }
         )
 
@@ -128,6 +132,7 @@ class Record:
             reference=fields.digest(13),
             requirements=fields.optional_octets(14, limit=limits.TERMS_MAX),
             verdict=fields.octets(15, limit=_RECORD_MAX),
+            spot=SpotExpectation.from_cbor(fields.take(16), where="record[16]"),
         )
         fields.end()
         return record

@@ -125,6 +125,7 @@ def replay_window(
         enrolled=enrolled,
         position=position,
         held=record.held,
+        spot=record.spot,
         anchors=anchors,
         at=moment(record.received_ns),
         chains=chains,
@@ -153,8 +154,8 @@ def check_terms(
         and (terms.evidence, terms.bank) == (requirements.evidence, requirements.bank)
         and (terms.pcrs, terms.boot_pcrs, terms.log_pcr)
         == (requirements.pcrs, requirements.boot_pcrs, requirements.log_pcr)
-        and (terms.period_ns, terms.gpu_every, terms.lateness_ns)
-        == (requirements.period_ns, requirements.gpu_every, requirements.lateness_ns)
+        and (terms.period_ns, terms.gpu_every, terms.lateness_ns, terms.spot_every)
+        == (requirements.period_ns, requirements.gpu_every, requirements.lateness_ns, requirements.spot_every)
     )
     if not same:
         raise LedgerInconsistent(Code.LEDGER_INCONSISTENT, "the terms do not say what was proven", where="terms")

@@ -26,7 +26,7 @@ class Requirements(BaseModel):
     """Demands of the verifier. Durations are nanoseconds; ``gpus`` is the exact count that a host must show.
 
     ``pcrs`` are quoted from the SHA-256 bank; the telemetry key must be bound to ``boot_pcrs``; the measurement log
-    must replay to ``log_pcr``.
+    must replay to ``log_pcr``; ``spot_every`` is 0 where no spot check is demanded.
     """
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
@@ -42,6 +42,7 @@ class Requirements(BaseModel):
     period_ns: Annotated[int, Field(ge=PERIOD_MIN_NS, le=PERIOD_MAX_NS)]
     gpu_every: Annotated[int, Field(ge=1, le=10_000)]
     lateness_ns: Annotated[int, Field(ge=0, le=PERIOD_MAX_NS)]
+    spot_every: Annotated[int, Field(ge=0, le=10_000)]
 
     @property
     def bank(self) -> HashAlgorithm:

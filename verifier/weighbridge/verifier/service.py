@@ -139,13 +139,15 @@ class _Stream:
             case "proof":
                 opened = self._verifier.prove(request.proof, peer=self._peer)
                 self._session = opened.terms.terms.session
-                message = attestation_pb2.Opened(terms=opened.terms.raw, challenge=opened.challenge)
+                message = attestation_pb2.Opened(terms=opened.terms.raw, challenge=opened.challenge, spot=opened.spot)
                 return attestation_pb2.AttestResponse(opened=message)
             case "resume":
                 session = _session_of(request.resume)
                 resumed = self._verifier.resume(session, peer=self._peer)
                 self._session = session
-                state = attestation_pb2.Resumed(next_seq=resumed.next_seq, challenge=resumed.challenge)
+                state = attestation_pb2.Resumed(
+                    next_seq=resumed.next_seq, challenge=resumed.challenge, spot=resumed.spot
+                )
                 return attestation_pb2.AttestResponse(resumed=state)
             case "window":
                 answer = self._verifier.window(self._own(), request.window, peer=self._peer)
@@ -176,7 +178,11 @@ class _Stream:
 
 def _answer(answer: Answer) -> attestation_pb2.Answer:
     return attestation_pb2.Answer(
-        seq=answer.verdict.seq, verdict=answer.verdict.encode(), token=answer.token, challenge=answer.challenge
+        seq=answer.verdict.seq,
+        verdict=answer.verdict.encode(),
+        token=answer.token,
+        challenge=answer.challenge,
+        spot=answer.spot,
     )
 
 

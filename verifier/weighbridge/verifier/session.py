@@ -100,7 +100,8 @@ class Position:
     """Where the chain stands after the last recorded window: what the next one must continue.
 
     ``gpus`` are the latest verified reports, ``wall_end_ns`` the end of the last interval by the host's clock,
-    ``held`` the number of held windows since the last fresh one, ``held_since_ns`` where the first of them begins.
+    ``held`` the number of held windows since the last fresh one, ``held_since_ns`` where the first of them begins,
+    ``spot_seq`` the last fresh window that passed a spot check.
     """
 
     seq: int
@@ -112,6 +113,7 @@ class Position:
     wall_end_ns: int
     held: int
     held_since_ns: int | None
+    spot_seq: int | None
 
     @classmethod
     def start(cls, enrolled: Enrolled, log: LogState, manifests: Mapping[bytes, Manifest]) -> Self:
@@ -126,6 +128,7 @@ class Position:
             wall_end_ns=0,
             held=0,
             held_since_ns=None,
+            spot_seq=None,
         )
 
     def after(self, window: VerifiedWindow) -> Self:
@@ -143,7 +146,20 @@ class Position:
             wall_end_ns=span.wall_end_ns,
             held=self.held + 1 if window.held else 0,
             held_since_ns=since if window.held else None,
+            spot_seq=self.spot_seq if window.spot is None or window.held else window.header.seq,
         )
+
+    def spot_due(self, terms: Terms) -> bool:
+        """Whether a spot check is due in the next window: its challenge comes with a spot challenge, if one is left.
+
+        Every ``spot_every`` windows; and until a fresh window passes it, again after each fresh one. So nobody evades
+        it by letting the window arrive late, and delivering what was held back does not empty the pool.
+        """
+        if not terms.spot_every:
+            return False
+        last = self.seq - self.seq % terms.spot_every
+        passed = self.spot_seq is not None and self.spot_seq >= last
+        return not passed and (self.seq == last or not self.held)
 
 
 def ledgered_log(verified: VerifiedEnrolment | VerifiedWindow) -> LedgeredLog:

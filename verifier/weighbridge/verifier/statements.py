@@ -10,9 +10,18 @@ from typing import Final
 import sqlalchemy as sa
 
 from weighbridge.verifier.session import SessionState
-from weighbridge.verifier.tables import challenges, sessions, subjects, windows
+from weighbridge.verifier.tables import challenges, sessions, spots, subjects, windows
 
-__all__ = ["ADVANCE_AK", "ADVANCE_SESSION", "FINAL_STATES", "ISSUE_CHALLENGE", "RECORD_WINDOW", "STANDING"]
+__all__ = [
+    "ADVANCE_AK",
+    "ADVANCE_SESSION",
+    "FINAL_STATES",
+    "ISSUED",
+    "ISSUE_CHALLENGE",
+    "RECORD_WINDOW",
+    "SPEND_SPOT",
+    "STANDING",
+]
 
 FINAL_STATES: Final = tuple(state.value for state in SessionState if state.final)
 
@@ -46,3 +55,20 @@ _LAST: Final = (
     .scalar_subquery()
 )
 ISSUE_CHALLENGE: Final = sa.insert(challenges).values(number=sa.func.coalesce(_LAST + 1, 0))
+
+# Challenges, each with the spot challenge that left with it, if one did.
+ISSUED: Final = (
+    sa.select(challenges, spots.c.challenge.label("spot"), spots.c.mac)
+    .select_from(challenges)
+    .outerjoin(spots, spots.c.issued == challenges.c.digest)
+)
+
+# The first of a model that is left, if any.
+_LEFT: Final = (
+    sa.select(spots.c.number)
+    .where(spots.c.manifest == sa.bindparam("of_manifest"), spots.c.issued.is_(None))
+    .order_by(spots.c.number)
+    .limit(1)
+    .scalar_subquery()
+)
+SPEND_SPOT: Final = sa.update(spots).where(spots.c.number == _LEFT).returning(spots.c.challenge, spots.c.mac)

@@ -10,6 +10,7 @@ lock at its start::
         tx.advance_ak(ak, head=head, log=log)
 
 Challenges are kept with what they hash; the last one issued in a session is the outstanding one, also after a restart.
+A spot challenge is spent in the transaction that makes outstanding the challenge with which it leaves.
 Evidence and verdicts are not kept: they are in the ledger and the content store, at the indices that are kept here.
 """
 

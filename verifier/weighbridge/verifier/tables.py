@@ -6,9 +6,20 @@ from typing import Final
 
 import sqlalchemy as sa
 
-__all__ = ["SCHEMA_VERSION", "clearances", "metadata", "session_gpus", "sessions", "subjects", "windows"]
+__all__ = [
+    "SCHEMA_VERSION",
+    "challenges",
+    "clearances",
+    "metadata",
+    "owners",
+    "session_gpus",
+    "sessions",
+    "spots",
+    "subjects",
+    "windows",
+]
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 metadata: Final = sa.MetaData()
 
@@ -110,4 +121,31 @@ challenges: Final = sa.Table(
     _octets("random", _DIGEST, nullable=False),
     sa.Column("issued_ns", sa.BigInteger, nullable=False),
     sa.UniqueConstraint("session", "number"),
+)
+
+# Spot challenges with their answers, imported from their owners' pools: secret until they are spent. One is spent by
+# leaving with the freshness challenge ``issued``, which says in which session, for which window and when; it is never
+# given back.
+spots: Final = sa.Table(
+    "spots",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("id", sa.LargeBinary(_SESSION), sa.CheckConstraint("length(id) = 16"), nullable=False, unique=True),
+    _octets("manifest", _DIGEST, nullable=False),
+    sa.Column("name", sa.String, nullable=False),
+    sa.Column("challenge", sa.LargeBinary, nullable=False),
+    _octets("mac", _DIGEST, nullable=False),
+    sa.Column("issued", sa.LargeBinary(_DIGEST), sa.ForeignKey("challenges.digest"), unique=True),
+    sa.Index("spots_left", "manifest", "number", sqlite_where=sa.text("issued IS NULL")),
+)
+
+# The newest reference set of each models' owner that was ever taken: an older one is not taken any more.
+owners: Final = sa.Table(
+    "owners",
+    metadata,
+    sa.Column("name", sa.String, primary_key=True),
+    sa.Column("number", sa.BigInteger, nullable=False),
+    # SHA-256 of the signed set.
+    _octets("digest", _DIGEST, nullable=False),
+    sa.Column("seen_ns", sa.BigInteger, nullable=False),
 )

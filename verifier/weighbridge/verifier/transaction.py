@@ -10,9 +10,12 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
 from weighbridge.proto.errors import Code, PolicyDenied
+from weighbridge.proto.spot import SpotChallenge, SpotExpectation
 from weighbridge.verifier import statements
 from weighbridge.verifier.enrolment import LedgeredLog
+from weighbridge.verifier.owners import Owners
 from weighbridge.verifier.session import SessionState
+from weighbridge.verifier.spots import Spots
 from weighbridge.verifier.tables import challenges, clearances, session_gpus, sessions, subjects, windows
 
 __all__ = ["Conflict", "Issued", "SessionRow", "Subject", "SubjectKind", "Transaction"]
@@ -52,7 +55,8 @@ class Subject:
 class Issued:
     """A challenge as given out: for which window (``None``: an enrolment), what it hashes, and when.
 
-    ``digest``, ``ledger_root`` and ``random`` are 32 bytes; ``issued_ns`` counts from 1970.
+    ``digest``, ``ledger_root`` and ``random`` are 32 bytes; ``issued_ns`` counts from 1970. ``spot`` is the spot
+    challenge that was spent with it, if one was.
     """
 
     seq: int | None
@@ -60,6 +64,14 @@ class Issued:
     ledger_root: bytes
     random: bytes
     issued_ns: int
+    spot: SpotExpectation | None = None
+
+    def spot_for(self, seq: int) -> SpotExpectation | None:
+        """What window ``seq``, sealed under this challenge, has to answer: nothing, if it is not the challenge's own.
+
+        A window that is sealed under the challenge of an earlier one is held, and answers nothing a second time.
+        """
+        return self.spot if self.seq == seq else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +91,19 @@ class SessionRow:
 
 @final
 class Transaction:
-    """What can be read and changed within one transaction. Given by :meth:`.Store.transaction`."""
+    """What can be read and changed within one transaction. Given by :meth:`.Store.transaction`.
 
-    __slots__ = ("_connection",)
+    Attributes:
+        spots: the spot challenges.
+        owners: the reference sets that were seen.
+    """
+
+    __slots__ = ("_connection", "owners", "spots")
 
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection
+        self.spots = Spots(connection)
+        self.owners = Owners(connection)
 
     # -- sessions -----------------------------------------------------------------------------------------------------
 
@@ -309,9 +328,12 @@ class Transaction:
 
     def _issued(self, *where: sa.ColumnElement[bool]) -> Issued | None:
         row = self._connection.execute(
-            sa.select(challenges).where(*where).order_by(challenges.c.number.desc()).limit(1)
+            statements.ISSUED.where(*where).order_by(challenges.c.number.desc()).limit(1)
         ).one_or_none()
-        return None if row is None else Issued(row.seq, row.digest, row.ledger_root, row.random, row.issued_ns)
+        if row is None:
+            return None
+        spot = None if row.spot is None else SpotExpectation(SpotChallenge.parse(row.spot), row.mac)
+        return Issued(row.seq, row.digest, row.ledger_root, row.random, row.issued_ns, spot)
 
     # -- subjects -----------------------------------------------------------------------------------------------------
 

@@ -48,32 +48,38 @@ class AttestResponse(_message.Message):
     def __init__(self, challenge: _Optional[bytes] = ..., opened: _Optional[_Union[Opened, _Mapping]] = ..., resumed: _Optional[_Union[Resumed, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., closed: _Optional[_Union[Closed, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ...) -> None: ...
 
 class Opened(_message.Message):
-    __slots__ = ("terms", "challenge")
+    __slots__ = ("terms", "challenge", "spot")
     TERMS_FIELD_NUMBER: _ClassVar[int]
     CHALLENGE_FIELD_NUMBER: _ClassVar[int]
+    SPOT_FIELD_NUMBER: _ClassVar[int]
     terms: bytes
     challenge: bytes
-    def __init__(self, terms: _Optional[bytes] = ..., challenge: _Optional[bytes] = ...) -> None: ...
+    spot: bytes
+    def __init__(self, terms: _Optional[bytes] = ..., challenge: _Optional[bytes] = ..., spot: _Optional[bytes] = ...) -> None: ...
 
 class Resumed(_message.Message):
-    __slots__ = ("next_seq", "challenge")
+    __slots__ = ("next_seq", "challenge", "spot")
     NEXT_SEQ_FIELD_NUMBER: _ClassVar[int]
     CHALLENGE_FIELD_NUMBER: _ClassVar[int]
+    SPOT_FIELD_NUMBER: _ClassVar[int]
     next_seq: int
     challenge: bytes
-    def __init__(self, next_seq: _Optional[int] = ..., challenge: _Optional[bytes] = ...) -> None: ...
+    spot: bytes
+    def __init__(self, next_seq: _Optional[int] = ..., challenge: _Optional[bytes] = ..., spot: _Optional[bytes] = ...) -> None: ...
 
 class Answer(_message.Message):
-    __slots__ = ("seq", "verdict", "token", "challenge")
+    __slots__ = ("seq", "verdict", "token", "challenge", "spot")
     SEQ_FIELD_NUMBER: _ClassVar[int]
     VERDICT_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     CHALLENGE_FIELD_NUMBER: _ClassVar[int]
+    SPOT_FIELD_NUMBER: _ClassVar[int]
     seq: int
     verdict: bytes
     token: str
     challenge: bytes
-    def __init__(self, seq: _Optional[int] = ..., verdict: _Optional[bytes] = ..., token: _Optional[str] = ..., challenge: _Optional[bytes] = ...) -> None: ...
+    spot: bytes
+    def __init__(self, seq: _Optional[int] = ..., verdict: _Optional[bytes] = ..., token: _Optional[str] = ..., challenge: _Optional[bytes] = ..., spot: _Optional[bytes] = ...) -> None: ...
 
 class Closed(_message.Message):
     __slots__ = ("summary",)

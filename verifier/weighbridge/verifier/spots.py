@@ -1,0 +1,88 @@
+"""The verifier's pool of spot challenges, one table of its durable state. See :mod:`.store`.
+
+A challenge and its answer are secret from their import until the challenge is spent; nothing prints them. Spending is
+final, also when what it left with never arrived.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, final
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert
+
+from weighbridge.proto.spot import SpotChallenge, SpotExpectation
+from weighbridge.verifier import statements
+from weighbridge.verifier.tables import spots
+
+if TYPE_CHECKING:
+    from weighbridge.proto.spot import SpotPool
+
+__all__ = ["SpotCount", "Spots"]
+
+
+@dataclass(frozen=True, slots=True)
+class SpotCount:
+    """How many spot challenges of one model are left, and how many are spent. ``name`` is the owner's word."""
+
+    manifest: bytes
+    name: str
+    left: int
+    spent: int
+
+
+@final
+class Spots:
+    """The pool within one transaction. Given by :class:`.Transaction`."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self._connection = connection
+
+    def add(self, pool: SpotPool) -> int:
+        """Remember the challenges of ``pool``; those that are known already stay as they are, spent or not.
+
+        Returns:
+            How many are new.
+        """
+        new = 0
+        for entry in pool.entries:
+            expected = entry.expectation
+            new += self._connection.execute(
+                insert(spots)
+                .values(
+                    id=expected.challenge.id,
+                    manifest=pool.manifest,
+                    name=pool.name,
+                    challenge=expected.challenge.encode(),
+                    mac=expected.mac,
+                )
+                .on_conflict_do_nothing(index_elements=[spots.c.id])
+            ).rowcount
+        return new
+
+    def spend(self, manifest: bytes, *, issued: bytes) -> SpotExpectation | None:
+        """Take one challenge of a model out of the pool for good; ``None`` when none is left.
+
+        Args:
+            manifest: the model's digest, 32 bytes.
+            issued: the freshness challenge with which it leaves, outstanding in this transaction.
+        """
+        row = self._connection.execute(statements.SPEND_SPOT, {"of_manifest": manifest, "issued": issued}).one_or_none()
+        return None if row is None else SpotExpectation(SpotChallenge.parse(row.challenge), row.mac)
+
+    def counts(self) -> tuple[SpotCount, ...]:
+        """What is left and what is spent, by model."""
+        rows = self._connection.execute(
+            sa.select(
+                spots.c.manifest,
+                sa.func.min(spots.c.name).label("name"),
+                sa.func.count().label("whole"),
+                sa.func.count(spots.c.issued).label("spent"),
+            )
+            .group_by(spots.c.manifest)
+            .order_by(sa.text("name"), spots.c.manifest)
+        )
+        return tuple(SpotCount(row.manifest, row.name, row.whole - row.spent, row.spent) for row in rows)
