@@ -55,7 +55,6 @@ def export(world: World, *, session: bytes | None = None, indices: Sequence[int]
         reader,
         indices or [*chain, *ending(reader, wanted, after=chain[-1], seq=len(windows))],
         modules=[(module.name, module.text) for module in modules],
-        reference=world.reference.to_json(),
         manifests=list(world.models.values()),
     )
 
@@ -77,16 +76,15 @@ class Exported:
     ) -> BundleVerdict:
         """As a relying party does, from the file's bytes; under the recorded policy unless it names its own."""
         parsed = Bundle.parse((bundle or self.bundle).encode())
-        reference = Reference.parse(parsed.reference)
-        modules = PolicySet(tuple(PolicyModule(name, text) for name, text in parsed.modules), reference)
-        chosen = modules if policy is None else policy_set.shipped(policy, reference=reference)
-        prepared = self.engines.prepare(chosen)
-        manifests = {made.digest: made for made in map(Manifest.parse, parsed.manifests)}
-        result = verify(
-            parsed,
-            anchors=anchors or believed(self.world),
-            appraiser=lambda _: Appraiser(prepared, reference, manifests),
-        )
+
+        def appraiser(bundle: Bundle, recorded: bytes) -> Appraiser:
+            reference = bundle.reference_named(recorded)
+            modules = PolicySet(tuple(PolicyModule(name, text) for name, text in bundle.modules), reference)
+            chosen = modules if policy is None else policy_set.shipped(policy, reference=reference)
+            return Appraiser(self.engines.prepare(chosen), reference, manifests)
+
+        manifests = {made.digest: made for made in map(Manifest.unpack, parsed.manifests)}
+        result = verify(parsed, anchors=anchors or believed(self.world), appraiser=appraiser)
         result.require_recorded(policy=policy is None, reference=True)
         return result
 
@@ -264,9 +262,10 @@ def case_022_policy_edited(arena: Arena) -> BundleVerdict:
 
 def case_023_reference_values_edited(arena: Arena) -> BundleVerdict:
     made = exported(arena)
-    reference = Reference.parse(made.bundle.reference)
+    (recorded,) = made.bundle.references
+    reference = Reference.recorded(recorded)
     edited = replace(reference, unchecked={**reference.unchecked, "secure_boot": "somebody else's reason"})
-    return made.verify(replace(made.bundle, reference=edited.to_json()))
+    return made.verify(replace(made.bundle, references=(edited.to_json(),)))
 
 
 def case_024_manifest_left_out(arena: Arena) -> BundleVerdict:

@@ -1,25 +1,30 @@
 """Reference values: what the relying party expects to see, and what it leaves unchecked in so many words.
 
-One strict JSON document, schema ``weighbridge/reference/v1``; policies read it as ``data.reference``. Only the five
-checks that no evidence kind can prove yet may be left unchecked, each by a written reason which then stands in every
-decision. Weights, references, freshness and emulated platforms are not among them.
+One strict JSON document, schema ``weighbridge/reference/v1``, is the relying party's own. What owners' signed reference
+sets (:mod:`.owner_sets`) say is put beside it, and both together are the values in force, schema
+``weighbridge/reference-values/v1``; policies read what they come to as ``data.reference`` (:meth:`Reference.data`).
+
+Only the five checks that no evidence kind can prove yet may be left unchecked, each by a written reason which then
+stands in every decision. Weights, references, freshness and emulated platforms are not among them.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final, Literal, get_args
 
+from weighbridge.policy.owner_sets import OwnerSet, StatementValue
 from weighbridge.proto import limits, strict
 from weighbridge.proto.digest import D
 from weighbridge.proto.errors import Code, MalformedEvidence
 
-__all__ = ["CHECKS", "REASON_MIN", "SCHEMA", "Check", "Reference"]
+__all__ = ["CHECKS", "IN_FORCE", "REASON_MIN", "SCHEMA", "Check", "Reference"]
 
 SCHEMA: Final = "weighbridge/reference/v1"
+IN_FORCE: Final = "weighbridge/reference-values/v1"
 _DEVICE: Final = re.compile(r"[^/]+/[^/]+/[^/]+")
 REASON_MIN: Final = 10
 """Characters that a reason must have at least, blanks at its ends not counted."""
@@ -36,22 +41,47 @@ class Reference:
         models: manifest digest (hex) to the name under which the relying party knows it.
         gpu_measurements: ``arch/driver/vbios`` to the accepted digests (hex) of the report's measurements.
         unchecked: check to the reason for leaving it unchecked.
+        sets: what verified reference sets of models' owners say, sorted; see :meth:`with_sets`.
     """
 
     models: Mapping[str, str]
     gpu_measurements: Mapping[str, tuple[str, ...]]
     unchecked: Mapping[Check, str]
+    sets: tuple[OwnerSet, ...] = ()
 
     @classmethod
     def parse(cls, data: bytes) -> Reference:
-        """Read the document; every member is required.
+        """Read the relying party's document; every member is required.
 
         Raises:
             MalformedEvidence: the bytes are not strict JSON of exactly this shape (``NOT_JSON``, ``DUPLICATE_KEY``,
                 ``FIELD_MISSING``, ``FIELD_UNKNOWN``, ``FIELD_TYPE``, ``FIELD_RANGE``, ``NOT_HEX``,
                 ``VERSION_UNSUPPORTED``, …).
         """
+        return cls._own(strict.json_decode(data, what="reference"))
+
+    @classmethod
+    def recorded(cls, data: bytes) -> Reference:
+        """Read values in force, as :meth:`to_json` wrote them: with what was taken from signed sets, or without.
+
+        What they say of sets is the word of whoever recorded them. Never to be used on what a relying party is handed.
+
+        Raises:
+            MalformedEvidence: as :meth:`parse`.
+        """
         root = _object(strict.json_decode(data, what="reference"), "reference")
+        if root.get("schema") != IN_FORCE:
+            return cls._own(root)
+        _members(root, {"schema", "reference", "sets"}, "reference")
+        listed = root["sets"]
+        if not isinstance(listed, list):
+            raise MalformedEvidence(Code.FIELD_TYPE, "expected a list", where="reference.sets")
+        read = [OwnerSet.read(item, f"reference.sets[{number}]") for number, item in enumerate(listed)]
+        return cls._own(root["reference"]).with_sets(read)
+
+    @classmethod
+    def _own(cls, value: strict.JsonValue) -> Reference:
+        root = _object(value, "reference")
         if root.get("schema") != SCHEMA:
             raise MalformedEvidence(
                 Code.VERSION_UNSUPPORTED, "reference has another schema", where="reference.schema", expected=SCHEMA
@@ -63,21 +93,63 @@ class Reference:
             unchecked=MappingProxyType(_unchecked(root["unchecked"])),
         )
 
+    def with_sets(self, sets: Iterable[OwnerSet]) -> Reference:
+        """These values of the relying party with ``sets`` beside them, in place of any others."""
+        return replace(self, sets=tuple(sorted(sets, key=lambda item: (item.owner, item.number, item.digest))))
+
     def to_json(self) -> bytes:
-        """The canonical document: ``parse`` of it gives an equal value."""
+        """The canonical document: ``recorded`` of it gives an equal value, and ``parse`` where there are no sets."""
+        own: strict.JsonObject = {
+            "schema": SCHEMA,
+            "models": {digest: {"name": name} for digest, name in self.models.items()},
+            "gpu_measurements": {key: list(digests) for key, digests in self.gpu_measurements.items()},
+            "unchecked": {str(check): reason for check, reason in self.unchecked.items()},
+        }
+        if not self.sets:
+            return strict.json_encode(own)
         return strict.json_encode(
-            {
-                "schema": SCHEMA,
-                "models": {digest: {"name": name} for digest, name in self.models.items()},
-                "gpu_measurements": {key: list(digests) for key, digests in self.gpu_measurements.items()},
-                "unchecked": {str(check): reason for check, reason in self.unchecked.items()},
-            }
+            {"schema": IN_FORCE, "reference": own, "sets": [item.document() for item in self.sets]}
         )
 
     @property
     def digest(self) -> bytes:
         """``D("reference", canonical JSON)``: names these reference values in verdicts."""
         return D("reference", self.to_json())
+
+    def data(self) -> strict.JsonObject:
+        """What policies read as ``data.reference``: each accepted model with every member, ``null`` where not known.
+
+        Owner, set and validity are those of the set that accepts it the longest; statements are those of all sets. A
+        model that any set revokes is left out, whoever else accepts it. Validity is not applied: these values do not
+        change with time, and :func:`weighbridge.verifier.acceptance.denials` does it before any policy is asked.
+        """
+        revoked = {model.manifest for item in self.sets for model in item.revoked}
+        lasting = sorted(self.sets, key=lambda item: (item.not_after, item.owner, item.number))
+        listed = {model.manifest: (item, model.name) for item in lasting for model in item.models}
+        statements: dict[str, set[StatementValue]] = {}
+        for model in (model for item in self.sets for model in item.models):
+            statements.setdefault(model.manifest, set()).update(model.statements)
+        models: strict.JsonObject = {}
+        for digest in sorted((self.models.keys() | listed.keys()) - revoked):
+            chosen, name = listed.get(digest, (None, ""))
+            models[digest] = {
+                "name": self.models.get(digest, name),
+                "owner": None if chosen is None else chosen.owner,
+                "set": None if chosen is None else chosen.digest,
+                "not_before": None if chosen is None else strict.time_encode(chosen.not_before),
+                "not_after": None if chosen is None else strict.time_encode(chosen.not_after),
+                "statements": [item.document() for item in sorted(statements.get(digest, ()), key=_by_digest)],
+            }
+        return {
+            "schema": SCHEMA,
+            "models": models,
+            "gpu_measurements": {key: list(digests) for key, digests in self.gpu_measurements.items()},
+            "unchecked": {str(check): reason for check, reason in self.unchecked.items()},
+        }
+
+
+def _by_digest(statement: StatementValue) -> tuple[str, str]:
+    return statement.digest, statement.issuer
 
 
 def _models(value: strict.JsonValue) -> dict[str, str]:

@@ -180,11 +180,10 @@ def _spawn(limits: Limits) -> Worker:
 
 def _load_request(policy: PolicySet) -> bytes:
     modules = [[module.name, module.text.decode()] for module in policy.modules]
-    reference = strict.json_decode(policy.reference.to_json(), what="reference")
     return b"L" + strict.json_encode(
         {
             "modules": modules,
-            "data": strict.json_encode({"reference": reference}).decode(),
+            "data": strict.json_encode({"reference": policy.reference.data()}).decode(),
             "columns": COLUMNS_MAX + 1,
             "lines": LINES_MAX + 1,
             "bytes": SOURCE_MAX,

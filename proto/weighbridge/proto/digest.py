@@ -15,7 +15,7 @@ from typing import Literal
 
 from weighbridge.proto import cbor
 
-__all__ = ["D", "Label", "sha256"]
+__all__ = ["D", "Label", "preimage", "sha256"]
 
 Label = Literal[
     "window",  # H_k, over the header's bytes
@@ -41,7 +41,12 @@ Label = Literal[
 
 def D(label: Label, *parts: cbor.CborValue) -> bytes:  # noqa: N802 - the name in the protocol document
     """The 32-byte digest of ``parts`` under ``label``."""
-    return sha256(cbor.encode([f"weighbridge/v1/{label}", *parts]))
+    return sha256(preimage(label, *parts))
+
+
+def preimage(label: Label, *parts: cbor.CborValue) -> bytes:
+    """What :func:`D` hashes: to keep content under the digest that names it."""
+    return cbor.encode([f"weighbridge/v1/{label}", *parts])
 
 
 def sha256(data: bytes) -> bytes:

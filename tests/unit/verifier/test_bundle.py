@@ -33,7 +33,7 @@ SMALL: Final = Bundle(
     checkpoint=b"checkpoint",
     entries=(Entry(0, (bytes(32),), b"record", b"evidence"), Entry(1, (), b"record", None)),
     modules=(("weighbridge/lib.rego", b"package x"),),
-    reference=b"{}",
+    references=(b"{}",),
     manifests=(b"manifest",),
 )
 
@@ -175,7 +175,7 @@ def _places(data: bytes, bundle: Bundle) -> set[int]:
     places = {chosen.randrange(len(data)) for _ in range(FLIPS)}
     small = [
         bundle.checkpoint,
-        bundle.reference,
+        *bundle.references,
         *bundle.manifests,
         *(text for _, text in bundle.modules),
         *(entry.record for entry in bundle.entries),

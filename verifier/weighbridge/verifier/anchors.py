@@ -48,6 +48,8 @@ Purpose = Literal[
     "verifier",
     "ledger",
     "client-ca",
+    "model-owner",
+    "statement-issuer",
 ]
 AnchorKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey
 
@@ -64,6 +66,8 @@ _KEY_TYPES: Final[dict[Purpose, frozenset[str]]] = {
     "verifier": frozenset({_P256}),
     "ledger": frozenset({_ED25519}),
     "client-ca": frozenset({_RSA, _P256, _P384}),
+    "model-owner": frozenset({_P256}),
+    "statement-issuer": frozenset({_P256, _P384, _ED25519}),
 }
 _RSA_BITS: Final = range(2048, 4097)
 _ANCHORS_MAX: Final = 1024

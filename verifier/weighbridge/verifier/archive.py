@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, final
 
+from weighbridge.proto import cbor, limits
+from weighbridge.proto.digest import preimage
 from weighbridge.verifier.clock import moment
 from weighbridge.verifier.record import Leaf, Record
 
@@ -61,6 +63,20 @@ class Records:
             raise ValueError("the record names no evidence")
         return self._content.get(record.evidence)
 
+    def reference(self, digest: bytes) -> bytes:
+        """The reference values in force, canonical JSON, that a record names by ``digest``.
+
+        Raises:
+            Indeterminate: ``EVIDENCE_ABSENT``.
+            LedgerInconsistent: they were altered.
+            MalformedEvidence: what lies under this digest is something else.
+        """
+        data = self._content.get(digest)
+        pair = cbor.read_array(
+            cbor.decode(data, limit=limits.MESSAGE_MAX, what="reference"), where="reference", limit=2, size=2
+        )
+        return cbor.Reader(dict(enumerate(pair)), "reference").octets(1, limit=limits.REFERENCE_MAX)
+
 
 @final
 class Archive:
@@ -81,6 +97,17 @@ class Archive:
         """
         size = self.ledger.size
         return None if size == 0 else moment(self.records.record(size - 1).received_ns)
+
+    def keep_reference(self, document: bytes) -> bytes:
+        """Keep reference values in force under ``D("reference", document)``, which is returned: as records name them.
+
+        Args:
+            document: canonical JSON, at most ``limits.REFERENCE_MAX`` bytes.
+
+        Raises:
+            EnvironmentFault: as :meth:`commit`.
+        """
+        return self._content.put(preimage("reference", document))
 
     def commit(self, record: Record, evidence: bytes | None) -> Committed:
         """Record one judgement. When this returns, a power failure cannot take it away.

@@ -1,7 +1,8 @@
 """The proof bundle: one file from which a session's verdicts can be re-made with no network, years later.
 
 Deterministic CBOR (``docs/protocol.md`` §9). It holds the enrolment, every window with its evidence, the records, an
-inclusion proof for each under one checkpoint, the policy with its reference values, and the declared manifests.
+inclusion proof for each under one checkpoint, the policy, all reference values that the records name (they may change
+while a session lasts), and the declared manifests.
 
 The procedure of :func:`verify`:
 
@@ -11,9 +12,10 @@ The procedure of :func:`verify`:
 4.  The records are those of one session, in order, without a gap: an enrolment, windows 0 to n, perhaps a closing
     that counts them, or a fork that failed it.
 5.  The terms are signed by a ``verifier`` anchor; the enrolment is verified again (:mod:`.replay`).
-6.  Each window is verified again at its recorded receipt time and appraised under the given policy.
-7.  Under the policy under which it was judged, each verdict is the recorded one. Policy and reference values that are
-    taken out of the bundle are those that the records name (:meth:`BundleVerdict.require_recorded`, the caller's step).
+6.  Each window is verified again at its recorded receipt time and appraised under the given policy, by the reference
+    values that its record names or by the caller's.
+7.  Under the policy and values under which it was judged, each verdict is the recorded one. What is taken out of the
+    bundle to judge by is what the records name (:meth:`BundleVerdict.require_recorded`, the caller's step).
 
 What still rests on the verifier's word: the receipt times, that its challenges were random, that it had chosen the
 credential's secret, and that the session had no windows after the last one shown. The ledger's witnesses limit the
@@ -25,8 +27,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
+from weighbridge.policy.reference import Reference
 from weighbridge.proto import cbor, cose, limits, note, strict, tlog
-from weighbridge.proto.digest import sha256
+from weighbridge.proto.digest import D, sha256
 from weighbridge.proto.errors import Code, LedgerInconsistent, MalformedEvidence, NotAuthentic, WeighbridgeError
 from weighbridge.proto.manifest import Manifest
 from weighbridge.proto.merkle import leaf_hash, verify_inclusion
@@ -55,6 +58,7 @@ _VERSION: Final = "weighbridge/v1/bundle"
 _ENTRIES_MAX: Final = 100_000
 _PROOF_MAX: Final = 64
 _MODULES_MAX: Final = 64
+_REFERENCES_MAX: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,7 @@ class Bundle:
     checkpoint: bytes
     entries: tuple[Entry, ...]
     modules: tuple[tuple[str, bytes], ...]
-    reference: bytes
+    references: tuple[bytes, ...]
     manifests: tuple[bytes, ...]
 
     def encode(self) -> bytes:
@@ -85,7 +89,7 @@ class Bundle:
                 1: self.checkpoint,
                 2: [[entry.index, list(entry.proof), entry.record, entry.evidence] for entry in self.entries],
                 3: [[name, text] for name, text in self.modules],
-                4: self.reference,
+                4: list(self.references),
                 5: list(self.manifests),
             }
         )
@@ -102,11 +106,31 @@ class Bundle:
             checkpoint=fields.octets(1, limit=limits.CHECKPOINT_MAX),
             entries=tuple(_entry(item, index) for index, item in enumerate(fields.array(2, limit=_ENTRIES_MAX))),
             modules=tuple(_module(item, index) for index, item in enumerate(fields.array(3, limit=_MODULES_MAX))),
-            reference=fields.octets(4, limit=limits.JSON_MAX),
+            references=fields.octet_strings(4, count=_REFERENCES_MAX, limit=limits.REFERENCE_MAX),
             manifests=fields.octet_strings(5, count=_MODULES_MAX, limit=limits.MANIFEST_PACKED_MAX),
         )
         fields.end()
         return bundle
+
+    def reference_named(self, digest: bytes) -> Reference:
+        """The reference values that a record names; for one that names none, values that accept nothing.
+
+        Raises:
+            MalformedEvidence: values of the bundle are not well-formed.
+            LedgerInconsistent: ``BUNDLE_VERDICT`` when they are not among those of the bundle.
+        """
+        if digest == NO_DIGEST:
+            return Reference({}, {}, {})
+        for data in self.references:
+            if D("reference", data) == digest:
+                return Reference.recorded(data)
+        raise LedgerInconsistent(
+            Code.BUNDLE_VERDICT,
+            "the bundle's reference values are not those that the records name",
+            where="bundle",
+            expected=digest,
+            hint="name your own: --policy and --reference",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +199,7 @@ def assemble(
     indices: Sequence[int],
     *,
     modules: Sequence[tuple[str, bytes]],
-    reference: bytes,
+    references: Sequence[bytes] = (),
     manifests: Sequence[Manifest],
 ) -> Bundle:
     """The bundle of one session.
@@ -185,31 +209,39 @@ def assemble(
         reader: a snapshot of its ledger, which proves every entry.
         indices: ledger indices of the enrolment, the windows of the chain and what ended it (:func:`ending`), in order.
         modules: the policy's modules, name and exact text.
-        reference: the reference document, canonical JSON.
+        references: reference values, canonical JSON, that the verifier may not have kept; those that no record names
+            are left out.
         manifests: the declared manifests.
+
+    Raises:
+        WeighbridgeError: as :class:`.Records`.
     """
     entries: list[Entry] = []
+    given = {D("reference", data): data for data in references}
+    used: dict[bytes, bytes] = {}
     for index in indices:
         record = records.record(index)
+        if (named := record.reference) != NO_DIGEST and named not in used:
+            used[named] = given.get(named) or records.reference(named)
         evidence = None if record.evidence is None else records.evidence(record)
         entries.append(Entry(index, reader.inclusion_proof(index), record.encode(), evidence))
     return Bundle(
         checkpoint=reader.checkpoint.note,
         entries=tuple(entries),
         modules=tuple(modules),
-        reference=reference,
+        references=tuple(used.values()),
         manifests=tuple(manifest.pack() for manifest in manifests),
     )
 
 
-def verify(bundle: Bundle, *, anchors: TrustAnchors, appraiser: Callable[[Bundle], Appraiser]) -> BundleVerdict:
+def verify(bundle: Bundle, *, anchors: TrustAnchors, appraiser: Callable[[Bundle, bytes], Appraiser]) -> BundleVerdict:
     """Re-make every verdict of ``bundle``: the module's procedure from step 2.
 
     Args:
         bundle: parsed, untrusted.
         anchors: whose keys are believed: ledger, verifier, EK and GPU roots.
-        appraiser: makes the appraiser that judges; given the bundle so that it may take policy, reference values or
-            manifests from it.
+        appraiser: makes the appraiser that judges; given the bundle, so that it may take policy, reference values or
+            manifests from it, and the digest of the reference values that the record names. Called once for each.
 
     Raises:
         MalformedEvidence: a part is not well-formed.
@@ -231,7 +263,7 @@ def verify(bundle: Bundle, *, anchors: TrustAnchors, appraiser: Callable[[Bundle
         records[0], _evidence(bundle.entries[0]), anchors=anchors, verifier_key=_verifier_key(records[0], anchors)
     )
     # 6. and 7.
-    judge = appraiser(bundle)
+    judges: dict[bytes, Appraiser] = {}
     enrolled, position, state = replayed.enrolled, replayed.position, SessionState.ENROLLED
     chains = ChainCache()
     verdicts: list[Verdict] = []
@@ -251,6 +283,8 @@ def verify(bundle: Bundle, *, anchors: TrustAnchors, appraiser: Callable[[Bundle
             terms = enrolled.terms
             verdict = refuse(error, session=terms.session, tenant=terms.tenant, seq=seq, received=at, held=record.held)
         else:
+            judge = judges.get(record.reference) or appraiser(bundle, record.reference)
+            judges[record.reference] = judge
             verdict = judge.appraise(verified, enrolled=enrolled, position=position, state=state, at=at)
             position = position.after(verified)
             digests.append(verified.digest)
@@ -265,7 +299,7 @@ def verify(bundle: Bundle, *, anchors: TrustAnchors, appraiser: Callable[[Bundle
         same_policy = same_policy and same
         if (decision := verdict.decision) is not None:
             recorded_policy = recorded_policy and decision.policy_digest == record.policy
-            recorded_reference = recorded_reference and decision.reference_digest == record.reference
+        recorded_reference = recorded_reference and verdict.reference in {None, record.reference}
         if same and verdict.encode() != record.verdict:
             raise LedgerInconsistent(
                 Code.BUNDLE_VERDICT,
@@ -346,10 +380,8 @@ def _refused_for(record: Record, code: Code) -> bool:
 
 
 def _same_policy(record: Record, verdict: Verdict) -> bool:
-    decision = verdict.decision
-    if decision is None:
-        return record.policy == bytes(limits.DIGEST_SIZE)
-    return (record.policy, record.reference) == (decision.policy_digest, decision.reference_digest)
+    policy = NO_DIGEST if verdict.decision is None else verdict.decision.policy_digest
+    return (record.policy, record.reference) == (policy, verdict.reference or NO_DIGEST)
 
 
 def _open_checkpoint(data: bytes, anchors: TrustAnchors) -> tuple[tlog.VerifiedCheckpoint, Anchor]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from weighbridge.proto import cose, limits, strict
 from weighbridge.proto.errors import Code, LedgerInconsistent
 from weighbridge.proto.terms import TERMS_TYP, Terms
+from weighbridge.verifier import acceptance
 from weighbridge.verifier.clock import moment
 from weighbridge.verifier.live import subjects_of
 from weighbridge.verifier.session import SessionState
@@ -54,7 +55,8 @@ def settle_last(archive: Archive, store: Store, sessions: LiveSessions) -> None:
     if record.kind == "closing":
         sessions.end(sessions.restore(record.session), SessionState.CLOSED, at=moment(record.received_ns))
     elif outcome == "denied":
-        code = _known(codes[0]) if codes else Code.POLICY_DENIED
+        sticking = acceptance.sticking(codes)
+        code = _known(sticking) if sticking is not None else None if codes else Code.POLICY_DENIED
         live = sessions.restore(record.session)
         sessions.end(live, SessionState.FAILED, at=moment(record.received_ns), code=code)
     elif record.seq == row.next_seq:

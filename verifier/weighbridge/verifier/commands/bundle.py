@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import argparse
 from contextlib import ExitStack
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from weighbridge.policy.policy_set import PolicyModule, PolicySet
-from weighbridge.policy.reference import Reference
 from weighbridge.policy.regorus import RegorusEngine
 from weighbridge.proto import limits, strict
 from weighbridge.proto.errors import Code, ExitCode, MalformedEvidence
 from weighbridge.proto.manifest import Manifest
 from weighbridge.verifier.appraisal import NOT_PROVEN, Appraiser, Verdict
 from weighbridge.verifier.bundle import Bundle, BundleVerdict, verify
-from weighbridge.verifier.commands.outcome import Outcome, load_anchors, load_policy, read, read_reference
+from weighbridge.verifier.commands.outcome import (
+    Outcome,
+    load_anchors,
+    load_policy,
+    read,
+    read_reference,
+    usage,
+    with_models,
+)
+
+if TYPE_CHECKING:
+    from weighbridge.policy.reference import Reference
 
 __all__ = ["configure_verify", "run_verify"]
 
@@ -44,34 +54,42 @@ def configure_verify(parser: argparse.ArgumentParser) -> None:
         "under which the session was judged (default)",
     )
     parser.add_argument("--reference", metavar="FILE", help="reference values to judge by (default: the recorded ones)")
+    parser.add_argument(
+        "--models",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="a reference set of a model's owner, beside --reference (several times)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document, on failure too")
     parser.set_defaults(run=run_verify)
 
 
-def run_verify(arguments: argparse.Namespace) -> Outcome:
+def run_verify(arguments: argparse.Namespace) -> Outcome | int:
     """Verify and appraise a bundle again; exit 5 when a window was or is denied.
 
     Raises:
         WeighbridgeError: as :func:`weighbridge.verifier.bundle.verify`.
     """
+    if arguments.models and arguments.reference is None:
+        return usage("--models needs --reference", command="verify bundle")
     bundle = Bundle.parse(read(arguments.bundle, limit=limits.BUNDLE_MAX))
     anchors = load_anchors(arguments.anchors)
+    own = None
+    if arguments.reference is not None:
+        own = with_models(read_reference(arguments.reference), arguments.models, anchors)
     names: list[str] = arguments.policy or [_RECORDED]
     with ExitStack() as stack:
 
-        def appraiser(parsed: Bundle) -> Appraiser:
-            reference = (
-                Reference.parse(parsed.reference)
-                if arguments.reference is None
-                else read_reference(arguments.reference)
-            )
+        def appraiser(parsed: Bundle, recorded: bytes) -> Appraiser:
+            reference = own or parsed.reference_named(recorded)
             policy = _policy(names, parsed, reference)
             manifests = (Manifest.unpack(data) for data in parsed.manifests)
             prepared = stack.enter_context(RegorusEngine().prepare(policy))
             return Appraiser(prepared, reference, {manifest.digest: manifest for manifest in manifests})
 
         result = verify(bundle, anchors=anchors, appraiser=appraiser)
-    result.require_recorded(policy=names == [_RECORDED], reference=arguments.reference is None)
+    result.require_recorded(policy=names == [_RECORDED], reference=own is None)
     return _outcome(result, names)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -10,7 +11,7 @@ from weighbridge.policy import policy_set
 from weighbridge.policy.reference import Reference
 from weighbridge.proto import limits
 from weighbridge.proto.errors import Code, EnvironmentFault, ExitCode, MalformedEvidence
-from weighbridge.verifier import anchors
+from weighbridge.verifier import anchors, reference_set
 from weighbridge.verifier.files import standard_input
 
 if TYPE_CHECKING:
@@ -20,7 +21,16 @@ if TYPE_CHECKING:
     from weighbridge.proto import strict
     from weighbridge.verifier.anchors import TrustAnchors
 
-__all__ = ["Outcome", "load_anchors", "load_policy", "no_state", "read", "read_reference"]
+__all__ = [
+    "Outcome",
+    "load_anchors",
+    "load_policy",
+    "no_state",
+    "read",
+    "read_reference",
+    "usage",
+    "with_models",
+]
 
 
 _SHIPPED: Final = ("production", "insecure_development")
@@ -84,6 +94,22 @@ def load_anchors(paths: Sequence[str]) -> TrustAnchors:
 def read_reference(path: str) -> Reference:
     """The reference values in the file ``path``."""
     return Reference.parse(read(path, limit=limits.JSON_MAX))
+
+
+def with_models(reference: Reference, paths: Sequence[str], trusted: TrustAnchors) -> Reference:
+    """``reference`` with the signed sets in ``paths`` beside it. Whether a set is the newest, nothing here can tell.
+
+    Raises:
+        WeighbridgeError: a set is not verified.
+    """
+    sets = [reference_set.verify(read(path, limit=limits.REFERENCE_SET_MAX + 1), anchors=trusted) for path in paths]
+    return reference.with_sets(item.values for item in sets)
+
+
+def usage(message: str, *, command: str) -> ExitCode:
+    """Say what is wrong with the arguments, where each alone is right; the exit status."""
+    print(f"weighbridge: error: {message}\nhint: `weighbridge {command} --help` shows the arguments", file=sys.stderr)  # noqa: T201 - an error
+    return ExitCode.USAGE
 
 
 def load_policy(names: Sequence[str], reference: Reference) -> PolicySet:

@@ -1,0 +1,81 @@
+"""Whether the models of a window are accepted at its receipt time: revocation and validity, which no policy sees past.
+
+A model is revoked when any reference set in force says so, whoever's: to trust an owner's key is to heed its warnings,
+too. It is accepted for good by the relying party's own document, and otherwise while a set that lists it is valid. One
+that nobody lists is the policy's business (``REFERENCE_ABSENT``).
+
+These denials speak against the model and not against the host (:data:`OF_THE_MODEL`): the session ends, and nothing
+sticks to its attestation key or its GPUs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from weighbridge.policy.engine import Denial
+from weighbridge.proto import strict
+from weighbridge.proto.errors import Code, shorten
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
+
+    from weighbridge.policy.owner_sets import OwnerSet, RevokedValue
+    from weighbridge.policy.reference import Reference
+
+__all__ = ["OF_THE_MODEL", "denials", "sticking"]
+
+OF_THE_MODEL: Final = frozenset({Code.MODEL_REVOKED, Code.MODEL_EXPIRED})
+"""Codes that say nothing of the host on which the model ran."""
+_TEXT_MAX: Final = 256
+
+
+def denials(reference: Reference, manifests: Iterable[bytes], *, at: datetime, window: int) -> tuple[Denial, ...]:
+    """What speaks against ``manifests``, at most one denial for each.
+
+    Args:
+        reference: the values in force.
+        manifests: digests of the models that are declared, loaded, or were since the last window.
+        at: the verifier's receipt time.
+        window: the window's number, for the denials.
+    """
+    found: list[Denial] = []
+    for manifest in sorted({item.hex() for item in manifests}):
+        revoked = [(item, model) for item in reference.sets for model in item.revoked if model.manifest == manifest]
+        if revoked:
+            found.append(_revoked(*revoked[0], window=window))
+        elif manifest not in reference.models:
+            listing = [item for item in reference.sets if any(model.manifest == manifest for model in item.models)]
+            if listing and not any(item.valid(at) for item in listing):
+                found.append(_expired(manifest, listing, at=at, window=window))
+    return tuple(found)
+
+
+def sticking(codes: Sequence[str]) -> str | None:
+    """The first of ``codes`` that speaks against the host; ``None`` when they all speak against the model only."""
+    return next((code for code in codes if code not in OF_THE_MODEL), None)
+
+
+def _revoked(owner: OwnerSet, model: RevokedValue, *, window: int) -> Denial:
+    return Denial(
+        code=Code.MODEL_REVOKED,
+        message=f"{owner.owner} has revoked the model: {shorten(model.reason, _TEXT_MAX)}",
+        window=window,
+        device=None,
+        expected=None,
+        got=model.manifest,
+        hint=f"revoked {strict.time_encode(model.at)} in set {owner.number}: serve another model in a new session",
+    )
+
+
+def _expired(manifest: str, listing: Sequence[OwnerSet], *, at: datetime, window: int) -> Denial:
+    last = max(listing, key=lambda item: item.not_after)
+    return Denial(
+        code=Code.MODEL_EXPIRED,
+        message=f"the set by which {last.owner} accepts the model is not valid at the time of receipt",
+        window=window,
+        device=None,
+        expected=f"{strict.time_encode(last.not_before)}..{strict.time_encode(last.not_after)}",
+        got=strict.time_encode(at),
+        hint=f"have {last.owner} sign a newer set than number {last.number}: model {manifest}",
+    )
