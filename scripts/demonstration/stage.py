@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from weighbridge.proto.manifest import Manifest
 
-__all__ = ["AUDIENCE", "BIN", "TENANT", "Attester", "CommandFailed", "Host", "Stage", "command"]
+__all__ = ["AUDIENCE", "BIN", "TENANT", "TEXTS", "Attester", "CommandFailed", "Host", "Stage", "command"]
 
 TENANT: Final = "demo-tenant"
 AUDIENCE: Final = "demo-gate"
@@ -43,6 +43,7 @@ PERIOD_NS: Final = 1_000_000_000
 _PLATFORM: Final = "insecure-emulated"
 _HERE: Final = Path(__file__).resolve().parent
 BIN: Final = Path(sys.executable).parent
+TEXTS: Final = _HERE / "texts.txt"
 _STARTED_S: Final = 60.0
 # Only a directory with this file in it is made anew.
 _MARK: Final = ".made-by-the-demonstration"
