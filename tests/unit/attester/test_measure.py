@@ -1,4 +1,4 @@
-"""Measuring a directory: complete, in bounded memory, and never silently incomplete."""
+"""Measuring a model: each byte hashed once, by file, shard and tensor; never silently incomplete."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from blake3 import blake3
 from safetensors.numpy import load_file
 
+from fakes.gguf import STRING, Gguf, real, text
 from fakes.models import flip_bit, minilm_directory, write_model
+from weighbridge.attester.weights import compare, hashing, measure, plan
 from weighbridge.attester.weights import directory as directory_module
-from weighbridge.attester.weights import measure, measurement
+from weighbridge.attester.weights.directory import check_ignored
 from weighbridge.proto import limits
 from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence
-from weighbridge.proto.manifest import Manifest
+from weighbridge.proto.manifest import SHARD_SIZE, Manifest, range_digest
 from weighbridge.proto.manifest_diff import DifferenceKind, diff
 
 
@@ -34,17 +37,75 @@ def fault(action: Callable[[], object]) -> EnvironmentFault:
 
 def test_every_file_and_tensor_is_hashed(model: Path) -> None:
     manifest = measure(model)
-    assert manifest.name == "model"
-    assert [file.path for file in manifest.files] == ["config.json", "extra/vocab.txt", "model.safetensors"]
+    assert (manifest.name, manifest.algorithm, manifest.ignored) == ("model", "sha256", ())
+    assert [(file.path, file.kind) for file in manifest.files] == [
+        ("config.json", "plain"),
+        ("extra/vocab.txt", "plain"),
+        ("model.safetensors", "safetensors"),
+    ]
     for file in manifest.files:
         data = (model / file.path).read_bytes()
-        assert (file.size, file.sha256) == (len(data), hashlib.sha256(data).digest())
+        assert file.size == len(data)
+        assert file.parts is not None
+        for part in file.parts:
+            assert part.digest == hashlib.sha256(data[part.offset : part.offset + part.size]).digest()
+            assert part.shards == ()
+    assert manifest.files[0].digest == hashlib.sha256((model / "config.json").read_bytes()).digest()
     weights = manifest.files[-1]
     expected = load_file(model / "model.safetensors")
-    assert {tensor.name: tensor.sha256 for tensor in weights.tensors} == {
+    assert {tensor.name: tensor.digest for tensor in weights.tensors} == {
         name: hashlib.sha256(np.ascontiguousarray(value).tobytes()).digest() for name, value in expected.items()
     }
     assert {tensor.name: tensor.shape for tensor in weights.tensors}["layer.0.weight"] == (8, 4)
+
+
+def test_gguf_is_hashed_by_tensor(tmp_path: Path) -> None:
+    file = real()
+    (tmp_path / "model.gguf").write_bytes(file.data())
+    (entry,) = measure(tmp_path).files
+    assert entry.kind == "gguf"
+    assert {tensor.name: tensor.digest for tensor in entry.tensors} == {
+        tensor.name.decode(): hashlib.sha256(tensor.data).digest() for tensor in file.tensors
+    }
+
+
+def test_gguf_whose_header_is_long_is_read_in_steps(tmp_path: Path) -> None:
+    pair = (b"vocabulary", STRING, text(b"x" * 100_000))
+    (tmp_path / "model.gguf").write_bytes(Gguf(metadata=(pair,)).data())
+    assert measure(tmp_path).tensor_count == 3
+
+
+def test_gguf_whose_header_never_ends_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "_PREFIXES", (64, 128))
+    (tmp_path / "model.gguf").write_bytes(real().data())
+    with pytest.raises(MalformedEvidence) as caught:
+        measure(tmp_path)
+    assert (caught.value.code, caught.value.where) == (Code.TOO_LARGE, "model.gguf")
+
+
+def test_empty_file_has_the_digest_of_nothing(model: Path) -> None:
+    (model / "empty").touch()
+    file = next(file for file in measure(model).files if file.path == "empty")
+    assert (file.size, file.digest) == (0, hashlib.sha256(b"").digest())
+
+
+def test_blake3_by_choice(model: Path) -> None:
+    """The digests of the library's own, over the same ranges."""
+    manifest = measure(model, algorithm="blake3")
+    assert manifest.algorithm == "blake3"
+    assert manifest.files[0].digest == blake3((model / "config.json").read_bytes()).digest()
+    assert manifest.digest != measure(model).digest
+
+
+def test_large_files_are_cut_into_shards(tmp_path: Path) -> None:
+    """Sparse, so that it takes no disk: a plain file of three shards, the last of them a single byte."""
+    with (tmp_path / "large.bin").open("wb") as file:
+        file.truncate(2 * SHARD_SIZE + 1)
+    (entry,) = measure(tmp_path, algorithm="blake3").files
+    whole, rest = blake3(bytes(SHARD_SIZE)).digest(), blake3(b"\0").digest()
+    assert entry.parts is not None
+    assert entry.parts[0].shards == (whole, whole, rest)
+    assert entry.digest == range_digest([whole, whole, rest])
 
 
 def test_measuring_twice_gives_the_same_manifest_elsewhere(model: Path, tmp_path: Path) -> None:
@@ -53,7 +114,7 @@ def test_measuring_twice_gives_the_same_manifest_elsewhere(model: Path, tmp_path
 
 def test_tensors_do_not_depend_on_how_reads_cut_them(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = measure(model)
-    monkeypatch.setattr(measurement, "_CHUNK", 7)
+    monkeypatch.setattr(hashing, "_BUFFER", {"sha256": 7})
     assert measure(model) == whole
 
 
@@ -102,7 +163,7 @@ def test_links_are_followed_inside_only(model: Path, tmp_path: Path) -> None:
     (model / "linked.json").symlink_to("config.json")
     (model / "again").symlink_to("extra")
     manifest = measure(model)
-    digests = {file.path: file.sha256 for file in manifest.files}
+    digests = {file.path: file.digest for file in manifest.files}
     assert digests["linked.json"] == digests["config.json"]
     assert digests["again/vocab.txt"] == digests["extra/vocab.txt"]
     (tmp_path / "outside").write_text("x")
@@ -209,6 +270,8 @@ def test_malformed_safetensors_is_refused_by_path(model: Path) -> None:
 
 def changing(model: Path, change: Callable[[], object]) -> EnvironmentFault:
     """Measure while `change` happens once something has been read."""
+    # It may fall into the same tick of the kernel's clock as the writing before.
+    os.utime(model / "model.safetensors", (1, 1))
     pending = [change]
 
     def progress(_done: int, _total: int) -> None:
@@ -256,21 +319,75 @@ def test_file_swapped_before_it_is_opened_is_refused(model: Path, monkeypatch: p
     assert (error.code, error.where) == (Code.WEIGHTS_CHANGED, "config.json")
 
 
-def test_first_failure_stops_the_other_files(tmp_path: Path) -> None:
-    for index in range(40):
-        (tmp_path / f"{index}.safetensors").write_bytes(b"\x01")
+def test_header_is_judged_before_anything_is_hashed(model: Path) -> None:
+    (model / "zzz.safetensors").write_bytes(b"\x01")
     seen: list[int] = []
-    with pytest.raises(MalformedEvidence):
-        measure(tmp_path, progress=lambda done, _total: seen.append(done))
-    assert len(seen) < 40
+    with pytest.raises(MalformedEvidence) as caught:
+        measure(model, progress=lambda done, _total: seen.append(done))
+    assert (caught.value.where, seen) == ("zzz.safetensors", [])
 
 
-def test_stopped_meter_counts_no_more() -> None:
-    meter = measurement._Meter(2, None)
-    meter.add(1)
-    meter.stop()
-    with pytest.raises(measurement._StoppedError):
-        meter.add(1)
+def test_what_is_ignored_is_left_out_and_named(model: Path) -> None:
+    (model / ".git" / "objects").mkdir(parents=True)
+    (model / ".git" / "HEAD").write_text("x")
+    os.mkfifo(model / ".git" / "pipe")
+    (model / "extra" / "notes.txt").write_text("x")
+    manifest = measure(model, ignore=["extra/notes.txt", ".git/", "nothing"])
+    assert manifest.ignored == (".git", "extra/notes.txt", "nothing")
+    assert [file.path for file in manifest.files] == ["config.json", "extra/vocab.txt", "model.safetensors"]
+    assert manifest.digest != measure(write_model(model.parent / "same"), name="model").digest
+
+
+@pytest.mark.parametrize("path", ["", "/etc", "../other", "a//b", ".", "a\0b", "\udcff", "extra//"])
+def test_only_plain_paths_can_be_ignored(path: str) -> None:
+    with pytest.raises(ValueError, match="not a path below"):
+        check_ignored([path])
+
+
+def test_ignoring_a_directory_spares_what_only_begins_like_it(model: Path) -> None:
+    (model / "extra.txt").write_text("x")
+    paths = [file.path for file in measure(model, ignore=["extra"]).files]
+    assert paths == ["config.json", "extra.txt", "model.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Config.json", "config.json"),
+        ("stra\u00dfe.bin", "STRASSE.bin"),
+        ("caf\u00e9.bin", "cafe\u0301.bin"),
+        ("CAF\u00c9.bin", "cafe\u0301.bin"),
+        ("Extra", "extra"),
+    ],
+)
+def test_names_that_differ_only_by_case_or_normalisation_are_refused(model: Path, one: str, other: str) -> None:
+    for name in (one, other):
+        if not (model / name).exists():
+            (model / name).write_text("x")
+    error = fault(lambda: measure(model))
+    assert error.code == Code.WEIGHTS_AMBIGUOUS
+    assert ascii(one) in error.where
+    assert ascii(other) in error.where
+    assert error.hint
+    assert measure(model, ignore=[one]).ignored == (one,)
+
+
+def test_same_name_in_two_directories_is_no_matter(model: Path) -> None:
+    (model / "extra" / "CONFIG.json").write_text("x")
+    assert len(measure(model).files) == 4
+
+
+def test_comparison_measures_as_was_declared(model: Path) -> None:
+    declared = measure(model, name="declared", algorithm="blake3", ignore=["extra"])
+    assert compare(declared, model) == ()
+    (model / "extra" / "vocab.txt").write_text("other")
+    assert compare(declared, model) == ()
+    (model / "adapter.bin").write_text("lora")
+    (model / "config.json").unlink()
+    assert [(found.kind, found.path) for found in compare(declared, model)] == [
+        (DifferenceKind.FILE_UNEXPECTED, "adapter.bin"),
+        (DifferenceKind.FILE_MISSING, "config.json"),
+    ]
 
 
 def test_model_beyond_the_manifest_is_refused(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,5 +402,6 @@ def test_real_model() -> None:
     manifest = measure(minilm_directory())
     weights = next(file for file in manifest.files if file.path == "model.safetensors")
     assert (weights.size, len(weights.tensors)) == (90_868_376, 104)
-    assert weights.sha256.hex() == "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+    assert weights.parts is not None
+    assert weights.parts[0].name is None
     assert Manifest.from_json(manifest.to_json()) == manifest

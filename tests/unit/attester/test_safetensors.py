@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from safetensors.numpy import save
 
 from fakes.models import minilm_directory
-from weighbridge.attester.weights.safetensors import TensorSpan, header_length, parse_header
+from weighbridge.attester.weights.layout import Layout, Span
+from weighbridge.attester.weights.safetensors import header_length, parse_header
 from weighbridge.proto import limits
 from weighbridge.proto.errors import Code, MalformedEvidence
 
@@ -26,24 +27,29 @@ FIELDS = {
 }
 
 
-def parse(document: object, size: int = 20) -> tuple[TensorSpan, ...]:
+def parse(document: object, size: int = 20) -> Layout:
     header = json.dumps(document).encode()
     return parse_header(header, file_size=8 + len(header) + size, where="m")
 
 
 def test_spans_are_contiguous_from_the_header_to_the_end() -> None:
     start = 8 + len(json.dumps(FIELDS))
-    assert parse(FIELDS) == (
-        TensorSpan("a", "I8", (4,), start, start + 4),
-        TensorSpan("b", "F32", (2, 2), start + 4, start + 20),
-        TensorSpan("none", "F16", (0,), start + 20, start + 20),
+    assert parse(FIELDS) == Layout(
+        "safetensors",
+        (
+            Span(None, "", (), 0, start),
+            Span("a", "I8", (4,), start, start + 4),
+            Span("b", "F32", (2, 2), start + 4, start + 20),
+            Span("none", "F16", (0,), start + 20, start + 20),
+        ),
     )
 
 
 def test_agrees_with_the_reference_implementation() -> None:
     data = save({"x": np.arange(6, dtype=np.int64).reshape(2, 3), "y": np.ones(3, np.float32)})
     length = header_length(data[:8], file_size=len(data), where="m")
-    spans = {span.name: span for span in parse_header(data[8 : 8 + length], file_size=len(data), where="m")}
+    layout = parse_header(data[8 : 8 + length], file_size=len(data), where="m")
+    spans = {span.name: span for span in layout.spans}
     assert np.frombuffer(data[spans["x"].begin : spans["x"].end], np.int64).tolist() == list(range(6))
     assert spans["y"].shape == (3,)
 
@@ -70,6 +76,11 @@ def test_agrees_with_the_reference_implementation() -> None:
         (lambda v: v["b"].update(data_offsets=[3, 19]), Code.FIELD_RANGE),
         (lambda v: v["b"].update(data_offsets=[5, 21]), Code.FIELD_RANGE),
         (lambda v: v["a"].update(data_offsets=[2**62, 2**62 + 4]), Code.FIELD_RANGE),
+        (lambda v: v["a"].update(data_offsets=[0, 2**63]), Code.FIELD_RANGE),
+        (lambda v: v["a"].update(shape=[2**63]), Code.FIELD_RANGE),
+        (lambda v: v["a"].update(shape=[2**62] * 64), Code.FIELD_RANGE),
+        (lambda v: v["a"].update(shape=[2**61, 2], data_offsets=[0, 2**62]), Code.FIELD_RANGE),
+        (lambda v: v["b"].update(data_offsets=[0, 16]), Code.FIELD_RANGE),
         (lambda v: v.pop("a"), Code.FIELD_RANGE),
         (lambda v: v.pop("b"), Code.FIELD_RANGE),
         (lambda v: (v.pop("b"), v.pop("none")), Code.TRAILING_BYTES),
@@ -100,6 +111,11 @@ def test_names_in_messages_are_printable() -> None:
         (b'{"a": NaN}', Code.NOT_JSON),
         (b'{"a": "\xff"}', Code.NOT_UTF8),
         (b'{"a": ' + b"[" * 40, Code.TOO_DEEP),
+        (b'{"a": ' * 100_000, Code.TOO_DEEP),
+        (b'{"a": {"dtype": "I8", "dtype": "I8"}}', Code.DUPLICATE_KEY),
+        (b'{"\\ud800": {}}', Code.NOT_UTF8),
+        (b'{"' + b"n" * 4097 + b'": {}}', Code.TOO_LARGE),
+        (b'{"a": ' + b"9" * 5000 + b"}", Code.NOT_JSON),
     ],
 )
 def test_lenient_json_is_refused(header: bytes, code: Code) -> None:
@@ -156,7 +172,7 @@ JSON = st.recursive(
 @given(JSON, st.integers(0, 40))
 def test_parser_is_total_on_any_json(document: object, size: int) -> None:
     try:
-        spans = parse(document, size)
+        spans = parse(document, size).spans
     except MalformedEvidence:
         return
     assert all(before.end == after.begin for before, after in pairwise(spans))
@@ -167,4 +183,4 @@ def test_real_model_parses() -> None:
         size = file.seek(0, 2)
         file.seek(0)
         length = header_length(file.read(8), file_size=size, where="m")
-        assert len(parse_header(file.read(length), file_size=size, where="m")) == 104
+        assert len(parse_header(file.read(length), file_size=size, where="m").spans) == 105

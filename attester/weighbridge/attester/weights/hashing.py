@@ -4,8 +4,9 @@ Small ranges that lie one behind the other in a file are read together and hashe
 tensors costs as few system calls as one of none. Memory is one buffer a thread, whatever the files' sizes.
 
 A file is opened without following a link and must be the one that was found: same device, inode, size, modification
-and change time, before and after each reading. Not seen: a write that reaches the page cache through a mapping before
-the kernel has noted its time, and what happens after the last reading.
+and change time, before and after each reading. Not seen: a write in the same tick of the kernel's clock (4 ms on many)
+as the one that made the file what was found; one through a mapping whose time the kernel has not noted yet; and what
+happens after the last reading.
 
 >>> hash_ranges([FileRange(file, 0, file.size)])        # doctest: +SKIP
 [b'...']

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 from weighbridge.attester.weights.layout import Layout, Span
 from weighbridge.proto import limits, strict
-from weighbridge.proto.errors import Code, MalformedEvidence
+from weighbridge.proto.errors import Code, MalformedEvidence, shorten
+from weighbridge.proto.model_files import PATH_MAX
 
 if TYPE_CHECKING:
     from weighbridge.proto.strict import JsonValue
@@ -67,7 +68,8 @@ def parse_header(header: bytes, *, file_size: int, where: str) -> Layout:
 
     Raises:
         MalformedEvidence: a JSON code; ``FIELD_MISSING``, ``FIELD_UNKNOWN``, ``FIELD_TYPE`` or ``FIELD_RANGE`` for a
-            field; ``TRUNCATED`` or ``TRAILING_BYTES`` when the tensors do not end where the file does.
+            field; ``NOT_UTF8`` or ``TOO_LARGE`` for a name; ``TRUNCATED`` or ``TRAILING_BYTES`` when the tensors do
+            not end where the file does.
     """
     document = strict.json_decode(header, what=where)
     # Blanks may follow the object, so that the data is aligned, but not precede it.
@@ -105,7 +107,20 @@ def _check_metadata(value: JsonValue, where: str) -> None:
         raise MalformedEvidence(Code.FIELD_TYPE, "metadata does not map text to text", where=where)
 
 
+def _check_name(name: str, where: str) -> None:
+    """JSON can write what UTF-8 cannot: half of a surrogate pair."""
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError as error:
+        raise MalformedEvidence(Code.NOT_UTF8, "name has a lone surrogate", where=where) from error
+    if size > PATH_MAX:
+        raise MalformedEvidence(
+            Code.TOO_LARGE, "name is too long", where=shorten(where), expected=f"<= {PATH_MAX} bytes", got=size
+        )
+
+
 def _span(name: str, value: JsonValue, *, start: int, where: str) -> Span:
+    _check_name(name, where)
     if not isinstance(value, dict):
         raise MalformedEvidence(Code.FIELD_TYPE, "wrong type", where=where, expected="object")
     for code, keys in (
