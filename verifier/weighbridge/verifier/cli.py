@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, NoReturn, TextIO
 
 from weighbridge.proto import strict
 from weighbridge.proto.errors import ExitCode, WeighbridgeError
-from weighbridge.verifier.commands import bundle, gpu, ledger, log, operate, token
+from weighbridge.verifier.commands import bundle, gpu, ledger, log, operate, spot, token
 from weighbridge.verifier.commands.outcome import Outcome
 from weighbridge.verifier.files import fault
 
@@ -94,6 +94,7 @@ def parser() -> argparse.ArgumentParser:
     token.configure_verify(verified.add_parser("token", help="a result token: signature, audience, expiry"))
 
     operate.configure(commands)
+    spot.configure(commands.add_parser("spot", help="import and count spot challenges"))
     ledger.configure(commands.add_parser("ledger", help="prove, verify and audit a ledger"))
     return top
 

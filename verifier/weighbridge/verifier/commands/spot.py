@@ -1,0 +1,88 @@
+"""``weighbridge spot import | list``: the verifier's pool of spot challenges. Both work while it serves.
+
+Nothing here prints a challenge, its key or its answer.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from weighbridge.proto import limits
+from weighbridge.proto.errors import Code, EnvironmentFault
+from weighbridge.proto.spot import SpotPool
+from weighbridge.verifier.commands.outcome import Outcome, no_state, read
+
+if TYPE_CHECKING:
+    import argparse
+
+    from weighbridge.proto import strict
+    from weighbridge.verifier.store import Store
+
+__all__ = ["configure"]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the verbs of ``spot`` to ``parser``."""
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    one = verbs.add_parser("import", help="take over an owner's pool of challenges; again changes nothing")
+    one.add_argument("state", type=Path, metavar="STATE", help="the verifier's directory")
+    one.add_argument(
+        "pool", metavar="POOL", help="what `weighbridge-attester spot-pool` wrote, or - for standard input"
+    )
+    one.add_argument("--json", action="store_true", help="print one JSON document")
+    one.set_defaults(run=_run_import)
+    one = verbs.add_parser("list", help="how many challenges are left and spent, by model")
+    one.add_argument("state", type=Path, metavar="STATE", help="the verifier's directory")
+    one.add_argument("--json", action="store_true", help="print one JSON document")
+    one.set_defaults(run=_run_list)
+
+
+def _run_import(arguments: argparse.Namespace) -> Outcome:
+    pool = SpotPool.from_json(read(arguments.pool, limit=limits.SPOT_POOL_MAX))
+    store = _store(arguments.state)
+    try:
+        with store.transaction() as tx:
+            new = tx.spots.add(pool)
+    finally:
+        store.close()
+    known = len(pool.entries) - new
+    text = f"{new} new challenges about {pool.name}; {known} were known already\nnow delete the pool\n"
+    document: strict.JsonObject = {
+        "schema": "weighbridge/spot-import/v1",
+        "manifest": pool.manifest.hex(),
+        "new": new,
+        "known": known,
+    }
+    return Outcome(text, document)
+
+
+def _run_list(arguments: argparse.Namespace) -> Outcome:
+    store = _store(arguments.state)
+    try:
+        with store.transaction() as tx:
+            counts = tx.spots.counts()
+    finally:
+        store.close()
+    lines = [
+        f"{count.manifest.hex()}  {count.left:>6} left  {count.spent:>6} spent  {count.name}\n" for count in counts
+    ]
+    listed: list[strict.JsonValue] = [
+        {"manifest": count.manifest.hex(), "name": count.name, "left": count.left, "spent": count.spent}
+        for count in counts
+    ]
+    return Outcome("".join(lines) or "no spot challenges\n", {"schema": "weighbridge/spots/v1", "models": listed})
+
+
+def _store(state: Path) -> Store:
+    """The session store of a state directory, which may be serving."""
+    try:
+        from weighbridge.verifier.store import Store as Opened  # noqa: PLC0415 - needs what only the server has
+    except ModuleNotFoundError as error:
+        raise EnvironmentFault(
+            Code.TOOL_MISSING, f"{error.name} is not installed", hint="pip install 'weighbridge[server]'"
+        ) from error
+    path = state / "sessions.sqlite"
+    if not path.is_file():
+        raise no_state(state)
+    return Opened.create_or_open(path)
