@@ -27,7 +27,7 @@ class InferencePeer:
         reader, self._writer = await asyncio.open_unix_connection(str(self._socket))
         try:
             self.send({"type": "hello", "protocol": PROTOCOL, "ticks": True})
-            self.send({"type": "load", "directory": str(self._model), "name": "tiny"})
+            self.send({"type": "load", "directory": str(self._model), "name": "tiny", "guarded": False})
             while line := await reader.readline():
                 message = json.loads(line)
                 if message["type"] == "tick":
@@ -41,7 +41,7 @@ class InferencePeer:
         """Load another model as well."""
         while not self._replies.empty():
             self._replies.get_nowait()
-        self.send({"type": "load", "directory": str(model), "name": None})
+        self.send({"type": "load", "directory": str(model), "name": None, "guarded": False})
         return await self._replies.get()
 
     def send(self, message: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, final
 from weighbridge.proto import cbor, limits
 from weighbridge.proto.digest import D
 from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic
+from weighbridge.proto.manifest import SHARD_SIZE
 from weighbridge.proto.measurement_events import (
     CONTENT_MAX,
     RECNUM_MAX,
@@ -37,6 +38,8 @@ from weighbridge.proto.tpm.constants import HashAlgorithm, digest, digest_size
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from weighbridge.proto.manifest import FileEntry, Manifest
+
 __all__ = [
     "HEAD_ZERO",
     "AttesterStart",
@@ -54,9 +57,11 @@ __all__ = [
     "encode_record",
     "encode_records",
     "ever_loaded",
+    "guarded",
     "head",
     "loaded",
     "make_record",
+    "must_be_handed",
     "parse_record",
     "parse_records",
     "refused",
@@ -284,6 +289,33 @@ def refused(records: Iterable[Record]) -> tuple[Handed, ...]:
         for record in records
         if isinstance(record.event, ModelHanded) and record.event.outcome != "match"
     )
+
+
+def must_be_handed(file: FileEntry) -> bool:
+    """Whether a guard has to hand over a file for its model to count as guarded: wherever weights may be.
+
+    Safetensors and GGUF files, and every other of more than 64 MiB. What a guard does not cover of a model (its
+    configuration, its tokenizer) only fs-verity or dm-verity does.
+    """
+    return file.kind != "plain" or file.size > SHARD_SIZE
+
+
+def guarded(model: Loaded, manifest: Manifest) -> bool:
+    """Whether a guard handed over, whole and as measured, every file of ``model`` that has to be, and at least one.
+
+    Args:
+        model: as the log says.
+        manifest: the one whose digest the record of loading names.
+
+    Raises:
+        ValueError: for another model's manifest.
+    """
+    if manifest.digest != model.manifest:
+        raise ValueError("this is another model's manifest")
+    whole = {(item.event.path, item.event.digest) for item in model.handed if item.event.outcome == "match"}
+    refused_any = any(item.event.outcome != "match" for item in model.handed)
+    due = [file for file in manifest.files if must_be_handed(file)]
+    return bool(due) and not refused_any and all((file.path, file.digest) in whole for file in due)
 
 
 def _loaded(event: ModelLoad, recnum: int) -> Loaded:

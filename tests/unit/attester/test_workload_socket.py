@@ -24,7 +24,18 @@ from weighbridge.attester.weights import MeasurementLog, measure
 from weighbridge.attester.workload import client as client_module
 from weighbridge.attester.workload import server as server_module
 from weighbridge.attester.workload.client import LINE_MAX, PROTOCOL, WorkloadClient, WorkloadError, commit, new_salt
-from weighbridge.attester.workload.messages import Done, Hello, Load, Ticked, Unload, parse
+from weighbridge.attester.workload.messages import (
+    Done,
+    Handed,
+    Handing,
+    Hello,
+    Load,
+    Range,
+    Ranges,
+    Ticked,
+    Unload,
+    parse,
+)
 from weighbridge.attester.workload.server import WorkloadServer
 from weighbridge.attester.workload.window import WorkWindow
 from weighbridge.proto import merkle, workload
@@ -34,6 +45,10 @@ from weighbridge.proto.workload import WorkSummary
 
 HELLO = {"type": "hello", "protocol": PROTOCOL, "ticks": False}
 DONE: dict[str, Any] = {"type": "done", "commitment": "07" * 32, "tokens_in": 3, "tokens_out": 4, "batch": 1}
+LOAD: dict[str, Any] = {"type": "load", "directory": "/m", "name": None, "guarded": False}
+HANDING: dict[str, Any] = {"type": "handing", "file": "/m/a", "recnum": None}
+RANGES: dict[str, Any] = {"type": "ranges", "recnum": 3, "path": "a", "ranges": [[8, 4, "07" * 32]]}
+HANDED: dict[str, Any] = {"type": "handed", "recnum": 3, "path": "a", "changed": None}
 GOODBYE = WorkSummary(
     root=merkle.root([merkle.leaf_hash(bytes([7] * 32))]), requests=1, tokens_in=3, tokens_out=4, batch_max=1
 )
@@ -51,8 +66,14 @@ def line(message: object) -> bytes:
     ("message", "expected"),
     [
         (HELLO, Hello(ticks=False)),
-        ({"type": "load", "directory": "/m", "name": None}, Load("/m", None)),
-        ({"type": "load", "directory": "/m", "name": "m"}, Load("/m", "m")),
+        (LOAD, Load("/m", None, guarded=False)),
+        ({**LOAD, "name": "m", "guarded": True}, Load("/m", "m", guarded=True)),
+        (HANDING, Handing("/m/a", None)),
+        ({**HANDING, "recnum": 3}, Handing("/m/a", 3)),
+        (RANGES, Ranges(3, "a", (Range(8, 4, bytes([7] * 32)),))),
+        ({**RANGES, "ranges": []}, Ranges(3, "a", ())),
+        (HANDED, Handed(3, "a", None)),
+        ({**HANDED, "changed": "gone"}, Handed(3, "a", "gone")),
         ({"type": "unload", "recnum": 3}, Unload(3)),
         (DONE, Done(bytes([7] * 32), 3, 4, 1)),
         ({"type": "ticked", "seq": 0}, Ticked(0)),
@@ -74,11 +95,24 @@ def test_messages_parse(message: object, expected: object) -> None:
         ({**HELLO, "ticks": 1}, Code.FIELD_TYPE),
         ({**HELLO, "more": 1}, Code.FIELD_UNKNOWN),
         ({"type": "hello", "protocol": PROTOCOL}, Code.FIELD_MISSING),
-        ({"type": "load", "directory": "m", "name": None}, Code.FIELD_RANGE),
-        ({"type": "load", "directory": "/m\0", "name": None}, Code.FIELD_RANGE),
-        ({"type": "load", "directory": "/" * 4097, "name": None}, Code.TOO_LARGE),
-        ({"type": "load", "directory": "/\ud800", "name": None}, Code.NOT_UTF8),
-        ({"type": "load", "directory": "/m", "name": 1}, Code.FIELD_TYPE),
+        ({**LOAD, "directory": "m"}, Code.FIELD_RANGE),
+        ({**LOAD, "directory": "/m\0"}, Code.FIELD_RANGE),
+        ({**LOAD, "directory": "/" * 4097}, Code.TOO_LARGE),
+        ({**LOAD, "directory": "/\ud800"}, Code.NOT_UTF8),
+        ({**LOAD, "name": 1}, Code.FIELD_TYPE),
+        ({**LOAD, "guarded": 1}, Code.FIELD_TYPE),
+        ({"type": "load", "directory": "/m", "name": None}, Code.FIELD_MISSING),
+        ({**HANDING, "file": "a"}, Code.FIELD_RANGE),
+        ({**HANDING, "recnum": "3"}, Code.FIELD_TYPE),
+        ({**RANGES, "ranges": {}}, Code.FIELD_TYPE),
+        ({**RANGES, "ranges": [[8, 4]]}, Code.FIELD_TYPE),
+        ({**RANGES, "ranges": [{"offset": 8}]}, Code.FIELD_TYPE),
+        ({**RANGES, "ranges": [[-8, 4, "07" * 32]]}, Code.FIELD_RANGE),
+        ({**RANGES, "ranges": [[8, True, "07" * 32]]}, Code.FIELD_TYPE),
+        ({**RANGES, "ranges": [[8, 4, "07" * 31]]}, Code.FIELD_RANGE),
+        ({**RANGES, "path": 1}, Code.FIELD_TYPE),
+        ({**HANDED, "changed": False}, Code.FIELD_TYPE),
+        ({**HANDED, "changed": "x" * 513}, Code.TOO_LARGE),
         ({"type": "unload", "recnum": -1}, Code.FIELD_RANGE),
         ({**DONE, "commitment": "07" * 31}, Code.FIELD_RANGE),
         ({**DONE, "commitment": "0G" * 32}, Code.NOT_HEX),
@@ -102,8 +136,10 @@ VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_s
 @given(
     st.binary(max_size=100)
     | st.dictionaries(
-        st.sampled_from(["type", *DONE, *HELLO, "directory", "name", "seq", "recnum"]),
-        VALUES | st.sampled_from(["hello", "load", "unload", "done", "ticked", "/", PROTOCOL]),
+        st.sampled_from(["type", *DONE, *HELLO, *LOAD, *HANDING, *RANGES, *HANDED, "seq"]),
+        VALUES
+        | st.lists(st.lists(VALUES, max_size=4), max_size=2)
+        | st.sampled_from(["hello", "load", "handing", "ranges", "handed", "unload", "done", "ticked", "/", PROTOCOL]),
     ).map(line)
 )
 def test_parser_is_total(data: bytes) -> None:

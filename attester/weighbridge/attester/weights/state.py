@@ -31,6 +31,7 @@ from weighbridge.proto.measurement_log import (
     Event,
     Loaded,
     ModelLoad,
+    Protection,
     Record,
     bank_value,
     head,
@@ -191,10 +192,16 @@ class MeasurementLog:
             raise _corrupt(path, "the manifest has another digest")
         return manifest
 
-    def append_load(self, manifest: Manifest) -> Record:
-        """Log that the model of ``manifest`` is about to be loaded, and keep the manifest. As :meth:`append`."""
+    def append_load(self, manifest: Manifest, *, protection: Protection = "none", root: bytes | None = None) -> Record:
+        """Log that the model of ``manifest`` is about to be loaded, and keep the manifest. As :meth:`append`.
+
+        Args:
+            manifest: with its tables.
+            protection: what the kernel enforces beneath all of its files.
+            root: what names that, 32 bytes; ``None`` without protection.
+        """
         write_file(self._manifests / f"{manifest.digest.hex()}.cbor", manifest.pack())
-        return self.append(ModelLoad(manifest=manifest.digest, name=manifest.name))
+        return self.append(ModelLoad(manifest.digest, manifest.name, protection, root))
 
     def append(self, event: Event) -> Record:
         """Write the record of ``event`` to disk, then extend the register; on return both are done.

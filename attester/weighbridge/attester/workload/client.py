@@ -8,18 +8,29 @@ A server connects, has each model measured *before* it loads it, and reports eac
         salt = new_salt()
         attester.done(commit(salt, request, response), tokens_in=12, tokens_out=0, batch=1)
 
+What a guard in the server hashed before it handed it to a framework goes over the same connection; the guard itself is
+:mod:`weighbridge.attester.loading`.
+
 Protocol: a Unix stream socket; each message is one JSON object on one line of at most 64 KiB, UTF-8.
 
-======================================================  ===================================================
+======================================================  ======================================================
 server to attester                                      attester to server
-======================================================  ===================================================
+======================================================  ======================================================
 ``{type: hello, protocol, ticks: bool}``                ``{type: welcome, protocol}``
-``{type: load, directory, name}``                       ``{type: loaded, digest, recnum}``
+``{type: load, directory, name, guarded: bool}``        ``{type: loaded, digest, recnum}``
+``{type: handing, file, recnum or null}``               ``{type: handing, recnum, path, kind, size, algorithm}``
+``{type: ranges, recnum, path, ranges: list}``         ``{type: ranges, wrong: index or null}``
+``{type: handed, recnum, path, changed}``               ``{type: handed, whole: bool}``
 ``{type: unload, recnum}``                              ``{type: unloaded, recnum}``
 ``{type: done, commitment, tokens_in, tokens_out, batch}``  nothing
 ``{type: ticked, seq}``                                 ``{type: tick, seq}``, unasked, if ``ticks`` was true
 anything else                                           ``{type: error, code, message}``
-======================================================  ===================================================
+======================================================  ======================================================
+
+A load that is ``guarded`` counts as begun only when all of its files that have weights were handed over. ``handing``
+finds the file among the models that are loaded; ``ranges`` says what was read of it, each range ``[offset, size,
+digest]``, and the answer which of them is the first that is not what was measured; ``handed`` ends it, ``changed``
+being null or why the file could not be read.
 
 A tick says that window ``seq`` has begun; ``ticked`` answers it once all that the server does for that window by itself
 is reported. A server without such work asks for no ticks.
@@ -40,13 +51,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self, cast, final
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
     from types import TracebackType
 
 __all__ = [
     "ENVIRONMENT",
     "LINE_MAX",
     "PROTOCOL",
+    "Handover",
     "LoadedModel",
     "WorkloadClient",
     "WorkloadError",
@@ -59,6 +71,8 @@ ENVIRONMENT: Final = "WEIGHBRIDGE_WORKLOAD"
 PROTOCOL: Final = "weighbridge/workload/v1"
 LINE_MAX: Final = 64 * 1024
 SALT_SIZE: Final = 32
+# With a path of 4096 bytes, each escaped, less than a line.
+_RANGES_MAX: Final = 256
 # sockaddr_un.sun_path has 108 bytes, with its final NUL (unix(7)).
 _PATH_MAX: Final = 107
 
@@ -75,6 +89,7 @@ class WorkloadError(Exception):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(f"{code}: {message}")
         self.code: str = code
+        self.message: str = message
 
 
 @final
@@ -84,6 +99,18 @@ class LoadedModel:
 
     digest: str
     recnum: int
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """A file that a guard is about to read, as it was measured: whose, its format, its bytes, its digests' kind."""
+
+    recnum: int
+    path: str
+    kind: str
+    size: int
+    algorithm: str
 
 
 @contextlib.contextmanager
@@ -182,15 +209,49 @@ class WorkloadClient:
             self._connection.shutdown(socket.SHUT_RDWR)
         self._connection.close()
 
-    def load(self, directory: str | os.PathLike[str], *, name: str | None = None) -> LoadedModel:
+    def load(self, directory: str | os.PathLike[str], *, name: str | None = None, guarded: bool = False) -> LoadedModel:
         """Have the model in ``directory`` measured and logged. On return, and not before, load its files.
 
         Args:
             directory: the model's directory, as the attester sees it.
             name: the model's name; the directory's own by default.
+            guarded: a guard will hand over every file that has weights; the session waits for that.
         """
-        reply = self._ask({"type": "load", "directory": str(Path(directory).absolute()), "name": name}, "loaded")
+        place = str(Path(directory).absolute())
+        reply = self._ask({"type": "load", "directory": place, "name": name, "guarded": guarded}, "loaded")
         return LoadedModel(str(reply["digest"]), cast(int, reply["recnum"]))
+
+    def handing(self, file: str | os.PathLike[str], *, recnum: int | None = None) -> Handover:
+        """Say that a guard is about to read ``file``, of the load of ``recnum`` or of the newest that has it.
+
+        The file must lie in a directory that was measured, under the path that it has there, and be in the manifest.
+        """
+        reply = self._ask({"type": "handing", "file": str(Path(file).absolute()), "recnum": recnum}, "handing")
+        place = cast(int, reply["recnum"]), str(reply["path"]), str(reply["kind"])
+        return Handover(*place, cast(int, reply["size"]), str(reply["algorithm"]))
+
+    def first_mismatch(self, handover: Handover, ranges: Sequence[tuple[int, int, bytes]]) -> int | None:
+        """Have what was read compared with what was measured; the index of the first range that is something else.
+
+        ``None``: all are what was measured; on return, and not before, let the framework have them. Otherwise the
+        attester has logged the mismatch, and the framework must not.
+
+        Args:
+            handover: of :meth:`handing`.
+            ranges: offset in the file, bytes, and their digest: tensors, or the file's header.
+        """
+        for first in range(0, len(ranges), _RANGES_MAX):
+            rows = [[offset, size, digest.hex()] for offset, size, digest in ranges[first : first + _RANGES_MAX]]
+            message: _Message = {"type": "ranges", "recnum": handover.recnum, "path": handover.path, "ranges": rows}
+            wrong = cast("int | None", self._ask(message, "ranges")["wrong"])
+            if wrong is not None:
+                return first + wrong
+        return None
+
+    def handed(self, handover: Handover, *, changed: str | None = None) -> bool:
+        """Say that a guard is done with a file, or why it gave up; whether all of the file was handed over."""
+        message: _Message = {"type": "handed", "recnum": handover.recnum, "path": handover.path, "changed": changed}
+        return bool(self._ask(message, "handed")["whole"])
 
     def unload(self, recnum: int) -> None:
         """Say that the model that record ``recnum`` loaded is no longer served."""

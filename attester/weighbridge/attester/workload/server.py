@@ -11,19 +11,32 @@ import asyncio
 import contextlib
 import errno
 import socket
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Self, assert_never
 
-from weighbridge.attester.weights import measure
+from weighbridge.attester.weights.protection import Measured, measure_protected
 from weighbridge.attester.workload.client import LINE_MAX, PROTOCOL, socket_address
-from weighbridge.attester.workload.messages import Done, Hello, Load, Message, Unload, parse
+from weighbridge.attester.workload.handovers import Handovers
+from weighbridge.attester.workload.messages import (
+    Done,
+    Handed,
+    Handing,
+    Hello,
+    Load,
+    Message,
+    Ranges,
+    Ticked,
+    Unload,
+    parse,
+)
 from weighbridge.attester.workload.window import WorkWindow
 from weighbridge.proto import strict
 from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence, WeighbridgeError
 from weighbridge.proto.measurement_log import ModelUnload
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
     from weighbridge.attester.weights import MeasurementLog
@@ -39,7 +52,7 @@ _DRAIN_TIMEOUT_S: Final = 5.0
 _OUT_OF_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _ACCEPT_PAUSE_S: Final = 1.0
 
-_Reply = dict[str, str | int]
+_Reply = dict[str, str | int | bool | None]
 
 
 class WorkloadServer:
@@ -48,14 +61,30 @@ class WorkloadServer:
     Args:
         path: where the socket is made; a socket left there by a process that died is replaced.
         log: where loads and unloads are recorded.
-        on_load: called, in the event loop, with each manifest after its load is recorded.
+        declared: what is loaded under the name of one of these is measured by its algorithm, without the paths that
+            it leaves out; any other model by SHA-256, and all of it.
+        on_load: called, in the event loop, with each manifest after its load is recorded; if the load is guarded,
+            after all of it was handed over.
+        on_measured: called, in a thread, with the manifest's digest and the directory, once the load is recorded.
     """
 
-    def __init__(self, path: Path, log: MeasurementLog, *, on_load: Callable[[Manifest], None] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        log: MeasurementLog,
+        *,
+        declared: Sequence[Manifest] = (),
+        on_load: Callable[[Manifest], None] | None = None,
+        on_measured: Callable[[bytes, Path], None] | None = None,
+    ) -> None:
         self._path = path
+        self._declared = {manifest.name: manifest for manifest in declared}
         self._log = log
         self._on_load = on_load
+        self._on_measured = on_measured
         self._window = WorkWindow()
+        self._handovers = Handovers(log)
+        self._awaited: dict[int, _Awaited] = {}
         self._measuring = asyncio.Lock()
         self._peers: set[_Peer] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -171,26 +200,85 @@ class WorkloadServer:
             case Hello(ticks):
                 peer.greeted, peer.ticks = True, ticks
                 return {"type": "welcome", "protocol": PROTOCOL}
-            case Load(directory, name):
-                return await self._load(Path(directory), name)
-            case Unload(recnum):
-                await asyncio.to_thread(self._log.append, ModelUnload(recnum))
-                return {"type": "unloaded", "recnum": recnum}
             case Done(commitment, tokens_in, tokens_out, batch):
                 self._window.add(commitment, tokens_in=tokens_in, tokens_out=tokens_out, batch=batch)
-                return None
+            case Ticked(seq):
+                peer.ticked(seq)
             case _:
-                peer.ticked(message.seq)
-                return None
+                return await self._weigh(message)
+        return None
 
-    async def _load(self, directory: Path, name: str | None) -> _Reply:
+    async def _weigh(self, message: Load | Handing | Ranges | Handed | Unload) -> _Reply:
+        """What concerns the weights, and the log."""
+        match message:
+            case Load():
+                return await self._load(message)
+            case Handing(file, recnum):
+                place = await asyncio.to_thread(self._handovers.find, file, recnum)
+                reply: _Reply = {"type": "handing", "recnum": place.recnum, "path": place.path}
+                return {**reply, "kind": place.kind, "size": place.size, "algorithm": place.algorithm}
+            case Ranges(recnum, path, ranges):
+                wrong = await asyncio.to_thread(self._handovers.compare, recnum, path, ranges)
+                self._announce(recnum, refused=wrong is not None)
+                return {"type": "ranges", "wrong": wrong}
+            case Handed(recnum, path, changed):
+                whole = await asyncio.to_thread(self._handovers.end, recnum, path, changed)
+                self._announce(recnum, refused=changed is not None)
+                return {"type": "handed", "whole": whole}
+            case Unload(recnum):
+                await asyncio.to_thread(self._log.append, ModelUnload(recnum))
+                self._handovers.remove(recnum)
+                self._awaited.pop(recnum, None)
+                return {"type": "unloaded", "recnum": recnum}
+            case _:
+                assert_never(message)
+
+    async def _load(self, message: Load) -> _Reply:
+        directory = Path(message.directory)
         # One at a time: measuring takes every core it can get.
         async with self._measuring:
-            manifest = await asyncio.to_thread(measure, directory, name=name)
-            record = await asyncio.to_thread(self._log.append_load, manifest)
-        if self._on_load is not None:
-            self._on_load(manifest)
+            measured = await asyncio.to_thread(self._measure, directory, message.name)
+            manifest = measured.manifest
+            record = await asyncio.to_thread(
+                lambda: self._log.append_load(manifest, protection=measured.protection, root=measured.root)
+            )
+            await asyncio.to_thread(self._handovers.add, record.recnum, directory, manifest)
+            if self._on_measured is not None:
+                await asyncio.to_thread(self._on_measured, manifest.digest, directory)
+        self._awaited[record.recnum] = _Awaited(manifest, complete=not message.guarded)
+        self._announce(record.recnum)
         return {"type": "loaded", "digest": manifest.digest.hex(), "recnum": record.recnum}
+
+    def _measure(self, directory: Path, name: str | None) -> Measured:
+        declared = self._declared.get(directory.resolve().name if name is None else name)
+        if declared is None:
+            return measure_protected(directory, name=name)
+        return measure_protected(directory, name=name, algorithm=declared.algorithm, ignore=declared.ignored)
+
+    def _announce(self, recnum: int, *, refused: bool = False) -> None:
+        """Say of each load that it is there, in their order, once all was handed over that a guard is to hand over.
+
+        A load of which something was refused is there too: it is for the verifier to see, and to refuse.
+        """
+        load = self._awaited.get(recnum)
+        if load is not None:
+            load.complete = load.complete or refused or self._handovers.whole(recnum)
+        while self._awaited:
+            number = min(self._awaited)
+            first = self._awaited[number]
+            if not first.complete:
+                return
+            del self._awaited[number]
+            if self._on_load is not None:
+                self._on_load(first.manifest)
+
+
+@dataclass(slots=True)
+class _Awaited:
+    """A load that was recorded and that nobody was told of yet."""
+
+    manifest: Manifest
+    complete: bool
 
 
 class _Peer:
