@@ -15,7 +15,6 @@ import pytest
 from support.world import NOON, World, manifest, reference_for, requirements
 from weighbridge.policy import policy_set
 from weighbridge.policy.policy_set import PolicyModule, PolicySet
-from weighbridge.policy.reference import Reference
 from weighbridge.policy.regorus import RegorusEngine
 from weighbridge.proto import binding, measurement_log, strict
 from weighbridge.proto.errors import Code, ExitCode, NotAuthentic, PolicyDenied
@@ -114,9 +113,7 @@ def own_policy(world: World, text: bytes) -> Generator[None]:
     world.prepared = before
 
 
-def export(
-    world: World, *, more: tuple[int, ...] | None = None, text: bytes | None = None, reference: Reference | None = None
-) -> Bundle:
+def export(world: World, *, more: tuple[int, ...] | None = None, text: bytes | None = None) -> Bundle:
     """The bundle of the host's session as the operator exports it; ``more`` in place of what ended it."""
     session = world.host.session
     with world.store.transaction() as tx:
@@ -131,7 +128,6 @@ def export(
         reader,
         [*chain, *rest],
         modules=[(item.name, item.text if text is None or "lib" in item.name else text) for item in modules],
-        reference=(reference or world.reference).to_json(),
         manifests=list(world.models.values()),
     )
 
@@ -170,11 +166,12 @@ def test_a_bundle_cannot_bring_the_reference_values_that_admit_it(
     )
     world.open_session()
     assert world.window().verdict.outcome == "denied"
-    forged = export(world, reference=reference_for(world.host.gpus, list(world.models.values())))
+    admitting = reference_for(world.host.gpus, list(world.models.values())).to_json()
+    forged = replace(export(world), references=(admitting,))
     assert verify(world, forged, tmp_path, "--policy", "insecure_development") == ExitCode.LEDGER_INCONSISTENT
     assert "reference values" in capsys.readouterr().err
     # Named by the relying party, they are its own decision.
-    (tmp_path / "own.json").write_bytes(forged.reference)
+    (tmp_path / "own.json").write_bytes(admitting)
     own = ("--policy", "insecure_development", "--reference", str(tmp_path / "own.json"))
     assert verify(world, forged, tmp_path, *own) == ExitCode.AFFIRMED
 

@@ -34,6 +34,8 @@ __all__ = ["AttestationService", "TlsFiles", "serve"]
 
 _T = TypeVar("_T")
 _JUNK_PERIOD: Final = 60.0
+# Windows look for changed reference values themselves; this is for when none comes.
+_REFRESH_PERIOD: Final = 1.0
 # For answers that are on their way; attesters resume by themselves.
 _GRACE: Final = 0.5
 _STREAMS_MAX: Final = 1024
@@ -72,6 +74,7 @@ class AttestationService(attestation_pb2_grpc.AttestationServiceServicer):
         self._verifier = verifier
         # The verifier is one caller at a time; a thread of its own keeps the event loop answering.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="verifier")
+        self._fault = ""
 
     async def Attest(
         self,
@@ -89,6 +92,12 @@ class AttestationService(attestation_pb2_grpc.AttestationServiceServicer):
             await asyncio.sleep(_JUNK_PERIOD)
             await self._run(self._record_junk)
 
+    async def refresh(self) -> None:
+        """Look for changed reference values once per period, for as long as the task runs."""
+        while True:
+            await asyncio.sleep(_REFRESH_PERIOD)
+            await self._run(self._refresh)
+
     async def settled(self) -> None:
         """Return when every request that came before has been judged."""
         await self._run(lambda: None)
@@ -100,6 +109,17 @@ class AttestationService(attestation_pb2_grpc.AttestationServiceServicer):
         """Wait for the judgement in progress and record what junk is left."""
         self._thread.submit(self._record_junk).result()
         self._thread.shutdown()
+
+    def _refresh(self) -> None:
+        """Told once, not every second: the next window is refused for the same reason."""
+        fault = ""
+        try:
+            self._verifier.refresh()
+        except EnvironmentFault as error:
+            fault = str(error)
+        if fault not in {"", self._fault}:
+            _report(f"nothing is judged for now: {fault}")
+        self._fault = fault
 
     def _record_junk(self) -> None:
         try:
@@ -271,12 +291,13 @@ async def serve(
         ) from error
     await server.start()
     await checker.set("", health_pb2.HealthCheckResponse.SERVING)
-    junk = asyncio.create_task(service.record_junk())
+    chores = [asyncio.create_task(work) for work in (service.record_junk(), service.refresh())]
     try:
         started(bound)
         await stop.wait()
     finally:
-        junk.cancel()
+        for chore in chores:
+            chore.cancel()
         await checker.enter_graceful_shutdown()
         await service.settled()
         await server.stop(_GRACE)

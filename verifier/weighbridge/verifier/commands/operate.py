@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import signal
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from weighbridge.policy.policy_set import PolicySet
+from weighbridge.policy.reference import Reference
 from weighbridge.proto import limits, strict
 from weighbridge.proto.errors import Code, EnvironmentFault, Indeterminate
 from weighbridge.proto.manifest import Manifest
@@ -18,9 +21,8 @@ from weighbridge.verifier.commands.outcome import Outcome, load_anchors, load_po
 from weighbridge.verifier.requirements import Requirements
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-    from weighbridge.policy.policy_set import PolicySet
     from weighbridge.verifier.core import Verifier
     from weighbridge.verifier.deployment import Deployment
     from weighbridge.verifier.store import Store
@@ -128,13 +130,23 @@ def _configure_serve(commands: Commands) -> None:
     parser = commands.add_parser("serve", help="judge attesters over gRPC")
     parser.add_argument("state", type=Path, metavar="STATE", help="the verifier's directory")
     parser.add_argument("--requirements", required=True, metavar="FILE", help="what is demanded of every session")
+    parser.add_argument("--reference", required=True, metavar="FILE", help="reference values")
+    parser.add_argument(
+        "--models",
+        metavar="FILE",
+        action="append",
+        default=[],
+        type=Path,
+        help="a reference set signed by a model's owner (several times); looked at again before each window, and on "
+        "SIGHUP",
+    )
     _add_judging(parser)
     parser.add_argument(
         "--anchors",
         metavar="FILE",
         action="append",
         default=[],
-        help="EK and GPU roots (several times; default: the shipped ones)",
+        help="roots of TPMs and GPUs, keys of models' owners and of issuers (several times; default: the shipped ones)",
     )
     parser.add_argument(
         "--listen",
@@ -156,14 +168,13 @@ def _add_judging(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="production, insecure_development, or a Rego file (several times for several modules)",
     )
-    parser.add_argument("--reference", required=True, metavar="FILE", help="reference values")
     parser.add_argument(
         "--manifest", metavar="FILE", action="append", default=[], help="a declared model's manifest (several times)"
     )
 
 
-def _judging(arguments: argparse.Namespace) -> tuple[PolicySet, Mapping[bytes, Manifest]]:
-    policy = load_policy(arguments.policy, read_reference(arguments.reference))
+def _judging(arguments: argparse.Namespace, reference: Reference) -> tuple[PolicySet, Mapping[bytes, Manifest]]:
+    policy = load_policy(arguments.policy, reference)
     manifests = [Manifest.from_json(read(path, limit=limits.MANIFEST_JSON_MAX)) for path in arguments.manifest]
     return policy, {manifest.digest: manifest for manifest in manifests}
 
@@ -171,44 +182,62 @@ def _judging(arguments: argparse.Namespace) -> tuple[PolicySet, Mapping[bytes, M
 def _run_serve(arguments: argparse.Namespace) -> Outcome:
     deployment = _deployment()
     from weighbridge.policy.regorus import RegorusEngine  # noqa: PLC0415 - heavy, and only here
-    from weighbridge.verifier.appraisal import Appraiser  # noqa: PLC0415
     from weighbridge.verifier.clock import SystemClock  # noqa: PLC0415
     from weighbridge.verifier.core import Verifier  # noqa: PLC0415
+    from weighbridge.verifier.reference_watch import ReferenceWatch  # noqa: PLC0415
 
     requirements = Requirements.parse(read(arguments.requirements, limit=limits.TERMS_MAX))
-    policy, manifests = _judging(arguments)
+    policy, manifests = _judging(arguments, read_reference(arguments.reference))
     anchors = load_anchors(arguments.anchors)
-    host, port = arguments.listen
-    with deployment.open(arguments.state) as opened, RegorusEngine().prepare(policy) as prepared:
+    with contextlib.ExitStack() as stack:
+        opened = stack.enter_context(deployment.open(arguments.state))
+        # A restart is no way to set the clock back.
+        clock = SystemClock(opened.archive.latest())
+        watch = ReferenceWatch(
+            arguments.models,
+            own=policy.reference,
+            anchors=anchors,
+            store=opened.store,
+            prepare=lambda reference: RegorusEngine().prepare(PolicySet(policy.modules, reference)),
+            manifests=manifests,
+            report=_note,
+        )
+        stack.callback(watch.close)
         verifier = Verifier(
             requirements=requirements,
             anchors=anchors,
-            appraiser=Appraiser(prepared, policy.reference, manifests),
+            appraiser=watch.open(clock.now()),
             keys=opened.keys,
             archive=opened.archive,
             store=opened.store,
-            # A restart is no way to set the clock back.
-            clock=SystemClock(opened.archive.latest()),
+            clock=clock,
             issuer=opened.archive.ledger.key.name,
         )
+        if arguments.models:
+            verifier.follow(watch)
         _note(f"verifier {opened.keys.thumbprint.hex()}, policy {policy.digest.hex()}")
-        asyncio.run(_serve(verifier, opened, host, port, arguments.port_file))
+        asyncio.run(_serve(verifier, opened, arguments, watch.ask if arguments.models else None))
         size = opened.archive.ledger.size
     return Outcome(f"stopped; the ledger has {size} entries\n", {"schema": "weighbridge/serve/v1", "ledger_size": size})
 
 
-async def _serve(verifier: Verifier, opened: Deployment, host: str, port: int, port_file: Path | None) -> None:
+async def _serve(
+    verifier: Verifier, opened: Deployment, arguments: argparse.Namespace, hangup: Callable[[], None] | None
+) -> None:
     from weighbridge.verifier.service import serve  # noqa: PLC0415 - gRPC, only here
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
+    if hangup is not None:
+        loop.add_signal_handler(signal.SIGHUP, hangup)
+    host, port = arguments.listen
 
     def started(bound: int) -> None:
         _note(f"listening on {host}:{bound}")
-        if port_file is not None:
-            _write_port(port_file, bound)
+        if arguments.port_file is not None:
+            _write_port(arguments.port_file, bound)
 
     await serve(verifier, host=host, port=port, tls=opened.tls, started=started, stop=stop)
 
@@ -262,12 +291,13 @@ def _run_sessions(arguments: argparse.Namespace) -> Outcome:
 def _configure_export(commands: Commands) -> None:
     parser = commands.add_parser("export", help="write a session's proof bundle")
     parser.description = (
-        "Write a session's proof bundle. Name the policy and the reference values that serve was given: with others, "
-        "whoever opens the bundle cannot check the recorded verdicts."
+        "Write a session's proof bundle. Name the policy that serve was given: with another, whoever opens the bundle "
+        "cannot check the recorded verdicts. The reference values by which it judged are in STATE."
     )
     parser.add_argument("state", type=Path, metavar="STATE", help="the verifier's directory")
     parser.add_argument("session", metavar="SESSION", type=given.session, help="32 hexadecimal digits")
     parser.add_argument("-o", "--output", required=True, type=given.output, metavar="FILE", help="such as session.wb")
+    parser.add_argument("--reference", metavar="FILE", help="reference values, should STATE have lost them")
     _add_judging(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.set_defaults(run=_run_export)
@@ -279,7 +309,8 @@ def _run_export(arguments: argparse.Namespace) -> Outcome:
     from weighbridge.verifier.files import PosixFiles, fault, install  # noqa: PLC0415
 
     session: bytes = arguments.session
-    policy, manifests = _judging(arguments)
+    given_values = () if arguments.reference is None else (read_reference(arguments.reference),)
+    policy, manifests = _judging(arguments, Reference({}, {}, {}))
     store = _store(arguments.state)
     try:
         with store.transaction() as tx:
@@ -295,7 +326,7 @@ def _run_export(arguments: argparse.Namespace) -> Outcome:
             reader,
             [*chain, *ending(reader, session, after=chain[-1], seq=len(indices))],
             modules=[(module.name, module.text) for module in policy.modules],
-            reference=policy.reference.to_json(),
+            references=[values.to_json() for values in given_values],
             manifests=list(manifests.values()),
         )
     data = bundle.encode()

@@ -1,0 +1,222 @@
+"""The reference values in force while a verifier serves: the relying party's own, and owners' sets as they change.
+
+Before each window the files of the sets are looked at (a ``stat`` each); one that has changed is read and verified, and
+the window is judged by what it says. A file is expected to be replaced in one step, by a rename.
+
+A new file that cannot be taken is reported, and the set before it stays in force until its own end. Failing never
+makes anything more permissive: of a set that its owner signed, but whose statements cannot be verified, the revocations
+count; and where this machine is at fault (the store, the policy engine), nothing is judged until it is not.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, final
+
+from weighbridge.proto import limits, strict
+from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence, PolicyDenied, WeighbridgeError
+from weighbridge.verifier.appraisal import Appraiser
+from weighbridge.verifier.clock import nanoseconds
+from weighbridge.verifier.reference_set import authenticate, verify_statements
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+    from weighbridge.policy.engine import Prepared
+    from weighbridge.policy.owner_sets import OwnerSet
+    from weighbridge.policy.reference import Reference
+    from weighbridge.proto.manifest import Manifest
+    from weighbridge.verifier.anchors import TrustAnchors
+    from weighbridge.verifier.store import Store
+
+__all__ = ["ReferenceWatch"]
+
+_Fingerprint = tuple[int, ...]
+_NOT_THERE: Final[_Fingerprint] = ()
+
+
+@dataclass(slots=True)
+class _Watched:
+    """One file: how it looked when it was last read, the set taken from it, and the revocations of one that was not."""
+
+    fingerprint: _Fingerprint = _NOT_THERE
+    taken: OwnerSet | None = None
+    revoked: OwnerSet | None = None
+
+
+@final
+class ReferenceWatch:
+    """Makes the appraiser by which to judge, and makes it anew when a set's file has changed. Used from one thread.
+
+    Args:
+        paths: files of signed reference sets, each of another owner.
+        own: the relying party's own reference values.
+        anchors: whose keys are believed: ``model-owner`` and ``statement-issuer``.
+        store: where the newest set of each owner is remembered.
+        prepare: loads the policy with given reference values.
+        manifests: the declared models' manifests, by digest.
+        report: called with a line for the operator.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        *,
+        own: Reference,
+        anchors: TrustAnchors,
+        store: Store,
+        prepare: Callable[[Reference], Prepared],
+        manifests: Mapping[bytes, Manifest],
+        report: Callable[[str], None],
+    ) -> None:
+        self._files: dict[Path, _Watched] = {path: _Watched() for path in paths}
+        self._own = own
+        self._anchors = anchors
+        self._store = store
+        self._prepare = prepare
+        self._manifests = manifests
+        self._report = report
+        self._prepared: Prepared | None = None
+        self._reference: Reference | None = None
+        self._asked = False
+
+    def open(self, at: datetime) -> Appraiser:
+        """The appraiser to begin with. Every set must be good.
+
+        Raises:
+            WeighbridgeError: a file cannot be read or verified, or is older than one seen before.
+        """
+        for path, file in self._files.items():
+            file.fingerprint, data = _read(path)
+            self._take(path, data, file, at)
+        return self._appraiser(self._values())
+
+    def ask(self) -> None:
+        """Have all files read again before the next window, changed or not. May be called from any thread."""
+        self._asked = True
+
+    def renew(self, at: datetime) -> Appraiser | None:
+        """The appraiser by which to judge from now on; ``None`` where nothing has changed.
+
+        Raises:
+            EnvironmentFault: the store or the policy engine is at fault; the next call tries again.
+        """
+        asked, self._asked = self._asked, False
+        changed = {path: now for path, file in self._files.items() if (now := _look(path)) != file.fingerprint or asked}
+        if not changed:
+            return None
+        try:
+            for path, fingerprint in changed.items():
+                self._files[path].fingerprint = fingerprint
+                self._retake(path, self._files[path], at)
+            values = self._values()
+            return None if values == self._reference else self._appraiser(values)
+        except EnvironmentFault:
+            self._asked = True
+            raise
+
+    def close(self) -> None:
+        """End the policy engine's process."""
+        if self._prepared is not None:
+            self._prepared.close()
+
+    def _retake(self, path: Path, file: _Watched, at: datetime) -> None:
+        """Take the set that is in ``path`` now, or say why not: then what was taken before stays."""
+        try:
+            file.fingerprint, data = _read(path)
+        except EnvironmentFault as error:
+            self._warn(path, error)
+            return
+        try:
+            self._take(path, data, file, at)
+        except EnvironmentFault:
+            raise
+        except WeighbridgeError as error:
+            self._warn(path, error)
+
+    def _warn(self, path: Path, error: WeighbridgeError) -> None:
+        self._report(f"weighbridge: warning: {path} is not taken, and what it held before stays in force: {error}")
+        if error.hint:
+            self._report(f"hint: {error.hint}")
+
+    def _take(self, path: Path, data: bytes, file: _Watched, at: datetime) -> None:
+        authentic = authenticate(data, anchors=self._anchors)
+        owner = authentic.content.owner
+        self._check_owner(path, file, owner)
+        with self._store.transaction() as tx:
+            tx.owners.see(authentic, at_ns=nanoseconds(at))
+        # From here on its owner's word is known: what it takes back is gone, whatever is wrong with the rest.
+        file.revoked = authentic.revocations()
+        file.taken = verify_statements(authentic, anchors=self._anchors).values
+        file.revoked = None
+        self._report(
+            f"reference set of {owner}, number {file.taken.number}: {len(file.taken.models)} models, "
+            f"{len(file.taken.revoked)} revoked, valid {strict.time_encode(file.taken.not_before)} to "
+            f"{strict.time_encode(file.taken.not_after)}"
+            + ("" if file.taken.valid(at) else "; NOT VALID NOW: its models are refused")
+        )
+
+    def _check_owner(self, path: Path, file: _Watched, owner: str) -> None:
+        if file.taken is not None and file.taken.owner != owner:
+            raise PolicyDenied(
+                Code.REFERENCE_ROLLBACK,
+                "another owner's set has taken the place of the one that was here",
+                where=str(path),
+                expected=file.taken.owner,
+                got=owner,
+                hint="give each owner's set a file of its own: --models",
+            )
+        for other, known in self._files.items():
+            if other != path and known.taken is not None and known.taken.owner == owner:
+                raise MalformedEvidence(
+                    Code.DUPLICATE_KEY,
+                    f"two files hold sets of {owner}",
+                    where=str(path),
+                    got=str(other),
+                    hint="a set replaces all earlier ones of its owner: name the newest only",
+                )
+
+    def _values(self) -> Reference:
+        sets = [item for file in self._files.values() for item in (file.taken, file.revoked) if item is not None]
+        values = self._own.with_sets(sets)
+        if (size := len(values.to_json())) > limits.REFERENCE_MAX:
+            raise EnvironmentFault(
+                Code.FILE_UNREADABLE,
+                "the reference values are too large together",
+                where=", ".join(map(str, self._files)) or "reference",
+                expected=f"<= {limits.REFERENCE_MAX} bytes",
+                got=size,
+                hint="name fewer models, or let another verifier judge some of them",
+            )
+        return values
+
+    def _appraiser(self, values: Reference) -> Appraiser:
+        prepared, before = self._prepare(values), self._prepared
+        self._prepared, self._reference = prepared, values
+        if before is not None:
+            before.close()
+        return Appraiser(prepared, values, self._manifests)
+
+
+def _look(path: Path) -> _Fingerprint:
+    try:
+        return _fingerprint(path.stat())
+    except OSError:
+        return _NOT_THERE
+
+
+def _read(path: Path) -> tuple[_Fingerprint, bytes]:
+    try:
+        with path.open("rb") as file:
+            return _fingerprint(os.fstat(file.fileno())), file.read(limits.REFERENCE_SET_MAX + 2)
+    except OSError as error:
+        raise EnvironmentFault(
+            Code.FILE_UNREADABLE, (error.strerror or type(error).__name__).lower(), where=str(path)
+        ) from error
+
+
+def _fingerprint(status: os.stat_result) -> _Fingerprint:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
