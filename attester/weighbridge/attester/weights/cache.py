@@ -15,6 +15,7 @@ read or written is set aside for this run with a notice; it is never an error, a
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import sqlite3
@@ -73,6 +74,7 @@ class Cache:
         self._clock = clock
         self._pending: dict[bytes, bytes] = {}
         self._flushed = time.monotonic()
+        self._database: sqlite3.Connection | None = None
         self._database = self._opened()
 
     def __enter__(self) -> Self:
@@ -161,7 +163,10 @@ class Cache:
             self._give_up(error)
 
     def _give_up(self, reason: object) -> None:
-        self._database = None
+        database, self._database = self._database, None
+        if database is not None:
+            with contextlib.suppress(sqlite3.Error):
+                database.close()
         self._notice(f"measuring without the cache {self._path}: {reason}; to start another, delete it")
 
 
