@@ -12,12 +12,13 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fakes.attester_socket import Attester
 from fakes.models import write_model
 from fakes.pcrs import FakePcrs, tpm_failure
 from weighbridge.attester.weights import MeasurementLog, measure
@@ -40,7 +41,6 @@ from weighbridge.attester.workload.server import WorkloadServer
 from weighbridge.attester.workload.window import WorkWindow
 from weighbridge.proto import merkle, workload
 from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence
-from weighbridge.proto.manifest import Manifest
 from weighbridge.proto.workload import WorkSummary
 
 HELLO = {"type": "hello", "protocol": PROTOCOL, "ticks": False}
@@ -179,46 +179,6 @@ def test_window_sums_and_roots(items: list[tuple[bytes, int]]) -> None:
 
 # ---------------------------------------------------------------------------------------------------------------------
 # the socket
-
-
-class Attester:
-    """A server in a thread of its own, for the synchronous client; `call` runs a function in its loop."""
-
-    def __init__(self, path: Path, log: MeasurementLog) -> None:
-        self.path = path
-        self.log = log
-        self.manifests: list[Manifest] = []
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._main()))
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        assert self._ready.wait(10)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
-        assert not self._thread.is_alive()
-
-    async def _main(self) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        async with WorkloadServer(self.path, self.log, on_load=self.manifests.append) as self.server:
-            self._ready.set()
-            await self._stop.wait()
-
-    def take(self, requests: int) -> WorkSummary:
-        """The window, once `requests` were reported."""
-
-        async def wait() -> WorkSummary:
-            while self.server._window._requests < requests:  # noqa: ASYNC110 - reports are not acknowledged
-                await asyncio.sleep(0.005)
-            return self.server.take()
-
-        return asyncio.run_coroutine_threadsafe(wait(), self._loop).result(10)
-
-    def tick(self, seq: int, timeout: float = 10) -> int:
-        return asyncio.run_coroutine_threadsafe(self.server.tick(seq, timeout=timeout), self._loop).result(15)
 
 
 @pytest.fixture

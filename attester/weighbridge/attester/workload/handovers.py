@@ -20,7 +20,7 @@ from weighbridge.proto.errors import Code, NotAuthentic, PolicyDenied, shorten
 from weighbridge.proto.measurement_log import ModelHanded, must_be_handed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from weighbridge.attester.weights import MeasurementLog
     from weighbridge.attester.workload.messages import Range
@@ -138,9 +138,11 @@ class Handovers:
                     self._record(file, ModelHanded(recnum, path, None, 0, 0, "mismatch", _what(file, item)))
                     return position
                 matches += same
-            file.covered.update(matches)
-            if file.whole:
-                self._record(file, _handed(recnum, file))
+            covered = file.covered | set(matches)
+            # First the record: without it nothing counts as handed over.
+            if len(covered) == len(file.parts):
+                self._record(file, _handed(recnum, file.entry, file.parts, covered))
+            file.covered = covered
             return None
 
     def end(self, recnum: int, path: str, changed: str | None) -> bool:
@@ -157,7 +159,7 @@ class Handovers:
                 detail = changed or "given up"
                 self._record(file, ModelHanded(recnum, path, None, 0, 0, "changed", detail))
             elif file.covered and not file.whole:
-                self._record(file, _handed(recnum, file))
+                self._record(file, _handed(recnum, file.entry, file.parts, file.covered))
             return file.whole
 
     def _load(self, recnum: int) -> _Load:
@@ -193,12 +195,12 @@ def _file(entry: FileEntry) -> _File:
     return file
 
 
-def _handed(recnum: int, file: _File) -> ModelHanded:
-    parts = [file.parts[index] for index in file.covered]
+def _handed(recnum: int, entry: FileEntry, table: Sequence[Part], covered: Collection[int]) -> ModelHanded:
+    parts = [table[index] for index in covered]
     return ModelHanded(
         load=recnum,
-        path=file.entry.path,
-        digest=file.entry.digest if file.whole else None,
+        path=entry.path,
+        digest=entry.digest if len(parts) == len(table) else None,
         tensors=sum(part.name is not None for part in parts),
         size=sum(part.size for part in parts),
         outcome="match",
