@@ -78,7 +78,8 @@ class Register:
 class Binding(StrEnum):
     """What ties an event's description to its digests.
 
-    ``CONTENT``: the digests are those of the content, recomputed. ``OPAQUE``: firmware or a boot loader hashed
+    ``CONTENT``: the digests are those of the content, recomputed; the dialect says whether that includes the kind of
+    event (firmware's and IMA's do not). ``OPAQUE``: firmware or a boot loader hashed
     something that the log does not hold, so the description is only claimed. ``VIOLATION``: the kernel could not say
     what it measured and extended a mark instead. ``NONE``: the event extends nothing, so nothing vouches for it.
     """

@@ -8,8 +8,8 @@ the data, so every entry's description is bound to what was extended. An entry w
 *violation*: the file was open for writing, or changed while it was read. Then the kernel extends ones, and nobody
 knows what was measured; such entries are kept, counted and shown.
 
-Not proven: the path is a hint, since only the digest of the content counts; that everything was measured is the
-kernel's policy and not said here; that an entry is as good as the boot that led to this kernel.
+Not proven: the template's name, which is not hashed; the path, a hint beside the digest of the content, which counts;
+that everything was measured, which is the kernel's policy. An entry is as good as the boot that led to this kernel.
 """
 
 from __future__ import annotations

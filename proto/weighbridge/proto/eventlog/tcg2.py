@@ -6,7 +6,8 @@ Layout (PC Client Platform Firmware Profile 1.06 §10.2), little-endian: first o
 these sets the value that PCR 0 starts from.
 
 What is not proven: of most types the digest is of something that the log does not hold (a loaded image, a variable's
-content), so their data are only claimed. For the types of :data:`HASHED` the digest must be that of the data.
+content), so their data are only claimed. For the types of :data:`HASHED` the digest must be that of the data. No digest
+covers the type: data that mean something else under another type can be shown as that.
 
 Narrower than the profile: one digest per bank in every event, no padding after the last one. The old format, which has
 SHA-1 digests only, is refused with its own code.

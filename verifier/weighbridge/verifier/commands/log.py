@@ -36,6 +36,10 @@ _NOT_PROVEN: Final = (
     "that what was measured is good: nothing is compared with reference values",
     "events of registers that were not compared",
 )
+_FORM_LIMITS: Final = {
+    Format.TCG2: ("the type of an event: firmware's digests do not cover it",),
+    Format.IMA: ("that the kernel measured all that mattered: its policy decides", "paths: they are hints"),
+}
 _OPAQUE: Final = "the description of events marked opaque: their digests are of something that the log does not hold"
 _HELD: Final = {
     Binding.CONTENT: "content",
@@ -143,7 +147,7 @@ def run_verify(arguments: argparse.Namespace) -> Outcome | int:
         *(f"  {register!s:<12} {values[register].hex()}" for register in sorted(expected)),
         f"  content      of {len(covered) - opaque} events is what was extended; of {opaque} only the digest is proven",
         *(["  not compared " + ", ".join(map(str, others))] if others else []),
-        *(f"  not proven   {line}" for line in _limits(opaque)),
+        *(f"  not proven   {line}" for line in _limits(log, opaque)),
     ]
     document: strict.JsonObject = {
         "schema": _VERIFY_SCHEMA,
@@ -156,7 +160,7 @@ def run_verify(arguments: argparse.Namespace) -> Outcome | int:
         "events": len(covered),
         "opaque": opaque,
         "not_compared": [str(register) for register in others],
-        "not_proven": list(_limits(opaque)),
+        "not_proven": list(_limits(log, opaque)),
     }
     return Outcome("\n".join(lines) + "\n", document)
 
@@ -211,8 +215,8 @@ def _check_violations(covered: list[Event]) -> None:
         )
 
 
-def _limits(opaque: int) -> tuple[str, ...]:
-    return (*_NOT_PROVEN, _OPAQUE) if opaque else _NOT_PROVEN
+def _limits(log: EventLog, opaque: int) -> tuple[str, ...]:
+    return (*_NOT_PROVEN, *_FORM_LIMITS.get(log.format, ()), *((_OPAQUE,) if opaque else ()))
 
 
 def _summary(log: EventLog) -> str:
