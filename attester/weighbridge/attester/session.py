@@ -124,6 +124,7 @@ class AttesterSession:
             workload = WorkloadServer(
                 self._config.state / "workload.sock",
                 log,
+                declared=self._config.declared,
                 on_load=self._on_load,
                 on_measured=self._directories.remember,
             )
