@@ -8,18 +8,28 @@ import json
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
-from fakes.models import write_model
+from fakes.models import flip_bit, write_model
 from weighbridge.attester.commands import measure as command
 from weighbridge.attester.weights import measure
-from weighbridge.proto.errors import Code, EnvironmentFault
+from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence
 from weighbridge.proto.manifest import Manifest
 
 
 @pytest.fixture
-def model(tmp_path: Path) -> Path:
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     return write_model(tmp_path / "model")
+
+
+@pytest.fixture
+def declared(model: Path) -> Path:
+    path = model.parent / "declared.json"
+    path.write_bytes(measure(model, name="declared").to_json())
+    return path
 
 
 def run(*arguments: object) -> int:
@@ -35,6 +45,7 @@ def test_summary_names_the_digest(model: Path, capsys: pytest.CaptureFixture[str
     assert captured.out.splitlines() == [
         "model    declared",
         f"digest   {manifest.digest.hex()}",
+        "content  sha256 over 6 ranges",
         "files    3 (0.0 MB)",
         "tensors  3",
     ]
@@ -82,8 +93,9 @@ def test_progress_says_rate_and_time_left(monkeypatch: pytest.MonkeyPatch, termi
     progress(1_000_000_000, 4_000_000_000)
     progress(1_000_000_001, 4_000_000_000)
     progress.finish()
-    text = "measured 1000 of 4000 MB, 100 MB/s, 30 s left"
-    assert stream.getvalue() == (f"\r\x1b[K{text}\r\x1b[K" if terminal else f"{text}\n")
+    text = "measured 1000 of 4000 MB, 0.10 GB/s, 30 s left"
+    end = "read 1000 MB in 10.0 s, 0.10 GB/s\n"
+    assert stream.getvalue() == (f"\r\x1b[K{text}\r\x1b[K{end}" if terminal else f"{text}\n{end}")
 
 
 def test_quick_measurement_shows_no_progress() -> None:
@@ -98,5 +110,138 @@ def test_manifest_is_readable_by_any_json_tool(model: Path, capsys: pytest.Captu
     run(model, "--json")
     document = json.loads(capsys.readouterr().out)
     assert document["schema"] == "weighbridge/manifest/v1"
-    tensors = document["files"][2]["tensors"]
-    assert [tensor["name"] for tensor in tensors] == ["empty", "layer.0.bias", "layer.0.weight"]
+    names = [part["name"] for part in document["files"][2]["parts"]]
+    assert sorted(name for name in names if name is not None) == ["empty", "layer.0.bias", "layer.0.weight"]
+
+
+def test_algorithm_and_what_is_ignored_are_in_manifest_and_summary(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(model, "--algorithm", "blake3", "--ignore", "extra/", "--ignore", "config.json") == 0
+    lines = capsys.readouterr().out.splitlines()
+    manifest = measure(model, algorithm="blake3", ignore=["extra", "config.json"])
+    assert f"digest   {manifest.digest.hex()}" in lines
+    assert "content  blake3 over 4 ranges" in lines
+    assert lines[-2:] == ["ignored  config.json", "ignored  extra"]
+
+
+def test_directory_as_declared_is_affirmed(model: Path, declared: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(model, "--check", declared) == 0
+    captured = capsys.readouterr()
+    assert captured.out.splitlines()[0] == "model    declared"
+    assert captured.out.splitlines()[-1] == "as declared"
+    assert captured.err == ""
+
+
+def test_what_differs_is_named_by_file_and_tensor(
+    model: Path, declared: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Completeness: a file more and a file less are differences as a changed tensor is."""
+    flip_bit(model / "model.safetensors", -1)
+    (model / "adapter.bin").write_text("lora")
+    (model / "config.json").unlink()
+    assert run(model, "--check", declared) == 5
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("differs")]
+    assert [line.split(", declared")[0].split(", measured")[0] for line in lines] == [
+        "differs  adapter.bin: file unexpected",
+        "differs  config.json: file missing",
+        "differs  model.safetensors, tensor layer.0.bias: tensor changed",
+    ]
+
+
+def test_names_that_would_steer_the_terminal_are_shown_escaped(
+    model: Path, declared: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_file({"\x1b[2J": np.zeros(1, np.int8)}, model / "model.safetensors")
+    (model / "a\u202eb").touch()
+    assert run(model, "--check", declared) == 5
+    assert all(line.isprintable() for line in capsys.readouterr().out.splitlines())
+    assert run(model, "--ignore", "a\u202eb") == 0
+    assert all(line.isprintable() for line in capsys.readouterr().out.splitlines())
+
+
+def test_differences_as_json(model: Path, declared: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(model, "--check", declared, "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["schema"], document["as_declared"]) == ("weighbridge/check/v1", True)
+    (model / "config.json").write_text("{}")
+    assert run(model, "--check", declared, "--json") == 5
+    document = json.loads(capsys.readouterr().out)
+    assert document["as_declared"] is False
+    assert {found["path"] for found in document["differences"]} == {"config.json"}
+
+
+def test_check_of_what_is_no_manifest_or_not_there(model: Path, declared: Path) -> None:
+    declared.write_text("{}")
+    with pytest.raises(MalformedEvidence):
+        run(model, "--check", declared)
+    with pytest.raises(EnvironmentFault) as caught:
+        run(model, "--check", declared.parent / "none.json")
+    assert caught.value.code == Code.FILE_UNREADABLE
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--check", "m.json", "--name", "other"], "from the manifest"),
+        (["--check", "m.json", "--algorithm", "sha256"], "from the manifest"),
+        (["--check", "m.json", "--ignore", "extra"], "from the manifest"),
+        (["--check", "m.json", "-o", "other.json"], "from the manifest"),
+        (["--ignore", "../x"], "not a path below"),
+    ],
+)
+def test_arguments_that_contradict_are_a_usage_error(
+    model: Path, arguments: list[str], text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(model, *arguments) == 2
+    assert text in capsys.readouterr().err
+
+
+def test_named_cache_is_used_and_none_by_default_for_small_files(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(model) == 0
+    assert not (tmp_path / "home").exists()
+    assert run(model, "--cache", tmp_path / "cache") == 0
+    assert (tmp_path / "cache").exists()
+    monkeypatch.setattr(command, "_CACHED_FROM", 0)
+    assert run(model, "--no-cache") == 0
+    assert not (tmp_path / "home").exists()
+    assert run(model) == 0
+    assert (tmp_path / "home" / "weighbridge" / "measurements.sqlite").exists()
+
+
+def test_check_reads_everything_unless_a_cache_is_named(
+    model: Path, declared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "_CACHED_FROM", 0)
+    assert run(model, "--check", declared) == 0
+    assert not (tmp_path / "home").exists()
+    assert run(model, "--check", declared, "--cache", tmp_path / "cache") == 0
+    assert (tmp_path / "cache").exists()
+
+
+def test_cache_inside_the_model_is_refused(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(model, "--cache", model / "cache") == 2
+    assert "--cache FILE lies in DIR" in capsys.readouterr().err
+
+
+def test_cache_that_is_none_is_a_notice(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "cache").write_text("x" * 1000)
+    assert run(model, "--cache", tmp_path / "cache") == 0
+    assert capsys.readouterr().err.startswith("weighbridge-attester: notice: measuring without the cache")
+
+
+def test_interruption_says_how_to_go_on(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "measure", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run(model, "--cache", tmp_path / "cache")
+    assert "measure again to go on" in capsys.readouterr().err
+    with pytest.raises(KeyboardInterrupt):
+        run(model, "--no-cache")
+    assert capsys.readouterr().err == ""

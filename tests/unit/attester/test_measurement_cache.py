@@ -175,14 +175,14 @@ def write_other_database(path: Path) -> None:
 
 
 def write_newer(path: Path) -> None:
-    Cache(path, notice=pytest.fail).close()
+    run(path.parent / "model", path)
     with sqlite3.connect(path) as database:
         database.execute("PRAGMA user_version = 99")
     database.close()
 
 
 def cut(path: Path) -> None:
-    Cache(path, notice=pytest.fail).close()
+    run(path.parent / "model", path)
     path.write_bytes(path.read_bytes()[:5000])
 
 
@@ -241,6 +241,7 @@ def test_entry_of_no_manifest_is_no_entry(model: Path, tmp_path: Path, monkeypat
 def test_table_that_is_gone_meanwhile_is_a_notice(model: Path, tmp_path: Path) -> None:
     notices: list[str] = []
     with Cache(tmp_path / "cache", notice=notices.append, clock=later) as cache:
+        assert cache.get(walk(model)[0], "sha256") is None
         with sqlite3.connect(tmp_path / "cache") as database:
             database.execute("DROP TABLE entries")
         database.close()
@@ -293,6 +294,24 @@ def test_closed_cache_knows_nothing_and_keeps_nothing(model: Path, tmp_path: Pat
     file = walk(model)[0]
     assert cache.get(file, "sha256") is None
     cache.put(file, "sha256", manifest.files[0])
+
+
+def test_small_files_may_be_left_out(model: Path, tmp_path: Path) -> None:
+    smallest = (model / "model.safetensors").stat().st_size
+    for size, kept in ((smallest + 1, False), (smallest, True)):
+        with Cache(tmp_path / "cache", notice=pytest.fail, smallest=size, clock=later) as cache:
+            measure(model, cache=cache)
+        assert (tmp_path / "cache").exists() == kept
+    assert count(tmp_path / "cache") == 1
+
+
+def test_user_without_a_home_has_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    assert default_path() is None
 
 
 @pytest.mark.parametrize(("value", "base"), [("/x", "/x"), ("", "~/.cache"), ("relative", "~/.cache")])

@@ -1,22 +1,51 @@
-"""``weighbridge-attester measure DIR``: the manifest of a model, to be declared."""
+"""``weighbridge-attester measure DIR``: the manifest of a model, to be declared, or how one differs from it."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import time
 from pathlib import Path
-from typing import Final, TextIO
+from typing import TYPE_CHECKING, Final, TextIO, get_args
 
-from weighbridge.attester.durable import write_file
-from weighbridge.attester.weights import measure
+from weighbridge.attester.durable import read_file, write_file
+from weighbridge.attester.weights import compare, measure
+from weighbridge.attester.weights.cache import Cache, default_path
+from weighbridge.attester.weights.directory import check_ignored
+from weighbridge.proto import limits, strict
 from weighbridge.proto.errors import ExitCode
+from weighbridge.proto.manifest import Algorithm, Manifest
 
-__all__ = ["configure", "run"]
+if TYPE_CHECKING:
+    from weighbridge.proto.manifest_diff import Difference
+
+__all__ = ["EPILOG", "configure", "run"]
+
+SCHEMA_CHECK: Final = "weighbridge/check/v1"
+EPILOG: Final = """\
+What is measured is kept in a cache, so that an interrupted measurement goes on where it was, and a repeated one reads
+only what is new. A cache proves nothing: --check reads everything unless a cache is named, and so does every session.
+
+examples:
+  # declare a model: the manifest names every file, and every tensor of safetensors and GGUF files
+  weighbridge-attester measure models/minilm -o minilm.json
+
+  # a clone, without the repository's own files; the manifest says what was left out
+  weighbridge-attester measure models/llama --ignore .git --ignore README.md -o llama.json
+
+  # is the directory still what was declared? which files and tensors are not?
+  weighbridge-attester measure models/minilm --check minilm.json
+"""
 
 _TTY_INTERVAL_S: Final = 0.1
 _LOG_INTERVAL_S: Final = 5.0
+# What takes less needs no word about how fast it was.
+_RATE_FROM_S: Final = 1.0
 _MEGABYTE: Final = 1_000_000
+_GIGABYTE: Final = 1_000_000_000
+# Unless a cache is named, smaller files are not kept: they are read in a tenth of a second.
+_CACHED_FROM: Final = 128 * 1024 * 1024
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +56,32 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--name",
         help="the name under which the server loads the model; it is part of the digest (default: the name of DIR)",
     )
-    parser.add_argument("--json", action="store_true", help="print the manifest instead of a summary")
+    parser.add_argument(
+        "--algorithm",
+        choices=get_args(Algorithm),
+        help="what the content is hashed with (default: sha256; blake3 is quicker where storage is)",
+    )
+    parser.add_argument(
+        "--ignore",
+        metavar="PATH",
+        action="append",
+        help="leave out this file or directory of DIR, by its exact path; the manifest names it. May be repeated",
+    )
+    parser.add_argument(
+        "--check",
+        metavar="MANIFEST",
+        type=Path,
+        help="compare DIR with a manifest: print what differs by file, shard and tensor; exit 5 where anything does",
+    )
+    cache = parser.add_mutually_exclusive_group()
+    cache.add_argument(
+        "--cache",
+        metavar="FILE",
+        type=Path,
+        help="keep what is measured in FILE (default: in the user's cache directory)",
+    )
+    cache.add_argument("--no-cache", action="store_true", help="read every file, keep nothing")
+    parser.add_argument("--json", action="store_true", help="print the manifest, or the differences, as JSON")
 
 
 def _file(text: str) -> Path:
@@ -37,33 +91,115 @@ def _file(text: str) -> Path:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, write the manifest where it is asked for, print the summary or the manifest.
+    """Measure, write the manifest where it is asked for, print the summary, the manifest or the differences.
 
     Raises:
-        WeighbridgeError: as :func:`weighbridge.attester.weights.measure`, or ``DISK_FULL``, ``FILE_UNWRITABLE``.
+        WeighbridgeError: as :func:`weighbridge.attester.weights.measure`, or ``DISK_FULL``, ``FILE_UNWRITABLE``; for
+            ``--check`` ``FILE_UNREADABLE``, or as :meth:`Manifest.from_json`.
     """
-    directory: Path = args.directory
-    output: Path | None = args.output
-    if output is not None and output.resolve().is_relative_to(directory.resolve()):
-        sys.stderr.write("weighbridge-attester: error: -o FILE lies in DIR and would be part of the next measurement\n")
+    mistake = _mistake(args)
+    if mistake is not None:
+        sys.stderr.write(f"weighbridge-attester: error: {mistake}\n")
         return ExitCode.USAGE
     progress = _Progress(sys.stderr)
-    manifest = measure(directory, name=args.name, progress=progress)
+    with contextlib.ExitStack() as stack:
+        cache = _cache(args)
+        if cache is not None:
+            stack.enter_context(cache)
+        try:
+            return _checked(args, cache, progress) if args.check is not None else _measured(args, cache, progress)
+        except KeyboardInterrupt:
+            progress.clear()
+            if cache is not None:
+                sys.stderr.write("weighbridge-attester: files that were read are kept: measure again to go on\n")
+            raise
+
+
+def _mistake(args: argparse.Namespace) -> str | None:
+    output: Path | None = args.output
+    directory = args.directory.resolve()
+    for option, path in (("-o", output), ("--cache", args.cache)):
+        if path is not None and path.resolve().is_relative_to(directory):
+            return f"{option} FILE lies in DIR and would be part of the next measurement"
+    if args.check is not None and any((args.name, args.algorithm, args.ignore, output)):
+        return "--check takes name, algorithm and what is ignored from the manifest, and writes none"
+    try:
+        check_ignored(args.ignore or ())
+    except ValueError as error:
+        return f"--ignore: {error}"
+    return None
+
+
+def _cache(args: argparse.Namespace) -> Cache | None:
+    path: Path | None = args.cache
+    smallest = 0
+    if path is None and not args.no_cache and args.check is None:
+        path, smallest = default_path(), _CACHED_FROM
+    return None if path is None else Cache(path, notice=_notice, smallest=smallest)
+
+
+def _notice(text: str) -> None:
+    sys.stderr.write(f"weighbridge-attester: notice: {text}\n")
+
+
+def _measured(args: argparse.Namespace, cache: Cache | None, progress: _Progress) -> int:
+    output: Path | None = args.output
+    manifest = measure(
+        args.directory,
+        name=args.name,
+        algorithm=args.algorithm or "sha256",
+        ignore=args.ignore or (),
+        cache=cache,
+        progress=progress,
+    )
     progress.finish()
     if output is not None:
         write_file(output, manifest.to_json(), mode=0o644)
     if args.json:
         sys.stdout.write(manifest.to_json().decode())
         return ExitCode.AFFIRMED
-    sys.stdout.write(
-        f"model    {manifest.name}\n"
-        f"digest   {manifest.digest.hex()}\n"
-        f"files    {len(manifest.files)} ({manifest.size / _MEGABYTE:.1f} MB)\n"
-        f"tensors  {manifest.tensor_count}\n"
-    )
+    lines = [
+        f"model    {manifest.name}",
+        f"digest   {manifest.digest.hex()}",
+        f"content  {manifest.algorithm} over {manifest.shard_count} ranges",
+        f"files    {len(manifest.files)} ({manifest.size / _MEGABYTE:.1f} MB)",
+        f"tensors  {manifest.tensor_count}",
+        *(f"ignored  {_shown(path)}" for path in manifest.ignored),
+    ]
     if output is not None:
-        sys.stdout.write(f"manifest {output}\n")
+        lines.append(f"manifest {output}")
+    sys.stdout.write("\n".join(lines) + "\n")
     return ExitCode.AFFIRMED
+
+
+def _checked(args: argparse.Namespace, cache: Cache | None, progress: _Progress) -> int:
+    declared = Manifest.from_json(read_file(args.check, limit=limits.MANIFEST_JSON_MAX, what="manifest"))
+    differences = compare(declared, args.directory, cache=cache, progress=progress)
+    progress.finish()
+    if args.json:
+        sys.stdout.write(_document(declared, differences))
+    else:
+        sys.stdout.write(f"model    {declared.name}\ndigest   {declared.digest.hex()}\n")
+        sys.stdout.write(
+            "".join(f"differs  {_shown(str(difference))}\n" for difference in differences) or "as declared\n"
+        )
+    return ExitCode.DENIED if differences else ExitCode.AFFIRMED
+
+
+def _shown(text: str) -> str:
+    """Names are whoever's who made the model: they must not steer the terminal."""
+    return text if text.isprintable() else ascii(text)
+
+
+def _document(declared: Manifest, differences: tuple[Difference, ...]) -> str:
+    document = {
+        "schema": SCHEMA_CHECK,
+        "model": declared.name,
+        "manifest": declared.digest.hex(),
+        "as_declared": not differences,
+        "differences": [difference.document() for difference in differences],
+    }
+    return strict.json_encode(document, indent=1).decode() + "\n"
 
 
 class _Progress:
@@ -74,23 +210,34 @@ class _Progress:
         self._tty = stream.isatty()
         self._interval = _TTY_INTERVAL_S if self._tty else _LOG_INTERVAL_S
         self._start = self._last = time.monotonic()
+        self._done = 0
         self._shown = False
 
     def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()
+        self._done = done
         if now - self._last < self._interval or not done:
             return
         self._last = now
         rate = done / (now - self._start)
         text = (
-            f"measured {done / _MEGABYTE:.0f} of {total / _MEGABYTE:.0f} MB, {rate / _MEGABYTE:.0f} MB/s, "
+            f"measured {done / _MEGABYTE:.0f} of {total / _MEGABYTE:.0f} MB, {rate / _GIGABYTE:.2f} GB/s, "
             f"{(total - done) / rate:.0f} s left"
         )
         self._shown = True
         self._stream.write(f"\r\x1b[K{text}" if self._tty else f"{text}\n")
         self._stream.flush()
 
-    def finish(self) -> None:
+    def clear(self) -> None:
+        """Remove the line from the terminal."""
         if self._tty and self._shown:
             self._stream.write("\r\x1b[K")
             self._stream.flush()
+
+    def finish(self) -> None:
+        """Say how fast it was, where that was long enough to tell."""
+        self.clear()
+        took = time.monotonic() - self._start
+        if took >= _RATE_FROM_S:
+            rate = self._done / took / _GIGABYTE
+            self._stream.write(f"read {self._done / _MEGABYTE:.0f} MB in {took:.1f} s, {rate:.2f} GB/s\n")

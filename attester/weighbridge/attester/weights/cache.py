@@ -51,31 +51,46 @@ _BYTES_MAX: Final = 256 * 1024 * 1024
 _NAME: Final = "file"
 
 
-def default_path() -> Path:
-    """Where the cache is unless a caller says otherwise: below ``XDG_CACHE_HOME``, or ``~/.cache``."""
+def default_path() -> Path | None:
+    """Where the cache is unless a caller says otherwise: below ``XDG_CACHE_HOME``, or ``~/.cache``.
+
+    ``None`` for a user without a home.
+    """
     base = os.environ.get("XDG_CACHE_HOME", "")
-    # The XDG specification has relative paths ignored.
-    root = Path(base) if base.startswith("/") else Path.home() / ".cache"
+    try:
+        # The XDG specification has relative paths ignored.
+        root = Path(base) if base.startswith("/") else Path.home() / ".cache"
+    except RuntimeError:
+        return None
     return root / "weighbridge" / "measurements.sqlite"
 
 
 class Cache:
-    """An open cache; to be closed, which writes what is still pending.
+    """A cache, opened for the first file that is worth it; to be closed, which writes what is still pending.
 
     Args:
         path: of the file; made, with its directory, where it is not there.
         notice: takes a sentence for people when the cache cannot be used.
+        smallest: files of fewer bytes are not kept, and not looked for.
         clock: nanoseconds since 1970, the clock that file times are set by.
     """
 
-    def __init__(self, path: Path, *, notice: Callable[[str], None], clock: Callable[[], int] = time.time_ns) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        notice: Callable[[str], None],
+        smallest: int = 0,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
         self._path = path
         self._notice = notice
+        self._smallest = smallest
         self._clock = clock
         self._pending: dict[bytes, bytes] = {}
         self._flushed = time.monotonic()
         self._database: sqlite3.Connection | None = None
-        self._database = self._opened()
+        self._tried = False
 
     def __enter__(self) -> Self:
         return self
@@ -87,11 +102,12 @@ class Cache:
 
     def get(self, file: FoundFile, algorithm: Algorithm) -> FileEntry | None:
         """What the very file that was found held when it was last measured; ``None`` when that is not known."""
-        if self._database is None:
+        database = self._database_for(file)
+        if database is None:
             return None
         key = _key(file, algorithm)
         try:
-            row = self._database.execute("SELECT value, sha256 FROM entries WHERE key = ?", (key,)).fetchone()
+            row = database.execute("SELECT value, sha256 FROM entries WHERE key = ?", (key,)).fetchone()
         except sqlite3.Error as error:
             self._give_up(error)
             return None
@@ -100,7 +116,7 @@ class Cache:
 
     def put(self, file: FoundFile, algorithm: Algorithm, entry: FileEntry) -> None:
         """Keep what ``file`` holds. To be called from one thread at a time; it is on disk a second later at most."""
-        if self._database is None or not self._settled(file):
+        if self._database_for(file) is None or not self._settled(file):
             return
         key = _key(file, algorithm)
         self._pending[key] = Manifest.build(_NAME, [_renamed(entry, _NAME)], algorithm=algorithm).pack()
@@ -109,6 +125,7 @@ class Cache:
 
     def close(self) -> None:
         """Write what is pending, drop what is too much, close."""
+        self._tried = True
         self._flush()
         if self._database is None:
             return
@@ -123,6 +140,14 @@ class Cache:
         except sqlite3.Error as error:
             self._give_up(error)
         self._database = None
+
+    def _database_for(self, file: FoundFile) -> sqlite3.Connection | None:
+        if file.size < self._smallest:
+            return None
+        if not self._tried:
+            self._tried = True
+            self._database = self._opened()
+        return self._database
 
     def _settled(self, file: FoundFile) -> bool:
         _, _, _, modified, status_changed = file.identity
