@@ -31,12 +31,12 @@ from cryptography.hazmat.primitives.serialization import (
 from weighbridge.proto import cose
 from weighbridge.proto.errors import Code, EnvironmentFault
 from weighbridge.verifier.anchors import Anchor
-from weighbridge.verifier.files import Files, PosixFiles, fault
+from weighbridge.verifier.files import Files, PosixFiles, fault, install
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-__all__ = ["VerifierKeys"]
+__all__ = ["VerifierKeys", "create_signing_key", "open_signing_key", "sign_es256"]
 
 _SIGNING: Final = "signing.pem"
 _LEDGER: Final = "ledger.pem"
@@ -95,10 +95,8 @@ class VerifierKeys:
                 or somebody else owns them, ``STATE_CORRUPT`` when a file is not such a key.
         """
         _check_directory(directory)
-        signing = _load(directory / _SIGNING)
+        signing = open_signing_key(directory / _SIGNING)
         ledger = _load(directory / _LEDGER)
-        if not isinstance(signing, ec.EllipticCurvePrivateKey) or not isinstance(signing.curve, ec.SECP256R1):
-            raise EnvironmentFault(Code.STATE_CORRUPT, "not a P-256 key", where=str(directory / _SIGNING))
         if not isinstance(ledger, Ed25519PrivateKey):
             raise EnvironmentFault(Code.STATE_CORRUPT, "not an Ed25519 key", where=str(directory / _LEDGER))
         return cls(signing, ledger)
@@ -110,8 +108,7 @@ class VerifierKeys:
 
     def sign(self, data: bytes) -> bytes:
         """ES256 over ``data``: r then s, big-endian, 64 bytes (RFC 9053 §2.1)."""
-        r, s = decode_dss_signature(self.signing.sign(data, ec.ECDSA(hashes.SHA256())))
-        return r.to_bytes(32) + s.to_bytes(32)
+        return sign_es256(self.signing, data)
 
     @property
     def signing_spki(self) -> bytes:
@@ -140,6 +137,45 @@ class VerifierKeys:
             Anchor("verifier", name, platform, self.signing_spki, not_before, not_after, source),
             Anchor("ledger", origin, platform, self.ledger_spki, not_before, not_after, source),
         )
+
+
+def create_signing_key(path: Path, *, files: Files | None = None) -> ec.EllipticCurvePrivateKey:
+    """A new P-256 key in the file ``path``, which must not exist; its directory does.
+
+    Raises:
+        EnvironmentFault: ``FILE_UNWRITABLE``, also when it exists; ``DISK_FULL``.
+    """
+    if path.exists():
+        raise EnvironmentFault(
+            Code.FILE_UNWRITABLE,
+            "it exists already",
+            where=str(path),
+            hint="choose another file: keys are not replaced",
+        )
+    key = ec.generate_private_key(ec.SECP256R1())
+    try:
+        install(files or PosixFiles(), _pem(key), path, staging=path.with_name(f".{path.name}.new"), mode=_MODE)
+    except OSError as error:
+        raise fault(error, path, "creating the key") from error
+    return key
+
+
+def open_signing_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    """The P-256 key in the file ``path``, which nobody else may read.
+
+    Raises:
+        EnvironmentFault: as :meth:`VerifierKeys.open`.
+    """
+    key = _load(path)
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise EnvironmentFault(Code.STATE_CORRUPT, "not a P-256 key", where=str(path))
+    return key
+
+
+def sign_es256(key: ec.EllipticCurvePrivateKey, data: bytes) -> bytes:
+    """ES256 over ``data`` by a P-256 key: r then s, big-endian, 64 bytes (RFC 9053 §2.1)."""
+    r, s = decode_dss_signature(key.sign(data, ec.ECDSA(hashes.SHA256())))
+    return r.to_bytes(32) + s.to_bytes(32)
 
 
 def _pem(key: ec.EllipticCurvePrivateKey | Ed25519PrivateKey) -> bytes:

@@ -12,7 +12,7 @@ from weighbridge.policy.reference import Reference
 from weighbridge.proto import limits
 from weighbridge.proto.errors import Code, EnvironmentFault, ExitCode, MalformedEvidence
 from weighbridge.verifier import anchors, reference_set
-from weighbridge.verifier.files import standard_input
+from weighbridge.verifier.files import PosixFiles, fault, install, standard_input
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +30,7 @@ __all__ = [
     "read_reference",
     "usage",
     "with_models",
+    "write",
 ]
 
 
@@ -71,6 +72,18 @@ def read(path: str | Path, *, limit: int) -> bytes:
     if len(data) > limit:
         raise MalformedEvidence(Code.TOO_LARGE, "file is too large", where=str(path), expected=f"<= {limit} bytes")
     return data
+
+
+def write(path: Path, data: bytes, *, doing: str) -> None:
+    """Put ``data`` at ``path``, whole or not at all.
+
+    Raises:
+        EnvironmentFault: ``FILE_UNWRITABLE`` or ``DISK_FULL``.
+    """
+    try:
+        install(PosixFiles(), data, path, staging=path.with_name(f".{path.name}.new"), mode=0o644)
+    except OSError as error:
+        raise fault(error, path, doing) from error
 
 
 def no_state(directory: Path) -> EnvironmentFault:

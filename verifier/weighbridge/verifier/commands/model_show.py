@@ -1,0 +1,345 @@
+"""``weighbridge model show | diff``: manifests and reference sets as people read them. Decides nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime
+from itertools import groupby
+from typing import TYPE_CHECKING, Final
+
+from weighbridge.proto import limits, strict
+from weighbridge.proto.digest import sha256
+from weighbridge.proto.errors import Code, ExitCode, MalformedEvidence
+from weighbridge.proto.manifest import Manifest
+from weighbridge.proto.manifest_diff import DifferenceKind, diff
+from weighbridge.proto.reference_set import SignedSet
+from weighbridge.proto.statement import Statement
+from weighbridge.verifier import reference_set
+from weighbridge.verifier.clock import moment
+from weighbridge.verifier.commands import arguments as given
+from weighbridge.verifier.commands.outcome import Outcome, load_anchors, read
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from weighbridge.policy.owner_sets import OwnerSet
+    from weighbridge.proto.manifest import FileEntry
+    from weighbridge.proto.manifest_diff import Difference
+    from weighbridge.proto.reference_set import ReferenceSet
+
+__all__ = ["configure_diff", "configure_show", "counted"]
+
+# What a screen takes, of a model with 700 files or a set with 1000 models.
+_LINES: Final = 20
+_UNITS: Final = ("kB", "MB", "GB", "TB", "PB")
+_THOUSAND: Final = 1000
+_WORDS: Final = {
+    DifferenceKind.FILE_MISSING: "files only in A",
+    DifferenceKind.FILE_UNEXPECTED: "files only in B",
+    DifferenceKind.FORMAT: "files of another format",
+    DifferenceKind.SIZE: "files of another size",
+    DifferenceKind.CONTENT: "contents changed",
+    DifferenceKind.HEADER: "headers changed",
+    DifferenceKind.TENSOR_MISSING: "tensors only in A",
+    DifferenceKind.TENSOR_UNEXPECTED: "tensors only in B",
+    DifferenceKind.TENSOR_CHANGED: "tensors changed",
+    DifferenceKind.TENSOR_LAYOUT: "tensors of another type or shape",
+}
+
+
+# -- show -------------------------------------------------------------------------------------------------------------
+
+
+def configure_show(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``model show`` to ``parser``."""
+    parser.description = (
+        "Print a manifest or a reference set. Without --anchors nothing of a set is verified, and the first line says "
+        "so; a manifest is not signed at all: what counts is its digest."
+    )
+    parser.add_argument("file", metavar="FILE", help="a manifest in JSON or a reference set; - for standard input")
+    parser.add_argument(
+        "--anchors",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="verify a set by these keys, purposes model-owner and statement-issuer (several times)",
+    )
+    parser.add_argument("--at", metavar="TIME", type=given.time, default=None, help="whether valid then (default: now)")
+    parser.add_argument("--tensors", action="store_true", help="of a manifest: list tensors instead of files")
+    parser.add_argument("--all", action="store_true", help=f"print everything, not only the first {_LINES} lines")
+    parser.set_defaults(run=_run_show)
+
+
+def _run_show(arguments: argparse.Namespace) -> Outcome:
+    data = read(arguments.file, limit=limits.MANIFEST_JSON_MAX)
+    most = None if arguments.all else _LINES
+    if data[:1] == b"\xd2":
+        at: datetime = arguments.at or datetime.now(UTC)
+        return _show_set(data, arguments.anchors, at, most)
+    if data.lstrip(b" \t\r\n")[:1] == b"{":
+        return _show_manifest(Manifest.from_json(data), most, tensors=arguments.tensors)
+    raise MalformedEvidence(Code.NOT_JSON, "neither a manifest nor a reference set", where=arguments.file)
+
+
+def _show_manifest(manifest: Manifest, most: int | None, *, tensors: bool) -> Outcome:
+    kinds = Counter(file.kind for file in manifest.files)
+    lines = [
+        "UNVERIFIED: a manifest is not signed; compare its digest with what you trust",
+        "",
+        f"model      {_plain(manifest.name)}",
+        f"digest     {manifest.digest.hex()}",
+        f"files      {len(manifest.files)}, {_size(manifest.size)}: "
+        + ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())),
+        f"tensors    {manifest.tensor_count} in {counted(manifest.shard_count, 'range')} that were hashed by themselves",
+        *_dtypes(manifest),
+        f"algorithm  {manifest.algorithm}",
+    ]
+    if manifest.ignored:
+        lines.append(f"ignored    {', '.join(map(_plain, manifest.ignored))}")
+    lines += ["", *(_tensor_table(manifest, most) if tensors else _file_table(manifest.files, most))]
+    document: strict.JsonObject = {
+        "schema": "weighbridge/model-show/v1",
+        "kind": "manifest",
+        "verified": False,
+        "name": manifest.name,
+        "digest": manifest.digest.hex(),
+        "algorithm": manifest.algorithm,
+        "size": manifest.size,
+        "tensors": manifest.tensor_count,
+        "ignored": list(manifest.ignored),
+        "files": [
+            {
+                "path": file.path,
+                "size": file.size,
+                "kind": file.kind,
+                "digest": file.digest.hex(),
+                "tensors": len(file.tensors),
+            }
+            for file in manifest.files
+        ],
+    }
+    return Outcome("\n".join(lines) + "\n", document)
+
+
+def _dtypes(manifest: Manifest) -> Iterator[str]:
+    sizes: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
+    for part in (part for file in manifest.files for part in file.tensors):
+        sizes[part.dtype] += part.size
+        counts[part.dtype] += 1
+    for number, (dtype, size) in enumerate(sizes.most_common()):
+        yield f"{'' if number else 'dtypes':<9}  {_plain(dtype)}: {_size(size)} in {counted(counts[dtype], 'tensor')}"
+
+
+def _file_table(files: Sequence[FileEntry], most: int | None) -> list[str]:
+    """All files by path, or the largest."""
+    chosen = files if most is None else sorted(files, key=lambda file: (-file.size, file.path))[:most]
+    rows = [
+        (_size(file.size), str(len(file.tensors) or ""), file.kind, file.digest.hex()[:16], _plain(file.path))
+        for file in chosen
+    ]
+    left = len(files) - len(chosen)
+    return _table(("size", "tensors", "kind", "digest", "path"), rows, right=2) + _rest(left, "smaller files")
+
+
+def _tensor_table(manifest: Manifest, most: int | None) -> list[str]:
+    tensors = [(file.path, part) for file in manifest.files for part in file.tensors]
+    chosen = tensors if most is None else tensors[:most]
+    rows = [
+        (
+            _size(part.size),
+            _plain(part.dtype),
+            str(list(part.shape)),
+            part.digest.hex()[:16],
+            _plain(f"{path}: {part.name}"),
+        )
+        for path, part in chosen
+    ]
+    left = len(tensors) - len(chosen)
+    return _table(("size", "dtype", "shape", "digest", "file: tensor"), rows, right=1) + _rest(left, "more tensors")
+
+
+def _show_set(data: bytes, anchors: Sequence[str], at: datetime, most: int | None) -> Outcome:
+    verified = reference_set.verify(data, anchors=load_anchors(anchors)).values if anchors else None
+    content = SignedSet.parse(data).claimed
+    if verified is None:
+        head = "UNVERIFIED: no signature was checked; anybody can write these bytes (give --anchors)"
+        not_before, not_after = moment(content.not_before_ns), moment(content.not_after_ns)
+    else:
+        head = f"VERIFIED: signed by {_plain(content.owner)}, every statement by the issuer that is named"
+        not_before, not_after = verified.not_before, verified.not_after
+    word = "NOT YET VALID" if at < not_before else "EXPIRED" if at > not_after else "valid"
+    models = list(_model_lines(content, verified))
+    revoked = [
+        f"  {model.manifest.hex()}  {strict.time_encode(moment(model.at_ns))}  {_plain(model.reason)}"
+        for model in content.revoked
+    ]
+    lines = [
+        head,
+        "",
+        f"owner      {_plain(content.owner)}",
+        f"number     {content.number}",
+        f"issued     {strict.time_encode(moment(content.issued_ns))}",
+        f"validity   {strict.time_encode(not_before)} to {strict.time_encode(not_after)}: {word}",
+        f"set        sha256 {sha256(data).hex()}",
+        "",
+        f"accepted   {counted(len(content.models), 'model')}",
+        *_cut(models, most),
+        f"revoked    {counted(len(content.revoked), 'model')}",
+        *_cut(revoked, most),
+    ]
+    document: strict.JsonObject = {
+        "schema": "weighbridge/model-show/v1",
+        "kind": "reference-set",
+        "verified": verified is not None,
+        "owner": content.owner,
+        "number": content.number,
+        "digest": sha256(data).hex(),
+        "not_before": strict.time_encode(not_before),
+        "not_after": strict.time_encode(not_after),
+        "valid": word == "valid",
+        "models": [
+            {"manifest": model.manifest.hex(), "name": model.name, "statements": _statements(content, verified, index)}
+            for index, model in enumerate(content.models)
+        ],
+        "revoked": [
+            {
+                "manifest": model.manifest.hex(),
+                "reason": model.reason,
+                "at": strict.time_encode(moment(model.at_ns)),
+            }
+            for model in content.revoked
+        ],
+    }
+    return Outcome("\n".join(lines) + "\n", document)
+
+
+def _statements(content: ReferenceSet, verified: OwnerSet | None, index: int) -> list[strict.JsonValue]:
+    """The statements about one model: verified ones with their issuer, others with ``null`` there."""
+    if verified is not None:
+        return [item.document() for item in verified.models[index].statements]
+    parsed = [Statement.parse(data, where=f"statement {n}") for n, data in enumerate(content.models[index].statements)]
+    return [
+        {
+            "issuer": None,
+            "type": item.type,
+            "date": None if item.date is None else strict.time_encode(item.date),
+            "digest": item.digest.hex(),
+        }
+        for item in parsed
+    ]
+
+
+def _model_lines(content: ReferenceSet, verified: OwnerSet | None) -> Iterator[str]:
+    for index, model in enumerate(content.models):
+        yield f"  {model.manifest.hex()}  {_plain(model.name)}"
+        for item in _statements(content, verified, index):
+            if isinstance(item, dict):
+                issuer = "somebody (UNVERIFIED)" if item["issuer"] is None else _plain(str(item["issuer"]))
+                yield f"    {_plain(str(item['type']))}, by {issuer}, {item['date'] or 'undated'}"
+
+
+# -- diff -------------------------------------------------------------------------------------------------------------
+
+
+def configure_diff(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``model diff`` to ``parser``."""
+    parser.description = (
+        "Compare two manifests. Exit 0 when they are of the same model, 5 when they differ. Nothing but the two files "
+        "is read."
+    )
+    parser.add_argument("a", metavar="A", help="a manifest in JSON")
+    parser.add_argument("b", metavar="B", help="a manifest in JSON")
+    parser.add_argument("--all", action="store_true", help=f"print everything, not only the first {_LINES} lines")
+    parser.set_defaults(run=_run_diff)
+
+
+def _run_diff(arguments: argparse.Namespace) -> Outcome:
+    a, b = (Manifest.from_json(read(path, limit=limits.MANIFEST_JSON_MAX)) for path in (arguments.a, arguments.b))
+    found = diff(a, b)
+    counts = Counter(item.kind for item in found)
+    document: strict.JsonObject = {
+        "schema": "weighbridge/model-diff/v1",
+        "equal": not found,
+        "a": {"name": a.name, "digest": a.digest.hex()},
+        "b": {"name": b.name, "digest": b.digest.hex()},
+        "counts": {kind.value: count for kind, count in sorted(counts.items())},
+        "differences": [dict(item.document()) for item in found],
+    }
+    if not found:
+        text = f"EQUAL: both are {_plain(a.name)}, {a.digest.hex()}\n"
+        return Outcome(text, document)
+    files = {item.path for item in found if item.path}
+    lines = [
+        f"DIFFERENT: {len(files)} of {len({file.path for manifest in (a, b) for file in manifest.files})} files",
+        *(f"  {counts[kind]:>6} {word}" for kind, word in _WORDS.items() if counts[kind]),
+        f"A  {a.digest.hex()}  {_plain(a.name)}",
+        f"B  {b.digest.hex()}  {_plain(b.name)}",
+        "",
+        *_cut(list(_difference_lines(found)), None if arguments.all else _LINES),
+    ]
+    return Outcome("\n".join(lines) + "\n", document, ExitCode.DENIED)
+
+
+def _difference_lines(found: Iterable[Difference]) -> Iterator[str]:
+    """A line per difference under a line per file."""
+    for path, items in groupby(found, key=lambda item: item.path):
+        yield _plain(path) if path else "the whole model"
+        for item in items:
+            place = "" if item.tensor is None else f"{_plain(item.tensor)}: "
+            if item.begin is not None:
+                place += f"bytes {item.begin} to {item.end}: "
+            yield f"  {place}{_what(item)}"
+
+
+def _what(item: Difference) -> str:
+    word = item.kind.value.replace("_", " ").replace("missing", "only in A").replace("unexpected", "only in B")
+    values = [f"A {_short(item.expected)}"] if item.expected is not None else []
+    values += [f"B {_short(item.got)}"] if item.got is not None else []
+    return ", ".join([word, *values])
+
+
+# -- text -------------------------------------------------------------------------------------------------------------
+
+
+def counted(number: int, what: str) -> str:
+    """``1 model``, ``2 models``."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _short(text: str) -> str:
+    """A digest by its first 16 digits, anything else as it is."""
+    return f"{text[:16]}…" if len(text) == 2 * limits.DIGEST_SIZE and text.isalnum() else _plain(text)
+
+
+def _plain(text: str) -> str:
+    """Names of a file are whatever its author wrote: nothing of them reaches the terminal that cannot be printed."""
+    return text if text.isprintable() else ascii(text)
+
+
+def _size(size: int) -> str:
+    if size < _THOUSAND:
+        return f"{size} B"
+    value, power = size / _THOUSAND, 0
+    while value >= _THOUSAND and power < len(_UNITS) - 1:
+        value, power = value / _THOUSAND, power + 1
+    return f"{value:.1f} {_UNITS[power]}"
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, right: int) -> list[str]:
+    """Columns as wide as their content, the first ``right`` of them flush right, the last not filled up."""
+    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head) - 1)]
+    lines: list[str] = []
+    for row in (head, *rows):
+        cells = [f"{cell:{'>' if n < right else '<'}{widths[n]}}" for n, cell in enumerate(row[:-1])]
+        lines.append("  ".join([*cells, row[-1]]))
+    return lines
+
+
+def _cut(lines: list[str], most: int | None) -> list[str]:
+    return lines if most is None else [*lines[:most], *_rest(len(lines) - most, "more lines")]
+
+
+def _rest(left: int, what: str) -> list[str]:
+    return [f"… {left} {what}: --all"] if left > 0 else []
