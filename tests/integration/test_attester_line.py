@@ -19,6 +19,7 @@ from weighbridge.attester.client import Answer, GrpcTransport, Line, Opened, Res
 from weighbridge.attester.keys import ensure_keys, load_channel
 from weighbridge.proto import limits, strict
 from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence, NotAuthentic
+from weighbridge.proto.spot import SpotChallenge, SpotRange
 from weighbridge.proto.v1 import attestation_pb2 as pb
 from weighbridge.proto.v1 import attestation_pb2_grpc
 from weighbridge.verifier.pki import create_authority, issue_client, issue_server
@@ -27,6 +28,7 @@ pytestmark = pytest.mark.asyncio
 
 CHALLENGE = bytes(range(32))
 SESSION = bytes(16)
+SPOT = SpotChallenge(id=bytes(16), manifest=bytes(32), key=bytes(32), ranges=(SpotRange("model.safetensors", 0, 1),))
 Handler = Callable[[pb.AttestRequest], pb.AttestResponse | None]
 
 
@@ -136,6 +138,21 @@ async def test_every_request_has_its_answer(peers: Peers) -> None:
     await line.disconnect()
 
 
+async def test_a_spot_challenge_comes_with_each_challenge(peers: Peers) -> None:
+    raw = SPOT.encode()
+    responses = {
+        "proof": pb.AttestResponse(opened=pb.Opened(terms=b"terms", challenge=CHALLENGE, spot=raw)),
+        "resume": pb.AttestResponse(resumed=pb.Resumed(next_seq=0, challenge=CHALLENGE, spot=raw)),
+        "window": pb.AttestResponse(answer=pb.Answer(seq=0, verdict=b"{}", challenge=CHALLENGE, spot=raw)),
+    }
+    peers.service.handler = lambda request: responses[request.WhichOneof("request") or ""]
+    line = await peers.transport().connect()
+    assert await line.prove(b"proof") == Opened(b"terms", CHALLENGE, SPOT)
+    assert await line.resume(SESSION) == Resumed(0, CHALLENGE, SPOT)
+    assert await line.window(b"window") == Answer(0, b"{}", None, CHALLENGE, SPOT)
+    await line.disconnect()
+
+
 async def test_absent_fields_of_an_answer_are_none(peers: Peers) -> None:
     peers.service.handler = lambda _: pb.AttestResponse(answer=pb.Answer(seq=7, verdict=b"{}"))
     line = await peers.transport().connect()
@@ -152,6 +169,8 @@ async def test_absent_fields_of_an_answer_are_none(peers: Peers) -> None:
         pb.AttestResponse(answer=pb.Answer(seq=1)),
         pb.AttestResponse(answer=pb.Answer(seq=1, verdict=b"{}", challenge=b"short")),
         pb.AttestResponse(answer=pb.Answer(seq=2**60, verdict=b"{}")),
+        pb.AttestResponse(answer=pb.Answer(seq=1, verdict=b"{}", challenge=CHALLENGE, spot=b"")),
+        pb.AttestResponse(answer=pb.Answer(seq=1, verdict=b"{}", challenge=CHALLENGE, spot=SPOT.encode()[:-1])),
     ],
 )
 async def test_an_answer_that_is_not_one(peers: Peers, response: pb.AttestResponse) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from weighbridge.attester.spool import Spool, Spools
 from weighbridge.proto import strict
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, EnvironmentFault, LedgerInconsistent, MalformedEvidence, PolicyDenied
+from weighbridge.proto.spot import SpotChallenge, SpotRange
 
 pytestmark = pytest.mark.asyncio
 
@@ -60,6 +62,7 @@ class ScriptedVerifier:
         self.after: Callable[[int], None] = lambda _: None
         self.edit: Callable[[Answer], Answer] = lambda answer: answer
         self.next_seq: int | None = None
+        self.spot: SpotChallenge | None = None
 
     async def connect(self) -> ScriptedLine:
         self.connects += 1
@@ -83,7 +86,7 @@ class ScriptedLine:
     async def resume(self, session: bytes) -> Resumed:
         assert session == SESSION
         following = len(self._verifier.recorded) if self._verifier.next_seq is None else self._verifier.next_seq
-        return Resumed(following, challenge(following))
+        return Resumed(following, challenge(following), self._verifier.spot)
 
     async def window(self, evidence: bytes) -> Answer:
         seq = evidence[0]
@@ -171,6 +174,17 @@ async def test_windows_are_delivered_in_order_and_the_last_challenge_is_kept(des
     assert desk.verifier.recorded == desk.answers == [0, 1, 2, 3]
     assert desk.spool.progress.challenge == challenge(4)
     assert desk.lines == ["up"]
+
+
+async def test_what_an_answer_asks_is_kept_with_its_challenge(desk: Desk) -> None:
+    asked = SpotChallenge(id=bytes(16), manifest=bytes(32), key=bytes(32), ranges=(SpotRange("a", 0, 1),))
+    desk.verifier.edit = lambda answer: replace(answer, spot=asked if answer.seq == 1 else None)
+    desk.seal(2)
+    await desk.deliver()
+    assert (desk.spool.progress.seq, desk.spool.progress.spot) == (2, asked)
+    desk.verifier.spot = replace(asked, id=bytes(range(16)))
+    await desk.courier.deliver_once()
+    assert (desk.spool.progress.seq, desk.spool.progress.spot) == (2, desk.verifier.spot)
 
 
 def once(number: int, raised: Exception) -> Callable[[int], None]:

@@ -22,7 +22,8 @@ from fakes.models import write_model
 from fakes.soft_tpm import derive_key
 from fakes.verifier_line import VerifierTransport
 from fakes.virtual_time import VirtualClock
-from support.world import LOG_PCR, PERIOD_NS, World
+from support.spots import left
+from support.world import LOG_PCR, PERIOD_NS, World, requirements
 from weighbridge.attester.configuration import Devices, SessionConfig, Surroundings
 from weighbridge.attester.courier import Backoff
 from weighbridge.attester.durable import write_fault
@@ -33,6 +34,7 @@ from weighbridge.attester.report import Notice, SessionSummary, WindowReport
 from weighbridge.attester.session import AttesterSession
 from weighbridge.attester.spool import DEFAULT_MAX_BYTES
 from weighbridge.attester.spool_files import FILE_MAX, DiskStorage, SpoolStorage
+from weighbridge.attester.spot import ModelDirectories, make_pool
 from weighbridge.attester.telemetry.emulated import EmulatedTelemetry
 from weighbridge.attester.trust import TrustedVerifiers, VerifierAnchor
 from weighbridge.attester.weights import measure
@@ -665,3 +667,94 @@ async def test_a_command_that_never_loads(scene: Scene, command: tuple[str, ...]
     with pytest.raises(EnvironmentFault, match=text) as caught:
         await scene.run(peer=False, command=command)
     assert caught.value.code is Code.COMMAND_FAILED
+
+
+# -- spot checks -------------------------------------------------------------------------------------------------------
+
+
+def stock(scene: Scene, *, every: int = 2, count: int = 20) -> None:
+    """The verifier demands spot checks and has some."""
+    scene.world.wanted = requirements(spot_every=every)
+    scene.world.restart()
+    pool = make_pool(scene.config.model, scene.model, count=count, ranges=3, range_bytes=16)
+    with scene.world.store.transaction() as tx:
+        tx.spots.add(pool)
+
+
+async def test_a_host_that_has_the_bytes_answers_where_it_is_asked(scene: Scene) -> None:
+    stock(scene)
+    await scene.run(windows=5)
+    assert scene.watcher.fates == [(seq, "affirmed") for seq in range(5)]
+    assert [header.spot is not None for header in scene.recorded()] == [True, False, True, False, True]
+    assert scene.watcher.kinds == ["loaded", "enrolled"]
+    assert left(scene.world) == (17, 3)
+    # A restarted attester knows where to read.
+    again = ModelDirectories(scene.state / "model-directories")
+    assert again.find(scene.config.model.digest) == scene.model.resolve()
+
+
+async def test_weights_that_are_exchanged_after_measuring_end_the_session_at_the_next_check(scene: Scene) -> None:
+    """A80: everything that was measured and stored still says what was declared; the bytes do not."""
+    stock(scene, every=3)
+    weights = scene.model / "model.safetensors"
+    content = weights.read_bytes()
+
+    def act(report: WindowReport) -> None:
+        if report.seq == 1:
+            weights.write_bytes(content[:-48] + bytes(48))
+
+    scene.watcher.on_window = act
+    with pytest.raises(PolicyDenied) as refused:
+        await scene.run(windows=10)
+    assert refused.value.code is Code.SPOT_WRONG
+    assert scene.watcher.fates == [(0, "affirmed"), (1, "affirmed"), (2, "affirmed"), (3, "denied")]
+
+
+async def test_weights_that_are_gone_are_told_and_end_the_session(scene: Scene) -> None:
+    stock(scene)
+
+    def act(report: WindowReport) -> None:
+        if report.seq == 0:
+            (scene.model / "model.safetensors").unlink()
+
+    scene.watcher.on_window = act
+    with pytest.raises(PolicyDenied) as refused:
+        await scene.run(windows=10)
+    assert refused.value.code is Code.SPOT_ABSENT
+    (notice,) = (notice for notice in scene.watcher.notices if notice.kind == "spot-failed")
+    assert "window 2: WEIGHTS_UNREADABLE" in notice.message
+    assert "model.safetensors" in notice.message
+
+
+async def test_what_is_sealed_without_the_verifier_answers_once(scene: Scene) -> None:
+    """The first window without it still has a challenge of its own; those after it answer nothing."""
+    stock(scene)
+
+    def act(report: WindowReport) -> None:
+        if (report.seq, report.status) == (1, "affirmed"):
+            scene.transport.cut()
+        if (report.seq, report.status) == (4, "spooled"):
+            scene.transport.restore()
+
+    scene.watcher.on_window = act
+    summary = await scene.run(windows=9)
+    fates = dict(scene.watcher.fates)
+    assert [seq for seq, fate in fates.items() if fate == "held"] == [2, 3, 4]
+    assert summary.affirmed == 6
+    answered = [header.seq for header in scene.recorded() if header.spot is not None]
+    assert answered[:2] == [0, 2]
+    # The check that came too late is made good by the first fresh window that is asked.
+    assert 6 in answered
+    assert not {3, 4} & set(answered)
+
+
+async def test_a_verifier_without_challenges_admits_and_warns(scene: Scene) -> None:
+    stock(scene, every=1, count=1)
+    await scene.run(windows=3)
+    assert scene.watcher.fates == [(seq, "affirmed") for seq in range(3)]
+    documents = [report.verdict for report in scene.watcher.windows]
+    assert [[item["code"] for item in document["warnings"]] for document in documents] == [  # type: ignore[call-overload, index, union-attr]
+        [],
+        ["SPOT_POOL_EMPTY"],
+        ["SPOT_POOL_EMPTY"],
+    ]
