@@ -140,12 +140,19 @@ class DeclaredModel:
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model that the measurement log shows as loaded and not unloaded. ``recnum`` is its record's number."""
+    """A model that the measurement log shows as loaded and not unloaded. ``recnum`` is its record's number.
+
+    ``protection`` says what bound its files between measuring and loading: the kernel, a guard in the serving process
+    that handed over every file with weights as measured, or nothing; ``root`` (hex) names what the kernel enforces.
+    All of it is the host's word.
+    """
 
     manifest: str
     name: str | None
     declared: bool
     recnum: int
+    protection: Literal["none", "fs-verity", "dm-verity", "guarded"] = "none"
+    root: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ One strict JSON document, schema ``weighbridge/reference/v1``, is the relying pa
 sets (:mod:`.owner_sets`) say is put beside it, and both together are the values in force, schema
 ``weighbridge/reference-values/v1``; policies read what they come to as ``data.reference`` (:meth:`Reference.data`).
 
-Only the five checks that no evidence kind can prove yet may be left unchecked, each by a written reason which then
+Only the six checks that evidence need not prove may be left unchecked, each by a written reason which then
 stands in every decision. Weights, references, freshness and emulated platforms are not among them.
 """
 
@@ -29,7 +29,7 @@ _DEVICE: Final = re.compile(r"[^/]+/[^/]+/[^/]+")
 REASON_MIN: Final = 10
 """Characters that a reason must have at least, blanks at its ends not counted."""
 
-Check = Literal["attester_code", "secure_boot", "host_binding", "gpu_revocation", "telemetry_baseline"]
+Check = Literal["attester_code", "secure_boot", "host_binding", "gpu_revocation", "load_binding", "telemetry_baseline"]
 CHECKS: Final[tuple[Check, ...]] = get_args(Check)
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -69,7 +69,8 @@ ALWAYS: dict[str, tuple[Code, Change]] = {
     "a model without reference (A63)": (
         Code.REFERENCE_ABSENT,
         weights(
-            declared=(doc.DeclaredModel(UNKNOWN_MODEL, "x", "model"),), loaded=(doc.LoadedModel(UNKNOWN_MODEL, "x", True, 2),)
+            declared=(doc.DeclaredModel(UNKNOWN_MODEL, "x", "model"),),
+            loaded=(doc.LoadedModel(UNKNOWN_MODEL, "x", True, 2),),
         ),
     ),
     "one bit of one tensor": (
@@ -169,11 +170,14 @@ def test_one_emulated_part_is_named(prepared: Prepare, good: doc.PolicyInput, wh
 
 # ---------- unproven checks
 
+Protection = Literal["none", "fs-verity", "dm-verity", "guarded"]
+
 CODES = {
     "attester_code": Code.UNPROVEN,
     "secure_boot": Code.UNPROVEN,
     "host_binding": Code.UNPROVEN,
     "gpu_revocation": Code.GPU_REVOCATION_UNKNOWN,
+    "load_binding": Code.UNPROVEN,
     "telemetry_baseline": Code.TELEMETRY_NO_BASELINE,
 }
 
@@ -182,8 +186,16 @@ PROVEN: dict[str, Change] = {
     "secure_boot": platform(secure_boot="proven", kernel_lockdown="proven"),
     "host_binding": platform(host_binding="proven"),
     "gpu_revocation": lambda d: replace(d, gpus=tuple(replace(gpu, revocation="good") for gpu in d.gpus)),
+    "load_binding": lambda d: bound(d, "guarded"),
     "telemetry_baseline": telemetry(verdict="in_baseline"),
 }
+
+
+def bound(document: doc.PolicyInput, *protections: Protection) -> doc.PolicyInput:
+    """With one loaded model for each protection."""
+    (model,) = document.weights.loaded
+    models = tuple(replace(model, protection=protection) for protection in protections)
+    return replace(document, weights=replace(document.weights, loaded=models))
 
 
 def others(check: str) -> dict[str, str]:
@@ -201,6 +213,28 @@ def test_unproven_without_a_reason_is_denied(
     proven = policy.decide(PROVEN[check](good))
     assert proven.outcome == "allow", proven
     assert check not in {entry.check for entry in proven.unchecked}
+
+
+@pytest.mark.parametrize(
+    ("protections", "outcome"),
+    [
+        (("guarded",), "allow"),
+        (("fs-verity",), "allow"),
+        (("dm-verity", "guarded"), "allow"),
+        (("none",), "deny"),
+        (("guarded", "none"), "deny"),
+    ],
+)
+def test_every_loaded_model_must_be_bound(
+    prepared: Prepare,
+    reference: Callable[..., Reference],
+    good: doc.PolicyInput,
+    protections: tuple[Protection, ...],
+    outcome: str,
+) -> None:
+    """A53: one model that could have been exchanged after it was measured is enough."""
+    policy = prepared("production", reference(unchecked=others("load_binding")))
+    assert policy.decide(bound(good, *protections)).outcome == outcome
 
 
 @pytest.mark.parametrize("check", CHECKS)

@@ -76,6 +76,9 @@ def test_every_invariant_refuses_before_any_policy(arena: Arena) -> None:
         Code.MODEL_UNDECLARED,
         Code.MODEL_NOT_LOADED,
         Code.WEIGHTS_MISMATCH,
+        Code.MODEL_REVOKED,
+        Code.MODEL_EXPIRED,
+        Code.LOAD_MISMATCH,
         Code.BASELINE_UNEXPLAINED,
         Code.SUBJECT_FAILED,
     }
@@ -85,6 +88,22 @@ def test_every_invariant_refuses_before_any_policy(arena: Arena) -> None:
     verdict = judge(world)
     assert {Code(denial.code) for denial in verdict.denials} <= set(INVARIANTS)
     assert verdict.decision is None
+
+
+def test_files_that_a_guard_refused_are_named(arena: Arena) -> None:
+    """A53: which, in which record; and a flood of them makes no verdict that cannot be recorded."""
+    world = arena.settled(1)
+    for number in range(20):
+        path, detail = f"{number:02d}.safetensors", "tensor " + "x" * 500
+        world.host.log.append(measurement_log.ModelHanded(0, path, None, 0, 0, "mismatch", detail))
+    verdict = judge(world)
+    assert verdict.decision is None
+    assert {denial.code for denial in verdict.denials} == {Code.LOAD_MISMATCH}
+    assert len(verdict.denials) == 17
+    assert "00.safetensors, tensor xxx" in verdict.denials[0].message
+    assert "log record 1, loaded by record 0" in verdict.denials[0].message
+    assert all(len(denial.message) < 512 for denial in verdict.denials)
+    assert "4 more files" in verdict.denials[-1].message
 
 
 def test_a_changed_tensor_is_named(arena: Arena) -> None:

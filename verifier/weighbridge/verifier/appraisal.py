@@ -43,6 +43,7 @@ INVARIANTS: Final[Mapping[Code, str]] = {
     Code.MODEL_UNDECLARED: "every model that is loaded, or was since the last window, is declared",
     Code.MODEL_NOT_LOADED: "the declared model is loaded",
     Code.WEIGHTS_MISMATCH: "what was loaded is, file by file and tensor by tensor, what was declared",
+    Code.LOAD_MISMATCH: "no guard in the serving process found other bytes than were measured",
     Code.BASELINE_UNEXPLAINED: "the measurement log accounts for everything since boot",
     Code.MODEL_REVOKED: "no owner in the reference values in force has revoked a model that is declared or loaded",
     Code.MODEL_EXPIRED: "a model that only signed reference sets accept is in one that is valid at the time of receipt",
@@ -226,7 +227,14 @@ class Appraiser:
             weights=document.Weights(
                 declared=tuple(self._declared(digest, terms) for digest in terms.declared),
                 loaded=tuple(
-                    document.LoadedModel(item.manifest.hex(), item.name, item.declared, item.recnum)
+                    document.LoadedModel(
+                        item.manifest.hex(),
+                        item.name,
+                        item.declared,
+                        item.recnum,
+                        item.binding,
+                        None if item.root is None else item.root.hex(),
+                    )
                     for item in weighed.loaded
                 ),
                 log_length=len(window.log.records),

@@ -15,11 +15,12 @@ from weighbridge.proto import limits, measurement_log
 from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic, shorten
 from weighbridge.proto.manifest import Manifest, parse_manifests
 from weighbridge.proto.manifest_diff import Difference, DifferenceKind, diff
+from weighbridge.verifier.load_binding import Binding, binding, mismatches
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from weighbridge.proto.measurement_log import Loaded, Record
+    from weighbridge.proto.measurement_log import Handed, Loaded, Record
     from weighbridge.proto.tpm.constants import HashAlgorithm
 
 __all__ = ["LoadedModel", "LogState", "WeightsAppraisal", "appraise", "open_manifests"]
@@ -42,7 +43,7 @@ class LogState:
     """A measurement log from boot on, replayed. Only what is new is hashed when it is extended.
 
     ``register`` is the 32-byte value that the log leads to; ``models`` are those loaded and not unloaded; ``fresh``
-    are the models that the last extension loaded, unloaded since or not.
+    are the models that the last extension loaded, unloaded since or not, and ``refused`` is what a guard refused in it.
     """
 
     records: tuple[Record, ...]
@@ -50,6 +51,7 @@ class LogState:
     register: bytes
     models: tuple[Loaded, ...]
     fresh: tuple[Loaded, ...]
+    refused: tuple[Handed, ...] = ()
 
     @classmethod
     def empty(cls) -> Self:
@@ -74,17 +76,23 @@ class LogState:
             measurement_log.replay(self.register, records, bank, pcr=pcr),
             measurement_log.loaded(records, before=self.models),
             measurement_log.ever_loaded(records),
+            measurement_log.refused(records),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model that is loaded, or was for a while since the last window."""
+    """A model that is loaded, or was for a while since the last window.
+
+    ``binding`` says what bound its files between measuring and loading; ``root`` is the kernel's, 32 bytes.
+    """
 
     manifest: bytes
     name: str
     declared: bool
     recnum: int
+    binding: Binding = "none"
+    root: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +137,17 @@ def appraise(
     # A model that was loaded and unloaded again since the last window counts too.
     seen = {item.recnum: item for item in (*log.models, *(log.fresh if window is not None else ()))}
     loaded = tuple(
-        LoadedModel(item.manifest, item.name, item.manifest in declared, recnum)
+        LoadedModel(
+            item.manifest,
+            item.name,
+            item.manifest in declared,
+            recnum,
+            binding(item, measured.get(item.manifest) or references.get(item.manifest)),
+            item.root,
+        )
         for recnum, item in sorted(seen.items())
     )
-    denials: list[Denial] = []
+    denials: list[Denial] = list(mismatches(log, window))
     differences: list[Difference] = []
     undeclared = [model for model in loaded if not model.declared]
     for model in undeclared[:_UNDECLARED_MAX]:

@@ -221,6 +221,7 @@ excusable := {
 	"secure_boot": "UNPROVEN",
 	"host_binding": "UNPROVEN",
 	"gpu_revocation": "GPU_REVOCATION_UNKNOWN",
+	"load_binding": "UNPROVEN",
 	"telemetry_baseline": "TELEMETRY_NO_BASELINE",
 }
 
@@ -236,6 +237,12 @@ proven contains "host_binding" if input.platform.host_binding == "proven"
 proven contains "gpu_revocation" if {
 	count(gpus) > 0
 	every gpu in gpus { gpu.revocation == "good" }
+}
+
+# Something bound the files of every model between measuring and loading: the kernel, or a guard in the server.
+proven contains "load_binding" if {
+	count(loaded) > 0
+	every model in loaded { model.protection in {"fs-verity", "dm-verity", "guarded"} }
 }
 
 proven contains "telemetry_baseline" if input.telemetry.verdict == "in_baseline"
@@ -256,6 +263,38 @@ genuine_platform if input.platform.name == "tpm"
 genuine_gpu(gpu) if gpu.platform == "nvidia"
 
 genuine_source(source) if source.platform in {"nvidia", "host"}
+
+# ---------- what owners and others say about a model
+
+# `model` is one of the input's: declared or loaded.
+
+# Its owner is this one, whose set accepts it at the time of receipt.
+owned(model, owner) if {
+	known := data.reference.models[model.manifest]
+	known.owner == owner
+	time.parse_rfc3339_ns(known.not_before) <= time.now_ns()
+	time.now_ns() <= time.parse_rfc3339_ns(known.not_after)
+}
+
+# A statement of this type by this issuer. Nothing of its content is known here: neither what was evaluated nor with
+# what result. Demand types whose issuers sign them for what you accept, and for nothing else.
+statement(model, type, issuer) if {
+	some made in data.reference.models[model.manifest].statements
+	made.type == type
+	made.issuer == issuer
+}
+
+# The same, dated, and not older than so many days. The date is the issuer's word; one of the future does not count.
+statement_within(model, type, issuer, days) if {
+	some made in data.reference.models[model.manifest].statements
+	made.type == type
+	made.issuer == issuer
+	age := time.now_ns() - time.parse_rfc3339_ns(made.date)
+	age >= 0
+	age <= days * day_ns
+}
+
+day_ns := ((24 * 60) * 60) * 1000000000
 
 # ---------- things worth saying
 
