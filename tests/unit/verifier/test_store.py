@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,11 @@ from sqlalchemy import exc
 
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, EnvironmentFault, PolicyDenied
+from weighbridge.proto.spot import PoolEntry, SpotChallenge, SpotExpectation, SpotPool, SpotRange
 from weighbridge.verifier import store as module
 from weighbridge.verifier.enrolment import LedgeredLog
 from weighbridge.verifier.session import SessionState
+from weighbridge.verifier.spots import SpotCount
 from weighbridge.verifier.store import Conflict, Issued, SessionRow, Store, Subject, SubjectKind, Transaction
 
 SESSION, OTHER = bytes(16), bytes([1] * 16)
@@ -238,6 +241,74 @@ def test_challenges(store: Store) -> None:
         assert tx.challenge(OTHER, first.digest) is None
     refused(store, lambda tx: tx.issue_challenge(SESSION, first))
     refused(store, lambda tx: tx.issue_challenge(OTHER, Issued(0, sha256(b"x"), bytes(32), bytes(32), 5)))
+
+
+def test_a_spot_challenge_leaves_once_with_the_challenge_it_is_spent_for(store: Store) -> None:
+    open_session(store)
+    pool = spots(3)
+    issued = [Issued(seq, sha256(b"c%d" % seq), bytes(32), sha256(b"r"), 5) for seq in range(4)]
+    with store.transaction() as tx:
+        assert tx.spots.counts() == ()
+        assert tx.spots.add(pool) == 3
+        assert tx.spots.add(pool) == 0
+    for item, entry in zip(issued, pool.entries, strict=False):
+        with store.transaction() as tx:
+            tx.issue_challenge(SESSION, item)
+            assert tx.spots.spend(pool.manifest, issued=item.digest) == entry.expectation
+            assert tx.spots.spend(sha256(b"another model"), issued=item.digest) is None
+    with store.transaction() as tx:
+        tx.issue_challenge(SESSION, issued[3])
+        assert tx.spots.spend(pool.manifest, issued=issued[3].digest) is None
+        assert [tx.challenge(SESSION, item.digest) for item in issued] == [
+            *(replace(item, spot=entry.expectation) for item, entry in zip(issued, pool.entries, strict=False)),
+            issued[3],
+        ]
+        assert tx.last_challenge(SESSION) == issued[3]
+        assert tx.spots.counts() == (SpotCount(pool.manifest, "tiny", 0, 3),)
+
+
+def test_a_spot_challenge_is_not_spent_without_a_challenge_to_leave_with(store: Store) -> None:
+    open_session(store)
+    pool = spots(2)
+    first = Issued(0, sha256(b"c"), bytes(32), sha256(b"r"), 5)
+    with store.transaction() as tx:
+        tx.spots.add(pool)
+    refused(store, lambda tx: tx.spots.spend(pool.manifest, issued=first.digest))
+    with store.transaction() as tx:
+        tx.issue_challenge(SESSION, first)
+        tx.spots.spend(pool.manifest, issued=first.digest)
+    # Nor do two leave with one.
+    refused(store, lambda tx: tx.spots.spend(pool.manifest, issued=first.digest))
+    with store.transaction() as tx:
+        assert tx.spots.counts() == (SpotCount(pool.manifest, "tiny", 1, 1),)
+
+
+def test_what_is_undone_was_not_spent(store: Store) -> None:
+    open_session(store)
+    pool = spots(1)
+    first = Issued(0, sha256(b"c"), bytes(32), sha256(b"r"), 5)
+    with store.transaction() as tx:
+        tx.spots.add(pool)
+
+    def undone(tx: Transaction) -> None:
+        tx.issue_challenge(SESSION, first)
+        assert tx.spots.spend(pool.manifest, issued=first.digest) is not None
+        raise Conflict("on purpose")
+
+    refused(store, undone)
+    with store.transaction() as tx:
+        assert tx.spots.counts() == (SpotCount(pool.manifest, "tiny", 1, 0),)
+        assert tx.last_challenge(SESSION) is None
+
+
+def spots(count: int) -> SpotPool:
+    ranges = (SpotRange("model.safetensors", 0, 1),)
+    challenges = [
+        SpotChallenge(id=bytes([number]) * 16, manifest=sha256(b"model"), key=bytes(32), ranges=ranges)
+        for number in range(count)
+    ]
+    entries = (PoolEntry(SpotExpectation(item, item.answer([b"x"]).mac), (None,)) for item in challenges)
+    return SpotPool(sha256(b"model"), "tiny", tuple(entries))
 
 
 def test_digests_have_their_length(store: Store) -> None:

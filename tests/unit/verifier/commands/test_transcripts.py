@@ -40,6 +40,8 @@ COMMANDS: Final = (
     ("sessions",),
     ("export",),
     ("clear",),
+    ("spot", "import"),
+    ("spot", "list"),
     ("ledger", "prove"),
     ("ledger", "verify"),
     ("ledger", "audit"),
