@@ -115,10 +115,6 @@ class LogReader:
         """A little-endian 32-bit length and that many bytes."""
         return self.take(self.le32())
 
-    def rest(self) -> bytes:
-        """Whatever is left."""
-        return self.take(len(self._data) - self._offset)
-
     def end(self) -> None:
         """Require that nothing is left.
 

@@ -120,7 +120,7 @@ def test_verify_says_what_was_compared_and_what_is_not_proven(run: Run) -> None:
     assert lines[0] == "REPLAYS: 2 events lead to the given values"
     assert f"  PCR 4        {PCR4}" in lines
     assert "  not compared PCR 7" in lines
-    assert "  content      of 1 events is what was extended; of 1 only the digest is proven" in lines
+    assert "  content      vouched for by the digests in 1 events; of 1 only the digest is proven" in lines
     assert [line for line in lines if "TPM signed" in line]
     assert [line for line in lines if "marked opaque" in line]
 

@@ -145,7 +145,7 @@ def run_verify(arguments: argparse.Namespace) -> Outcome | int:
         f"REPLAYS: {len(covered)} events lead to the given values",
         f"  log          {_summary(log)}",
         *(f"  {register!s:<12} {values[register].hex()}" for register in sorted(expected)),
-        f"  content      of {len(covered) - opaque} events is what was extended; of {opaque} only the digest is proven",
+        f"  content      {_vouched(len(covered), opaque)}",
         *(["  not compared " + ", ".join(map(str, others))] if others else []),
         *(f"  not proven   {line}" for line in _limits(log, opaque)),
     ]
@@ -213,6 +213,12 @@ def _check_violations(covered: list[Event]) -> None:
             got=bad[0].text,
             hint="these files were open for writing or changed while the kernel read them: what they held is not known",
         )
+
+
+def _vouched(covered: int, opaque: int) -> str:
+    if not opaque:
+        return "vouched for by the digests"
+    return f"vouched for by the digests in {covered - opaque} events; of {opaque} only the digest is proven"
 
 
 def _limits(log: EventLog, opaque: int) -> tuple[str, ...]:
