@@ -91,7 +91,7 @@ def _show_manifest(manifest: Manifest, most: int | None, *, tensors: bool) -> Ou
         f"digest     {manifest.digest.hex()}",
         f"files      {len(manifest.files)}, {_size(manifest.size)}: "
         + ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())),
-        f"tensors    {manifest.tensor_count} in {counted(manifest.shard_count, 'range')} that were hashed by themselves",
+        f"tensors    {manifest.tensor_count} in {counted(manifest.shard_count, 'range')} hashed by themselves",
         *_dtypes(manifest),
         f"algorithm  {manifest.algorithm}",
     ]
