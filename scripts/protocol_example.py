@@ -40,6 +40,7 @@ from weighbridge.proto.manifest import FileEntry, Manifest, Part, encode_manifes
 from weighbridge.proto.measurement_log import AttesterStart, ModelLoad, encode_records, head, make_record, replay
 from weighbridge.proto.spdm.evidence import GpuEvidence, encode, gpus_binding
 from weighbridge.proto.spdm.opaque import OpaqueType, encode_tlv
+from weighbridge.proto.spot import PoolEntry, SpotAnswer, SpotChallenge, SpotExpectation, SpotPool, SpotRange
 from weighbridge.proto.telemetry import UNITS, Channel, Source, Telemetry
 from weighbridge.proto.terms import SignedTerms, Terms
 from weighbridge.proto.tpm.constants import (
@@ -333,6 +334,7 @@ REQUIREMENTS: Final = Requirements(
     period_ns=10 * _SECOND_NS,
     gpu_every=1,
     lateness_ns=5 * _SECOND_NS,
+    spot_every=1,
 )
 
 
@@ -365,6 +367,7 @@ class Window:
     qualifying_data: bytes
     quote: QuoteEvidence
     evidence: Evidence
+    spot: SpotExpectation
 
     @property
     def next_prev(self) -> bytes:
@@ -385,6 +388,22 @@ def make_manifest() -> Manifest:
             FileEntry.of("model.safetensors", "safetensors", [header, tensor]),
         ],
     )
+
+
+def make_spot(manifest: Manifest) -> SpotExpectation:
+    """The spot challenge that comes with challenge_0, about both halves of the tensor, and its answer."""
+    data = len(WEIGHTS) - 8
+    ranges = tuple(SpotRange("model.safetensors", offset, 4) for offset in (data + 4, data))
+    asked = SpotChallenge(
+        id=fixed("spot challenge", 16), manifest=manifest.digest, key=fixed("spot key"), ranges=ranges
+    )
+    return SpotExpectation(asked, asked.answer(WEIGHTS[part.offset :][: part.length] for part in ranges).mac)
+
+
+def make_pool(manifest: Manifest) -> SpotPool:
+    """The pool of that one challenge."""
+    spot = make_spot(manifest)
+    return SpotPool(manifest.digest, manifest.name, (PoolEntry(spot, ("w",) * len(spot.challenge.ranges)),))
 
 
 def _log(events: Sequence[Event]) -> tuple[Record, ...]:
@@ -464,6 +483,7 @@ def enrol() -> Enrolment:
         period_ns=REQUIREMENTS.period_ns,
         gpu_every=REQUIREMENTS.gpu_every,
         lateness_ns=REQUIREMENTS.lateness_ns,
+        spot_every=REQUIREMENTS.spot_every,
         prev=genesis(ak),
         issued_ns=nanoseconds(ENROLLED),
     )
@@ -484,6 +504,7 @@ def enrol() -> Enrolment:
 def seal_window(enrolment: Enrolment, root: bytes) -> Window:
     """Window 0, sealed under the challenge that the verifier issued when its ledger had the root ``root``."""
     terms = enrolment.terms.terms
+    spot = make_spot(enrolment.manifest)
     start = nanoseconds(ENROLLED) + _SECOND_NS
     readings = {
         "power": (117_250, 402_000),
@@ -526,6 +547,7 @@ def seal_window(enrolment: Enrolment, root: bytes) -> Window:
         cnf=terms.cnf,
         peer=terms.peer,
         kem=None,
+        spot=SpotAnswer(spot.challenge.id, spot.mac),
     )
     raw = header.encode()
     gpus = (GpuEvidence(gpu_report(gpu_nonce(window_digest(raw)), "window 0"), gpu_chain()),)
@@ -550,6 +572,7 @@ def seal_window(enrolment: Enrolment, root: bytes) -> Window:
         qualifying_data=qualifying_data,
         quote=quote,
         evidence=evidence,
+        spot=spot,
     )
 
 

@@ -18,6 +18,8 @@ from weighbridge.proto.v1 import attestation_pb2
 if TYPE_CHECKING:
     from protocol_judgement import Judgement
 
+    from weighbridge.proto.spot import SpotExpectation, SpotPool
+
 __all__ = ["Item", "Vector", "render", "vectors"]
 
 Form = Literal["hex", "text", "line"]
@@ -259,6 +261,28 @@ def _window(made: Judgement) -> tuple[Vector, ...]:
                 Item("root of a window without requests", merkle.EMPTY_ROOT),
             ),
         ),
+        *_spot(window.spot, example.make_pool(enrolment.manifest)),
+    )
+
+
+def _spot(spot: SpotExpectation, pool: SpotPool) -> tuple[Vector, ...]:
+    asked = spot.challenge
+    rows: list[cbor.CborValue] = [[part.path, part.offset, part.length] for part in asked.ranges]
+    pieces = [example.WEIGHTS[part.offset :][: part.length] for part in asked.ranges]
+    return (
+        Vector(
+            "spot",
+            (
+                Item("spot challenge", asked.encode()),
+                Item(
+                    "encoding before the ranges", cbor.encode(["weighbridge/v1/spot", asked.manifest, asked.id, rows])
+                ),
+                Item("first range", pieces[0]),
+                Item("second range", pieces[1]),
+                Item("mac", spot.mac),
+            ),
+        ),
+        Vector("spot-pool", (Item("pool", pool.to_json(), "line"),)),
     )
 
 

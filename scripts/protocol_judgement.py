@@ -222,6 +222,7 @@ def _enrolment_record(enrolment: example.Enrolment) -> Record:
         reference=_NO_DIGEST,
         requirements=example.REQUIREMENTS.encode(),
         verdict=strict.json_encode(outcome),
+        spot=None,
     )
 
 
@@ -265,6 +266,7 @@ def _window_record(window: example.Window, verdict: Verdict | None) -> Record:
         reference=_NO_DIGEST if decision is None else decision.reference_digest,
         requirements=None,
         verdict=b"" if verdict is None else verdict.encode(),
+        spot=window.spot,
     )
 
 

@@ -297,6 +297,7 @@ class Stage:
             "log_pcr": 15,
             "period_ns": PERIOD_NS,
             "gpu_every": 1,
+            "spot_every": 0,
             "lateness_ns": PERIOD_NS,
         }
         (self.out / "requirements.json").write_bytes(strict.json_encode(document, indent=2))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hmac
 import re
 import subprocess
 from collections.abc import Callable, Iterator
@@ -30,6 +31,7 @@ from weighbridge.proto.manifest import Manifest, encode_manifests, parse_manifes
 from weighbridge.proto.measurement_log import encode_records, parse_record, parse_records
 from weighbridge.proto.spdm import evidence as gpu_evidence
 from weighbridge.proto.spdm import report as spdm
+from weighbridge.proto.spot import SpotAnswer, SpotChallenge, SpotPool
 from weighbridge.proto.telemetry import Telemetry
 from weighbridge.proto.terms import TERMS_TYP, SignedTerms, Terms
 from weighbridge.proto.tpm import attest as tpm_attest
@@ -103,6 +105,8 @@ ROUND_TRIPS: Final[dict[str, Callable[[bytes], bytes]]] = {
     "work": lambda data: cbor.encode(
         WorkSummary.from_cbor(cbor.decode(data, limit=_LIMIT, what="work"), where="work").to_cbor()
     ),
+    "spot": lambda data: SpotChallenge.parse(data).encode(),
+    "spot-pool": lambda data: SpotPool.from_json(data).to_json(),
     "record": lambda data: Record.parse(data).encode(),
     "leaf": lambda data: Leaf.parse(data).encode(),
     "verdict": lambda data: strict.json_encode(strict.json_decode(data, what="verdict")),
@@ -249,6 +253,21 @@ def test_work_vector() -> None:
     assert WorkSummary.empty().root == vector["root of a window without requests"]
 
 
+def test_spot_vector() -> None:
+    vector, weights = VECTORS["spot"], VECTORS["manifest"]["model.safetensors"]
+    asked = SpotChallenge.parse(vector.first)
+    pieces = [weights[part.offset : part.offset + part.length] for part in asked.ranges]
+    assert pieces == [vector["first range"], vector["second range"]]
+    mac = hmac.digest(asked.key, vector["encoding before the ranges"] + b"".join(pieces), "sha256")
+    assert SpotAnswer(asked.id, mac) == asked.answer(pieces) == SpotAnswer(asked.id, vector["mac"])
+    assert Header.parse(VECTORS["header"].first).spot == asked.answer(pieces)
+    recorded = Record.parse(VECTORS["record"].first).spot
+    assert recorded is not None
+    assert (recorded.challenge, recorded.mac) == (asked, mac)
+    (entry,) = SpotPool.from_json(VECTORS["spot-pool"].first).entries
+    assert entry.expectation == recorded
+
+
 def test_credential_opens_in_a_tpm_that_holds_both_keys() -> None:
     """The secret comes back out of the vector's credential, by an implementation of the TPM's side."""
     challenge = EnrolmentChallenge.parse(VECTORS["enrolment-challenge"].first)
@@ -373,6 +392,7 @@ RULES: Final[dict[str, tuple[str, int]]] = {
     "manifest": ("manifest", 4),
     "manifests": ("manifest", 6),
     "work": ("work", 0),
+    "spot-challenge": ("spot", 0),
     "record": ("record", 0),
     "leaf": ("leaf", 0),
     "bundle": ("bundle", 0),
@@ -381,6 +401,7 @@ JSON_RULES: Final[dict[str, tuple[str, int]]] = {
     "requirements": ("requirements", 0),
     "manifest-json": ("manifest-json", 0),
     "verdict": ("verdict", 0),
+    "spot-pool": ("spot-pool", 0),
     "reference": ("reference", 0),
     "result-token": ("token", 2),
 }
@@ -426,7 +447,7 @@ def test_vector_matches_its_cddl(rule: str, validate: Callable[[str, bytes], boo
 def test_cddl_refuses_what_the_parser_refuses(validate: Callable[[str, bytes], bool]) -> None:
     """The schema is not so wide that it would say nothing: each field gone, and each of another type."""
     fields = cast("dict[int | str, cbor.CborValue]", cbor.decode(VECTORS["header"].first, limit=_LIMIT, what="header"))
-    for key in (10, 265, -70101, -70105, -70108, -70112):
+    for key in (10, 265, -70101, -70105, -70108, -70112, -70113):
         for changed in ({k: v for k, v in fields.items() if k != key}, {**fields, key: True}):
             data = cbor.encode(changed)
             with pytest.raises(MalformedEvidence):

@@ -2,7 +2,7 @@
 
 A stored digest, of a file or of any piece of it, answers a question about digests without the file. So the question is
 a key and some ranges: the answer is an HMAC over the bytes that stand there, which nobody can compute before he knows
-the key, and nobody without the bytes. Byte layout: ``docs/protocol.md`` §4.6.
+the key, and nobody without the bytes. Byte layout: ``docs/protocol.md`` §6.8.
 
 The owner makes a pool of challenges with their answers; the verifier keeps it secret and spends each challenge once.
 Not proven by an answer: that these bytes are the ones that run, or that they lie on this host rather than on one that
@@ -165,10 +165,10 @@ class SpotPool:
     entries: tuple[PoolEntry, ...]
 
     def to_json(self) -> bytes:
-        """The document, with a final newline."""
+        """The document, canonical."""
         entries = [_entry_to_json(entry) for entry in self.entries]
         document = {"schema": POOL_SCHEMA, "manifest": self.manifest.hex(), "name": self.name, "challenges": entries}
-        return strict.json_encode(document) + b"\n"
+        return strict.json_encode(document)
 
     @classmethod
     def from_json(cls, data: bytes) -> Self:
