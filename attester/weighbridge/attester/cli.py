@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn, TextIO
 
-from weighbridge.attester.commands import init, log, measure, model, run, spot_pool
+from weighbridge.attester.commands import init, log, measure, model, run, spot_pool, verity
 from weighbridge.attester.durable import write_fault
 from weighbridge.proto import strict
 from weighbridge.proto.errors import ExitCode, WeighbridgeError
@@ -165,6 +165,7 @@ def _parser() -> argparse.ArgumentParser:
         ("model", model, "sign a model's directory, or verify such a signature"),
         ("spot-pool", spot_pool, "make one-time challenges about a model's bytes, for its verifiers"),
         ("run", run, "run a session: launch or await an inference server, attest it window by window"),
+        ("verity", verity, "have the kernel enforce the digests of a model's files, or show them"),
         ("log", log, "show or export the measurement log of a state directory"),
     ):
         verb = verbs.add_parser(
