@@ -2,7 +2,7 @@
 
 Started by ``weighbridge-attester run -- python scripts/demonstration/inference_server.py …``, which gives it the
 workload socket (``WEIGHBRIDGE_WORKLOAD``) and the serving key made on this host (``WEIGHBRIDGE_TLS_KEY``,
-``WEIGHBRIDGE_TLS_CERT``). It has the attester measure the model, and only then loads it.
+``WEIGHBRIDGE_TLS_CERT``). It has the attester measure the model, and only then loads it, through a guard.
 
 ``POST /embed`` with ``{"texts": […]}`` answers ``{"digest", "texts", "tokens", "dimensions"}``: the digest is SHA-256
 over the vectors as little-endian float32. The headers ``Weighbridge-Salt`` and ``Weighbridge-Commitment`` are the
@@ -237,8 +237,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     directory: Path = arguments.model or packaged_model()
     try:
         attester = WorkloadClient.connect(ticks=arguments.self_drive is not None)
-        loaded = attester.load(directory, name=arguments.name)
-        embedder = Embedder(MiniLM.load(directory), attester)
+        loaded = attester.load(directory, name=arguments.name, guarded=True)
+        embedder = Embedder(MiniLM.load_guarded(directory, attester, loaded), attester)
     except (WorkloadError, WeighbridgeError, OSError) as error:
         print(f"inference server: error: {error}", file=sys.stderr)
         return ExitCode.ENVIRONMENT

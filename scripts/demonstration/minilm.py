@@ -19,10 +19,14 @@ import numpy as np
 from safetensors.numpy import load
 from tokenizers import Tokenizer
 
+from weighbridge.attester.loading import guarded_bytes, guarded_safetensors
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
+
+    from weighbridge.attester.workload.client import LoadedModel, WorkloadClient
 
     Array = NDArray[np.float32]
 
@@ -73,10 +77,19 @@ class MiniLM:
     @classmethod
     def load(cls, directory: Path) -> Self:
         """Load weights and tokenizer from ``directory``, all of it into memory: no file changes under our feet."""
-        tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
-        tokenizer.enable_truncation(_TOKENS_MAX)  # pyright: ignore[reportUnknownMemberType]  # its stubs leave **kwargs open
-        tokenizer.no_padding()
-        return cls(load((directory / "model.safetensors").read_bytes()), tokenizer)
+        tokenizer = (directory / "tokenizer.json").read_bytes()
+        return cls(load((directory / "model.safetensors").read_bytes()), _tokenizer(tokenizer))
+
+    @classmethod
+    def load_guarded(cls, directory: Path, attester: WorkloadClient, loaded: LoadedModel) -> Self:
+        """As :meth:`load`, each byte compared with what the attester measured before it is used.
+
+        Raises:
+            GuardError: something is not what was measured.
+            WorkloadError: the attester is gone.
+        """
+        tokenizer = guarded_bytes(directory / "tokenizer.json", attester, loaded)
+        return cls(guarded_safetensors(directory / "model.safetensors", attester, loaded), _tokenizer(tokenizer))
 
     def embed(self, texts: Sequence[str]) -> Embeddings:
         """Embed ``texts`` as one batch. A text longer than 256 tokens is cut."""
@@ -150,3 +163,10 @@ def _gelu(values: Array) -> Array:
     erf = np.copysign(1 - series * np.exp(-np.square(argument)), values)
     result: Array = values * (1 + erf) * np.float32(0.5)
     return result
+
+
+def _tokenizer(content: bytes) -> Tokenizer:
+    tokenizer = Tokenizer.from_str(content.decode())
+    tokenizer.enable_truncation(_TOKENS_MAX)  # pyright: ignore[reportUnknownMemberType]  # its stubs leave **kwargs open
+    tokenizer.no_padding()
+    return tokenizer

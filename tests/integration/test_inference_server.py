@@ -27,6 +27,7 @@ from fakes.pcrs import FakePcrs
 from weighbridge.attester.weights import MeasurementLog, measure
 from weighbridge.attester.workload.server import WorkloadServer
 from weighbridge.proto import merkle, strict, workload
+from weighbridge.proto.measurement_log import guarded
 from weighbridge.proto.workload import WorkSummary
 
 TEXTS = [f"text number {'very ' * number}long" for number in range(10)]
@@ -114,7 +115,10 @@ def test_requests_are_answered_with_a_receipt_and_counted(root: Path, tmp_path: 
     async def scenario() -> None:
         async with started(root, tmp_path) as (server, log, port, _):
             (model,) = log.loaded()
-            assert model.manifest == measure(minilm_directory(), name="all-MiniLM-L6-v2").digest
+            manifest = measure(minilm_directory(), name="all-MiniLM-L6-v2")
+            assert model.manifest == manifest.digest
+            assert guarded(model, manifest)
+            assert {item.event.path for item in model.handed} == {"model.safetensors", "tokenizer.json"}
             request = json.dumps({"texts": TEXTS[:3]}).encode()
             status, body, headers = await asyncio.to_thread(post, port, "/embed", request)
             assert status == 200

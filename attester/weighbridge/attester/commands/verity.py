@@ -61,7 +61,7 @@ def run(args: argparse.Namespace, *, kernel: Kernel | None = None) -> int:
 
     Raises:
         EnvironmentFault: ``WEIGHTS_UNREADABLE``, ``WEIGHTS_CHANGED``; of ``enable``, ``VERITY_UNSUPPORTED`` or
-            ``FILE_UNWRITABLE`` for the first file for which the kernel cannot or will not: those before it stay enabled.
+            ``FILE_UNWRITABLE`` for the first file for which the kernel cannot or will not; those before it stay so.
     """
     asked = kernel or Kernel()
     root = args.directory.resolve()
