@@ -66,6 +66,7 @@ class Case:
             enrolled=self.enrolled,
             position=self.position,
             held=False,
+            spot=None,
             anchors=self.world.anchors,
             at=self.at,
             chains=self.chains,
@@ -199,6 +200,7 @@ class Line:
             ),
             telemetry=Telemetry(session=host.session, seq=host.seq, sources=named).encode(),
             work=WorkSummary(root=sha256(b"leaf"), requests=64, tokens_in=_TOKENS, tokens_out=0, batch_max=8),
+            spot=None,
         )
 
 

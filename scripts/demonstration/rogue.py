@@ -196,6 +196,7 @@ class Rogue:
             ),
             telemetry=Telemetry(session=session, seq=self.seq, sources=tuple(sources)).encode(),
             work=WorkSummary.empty(),
+            spot=None,
         )
         sealed = self.sealer.seal(observed, begin=lambda _: None)
         answer = await self.line.window(sealed.evidence if signer is None else self._resign(sealed.evidence, signer))

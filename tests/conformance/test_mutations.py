@@ -21,6 +21,7 @@ from support.world import CNF, requirements
 from weighbridge.proto import cbor, measurement_log
 from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic, WeighbridgeError
 from weighbridge.proto.measurement_log import AttesterStart
+from weighbridge.proto.spot import SpotAnswer
 from weighbridge.proto.window import Evidence, Header, Interval
 from weighbridge.proto.workload import WorkSummary
 from weighbridge.verifier.procedure import VerifiedWindow, authenticate, verify_window
@@ -55,6 +56,7 @@ class Scenario:
             enrolled=self.enrolled,
             position=self.position,
             held=self.held,
+            spot=None,
             anchors=self.world.anchors,
             at=self.at,
         )
@@ -125,6 +127,7 @@ CLAIMS: dict[str, tuple[Callable[[Header], Header], Code | None]] = {
     "seq": (lambda h: replace(h, seq=h.seq + 1), Code.WINDOW_SEQ),
     "prev": (lambda h: replace(h, prev=OTHER), Code.WINDOW_PREV),
     "challenge": (lambda h: replace(h, challenge=OTHER), BOUND),
+    "spot": (lambda h: replace(h, spot=SpotAnswer(OTHER[:16], OTHER)), BOUND),
     "interval.tpm_start_ms": (_span(tpm_start_ms=2**40), Code.WINDOW_INTERVAL),
     "interval.tpm_end_ms": (_span(tpm_end_ms=0), Code.WINDOW_INTERVAL),
     "interval.wall_start_ns": (_span(wall_start_ns=2**62), Code.WINDOW_INTERVAL),

@@ -272,6 +272,7 @@ def _verified(arena: Arena) -> dict[str, Any]:
         enrolled=live.enrolled,
         position=live.position,
         held=False,
+        spot=None,
         anchors=world.anchors,
         at=world.clock.at,
     )

@@ -114,6 +114,7 @@ CHANGES: dict[str, Callable[[Terms], Terms]] = {
     "log_pcr": lambda terms: replace(terms, log_pcr=7),
     "period_ns": lambda terms: replace(terms, period_ns=2 * terms.period_ns),
     "gpu_every": lambda terms: replace(terms, gpu_every=1000),
+    "spot_every": lambda terms: replace(terms, spot_every=1000),
     "lateness_ns": lambda terms: replace(terms, lateness_ns=0),
 }
 
