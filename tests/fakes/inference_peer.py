@@ -37,11 +37,15 @@ class InferencePeer:
         finally:
             self._writer.close()
 
-    async def load(self, model: Path) -> dict[str, Any]:
+    async def load(self, model: Path, name: str | None = None) -> dict[str, Any]:
         """Load another model as well."""
+        return await self.ask({"type": "load", "directory": str(model), "name": name, "guarded": False})
+
+    async def ask(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Send a message; its answer."""
         while not self._replies.empty():
             self._replies.get_nowait()
-        self.send({"type": "load", "directory": str(model), "name": None, "guarded": False})
+        self.send(message)
         return await self._replies.get()
 
     def send(self, message: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ import itertools
 import os
 import random
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from fakes.inference_peer import InferencePeer
-from fakes.models import write_model
+from fakes.models import flip_bit, write_model
 from fakes.soft_tpm import derive_key
 from fakes.verifier_line import VerifierTransport
 from fakes.virtual_time import VirtualClock
@@ -351,6 +351,97 @@ async def test_another_model_loaded_as_well_is_denied(scene: Scene, tmp_path: Pa
     assert Code.MODEL_UNDECLARED in {denial.code for denial in last.denials}
     assert not scene.token_file.exists()
     assert scene.spooled() == []
+
+
+async def in_window(scene: Scene, seq: int, act: Callable[[InferencePeer], Awaitable[object]]) -> PolicyDenied | None:
+    """Run five windows, and ``act`` after the answer to window ``seq``; how the session was refused, if it was."""
+
+    def begin(report: WindowReport) -> None:
+        if report.seq == seq and scene.peer is not None:
+            tasks.append(asyncio.ensure_future(act(scene.peer)))
+
+    tasks: list[asyncio.Future[object]] = []
+    scene.watcher.on_window = begin
+    try:
+        await scene.run(windows=5)
+    except PolicyDenied as error:
+        return error
+    finally:
+        await asyncio.gather(*tasks)
+    return None
+
+
+async def test_reloading_and_unloading_are_in_the_window_in_which_they_happen(scene: Scene) -> None:
+    """The header states the log, the register is quoted, and the verifier replays one to the other."""
+
+    async def act(peer: InferencePeer) -> None:
+        reply = await peer.load(scene.model, "tiny")
+        assert (await peer.ask({"type": "unload", "recnum": reply["recnum"]}))["type"] == "unloaded"
+
+    assert await in_window(scene, 1, act) is None
+    headers = scene.recorded()
+    # Start and load before the session; two more records in one of the windows after window 1.
+    assert [header.log_length for header in headers[:2]] == [2, 2]
+    assert headers[-1].log_length == 4
+    assert len({header.log_head for header in headers}) == len({header.log_length for header in headers}) > 1
+
+
+async def test_a_reload_of_changed_files_is_refused_at_its_window_by_file_and_tensor(scene: Scene) -> None:
+    """A54: the same directory, other bytes."""
+
+    async def act(peer: InferencePeer) -> None:
+        flip_bit(scene.model / "model.safetensors", (scene.model / "model.safetensors").stat().st_size - 1)
+        await peer.load(scene.model, "tiny")
+
+    refused = await in_window(scene, 1, act)
+    assert refused is not None
+    last = scene.watcher.windows[-1]
+    assert last.seq > 1
+    assert {denial.code for denial in last.denials} == {Code.WEIGHTS_MISMATCH, Code.MODEL_UNDECLARED}
+    assert "model.safetensors, tensor layer.0.bias" in last.denials[0].message
+
+
+async def test_what_the_guard_refuses_is_refused_at_its_window_by_file_and_tensor(scene: Scene) -> None:
+    """A53: measured right, exchanged before it was loaded, and the server goes on all the same."""
+    (entry,) = (file for file in scene.config.model.files if file.path == "model.safetensors")
+    part = next(part for part in entry.tensors if part.name == "layer.0.weight")
+
+    async def act(peer: InferencePeer) -> None:
+        place = await peer.ask({"type": "handing", "file": str(scene.model / entry.path), "recnum": None})
+        asked = {"recnum": place["recnum"], "path": place["path"]}
+        ranges = [[part.offset, part.size, "00" * 32]]
+        assert (await peer.ask({"type": "ranges", **asked, "ranges": ranges}))["wrong"] == 0
+
+    refused = await in_window(scene, 1, act)
+    assert refused is not None
+    assert refused.code is Code.LOAD_MISMATCH
+    last = scene.watcher.windows[-1]
+    assert last.seq > 1
+    assert {denial.code for denial in last.denials} == {Code.LOAD_MISMATCH}
+    assert "model.safetensors, tensor layer.0.weight" in last.denials[0].message
+
+
+GUARDED = """
+import sys, time
+from pathlib import Path
+from weighbridge.attester.loading import guarded_safetensors
+from weighbridge.attester.workload.client import WorkloadClient
+model = Path(sys.argv[1])
+with WorkloadClient.connect() as attester:
+    load = attester.load(model, name="tiny", guarded=True)
+    time.sleep(0.2)
+    guarded_safetensors(model / "model.safetensors", attester, load)
+    time.sleep(60)
+"""
+
+
+async def test_a_session_begins_when_the_guard_has_handed_over_all(scene: Scene, tmp_path: Path) -> None:
+    (tmp_path / "guarded.py").write_text(GUARDED)
+    command = (sys.executable, str(tmp_path / "guarded.py"), str(scene.model))
+    await scene.run(peer=False, windows=2, command=command)
+    assert scene.watcher.fates == [(0, "affirmed"), (1, "affirmed")]
+    # Start, load, handed over: in the log before the first window, and in its header.
+    assert [header.log_length for header in scene.recorded()] == [3, 3]
 
 
 async def test_an_undeclared_model_is_refused_at_enrolment(scene: Scene) -> None:
