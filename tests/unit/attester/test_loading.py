@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -368,3 +369,17 @@ def test_guard_needs_neither_the_tpm_library_nor_a_framework() -> None:
     )
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_example_of_the_document_runs(
+    root: Path, attester: Attester, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (root / "docs" / "loading.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    monkeypatch.setenv("WEIGHBRIDGE_WORKLOAD", str(attester.path))
+    names: dict[str, Any] = {"directory": model}
+    exec(compile(example, "docs/loading.md", "exec"), names)  # noqa: S102 - our own document
+    assert set(names["tensors"]) == set(names["again"]) == set(load_file(model / WEIGHTS))
+    assert names["config"] == (model / "config.json").read_bytes()
+    (loaded,) = attester.log.loaded()
+    assert guarded(loaded, attester.manifests[0])
