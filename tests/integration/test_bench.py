@@ -42,3 +42,15 @@ def test_window_refuses_what_it_does_not_know(root: Path) -> None:
 def test_the_document_has_the_recorded_figures() -> None:
     document = performance_figures.DOCUMENT.read_text()
     assert performance_figures.fill(document, performance_figures.RECORDING.read_text()) == document
+
+
+def test_spot_prints_the_figures_of_the_small_model(root: Path) -> None:
+    command = [sys.executable, "-s", "scripts/benchmarks/spot.py", "--quick", "--json"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    figures = {figure["name"]: figure for figure in map(json.loads, done.stdout.splitlines())}
+    for state in ("warm", "cold"):
+        answered = figures[f"spot_check_ms_90MB_{state}"]
+        assert answered["unit"] == "ms"
+        assert answered["value"] > 0
+        assert answered["floor"] > 0
