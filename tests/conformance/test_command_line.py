@@ -33,6 +33,12 @@ COMMANDS = [
     (VERIFIER, "sessions"),
     (VERIFIER, "export"),
     (VERIFIER, "clear"),
+    (VERIFIER, "model"),
+    (VERIFIER, "model", "key"),
+    (VERIFIER, "model", "sign"),
+    (VERIFIER, "model", "revoke"),
+    (VERIFIER, "model", "show"),
+    (VERIFIER, "model", "diff"),
     (VERIFIER, "ledger"),
     (VERIFIER, "ledger", "prove"),
     (VERIFIER, "ledger", "verify"),
@@ -44,6 +50,7 @@ COMMANDS = [
 ]
 SERVE = (VERIFIER, "serve", "S", "--requirements", "F", "--policy", "production", "--reference", "F")
 EXPORT = (VERIFIER, "export", "S", "00" * 16, "-o", "F", "--policy", "production", "--reference", "F")
+SIGN = (VERIFIER, "model", "sign", "F", "--valid-until", "2027-06-30T00:00:00Z", "--key", "F", "-o", "F")
 RUN = (
     ATTESTER, "run", "--verifier", "v.example:1", "--verifier-ca", "F", "--verifier-key", "F", "--state", "S",
     "--manifest", "F", "--tenant", "t", "--audience", "a", "--tcti", "device:F", "--gpu", "none",
@@ -101,6 +108,17 @@ MISTAKES = [
     ((VERIFIER, "clear", "S", "cpu", "00" * 32, "--reason", "x"), "invalid choice: 'cpu'"),
     ((VERIFIER, "clear", "S", "ak", "00", "--reason", "x"), "wrong length"),
     ((VERIFIER, "clear", "S", "ak", "00" * 32, "--reason", " "), "say why"),
+    ((VERIFIER, "model"), "required: VERB"),
+    ((*SIGN, "--number", "0"), "numbers begin with 1"),
+    ((*SIGN, "--number", "1e3"), "not a decimal number"),
+    ((*SIGN, "--owner", ""), "empty or not printable"),
+    ((*SIGN, "--valid-until", "2027-06-30"), "not a UTC time"),
+    ((*SIGN, "--revoke", "00" * 32), "write DIGEST=REASON"),
+    ((*SIGN, "--revoke", "00=leaked"), "wrong length"),
+    ((*SIGN, "--revoke", "00" * 32 + "= "), "say why"),
+    ((*SIGN[:-1], "-"), "name a file"),
+    ((VERIFIER, "model", "revoke", "F", "xyz", "--reason", "x", "--key", "F", "-o", "F"), "not lower-case hexadecimal"),
+    ((VERIFIER, "model", "diff", "F"), "required: B"),
     ((VERIFIER, "ledger", "prove", "D", "-1", "--key", "k"), "not a decimal number"),
     ((ATTESTER,), "required: VERB"),
     ((ATTESTER, "frobnicate"), "invalid choice: 'frobnicate'"),

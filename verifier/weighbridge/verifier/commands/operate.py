@@ -130,6 +130,7 @@ def _configure_serve(commands: Commands) -> None:
     parser = commands.add_parser("serve", help="judge attesters over gRPC")
     parser.add_argument("state", type=Path, metavar="STATE", help="the verifier's directory")
     parser.add_argument("--requirements", required=True, metavar="FILE", help="what is demanded of every session")
+    _add_judging(parser)
     parser.add_argument("--reference", required=True, metavar="FILE", help="reference values")
     parser.add_argument(
         "--models",
@@ -140,7 +141,6 @@ def _configure_serve(commands: Commands) -> None:
         help="a reference set signed by a model's owner (several times); looked at again before each window, and on "
         "SIGHUP",
     )
-    _add_judging(parser)
     parser.add_argument(
         "--anchors",
         metavar="FILE",
