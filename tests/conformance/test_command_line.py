@@ -113,6 +113,7 @@ MISTAKES = [
     ((*SIGN, "--number", "1e3"), "not a decimal number"),
     ((*SIGN, "--owner", ""), "empty or not printable"),
     ((*SIGN, "--valid-until", "2027-06-30"), "not a UTC time"),
+    ((*SIGN, "--valid-until", "9999-12-31T23:59:59Z"), "not between 1970 and 2261"),
     ((*SIGN, "--revoke", "00" * 32), "write DIGEST=REASON"),
     ((*SIGN, "--revoke", "00=leaked"), "wrong length"),
     ((*SIGN, "--revoke", "00" * 32 + "= "), "say why"),

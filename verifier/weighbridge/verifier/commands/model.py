@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 __all__ = ["configure"]
 
 _FOREVER: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+# Nanoseconds since 1970 have 63 bits.
+_FIRST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST: Final = datetime(2261, 12, 31, 23, 59, 59, tzinfo=UTC)
 _EPILOG: Final = """\
 an owner's key, and the document by which others believe it:
   weighbridge model key "Acme Models" -o owner.pem --anchors owner.json
@@ -117,8 +120,8 @@ def _configure_sign(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--number", metavar="N", type=_number, help="higher than ever before (default: one more than --previous has)"
     )
-    parser.add_argument("--valid-until", required=True, metavar="TIME", type=given.time, help="2027-06-30T00:00:00Z")
-    parser.add_argument("--valid-from", metavar="TIME", type=given.time, help="default: now")
+    parser.add_argument("--valid-until", required=True, metavar="TIME", type=_time, help="such as 2027-06-30T00:00:00Z")
+    parser.add_argument("--valid-from", metavar="TIME", type=_time, help="default: now")
     parser.add_argument(
         "--statement",
         metavar="FILE",
@@ -301,6 +304,13 @@ def _name(text: str) -> str:
     except MalformedEvidence as error:
         raise argparse.ArgumentTypeError(error.message) from error
     return text
+
+
+def _time(text: str) -> datetime:
+    at = given.time(text)
+    if not _FIRST <= at <= _LAST:
+        raise argparse.ArgumentTypeError(f"not between {_FIRST:%Y} and {_LAST:%Y}")
+    return at
 
 
 def _number(text: str) -> int:
