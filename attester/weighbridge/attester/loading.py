@@ -63,7 +63,7 @@ _INT: Final = {"U8": "uint8", "U16": "uint16", "U32": "uint32", "U64": "uint64"}
 _COMMON: Final = {**_INT, "F16": "float16", "F32": "float32", "F64": "float64", "C64": "complex64", "BOOL": "bool"}
 # What the frameworks call the types of a safetensors file. numpy has no other; torch has those of its version.
 _TYPES: Final[dict[Framework, dict[str, str]]] = {
-    "numpy": _COMMON,
+    "numpy": {**_COMMON, "BOOL": "bool_"},
     "torch": {
         **_COMMON,
         "BF16": "bfloat16",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -282,6 +283,46 @@ def test_frameworks_and_types_that_have_no_guard_are_refused(client: WorkloadCli
     assert caught.value.code == Code.LOAD_UNGUARDED
     with pytest.raises(GuardError, match="flax"):
         guarded_safetensors(model / WEIGHTS, client, framework="flax")
+
+
+class Torch(np.ndarray[Any, np.dtype[Any]]):
+    """A tensor with the methods of torch's that a guard calls."""
+
+    place: str = "cpu"
+
+    def to(self, device: str) -> Torch:
+        moved = np.array(self).view(Torch)
+        moved.place = device
+        return moved
+
+    def clone(self) -> Torch:
+        return self.copy()
+
+
+def test_torch_gets_tensors_of_its_own_types_on_the_device(client: WorkloadClient, tmp_path: Path) -> None:
+    """What torch's own functions return is not shown here: it is a module of the same names."""
+    torch = types.ModuleType("torch")
+    vars(torch).update(
+        {name: getattr(np, name) for name in ("float32", "float16", "int8")},
+        bfloat16=np.uint16,
+        bool=np.bool_,
+        frombuffer=lambda memory, dtype: np.frombuffer(memory, dtype).view(Torch),
+        empty=lambda shape, dtype: np.empty(shape, dtype).view(Torch),
+    )
+    model = write_model(tmp_path / "brain")
+    header = (
+        b'{"a":{"dtype":"BF16","shape":[2],"data_offsets":[0,4]},"b":{"dtype":"BOOL","shape":[],"data_offsets":[4,5]}}'
+    )
+    (model / "more.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"\x80\x3f\0\0\1")
+    client.load(model)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "torch", torch)
+        found = guarded_safetensors(model / "more.safetensors", client, framework="pt", device="cuda:1")
+        assert (found["a"].place, found["a"].tolist(), found["b"].tolist()) == ("cuda:1", [0x3F80, 0], True)
+        with GuardedFile(model / WEIGHTS, client, framework="torch") as file:
+            assert file.get_tensor("empty").shape == (0, 3)
+            part = file.get_slice(FIRST)[1:3]
+    assert (type(part), part.shape, part.place) == (Torch, (2, 4), "cpu")
 
 
 def test_framework_that_is_not_installed_is_a_fault(client: WorkloadClient, model: Path) -> None:

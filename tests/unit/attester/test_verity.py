@@ -100,6 +100,7 @@ def test_digest_of_anything(tmp_path_factory: pytest.TempPathFactory, data: byte
     assert digest_of(path, salt=salt) == reference_digest(data, salt=salt)
 
 
+@pytest.mark.peer
 @pytest.mark.skipif(shutil.which("fsverity") is None, reason="no fsverity: run scripts/setup --peers")
 @pytest.mark.parametrize("size", [0, 1, 4096, 4097, 600_000, 128 * 4096 + 1])
 def test_digest_is_that_of_fsverity(tmp_path: Path, size: int) -> None:

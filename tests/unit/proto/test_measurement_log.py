@@ -12,9 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.models import plain, safetensors
 from weighbridge.proto import cbor
 from weighbridge.proto.digest import D
 from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic
+from weighbridge.proto.manifest import SHARD_SIZE, FileEntry, Manifest, Part
 from weighbridge.proto.measurement_log import (
     HEAD_ZERO,
     AttesterStart,
@@ -30,9 +32,11 @@ from weighbridge.proto.measurement_log import (
     encode_record,
     encode_records,
     ever_loaded,
+    guarded,
     head,
     loaded,
     make_record,
+    must_be_handed,
     parse_record,
     parse_records,
     refused,
@@ -147,6 +151,50 @@ def test_what_was_handed_over_stays_with_its_model() -> None:
     assert ever_loaded(log()[3:]) == ()
     assert refused(log()) == handed[1:]
     assert refused(log()[:5]) == ()
+
+
+def model_of(*files: FileEntry) -> Manifest:
+    return Manifest.build("m", files)
+
+
+def says(manifest: Manifest, *events: ModelHanded) -> Loaded:
+    return Loaded(manifest.digest, "m", 0, handed=tuple(Handed(event, 1 + i) for i, event in enumerate(events)))
+
+
+def match(file: FileEntry, digest: bytes | None = None) -> ModelHanded:
+    return ModelHanded(0, file.path, digest or file.digest, 1, file.size, "match")
+
+
+def test_a_model_is_guarded_when_all_of_its_weights_were_handed_over() -> None:
+    config = plain("config.json", b"{}")
+    one, two = (safetensors(f"{name}.safetensors", {name: name.encode()}) for name in "ab")
+    manifest = model_of(config, one, two)
+    assert guarded(says(manifest, match(one), match(two)), manifest)
+    assert guarded(says(manifest, match(one), match(two), match(config)), manifest)
+    for events in (
+        (),
+        (match(config),),
+        (match(one),),
+        (match(one), match(two, one.digest)),
+        (match(one), replace(match(two), digest=None)),
+        (match(one), match(two), ModelHanded(0, config.path, None, 0, 0, "changed", "shorter")),
+    ):
+        assert not guarded(says(manifest, *events), manifest)
+    with pytest.raises(ValueError, match="another model"):
+        guarded(says(manifest, match(one), match(two)), model_of(config, one))
+
+
+def test_what_may_hold_weights_has_to_be_handed_over() -> None:
+    """A pickle of any size above one shard counts; a model of small plain files alone is never guarded."""
+    config = plain("config.json", b"{}")
+    shards = (A, B)
+    pickle = FileEntry.of(
+        "pytorch_model.bin", "plain", [Part.of(None, "", (), offset=0, size=SHARD_SIZE + 1, shards=shards)]
+    )
+    gguf = FileEntry.of("x.gguf", "gguf", [Part.of(None, "", (), offset=0, size=1, shards=[A])])
+    assert [must_be_handed(file) for file in (config, pickle, gguf)] == [False, True, True]
+    assert not guarded(says(model_of(config), match(config)), model_of(config))
+    assert guarded(says(model_of(pickle), match(pickle)), model_of(pickle))
 
 
 @pytest.mark.parametrize(
