@@ -18,10 +18,12 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from fakes.model_signers import NOW, Hierarchy, Holder, certify, hierarchy, private_pem, public_pem
 from fakes.models import flip_bit, write_model
+from fakes.sigstore_instance import IDENTITY, ISSUER, Instance, serve, token, trust_config
 from weighbridge.attester import cli
 from weighbridge.attester.model_signing import TrustedRoots, VerifiedModel, load_public_key, verify
 from weighbridge.proto import strict
 from weighbridge.proto.errors import Code, NotAuthentic
+from weighbridge.proto.model_signing import Bundle
 
 pytestmark = pytest.mark.peer
 
@@ -245,6 +247,40 @@ def test_shards_signed_here(peer: Peer, desk: Desk) -> None:
     refused(peer("verify", "key", desk.model, "--signature", desk.signature, "--public_key", public))
     flip_bit(desk.model / "model.safetensors", 300)
     assert "Hash mismatch" in peer.api("verify", desk.model, desk.signature, public).stderr
+
+
+# -- keyless, by a Sigstore instance on a loopback port ---------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def instance() -> Instance:
+    pytest.importorskip("sigstore", reason="the extra [sigstore] is not installed")
+    return Instance(at=lambda: datetime.now(UTC))
+
+
+def test_keyless_signed_there(peer: Peer, desk: Desk, instance: Instance) -> None:
+    trusted_root = desk.write("trusted_root.json", strict.json_encode(instance.trusted_root()))
+    with serve(instance) as url:
+        config = desk.write("config.json", strict.json_encode(trust_config(instance, url)))
+        arguments = ("--signature", desk.signature, "--trust_config", config, "--identity_token", token())
+        succeeded(peer("sign", "sigstore", desk.model, *arguments))
+    verify_here = ("verify", desk.model, "--signature", desk.signature, "--trusted-root", trusted_root)
+    assert ours(*verify_here, "--identity", IDENTITY, "--issuer", ISSUER) == 0
+    assert ours(*verify_here, "--identity", IDENTITY, "--issuer", "https://other.example") == 4
+    flip_bit(desk.model / "model.safetensors", 300)
+    assert ours(*verify_here, "--identity", IDENTITY, "--issuer", ISSUER) == 4
+
+
+def test_forged_instance_convinces_them_too(peer: Peer, desk: Desk, instance: Instance) -> None:
+    """So what is refused of it in the unit tests is refused for its one deviation."""
+    private, _ = desk.key(ec.generate_private_key(ec.SECP256R1()))
+    assert ours("sign", desk.model, "--private-key", private, "-o", desk.signature) == 0
+    payload = Bundle.parse(desk.signature.read_bytes()).statement.raw
+    desk.signature.write_bytes(strict.json_encode(instance.bundle(payload)))
+    config = desk.write("config.json", strict.json_encode(trust_config(instance, "http://none.invalid")))
+    check = ("verify", "sigstore", desk.model, "--signature", desk.signature, "--trust_config", config)
+    succeeded(peer(*check, "--identity", IDENTITY, "--identity_provider", ISSUER))
+    refused(peer(*check, "--identity", "other@models.example", "--identity_provider", ISSUER))
 
 
 # -- what both refuse -------------------------------------------------------------------------------------------------

@@ -198,8 +198,10 @@ def test_exit_status_by_what_is_wrong(desk: Desk) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["verify", "--signature", "s"], "one of the arguments --public-key --root is required"),
+        (["verify", "--signature", "s"], "one of the arguments --public-key --root --trusted-root is required"),
         (["verify", "--signature", "s", "--root", "r", "--public-key", "p"], "not allowed with argument"),
+        (["verify", "--signature", "s", "--trusted-root", "t", "--identity", "i"], "belong together"),
+        (["verify", "--signature", "s", "--root", "r", "--issuer", "i"], "belong together"),
         (["verify", "--signature", "-", "--root", "r"], "name a file"),
         (["verify", "--signature", "s", "--root", "r", "--at", "yesterday"], "not a UTC time"),
         (["verify", "--signature", "s", "--root", "r", "--ignore", "../x"], "name a path below DIR"),

@@ -22,6 +22,7 @@ from weighbridge.proto.model_signing import (
     Bundle,
     CertificateChain,
     KeyHint,
+    Keyless,
     Resource,
     Serialization,
     Statement,
@@ -385,7 +386,12 @@ KEY = (MATERIAL, "publicKey")
         (set_in("more", 1), Code.FIELD_UNKNOWN),
         (set_in("messageSignature", {}), Code.MODEL_SIGNATURE_MODE),
         (set_in(MATERIAL, "tlogEntries", [{}]), Code.MODEL_SIGNATURE_MODE),
-        (set_in(MATERIAL, "certificate", {"rawBytes": ""}), Code.MODEL_SIGNATURE_MODE),
+        (set_in(MATERIAL, "certificate", {"rawBytes": ""}), Code.FIELD_UNKNOWN),
+        (set_in(MATERIAL, {"certificate": "", "tlogEntries": [{}]}), Code.FIELD_TYPE),
+        (set_in(MATERIAL, {"certificate": {}}), Code.FIELD_MISSING),
+        (set_in(MATERIAL, {"certificate": {}, "tlogEntries": {}}), Code.FIELD_TYPE),
+        (set_in(MATERIAL, {"certificate": {}, "tlogEntries": [{}] * 17}), Code.TOO_LARGE),
+        (set_in(MATERIAL, {"certificate": {}, "tlogEntries": [], "x": 1}), Code.FIELD_UNKNOWN),
         (set_in(MATERIAL, "timestampVerificationData", {}), Code.MODEL_SIGNATURE_MODE),
         (set_in(MATERIAL, "x509CertificateChain", {}), Code.FIELD_UNKNOWN),
         (set_in(MATERIAL, {}), Code.FIELD_MISSING),
@@ -416,12 +422,12 @@ def test_bundle_that_is_none(change: Callable[[dict[str, Any]], None], code: Cod
     assert bundle_refusal(document).code == code
 
 
-def test_keyless_bundle_says_what_to_do() -> None:
+def test_bundle_of_mode_keyless_is_left_to_the_library() -> None:
     document = sample_bundle()
-    document[MATERIAL] = {"certificate": {"rawBytes": "AAAA"}, "tlogEntries": [{"logIndex": "1"}]}
-    refusal = bundle_refusal(document)
-    assert refusal.code == Code.MODEL_SIGNATURE_MODE
-    assert "model_signing verify sigstore" in refusal.hint
+    document[MATERIAL] = {"certificate": {"rawBytes": "none"}, "tlogEntries": [{"logIndex": "one"}]}
+    assert Bundle.parse(encoded(document)).material == Keyless()
+    document[MATERIAL]["timestampVerificationData"] = {"rfc3161Timestamps": []}
+    assert Bundle.parse(encoded(document)).material == Keyless()
 
 
 def test_a_key_that_is_stated_twice_in_json_is_none() -> None:

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Final
 
 from weighbridge.attester import model_signing
 from weighbridge.attester.durable import read_file, write_file
-from weighbridge.attester.model_signing import CertifiedSigner, KeySigner, TrustedKey, TrustedRoots, VerifiedModel
+from weighbridge.attester.model_signing import (
+    CertifiedSigner,
+    KeylessSigner,
+    KeySigner,
+    TrustedIdentity,
+    TrustedRoots,
+    VerifiedModel,
+)
 from weighbridge.proto import cose, limits, strict
 from weighbridge.proto.errors import ExitCode, MalformedEvidence
 from weighbridge.proto.manifest import check_path
@@ -18,14 +25,14 @@ from weighbridge.proto.manifest import check_path
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from weighbridge.attester.model_signing import SigningKey
+    from weighbridge.attester.model_signing import Signer, SigningKey, Trust
     from weighbridge.proto.model_signing import Statement
 
 __all__ = ["EPILOG", "configure", "run"]
 
 EPILOG: Final = """\
 A signature names every file of the directory by its digest. It is read and written as OpenSSF Model Signing v1.0: what
-`model_signing sign key|certificate` made is verified here, and what is signed here is accepted there.
+`model_signing sign` made is verified here, and what is signed here is accepted there.
 """
 _SIGN_EPILOG: Final = """\
 examples:
@@ -39,6 +46,8 @@ _VERIFY_EPILOG: Final = """\
 examples:
   weighbridge-attester model verify models/minilm --signature minilm.sig --public-key signer.pub
   weighbridge-attester model verify models/minilm --signature models/minilm/model.sig --root ca.pem --json
+  weighbridge-attester model verify models/minilm --signature model.sig --trusted-root trusted_root.json \\
+      --identity owner@models.example --issuer https://accounts.example
 
 exit status:
   0 the directory holds exactly what was signed   3 malformed signature   4 not authentic, or files differ
@@ -89,6 +98,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="append",
         help="certificates at which the signer's chain may end, for mode certificate; repeat for several files",
     )
+    trust.add_argument("--trusted-root", metavar="JSON", type=Path, help="Sigstore's trusted root, for mode keyless")
+    verify.add_argument("--identity", metavar="NAME", help="whose signature is believed, for mode keyless")
+    verify.add_argument("--issuer", metavar="URL", help="which OpenID provider must have said who that is")
     verify.add_argument(
         "--at",
         metavar="TIME",
@@ -159,8 +171,7 @@ def _ignored(text: str) -> str:
 
 def _sign(args: argparse.Namespace) -> int:
     if args.chain and args.certificate is None:
-        sys.stderr.write("weighbridge-attester: error: --chain without --certificate\n")
-        return ExitCode.USAGE
+        return _usage("--chain without --certificate")
     directory: Path = args.directory
     output: Path = args.output
     key = model_signing.load_signing_key(
@@ -192,7 +203,14 @@ def _sign(args: argparse.Namespace) -> int:
     return ExitCode.AFFIRMED
 
 
+def _usage(message: str) -> int:
+    sys.stderr.write(f"weighbridge-attester: error: {message}\n")
+    return ExitCode.USAGE
+
+
 def _verify(args: argparse.Namespace) -> int:
+    if len({value is None for value in (args.trusted_root, args.identity, args.issuer)}) != 1:
+        return _usage("--trusted-root, --identity and --issuer belong together")
     directory: Path = args.directory
     signature: Path = args.signature
     data = read_file(signature, limit=limits.MODEL_SIGNATURE_MAX, what="signature")
@@ -224,7 +242,9 @@ def _verify(args: argparse.Namespace) -> int:
     return ExitCode.AFFIRMED
 
 
-def _trust(args: argparse.Namespace) -> TrustedKey | TrustedRoots:
+def _trust(args: argparse.Namespace) -> Trust:
+    if args.trusted_root is not None:
+        return TrustedIdentity(args.identity, args.issuer, args.trusted_root)
     if args.public_key is not None:
         return model_signing.load_public_key(_read(args.public_key, "public key"))
     roots: Sequence[Path] = args.root
@@ -242,16 +262,25 @@ def _within(directory: Path, signature: Path) -> tuple[str, ...]:
     return (resolved.relative_to(root).as_posix(),) if resolved.is_relative_to(root) else ()
 
 
-def _signer_rows(signer: KeySigner | CertifiedSigner) -> list[tuple[str, str]]:
-    if isinstance(signer, KeySigner):
-        return [("signer", f"the holder of the trusted key, {_sha256(signer.thumbprint)}")]
-    return [
-        ("signer", signer.subject),
-        ("issuer", signer.issuer),
-        ("root", signer.root),
-        ("valid", f"{signer.not_before:%Y-%m-%d} to {signer.not_after:%Y-%m-%d}, judged at {_utc(signer.at)}"),
-        ("certificate", _sha256(signer.fingerprint)),
-    ]
+def _signer_rows(signer: Signer) -> list[tuple[str, str]]:
+    match signer:
+        case KeySigner():
+            return [("signer", f"the holder of the trusted key, {_sha256(signer.thumbprint)}")]
+        case CertifiedSigner():
+            return [
+                ("signer", signer.subject),
+                ("issuer", signer.issuer),
+                ("root", signer.root),
+                ("valid", f"{signer.not_before:%Y-%m-%d} to {signer.not_after:%Y-%m-%d}, judged at {_utc(signer.at)}"),
+                ("certificate", _sha256(signer.fingerprint)),
+            ]
+        case KeylessSigner():
+            return [
+                ("signer", signer.identity),
+                ("issuer", signer.issuer),
+                ("signed", f"between {_utc(signer.not_before)} and {_utc(signer.not_after)}"),
+                ("certificate", _sha256(signer.fingerprint)),
+            ]
 
 
 def _summary(statement: Statement) -> list[tuple[str, str]]:
@@ -265,28 +294,32 @@ def _summary(statement: Statement) -> list[tuple[str, str]]:
 
 
 def _document(verified: VerifiedModel) -> strict.JsonObject:
-    signer = verified.signer
-    if isinstance(signer, KeySigner):
-        described: strict.JsonObject = {"mode": "key", "key": signer.thumbprint.hex()}
-    else:
-        described = {
-            "mode": "certificate",
-            "key": signer.thumbprint.hex(),
-            "subject": signer.subject,
-            "issuer": signer.issuer,
-            "serial": f"{signer.serial:x}",
-            "certificate": signer.fingerprint.hex(),
-            "root": signer.root,
-            "not_before": strict.time_encode(signer.not_before),
-            "not_after": strict.time_encode(signer.not_after),
-            "judged_at": strict.time_encode(signer.at),
-        }
     return {
         **_describe(verified.statement),
-        "signer": described,
+        "signer": _describe_signer(verified.signer),
         "ignored": list(verified.ignored),
         "unsigned": list(verified.left_out),
         "bytes": verified.size,
+    }
+
+
+def _describe_signer(signer: Signer) -> strict.JsonObject:
+    described: strict.JsonObject = {"key": signer.thumbprint.hex()}
+    if isinstance(signer, KeySigner):
+        return {"mode": "key", **described}
+    described["certificate"] = signer.fingerprint.hex()
+    described["issuer"] = signer.issuer
+    described["not_before"] = strict.time_encode(signer.not_before)
+    described["not_after"] = strict.time_encode(signer.not_after)
+    if isinstance(signer, KeylessSigner):
+        return {"mode": "keyless", "identity": signer.identity, **described}
+    return {
+        "mode": "certificate",
+        "subject": signer.subject,
+        "serial": f"{signer.serial:x}",
+        "root": signer.root,
+        "judged_at": strict.time_encode(signer.at),
+        **described,
     }
 
 

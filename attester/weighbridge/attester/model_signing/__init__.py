@@ -5,6 +5,7 @@ Where the files are: every one of them is read. :func:`verify` begins with the p
 
 from __future__ import annotations
 
+from weighbridge.attester.model_signing.keyless import KeylessSigner, TrustedIdentity
 from weighbridge.attester.model_signing.keys import (
     SigningKey,
     TrustedKey,
@@ -14,13 +15,24 @@ from weighbridge.attester.model_signing.keys import (
     load_signing_key,
 )
 from weighbridge.attester.model_signing.signing import GIT_PATHS, sign
-from weighbridge.attester.model_signing.verification import CertifiedSigner, KeySigner, VerifiedModel, verify
+from weighbridge.attester.model_signing.verification import (
+    CertifiedSigner,
+    KeySigner,
+    Signer,
+    Trust,
+    VerifiedModel,
+    verify,
+)
 
 __all__ = [
     "GIT_PATHS",
     "CertifiedSigner",
     "KeySigner",
+    "KeylessSigner",
+    "Signer",
     "SigningKey",
+    "Trust",
+    "TrustedIdentity",
     "TrustedKey",
     "TrustedRoots",
     "VerifiedModel",

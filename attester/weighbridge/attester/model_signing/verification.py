@@ -3,10 +3,12 @@
 The procedure of :func:`verify`, in the order in which it is done:
 
 1. The bundle is well-formed and the digest over all resources is theirs (:class:`Bundle`).
-2. It is of the mode for which trust was given: a public key, or root certificates. No mode stands in for the other.
+2. It is of the mode for which trust was given: a public key, root certificates, or an identity. No mode stands in for
+   another.
 3. Mode *key*: the key that the bundle names is the trusted one.
    Mode *certificate*: the chain ends at a trusted root, all of it valid at the stated time, and the signer's
    certificate is for signing.
+   Mode *keyless*: :mod:`weighbridge.attester.model_signing.keyless`, which includes step 4.
 4. The signature over the exact bytes of the statement is by that key, with the hash that its curve fixes.
 5. Every file that the statement names is in the directory, with the size that its shards add up to.
 6. No other file is, except below the paths that the signer, or the caller, ignores; what lies there is listed.
@@ -14,7 +16,7 @@ The procedure of :func:`verify`, in the order in which it is done:
 8. Every byte is hashed, and every digest is the signed one. The directory did not change meanwhile.
 
 Left to the caller: whether this signer may speak for this model, whether its key or certificate has been revoked, and
-when it signed: a bundle carries no time. Not proven either: that a server loads these bytes later.
+when it signed: only a bundle of mode *keyless* carries a time. Not proven: that a server loads these bytes later.
 """
 
 from __future__ import annotations
@@ -28,24 +30,28 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from weighbridge.attester.model_signing.algorithms import hint_of, scheme
 from weighbridge.attester.model_signing.certificates import check_purpose, verify_chain
 from weighbridge.attester.model_signing.content import content_of, digests, ranges_of
+from weighbridge.attester.model_signing.keyless import KeylessSigner, TrustedIdentity, verify_bundle
 from weighbridge.attester.model_signing.keys import TrustedKey, TrustedRoots
 from weighbridge.proto import cose
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, NotAuthentic
-from weighbridge.proto.model_signing import Bundle, CertificateChain, KeyHint
+from weighbridge.proto.model_signing import Bundle, CertificateChain, KeyHint, Keyless
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
     from datetime import datetime
     from pathlib import Path
 
+    from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric import ec
 
     from weighbridge.attester.model_signing.content import Content
     from weighbridge.attester.weights.hashing import Progress
-    from weighbridge.proto.model_signing import Statement
+    from weighbridge.proto.model_signing import Material, Statement
 
-__all__ = ["CertifiedSigner", "KeySigner", "VerifiedModel", "verify"]
+__all__ = ["CertifiedSigner", "KeySigner", "Signer", "Trust", "VerifiedModel", "verify"]
+
+Trust = TrustedKey | TrustedRoots | TrustedIdentity
 
 _SEAL: Final = object()
 
@@ -75,6 +81,9 @@ class CertifiedSigner:
     at: datetime
 
 
+Signer = KeySigner | CertifiedSigner | KeylessSigner
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class VerifiedModel:
@@ -85,7 +94,7 @@ class VerifiedModel:
     signed. The seal is a guard against mistakes, not against hostile code.
     """
 
-    signer: KeySigner | CertifiedSigner
+    signer: Signer
     statement: Statement
     ignored: tuple[str, ...]
     left_out: tuple[str, ...]
@@ -105,7 +114,7 @@ class VerifiedModel:
 def verify(
     data: bytes,
     directory: Path,
-    trust: TrustedKey | TrustedRoots,
+    trust: Trust,
     *,
     at: datetime,
     ignore: Iterable[str] = (),
@@ -117,7 +126,7 @@ def verify(
         data: untrusted.
         directory: the model's directory, untrusted.
         trust: whose signature is believed.
-        at: aware; when certificates must be valid. Of no effect on a key.
+        at: aware; when certificates must be valid. Of no effect on a key, nor on mode *keyless*.
         ignore: paths below the directory that the caller does not ask about, such as the signature's own.
         progress: called with bytes done and bytes in all, from several threads but never from two at once.
 
@@ -126,25 +135,15 @@ def verify(
         NotAuthentic: ``MODEL_SIGNATURE_MODE`` (step 2), ``MODEL_SIGNER``, ``CHAIN_EXPIRED``, ``CHAIN_UNTRUSTED`` or
             ``CERT_PURPOSE`` (3), ``MODEL_SIGNATURE`` (4), ``MODEL_FILE_MISSING`` or ``MODEL_FILE_DIFFERS`` (5),
             ``MODEL_FILE_UNSIGNED`` (6, 7), ``MODEL_FILE_DIFFERS`` (8). Those of files name the path.
-        EnvironmentFault: ``WEIGHTS_UNREADABLE``, ``WEIGHTS_CHANGED``, or ``TOOL_MISSING`` for BLAKE3.
+        EnvironmentFault: ``WEIGHTS_UNREADABLE``, ``WEIGHTS_CHANGED``, or ``TOOL_MISSING`` for BLAKE3 or Sigstore.
         ValueError: ``at`` is naive.
     """
     if at.tzinfo is None:
         raise ValueError("naive time")
     # 1.
     bundle = Bundle.parse(data)
-    # 2. and 3.
-    signer, key = _signer(bundle, trust, at)
-    # 4.
-    try:
-        key.verify(bundle.signature, bundle.signed, scheme(key))
-    except InvalidSignature as error:
-        raise NotAuthentic(
-            Code.MODEL_SIGNATURE,
-            "the signature does not verify under the signer's key",
-            where="bundle.dsseEnvelope.signatures[0]",
-            clause="DSSE v1.0",
-        ) from error
+    # 2. to 4.
+    signer = _authenticate(data, bundle, trust, at)
     statement = bundle.statement
     ignored = tuple(sorted(set(ignore)))
     content = content_of(directory.resolve(), tuple(sorted({*statement.serialization.ignore_paths, *ignored})))
@@ -162,9 +161,7 @@ def verify(
     return VerifiedModel(signer, statement, ignored, content.left_out, content.size, _SEAL)
 
 
-def _signer(
-    bundle: Bundle, trust: TrustedKey | TrustedRoots, at: datetime
-) -> tuple[KeySigner | CertifiedSigner, ec.EllipticCurvePublicKey]:
+def _authenticate(data: bytes, bundle: Bundle, trust: Trust, at: datetime) -> Signer:
     match bundle.material, trust:
         case KeyHint() as material, TrustedKey(key):
             if material.claimed_key != hint_of(key):
@@ -175,30 +172,61 @@ def _signer(
                     expected=hint_of(key),
                     got=material.claimed_key,
                 )
-            return KeySigner(cose.thumbprint(key)), key
+            _check_signature(bundle, key)
+            return KeySigner(cose.thumbprint(key))
         case CertificateChain(certificates), TrustedRoots(roots):
             chain = verify_chain(certificates, roots, at=at)
-            own = certificates[0]
-            key = check_purpose(own, "bundle.certificates[0]")
-            return CertifiedSigner(
-                subject=own.subject.rfc4514_string(),
-                issuer=own.issuer.rfc4514_string(),
-                serial=own.serial_number,
-                not_before=own.not_valid_before_utc,
-                not_after=own.not_valid_after_utc,
-                fingerprint=sha256(own.public_bytes(Encoding.DER)),
-                thumbprint=cose.thumbprint(key),
-                root=chain[-1].subject.rfc4514_string(),
-                at=at,
-            ), key
+            key = check_purpose(certificates[0], "bundle.certificates[0]")
+            _check_signature(bundle, key)
+            return _certified(certificates[0], chain[-1], key, at)
+        case Keyless(), TrustedIdentity():
+            signer, payload = verify_bundle(data, trust)
+            if payload != bundle.statement.raw:
+                raise NotAuthentic(Code.MODEL_SIGNATURE, "another payload was signed", where="bundle.dsseEnvelope")
+            return signer
         case _:
-            is_key = isinstance(bundle.material, KeyHint)
+            mode, advice = _MODES[type(bundle.material)]
             raise NotAuthentic(
                 Code.MODEL_SIGNATURE_MODE,
-                f"signed with a {'key' if is_key else 'certificate'}, which is not what trust was given for",
+                f"signed in mode {mode}, which is not the one for which trust was given",
                 where="bundle.verificationMaterial",
-                hint="name the signer's public key" if is_key else "name the root certificates that you believe",
+                hint=advice,
             )
+
+
+_MODES: Final[dict[type[Material], tuple[str, str]]] = {
+    KeyHint: ("key", "name the signer's public key, if you believe it"),
+    CertificateChain: ("certificate", "name the root certificates that you believe"),
+    Keyless: ("keyless", "name the signer's identity, its issuer, and Sigstore's trusted root"),
+}
+
+
+def _check_signature(bundle: Bundle, key: ec.EllipticCurvePublicKey) -> None:
+    try:
+        key.verify(bundle.signature, bundle.signed, scheme(key))
+    except InvalidSignature as error:
+        raise NotAuthentic(
+            Code.MODEL_SIGNATURE,
+            "the signature does not verify under the signer's key",
+            where="bundle.dsseEnvelope.signatures[0]",
+            clause="DSSE v1.0",
+        ) from error
+
+
+def _certified(
+    own: x509.Certificate, root: x509.Certificate, key: ec.EllipticCurvePublicKey, at: datetime
+) -> CertifiedSigner:
+    return CertifiedSigner(
+        subject=own.subject.rfc4514_string(),
+        issuer=own.issuer.rfc4514_string(),
+        serial=own.serial_number,
+        not_before=own.not_valid_before_utc,
+        not_after=own.not_valid_after_utc,
+        fingerprint=sha256(own.public_bytes(Encoding.DER)),
+        thumbprint=cose.thumbprint(key),
+        root=root.subject.rfc4514_string(),
+        at=at,
+    )
 
 
 def _check_present(statement: Statement, content: Content, ignored: tuple[str, ...]) -> None:

@@ -6,7 +6,15 @@ where the files are: ``weighbridge.attester.model_signing``.
 
 from __future__ import annotations
 
-from weighbridge.proto.model_signing.bundle import Bundle, CertificateChain, KeyHint, encode_bundle, pae
+from weighbridge.proto.model_signing.bundle import (
+    Bundle,
+    CertificateChain,
+    KeyHint,
+    Keyless,
+    Material,
+    encode_bundle,
+    pae,
+)
 from weighbridge.proto.model_signing.statement import (
     FILE_HASHES,
     FileHash,
@@ -23,6 +31,8 @@ __all__ = [
     "CertificateChain",
     "FileHash",
     "KeyHint",
+    "Keyless",
+    "Material",
     "Method",
     "Resource",
     "Serialization",

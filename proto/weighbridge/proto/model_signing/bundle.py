@@ -1,8 +1,8 @@
 """The bundle around a model's statement: Sigstore bundle v0.3 as JSON, a DSSE envelope in it, one signature.
 
-Read are the two modes that need no service: *key* names the signer's public key by the SHA-256 of its PEM,
-*certificate* carries the signer's chain. A bundle of Sigstore's keyless mode (a short-lived certificate, entries of a
-transparency log) is recognised and refused: ``MODEL_SIGNATURE_MODE``.
+Three modes. *key* names the signer's public key by the SHA-256 of its PEM, *certificate* carries the signer's chain;
+neither needs a service. *keyless* is Sigstore's own: a certificate of ten minutes and an entry of a transparency log.
+What it carries is left to the ``sigstore`` library, whose parser and rules are the ones that count there.
 
 The signature is ECDSA over the pre-authentication encoding of the payload's exact bytes (DSSE v1.0 §"Signature
 definition"); nothing is re-encoded. Nothing here says that it verifies.
@@ -24,7 +24,17 @@ from weighbridge.proto.x509 import load_certificate
 if TYPE_CHECKING:
     from cryptography import x509
 
-__all__ = ["MEDIA_TYPE", "PAYLOAD_TYPE", "Bundle", "CertificateChain", "KeyHint", "encode_bundle", "pae"]
+__all__ = [
+    "MEDIA_TYPE",
+    "PAYLOAD_TYPE",
+    "Bundle",
+    "CertificateChain",
+    "Keyless",
+    "KeyHint",
+    "Material",
+    "encode_bundle",
+    "pae",
+]
 
 MEDIA_TYPE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
 PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
@@ -51,12 +61,20 @@ class CertificateChain:
     certificates: tuple[x509.Certificate, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Keyless:
+    """Mode *keyless*: certificate, log entries and timestamps are there, and none of them has been read."""
+
+
+Material = KeyHint | CertificateChain | Keyless
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class Bundle:
     """A well-formed bundle. Says nothing of truth. ``signature`` is DER, over :func:`pae` of ``statement.raw``."""
 
-    material: KeyHint | CertificateChain
+    material: Material
     statement: Statement
     signature: bytes
 
@@ -65,7 +83,7 @@ class Bundle:
         """Parse a bundle and the statement in it.
 
         Raises:
-            MalformedEvidence: for anything else; ``MODEL_SIGNATURE_MODE`` for one of Sigstore's keyless mode,
+            MalformedEvidence: for anything else; ``MODEL_SIGNATURE_MODE`` for one of no such mode,
                 ``VERSION_UNSUPPORTED`` for another media, payload, statement or predicate type.
         """
         document = strict.json_decode(data, what=_WHAT, limit=limits.MODEL_SIGNATURE_MAX)
@@ -129,15 +147,14 @@ def _der(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(Encoding.DER)
 
 
-def _material(fields: cbor.Reader) -> KeyHint | CertificateChain:
-    entries = fields.array("tlogEntries", limit=16) if fields.has("tlogEntries") else []
-    if entries or fields.has("certificate") or fields.has("timestampVerificationData"):
+def _material(fields: cbor.Reader) -> Material:
+    if fields.has("certificate"):
+        return _keyless(fields)
+    if (fields.has("tlogEntries") and fields.array("tlogEntries", limit=16)) or fields.has("timestampVerificationData"):
         raise MalformedEvidence(
             Code.MODEL_SIGNATURE_MODE,
-            "signed in Sigstore's keyless mode, which is not read here",
+            "entries of a log or timestamps without the certificate of Sigstore's keyless mode",
             where=f"{_WHAT}.verificationMaterial",
-            expected="publicKey or x509CertificateChain, and no entry of a transparency log",
-            hint="verify it with `model_signing verify sigstore`, or have the model signed with a key or certificate",
         )
     if fields.has("publicKey"):
         material: KeyHint | CertificateChain = _key(fields.table("publicKey"))
@@ -145,6 +162,15 @@ def _material(fields: cbor.Reader) -> KeyHint | CertificateChain:
         material = _chain(fields.table("x509CertificateChain"))
     fields.end()
     return material
+
+
+def _keyless(fields: cbor.Reader) -> Keyless:
+    fields.table("certificate")
+    fields.array("tlogEntries", limit=16)
+    if fields.has("timestampVerificationData"):
+        fields.optional_table("timestampVerificationData")
+    fields.end()
+    return Keyless()
 
 
 def _key(fields: cbor.Reader) -> KeyHint:
