@@ -182,7 +182,7 @@ def test_claim_left_out_or_added_is_malformed(scenario: Scenario) -> None:
     for key in claims:
         fewer = cbor.encode({other: value for other, value in claims.items() if other != key})
         assert scenario.refusal(resealed(scenario.evidence, fewer, scenario.world.host)) is Code.FIELD_MISSING
-    more = cbor.encode({**claims, -70113: None})
+    more = cbor.encode({**claims, -70114: None})
     assert scenario.refusal(resealed(scenario.evidence, more, scenario.world.host)) is Code.FIELD_UNKNOWN
 
 

@@ -296,6 +296,29 @@ def test_findings_and_gaps_are_said_and_refuse_nothing(prepared: Prepare, good: 
     }
 
 
+@pytest.mark.parametrize(
+    ("status", "freshness", "said"),
+    [
+        ("not_issued", "fresh", True),
+        ("not_issued", "held", False),
+        ("passed", "fresh", False),
+        ("not_due", "fresh", False),
+    ],
+)
+def test_a_spot_check_that_nobody_could_ask_is_said(
+    prepared: Prepare,
+    good: doc.PolicyInput,
+    status: Literal["passed", "not_due", "not_issued"],
+    freshness: Literal["fresh", "held"],
+    said: bool,
+) -> None:
+    document = weights(spot_check=doc.SpotCheck(status, None))(good)
+    document = replace(document, window=replace(document.window, freshness=freshness))
+    decision = prepared("production").decide(document)
+    assert decision.outcome == ("allow" if freshness == "fresh" else "deny")
+    assert [advice.code for advice in decision.warnings] == ([Code.SPOT_POOL_EMPTY] if said else [])
+
+
 # ---------- mutations
 
 Place = tuple[str | int, ...]
