@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from weighbridge.attester.weights.directory import changed, identity, unreadable
+from weighbridge.attester.weights.reading import ReadFailedError, read_pieces
 from weighbridge.proto.errors import Code, EnvironmentFault
 
 if TYPE_CHECKING:
@@ -55,8 +56,8 @@ UNIT_SIZE: Final = 64 * 1024 * 1024
 # Of a small model less, so that every core gets several units, but not so little that opening files is felt.
 _UNIT_SIZE_MIN: Final = 2 * 1024 * 1024
 _UNITS_PER_WORKER: Final = 8
-# Measured: a buffer that stays in the second-level cache between being filled and being hashed. BLAKE3 is so quick
-# that a larger one would wait for memory; for the others, a smaller one would only add system calls.
+# Measured: what is copied should stay in the second-level cache until it is hashed. BLAKE3 is so quick that a larger
+# buffer would wait for memory; for the others, a smaller one would only add system calls.
 _BUFFER: Final = {"sha256": 1024 * 1024, "blake2b": 1024 * 1024, "blake3": 256 * 1024}
 
 
@@ -282,40 +283,45 @@ def _in_threads(work: Callable[[], None], count: int, meter: _Meter) -> None:
         raise failures[0]
 
 
+class _Splitter:
+    """Hashes pieces, cut anywhere, into the digests of ranges of given sizes."""
+
+    def __init__(self, sizes: Sequence[int], create: Callable[[], _Hash], meter: _Meter) -> None:
+        self._sizes = iter(sizes)
+        self._create = create
+        self._meter = meter
+        self._hash = create()
+        self._left = next(self._sizes)
+        self._digests: list[bytes] = []
+
+    def update(self, piece: memoryview) -> None:
+        rest = piece
+        while len(rest) > self._left:
+            self._hash.update(rest[: self._left])
+            rest = rest[self._left :]
+            self._digests.append(self._hash.digest())
+            self._hash, self._left = self._create(), next(self._sizes)
+        self._hash.update(rest)
+        self._left -= len(rest)
+        self._meter.add(len(piece))
+
+    def digests(self) -> list[bytes]:
+        """All digests, once all bytes are there."""
+        # What follows the range that is open has no bytes.
+        empty = [self._create().digest() for _ in self._sizes]
+        return [*self._digests, self._hash.digest(), *empty]
+
+
 def _hash_unit(unit: _Unit, create: Callable[[], _Hash], buffer: memoryview, meter: _Meter) -> list[bytes]:
     handle = open_found(unit.file)
     try:
-        digests: list[bytes] = []
-        sizes = iter(unit.sizes)
-        digest, left = create(), next(sizes)
-        for chunk in _chunks(handle, unit, buffer):
-            rest = chunk
-            while len(rest) > left:
-                digest.update(rest[:left])
-                digests.append(digest.digest())
-                rest = rest[left:]
-                digest, left = create(), next(sizes)
-            digest.update(rest)
-            left -= len(rest)
-            meter.add(len(chunk))
-        digests.append(digest.digest())
-        # What is left has no bytes: the last range was full, or there was nothing to read.
-        digests.extend(create().digest() for _ in sizes)
+        splitter = _Splitter(unit.sizes, create, meter)
+        count = read_pieces(handle, unit.begin, unit.end, buffer=buffer, consume=splitter.update)
+        if count != unit.size:
+            raise changed(unit.file.path)
         check_same(handle, unit.file)
+    except ReadFailedError as error:
+        raise unreadable(unit.file.path, str(error)) from error
     finally:
         os.close(handle)
-    return digests
-
-
-def _chunks(handle: int, unit: _Unit, buffer: memoryview) -> Iterable[memoryview]:
-    position = unit.begin
-    while position < unit.end:
-        wanted = buffer[: unit.end - position]
-        try:
-            count = os.preadv(handle, [wanted], position)
-        except OSError as error:
-            raise unreadable(unit.file.path, error.strerror or str(error)) from error
-        if count == 0:
-            raise changed(unit.file.path)
-        yield wanted[:count]
-        position += count
+    return splitter.digests()
