@@ -96,7 +96,7 @@ class DeviceMapper:
 
 
 def _targets(buffer: bytearray) -> list[tuple[str, str]]:
-    _, _, _, _, data_start, count, _, flags, *_ = _DM_IOCTL.unpack_from(buffer)
+    _, _, _, _, data_start, count, _, flags, *_ = _DM_IOCTL.unpack(buffer[: _DM_IOCTL.size])
     targets: list[tuple[str, str]] = []
     position = data_start
     if flags & DM_BUFFER_FULL_FLAG:
@@ -104,7 +104,7 @@ def _targets(buffer: bytearray) -> list[tuple[str, str]]:
     for _ in range(count):
         if position + _TARGET.size > len(buffer):
             return []
-        _, _, _, following, kind = _TARGET.unpack_from(buffer, position)
+        _, _, _, following, kind = _TARGET.unpack(buffer[position : position + _TARGET.size])
         parameters, end, _ = bytes(buffer[position + _TARGET.size :]).partition(b"\0")
         if not end:
             return []

@@ -99,7 +99,7 @@ def kernel_verity(handle: int, *, where: str, ioctl: Ioctl = fcntl.ioctl) -> Ker
         raise EnvironmentFault(
             Code.FILE_UNREADABLE, f"the kernel gives no fs-verity digest: {error.strerror or error}", where=where
         ) from error
-    algorithm, size = _DIGEST_HEAD.unpack_from(buffer)
+    algorithm, size = _DIGEST_HEAD.unpack(buffer[: _DIGEST_HEAD.size])
     if algorithm != FS_VERITY_HASH_ALG_SHA256 or size != _HASH_SIZE:
         return KernelVerity("not-enabled")
     return KernelVerity("enabled", bytes(buffer[_DIGEST_HEAD.size : _DIGEST_HEAD.size + _HASH_SIZE]))
