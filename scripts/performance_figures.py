@@ -1,9 +1,11 @@
 """Puts recorded figures into docs/performance.md, as tables.
 
 Usage:
-    scripts/bench window --json > docs/performance.jsonl && .venv/bin/python scripts/performance_figures.py
+    scripts/bench window --json > docs/performance.jsonl
+    scripts/bench measure --json > docs/performance-measure.jsonl
+    .venv/bin/python scripts/performance_figures.py
 
-The recording lies beside the document, and a test holds one to the other: no figure there was written by hand.
+The recordings lie beside the document, and a test holds one to the other: no figure there was written by hand.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 DOCUMENT: Final = ROOT / "docs" / "performance.md"
-RECORDING: Final = ROOT / "docs" / "performance.jsonl"
+RECORDINGS: Final = (ROOT / "docs" / "performance.jsonl", ROOT / "docs" / "performance-measure.jsonl")
 
 _BLOCK: Final = re.compile(
     r"(<!-- figures:(?P<name>[a-z]+):begin -->\n)(?P<body>.*?)(<!-- figures:\2:end -->\n)", re.DOTALL
@@ -40,7 +42,12 @@ _TABLES: Final = {
         "8gpu recorded, CPU": "8 GPUs, CPU",
     },
     "sealing": {"sealing": "wall clock", "sealing, CPU": "CPU"},
+    "measuring": {"warm": "warm", "cold": "cold"},
+    "ratios": {"ratio": "ratio"},
+    "measurer": {"measuring": "machine"},
 }
+# What the rows' figures are in, where it is not said with each.
+_FIRST: Final = {"measuring": "GB/s", "ratios": "figure", "measurer": "during the run"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +69,22 @@ def fill(document: str, recording: str) -> str:
     known = {column for columns in _TABLES.values() for column in columns}
     if strangers := sorted({cell.column for cell in cells} - known):
         raise ValueError(f"no table has a column for {', '.join(strangers)}")
-    return _BLOCK.sub(lambda match: match[1] + _table(_TABLES[match["name"]], cells) + match[4], document)
+    return _BLOCK.sub(lambda match: match[1] + _table(match["name"], cells) + match[4], document)
+
+
+def recorded() -> str:
+    """All recordings there are, one behind the other."""
+    return "".join(recording.read_text() for recording in RECORDINGS if recording.exists())
 
 
 def _cell(figure: dict[str, object]) -> _Cell:
     name, unit, ratio = str(figure["name"]), str(figure["unit"]), figure["ratio"]
-    text = _number(figure["value"]) + ("" if unit == "µs" else f" {unit}")
+    if ": " not in name and not _WHOLE.fullmatch(name):
+        return _Cell("ratio", f"`{name}`", f"{ratio:.2f}x" if isinstance(ratio, float) else "-")
+    if unit == "GB/s":
+        text = f"{figure['value']:.2f}"
+    else:
+        text = _number(figure["value"]) + ("" if unit == "µs" else f" {unit}")
     if isinstance(ratio, float):
         text += f" ({ratio:.2f}x)"
     if whole := _WHOLE.fullmatch(name):
@@ -84,9 +101,10 @@ def _number(value: object) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.1f}"  # noqa: PLR2004
 
 
-def _table(columns: dict[str, str], cells: list[_Cell]) -> str:
+def _table(name: str, cells: list[_Cell]) -> str:
+    columns = _TABLES[name]
     found = {(cell.row, cell.column): cell.text for cell in cells if cell.column in columns}
-    lines = [["µs", *columns.values()], ["---", *("---:" for _ in columns)]]
+    lines = [[_FIRST.get(name, "µs"), *columns.values()], ["---", *("---:" for _ in columns)]]
     lines += [
         [row, *(found.get((row, column), "-") for column in columns)] for row in dict.fromkeys(row for row, _ in found)
     ]
@@ -95,7 +113,7 @@ def _table(columns: dict[str, str], cells: list[_Cell]) -> str:
 
 def main() -> int:
     """Fill the document. Returns the exit status."""
-    DOCUMENT.write_text(fill(DOCUMENT.read_text(), RECORDING.read_text()))
+    DOCUMENT.write_text(fill(DOCUMENT.read_text(), recorded()))
     return 0
 
 

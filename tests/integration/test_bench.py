@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import performance_figures
+import pytest
 
 FIELDS = {"name", "value", "unit", "floor", "peer", "ratio"}
 
 
-def bench(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-s", "scripts/benchmarks/window.py", *arguments]
+def bench(root: Path, *arguments: str, name: str = "window") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-s", f"scripts/benchmarks/{name}.py", *arguments]
     return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120, check=False)
 
 
@@ -41,7 +45,28 @@ def test_window_refuses_what_it_does_not_know(root: Path) -> None:
 
 def test_the_document_has_the_recorded_figures() -> None:
     document = performance_figures.DOCUMENT.read_text()
-    assert performance_figures.fill(document, performance_figures.RECORDING.read_text()) == document
+    assert performance_figures.fill(document, performance_figures.recorded()) == document
+
+
+def test_measure_prints_figures_that_the_document_has_a_place_for(root: Path, tmp_path: Path) -> None:
+    done = bench(root, "--quick", "--json", "--dir", str(tmp_path), name="measure")
+    assert done.returncode == 0, done.stderr
+    figures = {figure["name"]: figure for figure in map(json.loads, done.stdout.splitlines())}
+    for name in ("sha256_warm_vs_floor", "sha256_cold_vs_read", "blake3_warm_vs_read"):
+        assert figures[name]["ratio"] == figures[name]["value"] / figures[name]["floor"] > 0
+    assert figures["sha256_vs_sha256sum"]["ratio"] > 0
+    filled = performance_figures.fill(performance_figures.DOCUMENT.read_text(), done.stdout)
+    assert "| `sha256_warm_vs_floor` |" in filled
+    assert "| measure, BLAKE3 |" in filled
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_measure_needs_room_for_its_model(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(root / "scripts" / "benchmarks"))
+    measuring = importlib.import_module("measure")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=10**9))
+    assert measuring._command(["--dir", str(tmp_path)]) == 8
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_spot_prints_the_figures_of_the_small_model(root: Path) -> None:
