@@ -353,13 +353,27 @@ def test_bundle_as_releases_1_0_wrote_it() -> None:
     assert Bundle.parse(encoded(document)).material == KeyHint(hashlib.sha256(pem).digest())
 
 
-def test_bundle_of_mode_certificate() -> None:
+def certified_bundle() -> dict[str, Any]:
     der = HOLDER.certificate.public_bytes(Encoding.DER)
-    document = sample_bundle()
-    document["verificationMaterial"] = {
-        "x509CertificateChain": {"certificates": [{"rawBytes": base64.b64encode(der).decode()}]}
-    }
-    assert Bundle.parse(encoded(document)).material == CertificateChain((HOLDER.certificate,))
+    chain = {"certificates": [{"rawBytes": base64.b64encode(der).decode()}]}
+    return {**sample_bundle(), "verificationMaterial": {"x509CertificateChain": chain}}
+
+
+def test_bundle_of_mode_certificate() -> None:
+    assert Bundle.parse(encoded(certified_bundle())).material == CertificateChain((HOLDER.certificate,))
+
+
+@given(st.data())
+def test_any_flipped_bit_of_a_certificate(data: st.DataObject) -> None:
+    """A certificate or a refusal comes out, and never another error."""
+    der = bytearray(HOLDER.certificate.public_bytes(Encoding.DER))
+    der[data.draw(st.integers(0, len(der) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    document = certified_bundle()
+    document["verificationMaterial"]["x509CertificateChain"]["certificates"] = [
+        {"rawBytes": base64.b64encode(der).decode()}
+    ]
+    with contextlib.suppress(MalformedEvidence):
+        Bundle.parse(encoded(document))
 
 
 @pytest.mark.parametrize("material", [KeyHint(digest(9)), CertificateChain((HOLDER.certificate, HOLDER.certificate))])
@@ -470,6 +484,7 @@ def test_any_value_in_any_place(data: st.DataObject, value: object) -> None:
         (sample(), Statement.parse),
         (sample_shards(), Statement.parse),
         (sample_bundle(), Bundle.parse),
+        (certified_bundle(), Bundle.parse),
     ):
         changed = copy.deepcopy(document)
         set_in(*data.draw(st.sampled_from(places(document))), value)(changed)

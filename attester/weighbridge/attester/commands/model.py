@@ -6,7 +6,7 @@ import argparse
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, assert_never
 
 from weighbridge.attester import model_signing
 from weighbridge.attester.durable import read_file, write_file
@@ -281,6 +281,8 @@ def _signer_rows(signer: Signer) -> list[tuple[str, str]]:
                 ("signed", f"between {_utc(signer.not_before)} and {_utc(signer.not_after)}"),
                 ("certificate", _sha256(signer.fingerprint)),
             ]
+        case _:
+            assert_never(signer)
 
 
 def _summary(statement: Statement) -> list[tuple[str, str]]:
