@@ -18,7 +18,8 @@ from grpc_reflection.v1alpha import reflection_pb2
 from hypothesis import given, settings
 
 from support.service import Authority, Raw, Remote, Served
-from support.world import World
+from support.spots import left, stock
+from support.world import World, requirements
 from weighbridge.proto import limits
 from weighbridge.proto.enrolment import Opening
 from weighbridge.proto.errors import Code, EnvironmentFault, WeighbridgeError
@@ -79,6 +80,28 @@ def test_a_session_from_opening_to_closing(world: World, served: Served) -> None
     assert state_of(world, world.host.session) == (SessionState.CLOSED, 3)
     assert code_of(lambda: remote.window(world.host)) is Code.SESSION_UNKNOWN
     assert code_of(lambda: remote.resume(world.host.session)) is Code.SESSION_STATE
+
+
+def test_spot_challenges_come_with_the_challenges(tmp_path: Path, authority: Authority) -> None:
+    world = World.make(tmp_path, wanted=requirements(spot_every=2))
+    stock(world)
+    with Served(world, authority) as served:
+        channel = authority.admit("attester")
+        world.host.peer = channel.peer
+        remote = served.connect(channel)
+        remote.enrol(world.host)
+        assert world.host.spot is not None
+        assert [remote.window(world.host)["outcome"] for _ in range(3)] == ["affirmed"] * 3
+        assert left(world) == (6, 2)
+        remote.window(world.host)
+        remote.cut()
+        again = served.connect(channel)
+        resumed = served.run(again.line.resume(world.host.session))
+        assert resumed.spot is not None
+        world.host.challenge, world.host.spot = resumed.challenge, resumed.spot.encode()
+        assert again.window(world.host)["outcome"] == "affirmed"
+        assert left(world) == (4, 4)
+    world.close()
 
 
 def test_a_cut_stream_is_resumed(world: World, served: Served) -> None:

@@ -75,7 +75,9 @@ class Remote:
 
     def prove(self, data: bytes, *, peer: bytes = b"") -> Opened:  # noqa: ARG002 - the channel says it
         opened = self.served.run(self.line.prove(data))
-        return Opened(SignedTerms.open(opened.terms, self.served.world.keys.signing.public_key()), opened.challenge)
+        spot = None if opened.spot is None else opened.spot.encode()
+        terms = SignedTerms.open(opened.terms, self.served.world.keys.signing.public_key())
+        return Opened(terms, opened.challenge, spot)
 
     def enrol(self, host: Host) -> None:
         host.enrol(cast("Verifier", self))
@@ -90,7 +92,7 @@ class Remote:
         sealed = host.seal()
         answer = self.send(sealed.evidence)
         host.advance(sealed)
-        host.challenge = answer.challenge or b""
+        host.challenge, host.spot = answer.challenge or b"", None if answer.spot is None else answer.spot.encode()
         verdict: dict[str, Any] = json.loads(answer.verdict)
         assert (verdict["seq"], answer.token is not None) == (answer.seq, verdict["outcome"] == "affirmed")
         return verdict
