@@ -5,9 +5,11 @@ from __future__ import annotations
 import builtins
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -210,6 +212,24 @@ def test_interruption_stops_all_threads(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         hash_ranges([FileRange(file, 0, file.size) for file in walk(tmp_path)], workers=2, progress=interrupt)
     assert len(read) <= 2
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("hashing")]
+
+
+def test_signal_stops_all_threads(tmp_path: Path) -> None:
+    """Ctrl-C reaches the thread that waits."""
+    for index in range(200):
+        (tmp_path / f"{index:03}").write_bytes(DATA)
+    read: list[int] = []
+
+    def interrupt(done: int, _total: int) -> None:
+        if not read:
+            os.kill(os.getpid(), signal.SIGINT)
+        read.append(done)
+        time.sleep(0.01)
+
+    with pytest.raises(KeyboardInterrupt):
+        hash_ranges([FileRange(file, 0, file.size) for file in walk(tmp_path)], workers=2, progress=interrupt)
+    assert len(read) < 200
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("hashing")]
 
 

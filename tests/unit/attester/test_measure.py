@@ -83,6 +83,18 @@ def test_gguf_whose_header_never_ends_is_refused(tmp_path: Path, monkeypatch: py
     assert (caught.value.code, caught.value.where) == (Code.TOO_LARGE, "model.gguf")
 
 
+def test_header_that_cannot_be_read_names_the_file(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "pread", fail)
+    error = fault(lambda: measure(model))
+    assert (error.code, error.where) == (Code.WEIGHTS_UNREADABLE, "model.safetensors")
+    monkeypatch.setattr(os, "pread", lambda *_: b"")
+    error = fault(lambda: measure(model))
+    assert (error.code, error.where) == (Code.WEIGHTS_CHANGED, "model.safetensors")
+
+
 def test_empty_file_has_the_digest_of_nothing(model: Path) -> None:
     (model / "empty").touch()
     file = next(file for file in measure(model).files if file.path == "empty")

@@ -249,6 +249,16 @@ def test_table_that_is_gone_meanwhile_is_a_notice(model: Path, tmp_path: Path) -
     assert len(notices) == 1
 
 
+def test_table_that_is_gone_at_the_end_is_a_notice(model: Path, tmp_path: Path) -> None:
+    notices: list[str] = []
+    with Cache(tmp_path / "cache", notice=notices.append, clock=later) as cache:
+        measure(model, cache=cache)
+        with sqlite3.connect(tmp_path / "cache") as database:
+            database.execute("DROP TABLE entries")
+        database.close()
+    assert len(notices) == 1
+
+
 def test_other_measurement_that_holds_the_lock_costs_a_notice_at_most(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -96,24 +96,14 @@ def parse_header(prefix: bytes, *, file_size: int, where: str) -> Layout | None:
     """
     try:
         return _Header(prefix, file_size, where).layout()
-    except _PrefixEndsError as ended:
-        if len(prefix) >= file_size:
-            raise MalformedEvidence(
-                Code.TRUNCATED, "header is longer than the file", where=where, expected=f">= {ended.needed} bytes"
-            ) from None
-        if len(prefix) >= HEADER_MAX:
-            raise MalformedEvidence(
-                Code.TOO_LARGE, "header is too large", where=where, expected=f"<= {HEADER_MAX} bytes"
-            ) from None
-        return None
+    except _PrefixEndsError:
+        if len(prefix) < HEADER_MAX:
+            return None
+    raise MalformedEvidence(Code.TOO_LARGE, "header is too large", where=where, expected=f"<= {HEADER_MAX} bytes")
 
 
 class _PrefixEndsError(Exception):
-    """The header goes on behind the prefix, up to ``needed`` bytes at least."""
-
-    def __init__(self, needed: int) -> None:
-        super().__init__(needed)
-        self.needed = needed
+    """The header goes on behind the prefix, and the file is long enough for it."""
 
 
 class _Header:
@@ -307,7 +297,7 @@ class _Header:
         if position > len(self._data):
             if position > self._file_size:
                 raise self._refusal(Code.TRUNCATED, "header is longer than the file", expected=f"<= {self._file_size}")
-            raise _PrefixEndsError(position)
+            raise _PrefixEndsError
         self._position = position
 
     def _number(self, size: int) -> int:

@@ -19,7 +19,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
@@ -56,6 +56,7 @@ UNIT_SIZE: Final = 64 * 1024 * 1024
 # Of a small model less, so that every core gets several units, but not so little that opening files is felt.
 _UNIT_SIZE_MIN: Final = 2 * 1024 * 1024
 _UNITS_PER_WORKER: Final = 8
+_WAKE_S: Final = 0.2
 # Measured: what is copied should stay in the second-level cache until it is hashed. BLAKE3 is so quick that a larger
 # buffer would wait for memory; for the others, a smaller one would only add system calls.
 _BUFFER: Final = {"sha256": 1024 * 1024, "blake2b": 1024 * 1024, "blake3": 256 * 1024}
@@ -119,8 +120,10 @@ def hash_ranges(
     units = deque(sorted(_units(ranges, limit), key=lambda unit: -max(unit.size, UNIT_SIZE)))
     meter = _Meter(total, progress)
 
+    buffer_size = min(_BUFFER[algorithm], max((unit.size for unit in units), default=0)) or 1
+
     def work() -> None:
-        buffer = memoryview(bytearray(min(_BUFFER[algorithm], max((unit.size for unit in units), default=0)) or 1))
+        buffer = memoryview(bytearray(buffer_size))
         while True:
             try:
                 unit = units.popleft()
@@ -257,8 +260,6 @@ def _unit(ranges: Sequence[FileRange], indices: list[int]) -> _Unit:
 
 
 def _in_threads(work: Callable[[], None], count: int, meter: _Meter) -> None:
-    failures: list[BaseException] = []
-
     def guarded() -> None:
         try:
             work()
@@ -271,16 +272,14 @@ def _in_threads(work: Callable[[], None], count: int, meter: _Meter) -> None:
     with ThreadPoolExecutor(max(count, 1), thread_name_prefix="hashing") as pool:
         futures = [pool.submit(guarded) for _ in range(count)]
         try:
-            for future in futures:
-                failure = future.exception()
-                if failure is not None:
-                    failures.append(failure)
+            # Python raises an interrupt here, but not before this thread wakes: the system may have told another one.
+            while wait(futures, timeout=_WAKE_S).not_done:
+                pass
         except BaseException:
-            # An interrupt arrives here, in the thread that waits.
             meter.stop()
             raise
-    if failures:
-        raise failures[0]
+    for future in futures:
+        future.result()
 
 
 class _Splitter:

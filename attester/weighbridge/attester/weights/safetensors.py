@@ -108,11 +108,7 @@ def _check_metadata(value: JsonValue, where: str) -> None:
 
 
 def _check_name(name: str, where: str) -> None:
-    """JSON can write what UTF-8 cannot: half of a surrogate pair."""
-    try:
-        size = len(name.encode())
-    except UnicodeEncodeError as error:
-        raise MalformedEvidence(Code.NOT_UTF8, "name has a lone surrogate", where=where) from error
+    size = len(name.encode())
     if size > PATH_MAX:
         raise MalformedEvidence(
             Code.TOO_LARGE, "name is too long", where=shorten(where), expected=f"<= {PATH_MAX} bytes", got=size
