@@ -270,8 +270,8 @@ def _in_threads(work: Callable[[], None], count: int, meter: _Meter) -> None:
             raise
 
     with ThreadPoolExecutor(max(count, 1), thread_name_prefix="hashing") as pool:
-        futures = [pool.submit(guarded) for _ in range(count)]
         try:
+            futures = [pool.submit(guarded) for _ in range(count)]
             # Python raises an interrupt here, but not before this thread wakes: the system may have told another one.
             while wait(futures, timeout=_WAKE_S).not_done:
                 pass
