@@ -53,6 +53,8 @@ def _check_afterwards(manifest: Manifest, arena: Arena) -> None:
             assert _subject(world).failed_code is not None
             if manifest.outcome == "denied":
                 _check_recorded(manifest.codes[0], world)
+        case "ended":
+            _check_ended(manifest.codes[0], arena.worlds[-1])
         case "nothing":
             assert all(_session(world) is None for world in arena.worlds if world.host.session)
 
@@ -70,6 +72,25 @@ def _check_recorded(code: Code, world: World) -> None:
     assert _subject(world).failed_code == code
     with world.store.transaction() as tx:
         assert [tx.subject("gpu", gpu).failed_code for gpu in row.gpus] == [code] * len(row.gpus)  # type: ignore[union-attr]
+    with pytest.raises(PolicyDenied) as refusal:
+        world.send(b"", host=world.host)
+    assert refusal.value.code is Code.SESSION_FAILED
+
+
+def _check_ended(code: Code, world: World) -> None:
+    """As :func:`_check_recorded`, but that the host is not to blame."""
+    row = _session(world)
+    assert row is not None
+    assert row.state.value == "failed"
+    with world.store.transaction() as tx:
+        gpus = [tx.subject("gpu", gpu) for gpu in row.gpus]
+    subjects = [_subject(world), *gpus]
+    assert {None if subject is None else subject.failed_code for subject in subjects} == {None}
+    last = world.archive.records.record(world.ledger.size - 1)
+    document = strict.json_decode(last.verdict, what="verdict")
+    assert isinstance(document, dict)
+    assert (last.session, document["outcome"]) == (world.host.session, "denied")
+    assert code is Code.BUNDLE_VERDICT or document["denials"][0]["code"] == code  # type: ignore[index, call-overload]
     with pytest.raises(PolicyDenied) as refusal:
         world.send(b"", host=world.host)
     assert refusal.value.code is Code.SESSION_FAILED

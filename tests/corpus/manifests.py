@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from corpus.arena import Arena, Result
 
 VECTORS: Final = Path(__file__).resolve().parent.parent / "vectors"
-Afterwards = Literal["goes-on", "unchanged", "failed", "nothing"]
+Afterwards = Literal["goes-on", "unchanged", "failed", "ended", "nothing"]
 _KEYS: Final = (
     "id",
     "rows",
@@ -57,7 +57,8 @@ class Manifest:
         at: the verifier's time of judging.
         outcome, codes, exit, window: as :class:`corpus.arena.Judged`; no codes but for a refusal.
         afterwards: ``goes-on``: the next honest window is affirmed; ``unchanged``: the session stands where it stood;
-            ``failed``: it has failed, and that sticks; ``nothing``: there is no session to look at.
+            ``failed``: it has failed, and that sticks; ``ended``: it has failed for its model, and nothing sticks;
+            ``nothing``: there is no session to look at.
     """
 
     id: str

@@ -2,104 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
 from corpus.bundle import Exported, export
+from support.gate import Gate
 from support.owners import DAY, Issuer, Owner
-from support.world import manifest, reference_for
-from weighbridge.policy import policy_set
+from support.world import manifest
 from weighbridge.policy.reference import Reference
-from weighbridge.policy.regorus import RegorusEngine
 from weighbridge.proto import limits
 from weighbridge.proto.errors import Code, EnvironmentFault, LedgerInconsistent, PolicyDenied, WeighbridgeError
-from weighbridge.verifier.anchors import TrustAnchors
-from weighbridge.verifier.reference_watch import ReferenceWatch
 from weighbridge.verifier.session import SessionState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from corpus.arena import Arena
-    from support.world import World
     from weighbridge.policy.engine import Prepared
-    from weighbridge.proto.reference_set import ReferenceSet
     from weighbridge.verifier.core import Answer
 
 LAB, STRANGER = Issuer(), Issuer("Mallory")
 
 
-@dataclass
-class Gate:
-    """A world whose model only its owner's set accepts, and that file."""
-
-    world: World
-    path: Path
-    owner: Owner = field(default_factory=Owner)
-    lines: list[str] = field(default_factory=list)
-    watches: list[ReferenceWatch] = field(default_factory=list)
-    own_models: bool = False
-
-    @property
-    def anchors(self) -> TrustAnchors:
-        return TrustAnchors((self.owner.anchor(), LAB.anchor(), Owner("Beta").anchor()))
-
-    def publish(self, content: ReferenceSet) -> None:
-        """Put a signed set in place, in one step."""
-        self.put(self.owner.sign(content))
-
-    def put(self, data: bytes) -> None:
-        staging = self.path.with_name("staging")
-        staging.write_bytes(data)
-        staging.replace(self.path)
-
-    def prepare(self, reference: Reference) -> Prepared:
-        return RegorusEngine().prepare(policy_set.shipped(self.world.policy, reference=reference))
-
-    def start(self, *paths: Path, prepare: Callable[[Reference], Prepared] | None = None) -> ReferenceWatch:
-        """The verifier as it comes up with the sets that are there."""
-        world = self.world
-        own = reference_for(world.host.gpus, list(world.models.values()) if self.own_models else [])
-        watch = ReferenceWatch(
-            [self.path, *paths],
-            own=own,
-            anchors=self.anchors,
-            store=world.store,
-            prepare=prepare or self.prepare,
-            manifests=world.models,
-            report=self.lines.append,
-        )
-        self.watches.append(watch)
-        appraiser = watch.open(world.clock.at)
-        world.prepared, world.reference = appraiser.policy, appraiser.reference
-        world.restart().follow(watch)
-        return watch
-
-    def opened(self, content: ReferenceSet) -> ReferenceWatch:
-        """A session with one good window under ``content``."""
-        self.publish(content)
-        watch = self.start()
-        self.world.open_session()
-        assert self.world.window().verdict.opens
-        return watch
-
-    def state(self) -> SessionState:
-        with self.world.store.transaction() as tx:
-            row = tx.session(self.world.host.session)
-        assert row is not None
-        return row.state
-
-
 @pytest.fixture
-def gate(arena: Arena, tmp_path: Path) -> Iterator[Gate]:
-    made = Gate(arena.world(), tmp_path / "models.set")
-    yield made
-    for watch in made.watches:
-        watch.close()
+def gate(arena: Arena) -> Gate:
+    return Gate.make(arena)
 
 
 def codes(answer: Answer) -> list[str]:

@@ -1,0 +1,114 @@
+"""A verifier whose model only its owner's reference set accepts, and that set's file, replaced while it serves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Self
+
+from support.owners import Issuer, Owner
+from support.world import reference_for
+from weighbridge.policy import policy_set
+from weighbridge.verifier.anchors import TrustAnchors
+from weighbridge.verifier.reference_watch import ReferenceWatch
+from weighbridge.verifier.session import SessionState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+    from types import TracebackType
+
+    from corpus.arena import Arena
+    from support.world import Engines, World
+    from weighbridge.policy.document import PolicyInput
+    from weighbridge.policy.engine import Decision, Prepared
+    from weighbridge.policy.reference import Reference
+    from weighbridge.proto.reference_set import ReferenceSet
+
+LAB = Issuer()
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """A prepared policy that others use as well: whoever closes it only stops using it."""
+
+    prepared: Prepared
+
+    def decide(self, document: PolicyInput) -> Decision:
+        return self.prepared.decide(document)
+
+    def close(self) -> None:
+        pass
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+
+@dataclass
+class Gate:
+    """A world whose model only its owner's set accepts, and that file."""
+
+    world: World
+    engines: Engines
+    path: Path
+    owner: Owner = field(default_factory=Owner)
+    lines: list[str] = field(default_factory=list)
+    own_models: bool = False
+
+    @classmethod
+    def make(cls, arena: Arena, *, own_models: bool = False) -> Self:
+        """A gate to a world of its own, which nothing has started yet."""
+        world = arena.world()
+        return cls(world, arena.engines, world.directory / "models.set", own_models=own_models)
+
+    @property
+    def anchors(self) -> TrustAnchors:
+        return TrustAnchors((self.owner.anchor(), LAB.anchor(), Owner("Beta").anchor()))
+
+    def publish(self, content: ReferenceSet) -> None:
+        """Put a signed set in place, in one step."""
+        self.put(self.owner.sign(content))
+
+    def put(self, data: bytes) -> None:
+        staging = self.path.with_name("staging")
+        staging.write_bytes(data)
+        staging.replace(self.path)
+
+    def prepare(self, reference: Reference) -> Prepared:
+        return _Shared(self.engines.prepare(policy_set.shipped(self.world.policy, reference=reference)))
+
+    def start(self, *paths: Path, prepare: Callable[[Reference], Prepared] | None = None) -> ReferenceWatch:
+        """The verifier as it comes up with the sets that are there."""
+        world = self.world
+        own = reference_for(world.host.gpus, list(world.models.values()) if self.own_models else [])
+        watch = ReferenceWatch(
+            [self.path, *paths],
+            own=own,
+            anchors=self.anchors,
+            store=world.store,
+            prepare=prepare or self.prepare,
+            manifests=world.models,
+            report=self.lines.append,
+        )
+        appraiser = watch.open(world.clock.at)
+        world.prepared, world.reference = appraiser.policy, appraiser.reference
+        world.restart().follow(watch)
+        return watch
+
+    def opened(self, content: ReferenceSet) -> ReferenceWatch:
+        """A session with one good window under ``content``."""
+        self.publish(content)
+        watch = self.start()
+        self.world.open_session()
+        assert self.world.window().verdict.opens
+        return watch
+
+    def state(self) -> SessionState:
+        with self.world.store.transaction() as tx:
+            row = tx.session(self.world.host.session)
+        assert row is not None
+        return row.state
