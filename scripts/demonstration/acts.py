@@ -16,7 +16,7 @@ from typing import Final, TextIO
 
 from acts_honest import honest
 from acts_host import another_gpu, cut_line, reset
-from acts_weights import another_model, one_bit
+from acts_weights import adapter_swapped, another_model, one_bit, weights_gone
 from stage import BIN, CommandFailed, Stage
 from telling import Act, ActFailed, Result, say
 
@@ -25,12 +25,15 @@ from weighbridge.proto.errors import ExitCode, WeighbridgeError
 ACTS: Final[tuple[tuple[str, str, Act], ...]] = (
     ("honest", "an honest session", honest),
     ("one-bit", "one bit of one tensor changed", one_bit),
-    ("another-model", "another model loaded as well", another_model),
+    ("another-model", "a fine-tuned model loaded as well", another_model),
     ("reset", "TPM reset, and its state copied back", reset),
     ("another-gpu", "one GPU exchanged", another_gpu),
     ("cut-line", "the line to the verifier cut", cut_line),
+    ("adapter", "a declared adapter swapped", adapter_swapped),
+    ("weights-gone", "the weights exchanged on the disk", weights_gone),
 )
-_HOSTS: Final = ("honest", "one-bit", "another-model", "reset", "copied", "another-gpu", "cut-line")
+# Each act plays on a host of its name; the one about resets on two.
+_HOSTS: Final = (*(name for name, _, _ in ACTS), "copied")
 
 
 async def play(out: Path, chosen: list[str]) -> int:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import struct
 from typing import TYPE_CHECKING
 
 from rogue import ForgetfulLog, Rogue
-from stage import TEXTS, Attester, Stage
-from telling import PATIENCE_S, ActFailed, Result, denied_codes, expect, last_error, progress, say, say_error
+from stage import ADAPTER, SPOT_EVERY, TEXTS, Attester, Stage, make_adapter
+from telling import PATIENCE_S, ActFailed, Result, Waiting, expect, last_error, progress, say, say_error
 
 from weighbridge.attester.tpm.device import Tpm
 from weighbridge.proto.errors import Code, ExitCode, WeighbridgeError
@@ -18,7 +17,7 @@ from weighbridge.proto.errors import Code, ExitCode, WeighbridgeError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["another_model", "one_bit"]
+__all__ = ["adapter_swapped", "another_model", "one_bit", "weights_gone"]
 
 
 async def one_bit(stage: Stage) -> Result:
@@ -28,11 +27,10 @@ async def one_bit(stage: Stage) -> Result:
     shutil.copytree(stage.model, directory)
     weights = directory / "model.safetensors"
     name, offset = first_value(weights, "encoder.layer.0.attention.self.query.weight")
-    with weights.open("r+b") as file:
+    with weights.open("rb") as file:
         file.seek(offset)
         byte = file.read(1)[0]
-        file.seek(offset)
-        file.write(bytes([byte ^ 1]))
+    overwrite(weights, offset, bytes([byte ^ 1]))
     say(f"    flipped one bit of {name}")
     attester = await Attester.start(
         [*stage.options(host), "--windows", "2", *stage.server("--model", directory)], progress
@@ -55,24 +53,32 @@ def first_value(path: Path, suffix: str) -> tuple[str, int]:
     return name, 8 + length + header[name]["data_offsets"][0]
 
 
+def overwrite(path: Path, offset: int, content: bytes) -> None:
+    """Write ``content`` into a file, at ``offset``."""
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(content)
+
+
 async def another_model(stage: Stage) -> Result:
-    """The declared weights are measured, then another model is loaded as well; the attester is started again."""
+    """The declared weights run, then a variant of them is loaded as well; the attester is started again."""
     host = stage.hosts["another-model"]
-    other = host.directory / "other"
-    other.mkdir()
-    (other / "weights.bin").write_bytes(hashlib.sha256(b"another model").digest() * 64)
+    other = host.directory / "fine-tune"
+    shutil.copytree(stage.model, other)
+    name, offset = first_value(other / "model.safetensors", "pooler.dense.bias")
+    overwrite(other / "model.safetensors", offset, b"tune")
     attester = await Attester.start(
         [
             *stage.options(host),
             "--windows", "6",
-            *stage.server("--self-drive", TEXTS, "--rate", "6", "--also", other, "--also-in-window", "2"),
+            *stage.server("--self-drive", TEXTS, "--rate", "6", "--also", other, "--in-window", "2"),
         ],
         progress,
     )  # fmt: skip
     status = await attester.wait(PATIENCE_S)
     expect(status == ExitCode.DENIED, f"exit {status}: {attester.errors[-3:]}")
-    codes = denied_codes(attester)
-    expect(Code.MODEL_UNDECLARED.value in codes, f"refused, but by {codes}")
+    expect_denied(attester, Code.WEIGHTS_MISMATCH, "model.safetensors", name)
+    expect_denied(attester, Code.MODEL_UNDECLARED)
     say("    the attester is started again, without a reset of the TPM")
     again = await Attester.start([*stage.options(host), "--windows", "2", *stage.server()], progress)
     status = await again.wait(PATIENCE_S)
@@ -88,4 +94,58 @@ async def another_model(stage: Stage) -> Result:
             expect(error.code is Code.BASELINE_UNEXPLAINED, f"refused, but by {error}")
         else:
             raise ActFailed("a log that begins today was accepted")
-    return Result("refused", f"{Code.MODEL_UNDECLARED}; restart: {Code.SUBJECT_FAILED}, {Code.BASELINE_UNEXPLAINED}")
+    return Result("refused", f"{Code.WEIGHTS_MISMATCH}: …, {name}; restart: {Code.SUBJECT_FAILED}, …")
+
+
+async def adapter_swapped(stage: Stage) -> Result:
+    """The session declares an adapter beside its model; in window 3 the server takes another one of that name."""
+    host = stage.hosts["adapter"]
+    declared, swapped = stage.out / ADAPTER, host.directory / "swapped"
+    make_adapter(swapped, seed=2)
+    attester = await Attester.start(
+        [
+            *stage.options(host),
+            "--adapter", stage.adapter_file,
+            "--windows", "8",
+            *stage.server(
+                "--self-drive", TEXTS, "--rate", "6",
+                "--adapter", declared, "--swap-adapter", swapped, "--in-window", "3",
+            ),
+        ],
+        progress,
+    )  # fmt: skip
+    status = await attester.wait(PATIENCE_S)
+    expect(status == ExitCode.DENIED, f"exit {status}: {attester.errors[-3:]}")
+    expect("affirmed" in {line.get("status") for line in attester.lines}, "no window with the adapter was affirmed")
+    expect_denied(attester, Code.WEIGHTS_MISMATCH, "adapter_model.safetensors", "lora_A.weight")
+    return Result("refused", f"{Code.WEIGHTS_MISMATCH}: adapter_model.safetensors, lora_A.weight")
+
+
+async def weights_gone(stage: Stage) -> Result:
+    """The weights on the disk are exchanged after they were measured and loaded; every digest is kept."""
+    host = stage.hosts["weights-gone"]
+    directory = host.directory / "model"
+    shutil.copytree(stage.model, directory)
+    weights = directory / "model.safetensors"
+    affirmed = Waiting(lambda document: document.get("status") == "affirmed", SPOT_EVERY + 1)
+    attester = await Attester.start(
+        [*stage.options(host), *stage.server("--model", directory, "--self-drive", TEXTS, "--rate", "6")],
+        affirmed.watch,
+    )
+    await affirmed.until(attester, "an answered spot check")
+    size = weights.stat().st_size
+    weights.unlink()
+    with weights.open("wb") as file:
+        file.truncate(size)
+    say("    the weights on the disk are exchanged for zeros; in memory, log and register they stay")
+    status = await attester.wait(PATIENCE_S)
+    expect(status == ExitCode.DENIED, f"exit {status}: {attester.errors[-3:]}")
+    expect_denied(attester, Code.SPOT_WRONG)
+    return Result("refused", f"{Code.SPOT_WRONG}, after {SPOT_EVERY + 1} windows and more that were affirmed")
+
+
+def expect_denied(attester: Attester, code: Code, *words: str) -> None:
+    """Require that a window was denied with ``code`` in a sentence that has all of ``words``."""
+    denials = [denial for line in attester.lines if line.get("verdict") for denial in line["verdict"]["denials"]]
+    told = [f"{denial['code']}: {denial['message']}" for denial in denials]
+    expect(any(one.startswith(f"{code}: ") and all(word in one for word in words) for one in told), f"told was {told}")

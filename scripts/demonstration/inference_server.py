@@ -30,17 +30,22 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from weighbridge.attester.loading import guarded_safetensors
 from weighbridge.attester.workload.client import WorkloadClient, WorkloadError, commit, new_salt
 from weighbridge.proto import strict
 from weighbridge.proto.errors import ExitCode, MalformedEvidence, WeighbridgeError
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from types import FrameType
 
     from minilm import MiniLM
 
+    from weighbridge.attester.workload.client import LoadedModel
+
+# The name under which adapters are logged.
+ADAPTER: Final = "style"
 _BODY_MAX: Final = 1024 * 1024
 _TEXTS_MAX: Final = 64
 _REQUEST_TIMEOUT_S: Final = 10.0
@@ -50,9 +55,24 @@ class Embedder:
     """The model and the attester it reports to; one batch at a time."""
 
     def __init__(self, model: MiniLM, attester: WorkloadClient) -> None:
-        self._model = model
+        self._base = self._model = model
         self._attester = attester
+        self._adapter: LoadedModel | None = None
         self._lock = threading.Lock()
+
+    def adapt(self, directory: Path) -> None:
+        """Serve with the adapter in ``directory``, in the place of the one before: unloaded, measured, handed over.
+
+        Raises:
+            GuardError: it is not what was measured.
+            WorkloadError: the attester is gone, or cannot measure it.
+        """
+        if self._adapter is not None:
+            self._attester.unload(self._adapter.recnum)
+        self._adapter = self._attester.load(directory, name=ADAPTER, guarded=True)
+        tensors = guarded_safetensors(directory / "adapter_model.safetensors", self._attester, self._adapter)
+        with self._lock:
+            self._model = self._base.adapted(tensors)
 
     def answer(self, request: bytes) -> Answer:
         """Embed the texts of a request body, and report it before it is answered.
@@ -176,20 +196,20 @@ def self_drive(
     texts: Sequence[str],
     *,
     rate: int,
-    also: tuple[int, Path] | None = None,
+    deed: tuple[int, Callable[[], object]] | None = None,
 ) -> None:
     """Embed ``rate`` texts per window until the attester is gone: window k takes those from k times ``rate`` on.
 
-    ``also`` names a window in which another model is loaded as well: what the demonstration shows to be refused.
+    ``deed`` is what is done in a window of that number: what the demonstration shows to be refused.
     """
     while True:
         try:
             seq = attester.next_tick()
             if seq is None:
                 continue
-            if also is not None and seq >= also[0]:
-                attester.load(also[1], name=also[1].name)
-                also = None
+            if deed is not None and seq >= deed[0]:
+                deed[1]()
+                deed = None
             batch = [texts[(seq * rate + index) % len(texts)] for index in range(rate)]
             embedder.answer(json.dumps({"texts": batch}).encode())
             attester.ticked(seq)
@@ -204,12 +224,28 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--port-file", type=Path, help="where to write the port once it is served")
     parser.add_argument("--self-drive", type=Path, metavar="FILE", help="embed lines of FILE in every window")
     parser.add_argument("--rate", type=int, default=8, help="texts per window with --self-drive (default: 8)")
+    parser.add_argument("--adapter", type=Path, metavar="DIR", help="serve with this adapter")
     parser.add_argument("--also", type=Path, metavar="DIR", help="with --self-drive: load another model as well")
-    parser.add_argument("--also-in-window", type=int, default=2, metavar="N", help="when (default: window 2)")
+    parser.add_argument(
+        "--swap-adapter", type=Path, metavar="DIR", help="with --self-drive: serve with this one instead"
+    )
+    parser.add_argument("--in-window", type=int, default=2, metavar="N", help="when (default: window 2)")
     arguments = parser.parse_args(argv)
     if not 0 < arguments.rate <= _TEXTS_MAX:
         parser.error(f"--rate takes 1 to {_TEXTS_MAX}")
     return arguments
+
+
+def _deed(
+    arguments: argparse.Namespace, embedder: Embedder, attester: WorkloadClient
+) -> tuple[int, Callable[[], object]] | None:
+    also: Path | None = arguments.also
+    swapped: Path | None = arguments.swap_adapter
+    if also is not None:
+        return arguments.in_window, lambda: attester.load(also, name=also.name)
+    if swapped is not None:
+        return arguments.in_window, lambda: embedder.adapt(swapped)
+    return None
 
 
 def _context() -> ssl.SSLContext:
@@ -239,6 +275,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         attester = WorkloadClient.connect(ticks=arguments.self_drive is not None)
         loaded = attester.load(directory, name=arguments.name, guarded=True)
         embedder = Embedder(MiniLM.load_guarded(directory, attester, loaded), attester)
+        if arguments.adapter is not None:
+            embedder.adapt(arguments.adapter)
     except (WorkloadError, WeighbridgeError, OSError) as error:
         print(f"inference server: error: {error}", file=sys.stderr)
         return ExitCode.ENVIRONMENT
@@ -251,10 +289,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         drive = threading.Thread(
             target=self_drive,
             args=(embedder, attester, texts),
-            kwargs={
-                "rate": arguments.rate,
-                "also": None if arguments.also is None else (arguments.also_in_window, arguments.also),
-            },
+            kwargs={"rate": arguments.rate, "deed": _deed(arguments, embedder, attester)},
             daemon=True,
         )
         drive.start()

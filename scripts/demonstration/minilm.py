@@ -30,9 +30,11 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float32]
 
-__all__ = ["DIMENSIONS", "Embeddings", "MiniLM", "packaged_model"]
+__all__ = ["ADAPTED", "DIMENSIONS", "Embeddings", "MiniLM", "packaged_model"]
 
 DIMENSIONS: Final = 384
+# The layer that the demonstration's adapters change.
+ADAPTED: Final = "encoder.layer.5.attention.output.dense.weight"
 # sentence_bert_config.json: max_seq_length.
 _TOKENS_MAX: Final = 256
 _LAYERS: Final = 6
@@ -90,6 +92,12 @@ class MiniLM:
         """
         tokenizer = guarded_bytes(directory / "tokenizer.json", attester, loaded)
         return cls(guarded_safetensors(directory / "model.safetensors", attester, loaded), _tokenizer(tokenizer))
+
+    def adapted(self, adapter: Mapping[str, Array]) -> Self:
+        """This model with a low-rank adapter on one layer: ``W + B A``, as LoRA has it (arXiv:2106.09685 §4.1)."""
+        change = (adapter["lora_B.weight"] @ adapter["lora_A.weight"]).astype(np.float32)
+        weight: Array = self._tensors[ADAPTED] + change
+        return type(self)({**self._tensors, ADAPTED: weight}, self._tokenizer)
 
     def embed(self, texts: Sequence[str]) -> Embeddings:
         """Embed ``texts`` as one batch. A text longer than 256 tokens is cut."""

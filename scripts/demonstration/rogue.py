@@ -18,6 +18,7 @@ from weighbridge.attester.gpu.emulated import EmulatedGpus
 from weighbridge.attester.keys import load_channel, load_serving
 from weighbridge.attester.offload import Inline
 from weighbridge.attester.sealing import Observed, Sealer
+from weighbridge.attester.spot import read_answer
 from weighbridge.attester.telemetry.emulated import EmulatedTelemetry
 from weighbridge.attester.tpm.device import Tpm
 from weighbridge.attester.trust import TrustedVerifiers
@@ -32,6 +33,8 @@ from weighbridge.proto.window import WINDOW_TYP, Evidence, Interval
 from weighbridge.proto.workload import WorkSummary
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from stage import Host, Stage
 
     from weighbridge.attester.client import Answer, Line
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from weighbridge.attester.weights import MeasurementLog
     from weighbridge.proto.manifest import Manifest
     from weighbridge.proto.measurement_log import Record
+    from weighbridge.proto.spot import SpotChallenge
 
 __all__ = ["ForgetfulLog", "Rogue"]
 
@@ -89,7 +93,9 @@ class Rogue:
     line: Line
     enrolment: Enrolment
     telemetry: EmulatedTelemetry
+    model: Path
     challenge: bytes
+    spot: SpotChallenge | None
     prev: bytes
     wall_ns: int
     seq: int = 0
@@ -130,7 +136,9 @@ class Rogue:
             line=line,
             enrolment=enrolment,
             telemetry=EmulatedTelemetry(7, terms.gpus),
+            model=stage.model,
             challenge=enrolment.challenge,
+            spot=enrolment.spot,
             prev=terms.prev,
             wall_ns=time.time_ns(),
         )
@@ -196,13 +204,13 @@ class Rogue:
             ),
             telemetry=Telemetry(session=session, seq=self.seq, sources=tuple(sources)).encode(),
             work=WorkSummary.empty(),
-            spot=None,
+            spot=None if self.spot is None else read_answer(self.spot, self.model),
         )
         sealed = self.sealer.seal(observed, begin=lambda _: None)
         answer = await self.line.window(sealed.evidence if signer is None else self._resign(sealed.evidence, signer))
         self.prev, self.seq, self.wall_ns = sealed.next_prev, self.seq + 1, end
         if answer.challenge is not None:
-            self.challenge = answer.challenge
+            self.challenge, self.spot = answer.challenge, answer.spot
         return answer
 
     def _resign(self, sealed: bytes, signer: bytes) -> bytes:

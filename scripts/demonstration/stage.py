@@ -17,7 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from minilm import packaged_model
+import numpy as np
+from inference_server import ADAPTER
+from minilm import ADAPTED, DIMENSIONS, packaged_model
+from safetensors.numpy import save
 
 from weighbridge.attester.gpu.emulated import EmulatedGpus
 from weighbridge.attester.tpm.emulator import Manufactured, Swtpm, manufacture
@@ -35,11 +38,27 @@ if TYPE_CHECKING:
 
     from weighbridge.proto.manifest import Manifest
 
-__all__ = ["AUDIENCE", "BIN", "TENANT", "TEXTS", "Attester", "CommandFailed", "Host", "Stage", "command"]
+__all__ = [
+    "ADAPTER",
+    "AUDIENCE",
+    "BIN",
+    "SPOT_EVERY",
+    "TENANT",
+    "TEXTS",
+    "Attester",
+    "CommandFailed",
+    "Host",
+    "Stage",
+    "command",
+    "make_adapter",
+]
 
 TENANT: Final = "demo-tenant"
 AUDIENCE: Final = "demo-gate"
 PERIOD_NS: Final = 1_000_000_000
+# Every second window is asked for bytes of the model, as long as there are challenges.
+SPOT_EVERY: Final = 2
+_SPOT_CHECKS: Final = 200
 _PLATFORM: Final = "insecure-emulated"
 _HERE: Final = Path(__file__).resolve().parent
 BIN: Final = Path(sys.executable).parent
@@ -156,6 +175,8 @@ class Stage:
     model: Path
     manifest: Manifest
     manifest_file: Path
+    adapter: Manifest
+    adapter_file: Path
     hosts: dict[str, Host]
     port: int = 0
     verifier: asyncio.subprocess.Process | None = None
@@ -176,7 +197,7 @@ class Stage:
         return [
             "--policy", "insecure_development",
             "--reference", self.out / "reference.json",
-            "--manifest", self.manifest_file,
+            "--manifest", self.manifest_file, "--manifest", self.adapter_file,
         ]  # fmt: skip
 
     @classmethod
@@ -187,13 +208,18 @@ class Stage:
         manifest = await asyncio.to_thread(lambda: measure(model, name="all-MiniLM-L6-v2"))
         manifest_file = out / "all-MiniLM-L6-v2.json"
         manifest_file.write_bytes(manifest.to_json())
+        make_adapter(out / ADAPTER, seed=1)
+        adapter = measure(out / ADAPTER)
+        adapter_file = out / f"{ADAPTER}.json"
+        adapter_file.write_bytes(adapter.to_json())
         made = await asyncio.to_thread(_manufacture, out, names)
         hosts = {name: _switch_on(out / "hosts" / name, factory) for name, factory in made.items()}
-        stage = cls(out, model, manifest, manifest_file, hosts)
+        stage = cls(out, model, manifest, manifest_file, adapter, adapter_file, hosts)
         await command("weighbridge", "init", stage.state, "--origin", "demo.weighbridge.example/windows", check=True)
         stage._write_anchors()
         stage._write_reference()
         stage._write_requirements()
+        await stage._make_spot_checks()
         for host in hosts.values():
             await command("weighbridge-attester", "init", "--state", host.state, check=True)
             await command(
@@ -253,6 +279,16 @@ class Stage:
         """The command of the demonstration's inference server."""
         return ["--", sys.executable, _HERE / "inference_server.py", *options]
 
+    async def _make_spot_checks(self) -> None:
+        """The owner's part: challenges that only the bytes of the model can answer, for this verifier alone."""
+        pool = self.out / "spot-pool.json"
+        await command(
+            "weighbridge-attester", "spot-pool", self.model, "--manifest", self.manifest_file,
+            "--count", str(_SPOT_CHECKS), "-o", pool, check=True,
+        )  # fmt: skip
+        await command("weighbridge", "spot", "import", self.state, pool, check=True)
+        pool.unlink()
+
     def _write_anchors(self) -> None:
         anchors: list[Anchor] = []
         for host in self.hosts.values():
@@ -282,7 +318,8 @@ class Stage:
                 report = spdm.parse(item.report)
                 key = f"GH100/{report.driver_version}/{report.vbios_version}"
                 accepted[key] = tuple(sorted({*accepted.get(key, ()), report.measurements_digest.hex()}))
-        reference = Reference({self.manifest.digest.hex(): self.manifest.name}, accepted, {})
+        models = {manifest.digest.hex(): manifest.name for manifest in (self.manifest, self.adapter)}
+        reference = Reference(models, accepted, {})
         (self.out / "reference.json").write_bytes(reference.to_json())
 
     def _write_requirements(self) -> None:
@@ -297,10 +334,20 @@ class Stage:
             "log_pcr": 15,
             "period_ns": PERIOD_NS,
             "gpu_every": 1,
-            "spot_every": 0,
             "lateness_ns": PERIOD_NS,
+            "spot_every": SPOT_EVERY,
         }
         (self.out / "requirements.json").write_bytes(strict.json_encode(document, indent=2))
+
+
+def make_adapter(directory: Path, *, seed: int) -> None:
+    """A LoRA adapter of rank 4 for the demonstration's model, with weights drawn by ``seed``."""
+    random = np.random.default_rng(seed)
+    shapes = {"lora_A.weight": (4, DIMENSIONS), "lora_B.weight": (DIMENSIONS, 4)}
+    tensors = {name: (random.standard_normal(shape) * 0.01).astype(np.float32) for name, shape in shapes.items()}
+    directory.mkdir()
+    (directory / "adapter_config.json").write_bytes(strict.json_encode({"r": 4, "target": ADAPTED}) + b"\n")
+    (directory / "adapter_model.safetensors").write_bytes(save(tensors))
 
 
 def _lines_of(stream: asyncio.StreamReader | None) -> asyncio.StreamReader:

@@ -25,7 +25,6 @@ __all__ = [
     "ActFailed",
     "Result",
     "Waiting",
-    "denied_codes",
     "expect",
     "last_error",
     "progress",
@@ -137,8 +136,3 @@ def read_token(host: Host) -> str | None:
 def last_error(attester: Attester) -> str:
     """The error line that the attester ended with."""
     return next((line for line in reversed(attester.errors) if "error:" in line), "no error line")[:300]
-
-
-def denied_codes(attester: Attester) -> set[str]:
-    """The codes of all denials that the verifier answered."""
-    return {denial["code"] for line in attester.lines if line.get("verdict") for denial in line["verdict"]["denials"]}

@@ -1,4 +1,4 @@
-"""The demonstration, whole: six acts over the installed commands, and the table they end in."""
+"""The demonstration, whole: eight acts over the installed commands, and the table they end in."""
 
 from __future__ import annotations
 
@@ -11,23 +11,27 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-# Forty seconds on a quiet machine; a busy one may take longer, and no verdict changes by it.
+# A minute and a quarter on a quiet machine; a busy one may take longer, and no verdict changes by it.
 PATIENCE_S = 600
 EXPECTED = [
     ("1", "an honest session", "admitted"),
     ("2", "one bit of one tensor changed", "refused"),
-    ("3", "another model loaded as well", "refused"),
+    ("3", "a fine-tuned model loaded as well", "refused"),
     ("4", "TPM reset, and its state copied back", "refused"),
     ("5", "one GPU exchanged", "refused"),
     ("6", "the line to the verifier cut", "held, then fresh"),
+    ("7", "a declared adapter swapped", "refused"),
+    ("8", "the weights exchanged on the disk", "refused"),
 ]
 SHOWN = {
     "1": "bundle accepted offline",
     "2": "WEIGHTS_MISMATCH: model.safetensors",
-    "3": "MODEL_UNDECLARED; restart: SUBJECT_FAILED, BASELINE_UNEXPLAINED",
+    "3": "WEIGHTS_MISMATCH: …, pooler.dense.bias; restart: SUBJECT_FAILED, …",
     "4": "COSE_SIGNATURE, TELEMETRY_KEY_MISMATCH",
     "5": "GPU_UNEXPECTED",
     "6": "none lost",
+    "7": "WEIGHTS_MISMATCH: adapter_model.safetensors, lora_A.weight",
+    "8": "SPOT_WRONG, after",
 }
 
 
@@ -46,7 +50,7 @@ def test_every_act_ends_as_it_should(played: tuple[subprocess.CompletedProcess[s
     assert done.returncode == 0, done.stdout + done.stderr
     assert (done.stderr, "NOT AS IT SHOULD" in done.stdout) == ("", False)
     # Two lines for each act: what became of it, and below what showed it. Both fit a terminal of 80 columns.
-    table = done.stdout.partition("\nact what happened")[2].splitlines()[1:13]
+    table = done.stdout.partition("\nact what happened")[2].splitlines()[1:17]
     assert max(map(len, table)) <= 80
     rows = [re.split(r"  +", re.sub(r"^(\d) +", r"\1  ", line)) for line in table[::2]]
     assert [tuple(row[:3]) for row in rows] == EXPECTED

@@ -89,3 +89,13 @@ def test_missing_package_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(metadata, "distribution", missing)
     with pytest.raises(FileNotFoundError, match="scripts/setup"):
         packaged_model()
+
+
+def test_an_adapter_changes_the_vectors_and_one_of_zeros_does_not(model: MiniLM) -> None:
+    def embed(scale: float) -> Embeddings:
+        a, b = (np.full(shape, scale, dtype=np.float32) for shape in ((4, 384), (384, 4)))
+        return model.adapted({"lora_A.weight": a, "lora_B.weight": b}).embed(SENTENCES)
+
+    before = model.embed(SENTENCES).vectors
+    assert np.array_equal(embed(0).vectors, before)
+    assert np.abs(embed(0.05).vectors - before).max() > 1e-3
