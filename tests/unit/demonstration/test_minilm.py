@@ -9,7 +9,7 @@ from pathlib import Path
 import minilm
 import numpy as np
 import pytest
-from minilm import DIMENSIONS, MiniLM, packaged_model
+from minilm import DIMENSIONS, Embeddings, MiniLM, packaged_model
 
 from fakes.models import flip_bit, minilm_directory
 from weighbridge.attester.weights import measure
