@@ -67,6 +67,9 @@ def test_a_session_by_hand(root: Path, tmp_path: Path) -> None:
         "ADMITTED: session ",
         "extends the checkpoint of 8",
         "in the ledger: entry 1 of 8 in ledger.example/windows",
-        "stopped; the ledger has 8 entries",
+        "VERIFIED: signed by Acme Models",
+        "MODEL_REVOKED: Acme Models has revoked the model: weights leaked",
+        "exit 5\n",
+        "stopped; the ledger has 10 entries",
     ):
         assert said in done.stdout
