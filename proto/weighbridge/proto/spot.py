@@ -248,7 +248,11 @@ def _entry_from_json(value: cbor.CborValue, manifest: bytes, where: str) -> Pool
         id=secrets["id"], manifest=manifest, key=secrets["key"], ranges=_ranges(places, f"{where}.ranges")
     )
     # What cannot be issued is no challenge: one of paths that are too long together is found out here.
-    return PoolEntry(SpotExpectation(SpotChallenge.parse(made.encode()), secrets["mac"]), tuple(tensors))
+    if len(made.encode()) > limits.SPOT_CHALLENGE_MAX:
+        raise MalformedEvidence(
+            Code.TOO_LARGE, "the challenge is too long", where=where, expected=f"<= {limits.SPOT_CHALLENGE_MAX} bytes"
+        )
+    return PoolEntry(SpotExpectation(made, secrets["mac"]), tuple(tensors))
 
 
 def _whole(value: strict.JsonValue, where: str) -> cbor.CborValue:

@@ -47,21 +47,20 @@ class Spots:
         Returns:
             How many are new.
         """
-        new = 0
-        for entry in pool.entries:
-            expected = entry.expectation
-            new += self._connection.execute(
-                insert(spots)
-                .values(
-                    id=expected.challenge.id,
-                    manifest=pool.manifest,
-                    name=pool.name,
-                    challenge=expected.challenge.encode(),
-                    mac=expected.mac,
-                )
-                .on_conflict_do_nothing(index_elements=[spots.c.id])
-            ).rowcount
-        return new
+        rows = [
+            {
+                "id": entry.expectation.challenge.id,
+                "manifest": pool.manifest,
+                "name": pool.name,
+                "challenge": entry.expectation.challenge.encode(),
+                "mac": entry.expectation.mac,
+            }
+            for entry in pool.entries
+        ]
+        if not rows:
+            return 0
+        statement = insert(spots).on_conflict_do_nothing(index_elements=[spots.c.id])
+        return self._connection.execute(statement, rows).rowcount
 
     def spend(self, manifest: bytes, *, issued: bytes) -> SpotExpectation | None:
         """Take one challenge of a model out of the pool for good; ``None`` when none is left.

@@ -5,8 +5,9 @@ Nothing here prints a challenge, its key or its answer.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from weighbridge.proto import limits
 from weighbridge.proto.errors import Code, EnvironmentFault
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from weighbridge.verifier.store import Store
 
 __all__ = ["configure"]
+
+# A verifier that serves waits for the database meanwhile: for some milliseconds at a time. What an interrupted import
+# left out, the next one brings.
+_BATCH: Final = 256
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -41,9 +46,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def _run_import(arguments: argparse.Namespace) -> Outcome:
     pool = SpotPool.from_json(read(arguments.pool, limit=limits.SPOT_POOL_MAX))
     store = _store(arguments.state)
+    new = 0
     try:
-        with store.transaction() as tx:
-            new = tx.spots.add(pool)
+        for first in range(0, len(pool.entries), _BATCH):
+            with store.transaction() as tx:
+                new += tx.spots.add(replace(pool, entries=pool.entries[first : first + _BATCH]))
     finally:
         store.close()
     known = len(pool.entries) - new
