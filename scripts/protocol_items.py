@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal, Self
 
 import protocol_example as example
 import protocol_judgement as judgement
+import protocol_owners as owners
 
 from weighbridge.proto import binding, cbor, cose, merkle, note, strict, tlog
 from weighbridge.proto.digest import D, sha256
@@ -286,6 +287,19 @@ def _spot(spot: SpotExpectation, pool: SpotPool) -> tuple[Vector, ...]:
     )
 
 
+def _reference_set(made: owners.Ownership) -> Vector:
+    return Vector(
+        "reference-set",
+        (
+            Item("reference set", made.content.encode()),
+            Item("signed reference set", made.signed),
+            Item("statement", made.statement, "line"),
+            Item("values in force", made.values.to_json(), "line"),
+            Item("digest of the values", made.values.digest),
+        ),
+    )
+
+
 def _ledger(made: Judgement) -> tuple[Vector, ...]:
     hashes = [merkle.leaf_hash(entry) for entry in made.entries]
     return (
@@ -330,6 +344,7 @@ def _results(made: Judgement) -> tuple[Vector, ...]:
         Vector(
             "reference", (Item("reference", made.reference.to_json(), "line"), Item("digest", made.reference.digest))
         ),
+        _reference_set(owners.own(made.enrolment.manifest)),
         Vector(
             "policy",
             (

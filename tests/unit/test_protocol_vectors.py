@@ -13,6 +13,7 @@ from typing import Final, cast
 
 import protocol_example as example
 import protocol_judgement as judgement
+import protocol_owners as owners
 import protocol_vectors as document
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -26,12 +27,14 @@ from weighbridge.policy.regorus import RegorusEngine
 from weighbridge.proto import binding, cbor, cose, measurement_log, merkle, note, strict, tlog
 from weighbridge.proto.digest import D, sha256
 from weighbridge.proto.enrolment import EnrolmentChallenge, EnrolmentProof, Opening
-from weighbridge.proto.errors import MalformedEvidence, WeighbridgeError
+from weighbridge.proto.errors import MalformedEvidence, NotAuthentic, WeighbridgeError
 from weighbridge.proto.manifest import Manifest, encode_manifests, parse_manifests
 from weighbridge.proto.measurement_log import encode_records, parse_record, parse_records
+from weighbridge.proto.reference_set import ReferenceSet
 from weighbridge.proto.spdm import evidence as gpu_evidence
 from weighbridge.proto.spdm import report as spdm
 from weighbridge.proto.spot import SpotAnswer, SpotChallenge, SpotPool
+from weighbridge.proto.statement import Statement
 from weighbridge.proto.telemetry import Telemetry
 from weighbridge.proto.terms import TERMS_TYP, SignedTerms, Terms
 from weighbridge.proto.tpm import attest as tpm_attest
@@ -42,7 +45,7 @@ from weighbridge.proto.v1 import attestation_pb2
 from weighbridge.proto.window import WINDOW_TYP, Evidence, Header, seal
 from weighbridge.proto.workload import WorkSummary, commit
 from weighbridge.verifier import bundle as bundles
-from weighbridge.verifier import result_token
+from weighbridge.verifier import reference_set, result_token
 from weighbridge.verifier.appraisal import Appraiser
 from weighbridge.verifier.bundle import Bundle
 from weighbridge.verifier.record import Leaf, Record
@@ -114,6 +117,7 @@ ROUND_TRIPS: Final[dict[str, Callable[[bytes], bytes]]] = {
     "checkpoint": lambda data: note.parse(data).raw,
     "ledger-proof": lambda data: tlog.parse_proof(data).encode(),
     "reference": lambda data: Reference.parse(data).to_json(),
+    "reference-set": lambda data: ReferenceSet.parse(data).encode(),
     "bundle": lambda data: Bundle.parse(data).encode(),
     "envelope": lambda data: attestation_pb2.AttestRequest.FromString(data).SerializeToString(deterministic=True),
 }
@@ -318,6 +322,20 @@ def test_policy_and_reference_vectors() -> None:
     assert (record.policy, record.reference) == (VECTORS["policy"]["digest"], VECTORS["reference"]["digest"])
 
 
+def test_reference_set_vector_is_verified_with_its_anchors() -> None:
+    vector = VECTORS["reference-set"]
+    values = reference_set.verify(vector["signed reference set"], anchors=owners.ANCHORS).values
+    reference = Reference({}, {}, {}).with_sets([values])
+    assert reference.to_json() == vector["values in force"]
+    assert reference.digest == Reference.recorded(vector["values in force"]).digest == vector["digest of the values"]
+    assert Statement.parse(vector["statement"]).digest.hex() == values.models[0].statements[0].digest
+    for place in range(0, len(vector["signed reference set"]), 41):
+        data = bytearray(vector["signed reference set"])
+        data[place] ^= 1
+        with pytest.raises((MalformedEvidence, NotAuthentic)):
+            reference_set.verify(bytes(data), anchors=owners.ANCHORS)
+
+
 def test_envelope_vectors() -> None:
     request = attestation_pb2.AttestRequest.FromString(VECTORS["envelope"].first)
     assert request.WhichOneof("request") == "resume"
@@ -396,6 +414,8 @@ RULES: Final[dict[str, tuple[str, int]]] = {
     "record": ("record", 0),
     "leaf": ("leaf", 0),
     "bundle": ("bundle", 0),
+    "reference-set": ("reference-set", 0),
+    "signed-reference-set": ("reference-set", 1),
 }
 JSON_RULES: Final[dict[str, tuple[str, int]]] = {
     "requirements": ("requirements", 0),
@@ -403,6 +423,7 @@ JSON_RULES: Final[dict[str, tuple[str, int]]] = {
     "verdict": ("verdict", 0),
     "spot-pool": ("spot-pool", 0),
     "reference": ("reference", 0),
+    "reference-values": ("reference-set", 3),
     "result-token": ("token", 2),
 }
 
