@@ -28,7 +28,7 @@ __all__ = ["ReadFailedError", "read_pieces"]
 _POPULATE_READ: Final = 22  # MADV_POPULATE_READ of linux/mman.h; in Python's mmap since 3.14 only
 # Below, a copy is cheaper than a mapping.
 _MAPPED_FROM: Final = 1024 * 1024
-# How much is read before it is hashed: while one step is hashed, the kernel reads the ones behind it.
+# Mapped pages are read and handed over in steps: while one is hashed, the kernel reads the ones behind it.
 _STEP: Final = 4 * 1024 * 1024
 
 
@@ -37,7 +37,7 @@ class ReadFailedError(Exception):
 
 
 def read_pieces(handle: int, begin: int, end: int, *, buffer: memoryview, consume: Callable[[memoryview], None]) -> int:
-    """Hand the bytes from ``begin`` up to ``end`` to ``consume``, in order, in pieces as long as ``buffer`` or shorter.
+    """Hand the bytes from ``begin`` up to ``end`` to ``consume``, in order, in pieces of a few megabytes at most.
 
     Args:
         handle: a regular file, open for reading, whose lease nobody else holds.
@@ -57,8 +57,8 @@ def read_pieces(handle: int, begin: int, end: int, *, buffer: memoryview, consum
         os.posix_fadvise(handle, begin, end - begin, os.POSIX_FADV_WILLNEED)
         with _leased(handle) as leased:
             if leased:
-                position = _mapped(handle, begin, end, piece=len(buffer), consume=consume)
-    return _copied(handle, position, end, buffer=buffer, consume=consume) - begin
+                position = _mapped(handle, begin, end, consume)
+    return _copied(handle, position, end, buffer, consume) - begin
 
 
 @contextlib.contextmanager
@@ -77,7 +77,7 @@ def _leased(handle: int) -> Generator[bool]:
         fcntl.fcntl(handle, fcntl.F_SETLEASE, fcntl.F_UNLCK)
 
 
-def _mapped(handle: int, begin: int, end: int, *, piece: int, consume: Callable[[memoryview], None]) -> int:
+def _mapped(handle: int, begin: int, end: int, consume: Callable[[memoryview], None]) -> int:
     """Hand over what can be mapped; the position reached. The caller holds the lease, and copies the rest."""
     start = begin - begin % mmap.ALLOCATIONGRANULARITY
     try:
@@ -92,12 +92,10 @@ def _mapped(handle: int, begin: int, end: int, *, piece: int, consume: Callable[
                 stop = min(step + _STEP, end)
                 if not _populated(area, step - start, stop - step):
                     # The kernel is older, or the disk fails: copying will tell.
-                    return position
-                while position < stop:
-                    following = min(position + piece, stop)
-                    with view[position - start : following - start] as part:
-                        consume(part)
-                    position = following
+                    break
+                with view[position - start : stop - start] as piece:
+                    consume(piece)
+                position = stop
     finally:
         # Where consuming failed, its frames still hold the piece; the mapping goes with them.
         with contextlib.suppress(BufferError):
@@ -113,7 +111,7 @@ def _populated(area: mmap.mmap, begin: int, size: int) -> bool:
     return True
 
 
-def _copied(handle: int, begin: int, end: int, *, buffer: memoryview, consume: Callable[[memoryview], None]) -> int:
+def _copied(handle: int, begin: int, end: int, buffer: memoryview, consume: Callable[[memoryview], None]) -> int:
     """Hand over copies; the position reached, which is before ``end`` only where the file ends there."""
     position = begin
     while position < end:
