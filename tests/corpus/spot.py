@@ -58,6 +58,7 @@ def case_005_answered_a_window_late(arena: Arena) -> Answer:
     """The check of window 2 went to a line that was cut; fetched meanwhile, its answer comes in window 3."""
     world = spotted(arena, 2)
     late = world.host.answer()
+    world.clock.advance(0.6)
     resumed = world.verifier.resume(world.host.session, peer=world.host.peer)
     world.host.challenge, world.host.spot = resumed.challenge, resumed.spot
     assert world.window().verdict.opens
@@ -117,6 +118,7 @@ def case_012_answered_after_the_verifier_restarted(arena: Arena) -> Answer:
 def case_013_answers_what_was_asked_before_the_line_was_cut(arena: Arena) -> Answer:
     world = spotted(arena, 2)
     before = world.host.answer()
+    world.clock.advance(0.6)
     resumed = world.verifier.resume(world.host.session, peer=world.host.peer)
     world.host.challenge, world.host.spot = resumed.challenge, resumed.spot
     return _answering(arena, world, before)

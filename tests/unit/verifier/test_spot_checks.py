@@ -65,7 +65,9 @@ def is_asked(world: World) -> bool:
     return world.host.spot is not None
 
 
-def resume(world: World) -> None:
+def resume(world: World, *, after: float = 0.6) -> None:
+    """The line was cut for more than half a window: what was asked before is asked anew."""
+    world.clock.advance(after)
     resumed = world.verifier.resume(world.host.session, peer=world.host.peer)
     assert resumed.next_seq == world.host.seq
     world.host.challenge, world.host.spot = resumed.challenge, resumed.spot
@@ -309,6 +311,20 @@ def test_no_challenge_is_issued_twice(arena: Arena) -> None:
     assert len(set(issued)) == len(issued) == left(world)[1]
 
 
+def test_cutting_the_line_over_and_over_does_not_empty_the_pool(arena: Arena) -> None:
+    """What has hardly been asked stands, with its deadline: resuming buys neither another question nor more time."""
+    world = spotted(arena, 2)
+    first, (_, spent) = asked(world), left(world)
+    for _ in range(20):
+        resume(world, after=0.02)
+        assert asked(world) == first
+    assert left(world)[1] == spent
+    resume(world)
+    assert asked(world) != first
+    assert left(world)[1] == spent + 1
+    assert world.window().verdict.opens
+
+
 def test_two_sessions_are_never_asked_the_same(arena: Arena) -> None:
     world = spotted(arena, 0)
     first = asked(world).id
@@ -365,8 +381,9 @@ def test_power_lost_before_the_answer_leaves(arena: Arena) -> None:
 def test_what_was_sealed_before_the_line_was_cut_answers_what_it_was_asked(arena: Arena) -> None:
     world = spotted(arena, 2)
     sealed = world.host.seal()
+    world.clock.advance(0.6)
     world.verifier.resume(world.host.session, peer=world.host.peer)
-    world.clock.advance(1)
+    world.clock.advance(0.4)
     answer = world.deliver(sealed)
     # The newer challenge is the outstanding one: the window is held, and judged by the one it was sealed under.
     assert answer.verdict.outcome == "held"

@@ -16,17 +16,16 @@ One caller at a time: the service runs this object in one thread.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Protocol, final
+from typing import TYPE_CHECKING, final
 
 from weighbridge.proto import strict
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.enrolment import EnrolmentChallenge
 from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic, WeighbridgeError
-from weighbridge.proto.terms import SignedTerms
 from weighbridge.verifier import acceptance, result_token
-from weighbridge.verifier.appraisal import Appraiser, Verdict, refuse
+from weighbridge.verifier.answers import Answer, Opened, Renewal, Resumed
+from weighbridge.verifier.appraisal import Verdict, refuse
 from weighbridge.verifier.challenge import hand_out, issue, preimage_of
 from weighbridge.verifier.clock import moment, nanoseconds
 from weighbridge.verifier.enroller import Enroller
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
 
     from weighbridge.proto.spot import SpotExpectation
     from weighbridge.verifier.anchors import TrustAnchors
+    from weighbridge.verifier.appraisal import Appraiser
     from weighbridge.verifier.archive import Archive, Committed
     from weighbridge.verifier.clock import Clock
     from weighbridge.verifier.keys import VerifierKeys
@@ -50,50 +50,6 @@ if TYPE_CHECKING:
     from weighbridge.verifier.store import Issued, Store
 
 __all__ = ["Answer", "Opened", "Renewal", "Resumed", "Verifier"]
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """Enrolment succeeded. ``spot`` is the spot challenge that goes with ``challenge``, if one does."""
-
-    terms: SignedTerms
-    challenge: bytes
-    spot: bytes | None = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Resumed:
-    """Where the verifier's record of a session stands. ``spot`` as in :class:`Opened`."""
-
-    next_seq: int
-    challenge: bytes
-    spot: bytes | None = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The verdict on one window, after it was recorded. ``challenge`` is ``None`` once the session has failed.
-
-    ``spot`` as in :class:`Opened`.
-    """
-
-    verdict: Verdict
-    token: str | None
-    challenge: bytes | None
-    index: int
-    spot: bytes | None = field(repr=False)
-
-
-class Renewal(Protocol):
-    """Where changed reference values come from."""
-
-    def renew(self, at: datetime) -> Appraiser | None:
-        """The appraiser to judge by from now on; ``None`` where nothing has changed. Cheap then.
-
-        Raises:
-            EnvironmentFault: something has changed and this machine cannot make use of it: nothing is judged meanwhile.
-        """
-        ...
 
 
 @final
@@ -170,11 +126,11 @@ class Verifier:
         """
         now = self._clock.now()
         live = self._sessions.find(session, peer=peer)
-        issued = issue(self._archive.ledger.root, session, live.position.seq, at=now)
-        with self._store.transaction() as tx:
-            issued = hand_out(tx, issued, terms=live.terms, position=live.position)
-        live.issued = issued
-        return Resumed(live.position.seq, issued.digest, _spot_of(issued))
+        if not _hardly_asked(live, now):
+            issued = issue(self._archive.ledger.root, session, live.position.seq, at=now)
+            with self._store.transaction() as tx:
+                live.issued = hand_out(tx, issued, terms=live.terms, position=live.position)
+        return Resumed(live.position.seq, live.issued.digest, _spot_of(live.issued))
 
     def window(self, session: bytes, data: bytes, *, peer: bytes) -> Answer:
         """Judge one window, record the judgement, answer.
@@ -420,6 +376,20 @@ class Verifier:
             "model": terms.model.hex(),
             "ledger": {"origin": self._archive.ledger.key.name, "size": self._archive.ledger.size},
         }
+
+
+def _hardly_asked(live: Live, now: datetime) -> bool:
+    """Whether a spot check left so lately that its window can still answer it.
+
+    Then resuming gets the same challenge again: else a host could empty the pool by cutting its line over and over.
+    """
+    issued = live.issued
+    age = now - moment(issued.issued_ns)
+    return (
+        issued.spot is not None
+        and issued.seq == live.position.seq
+        and timedelta() <= age < timedelta(microseconds=live.terms.period_ns // 2000)
+    )
 
 
 def _spot_of(issued: Issued) -> bytes | None:
