@@ -25,16 +25,16 @@ first two; nothing in the bundle shows the rest.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING
 
-from weighbridge.policy.reference import Reference
-from weighbridge.proto import cbor, cose, limits, note, strict, tlog
+from weighbridge.proto import cose, limits, note, strict, tlog
 from weighbridge.proto.digest import D, sha256
 from weighbridge.proto.errors import Code, LedgerInconsistent, MalformedEvidence, NotAuthentic, WeighbridgeError
 from weighbridge.proto.manifest import Manifest
 from weighbridge.proto.merkle import leaf_hash, verify_inclusion
 from weighbridge.proto.terms import TERMS_TYP
 from weighbridge.verifier.appraisal import Appraiser, Verdict, refuse
+from weighbridge.verifier.bundle_format import Bundle, Entry
 from weighbridge.verifier.clock import moment
 from weighbridge.verifier.gpu.chain import ChainCache
 from weighbridge.verifier.procedure import authenticate, fork, unknown_challenge
@@ -53,84 +53,6 @@ if TYPE_CHECKING:
     from weighbridge.verifier.session import Enrolled
 
 __all__ = ["Bundle", "BundleVerdict", "Entry", "assemble", "ending", "verify"]
-
-_VERSION: Final = "weighbridge/v1/bundle"
-_ENTRIES_MAX: Final = 100_000
-_PROOF_MAX: Final = 64
-_MODULES_MAX: Final = 64
-_REFERENCES_MAX: Final = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One judgement: its place in the ledger, the proof of that, the record, and the evidence it was made on."""
-
-    index: int
-    proof: tuple[bytes, ...]
-    record: bytes
-    evidence: bytes | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bundle:
-    """A well-formed bundle. Says nothing of truth."""
-
-    checkpoint: bytes
-    entries: tuple[Entry, ...]
-    modules: tuple[tuple[str, bytes], ...]
-    references: tuple[bytes, ...]
-    manifests: tuple[bytes, ...]
-
-    def encode(self) -> bytes:
-        """The file's bytes."""
-        return cbor.encode(
-            {
-                0: _VERSION,
-                1: self.checkpoint,
-                2: [[entry.index, list(entry.proof), entry.record, entry.evidence] for entry in self.entries],
-                3: [[name, text] for name, text in self.modules],
-                4: list(self.references),
-                5: list(self.manifests),
-            }
-        )
-
-    @classmethod
-    def parse(cls, data: bytes) -> Self:
-        """Parse a bundle.
-
-        Raises:
-            MalformedEvidence: for any bytes that :meth:`encode` would not have written.
-        """
-        fields = cbor.read_versioned(data, version=_VERSION, limit=limits.BUNDLE_MAX, what="bundle")
-        bundle = cls(
-            checkpoint=fields.octets(1, limit=limits.CHECKPOINT_MAX),
-            entries=tuple(_entry(item, index) for index, item in enumerate(fields.array(2, limit=_ENTRIES_MAX))),
-            modules=tuple(_module(item, index) for index, item in enumerate(fields.array(3, limit=_MODULES_MAX))),
-            references=fields.octet_strings(4, count=_REFERENCES_MAX, limit=limits.REFERENCE_MAX),
-            manifests=fields.octet_strings(5, count=_MODULES_MAX, limit=limits.MANIFEST_PACKED_MAX),
-        )
-        fields.end()
-        return bundle
-
-    def reference_named(self, digest: bytes) -> Reference:
-        """The reference values that a record names; for one that names none, values that accept nothing.
-
-        Raises:
-            MalformedEvidence: values of the bundle are not well-formed.
-            LedgerInconsistent: ``BUNDLE_VERDICT`` when they are not among those of the bundle.
-        """
-        if digest == NO_DIGEST:
-            return Reference({}, {}, {})
-        for data in self.references:
-            if D("reference", data) == digest:
-                return Reference.recorded(data)
-        raise LedgerInconsistent(
-            Code.BUNDLE_VERDICT,
-            "the bundle's reference values are not those that the records name",
-            where="bundle",
-            expected=digest,
-            hint="name your own: --policy and --reference",
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -477,20 +399,3 @@ def _evidence(entry: Entry) -> bytes:
     if entry.evidence is None:
         raise MalformedEvidence(Code.BUNDLE_MALFORMED, "evidence is missing", where=f"entry {entry.index}")
     return entry.evidence
-
-
-def _entry(value: cbor.CborValue, number: int) -> Entry:
-    where = f"bundle.entries[{number}]"
-    parts = cbor.Reader(dict(enumerate(cbor.read_array(value, where=where, limit=4, size=4))), where)
-    return Entry(
-        index=parts.uint(0, limit=2**53),
-        proof=parts.octet_strings(1, count=_PROOF_MAX, limit=limits.DIGEST_SIZE),
-        record=parts.octets(2),
-        evidence=parts.optional_octets(3),
-    )
-
-
-def _module(value: cbor.CborValue, number: int) -> tuple[str, bytes]:
-    where = f"bundle.policy[{number}]"
-    parts = cbor.Reader(dict(enumerate(cbor.read_array(value, where=where, limit=2, size=2))), where)
-    return parts.text(0), parts.octets(1)

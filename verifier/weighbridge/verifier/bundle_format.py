@@ -1,0 +1,112 @@
+"""The proof bundle's file: well-formed, and bounded. What it shows is :mod:`.bundle`'s business.
+
+Deterministic CBOR, ``docs/protocol.md`` §9.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Self
+
+from weighbridge.policy.reference import Reference
+from weighbridge.proto import cbor, limits
+from weighbridge.proto.digest import D
+from weighbridge.proto.errors import Code, LedgerInconsistent
+from weighbridge.verifier.record import NO_DIGEST
+
+__all__ = ["Bundle", "Entry"]
+
+_VERSION: Final = "weighbridge/v1/bundle"
+_ENTRIES_MAX: Final = 100_000
+_PROOF_MAX: Final = 64
+_MODULES_MAX: Final = 64
+_REFERENCES_MAX: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One judgement: its place in the ledger, the proof of that, the record, and the evidence it was made on."""
+
+    index: int
+    proof: tuple[bytes, ...]
+    record: bytes
+    evidence: bytes | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """A well-formed bundle. Says nothing of truth."""
+
+    checkpoint: bytes
+    entries: tuple[Entry, ...]
+    modules: tuple[tuple[str, bytes], ...]
+    references: tuple[bytes, ...]
+    manifests: tuple[bytes, ...]
+
+    def encode(self) -> bytes:
+        """The file's bytes."""
+        return cbor.encode(
+            {
+                0: _VERSION,
+                1: self.checkpoint,
+                2: [[entry.index, list(entry.proof), entry.record, entry.evidence] for entry in self.entries],
+                3: [[name, text] for name, text in self.modules],
+                4: list(self.references),
+                5: list(self.manifests),
+            }
+        )
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """Parse a bundle.
+
+        Raises:
+            MalformedEvidence: for any bytes that :meth:`encode` would not have written.
+        """
+        fields = cbor.read_versioned(data, version=_VERSION, limit=limits.BUNDLE_MAX, what="bundle")
+        bundle = cls(
+            checkpoint=fields.octets(1, limit=limits.CHECKPOINT_MAX),
+            entries=tuple(_entry(item, index) for index, item in enumerate(fields.array(2, limit=_ENTRIES_MAX))),
+            modules=tuple(_module(item, index) for index, item in enumerate(fields.array(3, limit=_MODULES_MAX))),
+            references=fields.octet_strings(4, count=_REFERENCES_MAX, limit=limits.REFERENCE_MAX),
+            manifests=fields.octet_strings(5, count=_MODULES_MAX, limit=limits.MANIFEST_PACKED_MAX),
+        )
+        fields.end()
+        return bundle
+
+    def reference_named(self, digest: bytes) -> Reference:
+        """The reference values that a record names; for one that names none, values that accept nothing.
+
+        Raises:
+            MalformedEvidence: values of the bundle are not well-formed.
+            LedgerInconsistent: ``BUNDLE_VERDICT`` when they are not among those of the bundle.
+        """
+        if digest == NO_DIGEST:
+            return Reference({}, {}, {})
+        for data in self.references:
+            if D("reference", data) == digest:
+                return Reference.recorded(data)
+        raise LedgerInconsistent(
+            Code.BUNDLE_VERDICT,
+            "the bundle's reference values are not those that the records name",
+            where="bundle",
+            expected=digest,
+            hint="name your own: --policy and --reference",
+        )
+
+
+def _entry(value: cbor.CborValue, number: int) -> Entry:
+    where = f"bundle.entries[{number}]"
+    parts = cbor.Reader(dict(enumerate(cbor.read_array(value, where=where, limit=4, size=4))), where)
+    return Entry(
+        index=parts.uint(0, limit=2**53),
+        proof=parts.octet_strings(1, count=_PROOF_MAX, limit=limits.DIGEST_SIZE),
+        record=parts.octets(2),
+        evidence=parts.optional_octets(3),
+    )
+
+
+def _module(value: cbor.CborValue, number: int) -> tuple[str, bytes]:
+    where = f"bundle.policy[{number}]"
+    parts = cbor.Reader(dict(enumerate(cbor.read_array(value, where=where, limit=2, size=2))), where)
+    return parts.text(0), parts.octets(1)
