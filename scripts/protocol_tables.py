@@ -63,7 +63,7 @@ _SIZES: Final = {
     "MANIFEST_PARTS_MAX": "parts of one manifest: tensors and what lies between them (a number)",
     "MANIFEST_PACKED_MAX": "head and tables of one manifest",
     "MANIFEST_JSON_MAX": "one manifest as JSON",
-    "MANIFEST_TABLES_MAX": "tables that are sent with one manifest",
+    "MANIFEST_TABLES_MAX": "tables that are sent with all manifests of a message",
     "ADAPTERS_MAX": "declared manifests beside the model's (a number)",
     "SPOT_RANGES_MAX": "ranges of one spot challenge (a number)",
     "SPOT_BYTES_MAX": "bytes in all ranges of one spot challenge together",

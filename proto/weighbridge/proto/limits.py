@@ -42,7 +42,7 @@ MANIFEST_PARTS_MAX: Final = 400_000
 # Head and all tables, as kept on disk: 150 bytes a tensor. JSON takes about twice as much.
 MANIFEST_PACKED_MAX: Final = 64 * 1024 * 1024
 MANIFEST_JSON_MAX: Final = 160 * 1024 * 1024
-# What of the tables travels with a window or a proof, to name tensors that differ.
+# What of all tables travels with a window or a proof, to name tensors that differ.
 MANIFEST_TABLES_MAX: Final = 512 * 1024
 # A spot check: 16 ranges of 64 KiB are 1 MiB, read in some milliseconds; a challenge of 64 ranges is about 5 KiB.
 SPOT_RANGES_MAX: Final = 64

@@ -235,7 +235,9 @@ class Manifest:
 
 def encode_manifests(manifests: Iterable[Manifest]) -> bytes:
     """The evidence part that carries manifests, with those of their tables for which there is room."""
-    return cbor.encode([manifest.pack(limit=limits.MANIFEST_TABLES_MAX) for manifest in manifests])
+    carried = list(manifests)
+    room = limits.MANIFEST_TABLES_MAX // max(1, len(carried))
+    return cbor.encode([manifest.pack(limit=room) for manifest in carried])
 
 
 def parse_manifests(data: bytes) -> tuple[Manifest, ...]:

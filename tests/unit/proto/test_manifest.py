@@ -103,10 +103,14 @@ def test_json_renders_and_returns() -> None:
     assert text.endswith(b"}\n")
 
 
-def test_evidence_part_carries_several() -> None:
+def test_evidence_part_carries_several(monkeypatch: pytest.MonkeyPatch) -> None:
     pair = (manifest(), manifest(name="other"))
     assert parse_manifests(encode_manifests(pair)) == pair
     assert parse_manifests(encode_manifests(())) == ()
+    # They share the room that there is.
+    monkeypatch.setattr(limits, "MANIFEST_TABLES_MAX", 400)
+    assert [made.files[1].parts for made in parse_manifests(encode_manifests(pair[:1]))] == [MODEL.parts]
+    assert [made.files[1].parts for made in parse_manifests(encode_manifests(pair))] == [None, None]
     assert refused(lambda: parse_manifests(cbor.encode([1]))) == Code.FIELD_TYPE
     assert refused(lambda: parse_manifests(cbor.encode([b""] * 65))) == Code.TOO_LARGE
 
