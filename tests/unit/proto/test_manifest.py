@@ -108,7 +108,7 @@ def test_evidence_part_carries_several(monkeypatch: pytest.MonkeyPatch) -> None:
     assert parse_manifests(encode_manifests(pair)) == pair
     assert parse_manifests(encode_manifests(())) == ()
     # They share the room that there is.
-    monkeypatch.setattr(limits, "MANIFEST_TABLES_MAX", 400)
+    monkeypatch.setattr(limits, "MANIFEST_TABLES_MAX", 200)
     assert [made.files[1].parts for made in parse_manifests(encode_manifests(pair[:1]))] == [MODEL.parts]
     assert [made.files[1].parts for made in parse_manifests(encode_manifests(pair))] == [None, None]
     assert refused(lambda: parse_manifests(cbor.encode([1]))) == Code.FIELD_TYPE
