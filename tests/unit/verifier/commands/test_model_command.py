@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import stat
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from support.owners import EVALUATION, Issuer
 from support.world import manifest
@@ -16,7 +17,7 @@ from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, ExitCode
 from weighbridge.proto.manifest import FileEntry, Manifest, Part
 from weighbridge.proto.reference_set import SignedSet
-from weighbridge.verifier.anchors import TrustAnchors
+from weighbridge.verifier.anchors import TrustAnchors, load
 from weighbridge.verifier.cli import main
 
 if TYPE_CHECKING:
@@ -109,6 +110,35 @@ def test_a_key_that_others_can_read_signs_nothing(desk: Desk) -> None:
     (desk.path / "owner.pem").chmod(0o644)
     refused(desk.first(desk.path / "one.json"), Code.KEY_EXPOSED)
     assert not (desk.path / "models.set").exists()
+
+
+@pytest.mark.parametrize("kind", ["P-256", "P-384", "Ed25519"])
+def test_a_public_key_becomes_an_anchor(desk: Desk, kind: Literal["P-256", "P-384", "Ed25519"]) -> None:
+    lab = Issuer("Another Lab", kind)
+    pem = lab.key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    trust = ("trust", desk.write("lab.pem", pem), "--issuer", lab.name, "-o", desk.path / "another.json")
+    done = desk.run(*trust, "--json")
+    assert done.status == 0, done.err
+    (anchor,) = load((desk.path / "another.json").read_bytes()).anchors
+    assert (anchor.purpose, anchor.name, anchor.spki) == ("statement-issuer", lab.name, lab.anchor().spki)
+    assert done.document["sha256"] == anchor.sha256
+    desk.first(desk.path / "one.json", "--statement", desk.write("s.json", lab.in_toto(ONE.digest)))
+    anchors = ("--anchors", desk.path / "owner.json", "--anchors", desk.path / "another.json")
+    assert f"{EVALUATION}, by Another Lab" in desk.run("show", desk.path / "models.set", *anchors).out
+    # Believed only from a later time on, it is not believed in a set that was signed before.
+    assert desk.run(*trust, "--since", "2190-01-01T00:00:00Z").status == 0
+    refused(desk.run("show", desk.path / "models.set", *anchors), Code.CHAIN_EXPIRED)
+
+
+def test_what_is_no_public_key_becomes_none(desk: Desk) -> None:
+    for data in (b"", b"-----BEGIN PUBLIC KEY-----", (desk.path / "owner.pem").read_bytes()):
+        done = desk.run("trust", desk.write("key.pem", data), "--issuer", "x", "-o", desk.path / "x.json")
+        refused(done, Code.KEY_MALFORMED)
+    pem = Issuer("x", "Ed25519").key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    refused(
+        desk.run("trust", desk.write("key.pem", pem), "--owner", "x", "-o", desk.path / "x.json"), Code.ANCHORS_INVALID
+    )
+    assert not (desk.path / "x.json").exists()
 
 
 # -- sign --------------------------------------------------------------------------------------------------------------

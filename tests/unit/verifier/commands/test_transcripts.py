@@ -41,6 +41,7 @@ COMMANDS: Final = (
     ("export",),
     ("clear",),
     ("model", "key"),
+    ("model", "trust"),
     ("model", "sign"),
     ("model", "revoke"),
     ("model", "show"),

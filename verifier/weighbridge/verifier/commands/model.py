@@ -1,4 +1,4 @@
-"""``weighbridge model key | sign | revoke | show | diff``: an owner's word about its models; what manifests hold."""
+"""``weighbridge model key | trust | sign | revoke | show | diff``: an owner's word about models; manifests."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+
 from weighbridge.proto import cose, limits, strict
 from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic, PolicyDenied
 from weighbridge.proto.manifest import Manifest, check_name
 from weighbridge.proto.reference_set import AcceptedModel, ReferenceSet, RevokedModel, SignedSet
 from weighbridge.proto.statement import Statement
 from weighbridge.verifier import reference_set
-from weighbridge.verifier.anchors import Anchor, TrustAnchors
+from weighbridge.verifier.anchors import Anchor, Purpose, TrustAnchors
 from weighbridge.verifier.clock import moment, nanoseconds
 from weighbridge.verifier.commands import arguments as given
 from weighbridge.verifier.commands import model_show
@@ -36,6 +39,9 @@ _EPILOG: Final = """\
 an owner's key, and the document by which others believe it:
   weighbridge model key "Acme Models" -o owner.pem --anchors owner.json
 
+believe somebody who evaluates models:
+  weighbridge model trust lab.pub.pem --issuer "Evaluation Lab" -o lab.json
+
 accept a model for half a year, with an evaluation that somebody else has signed:
   weighbridge model sign model.json --statement evaluation.dsse.json --key owner.pem --owner "Acme Models" \\
       --number 1 --valid-until 2027-06-30T00:00:00Z -o models.set
@@ -54,6 +60,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog, parser.formatter_class = f"examples:\n\n{_EPILOG}", argparse.RawDescriptionHelpFormatter
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     _configure_key(verbs.add_parser("key", help="make an owner's key, and the anchors document for it"))
+    _configure_trust(verbs.add_parser("trust", help="make an anchors document for somebody else's public key"))
     _configure_sign(verbs.add_parser("sign", help="sign a reference set: accepted and revoked models, validity"))
     _configure_revoke(verbs.add_parser("revoke", help="sign the set that follows, with models taken back"))
     model_show.configure_show(verbs.add_parser("show", help="print a manifest or a reference set as a table"))
@@ -86,15 +93,8 @@ def _configure_key(parser: argparse.ArgumentParser) -> None:
 def _run_key(arguments: argparse.Namespace) -> Outcome:
     now = datetime.now(UTC).replace(microsecond=0)
     key = create_signing_key(arguments.output)
-    anchor = Anchor(
-        "model-owner",
-        arguments.owner,
-        "weighbridge",
-        cose.spki(key.public_key()),
-        now,
-        _FOREVER,
-        "exported by the owner that holds the private key",
-    )
+    source = "exported by the owner that holds the private key"
+    anchor = _anchor("model-owner", arguments.owner, cose.spki(key.public_key()), since=now, source=source)
     write(arguments.anchors, TrustAnchors((anchor,)).encode(), doing="writing the anchors")
     text = (
         f"made a key for {arguments.owner}\n"
@@ -103,6 +103,58 @@ def _run_key(arguments: argparse.Namespace) -> Outcome:
         f"  sha256   {anchor.sha256} (compare it over another channel)\n"
     )
     document: strict.JsonObject = {"schema": "weighbridge/model-key/v1", "owner": anchor.name, "sha256": anchor.sha256}
+    return Outcome(text, document)
+
+
+def _anchor(purpose: Purpose, name: str, spki: bytes, *, since: datetime, source: str) -> Anchor:
+    return Anchor(purpose, name, "weighbridge", spki, since, _FOREVER, source)
+
+
+def _configure_trust(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Make a trust-anchors document for a public key. Whose key it is, nothing in it says: compare the fingerprint "
+        "over another channel before you give the document to a verifier. Statements count in sets that were signed "
+        "while their issuer's key was believed."
+    )
+    parser.add_argument("public_key", metavar="PEM", help="the public key: P-256 of an owner; or P-384, Ed25519")
+    whose = parser.add_mutually_exclusive_group(required=True)
+    whose.add_argument("--owner", metavar="NAME", type=_name, help="believe its reference sets")
+    whose.add_argument("--issuer", metavar="NAME", type=_name, help="believe its statements about models")
+    parser.add_argument(
+        "--since", metavar="TIME", type=_time, default=_FIRST, help="believe nothing signed before (default: anything)"
+    )
+    parser.add_argument("-o", "--output", required=True, type=given.output, metavar="FILE", help="the anchors document")
+    parser.set_defaults(run=_run_trust)
+
+
+def _run_trust(arguments: argparse.Namespace) -> Outcome:
+    pem = read(arguments.public_key, limit=limits.CERT_MAX)
+    try:
+        key = load_pem_public_key(pem)
+        spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise MalformedEvidence(
+            Code.KEY_MALFORMED,
+            "not a public key in PEM",
+            where=arguments.public_key,
+            hint="it begins: -----BEGIN PUBLIC KEY-----",
+        ) from error
+    issuer: str | None = arguments.issuer
+    purpose: Purpose = "model-owner" if issuer is None else "statement-issuer"
+    name: str = arguments.owner if issuer is None else issuer
+    source = f"the file {Path(arguments.public_key).name}"
+    anchor = _anchor(purpose, name, spki, since=arguments.since, source=source)
+    write(arguments.output, TrustAnchors((anchor,)).encode(), doing="writing the anchors")
+    text = (
+        f"wrote {arguments.output}: {anchor.name}, {purpose}\n"
+        f"  sha256   {anchor.sha256} (compare it over another channel)\n"
+    )
+    document: strict.JsonObject = {
+        "schema": "weighbridge/model-trust/v1",
+        "purpose": purpose,
+        "name": anchor.name,
+        "sha256": anchor.sha256,
+    }
     return Outcome(text, document)
 
 
