@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import pytest
 
@@ -15,6 +16,9 @@ from support.world import manifest
 from weighbridge.policy.reference import Reference
 from weighbridge.proto import limits
 from weighbridge.proto.errors import Code, EnvironmentFault, LedgerInconsistent, PolicyDenied, WeighbridgeError
+from weighbridge.verifier import store as stores
+from weighbridge.verifier.live import LiveSessions
+from weighbridge.verifier.service import AttestationService
 from weighbridge.verifier.session import SessionState
 
 if TYPE_CHECKING:
@@ -24,6 +28,11 @@ if TYPE_CHECKING:
     from corpus.arena import Arena
     from weighbridge.policy.engine import Prepared
     from weighbridge.verifier.core import Answer
+
+
+class PowerLost(BaseException):
+    """Nothing after this point has happened."""
+
 
 LAB, STRANGER = Issuer(), Issuer("Mallory")
 
@@ -134,9 +143,7 @@ def test_a_revocation_survives_a_loss_of_power(gate: Gate) -> None:
     gate.publish(gate.owner.content(number=2, revoked={model.digest: "weights leaked"}))
     world.clock.advance(1)
     sealed = world.host.seal()
-    live = world.verifier._sessions
-    live._write_end = lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)  # type: ignore[method-assign]
-    with pytest.raises(KeyboardInterrupt):
+    with mock.patch.object(LiveSessions, "_write_end", side_effect=PowerLost), pytest.raises(PowerLost):
         world.verifier.window(world.host.session, sealed.evidence, peer=world.host.peer)
     assert gate.state() is SessionState.RUNNING
     gate.start()
@@ -307,6 +314,48 @@ def test_while_this_machine_is_at_fault_nothing_is_judged(gate: Gate) -> None:
         assert code_of(lambda: world.send(sealed.evidence)) is Code.COMMAND_FAILED
     broken = False
     assert codes(world.send(sealed.evidence)) == [Code.MODEL_REVOKED]
+
+
+def test_a_fault_is_told_once_while_no_window_comes(gate: Gate, capsys: pytest.CaptureFixture[str]) -> None:
+    broken = False
+
+    def prepare(reference: Reference) -> Prepared:
+        if broken:
+            raise EnvironmentFault(Code.COMMAND_FAILED, "cannot start the policy worker")
+        return gate.prepare(reference)
+
+    gate.publish(gate.owner.content(gate.world.host.model))
+    gate.start(prepare=prepare)
+    service = AttestationService(gate.world.verifier)
+    for number in (2, 3):
+        broken = True
+        gate.publish(gate.owner.content(number=number))
+        for _ in range(3):
+            service._refresh()
+        assert capsys.readouterr().err.count("nothing is judged for now") == 1
+        broken = False
+        service._refresh()
+        assert capsys.readouterr().err == ""
+    service.close()
+
+
+def test_while_the_store_is_at_fault_nothing_is_judged(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That the set is the newest cannot be remembered: it counts as soon as it can."""
+    monkeypatch.setattr(stores, "_BUSY_SECONDS", 0.01)
+    model, at = gate.world.host.model, gate.world.clock.at
+    gate.world.store.close()
+    gate.world.store = stores.Store.create_or_open(gate.world.directory / "sessions.sqlite")
+    gate.publish(gate.owner.content(model))
+    watch = gate.start()
+    gate.publish(gate.owner.content(number=2, revoked={model.digest: "weights leaked"}))
+    other = stores.Store.create_or_open(gate.world.directory / "sessions.sqlite")
+    with other.transaction():
+        assert code_of(lambda: watch.renew(at)) is Code.STATE_LOCKED
+    other.close()
+    renewed = watch.renew(at)
+    assert renewed is not None
+    assert [item.number for item in renewed.reference.sets] == [2]
+    watch.close()
 
 
 def test_values_too_large_to_be_kept_are_not_judged_by(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
