@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import jwt
 import pytest
 
+from support.models import safetensors
 from support.world import NOON, World, manifest, reference_for, requirements
 from weighbridge.policy import policy_set
 from weighbridge.policy.policy_set import PolicyModule, PolicySet
@@ -299,9 +300,7 @@ def test_long_differences_are_cut_short(make: Callable[..., World]) -> None:
     world = make()
     world.open_session()
     files = world.host.model.files
-    long = replace(
-        files[1], tensors=tuple(replace(files[1].tensors[0], name=f"{n:02}" + "\1" * 4000) for n in range(40))
-    )
+    long = safetensors("model.safetensors", {f"{number:02}" + "\1" * 4000: b"weights" for number in range(40)})
     evil = Manifest.build("evil", [files[0], long])
     world.host.log.load(evil)
     answer = world.window()
