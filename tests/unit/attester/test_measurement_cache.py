@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -304,6 +306,15 @@ def test_closed_cache_knows_nothing_and_keeps_nothing(model: Path, tmp_path: Pat
     file = walk(model)[0]
     assert cache.get(file, "sha256") is None
     cache.put(file, "sha256", manifest.files[0])
+
+
+def test_no_session_knows_of_a_cache() -> None:
+    """What measures for a session has none to pass: not even its module is loaded."""
+    code = (
+        "import sys, weighbridge.attester.workload.server, weighbridge.attester.session;"
+        "sys.exit('weighbridge.attester.weights.cache' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_small_files_may_be_left_out(model: Path, tmp_path: Path) -> None:
