@@ -206,7 +206,7 @@ def _run_serve(arguments: argparse.Namespace) -> Outcome:
         verifier = Verifier(
             requirements=requirements,
             anchors=anchors,
-            appraiser=watch.open(clock.now()),
+            appraiser=watch.open(datetime.now(UTC)),
             keys=opened.keys,
             archive=opened.archive,
             store=opened.store,
