@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from weighbridge.proto.tpm.constants import HashAlgorithm, digest, digest_size
 
 SHA1, SHA256, SHA384 = HashAlgorithm.SHA1, HashAlgorithm.SHA256, HashAlgorithm.SHA384
-SEPARATOR, NO_ACTION, IPL = 0x4, 0x3, 0xD
+SEPARATOR, NO_ACTION, IPL, ACTION = 0x4, 0x3, 0xD, 0x80000007
 Banks = Sequence[HashAlgorithm]
 
 

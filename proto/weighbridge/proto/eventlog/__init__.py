@@ -7,12 +7,14 @@
 ``records``    our own records as CEL TLV, and back
 ``reading``    any of them, by name or by how it begins
 ``events``     what they have in common, and the values that they lead to
+``boot_order`` whether firmware's log tells of a whole boot
 ``reader``     the bounded reader under all of them
 =============  =======================================================================
 """
 
 from __future__ import annotations
 
+from weighbridge.proto.eventlog.boot_order import require_whole_boot
 from weighbridge.proto.eventlog.events import Binding, Event, EventLog, Format, Register, RegisterKind, replay, require
 from weighbridge.proto.eventlog.ima import Rule
 from weighbridge.proto.eventlog.reading import detect, read
@@ -29,4 +31,5 @@ __all__ = [
     "read",
     "replay",
     "require",
+    "require_whole_boot",
 ]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from eventlog_support import (
+    ACTION,
     IPL,
     SEPARATOR,
     SHA1,
@@ -36,9 +37,13 @@ BOOT = boot_log(
     boot_event(7, SEPARATOR, DATA),
     boot_event(4, IPL, b"kernel", digests=[(SHA256, digest(SHA256, b"image"))]),
 )
+EXITED = b"Exit Boot Services Returned with Success"
+# What firmware that has handed over says as well.
+WHOLE = BOOT + boot_event(4, SEPARATOR, DATA) + boot_event(5, SEPARATOR, DATA) + boot_event(5, ACTION, EXITED)
 PCR0 = extended(bytes(31) + b"\3", digest(SHA256, DATA)).hex()
 PCR7 = extended(bytes(32), digest(SHA256, DATA)).hex()
 PCR4 = extended(bytes(32), digest(SHA256, b"image")).hex()
+PCR4_WHOLE = extended(bytes(32), digest(SHA256, b"image"), digest(SHA256, DATA)).hex()
 EVENTS: list[Event] = [AttesterStart("0.1.0", bytes(16)), ModelLoad(bytes(32), "declared")]
 OURS = tuple(make_record(event, recnum=number, pcr=15, algs=(SHA256, SHA384)) for number, event in enumerate(EVENTS))
 PCR15 = extended(bytes(32), *(dict(record.digests)[SHA256] for record in OURS)).hex()
@@ -114,29 +119,29 @@ def test_a_log_of_ours_is_read_in_both_encodings(run: Run, encoded: bytes) -> No
 
 
 def test_verify_says_what_was_compared_and_what_is_not_proven(run: Run) -> None:
-    status, out, err = run("verify", BOOT, "--pcr", f"0={PCR0}", "--pcr", f"4={PCR4.upper()}")
+    status, out, err = run("verify", WHOLE, "--pcr", f"0={PCR0}", "--pcr", f"4={PCR4_WHOLE.upper()}")
     assert (status, err) == (ExitCode.AFFIRMED, "")
     lines = out.splitlines()
-    assert lines[0] == "REPLAYS: 2 events lead to the given values"
-    assert f"  PCR 4        {PCR4}" in lines
-    assert "  not compared PCR 7" in lines
-    assert "  content      vouched for by the digests in 1 events; of 1 only the digest is proven" in lines
+    assert lines[0] == "REPLAYS: 3 events lead to the given values"
+    assert f"  PCR 4        {PCR4_WHOLE}" in lines
+    assert "  not compared PCR 5, PCR 7" in lines
+    assert "  content      vouched for by the digests in 2 events; of 1 only the digest is proven" in lines
     assert [line for line in lines if "TPM signed" in line]
     assert [line for line in lines if "marked opaque" in line]
 
 
 def test_verify_json(run: Run) -> None:
-    status, out, _ = run("verify", BOOT, "--pcr", f"7={PCR7}", "--json")
+    status, out, _ = run("verify", WHOLE, "--pcr", f"7={PCR7}", "--json")
     document = json.loads(out)
     assert (status, document["exit_code"], document["result"]) == (0, 0, "replays")
     assert document["schema"] == "weighbridge/verify-log/v1"
     assert document["values"] == {"PCR 7": PCR7}
-    assert document["not_compared"] == ["PCR 0", "PCR 4"]
+    assert document["not_compared"] == ["PCR 0", "PCR 4", "PCR 5"]
     assert (document["events"], document["opaque"]) == (1, 0)
 
 
 def test_another_value_is_not_authentic(run: Run) -> None:
-    status, out, err = run("verify", BOOT, "--pcr", f"7={PCR4}", "--json")
+    status, out, err = run("verify", WHOLE, "--pcr", f"7={PCR4}", "--json")
     document = json.loads(out)
     assert status == document["exit"] == ExitCode.NOT_AUTHENTIC
     assert document["code"] == "LOG_REPLAY"
@@ -144,11 +149,34 @@ def test_another_value_is_not_authentic(run: Run) -> None:
     assert "hint: no part of the log" in err
 
 
+@pytest.mark.parametrize(
+    ("data", "pcr", "value", "status", "words"),
+    [
+        (BOOT, 7, PCR7, ExitCode.INDETERMINATE, "before the boot services did"),
+        (BOOT, 4, PCR4, ExitCode.NOT_AUTHENTIC, "PCR 4 is closed by 0 separators"),
+        (
+            WHOLE + boot_event(7, SEPARATOR, DATA),
+            7,
+            extended(bytes(32), digest(SHA256, DATA), digest(SHA256, DATA)).hex(),
+            ExitCode.NOT_AUTHENTIC,
+            "PCR 7 is closed by 2 separators, at log[7]",
+        ),
+    ],
+)
+def test_a_boot_that_was_cut_short_or_closed_twice_is_refused(
+    run: Run, data: bytes, pcr: int, value: str, status: int, words: str
+) -> None:
+    """A52: its values are genuine all the same."""
+    result = run("verify", data, "--pcr", f"{pcr}={value}")
+    assert (result[0], result[1]) == (status, "")
+    assert f"LOG_EVENT: {words}" in result[2] or words in result[2]
+
+
 def test_a_stated_start(run: Run) -> None:
     start = digest(SHA256, b"before")
     value = extended(start, digest(SHA256, DATA)).hex()
-    assert run("verify", BOOT, "--pcr", f"7={value}")[0] == ExitCode.NOT_AUTHENTIC
-    assert run("verify", BOOT, "--pcr", f"7={value}", "--start", f"7={start.hex()}")[0] == ExitCode.AFFIRMED
+    assert run("verify", WHOLE, "--pcr", f"7={value}")[0] == ExitCode.NOT_AUTHENTIC
+    assert run("verify", WHOLE, "--pcr", f"7={value}", "--start", f"7={start.hex()}")[0] == ExitCode.AFFIRMED
 
 
 def test_a_confidential_vms_register_in_another_bank(run: Run) -> None:
@@ -231,7 +259,7 @@ def test_a_file_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[
     ],
 )
 def test_usage(run: Run, arguments: tuple[str, ...]) -> None:
-    status, out, err = run("verify", BOOT, *arguments)
+    status, out, err = run("verify", WHOLE, *arguments)
     assert (status, out) == (ExitCode.USAGE, "")
     assert "error: " in err
     assert "hint: " in err

@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Final
 
 from weighbridge.proto import limits, strict
 from weighbridge.proto.errors import Code, ExitCode, Indeterminate, MalformedEvidence
-from weighbridge.proto.eventlog import Binding, Format, Register, RegisterKind, Rule, read, replay, require
+from weighbridge.proto.eventlog import (
+    Binding,
+    Format,
+    Register,
+    RegisterKind,
+    Rule,
+    read,
+    replay,
+    require,
+    require_whole_boot,
+)
 from weighbridge.proto.tpm.constants import HashAlgorithm, digest_size
 from weighbridge.verifier.commands.outcome import Outcome
 from weighbridge.verifier.commands.outcome import read as read_file
@@ -121,9 +131,9 @@ def run_verify(arguments: argparse.Namespace) -> Outcome | int:
     """Replay, and compare with the given values; exit 0 when all are what the log leads to.
 
     Raises:
-        NotAuthentic: ``LOG_REPLAY``, ``LOG_GAP``.
-        Indeterminate: ``LOG_VIOLATION`` when the values fit, but entries say of themselves that nobody knows what
-            they measured.
+        NotAuthentic: ``LOG_REPLAY``, ``LOG_GAP``; ``LOG_EVENT`` for a separator of firmware that is missing or twice.
+        Indeterminate: ``LOG_EVENT`` when firmware's log ends before the boot services did; ``LOG_VIOLATION`` when the
+            values fit, but entries say of themselves that nobody knows what they measured.
         MalformedEvidence: as :func:`weighbridge.proto.eventlog.read`.
         EnvironmentFault: ``FILE_UNREADABLE``.
     """
@@ -137,6 +147,8 @@ def run_verify(arguments: argparse.Namespace) -> Outcome | int:
     log = _read(arguments)
     expected = dict(given)
     values = require(log, bank, expected, start=dict(start))
+    if log.format is Format.TCG2:
+        require_whole_boot(log, expected)
     covered = [event for event in log.events if event.extends and event.register in expected]
     _check_violations(covered)
     others = sorted(set(log.registers) - set(expected))
