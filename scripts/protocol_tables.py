@@ -195,7 +195,7 @@ _MEANINGS: Final[dict[str, str]] = {
     "WEIGHTS_CHANGED": "a file of the model changed while it was measured",
     "WEIGHTS_AMBIGUOUS": "two names in the model's directory that differ by case or Unicode normalisation only",
     "LOAD_MISMATCH": "a guard in the serving process was about to hand over other bytes than were measured",
-    "LOAD_UNGUARDED": "a file that a guard has nothing to compare with: in no measured directory, or not in its manifest",
+    "LOAD_UNGUARDED": "a file that a guard cannot compare: in no measured directory, or not in its manifest",
     "MODEL_SIGNATURE": "an OpenSSF model signature that its signer's key did not make",
     "MODEL_SIGNATURE_MODE": "a model signature of another mode than asked for (key, certificate), or one not read",
     "MODEL_SIGNER": "a model signature that names another key than the one that is trusted or given",

@@ -14,8 +14,13 @@ import readme_help
 
 README: Final = readme_help.README.read_text(encoding="utf-8")
 _COMMAND: Final = re.compile(r"^\$ (weighbridge(?:-attester)?) ((?:.*\\\n)*.*)$", re.MULTILINE)
+# Commands whose verb is followed by another one.
+_GROUPS: Final = {
+    "weighbridge": {"inspect", "verify", "ledger", "model", "spot"},
+    "weighbridge-attester": {"model", "verity", "log"},
+}
 # What stands between a command's words: options, places, and the part behind `--`, which is somebody else's.
-_WORD: Final = re.compile(r"[a-z]+")
+_WORD: Final = re.compile(r"[a-z]+(?:-[a-z]+)*")
 
 
 def test_help_is_what_the_commands_print() -> None:
@@ -61,7 +66,7 @@ def test_commands_and_options_exist(program: str, words: list[str]) -> None:
 
 
 def _depth(program: str, verb: str) -> int:
-    return 2 if program == "weighbridge" and verb in {"inspect", "verify", "ledger"} else 1
+    return 2 if verb in _GROUPS[program] else 1
 
 
 GOOD: Final = "act 1: an honest session\n\nact what happened  outcome\n1   an honest session  admitted\n"

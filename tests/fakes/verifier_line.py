@@ -97,9 +97,7 @@ class VerifierLine:
         # The verdict is recorded; whether the answer arrives is another matter.
         if self.broken.is_set():
             raise unreachable()
-        return Answer(
-            answer.verdict.seq, answer.verdict.encode(), answer.token, answer.challenge, spot_of(answer.spot)
-        )
+        return Answer(answer.verdict.seq, answer.verdict.encode(), answer.token, answer.challenge, spot_of(answer.spot))
 
     async def close_session(self, session: bytes) -> bytes:
         self._now()

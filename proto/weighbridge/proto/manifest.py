@@ -139,9 +139,7 @@ class Manifest:
             limit: leave tables out, the largest first, until the rest has no more than this many bytes.
         """
         tables = {
-            file.path: encode_table(file.parts)
-            for file in self.files
-            if file.parts is not None and not file.implied
+            file.path: encode_table(file.parts) for file in self.files if file.parts is not None and not file.implied
         }
         room = limit
         for path, size in sorted(((path, len(table)) for path, table in tables.items()), key=lambda item: item[1]):

@@ -61,7 +61,8 @@ def test_one_manifest_has_one_encoding_and_digest() -> None:
 def test_digests_are_what_the_protocol_says() -> None:
     """A small plain file has the digest that any tool computes; everything else is a tree of such digests."""
     assert CONFIG.digest == hashlib.sha256(b"c" * 20).digest()
-    header, bias, weight = MODEL.parts or ()
+    assert MODEL.parts is not None
+    header, bias, weight = MODEL.parts
     assert (bias.offset, bias.digest) == (100, hashlib.sha256(b"b" * 16).digest())
     rows: cbor.CborValue = [
         [None, "", [], 100, header.digest, []],
