@@ -248,16 +248,25 @@ def test_whoever_lets_the_window_arrive_late_is_asked_again(arena: Arena) -> Non
     with seen(world) as told:
         lost(world)
         # It answers in good order, but nobody knows how long it took.
-        assert not is_asked(world)
-        assert world.window().verdict.opens
         assert is_asked(world)
         assert world.window().verdict.opens
         assert not is_asked(world)
-    assert [(check.status, check.last_passed_seq) for check in told] == [
-        ("not_issued", 0),
-        ("not_due", 0),
-        ("passed", 6),
-    ]
+    assert [(check.status, check.last_passed_seq) for check in told] == [("not_issued", 0), ("passed", 5)]
+
+
+@pytest.mark.parametrize("held", [1, 2, 3])
+def test_no_window_opens_a_gate_while_a_check_is_evaded(arena: Arena, held: int) -> None:
+    """Whoever seals under an earlier challenge answers nothing; the next fresh window has to, whatever came before."""
+    world = spotted(arena, 3, every=4)
+    earlier = world.host.challenge
+    overwrite(world)
+    assert world.window().verdict.opens
+    for number in range(held):
+        assert is_asked(world)
+        world.clock.advance(0.1)
+        forged = seal(world.host, claim(spot=None, challenge=earlier))
+        assert world.deliver(forged).verdict.outcome == "held", number
+    denied(world, world.window(), Code.SPOT_WRONG)
 
 
 def test_a_late_window_that_does_not_answer_is_refused(arena: Arena) -> None:
@@ -290,9 +299,40 @@ def test_delivering_what_was_held_back_does_not_empty_the_pool(arena: Arena) -> 
         world.host.advance(backlog[-1])
     world.clock.advance(20)
     for window in backlog:
-        assert world.send(window.evidence).verdict.outcome == "held"
-    # Windows 0, 4 and 8, and nothing for those between.
-    assert left(world) == (17, 3)
+        answer = world.send(window.evidence)
+        assert answer.verdict.outcome == "held"
+        assert answer.challenge is not None
+        world.host.challenge, world.host.spot = answer.challenge, answer.spot
+    # That of window 0, and one for all that was due since: it goes on until a window answers it.
+    assert left(world) == (18, 2)
+    assert world.window().verdict.opens
+
+
+def test_what_goes_on_unanswered_is_soon_another_one(arena: Arena) -> None:
+    """Half a window after it left first, a check that nobody answered is exchanged: nobody gains time by it."""
+    world = spotted(arena, 3, every=4, count=20)
+    earlier = world.host.challenge
+    assert world.window().verdict.opens
+    first, (_, spent) = asked(world), left(world)
+    ages = []
+    for _ in range(4):
+        world.clock.advance(0.15)
+        assert world.deliver(seal(world.host, claim(spot=None, challenge=earlier))).verdict.outcome == "held"
+        ages.append(asked(world) == first)
+    assert ages == [True, True, True, False]
+    assert left(world)[1] == spent + 1
+    assert world.window().verdict.opens
+
+
+def test_a_check_that_goes_on_is_still_expected_after_a_restart(arena: Arena) -> None:
+    world = spotted(arena, 3, every=4)
+    earlier = world.host.challenge
+    assert world.window().verdict.opens
+    world.clock.advance(0.1)
+    assert world.deliver(seal(world.host, claim(spot=None, challenge=earlier))).verdict.outcome == "held"
+    world.restart()
+    overwrite(world)
+    denied(world, world.window(), Code.SPOT_WRONG)
 
 
 # -- what is issued is spent -------------------------------------------------------------------------------------------

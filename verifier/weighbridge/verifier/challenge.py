@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from weighbridge.proto import binding, limits
-from weighbridge.verifier.clock import nanoseconds
+from weighbridge.verifier.clock import moment, nanoseconds
 from weighbridge.verifier.gpu.nonces import check_nonce
 from weighbridge.verifier.record import ChallengePreimage
 from weighbridge.verifier.transaction import Issued
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from weighbridge.verifier.session import Position
     from weighbridge.verifier.transaction import Transaction
 
-__all__ = ["hand_out", "issue", "preimage_of"]
+__all__ = ["hand_out", "hardly_asked", "issue", "preimage_of"]
 
 
 def issue(ledger_root: bytes, session: bytes, seq: int | None, *, at: datetime) -> Issued:
@@ -38,11 +39,22 @@ def issue(ledger_root: bytes, session: bytes, seq: int | None, *, at: datetime) 
     return Issued(seq, binding.challenge(ledger_root, session, seq, random), ledger_root, random, nanoseconds(at))
 
 
-def hand_out(tx: Transaction, issued: Issued, *, terms: Terms, position: Position) -> Issued:
+def hand_out(
+    tx: Transaction, issued: Issued, *, terms: Terms, position: Position, unanswered: Issued | None = None
+) -> Issued:
     """Make ``issued`` the outstanding challenge for the window after ``position``, with a spot challenge if one is due.
 
     Both may leave once ``tx`` is durable: whatever happens then, the spot challenge is spent. With it goes nothing when
     the pool has none left, which the verdict on the window says (``SPOT_POOL_EMPTY``).
+
+    Args:
+        tx: the transaction.
+        issued: new.
+        terms: the session's.
+        position: behind which the chain stands.
+        unanswered: the outstanding challenge before this one, where a recorded window has its number and did not answer
+            its spot challenge. If that left lately, it goes on with ``issued``: else delivering what was held back
+            would empty the pool.
 
     Raises:
         Conflict: as :meth:`.Transaction.issue_challenge`.
@@ -50,7 +62,17 @@ def hand_out(tx: Transaction, issued: Issued, *, terms: Terms, position: Positio
     tx.issue_challenge(terms.session, issued)
     if not position.spot_due(terms):
         return issued
-    return replace(issued, spot=tx.spots.spend(terms.model, issued=issued.digest))
+    if unanswered is not None and hardly_asked(unanswered, terms, at=moment(issued.issued_ns)):
+        tx.spots.carry(unanswered.digest, issued=issued.digest)
+        return replace(issued, spot=unanswered.spot, asked_ns=unanswered.asked_ns)
+    return replace(issued, spot=tx.spots.spend(terms.model, issued=issued.digest), asked_ns=issued.issued_ns)
+
+
+def hardly_asked(issued: Issued, terms: Terms, *, at: datetime) -> bool:
+    """Whether the spot challenge of ``issued`` left less than half a window's period ago, for the first time."""
+    if issued.spot is None or issued.asked_ns is None:
+        return False
+    return timedelta() <= at - moment(issued.asked_ns) < timedelta(microseconds=terms.period_ns // 2000)
 
 
 def preimage_of(issued: Issued) -> ChallengePreimage:

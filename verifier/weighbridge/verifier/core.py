@@ -26,7 +26,7 @@ from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic, Weigh
 from weighbridge.verifier import acceptance, result_token
 from weighbridge.verifier.answers import Answer, Opened, Renewal, Resumed
 from weighbridge.verifier.appraisal import Verdict, refuse
-from weighbridge.verifier.challenge import hand_out, issue, preimage_of
+from weighbridge.verifier.challenge import hand_out, hardly_asked, issue, preimage_of
 from weighbridge.verifier.clock import moment, nanoseconds
 from weighbridge.verifier.enroller import Enroller
 from weighbridge.verifier.gpu.chain import ChainCache
@@ -126,7 +126,8 @@ class Verifier:
         """
         now = self._clock.now()
         live = self._sessions.find(session, peer=peer)
-        if not _hardly_asked(live, now):
+        # Else a host could empty the pool by cutting its line over and over.
+        if live.issued.seq != live.position.seq or not hardly_asked(live.issued, live.terms, at=now):
             issued = issue(self._archive.ledger.root, session, live.position.seq, at=now)
             with self._store.transaction() as tx:
                 live.issued = hand_out(tx, issued, terms=live.terms, position=live.position)
@@ -376,20 +377,6 @@ class Verifier:
             "model": terms.model.hex(),
             "ledger": {"origin": self._archive.ledger.key.name, "size": self._archive.ledger.size},
         }
-
-
-def _hardly_asked(live: Live, now: datetime) -> bool:
-    """Whether a spot check left so lately that its window can still answer it.
-
-    Then resuming gets the same challenge again: else a host could empty the pool by cutting its line over and over.
-    """
-    issued = live.issued
-    age = now - moment(issued.issued_ns)
-    return (
-        issued.spot is not None
-        and issued.seq == live.position.seq
-        and timedelta() <= age < timedelta(microseconds=live.terms.period_ns // 2000)
-    )
 
 
 def _spot_of(issued: Issued) -> bytes | None:

@@ -137,7 +137,7 @@ class LiveSessions:
                 received_ns=nanoseconds(at),
             )
             tx.advance_ak(terms.ak, head=following.prev, log=ledgered_log(verified))
-            issued = hand_out(tx, issued, terms=terms, position=following)
+            issued = hand_out(tx, issued, terms=terms, position=following, unanswered=_unanswered(live, verified))
         live.position, live.state, live.issued = following, state, issued
         return issued
 
@@ -192,6 +192,14 @@ class LiveSessions:
                 expected=row.next_seq,
             )
         return live
+
+
+def _unanswered(live: Live, verified: VerifiedWindow) -> Issued | None:
+    """The outstanding challenge of ``live``, if ``verified`` has its number and does not answer its spot challenge."""
+    issued = live.issued
+    if issued.spot is None or verified.spot == issued.spot.challenge.id or issued.seq != verified.header.seq:
+        return None
+    return issued
 
 
 def subjects_of(terms: Terms) -> list[tuple[SubjectKind, bytes]]:

@@ -152,14 +152,13 @@ class Position:
     def spot_due(self, terms: Terms) -> bool:
         """Whether a spot check is due in the next window: its challenge comes with a spot challenge, if one is left.
 
-        Every ``spot_every`` windows; and until a fresh window passes it, again after each fresh one. So nobody evades
-        it by letting the window arrive late, and delivering what was held back does not empty the pool.
+        Every ``spot_every`` windows; and until a fresh window passes it, in every window. So no fresh window evades it,
+        whatever arrives late or under an earlier challenge before that one.
         """
         if not terms.spot_every:
             return False
         last = self.seq - self.seq % terms.spot_every
-        passed = self.spot_seq is not None and self.spot_seq >= last
-        return not passed and (self.seq == last or not self.held)
+        return self.spot_seq is None or self.spot_seq < last
 
 
 def ledgered_log(verified: VerifiedEnrolment | VerifiedWindow) -> LedgeredLog:

@@ -72,6 +72,13 @@ class Spots:
         row = self._connection.execute(statements.SPEND_SPOT, {"of_manifest": manifest, "issued": issued}).one_or_none()
         return None if row is None else SpotExpectation(SpotChallenge.parse(row.challenge), row.mac)
 
+    def carry(self, before: bytes, *, issued: bytes) -> None:
+        """Let the spot challenge that left with the freshness challenge ``before`` leave again, with ``issued``.
+
+        For a window that comes after the one of ``before``, by which nothing can be answered any more.
+        """
+        self._connection.execute(sa.update(spots).where(spots.c.issued == before).values(issued=issued))
+
     def counts(self) -> tuple[SpotCount, ...]:
         """What is left and what is spent, by model."""
         rows = self._connection.execute(

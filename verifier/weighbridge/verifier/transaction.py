@@ -56,7 +56,8 @@ class Issued:
     """A challenge as given out: for which window (``None``: an enrolment), what it hashes, and when.
 
     ``digest``, ``ledger_root`` and ``random`` are 32 bytes; ``issued_ns`` counts from 1970. ``spot`` is the spot
-    challenge that was spent with it, if one was.
+    challenge that was spent with it, if one was, and ``asked_ns`` when that left first: ``None`` if it is not known
+    any more, since a restart.
     """
 
     seq: int | None
@@ -65,6 +66,7 @@ class Issued:
     random: bytes
     issued_ns: int
     spot: SpotExpectation | None = None
+    asked_ns: int | None = None
 
     def spot_for(self, seq: int) -> SpotExpectation | None:
         """What window ``seq``, sealed under this challenge, has to answer: nothing, if it is not the challenge's own.
