@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.forge import random_bytes
+from support.spots import spotted
 from support.world import requirements
+from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, LedgerInconsistent, NotAuthentic, WeighbridgeError
 from weighbridge.proto.terms import SignedTerms
 from weighbridge.verifier.record import ChallengePreimage, Record
@@ -106,6 +108,7 @@ CHANGES: dict[str, Callable[[Terms], Terms]] = {
     "peer": lambda terms: replace(terms, peer=bytes(32)),
     "kem": lambda terms: replace(terms, kem=b"key"),
     "model": lambda terms: replace(terms, model=bytes(32)),
+    "adapters": lambda terms: replace(terms, adapters=(sha256(b"another"),)),
     "evidence": lambda terms: replace(terms, evidence=("telemetry", "tpm", "workload")),
     "gpus": lambda terms: replace(terms, gpus=terms.gpus[:1]),
     "bank": lambda terms: replace(terms, bank=0x000C),
@@ -153,6 +156,24 @@ def test_a_window_is_made_again_as_fresh_under_its_challenge_only(arena: Arena) 
     for preimage in (None, ChallengePreimage(bytes(32), random_bytes("another"))):
         changed = replace(record, preimage=preimage)
         assert code_of(lambda changed=changed: replayed(changed), NotAuthentic) is Code.CHALLENGE_UNKNOWN  # type: ignore[misc]
+
+
+def test_a_window_that_was_asked_about_another_model(arena: Arena) -> None:
+    """A80: a spot check is about the model that the terms name, or shows nothing of it."""
+    world = spotted(arena, 1)
+    start = again(world, *enrolment(world))
+    record, evidence = first_window(world)
+    assert record.spot is not None
+    asked = replace(record.spot.challenge, manifest=sha256(b"another"))
+
+    def replayed(changed: Record) -> bytes | None:
+        return replay_window(
+            changed, evidence, enrolled=start.enrolled, position=start.position, anchors=world.anchors
+        ).spot
+
+    assert replayed(record) == asked.id
+    other = replace(record, spot=replace(record.spot, challenge=asked))
+    assert code_of(lambda: replayed(other), LedgerInconsistent) is Code.LEDGER_INCONSISTENT
 
 
 # -- the archive -------------------------------------------------------------------------------------------------------

@@ -105,8 +105,17 @@ def replay_window(
         MalformedEvidence, NotAuthentic: as the procedure in :mod:`weighbridge.verifier.procedure`;
             ``CHALLENGE_UNKNOWN`` when a window recorded as fresh does not carry the challenge whose preimage is
             recorded.
+        LedgerInconsistent: ``LEDGER_INCONSISTENT`` when it was asked about another model.
     """
     window = authenticate(evidence, enrolled=enrolled, peer=enrolled.terms.peer)
+    if record.spot is not None and record.spot.challenge.manifest != enrolled.terms.model:
+        raise LedgerInconsistent(
+            Code.LEDGER_INCONSISTENT,
+            "the recorded spot check is about another model",
+            where=f"window {position.seq}",
+            expected=enrolled.terms.model,
+            got=record.spot.challenge.manifest,
+        )
     if not record.held:
         preimage = record.preimage
         expected = None
@@ -149,7 +158,8 @@ def check_terms(
         and (terms.tenant, terms.audience) == (requirements.tenant, requirements.audience)
         and terms.ak == ak_thumbprint(verified.ak)
         and terms.telemetry_key == verified.telemetry_key.thumbprint
-        and (terms.cnf, terms.peer, terms.kem, terms.model) == (opening.cnf, opening.peer, opening.kem, opening.model)
+        and (terms.cnf, terms.peer, terms.kem) == (opening.cnf, opening.peer, opening.kem)
+        and (terms.model, terms.adapters) == (opening.model, opening.adapters)
         and terms.gpus == tuple(report.identity for report in verified.gpus)
         and (terms.evidence, terms.bank) == (requirements.evidence, requirements.bank)
         and (terms.pcrs, terms.boot_pcrs, terms.log_pcr)
