@@ -12,7 +12,6 @@ import protocol_owners as owners
 
 from weighbridge.proto import binding, cbor, cose, merkle, note, strict, tlog
 from weighbridge.proto.digest import D, sha256
-from weighbridge.proto.model_files import encode_table
 from weighbridge.proto.spdm.evidence import binding_rows
 from weighbridge.proto.v1 import attestation_pb2
 
@@ -242,8 +241,8 @@ def _window(made: Judgement) -> tuple[Vector, ...]:
             (
                 Item("config.json", example.CONFIG),
                 Item("model.safetensors", example.WEIGHTS),
-                Item("parts of model.safetensors", encode_table(enrolment.manifest.files[1].parts or ())),
-                Item('D("parts", parts)', enrolment.manifest.files[1].digest),
+                Item("table of model.safetensors", enrolment.manifest.files[1].table or b""),
+                Item('D("parts", table)', enrolment.manifest.files[1].digest),
                 Item("manifest", enrolment.manifest.raw),
                 Item('D("manifest", manifest)', enrolment.manifest.digest),
                 Item("manifests", enrolment.proof.manifests),

@@ -242,8 +242,8 @@ def test_manifest_vector_is_what_measuring_its_files_gives(tmp_path: Path) -> No
     measured = measure(folder)
     assert measured.raw == vector["manifest"]
     assert measured.digest == vector.items[5].data == D("manifest", vector["manifest"])
-    parts = cbor.decode(vector.items[2].data, limit=1000, what="parts")
-    assert measured.files[1].digest == vector.items[3].data == D("parts", parts)
+    assert measured.files[1].table == vector.items[2].data
+    assert measured.files[1].digest == vector.items[3].data == D("parts", vector.items[2].data)
     assert Manifest.from_json(VECTORS["manifest-json"].first) == measured
     assert encode_manifests(parse_manifests(vector["manifests"])) == vector["manifests"] == encode_manifests([measured])
 

@@ -7,7 +7,7 @@ into **shards** of 64 MiB, so that one large tensor or file keeps every core bus
     digest(range) = H(bytes)                              up to 64 MiB
                   = D("shards", H(shard_0), …)            beyond
     digest(file)  = digest(its only part)                 kind "plain": up to 64 MiB, the digest anybody would compute
-                  = D("parts", [row, …])                  else, a row for each part: name, type, shape, size, digest
+                  = D("parts", table)                     else; a row for each part: name, type, shape, size, digest
 
 The **head** names the model and every file; its digest ``D("manifest", head)`` is the manifest's, and what is extended,
 declared and signed. The tables of parts travel beside it as far as they are wanted, each proven by its file's digest:
@@ -34,8 +34,6 @@ from weighbridge.proto.model_files import (
     bare_entry,
     check_name,
     check_path,
-    decode_table,
-    encode_table,
     file_from_json,
     file_to_json,
     kind_of,
@@ -102,7 +100,9 @@ class Manifest:
         ordered = sorted(files, key=lambda file: file.path)
         rows = [[file.path, file.size, file.kind, file.digest] for file in ordered]
         head = cls.parse(cbor.encode({0: TYPE, 1: name, 2: algorithm, 3: sorted(ignored), 4: rows}))
-        return _attached(head, {file.path: file.parts for file in ordered if file.parts is not None})
+        return _with_files(
+            head, [bare if file.parts is None else file for bare, file in zip(head.files, ordered, strict=True)]
+        )
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
@@ -127,10 +127,9 @@ class Manifest:
         _check_ascending([file.path for file in files], "manifest.files")
         return cls(name, algorithm, ignored, files, data, D("manifest", data))
 
-    def telling(self, paths: Collection[str]) -> Self:
+    def telling(self, paths: Collection[str]) -> Manifest:
         """This manifest with the tables of the files ``paths`` only."""
-        kept = (file if file.implied or file.path in paths else replace(file, parts=None) for file in self.files)
-        return replace(self, files=tuple(kept))
+        return _with_files(self, [file if file.path in paths else file.without_table() for file in self.files])
 
     def pack(self, *, limit: int = limits.MANIFEST_PACKED_MAX) -> bytes:
         """Head and tables as one byte string.
@@ -138,9 +137,7 @@ class Manifest:
         Args:
             limit: leave tables out, the largest first, until the rest has no more than this many bytes.
         """
-        tables = {
-            file.path: encode_table(file.parts) for file in self.files if file.parts is not None and not file.implied
-        }
+        tables = {file.path: file.table for file in self.files if file.table is not None}
         room = limit
         for path, size in sorted(((path, len(table)) for path, table in tables.items()), key=lambda item: item[1]):
             room -= size
@@ -161,14 +158,13 @@ class Manifest:
         manifest = cls.parse(outer.octets(0, limit=limits.MANIFEST_MAX))
         tables = outer.table(1)
         files = {file.path: file for file in manifest.files}
-        parts: dict[str, tuple[Part, ...]] = {}
         for key in tables.keys():  # noqa: SIM118 - a reader, no dict
             where = f"manifest[{key!r}]"
             table = tables.octets(key, limit=limits.MANIFEST_PACKED_MAX)
             if not isinstance(key, str) or key not in files or files[key].implied:
                 raise MalformedEvidence(Code.FIELD_UNKNOWN, "a table of no such file", where=where)
-            parts[key] = decode_table(table, where)
-        return _attached(manifest, parts)
+            files[key] = files[key].with_table(table, where)
+        return _with_files(manifest, files.values())
 
     @property
     def size(self) -> int:
@@ -250,14 +246,12 @@ def parse_manifests(data: bytes) -> tuple[Manifest, ...]:
     return tuple(Manifest.unpack(reader.octets(index)) for index in range(len(items)))
 
 
-def _attached(manifest: Manifest, tables: dict[str, tuple[Part, ...]]) -> Manifest:
-    files = tuple(
-        file.with_parts(tables[file.path], f"manifest[{file.path!r}]") if file.path in tables else file
-        for file in manifest.files
-    )
-    if sum(len(file.parts or ()) for file in files) > limits.MANIFEST_PARTS_MAX:
+def _with_files(manifest: Manifest, files: Iterable[FileEntry]) -> Manifest:
+    """``manifest`` with the tables of ``files``, which are its own and in its order."""
+    kept = tuple(files)
+    if sum(len(file.parts or ()) for file in kept) > limits.MANIFEST_PARTS_MAX:
         raise MalformedEvidence(Code.TOO_LARGE, "too many tensors", where="manifest")
-    return replace(manifest, files=files)
+    return replace(manifest, files=kept)
 
 
 def _check_ascending(names: list[str], where: str) -> None:

@@ -8,7 +8,7 @@ the digest of its file.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Literal, Self, get_args
+from typing import TYPE_CHECKING, Final, Literal, Self, final, get_args
 
 from weighbridge.proto import cbor, limits, strict
 from weighbridge.proto.digest import D
@@ -72,11 +72,14 @@ class Part:
         return cls(name, dtype, shape, offset, size, range_digest(shards), kept)
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class FileEntry:
     """One file: its path relative to the model's directory, its size in bytes, its digest.
 
-    ``parts`` are in the order of the file; ``None`` when the table did not travel. A plain file has one part.
+    ``parts`` are in the order of the file, and ``table`` is their encoding; both are ``None`` when the table did not
+    travel. A plain file has one part; a small one has no table, and its part all the same. Made by :meth:`of`,
+    :meth:`with_table` and :func:`bare_entry` only, so that parts, table and digest agree.
     """
 
     path: str
@@ -84,17 +87,19 @@ class FileEntry:
     kind: Kind
     digest: bytes
     parts: tuple[Part, ...] | None
+    table: bytes | None = None
 
     @classmethod
-    def of(cls, path: str, kind: Kind, parts: Iterable[Part]) -> Self:
+    def of(cls, path: str, kind: Kind, parts: Iterable[Part]) -> FileEntry:
         """The entry of the file that consists of ``parts``.
 
         Raises:
             MalformedEvidence: the parts do not cover a file in order, or are not what ``kind`` has.
         """
-        table = tuple(parts)
-        size = sum(part.size for part in table)
-        return cls(path, size, kind, _file_digest(kind, table), None).with_parts(table, path)
+        listed = tuple(parts)
+        table = encode_table(listed)
+        size = sum(part.size for part in listed)
+        return _listed(cls(path, size, kind, _file_digest(kind, listed, table), None), listed, table, path)
 
     @property
     def implied(self) -> bool:
@@ -106,14 +111,18 @@ class FileEntry:
         """The named parts; none when the table did not travel."""
         return tuple(part for part in self.parts or () if part.name is not None)
 
-    def with_parts(self, parts: tuple[Part, ...], where: str) -> Self:
+    def with_table(self, table: bytes, where: str) -> FileEntry:
         """This entry with its table.
 
         Raises:
-            MalformedEvidence: ``MANIFEST_DIGEST`` or ``FIELD_RANGE`` when it is not the table that the digest names.
+            MalformedEvidence: ``MANIFEST_DIGEST`` or ``FIELD_RANGE`` when it is not the table that the digest names; a
+                decoding code.
         """
-        _check_parts(self, parts, where)
-        return replace(self, parts=parts)
+        return _listed(self, decode_table(table, where), table, where)
+
+    def without_table(self) -> FileEntry:
+        """This entry as a head has it."""
+        return self if self.implied else replace(self, parts=None, table=None)
 
 
 def range_digest(shards: Sequence[bytes]) -> bytes:
@@ -158,17 +167,28 @@ def check_path(path: str, *, where: str) -> None:
 
 
 def encode_table(parts: tuple[Part, ...]) -> bytes:
-    """The table of a file's parts, as :func:`decode_table` reads it."""
-    return cbor.encode(_table(parts))
+    """The table of a file's parts, as :func:`decode_table` reads it.
+
+    Offsets are left out: each part begins where the one before it ends.
+    """
+    return cbor.encode(
+        [[part.name, part.dtype, list(part.shape), part.size, part.digest, list(part.shards)] for part in parts]
+    )
 
 
-def _file_digest(kind: Kind, parts: tuple[Part, ...]) -> bytes:
+def _file_digest(kind: Kind, parts: tuple[Part, ...], table: bytes) -> bytes:
     if kind == "plain":
         return parts[0].digest if parts else bytes(limits.DIGEST_SIZE)
-    return D("parts", _table(parts))
+    return D("parts", table)
 
 
-def _check_parts(file: FileEntry, parts: tuple[Part, ...], where: str) -> None:
+def _listed(file: FileEntry, parts: tuple[Part, ...], table: bytes, where: str) -> FileEntry:
+    """``file`` with ``parts``, which ``table`` encodes, once they are shown to be its own."""
+    _check_parts(file, parts, table, where)
+    return replace(file, parts=parts, table=None if file.implied else table)
+
+
+def _check_parts(file: FileEntry, parts: tuple[Part, ...], table: bytes, where: str) -> None:
     position = 0
     names: set[str] = set()
     for part in parts:
@@ -195,19 +215,14 @@ def _check_parts(file: FileEntry, parts: tuple[Part, ...], where: str) -> None:
         raise MalformedEvidence(
             Code.FIELD_RANGE, "the parts do not cover the file", where=where, expected=file.size, got=position
         )
-    if _file_digest(file.kind, parts) != file.digest:
+    if _file_digest(file.kind, parts, table) != file.digest:
         raise MalformedEvidence(
             Code.MANIFEST_DIGEST, "the table is not that of the file", where=where, expected=file.digest
         )
 
 
-def _table(parts: tuple[Part, ...]) -> cbor.CborValue:
-    """The rows of a table. Offsets are left out: each part begins where the one before it ends."""
-    return [[part.name, part.dtype, list(part.shape), part.size, part.digest, list(part.shards)] for part in parts]
-
-
 def decode_table(table: bytes, where: str) -> tuple[Part, ...]:
-    """The parts that a table lists. Whose they are is not checked: :meth:`FileEntry.with_parts` does.
+    """The parts that a table lists. Whose they are is not checked: :meth:`FileEntry.with_table` does.
 
     Raises:
         MalformedEvidence: for any bytes that :func:`encode_table` would not have written.
@@ -280,7 +295,7 @@ def file_from_json(value: cbor.CborValue, where: str) -> FileEntry:
     """What :func:`file_to_json` rendered.
 
     Raises:
-        MalformedEvidence: a field's code, or as :meth:`FileEntry.with_parts`.
+        MalformedEvidence: a field's code, or as :meth:`FileEntry.with_table`.
     """
     fields = cbor.read_map(value, where=where)
     path = fields.text("path", limit=PATH_MAX)
@@ -295,7 +310,7 @@ def file_from_json(value: cbor.CborValue, where: str) -> FileEntry:
     if file.implied:
         raise MalformedEvidence(Code.FIELD_RANGE, "a small plain file has no table", where=f"{where}.parts")
     parts = tuple(_part_from_json(row, f"{where}.parts[{index}]") for index, row in enumerate(rows))
-    return file.with_parts(parts, where)
+    return _listed(file, parts, encode_table(parts), where)
 
 
 def _part_from_json(value: cbor.CborValue, where: str) -> Part:

@@ -69,7 +69,8 @@ def test_digests_are_what_the_protocol_says() -> None:
         ["bias", "U8", [16], 16, bias.digest, []],
         ["weight", "U8", [128], 128, weight.digest, []],
     ]
-    assert MODEL.digest == D("parts", rows)
+    assert MODEL.table == cbor.encode(rows)
+    assert MODEL.digest == D("parts", MODEL.table)
     assert LARGE.digest == D("shards", DIGEST, OTHER) == range_digest([DIGEST, OTHER])
     with pytest.raises(ValueError, match="at least one"):
         range_digest([])
