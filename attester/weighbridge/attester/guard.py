@@ -6,6 +6,7 @@ The part of :mod:`weighbridge.attester.loading` that knows no framework.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, cast, final
 
 from weighbridge.attester.weights.hashing import ContentHash, cores, new_hash
 from weighbridge.attester.workload.client import WorkloadClient, WorkloadError
-from weighbridge.proto.errors import Code, ExitCode, WeighbridgeError
+from weighbridge.proto.errors import Code, EnvironmentFault, ExitCode, WeighbridgeError
 from weighbridge.proto.manifest import SHARD_SIZE, range_digest
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ __all__ = ["Guard", "GuardError"]
 
 # How the attester says that it has nothing to compare a file with.
 _REFUSALS: Final = frozenset({Code.LOAD_UNGUARDED, Code.LOG_EVENT})
+# What says that a measured file is there no more. Anything else (descriptors, rights, a disk) says nothing of the file,
+# and what a guard has logged ends the session for good.
+_GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO})
 
 
 @final
@@ -57,6 +61,7 @@ class Guard:
 
     Raises:
         GuardError: ``LOAD_UNGUARDED`` or ``LOG_EVENT`` when there is nothing to compare with; ``WEIGHTS_CHANGED``.
+        EnvironmentFault: ``WEIGHTS_UNREADABLE``: the file cannot be opened, and nothing is said of it.
         WorkloadError: the attester is gone.
     """
 
@@ -71,7 +76,8 @@ class Guard:
         try:
             self._handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
-            raise self._changed(error.strerror or str(error)) from error
+            reason = error.strerror or str(error)
+            raise (self._changed(reason) if error.errno in _GONE else self._unreadable(reason)) from error
         self._open = True
         size = os.fstat(self._handle).st_size
         if size != self._place.size:
@@ -98,7 +104,7 @@ class Guard:
 
         Raises:
             GuardError: ``LOAD_MISMATCH``, once the attester has logged it; ``WEIGHTS_CHANGED``.
-            EnvironmentFault: ``TOOL_MISSING`` where BLAKE3 is needed, and not installed.
+            EnvironmentFault: ``TOOL_MISSING`` where BLAKE3 is needed, and not installed; ``WEIGHTS_UNREADABLE``.
             WorkloadError: the attester is gone, or cannot log.
         """
         memories = [bytearray(span.end - span.begin) for span in spans]
@@ -150,10 +156,13 @@ class Guard:
             try:
                 count = os.preadv(self._handle, [memory[filled:]], position + filled)
             except OSError as error:
-                raise self._changed(error.strerror or str(error)) from error
+                raise self._unreadable(error.strerror or str(error)) from error
             if count == 0:
                 raise self._changed(f"ends at byte {position + filled}")
             filled += count
+
+    def _unreadable(self, reason: str) -> EnvironmentFault:
+        return EnvironmentFault(Code.WEIGHTS_UNREADABLE, f"cannot load: {reason}", where=str(self._path))
 
     def _changed(self, reason: str) -> GuardError:
         with contextlib.suppress(WorkloadError):

@@ -95,6 +95,7 @@ def guarded_safetensors(
 
     Raises:
         GuardError: see there. The attester has logged a mismatch by then.
+        EnvironmentFault: ``WEIGHTS_UNREADABLE``, of which nothing is logged.
         WorkloadError: the attester is gone.
     """
     with GuardedFile(path, client, load, framework=framework, device=device) as file:
@@ -106,6 +107,7 @@ def guarded_bytes(path: str | os.PathLike[str], client: WorkloadClient, load: Lo
 
     Raises:
         GuardError: see there; ``LOAD_UNGUARDED`` for a safetensors or GGUF file.
+        EnvironmentFault: ``WEIGHTS_UNREADABLE``, of which nothing is logged.
         WorkloadError: the attester is gone.
     """
     guard = Guard(Path(path), client, load, kind="plain")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import subprocess
 import sys
@@ -9,6 +11,7 @@ import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -163,6 +166,25 @@ def test_file_cut_while_it_is_read_is_refused(attester: Attester, client: Worklo
     assert caught.value.code == Code.WEIGHTS_CHANGED
     assert [event.outcome for event in handed(attester)] == ["changed", "match"]
     assert not guarded(attester.log.loaded()[0], attester.manifests[0])
+
+
+@pytest.mark.parametrize("call", ["open", "preadv"])
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EACCES, errno.EIO])
+def test_file_that_cannot_be_read_is_no_changed_file(
+    attester: Attester, client: WorkloadClient, model: Path, call: str, number: int
+) -> None:
+    """A fault of this machine is not for the log: what is in there ends the session, and sticks to an innocent host."""
+    client.load(model)
+    with (
+        mock.patch.object(os, call, side_effect=OSError(number, os.strerror(number))),
+        pytest.raises(EnvironmentFault) as caught,
+    ):
+        guarded_safetensors(model / WEIGHTS, client)
+    assert caught.value.code is Code.WEIGHTS_UNREADABLE
+    assert not handed(attester)
+    # Once it can be read, it is loaded.
+    assert guarded_safetensors(model / WEIGHTS, client)
+    assert [event.outcome for event in handed(attester)] == ["match"]
 
 
 def test_tensors_of_several_shards_are_compared_as_they_were_measured(
