@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import given
@@ -28,6 +30,7 @@ from weighbridge.attester.weights.verity import KernelVerity, enable, file_diges
 from weighbridge.proto.cbor import CborValue
 from weighbridge.proto.digest import D
 from weighbridge.proto.errors import Code, EnvironmentFault
+from weighbridge.proto.manifest import Manifest
 
 # fsverity-utils 1.5, `fsverity digest`: of nothing, of "a", of the first 600,000 bytes of `yes weighbridge`.
 PUBLISHED = {
@@ -215,6 +218,31 @@ def test_file_exchanged_since_it_was_found_is_refused(model: Path, fake: FakeKer
     assert caught.value.code == Code.WEIGHTS_CHANGED
     with pytest.raises(EnvironmentFault):
         file_verity(found[0], kernel=kernel)
+
+
+@pytest.mark.parametrize("change", ["appears", "vanishes"])
+def test_file_that_comes_or_goes_before_it_is_measured_is_refused(
+    model: Path, fake: FakeKernel, kernel: Kernel, change: str
+) -> None:
+    """What is said of the kernel is said of exactly the files that the manifest names."""
+    other = model / "adapter.bin"
+    if change == "vanishes":
+        other.write_bytes(b"x")
+    enable_all(model, fake)
+
+    def measured(directory: Path, **how: Any) -> Manifest:
+        if change == "vanishes":
+            other.unlink()
+        else:
+            other.write_bytes(b"x")
+        return measure(directory, **how)
+
+    with (
+        mock.patch("weighbridge.attester.weights.protection.measure", measured),
+        pytest.raises(EnvironmentFault) as refused,
+    ):
+        measure_protected(model, kernel=kernel)
+    assert (refused.value.code, refused.value.where) == (Code.WEIGHTS_CHANGED, "adapter.bin")
 
 
 def test_ignored_files_need_no_protection(model: Path, fake: FakeKernel, kernel: Kernel) -> None:

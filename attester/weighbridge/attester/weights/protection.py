@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from weighbridge.attester.weights.directory import unreadable, walk
+from weighbridge.attester.weights.directory import changed, unreadable, walk
 from weighbridge.attester.weights.dm_verity import DeviceMapper
 from weighbridge.attester.weights.hashing import check_same, cores, open_found
 from weighbridge.attester.weights.measurement import measure
@@ -76,6 +76,9 @@ def measure_protected(
     root = directory.resolve()
     found = walk(root, ignore=ignore)
     manifest = measure(directory, name=name, algorithm=algorithm, ignore=ignore)
+    # Measuring finds the files by itself: one that came since is in the manifest, and the kernel would not be asked.
+    if different := {file.path for file in found} ^ {file.path for file in manifest.files}:
+        raise changed(min(different))
     protection, value = protection_of(root, found, kernel=kernel or Kernel())
     return Measured(manifest, protection, value)
 
