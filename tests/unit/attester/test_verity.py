@@ -6,8 +6,8 @@ import errno
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import pytest
@@ -30,7 +30,7 @@ from weighbridge.attester.weights.verity import KernelVerity, enable, file_diges
 from weighbridge.proto.cbor import CborValue
 from weighbridge.proto.digest import D
 from weighbridge.proto.errors import Code, EnvironmentFault
-from weighbridge.proto.manifest import Manifest
+from weighbridge.proto.manifest import Algorithm, Manifest
 
 # fsverity-utils 1.5, `fsverity digest`: of nothing, of "a", of the first 600,000 bytes of `yes weighbridge`.
 PUBLISHED = {
@@ -230,12 +230,12 @@ def test_file_that_comes_or_goes_before_it_is_measured_is_refused(
         other.write_bytes(b"x")
     enable_all(model, fake)
 
-    def measured(directory: Path, **how: Any) -> Manifest:
+    def measured(directory: Path, *, name: str | None, algorithm: Algorithm, ignore: Sequence[str]) -> Manifest:
         if change == "vanishes":
             other.unlink()
         else:
             other.write_bytes(b"x")
-        return measure(directory, **how)
+        return measure(directory, name=name, algorithm=algorithm, ignore=ignore)
 
     with (
         mock.patch("weighbridge.attester.weights.protection.measure", measured),
