@@ -13,6 +13,8 @@ The peers: `sha256sum` as one would call it, on all files (one thread; one round
 `model_signing`, by files and by shards, timed by itself within its own interpreter. One that is not installed is left
 out.
 
+Last, what answering a spot check costs the host, of this model and of a small one (`scripts/bench spot`).
+
 `--dir DIR` chooses the disk. `--quick` takes four files of 32 MiB and one round: it shows that the benchmark runs.
 """
 
@@ -32,6 +34,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import spot
 from _figures import Figure, main
 
 from weighbridge.attester.weights import measure as measure_model
@@ -109,6 +112,8 @@ def measure(effort: _Effort, directory: Path) -> Iterator[Figure]:
         for name, rate in rates.items():
             yield Figure(f"{label}: {name}", rate, _UNIT)
     yield from _ratios(best["warm"], best["cold"], floor)
+    for label, model in (("90 MB", spot.minilm()), (f"{size / 1024**3:.3g} GiB", directory)):
+        yield from spot.of_model(label, model, spot.FULL if effort is _FULL else spot.QUICK)
     yield Figure("measuring: load after", os.getloadavg()[0], "processes")
 
 

