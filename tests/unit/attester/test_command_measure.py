@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import io
 import json
-import time
 from pathlib import Path
 
 import numpy as np
@@ -75,35 +73,6 @@ def test_output_that_cannot_be_written_leaves_nothing(model: Path, tmp_path: Pat
     with pytest.raises(EnvironmentFault) as caught:
         run(model, "-o", tmp_path / "none" / "manifest.json")
     assert caught.value.code == Code.FILE_UNWRITABLE
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-@pytest.mark.parametrize("terminal", [True, False])
-def test_progress_says_rate_and_time_left(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> None:
-    now = [100.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    stream = Terminal() if terminal else io.StringIO()
-    progress = command._Progress(stream)
-    progress(0, 4_000_000_000)
-    now[0] += 10
-    progress(1_000_000_000, 4_000_000_000)
-    progress(1_000_000_001, 4_000_000_000)
-    progress.finish()
-    text = "measured 1000 of 4000 MB, 0.10 GB/s, 30 s left"
-    end = "read 1000 MB in 10.0 s, 0.10 GB/s\n"
-    assert stream.getvalue() == (f"\r\x1b[K{text}\r\x1b[K{end}" if terminal else f"{text}\n{end}")
-
-
-def test_quick_measurement_shows_no_progress() -> None:
-    stream = Terminal()
-    progress = command._Progress(stream)
-    progress(1, 1)
-    progress.finish()
-    assert stream.getvalue() == ""
 
 
 def test_manifest_is_readable_by_any_json_tool(model: Path, capsys: pytest.CaptureFixture[str]) -> None:

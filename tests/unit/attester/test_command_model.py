@@ -88,6 +88,13 @@ def test_key(desk: Desk) -> None:
     assert [line.split()[1] for line in lines[7:]] == ["config.json", "extra/vocab.txt", "model.safetensors"]
 
 
+def test_long_work_says_how_far_it_is(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("weighbridge.attester.commands.progress._LOG_INTERVAL_S", 1e-9)
+    for transcript in (desk.sign(), desk.verify()):
+        assert transcript.code == 0
+        assert transcript.err.startswith("hashed ")
+
+
 def test_certificate(desk: Desk) -> None:
     key = desk.write("owner.key", PKI.signer.key_pem)
     own = desk.write("owner.pem", PKI.signer.pem)

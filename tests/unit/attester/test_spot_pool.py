@@ -140,6 +140,20 @@ def test_the_pool_is_written_for_its_owner_only(
     assert captured.err == ""
 
 
+def test_long_work_says_how_far_it_is(
+    model: Path,
+    manifest: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("weighbridge.attester.commands.progress._LOG_INTERVAL_S", 1e-9)
+    assert run(model, "--manifest", manifest, "--count", 3, "-o", tmp_path / "pool.json") == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert any(line.startswith("measured ") for line in lines)
+    assert lines[-1].startswith("made 3 of 3 challenges, ")
+
+
 def test_json_says_how_many_and_no_secret(
     model: Path, manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TextIO, get_args
+from typing import TYPE_CHECKING, Final, get_args
 
+from weighbridge.attester.commands.progress import Progress
 from weighbridge.attester.durable import read_file, write_file
 from weighbridge.attester.weights import compare, measure
 from weighbridge.attester.weights.cache import Cache, default_path
@@ -38,12 +38,7 @@ examples:
   weighbridge-attester measure models/minilm --check minilm.json
 """
 
-_TTY_INTERVAL_S: Final = 0.1
-_LOG_INTERVAL_S: Final = 5.0
-# What takes less needs no word about how fast it was.
-_RATE_FROM_S: Final = 1.0
 _MEGABYTE: Final = 1_000_000
-_GIGABYTE: Final = 1_000_000_000
 # Unless a cache is named, smaller files are not kept: they are read in a tenth of a second.
 _CACHED_FROM: Final = 128 * 1024 * 1024
 
@@ -101,15 +96,13 @@ def run(args: argparse.Namespace) -> int:
     if mistake is not None:
         sys.stderr.write(f"weighbridge-attester: error: {mistake}\n")
         return ExitCode.USAGE
-    progress = _Progress(sys.stderr)
     with contextlib.ExitStack() as stack:
         cache = _cache(args)
         if cache is not None:
             stack.enter_context(cache)
         try:
-            return _checked(args, cache, progress) if args.check is not None else _measured(args, cache, progress)
+            return _checked(args, cache) if args.check is not None else _measured(args, cache)
         except KeyboardInterrupt:
-            progress.clear()
             if cache is not None:
                 sys.stderr.write("weighbridge-attester: files that were read are kept: measure again to go on\n")
             raise
@@ -142,17 +135,17 @@ def _notice(text: str) -> None:
     sys.stderr.write(f"weighbridge-attester: notice: {text}\n")
 
 
-def _measured(args: argparse.Namespace, cache: Cache | None, progress: _Progress) -> int:
+def _measured(args: argparse.Namespace, cache: Cache | None) -> int:
     output: Path | None = args.output
-    manifest = measure(
-        args.directory,
-        name=args.name,
-        algorithm=args.algorithm or "sha256",
-        ignore=args.ignore or (),
-        cache=cache,
-        progress=progress,
-    )
-    progress.finish()
+    with Progress(sys.stderr, "measured") as progress:
+        manifest = measure(
+            args.directory,
+            name=args.name,
+            algorithm=args.algorithm or "sha256",
+            ignore=args.ignore or (),
+            cache=cache,
+            progress=progress,
+        )
     if output is not None:
         write_file(output, manifest.to_json(), mode=0o644)
     if args.json:
@@ -172,10 +165,10 @@ def _measured(args: argparse.Namespace, cache: Cache | None, progress: _Progress
     return ExitCode.AFFIRMED
 
 
-def _checked(args: argparse.Namespace, cache: Cache | None, progress: _Progress) -> int:
+def _checked(args: argparse.Namespace, cache: Cache | None) -> int:
     declared = Manifest.from_json(read_file(args.check, limit=limits.MANIFEST_JSON_MAX, what="manifest"))
-    differences = compare(declared, args.directory, cache=cache, progress=progress)
-    progress.finish()
+    with Progress(sys.stderr, "measured") as progress:
+        differences = compare(declared, args.directory, cache=cache, progress=progress)
     if args.json:
         sys.stdout.write(_document(declared, differences))
     else:
@@ -200,44 +193,3 @@ def _document(declared: Manifest, differences: tuple[Difference, ...]) -> str:
         "differences": [difference.document() for difference in differences],
     }
     return strict.json_encode(document, indent=1).decode() + "\n"
-
-
-class _Progress:
-    """One line, rewritten, on a terminal; elsewhere a line every few seconds, none for what is quick."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._tty = stream.isatty()
-        self._interval = _TTY_INTERVAL_S if self._tty else _LOG_INTERVAL_S
-        self._start = self._last = time.monotonic()
-        self._done = 0
-        self._shown = False
-
-    def __call__(self, done: int, total: int) -> None:
-        now = time.monotonic()
-        self._done = done
-        if now - self._last < self._interval or not done:
-            return
-        self._last = now
-        rate = done / (now - self._start)
-        text = (
-            f"measured {done / _MEGABYTE:.0f} of {total / _MEGABYTE:.0f} MB, {rate / _GIGABYTE:.2f} GB/s, "
-            f"{(total - done) / rate:.0f} s left"
-        )
-        self._shown = True
-        self._stream.write(f"\r\x1b[K{text}" if self._tty else f"{text}\n")
-        self._stream.flush()
-
-    def clear(self) -> None:
-        """Remove the line from the terminal."""
-        if self._tty and self._shown:
-            self._stream.write("\r\x1b[K")
-            self._stream.flush()
-
-    def finish(self) -> None:
-        """Say how fast it was, where that was long enough to tell."""
-        self.clear()
-        took = time.monotonic() - self._start
-        if took >= _RATE_FROM_S:
-            rate = self._done / took / _GIGABYTE
-            self._stream.write(f"read {self._done / _MEGABYTE:.0f} MB in {took:.1f} s, {rate:.2f} GB/s\n")

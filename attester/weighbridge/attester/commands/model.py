@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, assert_never
 
 from weighbridge.attester import model_signing
+from weighbridge.attester.commands.progress import Progress
 from weighbridge.attester.durable import read_file, write_file
 from weighbridge.attester.model_signing import (
     CertifiedSigner,
@@ -180,13 +181,15 @@ def _sign(args: argparse.Namespace) -> int:
         chain=b"\n".join(_read(path, "certificate chain") for path in args.chain),
     )
     git = () if args.include_git else model_signing.GIT_PATHS
-    bundle, statement = model_signing.sign(
-        directory,
-        key,
-        method=args.method,
-        ignore=(*args.ignore, *git, *_within(directory, output)),
-        allow_symlinks=args.allow_symlinks,
-    )
+    with Progress(sys.stderr, "hashed") as progress:
+        bundle, statement = model_signing.sign(
+            directory,
+            key,
+            method=args.method,
+            ignore=(*args.ignore, *git, *_within(directory, output)),
+            allow_symlinks=args.allow_symlinks,
+            progress=progress,
+        )
     write_file(output, bundle, mode=0o644)
     if args.json:
         _print_json({**_describe(statement), "signer": _describe_key(key), "signature": str(output)})
@@ -214,13 +217,16 @@ def _verify(args: argparse.Namespace) -> int:
     directory: Path = args.directory
     signature: Path = args.signature
     data = read_file(signature, limit=limits.MODEL_SIGNATURE_MAX, what="signature")
-    verified = model_signing.verify(
-        data,
-        directory,
-        _trust(args),
-        at=datetime.now(UTC) if args.at is None else args.at,
-        ignore=(*args.ignore, *_within(directory, signature)),
-    )
+    trust = _trust(args)
+    with Progress(sys.stderr, "hashed") as progress:
+        verified = model_signing.verify(
+            data,
+            directory,
+            trust,
+            at=datetime.now(UTC) if args.at is None else args.at,
+            ignore=(*args.ignore, *_within(directory, signature)),
+            progress=progress,
+        )
     if args.json:
         _print_json(_document(verified))
         return ExitCode.AFFIRMED

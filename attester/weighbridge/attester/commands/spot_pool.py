@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from weighbridge.attester.commands.progress import Progress
 from weighbridge.attester.durable import read_file, write_file
 from weighbridge.attester.spot import make_pool
 from weighbridge.attester.weights.measurement import compare
@@ -72,7 +73,8 @@ def run(args: argparse.Namespace) -> int:
         return _usage("-o FILE lies in DIR and would be part of the next measurement")
     manifest = Manifest.from_json(read_file(args.manifest, limit=limits.MANIFEST_JSON_MAX, what="manifest"))
     # A pool over other bytes would fail every honest host.
-    differences = compare(manifest, directory)
+    with Progress(sys.stderr, "measured") as progress:
+        differences = compare(manifest, directory, progress=progress)
     if differences:
         more = f" and {len(differences) - 1} more" if differences[1:] else ""
         raise NotAuthentic(
@@ -81,7 +83,15 @@ def run(args: argparse.Namespace) -> int:
             where=str(directory),
             hint="make the pool from the files that the manifest was made from",
         )
-    pool = make_pool(manifest, directory, count=args.count, ranges=args.ranges, range_bytes=args.range_bytes)
+    with Progress(sys.stderr, "made", "challenges") as progress:
+        pool = make_pool(
+            manifest,
+            directory,
+            count=args.count,
+            ranges=args.ranges,
+            range_bytes=args.range_bytes,
+            progress=progress,
+        )
     write_file(output, pool.to_json(), mode=0o600)
     if args.json:
         document = {"schema": _SCHEMA, "manifest": pool.manifest.hex(), "challenges": len(pool.entries)}
