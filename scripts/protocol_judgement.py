@@ -283,6 +283,7 @@ def _token(enrolment: example.Enrolment, window: example.Window, verdict: Verdic
         tenant=terms.tenant,
         seq=0,
         model=terms.model,
+        adapters=(),
         cnf=terms.cnf,
         policy=decision.policy_digest,
         reference=decision.reference_digest,

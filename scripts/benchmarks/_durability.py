@@ -158,6 +158,7 @@ def _issue(line: Line, case: Case) -> _Prepare:
         tenant=terms.tenant,
         seq=0,
         model=terms.model,
+        adapters=(),
         cnf=terms.cnf,
         policy=decision.policy_digest,
         reference=decision.reference_digest,

@@ -261,6 +261,31 @@ def test_keys_that_are_not_believed_any_more_vouch_for_nothing(make: Callable[..
     assert main(arguments) == ExitCode.AFFIRMED
 
 
+def test_another_accepted_model_that_is_called_an_adapter_is_in_the_token(make: Callable[..., World]) -> None:
+    """A54: both models are accepted, and whoever looks at the model alone would be answered by either."""
+    world = make(reference=lambda made: replace(made, models={**made.models, EVIL.digest.hex(): "another"}))
+    world.host.adapters = (EVIL,)
+    world.models[EVIL.digest] = EVIL
+    world.open_session()
+
+    def said() -> tuple[str, list[str]]:
+        token = world.window().token
+        assert token is not None
+        claims = jwt.decode(token, options={"verify_signature": False})["submods"]["tpm0"]["ear_verifier_claims"]
+        return claims["model"], claims["adapters"]
+
+    model = world.host.model.digest.hex()
+    assert said() == (model, [])
+    world.host.log.load(EVIL)
+    assert said() == (model, [EVIL.digest.hex()])
+    # What was unloaded again was loaded all the same.
+    world.host.log.append(measurement_log.ModelUnload(load=len(world.host.log.entries) - 1))
+    world.host.log.load(EVIL)
+    world.host.log.append(measurement_log.ModelUnload(load=len(world.host.log.entries) - 1))
+    assert said() == (model, [EVIL.digest.hex()])
+    assert said() == (model, [])
+
+
 # -- a failure latches -------------------------------------------------------------------------------------------------
 
 

@@ -43,6 +43,7 @@ CLAIMS: Final = Claims(
     tenant="tenant-a",
     seq=7,
     model=sha256(b"model"),
+    adapters=(sha256(b"adapter"),),
     cnf=sha256(b"cnf"),
     policy=sha256(b"policy"),
     reference=sha256(b"reference"),
@@ -104,6 +105,7 @@ def test_a_good_token_says_what_was_judged() -> None:
     token = verify(issue())
     assert token.status == "affirming"
     assert (token.session, token.seq, token.model, token.cnf) == (CLAIMS.session, 7, CLAIMS.model, CLAIMS.cnf)
+    assert token.adapters == (sha256(b"adapter"),)
     assert token.policy == f"sha256:{CLAIMS.policy.hex()}"
     assert (token.ledger_index, token.ledger_leaf) == (42, CLAIMS.ledger_leaf)
     assert (token.issued, token.expires) == (NOON, NOON + timedelta(seconds=17))
@@ -305,6 +307,7 @@ PATHS: Final = (
     "submods/tpm0/ear_verifier_claims/session",
     "submods/tpm0/ear_verifier_claims/seq",
     "submods/tpm0/ear_verifier_claims/model",
+    "submods/tpm0/ear_verifier_claims/adapters",
     "submods/tpm0/ear_verifier_claims/log",
     "submods/tpm0/ear_verifier_claims/log/index",
     "submods/tpm0/ear_verifier_claims/log/leaf",

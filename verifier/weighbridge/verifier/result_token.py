@@ -55,7 +55,8 @@ def expiry(received: datetime, period_ns: int) -> datetime:
 class Claims:
     """What a token says beyond the standard claims. ``nonces`` and ``vectors`` are keyed by submodule.
 
-    Digests are 32 bytes; ``vectors`` hold AR4SI values.
+    Digests are 32 bytes; ``vectors`` hold AR4SI values. ``adapters`` are the manifests of what else is loaded, or was
+    since the last window: declared and accepted, yet another model than ``model``.
     """
 
     issuer: str
@@ -64,6 +65,7 @@ class Claims:
     tenant: str
     seq: int
     model: bytes
+    adapters: tuple[bytes, ...]
     cnf: bytes
     policy: bytes
     reference: bytes
@@ -123,6 +125,7 @@ def _session_claims(claims: Claims) -> strict.JsonObject:
         "tenant": claims.tenant,
         "seq": claims.seq,
         "model": claims.model.hex(),
+        "adapters": [manifest.hex() for manifest in claims.adapters],
         "reference": f"sha256:{claims.reference.hex()}",
         "unchecked": cast("strict.JsonObject", dict(claims.unchecked)),
         "log": {"origin": claims.ledger_origin, "index": claims.ledger_index, "leaf": claims.ledger_leaf.hex()},
@@ -148,6 +151,7 @@ class ResultToken:
     session: bytes
     seq: int
     model: bytes
+    adapters: tuple[bytes, ...]
     cnf: bytes
     policy: str
     issued: datetime
@@ -258,6 +262,10 @@ def _read(payload: strict.JsonObject, audience: str) -> ResultToken:
         session=strict.hex_decode(session.text("session"), what="token.session", size=16),
         seq=session.number("seq", limit=2**53),
         model=strict.hex_decode(session.text("model"), what="token.model", size=limits.DIGEST_SIZE),
+        adapters=tuple(
+            strict.hex_decode(manifest, what="token.adapters", size=limits.DIGEST_SIZE)
+            for manifest in session.texts("adapters")
+        ),
         cnf=_digest(claims.table("cnf").text("kid"), "token.cnf"),
         policy=submod.first("ear_appraisal_policy_ids"),
         issued=datetime.fromtimestamp(claims.number("iat", limit=_TIME_MAX), UTC),
@@ -300,12 +308,19 @@ class _Claimed:
     def text(self, name: str) -> str:
         return self._text(self.take(name), name)
 
+    def texts(self, name: str) -> list[str]:
+        """A list of texts."""
+        value = self.take(name)
+        if not isinstance(value, list):
+            raise MalformedEvidence(Code.TOKEN_MALFORMED, "not a list of texts", where=f"{self._where}.{name}")
+        return [self._text(item, name) for item in value]
+
     def first(self, name: str) -> str:
         """The first of a list of texts."""
-        value = self.take(name)
-        if not isinstance(value, list) or not value:
+        value = self.texts(name)
+        if not value:
             raise MalformedEvidence(Code.TOKEN_MALFORMED, "not a list of texts", where=f"{self._where}.{name}")
-        return self._text(value[0], name)
+        return value[0]
 
     def number(self, name: str, *, limit: int) -> int:
         value = self.take(name)

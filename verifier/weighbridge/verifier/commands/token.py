@@ -66,6 +66,7 @@ def _outcome(result: result_token.ResultToken, accept: str) -> Outcome:
         f"{refused}"
         f"{result.status.upper()}: session {result.session.hex()}, window {result.seq}\n"
         f"  model    {result.model.hex()}\n"
+        f"{''.join(f'  adapter  {manifest.hex()}' + chr(10) for manifest in result.adapters)}"
         f"  cnf      {result.cnf.hex()} (SHA-256 of the upstream's TLS key)\n"
         f"  policy   {result.policy}\n"
         f"  expires  {strict.time_encode(result.expires)}\n"
