@@ -261,7 +261,9 @@ def test_keys_that_are_not_believed_any_more_vouch_for_nothing(make: Callable[..
     assert main(arguments) == ExitCode.AFFIRMED
 
 
-def test_another_accepted_model_that_is_called_an_adapter_is_in_the_token(make: Callable[..., World]) -> None:
+def test_another_accepted_model_that_is_called_an_adapter_is_named(
+    make: Callable[..., World], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A54: both models are accepted, and whoever looks at the model alone would be answered by either."""
     world = make(reference=lambda made: replace(made, models={**made.models, EVIL.digest.hex(): "another"}))
     world.host.adapters = (EVIL,)
@@ -284,6 +286,8 @@ def test_another_accepted_model_that_is_called_an_adapter_is_in_the_token(make: 
     world.host.log.append(measurement_log.ModelUnload(load=len(world.host.log.entries) - 1))
     assert said() == (model, [EVIL.digest.hex()])
     assert said() == (model, [])
+    assert verify(world, export(world), tmp_path) == ExitCode.AFFIRMED
+    assert f"adapter    {EVIL.digest.hex()}" in capsys.readouterr().out
 
 
 # -- a failure latches -------------------------------------------------------------------------------------------------

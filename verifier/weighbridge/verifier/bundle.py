@@ -18,8 +18,9 @@ The procedure of :func:`verify`:
     bundle to judge by is what the records name (:meth:`BundleVerdict.require_recorded`, the caller's step).
 
 What still rests on the verifier's word: the receipt times, that its challenges were random, that it had chosen the
-credential's secret, and that the session had no windows after the last one shown. The ledger's witnesses limit the
-first two; nothing in the bundle shows the rest.
+credential's secret, that the answers which it expected to spot checks, and the reference sets by which it judged, were
+their owners', and that the session had no windows after the last one shown. The ledger's witnesses limit the first two;
+nothing in the bundle shows the rest.
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ class BundleVerdict:
     Attributes:
         session: whose windows they are.
         model: digest of the declared manifest.
+        adapters: digests of the manifests that were declared beside it, loaded or not.
         verdicts: made now, in the order of the windows.
         origin: the ledger's name.
         size: the ledger's number of entries under the bundle's checkpoint.
@@ -72,6 +74,7 @@ class BundleVerdict:
 
     session: bytes
     model: bytes
+    adapters: tuple[bytes, ...]
     verdicts: tuple[Verdict, ...]
     origin: str
     size: int
@@ -234,6 +237,7 @@ def verify(bundle: Bundle, *, anchors: TrustAnchors, appraiser: Callable[[Bundle
     return BundleVerdict(
         session=enrolled.terms.session,
         model=enrolled.terms.model,
+        adapters=enrolled.terms.adapters,
         verdicts=tuple(verdicts),
         origin=checkpoint.origin,
         size=checkpoint.size,

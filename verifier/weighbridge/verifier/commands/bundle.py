@@ -31,6 +31,7 @@ __all__ = ["configure_verify", "run_verify"]
 _RECORDED: Final = "recorded"
 _STILL_TRUSTED: Final = (
     "the verifier's word: receipt times, random challenges, the credential's secret at enrolment, "
+    "that spot checks and recorded reference sets are their owners', "
     "and that no later window of the session was left out"
 )
 
@@ -112,6 +113,7 @@ def _outcome(result: BundleVerdict, names: list[str]) -> Outcome:
     lines = [
         f"{word}: session {result.session.hex()} under policy {', '.join(names)}",
         f"  model      {result.model.hex()}",
+        *(f"  adapter    {manifest.hex()}" for manifest in result.adapters),
         f"  windows    {len(result.verdicts)}: {affirmed} affirmed, {held} held, {len(denied)} denied",
         f"  ledger     {result.origin}, {result.size} entries, every record proven to be in it",
         *(line for verdict in denied[:1] for line in _denials(verdict)),
@@ -124,6 +126,7 @@ def _outcome(result: BundleVerdict, names: list[str]) -> Outcome:
         "outcome": word.lower(),
         "session": result.session.hex(),
         "model": result.model.hex(),
+        "adapters": [manifest.hex() for manifest in result.adapters],
         "policy": list(names),
         "recorded_policy": result.same_policy,
         "windows": [verdict.document() for verdict in result.verdicts],
