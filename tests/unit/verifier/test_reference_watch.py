@@ -316,6 +316,33 @@ def test_while_this_machine_is_at_fault_nothing_is_judged(gate: Gate) -> None:
     assert codes(world.send(sealed.evidence)) == [Code.MODEL_REVOKED]
 
 
+def test_a_policy_that_did_not_load_in_time_is_a_fault_and_forgets_no_revocation(gate: Gate) -> None:
+    """On a busy machine the engine says that the policy is at fault; the window after that was judged as before."""
+    world, model = gate.world, gate.world.host.model
+    slow = False
+
+    def prepare(reference: Reference) -> Prepared:
+        if slow:
+            raise PolicyDenied(Code.POLICY_INVALID, "the policy does not load: no answer after 5.0 s")
+        return gate.prepare(reference)
+
+    gate.publish(gate.owner.content(model))
+    watch = gate.start(prepare=prepare)
+    world.open_session()
+    gate.publish(gate.owner.content(number=2, revoked={model.digest: "weights leaked"}))
+    slow = True
+    world.clock.advance(1)
+    sealed = world.host.seal()
+    for _ in range(2):
+        with pytest.raises(EnvironmentFault) as refused:
+            world.send(sealed.evidence)
+        assert refused.value.code is Code.POLICY_CRASHED
+        with pytest.raises(EnvironmentFault):
+            watch.renew(world.clock.at)
+    slow = False
+    assert codes(world.deliver(sealed)) == [Code.MODEL_REVOKED]
+
+
 def test_a_fault_is_told_once_while_no_window_comes(gate: Gate, capsys: pytest.CaptureFixture[str]) -> None:
     broken = False
 

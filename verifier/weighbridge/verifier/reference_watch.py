@@ -82,6 +82,7 @@ class ReferenceWatch:
         self._prepared: Prepared | None = None
         self._reference: Reference | None = None
         self._asked = False
+        self._unfinished = False
 
     def open(self, at: datetime) -> Appraiser:
         """The appraiser to begin with. Every set must be good.
@@ -106,17 +107,29 @@ class ReferenceWatch:
         """
         asked, self._asked = self._asked, False
         changed = {path: now for path, file in self._files.items() if (now := _look(path)) != file.fingerprint or asked}
-        if not changed:
+        if not changed and not self._unfinished:
             return None
+        # Whatever is raised below, the next call does not take what was read by then for what is judged by.
+        self._unfinished = True
         try:
             for path, fingerprint in changed.items():
                 self._files[path].fingerprint = fingerprint
                 self._retake(path, self._files[path], at)
             values = self._values()
-            return None if values == self._reference else self._appraiser(values)
+            appraiser = None if values == self._reference else self._appraiser(values)
         except EnvironmentFault:
             self._asked = True
             raise
+        except PolicyDenied as error:
+            # Its modules were good before: an engine that has no time or no memory says this, too.
+            raise EnvironmentFault(
+                Code.POLICY_CRASHED,
+                f"the policy does not load with the reference values in force: {error}",
+                where=error.where,
+                hint="nothing is judged until it does: this machine is busy, or the sets are too large for its engine",
+            ) from error
+        self._unfinished = False
+        return appraiser
 
     def close(self) -> None:
         """End the policy engine's process."""
