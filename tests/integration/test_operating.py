@@ -68,8 +68,9 @@ def test_a_session_by_hand(root: Path, tmp_path: Path) -> None:
         "extends the checkpoint of 8",
         "in the ledger: entry 1 of 8 in ledger.example/windows",
         "VERIFIED: signed by Acme Models",
+        "closed: 2 windows, 2 affirmed, 0 held, 0 lost",
         "MODEL_REVOKED: Acme Models has revoked the model: weights leaked",
         "exit 5\n",
-        "stopped; the ledger has 10 entries",
+        "stopped; the ledger has 14 entries",
     ):
         assert said in done.stdout
