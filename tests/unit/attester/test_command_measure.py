@@ -214,3 +214,11 @@ def test_interruption_says_how_to_go_on(
     with pytest.raises(KeyboardInterrupt):
         run(model, "--no-cache")
     assert capsys.readouterr().err == ""
+
+
+def test_directory_that_leads_in_a_circle_is_named(tmp_path: Path) -> None:
+    loop = tmp_path / "loop"
+    loop.symlink_to("loop")
+    with pytest.raises(EnvironmentFault) as refused:
+        run(loop)
+    assert (refused.value.code, refused.value.where) == (Code.WEIGHTS_UNREADABLE, str(loop))

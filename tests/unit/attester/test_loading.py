@@ -187,6 +187,20 @@ def test_file_that_cannot_be_read_is_no_changed_file(
     assert [event.outcome for event in handed(attester)] == ["match"]
 
 
+def test_path_that_leads_in_a_circle_ends_no_connection(client: WorkloadClient, model: Path) -> None:
+    loop = model.parent / "loop"
+    loop.symlink_to("loop")
+    client.load(model)
+    for directory in (loop, loop / "model"):
+        with pytest.raises(WorkloadError) as refused:
+            client.load(directory)
+        assert refused.value.code == Code.WEIGHTS_UNREADABLE
+    with pytest.raises(GuardError) as unguarded:
+        guarded_safetensors(loop / WEIGHTS, client)
+    assert unguarded.value.code is Code.LOAD_UNGUARDED
+    assert guarded_safetensors(model / WEIGHTS, client)
+
+
 def test_tensors_of_several_shards_are_compared_as_they_were_measured(
     attester: Attester, client: WorkloadClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ from weighbridge.attester.commands.progress import Progress
 from weighbridge.attester.durable import read_file, write_file
 from weighbridge.attester.weights import compare, measure
 from weighbridge.attester.weights.cache import Cache, default_path
-from weighbridge.attester.weights.directory import check_ignored
+from weighbridge.attester.weights.directory import check_ignored, resolved
 from weighbridge.proto import limits, strict
 from weighbridge.proto.errors import ExitCode
 from weighbridge.proto.manifest import Algorithm, Manifest
@@ -110,9 +110,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _mistake(args: argparse.Namespace) -> str | None:
     output: Path | None = args.output
-    directory = args.directory.resolve()
+    directory = resolved(args.directory)
     for option, path in (("-o", output), ("--cache", args.cache)):
-        if path is not None and path.resolve().is_relative_to(directory):
+        if path is not None and resolved(path).is_relative_to(directory):
             return f"{option} FILE lies in DIR and would be part of the next measurement"
     if args.check is not None and any((args.name, args.algorithm, args.ignore, output)):
         return "--check takes name, algorithm and what is ignored from the manifest, and writes none"

@@ -19,6 +19,7 @@ from weighbridge.attester.model_signing import (
     TrustedRoots,
     VerifiedModel,
 )
+from weighbridge.attester.weights.directory import resolved
 from weighbridge.proto import cose, limits, strict
 from weighbridge.proto.errors import ExitCode, MalformedEvidence
 from weighbridge.proto.manifest import check_path
@@ -264,8 +265,8 @@ def _read(path: Path, what: str) -> bytes:
 
 def _within(directory: Path, signature: Path) -> tuple[str, ...]:
     """The signature's own path where it lies in the directory: it cannot name itself."""
-    root, resolved = directory.resolve(), signature.resolve()
-    return (resolved.relative_to(root).as_posix(),) if resolved.is_relative_to(root) else ()
+    root, real = resolved(directory), resolved(signature)
+    return (real.relative_to(root).as_posix(),) if real.is_relative_to(root) else ()
 
 
 def _signer_rows(signer: Signer) -> list[tuple[str, str]]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from weighbridge.attester.commands.progress import Progress
 from weighbridge.attester.durable import read_file, write_file
 from weighbridge.attester.spot import make_pool
+from weighbridge.attester.weights.directory import resolved
 from weighbridge.attester.weights.measurement import compare
 from weighbridge.proto import limits, strict
 from weighbridge.proto.errors import Code, ExitCode, MalformedEvidence, NotAuthentic
@@ -69,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     output: Path = args.output
     if args.ranges * args.range_bytes > limits.SPOT_BYTES_MAX:
         return _usage(f"--ranges times --range-bytes is more than {limits.SPOT_BYTES_MAX} bytes")
-    if output.resolve().is_relative_to(directory.resolve()):
+    if resolved(output).is_relative_to(resolved(directory)):
         return _usage("-o FILE lies in DIR and would be part of the next measurement")
     manifest = Manifest.from_json(read_file(args.manifest, limit=limits.MANIFEST_JSON_MAX, what="manifest"))
     # A pool over other bytes would fail every honest host.

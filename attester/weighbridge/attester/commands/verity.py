@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from weighbridge.attester.weights.directory import walk
+from weighbridge.attester.weights.directory import resolved, walk
 from weighbridge.attester.weights.hashing import open_found
 from weighbridge.attester.weights.protection import Kernel, file_verity, protection_of
 from weighbridge.attester.weights.verity import enable
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace, *, kernel: Kernel | None = None) -> int:
             ``FILE_UNWRITABLE`` for the first file for which the kernel cannot or will not; those before it stay so.
     """
     asked = kernel or Kernel()
-    root = args.directory.resolve()
+    root = resolved(args.directory)
     found = walk(root)
     if args.action == "enable":
         return _enable(found, asked)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from weighbridge.attester.model_signing.algorithms import hint_of, scheme
 from weighbridge.attester.model_signing.content import content_of, digests, ranges_of
-from weighbridge.attester.weights.directory import unreadable
+from weighbridge.attester.weights.directory import resolved, unreadable
 from weighbridge.proto.errors import Code, MalformedEvidence
 from weighbridge.proto.manifest import SHARD_SIZE
 from weighbridge.proto.model_signing import (
@@ -60,7 +60,7 @@ def sign(
         EnvironmentFault: ``WEIGHTS_UNREADABLE``, also for a link that is not allowed, or ``WEIGHTS_CHANGED``.
         MalformedEvidence: ``FIELD_RANGE`` for what the format or the method cannot name, ``TOO_LARGE``.
     """
-    root = directory.resolve()
+    root = resolved(directory)
     shard_size = SHARD_SIZE if method == "shards" else None
     content = content_of(root, tuple(sorted(set(ignore))))
     if content.links and not allow_symlinks:

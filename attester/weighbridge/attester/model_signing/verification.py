@@ -32,6 +32,7 @@ from weighbridge.attester.model_signing.certificates import check_purpose, verif
 from weighbridge.attester.model_signing.content import content_of, digests, ranges_of
 from weighbridge.attester.model_signing.keyless import KeylessSigner, TrustedIdentity, verify_bundle
 from weighbridge.attester.model_signing.keys import TrustedKey, TrustedRoots
+from weighbridge.attester.weights.directory import resolved
 from weighbridge.proto import cose
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, NotAuthentic
@@ -146,7 +147,7 @@ def verify(
     signer = _authenticate(data, bundle, trust, at)
     statement = bundle.statement
     ignored = tuple(sorted(set(ignore)))
-    content = content_of(directory.resolve(), tuple(sorted({*statement.serialization.ignore_paths, *ignored})))
+    content = content_of(resolved(directory), tuple(sorted({*statement.serialization.ignore_paths, *ignored})))
     # 5.
     _check_present(statement, content, ignored)
     # 6.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, final
 
 from weighbridge.attester.durable import read_file, write_file
+from weighbridge.attester.weights.directory import resolved
 from weighbridge.proto import cbor
 from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence
 
@@ -43,7 +44,7 @@ class ModelDirectories:
             EnvironmentFault: ``DISK_FULL``, ``FILE_UNWRITABLE``, ``FILE_UNREADABLE`` or ``STATE_CORRUPT``.
         """
         # A link that is changed afterwards leads elsewhere than where the server loaded from.
-        real = str(directory.resolve())
+        real = str(resolved(directory))
         with self._lock:
             known = self._load()
             if known.get(manifest) == real:

@@ -23,7 +23,7 @@ from weighbridge.proto.manifest import check_path
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["FoundFile", "Identity", "changed", "check_ignored", "identity", "unreadable", "walk"]
+__all__ = ["FoundFile", "Identity", "changed", "check_ignored", "identity", "resolved", "unreadable", "walk"]
 
 # Device, inode, size, and both times: a write changes the last, and no unprivileged process can set it back.
 Identity = tuple[int, int, int, int, int]
@@ -63,6 +63,15 @@ def changed(path: str) -> EnvironmentFault:
         where=_shown(path),
         hint="measure again once nothing writes to the directory",
     )
+
+
+def resolved(path: Path) -> Path:
+    """Where ``path`` leads, by every link; as far as they lead, should some be broken or in a circle. Never raises.
+
+    ``Path.resolve`` raises ``RuntimeError`` for a circle before Python 3.13: whoever walks or opens the result is told
+    by the system.
+    """
+    return Path(os.path.realpath(path))
 
 
 def check_ignored(ignore: Iterable[str]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from weighbridge.attester.weights.directory import FoundFile, changed, check_ignored, walk
+from weighbridge.attester.weights.directory import FoundFile, changed, check_ignored, resolved, walk
 from weighbridge.attester.weights.hashing import FileRange, Progress, hash_ranges
 from weighbridge.attester.weights.plan import Plan, plan
 from weighbridge.proto.manifest import Algorithm, FileEntry, Manifest
@@ -58,7 +58,7 @@ def measure(
         MalformedEvidence: for a malformed safetensors or GGUF file, or a model beyond the manifest's limits.
         ValueError: something to ignore is no plain path below the directory.
     """
-    root = directory.resolve()
+    root = resolved(directory)
     ignored = check_ignored(ignore)
     found = walk(root, ignore=ignored)
     known = {} if cache is None else {file: entry for file in found if (entry := cache.get(file, algorithm))}

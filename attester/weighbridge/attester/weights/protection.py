@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from weighbridge.attester.weights.directory import changed, unreadable, walk
+from weighbridge.attester.weights.directory import changed, resolved, unreadable, walk
 from weighbridge.attester.weights.dm_verity import DeviceMapper
 from weighbridge.attester.weights.hashing import check_same, cores, open_found
 from weighbridge.attester.weights.measurement import measure
@@ -73,7 +73,7 @@ def measure_protected(
         EnvironmentFault: as there.
         MalformedEvidence: as there.
     """
-    root = directory.resolve()
+    root = resolved(directory)
     found = walk(root, ignore=ignore)
     manifest = measure(directory, name=name, algorithm=algorithm, ignore=ignore)
     # Measuring finds the files by itself: one that came since is in the manifest, and the kernel would not be asked.

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from weighbridge.attester.weights.directory import resolved
 from weighbridge.proto import limits
 from weighbridge.proto.errors import Code, NotAuthentic, PolicyDenied, shorten
 from weighbridge.proto.measurement_log import ModelHanded, must_be_handed
@@ -79,7 +80,7 @@ class Handovers:
 
     def add(self, recnum: int, directory: Path, manifest: Manifest) -> None:
         """Take note of a load: ``manifest`` was measured from ``directory`` and has its tables."""
-        roots = tuple(dict.fromkeys((directory, directory.resolve())))
+        roots = tuple(dict.fromkeys((directory, resolved(directory))))
         files = {entry.path: _file(entry) for entry in manifest.files}
         with self._lock:
             self._loads[recnum] = _Load(manifest, roots, files)
@@ -223,7 +224,7 @@ def _relative(file: Path, roots: Sequence[Path]) -> list[str]:
     """The file's path below each root: as it was named, and where it really is."""
     return [
         place.relative_to(root).as_posix()
-        for place in dict.fromkeys((file, file.resolve()))
+        for place in dict.fromkeys((file, resolved(file)))
         for root in roots
         if place.is_relative_to(root)
     ]

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self, assert_never
 
+from weighbridge.attester.weights.directory import resolved
 from weighbridge.attester.weights.protection import Measured, measure_protected
 from weighbridge.attester.workload.client import LINE_MAX, PROTOCOL, socket_address
 from weighbridge.attester.workload.handovers import Handovers
@@ -250,7 +251,7 @@ class WorkloadServer:
         return {"type": "loaded", "digest": manifest.digest.hex(), "recnum": record.recnum}
 
     def _measure(self, directory: Path, name: str | None) -> Measured:
-        declared = self._declared.get(directory.resolve().name if name is None else name)
+        declared = self._declared.get(resolved(directory).name if name is None else name)
         if declared is None:
             return measure_protected(directory, name=name)
         return measure_protected(directory, name=name, algorithm=declared.algorithm, ignore=declared.ignored)
