@@ -227,7 +227,7 @@ def _check_private(status: os.stat_result, path: Path) -> None:
             "key can be read or replaced by others",
             where=str(path),
             got=f"mode {stat.S_IMODE(status.st_mode):04o}",
-            hint="Make new keys: these may have been copied. If you know that they were not, chmod go= the path.",
+            hint="make new keys: these may have been copied; if you know that they were not, chmod go= the path",
         )
 
 

@@ -263,7 +263,9 @@ def test_a_previous_set_of_a_stranger_is_not_signed_again(desk: Desk, run: Calla
 
 
 def test_validity_that_ends_before_it_begins(desk: Desk) -> None:
-    refused(desk.first("--valid-from", "2199-12-01T00:00:00Z"), Code.FIELD_RANGE)
+    done = desk.first("--valid-from", "2199-12-01T00:00:00Z")
+    assert (done.status, "--valid-until is earlier" in done.err) == (ExitCode.USAGE, True)
+    assert not (desk.path / "models.set").exists()
 
 
 # -- revoke ------------------------------------------------------------------------------------------------------------
@@ -364,10 +366,19 @@ def test_a_model_is_equal_to_itself(desk: Desk) -> None:
     assert (document["equal"], document["differences"]) == (True, [])
 
 
+def test_what_is_no_manifest_is_named(desk: Desk) -> None:
+    other = desk.write("config.json", b'{"hidden_size": 384}')
+    for arguments in (("diff", desk.path / "one.json", other), ("show", other)):
+        done = desk.run(*arguments)
+        assert done.status == ExitCode.MALFORMED
+        assert f"at {other}: manifest" in done.err
+        assert "hint: name a file that `weighbridge-attester measure -o` wrote" in done.err
+
+
 def test_what_differs_is_named_and_ends_with_its_own_status(desk: Desk) -> None:
     done = desk.run("diff", desk.path / "one.json", desk.path / "two.json")
     assert done.status == ExitCode.DENIED
-    assert done.out.startswith("DIFFERENT: 1 of 2 files\n")
+    assert done.out.startswith("DIFFERENT: 1 of 2 files\n       1 tensor changed\n")
     assert "the whole model\n  name, A one, B two\n" in done.out
     assert "model.safetensors\n  layer.weight: tensor changed, A " in done.out
     document = desk.run("diff", desk.path / "one.json", desk.path / "two.json", "--json").document

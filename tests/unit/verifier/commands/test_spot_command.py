@@ -84,11 +84,14 @@ def test_what_is_left_is_listed_by_model(run: Run, state: Path, tmp_path: Path) 
     for made in (pool("tiny", 1, 2), pool("large", 3)):
         assert run("import", state, put(tmp_path, made))[0] == 0
     digests = {name: sha256(name.encode()).hex() for name in ("large", "tiny")}
-    assert run("list", state) == (
-        0,
-        f"{digests['large']}       1 left       0 spent  large\n{digests['tiny']}       2 left       0 spent  tiny\n",
-        "",
-    )
+    status, out, err = run("list", state)
+    assert (status, err) == (0, "")
+    assert out.splitlines() == [
+        "     1 left       0 spent  large",
+        f"  {digests['large']}",
+        "     2 left       0 spent  tiny",
+        f"  {digests['tiny']}",
+    ]
     _, out, _ = run("list", state, "--json")
     assert document_of(out) == {
         "schema": "weighbridge/spots/v1",

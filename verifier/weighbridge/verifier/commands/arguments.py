@@ -33,8 +33,8 @@ def session(text: str) -> bytes:
 
 
 def digest(text: str) -> bytes:
-    """The identity of a key or device: 64 hexadecimal digits."""
-    return _checked(lambda: strict.hex_decode(text.lower(), what="the identity", size=limits.DIGEST_SIZE))
+    """A digest, or the identity of a key or device, which is one: 64 hexadecimal digits."""
+    return _checked(lambda: strict.hex_decode(text.lower(), what="the digest", size=limits.DIGEST_SIZE))
 
 
 def listen(text: str) -> tuple[str, int]:
@@ -75,5 +75,5 @@ def _checked(parse: Callable[[], _T]) -> _T:
     try:
         return parse()
     except MalformedEvidence as error:
-        got = "" if error.got is None else f", not {error.got!r}"
+        got = "" if error.got is None else f", got {error.got!r}"
         raise argparse.ArgumentTypeError(f"{error.message}{got}") from error

@@ -44,7 +44,7 @@ def configure_verify(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         action="append",
         default=[],
-        help="believe these keys instead of the ones shipped; may be given several times",
+        help="believe these keys instead of the ones shipped (several times)",
     )
     parser.add_argument(
         "--policy",

@@ -75,7 +75,7 @@ def configure_verify(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         type=_pcr,
-        help="the log must lead PCR N to this value; may be given several times",
+        help="the log must lead PCR N to this value (several times)",
     )
     parser.add_argument(
         "--ccmr",

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from weighbridge.proto import cose, limits, strict
 from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic, PolicyDenied
-from weighbridge.proto.manifest import Manifest, check_name
+from weighbridge.proto.manifest import check_name
 from weighbridge.proto.reference_set import AcceptedModel, ReferenceSet, RevokedModel, SignedSet
 from weighbridge.proto.statement import Statement
 from weighbridge.verifier import reference_set
@@ -21,7 +21,7 @@ from weighbridge.verifier.anchors import Anchor, Purpose, TrustAnchors
 from weighbridge.verifier.clock import moment, nanoseconds
 from weighbridge.verifier.commands import arguments as given
 from weighbridge.verifier.commands import model_show
-from weighbridge.verifier.commands.outcome import Outcome, load_anchors, read, usage, write
+from weighbridge.verifier.commands.outcome import Outcome, load_anchors, read, read_manifest, usage, write
 from weighbridge.verifier.keys import create_signing_key, open_signing_key, sign_es256
 
 if TYPE_CHECKING:
@@ -191,7 +191,11 @@ def _configure_sign(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--previous", metavar="SET", help="the set that this one replaces")
     parser.add_argument(
-        "--anchors", metavar="FILE", action="append", default=[], help="believe --previous though another key signed it"
+        "--anchors",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="believe --previous though another key signed it (several times)",
     )
     _add_signing(parser)
     parser.set_defaults(run=_run_sign)
@@ -210,10 +214,12 @@ def _run_sign(arguments: argparse.Namespace) -> Outcome | int:
             command="model sign",
         )
     now = datetime.now(UTC).replace(microsecond=0)
+    if arguments.valid_until < (arguments.valid_from or now):
+        return usage("--valid-until is earlier than the set begins to be valid", command="model sign")
     accepted = {} if before is None else {model.manifest: model for model in before.models}
     revoked = {} if before is None else {model.manifest: model for model in before.revoked}
     for path in arguments.manifests:
-        manifest = Manifest.from_json(read(path, limit=limits.MANIFEST_JSON_MAX))
+        manifest = read_manifest(path)
         kept = accepted.get(manifest.digest)
         accepted[manifest.digest] = AcceptedModel(
             manifest.digest, manifest.name, () if kept is None else kept.statements

@@ -17,7 +17,7 @@ from weighbridge.proto.statement import Statement
 from weighbridge.verifier import reference_set
 from weighbridge.verifier.clock import moment
 from weighbridge.verifier.commands import arguments as given
-from weighbridge.verifier.commands.outcome import Outcome, load_anchors, read
+from weighbridge.verifier.commands.outcome import Outcome, load_anchors, manifest_of, read, read_manifest
 
 if TYPE_CHECKING:
     import argparse
@@ -35,16 +35,16 @@ _LINES: Final = 20
 _UNITS: Final = ("kB", "MB", "GB", "TB", "PB")
 _THOUSAND: Final = 1000
 _WORDS: Final = {
-    DifferenceKind.FILE_MISSING: "files only in A",
-    DifferenceKind.FILE_UNEXPECTED: "files only in B",
-    DifferenceKind.FORMAT: "files of another format",
-    DifferenceKind.SIZE: "files of another size",
-    DifferenceKind.CONTENT: "contents changed",
-    DifferenceKind.HEADER: "headers changed",
-    DifferenceKind.TENSOR_MISSING: "tensors only in A",
-    DifferenceKind.TENSOR_UNEXPECTED: "tensors only in B",
-    DifferenceKind.TENSOR_CHANGED: "tensors changed",
-    DifferenceKind.TENSOR_LAYOUT: "tensors of another type or shape",
+    DifferenceKind.FILE_MISSING: ("file", "only in A"),
+    DifferenceKind.FILE_UNEXPECTED: ("file", "only in B"),
+    DifferenceKind.FORMAT: ("file", "of another format"),
+    DifferenceKind.SIZE: ("file", "of another size"),
+    DifferenceKind.CONTENT: ("content", "changed"),
+    DifferenceKind.HEADER: ("header", "changed"),
+    DifferenceKind.TENSOR_MISSING: ("tensor", "only in A"),
+    DifferenceKind.TENSOR_UNEXPECTED: ("tensor", "only in B"),
+    DifferenceKind.TENSOR_CHANGED: ("tensor", "changed"),
+    DifferenceKind.TENSOR_LAYOUT: ("tensor", "of another type or shape"),
 }
 
 
@@ -78,8 +78,13 @@ def _run_show(arguments: argparse.Namespace) -> Outcome:
         at: datetime = arguments.at or datetime.now(UTC)
         return _show_set(data, arguments.anchors, at, most)
     if data.lstrip(b" \t\r\n")[:1] == b"{":
-        return _show_manifest(Manifest.from_json(data), most, tensors=arguments.tensors)
-    raise MalformedEvidence(Code.NOT_JSON, "neither a manifest nor a reference set", where=arguments.file)
+        return _show_manifest(manifest_of(data, arguments.file), most, tensors=arguments.tensors)
+    raise MalformedEvidence(
+        Code.NOT_JSON,
+        "neither a manifest nor a reference set",
+        where=arguments.file,
+        hint="name what `weighbridge-attester measure -o` or `weighbridge model sign` wrote",
+    )
 
 
 def _show_manifest(manifest: Manifest, most: int | None, *, tensors: bool) -> Outcome:
@@ -256,7 +261,7 @@ def configure_diff(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_diff(arguments: argparse.Namespace) -> Outcome:
-    a, b = (Manifest.from_json(read(path, limit=limits.MANIFEST_JSON_MAX)) for path in (arguments.a, arguments.b))
+    a, b = (read_manifest(path) for path in (arguments.a, arguments.b))
     found = diff(a, b)
     counts = Counter(item.kind for item in found)
     document: strict.JsonObject = {
@@ -273,7 +278,7 @@ def _run_diff(arguments: argparse.Namespace) -> Outcome:
     files = {item.path for item in found if item.path}
     lines = [
         f"DIFFERENT: {len(files)} of {len({file.path for manifest in (a, b) for file in manifest.files})} files",
-        *(f"  {counts[kind]:>6} {word}" for kind, word in _WORDS.items() if counts[kind]),
+        *(f"  {counted(counts[kind], what, width=6)} {how}" for kind, (what, how) in _WORDS.items() if counts[kind]),
         f"A  {a.digest.hex()}  {_plain(a.name)}",
         f"B  {b.digest.hex()}  {_plain(b.name)}",
         "",
@@ -303,9 +308,9 @@ def _what(item: Difference) -> str:
 # -- text -------------------------------------------------------------------------------------------------------------
 
 
-def counted(number: int, what: str) -> str:
-    """``1 model``, ``2 models``."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+def counted(number: int, what: str, *, width: int = 0) -> str:
+    """``1 model``, ``2 models``; the number as wide as ``width``, at least."""
+    return f"{number:>{width}} {what}" if number == 1 else f"{number:>{width}} {what}s"
 
 
 def _short(text: str) -> str:

@@ -17,7 +17,15 @@ from weighbridge.proto import limits, strict
 from weighbridge.proto.errors import Code, EnvironmentFault, Indeterminate
 from weighbridge.proto.manifest import Manifest
 from weighbridge.verifier.commands import arguments as given
-from weighbridge.verifier.commands.outcome import Outcome, load_anchors, load_policy, no_state, read, read_reference
+from weighbridge.verifier.commands.outcome import (
+    Outcome,
+    load_anchors,
+    load_policy,
+    no_state,
+    read,
+    read_manifest,
+    read_reference,
+)
 from weighbridge.verifier.requirements import Requirements
 
 if TYPE_CHECKING:
@@ -169,13 +177,17 @@ def _add_judging(parser: argparse.ArgumentParser) -> None:
         help="production, insecure_development, or a Rego file (several times for several modules)",
     )
     parser.add_argument(
-        "--manifest", metavar="FILE", action="append", default=[], help="a declared model's manifest (several times)"
+        "--manifest",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="a declared model's or adapter's manifest: refusals name file and tensor (several times)",
     )
 
 
 def _judging(arguments: argparse.Namespace, reference: Reference) -> tuple[PolicySet, Mapping[bytes, Manifest]]:
     policy = load_policy(arguments.policy, reference)
-    manifests = [Manifest.from_json(read(path, limit=limits.MANIFEST_JSON_MAX)) for path in arguments.manifest]
+    manifests = [read_manifest(path) for path in arguments.manifest]
     return policy, {manifest.digest: manifest for manifest in manifests}
 
 

@@ -11,6 +11,7 @@ from weighbridge.policy import policy_set
 from weighbridge.policy.reference import Reference
 from weighbridge.proto import limits
 from weighbridge.proto.errors import Code, EnvironmentFault, ExitCode, MalformedEvidence
+from weighbridge.proto.manifest import Manifest
 from weighbridge.verifier import anchors, reference_set
 from weighbridge.verifier.files import PosixFiles, fault, install, standard_input
 
@@ -25,8 +26,10 @@ __all__ = [
     "Outcome",
     "load_anchors",
     "load_policy",
+    "manifest_of",
     "no_state",
     "read",
+    "read_manifest",
     "read_reference",
     "usage",
     "with_models",
@@ -72,6 +75,36 @@ def read(path: str | Path, *, limit: int) -> bytes:
     if len(data) > limit:
         raise MalformedEvidence(Code.TOO_LARGE, "file is too large", where=str(path), expected=f"<= {limit} bytes")
     return data
+
+
+def read_manifest(path: str | Path) -> Manifest:
+    """The manifest in the file ``path``.
+
+    Raises:
+        EnvironmentFault: ``FILE_UNREADABLE``.
+        MalformedEvidence: as :func:`manifest_of`, or ``TOO_LARGE``.
+    """
+    return manifest_of(read(path, limit=limits.MANIFEST_JSON_MAX), path)
+
+
+def manifest_of(data: bytes, path: str | Path) -> Manifest:
+    """The manifest that ``data`` is, which was read from the file ``path``.
+
+    Raises:
+        MalformedEvidence: as :meth:`Manifest.from_json`, naming the file.
+    """
+    try:
+        return Manifest.from_json(data)
+    except MalformedEvidence as error:
+        raise MalformedEvidence(
+            error.code,
+            f"not a manifest: {error.message}",
+            where=f"{path}: {error.where}",
+            expected=error.expected,
+            got=error.got,
+            clause=error.clause,
+            hint=error.hint or "name a file that `weighbridge-attester measure -o` wrote",
+        ) from error
 
 
 def write(path: Path, data: bytes, *, doing: str) -> None:

@@ -5,6 +5,7 @@ Nothing here prints a challenge, its key or its answer.
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -15,8 +16,6 @@ from weighbridge.proto.spot import SpotPool
 from weighbridge.verifier.commands.outcome import Outcome, no_state, read
 
 if TYPE_CHECKING:
-    import argparse
-
     from weighbridge.proto import strict
     from weighbridge.verifier.store import Store
 
@@ -25,10 +24,20 @@ __all__ = ["configure"]
 # A verifier that serves waits for the database meanwhile: for some milliseconds at a time. What an interrupted import
 # left out, the next one brings.
 _BATCH: Final = 256
+_EPILOG: Final = """\
+examples:
+  weighbridge-attester spot-pool models/minilm --manifest model.json --count 5000 -o pool.json    # its owner
+  weighbridge spot import /var/lib/verifier pool.json
+  weighbridge spot list /var/lib/verifier
+"""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the verbs of ``spot`` to ``parser``."""
+    parser.description = (
+        "The pool of spot challenges about models, which their owners make. Both verbs work beside `serve`."
+    )
+    parser.epilog, parser.formatter_class = _EPILOG, argparse.RawDescriptionHelpFormatter
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     one = verbs.add_parser("import", help="take over an owner's pool of challenges; again changes nothing")
     one.add_argument("state", type=Path, metavar="STATE", help="the verifier's directory")
@@ -72,7 +81,7 @@ def _run_list(arguments: argparse.Namespace) -> Outcome:
     finally:
         store.close()
     lines = [
-        f"{count.manifest.hex()}  {count.left:>6} left  {count.spent:>6} spent  {count.name}\n" for count in counts
+        f"{count.left:>6} left  {count.spent:>6} spent  {count.name}\n  {count.manifest.hex()}\n" for count in counts
     ]
     listed: list[strict.JsonValue] = [
         {"manifest": count.manifest.hex(), "name": count.name, "left": count.left, "spent": count.spent}
