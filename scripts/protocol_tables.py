@@ -65,6 +65,7 @@ _SIZES: Final = {
     "MANIFEST_JSON_MAX": "one manifest as JSON",
     "MANIFEST_TABLES_MAX": "tables that are sent with all manifests of a message",
     "ADAPTERS_MAX": "declared manifests beside the model's (a number)",
+    "MANIFESTS_MAX": "manifests in one message (a number)",
     "SPOT_RANGES_MAX": "ranges of one spot challenge (a number)",
     "SPOT_BYTES_MAX": "bytes in all ranges of one spot challenge together",
     "SPOT_CHALLENGE_MAX": "one spot challenge",

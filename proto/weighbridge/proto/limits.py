@@ -21,6 +21,8 @@ GPU_CHAIN_CERTS_MAX: Final = 8
 GPUS_MAX: Final = 64
 # Declared manifests beside the model's: adapters, draft models.
 ADAPTERS_MAX: Final = 256
+# Manifests in one message: all that may be declared, and as many that are not. EVIDENCE_MAX bounds them together.
+MANIFESTS_MAX: Final = 512
 CERT_MAX: Final = 8 * 1024
 # TPM2B_ATTEST and TPM2B_PUBLIC are below 1 KiB for every type and algorithm that is accepted (TPM 2.0 Part 2 §10.12).
 TPM_STRUCTURE_MAX: Final = 4 * 1024

@@ -66,7 +66,6 @@ Algorithm = Literal["sha256", "blake3"]
 _ALGORITHMS: Final[tuple[Algorithm, ...]] = get_args(Algorithm)
 
 _FILE_FIELDS: Final = 4
-_MANIFESTS_MAX: Final = 64
 
 
 @final
@@ -241,7 +240,7 @@ def parse_manifests(data: bytes) -> tuple[Manifest, ...]:
         MalformedEvidence: a decoding code, or as :meth:`Manifest.unpack`.
     """
     value = cbor.decode(data, limit=limits.EVIDENCE_MAX, what="manifests")
-    items = cbor.read_array(value, where="manifests", limit=_MANIFESTS_MAX)
+    items = cbor.read_array(value, where="manifests", limit=limits.MANIFESTS_MAX)
     reader = cbor.Reader(dict(enumerate(items)), "manifests")
     return tuple(Manifest.unpack(reader.octets(index)) for index in range(len(items)))
 

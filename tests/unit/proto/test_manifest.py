@@ -114,7 +114,7 @@ def test_evidence_part_carries_several(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [made.files[1].parts for made in parse_manifests(encode_manifests(pair[:1]))] == [MODEL.parts]
     assert [made.files[1].parts for made in parse_manifests(encode_manifests(pair))] == [None, None]
     assert refused(lambda: parse_manifests(cbor.encode([1]))) == Code.FIELD_TYPE
-    assert refused(lambda: parse_manifests(cbor.encode([b""] * 65))) == Code.TOO_LARGE
+    assert refused(lambda: parse_manifests(cbor.encode([b""] * (limits.MANIFESTS_MAX + 1)))) == Code.TOO_LARGE
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from support.world import NOON, World, manifest, reference_for, requirements
 from weighbridge.policy import policy_set
 from weighbridge.policy.policy_set import PolicyModule, PolicySet
 from weighbridge.policy.regorus import RegorusEngine
-from weighbridge.proto import binding, measurement_log, strict
+from weighbridge.proto import binding, limits, measurement_log, strict
 from weighbridge.proto.errors import Code, ExitCode, NotAuthentic, PolicyDenied
 from weighbridge.proto.manifest import Manifest
 from weighbridge.proto.window import Evidence
@@ -288,6 +288,24 @@ def test_another_accepted_model_that_is_called_an_adapter_is_named(
     assert said() == (model, [])
     assert verify(world, export(world), tmp_path) == ExitCode.AFFIRMED
     assert f"adapter    {EVIL.digest.hex()}" in capsys.readouterr().out
+
+
+def test_a_host_that_loads_all_its_adapters_at_once_is_none_that_fails(make: Callable[..., World]) -> None:
+    """As many may be declared; that their manifests were too many for one message failed an innocent host for good."""
+    adapters = tuple(manifest(f"adapter {number}") for number in range(limits.ADAPTERS_MAX))
+    names = {item.digest.hex(): item.name for item in adapters}
+    world = make(reference=lambda made: replace(made, models={**made.models, **names}))
+    world.host.adapters = adapters
+    world.models |= {item.digest: item for item in adapters}
+    world.open_session()
+    for item in adapters:
+        world.host.log.load(item)
+    answer = world.window()
+    assert answer.verdict.opens, answer.verdict.denials[:1]
+    # The same when they are loaded before the session.
+    world.host.enrol(world.verifier)
+    assert world.window().verdict.opens
+    assert len(bundles.Bundle.parse(export(world).encode()).manifests) > limits.ADAPTERS_MAX
 
 
 # -- a failure latches -------------------------------------------------------------------------------------------------

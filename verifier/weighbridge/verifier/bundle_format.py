@@ -69,7 +69,7 @@ class Bundle:
             entries=tuple(_entry(item, index) for index, item in enumerate(fields.array(2, limit=_ENTRIES_MAX))),
             modules=tuple(_module(item, index) for index, item in enumerate(fields.array(3, limit=_MODULES_MAX))),
             references=fields.octet_strings(4, count=_REFERENCES_MAX, limit=limits.REFERENCE_MAX),
-            manifests=fields.octet_strings(5, count=_MODULES_MAX, limit=limits.MANIFEST_PACKED_MAX),
+            manifests=fields.octet_strings(5, count=limits.MANIFESTS_MAX, limit=limits.MANIFEST_PACKED_MAX),
         )
         fields.end()
         return bundle
