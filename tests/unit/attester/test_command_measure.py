@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 from pathlib import Path
 
@@ -140,10 +141,22 @@ def test_differences_as_json(model: Path, declared: Path, capsys: pytest.Capture
     assert {found["path"] for found in document["differences"]} == {"config.json"}
 
 
+def test_differences_show_digests_shortened(model: Path, declared: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (model / "config.json").write_text("{}")
+    assert run(model, "--check", declared) == 5
+    got = hashlib.sha256(b"{}").hexdigest()
+    (line,) = (
+        line for line in capsys.readouterr().out.splitlines() if line.startswith("differs  config.json: content")
+    )
+    assert line.endswith(f", measured {got[:16]}…")
+
+
 def test_check_of_what_is_no_manifest_or_not_there(model: Path, declared: Path) -> None:
     declared.write_text("{}")
-    with pytest.raises(MalformedEvidence):
+    with pytest.raises(MalformedEvidence) as refusal:
         run(model, "--check", declared)
+    assert refusal.value.where.startswith(f"{declared}: ")
+    assert "measure -o" in refusal.value.hint
     with pytest.raises(EnvironmentFault) as caught:
         run(model, "--check", declared.parent / "none.json")
     assert caught.value.code == Code.FILE_UNREADABLE

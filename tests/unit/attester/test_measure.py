@@ -222,13 +222,24 @@ def make_newline(model: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    "make",
-    [make_loop, make_self_link, make_dangling, make_fifo, make_socket, make_bad_name, make_newline],
+    ("make", "advice"),
+    [
+        (make_loop, "may this user read"),
+        (make_self_link, "may this user read"),
+        (make_dangling, "--ignore"),
+        (make_fifo, "--ignore"),
+        (make_socket, "--ignore"),
+        (make_bad_name, "rename it"),
+        (make_newline, "rename it"),
+    ],
 )
-def test_what_cannot_be_measured_is_an_error_that_names_it(model: Path, make: Callable[[Path], str]) -> None:
+def test_what_cannot_be_measured_is_an_error_that_names_it(
+    model: Path, make: Callable[[Path], str], advice: str
+) -> None:
     where = make(model)
     error = fault(lambda: measure(model))
     assert (error.code, error.where) == (Code.WEIGHTS_UNREADABLE, where)
+    assert advice in error.hint
     assert str(error).isprintable()
 
 

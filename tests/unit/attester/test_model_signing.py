@@ -214,6 +214,7 @@ def test_file_that_was_removed_is_refused(signed: Signed) -> None:
     refusal = signed.refusal()
     assert isinstance(refusal, NotAuthentic)
     assert (refusal.code, refusal.where) == (Code.MODEL_FILE_MISSING, "config.json")
+    assert "fetch the model again" in refusal.hint
 
 
 def test_what_the_caller_ignores_must_not_be_signed(signed: Signed) -> None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, get_args
 
+from weighbridge.attester.commands.manifest_file import read_manifest
 from weighbridge.attester.commands.progress import Progress
-from weighbridge.attester.durable import read_file, write_file
+from weighbridge.attester.durable import write_file
 from weighbridge.attester.weights import compare, measure
 from weighbridge.attester.weights.cache import Cache, default_path
 from weighbridge.attester.weights.directory import check_ignored, resolved
-from weighbridge.proto import limits, strict
+from weighbridge.proto import strict
 from weighbridge.proto.errors import ExitCode
 from weighbridge.proto.manifest import Algorithm, Manifest
 
@@ -39,6 +42,7 @@ examples:
 """
 
 _MEGABYTE: Final = 1_000_000
+_DIGEST: Final = re.compile("[0-9a-f]{64}")
 # Unless a cache is named, smaller files are not kept: they are read in a tenth of a second.
 _CACHED_FROM: Final = 128 * 1024 * 1024
 
@@ -60,7 +64,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--ignore",
         metavar="PATH",
         action="append",
-        help="leave out this file or directory of DIR, by its exact path; the manifest names it. May be repeated",
+        help="leave out this file or directory of DIR, by its exact path; the manifest names it (several times)",
     )
     parser.add_argument(
         "--check",
@@ -166,7 +170,7 @@ def _measured(args: argparse.Namespace, cache: Cache | None) -> int:
 
 
 def _checked(args: argparse.Namespace, cache: Cache | None) -> int:
-    declared = Manifest.from_json(read_file(args.check, limit=limits.MANIFEST_JSON_MAX, what="manifest"))
+    declared = read_manifest(args.check)
     with Progress(sys.stderr, "measured") as progress:
         differences = compare(declared, args.directory, cache=cache, progress=progress)
     if args.json:
@@ -174,9 +178,19 @@ def _checked(args: argparse.Namespace, cache: Cache | None) -> int:
     else:
         sys.stdout.write(f"model    {declared.name}\ndigest   {declared.digest.hex()}\n")
         sys.stdout.write(
-            "".join(f"differs  {_shown(str(difference))}\n" for difference in differences) or "as declared\n"
+            "".join(f"differs  {_shown(_line(difference))}\n" for difference in differences) or "as declared\n"
         )
     return ExitCode.DENIED if differences else ExitCode.AFFIRMED
+
+
+def _line(difference: Difference) -> str:
+    """The difference with digests by their first 16 digits; --json has them whole."""
+    brief = replace(difference, expected=_brief(difference.expected), got=_brief(difference.got))
+    return str(brief)
+
+
+def _brief(value: str | None) -> str | None:
+    return f"{value[:16]}…" if value is not None and _DIGEST.fullmatch(value) else value
 
 
 def _shown(text: str) -> str:

@@ -76,7 +76,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=Path,
         action="append",
         default=[],
-        help="certificates between that and the root; repeat for several files",
+        help="certificates between that and the root (several times)",
     )
     sign.add_argument(
         "--method",
@@ -98,7 +98,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="PEM",
         type=Path,
         action="append",
-        help="certificates at which the signer's chain may end, for mode certificate; repeat for several files",
+        help="certificates at which the signer's chain may end, for mode certificate (several times)",
     )
     trust.add_argument("--trusted-root", metavar="JSON", type=Path, help="Sigstore's trusted root, for mode keyless")
     verify.add_argument("--identity", metavar="NAME", help="whose signature is believed, for mode keyless")
@@ -116,7 +116,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
             type=_ignored,
             action="append",
             default=[],
-            help="a file or directory in DIR to leave out, relative to DIR; repeat for several",
+            help="a file or directory in DIR to leave out, relative to DIR (several times)",
         )
         action.add_argument("--json", action="store_true", help="print one JSON document with every resource")
 

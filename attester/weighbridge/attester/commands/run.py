@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TextIO, final
 
 from weighbridge.attester.clock import SystemClock
+from weighbridge.attester.commands.manifest_file import read_manifest
 from weighbridge.attester.configuration import Devices, SessionConfig, Surroundings
 from weighbridge.attester.durable import read_file
 from weighbridge.attester.keys import load_authority, load_channel, load_serving
@@ -25,7 +26,6 @@ from weighbridge.attester.trust import TrustedVerifiers
 from weighbridge.proto import limits, strict
 from weighbridge.proto.errors import Code, EnvironmentFault, ExitCode, MalformedEvidence
 from weighbridge.proto.hosts import host_port
-from weighbridge.proto.manifest import Manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -49,6 +49,9 @@ examples:
   weighbridge-attester run --verifier verifier.example:8443 --verifier-ca ca.pem --verifier-key anchors.json \\
       --manifest minilm.json --state /var/lib/weighbridge --tenant acme --audience gate.example \\
       --tcti device:/dev/tpmrm0 --gpu emulated:1 -- python server.py
+
+  # the server may also load what these name, and nothing else
+  weighbridge-attester run … --adapter style.json --adapter draft.json -- python server.py
 
   # without hardware: nothing of this is believed by a production policy
   weighbridge-attester run … --tcti swtpm:path=/tmp/tpm.sock --gpu emulated:1 --gpu-vendor vendor -- python server.py
@@ -134,10 +137,7 @@ def run(args: argparse.Namespace) -> int:
     # Everything that can be wrong with files is found before a device or the network is touched.
     trusted = TrustedVerifiers.load(read_file(args.verifier_key, limit=_FILE_MAX, what="verifier's key"))
     authority = load_authority(args.verifier_ca)
-    manifest, *adapters = (
-        Manifest.from_json(read_file(path, limit=limits.MANIFEST_JSON_MAX, what="manifest"))
-        for path in (args.manifest, *args.adapter)
-    )
+    manifest, *adapters = (read_manifest(path) for path in (args.manifest, *args.adapter))
     serving = load_serving(state)
     channel = load_channel(state, certificate=args.certificate)
     config = SessionConfig(

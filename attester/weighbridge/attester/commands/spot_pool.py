@@ -7,14 +7,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from weighbridge.attester.commands.manifest_file import read_manifest
 from weighbridge.attester.commands.progress import Progress
-from weighbridge.attester.durable import read_file, write_file
+from weighbridge.attester.durable import write_file
 from weighbridge.attester.spot import make_pool
 from weighbridge.attester.weights.directory import resolved
 from weighbridge.attester.weights.measurement import compare
 from weighbridge.proto import limits, strict
 from weighbridge.proto.errors import Code, ExitCode, MalformedEvidence, NotAuthentic
-from weighbridge.proto.manifest import Manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +27,10 @@ the verifier over a confidential channel, then delete it. The verifier takes it 
 spends each challenge once: one in every N-th window of every session, where N is spot_every of its requirements.
 
 An answer proves that the host has these bytes; not that they are what runs.
+
+example:
+  # a week of sessions that are asked every minute
+  weighbridge-attester spot-pool models/minilm --manifest model.json --count 10080 -o pool.json
 """
 
 _SCHEMA: Final = "weighbridge/spot-pool-made/v1"
@@ -72,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
         return _usage(f"--ranges times --range-bytes is more than {limits.SPOT_BYTES_MAX} bytes")
     if resolved(output).is_relative_to(resolved(directory)):
         return _usage("-o FILE lies in DIR and would be part of the next measurement")
-    manifest = Manifest.from_json(read_file(args.manifest, limit=limits.MANIFEST_JSON_MAX, what="manifest"))
+    manifest = read_manifest(args.manifest)
     # A pool over other bytes would fail every honest host.
     with Progress(sys.stderr, "measured") as progress:
         differences = compare(manifest, directory, progress=progress)

@@ -55,6 +55,7 @@ __all__ = ["CertifiedSigner", "KeySigner", "Signer", "Trust", "VerifiedModel", "
 Trust = TrustedKey | TrustedRoots | TrustedIdentity
 
 _SEAL: Final = object()
+_ANEW: Final = "fetch the model again; if its owner has changed it, the signature too"
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +240,7 @@ def _check_present(statement: Statement, content: Content, ignored: tuple[str, .
             Code.MODEL_FILE_MISSING,
             f"signed, but {'ignored' if hidden else 'not in the directory'}{_more(missing)}",
             where=(hidden or missing)[0],
-            hint=f"ignored by the caller: {', '.join(ignored)}" if hidden else "",
+            hint=f"ignored by the caller: {', '.join(ignored)}" if hidden else _ANEW,
         )
     for path, parts in signed.items():
         size = parts[-1].end
@@ -250,6 +251,7 @@ def _check_present(statement: Statement, content: Content, ignored: tuple[str, .
                 where=path,
                 expected=f"{size} bytes",
                 got=f"{content.files[path].size} bytes",
+                hint=_ANEW,
             )
 
 
@@ -269,6 +271,7 @@ def _check_digests(statement: Statement, content: Content, progress: Progress | 
             where=name,
             expected=f"{how.hash_type} {expected.hex()}",
             got=got.hex(),
+            hint=_ANEW,
         )
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 from weighbridge.proto import limits
 from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence
 from weighbridge.proto.manifest import check_path
+from weighbridge.proto.model_files import PATH_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -29,6 +30,7 @@ __all__ = ["FoundFile", "Identity", "changed", "check_ignored", "identity", "res
 Identity = tuple[int, int, int, int, int]
 
 _DIRECTORIES_MAX: Final = limits.MANIFEST_FILES_MAX
+_OUT: Final = "remove it, or leave it out: --ignore"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +144,7 @@ class _Walk:
                         raise unreadable(path, f"more than {limits.MANIFEST_FILES_MAX} files")
                     yield FoundFile(path, real, identity(status))
                 else:
-                    raise unreadable(path, "not a regular file")
+                    raise unreadable(path, "not a regular file", hint=_OUT)
 
     def _names(self, prefix: str, directory: Path) -> list[str]:
         try:
@@ -156,7 +158,11 @@ class _Walk:
             try:
                 check_path(path, where=path)
             except MalformedEvidence as error:
-                raise unreadable(path, f"not a name for a manifest ({error.code})") from error
+                raise unreadable(
+                    path,
+                    f"not a name for a manifest ({error.code})",
+                    hint=f"rename it: UTF-8 without control characters, at most {PATH_MAX} bytes",
+                ) from error
             other = folded.setdefault(_folded(name), path)
             if other != path:
                 raise _ambiguous(other, path)
@@ -177,6 +183,8 @@ class _Walk:
             return real, real.lstat()
         # RuntimeError: how pathlib reports a loop of links before Python 3.13.
         except (OSError, RuntimeError) as error:
+            if isinstance(error, FileNotFoundError) and location.is_symlink():
+                raise unreadable(path, "symbolic link to nothing", hint=_OUT) from error
             reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
             raise unreadable(path, reason) from error
 
