@@ -57,6 +57,22 @@ def test_enable_then_show(model: Path, fake: FakeKernel, capsys: pytest.CaptureF
     assert shown.err == f"fs-verity: enabled on 3 of 3 files\nprotection: fs-verity, root {root}\n"
 
 
+def test_names_that_would_steer_the_terminal_are_shown_escaped(
+    model: Path, fake: FakeKernel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (model / "a\u202eb").touch()
+    assert run(fake, "show", model) == 0
+    assert all(line.isprintable() for line in capsys.readouterr().out.splitlines())
+
+
+def test_long_work_says_how_far_it_is(
+    model: Path, fake: FakeKernel, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("weighbridge.attester.commands.progress._LOG_INTERVAL_S", 1e-9)
+    assert run(fake, "show", model) == 0
+    assert capsys.readouterr().err.startswith("hashed ")
+
+
 def test_document_says_of_each_file_what_the_kernel_does(
     model: Path, fake: FakeKernel, capsys: pytest.CaptureFixture[str]
 ) -> None:

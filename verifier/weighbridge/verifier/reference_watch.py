@@ -165,8 +165,9 @@ class ReferenceWatch:
         file.revoked = authentic.revocations()
         file.taken = verify_statements(authentic, anchors=self._anchors).values
         file.revoked = None
+        count = len(file.taken.models)
         self._report(
-            f"reference set of {owner}, number {file.taken.number}: {len(file.taken.models)} models, "
+            f"reference set of {owner}, number {file.taken.number}: {count} model{'' if count == 1 else 's'}, "
             f"{len(file.taken.revoked)} revoked, valid {strict.time_encode(file.taken.not_before)} to "
             f"{strict.time_encode(file.taken.not_after)}"
             + ("" if file.taken.valid(at) else "; NOT VALID NOW: its models are refused")

@@ -246,7 +246,8 @@ def _open_devices(args: argparse.Namespace, stack: ExitStack, observer: _Printer
         stack.callback(gpus.close)
         telemetry = EmulatedTelemetry(args.seed or 0, gpus.identities())
         stack.callback(telemetry.close)
-        observer.notice(Notice("emulated", f"INSECURE: {count} GPUs are emulated; platform insecure-emulated"))
+        what = "1 GPU is" if count == 1 else f"{count} GPUs are"
+        observer.notice(Notice("emulated", f"INSECURE: {what} emulated; platform insecure-emulated"))
     return Devices(tpm=tpm, gpus=gpus, telemetry=telemetry)
 
 

@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from weighbridge.attester.commands.progress import Progress
 from weighbridge.attester.weights.directory import resolved, walk
 from weighbridge.attester.weights.hashing import open_found
 from weighbridge.attester.weights.protection import Kernel, file_verity, protection_of
@@ -84,7 +85,13 @@ def _enable(found: Sequence[FoundFile], kernel: Kernel) -> int:
 
 
 def _show(root: Path, found: Sequence[FoundFile], kernel: Kernel, *, as_json: bool) -> int:
-    files = [(file.path, *file_verity(file, kernel=kernel)) for file in found]
+    files: list[tuple[str, KernelVerity, bytes]] = []
+    done, total = 0, sum(file.size for file in found)
+    with Progress(sys.stderr, "hashed") as progress:
+        for file in found:
+            files.append((file.path, *file_verity(file, kernel=kernel)))
+            done += file.size
+            progress(done, total)
     protection, value = protection_of(root, found, kernel=kernel)
     if as_json:
         document = {
@@ -99,7 +106,8 @@ def _show(root: Path, found: Sequence[FoundFile], kernel: Kernel, *, as_json: bo
         sys.stdout.write(strict.json_encode(document).decode() + "\n")
         return ExitCode.AFFIRMED
     for path, _, digest in files:
-        sys.stdout.write(f"sha256:{digest.hex()} {path}\n")
+        # Names are whoever's who made the model: they must not steer the terminal.
+        sys.stdout.write(f"sha256:{digest.hex()} {path if path.isprintable() else ascii(path)}\n")
     counts = Counter(_state(said, digest) for _, said, digest in files)
     states = ", ".join(f"{state} on {count}" for state, count in sorted(counts.items()))
     named = "" if value is None else f", root {value.hex()}"

@@ -146,6 +146,7 @@ def test_what_is_no_pool_changes_nothing(
     got, out, err = run("import", state, path)
     assert (got, out) == (status, "")
     assert err.startswith(f"weighbridge: error: {code}: ")
+    assert (f"at {path}: pool" in err, "spot-pool -o" in err) == (status == ExitCode.MALFORMED,) * 2
     assert run("list", state)[1] == "no spot challenges\n"
 
 

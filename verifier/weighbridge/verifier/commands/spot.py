@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from weighbridge.proto import limits
-from weighbridge.proto.errors import Code, EnvironmentFault
+from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence
 from weighbridge.proto.spot import SpotPool
 from weighbridge.verifier.commands.outcome import Outcome, no_state, read
 
@@ -53,7 +53,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_import(arguments: argparse.Namespace) -> Outcome:
-    pool = SpotPool.from_json(read(arguments.pool, limit=limits.SPOT_POOL_MAX))
+    pool = _read_pool(arguments.pool)
     store = _store(arguments.state)
     new = 0
     try:
@@ -71,6 +71,22 @@ def _run_import(arguments: argparse.Namespace) -> Outcome:
         "known": known,
     }
     return Outcome(text, document)
+
+
+def _read_pool(path: str) -> SpotPool:
+    data = read(path, limit=limits.SPOT_POOL_MAX)
+    try:
+        return SpotPool.from_json(data)
+    except MalformedEvidence as error:
+        raise MalformedEvidence(
+            error.code,
+            f"not a pool of spot challenges: {error.message}",
+            where=f"{path}: {error.where}",
+            expected=error.expected,
+            got=error.got,
+            clause=error.clause,
+            hint=error.hint or "name a file that `weighbridge-attester spot-pool -o` wrote",
+        ) from error
 
 
 def _run_list(arguments: argparse.Namespace) -> Outcome:
