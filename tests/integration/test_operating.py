@@ -63,7 +63,7 @@ def test_a_session_by_hand(root: Path, tmp_path: Path) -> None:
         f"  cnf      {serving[1]} ",
         f"{serving[1]}  -",
         "closed: 6 windows, 6 affirmed, 0 held, 0 lost",
-        "     16 left       4 spent  all-MiniLM-L6-v2",
+        "    16 left       4 spent  all-MiniLM-L6-v2",
         "ADMITTED: session ",
         "extends the checkpoint of 8",
         "in the ledger: entry 1 of 8 in ledger.example/windows",
