@@ -156,13 +156,18 @@ def _cyclonedx(content: strict.JsonObject, where: str) -> tuple[str, datetime | 
     described = {} if metadata is None else _object(metadata, f"{where}.metadata")
     stamp = described.get("timestamp")
     date = None if stamp is None else _time(stamp, f"{where}.metadata.timestamp")
+    described_component = described.get("component")
     listed = [] if content.get("components") is None else _array(content, "components", where)
-    components = [item for item in [described.get("component"), *listed] if item is not None]
+    # What a document is about is its own component; a model among those that this one is made of is another matter.
+    about = [described_component] if described_component is not None else listed
+    models = [
+        component
+        for number, item in enumerate(about)
+        if (component := _object(item, f"{where}.components[{number}]")).get("type") == "machine-learning-model"
+    ]
     subjects: set[str] = set()
-    for number, item in enumerate(components):
-        component = _object(item, f"{where}.components[{number}]")
-        if component.get("type") == "machine-learning-model" and component.get("hashes") is not None:
-            subjects |= set(_sha256_of(_array(component, "hashes", f"{where}.components[{number}]")))
+    if len(models) == 1 and models[0].get("hashes") is not None:
+        subjects = set(_sha256_of(_array(models[0], "hashes", f"{where}.components")))
     return "cyclonedx", date, frozenset(subjects)
 
 

@@ -82,6 +82,18 @@ def test_only_hashes_of_models_are_subjects() -> None:
     assert Statement.parse(bom(components=None)).subjects == frozenset()
 
 
+def test_a_bill_of_materials_is_about_one_model_and_not_about_those_that_it_is_made_of() -> None:
+    model, base = (
+        {"type": "machine-learning-model", "hashes": [{"alg": "SHA-256", "content": digest.hex()}]}
+        for digest in (MODEL, bytes(32))
+    )
+    about = {"component": model, "timestamp": "2026-04-01T09:30:00Z"}
+    assert Statement.parse(bom(metadata=about, components=[base])).subjects == {MODEL.hex()}
+    product = {"component": {"type": "application", "name": "a product"}}
+    assert Statement.parse(bom(metadata=product, components=[model])).subjects == frozenset()
+    assert Statement.parse(bom(metadata=None, components=[model, base])).subjects == frozenset()
+
+
 def test_digests_of_other_algorithms_are_no_subjects() -> None:
     subject: list[Any] = [{"digest": {"sha512": MODEL.hex(), "gitCommit": MODEL.hex()}}, {"digest": {"sha256": 7}}]
     assert Statement.parse(in_toto(subject=subject)).subjects == frozenset()
