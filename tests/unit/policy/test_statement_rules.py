@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, Literal
 
 import pytest
 
@@ -113,3 +113,18 @@ def test_a_statement_that_is_not_too_old(allows: Allows, date: str | None, *, ex
 )
 def test_a_model_of_an_owner(allows: Allows, owner_set: OwnerSet | None, *, expected: bool) -> None:
     assert allows('lib.owned(model, "Acme")', owner_set) is expected
+
+
+@pytest.mark.parametrize(("status", "expected"), [("passed", True), ("not_due", True), ("not_issued", False)])
+def test_a_spot_check_that_was_due_and_not_asked(
+    policy_of: Callable[[str], PolicySet],
+    good: doc.PolicyInput,
+    status: Literal["passed", "not_due", "not_issued"],
+    *,
+    expected: bool,
+) -> None:
+    rule = DEMAND.replace("RULE", "lib.spot_answered")
+    weights = replace(good.weights, spot_check=doc.SpotCheck(status, None))
+    policy = PolicySet((policy_of(rule).modules[0], PolicyModule("own.rego", rule.encode())), Reference({}, {}, {}))
+    with RegorusEngine().prepare(policy) as prepared:
+        assert prepared.decide(replace(good, weights=weights)).allowed is expected

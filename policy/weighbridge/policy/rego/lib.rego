@@ -256,6 +256,11 @@ reason(check) := text if {
 	count(trim_space(text)) >= 10
 }
 
+# ---------- spot checks, for whoever wants more of them than a warning
+
+# No spot check was due, or it was answered; not so when the pool is empty, or the window held.
+spot_answered if input.weights.spot_check.status in {"passed", "not_due"}
+
 # ---------- emulated platforms
 
 genuine_platform if input.platform.name == "tpm"
