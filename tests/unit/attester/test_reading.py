@@ -34,12 +34,11 @@ def handle(path: Path) -> Iterator[int]:
 @pytest.fixture(autouse=True)
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "_MAPPED_FROM", 1)
-    monkeypatch.setattr(reading, "_STEP", 2 * PAGE)
 
 
 def read(handle: int, begin: int, end: int, piece: int = 1000) -> bytes:
     got = bytearray()
-    count = read_pieces(handle, begin, end, buffer=memoryview(bytearray(piece)), consume=got.extend)
+    count = read_pieces(handle, begin, end, buffer=memoryview(bytearray(piece)), step=2 * PAGE, consume=got.extend)
     assert count == len(got)
     return bytes(got)
 
@@ -134,7 +133,7 @@ def test_whoever_would_shorten_the_file_waits_and_nobody_dies(path: Path, handle
         got.extend(piece)
 
     buffer = memoryview(bytearray(1000))
-    assert read_pieces(handle, 0, len(DATA), buffer=buffer, consume=consume) == len(DATA)
+    assert read_pieces(handle, 0, len(DATA), buffer=buffer, step=2 * PAGE, consume=consume) == len(DATA)
     assert got == DATA
     shortening.join(10)
     assert path.stat().st_size == 0
@@ -161,5 +160,5 @@ def test_what_consuming_raises_passes_through(
         raise BrokenPipeError
 
     with pytest.raises(BrokenPipeError):
-        read_pieces(handle, 0, len(DATA), buffer=memoryview(bytearray(10)), consume=consume)
+        read_pieces(handle, 0, len(DATA), buffer=memoryview(bytearray(10)), step=2 * PAGE, consume=consume)
     path.write_bytes(b"")

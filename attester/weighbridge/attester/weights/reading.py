@@ -28,22 +28,23 @@ __all__ = ["ReadFailedError", "read_pieces"]
 _POPULATE_READ: Final = 22  # MADV_POPULATE_READ of linux/mman.h; in Python's mmap since 3.14 only
 # Below, a copy is cheaper than a mapping.
 _MAPPED_FROM: Final = 1024 * 1024
-# Mapped pages are read and handed over in steps: while one is hashed, the kernel reads the ones behind it.
-_STEP: Final = 4 * 1024 * 1024
 
 
 class ReadFailedError(Exception):
     """The system could not read the file; the message says why."""
 
 
-def read_pieces(handle: int, begin: int, end: int, *, buffer: memoryview, consume: Callable[[memoryview], None]) -> int:
-    """Hand the bytes from ``begin`` up to ``end`` to ``consume``, in order, in pieces of a few megabytes at most.
+def read_pieces(
+    handle: int, begin: int, end: int, *, buffer: memoryview, step: int, consume: Callable[[memoryview], None]
+) -> int:
+    """Hand the bytes from ``begin`` up to ``end`` to ``consume``, in order, piece by piece.
 
     Args:
         handle: a regular file, open for reading, whose lease nobody else holds.
         begin: bytes from the start of the file.
         end: likewise.
         buffer: where bytes are copied to when they are.
+        step: how many mapped bytes are handed over at once, where none are copied.
         consume: must not keep the piece, which is overwritten or unmapped afterwards.
 
     Returns:
@@ -57,7 +58,7 @@ def read_pieces(handle: int, begin: int, end: int, *, buffer: memoryview, consum
         os.posix_fadvise(handle, begin, end - begin, os.POSIX_FADV_WILLNEED)
         with _leased(handle) as leased:
             if leased:
-                position = _mapped(handle, begin, end, consume)
+                position = _mapped(handle, begin, end, step, consume)
     return _copied(handle, position, end, buffer, consume) - begin
 
 
@@ -77,7 +78,7 @@ def _leased(handle: int) -> Generator[bool]:
         fcntl.fcntl(handle, fcntl.F_SETLEASE, fcntl.F_UNLCK)
 
 
-def _mapped(handle: int, begin: int, end: int, consume: Callable[[memoryview], None]) -> int:
+def _mapped(handle: int, begin: int, end: int, size: int, consume: Callable[[memoryview], None]) -> int:
     """Hand over what can be mapped; the position reached. The caller holds the lease, and copies the rest."""
     start = begin - begin % mmap.ALLOCATIONGRANULARITY
     try:
@@ -88,8 +89,8 @@ def _mapped(handle: int, begin: int, end: int, consume: Callable[[memoryview], N
     position = begin
     try:
         with memoryview(area) as view:
-            for step in range(start, end, _STEP):
-                stop = min(step + _STEP, end)
+            for step in range(start, end, size):
+                stop = min(step + size, end)
                 if not _populated(area, step - start, stop - step):
                     # The kernel is older, or the disk fails: copying will tell.
                     break
