@@ -209,8 +209,13 @@ def test_interruption_stops_all_threads(tmp_path: Path) -> None:
         read.append(done)
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        hash_ranges([FileRange(file, 0, file.size) for file in walk(tmp_path)], workers=2, progress=interrupt)
+    # A shell has what it runs in the background ignore the signal.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            hash_ranges([FileRange(file, 0, file.size) for file in walk(tmp_path)], workers=2, progress=interrupt)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert len(read) <= 2
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("hashing")]
 
@@ -227,8 +232,13 @@ def test_signal_stops_all_threads(tmp_path: Path) -> None:
         read.append(done)
         time.sleep(0.01)
 
-    with pytest.raises(KeyboardInterrupt):
-        hash_ranges([FileRange(file, 0, file.size) for file in walk(tmp_path)], workers=2, progress=interrupt)
+    # A shell has what it runs in the background ignore the signal.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            hash_ranges([FileRange(file, 0, file.size) for file in walk(tmp_path)], workers=2, progress=interrupt)
+    finally:
+        signal.signal(signal.SIGINT, before)
     # The interrupt may come while a thread is being started, which then ends by itself.
     for thread in threading.enumerate():
         if thread.name.startswith("hashing"):
