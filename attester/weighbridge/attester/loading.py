@@ -168,12 +168,12 @@ class GuardedFile:
         self._guard = Guard(self._path, client, load, kind="safetensors")
         try:
             header = self._header()
+            layout = parse_header(header, file_size=self._guard.size, where=str(self._path))
+            self._spans = {span.name: span for span in layout.spans if span.name is not None}
+            self._metadata = _metadata(header)
         except BaseException:
             self._guard.close()
             raise
-        layout = parse_header(header, file_size=self._guard.size, where=str(self._path))
-        self._spans = {span.name: span for span in layout.spans if span.name is not None}
-        self._metadata = _metadata(header)
 
     def __enter__(self) -> Self:
         return self

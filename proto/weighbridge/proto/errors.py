@@ -347,6 +347,18 @@ class MalformedEvidence(WeighbridgeError):
 
     exit_code = ExitCode.MALFORMED
 
+    def in_file(self, path: object, *, what: str, hint: str) -> MalformedEvidence:
+        """The same refusal of the file ``path``, which was taken for ``what``; ``hint`` says where one is to be had."""
+        return MalformedEvidence(
+            self.code,
+            f"not {what}: {self.message}",
+            where=f"{path}: {self.where}",
+            expected=self.expected,
+            got=self.got,
+            clause=self.clause,
+            hint=self.hint or hint,
+        )
+
 
 @final
 class NotAuthentic(WeighbridgeError):

@@ -96,14 +96,8 @@ def manifest_of(data: bytes, path: str | Path) -> Manifest:
     try:
         return Manifest.from_json(data)
     except MalformedEvidence as error:
-        raise MalformedEvidence(
-            error.code,
-            f"not a manifest: {error.message}",
-            where=f"{path}: {error.where}",
-            expected=error.expected,
-            got=error.got,
-            clause=error.clause,
-            hint=error.hint or "name a file that `weighbridge-attester measure -o` wrote",
+        raise error.in_file(
+            path, what="a manifest", hint="name a file that `weighbridge-attester measure -o` wrote"
         ) from error
 
 

@@ -78,14 +78,10 @@ def _read_pool(path: str) -> SpotPool:
     try:
         return SpotPool.from_json(data)
     except MalformedEvidence as error:
-        raise MalformedEvidence(
-            error.code,
-            f"not a pool of spot challenges: {error.message}",
-            where=f"{path}: {error.where}",
-            expected=error.expected,
-            got=error.got,
-            clause=error.clause,
-            hint=error.hint or "name a file that `weighbridge-attester spot-pool -o` wrote",
+        raise error.in_file(
+            path,
+            what="a pool of spot challenges",
+            hint="name a file that `weighbridge-attester spot-pool -o` wrote",
         ) from error
 
 
