@@ -27,6 +27,13 @@ CERT_MAX: Final = 8 * 1024
 # TPM2B_ATTEST and TPM2B_PUBLIC are below 1 KiB for every type and algorithm that is accepted (TPM 2.0 Part 2 §10.12).
 TPM_STRUCTURE_MAX: Final = 4 * 1024
 PCRS_MAX: Final = 24
+# Azure's paravisor report takes 2,600 bytes of its NV index; a TD quote of version 4 or 5 about 5 KiB.
+VTPM_REPORT_MAX: Final = 16 * 1024
+TD_QUOTE_MAX: Final = 16 * 1024
+# Revocation lists of the makers of CPUs are below 100 KiB, Intel's collateral for one platform below 64 KiB.
+COLLATERAL_ITEM_MAX: Final = 256 * 1024
+COLLATERAL_ITEMS_MAX: Final = 8
+OPENING_MAX: Final = 1024 * 1024
 TELEMETRY_MAX: Final = 1024 * 1024
 TELEMETRY_SOURCES_MAX: Final = 256
 TELEMETRY_CHANNELS_MAX: Final = 64
@@ -36,6 +43,10 @@ LOG_RECORDS_MAX: Final = 4096
 # Logs of firmware are below 1 MiB; a kernel that measures every file it reads writes 100 to 200 bytes each.
 EVENT_LOG_MAX: Final = 32 * 1024 * 1024
 EVENT_LOG_EVENTS_MAX: Final = 200_000
+# Of those in one message: a boot's logs are 15 to 75 KiB; EVIDENCE_MAX bounds them together.
+BOOT_LOG_MAX: Final = 1024 * 1024
+# What is new of the kernel's list: 10,000 entries or so. A longer list comes in several messages.
+RUNTIME_LOG_MAX: Final = 1536 * 1024
 # A manifest's head: 100 bytes a file.
 MANIFEST_MAX: Final = 1024 * 1024
 MANIFEST_FILES_MAX: Final = 20_000
