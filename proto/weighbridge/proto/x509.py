@@ -8,7 +8,8 @@ weighbridge.proto.errors.MalformedEvidence: CERT_MALFORMED: example is not a cer
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -21,10 +22,21 @@ from weighbridge.proto.errors import Code, MalformedEvidence
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
-__all__ = ["common_name", "load_certificate", "public_key", "spki_der", "subject_key_identifier"]
+__all__ = ["claimed_maker", "common_name", "load_certificate", "public_key", "spki_der", "subject_key_identifier"]
 
 # RFC 5280 §4.1.2.2: positive, at most 20 octets.
 _SERIAL_BITS_MAX = 160
+# A name's organisation or common name: OBJECT IDENTIFIER 2.5.4.10 or 2.5.4.3, then a string of some kind.
+_ORGANISATION: Final = re.compile(rb"\x06\x03\x55\x04\x0a[\x0c\x13\x14\x16\x1e]([\x01-\x7f])", re.DOTALL)
+_COMMON_NAME: Final = re.compile(rb"\x06\x03\x55\x04\x03[\x0c\x13\x14\x16\x1e]([\x01-\x7f])", re.DOTALL)
+_MAKER_MAX: Final = 64
+# OBJECT IDENTIFIER id-RSAES-OAEP (RFC 4055 §4.1) at the head of a SubjectPublicKeyInfo.
+_RSAES_OAEP: Final = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x07"
+# What may be done where a maker's certificates cannot be read: a TPM may have another, and a key may be pinned.
+_ELSEWHERE: Final = (
+    "use the TPM's other endorsement certificate if it has one, or pin its attestation key: an anchor of purpose "
+    "attestation-key"
+)
 
 
 def load_certificate(der: bytes, what: str) -> x509.Certificate:
@@ -38,7 +50,8 @@ def load_certificate(der: bytes, what: str) -> x509.Certificate:
 
     Raises:
         MalformedEvidence: ``TOO_LARGE``; ``CERT_MALFORMED``, also for a serial number that is not positive, for a
-            repeated extension and for an encoding that is not DER; ``KEY_UNSUPPORTED`` for a key of unknown type.
+            repeated extension and for an encoding that is not DER; ``KEY_UNSUPPORTED`` for a key of unknown type. The
+            message names the maker that the bytes claim, the hint what may be done.
     """
     if len(der) > limits.CERT_MAX:
         raise MalformedEvidence(
@@ -57,12 +70,16 @@ def load_certificate(der: bytes, what: str) -> x509.Certificate:
     # NOTE: the deprecation warning is what the library says of a serial number that is zero or negative; it is an
     # exception only where warnings are errors, so the serial number is checked below as well.
     except (ValueError, TypeError, OverflowError, UnsupportedAlgorithm, x509.DuplicateExtension) as error:
-        raise _malformed(what, str(error)) from error
+        raise _malformed(der, what, str(error)) from error
     except (x509.UnsupportedGeneralNameType, x509.InvalidVersion, CryptographyDeprecationWarning) as error:
-        raise _malformed(what, str(error)) from error
+        raise _malformed(der, what, str(error)) from error
     if serial <= 0 or serial.bit_length() > _SERIAL_BITS_MAX:
         raise MalformedEvidence(
-            Code.CERT_MALFORMED, f"{what} has a bad serial number", where=what, got=serial, clause="RFC 5280 §4.1.2.2"
+            Code.CERT_MALFORMED,
+            f"{what}{_by(der)} has a bad serial number",
+            where=what,
+            got=serial,
+            clause="RFC 5280 §4.1.2.2",
         )
     public_key(certificate, what)
     return certificate
@@ -77,8 +94,15 @@ def public_key(certificate: x509.Certificate, what: str) -> CertificatePublicKey
     try:
         return certificate.public_key()
     except UnsupportedAlgorithm as error:
+        der = certificate.public_bytes(Encoding.DER)
+        oaep = _RSAES_OAEP in der
         raise MalformedEvidence(
-            Code.KEY_UNSUPPORTED, f"{what} has a key of an unsupported type: {error}", where=what
+            Code.KEY_UNSUPPORTED,
+            f"{what}{_by(der)} has a key of an unsupported type: "
+            f"{'RSA for OAEP only (id-RSAES-OAEP)' if oaep else error}",
+            where=what,
+            clause="RFC 4055 §4.1" if oaep else "",
+            hint=_ELSEWHERE,
         ) from error
     except ValueError as error:
         raise MalformedEvidence(Code.KEY_MALFORMED, f"{what} has a malformed key: {error}", where=what) from error
@@ -106,10 +130,59 @@ def common_name(name: x509.Name, what: str) -> str:
     return values[0]
 
 
-def _malformed(what: str, reason: str) -> MalformedEvidence:
+def claimed_maker(der: bytes) -> str:
+    """Who the bytes say has issued them: the first organisation, else the first common name; empty where none is found.
+
+    A lenient look, for messages alone: nothing is verified, ``der`` need not be a certificate. At most 64 printable
+    characters.
+    """
+    for pattern in (_ORGANISATION, _COMMON_NAME):
+        found = pattern.search(der[: limits.CERT_MAX])
+        if found is not None:
+            text = der[found.end() : found.end() + found[1][0]].decode("utf-8", errors="replace")
+            return "".join(char for char in text if char.isprintable())[:_MAKER_MAX].strip()
+    return ""
+
+
+def _by(der: bytes) -> str:
+    maker = claimed_maker(der)
+    return f", which names {maker!r}," if maker else ""
+
+
+def _malformed(der: bytes, what: str, reason: str) -> MalformedEvidence:
+    """``reason`` is the library's word; what to do about it, for those defects that makers are known for."""
+    kind = re.search(r"kind: (\w+)", reason)
+    end = _outer_end(der)
+    if 0 < end < len(der):
+        rest = der[end:]
+        padded = not rest.strip(b"\0") or not rest.strip(b"\xff")
+        message = f"is followed by {len(rest)} bytes{' of padding' if padded else ''}"
+        hint = "cut the padding of the TPM's NV index off" if padded else "send one certificate, and nothing after it"
+    elif kind is not None and kind[1] == "InvalidSetOrdering":
+        message = "is not DER: a name's attributes are out of order"
+        hint = f"its maker must issue it again; {_ELSEWHERE}"
+    elif der[4:5] == b"\x30" and der[8:11] == b"\x02\x01\x01":
+        # RFC 5755 §4.1: an attribute certificate begins with its version, where RFC 5280 has a tag.
+        message, hint = "is an attribute certificate (RFC 5755), which certifies no key", "send the key's certificate"
+    else:
+        message, hint = "is not a certificate", reason
     return MalformedEvidence(
-        Code.CERT_MALFORMED, f"{what} is not a certificate", where=what, clause="RFC 5280 §4.1", hint=reason
+        Code.CERT_MALFORMED,
+        f"{what}{_by(der)} {message}",
+        where=what,
+        got=None if kind is None else kind[1],
+        clause="RFC 5280 §4.1",
+        hint=hint,
     )
+
+
+def _outer_end(der: bytes) -> int:
+    """Where the outermost SEQUENCE says that it ends; 0 where it is none, or has a length that no certificate has."""
+    if der[:2] == b"\x30\x82" and len(der) >= 4:  # noqa: PLR2004 - tag, length of length, length
+        return 4 + int.from_bytes(der[2:4])
+    if der[:2] == b"\x30\x81" and len(der) >= 3:  # noqa: PLR2004 - tag, length of length, length
+        return 3 + der[2]
+    return 0
 
 
 def subject_key_identifier(certificate: x509.Certificate) -> bytes | None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +18,14 @@ from gpu_support import Certificate, chain_of, der, wheel_chain
 from weighbridge.proto import limits
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, MalformedEvidence
-from weighbridge.proto.x509 import common_name, load_certificate, public_key, spki_der, subject_key_identifier
+from weighbridge.proto.x509 import (
+    claimed_maker,
+    common_name,
+    load_certificate,
+    public_key,
+    spki_der,
+    subject_key_identifier,
+)
 
 GOOD = der(chain_of(Certificate("leaf", ca=None, signs=False), Certificate("root")))[0]
 
@@ -112,6 +121,96 @@ def test_any_change_is_parsed_or_malformed(changes: dict[int, int]) -> None:
         data[offset] = value
     with contextlib.suppress(MalformedEvidence):
         spki_der(load_certificate(bytes(data), "certificate"))
+
+
+def _malformed(data: bytes) -> MalformedEvidence:
+    with pytest.raises(MalformedEvidence) as caught:
+        load_certificate(data, "ek.certificate")
+    return caught.value
+
+
+def _made_by(organisation: str = "Maker & Sons", *, together: bool = False) -> bytes:
+    """An RSA certificate whose names have an organisation beside, or ``together`` with, the common name."""
+    key = rsa.generate_private_key(65537, 2048)
+    parts = [
+        x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, organisation),
+        x509.NameAttribute(x509.NameOID.COMMON_NAME, "CA 7"),
+    ]
+    name = x509.Name([x509.RelativeDistinguishedName(parts)] if together else parts)
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(7).not_valid_before(datetime(2020, 1, 1, tzinfo=UTC))
+    builder = builder.not_valid_after(datetime(2030, 1, 1, tzinfo=UTC))
+    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
+
+
+MADE = _made_by()
+
+
+def test_the_maker_is_the_organisation_else_the_common_name_else_nobody() -> None:
+    assert claimed_maker(MADE) == "Maker & Sons"
+    assert claimed_maker(GOOD) == "root", "the issuer comes first"
+    assert claimed_maker(b"") == ""
+    assert claimed_maker(b"\x06\x03\x55\x04\x0a\x0c\x7fcut") == "cut"
+    assert claimed_maker(_made_by("x\x1b[2J" + "y" * 57)) == "x[2J" + "y" * 57
+
+
+@pytest.mark.parametrize(
+    ("padding", "message"),
+    [
+        (b"\0" * 300, "ek.certificate, which names 'Maker & Sons', is followed by 300 bytes of padding"),
+        (b"\xff", "ek.certificate, which names 'Maker & Sons', is followed by 1 bytes of padding"),
+        (b"\0\xff", "ek.certificate, which names 'Maker & Sons', is followed by 2 bytes"),
+    ],
+)
+def test_a_padded_certificate_is_refused_with_its_maker_and_what_to_do(padding: bytes, message: str) -> None:
+    error = _malformed(MADE + padding)
+    assert (error.code, error.message) == (Code.CERT_MALFORMED, message)
+    assert ("padding" in error.hint) is message.endswith("padding")
+
+
+def test_a_short_certificate_with_padding() -> None:
+    """Its length has one byte. Nobody's key fits into that, so that it is malformed twice; the padding comes first."""
+    assert _malformed(b"\x30\x81\x80" + bytes(128) + b"\xff\xff").message == (
+        "ek.certificate is followed by 2 bytes of padding"
+    )
+
+
+def test_a_name_out_of_order_is_not_der() -> None:
+    """X.690 §10.3: a SET OF is sorted. Some makers' names have all attributes in one, in the order of writing."""
+    organisation, common = (
+        b"\x30\x13\x06\x03\x55\x04\x0a\x0c\x0cMaker & Sons",
+        b"\x30\x0b\x06\x03\x55\x04\x03\x0c\x04CA 7",
+    )
+    sorted_set = _made_by(together=True)
+    assert sorted_set.count(common + organisation) == 2
+    load_certificate(sorted_set, "x")
+    error = _malformed(sorted_set.replace(common + organisation, organisation + common))
+    assert (error.code, error.got) == (Code.CERT_MALFORMED, "InvalidSetOrdering")
+    assert "Maker & Sons" in error.message
+    assert "attestation-key" in error.hint
+
+
+def test_a_key_for_oaep_only() -> None:
+    """As older certificates of one maker have it: RFC 4055 §4.1."""
+    rsa_encryption, oaep = (b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01" + last for last in (b"\x01", b"\x07"))
+    assert MADE.count(rsa_encryption) == 1
+    error = _malformed(MADE.replace(rsa_encryption, oaep))
+    assert error.code is Code.KEY_UNSUPPORTED
+    assert "'Maker & Sons', has a key of an unsupported type: RSA for OAEP only" in error.message
+    assert "attestation-key" in error.hint
+
+
+def test_an_attribute_certificate_is_called_what_it_is() -> None:
+    """RFC 5755 §4.1: AttributeCertificateInfo begins with INTEGER 1."""
+    data = b"\x30\x82\x01\x00\x30\x82\x00\xf0\x02\x01\x01" + bytes(249)
+    assert "attribute certificate" in _malformed(data).message
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_have_a_printable_maker_or_none(data: bytes) -> None:
+    maker = claimed_maker(b"\x06\x03\x55\x04\x0a\x0c" + data)
+    assert len(maker) <= 64
+    assert maker == "" or maker.isprintable()
 
 
 def _with_serial(serial: bytes) -> bytes:
