@@ -11,7 +11,7 @@ from weighbridge.policy.syntax import Module, Node, Rule
 
 __all__ = ["CheckerFinding", "check_clause", "data_path"]
 
-_REFERENCE_MEMBERS: Final = frozenset({"schema", "models", "gpu_measurements", "unchecked"})
+_REFERENCE_MEMBERS: Final = frozenset({"schema", "models", "gpu_measurements", "unchecked", "hosts"})
 _LITERALS: Final = frozenset({"String", "RawString", "Number", "Bool", "Null", "Array", "Set", "Object"})
 _NAMESPACES: Final = frozenset(name.split(".")[0] for name in ALLOWED)
 _NOT_EMPTY: Final = frozenset({("Gt", "0"), ("Ge", "1")})

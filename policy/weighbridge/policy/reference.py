@@ -1,8 +1,9 @@
 """Reference values: what the relying party expects to see, and what it leaves unchecked in so many words.
 
-One strict JSON document, schema ``weighbridge/reference/v1``, is the relying party's own. What owners' signed reference
-sets (:mod:`.owner_sets`) say is put beside it, and both together are the values in force, schema
-``weighbridge/reference-values/v1``; policies read what they come to as ``data.reference`` (:meth:`Reference.data`).
+One strict JSON document, schema ``weighbridge/reference/v1``, is the relying party's own. What owners' signed sets say,
+of models (:mod:`.owner_sets`) and of hosts (:mod:`.host_sets`), is put beside it, and all together are the values in
+force, schema ``weighbridge/reference-values/v1``; policies read what they come to as ``data.reference``
+(:meth:`Reference.data`).
 
 Only the six checks that evidence need not prove may be left unchecked, each by a written reason which then
 stands in every decision. Weights, references, freshness and emulated platforms are not among them.
@@ -16,6 +17,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final, Literal, get_args
 
+from weighbridge.policy.host_sets import HostSet
 from weighbridge.policy.owner_sets import OwnerSet, StatementValue
 from weighbridge.proto import limits, strict
 from weighbridge.proto.digest import D
@@ -42,12 +44,14 @@ class Reference:
         gpu_measurements: ``arch/driver/vbios`` to the accepted digests (hex) of the report's measurements.
         unchecked: check to the reason for leaving it unchecked.
         sets: what verified reference sets of models' owners say, sorted; see :meth:`with_sets`.
+        hosts: what verified host sets say, sorted; see :meth:`with_hosts`.
     """
 
     models: Mapping[str, str]
     gpu_measurements: Mapping[str, tuple[str, ...]]
     unchecked: Mapping[Check, str]
     sets: tuple[OwnerSet, ...] = ()
+    hosts: tuple[HostSet, ...] = ()
 
     @classmethod
     def parse(cls, data: bytes) -> Reference:
@@ -72,12 +76,11 @@ class Reference:
         root = _object(strict.json_decode(data, what="reference"), "reference")
         if root.get("schema") != IN_FORCE:
             return cls._own(root)
-        _members(root, {"schema", "reference", "sets"}, "reference")
-        listed = root["sets"]
-        if not isinstance(listed, list):
-            raise MalformedEvidence(Code.FIELD_TYPE, "expected a list", where="reference.sets")
-        read = [OwnerSet.read(item, f"reference.sets[{number}]") for number, item in enumerate(listed)]
-        return cls._own(root["reference"]).with_sets(read)
+        # Values that were recorded before there were host sets have no such member.
+        _members(root, {"schema", "reference", "sets"} | ({"hosts"} & root.keys()), "reference")
+        sets = [OwnerSet.read(item, where) for where, item in _listed(root, "sets")]
+        hosts = [HostSet.read(item, where) for where, item in _listed(root, "hosts")]
+        return cls._own(root["reference"]).with_sets(sets).with_hosts(hosts)
 
     @classmethod
     def _own(cls, value: strict.JsonValue) -> Reference:
@@ -97,6 +100,12 @@ class Reference:
         """These values of the relying party with ``sets`` beside them, in place of any others."""
         return replace(self, sets=tuple(sorted(sets, key=lambda item: (item.owner, item.number, item.digest))))
 
+    def with_hosts(self, hosts: Iterable[HostSet]) -> Reference:
+        """These values of the relying party with ``hosts`` beside them, in place of any others."""
+        return replace(
+            self, hosts=tuple(sorted(hosts, key=lambda item: (item.owner, item.name, item.number, item.digest)))
+        )
+
     def to_json(self) -> bytes:
         """The canonical document: ``recorded`` of it gives an equal value, and ``parse`` where there are no sets."""
         own: strict.JsonObject = {
@@ -105,10 +114,11 @@ class Reference:
             "gpu_measurements": {key: list(digests) for key, digests in self.gpu_measurements.items()},
             "unchecked": {str(check): reason for check, reason in self.unchecked.items()},
         }
-        if not self.sets:
+        if not self.sets and not self.hosts:
             return strict.json_encode(own)
+        hosts = {"hosts": [item.document() for item in self.hosts]} if self.hosts else {}
         return strict.json_encode(
-            {"schema": IN_FORCE, "reference": own, "sets": [item.document() for item in self.sets]}
+            {"schema": IN_FORCE, "reference": own, "sets": [item.document() for item in self.sets], **hosts}
         )
 
     @property
@@ -121,7 +131,8 @@ class Reference:
 
         Owner, set and validity are those of the set that accepts it the longest; statements are those of all sets. A
         model that any set revokes is left out, whoever else accepts it. Validity is not applied: these values do not
-        change with time, and :func:`weighbridge.verifier.acceptance.denials` does it before any policy is asked.
+        change with time, and :func:`weighbridge.verifier.acceptance.denials` does it before any policy is asked. Of
+        host sets policies see which are in force; what the verifier found by them is in the input.
         """
         revoked = {model.manifest for item in self.sets for model in item.revoked}
         lasting = sorted(self.sets, key=lambda item: (item.not_after, item.owner, item.number))
@@ -145,11 +156,20 @@ class Reference:
             "models": models,
             "gpu_measurements": {key: list(digests) for key, digests in self.gpu_measurements.items()},
             "unchecked": {str(check): reason for check, reason in self.unchecked.items()},
+            "hosts": [item.summary() for item in self.hosts],
         }
 
 
 def _by_digest(statement: StatementValue) -> tuple[str, str]:
     return statement.digest, statement.issuer
+
+
+def _listed(root: strict.JsonObject, name: str) -> Iterable[tuple[str, strict.JsonValue]]:
+    """The items of the list ``name``, each with its place; none where there is no such member."""
+    listed = root.get(name, [])
+    if not isinstance(listed, list):
+        raise MalformedEvidence(Code.FIELD_TYPE, "expected a list", where=f"reference.{name}")
+    return [(f"reference.{name}[{number}]", item) for number, item in enumerate(listed)]
 
 
 def _models(value: strict.JsonValue) -> dict[str, str]:

@@ -58,7 +58,7 @@ def parse(data: bytes, *, typ: str, limit: int, what: str) -> CoseSign1:
         raise MalformedEvidence(Code.NOT_CBOR, f"{what} is not a tagged COSE_Sign1", where=what, clause="RFC 9052 §4.2")
     values = cbor.read_array(cbor.decode(data[1:], limit=limit, what=what), where=what, limit=4, size=4)
     parts = cbor.Reader(dict(enumerate(values)), what)
-    protected, payload, signature = parts.octets(0), parts.octets(2), parts.octets(3)
+    protected, payload, signature = parts.octets(0), parts.octets(2, limit=limit), parts.octets(3)
     if parts.take(1) != {}:
         raise MalformedEvidence(Code.COSE_HEADER, "unprotected header is not an empty map", where=f"{what}.unprotected")
     where = f"{what}.protected"

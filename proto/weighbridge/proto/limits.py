@@ -11,6 +11,8 @@ from typing import Final
 MESSAGE_MAX: Final = 4 * 1024 * 1024
 # One window's CMW collection as received.
 EVIDENCE_MAX: Final = 2 * 1024 * 1024
+# An enrolment brings the logs of the whole boot.
+PROOF_MAX: Final = 4 * 1024 * 1024 - 64 * 1024
 # Header claims: about 700 bytes in practice.
 HEADER_MAX: Final = 8 * 1024
 TERMS_MAX: Final = 32 * 1024
@@ -31,9 +33,9 @@ PCRS_MAX: Final = 24
 VTPM_REPORT_MAX: Final = 16 * 1024
 TD_QUOTE_MAX: Final = 16 * 1024
 # Revocation lists of the makers of CPUs are below 100 KiB, Intel's collateral for one platform below 64 KiB.
-COLLATERAL_ITEM_MAX: Final = 256 * 1024
+COLLATERAL_ITEM_MAX: Final = 128 * 1024
 COLLATERAL_ITEMS_MAX: Final = 8
-OPENING_MAX: Final = 1024 * 1024
+OPENING_MAX: Final = 256 * 1024
 TELEMETRY_MAX: Final = 1024 * 1024
 TELEMETRY_SOURCES_MAX: Final = 256
 TELEMETRY_CHANNELS_MAX: Final = 64
@@ -69,13 +71,21 @@ MODEL_SIGNATURE_MAX: Final = 24 * 1024 * 1024
 # 170 bytes each: files, or shards of 64 MiB of a model of 5 TiB.
 MODEL_SIGNATURE_RESOURCES_MAX: Final = 80_000
 MODEL_SIGNATURE_CERTS_MAX: Final = 8
-# A reference set: 100 bytes a model and 1 to 20 KiB a statement. The values in force fit into one message.
+# A reference set: 100 bytes a model and 1 to 20 KiB a statement.
 REFERENCE_SET_MAX: Final = 1024 * 1024
 REFERENCE_SET_MODELS_MAX: Final = 4096
 REFERENCE_SET_REVOKED_MAX: Final = 8192
 STATEMENT_MAX: Final = 256 * 1024
 STATEMENTS_MAX: Final = 64
-REFERENCE_MAX: Final = 3 * 1024 * 1024
+# A host set: 80 bytes a file. A server's image has 3,000 to 30,000 files that are ever run or read as root.
+HOST_SET_MAX: Final = 8 * 1024 * 1024
+HOST_SET_FILES_MAX: Final = 100_000
+HOST_SET_VALUES_MAX: Final = 256
+HOST_SET_FIRMWARE_MAX: Final = 64
+# The values in force: 67 bytes a file as JSON, so two of the largest host sets fit. Not more than JSON_MAX.
+REFERENCE_MAX: Final = 16 * 1024 * 1024
+# One item of the content store: a message, or the values in force with what names them.
+CONTENT_MAX: Final = REFERENCE_MAX + 1024
 NAME_MAX: Final = 512
 # C2SP tlog-tiles: an entry has a 16-bit length.
 LEDGER_ENTRY_MAX: Final = 65_535

@@ -66,7 +66,7 @@ def test_misuse(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="32 bytes"):
         store.get(b"short")
     with pytest.raises(ValueError, match="content of"):
-        store.put(bytes(limits.MESSAGE_MAX + 1))
+        store.put(bytes(limits.CONTENT_MAX + 1))
 
 
 @pytest.mark.parametrize("how", Broken)

@@ -73,7 +73,7 @@ class Records:
         """
         data = self._content.get(digest)
         pair = cbor.read_array(
-            cbor.decode(data, limit=limits.MESSAGE_MAX, what="reference"), where="reference", limit=2, size=2
+            cbor.decode(data, limit=limits.CONTENT_MAX, what="reference"), where="reference", limit=2, size=2
         )
         return cbor.Reader(dict(enumerate(pair)), "reference").octets(1, limit=limits.REFERENCE_MAX)
 

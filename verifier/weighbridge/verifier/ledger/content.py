@@ -57,9 +57,9 @@ class ContentStore:
         Raises:
             EnvironmentFault: ``DISK_FULL`` or ``FILE_UNWRITABLE``; nothing half-written is visible.
             LedgerInconsistent: ``LEDGER_INCONSISTENT`` when other bytes lie under this digest.
-            ValueError: for more than a message can carry.
+            ValueError: for more than ``limits.CONTENT_MAX``.
         """
-        if len(data) > limits.MESSAGE_MAX:
+        if len(data) > limits.CONTENT_MAX:
             raise ValueError(f"content of {len(data)} bytes")
         digest = sha256(data)
         target = self._path(digest)
