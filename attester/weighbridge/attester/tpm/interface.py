@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from weighbridge.proto.endorsement import Endorsement
     from weighbridge.proto.tpm.attest import ClockInfo
     from weighbridge.proto.tpm.constants import HashAlgorithm
     from weighbridge.proto.tpm.evidence import QuoteEvidence
@@ -33,16 +34,25 @@ class TpmDevice(Protocol):
     """A TPM with one attestation key and at most one telemetry key.
 
     Every method may raise :class:`~weighbridge.proto.errors.EnvironmentFault` with ``TPM_ABSENT`` (it is not there,
-    or no longer answers), ``TPM_BUSY`` (somebody else has it), ``TPM_RESET`` (it was reset: keys and PCRs are gone,
-    the session is over) or ``TPM_FAILED`` (anything else). Methods may be called from several threads.
+    or no longer answers: a later call finds it when it is back), ``TPM_BUSY`` (somebody else has it, or it asks for
+    more patience than we have), ``TPM_RESET`` (it was reset: keys and PCRs are gone, the session is over) or
+    ``TPM_FAILED`` (anything else). Methods may be called from several threads.
     """
 
     def endorsement_key(self) -> EndorsementKey:
         """The endorsement key with its certificate; P-384 where the TPM has a certificate for one, else RSA-2048."""
         ...
 
+    def endorsement(self) -> Endorsement | None:
+        """Why a verifier should believe the AK: what this kind of host can show for it; ``None`` if nothing."""
+        ...
+
     def attestation_key(self) -> bytes:
-        """The TPMT_PUBLIC of the AK: a restricted P-256 primary of the endorsement hierarchy, the same every time."""
+        """The TPMT_PUBLIC of the AK: a restricted signing key with a scheme of its own, the same every time."""
+        ...
+
+    def attestation_parent(self) -> bytes | None:
+        """The TPMT_PUBLIC of the storage root key above the AK; ``None`` if the AK is a primary key, or not known."""
         ...
 
     def activate_credential(self, id_object: bytes, encrypted_secret: bytes) -> bytes:
