@@ -25,7 +25,7 @@ from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["CoseSign1", "load_p256", "parse", "sign", "spki", "thumbprint", "to_be_signed", "verify"]
+__all__ = ["CoseSign1", "claimed_typ", "load_p256", "parse", "sign", "spki", "thumbprint", "to_be_signed", "verify"]
 
 _TAG_18: Final = b"\xd2"
 _ALG, _KID, _TYP = 1, 4, 16
@@ -54,6 +54,29 @@ def parse(data: bytes, *, typ: str, limit: int, what: str) -> CoseSign1:
     Raises:
         MalformedEvidence: ``COSE_HEADER`` for a header outside the accepted set, or a decoding code.
     """
+    message = _parse(data, limit=limit, what=what)
+    if message.typ != typ:
+        raise MalformedEvidence(
+            Code.COSE_HEADER,
+            "wrong typ",
+            where=f"{what}.protected",
+            expected=typ,
+            got=message.typ,
+            clause="RFC 9596 §2",
+        )
+    return message
+
+
+def claimed_typ(data: bytes, *, limit: int, what: str) -> str:
+    """The ``typ`` header of a tagged COSE_Sign1, to choose by what to parse and verify it.
+
+    Raises:
+        MalformedEvidence: as :func:`parse`.
+    """
+    return _parse(data, limit=limit, what=what).typ
+
+
+def _parse(data: bytes, *, limit: int, what: str) -> CoseSign1:
     if data[:1] != _TAG_18:
         raise MalformedEvidence(Code.NOT_CBOR, f"{what} is not a tagged COSE_Sign1", where=what, clause="RFC 9052 §4.2")
     values = cbor.read_array(cbor.decode(data[1:], limit=limit, what=what), where=what, limit=4, size=4)
@@ -66,10 +89,8 @@ def parse(data: bytes, *, typ: str, limit: int, what: str) -> CoseSign1:
     if header.take(_ALG) != _ES256:
         raise MalformedEvidence(Code.COSE_HEADER, "algorithm is not ES256", where=where, clause="RFC 9053 §2.1")
     kid = header.digest(_KID)
-    got = header.text(_TYP)
+    typ = header.text(_TYP)
     header.end()
-    if got != typ:
-        raise MalformedEvidence(Code.COSE_HEADER, "wrong typ", where=where, expected=typ, got=got, clause="RFC 9596 §2")
     if len(signature) != _SIGNATURE_SIZE:
         raise MalformedEvidence(
             Code.COSE_SIGNATURE,
@@ -78,7 +99,7 @@ def parse(data: bytes, *, typ: str, limit: int, what: str) -> CoseSign1:
             expected=_SIGNATURE_SIZE,
             got=len(signature),
         )
-    return CoseSign1(raw=data, protected=protected, claimed_kid=kid, typ=got, payload=payload, signature=signature)
+    return CoseSign1(raw=data, protected=protected, claimed_kid=kid, typ=typ, payload=payload, signature=signature)
 
 
 def sign(payload: bytes, *, kid: bytes, typ: str, signer: Callable[[bytes], bytes]) -> bytes:

@@ -1,7 +1,7 @@
-"""Which reference sets the verifier has seen, one table of its durable state. See :mod:`.store`.
+"""Which signed sets the verifier has seen, one table of its durable state. See :mod:`.store`.
 
-A row per owner, and only the newest set counts: an older one is not taken. Neither a restart nor the absence of an
-owner in between makes the verifier forget it.
+A row per line of sets (:class:`.Line`), and only the newest set counts: an older one is not taken. Neither a restart
+nor the absence of a set in between makes the verifier forget it.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from weighbridge.proto.errors import Code, PolicyDenied
 from weighbridge.verifier.tables import owners
 
 if TYPE_CHECKING:
-    from weighbridge.verifier.reference_set import AuthenticSet
+    from weighbridge.verifier.owner_signature import SignedByOwner
 
 __all__ = ["Owners"]
 
 
 @final
 class Owners:
-    """The owners' newest sets within one transaction. Given by :class:`.Transaction`."""
+    """The newest set of each line within one transaction. Given by :class:`.Transaction`."""
 
     __slots__ = ("_connection",)
 
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection
 
-    def see(self, signed: AuthenticSet, *, at_ns: int) -> None:
-        """Require that ``signed`` is not older than a set of its owner that was seen before, and remember it.
+    def see(self, signed: SignedByOwner, *, at_ns: int) -> None:
+        """Require that ``signed`` is not older than a set of its line that was seen before, and remember it.
 
         Args:
             signed: by its owner, whatever became of its statements.
@@ -39,13 +39,15 @@ class Owners:
         Raises:
             PolicyDenied: ``REFERENCE_ROLLBACK`` for a lower number, or another set of the same number.
         """
-        owner, number = signed.content.owner, signed.content.number
-        row = self._connection.execute(sa.select(owners).where(owners.c.name == owner)).one_or_none()
+        line, number = signed.line, signed.number
+        key = {"purpose": line.purpose, "owner": line.owner, "name": line.name}
+        same = sa.and_(*(owners.c[column] == value for column, value in key.items()))
+        row = self._connection.execute(sa.select(owners).where(same)).one_or_none()
         if row is not None and number < row.number:
             raise PolicyDenied(
                 Code.REFERENCE_ROLLBACK,
-                "a newer reference set of this owner was seen before",
-                where=f"reference set of {owner}",
+                "a newer set of this owner was seen before",
+                where=str(line),
                 expected=f"number >= {row.number}",
                 got=number,
                 hint="fetch the owner's newest set; nothing that it took back comes back by itself",
@@ -53,8 +55,8 @@ class Owners:
         if row is not None and number == row.number and signed.digest != row.digest:
             raise PolicyDenied(
                 Code.REFERENCE_ROLLBACK,
-                "another reference set of this owner and number was seen before",
-                where=f"reference set of {owner}, number {number}",
+                "another set of this owner and number was seen before",
+                where=f"{line}, number {number}",
                 expected=row.digest,
                 got=signed.digest,
                 hint="ask the owner which one is meant: each set has a number of its own",
@@ -63,6 +65,6 @@ class Owners:
             values = {"number": number, "digest": signed.digest, "seen_ns": at_ns}
             self._connection.execute(
                 insert(owners)
-                .values(name=owner, **values)
-                .on_conflict_do_update(index_elements=[owners.c.name], set_=values)
+                .values(**key, **values)
+                .on_conflict_do_update(index_elements=[owners.c[column] for column in key], set_=values)
             )

@@ -11,7 +11,7 @@ The procedure of :func:`authenticate` and :func:`verify_statements`:
 Validity is not compared with any time here: :attr:`AuthenticSet.not_before` and ``not_after`` say when the owner
 vouches for the set *and* its key is believed, and every window is judged by them at its receipt time.
 
-Left to the caller: that the set is not older than one seen before (``Transaction.see_reference_set``). Not proven: that
+Left to the caller: that the set is not older than one seen before (``Transaction.owners``). Not proven: that
 the owner's word is true, and anything that a statement says beyond its issuer, type and date.
 """
 
@@ -25,12 +25,12 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from weighbridge.policy.owner_sets import ModelValue, OwnerSet, RevokedValue, StatementValue
-from weighbridge.proto import cose, strict
-from weighbridge.proto.digest import sha256
+from weighbridge.proto import strict
 from weighbridge.proto.errors import Code, NotAuthentic
 from weighbridge.proto.reference_set import SignedSet
 from weighbridge.proto.statement import Statement
 from weighbridge.verifier.clock import moment
+from weighbridge.verifier.owner_signature import Line, check_signature, validity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,6 +70,16 @@ class AuthenticSet:
     def __reduce__(self) -> NoReturn:
         """Refuse pickling: it would bring a verified object back without verification."""
         raise TypeError("AuthenticSet cannot be pickled")
+
+    @property
+    def line(self) -> Line:
+        """What it replaces earlier sets of."""
+        return Line("model-owner", self.content.owner)
+
+    @property
+    def number(self) -> int:
+        """Its place in the line."""
+        return self.content.number
 
     def revocations(self) -> OwnerSet:
         """Only what this set takes away: nobody needs to vouch further for that."""
@@ -128,27 +138,14 @@ def authenticate(data: bytes, *, anchors: TrustAnchors) -> AuthenticSet:
     signed = SignedSet.parse(data)
     # 2.
     claimed = signed.claimed
-    anchor = next(
-        (item for item in anchors.select("model-owner") if sha256(item.spki) == signed.message.claimed_kid), None
+    anchor = check_signature(signed.message, Line("model-owner", claimed.owner), anchors=anchors)
+    not_before, not_after = validity(
+        anchor,
+        issued_ns=claimed.issued_ns,
+        not_before_ns=claimed.not_before_ns,
+        not_after_ns=claimed.not_after_ns,
     )
-    if anchor is None or anchor.name != claimed.owner:
-        raise NotAuthentic(
-            Code.CHAIN_UNTRUSTED,
-            "no anchor of purpose model-owner has this key" if anchor is None else "the anchor has another name",
-            where=f"reference set of {claimed.owner}",
-            expected=claimed.owner if anchor is not None else None,
-            got=signed.message.claimed_kid if anchor is None else anchor.name,
-            hint="if this owner is to be believed, give the document with that key: --anchors",
-        )
-    cose.verify(signed.message, cose.load_p256(anchor.spki, what=f"anchor {anchor.name}"))
-    return AuthenticSet(
-        content=claimed,
-        digest=signed.digest,
-        # A set says nothing of the time before it was made.
-        not_before=max(moment(max(claimed.not_before_ns, claimed.issued_ns)), anchor.not_before),
-        not_after=min(moment(claimed.not_after_ns), anchor.not_after),
-        seal=_SEAL,
-    )
+    return AuthenticSet(content=claimed, digest=signed.digest, not_before=not_before, not_after=not_after, seal=_SEAL)
 
 
 def verify_statements(authentic: AuthenticSet, *, anchors: TrustAnchors) -> VerifiedSet:

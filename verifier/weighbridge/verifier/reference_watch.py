@@ -1,5 +1,7 @@
 """The reference values in force while a verifier serves: the relying party's own, and owners' sets as they change.
 
+Sets of models and sets of hosts are told apart by what their signature says they are.
+
 Before each window the files of the sets are looked at (a ``stat`` each); one that has changed is read and verified, and
 the window is judged by what it says. A file is expected to be replaced in one step, by a rename.
 
@@ -14,8 +16,12 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, final
 
-from weighbridge.proto import limits, strict
+from weighbridge.policy.host_sets import HostSet
+from weighbridge.policy.owner_sets import OwnerSet
+from weighbridge.proto import cose, limits, strict
 from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence, PolicyDenied, WeighbridgeError
+from weighbridge.proto.host_set import SET_TYP as HOST_SET_TYP
+from weighbridge.verifier import host_set
 from weighbridge.verifier.appraisal import Appraiser
 from weighbridge.verifier.clock import nanoseconds
 from weighbridge.verifier.reference_set import authenticate, verify_statements
@@ -26,10 +32,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from weighbridge.policy.engine import Prepared
-    from weighbridge.policy.owner_sets import OwnerSet
     from weighbridge.policy.reference import Reference
     from weighbridge.proto.manifest import Manifest
     from weighbridge.verifier.anchors import TrustAnchors
+    from weighbridge.verifier.owner_signature import Line, SignedByOwner
     from weighbridge.verifier.store import Store
 
 __all__ = ["ReferenceWatch"]
@@ -40,10 +46,14 @@ _NOT_THERE: Final[_Fingerprint] = ()
 
 @dataclass(slots=True)
 class _Watched:
-    """One file: how it looked when it was last read, the set taken from it, and the revocations of one that was not."""
+    """One file: how it looked when it was last read, the set taken from it, and the revocations of one that was not.
+
+    ``line`` is that of the sets in it: it does not change.
+    """
 
     fingerprint: _Fingerprint = _NOT_THERE
-    taken: OwnerSet | None = None
+    line: Line | None = None
+    taken: OwnerSet | HostSet | None = None
     revoked: OwnerSet | None = None
 
 
@@ -52,10 +62,10 @@ class ReferenceWatch:
     """Makes the appraiser by which to judge, and makes it anew when a set's file has changed. Used from one thread.
 
     Args:
-        paths: files of signed reference sets, each of another owner.
+        paths: files of signed sets, each of another line: of a models' owner, or of a class of an owner's hosts.
         own: the relying party's own reference values.
-        anchors: whose keys are believed: ``model-owner`` and ``statement-issuer``.
-        store: where the newest set of each owner is remembered.
+        anchors: whose keys are believed: ``model-owner``, ``statement-issuer`` and ``host-owner``.
+        store: where the newest set of each line is remembered.
         prepare: loads the policy with given reference values.
         manifests: the declared models' manifests, by digest.
         report: called with a line for the operator.
@@ -156,46 +166,65 @@ class ReferenceWatch:
             self._report(f"hint: {error.hint}")
 
     def _take(self, path: Path, data: bytes, file: _Watched, at: datetime) -> None:
+        if cose.claimed_typ(data, limit=limits.HOST_SET_MAX, what="signed set") == HOST_SET_TYP:
+            self._take_host(path, data, file, at)
+        else:
+            self._take_models(path, data, file, at)
+
+    def _take_models(self, path: Path, data: bytes, file: _Watched, at: datetime) -> None:
         authentic = authenticate(data, anchors=self._anchors)
-        owner = authentic.content.owner
-        self._check_owner(path, file, owner)
-        with self._store.transaction() as tx:
-            tx.owners.see(authentic, at_ns=nanoseconds(at))
+        self._see(path, file, authentic, at)
         # From here on its owner's word is known: what it takes back is gone, whatever is wrong with the rest.
         file.revoked = authentic.revocations()
-        file.taken = verify_statements(authentic, anchors=self._anchors).values
+        file.taken = taken = verify_statements(authentic, anchors=self._anchors).values
         file.revoked = None
-        count = len(file.taken.models)
+        says = f"{_counted(len(taken.models), 'model')}, {len(taken.revoked)} revoked"
+        self._tell(authentic, taken, says, at, "its models are refused")
+
+    def _take_host(self, path: Path, data: bytes, file: _Watched, at: datetime) -> None:
+        verified = host_set.verify(data, anchors=self._anchors)
+        self._see(path, file, verified, at)
+        file.taken = taken = verified.values
+        says = f"{_counted(len(taken.pcrs), 'register')}, {_counted(len(taken.files), 'file')}"
+        self._tell(verified, taken, says, at, "no host matches it")
+
+    def _see(self, path: Path, file: _Watched, signed: SignedByOwner, at: datetime) -> None:
+        """Require that ``signed`` may take its place in this file and in its line."""
+        self._check_line(path, file, signed.line)
+        with self._store.transaction() as tx:
+            tx.owners.see(signed, at_ns=nanoseconds(at))
+        file.line = signed.line
+
+    def _tell(self, signed: SignedByOwner, taken: OwnerSet | HostSet, says: str, at: datetime, invalid: str) -> None:
         self._report(
-            f"reference set of {owner}, number {file.taken.number}: {count} model{'' if count == 1 else 's'}, "
-            f"{len(file.taken.revoked)} revoked, valid {strict.time_encode(file.taken.not_before)} to "
-            f"{strict.time_encode(file.taken.not_after)}"
-            + ("" if file.taken.valid(at) else "; NOT VALID NOW: its models are refused")
+            f"{signed.line}, number {taken.number}: {says}, valid {strict.time_encode(taken.not_before)} to "
+            f"{strict.time_encode(taken.not_after)}" + ("" if taken.valid(at) else f"; NOT VALID NOW: {invalid}")
         )
 
-    def _check_owner(self, path: Path, file: _Watched, owner: str) -> None:
-        if file.taken is not None and file.taken.owner != owner:
+    def _check_line(self, path: Path, file: _Watched, line: Line) -> None:
+        if file.line is not None and file.line != line:
             raise PolicyDenied(
                 Code.REFERENCE_ROLLBACK,
-                "another owner's set has taken the place of the one that was here",
+                "another set has taken the place of the one that was here",
                 where=str(path),
-                expected=file.taken.owner,
-                got=owner,
+                expected=str(file.line),
+                got=str(line),
                 hint="give each owner's set a file of its own: --models",
             )
         for other, known in self._files.items():
-            if other != path and known.taken is not None and known.taken.owner == owner:
+            if other != path and known.line == line:
                 raise MalformedEvidence(
                     Code.DUPLICATE_KEY,
-                    f"two files hold sets of {owner}",
+                    f"two files hold a {line}",
                     where=str(path),
                     got=str(other),
                     hint="a set replaces all earlier ones of its owner: name the newest only",
                 )
 
     def _values(self) -> Reference:
-        sets = [item for file in self._files.values() for item in (file.taken, file.revoked) if item is not None]
-        values = self._own.with_sets(sets)
+        taken = [item for file in self._files.values() for item in (file.taken, file.revoked) if item is not None]
+        hosts = [item for item in taken if isinstance(item, HostSet)]
+        values = self._own.with_sets(item for item in taken if isinstance(item, OwnerSet)).with_hosts(hosts)
         if (size := len(values.to_json())) > limits.REFERENCE_MAX:
             raise EnvironmentFault(
                 Code.FILE_UNREADABLE,
@@ -203,7 +232,7 @@ class ReferenceWatch:
                 where=", ".join(map(str, self._files)) or "reference",
                 expected=f"<= {limits.REFERENCE_MAX} bytes",
                 got=size,
-                hint="name fewer models, or let another verifier judge some of them",
+                hint="name fewer sets, or let another verifier judge by some of them",
             )
         return values
 
@@ -213,6 +242,10 @@ class ReferenceWatch:
         if before is not None:
             before.close()
         return Appraiser(prepared, values, self._manifests)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _look(path: Path) -> _Fingerprint:
@@ -225,7 +258,7 @@ def _look(path: Path) -> _Fingerprint:
 def _read(path: Path) -> tuple[_Fingerprint, bytes]:
     try:
         with path.open("rb") as file:
-            return _fingerprint(os.fstat(file.fileno())), file.read(limits.REFERENCE_SET_MAX + 2)
+            return _fingerprint(os.fstat(file.fileno())), file.read(limits.HOST_SET_MAX + 2)
     except OSError as error:
         raise EnvironmentFault(
             Code.FILE_UNREADABLE, (error.strerror or type(error).__name__).lower(), where=str(path)

@@ -19,7 +19,7 @@ __all__ = [
     "windows",
 ]
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 
 metadata: Final = sa.MetaData()
 
@@ -139,10 +139,14 @@ spots: Final = sa.Table(
     sa.Index("spots_left", "manifest", "number", sqlite_where=sa.text("issued IS NULL")),
 )
 
-# The newest reference set of each models' owner that was ever taken: an older one is not taken any more.
+# The newest set that was ever taken of each line: of an owner's models, or of one class of an owner's hosts. An older
+# one is not taken any more.
 owners: Final = sa.Table(
     "owners",
     metadata,
+    sa.Column("purpose", sa.String(16), sa.CheckConstraint("purpose LIKE '%-owner'"), primary_key=True),
+    sa.Column("owner", sa.String, primary_key=True),
+    # Of the class of hosts; empty for models.
     sa.Column("name", sa.String, primary_key=True),
     sa.Column("number", sa.BigInteger, nullable=False),
     # SHA-256 of the signed set.

@@ -20,7 +20,7 @@ from weighbridge.verifier.commands.outcome import (
     read,
     read_reference,
     usage,
-    with_models,
+    with_sets,
 )
 
 if TYPE_CHECKING:
@@ -57,10 +57,12 @@ def configure_verify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reference", metavar="FILE", help="reference values to judge by (default: the recorded ones)")
     parser.add_argument(
         "--models",
+        "--hosts",
+        dest="models",
         metavar="FILE",
         action="append",
         default=[],
-        help="a reference set of a model's owner, beside --reference (several times)",
+        help="a signed set of a models' or a hosts' owner, beside --reference (several times)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document, on failure too")
     parser.set_defaults(run=run_verify)
@@ -73,12 +75,12 @@ def run_verify(arguments: argparse.Namespace) -> Outcome | int:
         WeighbridgeError: as :func:`weighbridge.verifier.bundle.verify`.
     """
     if arguments.models and arguments.reference is None:
-        return usage("--models needs --reference", command="verify bundle")
+        return usage("--models and --hosts need --reference", command="verify bundle")
     bundle = Bundle.parse(read(arguments.bundle, limit=limits.BUNDLE_MAX))
     anchors = load_anchors(arguments.anchors)
     own = None
     if arguments.reference is not None:
-        own = with_models(read_reference(arguments.reference), arguments.models, anchors)
+        own = with_sets(read_reference(arguments.reference), arguments.models, anchors)
     names: list[str] = arguments.policy or [_RECORDED]
     with ExitStack() as stack:
 

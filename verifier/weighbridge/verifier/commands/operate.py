@@ -142,11 +142,13 @@ def _configure_serve(commands: Commands) -> None:
     parser.add_argument("--reference", required=True, metavar="FILE", help="reference values")
     parser.add_argument(
         "--models",
+        "--hosts",
+        dest="models",
         metavar="FILE",
         action="append",
         default=[],
         type=Path,
-        help="a reference set signed by a model's owner (several times); looked at again before each window, and on "
+        help="a set signed by a models' or a hosts' owner (several times); looked at again before each window, and on "
         "SIGHUP",
     )
     parser.add_argument(
@@ -154,7 +156,7 @@ def _configure_serve(commands: Commands) -> None:
         metavar="FILE",
         action="append",
         default=[],
-        help="roots of TPMs and GPUs, keys of models' owners and of issuers (several times; default: the shipped ones)",
+        help="roots of TPMs and GPUs, keys of owners and of issuers (several times; default: the shipped ones)",
     )
     parser.add_argument(
         "--listen",

@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING, Final
 
 from weighbridge.policy import policy_set
 from weighbridge.policy.reference import Reference
-from weighbridge.proto import limits
+from weighbridge.proto import cose, limits
 from weighbridge.proto.errors import Code, EnvironmentFault, ExitCode, MalformedEvidence
+from weighbridge.proto.host_set import SET_TYP as HOST_SET_TYP
 from weighbridge.proto.manifest import Manifest
-from weighbridge.verifier import anchors, reference_set
+from weighbridge.verifier import anchors, host_set, reference_set
 from weighbridge.verifier.files import PosixFiles, fault, install, standard_input
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from weighbridge.policy.host_sets import HostSet
+    from weighbridge.policy.owner_sets import OwnerSet
     from weighbridge.policy.policy_set import PolicySet
     from weighbridge.proto import strict
     from weighbridge.verifier.anchors import TrustAnchors
@@ -32,7 +35,7 @@ __all__ = [
     "read_manifest",
     "read_reference",
     "usage",
-    "with_models",
+    "with_sets",
     "write",
 ]
 
@@ -136,14 +139,21 @@ def read_reference(path: str) -> Reference:
     return Reference.parse(read(path, limit=limits.JSON_MAX))
 
 
-def with_models(reference: Reference, paths: Sequence[str], trusted: TrustAnchors) -> Reference:
+def with_sets(reference: Reference, paths: Sequence[str], trusted: TrustAnchors) -> Reference:
     """``reference`` with the signed sets in ``paths`` beside it. Whether a set is the newest, nothing here can tell.
 
     Raises:
         WeighbridgeError: a set is not verified.
     """
-    sets = [reference_set.verify(read(path, limit=limits.REFERENCE_SET_MAX + 1), anchors=trusted) for path in paths]
-    return reference.with_sets(item.values for item in sets)
+    models: list[OwnerSet] = []
+    hosts: list[HostSet] = []
+    for path in paths:
+        data = read(path, limit=limits.HOST_SET_MAX + 1)
+        if cose.claimed_typ(data, limit=limits.HOST_SET_MAX, what="signed set") == HOST_SET_TYP:
+            hosts.append(host_set.verify(data, anchors=trusted).values)
+        else:
+            models.append(reference_set.verify(data, anchors=trusted).values)
+    return reference.with_sets(models).with_hosts(hosts)
 
 
 def usage(message: str, *, command: str) -> ExitCode:
