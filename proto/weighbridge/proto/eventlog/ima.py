@@ -14,9 +14,10 @@ that everything was measured, which is the kernel's policy. An entry is as good 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import struct
 from enum import StrEnum
-from typing import Final, final
+from typing import Final, NamedTuple
 
 from weighbridge.proto import limits
 from weighbridge.proto.errors import Code, MalformedEvidence
@@ -45,6 +46,8 @@ _TEMPLATES: Final = {
     "evm-sig": ("d-ng", "n-ng", "evmsig", "xattrnames", "xattrlengths", "xattrvalues", "iuid", "igid", "imode"),
 }
 
+_HEAD: Final = struct.Struct("<I20sI")  # PCR, template hash, length of the template's name
+
 
 class Rule(StrEnum):
     """What the kernel extends into the banks other than SHA-1. Not in the list: it has to be stated.
@@ -57,11 +60,10 @@ class Rule(StrEnum):
     PADDED = "padded"
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A well-formed entry whose template hash, where it is no violation, is that of its data.
 
+    A tuple and no dataclass, since a list has thousands and a dataclass takes four times as long to make.
     ``algorithm`` and ``content_digest`` say which digest of the file's content the kernel computed; in a violation
     they mean nothing. ``path`` is a hint, with what is not UTF-8 or cannot be printed escaped.
     """
@@ -89,12 +91,20 @@ def parse(data: bytes) -> tuple[Entry, ...]:
     """
     reader = LogReader(data, "log")
     entries: list[Entry] = []
-    while reader.more:
+    offset = 0
+    while offset < len(data):
         if len(entries) >= limits.EVENT_LOG_EVENTS_MAX:
             raise MalformedEvidence(
                 Code.TOO_LARGE, "too many entries", where="log", expected=f"<= {limits.EVENT_LOG_EVENTS_MAX}"
             )
-        entries.append(_entry(reader, len(entries)))
+        usual = _usual_entry(data, offset)
+        if usual is None:
+            reader.take(offset - reader.offset)
+            entry = _entry(reader, len(entries))
+            offset = reader.offset
+        else:
+            entry, offset = usual
+        entries.append(entry)
     return tuple(entries)
 
 
@@ -137,6 +147,38 @@ def describe(template: str, data: bytes, *, where: str) -> str:
     """
     algorithm, content_digest, path = _measured(template, data, where)
     return f"{path} {algorithm}:{content_digest.hex()}"
+
+
+def _usual_entry(data: bytes, at: int) -> tuple[Entry, int] | None:
+    """What :func:`_entry` reads at ``at``, and where it ends, for entries as kernels write them by default.
+
+    ``None`` says nothing: the careful way then reads it, or says what is wrong. Three times as fast, for lists of every
+    file that was read.
+    """
+    head = data[at : at + _HEAD.size]
+    if len(head) != _HEAD.size:
+        return None
+    pcr, template_hash, name_size = _HEAD.unpack(head)
+    start = at + _HEAD.size + name_size + 4
+    usual = _USUAL.get(data[at + _HEAD.size : start - 4])
+    if usual is None or pcr >= limits.PCRS_MAX:
+        return None
+    template, fields, algorithms = usual
+    end = start + int.from_bytes(data[start - 4 : start], "little")
+    body = data[start:end]
+    if len(body) != end - start or hashlib.sha1(body, usedforsecurity=False).digest() != template_hash:
+        return None
+    path_at = 8 + int.from_bytes(body[:4], "little")
+    path_end = path_at + int.from_bytes(body[path_at - 4 : path_at], "little")
+    last = path_end if fields == _FIELDS_MIN else path_end + 4 + int.from_bytes(body[path_end : path_end + 4], "little")
+    words, found, content_digest = body[4 : path_at - 4].partition(b":\0")
+    algorithm = algorithms.get(words)
+    if last != len(body) or not found or algorithm is None or len(content_digest) != algorithm[1]:
+        return None
+    if body[path_end - 1] or path_end == path_at:
+        return None
+    path = _shown(body[path_at : path_end - 1])
+    return Entry(pcr, template_hash, template, body, algorithm[0], content_digest, path), end
 
 
 def _entry(reader: LogReader, number: int) -> Entry:
@@ -225,6 +267,20 @@ def _is_word(text: str) -> bool:
 def _shown(path: bytes) -> str:
     text = path.decode("utf-8", "backslashreplace")
     return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
+
+
+_FIELDS_MIN: Final = 2
+_PLAIN: Final = {bank.name.lower().encode(): (bank.name.lower(), digest_size(bank)) for bank in HashAlgorithm}
+_TYPED: Final = {
+    kind + b":" + words: (f"{kind.decode()}:{name}", size)
+    for kind in (b"ima", b"verity")
+    for words, (name, size) in _PLAIN.items()
+}
+_USUAL: Final = {
+    name.encode(): (name, len(fields), _TYPED if fields[0] == "d-ngv2" else _PLAIN)
+    for name, fields in _TEMPLATES.items()
+    if len(fields) <= _FIELDS_MIN + 1
+}
 
 
 def _common(number: int, entry: Entry, rule: Rule) -> Event:

@@ -13,6 +13,7 @@ from eventlog_support import SHA1, SHA256, SHA384, extended, ima_data, ima_entry
 from weighbridge.proto import limits
 from weighbridge.proto.errors import Code, MalformedEvidence
 from weighbridge.proto.eventlog import Binding, Register, Rule, ima, replay
+from weighbridge.proto.eventlog.reader import LogReader
 from weighbridge.proto.tpm.constants import digest
 
 A, B = bytes([1] * 32), bytes([2] * 32)
@@ -164,3 +165,36 @@ def test_a_flipped_bit_is_refused_or_changes_the_replay(bit: int) -> None:
     except MalformedEvidence:
         return
     assert replay(log, SHA256) != replay(ima.to_log(ima.parse(LIST)), SHA256)
+
+
+@given(
+    st.sampled_from([b"ima-ng", b"ima-sig", b"ima-ngv2", b"ima-sigv2", b"ima-buf", b"ima-modsig", b"ima"]),
+    st.sampled_from([b"sha1", b"sha256", b"sha384", b"md5", b"verity:sha256", b"ima:sha1", b"", b"sha256:"]),
+    st.binary(max_size=40) | st.sampled_from([A, bytes(20)]),
+    st.lists(st.binary(max_size=5), max_size=3),
+    st.binary(max_size=4),
+)
+def test_the_quick_way_reads_what_the_careful_way_reads(
+    template: bytes, algorithm: bytes, value: bytes, rest: list[bytes], tail: bytes
+) -> None:
+    data = ima_entry(ima_data(b"/usr/x\xff", value, algorithm, *rest) + tail, template)
+    quick = ima._usual_entry(data, 0)
+    try:
+        careful = ima._entry(LogReader(data, "log"), 0)
+    except MalformedEvidence:
+        assert quick is None
+        return
+    assert quick is None or quick == (careful, len(data))
+
+
+@pytest.mark.parametrize("template", [b"ima-ng", b"ima-ngv2"])
+def test_usual_entries_are_read_the_quick_way(template: bytes) -> None:
+    data = ima_entry(ima_data(b"/x", A, b"verity:sha256" if template == b"ima-ngv2" else b"sha256"), template)
+    assert ima._usual_entry(data, 0) is not None
+    assert ima._usual_entry(data[:-1], 0) is None
+
+
+def test_usual_and_unusual_entries_mix() -> None:
+    odd = ima_entry(ima_data(b"/x", bytes(16), b"md5"))
+    entries = ima.parse(LIST + odd + LIST + odd)
+    assert [entry.algorithm for entry in entries] == ["sha256", "sha256", "md5", "sha256", "sha256", "md5"]
