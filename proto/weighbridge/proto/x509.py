@@ -151,14 +151,14 @@ def _by(der: bytes) -> str:
 
 def _malformed(der: bytes, what: str, reason: str) -> MalformedEvidence:
     """``reason`` is the library's word; what to do about it, for those defects that makers are known for."""
-    kind = re.search(r"kind: (\w+)", reason)
+    unsorted = "InvalidSetOrdering" in reason
     end = _outer_end(der)
     if 0 < end < len(der):
         rest = der[end:]
         padded = not rest.strip(b"\0") or not rest.strip(b"\xff")
         message = f"is followed by {len(rest)} bytes{' of padding' if padded else ''}"
         hint = "cut the padding of the TPM's NV index off" if padded else "send one certificate, and nothing after it"
-    elif kind is not None and kind[1] == "InvalidSetOrdering":
+    elif unsorted:
         message = "is not DER: a name's attributes are out of order"
         hint = f"its maker must issue it again; {_ELSEWHERE}"
     elif der[4:5] == b"\x30" and der[8:11] == b"\x02\x01\x01":
@@ -170,8 +170,7 @@ def _malformed(der: bytes, what: str, reason: str) -> MalformedEvidence:
         Code.CERT_MALFORMED,
         f"{what}{_by(der)} {message}",
         where=what,
-        got=None if kind is None else kind[1],
-        clause="RFC 5280 §4.1",
+        clause="X.690 §10.3" if unsorted else "RFC 5280 §4.1",
         hint=hint,
     )
 
