@@ -28,14 +28,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from weighbridge.proto import cose, limits, note, strict, tlog
+from weighbridge.proto import strict
 from weighbridge.proto.digest import D, sha256
-from weighbridge.proto.errors import Code, LedgerInconsistent, MalformedEvidence, NotAuthentic, WeighbridgeError
+from weighbridge.proto.errors import Code, LedgerInconsistent, MalformedEvidence, WeighbridgeError
 from weighbridge.proto.manifest import Manifest
-from weighbridge.proto.merkle import leaf_hash, verify_inclusion
-from weighbridge.proto.terms import TERMS_TYP
 from weighbridge.verifier.appraisal import Appraiser, Verdict, refuse
 from weighbridge.verifier.bundle_format import Bundle, Entry
+from weighbridge.verifier.bundle_proof import evidence_of, open_checkpoint, proven_record, verifier_key
 from weighbridge.verifier.clock import moment
 from weighbridge.verifier.gpu.chain import ChainCache
 from weighbridge.verifier.procedure import authenticate, fork, unknown_challenge
@@ -46,9 +45,7 @@ from weighbridge.verifier.session import SessionState
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    from weighbridge.verifier.anchors import Anchor, TrustAnchors
+    from weighbridge.verifier.anchors import TrustAnchors
     from weighbridge.verifier.archive import Records
     from weighbridge.verifier.ledger.reader import LedgerReader
     from weighbridge.verifier.session import Enrolled
@@ -175,9 +172,9 @@ def verify(bundle: Bundle, *, anchors: TrustAnchors, appraiser: Callable[[Bundle
             not the one that evidence and policy give.
     """
     # 2.
-    checkpoint, ledger = _open_checkpoint(bundle.checkpoint, anchors)
+    checkpoint, ledger = open_checkpoint(bundle.checkpoint, anchors)
     # 3.
-    records = [_proven_record(entry, checkpoint) for entry in bundle.entries]
+    records = [proven_record(entry, checkpoint) for entry in bundle.entries]
     for record in records:
         # A key that was given up must not speak for what came later; when that was, only the records say.
         ledger.check_validity(moment(record.received_ns))
@@ -185,7 +182,7 @@ def verify(bundle: Bundle, *, anchors: TrustAnchors, appraiser: Callable[[Bundle
     windows = _check_order(bundle, records)
     # 5.
     replayed = replay_enrolment(
-        records[0], _evidence(bundle.entries[0]), anchors=anchors, verifier_key=_verifier_key(records[0], anchors)
+        records[0], evidence_of(bundle.entries[0]), anchors=anchors, verifier_key=verifier_key(records[0], anchors)
     )
     # 6. and 7.
     judges: dict[bytes, Appraiser] = {}
@@ -195,7 +192,7 @@ def verify(bundle: Bundle, *, anchors: TrustAnchors, appraiser: Callable[[Bundle
     same_policy = recorded_policy = recorded_reference = True
     digests: list[bytes] = []
     for seq, record, entry in windows:
-        at, evidence = moment(record.received_ns), _evidence(entry)
+        at, evidence = moment(record.received_ns), evidence_of(entry)
         try:
             _check_ending(record, evidence, enrolled, digests)
             verified = replay_window(
@@ -205,8 +202,7 @@ def verify(bundle: Bundle, *, anchors: TrustAnchors, appraiser: Callable[[Bundle
             # Not a window that was refused, but a record that cannot be: nothing of the bundle is believed.
             raise
         except WeighbridgeError as error:
-            terms = enrolled.terms
-            verdict = refuse(error, session=terms.session, tenant=terms.tenant, seq=seq, received=at, held=record.held)
+            verdict = refuse(error, enrolled=enrolled, seq=seq, received=at, held=record.held)
         else:
             judge = judges.get(record.reference) or appraiser(bundle, record.reference)
             judges[record.reference] = judge
@@ -310,55 +306,6 @@ def _same_policy(record: Record, verdict: Verdict) -> bool:
     return (record.policy, record.reference) == (policy, verdict.reference or NO_DIGEST)
 
 
-def _open_checkpoint(data: bytes, anchors: TrustAnchors) -> tuple[tlog.VerifiedCheckpoint, Anchor]:
-    candidates = anchors.select("ledger")
-    names = {signature.claimed_name for signature in note.parse(data).signatures}
-    for anchor in candidates:
-        if anchor.name in names:
-            key = note.NoteKey.from_spki(anchor.name, anchor.spki)
-            return tlog.open_checkpoint(data, key, origin=anchor.name), anchor
-    raise NotAuthentic(
-        Code.CHAIN_UNTRUSTED,
-        "the ledger is not trusted",
-        where="checkpoint",
-        expected=", ".join(anchor.name for anchor in candidates) or "a ledger anchor",
-        got=", ".join(sorted(names)),
-        hint="name the anchors of the verifier that kept it: --anchors",
-    )
-
-
-def _verifier_key(record: Record, anchors: TrustAnchors) -> ec.EllipticCurvePublicKey:
-    """The trusted key that the terms name; whether it signed them is checked with the terms."""
-    claimed = cose.parse(record.terms or b"", typ=TERMS_TYP, limit=limits.TERMS_MAX, what="terms").claimed_kid
-    for anchor in anchors.select("verifier"):
-        if sha256(anchor.spki) == claimed:
-            anchor.check_validity(moment(record.received_ns))
-            return cose.load_p256(anchor.spki, what=f"anchor {anchor.name}")
-    raise NotAuthentic(
-        Code.CHAIN_UNTRUSTED,
-        "the verifier that signed the terms is not trusted",
-        where="terms",
-        got=claimed,
-        hint="name the anchors of the verifier that kept it: --anchors",
-    )
-
-
-def _proven_record(entry: Entry, checkpoint: tlog.VerifiedCheckpoint) -> Record:
-    record = Record.parse(entry.record)
-    leaf = leaf_hash(Leaf.of(record).encode())
-    verify_inclusion(leaf, entry.proof, index=entry.index, size=checkpoint.size, root=checkpoint.root)
-    digest = None if entry.evidence is None else sha256(entry.evidence)
-    if digest != record.evidence:
-        raise LedgerInconsistent(
-            Code.LEDGER_INCONSISTENT,
-            "the evidence is not that of the record",
-            where=f"entry {entry.index}",
-            expected=record.evidence,
-            got=digest,
-        )
-    return record
-
-
 def _check_order(bundle: Bundle, records: Sequence[Record]) -> list[tuple[int, Record, Entry]]:
     """The windows and their numbers, once the records are those of one session from its enrolment on, without a gap.
 
@@ -397,9 +344,3 @@ def _check_order(bundle: Bundle, records: Sequence[Record]) -> list[tuple[int, R
             Code.BUNDLE_MALFORMED, "the entries are not in the ledger's order", where="bundle.entries"
         )
     return windows
-
-
-def _evidence(entry: Entry) -> bytes:
-    if entry.evidence is None:
-        raise MalformedEvidence(Code.BUNDLE_MALFORMED, "evidence is missing", where=f"entry {entry.index}")
-    return entry.evidence
