@@ -169,12 +169,19 @@ def test_document_is_strict(data: bytes, code: Code) -> None:
     ("purpose", "accepted"),
     [
         ("nvidia-device-root", {"P384"}),
-        ("tpm-ek-root", {"P256", "P384", "RSA_2048"}),
-        ("tpm-ek-intermediate", {"P256", "P384", "RSA_2048"}),
-        ("attestation-key", {"P256", "RSA_2048"}),
+        ("tpm-ek-root", {"P256", "P384", "P521", "RSA_2048"}),
+        ("tpm-ek-intermediate", {"P256", "P384", "P521", "RSA_2048"}),
+        ("tpm-ak-root", {"P256", "P384", "RSA_2048"}),
+        ("tpm-ak-intermediate", {"P256", "P384", "RSA_2048"}),
+        ("amd-ark", {"RSA_2048"}),
+        ("intel-sgx-root", {"P256"}),
+        ("attestation-key", {"P256", "P384", "RSA_2048"}),
         ("verifier", {"P256"}),
         ("ledger", {"ED25519"}),
         ("client-ca", {"P256", "P384", "RSA_2048"}),
+        ("model-owner", {"P256"}),
+        ("statement-issuer", {"P256", "P384", "ED25519"}),
+        ("host-owner", {"P256"}),
     ],
 )
 def test_key_types_by_purpose(purpose: Purpose, accepted: set[str]) -> None:

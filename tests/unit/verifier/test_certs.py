@@ -18,15 +18,21 @@ from gpu_support import AT, Certificate, chain_of, wheel_bytes, wheel_chain
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic
 from weighbridge.verifier import certs
-from weighbridge.verifier.anchors import Anchor, default
+from weighbridge.verifier.anchors import Anchor, Purpose, default
 
 LEAF = Certificate("leaf", ca=None, signs=False)
 MIDDLE = Certificate("middle")
 ROOT = Certificate("root")
 
 
-def anchor(order: Certificate, *, name: str | None = None, not_after: datetime | None = None) -> Anchor:
-    made = Anchor.from_certificate("tpm-ek-root", order.issue(order), platform="test", source="a test")
+def anchor(
+    order: Certificate,
+    *,
+    name: str | None = None,
+    not_after: datetime | None = None,
+    purpose: Purpose = "tpm-ek-root",
+) -> Anchor:
+    made = Anchor.from_certificate(purpose, order.issue(order), platform="test", source="a test")
     return Anchor(
         purpose=made.purpose,
         name=made.name if name is None else name,
@@ -62,6 +68,26 @@ def test_an_intermediate_may_be_the_anchor() -> None:
     chain = chain_of(LEAF, MIDDLE, ROOT)
     believed = anchor(MIDDLE)
     assert certs.verify_chain(chain[:1], [believed], at=AT, what="chain") is believed
+
+
+def test_an_intermediate_that_is_the_anchor_may_come_along() -> None:
+    """It is its key that is believed; who else certified that key does not matter, and is not checked."""
+    chain = chain_of(LEAF, MIDDLE, ROOT)
+    believed = anchor(MIDDLE, purpose="tpm-ek-intermediate")
+    assert certs.verify_chain(chain[:2], [believed], at=AT, what="chain") is believed
+    assert refusal([chain[0], Certificate("middle").issue(ROOT)], believed) == Code.CHAIN_BROKEN
+    assert refusal(chain[:2], anchor(MIDDLE)) == Code.CHAIN_BROKEN, "a root's certificate is its own"
+    renamed = Certificate("other", key=MIDDLE.key)
+    assert refusal(chain_of(LEAF, renamed, ROOT)[:2], believed) == Code.CHAIN_BROKEN
+
+
+def test_an_anchors_key_is_no_leaf_that_somebody_else_certified() -> None:
+    """Nothing would vouch for what such a certificate says."""
+    leaf = Certificate("middle", key=MIDDLE.key, ca=None, signs=False)
+    assert (
+        refusal(chain_of(leaf, Certificate("stranger"))[:1], anchor(MIDDLE, purpose="tpm-ek-intermediate"))
+        == Code.CHAIN_BROKEN
+    )
 
 
 def test_rsa_anchor() -> None:

@@ -44,30 +44,42 @@ Purpose = Literal[
     "nvidia-device-root",
     "tpm-ek-root",
     "tpm-ek-intermediate",
+    "tpm-ak-root",
+    "tpm-ak-intermediate",
+    "amd-ark",
+    "intel-sgx-root",
     "attestation-key",
     "verifier",
     "ledger",
     "client-ca",
     "model-owner",
     "statement-issuer",
+    "host-owner",
 ]
 AnchorKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey
 
 _P256: Final = "P-256"
 _P384: Final = "P-384"
+_P521: Final = "P-521"
 _RSA: Final = "RSA"
 _ED25519: Final = "Ed25519"
-# The one table of accepted key types. RSA is from 2048 to 4096 bits; anything else is rejected by absence.
+# The one table of accepted key types. RSA is from 2048 to 4096 bits; anything else is rejected by absence. P-521 is for
+# authorities of TPM makers alone: those of Infineon, Nuvoton, NSING and STMicroelectronics since 2019 have such keys.
 _KEY_TYPES: Final[dict[Purpose, frozenset[str]]] = {
     "nvidia-device-root": frozenset({_P384}),
-    "tpm-ek-root": frozenset({_RSA, _P256, _P384}),
-    "tpm-ek-intermediate": frozenset({_RSA, _P256, _P384}),
-    "attestation-key": frozenset({_P256, _RSA}),
+    "tpm-ek-root": frozenset({_RSA, _P256, _P384, _P521}),
+    "tpm-ek-intermediate": frozenset({_RSA, _P256, _P384, _P521}),
+    "tpm-ak-root": frozenset({_RSA, _P256, _P384}),
+    "tpm-ak-intermediate": frozenset({_RSA, _P256, _P384}),
+    "amd-ark": frozenset({_RSA}),
+    "intel-sgx-root": frozenset({_P256}),
+    "attestation-key": frozenset({_P256, _P384, _RSA}),
     "verifier": frozenset({_P256}),
     "ledger": frozenset({_ED25519}),
     "client-ca": frozenset({_RSA, _P256, _P384}),
     "model-owner": frozenset({_P256}),
     "statement-issuer": frozenset({_P256, _P384, _ED25519}),
+    "host-owner": frozenset({_P256}),
 }
 _RSA_BITS: Final = range(2048, 4097)
 _ANCHORS_MAX: Final = 1024
@@ -291,6 +303,8 @@ def _kind(key: object) -> str:
             return _P256
         case ec.EllipticCurvePublicKey() if isinstance(key.curve, ec.SECP384R1):
             return _P384
+        case ec.EllipticCurvePublicKey() if isinstance(key.curve, ec.SECP521R1):
+            return _P521
         case rsa.RSAPublicKey() if key.key_size in _RSA_BITS:
             return _RSA
         case ed25519.Ed25519PublicKey():

@@ -9,7 +9,9 @@ The procedure of :func:`verify_chain`, for ``certs`` from leaf to top:
 5. each but the leaf is a CA that may sign certificates, and its path length admits those below it;
 6. each but the top is issued, name and signature, by the next;
 7. the top is an anchor's own certificate (same key), or names an anchor as its issuer; either way its signature
-   verifies under that anchor's key, and the anchor is valid at ``at``.
+   verifies under that anchor's key, and the anchor is valid at ``at``. An anchor whose purpose is an intermediate
+   authority's has been certified by somebody else; that certificate may be on top, under the anchor's name and above
+   the leaf: it is the key that is believed, and 6 has verified what that key signed.
 
 Left to the caller: what the leaf may be used for, what its names mean, revocation. Nothing is fetched: a missing
 intermediate is a broken chain.
@@ -36,10 +38,20 @@ if TYPE_CHECKING:
 
     from weighbridge.verifier.anchors import Anchor
 
-__all__ = ["common_name", "load_certificate", "pem_certificates", "spki_der", "verify_chain"]
+__all__ = [
+    "check_authority",
+    "check_critical",
+    "check_validity",
+    "common_name",
+    "load_certificate",
+    "pem_certificates",
+    "spki_der",
+    "verify_chain",
+]
 
 _Oid = x509.SignatureAlgorithmOID
-# The table of signature algorithms: SHA-1 and MD5 are rejected by absence, so is RSASSA-PSS until a vendor needs it.
+# The table of signature algorithms: SHA-1 and MD5 are rejected by absence, so is RSASSA-PSS,
+# with which AMD alone signs: `tee.amd_chain` verifies that.
 _HASHES: Final[dict[x509.ObjectIdentifier, hashes.HashAlgorithm]] = {
     _Oid.ECDSA_WITH_SHA256: hashes.SHA256(),
     _Oid.ECDSA_WITH_SHA384: hashes.SHA384(),
@@ -59,6 +71,7 @@ _CRITICAL_ACCEPTED: Final = frozenset(
         x509.CertificatePolicies.oid,
     }
 )
+_INTERMEDIATES: Final = frozenset({"tpm-ek-intermediate", "tpm-ak-intermediate"})
 _PEM: Final = re.compile(rb"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\r\n]*)-----END CERTIFICATE-----")
 
 
@@ -99,20 +112,21 @@ def verify_chain(certs: Sequence[x509.Certificate], anchors: Sequence[Anchor], *
                 got=certificate.signature_algorithm_oid.dotted_string,
             )
         # 3.
-        _check_critical(certificate, where)
+        check_critical(certificate, where)
         # 4.
-        _check_validity(certificate.not_valid_before_utc, certificate.not_valid_after_utc, at=at, where=where)
+        check_validity(certificate.not_valid_before_utc, certificate.not_valid_after_utc, at=at, where=where)
         # 5.
         if number:
-            _check_issuer(certificate, certs[1:number], where)
+            check_authority(certificate, certs[1:number], where)
     # 6.
     for number, (subject, issuer) in enumerate(pairwise(certs)):
         _check_issued(subject, issuer, where=f"{what}[{number}]", by=f"{what}[{number + 1}]")
     # 7.
     where = f"{what}[{len(certs) - 1}]"
     anchor = _find_anchor(certs[-1], anchors, where)
-    _check_signature(certs[-1], anchor, where)
-    _check_validity(anchor.not_before, anchor.not_after, at=at, where=f"anchor {anchor.name}")
+    if not _is_certified_by_others(certs, anchor):
+        _check_signature(certs[-1], anchor, where)
+    check_validity(anchor.not_before, anchor.not_after, at=at, where=f"anchor {anchor.name}")
     return anchor
 
 
@@ -148,7 +162,12 @@ def pem_certificates(data: bytes, *, what: str, limit: int = limits.GPU_CHAIN_CE
     return tuple(found)
 
 
-def _check_critical(certificate: x509.Certificate, where: str) -> None:
+def check_critical(certificate: x509.Certificate, where: str) -> None:
+    """Require that no critical extension is one that is not understood here.
+
+    Raises:
+        NotAuthentic: ``CHAIN_BROKEN``.
+    """
     for extension in certificate.extensions:
         if extension.critical and extension.oid not in _CRITICAL_ACCEPTED:
             raise NotAuthentic(
@@ -160,7 +179,12 @@ def _check_critical(certificate: x509.Certificate, where: str) -> None:
             )
 
 
-def _check_validity(not_before: datetime, not_after: datetime, *, at: datetime, where: str) -> None:
+def check_validity(not_before: datetime, not_after: datetime, *, at: datetime, where: str) -> None:
+    """Require ``at`` to be from ``not_before`` to ``not_after``, both inclusive.
+
+    Raises:
+        NotAuthentic: ``CHAIN_EXPIRED``.
+    """
     if not not_before <= at <= not_after:
         raise NotAuthentic(
             Code.CHAIN_EXPIRED,
@@ -172,8 +196,12 @@ def _check_validity(not_before: datetime, not_after: datetime, *, at: datetime, 
         )
 
 
-def _check_issuer(certificate: x509.Certificate, below: Sequence[x509.Certificate], where: str) -> None:
-    """Require a certification authority; ``below`` are the intermediates between it and the leaf."""
+def check_authority(certificate: x509.Certificate, below: Sequence[x509.Certificate], where: str) -> None:
+    """Require a certification authority; ``below`` are the intermediates between it and the leaf.
+
+    Raises:
+        NotAuthentic: ``CHAIN_BROKEN``.
+    """
     try:
         constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
         usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
@@ -229,6 +257,13 @@ def _find_anchor(top: x509.Certificate, anchors: Sequence[Anchor], where: str) -
     # Vendors reuse the name for a successor's key: the authority key identifier says which.
     matching = [anchor for anchor in named if _key_identifier(anchor) == _authority_identifier(top)]
     return (matching or named)[0]
+
+
+def _is_certified_by_others(certs: Sequence[x509.Certificate], anchor: Anchor) -> bool:
+    """Whether the top, with something below it, is what another authority certified of an intermediate one."""
+    top = certs[-1]
+    named = top.subject.rfc4514_string() == anchor.name and top.subject != top.issuer
+    return len(certs) > 1 and anchor.purpose in _INTERMEDIATES and named and spki_der(top) == anchor.spki
 
 
 def _is_self_signed(certificate: x509.Certificate) -> bool:
