@@ -8,16 +8,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from weighbridge.proto import hosts, limits, note, strict
-from weighbridge.proto.errors import MalformedEvidence
+from weighbridge.proto.errors import Code, MalformedEvidence
+from weighbridge.proto.model_files import check_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["digest", "host", "listen", "origin", "output", "reason", "session", "time"]
+__all__ = [
+    "FIRST",
+    "LAST",
+    "date",
+    "digest",
+    "host",
+    "listen",
+    "name",
+    "number",
+    "origin",
+    "output",
+    "reason",
+    "session",
+    "time",
+]
 
 _T = TypeVar("_T")
 _SESSION_SIZE: Final = 16
 _REASON_MAX: Final = 1000
+# Nanoseconds since 1970 have 63 bits.
+FIRST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+LAST: Final = datetime(2261, 12, 31, 23, 59, 59, tzinfo=UTC)
 
 
 def time(text: str) -> datetime:
@@ -35,6 +53,27 @@ def session(text: str) -> bytes:
 def digest(text: str) -> bytes:
     """A digest, or the identity of a key or device, which is one: 64 hexadecimal digits."""
     return _checked(lambda: strict.hex_decode(text.lower(), what="the digest", size=limits.DIGEST_SIZE))
+
+
+def name(text: str) -> str:
+    """An owner's or an issuer's name: printable characters."""
+    return _checked(lambda: _name(text))
+
+
+def number(text: str) -> int:
+    """Of a signed set: a positive integer."""
+    found = _checked(lambda: strict.decimal(text, what="the number", limit=2**53 - 1))
+    if found == 0:
+        raise argparse.ArgumentTypeError("numbers begin with 1")
+    return found
+
+
+def date(text: str) -> datetime:
+    """A time that a signed set can say."""
+    at = time(text)
+    if not FIRST <= at <= LAST:
+        raise argparse.ArgumentTypeError(f"not between {FIRST:%Y} and {LAST:%Y}")
+    return at
 
 
 def listen(text: str) -> tuple[str, int]:
@@ -68,6 +107,13 @@ def reason(text: str) -> str:
     """Why somebody does what stays on record."""
     if not text.strip() or len(text) > _REASON_MAX:
         raise argparse.ArgumentTypeError(f"say why, in 1 to {_REASON_MAX} characters")
+    return text
+
+
+def _name(text: str) -> str:
+    check_name(text, where="NAME")
+    if len(text.encode()) > limits.NAME_MAX:
+        raise MalformedEvidence(Code.TOO_LARGE, f"a name has at most {limits.NAME_MAX} bytes")
     return text
 
 

@@ -8,21 +8,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
-
 from weighbridge.proto import cose, limits, strict
-from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic, PolicyDenied
-from weighbridge.proto.manifest import check_name
+from weighbridge.proto.errors import Code, NotAuthentic, PolicyDenied
 from weighbridge.proto.reference_set import AcceptedModel, ReferenceSet, RevokedModel, SignedSet
 from weighbridge.proto.statement import Statement
 from weighbridge.verifier import reference_set
-from weighbridge.verifier.anchors import Anchor, Purpose, TrustAnchors
 from weighbridge.verifier.clock import moment, nanoseconds
 from weighbridge.verifier.commands import arguments as given
-from weighbridge.verifier.commands import model_show
+from weighbridge.verifier.commands import model_show, owner_key
 from weighbridge.verifier.commands.outcome import Outcome, load_anchors, read, read_manifest, usage, write
-from weighbridge.verifier.keys import create_signing_key, open_signing_key, sign_es256
+from weighbridge.verifier.commands.owner_key import Role
+from weighbridge.verifier.keys import open_signing_key, sign_es256
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -31,10 +27,10 @@ if TYPE_CHECKING:
 
 __all__ = ["configure"]
 
-_FOREVER: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
-# Nanoseconds since 1970 have 63 bits.
-_FIRST: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_LAST: Final = datetime(2261, 12, 31, 23, 59, 59, tzinfo=UTC)
+_ROLES: Final = (
+    Role("--owner", "model-owner", "believe its reference sets"),
+    Role("--issuer", "statement-issuer", "believe its statements about models"),
+)
 _EPILOG: Final = """\
 an owner's key, and the document by which others believe it:
   weighbridge model key "Acme Models" -o owner.pem --anchors owner.json
@@ -59,8 +55,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the sub-commands to ``parser``; each sets ``run`` to a function from the arguments to an :class:`Outcome`."""
     parser.epilog, parser.formatter_class = f"examples:\n\n{_EPILOG}", argparse.RawDescriptionHelpFormatter
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    _configure_key(verbs.add_parser("key", help="make an owner's key, and the anchors document for it"))
-    _configure_trust(verbs.add_parser("trust", help="make an anchors document for somebody else's public key"))
+    owner_key.configure_key(
+        verbs.add_parser("key", help="make an owner's key, and the anchors document for it"),
+        command="model",
+        purpose="model-owner",
+        signs="reference sets",
+    )
+    owner_key.configure_trust(
+        verbs.add_parser("trust", help="make an anchors document for somebody else's public key"),
+        _ROLES,
+        command="model",
+        also=" Statements count in sets that were signed while their issuer's key was believed.",
+    )
     _configure_sign(verbs.add_parser("sign", help="sign a reference set: accepted and revoked models, validity"))
     _configure_revoke(verbs.add_parser("revoke", help="sign the set that follows, with models taken back"))
     model_show.configure_show(verbs.add_parser("show", help="print a manifest or a reference set as a table"))
@@ -69,93 +75,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     for verb in verbs.choices.values():
         verb.add_argument("--json", action="store_true", help="print one JSON document")
-
-
-def _add_signing(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--key", required=True, type=Path, metavar="PEM", help="the owner's private key, P-256")
-    parser.add_argument("-o", "--output", required=True, type=given.output, metavar="SET", help="the file to write")
-
-
-# -- key --------------------------------------------------------------------------------------------------------------
-
-
-def _configure_key(parser: argparse.ArgumentParser) -> None:
-    parser.description = (
-        "Make a P-256 key for signing reference sets, and a trust-anchors document (purpose model-owner) for whoever "
-        "wants to believe it. The name is the one that every set has to carry."
-    )
-    parser.add_argument("owner", metavar="OWNER", type=_name, help="the owner's name, such as 'Acme Models'")
-    parser.add_argument("-o", "--output", required=True, type=given.output, metavar="PEM", help="the private key")
-    parser.add_argument("--anchors", required=True, type=given.output, metavar="FILE", help="the anchors document")
-    parser.set_defaults(run=_run_key)
-
-
-def _run_key(arguments: argparse.Namespace) -> Outcome:
-    now = datetime.now(UTC).replace(microsecond=0)
-    key = create_signing_key(arguments.output)
-    source = "exported by the owner that holds the private key"
-    anchor = _anchor("model-owner", arguments.owner, cose.spki(key.public_key()), since=now, source=source)
-    write(arguments.anchors, TrustAnchors((anchor,)).encode(), doing="writing the anchors")
-    text = (
-        f"made a key for {arguments.owner}\n"
-        f"  key      {arguments.output} (keep it; whoever has it speaks for you)\n"
-        f"  anchors  {arguments.anchors} (give it to verifiers: serve --anchors)\n"
-        f"  sha256   {anchor.sha256} (compare it over another channel)\n"
-    )
-    document: strict.JsonObject = {"schema": "weighbridge/model-key/v1", "owner": anchor.name, "sha256": anchor.sha256}
-    return Outcome(text, document)
-
-
-def _anchor(purpose: Purpose, name: str, spki: bytes, *, since: datetime, source: str) -> Anchor:
-    return Anchor(purpose, name, "weighbridge", spki, since, _FOREVER, source)
-
-
-def _configure_trust(parser: argparse.ArgumentParser) -> None:
-    parser.description = (
-        "Make a trust-anchors document for a public key. Whose key it is, nothing in it says: compare the fingerprint "
-        "over another channel before you give the document to a verifier. Statements count in sets that were signed "
-        "while their issuer's key was believed."
-    )
-    parser.add_argument("public_key", metavar="PEM", help="the public key: P-256 of an owner; or P-384, Ed25519")
-    whose = parser.add_mutually_exclusive_group(required=True)
-    whose.add_argument("--owner", metavar="NAME", type=_name, help="believe its reference sets")
-    whose.add_argument("--issuer", metavar="NAME", type=_name, help="believe its statements about models")
-    parser.add_argument(
-        "--since", metavar="TIME", type=_time, default=_FIRST, help="believe nothing signed before (default: anything)"
-    )
-    parser.add_argument("-o", "--output", required=True, type=given.output, metavar="FILE", help="the anchors document")
-    parser.set_defaults(run=_run_trust)
-
-
-def _run_trust(arguments: argparse.Namespace) -> Outcome:
-    pem = read(arguments.public_key, limit=limits.CERT_MAX)
-    try:
-        key = load_pem_public_key(pem)
-        spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise MalformedEvidence(
-            Code.KEY_MALFORMED,
-            "not a public key in PEM",
-            where=arguments.public_key,
-            hint="it begins: -----BEGIN PUBLIC KEY-----",
-        ) from error
-    issuer: str | None = arguments.issuer
-    purpose: Purpose = "model-owner" if issuer is None else "statement-issuer"
-    name: str = arguments.owner if issuer is None else issuer
-    source = f"the file {Path(arguments.public_key).name}"
-    anchor = _anchor(purpose, name, spki, since=arguments.since, source=source)
-    write(arguments.output, TrustAnchors((anchor,)).encode(), doing="writing the anchors")
-    text = (
-        f"wrote {arguments.output}: {anchor.name}, {purpose}\n"
-        f"  sha256   {anchor.sha256} (compare it over another channel)\n"
-    )
-    document: strict.JsonObject = {
-        "schema": "weighbridge/model-trust/v1",
-        "purpose": purpose,
-        "name": anchor.name,
-        "sha256": anchor.sha256,
-    }
-    return Outcome(text, document)
 
 
 # -- sign -------------------------------------------------------------------------------------------------------------
@@ -168,12 +87,19 @@ def _configure_sign(parser: argparse.ArgumentParser) -> None:
         "whoever reads the set decides by its own anchors."
     )
     parser.add_argument("manifests", nargs="*", metavar="MANIFEST", help="accepted models: what `measure` wrote")
-    parser.add_argument("--owner", metavar="NAME", type=_name, help="as in the anchors (default: that of --previous)")
     parser.add_argument(
-        "--number", metavar="N", type=_number, help="higher than ever before (default: one more than --previous has)"
+        "--owner", metavar="NAME", type=given.name, help="as in the anchors (default: that of --previous)"
     )
-    parser.add_argument("--valid-until", required=True, metavar="TIME", type=_time, help="such as 2027-06-30T00:00:00Z")
-    parser.add_argument("--valid-from", metavar="TIME", type=_time, help="default: now")
+    parser.add_argument(
+        "--number",
+        metavar="N",
+        type=given.number,
+        help="higher than ever before (default: one more than --previous has)",
+    )
+    parser.add_argument(
+        "--valid-until", required=True, metavar="TIME", type=given.date, help="such as 2027-06-30T00:00:00Z"
+    )
+    parser.add_argument("--valid-from", metavar="TIME", type=given.date, help="default: now")
     parser.add_argument(
         "--statement",
         metavar="FILE",
@@ -197,7 +123,7 @@ def _configure_sign(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="believe --previous though another key signed it (several times)",
     )
-    _add_signing(parser)
+    owner_key.add_signing(parser)
     parser.set_defaults(run=_run_sign)
 
 
@@ -269,7 +195,7 @@ def _configure_revoke(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reason", required=True, type=given.reason, help="why; it stands in every verdict that refuses"
     )
-    _add_signing(parser)
+    owner_key.add_signing(parser)
     parser.set_defaults(run=_run_revoke)
 
 
@@ -354,31 +280,6 @@ def _sorted(models: Iterable[AcceptedModel]) -> tuple[AcceptedModel, ...]:
 
 def _shown(at_ns: int) -> str:
     return strict.time_encode(moment(at_ns).replace(microsecond=0))
-
-
-def _name(text: str) -> str:
-    try:
-        check_name(text, where="OWNER")
-    except MalformedEvidence as error:
-        raise argparse.ArgumentTypeError(error.message) from error
-    return text
-
-
-def _time(text: str) -> datetime:
-    at = given.time(text)
-    if not _FIRST <= at <= _LAST:
-        raise argparse.ArgumentTypeError(f"not between {_FIRST:%Y} and {_LAST:%Y}")
-    return at
-
-
-def _number(text: str) -> int:
-    try:
-        number = strict.decimal(text, what="the number", limit=2**53 - 1)
-    except MalformedEvidence as error:
-        raise argparse.ArgumentTypeError(error.message) from error
-    if number == 0:
-        raise argparse.ArgumentTypeError("numbers begin with 1")
-    return number
 
 
 def _revocation(text: str) -> tuple[bytes, str]:
