@@ -18,6 +18,7 @@ from weighbridge.verifier.commands import arguments as given
 from weighbridge.verifier.commands import model_show, owner_key
 from weighbridge.verifier.commands.outcome import Outcome, load_anchors, read, read_manifest, usage, write
 from weighbridge.verifier.commands.owner_key import Role
+from weighbridge.verifier.commands.text import counted
 from weighbridge.verifier.keys import open_signing_key, sign_es256
 
 if TYPE_CHECKING:
@@ -216,16 +217,7 @@ def _previous(path: str, key: ec.EllipticCurvePrivateKey, anchors: Sequence[str]
     if anchors:
         return reference_set.authenticate(data, anchors=load_anchors(anchors)).content
     signed = SignedSet.parse(data)
-    if signed.message.claimed_kid != cose.thumbprint(key.public_key()):
-        raise NotAuthentic(
-            Code.CHAIN_UNTRUSTED,
-            "the previous set is signed by another key",
-            where=path,
-            expected=cose.thumbprint(key.public_key()),
-            got=signed.message.claimed_kid,
-            hint="where you have changed keys, name the old one: --anchors",
-        )
-    cose.verify(signed.message, key.public_key())
+    owner_key.check_own(signed.message, key, where=path)
     return signed.claimed
 
 
@@ -257,7 +249,7 @@ def _signed(content: ReferenceSet, key: ec.EllipticCurvePrivateKey, target: Path
     statements = sum(len(model.statements) for model in content.models)
     text = (
         f"signed set {content.number} of {content.owner}: "
-        f"{model_show.counted(len(content.models), 'model')} with {model_show.counted(statements, 'statement')}, "
+        f"{counted(len(content.models), 'model')} with {counted(statements, 'statement')}, "
         f"{len(content.revoked)} revoked\n"
         f"  valid   {_shown(content.not_before_ns)} to {_shown(content.not_after_ns)}\n"
         f"  set     {target}, sha256 {digest}\n"

@@ -18,6 +18,7 @@ from weighbridge.verifier import reference_set
 from weighbridge.verifier.clock import moment
 from weighbridge.verifier.commands import arguments as given
 from weighbridge.verifier.commands.outcome import Outcome, load_anchors, manifest_of, read, read_manifest
+from weighbridge.verifier.commands.text import LINES, counted, cut, plain, rest, short, size_of, table
 
 if TYPE_CHECKING:
     import argparse
@@ -28,12 +29,8 @@ if TYPE_CHECKING:
     from weighbridge.proto.manifest_diff import Difference
     from weighbridge.proto.reference_set import ReferenceSet
 
-__all__ = ["configure_diff", "configure_show", "counted"]
+__all__ = ["configure_diff", "configure_show"]
 
-# What a screen takes, of a model with 700 files or a set with 1000 models.
-_LINES: Final = 20
-_UNITS: Final = ("kB", "MB", "GB", "TB", "PB")
-_THOUSAND: Final = 1000
 _WORDS: Final = {
     DifferenceKind.FILE_MISSING: ("file", "only in A"),
     DifferenceKind.FILE_UNEXPECTED: ("file", "only in B"),
@@ -67,13 +64,13 @@ def configure_show(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--at", metavar="TIME", type=given.time, default=None, help="whether valid then (default: now)")
     parser.add_argument("--tensors", action="store_true", help="of a manifest: list tensors instead of files")
-    parser.add_argument("--all", action="store_true", help=f"print everything, not only the first {_LINES} lines")
+    parser.add_argument("--all", action="store_true", help=f"print everything, not only the first {LINES} lines")
     parser.set_defaults(run=_run_show)
 
 
 def _run_show(arguments: argparse.Namespace) -> Outcome:
     data = read(arguments.file, limit=limits.MANIFEST_JSON_MAX)
-    most = None if arguments.all else _LINES
+    most = None if arguments.all else LINES
     if data[:1] == b"\xd2":
         at: datetime = arguments.at or datetime.now(UTC)
         return _show_set(data, arguments.anchors, at, most)
@@ -92,16 +89,16 @@ def _show_manifest(manifest: Manifest, most: int | None, *, tensors: bool) -> Ou
     lines = [
         "UNVERIFIED: a manifest is not signed; compare its digest with what you trust",
         "",
-        f"model      {_plain(manifest.name)}",
+        f"model      {plain(manifest.name)}",
         f"digest     {manifest.digest.hex()}",
-        f"files      {len(manifest.files)}, {_size(manifest.size)}: "
+        f"files      {len(manifest.files)}, {size_of(manifest.size)}: "
         + ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())),
         f"tensors    {manifest.tensor_count} in {counted(manifest.shard_count, 'range')} hashed by themselves",
         *_dtypes(manifest),
         f"algorithm  {manifest.algorithm}",
     ]
     if manifest.ignored:
-        lines.append(f"ignored    {', '.join(map(_plain, manifest.ignored))}")
+        lines.append(f"ignored    {', '.join(map(plain, manifest.ignored))}")
     lines += ["", *(_tensor_table(manifest, most) if tensors else _file_table(manifest.files, most))]
     document: strict.JsonObject = {
         "schema": "weighbridge/model-show/v1",
@@ -134,18 +131,18 @@ def _dtypes(manifest: Manifest) -> Iterator[str]:
         sizes[part.dtype] += part.size
         counts[part.dtype] += 1
     for number, (dtype, size) in enumerate(sizes.most_common()):
-        yield f"{'' if number else 'dtypes':<9}  {_plain(dtype)}: {_size(size)} in {counted(counts[dtype], 'tensor')}"
+        yield f"{'' if number else 'dtypes':<9}  {plain(dtype)}: {size_of(size)} in {counted(counts[dtype], 'tensor')}"
 
 
 def _file_table(files: Sequence[FileEntry], most: int | None) -> list[str]:
     """All files by path, or the largest."""
     chosen = files if most is None else sorted(files, key=lambda file: (-file.size, file.path))[:most]
     rows = [
-        (_size(file.size), str(len(file.tensors) or ""), file.kind, file.digest.hex()[:16], _plain(file.path))
+        (size_of(file.size), str(len(file.tensors) or ""), file.kind, file.digest.hex()[:16], plain(file.path))
         for file in chosen
     ]
     left = len(files) - len(chosen)
-    return _table(("size", "tensors", "kind", "digest", "path"), rows, right=2) + _rest(left, "smaller files")
+    return table(("size", "tensors", "kind", "digest", "path"), rows, right=2) + rest(left, "smaller files")
 
 
 def _tensor_table(manifest: Manifest, most: int | None) -> list[str]:
@@ -153,16 +150,16 @@ def _tensor_table(manifest: Manifest, most: int | None) -> list[str]:
     chosen = tensors if most is None else tensors[:most]
     rows = [
         (
-            _size(part.size),
-            _plain(part.dtype),
+            size_of(part.size),
+            plain(part.dtype),
             str(list(part.shape)),
             part.digest.hex()[:16],
-            _plain(f"{path}: {part.name}"),
+            plain(f"{path}: {part.name}"),
         )
         for path, part in chosen
     ]
     left = len(tensors) - len(chosen)
-    return _table(("size", "dtype", "shape", "digest", "file: tensor"), rows, right=1) + _rest(left, "more tensors")
+    return table(("size", "dtype", "shape", "digest", "file: tensor"), rows, right=1) + rest(left, "more tensors")
 
 
 def _show_set(data: bytes, anchors: Sequence[str], at: datetime, most: int | None) -> Outcome:
@@ -172,27 +169,27 @@ def _show_set(data: bytes, anchors: Sequence[str], at: datetime, most: int | Non
         head = "UNVERIFIED: no signature was checked; anybody can write these bytes (give --anchors)"
         not_before, not_after = moment(content.not_before_ns), moment(content.not_after_ns)
     else:
-        head = f"VERIFIED: signed by {_plain(content.owner)}, every statement by the issuer that is named"
+        head = f"VERIFIED: signed by {plain(content.owner)}, every statement by the issuer that is named"
         not_before, not_after = verified.not_before, verified.not_after
     word = "NOT YET VALID" if at < not_before else "EXPIRED" if at > not_after else "valid"
     models = list(_model_lines(content, verified))
     revoked = [
-        f"  {model.manifest.hex()}  {strict.time_encode(moment(model.at_ns))}  {_plain(model.reason)}"
+        f"  {model.manifest.hex()}  {strict.time_encode(moment(model.at_ns))}  {plain(model.reason)}"
         for model in content.revoked
     ]
     lines = [
         head,
         "",
-        f"owner      {_plain(content.owner)}",
+        f"owner      {plain(content.owner)}",
         f"number     {content.number}",
         f"issued     {strict.time_encode(moment(content.issued_ns))}",
         f"validity   {strict.time_encode(not_before)} to {strict.time_encode(not_after)}: {word}",
         f"set        sha256 {sha256(data).hex()}",
         "",
         f"accepted   {counted(len(content.models), 'model')}",
-        *_cut(models, most),
+        *cut(models, most),
         f"revoked    {counted(len(content.revoked), 'model')}",
-        *_cut(revoked, most),
+        *cut(revoked, most),
     ]
     document: strict.JsonObject = {
         "schema": "weighbridge/model-show/v1",
@@ -238,11 +235,11 @@ def _statements(content: ReferenceSet, verified: OwnerSet | None, index: int) ->
 
 def _model_lines(content: ReferenceSet, verified: OwnerSet | None) -> Iterator[str]:
     for index, model in enumerate(content.models):
-        yield f"  {model.manifest.hex()}  {_plain(model.name)}"
+        yield f"  {model.manifest.hex()}  {plain(model.name)}"
         for item in _statements(content, verified, index):
             if isinstance(item, dict):
-                issuer = "somebody (UNVERIFIED)" if item["issuer"] is None else _plain(str(item["issuer"]))
-                yield f"    {_plain(str(item['type']))}, by {issuer}, {item['date'] or 'undated'}"
+                issuer = "somebody (UNVERIFIED)" if item["issuer"] is None else plain(str(item["issuer"]))
+                yield f"    {plain(str(item['type']))}, by {issuer}, {item['date'] or 'undated'}"
 
 
 # -- diff -------------------------------------------------------------------------------------------------------------
@@ -256,7 +253,7 @@ def configure_diff(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("a", metavar="A", help="a manifest in JSON")
     parser.add_argument("b", metavar="B", help="a manifest in JSON")
-    parser.add_argument("--all", action="store_true", help=f"print everything, not only the first {_LINES} lines")
+    parser.add_argument("--all", action="store_true", help=f"print everything, not only the first {LINES} lines")
     parser.set_defaults(run=_run_diff)
 
 
@@ -273,16 +270,16 @@ def _run_diff(arguments: argparse.Namespace) -> Outcome:
         "differences": [dict(item.document()) for item in found],
     }
     if not found:
-        text = f"EQUAL: both are {_plain(a.name)}, {a.digest.hex()}\n"
+        text = f"EQUAL: both are {plain(a.name)}, {a.digest.hex()}\n"
         return Outcome(text, document)
     files = {item.path for item in found if item.path}
     lines = [
         f"DIFFERENT: {len(files)} of {len({file.path for manifest in (a, b) for file in manifest.files})} files",
         *(f"  {counted(counts[kind], what, width=6)} {how}" for kind, (what, how) in _WORDS.items() if counts[kind]),
-        f"A  {a.digest.hex()}  {_plain(a.name)}",
-        f"B  {b.digest.hex()}  {_plain(b.name)}",
+        f"A  {a.digest.hex()}  {plain(a.name)}",
+        f"B  {b.digest.hex()}  {plain(b.name)}",
         "",
-        *_cut(list(_difference_lines(found)), None if arguments.all else _LINES),
+        *cut(list(_difference_lines(found)), None if arguments.all else LINES),
     ]
     return Outcome("\n".join(lines) + "\n", document, ExitCode.DENIED)
 
@@ -290,9 +287,9 @@ def _run_diff(arguments: argparse.Namespace) -> Outcome:
 def _difference_lines(found: Iterable[Difference]) -> Iterator[str]:
     """A line per difference under a line per file."""
     for path, items in groupby(found, key=lambda item: item.path):
-        yield _plain(path) if path else "the whole model"
+        yield plain(path) if path else "the whole model"
         for item in items:
-            place = "" if item.tensor is None else f"{_plain(item.tensor)}: "
+            place = "" if item.tensor is None else f"{plain(item.tensor)}: "
             if item.begin is not None:
                 place += f"bytes {item.begin} to {item.end}: "
             yield f"  {place}{_what(item)}"
@@ -300,51 +297,6 @@ def _difference_lines(found: Iterable[Difference]) -> Iterator[str]:
 
 def _what(item: Difference) -> str:
     word = item.kind.value.replace("_", " ").replace("missing", "only in A").replace("unexpected", "only in B")
-    values = [f"A {_short(item.expected)}"] if item.expected is not None else []
-    values += [f"B {_short(item.got)}"] if item.got is not None else []
+    values = [f"A {short(item.expected)}"] if item.expected is not None else []
+    values += [f"B {short(item.got)}"] if item.got is not None else []
     return ", ".join([word, *values])
-
-
-# -- text -------------------------------------------------------------------------------------------------------------
-
-
-def counted(number: int, what: str, *, width: int = 0) -> str:
-    """``1 model``, ``2 models``; the number as wide as ``width``, at least."""
-    return f"{number:>{width}} {what}" if number == 1 else f"{number:>{width}} {what}s"
-
-
-def _short(text: str) -> str:
-    """A digest by its first 16 digits, anything else as it is."""
-    return f"{text[:16]}…" if len(text) == 2 * limits.DIGEST_SIZE and text.isalnum() else _plain(text)
-
-
-def _plain(text: str) -> str:
-    """Names of a file are whatever its author wrote: nothing of them reaches the terminal that cannot be printed."""
-    return text if text.isprintable() else ascii(text)
-
-
-def _size(size: int) -> str:
-    if size < _THOUSAND:
-        return f"{size} B"
-    value, power = size / _THOUSAND, 0
-    while value >= _THOUSAND and power < len(_UNITS) - 1:
-        value, power = value / _THOUSAND, power + 1
-    return f"{value:.1f} {_UNITS[power]}"
-
-
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, right: int) -> list[str]:
-    """Columns as wide as their content, the first ``right`` of them flush right, the last not filled up."""
-    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head) - 1)]
-    lines: list[str] = []
-    for row in (head, *rows):
-        cells = [f"{cell:{'>' if n < right else '<'}{widths[n]}}" for n, cell in enumerate(row[:-1])]
-        lines.append("  ".join([*cells, row[-1]]))
-    return lines
-
-
-def _cut(lines: list[str], most: int | None) -> list[str]:
-    return lines if most is None else [*lines[:most], *_rest(len(lines) - most, "more lines")]
-
-
-def _rest(left: int, what: str) -> list[str]:
-    return [f"… {left} {what}: --all"] if left > 0 else []

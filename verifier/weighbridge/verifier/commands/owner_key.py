@@ -13,7 +13,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
 from weighbridge.proto import cose, limits
-from weighbridge.proto.errors import Code, MalformedEvidence
+from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic
 from weighbridge.verifier.anchors import Anchor, Purpose, TrustAnchors
 from weighbridge.verifier.commands import arguments as given
 from weighbridge.verifier.commands.outcome import Outcome, read, write
@@ -22,9 +22,11 @@ from weighbridge.verifier.keys import create_signing_key
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cryptography.hazmat.primitives.asymmetric import ec
+
     from weighbridge.proto import strict
 
-__all__ = ["Role", "add_signing", "configure_key", "configure_trust"]
+__all__ = ["Role", "add_signing", "check_own", "configure_key", "configure_trust"]
 
 _FOREVER: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 
@@ -42,6 +44,24 @@ def add_signing(parser: argparse.ArgumentParser) -> None:
     """Add the key to sign with, and the file to write."""
     parser.add_argument("--key", required=True, type=Path, metavar="PEM", help="the owner's private key, P-256")
     parser.add_argument("-o", "--output", required=True, type=given.output, metavar="SET", help="the file to write")
+
+
+def check_own(message: cose.CoseSign1, key: ec.EllipticCurvePrivateKey, *, where: str) -> None:
+    """Require that ``message``, a previous set, is signed by ``key``: nobody signs what a stranger wrote.
+
+    Raises:
+        NotAuthentic: ``CHAIN_UNTRUSTED``, ``COSE_SIGNATURE``.
+    """
+    if message.claimed_kid != cose.thumbprint(key.public_key()):
+        raise NotAuthentic(
+            Code.CHAIN_UNTRUSTED,
+            "the previous set is signed by another key",
+            where=where,
+            expected=cose.thumbprint(key.public_key()),
+            got=message.claimed_kid,
+            hint="where you have changed keys, name the old one: --anchors",
+        )
+    cose.verify(message, key.public_key())
 
 
 def configure_key(parser: argparse.ArgumentParser, *, command: str, purpose: Purpose, signs: str) -> None:

@@ -1,0 +1,62 @@
+"""Tables and lists as people read them on one screen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from weighbridge.proto import limits
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["LINES", "counted", "cut", "plain", "rest", "short", "size_of", "table"]
+
+LINES: Final = 20
+"""What a screen takes, of a model with 700 files or a set with 1000 models."""
+_UNITS: Final = ("kB", "MB", "GB", "TB", "PB")
+_THOUSAND: Final = 1000
+
+
+def counted(number: int, what: str, *, width: int = 0) -> str:
+    """``1 model``, ``2 models``; the number as wide as ``width``, at least."""
+    return f"{number:>{width}} {what}" if number == 1 else f"{number:>{width}} {what}s"
+
+
+def short(text: str) -> str:
+    """A digest by its first 16 digits, anything else as it is."""
+    return f"{text[:16]}…" if len(text) == 2 * limits.DIGEST_SIZE and text.isalnum() else plain(text)
+
+
+def plain(text: str) -> str:
+    """Names of a file are whatever its author wrote: nothing of them reaches the terminal that cannot be printed."""
+    return text if text.isprintable() else ascii(text)
+
+
+def size_of(size: int) -> str:
+    """``size`` bytes in a unit that fits."""
+    if size < _THOUSAND:
+        return f"{size} B"
+    value, power = size / _THOUSAND, 0
+    while value >= _THOUSAND and power < len(_UNITS) - 1:
+        value, power = value / _THOUSAND, power + 1
+    return f"{value:.1f} {_UNITS[power]}"
+
+
+def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, right: int) -> list[str]:
+    """Columns as wide as their content, the first ``right`` of them flush right, the last not filled up."""
+    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head) - 1)]
+    lines: list[str] = []
+    for row in (head, *rows):
+        cells = [f"{cell:{'>' if n < right else '<'}{widths[n]}}" for n, cell in enumerate(row[:-1])]
+        lines.append("  ".join([*cells, row[-1]]))
+    return lines
+
+
+def cut(lines: list[str], most: int | None) -> list[str]:
+    """The first ``most`` lines, and how many more there are; all for ``None``."""
+    return lines if most is None else [*lines[:most], *rest(len(lines) - most, "more lines")]
+
+
+def rest(left: int, what: str) -> list[str]:
+    """The line that says what was left out, if something was."""
+    return [f"… {left} {what}: --all"] if left > 0 else []
