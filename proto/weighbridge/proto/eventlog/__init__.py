@@ -4,9 +4,11 @@
 ``cel``        TCG's Canonical Event Log, TLV: Confidential Space, and our own exports
 ``tcg2``       firmware's boot log, crypto-agile
 ``ima``        what the Linux kernel measured
+``systemd``    what systemd measured after the firmware
 ``records``    our own records as CEL TLV, and back
 ``reading``    any of them, by name or by how it begins
 ``events``     what they have in common, and the values that they lead to
+``uefi``       structures inside the events of firmware
 ``boot_order`` whether firmware's log tells of a whole boot
 ``reader``     the bounded reader under all of them
 =============  =======================================================================

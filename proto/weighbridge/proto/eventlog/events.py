@@ -47,6 +47,7 @@ class Format(StrEnum):
     CEL = "cel"
     TCG2 = "tcg2"
     IMA = "ima"
+    SYSTEMD = "systemd"
 
 
 class RegisterKind(StrEnum):

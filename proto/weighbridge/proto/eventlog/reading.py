@@ -6,7 +6,7 @@ from typing import Final, assert_never
 
 from weighbridge.proto import limits
 from weighbridge.proto.errors import Code, MalformedEvidence
-from weighbridge.proto.eventlog import cel, ima, records, tcg2
+from weighbridge.proto.eventlog import cel, ima, records, systemd, tcg2
 from weighbridge.proto.eventlog.events import EventLog, Format
 from weighbridge.proto.measurement_log import parse_records
 
@@ -31,6 +31,8 @@ def detect(data: bytes) -> Format:
     """
     if data and data[0] in _CBOR_ARRAY:
         return Format.WEIGHBRIDGE
+    if data.startswith(systemd.SEPARATOR):
+        return Format.SYSTEMD
     if _begins_like_cel(data):
         return Format.CEL
     if len(data) > _TCG2_HEADER and int.from_bytes(data[:4], "little") < limits.PCRS_MAX:
@@ -41,7 +43,7 @@ def detect(data: bytes) -> Format:
         where="log[0]",
         expected=", ".join(Format),
         got=data[:16],
-        hint="name its format; text (ASCII, base64, JSON) has to be made binary first",
+        hint="name its format; text (ASCII, base64) has to be made binary first",
     )
 
 
@@ -71,6 +73,8 @@ def read(data: bytes, form: Format | None = None, *, rule: ima.Rule = ima.Rule.R
             return tcg2.to_log(tcg2.parse(data))
         case Format.IMA:
             return ima.to_log(ima.parse(data), rule)
+        case Format.SYSTEMD:
+            return systemd.to_log(systemd.parse(data))
         case _:
             assert_never(form)
 

@@ -49,6 +49,7 @@ _NOT_PROVEN: Final = (
 _FORM_LIMITS: Final = {
     Format.TCG2: ("the type of an event: firmware's digests do not cover it",),
     Format.IMA: ("that the kernel measured all that mattered: its policy decides", "paths: they are hints"),
+    Format.SYSTEMD: ("the type of an event, its boot and its time: no digest covers them",),
 }
 _OPAQUE: Final = "the description of events marked opaque: their digests are of something that the log does not hold"
 _HELD: Final = {
@@ -178,13 +179,14 @@ def run_verify(arguments: argparse.Namespace) -> Outcome | int:
 
 
 def _configure_log(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("log", metavar="FILE", help="an event log, binary: a file, or - for standard input")
+    parser.add_argument("log", metavar="FILE", help="an event log: a file, or - for standard input")
     parser.add_argument(
         "--format",
         choices=(_AUTO, *(form.value for form in Format)),
         default=_AUTO,
         help="weighbridge: a session's log in CBOR; cel: TCG's Canonical Event Log in TLV; tcg2: firmware's "
-        "binary_bios_measurements; ima: the kernel's binary_runtime_measurements (default: by how it begins)",
+        "binary_bios_measurements; ima: the kernel's binary_runtime_measurements; systemd: tpm2-measure.log "
+        "(default: by how it begins)",
     )
     parser.add_argument(
         "--ima-rule",
