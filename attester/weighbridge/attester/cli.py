@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn, TextIO
 
-from weighbridge.attester.commands import init, log, measure, model, run, spot_pool, verity
+from weighbridge.attester.commands import doctor, init, log, measure, model, run, spot_pool, verity
 from weighbridge.attester.durable import write_fault
 from weighbridge.proto import strict
 from weighbridge.proto.errors import ExitCode, WeighbridgeError
@@ -167,6 +167,7 @@ def _parser() -> argparse.ArgumentParser:
         ("run", run, "run a session: launch or await an inference server, attest it window by window"),
         ("verity", verity, "have the kernel enforce the digests of a model's files, or show them"),
         ("log", log, "show or export the measurement log of a state directory"),
+        ("doctor", doctor, "look at what this host lacks, and say what to do about it"),
     ):
         verb = verbs.add_parser(
             name,

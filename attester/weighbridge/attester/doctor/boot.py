@@ -1,0 +1,168 @@
+"""What the boot left behind: firmware's, systemd's and IMA's logs, and whether the kernel keeps to what was measured.
+
+Read as files; whether the logs lead to the quoted PCRs is the verifier's to say.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from weighbridge.attester.doctor.findings import Area, Finding, guarded, ok, skip, warn
+from weighbridge.attester.doctor.host import Unreadable
+from weighbridge.proto import limits, strict
+from weighbridge.proto.eventlog import tcg2
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from weighbridge.attester.doctor.host import Host
+
+__all__ = ["AREA"]
+
+_SECURE, _LOCKDOWN, _UEFI = "boot.secure-boot", "boot.lockdown", "boot.uefi-log"
+_SYSTEMD, _POLICY, _LIST = "boot.systemd-log", "boot.ima-policy", "boot.ima-list"
+
+_SECURITYFS: Final = "sys/kernel/security"
+_EFIVARS: Final = "sys/firmware/efi/efivars"
+_GLOBAL: Final = "8be4df61-93ca-11d2-aa0d-00e098032b8c"  # EFI_GLOBAL_VARIABLE, UEFI 2.10 §3.3
+# Four bytes of attributes, then the value.
+_ON: Final = b"\x01"
+_UEFI_LOG: Final = f"{_SECURITYFS}/tpm0/binary_bios_measurements"
+_SYSTEMD_LOG: Final = "run/log/systemd/tpm2-measure.log"
+_RECORD: Final = b"\x1e"  # RFC 7464 §2.2: with it each record begins
+_IMA: Final = f"{_SECURITYFS}/ima"
+_AS_ROOT: Final = "Only root may read it: run the attester and this as root, or give the service the file."
+_MOUNT: Final = "Mount it: mount -t securityfs securityfs /sys/kernel/security."
+# Kernel parameters by which a measuring policy is chosen (Documentation/admin-guide/kernel-parameters.txt).
+_MEASURING: Final = ("tcb", "critical_data")
+# A list of this length in percent of the protocol's bound is worth a word.
+_LONG: Final = 50
+
+
+def _examine(host: Host) -> Iterator[Finding]:
+    yield _secure_boot(host)
+    yield _lockdown(host)
+    yield guarded(_UEFI, lambda: _uefi_log(host))
+    yield _systemd_log(host)
+    yield _ima_policy(host)
+    yield guarded(_LIST, lambda: _ima_list(host))
+
+
+AREA: Final = Area("boot", (_SECURE, _LOCKDOWN, _UEFI, _SYSTEMD, _POLICY, _LIST), _examine)
+
+
+def _secure_boot(host: Host) -> Finding:
+    if not host.exists("sys/firmware/efi"):
+        return warn(_SECURE, "this system was not booted by UEFI", "Boot it by UEFI, with secure boot on.")
+    secure, setup = (host.read(f"{_EFIVARS}/{name}-{_GLOBAL}") for name in ("SecureBoot", "SetupMode"))
+    if isinstance(secure, Unreadable):
+        return skip(
+            _SECURE,
+            f"the firmware's variables cannot be read: {secure.reason}",
+            "mount -t efivarfs efivarfs /sys/firmware/efi/efivars",
+        )
+    if secure[4:] != _ON:
+        return warn(_SECURE, "secure boot is off", "Switch it on in the firmware: what is booted is then signed.")
+    if not isinstance(setup, Unreadable) and setup[4:] == _ON:
+        return warn(_SECURE, "secure boot is in setup mode", "Enrol a platform key: as it is, anybody may change keys.")
+    return ok(_SECURE, "secure boot is on")
+
+
+def _lockdown(host: Host) -> Finding:
+    text = host.text(f"{_SECURITYFS}/lockdown")
+    if text is None:
+        return warn(
+            _LOCKDOWN,
+            "the kernel does not say" if host.names(_SECURITYFS) else "securityfs is not mounted",
+            f"{_MOUNT} If the file is missing, the kernel lacks CONFIG_SECURITY_LOCKDOWN_LSM.",
+        )
+    mode = next((word[1:-1] for word in text.split() if word.startswith("[") and word.endswith("]")), "none")
+    if mode == "none":
+        return warn(
+            _LOCKDOWN, "kernel lockdown is off", "Boot with lockdown=integrity: else root can change the kernel unseen."
+        )
+    return ok(_LOCKDOWN, f"kernel lockdown: {mode}")
+
+
+def _uefi_log(host: Host) -> Finding:
+    data = host.read(_UEFI_LOG, limit=limits.EVENT_LOG_MAX)
+    if isinstance(data, Unreadable):
+        return _no_log(host, _UEFI, data, "the firmware's log", "The kernel takes it over from a UEFI boot with a TPM.")
+    log = tcg2.to_log(tcg2.parse(data))
+    banks = ", ".join(bank.name.lower() for bank in log.banks)
+    return ok(_UEFI, f"{len(log.events)} events, {len(data)} bytes, of {banks}")
+
+
+def _systemd_log(host: Host) -> Finding:
+    data = host.read(_SYSTEMD_LOG, limit=limits.EVENT_LOG_MAX)
+    if isinstance(data, Unreadable):
+        return _no_log(
+            host, _SYSTEMD, data, "systemd's log", "systemd writes one when it was booted by systemd-stub (a UKI)."
+        )
+    return ok(_SYSTEMD, f"{data.count(_RECORD)} records, {len(data)} bytes")
+
+
+def _no_log(host: Host, check: str, why: Unreadable, what: str, hint: str) -> Finding:
+    if why.denied:
+        return warn(check, f"{what} is there and cannot be read: {why.reason}", _AS_ROOT)
+    if why.absent and check != _SYSTEMD and not host.names(_SECURITYFS):
+        return warn(check, f"{what}: securityfs is not mounted", _MOUNT)
+    return warn(check, f"{what} is not there" if why.absent else f"{what}: {why.reason}", hint)
+
+
+def _ima_policy(host: Host) -> Finding:
+    line = host.text("proc/cmdline")
+    if line is None:
+        return skip(_POLICY, "/proc/cmdline cannot be read")
+    words = [word for word in line.split() if word.startswith("ima_")]
+    said = " ".join(words)
+    policies = {name for word in words if word.startswith("ima_policy=") for name in word.partition("=")[2].split("|")}
+    if not policies & set(_MEASURING):
+        return warn(
+            _POLICY,
+            f"the kernel's command line sets no measuring IMA policy{f': {said}' if said else ''}",
+            "Add ima_policy=tcb ima_hash=sha256 ima_template=ima-ng: what runs here is then measured into PCR 10.",
+        )
+    if "ima_template=ima" in words:
+        return warn(_POLICY, said, "The template ima is SHA-1 only: use ima_template=ima-ng.")
+    return ok(_POLICY, said)
+
+
+def _ima_list(host: Host) -> Finding:
+    names = host.names(_IMA)
+    if not names:
+        return warn(
+            _LIST,
+            "the kernel has no IMA" if host.names(_SECURITYFS) else "securityfs is not mounted or cannot be seen",
+            f"{_MOUNT} If there is no ima in it, the kernel lacks CONFIG_IMA.",
+        )
+    data = host.read(f"{_IMA}/binary_runtime_measurements", limit=limits.EVENT_LOG_MAX)
+    if isinstance(data, Unreadable):
+        if data.denied:
+            return warn(_LIST, "IMA's list is there and cannot be read", _AS_ROOT)
+        return warn(
+            _LIST,
+            f"IMA's list: {data.reason}",
+            "More cannot be sent. A narrower policy, or digest_type=verity for large trees, keeps it short.",
+        )
+    entries = _number(host, "runtime_measurements_count")
+    violations = _number(host, "violations")
+    found = f"{'?' if entries is None else entries} entries, {len(data)} bytes"
+    if violations:
+        return warn(
+            _LIST,
+            f"{found}, {violations} violations",
+            "A file was written while it was measured: restart the host, and find the writer in the list (digest 0).",
+        )
+    if len(data) * 100 > limits.EVENT_LOG_MAX * _LONG:
+        return warn(
+            _LIST,
+            f"{found}: more than half of what can be sent ({limits.EVENT_LOG_MAX} bytes)",
+            "Narrow the policy, or restart the host before the list is full.",
+        )
+    return ok(_LIST, found)
+
+
+def _number(host: Host, name: str) -> int | None:
+    text = host.text(f"{_IMA}/{name}")
+    return None if text is None else strict.decimal(text, what=name)
