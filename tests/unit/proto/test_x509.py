@@ -123,6 +123,19 @@ def test_any_change_is_parsed_or_malformed(changes: dict[int, int]) -> None:
         spki_der(load_certificate(bytes(data), "certificate"))
 
 
+def test_a_name_longer_than_x520_allows_is_read_without_a_word() -> None:
+    """Google's authorities have such names. The library warns of them, and warnings are errors here."""
+    with pytest.warns(UserWarning, match="length"):
+        attribute = x509.NameAttribute(x509.NameOID.COMMON_NAME, "y" * 79, _validate=False)
+    long = x509.RelativeDistinguishedName([attribute])
+    key = ec.generate_private_key(ec.SECP256R1())
+    builder = x509.CertificateBuilder().subject_name(x509.Name([long])).issuer_name(x509.Name([long]))
+    builder = builder.public_key(key.public_key()).serial_number(1).not_valid_before(datetime(2020, 1, 1, tzinfo=UTC))
+    made = builder.not_valid_after(datetime(2030, 1, 1, tzinfo=UTC)).sign(key, hashes.SHA256())
+    loaded = load_certificate(made.public_bytes(Encoding.DER), "x")
+    assert loaded.issuer.rfc4514_string() == "CN=" + "y" * 79
+
+
 def _malformed(data: bytes) -> MalformedEvidence:
     with pytest.raises(MalformedEvidence) as caught:
         load_certificate(data, "ek.certificate")

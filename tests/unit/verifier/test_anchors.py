@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -68,9 +71,35 @@ def test_default_is_nvidias_root_as_its_wheel_has_it(nvidia_wheel: Path) -> None
     assert anchor == Anchor.from_certificate("nvidia-device-root", root, platform="nvidia", source=anchor.source)
 
 
-def test_default_has_nothing_emulated() -> None:
-    assert {anchor.platform for anchor in anchors.default().anchors} == {"nvidia"}
-    assert anchors.default().select("tpm-ek-root") == ()
+def test_default_names_these_platforms_for_these_purposes() -> None:
+    """Nothing emulated, and nobody's key for a purpose that is an operator's to fill."""
+    named = {(anchor.purpose, anchor.platform) for anchor in anchors.default().anchors}
+    assert named == {
+        ("nvidia-device-root", "nvidia"),
+        ("amd-ark", "amd-sev-snp"),
+        ("intel-sgx-root", "intel-tdx"),
+        ("tpm-ek-root", "tpm"),
+        ("tpm-ek-intermediate", "tpm"),
+        ("tpm-ek-root", "google-vtpm"),
+        ("tpm-ek-intermediate", "google-vtpm"),
+        ("tpm-ak-root", "google-vtpm"),
+        ("tpm-ak-intermediate", "google-vtpm"),
+    }
+
+
+def test_every_shipped_anchor_says_which_certificate_it_is_from() -> None:
+    shipped = anchors.default()
+    for anchor in shipped.anchors:
+        assert re.search(r"certificate SHA-256 [0-9a-f]{64}", anchor.source), anchor.name
+    assert re.search(r"as of 20[0-9]{2}-[0-9]{2}-[0-9]{2}", shipped.note)
+
+
+def test_the_shipped_document_is_made_from_the_vendors_certificates(root: Path, vectors_dir: Path) -> None:
+    script = root / "scripts" / "anchors_from_certificates.py"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", script, vectors_dir / "tpm", "--check"], check=False, capture_output=True
+    )
+    assert (done.returncode, done.stdout) == (0, b"")
 
 
 def test_default_with_an_emulated_platform_is_refused() -> None:

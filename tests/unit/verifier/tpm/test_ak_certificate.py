@@ -225,24 +225,24 @@ def recorded(vectors_dir: Path, name: str) -> x509.Certificate:
 
 @pytest.mark.parametrize("key", ["rsa", "ecc"])
 @pytest.mark.parametrize(
-    ("authority", "intermediate", "machine", "root"),
+    ("authority", "intermediate", "machine", "anchor"),
     [
         (
             "pca",
             "gcp_ek_ak_ca_intermediate_v3.crt",
-            "instance cs-debug-pca (218557372616137117) in",
-            "CN=EK/AK CA Root",
+            "instance cs-debug-pca (218557372616137117) in us-central1-a of project google.com:wuale-gcp-testing",
+            "CN=EK/AK CA Intermediate",
         ),
         (
             "uca",
             "tpm_ek_intermediate_3.crt",
-            "instance cs-debug (5780246415398548464) in",
-            "CN=tpm_ek_v1_cloud_host_root",
+            "instance cs-debug (5780156274199835632) in us-central1-a of project google.com:wuale-gcp-testing",
+            "CN=tpm_ek_v1_cloud_host-signer",
         ),
     ],
 )
 def test_googles_certificates_under_the_shipped_anchors(
-    vectors_dir: Path, key: str, authority: str, intermediate: str, machine: str, root: str
+    vectors_dir: Path, key: str, authority: str, intermediate: str, machine: str, anchor: str
 ) -> None:
     """Those for attestation keys are accepted, those for endorsement keys of the same machines are refused (A44)."""
     issuer = recorded(vectors_dir, f"ca-certs/{intermediate}").public_bytes(Encoding.DER)
@@ -250,13 +250,16 @@ def test_googles_certificates_under_the_shipped_anchors(
         leaf = recorded(vectors_dir, f"certificates/{authority}_tpm_{key}_{usage}_cert.pem")
         leaf_key = leaf.public_key()
         assert isinstance(leaf_key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey)
-        certificate = leaf.public_bytes(Encoding.DER)
-        arguments = {"ak": area(leaf_key), "intermediates": (issuer,), "anchors": default()}
-        if not accepted:
-            assert refusal(certificate, **arguments) is Code.AK_CERT_MISMATCH
-            continue
-        verified = verify(certificate, **arguments)  # type: ignore[arg-type] # as above
-        assert verified.platform == "google-vtpm"
-        assert verified.anchor.name.startswith(root)
-        assert verified.instance.startswith(machine)
-        assert certs.spki_der(leaf) == verified.spki
+        ak, certificate = area(leaf_key), leaf.public_bytes(Encoding.DER)
+        # As the NV index has it, and with what its extension says where to fetch.
+        for intermediates in ((), (issuer,)):
+            if not accepted:
+                assert refusal(certificate, ak=ak, intermediates=intermediates, anchors=default()) is (
+                    Code.AK_CERT_MISMATCH
+                )
+                continue
+            verified = verify(certificate, ak=ak, intermediates=intermediates, anchors=default())
+            assert verified.platform == "google-vtpm"
+            assert verified.anchor.name.startswith(anchor)
+            assert verified.instance.startswith(machine)
+            assert certs.spki_der(leaf) == verified.spki
