@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, NoReturn, TextIO
 
 from weighbridge.proto import strict
 from weighbridge.proto.errors import ExitCode, WeighbridgeError
-from weighbridge.verifier.commands import bundle, gpu, ledger, log, model, operate, spot, token
+from weighbridge.verifier.commands import bundle, gpu, ledger, log, model, operate, reference, spot, token
 from weighbridge.verifier.commands.outcome import Outcome
 from weighbridge.verifier.files import fault
 
@@ -96,6 +96,9 @@ def parser() -> argparse.ArgumentParser:
     operate.configure(commands)
     spot.configure(commands.add_parser("spot", help="import and count spot challenges"))
     model.configure(commands.add_parser("model", help="sign, revoke, show and compare models and sets of them"))
+    reference.configure(
+        commands.add_parser("reference", help="learn what a known-good host is, sign and compare sets of it")
+    )
     ledger.configure(commands.add_parser("ledger", help="prove, verify and audit a ledger"))
     return top
 

@@ -18,6 +18,7 @@ __all__ = [
     "FIRST",
     "LAST",
     "date",
+    "decimal",
     "digest",
     "host",
     "listen",
@@ -62,10 +63,15 @@ def name(text: str) -> str:
 
 def number(text: str) -> int:
     """Of a signed set: a positive integer."""
-    found = _checked(lambda: strict.decimal(text, what="the number", limit=2**53 - 1))
+    found = decimal(text, what="the number", limit=2**53 - 1)
     if found == 0:
         raise argparse.ArgumentTypeError("numbers begin with 1")
     return found
+
+
+def decimal(text: str, *, what: str, limit: int) -> int:
+    """A number from 0 to ``limit``."""
+    return _checked(lambda: strict.decimal(text, what=what, limit=limit))
 
 
 def date(text: str) -> datetime:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from weighbridge.policy.policy_set import PolicySet
 from weighbridge.policy.reference import Reference
 from weighbridge.proto import limits, strict
-from weighbridge.proto.errors import Code, EnvironmentFault, Indeterminate
+from weighbridge.proto.errors import Code, Indeterminate
 from weighbridge.proto.manifest import Manifest
 from weighbridge.verifier.commands import arguments as given
 from weighbridge.verifier.commands.outcome import (
@@ -26,6 +26,7 @@ from weighbridge.verifier.commands.outcome import (
     read_manifest,
     read_reference,
 )
+from weighbridge.verifier.commands.state import deployment_class, open_store
 from weighbridge.verifier.requirements import Requirements
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
     from weighbridge.verifier.core import Verifier
     from weighbridge.verifier.deployment import Deployment
-    from weighbridge.verifier.store import Store
 
 __all__ = ["Commands", "configure"]
 
@@ -77,7 +77,7 @@ def _configure_init(commands: Commands) -> None:
 
 
 def _run_init(arguments: argparse.Namespace) -> Outcome:
-    deployment = _deployment()
+    deployment = deployment_class()
     state: Path = arguments.state
     hosts = tuple(arguments.host) or ("localhost", "127.0.0.1")
     deployment.create(state, origin=arguments.origin, hosts=hosts, at=datetime.now(UTC))
@@ -194,7 +194,7 @@ def _judging(arguments: argparse.Namespace, reference: Reference) -> tuple[Polic
 
 
 def _run_serve(arguments: argparse.Namespace) -> Outcome:
-    deployment = _deployment()
+    deployment = deployment_class()
     from weighbridge.policy.regorus import RegorusEngine  # noqa: PLC0415 - heavy, and only here
     from weighbridge.verifier.clock import SystemClock  # noqa: PLC0415
     from weighbridge.verifier.core import Verifier  # noqa: PLC0415
@@ -282,7 +282,7 @@ def _configure_sessions(commands: Commands) -> None:
 def _run_sessions(arguments: argparse.Namespace) -> Outcome:
     from weighbridge.verifier.clock import moment  # noqa: PLC0415
 
-    store = _store(arguments.state)
+    store = open_store(arguments.state)
     try:
         with store.transaction() as tx:
             rows = tx.sessions()
@@ -318,14 +318,14 @@ def _configure_export(commands: Commands) -> None:
 
 
 def _run_export(arguments: argparse.Namespace) -> Outcome:
-    deployment = _deployment()
+    deployment = deployment_class()
     from weighbridge.verifier.bundle import assemble, ending  # noqa: PLC0415 - only here
     from weighbridge.verifier.files import PosixFiles, fault, install  # noqa: PLC0415
 
     session: bytes = arguments.session
     given_values = () if arguments.reference is None else (read_reference(arguments.reference),)
     policy, manifests = _judging(arguments, Reference({}, {}, {}))
-    store = _store(arguments.state)
+    store = open_store(arguments.state)
     try:
         with store.transaction() as tx:
             row, indices = tx.session(session), tx.window_indices(session)
@@ -365,7 +365,7 @@ def _configure_clear(commands: Commands) -> None:
 
 
 def _run_clear(arguments: argparse.Namespace) -> Outcome:
-    deployment = _deployment()
+    deployment = deployment_class()
     from weighbridge.verifier.clearing import clear  # noqa: PLC0415 - only here
 
     identity: bytes = arguments.identity
@@ -375,25 +375,3 @@ def _run_clear(arguments: argparse.Namespace) -> Outcome:
         )
     text = f"cleared {code.value} of {arguments.kind} {identity.hex()}; recorded at ledger index {index}\n"
     return Outcome(text, {"schema": "weighbridge/clear/v1", "code": code.value, "ledger_index": index})
-
-
-def _deployment() -> type[Deployment]:
-    """The state directory's class, whose dependencies only the server has."""
-    try:
-        from weighbridge.verifier.deployment import Deployment as Opened  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        raise EnvironmentFault(
-            Code.TOOL_MISSING, f"{error.name} is not installed", hint="pip install 'weighbridge[server]'"
-        ) from error
-    return Opened
-
-
-def _store(state: Path) -> Store:
-    """The session store of a state directory, which may be serving."""
-    _deployment()
-    from weighbridge.verifier.store import Store as Opened  # noqa: PLC0415 - needs what only the server has
-
-    path = state / "sessions.sqlite"
-    if not path.is_file():
-        raise no_state(state)
-    return Opened.create_or_open(path)
