@@ -34,6 +34,8 @@ VTPM_REPORT_MAX: Final = 16 * 1024
 TD_QUOTE_MAX: Final = 16 * 1024
 # Revocation lists of the makers of CPUs are below 100 KiB, Intel's collateral for one platform below 64 KiB.
 COLLATERAL_ITEM_MAX: Final = 128 * 1024
+# 4,300 bytes with Intel's three certificates; hosts pad to 5,006.
+TD_QUOTE_MAX: Final = 16 * 1024
 COLLATERAL_ITEMS_MAX: Final = 8
 OPENING_MAX: Final = 256 * 1024
 TELEMETRY_MAX: Final = 1024 * 1024
