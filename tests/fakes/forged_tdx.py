@@ -82,9 +82,10 @@ def certify(
     begin: datetime = BEGIN,
     end: datetime = END,
     extension: bytes | None = None,
+    curve: ec.EllipticCurve | None = None,
 ) -> Holder:
     """A certificate as Intel writes them: an authority where it has a path length, else a signer."""
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = ec.generate_private_key(curve or ec.SECP256R1())
     subject = _name(name)
     by = issuer.key if issuer else key
     authority = path_length is not None

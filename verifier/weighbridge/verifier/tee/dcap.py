@@ -46,6 +46,16 @@ _CLAUSE: Final = "Intel SGX and TDX Provisioning Certification Service API v4"
 _SIGNER: Final = "Intel SGX TCB Signing"
 _SIGNATURE_SIZE: Final = 64
 _TCB_INFO_VERSION: Final = 3
+# What the library lets out when a revocation list is not what it expects.
+_LEAKS: Final = (
+    ValueError,
+    TypeError,
+    OverflowError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+    x509.InvalidVersion,
+)
 _HINT: Final = "fetch it from Intel's Provisioning Certification Service or from the cloud's cache, and deliver it"
 
 
@@ -207,16 +217,18 @@ def _newest(what: str, attempts: Iterable[Callable[[], _Piece]], at: datetime) -
 def _list(item: _Item, name: str, issuer: x509.Certificate) -> _List:
     where = f"{item.where}.{name}"
     der = item.octets(name)
+    key = issuer.public_key()
     try:
         crl = x509.load_der_x509_crl(der)
         # The library parses these lazily; each may be the malformed one.
         extensions, entries = tuple(crl.extensions), tuple((entry.serial_number, entry.extensions) for entry in crl)
         issued, until, algorithm = crl.last_update_utc, crl.next_update_utc, crl.signature_algorithm_oid
-        authentic = crl.issuer == issuer.subject and crl.is_signature_valid(_authority_key(issuer))
-    except (ValueError, TypeError, OverflowError, UnsupportedAlgorithm, x509.DuplicateExtension) as error:
-        raise _no_list(where, error) from error
-    except (x509.UnsupportedGeneralNameType, x509.InvalidVersion) as error:
-        raise _no_list(where, error) from error
+        named = crl.issuer == issuer.subject
+        authentic = named and isinstance(key, ec.EllipticCurvePublicKey) and crl.is_signature_valid(key)
+    except _LEAKS as error:
+        raise MalformedEvidence(
+            Code.CRL_INVALID, f"not a revocation list: {error}", where=where, clause="RFC 5280 §5.1"
+        ) from error
     if not authentic or algorithm != x509.SignatureAlgorithmOID.ECDSA_WITH_SHA256:
         raise NotAuthentic(Code.CRL_INVALID, "not signed by the issuer of the certificates", where=where)
     critical = [extension.oid.dotted_string for extension in extensions if extension.critical]
@@ -226,17 +238,6 @@ def _list(item: _Item, name: str, issuer: x509.Certificate) -> _List:
         )
     revoked = frozenset(serial for serial, _ in entries)
     return _List(der=der, revoked=revoked, issued=issued, next_update=until)
-
-
-def _no_list(where: str, error: Exception) -> MalformedEvidence:
-    return MalformedEvidence(Code.CRL_INVALID, f"not a revocation list: {error}", where=where, clause="RFC 5280 §5.1")
-
-
-def _authority_key(issuer: x509.Certificate) -> ec.EllipticCurvePublicKey:
-    key = issuer.public_key()
-    if not isinstance(key, ec.EllipticCurvePublicKey):
-        raise TypeError("the authority's key is not one of an elliptic curve")
-    return key
 
 
 def _tcb_info(item: _Item, chain: PckChain, revoked: _List, *, fmspc: bytes, at: datetime) -> SignedDocument:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from weighbridge.verifier.tee.dcap import Chosen, PckChain
 
 __all__ = ["Judgement", "judge", "processor"]
-
-_FMSPC_SIZE: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +49,7 @@ def processor(pck: x509.Certificate) -> bytes:
     import dcap_qvl  # noqa: PLC0415 - optional
 
     with _refusing(Code.CERT_PURPOSE, "the certificate is not that of a processor", "td_quote.pck[0]"):
-        fmspc = dcap_qvl.parse_pck_extension_from_pem(pck.public_bytes(Encoding.PEM)).fmspc
-    if len(fmspc) != _FMSPC_SIZE:
-        raise NotAuthentic(Code.CERT_PURPOSE, "FMSPC has the wrong length", where="td_quote.pck[0]", got=fmspc)
-    return fmspc
+        return dcap_qvl.parse_pck_extension_from_pem(pck.public_bytes(Encoding.PEM)).fmspc
 
 
 def judge(quote: bytes, chain: PckChain, collateral: Chosen, *, at: datetime) -> Judgement:
