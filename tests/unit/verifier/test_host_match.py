@@ -1,0 +1,69 @@
+"""A host is compared with host sets: which matches, and how the nearest differs."""
+
+from __future__ import annotations
+
+from support.host_owners import HostOwner
+from support.owners import DAY
+from support.world import NOON
+from weighbridge.policy.host_sets import HostSet
+from weighbridge.verifier import host_set
+from weighbridge.verifier.anchors import TrustAnchors
+from weighbridge.verifier.host_match import Differing, match
+
+OWNER = HostOwner()
+A, B, C = (bytes([number]) * 32 for number in (1, 2, 3))
+QUOTED = {0: A, 4: B, 7: C, 10: A}
+
+
+def values(
+    pcrs: dict[int, list[bytes]], *, name: str = "gpu-node", firmware: tuple[int, ...] | None = None, days: int = 10
+) -> HostSet:
+    content = OWNER.content(pcrs, name=name, firmware=firmware, not_after=NOON + days * DAY)
+    return host_set.verify(OWNER.sign(content), anchors=TrustAnchors((OWNER.anchor(),))).values
+
+
+def test_every_register_of_the_set_has_an_accepted_value() -> None:
+    host = values({0: [A, B], 7: [C]}, firmware=(5, 6))
+    found = match([host], QUOTED, 5, NOON)
+    assert (found.status, found.host, found.differing, found.reasons()) == ("match", host, (), ())
+
+
+def test_without_a_set_nothing_is_compared() -> None:
+    found = match([], QUOTED, 5, NOON)
+    assert (found.status, found.host) == ("absent", None)
+    assert found.reasons() == ("there is no host set to compare with",)
+
+
+def test_a_register_that_differs_or_was_not_quoted_is_named() -> None:
+    host = values({0: [B, C], 7: [C], 9: [A]})
+    found = match([host], QUOTED, 5, NOON)
+    assert (found.status, found.host) == ("mismatch", host)
+    assert found.differing == (Differing(0, (B, C), A), Differing(9, (A,), None))
+    assert found.reasons() == (
+        f"PCR 0 is {A.hex()}, not one of 2 accepted values",
+        f"PCR 9 is not quoted, not {A.hex()}",
+    )
+
+
+def test_values_of_another_bank_match_nothing() -> None:
+    assert match([values({0: [A]})], {0: A + A[:16]}, 5, NOON).status == "mismatch"
+
+
+def test_firmware_and_time_are_compared_too() -> None:
+    host = values({0: [A]}, firmware=(6,), days=1)
+    found = match([host], QUOTED, 5, NOON + 2 * DAY)
+    assert (found.status, found.differing, found.firmware, found.outside) == ("mismatch", (), 5, NOON + 2 * DAY)
+    assert [reason.split()[0] for reason in found.reasons()] == ["the", "the"]
+    assert match([host], QUOTED, 6, NOON + 2 * DAY).status == "mismatch"
+    assert match([host], QUOTED, 5, NOON).status == "mismatch"
+    assert match([host], QUOTED, 6, NOON + DAY).status == "match"
+    assert match([host], QUOTED, 6, NOON - 2 * DAY).status == "mismatch"
+
+
+def test_the_first_match_wins_and_the_nearest_explains() -> None:
+    far, near = values({0: [C], 4: [C], 7: [A]}, name="far"), values({0: [A], 4: [C]}, name="near")
+    first, second = values({0: [A]}, name="first"), values({7: [C]}, name="second")
+    assert match([far, first, second], QUOTED, 5, NOON).host == first
+    assert match([second, far, first], QUOTED, 5, NOON).host == second
+    assert match([far, near], QUOTED, 5, NOON).host == near
+    assert match([near, far], QUOTED, 5, NOON).host == near
