@@ -58,6 +58,7 @@ _IA5_STRING: Final = 0x16
 _INTEGER: Final = 0x02
 _OCTET_STRING: Final = 0x04
 _SPL_MAX: Final = 0xFF
+_SHORT_MAX: Final = 0x7F
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,8 +124,8 @@ def parse(der: bytes, what: str) -> ChipCertificate:
 def _product(found: Mapping[str, bytes], what: str) -> tuple[str, str, TcbLayout]:
     """Product, line and layout; the name may have a stepping behind it, such as ``Milan-B0``."""
     value = _extension(found, _PRODUCT_NAME, what)
-    name = value[2:].decode("latin-1").partition("-")[0]
-    if value[:2] != bytes((_IA5_STRING, len(value) - 2)) or name not in _PRODUCTS:
+    name = (_contents(value, _IA5_STRING) or b"").decode("latin-1").partition("-")[0]
+    if name not in _PRODUCTS:
         raise _malformed(what, "product is none that is known", expected=", ".join(_PRODUCTS), got=value.hex())
     line, layout = _PRODUCTS[name]
     version = _small(found, _STRUCT_VERSION, what)
@@ -137,8 +138,8 @@ def _chip_id(found: Mapping[str, bytes], layout: TcbLayout, what: str) -> bytes:
     """Bare, or as an OCTET STRING: AMD's key server has issued both."""
     value = _extension(found, _HARDWARE_ID, what)
     size = _HARDWARE_ID_SIZES[layout]
-    if value[:2] == bytes((_OCTET_STRING, size)) and len(value) == size + 2:
-        value = value[2:]
+    if len(value) != size:
+        value = _contents(value, _OCTET_STRING) or b""
     if len(value) != size:
         raise _malformed(what, "hwID has the wrong size", expected=f"{size} bytes", got=f"{len(value)} bytes")
     return value.ljust(CHIP_ID_SIZE, b"\0")
@@ -147,12 +148,18 @@ def _chip_id(found: Mapping[str, bytes], layout: TcbLayout, what: str) -> bytes:
 def _small(found: Mapping[str, bytes], oid: str, what: str) -> int:
     """A DER integer from 0 to 255."""
     value = _extension(found, oid, what)
-    number = int.from_bytes(value[2:])
+    body = _contents(value, _INTEGER) or b""
+    number = int.from_bytes(body)
     # DER: the sign bit clear, and no byte more than that takes.
-    body = number.to_bytes(number.bit_length() // 8 + 1)
-    if number > _SPL_MAX or value != bytes((_INTEGER, len(body))) + body:
+    if number > _SPL_MAX or body != number.to_bytes(number.bit_length() // 8 + 1):
         raise _malformed(what, f"extension {oid} is no number from 0 to 255", got=value.hex())
     return number
+
+
+def _contents(value: bytes, tag: int) -> bytes | None:
+    """What is in the one DER value that ``value`` is, of less than 128 bytes; ``None`` if it is no such thing."""
+    body = value[2:]
+    return body if len(body) <= _SHORT_MAX and value[:2] == bytes((tag, len(body))) else None
 
 
 def _extension(found: Mapping[str, bytes], oid: str, what: str) -> bytes:

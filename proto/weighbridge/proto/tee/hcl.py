@@ -38,7 +38,8 @@ _REPORT_TYPES: Final[dict[int, Literal["sev-snp", "tdx"]]] = {2: "sev-snp", 4: "
 # 2 and 3 are SHA-384 and SHA-512 in the source; no report that uses them is known.
 _SHA256: Final = 1
 _AK: Final = "HCLAkPub"
-_EXPONENT: Final = "AQAB"
+_EXPONENT: Final = 65537
+_EXPONENT_BASE64URL: Final = "AQAB"
 _MODULUS_BYTES: Final = 256
 
 
@@ -139,17 +140,16 @@ def _attestation_key(document: strict.JsonObject) -> bytes:
         raise _malformed(f"must name one {_AK}", ".claims.keys", got=f"{len(named)} of it")
     key, where = named[0], f".claims.keys.{_AK}"
     form = (key.get("kty"), key.get("e"), key.get("key_ops"))
-    if form != ("RSA", _EXPONENT, ["sign"]):
+    if form != ("RSA", _EXPONENT_BASE64URL, ["sign"]):
         raise _malformed("not an RSA key for signing, with exponent 65537", where, got=str(form))
     encoded = key.get("n")
     modulus = strict.base64url_decode(encoded, what=f"hcl{where}.n") if isinstance(encoded, str) else b""
     number = int.from_bytes(modulus)
     if len(modulus) != _MODULUS_BYTES or number.bit_length() != _MODULUS_BYTES * 8:
         raise _malformed("not a key of 2048 bits", f"{where}.n", got=f"{number.bit_length()} bits")
-    try:
-        public = rsa.RSAPublicNumbers(65537, number).public_key()
-    except ValueError as error:
-        raise MalformedEvidence(Code.KEY_MALFORMED, f"not an RSA key: {error}", where=f"hcl{where}.n") from error
+    if number % 2 == 0:
+        raise MalformedEvidence(Code.KEY_MALFORMED, "an even number is no RSA modulus", where=f"hcl{where}.n")
+    public = rsa.RSAPublicNumbers(_EXPONENT, number).public_key()
     return public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 

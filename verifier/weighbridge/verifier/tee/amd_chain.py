@@ -112,9 +112,9 @@ def verify_amd_chain(
     certs.check_authority(ark, (ask,), _WHERE[2])
     certs.check_validity(anchor.not_before, anchor.not_after, at=at, where=f"anchor {anchor.name}")
     # 4.
-    _check_issued(chip.certificate, ask, chip.signed, where=_WHERE[0])
-    _check_issued(ask, ark, ask.tbs_certificate_bytes, where=_WHERE[1])
-    _check_issued(ark, ark, ark.tbs_certificate_bytes, where=_WHERE[2])
+    _check_issued(chip.certificate, ask, certificates[0], chip.signed, where=_WHERE[0])
+    _check_issued(ask, ark, certificates[1], ask.tbs_certificate_bytes, where=_WHERE[1])
+    _check_issued(ark, ark, certificates[2], ark.tbs_certificate_bytes, where=_WHERE[2])
     # 5.
     _check_names(chip, ask, ark)
     # 6.
@@ -139,11 +139,16 @@ def _find_anchor(ark: x509.Certificate, anchors: TrustAnchors) -> Anchor:
     )
 
 
-def _check_issued(subject: x509.Certificate, issuer: x509.Certificate, signed: bytes, *, where: str) -> None:
-    """Require ``issuer``'s name, and its signature over ``signed``: what ``subject``'s own bytes cannot always give."""
+def _check_issued(
+    subject: x509.Certificate, issuer: x509.Certificate, der: bytes, signed: bytes, *, where: str
+) -> None:
+    """Require ``issuer``'s name, and its signature over ``signed``.
+
+    ``der`` and ``signed`` are the true bytes: ``subject`` may be a reading of others.
+    """
     if subject.issuer != issuer.subject:
         raise _broken("issuer is another", where, expected=issuer.subject, got=subject.issuer)
-    if not amd_signature.is_amd_algorithm(subject.signature_algorithm_oid):
+    if not amd_signature.is_framed(der, signed, subject.signature):
         raise NotAuthentic(
             Code.CHAIN_BROKEN,
             "signature algorithm is not accepted",

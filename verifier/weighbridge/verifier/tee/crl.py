@@ -105,7 +105,7 @@ def verify_crl(der: bytes, anchor: Anchor, *, at: datetime, what: str) -> Verifi
     if issuer != anchor.name:
         raise _invalid("list is another authority's", what, expected=anchor.name, got=issuer)
     # 3.
-    if not amd_signature.is_amd_algorithm(crl.signature_algorithm_oid):
+    if not amd_signature.is_framed(der, crl.tbs_certlist_bytes, crl.signature):
         raise _invalid("signature algorithm is not accepted", what, got=crl.signature_algorithm_oid.dotted_string)
     key = amd_signature.rsa_key(anchor.key(), what)
     try:
