@@ -35,7 +35,18 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
-__all__ = ["EMULATED_PLATFORM", "SCHEMA", "Anchor", "AnchorKey", "Purpose", "TrustAnchors", "default", "load"]
+__all__ = [
+    "EMULATED_PLATFORM",
+    "PURPOSES",
+    "SCHEMA",
+    "Anchor",
+    "AnchorKey",
+    "Purpose",
+    "TrustAnchors",
+    "default",
+    "key_type",
+    "load",
+]
 
 SCHEMA: Final = "weighbridge/anchors/v1"
 EMULATED_PLATFORM: Final = "insecure-emulated"
@@ -84,7 +95,7 @@ _KEY_TYPES: Final[dict[Purpose, frozenset[str]]] = {
 _RSA_BITS: Final = range(2048, 4097)
 _ANCHORS_MAX: Final = 1024
 _DOCUMENT_MAX: Final = 2 * 1024 * 1024
-_PURPOSES: Final = frozenset(get_args(Purpose))
+PURPOSES: Final[frozenset[str]] = frozenset(get_args(Purpose))
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +150,7 @@ class Anchor:
             key = load_der_public_key(self.spki)
         except (ValueError, UnsupportedAlgorithm) as error:
             raise _invalid(f"spki is not a public key: {error}", where) from error
-        kind = _kind(key)
+        kind = key_type(key)
         if kind not in _KEY_TYPES[self.purpose]:
             raise _invalid(f"a key of type {kind} is not accepted for {self.purpose}", where)
         if key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) != self.spki:
@@ -249,6 +260,23 @@ def default() -> TrustAnchors:
     return _refuse_emulated(load(data))
 
 
+def key_type(key: object) -> str:
+    """What the table of accepted key types calls the key; ``unsupported`` for one that no purpose has."""
+    match key:
+        case ec.EllipticCurvePublicKey() if isinstance(key.curve, ec.SECP256R1):
+            return _P256
+        case ec.EllipticCurvePublicKey() if isinstance(key.curve, ec.SECP384R1):
+            return _P384
+        case ec.EllipticCurvePublicKey() if isinstance(key.curve, ec.SECP521R1):
+            return _P521
+        case rsa.RSAPublicKey() if key.key_size in _RSA_BITS:
+            return _RSA
+        case ed25519.Ed25519PublicKey():
+            return _ED25519
+        case _:
+            return "unsupported"
+
+
 def _refuse_emulated(anchors: TrustAnchors) -> TrustAnchors:
     for anchor in anchors.anchors:
         if anchor.platform == EMULATED_PLATFORM:
@@ -259,7 +287,7 @@ def _refuse_emulated(anchors: TrustAnchors) -> TrustAnchors:
 def _anchor(value: strict.JsonValue | cbor.CborValue, where: str) -> Anchor:
     fields = _reader(value, where)
     purpose = fields.text("purpose")
-    if purpose not in _PURPOSES:
+    if purpose not in PURPOSES:
         raise MalformedEvidence(Code.ANCHORS_INVALID, "unknown purpose", where=f"{where}.purpose", got=purpose)
     claimed = strict.hex_decode(fields.text("sha256"), what=f"{where}.sha256", size=limits.DIGEST_SIZE)
     anchor = Anchor(
@@ -295,22 +323,6 @@ def _reader(value: strict.JsonValue | cbor.CborValue, where: str) -> cbor.Reader
         if isinstance(item, str) and not item.isascii() and any("\ud800" <= letter <= "\udfff" for letter in item):
             raise MalformedEvidence(Code.NOT_UTF8, "text has half a character", where=f"{where}.{key}")
     return cbor.read_map(cast("cbor.CborValue", value), where=where)
-
-
-def _kind(key: object) -> str:
-    match key:
-        case ec.EllipticCurvePublicKey() if isinstance(key.curve, ec.SECP256R1):
-            return _P256
-        case ec.EllipticCurvePublicKey() if isinstance(key.curve, ec.SECP384R1):
-            return _P384
-        case ec.EllipticCurvePublicKey() if isinstance(key.curve, ec.SECP521R1):
-            return _P521
-        case rsa.RSAPublicKey() if key.key_size in _RSA_BITS:
-            return _RSA
-        case ed25519.Ed25519PublicKey():
-            return _ED25519
-        case _:
-            return "unsupported"
 
 
 def _invalid(message: str, where: str) -> MalformedEvidence:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, NoReturn, TextIO
 
 from weighbridge.proto import strict
 from weighbridge.proto.errors import ExitCode, WeighbridgeError
-from weighbridge.verifier.commands import bundle, gpu, ledger, log, model, operate, reference, spot, token
+from weighbridge.verifier.commands import anchors, bundle, gpu, ledger, log, model, operate, reference, spot, token
 from weighbridge.verifier.commands.outcome import Outcome
 from weighbridge.verifier.files import fault
 
@@ -99,6 +99,7 @@ def parser() -> argparse.ArgumentParser:
     reference.configure(
         commands.add_parser("reference", help="learn what a known-good host is, sign and compare sets of it")
     )
+    anchors.configure(commands.add_parser("anchors", help="list, import and check who is believed: trust anchors"))
     ledger.configure(commands.add_parser("ledger", help="prove, verify and audit a ledger"))
     return top
 

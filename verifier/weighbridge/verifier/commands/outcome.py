@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from weighbridge.verifier.anchors import TrustAnchors
 
 __all__ = [
+    "SHIPPED",
     "Outcome",
     "load_anchors",
     "load_policy",
@@ -40,6 +41,8 @@ __all__ = [
 ]
 
 
+# Names the anchors shipped with the package among documents; a file of this name is ./shipped.
+SHIPPED: Final = "shipped"
 _SHIPPED: Final = ("production", "insecure_development")
 
 
@@ -127,11 +130,26 @@ def no_state(directory: Path) -> EnvironmentFault:
 
 
 def load_anchors(paths: Sequence[str]) -> TrustAnchors:
-    """The anchors of all named documents together, or the default ones when none is named."""
+    """The anchors of all named documents together, or the default ones when none is named.
+
+    ``shipped`` names the default ones, to be believed beside others. The same key may stand in several documents, for
+    the same purpose, on the same platform; it is then believed as the first of them says.
+
+    Raises:
+        MalformedEvidence: a document is none, or two of them name one key for one purpose on two platforms.
+        EnvironmentFault: ``FILE_UNREADABLE``.
+    """
     if not paths:
         return anchors.default()
-    documents = [anchors.load(read(path, limit=limits.JSON_MAX)) for path in paths]
-    return documents[0].with_anchors(anchor for document in documents[1:] for anchor in document.anchors)
+    documents = [
+        anchors.default() if path == SHIPPED else anchors.load(read(path, limit=limits.JSON_MAX)) for path in paths
+    ]
+    merged = {
+        (anchor.purpose, anchor.spki, anchor.platform): anchor
+        for document in reversed(documents)
+        for anchor in reversed(document.anchors)
+    }
+    return anchors.TrustAnchors(tuple(reversed(merged.values())), documents[0].note)
 
 
 def read_reference(path: str) -> Reference:
