@@ -34,7 +34,9 @@ from weighbridge.proto.binding import (
     link,
     window_digest,
 )
+from weighbridge.proto.collateral import Collateral
 from weighbridge.proto.digest import D, sha256
+from weighbridge.proto.endorsement import EkEndorsement
 from weighbridge.proto.enrolment import EnrolmentChallenge, EnrolmentProof, Opening
 from weighbridge.proto.manifest import FileEntry, Manifest, Part, encode_manifests
 from weighbridge.proto.measurement_log import AttesterStart, ModelLoad, encode_records, head, make_record, replay
@@ -424,9 +426,9 @@ def enrol() -> Enrolment:
         tenant=TENANT,
         audience=AUDIENCE,
         ak=AK_PUBLIC,
-        ek=_EK_PUBLIC,
-        ek_certificate=_ek_certificate(),
-        ek_intermediates=(),
+        parent=None,
+        endorsement=EkEndorsement(public=_EK_PUBLIC, certificate=_ek_certificate(), intermediates=()),
+        collateral=Collateral(),
         cnf=_CNF,
         peer=_PEER,
         kem=None,
@@ -441,6 +443,7 @@ def enrol() -> Enrolment:
         pcrs=_PCRS,
         boot_pcrs=_BOOT_PCRS,
         log_pcr=_LOG_PCR,
+        evidence=REQUIREMENTS.evidence,
     )
     qualifying_data = enrolment_qualifying_data(asked.challenge, _CNF, _PEER)
     policy = policy_pcr(PcrSelection.of(_BANK, _BOOT_PCRS), registers, algorithm=_BANK)
@@ -461,6 +464,7 @@ def enrol() -> Enrolment:
         gpus=encode(gpus),
         log=encode_records(records),
         manifests=encode_manifests([manifest]),
+        boot=None,
     )
     ak = cose.thumbprint(_AK.public_key())
     terms = Terms(
@@ -561,6 +565,7 @@ def seal_window(enrolment: Enrolment, root: bytes) -> Window:
         telemetry=telemetry.encode(),
         log=encode_records([]),
         manifests=encode_manifests([]),
+        runtime=None,
     )
     return Window(
         root=root,

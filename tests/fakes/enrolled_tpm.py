@@ -9,7 +9,7 @@ from fakes.soft_tpm import SoftTpm
 from weighbridge.proto.tpm import public
 from weighbridge.proto.tpm.constants import HashAlgorithm
 from weighbridge.proto.tpm.pcr import PcrSelection
-from weighbridge.verifier.tpm.ak import VerifiedAk, activated
+from weighbridge.verifier.tpm.ak import AttestationKey, VerifiedAk, activated
 from weighbridge.verifier.tpm.credential import make_credential
 from weighbridge.verifier.tpm.ek import verify_ek
 
@@ -44,7 +44,7 @@ def enrol(tpm: SoftTpm | None = None) -> EnrolledTpm:
     answer = device.activate_credential(credential.id_object, credential.encrypted_secret)
     return EnrolledTpm(
         tpm=device,
-        ak=activated(ek, ak, secret=SECRET, answer=answer),
+        ak=activated(ek, AttestationKey(ak), secret=SECRET, answer=answer),
         selection=PcrSelection.of(HashAlgorithm.SHA256, [0, 4, 7, 15]),
         boot=PcrSelection.of(HashAlgorithm.SHA256, [0, 4, 7]),
     )

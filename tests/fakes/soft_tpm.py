@@ -12,6 +12,7 @@ import hashlib
 import hmac
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cache
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 from cryptography import x509
@@ -24,9 +25,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from weighbridge.attester.tpm.interface import EndorsementKey
 from weighbridge.proto.digest import sha256
+from weighbridge.proto.endorsement import EkEndorsement
 from weighbridge.proto.errors import Code, EnvironmentFault
 from weighbridge.proto.tpm.attest import ClockInfo
 from weighbridge.proto.tpm.constants import (
+    TPM_ALG_AES,
+    TPM_ALG_CFB,
+    TPM_ALG_NULL,
     TPM_GENERATED,
     AttestType,
     Curve,
@@ -38,9 +43,10 @@ from weighbridge.proto.tpm.constants import (
     digest_size,
 )
 from weighbridge.proto.tpm.evidence import QuoteEvidence
-from weighbridge.proto.tpm.names import object_name, qualified_name_of_primary
+from weighbridge.proto.tpm.names import object_name, qualified_name_of_child, qualified_name_of_primary
 from weighbridge.proto.tpm.pcr import PcrSelection, pcr_digest, policy_pcr
 from weighbridge.proto.tpm.templates import (
+    ATTESTATION_KEY_ATTRIBUTES,
     ENDORSEMENT_KEYS,
     EndorsementTemplate,
     attestation_key_template,
@@ -53,6 +59,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from weighbridge.attester.tpm.interface import TpmDevice
+    from weighbridge.proto.endorsement import Endorsement
 
 _T = TypeVar("_T")
 
@@ -60,6 +67,9 @@ EMULATED: Final = "insecure-emulated"
 NOT_BEFORE: Final = datetime(2020, 1, 1, tzinfo=UTC)
 NOT_AFTER: Final = datetime(2049, 12, 31, tzinfo=UTC)
 EK_USAGE: Final = x509.ObjectIdentifier("2.23.133.8.1")
+AkKind = Literal["P-256", "P-384", "RSA-2048"]
+# Restricted decryption, fixed to its TPM: a storage root key's attributes (TCG Provisioning Guidance 1.0 §7.5.1).
+_STORAGE_KEY: Final = 0x00030472
 _PCRS: Final = 24
 _HASHES: Final[dict[HashAlgorithm, hashes.HashAlgorithm]] = {
     HashAlgorithm.SHA256: hashes.SHA256(),
@@ -76,6 +86,13 @@ def derive_key(seed: str, curve: ec.SECP256R1 | ec.SECP384R1 | None = None) -> e
     chosen = curve or ec.SECP256R1()
     number = int.from_bytes(hashlib.sha512(seed.encode()).digest()) % (_ORDERS[chosen.key_size] - 1)
     return ec.derive_private_key(number + 1, chosen)
+
+
+@cache
+def rsa_key(seed: str) -> rsa.RSAPrivateKey:
+    """The RSA-2048 key called ``seed``: the same within one process, another in the next."""
+    del seed
+    return rsa.generate_private_key(65537, 2048)
 
 
 class SoftAuthority:
@@ -148,7 +165,7 @@ class Forgery:
     body: bytes | None = None
     tail: bytes = b""
     values: tuple[bytes, ...] | None = None
-    signer: ec.EllipticCurvePrivateKey | None = None
+    signer: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | None = None
 
 
 HONEST: Final = Forgery()
@@ -166,6 +183,8 @@ class SoftTpm:
         *,
         authority: SoftAuthority | None = None,
         ek: Literal["H-3", "L-1"] = "H-3",
+        ak: AkKind = "P-256",
+        srk: bool = False,
         banks: tuple[HashAlgorithm, ...] = (HashAlgorithm.SHA256, HashAlgorithm.SHA384),
     ) -> None:
         self.authority = authority or SoftAuthority()
@@ -177,7 +196,14 @@ class SoftTpm:
             if self.template.key_type is KeyType.ECC
             else rsa.generate_private_key(65537, 2048)
         )
-        self.ak_key = derive_key(f"{seed}/ak")
+        self.ak_kind: AkKind = ak
+        self.ak_key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey = (
+            rsa_key(f"{seed}/ak")
+            if ak == "RSA-2048"
+            else derive_key(f"{seed}/ak", ec.SECP384R1() if ak == "P-384" else ec.SECP256R1())
+        )
+        # Where the AK is made: below a storage key of the owner's, or a primary of the endorsement hierarchy.
+        self.srk_key = derive_key(f"{seed}/srk") if srk else None
         self.certificate = self.authority.certify_ek(self.ek_key.public_key())
         self.forgery = HONEST
         self.clock = 1_000
@@ -217,8 +243,44 @@ class SoftTpm:
             return self.template.parameters() + point(key)
         return self.template.parameters() + sized(key.public_key().public_numbers().n.to_bytes(256))
 
+    def endorsement(self) -> Endorsement | None:
+        ek = self.endorsement_key()
+        return EkEndorsement(public=ek.public, certificate=ek.certificate, intermediates=ek.intermediates)
+
+    def attestation_parent(self) -> bytes | None:
+        if self.srk_key is None:
+            return None
+        head = u16(KeyType.ECC) + u16(HashAlgorithm.SHA256) + u32(_STORAGE_KEY) + sized(b"")
+        symmetric = u16(TPM_ALG_AES) + u16(128) + u16(TPM_ALG_CFB)
+        return head + symmetric + u16(TPM_ALG_NULL) + u16(Curve.NIST_P256) + u16(TPM_ALG_NULL) + point(self.srk_key)
+
     def attestation_key(self) -> bytes:
-        return attestation_key_template()[:-4] + point(self.ak_key)
+        key = self.ak_key
+        if isinstance(key, rsa.RSAPrivateKey):
+            modulus = key.public_key().public_numbers().n.to_bytes(256)
+            scheme = u16(TPM_ALG_NULL) + u16(Scheme.RSASSA) + u16(HashAlgorithm.SHA256) + u16(2048) + u32(0)
+            head = u16(KeyType.RSA) + u16(HashAlgorithm.SHA256) + u32(ATTESTATION_KEY_ATTRIBUTES) + sized(b"")
+            return head + scheme + sized(modulus)
+        if self.ak_kind == "P-384":
+            head = u16(KeyType.ECC) + u16(HashAlgorithm.SHA256) + u32(ATTESTATION_KEY_ATTRIBUTES) + sized(b"")
+            scheme = u16(TPM_ALG_NULL) + u16(Scheme.ECDSA) + u16(HashAlgorithm.SHA384)
+            return head + scheme + u16(Curve.NIST_P384) + u16(TPM_ALG_NULL) + point(key)
+        return attestation_key_template()[:-4] + point(key)
+
+    @property
+    def ak_hash(self) -> HashAlgorithm:
+        """The hash of the AK's scheme, by which a quote's values are digested."""
+        return HashAlgorithm.SHA384 if self.ak_kind == "P-384" else HashAlgorithm.SHA256
+
+    @property
+    def ak_qualified_name(self) -> bytes:
+        """What attestations name as their signer."""
+        name = object_name(HashAlgorithm.SHA256, self.attestation_key())
+        parent = self.attestation_parent()
+        if parent is None:
+            return qualified_name_of_primary(Hierarchy.ENDORSEMENT, name)
+        above = qualified_name_of_primary(Hierarchy.OWNER, object_name(HashAlgorithm.SHA256, parent))
+        return qualified_name_of_child(above, name)
 
     def activate_credential(self, id_object: bytes, encrypted_secret: bytes) -> bytes:
         algorithm = self.template.name_algorithm
@@ -287,7 +349,7 @@ class SoftTpm:
     def quote(self, selection: PcrSelection, qualifying_data: bytes) -> QuoteEvidence:
         signed = self.forgery.selection or selection
         values = _or(self.forgery.values, self._values(signed))
-        body = signed.encode() + sized(_or(self.forgery.digest, pcr_digest(HashAlgorithm.SHA256, values)))
+        body = signed.encode() + sized(_or(self.forgery.digest, pcr_digest(self.ak_hash, values)))
         attest, signature = self._attest(AttestType.QUOTE, body, qualifying_data)
         return QuoteEvidence(attest=attest, signature=signature, pcr_values=values)
 
@@ -314,18 +376,19 @@ class SoftTpm:
 
     def _attest(self, kind: int, body: bytes, qualifying_data: bytes) -> tuple[bytes, bytes]:
         forgery, now = self.forgery, self.read_clock()
-        ak_name = object_name(HashAlgorithm.SHA256, self.attestation_key())
+        # Outside the endorsement hierarchy a TPM adds a constant of the key to its counts and firmware (Part 1 §36.7).
+        hidden = int.from_bytes(sha256(self.ak_qualified_name)[:3]) if self.srk_key is not None else 0
         raw = b"".join(
             (
                 u32(_or(forgery.magic, TPM_GENERATED)),
                 u16(_or(forgery.kind, kind)),
-                sized(_or(forgery.qualified_signer, qualified_name_of_primary(Hierarchy.ENDORSEMENT, ak_name))),
+                sized(_or(forgery.qualified_signer, self.ak_qualified_name)),
                 sized(_or(forgery.extra_data, qualifying_data)),
                 _or(forgery.clock, now.clock).to_bytes(8),
-                u32(_or(forgery.reset_count, now.reset_count)),
-                u32(_or(forgery.restart_count, now.restart_count)),
+                u32(_or(forgery.reset_count, now.reset_count + hidden)),
+                u32(_or(forgery.restart_count, now.restart_count + hidden)),
                 bytes([_or(forgery.safe, int(now.safe))]),
-                _or(forgery.firmware, self.firmware).to_bytes(8),
+                _or(forgery.firmware, self.firmware + hidden).to_bytes(8),
                 _or(forgery.body, body),
                 forgery.tail,
             )
@@ -366,10 +429,16 @@ def point(key: ec.EllipticCurvePrivateKey) -> bytes:
     return sized(numbers.x.to_bytes(size)) + sized(numbers.y.to_bytes(size))
 
 
-def tpmt_signature(key: ec.EllipticCurvePrivateKey, data: bytes) -> bytes:
-    """A marshalled TPMT_SIGNATURE, ECDSA with SHA-256."""
-    r, s = _ecdsa(key, data)
-    return u16(Scheme.ECDSA) + u16(HashAlgorithm.SHA256) + sized(r.to_bytes(32)) + sized(s.to_bytes(32))
+def tpmt_signature(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, data: bytes) -> bytes:
+    """A marshalled TPMT_SIGNATURE, of the kind that such an AK makes."""
+    if isinstance(key, rsa.RSAPrivateKey):
+        value = key.sign(data, padding.PKCS1v15(), hashes.SHA256())
+        return u16(Scheme.RSASSA) + u16(HashAlgorithm.SHA256) + sized(value)
+    size = (key.curve.key_size + 7) // 8
+    algorithm = HashAlgorithm.SHA384 if size == 48 else HashAlgorithm.SHA256
+    signature = key.sign(data, ec.ECDSA(_HASHES[algorithm], deterministic_signing=True))
+    r, s = decode_dss_signature(signature)
+    return u16(Scheme.ECDSA) + u16(algorithm) + sized(r.to_bytes(size)) + sized(s.to_bytes(size))
 
 
 def _ecdsa(key: ec.EllipticCurvePrivateKey, data: bytes) -> tuple[int, int]:

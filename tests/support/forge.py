@@ -69,6 +69,7 @@ class Forgery:
     selection: Callable[[PcrSelection], PcrSelection] = lambda selection: selection
     quote: Callable[[QuoteEvidence], QuoteEvidence] = lambda quote: quote
     telemetry: Callable[[bytes], bytes] = lambda telemetry: telemetry
+    runtime: Callable[[bytes | None], bytes | None] = lambda runtime: runtime
     kid: Callable[[bytes], bytes] = lambda kid: kid
     signer: Callable[[bytes], bytes] | None = None
 
@@ -104,6 +105,7 @@ def seal(host: Host, forgery: Forgery = HONEST, *, observed: Observed | None = N
         telemetry=forgery.telemetry(seen.telemetry),
         log=measurement_log.encode_records(forgery.records(records)),
         manifests=encode_manifests(forgery.manifests(manifests)),
+        runtime=forgery.runtime(None),
     ).encode()
     return SealedWindow(seq=seen.seq, evidence=evidence, digest=digest, qualifying_data=qualifying_data)
 

@@ -22,6 +22,7 @@ from weighbridge.policy import policy_set
 from weighbridge.policy.reference import CHECKS, Reference
 from weighbridge.policy.regorus import RegorusEngine
 from weighbridge.proto import binding, measurement_log, strict
+from weighbridge.proto.collateral import Collateral
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.enrolment import EnrolmentChallenge, EnrolmentProof, Opening
 from weighbridge.proto.manifest import Manifest, encode_manifests
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from weighbridge.policy.engine import Prepared
+    from weighbridge.proto.endorsement import Endorsement
     from weighbridge.proto.measurement_log import Event, Record
     from weighbridge.proto.spot import SpotAnswer
     from weighbridge.proto.terms import SignedTerms
@@ -158,6 +160,11 @@ class Host:
     telemetry_keys: list[ec.EllipticCurvePublicKey] = field(default_factory=list)
     # Whether the verifier is expected to know the AK already: no endorsement key is shown then.
     pinned: bool = False
+    # Another reason to believe the AK than the TPM's own, and what helps to judge it.
+    endorsement: Endorsement | None = None
+    collateral: Collateral = field(default_factory=Collateral)
+    # Encoded logs of the boot, where they are demanded.
+    boot_logs: bytes | None = None
 
     @classmethod
     def make(cls, model: Manifest, *, tpm: str = "tpm", gpus: EmulatedGpus | None = None, clock: FakeClock) -> Self:
@@ -167,14 +174,13 @@ class Host:
         )
 
     def opening(self) -> Opening:
-        ek = self.tpm.endorsement_key()
         return Opening(
             tenant=self.tenant,
             audience=self.audience,
             ak=self.tpm.attestation_key(),
-            ek=None if self.pinned else ek.public,
-            ek_certificate=None if self.pinned else ek.certificate,
-            ek_intermediates=() if self.pinned else ek.intermediates,
+            parent=self.tpm.attestation_parent(),
+            endorsement=None if self.pinned else self.endorsement or self.tpm.endorsement(),
+            collateral=self.collateral,
             cnf=self.cnf,
             peer=self.peer,
             kem=None,
@@ -200,6 +206,7 @@ class Host:
             gpus=gpu_evidence.encode(self.gpus.attest(binding.gpu_nonce(qualifying_data))),
             log=measurement_log.encode_records(self.log.records()),
             manifests=encode_manifests(list(self.log.known.values())),
+            boot=self.boot_logs,
         )
 
     def enrol(self, verifier: Verifier) -> None:

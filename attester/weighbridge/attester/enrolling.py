@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from weighbridge.proto import measurement_log
 from weighbridge.proto.binding import enrolment_qualifying_data, gpu_nonce
+from weighbridge.proto.collateral import Collateral
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.enrolment import EnrolmentChallenge, EnrolmentProof, Opening
 from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic
@@ -145,14 +146,13 @@ class Prover:
 
     def opening(self, identity: Identity) -> Opening:
         """The first message."""
-        ek = None if identity.pinned else self.tpm.endorsement_key()
         return Opening(
             tenant=identity.tenant,
             audience=identity.audience,
             ak=self.tpm.attestation_key(),
-            ek=None if ek is None else ek.public,
-            ek_certificate=None if ek is None else ek.certificate,
-            ek_intermediates=() if ek is None else ek.intermediates,
+            parent=self.tpm.attestation_parent(),
+            endorsement=None if identity.pinned else self.tpm.endorsement(),
+            collateral=Collateral(),
             cnf=identity.cnf,
             peer=identity.peer,
             kem=None,
@@ -196,6 +196,7 @@ class Prover:
                 gpus=gpu_evidence.encode(reports),
                 log=measurement_log.encode_records(records),
                 manifests=encode_manifests(manifests),
+                boot=None,
             ),
             telemetry_key=telemetry_key,
             log_sent=len(records),

@@ -178,6 +178,7 @@ class Sealer:
             telemetry=observed.telemetry,
             log=measurement_log.encode_records(records),
             manifests=encode_manifests(manifests),
+            runtime=None,
         ).encode()
         if len(evidence) > limits.EVIDENCE_MAX:
             raise EnvironmentFault(

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from weighbridge.policy.document import Gpu, PolicyInput
+from weighbridge.policy.document import Gpu, Platform, PolicyInput
 
 __all__ = ["AFFIRMING", "CONTRAINDICATED", "NONE", "UNRECOGNISED", "WARNING", "trust_claims"]
 
@@ -45,9 +45,23 @@ def _tpm(document: PolicyInput) -> dict[str, int]:
     return {
         "instance-identity": NONE if emulated else AFFIRMING,
         "configuration": AFFIRMING if booted else NONE,
-        "executables": AFFIRMING if document.attester_code.status == "proven" else NONE,
-        "hardware": WARNING if emulated else NONE,
+        "executables": _executables(document),
+        "hardware": WARNING if emulated else _hardware(platform),
     }
+
+
+def _executables(document: PolicyInput) -> int:
+    if document.platform.boot_reference == "mismatch":
+        return UNRECOGNISED_EXECUTABLES
+    return AFFIRMING if document.attester_code.status == "proven" else NONE
+
+
+def _hardware(platform: Platform) -> int:
+    """Affirmed where a hardware report says so under certificates that are known not to be revoked."""
+    if platform.tee.kind == "none" or platform.host_binding != "proven":
+        return NONE
+    good = platform.tee.tcb_status in {"matches", "UpToDate"} and platform.tee.alias_check != "incomplete"
+    return AFFIRMING if good else WARNING
 
 
 def _gpu(gpu: Gpu) -> dict[str, int]:

@@ -26,17 +26,21 @@ from weighbridge.proto.errors import Code, MalformedEvidence
 __all__ = [
     "SCHEMA",
     "AttesterCode",
+    "BootDifference",
     "BootPcr",
     "DeclaredModel",
     "Finding",
     "Gap",
     "Gpu",
     "LoadedModel",
+    "MeasuredFile",
     "Platform",
     "PolicyInput",
     "Proof",
+    "Runtime",
     "Session",
     "SpotCheck",
+    "Tee",
     "Telemetry",
     "TelemetrySource",
     "WeightDifference",
@@ -77,36 +81,103 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class BootPcr:
-    """One boot PCR as quoted, SHA-256 bank, as hex. Not compared with anything by the verifier."""
+    """One boot PCR as quoted, SHA-256 bank, as hex."""
 
     index: int
     sha256: str
 
 
 @dataclass(frozen=True, slots=True)
+class BootDifference:
+    """One boot PCR that is not as the nearest host set accepts it, all as hex."""
+
+    index: int
+    expected: tuple[str, ...]
+    got: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tee:
+    """What a verified hardware report says of the confidential machine; ``kind`` is ``none`` where there is no report.
+
+    The members are those of :class:`weighbridge.verifier.tee.model.VerifiedTee`, ``measurement`` as hex, ``alias_check`` as
+    a word: ``unknown`` where the report does not say.
+    """
+
+    kind: Literal["none", "sev-snp", "tdx"] = "none"
+    product: str = ""
+    tcb: str = ""
+    tcb_status: str = ""
+    advisories: tuple[str, ...] = ()
+    revocation: Literal["good", "absent", "stale"] = "absent"
+    smt: bool | None = None
+    alias_check: Literal["complete", "incomplete", "unknown"] = "unknown"
+    vmpl: int | None = None
+    measurement: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Platform:
     """The TPM and the machine that it stands in.
 
-    ``host_binding`` is unproven wherever the AK rests on an EK certificate or on a pin: such proof is of a TPM, not
-    of the guest beside the GPU. ``firmware`` is the TPM's firmware version as quoted.
+    ``kind`` says why the AK is believed, ``anchor`` under whose key, ``detail`` what that says beyond the key.
+    ``host_binding`` is proven where hardware says that the AK is the guest's own, by certificates known not to be
+    revoked: an EK certificate, a cloud's word or a pin is proof of a TPM, not of the guest beside the GPU.
+    ``state_held_by`` says who could copy the TPM's state back. ``firmware`` is the TPM's firmware version as quoted;
+    ``clock_safe`` whether its clock cannot have shown greater values before this boot. ``boot_reference`` is the
+    comparison of the boot PCRs with signed host sets, ``host`` the one that matches or comes nearest.
     """
 
-    kind: Literal["tpm-ek-credential", "tpm-pinned-ak"]
+    kind: Literal["tpm-ek-credential", "tpm-ak-certificate", "tpm-vtpm-report", "tpm-pinned-ak"]
     name: str
     ak: str
-    ek_anchor: str | None
+    anchor: str
     boot_pcrs: tuple[BootPcr, ...]
     firmware: str | None
     secure_boot: Proof = "unproven"
     kernel_lockdown: Proof = "unproven"
     host_binding: Proof = "unproven"
+    detail: str = ""
+    state_held_by: Literal["tpm", "guest", "host", "unknown"] = "unknown"
+    clock_safe: bool = True
+    boot_reference: Literal["match", "mismatch", "absent"] = "absent"
+    host: str | None = None
+    differences: tuple[BootDifference, ...] = ()
+    tee: Tee = dataclasses.field(default_factory=Tee)
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredFile:
+    """A file that the kernel measured when it was used: ``algorithm:hex``, and the path, which is only a hint."""
+
+    digest: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """The kernel's list of measured files, as far as the session demands it (``present``).
+
+    ``unknown`` counts the files that no host set names, ``examples`` are the first of them; ``violations`` are the
+    entries of which the kernel could not say what they measured.
+    """
+
+    present: bool = False
+    entries: int = 0
+    violations: int = 0
+    unknown: int = 0
+    examples: tuple[MeasuredFile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class AttesterCode:
-    """Whether it is shown which code measured and sampled. If not, loads, counts and telemetry are the host's word."""
+    """Whether it is shown which code measured and sampled. If not, loads, counts and telemetry are the host's word.
+
+    ``missing`` names what would have to be shown, by the keys of ``docs/attester-code.md``.
+    """
 
     status: Proof = "unproven"
+    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,12 +251,14 @@ class SpotCheck:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Declared and loaded models. ``baseline`` says how the log's beginning is explained."""
+    """Declared and loaded models. ``baseline`` says how the log's beginning is explained: by a cleared register, or by
+    what the boot's own log says was extended into it before.
+    """
 
     declared: tuple[DeclaredModel, ...]
     loaded: tuple[LoadedModel, ...]
     log_length: int
-    baseline: Literal["zero"]
+    baseline: Literal["zero", "boot-log"]
     differences: tuple[WeightDifference, ...]
     spot_check: SpotCheck
 
@@ -255,6 +328,7 @@ class PolicyInput:
     work: Work
     findings: tuple[Finding, ...]
     gap: Gap
+    runtime: Runtime = dataclasses.field(default_factory=Runtime)
     schema: Literal["weighbridge/policy-input/v1"] = SCHEMA
 
     def __post_init__(self) -> None:

@@ -5,7 +5,7 @@ of models (:mod:`.owner_sets`) and of hosts (:mod:`.host_sets`), is put beside i
 force, schema ``weighbridge/reference-values/v1``; policies read what they come to as ``data.reference``
 (:meth:`Reference.data`).
 
-Only the six checks that evidence need not prove may be left unchecked, each by a written reason which then
+Only the eight checks that evidence need not prove may be left unchecked, each by a written reason which then
 stands in every decision. Weights, references, freshness and emulated platforms are not among them.
 """
 
@@ -31,7 +31,16 @@ _DEVICE: Final = re.compile(r"[^/]+/[^/]+/[^/]+")
 REASON_MIN: Final = 10
 """Characters that a reason must have at least, blanks at its ends not counted."""
 
-Check = Literal["attester_code", "secure_boot", "host_binding", "gpu_revocation", "load_binding", "telemetry_baseline"]
+Check = Literal[
+    "attester_code",
+    "secure_boot",
+    "host_binding",
+    "boot_reference",
+    "platform_tcb",
+    "gpu_revocation",
+    "load_binding",
+    "telemetry_baseline",
+]
 CHECKS: Final[tuple[Check, ...]] = get_args(Check)
 
 

@@ -13,25 +13,37 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final, Literal, Self, cast, get_args
 
 from weighbridge.proto import cbor, limits
+from weighbridge.proto.collateral import Collateral
+from weighbridge.proto.endorsement import Endorsement, endorsement_from_cbor, endorsement_to_cbor
 from weighbridge.proto.errors import Code, MalformedEvidence
 
-__all__ = ["EnrolmentChallenge", "EnrolmentProof", "Opening", "digests"]
+__all__ = [
+    "EVIDENCE_KINDS",
+    "EnrolmentChallenge",
+    "EnrolmentProof",
+    "EvidenceKind",
+    "Opening",
+    "digests",
+    "evidence_kinds",
+]
 
 _OPENING: Final = "weighbridge/v1/opening"
 _CHALLENGE: Final = "weighbridge/v1/enrolment-challenge"
 _PROOF: Final = "weighbridge/v1/enrolment-proof"
-_INTERMEDIATES_MAX: Final = 4
+EvidenceKind = Literal["boot", "gpu", "platform", "runtime", "telemetry", "tpm", "workload"]
+EVIDENCE_KINDS: Final[tuple[EvidenceKind, ...]] = get_args(EvidenceKind)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
     """What an attester says of itself before anything is proven.
 
-    ``ak`` and ``ek`` are TPMT_PUBLIC structures; ``ek`` and ``ek_certificate`` (DER) are ``None`` when the verifier
-    has pinned the AK; ``cnf`` and ``peer`` are SHA-256 of the SubjectPublicKeyInfo of the serving key and of the
+    ``ak`` is a TPMT_PUBLIC, ``parent`` that of the storage key under which it was made, ``None`` for a primary of the
+    endorsement hierarchy; ``endorsement`` is why the AK is to be believed, ``None`` when the verifier has pinned it;
+    ``collateral`` is what helps to judge that; ``cnf`` and ``peer`` are SHA-256 of the SubjectPublicKeyInfo of the serving key and of the
     attester's own TLS key; ``model`` is the digest of the declared manifest, ``adapters`` those of the manifests that
     may be loaded beside it, ascending.
     """
@@ -39,9 +51,9 @@ class Opening:
     tenant: str
     audience: str
     ak: bytes
-    ek: bytes | None
-    ek_certificate: bytes | None
-    ek_intermediates: tuple[bytes, ...]
+    parent: bytes | None
+    endorsement: Endorsement | None
+    collateral: Collateral
     cnf: bytes
     peer: bytes
     kem: bytes | None
@@ -56,9 +68,9 @@ class Opening:
                 1: self.tenant,
                 2: self.audience,
                 3: self.ak,
-                4: self.ek,
-                5: self.ek_certificate,
-                6: list(self.ek_intermediates),
+                4: self.parent,
+                5: endorsement_to_cbor(self.endorsement),
+                6: self.collateral.to_cbor(),
                 7: self.cnf,
                 8: self.peer,
                 9: self.kem,
@@ -74,14 +86,14 @@ class Opening:
         Raises:
             MalformedEvidence: for any bytes that :meth:`encode` would not have written.
         """
-        fields = cbor.read_versioned(data, version=_OPENING, limit=limits.TERMS_MAX, what="opening")
+        fields = cbor.read_versioned(data, version=_OPENING, limit=limits.OPENING_MAX, what="opening")
         opening = cls(
             tenant=fields.text(1, limit=64),
             audience=fields.text(2),
             ak=fields.octets(3, limit=limits.TPM_STRUCTURE_MAX),
-            ek=fields.optional_octets(4, limit=limits.TPM_STRUCTURE_MAX),
-            ek_certificate=fields.optional_octets(5, limit=limits.CERT_MAX),
-            ek_intermediates=fields.octet_strings(6, count=_INTERMEDIATES_MAX, limit=limits.CERT_MAX),
+            parent=fields.optional_octets(4, limit=limits.TPM_STRUCTURE_MAX),
+            endorsement=endorsement_from_cbor(fields.take(5), where="opening[5]"),
+            collateral=Collateral.from_cbor(fields.array(6, limit=limits.COLLATERAL_ITEMS_MAX), where="opening[6]"),
             cnf=fields.digest(7),
             peer=fields.digest(8),
             kem=fields.optional_octets(9, limit=256),
@@ -93,18 +105,15 @@ class Opening:
             raise MalformedEvidence(
                 Code.FIELD_RANGE, "the model is declared as its own adapter", where="opening[11]", got=opening.model
             )
-        if (opening.ek is None) != (opening.ek_certificate is None):
-            raise MalformedEvidence(
-                Code.FIELD_RANGE, "an EK comes with its certificate, or neither", where="opening[4]"
-            )
         return opening
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnrolmentChallenge:
-    """What the verifier wants proven. ``credential`` is ``(idObject, encryptedSecret)`` or ``None`` for a pinned AK.
+    """What the verifier wants proven. ``credential`` is ``(idObject, encryptedSecret)``; ``None`` where none is needed.
 
-    ``bank`` is a TPM_ALG_ID; ``pcrs`` are quoted; the telemetry key is to be bound to ``boot_pcrs``.
+    ``bank`` is a TPM_ALG_ID; ``pcrs`` are quoted; the telemetry key is to be bound to ``boot_pcrs``; ``evidence`` are
+    the kinds that the terms will demand, in the order of the table.
     """
 
     session: bytes
@@ -114,6 +123,7 @@ class EnrolmentChallenge:
     pcrs: tuple[int, ...]
     boot_pcrs: tuple[int, ...]
     log_pcr: int
+    evidence: tuple[EvidenceKind, ...]
 
     def encode(self) -> bytes:
         """The message's bytes."""
@@ -128,6 +138,7 @@ class EnrolmentChallenge:
                 6: list(self.pcrs),
                 7: list(self.boot_pcrs),
                 8: self.log_pcr,
+                9: list(self.evidence),
             }
         )
 
@@ -153,6 +164,7 @@ class EnrolmentChallenge:
             pcrs=fields.ascending(6, below=limits.PCRS_MAX),
             boot_pcrs=fields.ascending(7, below=limits.PCRS_MAX),
             log_pcr=fields.uint(8, limit=limits.PCRS_MAX - 1),
+            evidence=evidence_kinds(fields.array(9, limit=len(EVIDENCE_KINDS)), where="challenge[9]"),
         )
         fields.end()
         return result
@@ -162,9 +174,9 @@ class EnrolmentChallenge:
 class EnrolmentProof:
     """What the attester proves. Every part is verbatim evidence, bound to the challenge by its qualifying data.
 
-    ``secret`` is the activated credential (empty for a pinned AK); ``telemetry_key`` a TPMT_PUBLIC with the
+    ``secret`` is the activated credential (empty where there was none); ``telemetry_key`` a TPMT_PUBLIC with the
     TPMS_ATTEST and TPMT_SIGNATURE of its certification; ``quote`` and ``gpus`` as in a window; ``log`` the whole
-    measurement log since boot.
+    measurement log since boot; ``boot`` an encoded :class:`~weighbridge.proto.boot.BootLogs`, ``None`` if not demanded.
     """
 
     session: bytes
@@ -176,6 +188,7 @@ class EnrolmentProof:
     gpus: bytes
     log: bytes
     manifests: bytes
+    boot: bytes | None
 
     def encode(self) -> bytes:
         """The message's bytes."""
@@ -191,6 +204,7 @@ class EnrolmentProof:
                 7: self.gpus,
                 8: self.log,
                 9: self.manifests,
+                10: self.boot,
             }
         )
 
@@ -201,7 +215,7 @@ class EnrolmentProof:
         Raises:
             MalformedEvidence: for any bytes that :meth:`encode` would not have written.
         """
-        fields = cbor.read_versioned(data, version=_PROOF, limit=limits.EVIDENCE_MAX, what="enrolment proof")
+        fields = cbor.read_versioned(data, version=_PROOF, limit=limits.PROOF_MAX, what="enrolment proof")
         proof = cls(
             session=fields.octets(1, size=16),
             secret=fields.octets(2, limit=64),
@@ -212,9 +226,27 @@ class EnrolmentProof:
             gpus=fields.octets(7),
             log=fields.octets(8),
             manifests=fields.octets(9),
+            boot=fields.optional_octets(10),
         )
         fields.end()
         return proof
+
+
+def evidence_kinds(values: list[cbor.CborValue], *, where: str) -> tuple[EvidenceKind, ...]:
+    """Distinct kinds of evidence, in the order of the table.
+
+    Raises:
+        MalformedEvidence: ``FIELD_RANGE``.
+    """
+    kinds = tuple(kind for kind in EVIDENCE_KINDS if kind in values)
+    if list(kinds) != values:
+        raise MalformedEvidence(
+            Code.FIELD_RANGE,
+            "unknown, repeated or unordered evidence kinds",
+            where=where,
+            expected=", ".join(EVIDENCE_KINDS),
+        )
+    return cast("tuple[EvidenceKind, ...]", kinds)
 
 
 def digests(values: list[cbor.CborValue], *, where: str) -> tuple[bytes, ...]:

@@ -7,10 +7,10 @@ lateness are the verifier's. Absent evidence is null and judged, never missing.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from weighbridge.proto import binding, cbor, cose, limits
-from weighbridge.proto.enrolment import digests
+from weighbridge.proto.enrolment import EVIDENCE_KINDS, EvidenceKind, digests, evidence_kinds
 from weighbridge.proto.errors import Code, MalformedEvidence
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ __all__ = ["EVIDENCE_KINDS", "PERIOD_MAX_NS", "PERIOD_MIN_NS", "TERMS_TYP", "Evi
 
 TERMS_TYP: Final = "application/vnd.weighbridge.terms+cose"
 _VERSION: Final = "weighbridge/v1/terms"
-EvidenceKind = Literal["gpu", "platform", "telemetry", "tpm", "workload"]
-EVIDENCE_KINDS: Final[tuple[EvidenceKind, ...]] = ("gpu", "platform", "telemetry", "tpm", "workload")
 # DESIGN: a gate wants 1 s to 60 s; longer windows are for audit.
 PERIOD_MIN_NS: Final = 1_000_000_000
 PERIOD_MAX_NS: Final = 3_600_000_000_000
@@ -33,7 +31,7 @@ PERIOD_MAX_NS: Final = 3_600_000_000_000
 class Terms:
     """The content of signed terms. Digests and thumbprints are 32 bytes; durations are nanoseconds.
 
-    ``evidence`` is what each window must carry; ``gpus`` the enrolled devices' identities, ascending; ``pcrs`` the
+    ``evidence`` is what the session must show (``boot`` at enrolment only, the others in each window); ``gpus`` the enrolled devices' identities, ascending; ``pcrs`` the
     quoted registers of bank ``bank`` (a TPM_ALG_ID), ascending; ``boot_pcrs`` those of them to whose values the
     telemetry key is bound; ``log_pcr`` the register the measurement log extends; ``prev`` what the first header
     must name; ``model`` the digest of the declared manifest; ``adapters`` those of the
@@ -114,7 +112,7 @@ class Terms:
             peer=fields.digest(8),
             kem=fields.optional_octets(9, limit=256),
             model=fields.digest(10),
-            evidence=_evidence(fields.array(11, limit=len(EVIDENCE_KINDS))),
+            evidence=evidence_kinds(fields.array(11, limit=len(EVIDENCE_KINDS)), where="terms[11]"),
             gpus=digests(fields.array(12, limit=limits.GPUS_MAX), where="terms[12]"),
             bank=fields.uint(13, limit=0xFFFF),
             pcrs=fields.ascending(14, below=limits.PCRS_MAX),
@@ -180,12 +178,3 @@ class SignedTerms:
                 Code.FIELD_RANGE, "terms name another verifier", where="terms[4]", expected=thumbprint
             )
         return cls(raw, terms, binding.terms_digest(payload))
-
-
-def _evidence(values: list[cbor.CborValue]) -> tuple[EvidenceKind, ...]:
-    kinds: tuple[EvidenceKind, ...] = tuple(kind for kind in EVIDENCE_KINDS if kind in values)
-    if list(kinds) != values:
-        raise MalformedEvidence(
-            Code.FIELD_RANGE, "evidence kinds are not a sorted subset", where="terms[11]", expected=EVIDENCE_KINDS
-        )
-    return kinds

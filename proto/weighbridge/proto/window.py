@@ -49,6 +49,7 @@ _MEDIA_TYPES: Final = {
     "telemetry": ("application/vnd.weighbridge.telemetry+cbor", _IND_EVIDENCE),
     "log": ("application/vnd.weighbridge.measurement-log+cbor", _IND_EVIDENCE),
     "manifests": ("application/vnd.weighbridge.manifests+cbor", _IND_REFERENCE_VALUES),
+    "runtime": ("application/vnd.weighbridge.runtime-list", _IND_EVIDENCE),
 }
 
 
@@ -170,7 +171,8 @@ class Header:
 class Evidence:
     """One window as sent: the signed header and each kind of evidence, verbatim.
 
-    ``gpus`` is ``None`` when the terms demand no report in this window.
+    ``gpus`` is ``None`` when the terms demand no report in this window. ``runtime`` is what the kernel appended to its
+    list of measured files since the last window, ``None`` when the terms do not demand it.
     """
 
     window: bytes
@@ -179,6 +181,7 @@ class Evidence:
     telemetry: bytes
     log: bytes
     manifests: bytes
+    runtime: bytes | None
 
     def encode(self) -> bytes:
         """The CMW collection."""
@@ -189,6 +192,7 @@ class Evidence:
             "telemetry": self.telemetry,
             "log": self.log,
             "manifests": self.manifests,
+            "runtime": self.runtime,
         }
         records = {
             label: None if value is None else [_MEDIA_TYPES[label][0], value, _MEDIA_TYPES[label][1]]
@@ -216,6 +220,7 @@ class Evidence:
             telemetry=_record(fields, "telemetry", limits.TELEMETRY_MAX),
             log=_record(fields, "log", limits.EVIDENCE_MAX),
             manifests=_record(fields, "manifests", limits.EVIDENCE_MAX),
+            runtime=_optional_record(fields, "runtime", limits.RUNTIME_LOG_MAX),
         )
         fields.end()
         return evidence

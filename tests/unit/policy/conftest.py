@@ -29,7 +29,16 @@ def good() -> doc.PolicyInput:
         received_ns=ns,
         session=doc.Session("00" * 16, "tenant", "audience", "running", 10_000_000_000),
         window=doc.Window(3, "fresh", 10_000_000_000),
-        platform=doc.Platform("tpm-ek-credential", "tpm", "bb" * 32, "Vendor EK", (doc.BootPcr(0, "00" * 32),), "0x1"),
+        platform=doc.Platform(
+            "tpm-vtpm-report",
+            "amd-sev-snp",
+            "bb" * 32,
+            "ARK-Genoa",
+            (doc.BootPcr(0, "00" * 32),),
+            "0x1",
+            state_held_by="guest",
+            tee=doc.Tee("sev-snp", product="Genoa", tcb_status="matches"),
+        ),
         attester_code=doc.AttesterCode(),
         gpus=tuple(
             doc.Gpu(

@@ -85,7 +85,15 @@ def test_the_digest_changes_with_every_field(good: doc.PolicyInput) -> None:
             assert not isinstance(value, type)
             for inner in fields(value):
                 old = getattr(value, inner.name)
-                new = old + 1 if isinstance(old, int) else f"{old}x" if isinstance(old, str) else None
+                new = (
+                    not old
+                    if isinstance(old, bool)
+                    else old + 1
+                    if isinstance(old, int)
+                    else f"{old}x"
+                    if isinstance(old, str)
+                    else None
+                )
                 if new is None or "Literal" in str(inner.type) or str(inner.type) == "Proof":
                     continue
                 changed = replace(good, **{field.name: replace(value, **{inner.name: new})})  # type: ignore[arg-type]

@@ -36,6 +36,10 @@ def platform(**changed: object) -> Change:
     return lambda d: replace(d, platform=replace(d.platform, **changed))  # type: ignore[arg-type]
 
 
+def tee(**changed: object) -> Change:
+    return lambda d: platform(tee=replace(d.platform.tee, **changed))(d)  # type: ignore[arg-type]
+
+
 def telemetry(**changed: object) -> Change:
     return lambda d: replace(d, telemetry=replace(d.telemetry, **changed))  # type: ignore[arg-type]
 
@@ -77,6 +81,16 @@ ALWAYS: dict[str, tuple[Code, Change]] = {
         Code.WEIGHTS_MISMATCH,
         weights(differences=(doc.WeightDifference("model.safetensors", "layer.0", "tensor", "aa", "bb"),)),
     ),
+    "booted otherwise": (Code.BOOT_MISMATCH, platform(boot_reference="mismatch", host="rack")),
+    "one register differs": (
+        Code.BOOT_MISMATCH,
+        platform(boot_reference="mismatch", host="rack", differences=(doc.BootDifference(4, ("aa",), "bb"),)),
+    ),
+    "said to match, and differs": (
+        Code.BOOT_MISMATCH,
+        platform(boot_reference="match", differences=(doc.BootDifference(4, ("aa",), "bb"),)),
+    ),
+    "a violation": (Code.RUNTIME_VIOLATION, lambda d: replace(d, runtime=doc.Runtime(present=True, violations=1))),
     "telemetry contradicts": (Code.TELEMETRY_OUT_OF_BASELINE, telemetry(verdict="out_of_baseline")),
     "telemetry is impossible": (Code.TELEMETRY_OUT_OF_BASELINE, telemetry(verdict="implausible")),
     "telemetry is unusable": (Code.TELEMETRY_OUT_OF_BASELINE, telemetry(verdict="unusable")),
@@ -88,6 +102,14 @@ PRODUCTION: dict[str, tuple[Code, Change]] = {
     "unknown platform": (Code.PLATFORM_EMULATED, platform(name="something")),
     "emulated GPU": (Code.PLATFORM_EMULATED, gpu(platform=EMULATED)),
     "emulated telemetry": (Code.PLATFORM_EMULATED, source(EMULATED)),
+    "a cloud's TPM": (Code.HOST_STATE_HELD, platform(name="google-vtpm", state_held_by="host", tee=doc.Tee())),
+    "Milan (A39)": (Code.PLATFORM_WEAK, tee(product="Milan")),
+    "unknown generation": (Code.PLATFORM_WEAK, tee(product="")),
+    "aliased memory (A39)": (Code.PLATFORM_WEAK, tee(alias_check="incomplete")),
+    "TCB out of date (A41)": (
+        Code.PLATFORM_WEAK,
+        platform(name="intel-tdx", tee=doc.Tee("tdx", tcb_status="OutOfDate")),
+    ),
     "development mode": (Code.GPU_CC_MODE, gpu(cc_mode_host_claim="devtools")),
 }
 
@@ -100,7 +122,14 @@ ADMITTED: dict[str, Change] = {
     "telemetry in the baseline": telemetry(verdict="in_baseline"),
     "revocation known": gpu(revocation="good"),
     "revocation stale": gpu(revocation="stale"),
-    "pinned key": platform(kind="tpm-pinned-ak", ek_anchor=None, firmware=None),
+    "pinned key": platform(kind="tpm-pinned-ak", name="tpm", firmware=None, state_held_by="unknown", tee=doc.Tee()),
+    "certified TPM": platform(kind="tpm-ek-credential", name="tpm", state_held_by="tpm", tee=doc.Tee()),
+    "TDX": platform(name="intel-tdx", tee=doc.Tee("tdx", tcb_status="UpToDate")),
+    "TDX with hardening": platform(name="intel-tdx", tee=doc.Tee("tdx", tcb_status="SWHardeningNeeded")),
+    "Turin": tee(product="Turin", alias_check="complete"),
+    "booted as accepted": platform(boot_reference="match", host="rack"),
+    "the clock is not safe yet": platform(clock_safe=False),
+    "what ran is known": lambda d: replace(d, runtime=doc.Runtime(present=True, entries=9)),
     "a gap": lambda d: replace(d, gap=doc.Gap(4, "2026-11-22T11:59:00Z")),
 }
 
@@ -176,6 +205,8 @@ CODES = {
     "attester_code": Code.UNPROVEN,
     "secure_boot": Code.UNPROVEN,
     "host_binding": Code.UNPROVEN,
+    "boot_reference": Code.UNPROVEN,
+    "platform_tcb": Code.UNPROVEN,
     "gpu_revocation": Code.GPU_REVOCATION_UNKNOWN,
     "load_binding": Code.UNPROVEN,
     "telemetry_baseline": Code.TELEMETRY_NO_BASELINE,
@@ -185,6 +216,8 @@ PROVEN: dict[str, Change] = {
     "attester_code": lambda d: replace(d, attester_code=doc.AttesterCode("proven")),
     "secure_boot": platform(secure_boot="proven", kernel_lockdown="proven"),
     "host_binding": platform(host_binding="proven"),
+    "boot_reference": platform(boot_reference="match", host="rack"),
+    "platform_tcb": tee(alias_check="complete"),
     "gpu_revocation": lambda d: replace(d, gpus=tuple(replace(gpu, revocation="good") for gpu in d.gpus)),
     "load_binding": lambda d: bound(d, "guarded"),
     "telemetry_baseline": telemetry(verdict="in_baseline"),

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from fakes.soft_tpm import derive_key
 from support.mutations import check_total, inputs, keys, with_field, without_field
 from weighbridge.proto import binding, cbor, cose, limits
+from weighbridge.proto.collateral import Collateral, CollateralItem
 from weighbridge.proto.digest import D
+from weighbridge.proto.endorsement import AkCertificateEndorsement, EkEndorsement, VtpmReportEndorsement
 from weighbridge.proto.enrolment import EnrolmentChallenge, EnrolmentProof, Opening
 from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic
 from weighbridge.proto.spot import SpotAnswer
@@ -67,9 +69,9 @@ OPENING: Final = Opening(
     tenant="tenant-a",
     audience="relying-party",
     ak=b"public area",
-    ek=b"public area",
-    ek_certificate=b"certificate",
-    ek_intermediates=(b"one", b"two"),
+    parent=b"storage key",
+    endorsement=EkEndorsement(public=b"public area", certificate=b"certificate", intermediates=(b"one", b"two")),
+    collateral=Collateral.of(CollateralItem("crl", b"list"), CollateralItem("dcap", b"{}")),
     cnf=digest("cnf"),
     peer=digest("peer"),
     kem=b"key",
@@ -83,6 +85,7 @@ CHALLENGE: Final = EnrolmentChallenge(
     pcrs=(0, 15),
     boot_pcrs=(0,),
     log_pcr=15,
+    evidence=("boot", "gpu", "tpm"),
 )
 PROOF: Final = EnrolmentProof(
     session=bytes(16),
@@ -94,6 +97,7 @@ PROOF: Final = EnrolmentProof(
     gpus=b"gpus",
     log=b"log",
     manifests=b"manifests",
+    boot=b"logs",
 )
 HEADER: Final = Header(
     tenant="tenant-a",
@@ -122,6 +126,7 @@ EVIDENCE: Final = Evidence(
     telemetry=b"telemetry",
     log=b"log",
     manifests=b"manifests",
+    runtime=b"entries",
 )
 Message = Terms | Opening | EnrolmentChallenge | EnrolmentProof | Header | Evidence
 MESSAGES: dict[str, Message] = {
@@ -136,11 +141,15 @@ VARIANTS: list[Message] = [
     *MESSAGES.values(),
     replace(TERMS, kem=b"hpke", gpus=(), evidence=(), pcrs=(15,), boot_pcrs=(), period_ns=PERIOD_MIN_NS),
     replace(TERMS, lateness_ns=0, period_ns=PERIOD_MAX_NS, gpu_every=10_000, spot_every=0, issued_ns=2**63 - 1),
-    replace(OPENING, ek=None, ek_certificate=None, ek_intermediates=(), kem=None),
-    replace(CHALLENGE, credential=None),
-    replace(PROOF, secret=b"", gpus=b""),
+    replace(OPENING, parent=None, endorsement=None, collateral=Collateral(), kem=None),
+    replace(OPENING, endorsement=AkCertificateEndorsement(certificate=b"certificate", intermediates=())),
+    replace(OPENING, endorsement=VtpmReportEndorsement(report=b"report", quote=None, certificates=(b"1", b"2", b"3"))),
+    replace(OPENING, endorsement=VtpmReportEndorsement(report=b"report", quote=b"quote", certificates=())),
+    replace(CHALLENGE, credential=None, evidence=()),
+    replace(PROOF, secret=b"", gpus=b"", boot=None),
     replace(HEADER, kem=b"hpke", work=WorkSummary.empty(), seq=0, log_length=0, spot=None),
-    replace(EVIDENCE, gpus=None),
+    replace(EVIDENCE, gpus=None, runtime=None),
+    replace(EVIDENCE, runtime=b""),
 ]
 
 
@@ -276,11 +285,23 @@ def test_a_window_is_not_terms() -> None:
     [
         (1, "x" * 65, Code.TOO_LARGE),
         (3, bytes(limits.TPM_STRUCTURE_MAX + 1), Code.TOO_LARGE),
-        (4, None, Code.FIELD_RANGE),
-        (5, None, Code.FIELD_RANGE),
-        (5, bytes(limits.CERT_MAX + 1), Code.TOO_LARGE),
-        (6, [b""] * 5, Code.TOO_LARGE),
-        (6, [bytes(limits.CERT_MAX + 1)], Code.FIELD_TYPE),
+        (4, bytes(limits.TPM_STRUCTURE_MAX + 1), Code.TOO_LARGE),
+        (5, ["ek", b"", bytes(limits.CERT_MAX + 1), []], Code.TOO_LARGE),
+        (5, ["ek", b"", b"", [b""] * 5], Code.TOO_LARGE),
+        (5, ["ek", b"", b""], Code.FIELD_MISSING),
+        (5, ["ek", b"", None, []], Code.FIELD_TYPE),
+        (5, ["ek", b"", b"", [], b""], Code.TOO_LARGE),
+        (5, ["ak-certificate", b"", [], b""], Code.FIELD_UNKNOWN),
+        (5, ["vtpm-report", bytes(limits.VTPM_REPORT_MAX + 1), None, []], Code.TOO_LARGE),
+        (5, ["vtpm-report", b"", bytes(limits.TD_QUOTE_MAX + 1), []], Code.TOO_LARGE),
+        (5, ["my word"], Code.FIELD_RANGE),
+        (5, [], Code.FIELD_MISSING),
+        (6, [["crl", b""]] * 2, Code.FIELD_RANGE),
+        (6, [["dcap", b""], ["crl", b""]], Code.FIELD_RANGE),
+        (6, [["rim", b""]], Code.FIELD_RANGE),
+        (6, [["crl", b"", b""]], Code.TOO_LARGE),
+        (6, [["crl", bytes(limits.COLLATERAL_ITEM_MAX + 1)]], Code.TOO_LARGE),
+        (6, [["crl", bytes([n])] for n in range(9)], Code.TOO_LARGE),
         (7, bytes(33), Code.FIELD_RANGE),
         (9, bytes(257), Code.TOO_LARGE),
     ],

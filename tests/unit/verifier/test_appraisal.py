@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Self
 
 import pytest
 
-from corpus.arena import ak_of
 from corpus.policy import genuine
 from corpus.weights import OTHER
 from support.forge import interval, seal, with_telemetry
@@ -20,7 +19,7 @@ from weighbridge.proto.errors import Code, Indeterminate, NotAuthentic
 from weighbridge.proto.telemetry import Source, Telemetry
 from weighbridge.proto.tpm.constants import HashAlgorithm
 from weighbridge.verifier.appraisal import INVARIANTS, NOT_PROVEN
-from weighbridge.verifier.enrolment import Candidate, verify_proof
+from weighbridge.verifier.enrolment import verify_proof
 from weighbridge.verifier.procedure import authenticate, verify_window
 
 if TYPE_CHECKING:
@@ -62,9 +61,21 @@ def test_every_verdict_says_everything(arena: Arena) -> None:
     assert len({frozenset(document) for document in documents}) == 1
     for document in documents:
         assert document["schema"] == "weighbridge/verdict/v1"
-        assert document["attester_code"] == "unproven"
+        code = document["attester_code"]
+        assert code["status"] == "unproven"
+        assert {"boot-log", "secure-boot", "closed-set", "attester-measured"} <= set(code["missing"])
+        assert document["platform"] == {
+            "provenance": "ek-credential",
+            "name": "insecure-emulated",
+            "anchor": "CN=authority root",
+            "detail": "",
+            "state_held_by": "unknown",
+        }
         assert document["telemetry"] == "no_baseline"
-        assert document["not_proven"] == list(NOT_PROVEN)
+        own, said, *rest = document["not_proven"]
+        assert "the EK certificate proves a genuine TPM, not that it is in this guest" in own
+        assert "attester code is unproven" in said
+        assert rest == list(NOT_PROVEN)
         assert strict.json_decode(strict.json_encode(document), what="verdict") == document
     assert documents[0]["denials"] == []
     assert documents[2]["policy"] is None
@@ -283,7 +294,7 @@ def _verified(arena: Arena) -> dict[str, Any]:
     proof = other.proof(challenge)
     enrolment = verify_proof(
         proof,
-        candidate=Candidate(other.opening(), ak_of(other), pending.candidate.ek),
+        candidate=pending.candidate,
         secret=pending.secret,
         challenge=challenge,
         requirements=world.wanted,

@@ -95,7 +95,7 @@ def test_every_field_is_needed(record_key: int | str, leaf_key: int | str) -> No
         (6, [bytes(32), bytes(31)], Code.FIELD_RANGE),
         (6, [bytes(32)] * 3, Code.TOO_LARGE),
         (6, {}, Code.FIELD_TYPE),
-        (7, bytes(limits.TERMS_MAX + 1), Code.TOO_LARGE),
+        (7, bytes(limits.OPENING_MAX + 1), Code.TOO_LARGE),
         (8, bytes(limits.TERMS_MAX + 1), Code.TOO_LARGE),
         (9, bytes(65), Code.TOO_LARGE),
         (10, bytes(31), Code.FIELD_RANGE),

@@ -10,33 +10,28 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
-from weighbridge.policy import document
 from weighbridge.policy.engine import Advice, Decision, Denial, Prepared, Unchecked
 from weighbridge.proto import strict
 from weighbridge.proto.errors import Code, EnvironmentFault, WeighbridgeError
 from weighbridge.verifier import acceptance, weights
-from weighbridge.verifier.anchors import EMULATED_PLATFORM
-from weighbridge.verifier.clock import SOURCE, moment, nanoseconds
+from weighbridge.verifier.clock import SOURCE
+from weighbridge.verifier.host_appraisal import appraise_host
+from weighbridge.verifier.policy_input import Known, policy_input
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from weighbridge.policy.document import AttesterCode
     from weighbridge.policy.reference import Reference
-    from weighbridge.proto import telemetry
     from weighbridge.proto.manifest import Manifest
-    from weighbridge.proto.terms import Terms
-    from weighbridge.verifier.gpu.report import VerifiedGpuReport
     from weighbridge.verifier.procedure import VerifiedWindow
     from weighbridge.verifier.session import Enrolled, Position, SessionState
+    from weighbridge.verifier.tpm.ak import VerifiedAk
 
-__all__ = ["INVARIANTS", "NOT_PROVEN", "Appraiser", "Outcome", "Verdict", "refuse"]
+__all__ = ["INVARIANTS", "NOT_PROVEN", "Appraiser", "Outcome", "Verdict", "not_proven", "refuse"]
 
 SCHEMA: Final = "weighbridge/verdict/v1"
-# What the emulated devices' sampler calls itself (weighbridge.attester.telemetry.emulated).
-# How far the host's wall clock may lag before it is told.
-_LATE_NS: Final = 5_000_000_000
-_EMULATED_SOURCE: Final = "emulated"
 Outcome = Literal["affirmed", "held", "denied"]
 
 INVARIANTS: Final[Mapping[Code, str]] = {
@@ -50,12 +45,11 @@ INVARIANTS: Final[Mapping[Code, str]] = {
     Code.SUBJECT_FAILED: "neither the attestation key nor a GPU has failed before",
 }
 
-# Printed with every verdict (DESIGN §4): what no field of it says.
+# Printed with every verdict (DESIGN §4): what no evidence shows. What this session's own does not show comes before it
+# (:func:`not_proven`).
 NOT_PROVEN: Final = (
     "binding is not co-location: a live relay to an enrolled GPU is not excluded on Hopper",
-    "an endorsement key certificate or a pin proves a TPM, not the guest beside the GPU: the host is trusted for that",
     "no signed byte says that confidential computing is on",
-    "attester code is unproven: telemetry, counts and load events are the host's word",
     "telemetry can contradict and corroborate; it can never vouch for weights",
     "a spot check proves possession of the model's files, not what runs",
     "physical interposers, broken platform generations and evasion-tuned workloads are out of reach",
@@ -67,7 +61,8 @@ class Verdict:
     """The verdict on one window. ``decision`` is ``None`` when an invariant or the verification itself refused.
 
     ``outcome`` is ``held`` for a window against which nothing speaks but that it came too late. ``reference`` is the
-    digest of the reference values by which it was appraised, ``None`` when its verification refused it before.
+    digest of the reference values by which it was appraised, and ``attester_code`` what is shown of the measuring code;
+    both ``None`` when its verification refused it before. ``ak`` is the attestation key that it rests on.
     """
 
     session: bytes
@@ -80,6 +75,8 @@ class Verdict:
     decision: Decision | None
     telemetry: str
     reference: bytes | None
+    ak: VerifiedAk
+    attester_code: AttesterCode | None
 
     @property
     def opens(self) -> bool:
@@ -88,7 +85,7 @@ class Verdict:
 
     def document(self) -> strict.JsonObject:
         """The verdict as JSON, schema ``weighbridge/verdict/v1``, every field present."""
-        decision = self.decision
+        decision, code = self.decision, self.attester_code
         return {
             "schema": SCHEMA,
             "session": self.session.hex(),
@@ -102,7 +99,17 @@ class Verdict:
             "warnings": [] if decision is None else [_plain(item) for item in decision.warnings],
             "unchecked": [] if decision is None else [_plain(item) for item in decision.unchecked],
             "telemetry": self.telemetry,
-            "attester_code": "unproven",
+            "attester_code": {
+                "status": "unproven" if code is None else code.status,
+                "missing": [] if code is None else list(code.missing),
+            },
+            "platform": {
+                "provenance": self.ak.provenance,
+                "name": self.ak.platform,
+                "anchor": self.ak.anchor,
+                "detail": self.ak.detail,
+                "state_held_by": self.ak.state_held_by,
+            },
             "trust_claims": {}
             if decision is None
             else {name: dict(vector) for name, vector in sorted(decision.trust_claims.items())},
@@ -116,7 +123,7 @@ class Verdict:
                 "outcome": decision.outcome,
                 "detail": decision.detail,
             },
-            "not_proven": list(NOT_PROVEN),
+            "not_proven": list(not_proven(self.ak, code)),
         }
 
     def encode(self) -> bytes:
@@ -157,13 +164,20 @@ class Appraiser:
         weighed = weights.appraise(
             window.log, declared=terms.declared, measured=measured, references=self.manifests, window=window.header.seq
         )
+        host = appraise_host(window, enrolled, self.reference, at=at)
         decision = None
         models = {*terms.declared, *(item.manifest for item in weighed.loaded)}
         revoked = acceptance.denials(self.reference, models, at=at, window=window.header.seq)
         denials = (*weighed.denials, *revoked)
         if not denials:
             try:
-                facts = self._input(window, enrolled, position, state=state, weighed=weighed, at=at)
+                facts = policy_input(
+                    window,
+                    Known(enrolled, position, state, self.reference, self.manifests),
+                    weighed=weighed,
+                    host=host,
+                    at=at,
+                )
                 decision = self.policy.decide(facts)
                 _require_decided(decision)
                 denials = decision.denials
@@ -182,148 +196,9 @@ class Appraiser:
             decision=decision,
             telemetry="no_baseline",
             reference=self.reference_digest,
+            ak=enrolled.ak,
+            attester_code=host.attester_code,
         )
-
-    def _input(
-        self,
-        window: VerifiedWindow,
-        enrolled: Enrolled,
-        position: Position,
-        *,
-        state: SessionState,
-        weighed: weights.WeightsAppraisal,
-        at: datetime,
-    ) -> document.PolicyInput:
-        terms, header, ak = enrolled.terms, window.header, enrolled.ak
-        received_at, received_ns = document.instant(at)
-        span = header.interval
-        work = header.work
-        platforms = {report.identity: report.platform for report in enrolled.gpus}
-        return document.PolicyInput(
-            received_at=received_at,
-            received_ns=received_ns,
-            session=document.Session(
-                id=terms.session.hex(),
-                tenant=terms.tenant,
-                audience=terms.audience,
-                state=state.value,
-                window_period_ns=terms.period_ns,
-            ),
-            window=document.Window(
-                seq=header.seq,
-                freshness="held" if window.held else "fresh",
-                interval_ns=span.wall_end_ns - span.wall_start_ns,
-            ),
-            platform=document.Platform(
-                kind="tpm-ek-credential" if ak.provenance == "ek-credential" else "tpm-pinned-ak",
-                name=ak.platform,
-                ak=terms.ak.hex(),
-                ek_anchor=enrolled.ek_anchor,
-                boot_pcrs=tuple(document.BootPcr(index, window.quote.pcrs[index].hex()) for index in terms.boot_pcrs),
-                firmware=f"{window.quote.firmware:#018x}",
-            ),
-            attester_code=document.AttesterCode(),
-            gpus=tuple(self._gpu(report, reported=window.gpus is not None) for report in window.gpus or position.gpus),
-            weights=document.Weights(
-                declared=tuple(self._declared(digest, terms) for digest in terms.declared),
-                loaded=tuple(
-                    document.LoadedModel(
-                        item.manifest.hex(),
-                        item.name,
-                        item.declared,
-                        item.recnum,
-                        item.binding,
-                        None if item.root is None else item.root.hex(),
-                    )
-                    for item in weighed.loaded
-                ),
-                log_length=len(window.log.records),
-                baseline="zero",
-                differences=(),
-                spot_check=_spot_check(window, position, terms),
-            ),
-            telemetry=document.Telemetry(
-                verdict="no_baseline",
-                sources=tuple(
-                    document.TelemetrySource(
-                        device=None if source.device is None else source.device.hex(),
-                        source=source.name,
-                        platform=_telemetry_platform(source, platforms),
-                        channels=tuple(sorted(source.channels)),
-                    )
-                    for source in window.telemetry.sources
-                ),
-            ),
-            work=document.Work(work.requests, work.tokens_in, work.tokens_out, work.batch_max),
-            findings=_findings(window, position, terms.period_ns, at),
-            gap=document.Gap(
-                held_windows=position.held,
-                since=None if position.held_since_ns is None else strict.time_encode(moment(position.held_since_ns)),
-            ),
-        )
-
-    def _declared(self, digest: bytes, terms: Terms) -> document.DeclaredModel:
-        manifest = self.manifests.get(digest)
-        name = None if manifest is None else manifest.name
-        return document.DeclaredModel(digest.hex(), name, "model" if digest == terms.model else "adapter")
-
-    def _gpu(self, verified: VerifiedGpuReport, *, reported: bool) -> document.Gpu:
-        report = verified.report
-        digest = report.measurements_digest.hex()
-        driver, vbios = report.driver_version, report.vbios_version
-        accepted = self.reference.gpu_measurements.get(f"{verified.chain.architecture}/{driver}/{vbios}")
-        return document.Gpu(
-            identity=verified.identity.hex(),
-            platform=verified.platform,
-            architecture=verified.chain.architecture,
-            driver=driver,
-            vbios=vbios,
-            measurements_digest=digest,
-            fwid=verified.fwid,
-            reference="absent" if accepted is None else "match" if digest in accepted else "mismatch",
-            revocation="absent",
-            cc_mode_host_claim=None,
-            reported_in_window=reported,
-        )
-
-
-def _spot_check(window: VerifiedWindow, position: Position, terms: Terms) -> document.SpotCheck:
-    if not position.spot_due(terms):
-        return document.SpotCheck("not_due", position.spot_seq)
-    if window.spot is None or window.held:
-        return document.SpotCheck("not_issued", position.spot_seq)
-    return document.SpotCheck("passed", window.header.seq)
-
-
-def _findings(window: VerifiedWindow, position: Position, period_ns: int, at: datetime) -> tuple[document.Finding, ...]:
-    """What verification noticed and does not refuse: time that no window covers, or one that covers too much."""
-    span = window.header.interval
-    found: list[document.Finding] = []
-    if span.wall_end_ns - span.wall_start_ns > 2 * period_ns:
-        found.append(
-            document.Finding(Code.WINDOW_INTERVAL.value, None, "the window is more than twice as long as demanded")
-        )
-    received_ns = nanoseconds(at)
-    if not window.held and received_ns - span.wall_end_ns > 2 * period_ns + _LATE_NS:
-        found.append(
-            document.Finding(Code.WINDOW_INTERVAL.value, None, "the interval ended long before it was received")
-        )
-    for source in window.telemetry.sources:
-        if not source.offsets:
-            device = None if source.device is None else source.device.hex()
-            found.append(document.Finding(Code.TELEMETRY_TIME.value, device, "there is no sample in the window"))
-    if position.wall_end_ns and span.wall_start_ns - position.wall_end_ns > period_ns:
-        found.append(
-            document.Finding(Code.WINDOW_INTERVAL.value, None, "more than a window's time before it is uncovered")
-        )
-    return tuple(found)
-
-
-def _telemetry_platform(source: telemetry.Source, platforms: Mapping[bytes, str]) -> str:
-    """Whose samples these are: an emulated source is that whatever device it names, and the other way round."""
-    if source.name == _EMULATED_SOURCE:
-        return EMULATED_PLATFORM
-    return "host" if source.device is None else platforms[source.device]
 
 
 def _require_decided(decision: Decision) -> None:
@@ -340,13 +215,19 @@ def _require_decided(decision: Decision) -> None:
         )
 
 
-def refuse(
-    error: WeighbridgeError, *, session: bytes, tenant: str, seq: int, received: datetime, held: bool
-) -> Verdict:
+def not_proven(ak: VerifiedAk, code: AttesterCode | None) -> tuple[str, ...]:
+    """What a verdict that rests on ``ak`` does not show, in words, this session's own limits first."""
+    own = [ak.unproven]
+    if code is None or code.status != "proven":
+        own.append("attester code is unproven: telemetry, counts and load events are the host's word")
+    return (*own, *NOT_PROVEN)
+
+
+def refuse(error: WeighbridgeError, *, enrolled: Enrolled, seq: int, received: datetime, held: bool) -> Verdict:
     """The verdict on an authentic window whose verification failed."""
     return Verdict(
-        session=session,
-        tenant=tenant,
+        session=enrolled.terms.session,
+        tenant=enrolled.terms.tenant,
         seq=seq,
         received=received,
         held=held,
@@ -355,6 +236,8 @@ def refuse(
         decision=None,
         telemetry="no_baseline",
         reference=None,
+        ak=enrolled.ak,
+        attester_code=None,
     )
 
 

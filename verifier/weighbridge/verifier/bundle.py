@@ -32,7 +32,7 @@ from weighbridge.proto import strict
 from weighbridge.proto.digest import D, sha256
 from weighbridge.proto.errors import Code, LedgerInconsistent, MalformedEvidence, WeighbridgeError
 from weighbridge.proto.manifest import Manifest
-from weighbridge.verifier.appraisal import Appraiser, Verdict, refuse
+from weighbridge.verifier.appraisal import Appraiser, Verdict, not_proven, refuse
 from weighbridge.verifier.bundle_format import Bundle, Entry
 from weighbridge.verifier.bundle_proof import evidence_of, open_checkpoint, proven_record, verifier_key
 from weighbridge.verifier.clock import moment
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from weighbridge.verifier.archive import Records
     from weighbridge.verifier.ledger.reader import LedgerReader
     from weighbridge.verifier.session import Enrolled
+    from weighbridge.verifier.tpm.ak import VerifiedAk
 
 __all__ = ["Bundle", "BundleVerdict", "Entry", "assemble", "ending", "verify"]
 
@@ -67,6 +68,7 @@ class BundleVerdict:
         same_policy: whether each verdict could be compared with the recorded one, and is it.
         recorded_policy: whether every decision was made under the policy of the record.
         recorded_reference: whether every decision was made by the reference values of the record.
+        ak: the attestation key that everything rests on, and why it is believed.
     """
 
     session: bytes
@@ -78,6 +80,14 @@ class BundleVerdict:
     same_policy: bool
     recorded_policy: bool
     recorded_reference: bool
+    ak: VerifiedAk
+
+    @property
+    def not_proven(self) -> tuple[str, ...]:
+        """What none of the verdicts shows: of the measuring code, what not all of them show."""
+        codes = [verdict.attester_code for verdict in self.verdicts]
+        unproven = next((code for code in codes if code is None or code.status != "proven"), None)
+        return not_proven(self.ak, codes[0] if codes and unproven is None else None)
 
     @property
     def admitted(self) -> bool:
@@ -240,6 +250,7 @@ def verify(bundle: Bundle, *, anchors: TrustAnchors, appraiser: Callable[[Bundle
         same_policy=same_policy,
         recorded_policy=recorded_policy,
         recorded_reference=recorded_reference,
+        ak=enrolled.ak,
     )
 
 

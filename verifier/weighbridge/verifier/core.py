@@ -153,7 +153,7 @@ class Verifier:
             self._junk[error.code] += 1
             raise
         held = not self._fresh(window, live, now)
-        terms, seq = live.terms, window.header.seq
+        seq = window.header.seq
         verified: VerifiedWindow | None = None
         spot: SpotExpectation | None = None
         try:
@@ -175,7 +175,7 @@ class Verifier:
             # This machine is at fault, not the window: it is not judged, and comes again.
             raise
         except WeighbridgeError as error:
-            verdict = refuse(error, session=session, tenant=terms.tenant, seq=seq, received=now, held=held)
+            verdict = refuse(error, enrolled=live.enrolled, seq=seq, received=now, held=held)
         else:
             verdict = self._appraiser.appraise(
                 verified, enrolled=live.enrolled, position=live.position, state=live.state, at=now

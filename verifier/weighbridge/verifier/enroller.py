@@ -22,6 +22,7 @@ from weighbridge.verifier.record import NO_DIGEST, Record
 from weighbridge.verifier.replay import enrolled_of
 from weighbridge.verifier.session import Position, SessionState, ledgered_log
 from weighbridge.verifier.tpm.credential import make_credential
+from weighbridge.verifier.tpm.provenance import Activation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -91,9 +92,9 @@ class Enroller:
         session = secrets.token_bytes(16)
         issued = issue(self._archive.ledger.root, session, None, at=at)
         secret, credential = b"", None
-        if candidate.ek is not None:
+        if isinstance(candidate.ak, Activation):
             secret = secrets.token_bytes(32)
-            made = make_credential(candidate.ek, candidate.ak.name, secret)
+            made = make_credential(candidate.ak.ek, candidate.ak.ak.public.name, secret)
             credential = (made.id_object, made.encrypted_secret)
         wanted = self._requirements
         challenge = EnrolmentChallenge(
@@ -104,6 +105,7 @@ class Enroller:
             pcrs=wanted.pcrs,
             boot_pcrs=wanted.boot_pcrs,
             log_pcr=wanted.log_pcr,
+            evidence=wanted.evidence,
         )
         self._forget_stale(at, peer)
         self._pending[session] = _Pending(candidate, challenge, issued, secret)
@@ -153,7 +155,7 @@ class Enroller:
             self._remember(terms, findings, at)
             raise _refusal(findings)
         issued = issue(self._archive.ledger.root, terms.session, 0, at=at)
-        position = Position.start(enrolled, verified.log, verified.manifests)
+        position = Position.start(enrolled, verified)
         with self._store.transaction() as tx:
             # An attester that enrols again has restarted: its old session is over, by its own word.
             interrupted = tx.open_session(

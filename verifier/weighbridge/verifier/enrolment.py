@@ -3,21 +3,26 @@
 The procedure:
 
 1.  The opening is well-formed; it names the tenant and audience that this verifier serves, and its own channel's key.
-2.  The AK is a restricted signing key that cannot leave its TPM. It is either pinned, or a credential made for its
-    Name and a certified endorsement key must be opened (TPM 2.0 Part 1 §24): only a TPM that holds both can.
-3.  The credential's secret came back.
+2.  The AK is a restricted signing key that cannot leave its TPM, and it is believed for one of four reasons
+    (:mod:`weighbridge.verifier.tpm.ak`): it is pinned; a cloud certified it; hardware vouches for the firmware of a
+    confidential machine that names it; or a credential made for its Name and a certified endorsement key must be
+    opened (TPM 2.0 Part 1 §24), which only a TPM that holds both can.
+3.  The credential's secret came back, where one was made.
 4.  A quote by the AK over ``D("enrolment", challenge, cnf, peer)`` selects exactly the demanded PCRs: it binds the
     serving key and the channel key to this AK and this challenge.
 5.  The telemetry key is a primary of the NULL hierarchy, certified by the AK over the same value, and usable only
     while the boot PCRs hold the quoted values.
 6.  Each GPU signed a report over ``D("gpu", D("enrolment", …))``; the devices are distinct and of the demanded number.
-7.  The measurement log spans the boot: it replays from a cleared register to the quoted one, and continues what was
-    ledgered before for this AK in this boot.
+7.  Where they are demanded, the logs of the boot lead to the quoted registers, and the kernel's list of measured
+    files leads to PCR 10.
+8.  The measurement log spans the boot: it replays to the quoted register from what a reset leaves, or from what the
+    logs of the boot lead to, and continues what was ledgered before for this AK in this boot.
 
-Steps 1 to 6 raise. From then on the AK is known to speak, and what is wrong is a *finding* of the session: step 7, an
+Steps 1 to 7 raise. From then on the AK is known to speak, and what is wrong is a *finding* of the session: step 8, an
 undeclared model that is loaded already, an AK or a GPU to which an earlier failure sticks. All of them are told.
 
 Not proven by 2: that the TPM is beside the GPU (DESIGN §4.1). Credential activation convinces only its challenger.
+What booted is compared with reference values later, in every window.
 """
 
 from __future__ import annotations
@@ -28,6 +33,7 @@ from typing import TYPE_CHECKING, Final, NoReturn, final
 
 from weighbridge.policy.engine import Denial
 from weighbridge.proto import binding, measurement_log
+from weighbridge.proto.boot import BootLogs
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, NotAuthentic, WeighbridgeError
 from weighbridge.proto.spdm import evidence as gpu_evidence
@@ -35,10 +41,13 @@ from weighbridge.proto.tpm import public as tpm_public
 from weighbridge.proto.tpm.evidence import QuoteEvidence
 from weighbridge.proto.tpm.pcr import PcrSelection
 from weighbridge.verifier import weights
+from weighbridge.verifier.boot.facts import baseline, boot_facts
+from weighbridge.verifier.boot.runtime import RuntimeLog
 from weighbridge.verifier.gpu.set import verify_gpus
-from weighbridge.verifier.tpm import ak as ak_module
+from weighbridge.verifier.requirements import RUNTIME_PCR
+from weighbridge.verifier.tpm.ak import AttestationKey, VerifiedAk
 from weighbridge.verifier.tpm.certify import boot_policy_of, verify_telemetry_key
-from weighbridge.verifier.tpm.ek import VerifiedEk, verify_ek
+from weighbridge.verifier.tpm.provenance import Activation, verify_endorsement
 from weighbridge.verifier.tpm.quote import verify_quote
 from weighbridge.verifier.weights import LogState
 
@@ -49,9 +58,9 @@ if TYPE_CHECKING:
     from weighbridge.proto.enrolment import EnrolmentChallenge, EnrolmentProof, Opening
     from weighbridge.proto.manifest import Manifest
     from weighbridge.verifier.anchors import TrustAnchors
+    from weighbridge.verifier.boot.facts import BootFacts
     from weighbridge.verifier.gpu.report import VerifiedGpuReport
     from weighbridge.verifier.requirements import Requirements
-    from weighbridge.verifier.tpm.ak import VerifiedAk
     from weighbridge.verifier.tpm.certify import VerifiedTelemetryKey
     from weighbridge.verifier.tpm.quote import VerifiedQuote
 
@@ -71,11 +80,10 @@ _SEAL: Final = object()
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An AK that asks to be enrolled: not proven yet, except that a certified EK (if any) exists."""
+    """An AK that asks to be enrolled: believed, or still to be shown to be in the TPM of a certified EK."""
 
     opening: Opening
-    ak: tpm_public.Public
-    ek: VerifiedEk | None
+    ak: VerifiedAk | Activation
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +98,20 @@ class LedgeredLog:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedEnrolment:
-    """What steps 1 to 6 proved, and what step 7 found."""
+    """What steps 1 to 7 proved, and what step 8 found. ``boot`` and ``runtime`` are ``None`` where not demanded.
+
+    ``log_from_reset`` says whether the measurement log began on a register that nobody had extended since a reset.
+    """
 
     opening: Opening
     ak: VerifiedAk
-    ek_anchor: str | None
     telemetry_key: VerifiedTelemetryKey
     quote: VerifiedQuote
     gpus: tuple[VerifiedGpuReport, ...]
+    boot: BootFacts | None
+    runtime: RuntimeLog | None
     log: LogState
+    log_from_reset: bool
     manifests: Mapping[bytes, Manifest]
     findings: tuple[Denial, ...]
     seal: object = field(repr=False, compare=False)
@@ -120,7 +133,9 @@ def verify_opening(
 
     Raises:
         MalformedEvidence: a structure is not well-formed.
-        NotAuthentic: ``WINDOW_TENANT``, ``WINDOW_AUDIENCE``, ``WINDOW_PEER``, an EK or chain code, ``AK_ATTRIBUTES``.
+        NotAuthentic: ``WINDOW_TENANT``, ``WINDOW_AUDIENCE``, ``WINDOW_PEER``, or as
+            :func:`~weighbridge.verifier.tpm.provenance.verify_endorsement`.
+        Indeterminate: as there.
     """
     # 1.
     for code, name, wanted, got in (
@@ -133,13 +148,12 @@ def verify_opening(
                 code, f"{name} is not what this verifier serves", where=f"opening.{name}", expected=wanted, got=got
             )
     # 2.
-    ak = tpm_public.parse(opening.ak)
-    if opening.ek is None or opening.ek_certificate is None:
-        # Raises unless the AK is pinned.
-        ak_module.pinned(ak, anchors, at=at)
-        return Candidate(opening, ak, None)
-    ek = verify_ek(tpm_public.parse(opening.ek), opening.ek_certificate, opening.ek_intermediates, anchors, at=at)
-    return Candidate(opening, ak, ek)
+    parent = None if opening.parent is None else tpm_public.parse(opening.parent)
+    ak = AttestationKey(tpm_public.parse(opening.ak), parent)
+    return Candidate(
+        opening,
+        verify_endorsement(opening.endorsement, ak, collateral=opening.collateral, anchors=anchors, at=at),
+    )
 
 
 def verify_proof(
@@ -152,12 +166,12 @@ def verify_proof(
     anchors: TrustAnchors,
     at: datetime,
 ) -> VerifiedEnrolment:
-    """Steps 3 to 7.
+    """Steps 3 to 8.
 
     Args:
         proof: untrusted.
         candidate: what :func:`verify_opening` returned for the same opening.
-        secret: what the credential held; empty for a pinned AK.
+        secret: what the credential held; empty where none was made.
         challenge: what was sent.
         requirements: what is demanded.
         anchors: whose keys are believed.
@@ -171,7 +185,9 @@ def verify_proof(
     if not hmac.compare_digest(proof.session, challenge.session):
         raise NotAuthentic(Code.WINDOW_SESSION, "the proof is for another session", where="proof.session")
     # 3.
-    ak = _prove_ak(candidate, secret, proof.secret, anchors, at)
+    ak = candidate.ak
+    if isinstance(ak, Activation):
+        ak = ak.answered(secret=secret, answer=proof.secret)
     # 4.
     qualifying_data = binding.enrolment_qualifying_data(challenge.challenge, opening.cnf, opening.peer)
     quote = verify_quote(
@@ -198,38 +214,65 @@ def verify_proof(
         code = Code.GPU_MISSING if len(gpus) < requirements.gpus else Code.GPU_UNEXPECTED
         raise NotAuthentic(code, "wrong number of GPUs", where="proof.gpus", expected=requirements.gpus, got=len(gpus))
     # 7.
+    logs = _boot_logs(proof.boot, requirements)
+    facts = None if logs is None else boot_facts(logs, quote.pcrs, quote.bank, log_pcr=requirements.log_pcr)
+    runtime = None
+    if logs is not None and "runtime" in requirements.evidence:
+        runtime = _runtime(logs, quote)
+    # 8.
     manifests = weights.open_manifests(proof.manifests)
-    log, findings = _baseline(measurement_log.parse_records(proof.log), quote, requirements)
+    start = None if logs is None else baseline(logs, requirements.log_pcr, quote.bank)
+    log, findings = _spans_boot(measurement_log.parse_records(proof.log), start, quote, requirements)
     return VerifiedEnrolment(
         seal=_SEAL,
         opening=opening,
         ak=ak,
-        ek_anchor=None if candidate.ek is None else candidate.ek.anchor.name,
         telemetry_key=telemetry_key,
         quote=quote,
         gpus=gpus,
+        boot=facts,
+        runtime=runtime,
         log=log,
+        log_from_reset=start is None or not any(start),
         manifests=manifests,
         findings=findings,
     )
 
 
-def _prove_ak(candidate: Candidate, secret: bytes, answer: bytes, anchors: TrustAnchors, at: datetime) -> VerifiedAk:
-    if candidate.ek is None:
-        return ak_module.pinned(candidate.ak, anchors, at=at)
-    return ak_module.activated(candidate.ek, candidate.ak, secret=secret, answer=answer)
+def _boot_logs(data: bytes | None, requirements: Requirements) -> BootLogs | None:
+    """The logs of the boot, there exactly if they are demanded."""
+    demanded = "boot" in requirements.evidence
+    if (data is not None) != demanded:
+        code = Code.EVIDENCE_ABSENT if demanded else Code.EVIDENCE_UNEXPECTED
+        raise NotAuthentic(code, "the logs of the boot are not where they are demanded", where="proof.boot")
+    return None if data is None else BootLogs.parse(data)
 
 
-def _baseline(
-    records: Sequence[measurement_log.Record], quote: VerifiedQuote, requirements: Requirements
+def _runtime(logs: BootLogs, quote: VerifiedQuote) -> RuntimeLog:
+    if logs.runtime is None:
+        raise NotAuthentic(
+            Code.EVIDENCE_ABSENT,
+            "the kernel's list of measured files is demanded and not there",
+            where="proof.boot.runtime",
+            hint="boot the host with an IMA policy: ima_policy=tcb on the kernel's command line",
+        )
+    return RuntimeLog.empty().extended(logs.runtime, quoted=quote.pcrs[RUNTIME_PCR], bank=quote.bank)
+
+
+def _spans_boot(
+    records: Sequence[measurement_log.Record],
+    start: bytes | None,
+    quote: VerifiedQuote,
+    requirements: Requirements,
 ) -> tuple[LogState, tuple[Denial, ...]]:
-    """The log from boot on, and a finding unless it explains the quoted register."""
+    """The log from boot on, and a finding unless it explains the quoted register; ``start`` is what came before it."""
     register = quote.pcrs[requirements.log_pcr]
+    empty = LogState.empty() if start is None else LogState.empty(start)
     try:
-        log = LogState.empty().extended(records, bank=requirements.bank, pcr=requirements.log_pcr)
+        log = empty.extended(records, bank=requirements.bank, pcr=requirements.log_pcr)
         explained = log.register == register
     except WeighbridgeError:
-        log, explained = LogState.empty(), False
+        log, explained = empty, False
     if explained:
         return log, ()
     return log, (

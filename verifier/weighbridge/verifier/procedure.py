@@ -18,7 +18,8 @@
     ``D("gpu", H_k)``; the devices are exactly the enrolled ones, matched by identity.
 10. The quote is signed by the AK over ``D("tpm", H_k, G_k, P_k)`` and selects exactly the terms' PCRs.
 11. The TPM has not been reset, its clock went on, its firmware is the same.
-12. The log replays to the quoted register; the boot PCRs are those of the enrolment.
+12. The log replays to the quoted register; the boot PCRs are those of the enrolment. Where it is demanded, the
+    kernel's list of measured files goes on from the last window's and leads to the quoted PCR 10.
 13. Every manifest that a new record names is there or came before, and none came that no new record names: nothing
     signs the manifests but the digests in the log.
 14. Where a spot challenge came with the window's own challenge, the header answers exactly it, as its owner computed
@@ -44,6 +45,7 @@ from weighbridge.proto.tpm.pcr import PcrSelection
 from weighbridge.proto.window import Evidence, Header, audience_of, seal
 from weighbridge.verifier import weights
 from weighbridge.verifier.gpu.set import verify_gpus
+from weighbridge.verifier.requirements import RUNTIME_PCR
 from weighbridge.verifier.spot_answer import check_answer
 from weighbridge.verifier.tpm.continuity import check_continuity
 from weighbridge.verifier.tpm.quote import verify_quote
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     from weighbridge.proto.spot import SpotExpectation
     from weighbridge.proto.terms import Terms
     from weighbridge.verifier.anchors import TrustAnchors
+    from weighbridge.verifier.boot.runtime import RuntimeLog
     from weighbridge.verifier.gpu.chain import ChainCache
     from weighbridge.verifier.gpu.report import VerifiedGpuReport
     from weighbridge.verifier.session import Enrolled, Position
@@ -109,6 +112,7 @@ class VerifiedWindow:
     gpus: tuple[VerifiedGpuReport, ...] | None
     telemetry: telemetry.Telemetry
     log: LogState
+    runtime: RuntimeLog | None
     manifests: Mapping[bytes, Manifest]
     spot: bytes | None
     seal: object = field(repr=False, compare=False)
@@ -268,6 +272,7 @@ def verify_window(
                 expected=enrolled.quote.pcrs[register],
                 got=quote.pcrs[register],
             )
+    runtime = _continue_runtime(evidence.runtime, position, terms, quote)
     # 13.
     manifests = weights.open_manifests(evidence.manifests)
     _check_manifests(manifests, log, position)
@@ -283,9 +288,20 @@ def verify_window(
         gpus=gpus,
         telemetry=samples,
         log=log,
+        runtime=runtime,
         manifests=manifests,
         spot=None if spot is None else spot.challenge.id,
     )
+
+
+def _continue_runtime(data: bytes | None, position: Position, terms: Terms, quote: VerifiedQuote) -> RuntimeLog | None:
+    """The kernel's list with what came in this window; it is there exactly if the terms demand it."""
+    if (data is not None) != ("runtime" in terms.evidence) or (data is None) != (position.runtime is None):
+        code = Code.EVIDENCE_ABSENT if data is None else Code.EVIDENCE_UNEXPECTED
+        raise NotAuthentic(code, "the kernel's list of measured files is not where it is demanded", where="runtime")
+    if data is None or position.runtime is None:
+        return None
+    return position.runtime.extended(data, quoted=quote.pcrs[RUNTIME_PCR], bank=quote.bank)
 
 
 def _check_header(header: Header, enrolled: Enrolled) -> None:

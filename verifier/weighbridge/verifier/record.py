@@ -123,7 +123,7 @@ class Record:
             received_ns=fields.uint(4),
             held=fields.boolean(5),
             preimage=_preimage(fields),
-            opening=fields.optional_octets(7, limit=limits.TERMS_MAX),
+            opening=fields.optional_octets(7, limit=limits.OPENING_MAX),
             terms=fields.optional_octets(8, limit=limits.TERMS_MAX),
             secret=fields.optional_octets(9, limit=64),
             window=fields.optional_digest(10),

@@ -73,6 +73,7 @@ def replay_enrolment(
         pcrs=requirements.pcrs,
         boot_pcrs=requirements.boot_pcrs,
         log_pcr=requirements.log_pcr,
+        evidence=requirements.evidence,
     )
     candidate = verify_opening(opening, requirements=requirements, anchors=anchors, peer=opening.peer, at=at)
     verified = verify_proof(
@@ -87,7 +88,7 @@ def replay_enrolment(
     signed_terms = SignedTerms.open(record.terms, verifier_key)
     check_terms(signed_terms, verified, requirements, record.session)
     enrolled = enrolled_of(signed_terms, verified)
-    return ReplayedEnrolment(enrolled, Position.start(enrolled, verified.log, verified.manifests), requirements)
+    return ReplayedEnrolment(enrolled, Position.start(enrolled, verified), requirements)
 
 
 def replay_window(
@@ -144,7 +145,13 @@ def replay_window(
 def enrolled_of(signed_terms: SignedTerms, verified: VerifiedEnrolment) -> Enrolled:
     """The facts that hold for the whole session."""
     return Enrolled(
-        signed_terms, verified.ak, verified.ek_anchor, verified.telemetry_key, verified.quote, verified.gpus
+        signed_terms,
+        verified.ak,
+        verified.telemetry_key,
+        verified.quote,
+        verified.gpus,
+        verified.boot,
+        verified.log_from_reset,
     )
 
 

@@ -10,16 +10,19 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from weighbridge.proto import limits, strict
+from weighbridge.proto.enrolment import EVIDENCE_KINDS, EvidenceKind
 from weighbridge.proto.errors import Code, MalformedEvidence
-from weighbridge.proto.terms import EVIDENCE_KINDS, PERIOD_MAX_NS, PERIOD_MIN_NS, EvidenceKind
+from weighbridge.proto.terms import PERIOD_MAX_NS, PERIOD_MIN_NS
 from weighbridge.proto.tpm.constants import HashAlgorithm
 
-__all__ = ["SCHEMA", "Requirements"]
+__all__ = ["RUNTIME_PCR", "SCHEMA", "Requirements"]
 
 SCHEMA: Final = "weighbridge/requirements/v1"
 _Pcr = Annotated[int, Field(ge=0, lt=limits.PCRS_MAX)]
 # PCRs that a process can reset at locality 0 (TCG PC Client Platform TPM Profile 1.05 §4.6.2): 16 and 23.
 _RESETTABLE: Final = frozenset({16, 23})
+# Where Linux's IMA extends what it measures.
+RUNTIME_PCR: Final = 10
 
 
 class Requirements(BaseModel):
@@ -66,6 +69,14 @@ class Requirements(BaseModel):
             raise ValueError("boot_pcrs must not be empty, and boot_pcrs and log_pcr must be among pcrs")
         if self.log_pcr in _RESETTABLE or self.log_pcr in self.boot_pcrs:
             raise ValueError("log_pcr must not be a boot PCR, nor 16 or 23, which any process can reset")
+        return self
+
+    @model_validator(mode="after")
+    def _check_runtime(self) -> Self:
+        if "runtime" in self.evidence and ("boot" not in self.evidence or RUNTIME_PCR not in self.pcrs):
+            raise ValueError(f"runtime evidence means nothing without boot evidence and PCR {RUNTIME_PCR} among pcrs")
+        if RUNTIME_PCR in self.boot_pcrs or self.log_pcr == RUNTIME_PCR:
+            raise ValueError(f"PCR {RUNTIME_PCR} moves with every file that the kernel measures: no boot or log PCR")
         return self
 
     @classmethod

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from weighbridge.proto.manifest import Manifest
     from weighbridge.proto.terms import SignedTerms, Terms
+    from weighbridge.verifier.boot.facts import BootFacts
+    from weighbridge.verifier.boot.runtime import RuntimeLog
     from weighbridge.verifier.enrolment import VerifiedEnrolment
     from weighbridge.verifier.gpu.report import VerifiedGpuReport
     from weighbridge.verifier.procedure import VerifiedWindow
@@ -80,14 +82,19 @@ _STEPS: Final[Mapping[SessionState, frozenset[SessionState]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Enrolled:
-    """The facts proven when the session was enrolled. They hold until it ends; a change of any ends it."""
+    """The facts proven when the session was enrolled. They hold until it ends; a change of any ends it.
+
+    ``boot`` is what the logs of the boot say, if they were demanded; ``log_from_reset`` whether the measurement log
+    began on a register that nobody had extended since a reset.
+    """
 
     signed_terms: SignedTerms
     ak: VerifiedAk
-    ek_anchor: str | None
     telemetry_key: VerifiedTelemetryKey
     quote: VerifiedQuote
     gpus: tuple[VerifiedGpuReport, ...]
+    boot: BootFacts | None
+    log_from_reset: bool
 
     @property
     def terms(self) -> Terms:
@@ -101,7 +108,7 @@ class Position:
 
     ``gpus`` are the latest verified reports, ``wall_end_ns`` the end of the last interval by the host's clock,
     ``held`` the number of held windows since the last fresh one, ``held_since_ns`` where the first of them begins,
-    ``spot_seq`` the last fresh window that passed a spot check.
+    ``spot_seq`` the last fresh window that passed a spot check, ``runtime`` the kernel's list of measured files so far.
     """
 
     seq: int
@@ -114,21 +121,23 @@ class Position:
     held: int
     held_since_ns: int | None
     spot_seq: int | None
+    runtime: RuntimeLog | None
 
     @classmethod
-    def start(cls, enrolled: Enrolled, log: LogState, manifests: Mapping[bytes, Manifest]) -> Self:
+    def start(cls, enrolled: Enrolled, verified: VerifiedEnrolment) -> Self:
         """Before the first window."""
         return cls(
             seq=0,
             prev=enrolled.terms.prev,
             quote=enrolled.quote,
-            log=log,
-            manifests=manifests,
+            log=verified.log,
+            manifests=verified.manifests,
             gpus=enrolled.gpus,
             wall_end_ns=0,
             held=0,
             held_since_ns=None,
             spot_seq=None,
+            runtime=verified.runtime,
         )
 
     def after(self, window: VerifiedWindow) -> Self:
@@ -147,6 +156,7 @@ class Position:
             held=self.held + 1 if window.held else 0,
             held_since_ns=since if window.held else None,
             spot_seq=self.spot_seq if window.spot is None or window.held else window.header.seq,
+            runtime=window.runtime,
         )
 
     def spot_due(self, terms: Terms) -> bool:

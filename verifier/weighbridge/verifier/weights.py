@@ -54,9 +54,9 @@ class LogState:
     refused: tuple[Handed, ...] = ()
 
     @classmethod
-    def empty(cls) -> Self:
-        """The log at boot."""
-        return cls((), measurement_log.HEAD_ZERO, _CLEARED, (), ())
+    def empty(cls, register: bytes = _CLEARED) -> Self:
+        """The log before its first record, on a register that holds ``register``: what the boot's own logs explain."""
+        return cls((), measurement_log.HEAD_ZERO, register, (), ())
 
     def extended(self, records: Sequence[Record], *, bank: HashAlgorithm, pcr: int) -> Self:
         """This log with ``records`` after it.

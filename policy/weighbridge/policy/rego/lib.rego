@@ -61,6 +61,7 @@ lists_present if {
 	is_array(input.weights.loaded)
 	is_array(input.weights.differences)
 	is_array(input.telemetry.sources)
+	is_array(input.platform.differences)
 }
 
 # -- freshness
@@ -199,10 +200,40 @@ some_difference if count(input.weights.differences) > 0
 
 always contains d if {
 	not baseline_explained
-	d := denial("BASELINE_UNEXPLAINED", null, "the beginning of the measurement log is not explained", "zero", object.get(input, ["weights", "baseline"], null), null)
+	d := denial("BASELINE_UNEXPLAINED", null, "the beginning of the measurement log is not explained", "zero or boot-log", object.get(input, ["weights", "baseline"], null), null)
 }
 
-baseline_explained if input.weights.baseline == "zero"
+baseline_explained if input.weights.baseline in {"zero", "boot-log"}
+
+# -- what booted, and what ran
+
+always contains d if {
+	not boot_not_contradicting
+	not some_boot_difference
+	d := denial("BOOT_MISMATCH", null, "what the host booted is not what its reference values accept", "match", object.get(input, ["platform", "boot_reference"], null), null)
+}
+
+always contains d if {
+	not boot_not_contradicting
+	some difference in object.get(input, ["platform", "differences"], [])
+	place := sprintf("PCR %v is not as the host set %v accepts it", [field(difference, "index"), object.get(input, ["platform", "host"], null)])
+	hint := "if the host was changed on purpose, have its owner learn and sign it anew: weighbridge reference learn"
+	d := denial("BOOT_MISMATCH", null, place, field(difference, "expected"), field(difference, "got"), hint)
+}
+
+boot_not_contradicting if {
+	input.platform.boot_reference in {"match", "absent"}
+	input.platform.differences == []
+}
+
+some_boot_difference if count(input.platform.differences) > 0
+
+always contains d if {
+	not no_violations
+	d := denial("RUNTIME_VIOLATION", null, "the kernel could not say what it measured", 0, object.get(input, ["runtime", "violations"], null), "a file was open for writing while it was measured: stop what writes to measured files, and reboot")
+}
+
+no_violations if input.runtime.violations == 0
 
 # -- telemetry: it can contradict, it can never vouch
 
@@ -220,6 +251,8 @@ excusable := {
 	"attester_code": "UNPROVEN",
 	"secure_boot": "UNPROVEN",
 	"host_binding": "UNPROVEN",
+	"boot_reference": "UNPROVEN",
+	"platform_tcb": "UNPROVEN",
 	"gpu_revocation": "GPU_REVOCATION_UNKNOWN",
 	"load_binding": "UNPROVEN",
 	"telemetry_baseline": "TELEMETRY_NO_BASELINE",
@@ -233,6 +266,26 @@ proven contains "secure_boot" if {
 }
 
 proven contains "host_binding" if input.platform.host_binding == "proven"
+
+proven contains "boot_reference" if {
+	input.platform.boot_reference == "match"
+	input.platform.differences == []
+}
+
+# Nothing of a confidential machine to judge, or all of it known and good.
+proven contains "platform_tcb" if input.platform.tee.kind == "none"
+
+proven contains "platform_tcb" if {
+	tee_not_broken
+	input.platform.tee.kind == "tdx"
+	input.platform.tee.tcb_status == "UpToDate"
+}
+
+proven contains "platform_tcb" if {
+	tee_not_broken
+	input.platform.tee.kind == "sev-snp"
+	input.platform.tee.alias_check == "complete"
+}
 
 proven contains "gpu_revocation" if {
 	count(gpus) > 0
@@ -261,9 +314,33 @@ reason(check) := text if {
 # No spot check was due, or it was answered; not so when the pool is empty, or the window held.
 spot_answered if input.weights.spot_check.status in {"passed", "not_due"}
 
-# ---------- emulated platforms
+# ---------- emulated platforms, and those that are known to be broken
 
-genuine_platform if input.platform.name == "tpm"
+genuine_platform if input.platform.name in {"tpm", "google-vtpm", "amd-sev-snp", "intel-tdx"}
+
+# The generations of SEV-SNP processors that no published attack takes the keys of; Milan's were taken (BadFuse).
+sound_products := {"Genoa", "Turin"}
+
+# Intel's words for a TCB in which no published fix is missing.
+current := {"UpToDate", "SWHardeningNeeded", "ConfigurationNeeded", "ConfigurationAndSWHardeningNeeded"}
+
+# Nothing of a confidential machine to judge, or nothing known against its generation and state.
+tee_not_broken if input.platform.tee.kind == "none"
+
+tee_not_broken if {
+	input.platform.tee.kind == "sev-snp"
+	input.platform.tee.product in sound_products
+	input.platform.tee.tcb_status == "matches"
+	input.platform.tee.alias_check in {"complete", "unknown"}
+}
+
+tee_not_broken if {
+	input.platform.tee.kind == "tdx"
+	input.platform.tee.tcb_status in current
+}
+
+# Whoever holds the TPM's state could copy it back; a TPM of its own, or the guest's firmware, does not let the host.
+state_not_held_by_host if input.platform.state_held_by in {"tpm", "guest", "unknown"}
 
 genuine_gpu(gpu) if gpu.platform == "nvidia"
 

@@ -24,7 +24,7 @@ deny contains d if some d in lib.always
 
 deny contains d if {
 	not lib.genuine_platform
-	d := lib.denial("PLATFORM_EMULATED", null, "the platform is not a genuine one", "tpm", object.get(input, ["platform", "name"], null), null)
+	d := lib.denial("PLATFORM_EMULATED", null, "the platform is not a genuine one", "tpm, amd-sev-snp or intel-tdx", object.get(input, ["platform", "name"], null), null)
 }
 
 deny contains d if {
@@ -37,6 +37,19 @@ deny contains d if {
 	some source in lib.sources
 	not lib.genuine_source(source)
 	d := lib.denial("PLATFORM_EMULATED", lib.field(source, "device"), "the telemetry is not of a genuine source", "nvidia or host", lib.field(source, "platform"), null)
+}
+
+# ---------- nor those whose host holds the TPM's state, nor broken generations
+
+deny contains d if {
+	not lib.state_not_held_by_host
+	d := lib.denial("HOST_STATE_HELD", null, "the host holds the state of this machine's TPM, and could put an old one back", "tpm or guest", object.get(input, ["platform", "state_held_by"], null), null)
+}
+
+deny contains d if {
+	not lib.tee_not_broken
+	got := object.get(input, ["platform", "tee", "tcb_status"], null)
+	d := lib.denial("PLATFORM_WEAK", null, "this generation of processors, or the state of this one, is known to be broken", "Genoa or Turin with no aliased memory, or a TCB that is up to date", got, "move to another machine, or have its firmware updated")
 }
 
 deny contains d if {

@@ -138,8 +138,8 @@ class Symmetric:
 class SigningAlgorithm:
     """A row of the table: what a signing key is and what it signs with.
 
-    ``size`` is the modulus in bits, or the curve's identifier. ``attestation`` says whether an attestation key may
-    be of this kind; the others are read in recorded evidence only.
+    ``size`` is the modulus in bits, or the curve's identifier. An attestation key may be of any row: clouds fix what
+    theirs are. ``telemetry`` says whether a session's telemetry key may be of this kind: it signs COSE as ES256.
     """
 
     name: str
@@ -147,16 +147,19 @@ class SigningAlgorithm:
     size: int
     scheme: Scheme
     hash: HashAlgorithm
-    attestation: bool
+    telemetry: bool
 
 
 # The table. A new row needs vectors and an ADR.
 SIGNING_ALGORITHMS: Final = (
     SigningAlgorithm(
-        "ecdsa-p256-sha256", KeyType.ECC, Curve.NIST_P256, Scheme.ECDSA, HashAlgorithm.SHA256, attestation=True
+        "ecdsa-p256-sha256", KeyType.ECC, Curve.NIST_P256, Scheme.ECDSA, HashAlgorithm.SHA256, telemetry=True
     ),
-    SigningAlgorithm("rsassa-2048-sha256", KeyType.RSA, 2048, Scheme.RSASSA, HashAlgorithm.SHA256, attestation=False),
-    SigningAlgorithm("rsapss-2048-sha256", KeyType.RSA, 2048, Scheme.RSAPSS, HashAlgorithm.SHA256, attestation=False),
+    SigningAlgorithm(
+        "ecdsa-p384-sha384", KeyType.ECC, Curve.NIST_P384, Scheme.ECDSA, HashAlgorithm.SHA384, telemetry=False
+    ),
+    SigningAlgorithm("rsassa-2048-sha256", KeyType.RSA, 2048, Scheme.RSASSA, HashAlgorithm.SHA256, telemetry=False),
+    SigningAlgorithm("rsapss-2048-sha256", KeyType.RSA, 2048, Scheme.RSAPSS, HashAlgorithm.SHA256, telemetry=False),
 )
 
 # TCG EK Credential Profile v2.5 revision 2, annex B.3: PolicyA is PolicySecret(TPM_RH_ENDORSEMENT); PolicyB is

@@ -11,7 +11,7 @@ from typing import Final
 from weighbridge.proto.tpm.constants import HashAlgorithm, Hierarchy, digest
 from weighbridge.proto.tpm.wire import u16, u32
 
-__all__ = ["NAME_MAX", "object_name", "qualified_name_of_primary"]
+__all__ = ["NAME_MAX", "object_name", "qualified_name_of_child", "qualified_name_of_primary"]
 
 # TPM2B_NAME of the largest hash: identifier and digest (Part 2 §10.5.2, TPMU_NAME).
 NAME_MAX: Final = 2 + 64
@@ -37,5 +37,15 @@ def qualified_name_of_primary(hierarchy: Hierarchy, name: bytes) -> bytes:
         hierarchy: where the object is a primary.
         name: its Name, made by :func:`object_name`.
     """
+    return qualified_name_of_child(u32(hierarchy), name)
+
+
+def qualified_name_of_child(parent: bytes, name: bytes) -> bytes:
+    """The qualified name of an object below another: ``nameAlg || H(parent's qualified name || Name)`` (equation 14).
+
+    Args:
+        parent: the parent's qualified name, made by :func:`qualified_name_of_primary` or this function.
+        name: the object's Name, made by :func:`object_name`.
+    """
     algorithm = HashAlgorithm(int.from_bytes(name[:2]))
-    return name[:2] + digest(algorithm, u32(hierarchy), name)
+    return name[:2] + digest(algorithm, parent, name)

@@ -31,6 +31,7 @@ __all__ = [
     "TELEMETRY_KEY_ATTRIBUTES",
     "EndorsementTemplate",
     "attestation_key_template",
+    "storage_root_key_template",
     "telemetry_key_template",
 ]
 
@@ -113,6 +114,15 @@ def attestation_key_template() -> bytes:
     """A restricted P-256 signing key; created in the endorsement hierarchy it is the same until that is cleared."""
     head = _head(KeyType.ECC, HashAlgorithm.SHA256, attributes=ATTESTATION_KEY_ATTRIBUTES, policy=b"")
     return head + _ECDSA_P256 + sized(b"") + sized(b"")
+
+
+def storage_root_key_template() -> bytes:
+    """The P-256 storage root key that every owner makes alike (TCG TPM v2.0 Provisioning Guidance 1.0 §7.5.1)."""
+    attributes = _A.FIXED_TPM | _A.FIXED_PARENT | _A.SENSITIVE_DATA_ORIGIN | _A.USER_WITH_AUTH | _A.NO_DA
+    head = _head(KeyType.ECC, HashAlgorithm.SHA256, attributes=attributes | _A.RESTRICTED | _A.DECRYPT, policy=b"")
+    symmetric = u16(TPM_ALG_AES) + u16(128) + u16(TPM_ALG_CFB)
+    unique = sized(bytes(Curve.NIST_P256.size))
+    return head + symmetric + u16(TPM_ALG_NULL) + u16(Curve.NIST_P256) + u16(TPM_ALG_NULL) + unique + unique
 
 
 def telemetry_key_template(*, auth_policy: bytes, unique: bytes) -> bytes:

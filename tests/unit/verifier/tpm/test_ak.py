@@ -12,11 +12,10 @@ from fakes.soft_tpm import SoftAuthority, SoftTpm
 from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence, NotAuthentic
 from weighbridge.proto.tpm import public
 from weighbridge.proto.tpm.constants import ObjectAttributes
-from weighbridge.proto.tpm.public import Public
 from weighbridge.proto.tpm.templates import ATTESTATION_KEY_ATTRIBUTES
 from weighbridge.proto.tpm.wire import u16
 from weighbridge.verifier.anchors import Anchor, TrustAnchors
-from weighbridge.verifier.tpm.ak import VerifiedAk, activated, pinned
+from weighbridge.verifier.tpm.ak import AttestationKey, VerifiedAk, activated, pinned
 from weighbridge.verifier.tpm.credential import make_credential
 from weighbridge.verifier.tpm.ek import VerifiedEk, verify_ek
 
@@ -24,7 +23,7 @@ AT = datetime(2026, 6, 1, tzinfo=UTC)
 AUTHORITY = SoftAuthority()
 SECRET = bytes(range(32))
 TPM = SoftTpm(authority=AUTHORITY)
-AK = public.parse(TPM.attestation_key())
+AK = AttestationKey(public.parse(TPM.attestation_key()))
 
 
 def ek_of(tpm: SoftTpm) -> VerifiedEk:
@@ -32,12 +31,12 @@ def ek_of(tpm: SoftTpm) -> VerifiedEk:
     return verify_ek(ek, tpm.certificate, AUTHORITY.intermediates, AUTHORITY.anchors(), at=AT)
 
 
-def pin(key: Public, platform: str = "tpm") -> TrustAnchors:
+def pin(key: AttestationKey, platform: str = "tpm") -> TrustAnchors:
     anchor = Anchor(
         purpose="attestation-key",
         name="the lab's TPM",
         platform=platform,
-        spki=key.spki(),
+        spki=key.public.spki(),
         not_before=AT - timedelta(days=1),
         not_after=AT + timedelta(days=1),
         source="a test",
@@ -48,11 +47,15 @@ def pin(key: Public, platform: str = "tpm") -> TrustAnchors:
 @pytest.mark.parametrize("kind", ["H-3", "L-1"])
 def test_the_tpm_that_holds_both_keys_answers(kind: Literal["H-3", "L-1"]) -> None:
     tpm = SoftTpm(authority=AUTHORITY, ek=kind)
-    ek, ak = ek_of(tpm), public.parse(tpm.attestation_key())
-    credential = make_credential(ek, ak.name, SECRET)
+    ek, ak = ek_of(tpm), AttestationKey(public.parse(tpm.attestation_key()))
+    credential = make_credential(ek, ak.public.name, SECRET)
     answer = tpm.activate_credential(credential.id_object, credential.encrypted_secret)
     verified = activated(ek, ak, secret=SECRET, answer=answer)
-    assert (verified.provenance, verified.platform, verified.name) == ("ek-credential", "insecure-emulated", ak.name)
+    assert (verified.provenance, verified.platform, verified.name) == (
+        "ek-credential",
+        "insecure-emulated",
+        ak.public.name,
+    )
     assert "not that it is in this guest" in verified.unproven
 
 
@@ -61,7 +64,7 @@ def test_a_credential_opens_for_one_name_and_in_one_tpm_only() -> None:
     ek = ek_of(TPM)
     other = SoftTpm("other", authority=AUTHORITY)
     foreign = make_credential(ek, public.parse(other.attestation_key()).name, SECRET)
-    ours = make_credential(ek, AK.name, SECRET)
+    ours = make_credential(ek, AK.public.name, SECRET)
     for tpm, credential in ((TPM, foreign), (other, ours)):
         with pytest.raises(EnvironmentFault):
             tpm.activate_credential(credential.id_object, credential.encrypted_secret)
@@ -69,13 +72,13 @@ def test_a_credential_opens_for_one_name_and_in_one_tpm_only() -> None:
 
 def test_credentials_are_never_the_same_twice() -> None:
     ek = ek_of(TPM)
-    assert make_credential(ek, AK.name, SECRET) != make_credential(ek, AK.name, SECRET)
+    assert make_credential(ek, AK.public.name, SECRET) != make_credential(ek, AK.public.name, SECRET)
 
 
 @pytest.mark.parametrize("size", [0, 15, 49])
 def test_secrets_that_cannot_be_used(size: int) -> None:
     with pytest.raises(ValueError, match="16 to 48 bytes"):
-        make_credential(ek_of(TPM), AK.name, bytes(size))
+        make_credential(ek_of(TPM), AK.public.name, bytes(size))
 
 
 @pytest.mark.parametrize("answer", [b"", bytes(32), SECRET[:-1], SECRET + b"\0"])
@@ -107,7 +110,7 @@ A = ObjectAttributes
 )
 def test_keys_that_do_not_attest(attributes: A) -> None:
     """A45: an unrestricted key signs hand-made attestations, a key that is not fixed has copies."""
-    ak = public.parse(TPM.public_with(TPM.attestation_key(), int(attributes)))
+    ak = AttestationKey(public.parse(TPM.public_with(TPM.attestation_key(), int(attributes))))
     with pytest.raises(NotAuthentic) as caught:
         activated(ek_of(TPM), ak, secret=SECRET, answer=SECRET)
     assert caught.value.code is Code.AK_ATTRIBUTES
@@ -116,18 +119,33 @@ def test_keys_that_do_not_attest(attributes: A) -> None:
     assert caught.value.code is Code.AK_ATTRIBUTES
 
 
-def rsa_ak() -> Public:
+def test_kinds_of_keys() -> None:
+    """Clouds fix what their TPMs' keys are; a key that chooses its scheme when it signs is of no kind."""
+    for kind in ("P-256", "P-384", "RSA-2048"):
+        key = AttestationKey(public.parse(SoftTpm(ak=kind).attestation_key()))
+        assert (
+            pinned(key, pin(key), at=AT).public.signing_algorithm().name.startswith(kind[0].lower().replace("p", "e"))
+        )
     raw = SoftTpm(ek="L-1").ek_public
-    scheme = u16(0x10) + u16(0x14) + u16(0xB)
-    return public.parse(raw[:4] + int(ATTESTATION_KEY_ATTRIBUTES).to_bytes(4) + u16(0) + scheme + raw[50:])
+    head = raw[:4] + int(ATTESTATION_KEY_ATTRIBUTES).to_bytes(4) + u16(0)
+    for scheme in (u16(0x10) + u16(0x10), u16(0x10) + u16(0x14) + u16(0xC)):
+        key = AttestationKey(public.parse(head + scheme + raw[50:]))
+        with pytest.raises(MalformedEvidence) as caught:
+            pinned(key, TrustAnchors(()), at=AT)
+        assert caught.value.code is Code.TPM_ALGORITHM
 
 
-def test_only_p256() -> None:
-    ak = rsa_ak()
-    assert ak.signing_algorithm().name == "rsassa-2048-sha256"
-    with pytest.raises(MalformedEvidence) as caught:
-        pinned(ak, TrustAnchors(()), at=AT)
-    assert caught.value.code is Code.TPM_ALGORITHM
+def test_a_child_of_the_storage_root_key() -> None:
+    """Its qualified name is that of its place, and no other place's."""
+    tpm = SoftTpm(srk=True)
+    parent = tpm.attestation_parent()
+    assert parent is not None
+    child = AttestationKey(public.parse(tpm.attestation_key()), public.parse(parent))
+    assert child.qualified_name == tpm.ak_qualified_name
+    assert child.qualified_name != AttestationKey(child.public).qualified_name
+    other = SoftTpm("other", srk=True).attestation_parent()
+    assert other is not None
+    assert child.qualified_name != AttestationKey(child.public, public.parse(other)).qualified_name
 
 
 def test_a_pinned_key() -> None:
@@ -137,7 +155,7 @@ def test_a_pinned_key() -> None:
 
 
 def test_a_key_that_is_not_pinned_or_not_now() -> None:
-    other = public.parse(SoftTpm("other").attestation_key())
+    other = AttestationKey(public.parse(SoftTpm("other").attestation_key()))
     cases = ((other, AT, Code.AK_UNPROVEN), (AK, AT + timedelta(days=2), Code.CHAIN_EXPIRED))
     for key, at, code in cases:
         with pytest.raises(NotAuthentic) as caught:
@@ -149,7 +167,7 @@ def test_a_key_that_is_not_pinned_or_not_now() -> None:
 
 def test_the_seal() -> None:
     verified = pinned(AK, pin(AK), at=AT)
-    with pytest.raises(TypeError, match="activated or pinned"):
-        VerifiedAk(public=AK, provenance="pinned", platform="tpm", unproven="", seal=None)
+    with pytest.raises(TypeError, match="activated, certified, reported or pinned"):
+        VerifiedAk(key=AK, provenance="pinned", platform="tpm", anchor="", detail="", unproven="", tee=None, seal=None)
     with pytest.raises(TypeError):
         pickle.dumps(verified)

@@ -10,7 +10,7 @@ from fakes.soft_tpm import SoftTpm
 from weighbridge.proto.errors import Code, NotAuthentic
 from weighbridge.proto.tpm import public
 from weighbridge.verifier.anchors import Anchor, TrustAnchors
-from weighbridge.verifier.tpm.ak import pinned
+from weighbridge.verifier.tpm.ak import AttestationKey, pinned
 from weighbridge.verifier.tpm.continuity import check_continuity
 from weighbridge.verifier.tpm.quote import VerifiedQuote, verify_quote
 
@@ -86,7 +86,7 @@ def test_quotes_of_two_tpms_are_misuse(enrolled: EnrolledTpm) -> None:
         not_after=enrolled.tpm.authority.root.not_valid_after_utc,
         source="a test",
     )
-    verified = pinned(ak, TrustAnchors((anchor,)), at=anchor.not_before)
+    verified = pinned(AttestationKey(ak), TrustAnchors((anchor,)), at=anchor.not_before)
     foreign = verify_quote(
         other.quote(enrolled.selection, OURS), verified, qualifying_data=OURS, selection=enrolled.selection
     )

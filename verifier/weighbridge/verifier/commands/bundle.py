@@ -11,7 +11,7 @@ from weighbridge.policy.regorus import RegorusEngine
 from weighbridge.proto import limits, strict
 from weighbridge.proto.errors import Code, ExitCode, MalformedEvidence
 from weighbridge.proto.manifest import Manifest
-from weighbridge.verifier.appraisal import NOT_PROVEN, Appraiser, Verdict
+from weighbridge.verifier.appraisal import Appraiser, Verdict
 from weighbridge.verifier.bundle import Bundle, BundleVerdict, verify
 from weighbridge.verifier.commands.outcome import (
     Outcome,
@@ -116,11 +116,13 @@ def _outcome(result: BundleVerdict, names: list[str]) -> Outcome:
         f"{word}: session {result.session.hex()} under policy {', '.join(names)}",
         f"  model      {result.model.hex()}",
         *(f"  adapter    {manifest.hex()}" for manifest in result.adapters),
+        f"  platform   {result.ak.platform}: {result.ak.provenance} under {result.ak.anchor}",
+        *([f"             {result.ak.detail}"] if result.ak.detail else []),
         f"  windows    {len(result.verdicts)}: {affirmed} affirmed, {held} held, {len(denied)} denied",
         f"  ledger     {result.origin}, {result.size} entries, every record proven to be in it",
         *(line for verdict in denied[:1] for line in _denials(verdict)),
         *(f"  unchecked  {check}: {reason}" for check, reason in _unchecked(result)),
-        *(f"  not proven {line}" for line in NOT_PROVEN),
+        *(f"  not proven {line}" for line in result.not_proven),
         f"  rests on   {_STILL_TRUSTED}",
     ]
     document: strict.JsonObject = {

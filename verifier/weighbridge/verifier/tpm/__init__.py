@@ -5,7 +5,8 @@ modules, each taking what the one before has verified:
 
 1. ``ek``: an EK certificate chains to an anchor and its key is the TPM's standard endorsement key → ``VerifiedEk``;
 2. ``credential``: a secret that only this TPM, holding this AK, can return;
-3. ``ak``: the secret came back, or the AK is pinned → ``VerifiedAk``;
+3. ``ak``: the secret came back, or a cloud's certificate (``ak_certificate``), hardware (``tee.vtpm``) or the
+   operator vouches for the AK → ``VerifiedAk``; ``provenance`` chooses;
 4. ``quote``: PCR values, fresh, under that AK → ``VerifiedQuote``;
 5. ``certify``: the session's telemetry key dies with the next reset and signs only under the boot PCRs
    → ``VerifiedTelemetryKey``;

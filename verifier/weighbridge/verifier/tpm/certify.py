@@ -133,7 +133,7 @@ def verify_telemetry_key(
     )
     # 4.
     row = public.signing_algorithm()
-    if not row.attestation or public.attributes != TELEMETRY_KEY_ATTRIBUTES:
+    if not row.telemetry or public.attributes != TELEMETRY_KEY_ATTRIBUTES:
         raise NotAuthentic(
             Code.TELEMETRY_KEY_ATTRIBUTES,
             "telemetry key is not of the one accepted kind",

@@ -22,7 +22,8 @@ def check_continuity(*, first: VerifiedQuote, previous: VerifiedQuote, current: 
 
     1. Reset and restart counts are those of the session's first attestation.
     2. The firmware is that of the first.
-    3. The clock is safe: no greater value can have been shown before.
+    3. The clock does not become unsafe: only a disorderly shutdown makes it so. One that was unsafe from the start may
+       stay so (Part 1 §36.3: for up to 2^22 ms): it has been counting up ever since that shutdown.
     4. The clock is greater than at the previous attestation.
 
     Args:
@@ -61,13 +62,13 @@ def check_continuity(*, first: VerifiedQuote, previous: VerifiedQuote, current: 
             got=f"{current.firmware:#x}",
         )
     # 3.
-    if not current.safe:
+    if previous.safe and not current.safe:
         raise NotAuthentic(
             Code.TPM_CLOCK,
-            "TPM's clock is not safe: it may have shown greater values before",
+            "TPM's clock is safe no more: it may have shown greater values before",
             where="attest.clockInfo.safe",
             clause="TPM 2.0 Part 2 §10.11.1",
-            hint="The TPM lost power without a shutdown; its clock is safe again after at most 2^22 ms.",
+            hint="The TPM lost power without a shutdown: begin a new session.",
         )
     # 4.
     if current.clock <= previous.clock:

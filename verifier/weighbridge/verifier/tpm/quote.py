@@ -4,7 +4,7 @@ The procedure of :func:`verify_quote`, in the order in which it is done:
 
 1. The signature over the exact bytes is by the AK, with the algorithm that the key fixes.
 2. The bytes were made by a TPM: they start with TPM_GENERATED (CVE-2024-29038).
-3. They are a quote and not another attestation, and are signed by the AK in the endorsement hierarchy.
+3. They are a quote and not another attestation, and are signed by the AK in its place: its qualified name fits.
 4. The qualifying data has the length of ours, then is ours: freshness and binding.
 5. The selection is byte for byte the one demanded: one bank, no duplicates, none empty, none dropped, not SHA-1
    (CVE-2024-29039; a bank that is not active is dropped by the TPM without an error).
@@ -201,7 +201,7 @@ def check_attestation(attest: bytes, signature: bytes, ak: VerifiedAk, *, qualif
     if parsed.qualified_signer != ak.qualified_name:
         raise NotAuthentic(
             Code.AK_ATTRIBUTES,
-            "signed by a key that is no primary of the endorsement hierarchy",
+            "signed by a key in another place than the attestation key's",
             where="attest.qualifiedSigner",
             expected=ak.qualified_name,
             got=parsed.qualified_signer,

@@ -1,0 +1,107 @@
+"""What booted and what ran, compared with host sets: the host's part of an appraisal.
+
+Decides nothing: a difference, a violation or a demand that is not met is a fact for the policy. What the logs lead to
+was compared with the quotes before (:mod:`weighbridge.verifier.boot`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+from weighbridge.policy import document
+from weighbridge.proto.errors import shorten
+from weighbridge.verifier.boot.attester_code import judge
+from weighbridge.verifier.boot.runtime import unknown
+from weighbridge.verifier.host_match import match
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from weighbridge.policy.host_sets import HostSet
+    from weighbridge.policy.reference import Reference
+    from weighbridge.verifier.boot.runtime import RuntimeLog
+    from weighbridge.verifier.host_match import HostMatch
+    from weighbridge.verifier.procedure import VerifiedWindow
+    from weighbridge.verifier.session import Enrolled
+
+__all__ = ["HostAppraisal", "appraise_host"]
+
+# How many files that no host set names are told of by name; their number is told in any case.
+_EXAMPLES_MAX: Final = 16
+_PATH_MAX: Final = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostAppraisal:
+    """The comparison's outcome, in the document's terms. ``name`` is the host set that matches or comes nearest.
+
+    ``reasons`` say why it does not match, in words; none where it does, or where there is no host set.
+    """
+
+    boot_reference: Literal["match", "mismatch", "absent"]
+    name: str | None
+    differences: tuple[document.BootDifference, ...]
+    reasons: tuple[str, ...]
+    secure_boot: document.Proof
+    kernel_lockdown: document.Proof
+    attester_code: document.AttesterCode
+    runtime: document.Runtime
+
+
+def appraise_host(window: VerifiedWindow, enrolled: Enrolled, reference: Reference, *, at: datetime) -> HostAppraisal:
+    """Compare the host of ``window`` with the host sets in force ``at`` its receipt.
+
+    Args:
+        window: verified.
+        enrolled: what was proven at enrolment; the logs of the boot are looked at once.
+        reference: the values in force.
+        at: the verifier's receipt time.
+    """
+    quote, runtime = window.quote, window.runtime
+    found = match(reference.hosts, quote.pcrs, quote.firmware, at)
+    # Of a set that does not match, nothing is taken over.
+    host = found.host if found.status == "match" else None
+    code = judge(
+        enrolled.boot,
+        runtime,
+        closed=frozenset() if host is None else host.files,
+        attester=frozenset() if host is None else host.attester,
+        known=frozenset() if host is None else frozenset(host.pcrs),
+    )
+    return HostAppraisal(
+        boot_reference=found.status,
+        name=None if found.host is None else found.host.name,
+        differences=_differences(found),
+        reasons=found.reasons() if found.status == "mismatch" else (),
+        secure_boot=_shown("secure-boot", code.missing),
+        kernel_lockdown=_shown("lockdown", code.missing),
+        attester_code=document.AttesterCode(code.status, code.missing),
+        runtime=document.Runtime() if runtime is None else _runtime(runtime, host),
+    )
+
+
+def _differences(found: HostMatch) -> tuple[document.BootDifference, ...]:
+    return tuple(
+        document.BootDifference(
+            item.pcr, tuple(value.hex() for value in item.expected), None if item.got is None else item.got.hex()
+        )
+        for item in found.differing
+    )
+
+
+def _shown(key: str, missing: tuple[str, ...]) -> document.Proof:
+    return "unproven" if key in missing else "proven"
+
+
+def _runtime(runtime: RuntimeLog, host: HostSet | None) -> document.Runtime:
+    strangers = unknown(runtime, frozenset() if host is None else host.files)
+    return document.Runtime(
+        present=True,
+        entries=runtime.count,
+        violations=runtime.violations,
+        unknown=len(strangers),
+        examples=tuple(
+            document.MeasuredFile(item.name, shorten(item.path, _PATH_MAX)) for item in strangers[:_EXAMPLES_MAX]
+        ),
+    )
