@@ -10,7 +10,7 @@ import json
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 
-from eventlog_support import ACTION, IPL, SEPARATOR, SHA256, boot_event, boot_log, ima_data, ima_entry, startup
+from eventlog_support import ACTION, IPL, NO_ACTION, SEPARATOR, SHA256, boot_event, boot_log, ima_data, ima_entry
 from weighbridge.proto.boot import BootLogs
 from weighbridge.proto.eventlog.uefi import GLOBAL_VARIABLE, IMAGE_SECURITY
 from weighbridge.proto.tpm.constants import HashAlgorithm, digest, digest_size
@@ -67,7 +67,8 @@ class Boot:
 
     def __init__(self, banks: Sequence[HashAlgorithm] = (SHA256,), *, locality: int = 0) -> None:
         self.banks = tuple(banks)
-        self.firmware: list[bytes] = [startup(locality)] if locality else []
+        begins = boot_event(0, NO_ACTION, b"StartupLocality\0" + bytes([locality]), banks=self.banks)
+        self.firmware: list[bytes] = [begins] if locality else []
         self.userspace: list[bytes] = []
         self.runtime: list[bytes] = []
         self.values = {(bank, pcr): bytes(digest_size(bank)) for bank in self.banks for pcr in range(24)}
@@ -95,6 +96,11 @@ class Boot:
         content = {"eventType": kind, "string": text, "bootId": "00" * 16, "timestamp": 1_000_000}
         self.userspace.append(record({"pcr": pcr}, digests, content))
         self.extend(pcr, hashed)
+
+    def userspace_of(self, phase: str) -> bytes:
+        """What systemd writes of a phase on this machine."""
+        self.systemd(11, "phase", phase)
+        return self.userspace[-1]
 
     def measure(self, path: str, content: bytes, *, template: bytes = b"ima-ng", pcr: int = 10) -> None:
         """An entry of IMA's for a file that was read."""
