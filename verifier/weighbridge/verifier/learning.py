@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Final
 from weighbridge.proto import limits
 from weighbridge.proto.boot import BootLogs
 from weighbridge.proto.errors import Code, Indeterminate
-from weighbridge.proto.eventlog import events, ima
+from weighbridge.proto.eventlog import ima
 from weighbridge.proto.host_set import UNFIT_PCRS, AcceptedFile, FileKind
 from weighbridge.proto.tpm.constants import HashAlgorithm
+from weighbridge.verifier.boot.facts import IMA_PCR
+from weighbridge.verifier.boot.runtime import RuntimeLog
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Learned", "learn", "matches", "order"]
 
-_IMA_PCR: Final = 10
+_AGGREGATE: Final = "boot_aggregate"
 # IMA's words for the digests that a set can name. `ima:` is the second template version's word for a file's content.
 _KINDS: Final = {
     "sha256": FileKind.CONTENT,
@@ -71,7 +73,7 @@ def learn(
 
     Raises:
         MalformedEvidence: the logs are not well-formed.
-        NotAuthentic: ``LOG_REPLAY`` when IMA's list does not lead to the quoted register.
+        NotAuthentic: ``RUNTIME_LOG`` when IMA's list does not lead to the quoted register.
         Indeterminate: ``UNPROVEN`` when a register was not quoted, or in another bank than SHA-256.
     """
     quote, requirements = replayed.enrolled.quote, replayed.requirements
@@ -99,9 +101,12 @@ def learn(
                 else "demand it in the requirements, and enrol the host again",
             )
     runtime = None if proof.boot is None else BootLogs.parse(proof.boot).runtime
-    entries = () if runtime is None or _IMA_PCR not in quote.pcrs else ima.parse(runtime)
-    if entries:
-        events.require(ima.to_log(entries), quote.bank, {events.Register.pcr(_IMA_PCR): quote.pcrs[_IMA_PCR]})
+    entries: tuple[ima.Entry, ...] = ()
+    if runtime is not None and IMA_PCR in quote.pcrs:
+        RuntimeLog.empty().extended(runtime, quoted=quote.pcrs[IMA_PCR], bank=quote.bank)
+        entries = ima.parse(runtime)
+        # The first entry is of the registers, not of a file, and is compared with them.
+        entries = entries[1:] if entries and entries[0].path == _AGGREGATE else entries
     files = _files(entries, attester)
     return Learned(
         pcrs={index: quote.pcrs[index] for index in sorted(set(wanted))},

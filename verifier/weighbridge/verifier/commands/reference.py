@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from weighbridge.proto import limits, strict
 from weighbridge.proto.errors import Code, Indeterminate, MalformedEvidence
-from weighbridge.proto.host_set import HostSet
+from weighbridge.proto.host_set import AcceptedFile, HostSet
 from weighbridge.verifier import anchors as anchors_module
 from weighbridge.verifier import learning
 from weighbridge.verifier.bundle import Bundle, assemble
@@ -162,7 +163,7 @@ def _run_learn(arguments: argparse.Namespace) -> Outcome | int:
         not_after_ns=nanoseconds(now + arguments.days),
         pcrs=_merged({} if before is None else before.pcrs, found.pcrs),
         firmware=None if accepts_any else tuple(sorted({*(firmware or ()), found.firmware})),
-        files=learning.order([*(() if before is None else before.files), *found.files]),
+        files=_united(before, found, marks=bool(arguments.attester)),
         note=arguments.note or ("" if before is None else before.note),
     )
     at = strict.time_encode(moment(record.received_ns).replace(microsecond=0))
@@ -216,6 +217,13 @@ def _told(found: Learned) -> list[str]:
     if found.others:
         told.append(f"  left out  {found.others} of the list whose digest is not SHA-256: boot with ima_hash=sha256")
     return told
+
+
+def _united(before: HostSet | None, found: Learned, *, marks: bool) -> tuple[AcceptedFile, ...]:
+    """All files of both. A host must have run every one of the attester's: those of another version would refuse it."""
+    old = () if before is None else before.files
+    kept = [replace(file, attester=False) for file in old] if marks else old
+    return learning.order([*kept, *found.files])
 
 
 def _merged(before: Mapping[int, tuple[bytes, ...]], found: Mapping[int, bytes]) -> dict[int, tuple[bytes, ...]]:

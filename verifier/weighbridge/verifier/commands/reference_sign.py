@@ -41,7 +41,8 @@ def add_validity(parser: argparse.ArgumentParser) -> None:
         metavar="PATTERN",
         action="append",
         default=[],
-        help="files with such a path are of the attester's own code: binary, interpreter, modules (several times)",
+        help="files with such a path, and no others, are the attester's code: binary, interpreter, modules (several "
+        "times)",
     )
     owner_key.add_signing(parser)
 
@@ -89,16 +90,15 @@ def _run_sign(arguments: argparse.Namespace) -> Outcome | int:
     except KeyError as error:
         return usage(f"SET does not accept {error.args[0]}: nothing to drop", command="reference sign")
     now = datetime.now(UTC).replace(microsecond=0)
-    marked = [
-        replace(file, attester=file.attester or learning.matches(file.path, arguments.attester)) for file in made.files
-    ]
+    patterns: list[str] = arguments.attester
+    marked = [replace(file, attester=learning.matches(file.path, patterns)) for file in made.files]
     made = replace(
         made,
         number=number,
         issued_ns=nanoseconds(now),
         not_before_ns=nanoseconds(now),
         not_after_ns=nanoseconds(now + arguments.days),
-        files=tuple(marked),
+        files=tuple(marked) if patterns else made.files,
         note=arguments.note or before.note,
     )
     return sign_content(made, key, arguments.output, head="", told=[], also={})
