@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from fakes.forged_snp import AT, BEGIN, END, ForgedSnp, Holder, certify, rsa_key
 from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic
 from weighbridge.verifier.anchors import Anchor, TrustAnchors, default
+from weighbridge.verifier.tee import amd_signature
 from weighbridge.verifier.tee.amd_chain import VerifiedChip, verify_amd_chain
 
 FORGED = ForgedSnp.create("Genoa")
@@ -140,6 +141,12 @@ def test_another_form_of_signature() -> None:
         ask = certify("SEV-Genoa", FORGED.ark, key=rsa_key("ask"), serial=2, path_length=0, rsa_padding=other)
         assert refused(with_ask(ask)) is Code.CHAIN_BROKEN
     assert refused(replace(FORGED, hash_algorithm=hashes.SHA256())) is Code.CHAIN_BROKEN
+
+
+def test_keys_that_cannot_sign_so() -> None:
+    with pytest.raises(NotAuthentic) as caught:
+        amd_signature.rsa_key(FORGED.key.public_key(), "ask")
+    assert caught.value.code is Code.CHAIN_BROKEN
 
 
 def test_a_critical_extension() -> None:

@@ -70,8 +70,13 @@ def test_a_critical_extension() -> None:
 
 
 def test_a_list_of_tomorrow() -> None:
-    assert refused(FORGED.crl(issued=AT + timedelta(seconds=1))) is Code.CRL_INVALID
+    """It says nothing of today but whom it names: a revocation that is known is not overlooked."""
     assert verify(FORGED.crl(issued=AT)).current
+    tomorrow = verify(FORGED.crl(revoked=True, issued=AT + timedelta(days=1)))
+    assert not tomorrow.current
+    with pytest.raises(NotAuthentic) as caught:
+        tomorrow.check(FORGED.ask.certificate, "ask")
+    assert caught.value.code is Code.CERT_REVOKED
 
 
 def test_naive_time() -> None:

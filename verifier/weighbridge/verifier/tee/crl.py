@@ -6,9 +6,9 @@ The procedure of :func:`verify_crl`:
 2. Its issuer is the anchor's name. Which of several lists are this issuer's is for :func:`issuer_of` to tell.
 3. It is signed by the anchor's key, in AMD's one form.
 4. No extension is critical: a partial or indirect list would have to say so, and is refused.
-5. It was issued at or before the stated time.
 
-A list past its next update is *stale*: whom it names stays revoked, of anybody else it says nothing.
+A list that is not of the stated time, past its next update or issued later, is *stale*: whom it names is revoked, of
+anybody else it says nothing. So a list is never refused for a clock that is a minute behind.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ _CLAUSE: Final = "RFC 5280 §5"
 class VerifiedCrl:
     """Whom ``anchor`` has revoked. Made by :func:`verify_crl` alone.
 
-    ``current`` says whether the stated time is before the next update. The seal is a guard against mistakes, not
-    against hostile code.
+    ``current`` says whether the stated time is between this update and the next. The seal is a guard against mistakes,
+    not against hostile code.
     """
 
     anchor: Anchor
@@ -93,7 +93,7 @@ def verify_crl(der: bytes, anchor: Anchor, *, at: datetime, what: str) -> Verifi
 
     Raises:
         MalformedEvidence: ``CRL_INVALID``, ``TOO_LARGE``.
-        NotAuthentic: ``CRL_INVALID`` for a list of somebody else, or of a later time.
+        NotAuthentic: ``CRL_INVALID`` for a list that is not the authority's.
         ValueError: ``at`` is naive.
     """
     if at.tzinfo is None:
@@ -116,13 +116,10 @@ def verify_crl(der: bytes, anchor: Anchor, *, at: datetime, what: str) -> Verifi
     critical = [extension.oid.dotted_string for extension in crl.extensions if extension.critical]
     if critical:
         raise _invalid("critical extension is not understood", what, got=", ".join(critical))
-    # 5.
-    if crl.last_update_utc > at:
-        raise _invalid("list is of a later time", what, expected=at.isoformat(), got=crl.last_update_utc.isoformat())
     until = crl.next_update_utc
     return VerifiedCrl(
         anchor=anchor,
-        current=until is not None and at <= until,
+        current=until is not None and crl.last_update_utc <= at <= until,
         revoked=frozenset(entry.serial_number for entry in crl),
         seal=_SEAL,
     )

@@ -37,7 +37,7 @@ class VerifiedTee:
         tcb_status: what the vendor says of them. SEV-SNP: ``matches``, since AMD publishes no list. TDX: Intel's word.
         advisories: numbers of the vendor's advisories that apply; empty for SEV-SNP.
         revocation: ``good`` if a current list names none of the certificates; ``absent`` or ``stale`` if there was no
-            list, or only one past its time. A revoked certificate raises instead.
+            list, or none of that time. A revoked certificate raises instead.
         smt: whether hyper-threads are on, by the signed report; ``None`` where it does not say.
         alias_check: whether firmware found no aliased memory since the last reset (AMD-SB-3015, BadRAM); ``None``
             where the report is of a version that does not say.

@@ -118,28 +118,26 @@ def verify_snp(
 
 
 def _check_signing_key(report: SnpReport) -> None:
-    match report.signing_key:
-        case SigningKey.VCEK if not report.chip_key_masked:
-            return
-        case SigningKey.VCEK | SigningKey.NONE:
-            raise NotAuthentic(
-                Code.SNP_SIG,
-                "the host keeps the chip's key from signing",
-                where="snp.report.signing_key",
-                got=report.signing_key.name,
-                clause=_CLAUSE,
-                hint="MASK_CHIP_KEY must be off: ask who operates the host.",
-            )
-        case SigningKey.VLEK:
-            raise NotAuthentic(
-                Code.SNP_CHIP,
-                "signed by a key that a cloud loads into its chips, which names none of them",
-                where="snp.report.signing_key",
-                expected=SigningKey.VCEK.name,
-                got=report.signing_key.name,
-                clause=_CLAUSE,
-                hint="Ask for a report that is signed by the VCEK.",
-            )
+    if report.signing_key is SigningKey.VLEK:
+        raise NotAuthentic(
+            Code.SNP_CHIP,
+            "signed by a key that a cloud loads into its chips, which names none of them",
+            where="snp.report.signing_key",
+            expected=SigningKey.VCEK.name,
+            got=report.signing_key.name,
+            clause=_CLAUSE,
+            hint="Ask for a report that is signed by the VCEK.",
+        )
+    if report.signing_key is SigningKey.NONE or report.chip_key_masked:
+        raise NotAuthentic(
+            Code.SNP_SIG,
+            "the host keeps the chip's key from signing",
+            where="snp.report.signing_key",
+            expected=SigningKey.VCEK.name,
+            got=report.signing_key.name,
+            clause=_CLAUSE,
+            hint="MASK_CHIP_KEY must be off: ask who operates the host.",
+        )
 
 
 def _check_signature(report: SnpReport, key: ec.EllipticCurvePublicKey) -> None:
