@@ -96,6 +96,16 @@ def test_rsa_anchor() -> None:
     assert certs.verify_chain(chain_of(leaf, root), [anchor(root)], at=AT, what="chain").name == "CN=root"
 
 
+def test_p521_anchor_of_a_tpm_maker() -> None:
+    """As those of four makers are; and as no other purpose has them."""
+    root = Certificate("root", key=ec.generate_private_key(ec.SECP521R1()), hash=hashes.SHA512())
+    chain = chain_of(LEAF, MIDDLE, root)
+    assert certs.verify_chain(chain[:2], [anchor(root)], at=AT, what="chain").name == "CN=root"
+    assert refusal(chain_of(LEAF, Certificate("middle"), ROOT)[:2], anchor(root)) == Code.CHAIN_BROKEN
+    with pytest.raises(MalformedEvidence):
+        anchor(root, purpose="tpm-ak-root")
+
+
 def test_nothing_is_trusted_without_anchors() -> None:
     """A24: an empty selection makes every chain untrusted."""
     assert refusal(chain_of(LEAF, MIDDLE, ROOT)) == Code.CHAIN_UNTRUSTED
