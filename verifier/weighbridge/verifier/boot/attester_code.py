@@ -207,7 +207,6 @@ _SHELLS: Final = (
     "rdinit",
     "break",
     "rd.break",
-    "rd.shell",
     "rd.cmdline",
     "rescue",
     "emergency",
@@ -219,19 +218,13 @@ _SHELLS: Final = (
     "_b",
     "b",
     "rd.rescue",
-    "rd.emergency",
     "rd.debug",
-    "systemd.debug_shell",
-    "rd.systemd.debug_shell",
     "systemd.default_debug_tty",
-    "systemd.crash_shell",
-    "systemd.confirm_spawn",
     "systemd.run",
     "systemd.run_success_action",
     "systemd.setenv",
     "systemd.set_credential",
     "systemd.set_credential_binary",
-    "systemd.getty_auto",
     "kgdboc",
     "kgdbdbgp",
     "kgdbwait",
@@ -239,6 +232,17 @@ _SHELLS: Final = (
     "kdb",
     "sysrq_always_enabled",
 )
+# The same, unless they are switched off.
+_SWITCHES: Final = (
+    "rd.shell",
+    "systemd.debug_shell",
+    "rd.systemd.debug_shell",
+    "systemd.crash_shell",
+    "systemd.confirm_spawn",
+    "systemd.getty_auto",
+)
+_OFF: Final = frozenset({"0", "no", "false", "off"})
+_ENDINGS: Final = frozenset({"halt", "reboot", "poweroff"})
 _UNITS: Final = ("systemd.unit", "rd.systemd.unit", "systemd.wants", "rd.systemd.wants")
 _UNIT_OF_A_SHELL: Final = re.compile(r"rescue|emergency|debug|getty|ssh|runlevel[1S]|shell|console", re.IGNORECASE)
 # By the end of the path that the kernel measured with them.
@@ -263,7 +267,10 @@ def _no_shell(line: Parameters) -> bool:
     inits = all(item.value in _INITS for item in line.mentions("init"))
     units = not any(_UNIT_OF_A_SHELL.search(item.value or "") for name in _UNITS for item in line.mentions(name))
     sysrq = all(value == "0" for value in line.values("sysctl.kernel.sysrq"))
-    return inits and units and sysrq and not any(line.mentions(name) for name in _SHELLS)
+    switched_off = all(item.value in _OFF for name in _SWITCHES for item in line.mentions(name))
+    endings = all(item.value in _ENDINGS for item in line.mentions("rd.emergency"))
+    nothing_else = not any(line.mentions(name) for name in _SHELLS)
+    return inits and units and sysrq and switched_off and endings and nothing_else
 
 
 def _no_login(seen: _Seen) -> bool:
