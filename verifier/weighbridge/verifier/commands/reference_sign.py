@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from weighbridge.proto import cose, limits, strict
 from weighbridge.proto.host_set import UNFIT_PCRS, AcceptedFile, FileKind, HostSet, SignedHostSet
 from weighbridge.verifier import host_set, learning
-from weighbridge.verifier.clock import nanoseconds
+from weighbridge.verifier.clock import moment, nanoseconds
 from weighbridge.verifier.commands import arguments as given
 from weighbridge.verifier.commands import owner_key, reference_show
 from weighbridge.verifier.commands.outcome import Outcome, load_anchors, read, usage, write
@@ -170,6 +170,7 @@ def sign_content(
     digest = SignedHostSet.parse(data).digest.hex()
     lines = [
         f"signed set {content.number} of {content.owner} for {content.name}",
+        f"  validity  {_shown(content.not_before_ns)} to {_shown(content.not_after_ns)}",
         *reference_show.content_lines(content),
         f"  set       {target}, sha256 {digest}",
         *told,
@@ -186,6 +187,10 @@ def sign_content(
         **also,
     }
     return Outcome(head + "\n".join(lines) + "\n", document)
+
+
+def _shown(at_ns: int) -> str:
+    return strict.time_encode(moment(at_ns))
 
 
 def _value(text: str) -> _Value:
