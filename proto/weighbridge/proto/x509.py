@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Final
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from cryptography.utils import CryptographyDeprecationWarning
 
 from weighbridge.proto import limits
 from weighbridge.proto.errors import Code, MalformedEvidence
@@ -72,11 +71,11 @@ def load_certificate(der: bytes, what: str) -> x509.Certificate:
             _ = (certificate.subject, certificate.issuer)
         _ = (certificate.version, certificate.extensions)
         _ = (certificate.not_valid_before_utc, certificate.not_valid_after_utc)
-    # NOTE: the deprecation warning is what the library says of a serial number that is zero or negative; it is an
-    # exception only where warnings are errors, so the serial number is checked below as well.
+    # NOTE: a warning is what the library says of a serial number that is zero or negative, and of a country that is no
+    # code; it is an exception only where warnings are errors, so the serial number is checked below as well.
     except (ValueError, TypeError, OverflowError, UnsupportedAlgorithm, x509.DuplicateExtension) as error:
         raise _malformed(der, what, str(error)) from error
-    except (x509.UnsupportedGeneralNameType, x509.InvalidVersion, CryptographyDeprecationWarning) as error:
+    except (x509.UnsupportedGeneralNameType, x509.InvalidVersion, UserWarning) as error:
         raise _malformed(der, what, str(error)) from error
     if serial <= 0 or serial.bit_length() > _SERIAL_BITS_MAX:
         raise MalformedEvidence(

@@ -141,7 +141,8 @@ def _load(der: bytes, what: str) -> x509.CertificateRevocationList:
         _ = (tuple(crl.extensions), tuple((entry.serial_number, tuple(entry.extensions)) for entry in crl))
     except (ValueError, TypeError, OverflowError, UnsupportedAlgorithm, x509.DuplicateExtension) as error:
         raise _malformed(what, error) from error
-    except (x509.UnsupportedGeneralNameType, x509.InvalidVersion) as error:
+    # The library warns of names that are not as they should be; where warnings are errors, of no use either.
+    except (x509.UnsupportedGeneralNameType, x509.InvalidVersion, UserWarning) as error:
         raise _malformed(what, error) from error
     return crl
 
