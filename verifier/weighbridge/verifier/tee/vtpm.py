@@ -90,6 +90,7 @@ def verify_vtpm(
         NotAuthentic: ``HCL_BINDING``, or a code of :func:`~weighbridge.verifier.tee.snp.verify_snp` or
             :func:`~weighbridge.verifier.tee.tdx.verify_td_quote`.
         Indeterminate: what that raises for collateral that is absent or out of date.
+        EnvironmentFault: ``TOOL_MISSING``, for a TD quote where the library that judges it is not installed.
         ValueError: ``at`` is naive.
     """
     # 1.
