@@ -71,6 +71,7 @@ _CRITICAL_ACCEPTED: Final = frozenset(
         x509.CertificatePolicies.oid,
     }
 )
+_NAMED_MAX: Final = 3
 _INTERMEDIATES: Final = frozenset({"tpm-ek-intermediate", "tpm-ak-intermediate"})
 _PEM: Final = re.compile(rb"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\r\n]*)-----END CERTIFICATE-----")
 
@@ -249,14 +250,21 @@ def _find_anchor(top: x509.Certificate, anchors: Sequence[Anchor], where: str) -
             Code.CHAIN_UNTRUSTED,
             "chain does not end at a trust anchor",
             where=where,
-            expected=" or ".join(anchor.name for anchor in anchors) or "no anchor of this purpose is trusted",
+            expected=_expected(anchors),
             got=issuer,
             clause="RFC 5280 §6.1.1 (d)",
-            hint="Pass the anchors document that names this root, if you believe it.",
+            hint="Pass the anchors document that names this root, if you believe it: weighbridge anchors import",
         )
     # Vendors reuse the name for a successor's key: the authority key identifier says which.
     matching = [anchor for anchor in named if _key_identifier(anchor) == _authority_identifier(top)]
     return (matching or named)[0]
+
+
+def _expected(anchors: Sequence[Anchor]) -> str:
+    """The names, where there are so few that they are read."""
+    if len(anchors) > _NAMED_MAX:
+        return f"one of the {len(anchors)} anchors of this purpose"
+    return " or ".join(anchor.name for anchor in anchors) or "no anchor of this purpose is trusted"
 
 
 def _is_certified_by_others(certs: Sequence[x509.Certificate], anchor: Anchor) -> bool:

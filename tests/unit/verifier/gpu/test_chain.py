@@ -237,4 +237,4 @@ def test_cache_has_a_capacity() -> None:
 
 def test_wheel_chain_is_the_one_the_anchor_is_from(nvidia_wheel: Path) -> None:
     root = certs.load_certificate(wheel_chain(nvidia_wheel)[-1], "root")
-    assert certs.spki_der(root) == DEFAULT.anchors[0].spki
+    assert certs.spki_der(root) == DEFAULT.select("nvidia-device-root")[0].spki
