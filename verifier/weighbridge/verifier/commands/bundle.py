@@ -44,7 +44,7 @@ def configure_verify(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         action="append",
         default=[],
-        help="believe these keys instead of the ones shipped (several times)",
+        help="believe these keys instead of those shipped; shipped: those as well (several times)",
     )
     parser.add_argument(
         "--policy",

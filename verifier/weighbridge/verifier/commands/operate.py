@@ -156,7 +156,7 @@ def _configure_serve(commands: Commands) -> None:
         metavar="FILE",
         action="append",
         default=[],
-        help="roots of TPMs and GPUs, keys of owners and of issuers (several times; default: the shipped ones)",
+        help="roots of TPMs and GPUs, keys of owners, of issuers; shipped: those shipped, the default (several times)",
     )
     parser.add_argument(
         "--listen",
