@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from eventlog_support import SHA1, SHA256, SHA384, ima_from_ascii
+from eventlog_support import SHA1, SHA256, SHA384, gce_attestation, ima_from_ascii
 from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic
 from weighbridge.proto.eventlog import Binding, Format, Register, RegisterKind, Rule, read, replay, require
 from weighbridge.proto.tpm import attest
@@ -153,59 +153,3 @@ def extended_sha1(values: list[bytes]) -> bytes:
     for value in values:
         register = hashlib.sha1(register + value, usedforsecurity=False).digest()
     return register
-
-
-def gce_attestation(data: bytes) -> tuple[dict[HashAlgorithm, tuple[bytes, dict[int, bytes]]], bytes]:
-    """The quotes by bank, each with the registers' values beside it, and the boot log of an attestation."""
-    fields = protobuf(data)
-    quotes: dict[HashAlgorithm, tuple[bytes, dict[int, bytes]]] = {}
-    for number, value in fields:
-        if number != 2 or isinstance(value, int):
-            continue
-        quote = dict(protobuf(value))
-        message, registers = quote[1], quote[3]
-        assert isinstance(message, bytes)
-        assert isinstance(registers, bytes)
-        values: dict[int, bytes] = {}
-        bank = 0
-        for inner, content in protobuf(registers):
-            if inner == 1 and isinstance(content, int):
-                bank = content
-            elif isinstance(content, bytes):
-                entry = dict(protobuf(content))
-                index, register = entry.get(1, 0), entry[2]
-                assert isinstance(index, int)
-                assert isinstance(register, bytes)
-                values[index] = register
-        quotes[HashAlgorithm(bank)] = (message, values)
-    log = dict(fields)[3]
-    assert isinstance(log, bytes)
-    return quotes, log
-
-
-def protobuf(data: bytes) -> list[tuple[int, int | bytes]]:
-    """The fields of a message whose schema is not ours: numbers and byte strings."""
-    found: list[tuple[int, int | bytes]] = []
-    offset = 0
-
-    def number() -> int:
-        nonlocal offset
-        value = shift = 0
-        while True:
-            octet = data[offset]
-            offset += 1
-            value |= (octet & 127) << shift
-            shift += 7
-            if octet < 128:
-                return value
-
-    while offset < len(data):
-        key = number()
-        if key & 7 == 0:
-            found.append((key >> 3, number()))
-        else:
-            assert key & 7 == 2
-            size = number()
-            found.append((key >> 3, data[offset : offset + size]))
-            offset += size
-    return found
