@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 from weighbridge.proto.tpm.wire import u16, u32
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 _HEADER = 10
@@ -18,7 +19,8 @@ class TpmProxy:
     """Serves one client at ``path``.
 
     ``inject(code, rc, times)``: the next such commands are answered with ``rc``. ``precede(code, command, times)``:
-    before each of the next such commands the TPM is given ``command``, as if by another client.
+    before each of the next such commands the TPM is given ``command``, as if by another client. ``restless()`` gives
+    a command before every command.
     """
 
     def __init__(self, path: Path, target: Path) -> None:
@@ -27,6 +29,7 @@ class TpmProxy:
         self._target = target
         self._faults: dict[int, list[int]] = {}
         self._slipped_in: dict[int, list[bytes]] = {}
+        self.restless: Callable[[], bytes] | None = None
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(path))
         self._listener.listen()
@@ -61,6 +64,9 @@ class TpmProxy:
                 if faults:
                     client.sendall(u16(0x8001) + u32(_HEADER) + u32(faults.pop()))
                     continue
+                if self.restless is not None:
+                    target.sendall(self.restless())
+                    _message(target)
                 if self._slipped_in.get(code):
                     target.sendall(self._slipped_in[code].pop())
                     _message(target)

@@ -20,7 +20,7 @@ import tpm2_pytss as tss
 from cryptography import x509
 
 from fakes.tpm_proxy import TpmProxy
-from weighbridge.attester.tpm import device
+from weighbridge.attester.tpm import faults
 from weighbridge.attester.tpm.device import Tpm
 from weighbridge.attester.tpm.emulator import PLATFORM, Manufactured, Swtpm, manufacture
 from weighbridge.proto import cose
@@ -31,7 +31,7 @@ from weighbridge.proto.tpm.pcr import PcrBank, PcrSelection
 from weighbridge.proto.tpm.templates import attestation_key_template
 from weighbridge.proto.tpm.wire import sized, u16, u32
 from weighbridge.verifier.anchors import Anchor, TrustAnchors, default
-from weighbridge.verifier.tpm.ak import VerifiedAk, activated
+from weighbridge.verifier.tpm.ak import AttestationKey, VerifiedAk, activated
 from weighbridge.verifier.tpm.certify import VerifiedTelemetryKey, boot_policy_of, verify_telemetry_key
 from weighbridge.verifier.tpm.continuity import check_continuity
 from weighbridge.verifier.tpm.credential import make_credential
@@ -85,9 +85,10 @@ def enrol(tpm: Tpm, made: Manufactured) -> VerifiedAk:
         anchors(made),
         at=datetime.now(UTC),
     )
-    ak = public.parse(tpm.attestation_key())
+    parent = tpm.attestation_parent()
+    ak = AttestationKey(public.parse(tpm.attestation_key()), None if parent is None else public.parse(parent))
     secret = os.urandom(32)
-    credential = make_credential(ek, ak.name, secret)
+    credential = make_credential(ek, ak.public.name, secret)
     answer = tpm.activate_credential(credential.id_object, credential.encrypted_secret)
     return activated(ek, ak, secret=secret, answer=answer)
 
@@ -428,7 +429,7 @@ def test_patience(proxy: TpmProxy) -> None:
 
 
 def test_patience_has_an_end(proxy: TpmProxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device, "_DELAYS", (0.001,))
+    monkeypatch.setattr(faults, "_PATIENCE", 0.05)
     with Tpm.open(proxy.tcti) as tpm:
         tpm.attestation_key()
         proxy.inject(TPM_CC_QUOTE, TPM_RC_RETRY, 1_000)
@@ -442,7 +443,7 @@ def test_a_pcr_that_moves_between_policy_and_signature(proxy: TpmProxy) -> None:
         proxy.inject(TPM_CC_SIGN, TPM_RC_PCR_CHANGED, 3)
         assert len(tpm.sign(b"header")) == 64
         proxy.inject(TPM_CC_SIGN, TPM_RC_PCR_CHANGED, 100)
-        fault(Code.TPM_FAILED, lambda: tpm.sign(b"header"))
+        fault(Code.TPM_BUSY, lambda: tpm.sign(b"header"))
 
 
 def extend_by_another(pcr: int) -> bytes:
@@ -454,13 +455,32 @@ def extend_by_another(pcr: int) -> bytes:
 
 @pytest.mark.parametrize("code", [TPM_CC_QUOTE, TPM_CC_PCR_READ], ids=["quote", "read"])
 def test_pcrs_that_move_while_they_are_quoted(proxy: TpmProxy, made: Manufactured, code: int) -> None:
-    """Values and signature are of one moment, or there is no quote."""
+    """The values are those that were signed: the ones before the quote, or the ones after it."""
     with Tpm.open(proxy.tcti) as tpm:
         ak = enrol(tpm, made)
-        proxy.precede(code, extend_by_another(10), 3)
-        assert quoted(tpm, ak).pcrs[10] == tpm.read_pcrs(QUOTED)[10] != bytes(32)
         proxy.precede(code, extend_by_another(10), 1_000)
-        fault(Code.TPM_BUSY, lambda: tpm.quote(QUOTED, OURS))
+        values = {quoted(tpm, ak).pcrs[10] for _ in range(3)}
+        assert len(values) == 3
+
+
+def test_two_registers_that_move(proxy: TpmProxy, made: Manufactured) -> None:
+    """One before the quote, one after it: each of the signed values was seen in another read."""
+    with Tpm.open(proxy.tcti) as tpm:
+        ak = enrol(tpm, made)
+        proxy.precede(TPM_CC_QUOTE, extend_by_another(10), 1)
+        proxy.precede(TPM_CC_PCR_READ, extend_by_another(11), 4)
+        assert quoted(tpm, ak).pcrs[11] != bytes(32)
+
+
+def test_pcrs_that_never_hold_still(proxy: TpmProxy) -> None:
+    """Several commands read them, and between any two they move: there is nothing that a quote could be about."""
+    with Tpm.open(proxy.tcti) as tpm:
+        tpm.attestation_key()
+        proxy.restless = lambda: extend_by_another(10)
+        assert "--boot-logs" in fault(Code.TPM_BUSY, lambda: tpm.quote(QUOTED, OURS)).hint
+        fault(Code.TPM_BUSY, lambda: tpm.read_pcrs(QUOTED))
+        # One command reads these.
+        assert len(tpm.read_pcrs(BOOT)) == 8
 
 
 # the emulator

@@ -2,10 +2,20 @@
 
 ==============  =====================================================================================
 ``interface``   :class:`TpmDevice`, what the attester needs of a TPM
-``device``      :class:`Tpm`, a real TPM or a running emulator; the one module that imports tpm2-pytss
-``transport``   TCTI strings, and a connection to an emulator that never waits without a limit
+``options``     :class:`TpmOptions`, what an operator says of it
+``device``      :class:`Tpm`, a real TPM or a running emulator
+``keys``        where attestation and endorsement keys come from
+``pcrs``        PCR values, and quotes over them while they move
+``esapi``       commands, tried again, over a connection that is made again; imports tpm2-pytss
+``tcti``        the TSS's end of that connection; imports tpm2-pytss
+``transport``   TCTI strings, and connections that never wait without a limit
 ``faults``      response codes as :class:`EnvironmentFault` with hints
 ``nv``          certificates as TPMs store them
 ``emulator``    :class:`Swtpm`, platform ``insecure-emulated``
 ==============  =====================================================================================
 """
+
+import os
+
+# libtss2 prints its own account of every error; ours says what to do. It reads this once, when it is loaded.
+os.environ.setdefault("TSS2_LOG", "all+NONE")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from weighbridge.proto.endorsement import Endorsement
     from weighbridge.proto.tpm.attest import ClockInfo
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from weighbridge.proto.tpm.evidence import QuoteEvidence
     from weighbridge.proto.tpm.pcr import PcrSelection
 
-__all__ = ["EndorsementKey", "TpmDevice"]
+__all__ = ["EndorsementKey", "RegisterHistory", "TpmDevice"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,14 @@ class EndorsementKey:
     public: bytes
     certificate: bytes
     intermediates: tuple[bytes, ...]
+
+
+class RegisterHistory(Protocol):
+    """What a register held, as a list on this host has it. Not proven: whoever uses it compares it with a quote."""
+
+    def after(self, value: bytes, bank: HashAlgorithm) -> Iterator[bytes]:
+        """The values that the register took after ``value`` in ``bank``, oldest first; none if it never had that."""
+        ...
 
 
 class TpmDevice(Protocol):

@@ -1,20 +1,22 @@
-"""How to reach a TPM: TCTI strings, and a connection to an emulator that never waits without a limit.
+"""How to reach a TPM: TCTI strings, and connections that never wait without a limit, unlike libtss2's own.
 
 Accepted: ``device:/dev/tpmrm0`` (also ``/dev/tpm0``) and ``swtpm:path=SOCKET``. An emulator serves one client: a
-second one is accepted by the socket's backlog and then hears nothing, so libtss2's own connection would hang. Here
-a lock file beside the socket keeps our own processes apart, and every answer has a time limit, so that any other
-client shows as ``TPM_BUSY`` within seconds.
+second one is accepted by the socket's backlog and then hears nothing. Here a lock file beside the socket keeps our own
+processes apart, and every answer has a time limit, so that any other client shows as ``TPM_BUSY`` within seconds.
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import grp
 import os
+import select
 import socket
 import stat
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Final, Protocol, final
 
 from weighbridge.proto.errors import Code, EnvironmentFault
 from weighbridge.proto.tpm.constants import CommandCode
@@ -23,7 +25,7 @@ from weighbridge.proto.tpm.wire import u16, u32
 if TYPE_CHECKING:
     from typing import Self
 
-__all__ = ["SocketChannel", "check_device", "emulator_path"]
+__all__ = ["Channel", "DeviceChannel", "SocketChannel", "check_device", "connect", "emulator_path"]
 
 _DEVICE: Final = "device:"
 _EMULATOR: Final = "swtpm:path="
@@ -36,7 +38,58 @@ _RC_INITIALIZE: Final = 0x100
 # The longest command of an emulator, creating an RSA key, takes well below a second.
 _PATIENCE: Final = 30.0
 _FIRST_PATIENCE: Final = 3.0
+# Linux drivers/char/tpm/tpm2-cmd.c gives the longest command, making a key, 300 s; none of ours takes a tenth of that.
+_DEVICE_PATIENCE: Final = 60.0
 _STARTUP_CLEAR: Final = u16(0)
+_TPMRM: Final = "The kernel's is /dev/tpmrm0."
+
+
+class Channel(Protocol):
+    """A connection to a TPM: one command, then one response, each within a limited time."""
+
+    @property
+    def emulated(self) -> bool:
+        """Whether the other end is an emulator of which this is the only client."""
+        ...
+
+    def startup(self) -> None:
+        """``TPM2_Startup`` after an emulator's reset.
+
+        Raises:
+            EnvironmentFault: ``TPM_ABSENT``, ``TPM_BUSY`` or ``TPM_FAILED``.
+            RuntimeError: this is no emulator.
+        """
+        ...
+
+    def transmit(self, data: bytes) -> None:
+        """Send one command.
+
+        Raises:
+            EnvironmentFault: ``TPM_ABSENT`` or ``TPM_BUSY``; the connection is of no use any more.
+        """
+        ...
+
+    def receive(self) -> bytes:
+        """One whole response.
+
+        Raises:
+            EnvironmentFault: ``TPM_ABSENT``, ``TPM_BUSY`` or ``TPM_FAILED``; the connection is of no use any more.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let the TPM go; again does nothing."""
+        ...
+
+
+def connect(tcti: str) -> Channel:
+    """A connection to the TPM that ``tcti`` names.
+
+    Raises:
+        EnvironmentFault: ``TPM_ABSENT`` or ``TPM_BUSY``.
+    """
+    path = emulator_path(tcti)
+    return DeviceChannel(Path(tcti.removeprefix(_DEVICE))) if path is None else SocketChannel(path)
 
 
 def emulator_path(tcti: str) -> Path | None:
@@ -58,21 +111,93 @@ def emulator_path(tcti: str) -> Path | None:
 
 
 def check_device(tcti: str) -> None:
-    """Require that the device of a ``device:`` string can be opened: libtss2 would only say "IO failure".
+    """Require that the device of a ``device:`` string can be opened, now; says nothing of what it is.
 
     Raises:
         EnvironmentFault: ``TPM_ABSENT`` or ``TPM_BUSY``.
     """
-    path = Path(tcti.removeprefix(_DEVICE))
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except OSError as error:
-        raise _unreachable(error, path) from error
-    try:
-        if not stat.S_ISCHR(os.fstat(descriptor).st_mode):
+    DeviceChannel(Path(tcti.removeprefix(_DEVICE))).close()
+
+
+@final
+class DeviceChannel:
+    """The kernel's device, opened for as long as this lives: what is loaded through ``tpmrm`` is flushed on closing."""
+
+    __slots__ = ("_descriptor", "_path")
+
+    def __init__(self, path: Path) -> None:
+        """Open the device.
+
+        Raises:
+            EnvironmentFault: ``TPM_ABSENT`` or ``TPM_BUSY``.
+        """
+        self._path = path
+        try:
+            # Non-blocking: else `write` would return when the TPM is done, however long that takes.
+            self._descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        except OSError as error:
+            raise _unreachable(error, path) from error
+        if not stat.S_ISCHR(os.fstat(self._descriptor).st_mode):
+            self.close()
             raise EnvironmentFault(Code.TPM_ABSENT, "not a device", where=str(path))
-    finally:
-        os.close(descriptor)
+
+    @property
+    def emulated(self) -> bool:
+        """See :class:`Channel`."""
+        return False
+
+    def startup(self) -> None:
+        """See :class:`Channel`."""
+        raise RuntimeError("only an emulator is started by its client")
+
+    def transmit(self, data: bytes) -> None:
+        """See :class:`Channel`."""
+        try:
+            written = os.write(self._descriptor, data)
+        except OSError as error:
+            raise self._gone(error) from error
+        if written != len(data):
+            raise EnvironmentFault(Code.TPM_FAILED, "device takes half a command", where=str(self._path))
+
+    def receive(self) -> bytes:
+        """See :class:`Channel`."""
+        deadline = time.monotonic() + _DEVICE_PATIENCE
+        poll = select.poll()
+        poll.register(self._descriptor, select.POLLIN)
+        data = b""
+        while len(data) < _HEADER or len(data) < int.from_bytes(data[2:6]) <= _RESPONSE_MAX:
+            # Older kernels drop what is left of a response that is not read at once: ask for all of it.
+            if not poll.poll(max(0.0, deadline - time.monotonic()) * 1_000):
+                raise EnvironmentFault(
+                    Code.TPM_BUSY,
+                    "TPM does not answer",
+                    where=str(self._path),
+                    hint="Look for its driver's messages: journalctl -k -g tpm. Power the machine off and on again.",
+                )
+            try:
+                more = os.read(self._descriptor, _RESPONSE_MAX)
+            except OSError as error:
+                raise self._gone(error) from error
+            if not more:
+                raise EnvironmentFault(
+                    Code.TPM_ABSENT, "device gives no answer: it is no TPM", where=str(self._path), hint=_TPMRM
+                )
+            data += more
+        return data
+
+    def close(self) -> None:
+        """See :class:`Channel`."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _gone(self, error: OSError) -> EnvironmentFault:
+        return EnvironmentFault(
+            Code.TPM_ABSENT,
+            f"TPM no longer answers: {error.strerror or error}",
+            where=str(self._path),
+            hint="Look for its driver's messages: journalctl -k -g tpm.",
+        )
 
 
 def _unreachable(error: OSError, path: Path) -> EnvironmentFault:
@@ -84,7 +209,7 @@ def _unreachable(error: OSError, path: Path) -> EnvironmentFault:
             )
         case errno.EACCES | errno.EPERM:
             return EnvironmentFault(
-                Code.TPM_ABSENT, "no permission to use the TPM", where=where, hint="Add this user to the group tss."
+                Code.TPM_ABSENT, "no permission to use the TPM", where=where, hint=_permission(path)
             )
         case _:
             return EnvironmentFault(
@@ -93,6 +218,18 @@ def _unreachable(error: OSError, path: Path) -> EnvironmentFault:
                 where=where,
                 hint="Is it switched on in the firmware, or its emulator running?",
             )
+
+
+def _permission(path: Path) -> str:
+    """Who may use it: /dev/tpmrm0 belongs to a group, /dev/tpm0 to root and the TPM's own daemon."""
+    try:
+        status = path.stat()
+        group = grp.getgrgid(status.st_gid).gr_name
+    except (OSError, KeyError):
+        return "Run as root, or as a user of the group that owns it, most often tss."
+    if not status.st_mode & stat.S_IWGRP:
+        return f"Nobody but its owner may, {status.st_uid}: use /dev/tpmrm0, or run as root."
+    return f"Add this user to the group {group}: usermod -aG {group} USER; then log in again."
 
 
 @final
@@ -125,6 +262,11 @@ class SocketChannel:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def emulated(self) -> bool:
+        """See :class:`Channel`."""
+        return True
 
     def startup(self) -> None:
         """``TPM2_Startup(CLEAR)``, as firmware does on a real machine; harmless where it was done already.

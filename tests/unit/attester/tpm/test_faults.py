@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from weighbridge.attester.tpm import faults
-from weighbridge.proto.errors import Code, ExitCode
+from weighbridge.proto.errors import Code, EnvironmentFault, ExitCode, MalformedEvidence
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,14 @@ from weighbridge.proto.errors import Code, ExitCode
         (0x18B, Code.TPM_RESET),
         (0x28B, Code.TPM_RESET),
         (0x99D, Code.TPM_FAILED),
-        (0x128, Code.TPM_FAILED),
+        (0x128, Code.TPM_BUSY),
+        (0x923, Code.TPM_BUSY),
+        (0x909, Code.TPM_BUSY),
+        (0x98E, Code.TPM_FAILED),
+        (0x9A2, Code.TPM_FAILED),
+        (0x185, Code.TPM_FAILED),
+        (0x00080011, Code.TPM_FAILED),
+        (0x0009000B, Code.TPM_FAILED),
         (0x3DF, Code.TPM_FAILED),
         (0x921, Code.TPM_FAILED),
         (0x101, Code.TPM_FAILED),
@@ -43,5 +50,18 @@ def test_meanings(rc: int, code: Code) -> None:
 
 
 def test_only_the_tpms_own_word_is_reason_to_try_again() -> None:
-    assert all(faults.is_transient(rc) for rc in (0x922, 0x908, 0x90A, 0x920, 0x923))
-    assert not any(faults.is_transient(rc) for rc in (0x902, 0x100, 0x99D, 0x000A000A))
+    assert all(faults.patience(rc) == 5 for rc in (0x922, 0x908, 0x909, 0x90A))
+    assert all(faults.patience(rc) == 20 for rc in (0x920, 0x923))
+    assert not any(faults.patience(rc) for rc in (0x902, 0x100, 0x99D, 0x000A000A))
+
+
+def test_after_what_the_connection_is_of_no_use() -> None:
+    assert all(faults.is_broken(rc) for rc in (0x000A000A, 0x00070007, 0x00080011, 0x0009000B))
+    assert not any(faults.is_broken(rc) for rc in (0x902, 0x100, 0x99D, 0x000B0902))
+
+
+def test_what_the_tpm_sent_is_its_own_fault() -> None:
+    with pytest.raises(EnvironmentFault) as caught, faults.well_formed("quote"):
+        raise MalformedEvidence(Code.TRUNCATED, "attest ends early")
+    assert caught.value.code is Code.TPM_FAILED
+    assert "quote: TPM's answer is not what it should be: TRUNCATED" in caught.value.message

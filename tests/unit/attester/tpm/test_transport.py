@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import pty
 import socket
 import tempfile
 import threading
+import time
+import tty
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
@@ -13,7 +16,7 @@ from typing import Self
 import pytest
 
 from weighbridge.attester.tpm import transport
-from weighbridge.attester.tpm.transport import SocketChannel, check_device, emulator_path
+from weighbridge.attester.tpm.transport import DeviceChannel, SocketChannel, check_device, connect, emulator_path
 from weighbridge.proto.errors import Code, EnvironmentFault
 from weighbridge.proto.tpm.wire import u16, u32
 
@@ -85,7 +88,7 @@ def test_devices_that_are_none(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("number", "code", "hint"),
-    [(16, Code.TPM_BUSY, "tpmrm0"), (13, Code.TPM_ABSENT, "group tss"), (2, Code.TPM_ABSENT, "firmware")],
+    [(16, Code.TPM_BUSY, "tpmrm0"), (13, Code.TPM_ABSENT, "tss"), (2, Code.TPM_ABSENT, "firmware")],
     ids=["EBUSY", "EACCES", "ENOENT"],
 )
 def test_why_a_device_cannot_be_opened(number: int, code: Code, hint: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,6 +100,96 @@ def test_why_a_device_cannot_be_opened(number: int, code: Code, hint: str, monke
         check_device("device:/dev/tpm0")
     assert caught.value.code is code
     assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize(("mode", "hint"), [(0o660, "usermod -aG root USER"), (0o600, "use /dev/tpmrm0")])
+def test_who_may_use_it(folder: Path, mode: int, hint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "tpm0").touch(mode=mode)
+    (folder / "tpm0").chmod(mode)
+    os.chown(folder / "tpm0", -1, 0)
+
+    def refuse(*_: object) -> int:
+        raise OSError(13, os.strerror(13))
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(EnvironmentFault) as caught:
+        check_device(f"device:{folder / 'tpm0'}")
+    assert hint in caught.value.hint
+
+
+class Device:
+    """A character device as the kernel's: what is written to it is answered by ``answers``, in pieces as given."""
+
+    def __init__(self, *answers: tuple[bytes, ...]) -> None:
+        self._ours, theirs = pty.openpty()
+        tty.setraw(theirs)
+        self._theirs = theirs
+        self.path = Path(os.ttyname(theirs))
+        self._answers = answers
+        self._thread = threading.Thread(target=self._serve)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.join()
+        os.close(self._ours)
+        os.close(self._theirs)
+
+    def _serve(self) -> None:
+        for pieces in self._answers:
+            os.read(self._ours, 4096)
+            for piece in pieces:
+                os.write(self._ours, piece)
+                time.sleep(0.01)
+
+
+def test_a_device_is_asked_and_answers() -> None:
+    with Device((OK,), (OK[:4], OK[4:]), (answer(0x922),)) as device:
+        channel = connect(f"device:{device.path}")
+        assert not channel.emulated
+        for expected in (OK, OK, answer(0x922)):
+            channel.transmit(b"command")
+            assert channel.receive() == expected
+        with pytest.raises(RuntimeError, match="emulator"):
+            channel.startup()
+        channel.close()
+        channel.close()
+
+
+def test_a_device_that_stays_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "_DEVICE_PATIENCE", 0.05)
+    with Device((b"",), (OK[:5],)) as device:
+        channel = DeviceChannel(device.path)
+        for _ in range(2):
+            channel.transmit(b"command")
+            with pytest.raises(EnvironmentFault) as caught:
+                channel.receive()
+            assert caught.value.code is Code.TPM_BUSY
+            assert "journalctl" in caught.value.hint
+        channel.close()
+
+
+def test_a_device_that_goes_away() -> None:
+    device = Device()
+    channel = DeviceChannel(device.path)
+    with device:
+        pass
+    for operation in (lambda: channel.transmit(b"command"), channel.receive):
+        with pytest.raises(EnvironmentFault) as caught:
+            operation()
+        assert caught.value.code is Code.TPM_ABSENT
+    channel.close()
+
+
+def test_a_device_that_is_no_tpm() -> None:
+    channel = DeviceChannel(Path("/dev/null"))
+    channel.transmit(b"command")
+    with pytest.raises(EnvironmentFault) as caught:
+        channel.receive()
+    assert caught.value.code is Code.TPM_ABSENT
+    channel.close()
 
 
 def test_no_emulator(folder: Path) -> None:
