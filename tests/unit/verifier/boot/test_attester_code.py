@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import pytest
 
@@ -77,6 +79,11 @@ def test_keys_are_stable_and_distinct() -> None:
         "console",
     )
     assert all(demand.words for demand in DEMANDS)
+
+
+def test_each_is_explained_and_no_other(root: Path) -> None:
+    text = (root / "docs" / "attester-code.md").read_text(encoding="utf-8")
+    assert tuple(re.findall(r"^\| `([a-z-]+)` \|", text, re.MULTILINE)) == KEYS
 
 
 def test_nothing_there_shows_nothing() -> None:

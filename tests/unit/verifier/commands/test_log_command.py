@@ -24,6 +24,7 @@ from eventlog_support import (
     startup,
     tlv,
 )
+from fakes.boot_logs import Boot
 from weighbridge.proto.errors import ExitCode
 from weighbridge.proto.eventlog import records
 from weighbridge.proto.measurement_log import AttesterStart, Event, ModelLoad, encode_records, make_record
@@ -263,3 +264,21 @@ def test_usage(run: Run, arguments: tuple[str, ...]) -> None:
     assert (status, out) == (ExitCode.USAGE, "")
     assert "error: " in err
     assert "hint: " in err
+
+
+def test_systemds_log_is_inspected_and_replayed(run: Run) -> None:
+    boot = Boot()
+    boot.systemd(11, "phase", "ready")
+    boot.systemd(15, "volume-key", "root", b"a key")
+    data = b"".join(boot.userspace)
+    status, out, _ = run("inspect", data)
+    assert status == ExitCode.AFFIRMED
+    assert "systemd, 2 events, banks sha256" in out
+    assert "    0 PCR 11   content   phase  ready" in out.splitlines()
+    assert "    1 PCR 15   opaque    volume-key  root" in out.splitlines()
+    status, out, _ = run("verify", data, "--pcr", f"11={boot.values[SHA256, 11].hex()}", "--format", "systemd")
+    assert status == ExitCode.AFFIRMED
+    assert "not proven   the type of an event, its boot and its time: no digest covers them" in out
+    status, _, err = run("verify", data, "--pcr", f"11={PCR7}")
+    assert status == ExitCode.NOT_AUTHENTIC
+    assert "LOG_REPLAY" in err
