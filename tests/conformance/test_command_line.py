@@ -247,7 +247,7 @@ def test_a_defect_is_one_line_and_status_1(monkeypatch: pytest.MonkeyPatch, tmp_
     def broken(path: Path) -> None:
         raise KeyError(path.name)
 
-    monkeypatch.setattr(operate, "_store", broken)
+    monkeypatch.setattr(operate, "open_store", broken)
     done = here(VERIFIER, "sessions", tmp_path / "x")
     assert (done.status, done.out) == (ExitCode.INTERNAL, "")
     assert done.err.splitlines() == [
@@ -265,7 +265,7 @@ def test_an_interrupt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def interrupted(_: Path) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(operate, "_store", interrupted)
+    monkeypatch.setattr(operate, "open_store", interrupted)
     done = here(VERIFIER, "sessions", tmp_path / "x")
     assert (done.status, done.out, done.err) == (ExitCode.ENVIRONMENT, "", "weighbridge: interrupted\n")
 

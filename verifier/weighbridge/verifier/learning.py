@@ -77,7 +77,7 @@ def learn(
         Indeterminate: ``UNPROVEN`` when a register was not quoted, or in another bank than SHA-256.
     """
     quote, requirements = replayed.enrolled.quote, replayed.requirements
-    if quote.bank is not HashAlgorithm.SHA256:
+    if quote.bank is not HashAlgorithm.SHA256:  # pragma: no cover - requirements name no other bank yet
         raise Indeterminate(
             Code.UNPROVEN,
             "the session quoted another bank than a host set names",

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from corpus.bundle import believed, export
+from eventlog_support import ima_data
 from fakes.boot_logs import Boot, sha256_name
 from support.host_owners import HostOwner
 from support.world import World, requirements
 from weighbridge.policy.reference import Reference
+from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, ExitCode
 from weighbridge.proto.host_set import HostSet, SignedHostSet
 from weighbridge.proto.tpm.constants import HashAlgorithm
@@ -238,6 +240,13 @@ def test_a_bundle_that_was_altered_teaches_nothing(make: Callable[..., Desk]) ->
     assert not (desk.path / "host.set").exists()
 
 
+def test_an_empty_bundle_teaches_nothing(desk: Desk) -> None:
+    empty = desk.write("session.wb", replace(export(desk.world), entries=()).encode())
+    own = desk.write("own.json", (desk.state / "anchors.json").read_bytes())
+    named = ("--name", "gpu-node", "--owner", "Acme Hosting", "--number", 1)
+    refused(desk.learn(*named, "--anchors", own, source=empty), Code.BUNDLE_MALFORMED)
+
+
 def test_roots_that_are_not_believed_teach_nothing(desk: Desk) -> None:
     desk.write("roots.json", TrustAnchors(()).encode())
     refused(desk.first(), Code.CHAIN_UNTRUSTED)
@@ -256,6 +265,22 @@ def test_what_the_list_cannot_say_is_told(make: Callable[..., Desk]) -> None:
     assert done.status == 0, done.err
     assert "  BEWARE    1 violation in the list" in done.out
     assert "  attester  no file is said to be of the attester's own code" in done.out
+
+
+def test_what_no_set_can_name_is_left_out_and_told(make: Callable[..., Desk]) -> None:
+    boot = booted(FILES)
+    boot.entry(ima_data(b"/usr/bin/old", bytes(20), b"sha1"))
+    boot.entry(ima_data(b"/usr/bin/content", sha256(b"content"), b"ima:sha256"), b"ima-ngv2")
+    boot.entry(ima_data(b"/usr/bin/sealed", sha256(b"verity"), b"verity:sha256"), b"ima-ngv2")
+    desk = make(boot)
+    done = desk.first("--json")
+    assert done.status == 0, done.err
+    assert (done.document["learned"]["left_out"], done.document["files"]) == (1, 5)
+    assert {file.name for file in desk.content().files} >= {
+        f"sha256:{sha256(b'content').hex()}",
+        f"verity:sha256:{sha256(b'verity').hex()}",
+    }
+    assert "left out  1 of the list whose digest is not SHA-256" in desk.first().out
 
 
 def test_a_pattern_that_matches_nothing_is_a_mistake(make: Callable[..., Desk]) -> None:
@@ -308,6 +333,8 @@ def test_a_session_that_is_not_there(desk: Desk) -> None:
     refused(desk.learn("--session", "00" * 16, *named), Code.SESSION_UNKNOWN)
     refused(desk.learn("--session", "00" * 16, *named, source=desk.path), Code.FILE_UNREADABLE)
     refused(desk.learn(*named, source=desk.path / "missing"), Code.FILE_UNREADABLE)
+    (desk.state / "anchors.json").unlink()
+    refused(desk.first(), Code.FILE_UNREADABLE)
 
 
 # -- merge -------------------------------------------------------------------------------------------------------------
