@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from support.world import Engines, Host
+    from fakes.boot_logs import Boot
+    from fakes.soft_tpm import SoftTpm
     from weighbridge.attester.gpu.emulated import EmulatedGpus
     from weighbridge.policy.policy_set import Shipped
     from weighbridge.policy.reference import Reference
@@ -60,6 +62,8 @@ class Options(TypedDict, total=False):
     gpus: EmulatedGpus | None
     anchors: TrustAnchors | None
     reference: Callable[[Reference], Reference]
+    tpm: SoftTpm | None
+    boot: Boot | None
 
 
 @dataclass(frozen=True, kw_only=True)

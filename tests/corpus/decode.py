@@ -34,9 +34,9 @@ def case_003_key_twice(arena: Arena) -> Answer:
     world = arena.settled(1)
     honest = seal(world.host).evidence
     entry = cbor.encode("log") + cbor.encode(["application/vnd.weighbridge.measurement-log+cbor", b"\x80", 4])
-    # A map of seven entries becomes one of eight.
-    assert honest[0] == 0xA7
-    return arena.submit(world, b"\xa8" + honest[1:] + entry)
+    # A map of eight entries becomes one of nine.
+    assert honest[0] == 0xA8
+    return arena.submit(world, b"\xa9" + honest[1:] + entry)
 
 
 def case_004_bytes_behind(arena: Arena) -> Answer:

@@ -105,7 +105,7 @@ def seal(host: Host, forgery: Forgery = HONEST, *, observed: Observed | None = N
         telemetry=forgery.telemetry(seen.telemetry),
         log=measurement_log.encode_records(forgery.records(records)),
         manifests=encode_manifests(forgery.manifests(manifests)),
-        runtime=forgery.runtime(None),
+        runtime=forgery.runtime(host.runtime_list() if "runtime" in terms.evidence else None),
     ).encode()
     return SealedWindow(seq=seen.seq, evidence=evidence, digest=digest, qualifying_data=qualifying_data)
 

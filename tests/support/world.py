@@ -43,13 +43,14 @@ from weighbridge.verifier.core import Answer, Verifier
 from weighbridge.verifier.keys import VerifierKeys
 from weighbridge.verifier.ledger.content import ContentStore
 from weighbridge.verifier.ledger.log import Ledger
-from weighbridge.verifier.requirements import Requirements
+from weighbridge.verifier.requirements import RUNTIME_PCR, Requirements
 from weighbridge.verifier.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from fakes.boot_logs import Boot
     from weighbridge.policy.engine import Prepared
     from weighbridge.proto.endorsement import Endorsement
     from weighbridge.proto.measurement_log import Event, Record
@@ -165,10 +166,15 @@ class Host:
     collateral: Collateral = field(default_factory=Collateral)
     # Encoded logs of the boot, where they are demanded.
     boot_logs: bytes | None = None
+    # What the machine did before the attester started; and how much of the kernel's list was sent.
+    boot: Boot | None = None
+    runtime_sent: int = 0
 
     @classmethod
-    def make(cls, model: Manifest, *, tpm: str = "tpm", gpus: EmulatedGpus | None = None, clock: FakeClock) -> Self:
-        device = SoftTpm(tpm)
+    def make(
+        cls, model: Manifest, *, tpm: SoftTpm | None = None, gpus: EmulatedGpus | None = None, clock: FakeClock
+    ) -> Self:
+        device = tpm or SoftTpm()
         return cls(
             device, gpus or EmulatedGpus.create(2), SoftLog(device), model, wall_ns=nanoseconds(clock.at) - PERIOD_NS
         )
@@ -206,8 +212,37 @@ class Host:
             gpus=gpu_evidence.encode(self.gpus.attest(binding.gpu_nonce(qualifying_data))),
             log=measurement_log.encode_records(self.log.records()),
             manifests=encode_manifests(list(self.log.known.values())),
-            boot=self.boot_logs,
+            boot=self.logs_of_boot() if self.boot_logs is None else self.boot_logs,
         )
+
+    def boots(self, boot: Boot | None) -> None:
+        """The machine was started, and its TPM has in it what ``boot`` extended."""
+        self.boot, self.runtime_sent = boot, 0
+        if boot is not None:
+            for (bank, pcr), value in boot.values.items():
+                self.tpm.pcrs[bank][pcr] = value
+
+    def runs(self, path: str, content: bytes) -> None:
+        """The kernel measures a file."""
+        assert self.boot is not None
+        self.boot.measure(path, content)
+        for bank in self.boot.banks:
+            self.tpm.pcrs[bank][RUNTIME_PCR] = self.boot.values[bank, RUNTIME_PCR]
+
+    def logs_of_boot(self) -> bytes | None:
+        """The logs of the boot, for an enrolment."""
+        if self.boot is None:
+            return None
+        self.runtime_sent = len(self.boot.runtime)
+        return self.boot.logs().encode()
+
+    def runtime_list(self) -> bytes | None:
+        """What the kernel appended to its list since the last window was made."""
+        if self.boot is None:
+            return None
+        entries = self.boot.runtime[self.runtime_sent :]
+        self.runtime_sent = len(self.boot.runtime)
+        return b"".join(entries)
 
     def enrol(self, verifier: Verifier) -> None:
         """Open a session with ``verifier``, as an honest attester does."""
@@ -327,15 +362,19 @@ class World:
         anchors: TrustAnchors | None = None,
         reference: Callable[[Reference], Reference] = lambda made: made,
         engines: Engines | None = None,
+        tpm: SoftTpm | None = None,
+        boot: Boot | None = None,
     ) -> Self:
         """A world whose anchors name the emulated roots, under the platform names given for TPM and GPU.
 
         ``source`` is what the sampler calls itself; ``anchors`` replaces the anchors that would be made, ``reference``
-        changes the reference values that would; ``engines`` outlive the world.
+        changes the reference values that would; ``engines`` outlive the world; ``boot`` is what the host did before its
+        attester started.
         """
         clock = FakeClock()
         model = manifest()
-        host = Host.make(model, clock=clock, gpus=gpus)
+        host = Host.make(model, clock=clock, gpus=gpus, tpm=tpm)
+        host.boots(boot)
         host.source = source
         if anchors is None:
             anchors = TrustAnchors(
@@ -428,7 +467,7 @@ class World:
         """A second host as genuine as the first: its own TPM and GPUs, made by the same vendors."""
         vendor = self.host.gpus.vendor
         devices = gpus or EmulatedGpus(vendor, [EmulatedH100.make(vendor) for _ in self.host.gpus.devices])
-        host = Host.make(self.host.model, tpm=name, gpus=devices, clock=self.clock)
+        host = Host.make(self.host.model, tpm=SoftTpm(name), gpus=devices, clock=self.clock)
         host.peer, host.source = peer or sha256(f"the channel key of {name}".encode()), self.host.source
         return host
 

@@ -18,7 +18,8 @@ The procedure of :func:`verify_snp` (AMD 56860 rev. 1.58 §7.3; AMD 57230 rev. 1
    and that no greater than the current one: the host chooses what is reported, and what is not committed it can roll
    back. The TCB at launch is not compared: it may be of firmware that was never committed. Which versions are new
    enough is the policy's to say.
-7. The guest's policy forbids debugging and migration agents: either gives the guest's memory to others.
+7. The guest's policy forbids debugging and migration agents: either gives the guest's memory to others. Where it
+   forbids hyper-threads, the platform has none: firmware that started such a guest elsewhere cannot be believed.
 8. The guest asked at VMPL 0. Who may ask there is the guest's first code, which the measurement covers.
 
 Left to the caller: what the report data mean, which measurements are good, products and TCBs that are broken
@@ -88,7 +89,7 @@ def verify_snp(
     # 6.
     _check_tcb(parsed, chip.certificate.tcb)
     # 7.
-    _check_policy(parsed.policy)
+    _check_policy(parsed)
     # 8.
     if parsed.vmpl != 0:
         raise NotAuthentic(
@@ -211,7 +212,17 @@ def _check_tcb(report: SnpReport, certified: Tcb) -> None:
             )
 
 
-def _check_policy(policy: GuestPolicy) -> None:
+def _check_policy(report: SnpReport) -> None:
+    policy = report.policy
+    if report.smt and not policy & GuestPolicy.SMT:
+        raise NotAuthentic(
+            Code.SNP_POLICY,
+            "hyper-threads are on, and the guest's policy forbids them",
+            where="snp.report.platform_info",
+            got=f"{int(policy):#x}",
+            clause="AMD 56860 rev. 1.58 §4.3",
+            hint="No firmware of AMD's starts such a guest: ask who operates the host.",
+        )
     for flag, what in (
         (GuestPolicy.DEBUG, "the host may debug the guest"),
         (GuestPolicy.MIGRATE_MA, "a migration agent may move the guest"),
