@@ -60,7 +60,7 @@ def test_what_stands_behind_the_end_is_mentioned() -> None:
     assert [item.value for item in read("a=1 -- a").mentions("a")] == ["1", None]
 
 
-@pytest.mark.parametrize("text", ["x" * (LENGTH_MAX + 1), "umlaut=ü", "a='b c'", 'a="b', '"'])
+@pytest.mark.parametrize("text", ["x" * (LENGTH_MAX + 1), "umlaut=ü", "a='b c'", 'a="b', '"', "a\x1fb", "a\x7f"])
 def test_what_others_read_differently_is_not_read(text: str) -> None:
     assert parse(text) is None
 

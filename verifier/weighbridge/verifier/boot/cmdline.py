@@ -11,6 +11,7 @@ What a parameter does is up to the kernel that reads it: nothing here knows whic
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, final
 
@@ -23,6 +24,8 @@ LENGTH_MAX: Final = 2047
 """Of x86: COMMAND_LINE_SIZE less the final zero. The kernel does not see what is beyond."""
 
 _SPACES: Final = " \t\n\v\f\r"
+# ASCII without control characters and without single quotes.
+_PLAIN: Final = re.compile(r"[ -&(-~\t\n\v\f\r]*")
 _QUOTE: Final = '"'
 _SYSCTL: Final = "sysctl"
 
@@ -74,9 +77,9 @@ def parse(text: str) -> Parameters | None:
     """The parameters of ``text``, or ``None`` for a line of which the kernel would not see all, or not as others do.
 
     Args:
-        text: printable; whether it is what was measured is the caller's question.
+        text: whatever a log holds; whether it is what was measured is the caller's question.
     """
-    if len(text) > LENGTH_MAX or not text.isascii() or "'" in text or text.count(_QUOTE) % 2:
+    if len(text) > LENGTH_MAX or not _PLAIN.fullmatch(text) or text.count(_QUOTE) % 2:
         return None
     parameters = tuple(map(_parameter, _arguments(text)))
     end = parameters.index(_REST) if _REST in parameters else len(parameters)
