@@ -326,6 +326,33 @@ def test_a_line_shown_as_a_command_of_grubs_is_found() -> None:
     assert [line.text for line in of(boot).command_lines] == ["/vmlinuz quiet", f"/vmlinuz {STRICT_LINE}"]
 
 
+@pytest.mark.parametrize("hidden", ["/vmlinuz a=\n", "/vmlinuz a=\xfc"])
+@pytest.mark.parametrize("prefix", ["kernel_cmdline: ", "grub_cmd: ", ""])
+def test_a_line_that_cannot_be_shown_is_not_hidden(hidden: str, prefix: str) -> None:
+    boot = Boot()
+    boot.firmware_begins()
+    boot.grub_says(prefix, hidden)
+    boot.firmware_ends()
+    (line,) = of(boot).command_lines
+    assert line.known == "opaque"
+    assert line.text.startswith("/vmlinuz a=\\")
+
+
+def test_what_the_stub_measured_and_cannot_be_read_is_claimed() -> None:
+    boot = booted()
+    boot.event(12, IPL, b"\0\xd8", b"?")
+    assert lines(of(boot))[-1] == (12, "systemd-stub", "opaque", "")
+
+
+def test_other_texts_of_grubs_are_no_lines() -> None:
+    boot = Boot()
+    boot.firmware_begins()
+    boot.grub_says("grub_cmd: ", "menuentry 'Debian' {\n\tlinux /vmlinuz\n}")
+    boot.event(8, IPL, b"\0\xd8\0")
+    boot.firmware_ends()
+    assert of(boot).command_lines == ()
+
+
 def test_secure_boot_is_what_firmware_measured_first() -> None:
     boot = Boot()
     boot.firmware_begins(secure_boot=b"\0")

@@ -43,7 +43,7 @@ _MODES: Final = ("SetupMode", "AuditMode", "DeployedMode")
 _KERNEL_PREFIXES: Final = (b"kernel_cmdline: ", b"grub_kernel_cmdline ")
 _GRUB_PREFIXES: Final = (*_KERNEL_PREFIXES, b"grub_cmd: ", b"grub_cmd ", b"module_cmdline: ")
 # How GRUB names a file: on a device, with an absolute path, or by its blocks. A kernel's command line begins with one.
-_FILE_FIRST: Final = re.compile(r"[(/0-9]")
+_FILE_FIRST: Final = re.compile(rb"[(/0-9]")
 _BOOT_IMAGE: Final = "BOOT_IMAGE="
 # Linux drivers/firmware/efi/libstub/efi-stub-helper.c; the digest is of the options as UTF-16, the event has no text.
 _LOAD_OPTIONS_TAG: Final = 0x8F3B22ED
@@ -174,28 +174,40 @@ def _read_grub(events: _Seen, bank: HashAlgorithm, found: Described) -> None:
     for event, value in events:
         prefix = next((prefix for prefix in _GRUB_PREFIXES if event.data.startswith(prefix)), b"")
         said = event.data[len(prefix) :]
-        text = _ascii(said)
-        if text is None:
-            # systemd-boot until v250 measured its command line here.
+        text = said.rstrip(b"\0")
+        if b"\0" in text:
+            # systemd-boot until v250 measured its command line here, as UTF-16. GRUB's texts end at their first zero.
             _add_utf16(event.data, value, bank, event.pcr, found)
             continue
-        fits = value in {digest(bank, said), digest(bank, said.rstrip(b"\0"))}
+        fits = value in {digest(bank, said), digest(bank, text)}
         if prefix in _KERNEL_PREFIXES or (fits and _FILE_FIRST.match(text)):
-            found.lines.append(CommandLine(event.pcr, "grub", "content" if fits else "opaque", text))
+            found.lines.append(_grub_line(text, event.pcr, fits=fits))
+
+
+def _grub_line(text: bytes, pcr: int, *, fits: bool) -> CommandLine:
+    """A line with characters that cannot be shown is none to rely on."""
+    shown = text.decode("ascii", "backslashreplace")
+    plain = text.isascii() and shown.isprintable()
+    if not plain:
+        shown = shown.encode("unicode_escape").decode("ascii")
+    return CommandLine(pcr, "grub", "content" if fits and plain else "opaque", shown)
 
 
 def _read_stub(events: _Seen, bank: HashAlgorithm, found: Described) -> None:
     for event, value in events:
-        if tcg2.type_name(event.type) == "EV_IPL":
-            _add_utf16(event.data, value, bank, event.pcr, found)
+        if tcg2.type_name(event.type) == "EV_IPL" and not _add_utf16(event.data, value, bank, event.pcr, found):
+            found.lines.append(CommandLine(event.pcr, "systemd-stub", "opaque", ""))
 
 
-def _add_utf16(data: bytes, value: bytes, bank: HashAlgorithm, pcr: int, found: Described) -> None:
+def _add_utf16(data: bytes, value: bytes, bank: HashAlgorithm, pcr: int, found: Described) -> bool:
+    """Adds the command line that ``data`` is, if it is one; whether they are text at all."""
     text = uefi.utf16(data)
-    if text is not None:
-        fits = value in set(_utf16_digests(text, bank))
-        if fits or text not in _ARCHIVES:
-            found.lines.append(CommandLine(pcr, "systemd-stub", "content" if fits else "opaque", text))
+    if text is None:
+        return False
+    fits = value in set(_utf16_digests(text, bank))
+    if fits or text not in _ARCHIVES:
+        found.lines.append(CommandLine(pcr, "systemd-stub", "content" if fits else "opaque", text))
+    return True
 
 
 def _read_sections(events: _Seen, bank: HashAlgorithm, found: Described, texts: Collection[str]) -> None:
@@ -241,11 +253,6 @@ def _utf16_digests(text: str, bank: HashAlgorithm) -> Iterator[bytes]:
     """With the final zero, as systemd's code does, and without, as its documentation says and GRUB does."""
     for end in ("\0", ""):
         yield digest(bank, (text + end).encode("utf-16-le"))
-
-
-def _ascii(data: bytes) -> str | None:
-    text = data.rstrip(b"\0").decode("ascii", "replace")
-    return text if text.isprintable() and "\ufffd" not in text else None
 
 
 def _known(event: BootEvent) -> Known:
