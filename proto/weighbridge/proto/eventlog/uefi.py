@@ -15,8 +15,8 @@ from weighbridge.proto.eventlog.reader import LogReader
 __all__ = ["GLOBAL_VARIABLE", "IMAGE_SECURITY", "Variable", "image_path", "tagged", "utf16", "variable"]
 
 # UEFI 2.10 §3.3 and §32.4, as on the wire: 8be4df61-93ca-11d2-aa0d-00e098032b8c, d719b2cb-3d3a-4596-a3bc-dad00e67656f.
-GLOBAL_VARIABLE: Final = bytes.fromhex("61dfe48bca93d211aa0d00e098032b8c")  # lenient: a constant
-IMAGE_SECURITY: Final = bytes.fromhex("cbb219d73a3d9645a3bcdad00e67656f")  # lenient: a constant
+GLOBAL_VARIABLE: Final = bytes.fromhex("61dfe48bca93d211aa0d00e098032b8c")
+IMAGE_SECURITY: Final = bytes.fromhex("cbb219d73a3d9645a3bcdad00e67656f")
 
 _GUID_SIZE: Final = 16
 # UEFI 2.10 §10.3.5.4: a file path of a media device; §10.3.1: the end of the whole path.
