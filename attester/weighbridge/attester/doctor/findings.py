@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from weighbridge.proto.errors import WeighbridgeError
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from weighbridge.attester.doctor.host import Host
 
 __all__ = ["Area", "Finding", "Report", "Status", "fail", "fault", "guarded", "ok", "skip", "warn"]
+
+
+_LOOK: Final = "Look at the named place; --json has the whole finding for a report."
 
 
 class Status(StrEnum):
@@ -78,11 +81,11 @@ def skip(check: str, found: str, todo: str = "") -> Finding:
     return Finding(check, Status.SKIP, found, todo)
 
 
-def fault(check: str, error: WeighbridgeError, *, status: Status = Status.FAIL) -> Finding:
-    """What went wrong, with the hint that the error carries."""
+def fault(check: str, error: WeighbridgeError, *, status: Status = Status.FAIL, todo: str = _LOOK) -> Finding:
+    """What went wrong, with the hint that the error carries, or else ``todo``."""
     where = f" ({error.where})" if error.where else ""
     got = f": {error.got}" if error.got else ""
-    return Finding(check, status, f"{error.code}: {error.message}{where}{got}", error.hint)
+    return Finding(check, status, f"{error.code}: {error.message}{where}{got}", error.hint or todo)
 
 
 def guarded(check: str, examine: Callable[[], Finding]) -> Finding:

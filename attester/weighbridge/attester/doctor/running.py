@@ -44,6 +44,8 @@ def _examine(area: Area, host: Host, patience: float) -> Iterator[Finding]:
             finding = found.get(timeout=patience)
         except queue.Empty:
             finding = f"no answer within {patience:g} s"
+        if not isinstance(finding, str) and finding.id != check:
+            finding = f"the check answered for {finding.id}"
         if isinstance(finding, str):
             yield fail(check, finding, "Look for the device in the kernel's log, and run this again.")
             for left in area.ids[number + 1 :]:
@@ -56,5 +58,6 @@ def _work(area: Area, host: Host, found: queue.Queue[Finding | str]) -> None:
     try:
         for finding in area.examine(host):
             found.put(finding)
+        found.put("the check ended without a word")
     except Exception as error:  # noqa: BLE001 - a check that breaks is a finding: the others are looked at all the same
         found.put(f"the check itself broke: {type(error).__name__}: {error}")

@@ -67,7 +67,7 @@ _MAKERS: Final = {
 # libtpms, which swtpm and the vTPMs of QEMU run.
 _EMULATED: Final = ("IBM", "SW")
 _SM3: Final = 0x0012
-_NAMES: Final = {**{int(h): h.name.lower() for h in HashAlgorithm}, _SM3: "sm3"}
+_NAMES: Final[dict[int, str]] = {**{known: known.name.lower() for known in HashAlgorithm}, _SM3: "sm3"}
 _FIRMWARE_PCRS: Final = range(8)
 _LOOK: Final = 0.25
 # TPM 2.0 Part 1 §36.3.1: a TPM's clock may be off by 15 %; a look of a quarter of a second adds some.
