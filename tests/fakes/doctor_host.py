@@ -15,6 +15,7 @@ from typing import Any
 import pynvml
 
 from weighbridge.attester.doctor.host import Host, KernelClock
+from weighbridge.attester.tpm.options import AkChoice
 from weighbridge.attester.weights.dm_verity import DeviceMapper
 from weighbridge.attester.weights.protection import Kernel
 
@@ -234,6 +235,7 @@ class Paper:
     clock: KernelClock | None = field(default_factory=lambda: KernelClock(status=1, error_us=2_000))
     rate: float = 1.0
     now_ns: int = 10**9
+    asked: AkChoice | None = None
     made: list[PaperAk] = field(default_factory=list)
 
     def host(self, **changes: object) -> Host:
@@ -261,7 +263,8 @@ class Paper:
             put(self.root, f"sys/bus/pci/devices/0000:0{number}:00.0/class", "0x030200\n")
             put(self.root, f"dev/nvidia{number}")
 
-    def _open(self, _: str) -> PaperAk:
+    def _open(self, _: str, ak: AkChoice) -> PaperAk:
+        self.asked = ak
         assert self.tpm.closed, "an emulator serves one client"
         self.made.append(PaperAk(self.ak))
         return self.made[-1]

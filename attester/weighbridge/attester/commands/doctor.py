@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from weighbridge.attester.doctor import Host, Status, diagnose
 from weighbridge.attester.doctor.catalogue import CHECKS
+from weighbridge.attester.tpm.options import AkChoice
 from weighbridge.proto import strict
 from weighbridge.proto.errors import ExitCode, MalformedEvidence
 from weighbridge.proto.hosts import host_port
@@ -44,6 +45,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tcti", help="device:/dev/tpmrm0 (default), or swtpm:path=SOCKET for an emulator that nobody uses meanwhile"
     )
+    parser.add_argument(
+        "--ak",
+        metavar="KIND",
+        type=_ak,
+        default=AkChoice(),
+        help="the attestation key, as for run: endorsement (default), srk, gce, or handle:0x81000003",
+    )
     parser.add_argument("--state", metavar="DIR", type=Path, help="the attester's state directory")
     parser.add_argument("--model", metavar="DIR", type=Path, help="a model's directory")
     parser.add_argument("--verifier", metavar="HOST:PORT", type=_place, help="where the verifier listens; TCP only")
@@ -51,6 +59,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--root", metavar="DIR", type=Path, default=Path("/"), help="where the host's /dev, /proc, /run and /sys are"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def _ak(text: str) -> AkChoice:
+    try:
+        return AkChoice.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _place(text: str) -> tuple[str, int]:
@@ -67,7 +82,9 @@ def run(args: argparse.Namespace, *, host: Host | None = None) -> int:
         args: as :func:`configure` reads them.
         host: another one than this; for tests.
     """
-    asked = host or Host(tcti=args.tcti, state=args.state, model=args.model, root=args.root, verifier=args.verifier)
+    asked = host or Host(
+        tcti=args.tcti, ak=args.ak, state=args.state, model=args.model, root=args.root, verifier=args.verifier
+    )
     report = diagnose(asked)
     text = _document(report) if args.json else _text(report)
     sys.stdout.write(text)

@@ -17,6 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
+from weighbridge.attester.tpm.options import AkChoice, TpmOptions
 from weighbridge.attester.tpm.transport import connect
 from weighbridge.attester.weights.protection import Kernel
 
@@ -66,10 +67,10 @@ class AttestationKeySource(Protocol):
         ...
 
 
-def _open_tpm(tcti: str) -> AttestationKeySource:
+def _open_tpm(tcti: str, ak: AkChoice) -> AttestationKeySource:
     from weighbridge.attester.tpm.device import Tpm  # noqa: PLC0415 - needs libtss2, which is what is being found out
 
-    return Tpm.open(tcti)
+    return Tpm.open(tcti, TpmOptions(ak=ak))
 
 
 def _load_nvml() -> object:
@@ -99,13 +100,14 @@ class Host:
     """
 
     tcti: str | None = None
+    ak: AkChoice = field(default_factory=AkChoice)
     state: Path | None = None
     model: Path | None = None
     root: Path = Path("/")
     verifier: tuple[str, int] | None = None
 
     open_channel: Callable[[str], Channel] = connect
-    open_tpm: Callable[[str], AttestationKeySource] = _open_tpm
+    open_tpm: Callable[[str, AkChoice], AttestationKeySource] = _open_tpm
     load_nvml: Callable[[], object] = _load_nvml
     connect: Callable[[tuple[str, int]], None] = _reach
     kernel_clock: Callable[[], KernelClock | None] = _kernel_clock

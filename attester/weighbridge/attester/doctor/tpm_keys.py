@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
 
-from weighbridge.attester.doctor.findings import Finding, fail, ok, warn
+from weighbridge.attester.doctor.findings import Finding, fail, ok, skip, warn
 from weighbridge.attester.doctor.host import printable
 from weighbridge.attester.spool_files import read_session
 from weighbridge.attester.tpm.nv import trim_certificate
+from weighbridge.attester.tpm.options import AZURE_AK_HANDLE, AkChoice
 from weighbridge.proto import cose, limits
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import EnvironmentFault
@@ -114,13 +115,14 @@ def examine_kind(host: Host, tpm: TpmAsked) -> Finding:
         report = tpm.nv_read(_AZURE)
         if report.startswith(_HCL_MAGIC):
             tee = _HCL_TYPES.get(int.from_bytes(report[_HCL_TYPE], "little"), "a TEE of unknown type")
-            return ok(KIND, f"Azure confidential VM on {tee}: a hardware report names the attestation key")
+            found = f"Azure confidential VM on {tee}: a hardware report names the attestation key"
+            return _by(host, AkChoice("handle", AZURE_AK_HANDLE), found)
         return warn(
             KIND, f"something else than an HCL report at {_AZURE:#010x}{called}", "Is this a confidential VM of Azure?"
         )
-    if found := [index for index in _GOOGLE if index in indices]:
-        names = ", ".join(f"{index:#010x}" for index in found)
-        return ok(KIND, f"Google Compute Engine: attestation key certificates at {names}")
+    if certified := [index for index in _GOOGLE if index in indices]:
+        names = ", ".join(f"{index:#010x}" for index in certified)
+        return _by(host, AkChoice("gce"), f"Google Compute Engine: attestation key certificates at {names}")
     if vendor in _VENDORS:
         return warn(
             KIND,
@@ -130,10 +132,22 @@ def examine_kind(host: Host, tpm: TpmAsked) -> Finding:
     return ok(KIND, f"no cloud's: the endorsement certificate is what counts{called}")
 
 
+def _by(host: Host, ak: AkChoice, found: str) -> Finding:
+    if host.ak == ak:
+        return ok(KIND, found)
+    return warn(KIND, f"{found}, and another one is used", f"Give --ak {_option(ak)}, here and to run.")
+
+
+def _option(ak: AkChoice) -> str:
+    return ak.kind if ak.handle is None else f"{ak.kind}:{ak.handle:#010x}"
+
+
 def examine_ak(host: Host) -> Finding:
-    """The attestation key, made the way `run` makes it; and whether the last session had the same one."""
+    """The attestation key, made the way `run` makes it; and whether the sessions that wait had the same one."""
+    if host.ak.kind == "srk":
+        return skip(AK, "a key below the storage root key is made, and kept in a file, by the first run")
     try:
-        tpm = host.open_tpm(host.tpm)
+        tpm = host.open_tpm(host.tpm, host.ak)
     except ImportError as error:
         return fail(
             AK,
@@ -146,7 +160,7 @@ def examine_ak(host: Host) -> Finding:
         tpm.close()
     key = tpm_public.parse(area)
     name = key.name.hex()
-    found = f"made in the endorsement hierarchy: {name[:20]}…"
+    found = f"{_option(host.ak)}: {name[:20]}…"
     before = [] if host.state is None else _keys_of_sessions(host.state)
     if not before:
         return ok(AK, found)

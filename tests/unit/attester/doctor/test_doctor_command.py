@@ -106,6 +106,11 @@ def test_a_place_that_is_none(place: str, capsys: pytest.CaptureFixture[str]) ->
     assert "--verifier" in capsys.readouterr().err
 
 
+def test_an_attestation_key_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["doctor", "--ak", "handle:1"]) == 2
+    assert "must be a persistent handle" in capsys.readouterr().err
+
+
 def test_findings_that_need_something_done_say_what() -> None:
     assert ok("a", "b").todo == ""
     assert warn("a", "b", "c").todo == fail("a", "b", "c").todo == skip("a", "b", "c").todo == "c"

@@ -21,6 +21,7 @@ from weighbridge.attester.doctor.running import diagnose
 from weighbridge.attester.doctor.tpm import AREA
 from weighbridge.attester.doctor.tpm_commands import TpmAsked
 from weighbridge.attester.spool import Spools
+from weighbridge.attester.tpm.options import AkChoice
 from weighbridge.proto import cose
 from weighbridge.proto.errors import Code, EnvironmentFault
 from weighbridge.proto.terms import SignedTerms, Terms
@@ -62,7 +63,7 @@ def test_a_tpm_in_order(paper: Paper) -> None:
     assert found["tpm.maker"].found == "Infineon SLB9672, firmware 15.23.0.0, TPM 2.0 revision 1.59"
     assert found["tpm.ek"].found == "0x01c00016 (H-3, P-384): by CN=A maker's CA, until 2044-08-22"
     assert found["tpm.clock"].found.endswith("reset 5, restart 0")
-    assert found["tpm.ak"].found.startswith("made in the endorsement hierarchy: 000b")
+    assert found["tpm.ak"].found.startswith("endorsement: 000b")
     # The connection is closed before the key is made, and what made it after.
     assert paper.made[0].closed
 
@@ -210,10 +211,10 @@ def test_more_indices_than_one_answer_holds(paper: Paper, certificate: bytes) ->
 @pytest.mark.parametrize(
     ("index", "content", "vendor", "status", "words"),
     [
-        (0x01C10000, b"", "Google", OK, "Google Compute Engine"),
-        (0x01400001, b"HCLA" + bytes(1220) + b"\x02\0\0\0" + bytes(99), "", OK, "Azure confidential VM on SEV-SNP"),
-        (0x01400001, b"HCLA" + bytes(1220) + b"\x04\0\0\0" + bytes(99), "", OK, "Azure confidential VM on TDX"),
-        (0x01400001, b"HCLA", "", OK, "a TEE of unknown type"),
+        (0x01C10000, b"", "Google", WARN, "Google Compute Engine"),
+        (0x01400001, b"HCLA" + bytes(1220) + b"\x02\0\0\0" + bytes(99), "", WARN, "Azure confidential VM on SEV-SNP"),
+        (0x01400001, b"HCLA" + bytes(1220) + b"\x04\0\0\0" + bytes(99), "", WARN, "Azure confidential VM on TDX"),
+        (0x01400001, b"HCLA", "", WARN, "a TEE of unknown type"),
         (0x01400001, b"else", "", WARN, "something else than an HCL report"),
         (None, b"", "Microsoft Corporation", WARN, "the firmware says Microsoft Corporation"),
         (None, b"", "Dell Inc.", OK, "no cloud's: the endorsement certificate is what counts; the firmware says Dell"),
@@ -229,6 +230,24 @@ def test_kinds_of_hosts(
     finding = look(paper)["tpm.kind"]
     assert finding.status is status
     assert words in finding.found
+
+
+@pytest.mark.parametrize(
+    ("index", "content", "option"),
+    [(0x01C10002, b"", "gce"), (0x01400001, b"HCLA", "handle:0x81000003")],
+)
+def test_a_cloud_names_its_own_key(paper: Paper, index: int, content: bytes, option: str) -> None:
+    paper.tpm.nv[index] = (0, content)
+    assert f"--ak {option}," in look(paper)["tpm.kind"].todo
+    found = look(paper, ak=AkChoice.parse(option))
+    assert found["tpm.kind"].status is found["tpm.ak"].status is OK
+    assert found["tpm.ak"].found.startswith(f"{option}: 000b")
+    assert paper.asked == AkChoice.parse(option)
+
+
+def test_a_key_below_the_storage_root_key_is_not_made(paper: Paper) -> None:
+    assert look(paper, ak=AkChoice("srk"))["tpm.ak"].status is SKIP
+    assert paper.asked is None
 
 
 def test_a_refused_command_is_a_finding_of_its_check(paper: Paper) -> None:
@@ -247,7 +266,7 @@ def test_patience_is_had_and_ends(paper: Paper) -> None:
 
 
 def test_without_the_tss_no_key(paper: Paper) -> None:
-    def missing(_: str) -> object:
+    def missing(_: str, __: AkChoice) -> object:
         raise ModuleNotFoundError("No module named 'tpm2_pytss'", name="tpm2_pytss")
 
     finding = look(paper, open_tpm=missing)["tpm.ak"]
