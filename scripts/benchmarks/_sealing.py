@@ -9,7 +9,7 @@ from _figures import Figure
 from _timing import in_turns
 from _windows import Line
 
-from weighbridge.attester.sealing import Sealer
+from weighbridge.attester.sealing import Carried, Sealer
 from weighbridge.attester.spool_files import DiskStorage
 from weighbridge.attester.tpm.device import Tpm
 from weighbridge.attester.tpm.emulator import Swtpm, manufacture
@@ -52,7 +52,9 @@ def _commands(line: Line, tpm: Tpm, header: Path) -> dict[str, Callable[[], obje
     # Window 1: the terms demand reports in every other window, from 0 on.
     observed = replace(line.observe(), seq=1)
     sent = frozenset(log.known)
-    sealer = Sealer(terms, tpm=tpm, gpus=None, log=log, log_sent=len(log.entries), manifests_sent=sent, declared=())
+    sealer = Sealer(
+        terms, tpm=tpm, gpus=None, log=log, carried=Carried(records=len(log.entries), manifests=sent), declared=()
+    )
     disk = DiskStorage()
     return {
         "quote by the TPM, each window": lambda: tpm.quote(quoted, qualifying_data),

@@ -17,7 +17,7 @@ from weighbridge.attester.enrolling import Identity, Prover, enrol
 from weighbridge.attester.gpu.emulated import EmulatedGpus
 from weighbridge.attester.keys import load_channel, load_serving
 from weighbridge.attester.offload import Inline
-from weighbridge.attester.sealing import Observed, Sealer
+from weighbridge.attester.sealing import Carried, Observed, Sealer
 from weighbridge.attester.spot import read_answer
 from weighbridge.attester.telemetry.emulated import EmulatedTelemetry
 from weighbridge.attester.tpm.device import Tpm
@@ -152,8 +152,7 @@ class Rogue:
             tpm=self.tpm,
             gpus=self.gpus,
             log=self.log,
-            log_sent=len(self.log.entries),
-            manifests_sent=frozenset(self.log.known),
+            carried=Carried(records=len(self.log.entries), manifests=frozenset(self.log.known)),
             declared=(),
         )
 

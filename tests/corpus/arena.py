@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from support.world import Engines, Host
     from fakes.boot_logs import Boot
     from fakes.soft_tpm import SoftTpm
+    from support.world import Engines, Host
     from weighbridge.attester.gpu.emulated import EmulatedGpus
     from weighbridge.policy.policy_set import Shipped
     from weighbridge.policy.reference import Reference

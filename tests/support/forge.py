@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from weighbridge.attester.sealing import Observed, SealedWindow
+from weighbridge.attester.sealing import Observed, SealedWindow, runtime_entries
 from weighbridge.proto import binding, cbor, cose, measurement_log
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.manifest import encode_manifests
@@ -105,9 +105,19 @@ def seal(host: Host, forgery: Forgery = HONEST, *, observed: Observed | None = N
         telemetry=forgery.telemetry(seen.telemetry),
         log=measurement_log.encode_records(forgery.records(records)),
         manifests=encode_manifests(forgery.manifests(manifests)),
-        runtime=forgery.runtime(host.runtime_list() if "runtime" in terms.evidence else None),
+        runtime=forgery.runtime(_runtime(host, quote)),
     ).encode()
     return SealedWindow(seq=seen.seq, evidence=evidence, digest=digest, qualifying_data=qualifying_data)
+
+
+def _runtime(host: Host, quote: QuoteEvidence) -> bytes | None:
+    """What an honest host would send of its kernel's list; nothing moves."""
+    assert host.terms is not None
+    assert host.sealer is not None
+    terms, sealer = host.terms.terms, host.sealer
+    if "runtime" not in terms.evidence:
+        return None
+    return runtime_entries(sealer._runtime, sealer._runtime_sent, quote, sealer._selection)
 
 
 def claim(**changes: object) -> Forgery:

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from fakes.soft_tpm import SoftTpm, derive_key
 from support.models import plain, safetensors
 from weighbridge.attester.gpu.emulated import EmulatedGpus, EmulatedH100
-from weighbridge.attester.sealing import Observed, SealedWindow, Sealer
+from weighbridge.attester.sealing import Carried, Observed, SealedWindow, Sealer
 from weighbridge.attester.spot import read_answer
 from weighbridge.attester.telemetry.emulated import EmulatedTelemetry
 from weighbridge.policy import policy_set
@@ -132,6 +132,17 @@ class SoftLog:
 
 
 @dataclass
+class KernelList:
+    """The kernel's list as :class:`Sealer` reads it; in tests it never runs ahead of a quote."""
+
+    boot: Boot
+
+    def since(self, offset: int, quoted: bytes, bank: HashAlgorithm) -> bytes:
+        assert self.boot.values[bank, RUNTIME_PCR] == quoted
+        return b"".join(self.boot.runtime)[offset:]
+
+
+@dataclass
 class Host:
     """An attester's host. Everything it says can be changed by a test before it is sent."""
 
@@ -166,9 +177,8 @@ class Host:
     collateral: Collateral = field(default_factory=Collateral)
     # Encoded logs of the boot, where they are demanded.
     boot_logs: bytes | None = None
-    # What the machine did before the attester started; and how much of the kernel's list was sent.
+    # What the machine did before the attester started.
     boot: Boot | None = None
-    runtime_sent: int = 0
 
     @classmethod
     def make(
@@ -217,7 +227,7 @@ class Host:
 
     def boots(self, boot: Boot | None) -> None:
         """The machine was started, and its TPM has in it what ``boot`` extended."""
-        self.boot, self.runtime_sent = boot, 0
+        self.boot = boot
         if boot is not None:
             for (bank, pcr), value in boot.values.items():
                 self.tpm.pcrs[bank][pcr] = value
@@ -233,16 +243,7 @@ class Host:
         """The logs of the boot, for an enrolment."""
         if self.boot is None:
             return None
-        self.runtime_sent = len(self.boot.runtime)
         return self.boot.logs().encode()
-
-    def runtime_list(self) -> bytes | None:
-        """What the kernel appended to its list since the last window was made."""
-        if self.boot is None:
-            return None
-        entries = self.boot.runtime[self.runtime_sent :]
-        self.runtime_sent = len(self.boot.runtime)
-        return b"".join(entries)
 
     def enrol(self, verifier: Verifier) -> None:
         """Open a session with ``verifier``, as an honest attester does."""
@@ -260,9 +261,13 @@ class Host:
             tpm=self.tpm,
             gpus=self.gpus,
             log=self.log,
-            log_sent=len(self.log.entries),
-            manifests_sent=frozenset(self.log.known),
+            carried=Carried(
+                records=len(self.log.entries),
+                manifests=frozenset(self.log.known),
+                runtime=0 if self.boot is None else len(b"".join(self.boot.runtime)),
+            ),
             declared=(self.model, *self.adapters),
+            runtime=None if self.boot is None else KernelList(self.boot),
         )
 
     def observe(self) -> Observed:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from weighbridge.attester.spool import DEFAULT_MAX_BYTES
+from weighbridge.proto.collateral import Collateral
 
 if TYPE_CHECKING:
     import random
     from pathlib import Path
 
+    from weighbridge.attester.boot import BootFiles, RuntimeList
     from weighbridge.attester.clock import Clock
     from weighbridge.attester.courier import Backoff
     from weighbridge.attester.gpu.interface import GpuSource
@@ -68,11 +70,19 @@ class SessionConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Devices:
-    """The hardware, opened by the caller and closed by it. ``None`` on a host without GPUs or sensors."""
+    """The hardware, opened by the caller and closed by it. ``None`` on a host without GPUs or sensors.
+
+    ``boot`` are the logs of its boot, ``None`` to keep them back; ``runtime`` is the kernel's list of measured files,
+    ``None`` where it keeps none; ``collateral`` is what its platform gives out beside
+    the TPM's endorsement.
+    """
 
     tpm: TpmDevice
     gpus: GpuSource | None
     telemetry: TelemetrySource | None
+    boot: BootFiles | None = None
+    runtime: RuntimeList | None = None
+    collateral: Collateral = field(default_factory=Collateral)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

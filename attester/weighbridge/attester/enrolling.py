@@ -12,10 +12,11 @@ The attester's half of ``docs/protocol.md`` §4:
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
+from weighbridge.attester.sealing import Carried, runtime_entries
 from weighbridge.proto import measurement_log
 from weighbridge.proto.binding import enrolment_qualifying_data, gpu_nonce
 from weighbridge.proto.collateral import Collateral
@@ -32,17 +33,21 @@ from weighbridge.proto.tpm.pcr import PcrSelection
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from weighbridge.attester.boot import BootFiles
     from weighbridge.attester.client import Line
     from weighbridge.attester.clock import Clock
     from weighbridge.attester.gpu.interface import GpuSource
     from weighbridge.attester.offload import Offload
+    from weighbridge.attester.sealing import RuntimeView
     from weighbridge.attester.tpm.interface import TpmDevice
     from weighbridge.attester.trust import TrustedVerifiers
     from weighbridge.attester.weights import MeasurementLog
+    from weighbridge.proto.boot import BootLogs
     from weighbridge.proto.manifest import Manifest
     from weighbridge.proto.measurement_log import Record
     from weighbridge.proto.spot import SpotChallenge
     from weighbridge.proto.terms import SignedTerms
+    from weighbridge.proto.tpm.evidence import QuoteEvidence
 
 __all__ = ["Enrolment", "Identity", "Prover", "enrol"]
 
@@ -73,16 +78,14 @@ class Enrolment:
     terms: SignedTerms
     challenge: bytes
     spot: SpotChallenge | None
-    log_sent: int
-    manifests_sent: frozenset[bytes]
+    carried: Carried
 
 
 @dataclass(frozen=True, slots=True)
 class _Proof:
     proof: EnrolmentProof
     telemetry_key: bytes
-    log_sent: int
-    manifests: tuple[Manifest, ...]
+    carried: Carried
 
 
 async def enrol(
@@ -122,8 +125,7 @@ async def enrol(
         terms=terms,
         challenge=opened.challenge,
         spot=opened.spot,
-        log_sent=made.log_sent,
-        manifests_sent=frozenset(manifest.digest for manifest in made.manifests),
+        carried=made.carried,
     )
 
 
@@ -132,6 +134,8 @@ class Prover:
     """The hardware and the log behind a proof; its methods block. ``gpus`` is ``None`` on a host without.
 
     ``declared`` are the declared manifests: of another that is loaded, tables travel of files that differ from theirs.
+    ``boot`` are the logs of the boot, and ``runtime`` the kernel's list of measured files, ``None`` where they are kept
+    back or not there; ``collateral`` is what helps to judge the TPM's endorsement.
     """
 
     tpm: TpmDevice
@@ -139,6 +143,9 @@ class Prover:
     log: MeasurementLog
     offload: Offload
     declared: tuple[Manifest, ...]
+    boot: BootFiles | None = None
+    runtime: RuntimeView | None = None
+    collateral: Collateral = field(default_factory=Collateral)
 
     def identities(self) -> tuple[bytes, ...]:
         """The GPUs' identities, ascending."""
@@ -152,7 +159,7 @@ class Prover:
             ak=self.tpm.attestation_key(),
             parent=self.tpm.attestation_parent(),
             endorsement=None if identity.pinned else self.tpm.endorsement(),
-            collateral=Collateral(),
+            collateral=self.collateral,
             cnf=identity.cnf,
             peer=identity.peer,
             kem=None,
@@ -183,7 +190,10 @@ class Prover:
         qualifying_data = enrolment_qualifying_data(challenge.challenge, identity.cnf, identity.peer)
         attest, signature = self.tpm.certify_telemetry_key(qualifying_data)
         reports = () if self.gpus is None else self.gpus.attest(gpu_nonce(qualifying_data))
-        quote, records = self._quote(PcrSelection.of(bank, challenge.pcrs), qualifying_data)
+        selection = PcrSelection.of(bank, challenge.pcrs)
+        quote, records, boot = self._quote(selection, qualifying_data, with_boot="boot" in challenge.evidence)
+        if boot is not None and "runtime" in challenge.evidence:
+            boot = replace(boot, runtime=runtime_entries(self.runtime, 0, quote, selection))
         manifests = self._manifests(records)
         return _Proof(
             proof=EnrolmentProof(
@@ -192,27 +202,44 @@ class Prover:
                 telemetry_key=telemetry_key,
                 certify_attest=attest,
                 certify_signature=signature,
-                quote=quote,
+                quote=quote.encode(),
                 gpus=gpu_evidence.encode(reports),
                 log=measurement_log.encode_records(records),
                 manifests=encode_manifests(manifests),
-                boot=None,
+                boot=None if boot is None else boot.encode(),
             ),
             telemetry_key=telemetry_key,
-            log_sent=len(records),
-            manifests=manifests,
+            carried=Carried(
+                records=len(records),
+                manifests=frozenset(manifest.digest for manifest in manifests),
+                runtime=0 if boot is None or boot.runtime is None else len(boot.runtime),
+            ),
         )
 
-    def _quote(self, selection: PcrSelection, qualifying_data: bytes) -> tuple[bytes, tuple[Record, ...]]:
-        """A quote, and exactly the records that are in its register."""
+    def _quote(
+        self, selection: PcrSelection, qualifying_data: bytes, *, with_boot: bool
+    ) -> tuple[QuoteEvidence, tuple[Record, ...], BootLogs | None]:
+        """A quote, exactly the records that are in its register, and the logs of the boot as they were then."""
         for _ in range(_ATTEMPTS):
-            records = self.log.records()
+            records, boot = self.log.records(), self._boot_logs() if with_boot else None
             quote = self.tpm.quote(selection, qualifying_data)
-            if len(self.log.records()) == len(records):
-                return quote.encode(), records
+            if len(self.log.records()) == len(records) and (boot is None or self._boot_logs() == boot):
+                return quote, records, boot
         raise EnvironmentFault(
-            Code.TPM_FAILED, "models are loaded faster than a quote can be made", hint="load models one after the other"
+            Code.TPM_FAILED,
+            "models are loaded, or the boot goes on, faster than a quote can be made",
+            hint="load models one after the other; start the attester when the boot is done",
         )
+
+    def _boot_logs(self) -> BootLogs:
+        if self.boot is None:
+            raise EnvironmentFault(
+                Code.EVIDENCE_ABSENT,
+                "the verifier demands the logs of the boot, and they are kept back",
+                where="challenge.evidence",
+                hint="run without --boot-logs none",
+            )
+        return self.boot.read()
 
     def _manifests(self, records: Sequence[Record]) -> tuple[Manifest, ...]:
         loaded = dict.fromkeys(model.manifest for model in measurement_log.loaded(records))

@@ -27,6 +27,7 @@ NoticeKind = Literal[
     "unheard",
     "work-late",
     "spot-failed",
+    "boot-logs",
 ]
 
 

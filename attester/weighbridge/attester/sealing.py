@@ -10,7 +10,8 @@ The procedure of :meth:`Sealer.seal`:
 1.  The header names the measurement log as it is now, and the records since the last window go with it.
 2.  The header is written to disk, synced, before anything is signed over it.
 3.  Every GPU signs a report over it, in the windows for which the terms demand one.
-4.  The TPM quotes the terms' PCRs over header and reports together.
+4.  The TPM quotes the terms' PCRs over header and reports together; of the kernel's list, where the terms demand it,
+    what leads to the quoted PCR 10 is taken afterwards.
 5.  If something was loaded since 1, the quoted register is not that of the header's log: back to 1 with a new header.
     The telemetry key has signed nothing yet, so no two windows of one number ever exist.
 6.  The telemetry key signs the header.
@@ -23,6 +24,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
+from weighbridge.attester.boot import IMA_PCR
 from weighbridge.proto import cose, limits, measurement_log
 from weighbridge.proto.binding import gpu_nonce, link, window_digest
 from weighbridge.proto.digest import sha256
@@ -44,9 +46,10 @@ if TYPE_CHECKING:
     from weighbridge.proto.measurement_log import Record
     from weighbridge.proto.spot import SpotAnswer
     from weighbridge.proto.terms import SignedTerms
+    from weighbridge.proto.tpm.evidence import QuoteEvidence
     from weighbridge.proto.workload import WorkSummary
 
-__all__ = ["LogView", "Observed", "SealedWindow", "Sealer"]
+__all__ = ["Carried", "LogView", "Observed", "RuntimeView", "SealedWindow", "Sealer", "runtime_entries"]
 
 # A load takes longer than a window's sealing; more of them in a row means that somebody loads without end.
 _ATTEMPTS: Final = 8
@@ -61,6 +64,14 @@ class LogView(Protocol):
 
     def manifest(self, digest: bytes) -> Manifest:
         """The manifest that a record names."""
+        ...
+
+
+class RuntimeView(Protocol):
+    """What sealing reads of the kernel's list; :class:`~weighbridge.attester.boot.RuntimeList` is one."""
+
+    def since(self, offset: int, quoted: bytes, bank: HashAlgorithm) -> bytes:
+        """The entries from byte ``offset`` on that lead to the ``quoted`` value of PCR 10, and none behind them."""
         ...
 
 
@@ -96,6 +107,15 @@ class SealedWindow:
         return link(self.digest, self.qualifying_data)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Carried:
+    """What an enrolment carried already: records of the log, manifests by digest, bytes of the kernel's list."""
+
+    records: int
+    manifests: frozenset[bytes]
+    runtime: int = 0
+
+
 class Sealer:
     """Seals the windows of one session. Remembers how much of the measurement log has been sent.
 
@@ -104,9 +124,9 @@ class Sealer:
         tpm: with the session's telemetry key in it.
         gpus: the enrolled devices; ``None`` where the terms demand none.
         log: the boot's measurement log.
-        log_sent: how many of its records the enrolment carried.
-        manifests_sent: digests of the manifests that the enrolment carried.
+        carried: what the enrolment carried of log, manifests and list.
         declared: the manifests that were declared; of another one, tables travel of files that differ from theirs.
+        runtime: the kernel's list of measured files; ``None`` where the terms do not demand it.
     """
 
     def __init__(
@@ -116,18 +136,20 @@ class Sealer:
         tpm: TpmDevice,
         gpus: GpuSource | None,
         log: LogView,
-        log_sent: int,
-        manifests_sent: frozenset[bytes],
+        carried: Carried,
         declared: tuple[Manifest, ...],
+        runtime: RuntimeView | None = None,
     ) -> None:
+        self._runtime = runtime
+        self._runtime_sent = carried.runtime
         self._signed_terms = terms
         self._terms = terms.terms
         self._tpm = tpm
         self._gpus = gpus
         self._log = log
-        self._head = measurement_log.head(log.records()[:log_sent])
-        self._log_sent = log_sent
-        self._manifests_sent = manifests_sent
+        self._head = measurement_log.head(log.records()[: carried.records])
+        self._log_sent = carried.records
+        self._manifests_sent = carried.manifests
         self._declared = declared
         self._selection = PcrSelection.of(HashAlgorithm(self._terms.bank), self._terms.pcrs)
 
@@ -169,6 +191,9 @@ class Sealer:
                 where=f"window {observed.seq}",
                 hint="load models one after the other",
             )
+        entries = None
+        if "runtime" in terms.evidence:
+            entries = runtime_entries(self._runtime, self._runtime_sent, quote, self._selection)
         # 6.
         signed = cose.sign(header, kid=terms.telemetry_key, typ=WINDOW_TYP, signer=self._tpm.sign)
         evidence = Evidence(
@@ -178,7 +203,7 @@ class Sealer:
             telemetry=observed.telemetry,
             log=measurement_log.encode_records(records),
             manifests=encode_manifests(manifests),
-            runtime=None,
+            runtime=entries,
         ).encode()
         if len(evidence) > limits.EVIDENCE_MAX:
             raise EnvironmentFault(
@@ -190,6 +215,7 @@ class Sealer:
                 hint="sample telemetry more slowly, or load fewer models at a time",
             )
         self._log_sent, self._head = self._log_sent + len(records), head
+        self._runtime_sent += 0 if entries is None else len(entries)
         self._manifests_sent |= {manifest.digest for manifest in manifests}
         return SealedWindow(seq=observed.seq, evidence=evidence, digest=digest, qualifying_data=qualifying_data)
 
@@ -221,3 +247,20 @@ class Sealer:
         named = dict.fromkeys(record.event.manifest for record in records if isinstance(record.event, ModelLoad))
         found = [self._log.manifest(digest) for digest in named if digest not in self._manifests_sent]
         return [manifest.telling(unlike(manifest, self._declared)) for manifest in found]
+
+
+def runtime_entries(runtime: RuntimeView | None, offset: int, quote: QuoteEvidence, selection: PcrSelection) -> bytes:
+    """The entries of the kernel's list from ``offset`` on that lead to PCR 10 as ``quote`` has it.
+
+    Raises:
+        EnvironmentFault: ``EVIDENCE_ABSENT`` on a host without such a list, or as :meth:`RuntimeView.since`.
+    """
+    bank, indices = selection.one_bank()
+    if runtime is None or IMA_PCR not in indices:
+        raise EnvironmentFault(
+            Code.EVIDENCE_ABSENT,
+            "the verifier demands the kernel's list of measured files, and there is none",
+            where="runtime",
+            hint="boot with ima_policy=tcb on the kernel's command line; do not run with --boot-logs none",
+        )
+    return runtime.since(offset, quote.pcr_values[indices.index(IMA_PCR)], bank)

@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
@@ -36,14 +35,14 @@ from weighbridge.attester.inference import InferenceServer, Launch
 from weighbridge.attester.report import Notice, SessionSummary, WindowReport
 from weighbridge.attester.spool import Spools
 from weighbridge.attester.spot import ModelDirectories, SpotReader
+from weighbridge.attester.starting import open_log
 from weighbridge.attester.token_file import TokenFile
 from weighbridge.attester.waiting import cancel, first_of
-from weighbridge.attester.weights import MeasurementLog
 from weighbridge.attester.windows import WindowLoop, WindowParts
 from weighbridge.attester.workload.server import WorkloadServer
 from weighbridge.proto import strict
 from weighbridge.proto.errors import Code, EnvironmentFault, WeighbridgeError
-from weighbridge.proto.measurement_log import AttesterStart, ModelLoad, ModelUnload
+from weighbridge.proto.measurement_log import ModelLoad, ModelUnload
 
 if TYPE_CHECKING:
     from weighbridge.attester.client import Answer, Line, Transport
@@ -52,6 +51,7 @@ if TYPE_CHECKING:
     from weighbridge.attester.report import NoticeKind, Observer
     from weighbridge.attester.spool import Spool
     from weighbridge.attester.trust import TrustedVerifiers
+    from weighbridge.attester.weights import MeasurementLog
     from weighbridge.proto.manifest import Manifest
     from weighbridge.proto.workload import WorkSummary
 
@@ -60,7 +60,6 @@ __all__ = ["AttesterSession"]
 _SECOND_NS: Final = 1_000_000_000
 # How long the end of a session waits for the answers that are still out.
 _DRAIN_NS: Final = 30 * _SECOND_NS
-_START_ID_SIZE: Final = 16
 
 
 class AttesterSession:
@@ -147,17 +146,7 @@ class AttesterSession:
         return Spools(config.state / "spool", max_bytes=config.spool_bytes, storage=self._surroundings.storage)
 
     def _open_log(self) -> MeasurementLog:
-        tpm = self._devices.tpm
-        at = tpm.read_clock()
-        log = MeasurementLog.open(
-            self._config.state, tpm, pcr=self._config.log_pcr, boot=f"{at.reset_count}.{at.restart_count}"
-        )
-        try:
-            log.append(AttesterStart(version=self._config.version, start_id=secrets.token_bytes(_START_ID_SIZE)))
-        except BaseException:
-            log.close()
-            raise
-        return log
+        return open_log(self._config, self._devices, notice=lambda message: self._notice("boot-logs", message))
 
     async def _deliver_earlier(self, spools: Spools) -> None:
         """Deliver what earlier runs left. A verifier that cannot be reached ends this run: nothing could be opened."""
@@ -301,7 +290,16 @@ class AttesterSession:
                 adapters=tuple(sorted({adapter.digest for adapter in config.adapters})),
                 pinned=config.pinned,
             ),
-            prover=Prover(self._devices.tpm, self._devices.gpus, log, self._offload, config.declared),
+            prover=Prover(
+                self._devices.tpm,
+                self._devices.gpus,
+                log,
+                self._offload,
+                config.declared,
+                boot=self._devices.boot,
+                runtime=self._devices.runtime,
+                collateral=self._devices.collateral,
+            ),
             trusted=self._trusted,
             clock=self._clock,
         )

@@ -107,9 +107,9 @@ class WindowLoop:
             tpm=parts.devices.tpm,
             gpus=parts.devices.gpus,
             log=parts.log,
-            log_sent=parts.enrolment.log_sent,
-            manifests_sent=parts.enrolment.manifests_sent,
+            carried=parts.enrolment.carried,
             declared=parts.declared,
+            runtime=parts.devices.runtime,
         )
 
     def heard(self, received: datetime) -> None:

@@ -43,9 +43,9 @@ class Opening:
 
     ``ak`` is a TPMT_PUBLIC, ``parent`` that of the storage key under which it was made, ``None`` for a primary of the
     endorsement hierarchy; ``endorsement`` is why the AK is to be believed, ``None`` when the verifier has pinned it;
-    ``collateral`` is what helps to judge that; ``cnf`` and ``peer`` are SHA-256 of the SubjectPublicKeyInfo of the serving key and of the
-    attester's own TLS key; ``model`` is the digest of the declared manifest, ``adapters`` those of the manifests that
-    may be loaded beside it, ascending.
+    ``collateral`` is what helps to judge that; ``cnf`` and ``peer`` are SHA-256 of the SubjectPublicKeyInfo of the
+    serving key and of the attester's own TLS key; ``model`` is the digest of the declared manifest, ``adapters`` those
+    of the manifests that may be loaded beside it, ascending.
     """
 
     tenant: str

@@ -31,11 +31,11 @@ PERIOD_MAX_NS: Final = 3_600_000_000_000
 class Terms:
     """The content of signed terms. Digests and thumbprints are 32 bytes; durations are nanoseconds.
 
-    ``evidence`` is what the session must show (``boot`` at enrolment only, the others in each window); ``gpus`` the enrolled devices' identities, ascending; ``pcrs`` the
-    quoted registers of bank ``bank`` (a TPM_ALG_ID), ascending; ``boot_pcrs`` those of them to whose values the
-    telemetry key is bound; ``log_pcr`` the register the measurement log extends; ``prev`` what the first header
-    must name; ``model`` the digest of the declared manifest; ``adapters`` those of the
-    manifests that may be loaded beside it, ascending; ``spot_every`` is 0 where no spot check is demanded.
+    ``evidence`` is what the session must show (``boot`` at enrolment only, the others in each window); ``gpus`` the
+    enrolled devices' identities, ascending; ``pcrs`` the quoted registers of bank ``bank`` (a TPM_ALG_ID), ascending;
+    ``boot_pcrs`` those of them to whose values the telemetry key is bound; ``log_pcr`` the register the measurement log
+    extends; ``prev`` what the first header must name; ``model`` the digest of the declared manifest; ``adapters`` those
+    of the manifests that may be loaded beside it, ascending; ``spot_every`` is 0 where no spot check is demanded.
     """
 
     session: bytes

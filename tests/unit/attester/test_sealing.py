@@ -10,7 +10,7 @@ import pytest
 from fakes.soft_tpm import SoftTpm
 from support.world import LOG_PCR, SoftLog, manifest
 from weighbridge.attester.gpu.emulated import EmulatedGpus
-from weighbridge.attester.sealing import Observed, SealedWindow, Sealer
+from weighbridge.attester.sealing import Carried, Observed, SealedWindow, Sealer
 from weighbridge.proto import binding, cose, limits, measurement_log
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, EnvironmentFault
@@ -114,8 +114,7 @@ class Bench:
             tpm=self.tpm,
             gpus=self.gpus,
             log=self.log,
-            log_sent=1,
-            manifests_sent=frozenset(),
+            carried=Carried(records=1, manifests=frozenset()),
             declared=(),
         )
 

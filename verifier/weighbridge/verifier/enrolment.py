@@ -36,12 +36,13 @@ from weighbridge.proto import binding, measurement_log
 from weighbridge.proto.boot import BootLogs
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, NotAuthentic, WeighbridgeError
+from weighbridge.proto.eventlog.baseline import baseline
 from weighbridge.proto.spdm import evidence as gpu_evidence
 from weighbridge.proto.tpm import public as tpm_public
 from weighbridge.proto.tpm.evidence import QuoteEvidence
 from weighbridge.proto.tpm.pcr import PcrSelection
 from weighbridge.verifier import weights
-from weighbridge.verifier.boot.facts import baseline, boot_facts
+from weighbridge.verifier.boot.facts import boot_facts
 from weighbridge.verifier.boot.runtime import RuntimeLog
 from weighbridge.verifier.gpu.set import verify_gpus
 from weighbridge.verifier.requirements import RUNTIME_PCR

@@ -27,9 +27,10 @@ from fakes.boot_logs import (
 )
 from weighbridge.proto.boot import BootLogs
 from weighbridge.proto.errors import Code, Indeterminate, MalformedEvidence, NotAuthentic
+from weighbridge.proto.eventlog.baseline import baseline
 from weighbridge.proto.eventlog.uefi import GLOBAL_VARIABLE, IMAGE_SECURITY
 from weighbridge.proto.tpm.constants import digest
-from weighbridge.verifier.boot import BootFacts, baseline, boot_facts
+from weighbridge.verifier.boot import BootFacts, boot_facts
 
 
 def of(boot: Boot, *texts: str) -> BootFacts:

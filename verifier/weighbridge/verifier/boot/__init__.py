@@ -11,6 +11,6 @@
 
 from __future__ import annotations
 
-from weighbridge.verifier.boot.facts import BootFacts, baseline, boot_facts
+from weighbridge.verifier.boot.facts import BootFacts, boot_facts
 
-__all__ = ["BootFacts", "baseline", "boot_facts"]
+__all__ = ["BootFacts", "boot_facts"]

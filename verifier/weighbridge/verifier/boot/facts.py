@@ -9,8 +9,9 @@ The procedure of :func:`boot_facts`:
 4. From the registers that are explained, what booted (:mod:`weighbridge.verifier.boot.events`).
 
 Left to the caller: that a TPM signed the values for a challenge of ours; PCR 10, which is the kernel's list
-(:mod:`weighbridge.verifier.boot.runtime`); the register of the measurement log, whose start is :func:`baseline`; that
-what booted is good. **Not proven**: anything that loaders do not measure.
+(:mod:`weighbridge.verifier.boot.runtime`); the register of the measurement log, which starts at what the logs lead to
+(:mod:`weighbridge.proto.eventlog.baseline`); that what booted is good. **Not proven**: anything that loaders do not
+measure.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from typing import TYPE_CHECKING, Final, NoReturn, final
 from weighbridge.proto.errors import Code, NotAuthentic
 from weighbridge.proto.eventlog import events as event_logs
 from weighbridge.proto.eventlog import systemd, tcg2
+from weighbridge.proto.eventlog.baseline import joined, numbered, replayed, value_of
 from weighbridge.proto.eventlog.boot_order import require_whole_boot
-from weighbridge.proto.eventlog.events import Binding, Event, EventLog, Format, Register, RegisterKind
+from weighbridge.proto.eventlog.events import Binding, Event, EventLog, Format, Register
 from weighbridge.proto.tpm.constants import HashAlgorithm
 from weighbridge.verifier.boot.events import CommandLine, Measured, Revocations, describe
 
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from weighbridge.proto.boot import BootLogs
     from weighbridge.proto.strict import JsonObject
 
-__all__ = ["IMA_PCR", "LOG_PCR", "BootFacts", "baseline", "boot_facts"]
+__all__ = ["IMA_PCR", "LOG_PCR", "BootFacts", "boot_facts"]
 
 _SEAL: Final = object()
 
@@ -153,7 +155,7 @@ def boot_facts(
     firmware = tcg2.parse(logs.firmware) if logs.firmware else None
     firmware_log = EventLog(Format.TCG2, ()) if firmware is None else tcg2.to_log(firmware)
     userspace_log = systemd.to_log(systemd.parse(logs.userspace or b""))
-    whole = _joined(firmware_log, userspace_log)
+    whole = joined(firmware_log, userspace_log)
     # 2.
     expected = {
         Register.pcr(pcr): value
@@ -167,14 +169,14 @@ def boot_facts(
         require_whole_boot(firmware_log, [Register.pcr(pcr) for pcr in explained if pcr in _FIRMWARE])
     # 4.
     found = describe(() if firmware is None else firmware.events, bank, explained, texts=texts)
-    before = _replayed(firmware_log, bank)
+    before = replayed(firmware_log, bank)
     return BootFacts(
         bank=bank,
         explained=explained,
         untouched=tuple(pcr for pcr in explained if Register.pcr(pcr) not in whole.registers),
         unexplained=tuple(register.index for register in unexplained),
         before_kernel=MappingProxyType(
-            {pcr: _value(before, Register.pcr(pcr), bank, firmware_log.locality) for pcr in explained}
+            {pcr: value_of(before, Register.pcr(pcr), bank, firmware_log.locality) for pcr in explained}
         ),
         secure_boot=found.secure_boot,
         setup_mode=found.modes.get("SetupMode"),
@@ -191,54 +193,15 @@ def boot_facts(
     )
 
 
-def baseline(logs: BootLogs, pcr: int, bank: HashAlgorithm) -> bytes:
-    """What a boot's own events lead to in ``pcr``: the value from which a measurement log in it starts.
-
-    It is compared with nothing here: it is right if the measurement log leads from it to a quoted value.
-
-    Args:
-        logs: untrusted.
-        pcr: the register of the measurement log.
-        bank: not SHA-1.
-
-    Raises:
-        MalformedEvidence: as :func:`boot_facts`.
-        NotAuthentic: ``BOOT_LOG`` for an event without a digest for the bank.
-        ValueError: for the SHA-1 bank.
-    """
-    if bank is HashAlgorithm.SHA1:
-        raise ValueError("no verdict rests on the SHA-1 bank")
-    firmware_log = tcg2.to_log(tcg2.parse(logs.firmware)) if logs.firmware else EventLog(Format.TCG2, ())
-    whole = _joined(firmware_log, systemd.to_log(systemd.parse(logs.userspace or b"")))
-    register = Register.pcr(pcr)
-    of_it = tuple(event for event in whole.events if event.register == register)
-    only = EventLog(Format.TCG2, _numbered(of_it), whole.locality)
-    return _value(_replayed(only, bank), register, bank, whole.locality)
-
-
-def _joined(firmware: EventLog, userspace: EventLog) -> EventLog:
-    """One log: systemd extends what firmware has extended before it. What extends no PCR is left out."""
-    events = [*firmware.events, *userspace.events]
-    kept = [event for event in events if event.extends and event.register.kind is RegisterKind.PCR]
-    return EventLog(Format.TCG2, _numbered(kept), firmware.locality)
-
-
-def _numbered(events: Iterable[Event]) -> tuple[Event, ...]:
-    return tuple(
-        Event(number, event.register, event.digests, event.binding, event.kind, event.text)
-        for number, event in enumerate(events)
-    )
-
-
 def _compare(
     log: EventLog, bank: HashAlgorithm, expected: Mapping[Register, bytes], *, complete: bool
 ) -> tuple[Register, ...]:
     """The registers that no log explains; ``complete`` says that firmware's log is there, so that it must."""
-    values = _replayed(log, bank)
+    values = replayed(log, bank)
     extended = set(log.registers)
     unexplained: list[Register] = []
     for register, value in expected.items():
-        got = _value(values, register, bank, log.locality)
+        got = value_of(values, register, bank, log.locality)
         if len(value) != len(got):
             raise ValueError(f"{register} has {len(got)} bytes in the {bank.name} bank, not {len(value)}")
         if got == value:
@@ -256,26 +219,8 @@ def _compare(
     return tuple(unexplained)
 
 
-def _replayed(log: EventLog, bank: HashAlgorithm) -> dict[Register, bytes]:
-    try:
-        return event_logs.replay(log, bank)
-    except NotAuthentic as error:
-        raise NotAuthentic(
-            Code.BOOT_LOG,
-            "an event of the boot has no digest for the quoted bank",
-            where=error.where,
-            expected=bank.name.lower(),
-            hint="quote a bank that firmware and systemd both extend: `weighbridge inspect log` names them",
-        ) from error
-
-
-def _value(values: Mapping[Register, bytes], register: Register, bank: HashAlgorithm, locality: int) -> bytes:
-    found = values.get(register)
-    return event_logs.start_value(register, bank, locality=locality) if found is None else found
-
-
 def _hint(log: EventLog, bank: HashAlgorithm, register: Register, value: bytes) -> str:
-    only = _numbered(event for event in log.events if event.register == register)
+    only = numbered(event for event in log.events if event.register == register)
     count = event_logs.lead(EventLog(log.format, only, log.locality), bank, {register: value})
     if count:
         return f"the first {count} of its {len(only)} events lead to it: read the logs before the quote is made"
