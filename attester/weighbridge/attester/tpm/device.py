@@ -159,11 +159,12 @@ class Tpm:
         """See :meth:`TpmDevice.create_telemetry_key`."""
 
         def create() -> bytes:
-            if self._telemetry is not None and self._telemetry.loaded is not None:
-                self._esapi.release(self._telemetry.loaded)
-            self._telemetry = None
             policy = policy_pcr(boot, pcrs.read(self._esapi, boot), algorithm=HashAlgorithm.SHA256)
             template = telemetry_key_template(auth_policy=policy, unique=unique)
+            if self._telemetry is not None and self._telemetry.loaded is not None:
+                # Its slot is needed; should making the new one fail, it is made again when it is needed.
+                self._esapi.release(self._telemetry.loaded)
+                self._telemetry = replace(self._telemetry, loaded=None)
             loaded = self._esapi.create_primary(Hierarchy.NULL, template)
             self._telemetry = _Telemetry(template, boot, loaded.public, loaded)
             return loaded.public

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar, final
 
@@ -92,6 +92,8 @@ class Esapi:
         self._lock = threading.RLock()
         self._tcti: ChannelTcti | None = None
         self._context: tss.ESAPI | None = None
+        # What broke the connection while something was let go of: it must not hide what went wrong before.
+        self._broken_by = 0
         self._swept = False
         self._closed = False
 
@@ -149,6 +151,9 @@ class Esapi:
     # -- the connection -----------------------------------------------------------------------------------------------
 
     def _ready(self) -> None:
+        if self._broken_by:
+            self._disconnect()
+            self._lost()
         if self._context is None:
             channel = self._connect()
             try:
@@ -168,6 +173,7 @@ class Esapi:
     def _disconnect(self) -> None:
         context, tcti = self._context, self._tcti
         self._context = self._tcti = None
+        self._broken_by = 0
         if context is not None:
             context.close()
         if tcti is not None:
@@ -175,13 +181,24 @@ class Esapi:
 
     def _translate(self, rc: int, action: str) -> EnvironmentFault:
         kept = None if self._tcti is None else self._tcti.fault
-        fault = kept or faults.fault(rc, action)
+        fault = kept or faults.fault(
+            self._broken_by if rc == faults.RC_BAD_SEQUENCE and self._broken_by else rc, action
+        )
         if kept is not None or faults.is_broken(rc):
             self._disconnect()
             self._lost()
         elif fault.code is Code.TPM_RESET:
             self._lost()
         return fault
+
+    @contextmanager
+    def _letting_go(self) -> Generator[None]:
+        try:
+            yield
+        except tss.TSS2_Exception as error:
+            rc = _number(error.rc)
+            if faults.is_broken(rc) and rc != faults.RC_BAD_SEQUENCE:
+                self._broken_by = rc
 
     @property
     def _esapi(self) -> tss.ESAPI:
@@ -212,13 +229,14 @@ class Esapi:
         try:
             public, _, qualified_name = self._esapi.read_public(resource)
         except BaseException:
-            self._esapi.tr_close(resource)
+            with self._letting_go():
+                self._esapi.tr_close(resource)
             raise
         return Loaded(resource, public.publicArea.marshal(), transient=False, qualified_name=bytes(qualified_name))
 
     def release(self, loaded: Loaded) -> None:
         """Free the slot; that it is gone already, or the whole TPM is, must not hide what went wrong before."""
-        with suppress(tss.TSS2_Exception):
+        with self._letting_go():
             if loaded.transient:
                 self._esapi.flush_context(loaded.handle)
             else:
@@ -264,7 +282,7 @@ class Esapi:
             )
             return b"".join(bytes(chunk) for chunk in chunks)
         finally:
-            with suppress(tss.TSS2_Exception):
+            with self._letting_go():
                 self._esapi.tr_close(resource)
 
     # -- use of keys --------------------------------------------------------------------------------------------------
@@ -330,7 +348,7 @@ class Esapi:
             self._esapi.trsess_set_attributes(session, 0, tss.TPMA_SESSION.CONTINUESESSION)
             yield session
         except BaseException:
-            with suppress(tss.TSS2_Exception):
+            with self._letting_go():
                 self._esapi.flush_context(session)
             raise
 

@@ -15,13 +15,14 @@ from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-__all__ = ["RC_PCR_CHANGED", "base", "fault", "is_broken", "is_full", "patience", "well_formed"]
+__all__ = ["RC_BAD_SEQUENCE", "RC_PCR_CHANGED", "base", "fault", "is_broken", "is_full", "patience", "well_formed"]
 
-_LAYER_MASK: Final = 0x00FF0000
+_LAYER_MASK: Final = 0xFFFF0000
 _LAYER_TCTI: Final = 0x000A0000
-# ESYS, SYS and TCTI: after an error of theirs, ESYS says "bad sequence" to everything.
-_CONNECTION: Final = frozenset({0x00070000, 0x00080000, _LAYER_TCTI})
-_ESYS_BAD_SEQUENCE: Final = 0x00070007
+# The TPM, and the resource manager on its behalf and on its own. After an error of any other layer, ESYS says "bad
+# sequence" to everything.
+_FROM_THE_TPM: Final = frozenset({0, 0x000B0000, 0x000C0000})
+RC_BAD_SEQUENCE: Final = 0x00070007
 # What SYS or MU make of an answer that they cannot read.
 _UNREADABLE: Final = frozenset(
     {
@@ -69,7 +70,7 @@ def is_full(rc: int) -> bool:
 
 def is_broken(rc: int) -> bool:
     """Whether the connection is of no use after ``rc``, which did not come from the TPM."""
-    return rc & _LAYER_MASK in _CONNECTION or rc in _UNREADABLE
+    return rc & _LAYER_MASK not in _FROM_THE_TPM
 
 
 @contextmanager
@@ -156,6 +157,6 @@ def fault(rc: int, action: str) -> EnvironmentFault:
         action: what was attempted, such as ``quote``.
     """
     # After the TCTI's errors, and ESYS's for what follows one, nobody is there.
-    gone = rc & _LAYER_MASK == _LAYER_TCTI or rc == _ESYS_BAD_SEQUENCE
+    gone = rc & _LAYER_MASK == _LAYER_TCTI or rc == RC_BAD_SEQUENCE
     meaning = _GONE if gone else _MEANINGS.get(base(rc), _OTHER)
     return EnvironmentFault(meaning.code, f"{action}: {meaning.message}", got=f"{rc:#x}", hint=meaning.hint)
