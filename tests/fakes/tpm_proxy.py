@@ -20,7 +20,7 @@ class TpmProxy:
 
     ``inject(code, rc, times)``: the next such commands are answered with ``rc``. ``precede(code, command, times)``:
     before each of the next such commands the TPM is given ``command``, as if by another client. ``restless()`` gives
-    a command before every command.
+    a command before every command. :meth:`give` has the TPM carry out a command of another client's, at once.
     """
 
     def __init__(self, path: Path, target: Path) -> None:
@@ -33,6 +33,8 @@ class TpmProxy:
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(path))
         self._listener.listen()
+        self._upstream: socket.socket | None = None
+        self._turn = threading.Lock()
         self._thread = threading.Thread(target=self._serve)
 
     @property
@@ -44,6 +46,12 @@ class TpmProxy:
 
     def precede(self, code: int, command: bytes, times: int) -> None:
         self._slipped_in[code] = [command] * times
+
+    def give(self, command: bytes) -> None:
+        with self._turn:
+            if self._upstream is not None:
+                self._upstream.sendall(command)
+                _message(self._upstream)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -57,6 +65,7 @@ class TpmProxy:
         client, _ = self._listener.accept()
         with client, socket.socket(socket.AF_UNIX) as target:
             target.connect(str(self._target))
+            self._upstream = target
             while command := _message(client):
                 code = int.from_bytes(command[6:10])
                 self.seen.append(code)
@@ -64,14 +73,18 @@ class TpmProxy:
                 if faults:
                     client.sendall(u16(0x8001) + u32(_HEADER) + u32(faults.pop()))
                     continue
-                if self.restless is not None:
-                    target.sendall(self.restless())
-                    _message(target)
-                if self._slipped_in.get(code):
-                    target.sendall(self._slipped_in[code].pop())
-                    _message(target)
-                target.sendall(command)
-                client.sendall(_message(target))
+                with self._turn:
+                    if self.restless is not None:
+                        target.sendall(self.restless())
+                        _message(target)
+                    if self._slipped_in.get(code):
+                        target.sendall(self._slipped_in[code].pop())
+                        _message(target)
+                    target.sendall(command)
+                    answer = _message(target)
+                client.sendall(answer)
+            with self._turn:
+                self._upstream = None
 
 
 def _message(source: socket.socket) -> bytes:

@@ -20,7 +20,7 @@ import tpm2_pytss as tss
 from cryptography import x509
 
 from fakes.tpm_proxy import TpmProxy
-from weighbridge.attester.tpm import faults
+from weighbridge.attester.tpm import faults, pcrs
 from weighbridge.attester.tpm.device import Tpm
 from weighbridge.attester.tpm.emulator import PLATFORM, Manufactured, Swtpm, manufacture
 from weighbridge.proto import cose
@@ -436,13 +436,14 @@ def test_patience_has_an_end(proxy: TpmProxy, monkeypatch: pytest.MonkeyPatch) -
         fault(Code.TPM_BUSY, lambda: tpm.quote(QUOTED, OURS))
 
 
-def test_a_pcr_that_moves_between_policy_and_signature(proxy: TpmProxy) -> None:
+def test_a_pcr_that_moves_between_policy_and_signature(proxy: TpmProxy, monkeypatch: pytest.MonkeyPatch) -> None:
     """Any PCR does that, IMA's for one: it is tried again, but not for ever."""
+    monkeypatch.setattr(pcrs, "PATIENCE", 0.2)
     with Tpm.open(proxy.tcti) as tpm:
         tpm.create_telemetry_key(unique=UNIQUE, boot=BOOT)
         proxy.inject(TPM_CC_SIGN, TPM_RC_PCR_CHANGED, 3)
         assert len(tpm.sign(b"header")) == 64
-        proxy.inject(TPM_CC_SIGN, TPM_RC_PCR_CHANGED, 100)
+        proxy.inject(TPM_CC_SIGN, TPM_RC_PCR_CHANGED, 10_000)
         fault(Code.TPM_BUSY, lambda: tpm.sign(b"header"))
 
 
@@ -472,8 +473,9 @@ def test_two_registers_that_move(proxy: TpmProxy, made: Manufactured) -> None:
         assert quoted(tpm, ak).pcrs[11] != bytes(32)
 
 
-def test_pcrs_that_never_hold_still(proxy: TpmProxy) -> None:
+def test_pcrs_that_never_hold_still(proxy: TpmProxy, monkeypatch: pytest.MonkeyPatch) -> None:
     """Several commands read them, and between any two they move: there is nothing that a quote could be about."""
+    monkeypatch.setattr(pcrs, "PATIENCE", 0.2)
     with Tpm.open(proxy.tcti) as tpm:
         tpm.attestation_key()
         proxy.restless = lambda: extend_by_another(10)

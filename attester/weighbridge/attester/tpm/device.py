@@ -186,13 +186,15 @@ class Tpm:
             return self._esapi.sign(key, data, pcrs=boot)
 
         # Between the check of the policy and its use any PCR may move, even one that the policy does not name.
-        for _ in range(pcrs.TRIES - 1):
+        moved: EnvironmentFault | None = None
+        for _ in pcrs.attempts():
             try:
                 return self._esapi.call("sign", sign)
             except EnvironmentFault as error:
                 if error.got != f"{faults.RC_PCR_CHANGED:#x}":
                     raise
-        return self._esapi.call("sign", sign)
+                moved = error
+        raise moved or AssertionError("there are attempts")
 
     # -- PCRs, clock, quote -------------------------------------------------------------------------------------------
 

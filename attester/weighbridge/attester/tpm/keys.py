@@ -97,13 +97,12 @@ def _fit(esapi: Esapi, key: Loaded, what: str) -> Loaded:
     """``key``, if it is one by which a verifier could believe a quote."""
     try:
         public = publics.parse(key.public)
-        public.signing_algorithm()
-        fit = public.attributes & (_A.RESTRICTED | _A.SIGN | _A.DECRYPT) == _A.RESTRICTED | _A.SIGN
-        reason = "" if fit else "it is no restricted signing key"
+        if public.attributes & (_A.RESTRICTED | _A.SIGN | _A.DECRYPT) == _A.RESTRICTED | _A.SIGN:
+            public.signing_algorithm()
+            return key
+        reason = "it is no restricted signing key"
     except MalformedEvidence as error:
         reason = error.message
-    if not reason:
-        return key
     esapi.release(key)
     raise EnvironmentFault(
         Code.TPM_FAILED,

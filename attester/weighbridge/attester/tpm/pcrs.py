@@ -8,6 +8,7 @@ it, one of each, or, for a register of which the host keeps a list, what the lis
 from __future__ import annotations
 
 import itertools
+import random
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -26,14 +27,25 @@ if TYPE_CHECKING:
     from weighbridge.attester.tpm.esapi import Esapi, Loaded
     from weighbridge.attester.tpm.interface import RegisterHistory
 
-__all__ = ["active_banks", "quote", "read"]
+__all__ = ["active_banks", "attempts", "quote", "read"]
 
 _READ_MAX: Final = 8
-# How often, and for how many seconds, PCRs may move under a reader (IMA extends PCR 10 with every new file).
-TRIES: Final = 32
+# For how many seconds PCRs may move under a reader (IMA extends PCR 10 with every new file), and how long to stand back
+# between attempts, so as not to keep pace with who moves them.
 PATIENCE: Final = 10.0
+_STAND_BACK: Final = 0.01
 # How many sets of values are compared with one quote: a hash of 500 bytes each.
 _CANDIDATES_MAX: Final = 200_000
+
+
+def attempts() -> Iterator[None]:
+    """As many as there is time for; at least two."""
+    deadline = time.monotonic() + PATIENCE
+    yield
+    yield
+    while time.monotonic() < deadline:
+        time.sleep(random.uniform(0, _STAND_BACK))  # noqa: S311 - jitter, not a secret
+        yield
 
 
 def active_banks(esapi: Esapi) -> tuple[HashAlgorithm, ...]:
@@ -61,13 +73,10 @@ def read(esapi: Esapi, selection: PcrSelection) -> dict[int, bytes]:
     Raises:
         EnvironmentFault: ``TPM_BUSY`` if they never hold still, ``TPM_FAILED`` if the bank is not active.
     """
-    started = time.monotonic()
-    for _ in range(TRIES):
+    for _ in attempts():
         counters, values = _read_once(esapi, selection)
         if len(counters) == 1:
             return values
-        if time.monotonic() - started > PATIENCE:
-            break
     raise _restless(selection)
 
 
@@ -93,9 +102,8 @@ def quote(
     """
     with faults.well_formed("quote"):
         algorithm = publics.parse(ak.public).signing_algorithm().hash
-    started = time.monotonic()
     _, before = _read_once(esapi, selection)
-    for _ in range(TRIES):
+    for _ in attempts():
         raw, signature = esapi.quote(ak, selection, qualifying_data)
         with faults.well_formed("quote"):
             info = attests.parse(raw).attested
@@ -107,8 +115,6 @@ def quote(
         for values in itertools.islice(_candidates(selection, before, after, histories), _CANDIDATES_MAX):
             if pcr_digest(algorithm, values) == signed:
                 return QuoteEvidence(attest=raw, signature=signature, pcr_values=tuple(values))
-        if time.monotonic() - started > PATIENCE:
-            break
         before = after
     raise _restless(selection)
 
