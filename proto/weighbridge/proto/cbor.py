@@ -33,6 +33,7 @@ CborMap = dict["int | str", "CborValue"]
 _INT_MAX: Final = 2**64 - 1
 _INT_MIN: Final = -(2**64)
 _LEAVES: Final = frozenset({int, bytes, str, bool, type(None)})
+_STRINGS: Final = frozenset({bytes, str})
 # Before every key.
 _LOWEST: Final = (-1, 0, b"")
 
@@ -47,6 +48,9 @@ def encode(value: object) -> bytes:
     Raises:
         TypeError: for any other type, floats and ``int`` beyond 64 bits included: that is misuse, not bad input.
     """
+    # What is hashed most often is a list of strings: there is nothing to order in it.
+    if type(value) is list and _STRINGS.issuperset(map(type, cast("list[object]", value))):
+        return cbor2.dumps(value)
     return cbor2.dumps(_ordered(value))
 
 

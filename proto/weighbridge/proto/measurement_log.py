@@ -89,7 +89,11 @@ class Record:
 
     def digest(self, alg: HashAlgorithm) -> bytes | None:
         """The digest for the bank ``alg``, or ``None`` when the record carries none."""
-        return dict(self.digests).get(alg)
+        # Not a dict: every record of a replay is asked, and has one bank to three.
+        for bank, value in self.digests:
+            if bank is alg:
+                return value
+        return None
 
 
 @final
@@ -256,30 +260,32 @@ def loaded(records: Iterable[Record], *, before: tuple[Loaded, ...] = ()) -> tup
     Raises:
         NotAuthentic: ``LOG_EVENT`` for the unloading of what is not loaded.
     """
-    models = {model.recnum: (model, list(model.handed)) for model in before}
+    models = {model.recnum: model for model in before}
+    handed: dict[int, list[Handed]] = {}
     for record in records:
         event = record.event
         if isinstance(event, ModelLoad):
-            models[record.recnum] = (_loaded(event, record.recnum), [])
+            models[record.recnum] = _loaded(event, record.recnum)
         elif isinstance(event, ModelHanded):
             if event.load not in models:
                 raise _not_loaded("hands over what is not loaded", record, event.load)
-            models[event.load][1].append(Handed(event, record.recnum))
+            handed.setdefault(event.load, []).append(Handed(event, record.recnum))
         elif isinstance(event, ModelUnload) and models.pop(event.load, None) is None:
             raise _not_loaded("unloads what is not loaded", record, event.load)
-    return tuple(replace(model, handed=tuple(handed)) for model, handed in models.values())
+    return _with_handed(models, handed)
 
 
 def ever_loaded(records: Iterable[Record]) -> tuple[Loaded, ...]:
     """Every model that ``records`` loaded, unloaded since or not, in order."""
-    models: dict[int, tuple[Loaded, list[Handed]]] = {}
+    models: dict[int, Loaded] = {}
+    handed: dict[int, list[Handed]] = {}
     for record in records:
         event = record.event
         if isinstance(event, ModelLoad):
-            models[record.recnum] = (_loaded(event, record.recnum), [])
+            models[record.recnum] = _loaded(event, record.recnum)
         elif isinstance(event, ModelHanded) and event.load in models:
-            models[event.load][1].append(Handed(event, record.recnum))
-    return tuple(replace(model, handed=tuple(handed)) for model, handed in models.values())
+            handed.setdefault(event.load, []).append(Handed(event, record.recnum))
+    return _with_handed(models, handed)
 
 
 def refused(records: Iterable[Record]) -> tuple[Handed, ...]:
@@ -316,6 +322,15 @@ def guarded(model: Loaded, manifest: Manifest) -> bool:
     refused_any = any(item.event.outcome != "match" for item in model.handed)
     due = [file for file in manifest.files if must_be_handed(file)]
     return bool(due) and not refused_any and all((file.path, file.digest) in whole for file in due)
+
+
+def _with_handed(models: dict[int, Loaded], handed: dict[int, list[Handed]]) -> tuple[Loaded, ...]:
+    """``models`` with what was handed over of them since. Most logs have none of it: nothing is copied then."""
+    for load, more in handed.items():
+        if load in models:
+            model = models[load]
+            models[load] = replace(model, handed=(*model.handed, *more))
+    return tuple(models.values())
 
 
 def _loaded(event: ModelLoad, recnum: int) -> Loaded:

@@ -13,7 +13,10 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = [
     "EK_POLICY_A_SHA256",
@@ -169,11 +172,12 @@ EK_POLICY_B_SHA384: Final = bytes.fromhex(
     "b26e7d28d11a50bc53d882bcf5fd3a1a074148bb35d3b4e4cb1c0ad9bde419cacb47ba09699646150f9fc000f3f80e12"
 )
 
-_HASHLIB_NAMES: Final = {
-    HashAlgorithm.SHA1: "sha1",
-    HashAlgorithm.SHA256: "sha256",
-    HashAlgorithm.SHA384: "sha384",
-    HashAlgorithm.SHA512: "sha512",
+_HASHES: Final[dict[HashAlgorithm, Callable[[bytes], bytes]]] = {
+    # SHA-1 banks are extended, never relied upon.
+    HashAlgorithm.SHA1: lambda data: hashlib.sha1(data, usedforsecurity=False).digest(),
+    HashAlgorithm.SHA256: lambda data: hashlib.sha256(data).digest(),
+    HashAlgorithm.SHA384: lambda data: hashlib.sha384(data).digest(),
+    HashAlgorithm.SHA512: lambda data: hashlib.sha512(data).digest(),
 }
 _SIZES: Final = {
     HashAlgorithm.SHA1: 20,
@@ -194,8 +198,4 @@ def digest(algorithm: HashAlgorithm, *parts: bytes) -> bytes:
     Concatenation is the TPM's way (PCR extension, policy digests, Names); our own bindings use
     :func:`weighbridge.proto.digest.D`.
     """
-    # SHA-1 banks are extended, never relied upon.
-    state = hashlib.new(_HASHLIB_NAMES[algorithm], usedforsecurity=algorithm is not HashAlgorithm.SHA1)
-    for part in parts:
-        state.update(part)
-    return state.digest()
+    return _HASHES[algorithm](b"".join(parts))
