@@ -13,7 +13,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TextIO, final
 
+from weighbridge.attester.boot import IMA_PCR
 from weighbridge.attester.clock import SystemClock
+from weighbridge.attester.commands import tpm_arguments
 from weighbridge.attester.commands.manifest_file import read_manifest
 from weighbridge.attester.configuration import Devices, SessionConfig, Surroundings
 from weighbridge.attester.durable import read_file
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from weighbridge.attester.keys import ChannelKey
     from weighbridge.attester.report import SessionSummary, WindowReport
     from weighbridge.attester.telemetry.interface import TelemetrySource
+    from weighbridge.attester.tpm.options import TpmOptions
+    from weighbridge.proto.collateral import Collateral
 
 __all__ = ["EPILOG", "configure", "run"]
 
@@ -102,8 +106,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     hardware.add_argument("--tcti", required=True, help="device:/dev/tpmrm0, or swtpm:path=SOCKET for an emulator")
     hardware.add_argument("--log-pcr", metavar="N", type=_pcr, default=15, help="the log's register (default: 15)")
     hardware.add_argument(
-        "--pinned-ak", action="store_true", help="the verifier has pinned the attestation key: show no EK certificate"
+        "--pinned-ak", action="store_true", help="the verifier has pinned the attestation key: show nothing for it"
     )
+    tpm_arguments.configure(parser)
     hardware.add_argument(
         "--gpu",
         metavar="SOURCE",
@@ -140,6 +145,7 @@ def run(args: argparse.Namespace) -> int:
     manifest, *adapters = (read_manifest(path) for path in (args.manifest, *args.adapter))
     serving = load_serving(state)
     channel = load_channel(state, certificate=args.certificate)
+    platform = tpm_arguments.tpm_options(args), tpm_arguments.collateral(args)
     config = SessionConfig(
         state=state,
         tenant=args.tenant,
@@ -158,7 +164,7 @@ def run(args: argparse.Namespace) -> int:
     )
     with ExitStack() as open_devices:
         worker = open_devices.enter_context(Worker())
-        devices = _open_devices(args, open_devices, observer)
+        devices = _open_devices(args, platform, open_devices, observer)
         transport = _transport(args, authority, channel)
 
         async def whole() -> SessionSummary:
@@ -227,14 +233,16 @@ async def _until_signal(session: AttesterSession) -> SessionSummary:
             loop.remove_signal_handler(number)
 
 
-def _open_devices(args: argparse.Namespace, stack: ExitStack, observer: _Printer) -> Devices:
+def _open_devices(
+    args: argparse.Namespace, platform: tuple[TpmOptions, Collateral], stack: ExitStack, observer: _Printer
+) -> Devices:
     # Here and not at the top: the other verbs must work on hosts without the TSS.
     with _installed():
         from weighbridge.attester.gpu.emulated import EmulatedGpus  # noqa: PLC0415
         from weighbridge.attester.telemetry.emulated import EmulatedTelemetry  # noqa: PLC0415
         from weighbridge.attester.tpm.device import Tpm  # noqa: PLC0415
 
-    tpm = stack.enter_context(Tpm.open(args.tcti))
+    tpm = stack.enter_context(Tpm.open(args.tcti, platform[0]))
     if args.tcti.startswith("swtpm:"):
         observer.notice(Notice("emulated", f"INSECURE: the TPM is emulated ({args.tcti}); platform insecure-emulated"))
     count: int = args.gpu
@@ -248,7 +256,10 @@ def _open_devices(args: argparse.Namespace, stack: ExitStack, observer: _Printer
         stack.callback(telemetry.close)
         what = "1 GPU is" if count == 1 else f"{count} GPUs are"
         observer.notice(Notice("emulated", f"INSECURE: {what} emulated; platform insecure-emulated"))
-    return Devices(tpm=tpm, gpus=gpus, telemetry=telemetry)
+    boot, runtime = tpm_arguments.boot_logs(args, observer)
+    if runtime is not None:
+        tpm.follow(IMA_PCR, runtime)
+    return Devices(tpm=tpm, gpus=gpus, telemetry=telemetry, boot=boot, runtime=runtime, collateral=platform[1])
 
 
 @final
