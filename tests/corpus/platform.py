@@ -18,7 +18,6 @@ from fakes.forged_snp import ForgedSnp, hcl_claims, hcl_frame
 from fakes.forged_tdx import ForgedTdx
 from fakes.soft_tpm import SoftTpm
 from support.world import EMULATED, NOON
-from weighbridge.policy import policy_set
 from weighbridge.proto.collateral import Collateral, CollateralItem
 from weighbridge.proto.endorsement import VtpmReportEndorsement
 
@@ -154,11 +153,7 @@ def case_013_no_revocation_list(arena: Arena) -> Answer:
         world.reference,
         unchecked={check: text for check, text in world.reference.unchecked.items() if check != "host_binding"},
     )
-    world.reference, world.prepared = (
-        reference,
-        arena.engines.prepare(policy_set.shipped("production", reference=reference)),
-    )
-    world.restart()
+    world.judge_by(arena.engines, reference)
     world.host.collateral = Collateral()
     world.open_session()
     return world.window()

@@ -236,6 +236,16 @@ class Host:
         """The kernel measures a file."""
         assert self.boot is not None
         self.boot.measure(path, content)
+        self._extended()
+
+    def violates(self, path: str) -> None:
+        """The kernel cannot say what it measured."""
+        assert self.boot is not None
+        self.boot.violate(path)
+        self._extended()
+
+    def _extended(self) -> None:
+        assert self.boot is not None
         for bank in self.boot.banks:
             self.tpm.pcrs[bank][RUNTIME_PCR] = self.boot.values[bank, RUNTIME_PCR]
 
@@ -432,6 +442,12 @@ class World:
             issuer="ledger.example/test",
         )
         return self.verifier
+
+    def judge_by(self, engines: Engines, reference: Reference) -> None:
+        """The verifier comes up again with other reference values."""
+        self.reference = reference
+        self.prepared = engines.prepare(policy_set.shipped(self.policy, reference=reference))
+        self.restart()
 
     def close(self) -> None:
         if self.engines is not None:
