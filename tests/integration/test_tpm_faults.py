@@ -16,6 +16,8 @@ from weighbridge.attester.tpm import transport
 from weighbridge.attester.tpm.device import Tpm
 from weighbridge.attester.tpm.emulator import Manufactured, Swtpm, manufacture
 from weighbridge.attester.tpm.options import AkChoice, TpmOptions
+from weighbridge.attester.tpm.tcti import ChannelTcti
+from weighbridge.attester.tpm.transport import Channel
 from weighbridge.proto.errors import Code, EnvironmentFault
 from weighbridge.proto.tpm.constants import HashAlgorithm
 from weighbridge.proto.tpm.pcr import PcrSelection
@@ -203,6 +205,45 @@ def test_opening_under_faults(emulator: Swtpm) -> None:
             Tpm.open(emulator.tcti, carry=plan.carry)
         assert caught.value.code is expected, name
     Tpm.open(emulator.tcti).close()
+
+
+def test_an_answer_to_another_question(emulator: Swtpm) -> None:
+    """TPM2_GetCapability names in its answer what was asked: an answer of another kind is not taken for nothing."""
+    plan = Faults(instead=lambda data: data[:11] + bytes(3) + b"\x06" + data[15:], code=0x17A)
+    with Tpm.open(emulator.tcti, carry=plan.carry) as tpm:
+        for operation in (tpm.active_banks, tpm.endorsement_key):
+            plan.arm()
+            with pytest.raises(EnvironmentFault) as caught:
+                operation()
+            assert caught.value.code is Code.TPM_FAILED
+
+
+def test_a_bank_of_an_unknown_hash(emulator: Swtpm) -> None:
+    """Left out it could be extended by anybody; so it is not left out."""
+    plan = Faults(instead=lambda data: data.replace(b"\0\x0b\3", b"\0\x12\3"), code=0x17A)
+    with Tpm.open(emulator.tcti, carry=plan.carry) as tpm:
+        plan.arm()
+        with pytest.raises(EnvironmentFault) as caught:
+            tpm.active_banks()
+        assert caught.value.got == "0x0012"
+
+
+def test_what_breaks_before_there_is_a_connection(emulator: Swtpm) -> None:
+    """The emulator is let go of: the next client finds it free."""
+
+    def broken(_: Channel) -> ChannelTcti:
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        Tpm.open(emulator.tcti, carry=broken)
+    Tpm.open(emulator.tcti).close()
+
+
+def test_commands_are_given_inside_a_call(emulator: Swtpm) -> None:
+    tpm = Tpm.open(emulator.tcti)
+    tpm.close()
+    with pytest.raises(RuntimeError, match="inside"):
+        tpm._esapi.read_clock()
 
 
 def test_below_the_storage_root_key(emulator: Swtpm, tmp_path: Path) -> None:

@@ -258,6 +258,24 @@ def test_persistent_keys_that_attest_nothing(emulator: Swtpm) -> None:
                 assert reason in fault(Code.TPM_FAILED, tpm.attestation_key).message
 
 
+def test_persistent_keys_of_kinds_that_nobody_believes(emulator: Swtpm, made: Manufactured, below: TpmOptions) -> None:
+    """P-521 is outside the table: as an attestation key it is refused, as a storage key another is made."""
+    curve = u16(5)
+    storage = storage_root_key_template()
+    place = storage.index(u16(TPM_ALG_NULL) + u16(Curve.NIST_P256)) + 2
+    persist(emulator, SRK_HANDLE, storage[:place] + curve + storage[place + 2 :], Hierarchy.OWNER)
+    free = attestation_key_template()
+    place = free.index(u16(Curve.NIST_P256) + u16(TPM_ALG_NULL))
+    persist(emulator, ELSEWHERE, free[:place] + curve + free[place + 2 :])
+    persist(emulator, ELSEWHERE + 1, template("P-384"))
+    with Tpm.open(emulator.tcti, TpmOptions(ak=AkChoice("handle", ELSEWHERE))) as tpm:
+        assert "curve" in fault(Code.TPM_FAILED, tpm.attestation_key).message
+    with Tpm.open(emulator.tcti, TpmOptions(ak=AkChoice("handle", ELSEWHERE + 1))) as tpm:
+        assert tpm.attestation_parent() is None
+    with Tpm.open(emulator.tcti, below) as tpm:
+        enrolled(tpm, made)
+
+
 # clouds
 
 

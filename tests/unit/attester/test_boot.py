@@ -143,6 +143,16 @@ def test_what_is_no_file(host: Host, name: str) -> None:
         (files.runtime if name == LIST else files.read)()
 
 
+@pytest.mark.parametrize("name", [*LOGS, LIST])
+def test_what_fails_while_it_is_read(host: Host, name: str) -> None:
+    (host.root / name).symlink_to("/proc/self/mem")
+    files = BootFiles(host.root)
+    with fault(Code.FILE_UNREADABLE, "root only"):
+        if name == LIST:
+            host.list.since(0, b"?" * 32, SHA256)
+        files.read()
+
+
 # the kernel's list
 
 

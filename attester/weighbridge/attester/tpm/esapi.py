@@ -143,9 +143,7 @@ class Esapi:
             RuntimeError: this is no emulator.
         """
         with self._lock:
-            self.call("startup", lambda: None)
-            if self._tcti is not None:
-                self._tcti.channel.startup()
+            self.call("startup", self._startup)
             self._lost()
 
     # -- the connection -----------------------------------------------------------------------------------------------
@@ -190,6 +188,10 @@ class Esapi:
         elif fault.code is Code.TPM_RESET:
             self._lost()
         return fault
+
+    def _startup(self) -> None:
+        if self._tcti is not None:
+            self._tcti.channel.startup()
 
     @contextmanager
     def _letting_go(self) -> Generator[None]:

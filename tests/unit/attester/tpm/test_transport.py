@@ -183,6 +183,26 @@ def test_a_device_that_goes_away() -> None:
     channel.close()
 
 
+def test_half_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    channel = DeviceChannel(Path("/dev/null"))
+    monkeypatch.setattr(os, "write", lambda *_: 3)
+    with pytest.raises(EnvironmentFault) as caught:
+        channel.transmit(b"command")
+    assert caught.value.code is Code.TPM_FAILED
+    channel.close()
+
+
+def test_a_device_that_fails_when_it_is_read() -> None:
+    """A driver that lost its TPM says so on reading: here nobody may read at address 0."""
+    channel = DeviceChannel(Path("/dev/null"))
+    os.close(channel._descriptor)
+    channel._descriptor = os.open("/proc/self/mem", os.O_RDWR)
+    with pytest.raises(EnvironmentFault) as caught:
+        channel.receive()
+    assert caught.value.code is Code.TPM_ABSENT
+    channel.close()
+
+
 def test_a_device_that_is_no_tpm() -> None:
     channel = DeviceChannel(Path("/dev/null"))
     channel.transmit(b"command")
