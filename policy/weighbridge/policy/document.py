@@ -100,8 +100,8 @@ class BootDifference:
 class Tee:
     """What a verified hardware report says of the confidential machine; ``kind`` is ``none`` where there is no report.
 
-    The members are those of :class:`weighbridge.verifier.tee.model.VerifiedTee`, ``measurement`` as hex, ``alias_check`` as
-    a word: ``unknown`` where the report does not say.
+    The members are those of :class:`weighbridge.verifier.tee.model.VerifiedTee`, ``measurement`` as hex,
+    ``alias_check`` as a word: ``unknown`` where the report does not say.
     """
 
     kind: Literal["none", "sev-snp", "tdx"] = "none"
@@ -251,8 +251,10 @@ class SpotCheck:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Declared and loaded models. ``baseline`` says how the log's beginning is explained: by a cleared register, or by
-    what the boot's own log says was extended into it before.
+    """Declared and loaded models.
+
+    ``baseline`` says how the log's beginning is explained: by a cleared register, or by what the boot's own logs say
+    was extended into it before.
     """
 
     declared: tuple[DeclaredModel, ...]

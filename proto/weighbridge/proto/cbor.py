@@ -49,8 +49,9 @@ def encode(value: object) -> bytes:
         TypeError: for any other type, floats and ``int`` beyond 64 bits included: that is misuse, not bad input.
     """
     # What is hashed most often is a list of strings: there is nothing to order in it.
-    if type(value) is list and _STRINGS.issuperset(map(type, cast("list[object]", value))):
-        return cbor2.dumps(value)
+    if isinstance(value, list):
+        items = cast("list[object]", value)
+        return cbor2.dumps(items if _STRINGS.issuperset(map(type, items)) else _ordered(items))
     return cbor2.dumps(_ordered(value))
 
 

@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal, Self, cast, get_args
+from typing import Final, Literal, Self, get_args
 
 from weighbridge.proto import cbor, limits
 from weighbridge.proto.collateral import Collateral
@@ -238,7 +238,7 @@ def evidence_kinds(values: list[cbor.CborValue], *, where: str) -> tuple[Evidenc
     Raises:
         MalformedEvidence: ``FIELD_RANGE``.
     """
-    kinds = tuple(kind for kind in EVIDENCE_KINDS if kind in values)
+    kinds: tuple[EvidenceKind, ...] = tuple(kind for kind in EVIDENCE_KINDS if kind in values)
     if list(kinds) != values:
         raise MalformedEvidence(
             Code.FIELD_RANGE,
@@ -246,7 +246,7 @@ def evidence_kinds(values: list[cbor.CborValue], *, where: str) -> tuple[Evidenc
             where=where,
             expected=", ".join(EVIDENCE_KINDS),
         )
-    return cast("tuple[EvidenceKind, ...]", kinds)
+    return kinds
 
 
 def digests(values: list[cbor.CborValue], *, where: str) -> tuple[bytes, ...]:

@@ -29,13 +29,12 @@ CERT_MAX: Final = 8 * 1024
 # TPM2B_ATTEST and TPM2B_PUBLIC are below 1 KiB for every type and algorithm that is accepted (TPM 2.0 Part 2 §10.12).
 TPM_STRUCTURE_MAX: Final = 4 * 1024
 PCRS_MAX: Final = 24
-# Azure's paravisor report takes 2,600 bytes of its NV index; a TD quote of version 4 or 5 about 5 KiB.
+# Azure's paravisor report takes 2,600 bytes of its NV index.
 VTPM_REPORT_MAX: Final = 16 * 1024
+# 4,300 bytes with Intel's three certificates; hosts pad to 5,006.
 TD_QUOTE_MAX: Final = 16 * 1024
 # Revocation lists of the makers of CPUs are below 100 KiB, Intel's collateral for one platform below 64 KiB.
 COLLATERAL_ITEM_MAX: Final = 128 * 1024
-# 4,300 bytes with Intel's three certificates; hosts pad to 5,006.
-TD_QUOTE_MAX: Final = 16 * 1024
 COLLATERAL_ITEMS_MAX: Final = 8
 OPENING_MAX: Final = 256 * 1024
 TELEMETRY_MAX: Final = 1024 * 1024

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import struct
 from dataclasses import replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, cast
 
 import pytest
 
@@ -61,7 +61,7 @@ def test_every_verdict_says_everything(arena: Arena) -> None:
     assert len({frozenset(document) for document in documents}) == 1
     for document in documents:
         assert document["schema"] == "weighbridge/verdict/v1"
-        code = document["attester_code"]
+        code = cast("dict[str, Any]", document["attester_code"])
         assert code["status"] == "unproven"
         assert {"boot-log", "secure-boot", "closed-set", "attester-measured"} <= set(code["missing"])
         assert document["platform"] == {
@@ -72,7 +72,7 @@ def test_every_verdict_says_everything(arena: Arena) -> None:
             "state_held_by": "unknown",
         }
         assert document["telemetry"] == "no_baseline"
-        own, said, *rest = document["not_proven"]
+        own, said, *rest = cast("list[str]", document["not_proven"])
         assert "the EK certificate proves a genuine TPM, not that it is in this guest" in own
         assert "attester code is unproven" in said
         assert rest == list(NOT_PROVEN)

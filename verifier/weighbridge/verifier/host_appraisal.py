@@ -18,7 +18,6 @@ from weighbridge.verifier.host_match import match
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from weighbridge.policy.host_sets import HostSet
     from weighbridge.policy.reference import Reference
     from weighbridge.verifier.boot.runtime import RuntimeLog
     from weighbridge.verifier.host_match import HostMatch
@@ -30,6 +29,7 @@ __all__ = ["HostAppraisal", "appraise_host"]
 # How many files that no host set names are told of by name; their number is told in any case.
 _EXAMPLES_MAX: Final = 16
 _PATH_MAX: Final = 256
+_NOTHING: Final[frozenset[str]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,13 +62,9 @@ def appraise_host(window: VerifiedWindow, enrolled: Enrolled, reference: Referen
     found = match(reference.hosts, quote.pcrs, quote.firmware, at)
     # Of a set that does not match, nothing is taken over.
     host = found.host if found.status == "match" else None
-    code = judge(
-        enrolled.boot,
-        runtime,
-        closed=frozenset() if host is None else host.files,
-        attester=frozenset() if host is None else host.attester,
-        known=frozenset() if host is None else frozenset(host.pcrs),
-    )
+    files, attester = (_NOTHING, _NOTHING) if host is None else (host.files, host.attester)
+    known: frozenset[int] = frozenset(() if host is None else host.pcrs)
+    code = judge(enrolled.boot, runtime, closed=files, attester=attester, known=known)
     return HostAppraisal(
         boot_reference=found.status,
         name=None if found.host is None else found.host.name,
@@ -77,7 +73,7 @@ def appraise_host(window: VerifiedWindow, enrolled: Enrolled, reference: Referen
         secure_boot=_shown("secure-boot", code.missing),
         kernel_lockdown=_shown("lockdown", code.missing),
         attester_code=document.AttesterCode(code.status, code.missing),
-        runtime=document.Runtime() if runtime is None else _runtime(runtime, host),
+        runtime=document.Runtime() if runtime is None else _runtime(runtime, files),
     )
 
 
@@ -94,8 +90,8 @@ def _shown(key: str, missing: tuple[str, ...]) -> document.Proof:
     return "unproven" if key in missing else "proven"
 
 
-def _runtime(runtime: RuntimeLog, host: HostSet | None) -> document.Runtime:
-    strangers = unknown(runtime, frozenset() if host is None else host.files)
+def _runtime(runtime: RuntimeLog, files: frozenset[str]) -> document.Runtime:
+    strangers = unknown(runtime, files)
     return document.Runtime(
         present=True,
         entries=runtime.count,

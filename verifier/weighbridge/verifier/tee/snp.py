@@ -219,7 +219,7 @@ def _check_policy(report: SnpReport) -> None:
             Code.SNP_POLICY,
             "hyper-threads are on, and the guest's policy forbids them",
             where="snp.report.platform_info",
-            got=f"{int(policy):#x}",
+            got=f"{policy.value:#x}",
             clause="AMD 56860 rev. 1.58 §4.3",
             hint="No firmware of AMD's starts such a guest: ask who operates the host.",
         )
@@ -232,7 +232,7 @@ def _check_policy(report: SnpReport) -> None:
                 Code.SNP_POLICY,
                 what,
                 where="snp.report.policy",
-                got=f"{int(policy):#x}",
+                got=f"{policy.value:#x}",
                 clause="AMD 56860 rev. 1.58 §4.3",
                 hint="Start the virtual machine again with a policy that forbids it.",
             )
