@@ -188,6 +188,8 @@ def test_an_entry_that_is_being_written_is_left_out(host: Host) -> None:
     for cut in range(len(data)):
         (host.root / LIST).write_bytes(data + data[:cut])
         assert host.list.since(0, quoted, SHA256) == data
+    with fault(Code.RUNTIME_LOG, "Reboot"):
+        host.list.since(0, b"?" * 32, SHA256)
 
 
 @pytest.mark.parametrize("bank", [SHA256, SHA384])
