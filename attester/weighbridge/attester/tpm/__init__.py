@@ -14,8 +14,3 @@
 ``emulator``    :class:`Swtpm`, platform ``insecure-emulated``
 ==============  =====================================================================================
 """
-
-import os
-
-# libtss2 prints its own account of every error; ours says what to do. It reads this once, when it is loaded.
-os.environ.setdefault("TSS2_LOG", "all+NONE")

@@ -8,13 +8,12 @@ is told. Nothing is sent twice of which it is not known whether it was carried o
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar, final
-
-import tpm2_pytss as tss
 
 from weighbridge.attester.tpm import faults
 from weighbridge.proto.digest import sha256
@@ -23,6 +22,11 @@ from weighbridge.proto.tpm import signature as signatures
 from weighbridge.proto.tpm.attest import ClockInfo
 from weighbridge.proto.tpm.constants import HashAlgorithm, Hierarchy
 from weighbridge.proto.tpm.wire import sized, u16, u32
+
+# As in `tcti`: before it is loaded.
+os.environ.setdefault("TSS2_LOG", "all+NONE")
+
+import tpm2_pytss as tss
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from tpm2_pytss.TCTI import PyTCTI
-
 from weighbridge.proto.errors import Code, EnvironmentFault
+
+# libtss2 prints its own account of every error; ours says what to do. It reads this once, when it is loaded: here, or
+# in `esapi`, whichever comes first.
+os.environ.setdefault("TSS2_LOG", "all+NONE")
+
+from tpm2_pytss.TCTI import PyTCTI
 
 if TYPE_CHECKING:
     from collections.abc import Generator
