@@ -6,12 +6,14 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from eventlog_support import SHA256
+from eventlog_support import ACTION, SHA256
 from fakes.boot_logs import STRICT_LINE, Boot, sha256_name
 from support.forge import Forgery, seal
 from support.world import NOON, requirements
 from weighbridge.policy.host_sets import HostSet
+from weighbridge.proto import cbor
 from weighbridge.proto.boot import BootLogs
+from weighbridge.proto.measurement_events import ModelLoad, event_to_cbor
 from weighbridge.proto.tpm.constants import HashAlgorithm
 
 if TYPE_CHECKING:
@@ -191,6 +193,22 @@ def case_012_list_where_none_is_demanded(arena: Arena) -> Answer:
 def case_013_systemd_unexplained(arena: Arena) -> Opened:
     """Systemd extended the measurement log's register before us, and its log is kept back."""
     return _enrolled(arena, lambda logs: replace(logs, userspace=None))
+
+
+def _hiding(arena: Arena, tell: Callable[[Boot, bytes], None]) -> Opened:
+    """An undeclared model was loaded; its record is told as something that the boot measured, in ``tell``'s way."""
+    boot = _booted()
+    tell(boot, cbor.encode(event_to_cbor(ModelLoad(b"s" * 32, "undeclared"))))
+    return arena.enrol(_world(arena, boot))
+
+
+def case_019_load_told_as_systemds(arena: Arena) -> Opened:
+    return _hiding(arena, lambda boot, content: boot.systemd(15, "volume-key", "cryptsetup:root", content))
+
+
+def case_020_load_told_as_firmwares(arena: Arena) -> Opened:
+    """An action of firmware's is bound by its digest, and may be any bytes."""
+    return _hiding(arena, lambda boot, content: boot.event(15, ACTION, content))
 
 
 # -- hosts that are not what is accepted -------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from weighbridge.proto.errors import Code, NotAuthentic
 from weighbridge.proto.eventlog import events as event_logs
 from weighbridge.proto.eventlog import systemd, tcg2
-from weighbridge.proto.eventlog.events import Event, EventLog, Format, Register, RegisterKind
+from weighbridge.proto.eventlog.events import Binding, Event, EventLog, Format, Register, RegisterKind
 from weighbridge.proto.tpm.constants import HashAlgorithm
 
 if TYPE_CHECKING:
@@ -27,6 +27,10 @@ def baseline(logs: BootLogs, pcr: int, bank: HashAlgorithm) -> bytes:
 
     It is compared with nothing here: it is right if the measurement log leads from it to a quoted value.
 
+    Every event of that register must be one of systemd's whose text is what was measured. A record of a measurement log
+    is no text (CBOR, of which the first byte begins no UTF-8 character): so none that was extended before can be passed
+    off as the boot's, and the load that it tells of be hidden. Firmware measures nothing there.
+
     Args:
         logs: untrusted.
         pcr: the register of the measurement log.
@@ -34,7 +38,8 @@ def baseline(logs: BootLogs, pcr: int, bank: HashAlgorithm) -> bytes:
 
     Raises:
         MalformedEvidence: ``LOG_SHA1_ONLY``, ``LOG_DIGEST``, ``LOG_EVENT``, or another decoding code.
-        NotAuthentic: ``BOOT_LOG`` for an event without a digest for the bank.
+        NotAuthentic: ``BOOT_LOG`` for an event without a digest for the bank, or of which the log does not show what
+            was measured.
         ValueError: for the SHA-1 bank.
     """
     if bank is HashAlgorithm.SHA1:
@@ -43,6 +48,15 @@ def baseline(logs: BootLogs, pcr: int, bank: HashAlgorithm) -> bytes:
     whole = joined(firmware_log, systemd.to_log(systemd.parse(logs.userspace or b"")))
     register = Register.pcr(pcr)
     of_it = tuple(event for event in whole.events if event.register == register)
+    measured = sum(event.extends and event.register == register for event in firmware_log.events)
+    for number, event in enumerate(of_it):
+        if number < measured or event.binding is not Binding.CONTENT:
+            raise NotAuthentic(
+                Code.BOOT_LOG,
+                "what was measured before the measurement log began is not shown",
+                where=f"{register}: {event.kind} {event.text}",
+                hint="keep the measurement log in a register that nobody else measures keys into: --log-pcr",
+            )
     only = EventLog(Format.TCG2, numbered(of_it), whole.locality)
     return value_of(replayed(only, bank), register, bank, whole.locality)
 

@@ -130,7 +130,7 @@ def _product(found: Mapping[str, bytes], what: str) -> tuple[str, str, TcbLayout
     line, layout = _PRODUCTS[name]
     version = _small(found, _STRUCT_VERSION, what)
     if version != layout:
-        raise _malformed(what, "structVersion is not the product's", expected=str(int(layout)), got=str(version))
+        raise _malformed(what, "structVersion is not the product's", expected=str(layout.value), got=str(version))
     return name, line, layout
 
 
