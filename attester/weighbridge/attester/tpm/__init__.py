@@ -6,8 +6,9 @@
 ``device``      :class:`Tpm`, a real TPM or a running emulator
 ``keys``        where attestation and endorsement keys come from
 ``pcrs``        PCR values, and quotes over them while they move
-``esapi``       commands, tried again, over a connection that is made again; imports tpm2-pytss
-``tcti``        the TSS's end of that connection; imports tpm2-pytss
+``esapi``       the commands that we give; imports tpm2-pytss, as do the next two
+``connection``  commands tried again, over a connection that is made again
+``tcti``        the TSS's end of that connection
 ``transport``   TCTI strings, and connections that never wait without a limit
 ``faults``      response codes as :class:`EnvironmentFault` with hints
 ``nv``          certificates as TPMs store them

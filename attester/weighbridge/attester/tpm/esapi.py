@@ -1,21 +1,18 @@
-"""A TPM through the TSS: with :mod:`~weighbridge.attester.tpm.tcti` the one module that imports tpm2-pytss.
+"""The commands that we give to a TPM, with plain bytes in and out, through the TSS's ESAPI.
 
-:class:`Esapi` is a connection and the commands over it, with plain bytes in and out. Commands are given inside
-:meth:`Esapi.call`, which sends again what the TPM asks for again, for a bounded time, and turns its errors into faults
-of this machine. A connection that broke is made anew by the next call: whatever was loaded is then gone, and its owner
-is told. Nothing is sent twice of which it is not known whether it was carried out: that call fails.
+With :mod:`~weighbridge.attester.tpm.connection` and :mod:`~weighbridge.attester.tpm.tcti` the only module that imports
+tpm2-pytss.
 """
 
 from __future__ import annotations
 
 import os
-import threading
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeVar, final
+from typing import TYPE_CHECKING, Final, final
 
 from weighbridge.attester.tpm import faults
+from weighbridge.attester.tpm.connection import Connection, number
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, EnvironmentFault
 from weighbridge.proto.tpm import signature as signatures
@@ -29,24 +26,15 @@ os.environ.setdefault("TSS2_LOG", "all+NONE")
 import tpm2_pytss as tss
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Generator, Mapping
 
-    from weighbridge.attester.tpm.tcti import ChannelTcti
-    from weighbridge.attester.tpm.transport import Channel
     from weighbridge.proto.tpm.pcr import PcrSelection
 
 __all__ = ["Esapi", "Loaded"]
 
-_T = TypeVar("_T")
-
-# Between attempts, on top of the TSS's own five: doubling, up to a second; for how long in all, the response says.
-_FIRST_DELAY: Final = 0.02
-_DELAY_MAX: Final = 1.0
 _NV_CHUNK: Final = 512
 # The largest that we read, a paravisor's report, has 2,600 bytes.
 _NV_MAX: Final = 16 * 1024
-_HANDLES_MAX: Final = 254
-_LEFTOVERS: Final = (0x80000000, 0x02000000, 0x03000000)  # transient objects, loaded and saved sessions
 _HIERARCHIES: Final = {
     Hierarchy.OWNER: tss.ESYS_TR.OWNER,
     Hierarchy.ENDORSEMENT: tss.ESYS_TR.ENDORSEMENT,
@@ -71,146 +59,8 @@ class Loaded:
 
 
 @final
-class Esapi:
-    """A connection to a TPM, made when it is first needed and again after it broke. Calls are serialised.
-
-    Args:
-        connect: makes the connection to the TPM.
-        carry: makes the TSS's end of it.
-        lost: told when everything that was loaded is gone.
-        make_room: releases what is not in use at the moment; whether there was anything.
-    """
-
-    def __init__(
-        self,
-        connect: Callable[[], Channel],
-        carry: Callable[[Channel], ChannelTcti],
-        *,
-        lost: Callable[[], None],
-        make_room: Callable[[], bool],
-    ) -> None:
-        self._connect = connect
-        self._carry = carry
-        self._lost = lost
-        self._make_room = make_room
-        self._lock = threading.RLock()
-        self._tcti: ChannelTcti | None = None
-        self._context: tss.ESAPI | None = None
-        # What broke the connection while something was let go of: it must not hide what went wrong before.
-        self._broken_by = 0
-        self._swept = False
-        self._closed = False
-
-    def call(self, action: str, operation: Callable[[], _T]) -> _T:
-        """Do ``operation``, all of it again while the TPM asks for patience.
-
-        Args:
-            action: what it is, for messages.
-            operation: gives commands; releases what it loads for itself, also when it fails.
-
-        Raises:
-            EnvironmentFault: ``TPM_ABSENT``, ``TPM_BUSY``, ``TPM_RESET`` or ``TPM_FAILED``.
-            RuntimeError: the connection was closed.
-        """
-        with self._lock:
-            if self._closed:
-                raise RuntimeError("the TPM was closed")
-            started, delay, room_made = time.monotonic(), _FIRST_DELAY, False
-            while True:
-                try:
-                    self._ready()
-                    return operation()
-                except tss.TSS2_Exception as error:
-                    rc = _number(error.rc)
-                    if faults.is_full(rc) and not room_made and self._make_room():
-                        room_made = True
-                        continue
-                    if time.monotonic() - started + delay > faults.patience(rc):
-                        raise self._translate(rc, action) from error
-                time.sleep(delay)
-                delay = min(2 * delay, _DELAY_MAX)
-
-    def close(self, release: Callable[[], None]) -> None:
-        """``release`` what is loaded, then let the TPM go. Again does nothing."""
-        with self._lock:
-            if not self._closed:
-                self._closed = True
-                if self._context is not None:
-                    release()
-                self._disconnect()
-
-    def startup(self) -> None:
-        """``TPM2_Startup`` after an emulator's reset. Real machines' firmware does it.
-
-        Raises:
-            EnvironmentFault: a TPM code.
-            RuntimeError: this is no emulator.
-        """
-        with self._lock:
-            self.call("startup", self._startup)
-            self._lost()
-
-    # -- the connection -----------------------------------------------------------------------------------------------
-
-    def _ready(self) -> None:
-        if self._broken_by:
-            self._disconnect()
-            self._lost()
-        if self._context is None:
-            channel = self._connect()
-            try:
-                self._tcti = self._carry(channel)
-                self._context = tss.ESAPI(self._tcti)
-            except BaseException:
-                channel.close()
-                raise
-            # Nobody else can be using an emulator: whatever is loaded was left behind by a client that died.
-            self._swept = not channel.emulated
-        if not self._swept:
-            for first in _LEFTOVERS:
-                for handle in self.handles(first):
-                    self._esapi.flush_context(self._esapi.tr_from_tpmpublic(handle))
-            self._swept = True
-
-    def _disconnect(self) -> None:
-        context, tcti = self._context, self._tcti
-        self._context = self._tcti = None
-        self._broken_by = 0
-        if context is not None:
-            context.close()
-        if tcti is not None:
-            tcti.channel.close()
-
-    def _translate(self, rc: int, action: str) -> EnvironmentFault:
-        kept = None if self._tcti is None else self._tcti.fault
-        fault = kept or faults.fault(
-            self._broken_by if rc == faults.RC_BAD_SEQUENCE and self._broken_by else rc, action
-        )
-        if kept is not None or faults.is_broken(rc):
-            self._disconnect()
-            self._lost()
-        elif fault.code is Code.TPM_RESET:
-            self._lost()
-        return fault
-
-    def _startup(self) -> None:
-        if self._tcti is not None:
-            self._tcti.channel.startup()
-
-    @contextmanager
-    def _letting_go(self) -> Generator[None]:
-        try:
-            yield
-        except tss.TSS2_Exception as error:
-            rc = _number(error.rc)
-            if faults.is_broken(rc) and rc != faults.RC_BAD_SEQUENCE:
-                self._broken_by = rc
-
-    @property
-    def _esapi(self) -> tss.ESAPI:
-        if self._context is None:
-            raise RuntimeError("commands are given inside `call`")
-        return self._context
+class Esapi(Connection):
+    """The commands that we give; each inside :meth:`Connection.call`."""
 
     # -- objects ------------------------------------------------------------------------------------------------------
 
@@ -256,12 +106,6 @@ class Esapi:
         finally:
             self.release(loaded)
 
-    def handles(self, first: int) -> frozenset[int]:
-        """The handles in use of the kind of ``first``, from it on."""
-        _, data = self._esapi.get_capability(tss.TPM2_CAP.HANDLES, first, _HANDLES_MAX)
-        _expect(data, tss.TPM2_CAP.HANDLES)
-        return frozenset(_number(handle) for handle in data.data.handles)
-
     def nv_read(self, index: int) -> bytes:
         """What an NV index holds.
 
@@ -271,7 +115,7 @@ class Esapi:
         resource = self._esapi.tr_from_tpmpublic(index)
         try:
             public, _ = self._esapi.nv_read_public(resource)
-            size, attributes = _number(public.nvPublic.dataSize), _number(public.nvPublic.attributes)
+            size, attributes = number(public.nvPublic.dataSize), number(public.nvPublic.attributes)
             if size > _NV_MAX:
                 raise EnvironmentFault(
                     Code.TPM_FAILED,
@@ -348,7 +192,7 @@ class Esapi:
             yield tss.ESYS_TR.PASSWORD
             return
         none = tss.ESYS_TR.NONE
-        session = self._esapi.start_auth_session(none, none, tss.TPM2_SE.POLICY, None, tss.TPM2_ALG(_number(algorithm)))
+        session = self._esapi.start_auth_session(none, none, tss.TPM2_SE.POLICY, None, tss.TPM2_ALG(number(algorithm)))
         try:
             # The TSS would keep it alive after its use, until no slot is left.
             self._esapi.trsess_set_attributes(session, 0, tss.TPMA_SESSION.CONTINUESESSION)
@@ -363,13 +207,13 @@ class Esapi:
     def active_banks(self) -> tuple[int, ...]:
         """The hash identifiers of the PCR banks that are allocated, perhaps not all of them ours."""
         _, data = self._esapi.get_capability(tss.TPM2_CAP.PCRS, 0, 16)
-        _expect(data, tss.TPM2_CAP.PCRS)
-        return tuple(_number(bank.hash) for bank in data.data.assignedPCR if any(bytes(bank.pcrSelect)))
+        self._expect(data, tss.TPM2_CAP.PCRS)
+        return tuple(number(bank.hash) for bank in data.data.assignedPCR if any(bytes(bank.pcrSelect)))
 
     def read_pcrs(self, selection: PcrSelection) -> tuple[int, tuple[bytes, ...]]:
         """The update counter, and the values of at most eight PCRs; fewer if the bank is not active."""
         counter, _, digests = self._esapi.pcr_read(_selection(selection))
-        return _number(counter), tuple(bytes(digest) for digest in digests)
+        return number(counter), tuple(bytes(digest) for digest in digests)
 
     def extend(self, pcr: int, digests: Mapping[HashAlgorithm, bytes]) -> None:
         """Extend ``pcr`` by a digest for each bank."""
@@ -381,16 +225,11 @@ class Esapi:
         """Clock and counts; not signed."""
         info = self._esapi.read_clock().clockInfo
         return ClockInfo(
-            clock=_number(info.clock),
-            reset_count=_number(info.resetCount),
-            restart_count=_number(info.restartCount),
+            clock=number(info.clock),
+            reset_count=number(info.resetCount),
+            restart_count=number(info.restartCount),
             safe=bool(info.safe),
         )
-
-
-def _number(value: int) -> int:
-    """Whichever of the TSS's own kinds of integer ``value`` is, as a plain one: theirs are shown as names."""
-    return int(value)  # lenient: a number already
 
 
 def _public(template: bytes) -> tss.TPM2B_PUBLIC:
@@ -401,14 +240,3 @@ def _public(template: bytes) -> tss.TPM2B_PUBLIC:
 def _selection(selection: PcrSelection) -> tss.TPML_PCR_SELECTION:
     value, _ = tss.TPML_PCR_SELECTION.unmarshal(selection.encode())
     return value
-
-
-def _expect(data: tss.TPMS_CAPABILITY_DATA, capability: tss.TPM2_CAP) -> None:
-    if _number(data.capability) != _number(capability):
-        raise EnvironmentFault(
-            Code.TPM_FAILED,
-            "TPM answers another question",
-            expected=f"capability {_number(capability)}",
-            got=_number(data.capability),
-            hint="Is there a TPM 2.0 at the other end? If so, update its firmware.",
-        )
