@@ -31,6 +31,7 @@ Label = Literal[
     "manifest",  # digest of a model manifest
     "parts",  # digest of a file that consists of several parts
     "shards",  # digest of a range that is hashed in several shards
+    "collateral",  # digest of what makers of hardware published, as a verdict used it
     "verity",  # fs-verity digests of a model's files
     "log",  # head of the measurement log
     "policy",  # digest of a policy set

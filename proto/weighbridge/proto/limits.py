@@ -34,8 +34,10 @@ VTPM_REPORT_MAX: Final = 16 * 1024
 # 4,300 bytes with Intel's three certificates; hosts pad to 5,006.
 TD_QUOTE_MAX: Final = 16 * 1024
 # Revocation lists of the makers of CPUs are below 100 KiB, Intel's collateral for one platform below 64 KiB.
-COLLATERAL_ITEM_MAX: Final = 128 * 1024
+COLLATERAL_ITEM_MAX: Final = 256 * 1024
 COLLATERAL_ITEMS_MAX: Final = 8
+# What a verifier keeps: RIMs of 25 KB for every driver and VBIOS of its fleet, nine OCSP responses for each device.
+COLLATERAL_SNAPSHOT_MAX: Final = 4096
 OPENING_MAX: Final = 256 * 1024
 TELEMETRY_MAX: Final = 1024 * 1024
 TELEMETRY_SOURCES_MAX: Final = 256

@@ -298,7 +298,7 @@ def test_a_window_is_not_terms() -> None:
         (5, [], Code.FIELD_MISSING),
         (6, [["crl", b""]] * 2, Code.FIELD_RANGE),
         (6, [["dcap", b""], ["crl", b""]], Code.FIELD_RANGE),
-        (6, [["rim", b""]], Code.FIELD_RANGE),
+        (6, [["my word", b""]], Code.FIELD_RANGE),
         (6, [["crl", b"", b""]], Code.TOO_LARGE),
         (6, [["crl", bytes(limits.COLLATERAL_ITEM_MAX + 1)]], Code.TOO_LARGE),
         (6, [["crl", bytes([n])] for n in range(9)], Code.TOO_LARGE),

@@ -53,6 +53,8 @@ EMULATED_PLATFORM: Final = "insecure-emulated"
 
 Purpose = Literal[
     "nvidia-device-root",
+    "nvidia-rim-root",
+    "nras-root",
     "tpm-ek-root",
     "tpm-ek-intermediate",
     "tpm-ak-root",
@@ -78,6 +80,8 @@ _ED25519: Final = "Ed25519"
 # authorities of TPM makers alone: those of Infineon, Nuvoton, NSING and STMicroelectronics since 2019 have such keys.
 _KEY_TYPES: Final[dict[Purpose, frozenset[str]]] = {
     "nvidia-device-root": frozenset({_P384}),
+    "nvidia-rim-root": frozenset({_P384}),
+    "nras-root": frozenset({_P384, _RSA}),
     "tpm-ek-root": frozenset({_RSA, _P256, _P384, _P521}),
     "tpm-ek-intermediate": frozenset({_RSA, _P256, _P384, _P521}),
     "tpm-ak-root": frozenset({_RSA, _P256, _P384}),
