@@ -235,14 +235,15 @@ def _embedded(value: bytes, bank: HashAlgorithm, pcr: int, texts: Collection[str
 
 def _read_load_options(events: _Seen, bank: HashAlgorithm, found: Described, texts: Collection[str]) -> None:
     """What the kernel says it was given: the same as one of the lines, or a text that an owner expects."""
-    known = [line.text for line in found.lines if line.known == "content"]
+    # Hashed once: a log may hold thousands of lines, and as many events to compare with them.
+    lines = [start + line.text for line in found.lines if line.known == "content" for start in ("", _BOOT_IMAGE)]
+    known = {value for line in lines for value in _utf16_digests(line, bank)}
+    expected = {value: text for text in texts for value in _utf16_digests(text, bank)}
     for event, value in events:
         held = uefi.tagged(event.data)
-        if held is None or held[0] != _LOAD_OPTIONS_TAG:
+        if held is None or held[0] != _LOAD_OPTIONS_TAG or value in known:
             continue
-        if any(value in set(_utf16_digests(start + text, bank)) for text in known for start in ("", _BOOT_IMAGE)):
-            continue
-        text = next((text for text in texts if value in set(_utf16_digests(text, bank))), None)
+        text = expected.get(value)
         if text is None:
             found.unmatched_options += 1
         else:
