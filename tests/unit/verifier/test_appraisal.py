@@ -19,7 +19,7 @@ from weighbridge.proto.errors import Code, Indeterminate, NotAuthentic
 from weighbridge.proto.telemetry import Source, Telemetry
 from weighbridge.proto.tpm.constants import HashAlgorithm
 from weighbridge.verifier.appraisal import INVARIANTS, NOT_PROVEN
-from weighbridge.verifier.enrolment import verify_proof
+from weighbridge.verifier.enrolment import verify_opening, verify_proof
 from weighbridge.verifier.procedure import authenticate, verify_window
 
 if TYPE_CHECKING:
@@ -294,7 +294,9 @@ def _verified(arena: Arena) -> dict[str, Any]:
     proof = other.proof(challenge)
     enrolment = verify_proof(
         proof,
-        candidate=pending.candidate,
+        candidate=verify_opening(
+            pending.opening, requirements=world.wanted, anchors=world.anchors, peer=other.peer, at=world.clock.at
+        ),
         secret=pending.secret,
         challenge=challenge,
         requirements=world.wanted,

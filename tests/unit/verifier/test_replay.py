@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 
+from fakes.forged_snp import ForgedSnp
+from fakes.soft_tpm import SoftTpm
 from support.forge import random_bytes
 from support.spots import spotted
-from support.world import requirements
+from support.world import NOON, requirements
+from weighbridge.proto.collateral import Collateral, CollateralItem
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, LedgerInconsistent, NotAuthentic, WeighbridgeError
 from weighbridge.proto.terms import SignedTerms
@@ -18,6 +23,7 @@ from weighbridge.verifier.replay import replay_enrolment, replay_window
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
     from typing import Any
 
     from corpus.arena import Arena
@@ -58,6 +64,38 @@ def test_an_enrolment_is_made_again(arena: Arena) -> None:
     assert replayed.enrolled.signed_terms == live.enrolled.signed_terms
     assert replayed.enrolled.telemetry_key == live.enrolled.telemetry_key
     assert (replayed.position.seq, replayed.requirements) == (0, world.wanted)
+
+
+def confidential(arena: Arena, snp: ForgedSnp, *, until: datetime) -> World:
+    """A world whose host is a confidential machine on ``snp``; its revocation list is current ``until`` then."""
+    tpm = SoftTpm(ak="RSA-2048")
+    world = arena.world(tpm=tpm, extra_anchors=list(snp.anchors().anchors))
+    assert isinstance(tpm.ak_key, rsa.RSAPrivateKey)
+    world.host.endorsement = snp.endorsement(tpm.ak_key.public_key())
+    world.host.collateral = Collateral.of(CollateralItem("crl", snp.crl(next_update=until)))
+    return world
+
+
+def test_what_goes_stale_between_opening_and_proof_is_stale_whenever_it_is_judged(arena: Arena) -> None:
+    world = confidential(arena, ForgedSnp.create(), until=NOON + timedelta(seconds=10))
+    host = world.host
+    challenge = world.verifier.open(host.opening().encode(), peer=host.peer)
+    world.clock.advance(30)
+    host.session = world.verifier.prove(host.proof(challenge).encode(), peer=host.peer).terms.terms.session
+    live = world.verifier._sessions.find(host.session, peer=host.peer)
+    made_again = again(world, *enrolment(world)).enrolled
+    assert [kept.ak.tee.revocation for kept in (live.enrolled, made_again) if kept.ak.tee] == ["stale", "stale"]
+
+
+def test_what_ends_between_opening_and_proof_enrols_nobody(arena: Arena) -> None:
+    """Else there would be a session that no restart and no bundle could make again."""
+    snp = replace(ForgedSnp.create(), end=NOON + timedelta(seconds=10))
+    world = confidential(arena, snp, until=NOON + timedelta(days=1))
+    challenge = world.verifier.open(world.host.opening().encode(), peer=world.host.peer)
+    world.clock.advance(30)
+    proof = world.host.proof(challenge).encode()
+    refused = code_of(lambda: world.verifier.prove(proof, peer=world.host.peer), NotAuthentic)
+    assert refused is Code.CHAIN_EXPIRED
 
 
 @pytest.mark.parametrize("name", ["opening", "terms", "preimage", "secret", "requirements"])

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from weighbridge.proto.manifest import Manifest
     from weighbridge.verifier.anchors import TrustAnchors
     from weighbridge.verifier.archive import Archive
-    from weighbridge.verifier.enrolment import Candidate, VerifiedEnrolment
+    from weighbridge.verifier.enrolment import VerifiedEnrolment
     from weighbridge.verifier.keys import VerifierKeys
     from weighbridge.verifier.requirements import Requirements
     from weighbridge.verifier.store import Issued, Store, Subject
@@ -46,7 +46,7 @@ _PENDING_AGE: Final = timedelta(seconds=60)
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
-    candidate: Candidate
+    opening: Opening
     challenge: EnrolmentChallenge
     issued: Issued
     secret: bytes
@@ -108,7 +108,7 @@ class Enroller:
             evidence=wanted.evidence,
         )
         self._forget_stale(at, peer)
-        self._pending[session] = _Pending(candidate, challenge, issued, secret)
+        self._pending[session] = _Pending(opening, challenge, issued, secret)
         return challenge
 
     def prove(self, data: bytes, *, peer: bytes, at: datetime) -> tuple[SignedTerms, Live]:
@@ -132,13 +132,17 @@ class Enroller:
                 where="proof.session",
                 got=proof.session,
             )
-        if pending.candidate.opening.peer != peer:
+        if pending.opening.peer != peer:
             raise NotAuthentic(
                 Code.WINDOW_PEER, "the proof came over another peer's channel", where="channel", got=peer
             )
+        # All of an enrolment is judged at one time, the recorded one: else what ended after the opening, a certificate
+        # or a revocation list, could be replayed neither by this verifier nor from a bundle.
         verified = verify_proof(
             proof,
-            candidate=pending.candidate,
+            candidate=verify_opening(
+                pending.opening, requirements=self._requirements, anchors=self._anchors, peer=peer, at=at
+            ),
             secret=pending.secret,
             challenge=pending.challenge,
             requirements=self._requirements,
@@ -245,7 +249,7 @@ class Enroller:
             received_ns=nanoseconds(at),
             held=False,
             preimage=preimage_of(pending.issued),
-            opening=pending.candidate.opening.encode(),
+            opening=pending.opening.encode(),
             terms=signed.raw,
             secret=pending.secret,
             window=None,
@@ -262,7 +266,7 @@ class Enroller:
         for session, pending in list(self._pending.items()):
             if at - moment(pending.issued.issued_ns) > _PENDING_AGE:
                 del self._pending[session]
-        own = [session for session, pending in self._pending.items() if pending.candidate.opening.peer == peer]
+        own = [session for session, pending in self._pending.items() if pending.opening.peer == peer]
         for session in own[: max(0, len(own) + 1 - _PENDING_PEER)]:
             del self._pending[session]
         if len(self._pending) >= _PENDING_MAX:
