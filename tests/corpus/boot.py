@@ -6,8 +6,8 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from eventlog_support import ACTION, SHA256
-from fakes.boot_logs import STRICT_LINE, Boot, sha256_name
+from eventlog_support import ACTION, IPL, SHA256
+from fakes.boot_logs import APPLICATION, STRICT_LINE, Boot, image, sha256_name
 from support.forge import Forgery, seal
 from support.world import NOON, requirements
 from weighbridge.policy.host_sets import HostSet
@@ -78,16 +78,16 @@ def _world(arena: Arena, boot: Boot, *hosts: HostSet, policy: str = "insecure_de
     )
 
 
-def _strict(arena: Arena, boot: Boot, check: str) -> World:
-    """Production, where no written reason leaves ``check`` out."""
-    world = _world(arena, boot, _accepting(boot), policy="production")
+def _strict(arena: Arena, boot: Boot, check: str, *hosts: HostSet) -> World:
+    """Production under ``hosts``, where no written reason leaves ``check`` out."""
+    world = _world(arena, boot, *hosts, policy="production")
     unchecked = {key: text for key, text in world.reference.unchecked.items() if key != check}
     world.judge_by(arena.engines, replace(world.reference, unchecked=unchecked))
     return world
 
 
 def _demanding(arena: Arena, boot: Boot, check: str) -> Answer:
-    return _window(_strict(arena, boot, check))
+    return _window(_strict(arena, boot, check, _accepting(boot)))
 
 
 def _window(world: World) -> Answer:
@@ -229,7 +229,7 @@ def case_015_host_set_expired(arena: Arena) -> Answer:
 def case_016_a_stranger_runs_in_production(arena: Arena) -> Answer:
     """A program that the owner does not name runs beside the attester: what it measures is the host's word again."""
     boot = _booted()
-    world = _strict(arena, boot, "attester_code")
+    world = _strict(arena, boot, "attester_code", _accepting(boot))
     assert _window(world).verdict.opens
     world.host.runs("/usr/bin/strace", b"debugger")
     return world.window()
@@ -251,3 +251,15 @@ def case_018_secure_boot_off_in_production(arena: Arena) -> Answer:
     boot.firmware_ends()
     boot.kernel(_FILES)
     return _demanding(arena, boot, "secure_boot")
+
+
+def case_021_a_command_line_added_after_the_boot(arena: Arena) -> Answer:
+    """The real line is told as something else, and a better one was extended behind it; nobody accepts the register."""
+    boot = Boot(_BANKS)
+    boot.firmware_begins()
+    boot.event(4, APPLICATION, image(""), b"vmlinuz")
+    boot.event(8, IPL, b"grub_cmd: echo", b"/vmlinuz root=/dev/sda1 rw init=/bin/sh")
+    boot.firmware_ends()
+    boot.grub_says("kernel_cmdline: ", f"/vmlinuz {STRICT_LINE}")
+    boot.kernel(_FILES)
+    return _window(_strict(arena, boot, "secure_boot"))

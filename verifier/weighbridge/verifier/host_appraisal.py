@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from weighbridge.policy.reference import Reference
+    from weighbridge.verifier.boot.attester_code import AttesterCode
     from weighbridge.verifier.boot.runtime import RuntimeLog
     from weighbridge.verifier.host_match import HostMatch
     from weighbridge.verifier.procedure import VerifiedWindow
@@ -30,6 +31,9 @@ __all__ = ["HostAppraisal", "appraise_host"]
 _EXAMPLES_MAX: Final = 16
 _PATH_MAX: Final = 256
 _NOTHING: Final[frozenset[str]] = frozenset()
+# Whoever is root can extend a register with a command line after the boot, and describe the real one as something else:
+# a line is the kernel's only where the owner accepts the registers that name it.
+_LOCKDOWN: Final = ("boot-chain", "command-line", "lockdown")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +74,8 @@ def appraise_host(window: VerifiedWindow, enrolled: Enrolled, reference: Referen
         name=None if found.host is None else found.host.name,
         differences=_differences(found),
         reasons=found.reasons() if found.status == "mismatch" else (),
-        secure_boot=_shown("secure-boot", code.missing),
-        kernel_lockdown=_shown("lockdown", code.missing),
+        secure_boot=_shown(code, "secure-boot"),
+        kernel_lockdown=_shown(code, *_LOCKDOWN),
         attester_code=document.AttesterCode(code.status, code.missing),
         runtime=document.Runtime() if runtime is None else _runtime(runtime, files),
     )
@@ -86,8 +90,8 @@ def _differences(found: HostMatch) -> tuple[document.BootDifference, ...]:
     )
 
 
-def _shown(key: str, missing: tuple[str, ...]) -> document.Proof:
-    return "unproven" if key in missing else "proven"
+def _shown(code: AttesterCode, *keys: str) -> document.Proof:
+    return "unproven" if any(key in code.missing for key in keys) else "proven"
 
 
 def _runtime(runtime: RuntimeLog, files: frozenset[str]) -> document.Runtime:
