@@ -265,6 +265,7 @@ _MEANINGS: Final[dict[str, str]] = {
     "SPOT_POOL_EMPTY": "a spot check was due, and the verifier had none left for this model: a warning",
     "MODEL_REVOKED": "a model that is loaded or declared was revoked by an owner",
     "MODEL_EXPIRED": "no reference set that accepts the model was valid when the window was received",
+    "HOST_SET_EXPIRED": "the host set that accepts this host was not valid when the window was received",
     "REFERENCE_ROLLBACK": "an older reference set of an owner than one seen before, or another one of the same number",
     "STATEMENT_UNTRUSTED": "a statement about a model that no anchor of purpose statement-issuer has signed",
     "STATEMENT_SUBJECT": "a statement about another model than the one under which it stands",

@@ -89,6 +89,7 @@ def test_every_invariant_refuses_before_any_policy(arena: Arena) -> None:
         Code.WEIGHTS_MISMATCH,
         Code.MODEL_REVOKED,
         Code.MODEL_EXPIRED,
+        Code.HOST_SET_EXPIRED,
         Code.LOAD_MISMATCH,
         Code.BASELINE_UNEXPLAINED,
         Code.SUBJECT_FAILED,

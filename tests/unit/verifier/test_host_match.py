@@ -54,8 +54,11 @@ def test_firmware_and_time_are_compared_too() -> None:
     found = match([host], QUOTED, 5, NOON + 2 * DAY)
     assert (found.status, found.differing, found.firmware, found.outside) == ("mismatch", (), 5, NOON + 2 * DAY)
     assert [reason.split()[0] for reason in found.reasons()] == ["the", "the"]
-    assert match([host], QUOTED, 6, NOON + 2 * DAY).status == "mismatch"
-    assert match([host], QUOTED, 5, NOON).status == "mismatch"
+    assert found.expired is None
+    late, other = match([host], QUOTED, 6, NOON + 2 * DAY), match([host], QUOTED, 5, NOON)
+    assert (late.status, late.expired) == ("mismatch", host)
+    assert (other.status, other.expired) == ("mismatch", None)
+    assert match([host], {0: B}, 6, NOON + 2 * DAY).expired is None
     assert match([host], QUOTED, 6, NOON + DAY).status == "match"
     assert match([host], QUOTED, 6, NOON - 2 * DAY).status == "mismatch"
 

@@ -1,11 +1,13 @@
-"""Whether the models of a window are accepted at its receipt time: revocation and validity, which no policy sees past.
+"""Whether what owners accept is accepted at a window's receipt time: revocation and validity; no policy sees past them.
 
 A model is revoked when any reference set in force says so, whoever's: to trust an owner's key is to heed its warnings,
 too. It is accepted for good by the relying party's own document, and otherwise while a set that lists it is valid. One
 that nobody lists is the policy's business (``REFERENCE_ABSENT``).
 
-These denials speak against the model and not against the host (:data:`OF_THE_MODEL`): the session ends, and nothing
-sticks to its attestation key or its GPUs.
+A host that only an expired host set accepts is refused, too.
+
+These denials do not speak against the host (:data:`NOT_OF_THE_HOST`): the session ends, and nothing sticks to its
+attestation key or its GPUs. Else an owner who signs a day late would have to have a whole fleet cleared.
 """
 
 from __future__ import annotations
@@ -20,12 +22,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime
 
+    from weighbridge.policy.host_sets import HostSet
     from weighbridge.policy.owner_sets import OwnerSet, RevokedValue
     from weighbridge.policy.reference import Reference
 
-__all__ = ["OF_THE_MODEL", "denials", "sticking"]
+__all__ = ["NOT_OF_THE_HOST", "denials", "host_denials", "sticking"]
 
-OF_THE_MODEL: Final = frozenset({Code.MODEL_REVOKED, Code.MODEL_EXPIRED})
+NOT_OF_THE_HOST: Final = frozenset({Code.MODEL_REVOKED, Code.MODEL_EXPIRED, Code.HOST_SET_EXPIRED})
 """Codes that say nothing of the host on which the model ran."""
 _TEXT_MAX: Final = 256
 
@@ -51,9 +54,26 @@ def denials(reference: Reference, manifests: Iterable[bytes], *, at: datetime, w
     return tuple(found)
 
 
+def host_denials(expired: HostSet | None, *, at: datetime, window: int) -> tuple[Denial, ...]:
+    """What speaks against the host set that would accept the host if it were valid ``at`` the receipt, if any."""
+    if expired is None:
+        return ()
+    return (
+        Denial(
+            code=Code.HOST_SET_EXPIRED,
+            message=f"the set {expired.name} by which {expired.owner} accepts the host is not valid at the receipt",
+            window=window,
+            device=None,
+            expected=f"{strict.time_encode(expired.not_before)}..{strict.time_encode(expired.not_after)}",
+            got=strict.time_encode(at),
+            hint=f"have {expired.owner} sign a newer set than number {expired.number}: weighbridge reference sign",
+        ),
+    )
+
+
 def sticking(codes: Sequence[str]) -> str | None:
-    """The first of ``codes`` that speaks against the host; ``None`` when they all speak against the model only."""
-    return next((code for code in codes if code not in OF_THE_MODEL), None)
+    """The first of ``codes`` that speaks against the host; ``None`` when none of them does."""
+    return next((code for code in codes if code not in NOT_OF_THE_HOST), None)
 
 
 def _revoked(owner: OwnerSet, model: RevokedValue, *, window: int) -> Denial:

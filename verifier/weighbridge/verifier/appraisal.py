@@ -42,6 +42,7 @@ INVARIANTS: Final[Mapping[Code, str]] = {
     Code.BASELINE_UNEXPLAINED: "the measurement log accounts for everything since boot",
     Code.MODEL_REVOKED: "no owner in the reference values in force has revoked a model that is declared or loaded",
     Code.MODEL_EXPIRED: "a model that only signed reference sets accept is in one that is valid at the time of receipt",
+    Code.HOST_SET_EXPIRED: "a host that a host set accepts is in one that is valid at the time of receipt",
     Code.SUBJECT_FAILED: "neither the attestation key nor a GPU has failed before",
 }
 
@@ -168,7 +169,8 @@ class Appraiser:
         decision = None
         models = {*terms.declared, *(item.manifest for item in weighed.loaded)}
         revoked = acceptance.denials(self.reference, models, at=at, window=window.header.seq)
-        denials = (*weighed.denials, *revoked)
+        expired = acceptance.host_denials(host.expired, at=at, window=window.header.seq)
+        denials = (*weighed.denials, *revoked, *expired)
         if not denials:
             try:
                 facts = policy_input(

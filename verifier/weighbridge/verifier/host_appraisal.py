@@ -18,6 +18,7 @@ from weighbridge.verifier.host_match import match
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from weighbridge.policy.host_sets import HostSet
     from weighbridge.policy.reference import Reference
     from weighbridge.verifier.boot.attester_code import AttesterCode
     from weighbridge.verifier.boot.runtime import RuntimeLog
@@ -40,13 +41,15 @@ _LOCKDOWN: Final = ("boot-chain", "command-line", "lockdown")
 class HostAppraisal:
     """The comparison's outcome, in the document's terms. ``name`` is the host set that matches or comes nearest.
 
-    ``reasons`` say why it does not match, in words; none where it does, or where there is no host set.
+    ``reasons`` say why it does not match, in words; none where it does, or where there is no host set. ``expired`` is a
+    set that would match at another time.
     """
 
     boot_reference: Literal["match", "mismatch", "absent"]
     name: str | None
     differences: tuple[document.BootDifference, ...]
     reasons: tuple[str, ...]
+    expired: HostSet | None
     secure_boot: document.Proof
     kernel_lockdown: document.Proof
     attester_code: document.AttesterCode
@@ -74,6 +77,7 @@ def appraise_host(window: VerifiedWindow, enrolled: Enrolled, reference: Referen
         name=None if found.host is None else found.host.name,
         differences=_differences(found),
         reasons=found.reasons() if found.status == "mismatch" else (),
+        expired=found.expired,
         secure_boot=_shown(code, "secure-boot"),
         kernel_lockdown=_shown(code, *_LOCKDOWN),
         attester_code=document.AttesterCode(code.status, code.missing),

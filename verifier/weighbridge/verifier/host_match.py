@@ -49,6 +49,11 @@ class HostMatch:
     firmware: int | None = None
     outside: datetime | None = None
 
+    @property
+    def expired(self) -> HostSet | None:
+        """The set of which nothing but its time keeps the host from matching."""
+        return self.host if self.outside is not None and not self.differing and self.firmware is None else None
+
     def reasons(self) -> tuple[str, ...]:
         """Why it does not match, a sentence each, for people; none where it does."""
         if self.host is None:
