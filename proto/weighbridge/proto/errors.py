@@ -282,6 +282,9 @@ class Code(StrEnum):
     TPM_ABSENT = "TPM_ABSENT"
     TPM_BUSY = "TPM_BUSY"
     TPM_FAILED = "TPM_FAILED"
+    GPU_ABSENT = "GPU_ABSENT"
+    GPU_TIMEOUT = "GPU_TIMEOUT"
+    GPU_FAILED = "GPU_FAILED"
     DISK_FULL = "DISK_FULL"
     FILE_UNREADABLE = "FILE_UNREADABLE"
     FILE_UNWRITABLE = "FILE_UNWRITABLE"
@@ -308,6 +311,9 @@ _HINTS: Final = {
     Code.TPM_ABSENT: "is it switched on in the firmware, or its emulator running?",
     Code.TPM_BUSY: "stop the other program that uses the TPM, then try again",
     Code.TPM_FAILED: "restart the machine or the emulator; tpm2_rc_decode explains codes",
+    Code.GPU_ABSENT: "is the driver loaded, and may this user open /dev/nvidia*? `weighbridge-attester doctor` says more",
+    Code.GPU_TIMEOUT: "look for NVRM in the kernel's log, then start again; restart the host if it stays",
+    Code.GPU_FAILED: "`weighbridge-attester doctor` says more; look for NVRM in the kernel's log",
     Code.DISK_FULL: "free space on this file system, then try again: nothing was lost",
     Code.FILE_UNREADABLE: "does it exist, and may this user read it?",
     Code.FILE_UNWRITABLE: "does its directory exist, and may this user write there?",

@@ -16,13 +16,21 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from weighbridge.proto import limits
+from weighbridge.proto import limits, strict
 from weighbridge.proto.errors import Code, MalformedEvidence
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
-__all__ = ["claimed_maker", "common_name", "load_certificate", "public_key", "spki_der", "subject_key_identifier"]
+__all__ = [
+    "claimed_maker",
+    "common_name",
+    "load_certificate",
+    "pem_certificates",
+    "public_key",
+    "spki_der",
+    "subject_key_identifier",
+]
 
 # RFC 5280 §4.1.2.2: positive, at most 20 octets.
 _SERIAL_BITS_MAX = 160
@@ -30,6 +38,7 @@ _SERIAL_BITS_MAX = 160
 _ORGANISATION: Final = re.compile(rb"\x06\x03\x55\x04\x0a[\x0c\x13\x14\x16\x1e]([\x01-\x7f])", re.DOTALL)
 _COMMON_NAME: Final = re.compile(rb"\x06\x03\x55\x04\x03[\x0c\x13\x14\x16\x1e]([\x01-\x7f])", re.DOTALL)
 _MAKER_MAX: Final = 64
+_PEM: Final = re.compile(rb"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\r\n]*)-----END CERTIFICATE-----")
 # OBJECT IDENTIFIER id-RSAES-OAEP (RFC 4055 §4.1) at the head of a SubjectPublicKeyInfo.
 _RSAES_OAEP: Final = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x07"
 # What may be done where a maker's certificates cannot be read: a TPM may have another, and a key may be pinned.
@@ -87,6 +96,38 @@ def load_certificate(der: bytes, what: str) -> x509.Certificate:
         )
     public_key(certificate, what)
     return certificate
+
+
+def pem_certificates(data: bytes, *, what: str, limit: int = limits.GPU_CHAIN_CERTS_MAX) -> tuple[bytes, ...]:
+    """The DER certificates in a PEM bundle (RFC 7468), in its order; each is still to be parsed.
+
+    Only white space may stand between the certificates.
+
+    Raises:
+        MalformedEvidence: ``TOO_LARGE``, ``CERT_MALFORMED`` for anything that is not such a bundle, ``NOT_BASE64``.
+    """
+    if len(data) > limit * 2 * limits.CERT_MAX:
+        raise MalformedEvidence(Code.TOO_LARGE, f"{what} is too large", where=what, got=f"{len(data)} bytes")
+    found: list[bytes] = []
+    position = 0
+    for match in _PEM.finditer(data):
+        if data[position : match.start()].strip():
+            break
+        text = match[1].replace(b"\r", b"").replace(b"\n", b"")
+        found.append(strict.base64_decode(text, what=f"{what}[{len(found)}]"))
+        position = match.end()
+    if not found or data[position:].strip():
+        raise MalformedEvidence(
+            Code.CERT_MALFORMED,
+            f"{what} is not a PEM bundle of certificates",
+            where=f"{what}[{position}]",
+            clause="RFC 7468 §5",
+        )
+    if len(found) > limit:
+        raise MalformedEvidence(
+            Code.TOO_LARGE, f"{what} has too many certificates", where=what, expected=f"<= {limit}", got=len(found)
+        )
+    return tuple(found)
 
 
 def public_key(certificate: x509.Certificate, what: str) -> CertificatePublicKeyTypes:

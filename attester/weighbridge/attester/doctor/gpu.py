@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 from weighbridge.attester.doctor.findings import Area, Finding, fail, ok, skip, warn
 from weighbridge.attester.doctor.host import printable
-from weighbridge.attester.doctor.nvml import Nvml, NvmlFault, integers
+from weighbridge.attester.gpu.nvml_calls import Nvml, integers
+from weighbridge.attester.gpu.nvml_errors import NvmlFault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -12,8 +12,9 @@ import pytest
 from fakes.doctor_host import Paper, PaperNvml, put
 from weighbridge.attester.doctor.findings import Finding, Status
 from weighbridge.attester.doctor.gpu import AREA
-from weighbridge.attester.doctor.nvml import ERRORS, Nvml, NvmlFault, integers
 from weighbridge.attester.doctor.running import diagnose
+from weighbridge.attester.gpu.nvml_calls import Nvml, integers
+from weighbridge.attester.gpu.nvml_errors import ERRORS, NvmlFault
 
 OK, WARN, FAIL, SKIP = Status.OK, Status.WARN, Status.FAIL, Status.SKIP
 STATE = "nvmlSystemGetConfComputeState"
