@@ -103,9 +103,10 @@ def _open_ended(line: Parameters) -> bool:
 
 # -- what booted
 
-# Registers that say which code was started, by whom it was loaded, and with what: images and their files, command
-# lines, sections of a unified image, credentials and extensions, and shim's list of keys.
-_BOOT_CHAIN: Final = (4, 8, 9, 11, 12, 13, 14)
+# Registers that say which code was started, by whom it was loaded, and with what: firmware, drivers of devices and
+# those that a variable names, images and their files, command lines, sections of a unified image, credentials and
+# extensions, and shim's list of keys. Secure boot would take every driver that somebody it trusts has signed.
+_BOOT_CHAIN: Final = (0, 2, 4, 8, 9, 11, 12, 13, 14)
 _IMAGES: Final = 4
 
 
@@ -316,7 +317,7 @@ DEMANDS: Final[tuple[Demand, ...]] = (
     Demand("boot-log", "the boot's logs explain every quoted register", _boot_log),
     Demand(
         "boot-chain",
-        "registers that name loaders, kernel and initial RAM disk hold what the owner accepts",
+        "registers that name firmware, drivers, loaders, kernel and initial RAM disk hold what the owner accepts",
         _boot_chain,
     ),
     Demand("secure-boot", "firmware started signed images only", _secure_boot),
