@@ -56,7 +56,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="DIR", type=Path, help="a model's directory")
     parser.add_argument("--verifier", metavar="HOST:PORT", type=_place, help="where the verifier listens; TCP only")
     parser.add_argument(
-        "--root", metavar="DIR", type=Path, default=Path("/"), help="where the host's /dev, /proc, /run and /sys are"
+        "--root",
+        metavar="DIR",
+        type=_directory,
+        default=Path("/"),
+        help="where the host's /dev, /proc, /run and /sys are (default: /)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
 
@@ -66,6 +70,13 @@ def _ak(text: str) -> AkChoice:
         return AkChoice.parse(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _directory(text: str) -> Path:
+    path = Path(text)
+    if not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is no directory")
+    return path
 
 
 def _place(text: str) -> tuple[str, int]:

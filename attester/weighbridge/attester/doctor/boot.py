@@ -31,10 +31,14 @@ _ON: Final = b"\x01"
 _UEFI_LOG: Final = f"{_SECURITYFS}/tpm0/binary_bios_measurements"
 _SYSTEMD_LOG: Final = "run/log/systemd/tpm2-measure.log"
 _IMA: Final = f"{_SECURITYFS}/ima"
-_AS_ROOT: Final = "Only root may read it: run the attester and this as root, or give the service the file."
+_AS_ROOT: Final = (
+    "Only root may read it: give the attester, and this, CAP_DAC_READ_SEARCH (systemd: AmbientCapabilities=)."
+)
 _MOUNT: Final = "Mount it: mount -t securityfs securityfs /sys/kernel/security."
-# Kernel parameters by which a measuring policy is chosen (Documentation/admin-guide/kernel-parameters.txt).
-_MEASURING: Final = ("tcb", "critical_data")
+# Kernel parameters by which a policy is chosen (Documentation/admin-guide/kernel-parameters.txt): one measures all that
+# runs, the other lets nobody replace it without a signature.
+_MEASURING, _FIXED = "tcb", "secure_boot"
+_WANTED: Final = "ima_policy=tcb|secure_boot ima_hash=sha256 ima_template=ima-ng"
 # A list of this length in percent of the protocol's bound is worth a word.
 _LONG: Final = 50
 
@@ -131,14 +135,21 @@ def _ima_policy(host: Host) -> Finding:
     words = [word for word in line.split() if word.startswith("ima_")]
     said = " ".join(words)
     policies = {name for word in words if word.startswith("ima_policy=") for name in word.partition("=")[2].split("|")}
-    if not policies & set(_MEASURING):
+    if _MEASURING not in policies:
         return warn(
             _POLICY,
-            f"the kernel's command line sets no measuring IMA policy{f': {said}' if said else ''}",
-            "Add ima_policy=tcb ima_hash=sha256 ima_template=ima-ng: what runs here is then measured into PCR 10.",
+            f"the kernel's command line sets no policy that measures all that runs{f': {said}' if said else ''}",
+            f"Add {_WANTED}: what runs here is then measured into PCR 10.",
         )
     if "ima_template=ima" in words:
         return warn(_POLICY, said, "The template ima is SHA-1 only: use ima_template=ima-ng.")
+    if _FIXED not in policies:
+        return warn(
+            _POLICY,
+            f"{said}: root can replace this policy",
+            "With ima_policy=tcb|secure_boot a new policy must be signed, without which no verifier takes the "
+            "attester's code for proven. Modules, firmware and kernels for kexec must then be signed, too.",
+        )
     return ok(_POLICY, said)
 
 

@@ -39,8 +39,8 @@ def _tee(host: Host) -> Iterator[Finding]:
         yield warn(
             _TEE,
             "no TEE of the CPU is offered to this system",
-            "On bare metal and in common virtual machines the host is trusted: policies bare_metal_* alone fit. On "
-            "Azure the paravisor keeps it, and tpm.kind tells.",
+            "On bare metal and in common virtual machines the host is trusted: production wants a written reason "
+            '(host_binding). On Azure the paravisor keeps the TEE, and "kind of host" tells.',
         )
         return
     named = ", ".join(found)

@@ -115,21 +115,22 @@ def examine_kind(host: Host, tpm: TpmAsked) -> Finding:
         report = tpm.nv_read(_AZURE)
         if report.startswith(_HCL_MAGIC):
             tee = _HCL_TYPES.get(int.from_bytes(report[_HCL_TYPE], "little"), "a TEE of unknown type")
-            found = f"Azure confidential VM on {tee}: a hardware report names the attestation key"
+            found = f"Azure confidential VM on {tee}: a hardware report names the attestation key (vtpm-report)"
             return _by(host, AkChoice("handle", AZURE_AK_HANDLE), found)
         return warn(
             KIND, f"something else than an HCL report at {_AZURE:#010x}{called}", "Is this a confidential VM of Azure?"
         )
     if certified := [index for index in _GOOGLE if index in indices]:
         names = ", ".join(f"{index:#010x}" for index in certified)
-        return _by(host, AkChoice("gce"), f"Google Compute Engine: attestation key certificates at {names}")
+        found = f"Google Compute Engine: attestation key certificates at {names} (ak-certificate)"
+        return _by(host, AkChoice("gce"), found)
     if vendor in _VENDORS:
         return warn(
             KIND,
             f"no certificate or report of an attestation key{called}",
             f"On {_VENDORS[vendor]}, choose a confidential (Azure) or shielded (Google) virtual machine.",
         )
-    return ok(KIND, f"no cloud's: the endorsement certificate is what counts{called}")
+    return ok(KIND, f"no cloud's: the endorsement certificate is what counts (ek-credential){called}")
 
 
 def _by(host: Host, ak: AkChoice, found: str) -> Finding:

@@ -57,7 +57,7 @@ def paper(tmp_path: Path) -> Paper:
     put(tmp_path, f"{SECURITY}/lockdown", "none [integrity] confidentiality\n")
     put(tmp_path, f"{SECURITY}/tpm0/binary_bios_measurements", UEFI_LOG)
     put(tmp_path, "run/log/systemd/tpm2-measure.log", SYSTEMD_LOG)
-    put(tmp_path, "proc/cmdline", "root=/dev/sda1 ima_policy=tcb|critical_data ima_hash=sha256 ima_template=ima-ng\n")
+    put(tmp_path, "proc/cmdline", "root=/dev/sda1 ima_policy=tcb|secure_boot ima_hash=sha256 ima_template=ima-ng\n")
     put(tmp_path, f"{SECURITY}/ima/binary_runtime_measurements", IMA_LIST)
     return made
 
@@ -75,7 +75,7 @@ def test_a_boot_in_order(paper: Paper) -> None:
         "boot.lockdown": "kernel lockdown: integrity",
         "boot.uefi-log": f"1 events, {len(UEFI_LOG)} bytes, sha256",
         "boot.systemd-log": f"1 records, {len(SYSTEMD_LOG)} bytes",
-        "boot.ima-policy": "ima_policy=tcb|critical_data ima_hash=sha256 ima_template=ima-ng",
+        "boot.ima-policy": "ima_policy=tcb|secure_boot ima_hash=sha256 ima_template=ima-ng",
         "boot.ima-list": f"2 entries, {len(IMA_LIST)} bytes",
     }
     assert {finding.status for finding in found.values()} == {OK}
@@ -100,10 +100,11 @@ def test_a_host_with_nothing(tmp_path: Path) -> None:
         (f"{SECURITY}/lockdown", b"", "boot.lockdown", WARN, "lockdown is off"),
         (f"{SECURITY}/tpm0/binary_bios_measurements", b"junk", "boot.uefi-log", WARN, "TRUNCATED"),
         (f"{SECURITY}/tpm0/binary_bios_measurements", HEADER, "boot.uefi-log", WARN, "nothing in them was extended"),
-        ("proc/cmdline", b"quiet", "boot.ima-policy", WARN, "no measuring IMA policy"),
-        ("proc/cmdline", b"ima_policy=appraise_tcb", "boot.ima-policy", WARN, "policy: ima_policy=appraise_tcb"),
+        ("proc/cmdline", b"quiet", "boot.ima-policy", WARN, "no policy that measures all that runs"),
+        ("proc/cmdline", b"ima_policy=appraise_tcb", "boot.ima-policy", WARN, "runs: ima_policy=appraise_tcb"),
+        ("proc/cmdline", b"ima_policy=tcb ima_hash=sha256", "boot.ima-policy", WARN, "root can replace this policy"),
         ("proc/cmdline", b"ima_policy=tcb ima_template=ima", "boot.ima-policy", WARN, "ima_template=ima"),
-        ("proc/cmdline", b"ima_policy=tcb \x1b[2J", "boot.ima-policy", OK, "ima_policy=tcb"),
+        ("proc/cmdline", b"ima_policy=secure_boot|tcb \x1b[2J", "boot.ima-policy", OK, "ima_policy=secure_boot|tcb"),
         (
             f"{SECURITY}/ima/binary_runtime_measurements",
             ima_entry("/bin/sh", violated=True),

@@ -111,6 +111,12 @@ def test_an_attestation_key_that_is_none(capsys: pytest.CaptureFixture[str]) -> 
     assert "must be a persistent handle" in capsys.readouterr().err
 
 
+def test_a_root_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Everything would be missing there: that says nothing of the host."""
+    assert cli.main(["doctor", "--root", str(tmp_path / "mistyped")]) == 2
+    assert "is no directory" in capsys.readouterr().err
+
+
 def test_findings_that_need_something_done_say_what() -> None:
     assert ok("a", "b").todo == ""
     assert warn("a", "b", "c").todo == fail("a", "b", "c").todo == skip("a", "b", "c").todo == "c"

@@ -217,7 +217,7 @@ def test_more_indices_than_one_answer_holds(paper: Paper, certificate: bytes) ->
         (0x01400001, b"HCLA", "", WARN, "a TEE of unknown type"),
         (0x01400001, b"else", "", WARN, "something else than an HCL report"),
         (None, b"", "Microsoft Corporation", WARN, "the firmware says Microsoft Corporation"),
-        (None, b"", "Dell Inc.", OK, "no cloud's: the endorsement certificate is what counts; the firmware says Dell"),
+        (None, b"", "Dell Inc.", OK, "is what counts (ek-credential); the firmware says Dell"),
     ],
 )
 def test_kinds_of_hosts(
