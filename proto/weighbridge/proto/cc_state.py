@@ -20,7 +20,7 @@ from typing import Final, Literal, Self, cast, get_args
 from weighbridge.proto import cbor
 from weighbridge.proto.errors import Code, MalformedEvidence
 
-__all__ = ["ENVIRONMENT_PRODUCTION", "ENVIRONMENT_SIMULATION", "CcFeature", "CcState", "MultiGpu"]
+__all__ = ["ENVIRONMENT_MAX", "ENVIRONMENT_PRODUCTION", "ENVIRONMENT_SIMULATION", "CcFeature", "CcState", "MultiGpu"]
 
 CcFeature = Literal["on", "off"]
 MultiGpu = Literal["none", "protected_pcie", "nvle"]
@@ -28,7 +28,7 @@ MultiGpu = Literal["none", "protected_pcie", "nvle"]
 # nvml.h, NVML_CC_SYSTEM_ENVIRONMENT_*; 0 is "unavailable".
 ENVIRONMENT_SIMULATION: Final = 1
 ENVIRONMENT_PRODUCTION: Final = 2
-_ENVIRONMENT_MAX: Final = 255
+ENVIRONMENT_MAX: Final = 255
 _FIELDS: Final = 4
 _FEATURES: Final = frozenset(get_args(CcFeature))
 _MODES: Final = frozenset(get_args(MultiGpu))
@@ -62,7 +62,7 @@ class CcState:
         """
         fields = cbor.Reader(dict(enumerate(cbor.read_array(value, where=where, limit=_FIELDS, size=_FIELDS))), where)
         return cls(
-            environment=fields.integer(0, low=0, high=_ENVIRONMENT_MAX),
+            environment=fields.integer(0, low=0, high=ENVIRONMENT_MAX),
             feature=cast("CcFeature", _one_of(fields, 1, _FEATURES)),
             dev_tools=fields.boolean(2),
             multi_gpu=cast("MultiGpu", _one_of(fields, 3, _MODES)),

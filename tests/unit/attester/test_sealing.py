@@ -12,6 +12,7 @@ from support.world import LOG_PCR, SoftLog, manifest
 from weighbridge.attester.gpu.emulated import EmulatedGpus
 from weighbridge.attester.sealing import Carried, Observed, SealedWindow, Sealer
 from weighbridge.proto import binding, cose, limits, measurement_log
+from weighbridge.proto.cc_state import CcState
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, EnvironmentFault
 from weighbridge.proto.manifest import parse_manifests
@@ -67,6 +68,9 @@ class NotingGpus:
         self._events.append("gpu")
         self.nonces.append(nonce)
         return self._gpus.attest(nonce)
+
+    def cc_state(self) -> CcState | None:
+        return self._gpus.cc_state()
 
     def close(self) -> None: ...
 

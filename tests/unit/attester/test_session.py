@@ -38,6 +38,7 @@ from weighbridge.attester.spot import ModelDirectories, make_pool
 from weighbridge.attester.telemetry.emulated import EmulatedTelemetry
 from weighbridge.attester.trust import TrustedVerifiers, VerifierAnchor
 from weighbridge.attester.weights import measure
+from weighbridge.proto.cc_state import CcState
 from weighbridge.proto.enrolment import Opening
 from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic, PolicyDenied
 from weighbridge.proto.manifest import Manifest
@@ -553,6 +554,9 @@ async def test_a_host_that_falls_behind_makes_one_long_window(scene: Scene) -> N
                 slow[0] = False
                 scene.clock.elapsed_ns += PERIOD_NS * 5 // 2
             return device.attest(nonce)
+
+        def cc_state(self) -> CcState | None:
+            return device.cc_state()
 
         def close(self) -> None: ...
 

@@ -23,15 +23,16 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from weighbridge.attester import durable
 from weighbridge.attester.gpu.emulated_vendor import DeviceKeys, EmulatedVendor, Silicon
 from weighbridge.proto import limits
+from weighbridge.proto.cc_state import ENVIRONMENT_SIMULATION, CcState
 from weighbridge.proto.spdm import opaque
 from weighbridge.proto.spdm.evidence import GpuEvidence
-from weighbridge.proto.spdm.opaque import OpaqueType
+from weighbridge.proto.spdm.opaque import OpaqueFormat, OpaqueType
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["DEVICES_MAX", "EmulatedGpus", "EmulatedH100", "Firmware", "Forgery"]
+__all__ = ["DEVICES_MAX", "EmulatedGpus", "EmulatedH100", "Firmware", "Forgery", "attest"]
 
 DEVICES_MAX: Final = 8
 _BLOCKS: Final = 64
@@ -40,6 +41,19 @@ _SAVED_MAX: Final = 64 * 1024
 _ZERO_BLOCKS: Final = frozenset({1, 9, 11, *range(13, 22), 24, 25, 29, *range(43, 65)})
 _EXTENDS: Final = {1: 1, 2: 4, 11: 130, 21: 2, 22: 2, 34: 2}
 _CHIPS: Final = {"GH100": 0x180, "GB100": 0x1A0}
+_LINKS: Final = 18
+# What the newer opaque format calls a value: DMTF's value types, as a driver of CUDA 13.5 has them.
+_HARDWARE: Final = 0x82
+_VALUE_TYPES: Final[dict[int, int]] = {
+    OpaqueType.VBIOS_VERSION: 0x86,
+    OpaqueType.DRIVER_VERSION: 0x86,
+    OpaqueType.MSRSCNT: 0x84,
+    OpaqueType.CPRINFO: 0x83,
+    OpaqueType.FWID: 0x01,
+    OpaqueType.PROTECTED_PCIE_STATUS: 0x85,
+    OpaqueType.OPAQUE_DATA_VERSION: 0x86,
+    OpaqueType.FEATURE_FLAG: 0x85,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +65,7 @@ class Firmware:
     project: str = "G520"
     project_sku: str = "0200"
     chip_sku: str = "885"
+    opaque_format: OpaqueFormat = "tlv"
 
     @property
     def fwid(self) -> bytes:
@@ -88,16 +103,22 @@ class Forgery:
 
 
 _HONEST: Final = Forgery()
+# NVML has a word for what this is.
+_SIMULATED: Final = CcState(environment=ENVIRONMENT_SIMULATION, feature="on", dev_tools=False, multi_gpu="none")
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class EmulatedH100:
-    """One device: its keys, what it runs, and what its certificates say it is."""
+    """One device: its keys, what it runs, and what its certificates say it is.
+
+    ``switches`` are the PDIs of those it is wired to; with any it says that it is in protected-PCIe mode.
+    """
 
     keys: DeviceKeys
     firmware: Firmware = field(default_factory=Firmware)
     silicon: Silicon = field(default_factory=Silicon)
+    switches: tuple[bytes, ...] = ()
 
     @classmethod
     def make(cls, vendor: EmulatedVendor, *, firmware: Firmware | None = None, silicon: Silicon | None = None) -> Self:
@@ -116,25 +137,10 @@ class EmulatedH100:
         Raises:
             ValueError: ``nonce`` has not 32 bytes.
         """
-        if len(nonce) != limits.NONCE_SIZE:
-            raise ValueError("an SPDM nonce has 32 bytes")
-        signed = self._transcript(nonce if forgery.nonce is None else forgery.nonce, forgery)
-        signature = forgery.signature if forgery.signature is not None else self._sign(signed)
-        report = bytearray(signed + signature + forgery.trailing)
-        for position in forgery.flip:
-            report[position] ^= 1
-        return GpuEvidence(bytes(report), self.keys.chain)
-
-    def _transcript(self, nonce: bytes, forgery: Forgery) -> bytes:
-        record = b"".join(
-            _block(index, forgery.measurements.get(index, self.firmware.measurement(index)))
-            for index in range(1, _BLOCKS + 1)
+        blocks = {index: self.firmware.measurement(index) for index in range(1, _BLOCKS + 1)}
+        return attest(
+            self.keys, nonce, blocks, self._entries(), forgery=forgery, opaque_format=self.firmware.opaque_format
         )
-        entries = {**dict(self._entries()), **forgery.opaque}
-        data = opaque.encode_tlv([(kind, value) for kind, value in entries.items() if value is not None])
-        request = bytes([0x11, 0xE0, 0x01, 0xFF]) + nonce + bytes([0x00])
-        response = bytes([0x11, 0x60, 0x00, 0x00, _BLOCKS]) + len(record).to_bytes(3, "little") + record
-        return request + response + secrets.token_bytes(32) + len(data).to_bytes(2, "little") + data
 
     def _entries(self) -> list[tuple[int, bytes]]:
         """The opaque entries in the order, the sizes and the padding of a 580-series driver."""
@@ -156,25 +162,30 @@ class EmulatedH100:
             (OpaqueType.CPRINFO, b"\x00\xc0\x01\x00"),
             (OpaqueType.NVDEC0_STATUS, b"\x55"),
             (OpaqueType.FWID, self.keys.fwid),
-            (OpaqueType.PROTECTED_PCIE_STATUS, b"\x55"),
+            (OpaqueType.PROTECTED_PCIE_STATUS, b"\xaa" if self.switches else b"\x55"),
+            *([(OpaqueType.SWITCH_PDI, self._links())] if self.switches else []),
             (OpaqueType.OPAQUE_DATA_VERSION, b"\x01\x00"),
-            (OpaqueType.FEATURE_FLAG, b"\x00\x00"),
+            (OpaqueType.FEATURE_FLAG, b"\x02\x00" if self.switches else b"\x00\x00"),
         ]
 
-    def _sign(self, signed: bytes) -> bytes:
-        r, s = decode_dss_signature(self.keys.key.sign(signed, ec.ECDSA(hashes.SHA384())))
-        return r.to_bytes(48) + s.to_bytes(48)
+    def _links(self) -> bytes:
+        """The switch at the other end of each link, in reversed byte order, as real devices report it."""
+        return b"".join(self.switches[link % len(self.switches)][::-1] for link in range(_LINKS))
 
 
 @final
 class EmulatedGpus:
-    """A :class:`~weighbridge.attester.gpu.interface.GpuSource` of 1 to 8 emulated devices of one vendor."""
+    """A :class:`~weighbridge.attester.gpu.interface.GpuSource` of 1 to 8 emulated devices of one vendor.
+
+    ``cc`` is what their host says of confidential computing: on, in a simulation. Tests change it.
+    """
 
     def __init__(self, vendor: EmulatedVendor, devices: Sequence[EmulatedH100]) -> None:
         if not 1 <= len(devices) <= DEVICES_MAX:
             raise ValueError(f"1 to {DEVICES_MAX} devices")
         self.vendor = vendor
         self.devices = tuple(devices)
+        self.cc: CcState | None = _SIMULATED
 
     @classmethod
     def create(cls, count: int) -> Self:
@@ -219,8 +230,46 @@ class EmulatedGpus:
         """See :meth:`GpuSource.attest`."""
         return [device.attest(nonce) for device in self.devices]
 
+    def cc_state(self) -> CcState | None:
+        """See :meth:`GpuSource.cc_state`."""
+        return self.cc
+
     def close(self) -> None:
         """See :meth:`GpuSource.close`: nothing to let go of."""
+
+
+def attest(
+    keys: DeviceKeys,
+    nonce: bytes,
+    blocks: Mapping[int, bytes],
+    entries: Sequence[tuple[int, bytes]],
+    *,
+    forgery: Forgery = _HONEST,
+    opaque_format: OpaqueFormat = "tlv",
+) -> GpuEvidence:
+    """A report of ``blocks`` (by index, from 1) and opaque ``entries`` over ``nonce``, signed, with the chain.
+
+    Raises:
+        ValueError: ``nonce`` has not 32 bytes.
+    """
+    if len(nonce) != limits.NONCE_SIZE:
+        raise ValueError("an SPDM nonce has 32 bytes")
+    record = b"".join(_block(index, forgery.measurements.get(index, digest)) for index, digest in blocks.items())
+    told = {**dict(entries), **forgery.opaque}
+    kept = [(kind, value) for kind, value in told.items() if value is not None]
+    if opaque_format == "tlv":
+        data = opaque.encode_tlv(kept)
+    else:
+        data = opaque.encode_nvdaod([(kind, _VALUE_TYPES.get(kind, _HARDWARE), value) for kind, value in kept])
+    request = bytes([0x11, 0xE0, 0x01, 0xFF]) + (forgery.nonce or nonce) + bytes([0x00])
+    response = bytes([0x11, 0x60, 0x00, 0x00, len(blocks)]) + len(record).to_bytes(3, "little") + record
+    signed = request + response + secrets.token_bytes(32) + len(data).to_bytes(2, "little") + data
+    r, s = decode_dss_signature(keys.key.sign(signed, ec.ECDSA(hashes.SHA384())))
+    signature = r.to_bytes(48) + s.to_bytes(48) if forgery.signature is None else forgery.signature
+    report = bytearray(signed + signature + forgery.trailing)
+    for position in forgery.flip:
+        report[position] ^= 1
+    return GpuEvidence(bytes(report), keys.chain)
 
 
 def _block(index: int, digest: bytes) -> bytes:

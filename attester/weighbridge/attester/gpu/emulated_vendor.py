@@ -72,6 +72,13 @@ class DeviceKeys:
         """SHA-256 of the BROM certificate's SubjectPublicKeyInfo."""
         return hashlib.sha256(_spki(x509.load_der_x509_certificate(self.chain[1]).public_key())).digest()
 
+    @property
+    def pdi(self) -> bytes:
+        """The number by which NVLink peers name the device, 8 bytes: in its BROM certificate after one byte."""
+        subject = x509.load_der_x509_certificate(self.chain[1]).subject
+        serial = subject.get_attributes_for_oid(NameOID.SERIAL_NUMBER)[0].value
+        return bytes.fromhex(str(serial))[1:]  # lenient: our own certificate
+
     def to_pem(self) -> bytes:
         """The chain and the private key, unencrypted, in one file; :meth:`from_pem` reads it back."""
         return _certificates_pem(self.chain) + _key_pem(self.key)

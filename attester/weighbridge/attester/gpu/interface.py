@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from weighbridge.proto.cc_state import CcState
     from weighbridge.proto.spdm.evidence import GpuEvidence
 
 __all__ = ["GpuSource"]
@@ -33,6 +34,16 @@ class GpuSource(Protocol):
         Raises:
             EnvironmentFault: a device did not answer.
             ValueError: ``nonce`` has not 32 bytes.
+        """
+        ...
+
+    def cc_state(self) -> CcState | None:
+        """What the host's driver says of confidential computing now; ``None`` where it says nothing.
+
+        No device signs it. It is read for every window, since it is the host's word for that window.
+
+        Raises:
+            EnvironmentFault: the driver did not answer, or not to be understood.
         """
         ...
 
