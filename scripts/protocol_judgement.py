@@ -18,6 +18,7 @@ from weighbridge.policy.engine import Decision
 from weighbridge.policy.reference import Reference
 from weighbridge.proto import limits, merkle, strict, tlog
 from weighbridge.proto.binding import gpu_nonce
+from weighbridge.proto.collateral import Collateral
 from weighbridge.proto.digest import D, sha256
 from weighbridge.verifier import result_token
 from weighbridge.verifier.appraisal import Appraiser, Verdict
@@ -183,6 +184,7 @@ def judge() -> Judgement:
         modules=MODULES,
         references=(reference.to_json(),),
         manifests=(enrolment.manifest.pack(),),
+        collaterals=(),
     )
     return Judgement(
         enrolment=enrolment,
@@ -223,13 +225,16 @@ def _enrolment_record(enrolment: example.Enrolment) -> Record:
         requirements=example.REQUIREMENTS.encode(),
         verdict=strict.json_encode(outcome),
         spot=None,
+        collateral=_NO_DIGEST,
     )
 
 
 def _appraise(enrolment: example.Enrolment, record: Record, window: example.Window) -> Verdict:
     """The product's verdict: enrolment and window verified by its own procedures."""
     key = example.VERIFIER_KEY.public_key()
-    replayed = replay_enrolment(record, enrolment.proof.encode(), anchors=example.ANCHORS, verifier_key=key)
+    replayed = replay_enrolment(
+        record, enrolment.proof.encode(), anchors=example.ANCHORS, verifier_key=key, collateral=Collateral()
+    )
     pending = _window_record(window, None)
     verified = replay_window(
         pending,
@@ -267,6 +272,7 @@ def _window_record(window: example.Window, verdict: Verdict | None) -> Record:
         requirements=None,
         verdict=b"" if verdict is None else verdict.encode(),
         spot=window.spot,
+        collateral=_NO_DIGEST,
     )
 
 

@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 from support.world import World, requirements
 from weighbridge.attester.gpu.emulated import EmulatedGpus
 from weighbridge.attester.sealing import Observed, SealedWindow
+from weighbridge.proto.collateral import Collateral
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.telemetry import Telemetry
 from weighbridge.proto.window import Interval
@@ -164,7 +165,9 @@ class Line:
         world = self.world
         records, key = world.archive.records, world.keys.signing.public_key()
         record = records.record(0)
-        replayed = replay_enrolment(record, records.evidence(record), anchors=world.anchors, verifier_key=key)
+        replayed = replay_enrolment(
+            record, records.evidence(record), anchors=world.anchors, verifier_key=key, collateral=Collateral()
+        )
         enrolled, position, chains = replayed.enrolled, replayed.position, ChainCache()
         for index in range(1, world.ledger.size):
             record = records.record(index)

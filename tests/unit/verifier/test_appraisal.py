@@ -15,6 +15,7 @@ from support.forge import interval, seal, with_telemetry
 from support.world import EMULATED, LOG_PCR, PERIOD_NS, manifest
 from weighbridge.policy.document import PolicyInput
 from weighbridge.proto import limits, measurement_log, strict
+from weighbridge.proto.collateral import Collateral
 from weighbridge.proto.errors import Code, Indeterminate, NotAuthentic
 from weighbridge.proto.telemetry import Source, Telemetry
 from weighbridge.proto.tpm.constants import HashAlgorithm
@@ -296,7 +297,12 @@ def _verified(arena: Arena) -> dict[str, Any]:
     enrolment = verify_proof(
         proof,
         candidate=verify_opening(
-            pending.opening, requirements=world.wanted, anchors=world.anchors, peer=other.peer, at=world.clock.at
+            pending.opening,
+            requirements=world.wanted,
+            anchors=world.anchors,
+            collateral=Collateral(),
+            peer=other.peer,
+            at=world.clock.at,
         ),
         secret=pending.secret,
         challenge=challenge,

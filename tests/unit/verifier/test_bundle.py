@@ -35,6 +35,7 @@ SMALL: Final = Bundle(
     modules=(("weighbridge/lib.rego", b"package x"),),
     references=(b"{}",),
     manifests=(b"manifest",),
+    collaterals=(b"collateral",),
 )
 
 
@@ -92,7 +93,8 @@ def test_any_bytes_are_a_bundle_or_malformed(data: bytes) -> None:
         (3, [["a", b""]] * 65, Code.TOO_LARGE),
         (4, None, Code.FIELD_TYPE),
         (5, [1], Code.FIELD_TYPE),
-        (6, None, Code.FIELD_UNKNOWN),
+        (6, [1], Code.FIELD_TYPE),
+        (7, None, Code.FIELD_UNKNOWN),
     ],
 )
 def test_fields_out_of_range_are_refused(key: int, value: cbor.CborValue, code: Code) -> None:

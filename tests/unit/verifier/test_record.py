@@ -39,6 +39,7 @@ RECORD: Final = Record(
         SpotChallenge(id=bytes(16), manifest=sha256(b"model"), key=bytes(32), ranges=(SpotRange("a", 0, 1),)),
         sha256(b"mac"),
     ),
+    collateral=sha256(b"collateral"),
 )
 EMPTY: Final = Record.note("junk", session=bytes(16), seq=None, received_ns=0, verdict=b"{}")
 LEAF: Final = Leaf.of(RECORD)
@@ -106,7 +107,9 @@ def test_every_field_is_needed(record_key: int | str, leaf_key: int | str) -> No
         (15, None, Code.FIELD_TYPE),
         (16, [b"", bytes(32)], Code.NOT_CBOR),
         (16, [bytes(32)], Code.FIELD_RANGE),
-        (17, None, Code.FIELD_UNKNOWN),
+        (17, None, Code.FIELD_TYPE),
+        (17, bytes(31), Code.FIELD_RANGE),
+        (18, None, Code.FIELD_UNKNOWN),
     ],
 )
 def test_records_out_of_range_are_refused(key: int, value: cbor.CborValue, code: Code) -> None:

@@ -48,7 +48,9 @@ def first_window(world: World) -> tuple[Record, bytes]:
 
 
 def again(world: World, record: Record, proof: bytes) -> ReplayedEnrolment:
-    return replay_enrolment(record, proof, anchors=world.anchors, verifier_key=world.keys.signing.public_key())
+    return replay_enrolment(
+        record, proof, anchors=world.anchors, verifier_key=world.keys.signing.public_key(), collateral=Collateral()
+    )
 
 
 def code_of(call: Callable[[], object], kind: type[WeighbridgeError]) -> Code:

@@ -17,6 +17,7 @@ from weighbridge.verifier import acceptance, weights
 from weighbridge.verifier.clock import SOURCE
 from weighbridge.verifier.host_appraisal import appraise_host
 from weighbridge.verifier.policy_input import Known, policy_input
+from weighbridge.verifier.published import Published
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,9 +62,10 @@ NOT_PROVEN: Final = (
 class Verdict:
     """The verdict on one window. ``decision`` is ``None`` when an invariant or the verification itself refused.
 
-    ``outcome`` is ``held`` for a window against which nothing speaks but that it came too late. ``reference`` is the
-    digest of the reference values by which it was appraised, and ``attester_code`` what is shown of the measuring code;
-    both ``None`` when its verification refused it before. ``ak`` is the attestation key that it rests on.
+    ``outcome`` is ``held`` for a window against which nothing speaks but that it came too late. ``reference`` and
+    ``collateral`` are the digests of the reference values and of the collateral by which it was appraised, and
+    ``attester_code`` is what is shown of the measuring code; all ``None`` when its verification refused it before.
+    ``ak`` is the attestation key that it rests on.
     """
 
     session: bytes
@@ -76,6 +78,7 @@ class Verdict:
     decision: Decision | None
     telemetry: str
     reference: bytes | None
+    collateral: bytes | None
     ak: VerifiedAk
     attester_code: AttesterCode | None
 
@@ -134,11 +137,12 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Appraiser:
-    """Judges verified windows under one policy, its reference values and the declared manifests."""
+    """Judges verified windows under one policy, its reference values, the declared manifests and what was published."""
 
     policy: Prepared
     reference: Reference
     manifests: Mapping[bytes, Manifest]
+    published: Published = field(default_factory=Published.nothing)
     reference_digest: bytes = field(init=False)
 
     def __post_init__(self) -> None:
@@ -198,6 +202,7 @@ class Appraiser:
             decision=decision,
             telemetry="no_baseline",
             reference=self.reference_digest,
+            collateral=self.published.digest,
             ak=enrolled.ak,
             attester_code=host.attester_code,
         )
@@ -238,6 +243,7 @@ def refuse(error: WeighbridgeError, *, enrolled: Enrolled, seq: int, received: d
         decision=None,
         telemetry="no_baseline",
         reference=None,
+        collateral=None,
         ak=enrolled.ak,
         attester_code=None,
     )

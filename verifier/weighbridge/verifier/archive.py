@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, final
 
 from weighbridge.proto import cbor, limits
+from weighbridge.proto.collateral import Collateral
 from weighbridge.proto.digest import preimage
 from weighbridge.verifier.clock import moment
-from weighbridge.verifier.record import Leaf, Record
+from weighbridge.verifier.record import NO_DIGEST, Leaf, Record
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -71,11 +72,19 @@ class Records:
             LedgerInconsistent: they were altered.
             MalformedEvidence: what lies under this digest is something else.
         """
-        data = self._content.get(digest)
-        pair = cbor.read_array(
-            cbor.decode(data, limit=limits.CONTENT_MAX, what="reference"), where="reference", limit=2, size=2
+        return _second(self._content.get(digest), "reference")
+
+    def collateral(self, digest: bytes) -> Collateral:
+        """The collateral in force that a record names by ``digest``; none for a record that names none.
+
+        Raises:
+            Indeterminate: ``EVIDENCE_ABSENT``.
+            LedgerInconsistent: it was altered.
+            MalformedEvidence: what lies under this digest is something else.
+        """
+        return (
+            Collateral() if digest == NO_DIGEST else Collateral.parse(_second(self._content.get(digest), "collateral"))
         )
-        return cbor.Reader(dict(enumerate(pair)), "reference").octets(1, limit=limits.REFERENCE_MAX)
 
 
 @final
@@ -109,6 +118,16 @@ class Archive:
         """
         return self._content.put(preimage("reference", document))
 
+    def keep_collateral(self, collateral: Collateral) -> bytes:
+        """Keep ``collateral`` under its digest, which is returned: as records name it. Of none, nothing is kept.
+
+        Raises:
+            EnvironmentFault: as :meth:`commit`.
+        """
+        if not collateral.items:
+            return NO_DIGEST
+        return self._content.put(preimage("collateral", collateral.encode()))
+
     def commit(self, record: Record, evidence: bytes | None) -> Committed:
         """Record one judgement. When this returns, a power failure cannot take it away.
 
@@ -124,3 +143,9 @@ class Archive:
         digest = self._content.put(record.encode())
         appended = self.ledger.append([Leaf.of(record).encode()])
         return Committed(appended.first_index, appended.leaf_hashes[0], digest)
+
+
+def _second(data: bytes, what: str) -> bytes:
+    """What :func:`preimage` was made of: a label and one string of bytes."""
+    pair = cbor.read_array(cbor.decode(data, limit=limits.CONTENT_MAX, what=what), where=what, limit=2, size=2)
+    return cbor.Reader(dict(enumerate(pair)), what).octets(1, limit=limits.REFERENCE_MAX)

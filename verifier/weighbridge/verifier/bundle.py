@@ -25,7 +25,7 @@ nothing in the bundle shows the rest.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from weighbridge.proto import strict
@@ -38,6 +38,7 @@ from weighbridge.verifier.bundle_proof import evidence_of, open_checkpoint, prov
 from weighbridge.verifier.clock import moment
 from weighbridge.verifier.gpu.chain import ChainCache
 from weighbridge.verifier.procedure import authenticate, fork, unknown_challenge
+from weighbridge.verifier.published import Published
 from weighbridge.verifier.record import NO_DIGEST, Leaf, Record
 from weighbridge.verifier.replay import replay_enrolment, replay_window
 from weighbridge.verifier.session import SessionState
@@ -151,10 +152,13 @@ def assemble(
     entries: list[Entry] = []
     given = {D("reference", data): data for data in references}
     used: dict[bytes, bytes] = {}
+    published: dict[bytes, bytes] = {}
     for index in indices:
         record = records.record(index)
         if (named := record.reference) != NO_DIGEST and named not in used:
             used[named] = given.get(named) or records.reference(named)
+        if record.collateral != NO_DIGEST and record.collateral not in published:
+            published[record.collateral] = records.collateral(record.collateral).encode()
         evidence = None if record.evidence is None else records.evidence(record)
         entries.append(Entry(index, reader.inclusion_proof(index), record.encode(), evidence))
     return Bundle(
@@ -163,6 +167,7 @@ def assemble(
         modules=tuple(modules),
         references=tuple(used.values()),
         manifests=tuple(manifest.pack() for manifest in manifests),
+        collaterals=tuple(published.values()),
     )
 
 
@@ -192,10 +197,14 @@ def verify(bundle: Bundle, *, anchors: TrustAnchors, appraiser: Callable[[Bundle
     windows = _check_order(bundle, records)
     # 5.
     replayed = replay_enrolment(
-        records[0], evidence_of(bundle.entries[0]), anchors=anchors, verifier_key=verifier_key(records[0], anchors)
+        records[0],
+        evidence_of(bundle.entries[0]),
+        anchors=anchors,
+        verifier_key=verifier_key(records[0], anchors),
+        collateral=bundle.collateral_named(records[0].collateral),
     )
     # 6. and 7.
-    judges: dict[bytes, Appraiser] = {}
+    judges: dict[tuple[bytes, bytes], Appraiser] = {}
     enrolled, position, state = replayed.enrolled, replayed.position, SessionState.ENROLLED
     chains = ChainCache()
     verdicts: list[Verdict] = []
@@ -214,8 +223,11 @@ def verify(bundle: Bundle, *, anchors: TrustAnchors, appraiser: Callable[[Bundle
         except WeighbridgeError as error:
             verdict = refuse(error, enrolled=enrolled, seq=seq, received=at, held=record.held)
         else:
-            judge = judges.get(record.reference) or appraiser(bundle, record.reference)
-            judges[record.reference] = judge
+            key = record.reference, record.collateral
+            if key not in judges:
+                published = Published(bundle.collateral_named(record.collateral), anchors)
+                judges[key] = replace(appraiser(bundle, record.reference), published=published)
+            judge = judges[key]
             verdict = judge.appraise(verified, enrolled=enrolled, position=position, state=state, at=at)
             position = position.after(verified)
             digests.append(verified.digest)

@@ -10,6 +10,7 @@ from typing import Final, Self
 
 from weighbridge.policy.reference import Reference
 from weighbridge.proto import cbor, limits
+from weighbridge.proto.collateral import Collateral
 from weighbridge.proto.digest import D
 from weighbridge.proto.errors import Code, LedgerInconsistent
 from weighbridge.verifier.record import NO_DIGEST
@@ -42,6 +43,7 @@ class Bundle:
     modules: tuple[tuple[str, bytes], ...]
     references: tuple[bytes, ...]
     manifests: tuple[bytes, ...]
+    collaterals: tuple[bytes, ...]
 
     def encode(self) -> bytes:
         """The file's bytes."""
@@ -53,6 +55,7 @@ class Bundle:
                 3: [[name, text] for name, text in self.modules],
                 4: list(self.references),
                 5: list(self.manifests),
+                6: list(self.collaterals),
             }
         )
 
@@ -70,6 +73,7 @@ class Bundle:
             modules=tuple(_module(item, index) for index, item in enumerate(fields.array(3, limit=_MODULES_MAX))),
             references=fields.octet_strings(4, count=_REFERENCES_MAX, limit=limits.REFERENCE_MAX),
             manifests=fields.octet_strings(5, count=limits.MANIFESTS_MAX, limit=limits.MANIFEST_PACKED_MAX),
+            collaterals=fields.octet_strings(6, count=_REFERENCES_MAX, limit=limits.REFERENCE_MAX),
         )
         fields.end()
         return bundle
@@ -92,6 +96,25 @@ class Bundle:
             where="bundle",
             expected=digest,
             hint="name your own: --policy and --reference",
+        )
+
+    def collateral_named(self, digest: bytes) -> Collateral:
+        """The collateral that a record names; none for one that names none.
+
+        Raises:
+            MalformedEvidence: it is not well-formed.
+            LedgerInconsistent: ``BUNDLE_VERDICT`` when it is not among that of the bundle.
+        """
+        if digest == NO_DIGEST:
+            return Collateral()
+        for data in self.collaterals:
+            if D("collateral", data) == digest:
+                return Collateral.parse(data)
+        raise LedgerInconsistent(
+            Code.BUNDLE_VERDICT,
+            "the bundle's collateral is not the one that the records name",
+            where="bundle",
+            expected=digest,
         )
 
 

@@ -40,7 +40,13 @@ def open_enrolment(bundle: Bundle, anchors: TrustAnchors) -> tuple[ReplayedEnrol
         raise MalformedEvidence(Code.BUNDLE_MALFORMED, "the bundle is empty", where="bundle.entries")
     record, proof = proven_record(bundle.entries[0], checkpoint), evidence_of(bundle.entries[0])
     ledger.check_validity(moment(record.received_ns))
-    replayed = replay_enrolment(record, proof, anchors=anchors, verifier_key=verifier_key(record, anchors))
+    replayed = replay_enrolment(
+        record,
+        proof,
+        anchors=anchors,
+        verifier_key=verifier_key(record, anchors),
+        collateral=bundle.collateral_named(record.collateral),
+    )
     return replayed, EnrolmentProof.parse(proof), record
 
 

@@ -70,6 +70,7 @@ class Verifier:
     ) -> None:
         self._renewal: Renewal | None = None
         self._kept_reference: bytes | None = None
+        self._kept_collateral: bytes | None = None
         self._anchors = anchors
         self._appraiser = appraiser
         self._keys = keys
@@ -82,6 +83,7 @@ class Verifier:
         self._enroller = Enroller(
             requirements=requirements,
             anchors=anchors,
+            published=lambda: self._appraiser.published,
             references=appraiser.manifests,
             keys=keys,
             archive=archive,
@@ -309,10 +311,13 @@ class Verifier:
             requirements=None,
             verdict=document,
             spot=spot,
+            collateral=verdict.collateral or NO_DIGEST,
         )
         if verdict.reference not in {None, self._kept_reference}:
             # Before the record that names them: without these values its verdict could not be made again.
             self._kept_reference = self._archive.keep_reference(self._appraiser.reference.to_json())
+        if verdict.collateral not in {None, NO_DIGEST, self._kept_collateral}:
+            self._kept_collateral = self._archive.keep_collateral(self._appraiser.published.collateral)
         committed = self._archive.commit(record, data)
         if verified is None or verdict.outcome == "denied":
             self._fail(live, verdict, now)

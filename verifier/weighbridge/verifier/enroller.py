@@ -25,7 +25,7 @@ from weighbridge.verifier.tpm.credential import make_credential
 from weighbridge.verifier.tpm.provenance import Activation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from weighbridge.proto.manifest import Manifest
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from weighbridge.verifier.archive import Archive
     from weighbridge.verifier.enrolment import VerifiedEnrolment
     from weighbridge.verifier.keys import VerifierKeys
+    from weighbridge.verifier.published import Published
     from weighbridge.verifier.requirements import Requirements
     from weighbridge.verifier.store import Issued, Store, Subject
 
@@ -61,6 +62,7 @@ class Enroller:
         *,
         requirements: Requirements,
         anchors: TrustAnchors,
+        published: Callable[[], Published],
         references: Mapping[bytes, Manifest],
         keys: VerifierKeys,
         archive: Archive,
@@ -69,6 +71,7 @@ class Enroller:
     ) -> None:
         self._requirements = requirements
         self._anchors = anchors
+        self._published = published
         self._references = references
         self._keys = keys
         self._archive = archive
@@ -88,7 +91,14 @@ class Enroller:
             WeighbridgeError: the opening is refused.
         """
         opening = Opening.parse(data)
-        candidate = verify_opening(opening, requirements=self._requirements, anchors=self._anchors, peer=peer, at=at)
+        candidate = verify_opening(
+            opening,
+            requirements=self._requirements,
+            anchors=self._anchors,
+            collateral=self._published().collateral,
+            peer=peer,
+            at=at,
+        )
         session = secrets.token_bytes(16)
         issued = issue(self._archive.ledger.root, session, None, at=at)
         secret, credential = b"", None
@@ -138,10 +148,16 @@ class Enroller:
             )
         # All of an enrolment is judged at one time, the recorded one: else what ended after the opening, a certificate
         # or a revocation list, could be replayed neither by this verifier nor from a bundle.
+        published = self._published()
         verified = verify_proof(
             proof,
             candidate=verify_opening(
-                pending.opening, requirements=self._requirements, anchors=self._anchors, peer=peer, at=at
+                pending.opening,
+                requirements=self._requirements,
+                anchors=self._anchors,
+                collateral=published.collateral,
+                peer=peer,
+                at=at,
             ),
             secret=pending.secret,
             challenge=pending.challenge,
@@ -152,7 +168,8 @@ class Enroller:
         terms = self._terms(proof.session, verified, at)
         signed = SignedTerms.sign(terms, self._keys.sign)
         findings = self._findings(verified, terms)
-        record = self._enrolment_record(pending, signed, sha256(data), findings, at)
+        record = self._enrolment_record(pending, signed, sha256(data), findings, published.digest, at)
+        self._archive.keep_collateral(published.collateral)
         committed = self._archive.commit(record, data)
         enrolled = enrolled_of(signed, verified)
         if findings:
@@ -233,7 +250,13 @@ class Enroller:
         return (*verified.findings, *ledgered, *weighed.denials, *stuck)
 
     def _enrolment_record(
-        self, pending: _Pending, signed: SignedTerms, evidence: bytes, findings: tuple[Denial, ...], at: datetime
+        self,
+        pending: _Pending,
+        signed: SignedTerms,
+        evidence: bytes,
+        findings: tuple[Denial, ...],
+        collateral: bytes,
+        at: datetime,
     ) -> Record:
         outcome: strict.JsonObject = {
             "schema": "weighbridge/enrolment/v1",
@@ -259,6 +282,7 @@ class Enroller:
             requirements=self._requirements.encode(),
             verdict=strict.json_encode(outcome),
             spot=None,
+            collateral=collateral,
         )
 
     def _forget_stale(self, at: datetime, peer: bytes) -> None:

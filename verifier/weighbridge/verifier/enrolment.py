@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
+    from weighbridge.proto.collateral import Collateral
     from weighbridge.proto.enrolment import EnrolmentChallenge, EnrolmentProof, Opening
     from weighbridge.proto.manifest import Manifest
     from weighbridge.verifier.anchors import TrustAnchors
@@ -128,9 +129,23 @@ class VerifiedEnrolment:
 
 
 def verify_opening(
-    opening: Opening, *, requirements: Requirements, anchors: TrustAnchors, peer: bytes, at: datetime
+    opening: Opening,
+    *,
+    requirements: Requirements,
+    anchors: TrustAnchors,
+    collateral: Collateral,
+    peer: bytes,
+    at: datetime,
 ) -> Candidate:
     """Steps 1 and 2, as far as they need no answer.
+
+    Args:
+        opening: untrusted.
+        requirements: what is demanded.
+        anchors: whose keys are believed.
+        collateral: the verifier's own; what the opening brought is looked at beside it.
+        peer: SHA-256 of the SubjectPublicKeyInfo of the channel's TLS certificate.
+        at: the verifier's receipt time.
 
     Raises:
         MalformedEvidence: a structure is not well-formed.
@@ -153,7 +168,9 @@ def verify_opening(
     ak = AttestationKey(tpm_public.parse(opening.ak), parent)
     return Candidate(
         opening,
-        verify_endorsement(opening.endorsement, ak, collateral=opening.collateral, anchors=anchors, at=at),
+        verify_endorsement(
+            opening.endorsement, ak, collateral=collateral.with_items(opening.collateral.items), anchors=anchors, at=at
+        ),
     )
 
 

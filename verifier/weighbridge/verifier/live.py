@@ -176,6 +176,7 @@ class LiveSessions:
             self._archive.records.evidence(record),
             anchors=self._anchors,
             verifier_key=self._keys.signing.public_key(),
+            collateral=self._archive.records.collateral(record.collateral),
         )
         # A stranger must not make us replay a long session by naming it.
         if peer is not None:

@@ -41,7 +41,8 @@ class Record:
 
     ``evidence`` is the SHA-256 of the evidence as received (for an enrolment, of the proof); ``opening``,
     ``terms``, ``secret`` (the credential that was activated) and ``requirements`` exist for enrolments only;
-    ``verdict`` is the JSON document that was answered; ``spot`` is what the window had to answer, spent by then.
+    ``verdict`` is the JSON document that was answered; ``spot`` is what the window had to answer, spent by then;
+    ``collateral`` is the digest of what makers of hardware had published and the verifier judged by.
     """
 
     kind: Kind
@@ -60,6 +61,7 @@ class Record:
     requirements: bytes | None
     verdict: bytes
     spot: SpotExpectation | None
+    collateral: bytes
 
     @classmethod
     def note(cls, kind: Kind, *, session: bytes, seq: int | None, received_ns: int, verdict: bytes) -> Self:
@@ -81,6 +83,7 @@ class Record:
             requirements=None,
             verdict=verdict,
             spot=None,
+            collateral=NO_DIGEST,
         )
 
     def encode(self) -> bytes:
@@ -105,6 +108,7 @@ class Record:
                 14: self.requirements,
                 15: self.verdict,
                 16: None if self.spot is None else self.spot.to_cbor(),
+                17: self.collateral,
             }
         )
 
@@ -133,6 +137,7 @@ class Record:
             requirements=fields.optional_octets(14, limit=limits.TERMS_MAX),
             verdict=fields.octets(15, limit=_RECORD_MAX),
             spot=SpotExpectation.from_cbor(fields.take(16), where="record[16]"),
+            collateral=fields.digest(17),
         )
         fields.end()
         return record

@@ -17,12 +17,14 @@ from weighbridge.proto.terms import SignedTerms
 from weighbridge.verifier.clock import moment
 from weighbridge.verifier.enrolment import VerifiedEnrolment, ak_thumbprint, verify_opening, verify_proof
 from weighbridge.verifier.procedure import VerifiedWindow, authenticate, verify_window
+from weighbridge.verifier.record import NO_DIGEST
 from weighbridge.verifier.requirements import Requirements
 from weighbridge.verifier.session import Enrolled, Position
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec
 
+    from weighbridge.proto.collateral import Collateral
     from weighbridge.verifier.anchors import TrustAnchors
     from weighbridge.verifier.gpu.chain import ChainCache
     from weighbridge.verifier.record import Record
@@ -40,7 +42,12 @@ class ReplayedEnrolment:
 
 
 def replay_enrolment(
-    record: Record, proof: bytes, *, anchors: TrustAnchors, verifier_key: ec.EllipticCurvePublicKey
+    record: Record,
+    proof: bytes,
+    *,
+    anchors: TrustAnchors,
+    verifier_key: ec.EllipticCurvePublicKey,
+    collateral: Collateral,
 ) -> ReplayedEnrolment:
     """Re-verify a recorded enrolment.
 
@@ -49,6 +56,7 @@ def replay_enrolment(
         proof: the attester's proof, with the digest that the record names.
         anchors: whose keys are believed.
         verifier_key: of the verifier that signed the terms, trusted by the caller.
+        collateral: what the record names; beside it counts what the opening brought.
 
     Raises:
         MalformedEvidence, NotAuthentic: as the procedure in :mod:`weighbridge.verifier.enrolment`.
@@ -75,7 +83,11 @@ def replay_enrolment(
         log_pcr=requirements.log_pcr,
         evidence=requirements.evidence,
     )
-    candidate = verify_opening(opening, requirements=requirements, anchors=anchors, peer=opening.peer, at=at)
+    if (collateral.digest if collateral.items else NO_DIGEST) != record.collateral:
+        raise LedgerInconsistent(Code.LEDGER_INCONSISTENT, "the record names other collateral", where="record")
+    candidate = verify_opening(
+        opening, requirements=requirements, anchors=anchors, collateral=collateral, peer=opening.peer, at=at
+    )
     verified = verify_proof(
         EnrolmentProof.parse(proof),
         candidate=candidate,
