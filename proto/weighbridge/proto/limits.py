@@ -38,6 +38,8 @@ COLLATERAL_ITEM_MAX: Final = 256 * 1024
 COLLATERAL_ITEMS_MAX: Final = 8
 # What a verifier keeps: RIMs of 25 KB for every driver and VBIOS of its fleet, nine OCSP responses for each device.
 COLLATERAL_SNAPSHOT_MAX: Final = 4096
+# 2,700 bytes a device, GPUS_MAX of them.
+NRAS_ANSWER_MAX: Final = 256 * 1024
 OPENING_MAX: Final = 256 * 1024
 TELEMETRY_MAX: Final = 1024 * 1024
 TELEMETRY_SOURCES_MAX: Final = 256
