@@ -10,8 +10,8 @@ and one on standard output for each. Their code is used as it is installed; repl
 A question: ``devices`` (report in hexadecimal, chain as PEM, architecture 9 or 10), ``nonce``, ``rims`` by id. It may
 have ``device_root`` and ``rim_root`` (PEM files believed instead of NVIDIA's), ``clock`` (seconds by which the clock of
 this process is wrong, where ``wrong_clock.c`` is loaded), and ``keep``: it is then answered by this process, with what
-their code left behind from earlier ones, instead of a fork of it. ``"sdk": true`` asks `nv_attestation_sdk` instead,
-about the GPUs that NVML shows it.
+their code left behind from earlier ones, instead of a fork of it. ``"by": "switches"`` asks the verifier of switches in
+`nv_attestation_sdk`, and ``"by": "sdk"`` that package itself, about the GPUs that NVML shows it.
 
 An answer: ``result`` (true, false, or null where their call raised), ``error`` (the name of the error that ended it),
 ``asked`` (the RIM ids they asked for), ``claims`` (of each device), ``seconds`` (of their call alone).
@@ -19,6 +19,7 @@ An answer: ``result`` (true, false, or null where their call raised), ``error`` 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import logging
@@ -26,10 +27,16 @@ import os
 import sys
 import time
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TextIO
 
-# Their code prints, and writes a log beside: what this program answers goes out by a descriptor of its own.
+_Call = Callable[[], tuple[bool, list[Any]]]
+_SWITCH: Final = "nv_attestation_sdk.verifiers.nv_switch_verifier"
+_LS10: Final = 2
+
 _OPTIONS: Final = {
     "verbose": False,
     "test_no_gpu": False,
@@ -58,27 +65,16 @@ class _Errors(logging.Handler):
             self.seen.append(record.msg)
 
 
-class _Device:
-    """What their code asks an NVML handle for. The driver's and VBIOS's versions are those that the report names."""
+@dataclass
+class _Gpu:
+    """What their code asks an NVML handle for."""
 
-    def __init__(self, modules: _Modules, number: int, device: dict[str, Any]) -> None:
-        self.number = number
-        self.architecture: int = device["architecture"]
-        self.report = bytes.fromhex(device["report"])
-        handle = modules.of("verifier.nvml.test_handle").TestHandle(device["chain"].encode())
-        self.chain: list[Any] = (
-            modules.of("verifier.nvml.gpu_cert_chains").GpuCertificateChains(handle).GpuAttestationCertificateChain
-        )
-        self.driver, self.vbios = "unknown", "unknown"
-        try:
-            settings = modules.of("verifier.config").GPU_ARCHITECTURE_MAP[self.architecture]
-            parsed = modules.of("verifier.attestation").AttestationReport(self.report, settings)
-            opaque = parsed.get_response_message().get_opaque_data()
-            self.driver = opaque.get_data("OPAQUE_FIELD_ID_DRIVER_VERSION").decode().rstrip("\0")
-            format_version = modules.of("verifier.utils").format_vbios_version
-            self.vbios = format_version(opaque.get_data("OPAQUE_FIELD_ID_VBIOS_VERSION"))
-        except Exception:  # noqa: BLE001, S110 - whatever their parser raises is for their verifier to raise again
-            pass
+    number: int
+    architecture: int
+    driver: str
+    vbios: str
+    report: bytes
+    chain: list[Any]
 
     def get_gpu_architecture(self) -> int:
         return self.architecture
@@ -99,104 +95,155 @@ class _Device:
         return self.chain
 
 
-class _Modules:
-    """Their modules, imported here and nowhere else: ours are checked without theirs being installed."""
+class _Switches:
+    """What their code asks a switch's library for."""
 
-    def __init__(self) -> None:
-        warnings.simplefilter("ignore")
-        self.cc_admin = self.of("verifier.cc_admin")
-        self.utils = self.of("verifier.cc_admin_utils").CcAdminUtils
-        self.settings = self.of("verifier.config")
-        self.cc_admin.NvmlHandler.is_cc_dev_mode = staticmethod(lambda: False)
-        self.network = self.utils.ocsp_certificate_chain_validation
-        for name in ("gpu-verifier-info", "gpu-verifier-event"):
-            logger = logging.getLogger(name)
-            logger.handlers[:] = [logging.NullHandler()]
-            logger.propagate = False
-            logger.setLevel(logging.ERROR)
+    def get_switch_architecture(self) -> tuple[int, int]:
+        return _LS10, 0
 
-    @staticmethod
-    def of(name: str) -> Any:  # noqa: ANN401 - somebody else's module
-        return importlib.import_module(name)
+
+def _module(name: str) -> Any:  # noqa: ANN401 - somebody else's
+    """Imported here and nowhere else: this file is checked where theirs are not installed."""
+    return importlib.import_module(name)
 
 
 def main() -> int:
     """Answer until there is nothing more to read."""
+    # Their code prints to standard output: what this program answers goes out by a descriptor of its own.
     answers = os.fdopen(os.dup(1), "w")
-    quiet = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(quiet, 1)
-    modules = _Modules()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    warnings.simplefilter("ignore")
+    _module("verifier.cc_admin")
+    _silence("gpu-verifier-info", "gpu-verifier-event")
     for line in sys.stdin:
         question = json.loads(line)
         if question.get("keep"):
-            _answer(modules, question, answers)
+            _answer(question, answers)
             continue
         child = os.fork()
         if child == 0:
-            _answer(modules, question, answers)
+            _answer(question, answers)
             os._exit(0)
         os.waitpid(child, 0)
     return 0
 
 
-def _answer(modules: _Modules, question: dict[str, Any], answers: TextIO) -> None:
-    clock = os.environ.get("WRONG_CLOCK")
-    if clock is not None:
+def _answer(question: dict[str, Any], answers: TextIO) -> None:
+    if clock := os.environ.get("WRONG_CLOCK"):
         Path(clock).write_text(str(question.get("clock", 0)))
-    if root := question.get("device_root"):
-        modules.settings.BaseSettings.DEVICE_ROOT_CERT = root
-    if root := question.get("rim_root"):
-        modules.settings.BaseSettings.RIM_ROOT_CERT = root
-    asked: list[str] = []
-
-    def rim(name: str) -> str:
-        asked.append(name)
-        rims: dict[str, str] = question["rims"]
-        if name not in rims:
-            raise modules.of("verifier.exceptions").RIMFetchError(name)
-        return rims[name]
-
-    modules.utils.fetch_rim_file = staticmethod(rim)
-    good = question.get("ocsp", "good") == "good"
-    modules.utils.ocsp_certificate_chain_validation = staticmethod(_good if good else modules.network)
-    errors = _Errors()
-    logger = logging.getLogger("gpu-verifier-info")
-    logger.addHandler(errors)
+    by = {"gpus": _gpus, "switches": _switches, "sdk": _sdk}[question.get("by", "gpus")]
+    errors, asked = _Errors(), list[str]()
+    loggers = [logging.getLogger(name) for name in ("gpu-verifier-info", "sdk-logger")]
     result: bool | None = None
     claims: list[Any] = []
     seconds = 0.0
     try:
-        if "sdk" in question:
-            result = _attest_by_sdk(modules, question)
-        else:
-            devices = [_Device(modules, number, device) for number, device in enumerate(question["devices"])]
-            started = time.perf_counter()
-            result, claims = modules.cc_admin.attest(dict(_OPTIONS), question["nonce"], devices)
-            seconds = time.perf_counter() - started
-    except Exception as error:  # noqa: BLE001 - whatever they raise is the answer
-        errors.seen.append(error)
-    logger.removeHandler(errors)
+        call = by(question, asked)
+        for logger in loggers:
+            logger.addHandler(errors)
+        started = time.perf_counter()
+        result, claims = call()
+        seconds = time.perf_counter() - started
+    except Exception as raised:  # noqa: BLE001 - whatever they raise is the answer
+        errors.seen.append(raised)
+    for logger in loggers:
+        logger.removeHandler(errors)
     answer = {
         "result": result,
-        "error": type(errors.seen[-1]).__name__ if errors.seen else None,
-        "text": str(errors.seen[-1]).strip() if errors.seen else None,
+        "error": next((type(error).__name__ for error in reversed(errors.seen)), None),
+        "text": next((str(error).strip() for error in reversed(errors.seen)), None),
         "asked": asked,
-        "claims": _read(modules, claims),
+        "claims": _read(claims),
         "seconds": seconds,
     }
     answers.write(json.dumps(answer) + "\n")
     answers.flush()
 
 
-def _attest_by_sdk(modules: _Modules, question: dict[str, Any]) -> bool:
-    """What `nv_attestation_sdk` makes of the GPUs that NVML shows it: `get_evidence`, then `attest`."""
-    sdk = modules.of("nv_attestation_sdk.attestation")
+# -- whom they ask, and what they are asked ----------------------------------------------------------------------------
+
+
+def _gpus(question: dict[str, Any], asked: list[str]) -> _Call:
+    """`cc_admin.attest` of `nv-local-gpu-verifier`."""
+    cc_admin = _module("verifier.cc_admin")
+    cc_admin.NvmlHandler.is_cc_dev_mode = staticmethod(lambda: False)
+    _prepare(question, asked, _module("verifier.config"), _module("verifier.cc_admin_utils").CcAdminUtils)
+    devices = [_gpu(number, device) for number, device in enumerate(question["devices"])]
+    return partial(cc_admin.attest, dict(_OPTIONS), question["nonce"], devices)
+
+
+def _gpu(number: int, device: dict[str, Any]) -> _Gpu:
+    """The driver's and VBIOS's versions are those that the report names: NVML would say no others."""
+    report = bytes.fromhex(device["report"])
+    handle = _module("verifier.nvml.test_handle").TestHandle(device["chain"].encode())
+    chain = _module("verifier.nvml.gpu_cert_chains").GpuCertificateChains(handle).GpuAttestationCertificateChain
+    driver = vbios = "unknown"
+    # What their parser does not read, their verifier says.
+    with contextlib.suppress(Exception):
+        settings = _module("verifier.config").GPU_ARCHITECTURE_MAP[device["architecture"]]
+        parsed = _module("verifier.attestation").AttestationReport(report, settings)
+        opaque = parsed.get_response_message().get_opaque_data()
+        driver = opaque.get_data("OPAQUE_FIELD_ID_DRIVER_VERSION").decode().rstrip("\0")
+        vbios = _module("verifier.utils").format_vbios_version(opaque.get_data("OPAQUE_FIELD_ID_VBIOS_VERSION"))
+    return _Gpu(number, device["architecture"], driver, vbios, report, chain)
+
+
+def _switches(question: dict[str, Any], asked: list[str]) -> _Call:
+    """`nvswitch_admin.attest` of `nv-attestation-sdk`."""
+    admin = _module(f"{_SWITCH}.nvswitch_admin")
+    _silence("sdk-logger")
+    admin.NSCQHandler = _Switches
+    utils = _module(f"{_SWITCH}.nvswitch_admin_utils").NVSwitchAdminUtils
+    _prepare(question, asked, _module(f"{_SWITCH}.config"), utils)
+    devices = [
+        admin.NVSwitch(f"SWITCH-{number}", [device["chain"].encode()], bytes.fromhex(device["report"]))
+        for number, device in enumerate(question["devices"])
+    ]
+    return partial(admin.attest, dict(_OPTIONS), question["nonce"], devices)
+
+
+def _sdk(question: dict[str, Any], asked: list[str]) -> _Call:
+    """`nv_attestation_sdk`: `get_evidence` of the GPUs that NVML shows it, then `attest`."""
+    sdk = _module("nv_attestation_sdk.attestation")
+    _silence("sdk-logger", "nv-attestation-sdk")
+    _prepare(question, asked, _module("verifier.config"), _module("verifier.cc_admin_utils").CcAdminUtils)
     client = sdk.Attestation()
     client.set_name("weighbridge")
     client.set_nonce(question["nonce"])
     client.add_verifier(sdk.Devices.GPU, sdk.Environment.LOCAL, "", "")
-    evidence = client.get_evidence(options={"ppcie_mode": False})
-    return bool(client.attest(evidence))
+
+    def call() -> tuple[bool, list[Any]]:
+        evidence = client.get_evidence(options={"ppcie_mode": False})
+        result = client.attest(evidence)
+        return result, client.get_verifiers()[0][sdk.VerifierFields.JWT_TOKEN]
+
+    return call
+
+
+# -- what stands in for network and GPU --------------------------------------------------------------------------------
+
+
+def _prepare(
+    question: dict[str, Any],
+    asked: list[str],
+    config: Any,  # noqa: ANN401 - somebody else's module
+    utils: Any,  # noqa: ANN401 - somebody else's class
+) -> None:
+    if root := question.get("device_root"):
+        config.BaseSettings.DEVICE_ROOT_CERT = root
+    if root := question.get("rim_root"):
+        config.BaseSettings.RIM_ROOT_CERT = root
+    rims: dict[str, str] = question.get("rims", {})
+
+    def fetch(name: str) -> str:
+        asked.append(name)
+        if name not in rims:
+            raise LookupError(name)
+        return rims[name]
+
+    utils.fetch_rim_file = staticmethod(fetch)
+    if question.get("ocsp", "good") == "good":
+        utils.ocsp_certificate_chain_validation = staticmethod(_good)
 
 
 def _good(chain: list[Any], _settings: object, _mode: object) -> tuple[bool, str, str, None]:
@@ -205,12 +252,20 @@ def _good(chain: list[Any], _settings: object, _mode: object) -> tuple[bool, str
     return True, "", "good", None
 
 
-def _read(modules: _Modules, claims: list[Any]) -> dict[str, Any]:
+def _read(claims: list[Any]) -> dict[str, Any]:
     """The claims of each device, out of tokens that are signed with the word ``secret``."""
     if len(claims) < 2:
         return {}
-    decode = modules.of("jwt").decode
+    decode = _module("jwt").decode
     return {name: decode(token, "secret", algorithms=["HS256"]) for name, token in claims[1].items()}
+
+
+def _silence(*names: str) -> None:
+    for name in names:
+        logger = logging.getLogger(name)
+        logger.handlers[:] = [logging.NullHandler()]
+        logger.propagate = False
+        logger.setLevel(logging.ERROR)
 
 
 if __name__ == "__main__":
