@@ -166,7 +166,12 @@ class ReferenceWatch:
             self._report(f"hint: {error.hint}")
 
     def _take(self, path: Path, data: bytes, file: _Watched, at: datetime) -> None:
-        if cose.claimed_typ(data, limit=limits.HOST_SET_MAX, what="signed set") == HOST_SET_TYP:
+        try:
+            typ = cose.claimed_typ(data, limit=limits.HOST_SET_MAX, what="signed set")
+        except MalformedEvidence as error:
+            hint = "name a set that `weighbridge model sign`, `weighbridge reference learn` or `sign` wrote"
+            raise error.in_file(path, what="a signed set", hint=hint) from error
+        if typ == HOST_SET_TYP:
             self._take_host(path, data, file, at)
         else:
             self._take_models(path, data, file, at)

@@ -170,7 +170,9 @@ def test_import_refuses_weak_keys_and_no_certificates(run: Callable[..., Done], 
     assert (done.status, output.exists()) == (ExitCode.MALFORMED, False)
     assert Code.ANCHORS_INVALID.value in done.err
     file.write_bytes(b"")
-    refused(run(*arguments(file, output=output)), ExitCode.MALFORMED, Code.CERT_MALFORMED, output)
+    done = run(*arguments(file, output=output))
+    refused(done, ExitCode.MALFORMED, Code.CERT_MALFORMED, output)
+    assert "neither a certificate nor a public key" in done.err
     refused(run(*arguments(tmp_path / "nowhere", output=output)), ExitCode.ENVIRONMENT, Code.FILE_UNREADABLE, output)
 
 
@@ -187,6 +189,17 @@ def test_import_says_what_an_emulated_platform_is(run: Callable[..., Done], make
     done = run(*arguments(maker, platform="insecure-emulated", output=tmp_path / "out.json"))
     assert done.status == 0
     assert "anybody can make an emulated device" in done.out
+
+
+@pytest.mark.parametrize("platform", ["intel-tdx", "tmp"])
+def test_import_says_what_no_shipped_policy_knows(
+    run: Callable[..., Done], maker: Path, tmp_path: Path, platform: str
+) -> None:
+    done = run(*arguments(maker, platform=platform, output=tmp_path / "out.json"))
+    assert done.status == 0
+    assert f"shipped policies know such keys as tpm or google-vtpm, not as {platform}" in done.out
+    done = run(*arguments(maker, platform="tpm", output=tmp_path / "good.json"))
+    assert "warning" not in done.out
 
 
 def test_import_does_not_write_over_what_is_no_document(run: Callable[..., Done], maker: Path, tmp_path: Path) -> None:

@@ -259,6 +259,14 @@ def test_without_imas_list_registers_are_learned_and_that_is_said(desk: Desk) ->
     assert (desk.content().files, list(desk.content().pcrs)) == ((), list(BOOT_PCRS))
 
 
+def test_that_firmware_measured_nothing_is_told(make: Callable[..., Desk]) -> None:
+    """Such a value is that of every TPM that no firmware extended."""
+    told = "  BEWARE    firmware measured nothing into PCR 0, 1, 2, 3, 4, 5, 6, 7: every host"
+    assert told in make().first().out
+    desk = make(booted(FILES), name="booted")
+    assert "firmware measured nothing" not in desk.first().out
+
+
 def test_what_the_list_cannot_say_is_told(make: Callable[..., Desk]) -> None:
     boot = booted(FILES, violated=True)
     done = make(boot).first()
@@ -330,7 +338,9 @@ def test_what_nothing_else_says_has_to_be_given(desk: Desk, left: str, word: str
 
 def test_a_session_that_is_not_there(desk: Desk) -> None:
     named = ("--name", "gpu-node", "--owner", "Acme Hosting", "--number", 1)
-    refused(desk.learn("--session", "00" * 16, *named), Code.SESSION_UNKNOWN)
+    done = desk.learn("--session", "00" * 16, *named)
+    refused(done, Code.SESSION_UNKNOWN)
+    assert f"hint: `weighbridge sessions {desk.state}` lists them" in done.err
     refused(desk.learn("--session", "00" * 16, *named, source=desk.path), Code.FILE_UNREADABLE)
     refused(desk.learn(*named, source=desk.path / "missing"), Code.FILE_UNREADABLE)
     (desk.state / "anchors.json").unlink()
@@ -500,6 +510,10 @@ def test_what_differs_is_named_and_ends_with_its_own_status(make: Callable[..., 
 @pytest.mark.parametrize("data", [b"", b"neither", b"\xd2\x84", b"{}"])
 def test_what_is_no_set_is_malformed(desk: Desk, data: bytes) -> None:
     path = desk.write("odd", data)
-    assert desk.run("show", path).status == ExitCode.MALFORMED
+    shown = desk.run("show", path)
+    assert shown.status == ExitCode.MALFORMED
+    assert "not a host set: host set is not " in shown.err
+    assert f"at {path}: host set" in shown.err
+    assert "hint: name a file that `weighbridge reference learn` or `sign` wrote" in shown.err
     assert desk.run("diff", path, path).status == ExitCode.MALFORMED
     assert desk.learn("--session", desk.world.host.session.hex(), "--merge", path).status == ExitCode.MALFORMED

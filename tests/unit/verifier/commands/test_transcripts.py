@@ -217,6 +217,7 @@ def test_a_good_bundle_is_admitted(run: Callable[..., Done], site: Site) -> None
     assert first.endswith("under policy recorded")
     assert Record.parse(session.entries[0].record).session.hex() in first
     assert any("3: 3 affirmed, 0 held, 0 denied" in line for line in rest)
+    assert any(line.startswith("  attester   unproven: boot-log, boot-chain, ") for line in rest)
     assert sum(line.startswith("  not proven ") for line in rest) >= 4
     assert rest[-1].startswith("  rests on   the verifier's word")
 
@@ -294,6 +295,23 @@ def test_what_is_verified_and_not_admitted(
     codes = {denial["code"] for window in document["windows"] for denial in window["denials"]}
     expected = {"good.wb": "PLATFORM_EMULATED", "failed.wb": "WINDOW_PREV", "held.wb": "WINDOW_HELD"}
     assert expected[name] in codes
+
+
+def test_what_is_no_bundle_or_no_document_is_named(run: Callable[..., Done], site: Site, tmp_path: Path) -> None:
+    (tmp_path / "odd").write_bytes(b"odd")
+    done = run("verify", "bundle", tmp_path / "odd", "--anchors", site.file("anchors.json"))
+    assert (done.status, done.out) == (ExitCode.MALFORMED, "")
+    assert "not a proof bundle: " in done.err
+    assert f"at {tmp_path}/odd: bundle" in done.err
+    assert "hint: name a whole file that `weighbridge export` wrote" in done.err
+    for option, what in (("--anchors", "an anchors document"), ("--reference", "reference values")):
+        done = run(*verified(site, "good.wb", option, str(tmp_path / "odd")))
+        assert (done.status, done.out) == (ExitCode.MALFORMED, "")
+        assert f"not {what}: " in done.err
+        assert f"at {tmp_path}/odd: " in done.err
+    done = run("verify", "bundle", tmp_path)
+    assert (done.status, done.out) == (ExitCode.ENVIRONMENT, "")
+    assert "hint: name a file in it" in done.err
 
 
 def test_a_bundle_from_standard_input(run: Callable[..., Done], site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

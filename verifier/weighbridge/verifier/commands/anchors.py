@@ -21,7 +21,7 @@ from weighbridge.proto.x509 import load_certificate
 from weighbridge.verifier import anchors, certs
 from weighbridge.verifier.anchors import EMULATED_PLATFORM, Anchor, TrustAnchors
 from weighbridge.verifier.commands import arguments as given
-from weighbridge.verifier.commands.outcome import Outcome, load_anchors, read, usage, write
+from weighbridge.verifier.commands.outcome import Outcome, load_anchors, load_document, read, usage, write
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -33,6 +33,7 @@ __all__ = ["configure"]
 # What certificates, and keys of TPMs, are believed for. Owners, issuers, verifiers and ledgers have commands of theirs.
 _PURPOSES: Final[tuple[Purpose, ...]] = (
     "nvidia-device-root",
+    "nras-root",
     "tpm-ek-root",
     "tpm-ek-intermediate",
     "tpm-ak-root",
@@ -50,8 +51,19 @@ _INTERMEDIATE: Final[dict[Purpose, Purpose | None]] = {
     "amd-ark": None,
     "intel-sgx-root": None,
 }
+# What shipped policies call evidence under keys of a purpose; elsewhere it is the operator's own word.
+_PLATFORMS: Final[dict[Purpose, tuple[str, ...]]] = {
+    "nvidia-device-root": ("nvidia",),
+    "tpm-ek-root": ("tpm", "google-vtpm"),
+    "tpm-ek-intermediate": ("tpm", "google-vtpm"),
+    "tpm-ak-root": ("google-vtpm",),
+    "tpm-ak-intermediate": ("google-vtpm",),
+    "amd-ark": ("amd-sev-snp",),
+    "intel-sgx-root": ("intel-tdx",),
+}
 # Files often say in words above each certificate what is in it (RFC 7468 §5.2).
 _PEM: Final = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+_SEQUENCE: Final = b"\x30"
 _FOREVER: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 _SOON: Final = timedelta(days=90)
 # NIST SP 800-131A rev. 2 with SP 800-57 part 1 rev. 5 §5.6.3: 112 bits of strength are not enough after 2030.
@@ -146,7 +158,10 @@ def _run_show(arguments: argparse.Namespace) -> Outcome | ExitCode:
     wanted: str = arguments.wanted.lower().replace(":", "")
     found = [each for each in load_anchors(arguments.anchors).anchors if _is_wanted(each, arguments.wanted, wanted)]
     if not found:
-        return usage(f"nobody of the name or fingerprint {arguments.wanted!r} is believed", command="anchors list")
+        return usage(
+            f"nobody of the name or fingerprint {arguments.wanted!r} is believed; `weighbridge anchors list` names all",
+            command="anchors show",
+        )
     text = "\n".join(
         f"{each.name}\n"
         f"  purpose     {each.purpose}\n"
@@ -218,7 +233,7 @@ def _configure_import(parser: argparse.ArgumentParser) -> None:
 
 def _run_import(arguments: argparse.Namespace) -> Outcome:
     output: Path = arguments.output
-    believed = anchors.load(read(output, limit=limits.JSON_MAX)) if output.exists() else TrustAnchors(())
+    believed = load_document(output) if output.exists() else TrustAnchors(())
     known = {(each.purpose, each.spki): each for each in believed.anchors}
     lines: list[str] = []
     added: list[Anchor] = []
@@ -241,6 +256,9 @@ def _run_import(arguments: argparse.Namespace) -> Outcome:
                 added.append(anchor)
     if arguments.platform == EMULATED_PLATFORM:
         lines.append("  warning  anybody can make an emulated device; production policies refuse them\n")
+    elif (expected := _PLATFORMS.get(arguments.purpose)) and arguments.platform not in expected:
+        known_as = " or ".join(expected)
+        lines.append(f"  warning  shipped policies know such keys as {known_as}, not as {arguments.platform}\n")
     write(output, believed.with_anchors(added).encode(), doing="writing the anchors")
     text = f"{output}: {len(known)} anchors, {len(added)} of them new, purpose {arguments.purpose}\n{''.join(lines)}"
     document: strict.JsonObject = {
@@ -261,7 +279,18 @@ def _read(path: str, arguments: argparse.Namespace) -> Iterable[tuple[Anchor, st
         return
     blocks = _PEM.findall(data)
     for der in certs.pem_certificates(b"\n".join(blocks), what=path, limit=_CERTIFICATES_MAX) if blocks else (data,):
-        certificate = load_certificate(der, Path(path).name)
+        try:
+            certificate = load_certificate(der, Path(path).name)
+        except MalformedEvidence as error:
+            if blocks or der[:1] == _SEQUENCE:
+                raise
+            raise MalformedEvidence(
+                error.code,
+                "neither a certificate nor a public key",
+                where=path,
+                expected="PEM or DER",
+                hint="name the file as its maker gives it out",
+            ) from error
         if purpose != "attestation-key":
             _check_authority(certificate, purpose, path)
         fingerprint = f"certificate SHA-256 {sha256(der).hex()}"
@@ -350,7 +379,8 @@ def _run_check(arguments: argparse.Namespace) -> Outcome:
     weak = [each for each, kind, _ in found if kind == "weak"]
     if weak:
         text += f"{'weak':<14} {len(weak)} RSA keys of less than {_WEAK_BITS} bits are believed after 2030 (--json)\n"
-    text += f"{len(believed)} anchors, {invalid} not valid at {strict.time_encode(arguments.at)}\n"
+    at = strict.time_encode(arguments.at.replace(microsecond=0))
+    text += f"{len(believed)} anchors, {invalid} not valid at {at}\n"
     document: strict.JsonObject = {
         "schema": "weighbridge/anchors-check/v1",
         "at": strict.time_encode(arguments.at),

@@ -19,6 +19,7 @@ from weighbridge.verifier.commands.outcome import (
     load_policy,
     read,
     read_reference,
+    taken_for,
     usage,
     with_sets,
 )
@@ -26,7 +27,7 @@ from weighbridge.verifier.commands.outcome import (
 if TYPE_CHECKING:
     from weighbridge.policy.reference import Reference
 
-__all__ = ["configure_verify", "run_verify"]
+__all__ = ["configure_verify", "read_bundle", "run_verify"]
 
 _RECORDED: Final = "recorded"
 _STILL_TRUSTED: Final = (
@@ -68,6 +69,18 @@ def configure_verify(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run_verify)
 
 
+def read_bundle(path: str) -> Bundle:
+    """The bundle in the file ``path``. Nothing of it is verified.
+
+    Raises:
+        EnvironmentFault: ``FILE_UNREADABLE``.
+        MalformedEvidence: as :meth:`Bundle.parse`, naming the file, or ``TOO_LARGE``.
+    """
+    data = read(path, limit=limits.BUNDLE_MAX)
+    with taken_for(path, what="a proof bundle", hint="name a whole file that `weighbridge export` wrote"):
+        return Bundle.parse(data)
+
+
 def run_verify(arguments: argparse.Namespace) -> Outcome | int:
     """Verify and appraise a bundle again; exit 5 when a window was or is denied.
 
@@ -76,7 +89,7 @@ def run_verify(arguments: argparse.Namespace) -> Outcome | int:
     """
     if arguments.models and arguments.reference is None:
         return usage("--models and --hosts need --reference", command="verify bundle")
-    bundle = Bundle.parse(read(arguments.bundle, limit=limits.BUNDLE_MAX))
+    bundle = read_bundle(arguments.bundle)
     anchors = load_anchors(arguments.anchors)
     own = None
     if arguments.reference is not None:
@@ -118,6 +131,7 @@ def _outcome(result: BundleVerdict, names: list[str]) -> Outcome:
         *(f"  adapter    {manifest.hex()}" for manifest in result.adapters),
         f"  platform   {result.ak.platform}: {result.ak.provenance} under {result.ak.anchor}",
         *([f"             {result.ak.detail}"] if result.ak.detail else []),
+        f"  attester   {_code(result)}",
         f"  windows    {len(result.verdicts)}: {affirmed} affirmed, {held} held, {len(denied)} denied",
         f"  ledger     {result.origin}, {result.size} entries, every record proven to be in it",
         *(line for verdict in denied[:1] for line in _denials(verdict)),
@@ -138,6 +152,16 @@ def _outcome(result: BundleVerdict, names: list[str]) -> Outcome:
         "rests_on": _STILL_TRUSTED,
     }
     return Outcome("\n".join(lines) + "\n", document, status)
+
+
+def _code(result: BundleVerdict) -> str:
+    """What is shown of the attester's code, by the first window that shows the least; docs/attester-code.md."""
+    codes = [verdict.attester_code for verdict in result.verdicts]
+    known = [code for code in codes if code is not None]
+    if not known or len(known) < len(codes):
+        return "unproven"
+    least = max(known, key=lambda code: len(code.missing))
+    return f"unproven: {', '.join(least.missing)}" if least.missing else least.status
 
 
 def _denials(verdict: Verdict) -> list[str]:

@@ -61,6 +61,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         command="model",
         purpose="model-owner",
         signs="reference sets",
+        example="Acme Models",
     )
     owner_key.configure_trust(
         verbs.add_parser("trust", help="make an anchors document for somebody else's public key"),

@@ -25,6 +25,7 @@ from weighbridge.verifier.commands.outcome import (
     read,
     read_manifest,
     read_reference,
+    taken_for,
 )
 from weighbridge.verifier.commands.state import deployment_class, open_store
 from weighbridge.verifier.requirements import Requirements
@@ -200,7 +201,9 @@ def _run_serve(arguments: argparse.Namespace) -> Outcome:
     from weighbridge.verifier.core import Verifier  # noqa: PLC0415
     from weighbridge.verifier.reference_watch import ReferenceWatch  # noqa: PLC0415
 
-    requirements = Requirements.parse(read(arguments.requirements, limit=limits.TERMS_MAX))
+    data = read(arguments.requirements, limit=limits.TERMS_MAX)
+    with taken_for(arguments.requirements, what="requirements", hint="docs/protocol.md §4.5 says what is in them"):
+        requirements = Requirements.parse(data)
     policy, manifests = _judging(arguments, read_reference(arguments.reference))
     anchors = load_anchors(arguments.anchors)
     with contextlib.ExitStack() as stack:

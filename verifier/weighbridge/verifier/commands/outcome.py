@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from weighbridge.verifier import anchors, host_set, reference_set
 from weighbridge.verifier.files import PosixFiles, fault, install, standard_input
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
 
     from weighbridge.policy.host_sets import HostSet
     from weighbridge.policy.owner_sets import OwnerSet
@@ -29,12 +30,14 @@ __all__ = [
     "SHIPPED",
     "Outcome",
     "load_anchors",
+    "load_document",
     "load_policy",
     "manifest_of",
     "no_state",
     "read",
     "read_manifest",
     "read_reference",
+    "taken_for",
     "usage",
     "with_sets",
     "write",
@@ -44,6 +47,7 @@ __all__ = [
 # Names the anchors shipped with the package among documents; a file of this name is ./shipped.
 SHIPPED: Final = "shipped"
 _SHIPPED: Final = ("production", "insecure_development")
+_SET_HINT: Final = "name a set that `weighbridge model sign`, `weighbridge reference learn` or `sign` wrote"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +80,27 @@ def read(path: str | Path, *, limit: int) -> bytes:
                 data = file.read(limit + 1)
     except OSError as error:
         raise EnvironmentFault(
-            Code.FILE_UNREADABLE, (error.strerror or type(error).__name__).lower(), where=str(path)
+            Code.FILE_UNREADABLE,
+            (error.strerror or type(error).__name__).lower(),
+            where=str(path),
+            hint="name a file in it" if isinstance(error, IsADirectoryError) else "",
         ) from error
     if len(data) > limit:
         raise MalformedEvidence(Code.TOO_LARGE, "file is too large", where=str(path), expected=f"<= {limit} bytes")
     return data
+
+
+@contextlib.contextmanager
+def taken_for(path: str | Path, *, what: str, hint: str) -> Generator[None]:
+    """Have a refusal of the file ``path`` name it, and say that it is not ``what``; ``hint`` says where one is had.
+
+    Raises:
+        MalformedEvidence: the one that was raised inside, with its code.
+    """
+    try:
+        yield
+    except MalformedEvidence as error:
+        raise error.in_file(path, what=what, hint=hint) from error
 
 
 def read_manifest(path: str | Path) -> Manifest:
@@ -99,12 +119,8 @@ def manifest_of(data: bytes, path: str | Path) -> Manifest:
     Raises:
         MalformedEvidence: as :meth:`Manifest.from_json`, naming the file.
     """
-    try:
+    with taken_for(path, what="a manifest", hint="name a file that `weighbridge-attester measure -o` wrote"):
         return Manifest.from_json(data)
-    except MalformedEvidence as error:
-        raise error.in_file(
-            path, what="a manifest", hint="name a file that `weighbridge-attester measure -o` wrote"
-        ) from error
 
 
 def write(path: Path, data: bytes, *, doing: str) -> None:
@@ -141,9 +157,7 @@ def load_anchors(paths: Sequence[str]) -> TrustAnchors:
     """
     if not paths:
         return anchors.default()
-    documents = [
-        anchors.default() if path == SHIPPED else anchors.load(read(path, limit=limits.JSON_MAX)) for path in paths
-    ]
+    documents = [anchors.default() if path == SHIPPED else load_document(path) for path in paths]
     merged = {
         (anchor.purpose, anchor.spki, anchor.platform): anchor
         for document in reversed(documents)
@@ -152,9 +166,23 @@ def load_anchors(paths: Sequence[str]) -> TrustAnchors:
     return anchors.TrustAnchors(tuple(reversed(merged.values())), documents[0].note)
 
 
+def load_document(path: str | Path) -> TrustAnchors:
+    """The anchors in the file ``path``.
+
+    Raises:
+        EnvironmentFault: ``FILE_UNREADABLE``.
+        MalformedEvidence: as :func:`weighbridge.verifier.anchors.load`, naming the file, or ``TOO_LARGE``.
+    """
+    data = read(path, limit=limits.JSON_MAX)
+    with taken_for(path, what="an anchors document", hint="`weighbridge anchors import` makes one of certificates"):
+        return anchors.load(data)
+
+
 def read_reference(path: str) -> Reference:
     """The reference values in the file ``path``."""
-    return Reference.parse(read(path, limit=limits.JSON_MAX))
+    data = read(path, limit=limits.JSON_MAX)
+    with taken_for(path, what="reference values", hint="docs/protocol.md §9.1 says what is in them"):
+        return Reference.parse(data)
 
 
 def with_sets(reference: Reference, paths: Sequence[str], trusted: TrustAnchors) -> Reference:
@@ -167,7 +195,9 @@ def with_sets(reference: Reference, paths: Sequence[str], trusted: TrustAnchors)
     hosts: list[HostSet] = []
     for path in paths:
         data = read(path, limit=limits.HOST_SET_MAX + 1)
-        if cose.claimed_typ(data, limit=limits.HOST_SET_MAX, what="signed set") == HOST_SET_TYP:
+        with taken_for(path, what="a signed set", hint=_SET_HINT):
+            typ = cose.claimed_typ(data, limit=limits.HOST_SET_MAX, what="signed set")
+        if typ == HOST_SET_TYP:
             hosts.append(host_set.verify(data, anchors=trusted).values)
         else:
             models.append(reference_set.verify(data, anchors=trusted).values)

@@ -64,7 +64,7 @@ def check_own(message: cose.CoseSign1, key: ec.EllipticCurvePrivateKey, *, where
     cose.verify(message, key.public_key())
 
 
-def configure_key(parser: argparse.ArgumentParser, *, command: str, purpose: Purpose, signs: str) -> None:
+def configure_key(parser: argparse.ArgumentParser, *, command: str, purpose: Purpose, signs: str, example: str) -> None:
     """Add the arguments of ``COMMAND key``.
 
     Args:
@@ -72,12 +72,13 @@ def configure_key(parser: argparse.ArgumentParser, *, command: str, purpose: Pur
         command: whose verb it is.
         purpose: of the anchor.
         signs: what the key is for, such as ``reference sets``.
+        example: of an owner's name.
     """
     parser.description = (
         f"Make a P-256 key for signing {signs}, and a trust-anchors document (purpose {purpose}) for whoever "
         "wants to believe it. The name is the one that every set has to carry."
     )
-    parser.add_argument("owner", metavar="OWNER", type=given.name, help="the owner's name, such as 'Acme Models'")
+    parser.add_argument("owner", metavar="OWNER", type=given.name, help=f"the owner's name, such as '{example}'")
     parser.add_argument("-o", "--output", required=True, type=given.output, metavar="PEM", help="the private key")
     parser.add_argument("--anchors", required=True, type=given.output, metavar="FILE", help="the anchors document")
     parser.set_defaults(run=partial(_run_key, command=command, purpose=purpose))

@@ -13,11 +13,12 @@ from weighbridge.proto.errors import Code, Indeterminate, MalformedEvidence
 from weighbridge.proto.host_set import AcceptedFile, HostSet
 from weighbridge.verifier import anchors as anchors_module
 from weighbridge.verifier import learning
-from weighbridge.verifier.bundle import Bundle, assemble
+from weighbridge.verifier.bundle import assemble
 from weighbridge.verifier.bundle_proof import open_enrolment
 from weighbridge.verifier.clock import moment, nanoseconds
 from weighbridge.verifier.commands import arguments as given
 from weighbridge.verifier.commands import owner_key, reference_show
+from weighbridge.verifier.commands.bundle import read_bundle
 from weighbridge.verifier.commands.outcome import Outcome, load_anchors, no_state, read, usage
 from weighbridge.verifier.commands.owner_key import Role
 from weighbridge.verifier.commands.reference_sign import (
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from weighbridge.verifier.anchors import TrustAnchors
+    from weighbridge.verifier.bundle import Bundle
     from weighbridge.verifier.learning import Learned
 
 __all__ = ["configure"]
@@ -44,24 +46,26 @@ _CAUTION: Final = (
     "this is what the host was, whether good or not: sign it only for a host that you have installed and booted "
     "yourself, before anybody else could reach it"
 )
+# TCG PC Client Platform Firmware Profile 1.06 §3.3.4: firmware extends each of them, with a separator at least.
+_FIRMWARE_PCRS: Final = range(8)
 _EPILOG: Final = """\
 a hosts' owner's key, and the document by which verifiers believe it:
-  weighbridge reference key "Acme Hosting" -o owner.pem --anchors owner.json
+  weighbridge reference key "Acme Hosting" -o hosts.pem --anchors hosts.json
 
 what a known-good host was when it enrolled, signed for 90 days:
   weighbridge reference learn verifier/ --session HEX --anchors roots.json --name gpu-node --owner "Acme Hosting" \\
       --number 1 --days 90 --attester '/usr/bin/python3*' --attester '/opt/weighbridge/*' \\
-      --key owner.pem -o gpu-node.set
+      --key hosts.pem -o gpu-node.set
 
 another host of that class, or the next kernel beside the old one:
   weighbridge reference learn verifier/ --session HEX --anchors roots.json --merge gpu-node.set --days 90 \\
-      --key owner.pem -o gpu-node.set
+      --key hosts.pem -o gpu-node.set
 
 judge by it; a newer set in its place counts from the next window on:
-  weighbridge serve verifier/ ... --hosts gpu-node.set --anchors owner.json
+  weighbridge serve verifier/ … --hosts gpu-node.set --anchors roots.json --anchors hosts.json
 
 take the old kernel's values out, and look at what has changed:
-  weighbridge reference sign gpu-node.set --drop 4=HEX --drop sha256:HEX --days 90 --key owner.pem -o next.set
+  weighbridge reference sign gpu-node.set --drop 4=HEX --drop sha256:HEX --days 90 --key hosts.pem -o next.set
   weighbridge reference diff gpu-node.set next.set
 """
 
@@ -75,6 +79,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         command="reference",
         purpose="host-owner",
         signs="host sets",
+        example="Acme Hosting",
     )
     owner_key.configure_trust(
         verbs.add_parser("trust", help="make an anchors document for somebody else's public key"),
@@ -202,6 +207,11 @@ def _place(arguments: argparse.Namespace, before: HostSet | None) -> tuple[str, 
 def _told(found: Learned) -> list[str]:
     """What the owner should know before handing the set out."""
     told = [f"  BEWARE    {_CAUTION}"]
+    if empty := [str(index) for index, value in found.pcrs.items() if index in _FIRMWARE_PCRS and not any(value)]:
+        told.append(
+            f"  BEWARE    firmware measured nothing into PCR {', '.join(empty)}: every host of which that is true has "
+            "this value, an emulator's too"
+        )
     if not found.listed:
         told.append(
             "  no files  the enrolment carried no list of IMA, or did not quote PCR 10: by this set, no host's running "
@@ -246,7 +256,7 @@ def _merged(before: Mapping[int, tuple[bytes, ...]], found: Mapping[int, bytes])
 def _bundle(source: str, session: bytes | None, trusted: TrustAnchors) -> tuple[Bundle, TrustAnchors]:
     """The file, or the same made from a verifier's directory, whose own keys are then believed, too."""
     if not Path(source).is_dir():
-        return Bundle.parse(read(source, limit=limits.BUNDLE_MAX)), trusted
+        return read_bundle(source), trusted
     state = Path(source)
     store = open_store(state)
     try:
@@ -255,7 +265,13 @@ def _bundle(source: str, session: bytes | None, trusted: TrustAnchors) -> tuple[
     finally:
         store.close()
     if row is None:
-        raise Indeterminate(Code.SESSION_UNKNOWN, "no such session here", where="--session", got=session)
+        raise Indeterminate(
+            Code.SESSION_UNKNOWN,
+            "no such session here",
+            where="--session",
+            got=session,
+            hint=f"`weighbridge sessions {source}` lists them",
+        )
     with deployment_class().reading(state) as (records, reader):
         bundle = assemble(records, reader, [row.enrolment_index], modules=(), manifests=())
     if not (path := state / "anchors.json").is_file():

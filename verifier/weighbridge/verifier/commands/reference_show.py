@@ -11,7 +11,7 @@ from weighbridge.proto.host_set import SignedHostSet
 from weighbridge.verifier import host_set
 from weighbridge.verifier.clock import moment
 from weighbridge.verifier.commands import arguments as given
-from weighbridge.verifier.commands.outcome import Outcome, load_anchors, read
+from weighbridge.verifier.commands.outcome import Outcome, load_anchors, read, taken_for
 from weighbridge.verifier.commands.text import LINES, counted, cut, plain
 
 if TYPE_CHECKING:
@@ -20,7 +20,19 @@ if TYPE_CHECKING:
 
     from weighbridge.proto.host_set import AcceptedFile, HostSet
 
-__all__ = ["configure_diff", "configure_show", "content_lines"]
+__all__ = ["configure_diff", "configure_show", "content_lines", "read_host_set"]
+
+
+def read_host_set(path: str) -> tuple[bytes, SignedHostSet]:
+    """The host set in the file ``path``, as bytes and parsed. Nothing of it is verified.
+
+    Raises:
+        EnvironmentFault: ``FILE_UNREADABLE``.
+        MalformedEvidence: as :meth:`SignedHostSet.parse`, naming the file, or ``TOO_LARGE``.
+    """
+    data = read(path, limit=limits.HOST_SET_MAX + 1)
+    with taken_for(path, what="a host set", hint="name a file that `weighbridge reference learn` or `sign` wrote"):
+        return data, SignedHostSet.parse(data)
 
 
 # -- show -------------------------------------------------------------------------------------------------------------
@@ -46,9 +58,8 @@ def configure_show(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_show(arguments: argparse.Namespace) -> Outcome:
-    data = read(arguments.file, limit=limits.HOST_SET_MAX + 1)
+    data, signed = read_host_set(arguments.file)
     at: datetime = arguments.at or datetime.now(UTC)
-    signed = SignedHostSet.parse(data)
     content = signed.claimed
     if arguments.anchors:
         values = host_set.verify(data, anchors=load_anchors(arguments.anchors)).values
@@ -121,9 +132,7 @@ def configure_diff(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_diff(arguments: argparse.Namespace) -> Outcome:
-    a, b = (
-        SignedHostSet.parse(read(path, limit=limits.HOST_SET_MAX + 1)).claimed for path in (arguments.a, arguments.b)
-    )
+    a, b = (read_host_set(path)[1].claimed for path in (arguments.a, arguments.b))
     left, right = dict(_accepted(a)), dict(_accepted(b))
     only_a, only_b = sorted(left.keys() - right.keys()), sorted(right.keys() - left.keys())
     document: strict.JsonObject = {

@@ -14,7 +14,8 @@ from weighbridge.verifier import host_set, learning
 from weighbridge.verifier.clock import moment, nanoseconds
 from weighbridge.verifier.commands import arguments as given
 from weighbridge.verifier.commands import owner_key, reference_show
-from weighbridge.verifier.commands.outcome import Outcome, load_anchors, read, usage, write
+from weighbridge.verifier.commands.outcome import Outcome, load_anchors, usage, write
+from weighbridge.verifier.commands.reference_show import read_host_set
 from weighbridge.verifier.keys import open_signing_key, sign_es256
 
 if TYPE_CHECKING:
@@ -133,8 +134,7 @@ def _changed(before: HostSet, accept: Sequence[_Value], drop: Sequence[_Value]) 
 
 def previous_set(path: str, key: ec.EllipticCurvePrivateKey, trusted: TrustAnchors | None) -> HostSet:
     """The set in ``path``, signed by this key or by one that the anchors name: nobody signs what a stranger wrote."""
-    data = read(path, limit=limits.HOST_SET_MAX + 1)
-    signed = SignedHostSet.parse(data)
+    data, signed = read_host_set(path)
     own = signed.message.claimed_kid == cose.thumbprint(key.public_key())
     if trusted is not None and not own and trusted.select("host-owner"):
         return host_set.verify(data, anchors=trusted).content
