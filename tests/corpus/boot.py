@@ -6,8 +6,12 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from cryptography.hazmat.primitives.asymmetric import rsa
+
 from eventlog_support import ACTION, IPL, SHA256
 from fakes.boot_logs import APPLICATION, STRICT_LINE, Boot, image, sha256_name
+from fakes.forged_snp import ForgedSnp
+from fakes.soft_tpm import SoftTpm
 from support.forge import Forgery, seal
 from support.world import NOON, requirements
 from weighbridge.policy.host_sets import HostSet
@@ -60,13 +64,18 @@ def _accepting(boot: Boot, **changes: object) -> HostSet:
     return HostSet(**(values | changes))  # type: ignore[arg-type]  # a test names fields that exist
 
 
-def _world(arena: Arena, boot: Boot, *hosts: HostSet, policy: str = "insecure_development") -> World:
+def _world(
+    arena: Arena, boot: Boot, *hosts: HostSet, policy: str = "insecure_development", snp: ForgedSnp | None = None
+) -> World:
+    """``snp`` is the processor of a confidential machine whose first code names the AK; none has a TPM of its own."""
+
     def with_hosts(made: Reference) -> Reference:
         return made.with_hosts(hosts)
 
     genuine = {"policy": "production", "platforms": ("tpm", "nvidia"), "source": "nvml", "unchecked": True}
     options = genuine if policy == "production" else {}
-    return arena.world(
+    tpm = None if snp is None else SoftTpm(ak="RSA-2048")
+    world = arena.world(
         boot=boot,
         wanted=requirements(
             evidence=["boot", "gpu", "runtime", "telemetry", "tpm", "workload"],
@@ -74,13 +83,18 @@ def _world(arena: Arena, boot: Boot, *hosts: HostSet, policy: str = "insecure_de
             boot_pcrs=_BOOT_PCRS,
         ),
         reference=with_hosts,
+        tpm=tpm,
+        extra_anchors=[] if snp is None else list(snp.anchors().anchors),
         **options,  # type: ignore[arg-type]  # the names of production's options
     )
+    if snp is not None and tpm is not None and isinstance(tpm.ak_key, rsa.RSAPrivateKey):
+        world.host.endorsement, world.host.collateral = snp.endorsement(tpm.ak_key.public_key()), snp.collateral()
+    return world
 
 
-def _strict(arena: Arena, boot: Boot, check: str, *hosts: HostSet) -> World:
+def _strict(arena: Arena, boot: Boot, check: str, *hosts: HostSet, snp: ForgedSnp | None = None) -> World:
     """Production under ``hosts``, where no written reason leaves ``check`` out."""
-    world = _world(arena, boot, *hosts, policy="production")
+    world = _world(arena, boot, *hosts, policy="production", snp=snp)
     unchecked = {key: text for key, text in world.reference.unchecked.items() if key != check}
     world.judge_by(arena.engines, replace(world.reference, unchecked=unchecked))
     return world
@@ -209,6 +223,15 @@ def case_019_load_told_as_systemds(arena: Arena) -> Opened:
 def case_020_load_told_as_firmwares(arena: Arena) -> Opened:
     """An action of firmware's is bound by its digest, and may be any bytes."""
     return _hiding(arena, lambda boot, content: boot.event(15, ACTION, content))
+
+
+def case_022_everything_shown_by_a_machine_of_the_attackers_own(arena: Arena) -> Answer:
+    """No TPM made these quotes: whatever registers and logs are shown, they are the word of who started the machine."""
+    boot, snp = _booted(), ForgedSnp.create("Genoa", "amd-sev-snp")
+    answer = _window(_strict(arena, boot, "attester_code", _accepting(boot), snp=snp))
+    assert answer.verdict.attester_code is not None
+    assert answer.verdict.attester_code.missing == ("tpm",)
+    return answer
 
 
 # -- hosts that are not what is accepted -------------------------------------------------------------------------------

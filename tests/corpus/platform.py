@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from fakes.forged_snp import ForgedSnp, hcl_claims, hcl_frame
+from fakes.forged_snp import MEASUREMENT, ForgedSnp, hcl_claims, hcl_frame
 from fakes.forged_tdx import ForgedTdx
 from fakes.soft_tpm import SoftTpm
 from support.world import EMULATED, NOON
@@ -59,6 +59,17 @@ def _reporting(arena: Arena, **changes: Unpack[ReportChanges]) -> Opened:
     world = _machine(arena, snp)
     world.host.endorsement = snp.endorsement(_ak(world.host.tpm), **changes)
     return arena.enrol(world)
+
+
+def _binding_demanded(arena: Arena, world: World, *accepted: bytes) -> World:
+    """Production without a reason for leaving out whose TPM it is; ``accepted`` are measurements of first code."""
+    reference = replace(
+        world.reference,
+        unchecked={check: text for check, text in world.reference.unchecked.items() if check != "host_binding"},
+        tee_measurements={measurement.hex(): "paravisor" for measurement in accepted},
+    )
+    world.judge_by(arena.engines, reference)
+    return world
 
 
 def _window(arena: Arena, snp: ForgedSnp, **changes: Unpack[ReportChanges]) -> Answer:
@@ -148,12 +159,7 @@ def case_012_signer_revoked(arena: Arena) -> Opened:
 def case_013_no_revocation_list(arena: Arena) -> Answer:
     """Nothing says that the certificates are not revoked: what they prove is not counted as proven."""
     snp = ForgedSnp.create("Genoa", "amd-sev-snp")
-    world = _machine(arena, snp, production=True)
-    reference = replace(
-        world.reference,
-        unchecked={check: text for check, text in world.reference.unchecked.items() if check != "host_binding"},
-    )
-    world.judge_by(arena.engines, reference)
+    world = _binding_demanded(arena, _machine(arena, snp, production=True), MEASUREMENT)
     world.host.collateral = Collateral()
     world.open_session()
     return world.window()
@@ -341,6 +347,26 @@ def case_033_quote_of_another_machine(arena: Arena) -> Opened:
     challenge = world.verifier.open(opening().encode(), peer=host.peer)
     arena.proof = host.proof(challenge)
     return world.verifier.prove(arena.proof.encode(), peer=host.peer)
+
+
+# -- first code that nobody knows --------------------------------------------------------------------------------------
+
+
+def _first_code(arena: Arena, measurement: bytes) -> Answer:
+    snp = ForgedSnp.create("Genoa", "amd-sev-snp")
+    world = _binding_demanded(arena, _machine(arena, snp, production=True), MEASUREMENT)
+    world.host.endorsement = snp.endorsement(_ak(world.host.tpm), measurement=measurement)
+    world.open_session()
+    return world.window()
+
+
+def case_034_known_first_code_in_production(arena: Arena) -> Answer:
+    return _first_code(arena, MEASUREMENT)
+
+
+def case_035_first_code_of_the_attackers_own(arena: Arena) -> Answer:
+    """A genuine processor runs what the attacker wrote; its claims name a key of his, which makes quotes by hand."""
+    return _first_code(arena, bytes(48))
 
 
 def _stamp(at: datetime) -> str:

@@ -122,7 +122,8 @@ class Platform:
 
     ``kind`` says why the AK is believed, ``anchor`` under whose key, ``detail`` what that says beyond the key.
     ``host_binding`` is proven where hardware says that the AK is the guest's own, by certificates known not to be
-    revoked: an EK certificate, a cloud's word or a pin is proof of a TPM, not of the guest beside the GPU.
+    revoked, and the measurement of the code that keeps the AK is a reference value: an EK certificate, a cloud's word
+    or a pin is proof of a TPM, not of the guest beside the GPU.
     ``state_held_by`` says who could copy the TPM's state back. ``firmware`` is the TPM's firmware version as quoted;
     ``clock_safe`` whether its clock cannot have shown greater values before this boot. ``boot_reference`` is the
     comparison of the boot PCRs with signed host sets, ``host`` the one that matches or comes nearest.

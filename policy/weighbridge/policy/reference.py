@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final, Literal, get_args
 
@@ -27,6 +27,8 @@ __all__ = ["CHECKS", "IN_FORCE", "REASON_MIN", "SCHEMA", "Check", "Reference"]
 
 SCHEMA: Final = "weighbridge/reference/v1"
 IN_FORCE: Final = "weighbridge/reference-values/v1"
+# SEV-SNP's launch digest, and TDX's MRTD: SHA-384.
+_TEE_MEASUREMENT_SIZE: Final = 48
 _DEVICE: Final = re.compile(r"[^/]+/[^/]+/[^/]+")
 REASON_MIN: Final = 10
 """Characters that a reason must have at least, blanks at its ends not counted."""
@@ -54,6 +56,8 @@ class Reference:
         unchecked: check to the reason for leaving it unchecked.
         sets: what verified reference sets of models' owners say, sorted; see :meth:`with_sets`.
         hosts: what verified host sets say, sorted; see :meth:`with_hosts`.
+        tee_measurements: launch measurement (hex) of a confidential machine's first code, which runs its TPM, to the
+            name under which the relying party knows it.
     """
 
     models: Mapping[str, str]
@@ -61,6 +65,7 @@ class Reference:
     unchecked: Mapping[Check, str]
     sets: tuple[OwnerSet, ...] = ()
     hosts: tuple[HostSet, ...] = ()
+    tee_measurements: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     @classmethod
     def parse(cls, data: bytes) -> Reference:
@@ -98,11 +103,16 @@ class Reference:
             raise MalformedEvidence(
                 Code.VERSION_UNSUPPORTED, "reference has another schema", where="reference.schema", expected=SCHEMA
             )
-        _members(root, {"schema", "models", "gpu_measurements", "unchecked"}, "reference")
+        # Of no use where no confidential machine is expected; then none is accepted.
+        optional = {"tee_measurements"} & root.keys()
+        _members(root, {"schema", "models", "gpu_measurements", "unchecked"} | optional, "reference")
         return cls(
-            models=MappingProxyType(_models(root["models"])),
+            models=MappingProxyType(_named(root["models"], "reference.models", size=limits.DIGEST_SIZE)),
             gpu_measurements=MappingProxyType(_measurements(root["gpu_measurements"])),
             unchecked=MappingProxyType(_unchecked(root["unchecked"])),
+            tee_measurements=MappingProxyType(
+                _named(root.get("tee_measurements", {}), "reference.tee_measurements", size=_TEE_MEASUREMENT_SIZE)
+            ),
         )
 
     def with_sets(self, sets: Iterable[OwnerSet]) -> Reference:
@@ -123,6 +133,8 @@ class Reference:
             "gpu_measurements": {key: list(digests) for key, digests in self.gpu_measurements.items()},
             "unchecked": {str(check): reason for check, reason in self.unchecked.items()},
         }
+        if self.tee_measurements:
+            own["tee_measurements"] = {digest: {"name": name} for digest, name in self.tee_measurements.items()}
         if not self.sets and not self.hosts:
             return strict.json_encode(own)
         hosts = {"hosts": [item.document() for item in self.hosts]} if self.hosts else {}
@@ -181,15 +193,15 @@ def _listed(root: strict.JsonObject, name: str) -> Iterable[tuple[str, strict.Js
     return [(f"reference.{name}[{number}]", item) for number, item in enumerate(listed)]
 
 
-def _models(value: strict.JsonValue) -> dict[str, str]:
-    models: dict[str, str] = {}
-    for digest, entry in _object(value, "reference.models").items():
-        where = f"reference.models.{digest[:64]}"
-        _ = strict.hex_decode(digest, what=where, size=limits.DIGEST_SIZE)
+def _named(value: strict.JsonValue, place: str, *, size: int) -> dict[str, str]:
+    named: dict[str, str] = {}
+    for digest, entry in _object(value, place).items():
+        where = f"{place}.{digest[:64]}"
+        _ = strict.hex_decode(digest, what=where, size=size)
         fields = _object(entry, where)
         _members(fields, {"name"}, where)
-        models[digest] = _text(fields["name"], f"{where}.name")
-    return models
+        named[digest] = _text(fields["name"], f"{where}.name")
+    return named
 
 
 def _measurements(value: strict.JsonValue) -> dict[str, tuple[str, ...]]:

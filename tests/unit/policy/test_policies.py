@@ -216,7 +216,7 @@ PROVEN: dict[str, Change] = {
     "attester_code": lambda d: replace(d, attester_code=doc.AttesterCode("proven")),
     "secure_boot": platform(secure_boot="proven", kernel_lockdown="proven"),
     "host_binding": platform(host_binding="proven"),
-    "boot_reference": platform(boot_reference="match", host="rack"),
+    "boot_reference": platform(boot_reference="match", host="rack", host_binding="proven"),
     "platform_tcb": tee(alias_check="complete"),
     "gpu_revocation": lambda d: replace(d, gpus=tuple(replace(gpu, revocation="good") for gpu in d.gpus)),
     "load_binding": lambda d: bound(d, "guarded"),
@@ -246,6 +246,17 @@ def test_unproven_without_a_reason_is_denied(
     proven = policy.decide(PROVEN[check](good))
     assert proven.outcome == "allow", proven
     assert check not in {entry.check for entry in proven.unchecked}
+
+
+def test_registers_of_a_machine_that_nobody_knows_prove_no_boot(
+    prepared: Prepare, reference: Callable[..., Reference], good: doc.PolicyInput
+) -> None:
+    """A45: its owner makes up quotes as he likes; a TPM of its own needs no more than the values."""
+    policy = prepared("production", reference(unchecked=others("boot_reference")))
+    unknown = policy.decide(platform(boot_reference="match", host="rack", host_binding="unproven")(good))
+    assert [denial.code for denial in unknown.denials] == [Code.UNPROVEN]
+    certified = platform(boot_reference="match", host="rack", host_binding="unproven", tee=doc.Tee())(good)
+    assert policy.decide(certified).outcome == "allow"
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from weighbridge.proto.digest import D
 from weighbridge.proto.errors import Code, MalformedEvidence
 
 DIGEST = "ab" * 32
+TEE = "ab" * 48
 VALID: dict[str, object] = {
     "schema": SCHEMA,
     "models": {DIGEST: {"name": "minilm"}},
@@ -33,6 +34,13 @@ def test_what_is_written_is_read() -> None:
     assert value.unchecked == {"host_binding": "the rack is ours and locked"}
     assert Reference.parse(value.to_json()) == value
     assert value.digest == D("reference", value.to_json())
+
+
+def test_the_first_code_of_confidential_machines_may_be_named() -> None:
+    value = parse(tee_measurements={TEE: {"name": "paravisor"}})
+    assert value.tee_measurements == {TEE: "paravisor"}
+    assert Reference.parse(value.to_json()) == value
+    assert value.digest != parse().digest == parse(tee_measurements={}).digest
 
 
 def test_all_five_checks_may_be_left_out() -> None:
@@ -61,6 +69,10 @@ def test_all_five_checks_may_be_left_out() -> None:
         ({"gpu_measurements": {"HOPPER/550/96": DIGEST}}, Code.FIELD_TYPE),
         ({"gpu_measurements": {"HOPPER/550/96": ["xx"]}}, Code.NOT_HEX),
         ({"gpu_measurements": {"HOPPER/550/96": [None]}}, Code.FIELD_TYPE),
+        ({"tee_measurements": None}, Code.FIELD_TYPE),
+        ({"tee_measurements": {DIGEST: {"name": "x"}}}, Code.FIELD_RANGE),
+        ({"tee_measurements": {TEE.upper(): {"name": "x"}}}, Code.NOT_HEX),
+        ({"tee_measurements": {TEE: "x"}}, Code.FIELD_TYPE),
         ({"unchecked": None}, Code.FIELD_TYPE),
         ({"unchecked": {"host_binding": "short"}}, Code.FIELD_RANGE),
         ({"unchecked": {"host_binding": "   x         "}}, Code.FIELD_RANGE),

@@ -34,13 +34,15 @@ _PATH_MAX: Final = 256
 _NOTHING: Final[frozenset[str]] = frozenset()
 # Whoever is root can extend a register with a command line after the boot, and describe the real one as something else:
 # a line is the kernel's only where the owner accepts the registers that name it.
-_LOCKDOWN: Final = ("boot-chain", "command-line", "lockdown")
+_LOCKDOWN: Final = ("tpm", "boot-chain", "command-line", "lockdown")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostAppraisal:
     """The comparison's outcome, in the document's terms. ``name`` is the host set that matches or comes nearest.
 
+    ``host_binding`` is about the code that runs a confidential machine's TPM: whoever starts machines starts one with
+    code of his own that claims any key, and makes its quotes by hand; the measurement is all that tells them apart.
     ``reasons`` say why it does not match, in words; none where it does, or where there is no host set. ``expired`` is a
     set that would match at another time.
     """
@@ -50,6 +52,7 @@ class HostAppraisal:
     differences: tuple[document.BootDifference, ...]
     reasons: tuple[str, ...]
     expired: HostSet | None
+    host_binding: document.Proof
     secure_boot: document.Proof
     kernel_lockdown: document.Proof
     attester_code: document.AttesterCode
@@ -71,14 +74,17 @@ def appraise_host(window: VerifiedWindow, enrolled: Enrolled, reference: Referen
     host = found.host if found.status == "match" else None
     files, attester = (_NOTHING, _NOTHING) if host is None else (host.files, host.attester)
     known: frozenset[int] = frozenset(() if host is None else host.pcrs)
-    code = judge(enrolled.boot, runtime, closed=files, attester=attester, known=known)
+    ak = enrolled.ak
+    bound = ak.tee is not None and ak.names_guest and ak.tee.measurement.hex() in reference.tee_measurements
+    code = judge(enrolled.boot, runtime, closed=files, attester=attester, known=known, tpm=ak.tee is None or bound)
     return HostAppraisal(
         boot_reference=found.status,
         name=None if found.host is None else found.host.name,
         differences=_differences(found),
         reasons=found.reasons() if found.status == "mismatch" else (),
         expired=found.expired,
-        secure_boot=_shown(code, "secure-boot"),
+        host_binding="proven" if bound else "unproven",
+        secure_boot=_shown(code, "tpm", "secure-boot"),
         kernel_lockdown=_shown(code, *_LOCKDOWN),
         attester_code=document.AttesterCode(code.status, code.missing),
         runtime=document.Runtime() if runtime is None else _runtime(runtime, files),

@@ -94,7 +94,7 @@ def policy_input(
         weights=_weights(window, known, weighed),
         telemetry=_telemetry(window, known.enrolled),
         work=document.Work(work.requests, work.tokens_in, work.tokens_out, work.batch_max),
-        findings=(*_findings(window, position, terms.period_ns, at), *_of_host(host)),
+        findings=(*_findings(window, position, terms.period_ns, at), *_of_host(host), *_of_tee(known)),
         gap=document.Gap(
             held_windows=position.held,
             since=None if position.held_since_ns is None else strict.time_encode(moment(position.held_since_ns)),
@@ -108,6 +108,15 @@ def _of_host(host: HostAppraisal) -> tuple[document.Finding, ...]:
     return tuple(document.Finding(Code.BOOT_MISMATCH.value, None, reason) for reason in host.reasons)
 
 
+def _of_tee(known: Known) -> tuple[document.Finding, ...]:
+    """Where a measurement would go that nobody has accepted; whether it is a good one is for whoever accepts it."""
+    tee = known.enrolled.ak.tee
+    if tee is None or tee.measurement.hex() in known.reference.tee_measurements:
+        return ()
+    message = "the guest's first code is unknown; if it is known to be good, its measurement goes into tee_measurements"
+    return (document.Finding(Code.UNPROVEN.value, None, f"{message}: {tee.measurement.hex()}"),)
+
+
 def _platform(window: VerifiedWindow, enrolled: Enrolled, host: HostAppraisal) -> document.Platform:
     ak, terms, quote = enrolled.ak, enrolled.terms, window.quote
     return document.Platform(
@@ -119,7 +128,7 @@ def _platform(window: VerifiedWindow, enrolled: Enrolled, host: HostAppraisal) -
         firmware=f"{quote.firmware:#018x}",
         secure_boot=host.secure_boot,
         kernel_lockdown=host.kernel_lockdown,
-        host_binding="proven" if ak.names_guest else "unproven",
+        host_binding=host.host_binding,
         detail=ak.detail,
         state_held_by=ak.state_held_by,
         clock_safe=quote.safe,

@@ -270,7 +270,13 @@ proven contains "host_binding" if input.platform.host_binding == "proven"
 proven contains "boot_reference" if {
 	input.platform.boot_reference == "match"
 	input.platform.differences == []
+	quotes_believed
 }
+
+# A quote is worth what made it: a TPM of its own, or the guest's first code, whose measurement is a reference value.
+quotes_believed if input.platform.tee.kind == "none"
+
+quotes_believed if input.platform.host_binding == "proven"
 
 # Nothing of a confidential machine to judge, or all of it known and good.
 proven contains "platform_tcb" if input.platform.tee.kind == "none"

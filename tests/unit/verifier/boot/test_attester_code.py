@@ -44,10 +44,11 @@ def judged(
     closed: frozenset[str] = CLOSED,
     attester: frozenset[str] = ATTESTER,
     known: frozenset[int] = KNOWN,
+    tpm: bool = True,
 ) -> AttesterCode:
     facts = boot_facts(boot.logs(), boot.quoted(), SHA256)
     runtime = RuntimeLog.empty().extended(b"".join(boot.runtime), quoted=boot.values[SHA256, 10], bank=SHA256)
-    return judge(facts, runtime, closed=closed, attester=attester, known=known)
+    return judge(facts, runtime, closed=closed, attester=attester, known=known, tpm=tpm)
 
 
 def line_without(word: str, instead: str = "") -> str:
@@ -61,6 +62,7 @@ def test_all_of_it_is_shown() -> None:
 
 def test_keys_are_stable_and_distinct() -> None:
     assert KEYS == (
+        "tpm",
         "boot-log",
         "boot-chain",
         "secure-boot",
@@ -88,10 +90,10 @@ def test_each_is_explained_and_no_other(root: Path) -> None:
 
 def test_nothing_there_shows_nothing() -> None:
     expected = AttesterCode("unproven", KEYS)
-    assert judge(None, None, closed=CLOSED, attester=ATTESTER, known=KNOWN) == expected
+    assert judge(None, None, closed=CLOSED, attester=ATTESTER, known=KNOWN, tpm=False) == expected
     facts = boot_facts(BootLogs(), {}, SHA256)
     runtime = RuntimeLog.empty().extended(b"", quoted=bytes(32), bank=SHA256)
-    assert judge(facts, runtime, closed=CLOSED, attester=ATTESTER, known=KNOWN) == expected
+    assert judge(facts, runtime, closed=CLOSED, attester=ATTESTER, known=KNOWN, tpm=False) == expected
 
 
 LINES = [
@@ -271,6 +273,10 @@ def test_a_register_that_no_owner_accepts_is_missed(pcr: int) -> None:
     assert judged(booted(), known=KNOWN - {pcr}).missing == ("boot-chain",)
 
 
+def test_a_tpm_of_unknown_code_is_missed() -> None:
+    assert judged(booted(), tpm=False).missing == ("tpm",)
+
+
 def test_registers_that_nothing_extended_need_no_owner() -> None:
     assert judged(booted(), known=frozenset({0, 2, 4, 9, 11, 12})).status == "proven"
 
@@ -284,7 +290,8 @@ def test_registers_that_were_not_quoted_are_missed() -> None:
     boot = booted()
     facts = boot_facts(boot.logs(), boot.quoted([0, 7, 12]), SHA256)
     runtime = RuntimeLog.empty().extended(b"".join(boot.runtime), quoted=boot.values[SHA256, 10], bank=SHA256)
-    assert judge(facts, runtime, closed=CLOSED, attester=ATTESTER, known=KNOWN).missing == ("boot-chain", "ima-start")
+    missing = judge(facts, runtime, closed=CLOSED, attester=ATTESTER, known=KNOWN, tpm=True).missing
+    assert missing == ("boot-chain", "ima-start")
 
 
 # -- what ran
@@ -337,6 +344,7 @@ def test_one_part_without_the_other_shows_its_own() -> None:
     facts = boot_facts(boot.logs(), boot.quoted(), SHA256)
     runtime = RuntimeLog.empty().extended(b"".join(boot.runtime), quoted=boot.values[SHA256, 10], bank=SHA256)
     of_runtime = ("ima-start", "ima-hash", "ima-violation", "closed-set", "attester-measured", "console")
-    assert judge(facts, None, closed=CLOSED, attester=ATTESTER, known=KNOWN).missing == of_runtime
-    missing = judge(None, runtime, closed=CLOSED, attester=ATTESTER, known=KNOWN).missing
-    assert missing == tuple(key for key in KEYS if key not in {"ima-violation", "closed-set", "attester-measured"})
+    assert judge(facts, None, closed=CLOSED, attester=ATTESTER, known=KNOWN, tpm=True).missing == of_runtime
+    missing = judge(None, runtime, closed=CLOSED, attester=ATTESTER, known=KNOWN, tpm=True).missing
+    shown = {"tpm", "ima-violation", "closed-set", "attester-measured"}
+    assert missing == tuple(key for key in KEYS if key not in shown)

@@ -159,7 +159,7 @@ def test_a_gce_hosts_boot_by_another_quote_is_refused(tpm: Path, name: str) -> N
 def test_what_a_gce_host_shows_of_its_code(tpm: Path, name: str) -> None:
     """Container-Optimized OS of 2021: secure boot and a verified root, and no list of the kernel's beside it."""
     facts, _ = attested(tpm, name, SHA256)
-    missing = judge(facts, None, closed=(), attester=(), known=range(16)).missing
+    missing = judge(facts, None, closed=(), attester=(), known=range(16), tpm=True).missing
     assert missing == (
         "lockdown",
         "ima-policy",
@@ -189,7 +189,7 @@ def test_a_real_list_of_imas(tpm: Path) -> None:
     assert (log.count, len(log.files), log.violations) == (826, 821, 0)
     assert log.aggregate == ("sha1", bytes(20))
     assert boot_aggregate(log, dict.fromkeys(range(10), bytes(32)), SHA256) == "unknown"
-    missing = judge(None, log, closed=log.files, attester=list(log.files)[:9], known=()).missing
+    missing = judge(None, log, closed=log.files, attester=list(log.files)[:9], known=(), tpm=True).missing
     assert {"ima-hash", "ima-start"} <= set(missing)
     assert not {"ima-violation", "closed-set", "attester-measured"} & set(missing)
     with pytest.raises(ValueError, match="SHA1"):

@@ -57,6 +57,7 @@ class _Seen:
     closed: Container[str]
     attester: Collection[str]
     known: Container[int]
+    tpm: bool
     lines: tuple[Parameters, ...]
 
     def every(self, holds: Callable[[Parameters], bool]) -> bool:
@@ -71,6 +72,7 @@ def judge(
     closed: Container[str],
     attester: Collection[str],
     known: Container[int],
+    tpm: bool,
 ) -> AttesterCode:
     """Whether it is shown which code measured and sampled.
 
@@ -82,8 +84,9 @@ def judge(
         attester: those of it that are the attester's binary, interpreter and modules, and the weights, all of which
             must have been measured. None is no demand met.
         known: registers whose quoted value is one that the owner accepts.
+        tpm: whether what made the quotes is a TPM of its own, or a guest's code that the relying party accepts.
     """
-    seen = _Seen(facts, runtime, closed, attester, known, () if facts is None else _lines(facts))
+    seen = _Seen(facts, runtime, closed, attester, known, tpm, () if facts is None else _lines(facts))
     missing = tuple(demand.key for demand in DEMANDS if not demand.shown(seen))
     return AttesterCode("unproven" if missing else "proven", missing)
 
@@ -314,6 +317,7 @@ def _attester(seen: _Seen) -> bool:
 
 
 DEMANDS: Final[tuple[Demand, ...]] = (
+    Demand("tpm", "a TPM made the quotes, or a guest's code of an accepted measurement", lambda seen: seen.tpm),
     Demand("boot-log", "the boot's logs explain every quoted register", _boot_log),
     Demand(
         "boot-chain",
