@@ -62,13 +62,22 @@ def refusal(data: bytes) -> Code:
     return caught.value.code
 
 
-def test_default_is_nvidias_root_as_its_wheel_has_it(nvidia_wheel: Path) -> None:
-    (anchor,) = anchors.default().select("nvidia-device-root")
-    (der,) = certs.pem_certificates(wheel_bytes(nvidia_wheel, "certs/verifier_device_root.pem"), what="root")
+@pytest.mark.parametrize(
+    ("purpose", "member", "digest"),
+    [
+        ("nvidia-device-root", "device", "102bf659d5419614c9d8e6aecebc80454eb26b1df6a769ac720b9a690b167b48"),
+        ("nvidia-rim-root", "RIM", "12977b5115acb0381179279fffeb5a8c4d264971ebb32298023a465fa41df5d1"),
+    ],
+)
+def test_default_has_nvidias_roots_as_its_wheel_has_them(
+    purpose: anchors.Purpose, member: str, digest: str, nvidia_wheel: Path
+) -> None:
+    (anchor,) = anchors.default().select(purpose)
+    (der,) = certs.pem_certificates(wheel_bytes(nvidia_wheel, f"certs/verifier_{member}_root.pem"), what="root")
     root = certs.load_certificate(der, "root")
-    assert sha256(der).hex() == "102bf659d5419614c9d8e6aecebc80454eb26b1df6a769ac720b9a690b167b48"
+    assert sha256(der).hex() == digest
     assert sha256(der).hex() in anchor.source
-    assert anchor == Anchor.from_certificate("nvidia-device-root", root, platform="nvidia", source=anchor.source)
+    assert anchor == Anchor.from_certificate(purpose, root, platform="nvidia", source=anchor.source)
 
 
 def test_default_names_these_platforms_for_these_purposes() -> None:
@@ -76,6 +85,7 @@ def test_default_names_these_platforms_for_these_purposes() -> None:
     named = {(anchor.purpose, anchor.platform) for anchor in anchors.default().anchors}
     assert named == {
         ("nvidia-device-root", "nvidia"),
+        ("nvidia-rim-root", "nvidia"),
         ("amd-ark", "amd-sev-snp"),
         ("intel-sgx-root", "intel-tdx"),
         ("tpm-ek-root", "tpm"),
