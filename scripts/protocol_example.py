@@ -34,6 +34,7 @@ from weighbridge.proto.binding import (
     link,
     window_digest,
 )
+from weighbridge.proto.cc_state import ENVIRONMENT_SIMULATION, CcState
 from weighbridge.proto.collateral import Collateral
 from weighbridge.proto.digest import D, sha256
 from weighbridge.proto.endorsement import EkEndorsement
@@ -552,6 +553,7 @@ def seal_window(enrolment: Enrolment, root: bytes) -> Window:
         peer=terms.peer,
         kem=None,
         spot=SpotAnswer(spot.challenge.id, spot.mac),
+        cc_state=CcState(environment=ENVIRONMENT_SIMULATION, feature="on", dev_tools=False, multi_gpu="none"),
     )
     raw = header.encode()
     gpus = (GpuEvidence(gpu_report(gpu_nonce(window_digest(raw)), "window 0"), gpu_chain()),)

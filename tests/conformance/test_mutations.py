@@ -19,6 +19,7 @@ from support.forge import header_of, parts, random_bytes, resealed, unsigned
 from support.mutations import inputs
 from support.world import CNF, requirements
 from weighbridge.proto import cbor, measurement_log
+from weighbridge.proto.cc_state import ENVIRONMENT_PRODUCTION, CcState
 from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic, WeighbridgeError
 from weighbridge.proto.measurement_log import AttesterStart
 from weighbridge.proto.spot import SpotAnswer
@@ -111,6 +112,7 @@ def test_window_is_accepted_as_it_is(scenario: Scenario) -> None:
 # -- claims ------------------------------------------------------------------------------------------------------------
 
 OTHER = random_bytes("something else")
+DEV_TOOLS = CcState(environment=ENVIRONMENT_PRODUCTION, feature="on", dev_tools=True, multi_gpu="none")
 # A claim that no step compares with anything is still bound: the reports are over H, or the quote is.
 BOUND: Final = None
 
@@ -150,6 +152,8 @@ CLAIMS: dict[str, tuple[Callable[[Header], Header], Code | None]] = {
     "cnf": (lambda h: replace(h, cnf=OTHER), Code.WINDOW_CNF),
     "peer": (lambda h: replace(h, peer=CNF), Code.WINDOW_PEER),
     "kem": (lambda h: replace(h, kem=OTHER), Code.WINDOW_CNF),
+    "cc_state": (lambda h: replace(h, cc_state=DEV_TOOLS), BOUND),
+    "cc_state not said": (lambda h: replace(h, cc_state=None), BOUND),
 }
 
 
@@ -182,7 +186,7 @@ def test_claim_left_out_or_added_is_malformed(scenario: Scenario) -> None:
     for key in claims:
         fewer = cbor.encode({other: value for other, value in claims.items() if other != key})
         assert scenario.refusal(resealed(scenario.evidence, fewer, scenario.world.host)) is Code.FIELD_MISSING
-    more = cbor.encode({**claims, -70114: None})
+    more = cbor.encode({**claims, -70115: None})
     assert scenario.refusal(resealed(scenario.evidence, more, scenario.world.host)) is Code.FIELD_UNKNOWN
 
 

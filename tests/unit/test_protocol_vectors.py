@@ -468,7 +468,7 @@ def test_vector_matches_its_cddl(rule: str, validate: Callable[[str, bytes], boo
 def test_cddl_refuses_what_the_parser_refuses(validate: Callable[[str, bytes], bool]) -> None:
     """The schema is not so wide that it would say nothing: each field gone, and each of another type."""
     fields = cast("dict[int | str, cbor.CborValue]", cbor.decode(VECTORS["header"].first, limit=_LIMIT, what="header"))
-    for key in (10, 265, -70101, -70105, -70108, -70112, -70113):
+    for key in (10, 265, -70101, -70105, -70108, -70112, -70113, -70114):
         for changed in ({k: v for k, v in fields.items() if k != key}, {**fields, key: True}):
             data = cbor.encode(changed)
             with pytest.raises(MalformedEvidence):

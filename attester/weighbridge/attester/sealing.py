@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from weighbridge.attester.gpu.interface import GpuSource
     from weighbridge.attester.tpm.interface import TpmDevice
+    from weighbridge.proto.cc_state import CcState
     from weighbridge.proto.manifest import Manifest
     from weighbridge.proto.measurement_log import Record
     from weighbridge.proto.spot import SpotAnswer
@@ -165,12 +166,13 @@ class Sealer:
                 made again.
         """
         terms = self._terms
+        cc_state = None if self._gpus is None else self._gpus.cc_state()
         for _ in range(_ATTEMPTS):
             # 1.
             records = self._log.records(self._log_sent)
             manifests = self._manifests(records)
             head = measurement_log.head(records, after=self._head)
-            header = self._header(observed, length=self._log_sent + len(records), head=head)
+            header = self._header(observed, cc_state, length=self._log_sent + len(records), head=head)
             # 2.
             begin(header)
             # 3.
@@ -219,7 +221,7 @@ class Sealer:
         self._manifests_sent |= {manifest.digest for manifest in manifests}
         return SealedWindow(seq=observed.seq, evidence=evidence, digest=digest, qualifying_data=qualifying_data)
 
-    def _header(self, observed: Observed, *, length: int, head: bytes) -> bytes:
+    def _header(self, observed: Observed, cc_state: CcState | None, *, length: int, head: bytes) -> bytes:
         terms = self._terms
         return Header(
             tenant=terms.tenant,
@@ -240,6 +242,7 @@ class Sealer:
             peer=terms.peer,
             kem=terms.kem,
             spot=observed.spot,
+            cc_state=cc_state,
         ).encode()
 
     def _manifests(self, records: Sequence[Record]) -> list[Manifest]:

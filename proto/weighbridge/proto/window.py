@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from weighbridge.proto import binding, cbor, cose, limits, strict
+from weighbridge.proto.cc_state import CcState
 from weighbridge.proto.errors import Code, MalformedEvidence
 from weighbridge.proto.spot import SpotAnswer
 from weighbridge.proto.workload import WorkSummary
@@ -36,7 +37,7 @@ _CNF_KID: Final = 3
 # Private-use claim keys, below -65536.
 _TENANT, _SESSION, _TERMS, _SEQ, _PREV = -70100, -70101, -70102, -70103, -70104
 _INTERVAL, _TELEMETRY, _WORK, _LOG, _MODEL = -70105, -70106, -70107, -70108, -70109
-_TELEMETRY_KEY, _PEER, _KEM, _SPOT = -70110, -70111, -70112, -70113
+_TELEMETRY_KEY, _PEER, _KEM, _SPOT, _CC_STATE = -70110, -70111, -70112, -70113, -70114
 
 # CMW indicator bits, RFC 9999 §3.1.
 _IND_REFERENCE_VALUES: Final = 1
@@ -77,7 +78,8 @@ class Header:
 
     ``telemetry`` is SHA-256 over the telemetry bytes as sent; ``log_length`` and ``log_head`` describe the
     measurement log at sealing; ``cnf``, ``peer`` and ``telemetry_key`` are SHA-256 of SubjectPublicKeyInfos; ``spot``
-    answers the spot challenge that came with ``challenge``, ``None`` where none came.
+    answers the spot challenge that came with ``challenge``, ``None`` where none came; ``cc_state`` is what the host's
+    driver says of confidential computing, which no device signs, ``None`` where it says nothing.
     """
 
     tenant: str
@@ -98,6 +100,7 @@ class Header:
     peer: bytes
     kem: bytes | None
     spot: SpotAnswer | None
+    cc_state: CcState | None
 
     def encode(self) -> bytes:
         """The header's bytes: what ``H_k`` hashes and the telemetry key signs."""
@@ -123,6 +126,7 @@ class Header:
                 _PEER: self.peer,
                 _KEM: self.kem,
                 _SPOT: None if self.spot is None else self.spot.to_cbor(),
+                _CC_STATE: None if self.cc_state is None else self.cc_state.to_cbor(),
             }
         )
 
@@ -142,6 +146,7 @@ class Header:
             )
         confirmation = fields.table(_CNF)
         log_length, log_head = _log(fields.array(_LOG, limit=2))
+        cc_state = fields.take(_CC_STATE)
         header = cls(
             tenant=fields.text(_TENANT, limit=64),
             session=fields.octets(_SESSION, size=16),
@@ -161,6 +166,7 @@ class Header:
             peer=fields.digest(_PEER),
             kem=fields.optional_octets(_KEM, limit=256),
             spot=SpotAnswer.from_cbor(fields.take(_SPOT), where="header.spot"),
+            cc_state=None if cc_state is None else CcState.from_cbor(cc_state, where="header.cc_state"),
         )
         confirmation.end()
         fields.end()

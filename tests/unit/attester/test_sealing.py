@@ -195,6 +195,7 @@ def test_the_header_is_the_terms_and_the_observation() -> None:
         peer=terms.peer,
         kem=None,
         spot=SPOT,
+        cc_state=bench.gpus.cc_state(),
     )
     key = cose.load_p256(bench.key.spki(), what="telemetry key")
     cose.verify(evidence.signed_header(), key)

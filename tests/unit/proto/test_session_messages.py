@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from fakes.soft_tpm import derive_key
 from support.mutations import check_total, inputs, keys, with_field, without_field
 from weighbridge.proto import binding, cbor, cose, limits
+from weighbridge.proto.cc_state import CcState
 from weighbridge.proto.collateral import Collateral, CollateralItem
 from weighbridge.proto.digest import D
 from weighbridge.proto.endorsement import AkCertificateEndorsement, EkEndorsement, VtpmReportEndorsement
@@ -118,6 +119,7 @@ HEADER: Final = Header(
     peer=digest("peer"),
     kem=None,
     spot=SpotAnswer(bytes(16), digest("mac")),
+    cc_state=CcState(environment=2, feature="on", dev_tools=False, multi_gpu="none"),
 )
 EVIDENCE: Final = Evidence(
     window=cose.sign(HEADER.encode(), kid=digest("telemetry key"), typ="application/eat+cwt", signer=sign),
@@ -339,7 +341,7 @@ def test_proofs_out_of_range_are_refused(key: int, value: bytes) -> None:
 
 # -- windows -----------------------------------------------------------------------------------------------------------
 
-NONCE, CNF, PROFILE_CLAIM, TENANT, SESSION, SEQ, INTERVAL, WORK, LOG, KEM = (
+NONCE, CNF, PROFILE_CLAIM, TENANT, SESSION, SEQ, INTERVAL, WORK, LOG, KEM, CC = (
     10,
     8,
     265,
@@ -350,6 +352,7 @@ NONCE, CNF, PROFILE_CLAIM, TENANT, SESSION, SEQ, INTERVAL, WORK, LOG, KEM = (
     -70107,
     -70108,
     -70112,
+    -70114,
 )
 
 
@@ -382,6 +385,9 @@ NONCE, CNF, PROFILE_CLAIM, TENANT, SESSION, SEQ, INTERVAL, WORK, LOG, KEM = (
         (LOG, [2**32 + 1, bytes(32)], Code.FIELD_RANGE),
         (LOG, [1, bytes(31)], Code.FIELD_RANGE),
         (KEM, bytes(257), Code.TOO_LARGE),
+        (CC, [2, "on", False], Code.FIELD_RANGE),
+        (CC, [2, "no", False, "none"], Code.FIELD_RANGE),
+        (CC, True, Code.FIELD_TYPE),
     ],
 )
 def test_headers_out_of_range_are_refused(key: int, value: cbor.CborValue, code: Code) -> None:
