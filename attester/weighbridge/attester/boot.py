@@ -54,6 +54,18 @@ class BootFiles:
 
     root: Path = Path("/")
 
+    def any_there(self) -> bool:
+        """Whether there is one of the logs. Nothing is read; what may not be looked at may be there."""
+        for path in (_FIRMWARE, _USERSPACE, _RUNTIME):
+            try:
+                (self.root / path).stat()
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError:
+                pass
+            return True
+        return False
+
     def runtime(self) -> RuntimeList | None:
         """The kernel's list; ``None`` if IMA keeps none.
 

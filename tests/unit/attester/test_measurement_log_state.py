@@ -357,6 +357,14 @@ def test_damaged_log_is_refused(host: Host, damage: object) -> None:
     assert code_of(caught) == Code.STATE_CORRUPT
 
 
+def test_another_register_than_the_logs_is_refused(host: Host) -> None:
+    host.open().append(START)
+    host.close()
+    with pytest.raises(EnvironmentFault) as caught:
+        MeasurementLog.open(host.directory, host.pcrs, pcr=PCR - 1, boot=BOOT)
+    assert (code_of(caught), caught.value.hint[:18]) == (Code.STATE_CORRUPT, "give the --log-pcr")
+
+
 def test_missing_last_records_are_refused(host: Host) -> None:
     log = host.open()
     for number in range(3):

@@ -25,6 +25,7 @@ from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence, 
 AUTHORITY = SoftAuthority()
 DER = AUTHORITY.intermediate.public_bytes(Encoding.DER)
 PEM = AUTHORITY.intermediate.public_bytes(Encoding.PEM)
+FIRMWARE = "sys/kernel/security/tpm0/binary_bios_measurements"
 LIST = "sys/kernel/security/ima/binary_runtime_measurements"
 
 
@@ -167,6 +168,10 @@ def test_an_emulator_has_seen_no_boot() -> None:
 def test_logs_below_a_directory(tmp_path: Path) -> None:
     """Also of an emulated TPM, if that is asked for: tests boot it."""
     told, args = Told(), parsed("--boot-logs", str(tmp_path), tcti="swtpm:path=s")
+    # The mistake of naming /sys: everything would be kept back without a word.
+    assert "none of a boot's logs" in str(refused(Code.FILE_UNREADABLE, lambda: tpm_arguments.boot_logs(args, told)))
+    (tmp_path / FIRMWARE).parent.mkdir(parents=True)
+    (tmp_path / FIRMWARE).touch()
     assert tpm_arguments.boot_logs(args, told) == (BootFiles(tmp_path), None)
     (tmp_path / LIST).parent.mkdir(parents=True)
     (tmp_path / LIST).touch()
@@ -187,8 +192,17 @@ def test_a_list_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def unreadable(_: BootFiles) -> object:
         raise EnvironmentFault(Code.FILE_UNREADABLE, "cannot read IMA's list")
 
+    (tmp_path / LIST).parent.mkdir(parents=True)
+    (tmp_path / LIST).touch()
     monkeypatch.setattr(BootFiles, "runtime", unreadable)
     told = Told()
     assert tpm_arguments.boot_logs(parsed(), told) == (BootFiles(Path("/")), None)
     assert [notice.kind for notice in told.notices] == ["boot-logs"]
-    refused(Code.FILE_UNREADABLE, lambda: tpm_arguments.boot_logs(parsed("--boot-logs", str(tmp_path)), told))
+    fault = refused(Code.FILE_UNREADABLE, lambda: tpm_arguments.boot_logs(parsed("--boot-logs", str(tmp_path)), told))
+    assert "cannot read IMA's list" in str(fault)
+
+
+def test_a_directory_that_may_not_be_looked_into() -> None:
+    """What is said of it is what the system says, not that nothing is there."""
+    args = parsed("--boot-logs", "x" * 300)
+    assert "name too long" in str(refused(Code.FILE_UNREADABLE, lambda: tpm_arguments.boot_logs(args, Told())))

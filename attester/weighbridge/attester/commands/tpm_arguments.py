@@ -33,6 +33,7 @@ _CERTIFICATES_MAX: Final = 4
 _PEM_CRL: Final = b"-----BEGIN X509 CRL-----"
 _SEQUENCE: Final = b"\x30"
 _OBJECT: Final = b"{"
+_COLLATERAL_HINT: Final = "docs/operating.md says where revocation lists and DCAP collateral are had"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +59,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="PEM: VCEK, ASK and ARK of this processor (SEV-SNP), or intermediates that the TPM does not store",
     )
-    tpm.add_argument("--td-quote", metavar="FILE", type=Path, help="the TD quote over the paravisor's report (TDX)")
+    tpm.add_argument(
+        "--td-quote",
+        metavar="FILE",
+        type=Path,
+        help="the TD quote over the paravisor's report (TDX, with --ak handle:0x81000003)",
+    )
     tpm.add_argument(
         "--collateral",
         metavar="FILE",
@@ -128,10 +134,10 @@ def boot_logs(args: argparse.Namespace, observer: Observer) -> tuple[BootFiles |
         # An emulator has seen nothing of this machine's boot.
         return None, None
     files = BootFiles(Path("/" if root is None else root))
-    if not files.root.is_dir():
+    if root is not None and not files.any_there():
         raise EnvironmentFault(
             Code.FILE_UNREADABLE,
-            "no directory",
+            "none of a boot's logs is there" if files.root.is_dir() else "no directory",
             where=str(files.root),
             hint="--boot-logs takes the directory below which sys and run are, or none",
         )
@@ -169,7 +175,9 @@ def _item(path: Path) -> CollateralItem:
         try:
             data = x509.load_pem_x509_crl(data).public_bytes(Encoding.DER)
         except ValueError as error:
-            raise MalformedEvidence(Code.CRL_INVALID, "no revocation list in PEM", where=str(path)) from error
+            raise MalformedEvidence(
+                Code.CRL_INVALID, "no revocation list in PEM", where=str(path), hint=_COLLATERAL_HINT
+            ) from error
     if len(data) > limits.COLLATERAL_ITEM_MAX:
         raise MalformedEvidence(
             Code.TOO_LARGE,
@@ -186,7 +194,8 @@ def _item(path: Path) -> CollateralItem:
         "neither a revocation list nor DCAP collateral",
         where=str(path),
         expected="DER, PEM or JSON",
-        got=data[:8],
+        got=data[:8] or "nothing",
+        hint=_COLLATERAL_HINT,
     )
 
 

@@ -278,7 +278,8 @@ class MeasurementLog:
                 where=str(self._logs),
                 expected=zero[HashAlgorithm.SHA256],
                 got=found[HashAlgorithm.SHA256],
-                hint="restore the state directory of this boot, or reset the TPM by a reboot",
+                hint="restore the state directory of this boot; if systemd measures into this PCR, let the attester "
+                "read the boot's logs (`weighbridge-attester doctor` says whether it can); else reset the TPM: reboot",
             )
         self._begin(0 if newest is None else newest[0] + 1, boot, found)
 
@@ -315,7 +316,11 @@ class MeasurementLog:
         start = {alg: values.octets(alg, size=digest_size(alg)) for alg in HashAlgorithm if values.has(alg)}
         values.end()
         if kind != _START_TYPE or pcr != self._pcr or set(start) != set(self._banks):
-            raise _corrupt(self._folder / _START, "the log is of another register, other banks or another version")
+            raise _corrupt(
+                self._folder / _START,
+                "the log is of another register, other banks or another version",
+                hint="give the --log-pcr that it was begun with, or reboot and begin with an empty state directory",
+            )
         return start
 
     def _complete(self, found: Values) -> None:
@@ -369,7 +374,7 @@ def _lock(path: Path) -> int:
     return handle
 
 
-def _corrupt(path: Path, reason: str) -> EnvironmentFault:
-    return EnvironmentFault(
-        Code.STATE_CORRUPT, reason, where=str(path), hint="reboot and begin with an empty state directory"
-    )
+def _corrupt(
+    path: Path, reason: str, *, hint: str = "reboot and begin with an empty state directory"
+) -> EnvironmentFault:
+    return EnvironmentFault(Code.STATE_CORRUPT, reason, where=str(path), hint=hint)
