@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from weighbridge.attester.gpu.emulated_rims import Validity
+
 __all__ = ["DEVICES_MAX", "EmulatedGpus", "EmulatedH100", "Firmware", "Forgery", "attest"]
 
 DEVICES_MAX: Final = 8
@@ -221,6 +223,15 @@ class EmulatedGpus:
                 devices.append(EmulatedH100.make(vendor))
                 durable.write_file(path, devices[-1].keys.to_pem())
         return cls(vendor, devices)
+
+    def rims(self, *, validity: Validity | None = None) -> tuple[bytes, ...]:
+        """Reference manifests that the devices match, newly issued by their vendor: two for each firmware."""
+        running = {(device.firmware, device.silicon.architecture): None for device in self.devices}
+        return tuple(
+            rim
+            for firmware, product in running
+            for rim in self.vendor.rims(firmware, product=product, validity=validity)
+        )
 
     def identities(self) -> tuple[bytes, ...]:
         """See :meth:`GpuSource.identities`."""

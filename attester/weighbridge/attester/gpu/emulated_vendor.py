@@ -8,6 +8,8 @@
               └ GH100 A01 GSP BROM                one per device, serial number in the subject
                   └ GH100 A01 GSP FMC LF          the attestation key, with the firmware's digest
 
+What the devices should measure is signed under a root of its own: :mod:`.emulated_rims`.
+
 Every signature is real. What makes the evidence worthless as proof is that anybody can make such a root: verifiers
 believe it under the platform ``insecure-emulated`` only, and only where they are given its anchor.
 """
@@ -16,7 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, Self
 
@@ -32,6 +34,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
+from weighbridge.attester.gpu.emulated_rims import Measures, RimSigner, Validity, gpu_manifests
 from weighbridge.proto.errors import Code, EnvironmentFault
 
 __all__ = ["PLATFORM", "DeviceKeys", "EmulatedVendor", "Silicon"]
@@ -40,6 +43,7 @@ PLATFORM: Final = "insecure-emulated"
 _NOT_BEFORE: Final = datetime(2020, 10, 17, tzinfo=UTC)
 # RFC 5280 §4.1.2.5: a device has no well-defined end of validity. NVIDIA's chains say the same.
 _NOT_AFTER: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+_KEY_END: Final = b"-----END PRIVATE KEY-----\n"
 _FWID_OID: Final = x509.ObjectIdentifier("2.23.133.5.4.1")
 # SEQUENCE {OID sha384, …} as DER, up to the digest.
 _SHA384_PREFIX: Final = b"\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x02\x04\x30"
@@ -98,10 +102,14 @@ class DeviceKeys:
 
 @dataclass(frozen=True, slots=True)
 class EmulatedVendor:
-    """A vendor of emulated GPUs: the provisioner's key, which signs devices, and its chain in DER, root last."""
+    """A vendor of emulated GPUs: the provisioner's key, which signs devices, and its chain in DER, root last.
+
+    ``rim_signer`` is the authority for its reference manifests.
+    """
 
     key: ec.EllipticCurvePrivateKey
     chain: tuple[bytes, ...]
+    rim_signer: RimSigner = field(default_factory=RimSigner.create)
 
     @classmethod
     def create(cls, *, architecture: str = "GH100") -> Self:
@@ -115,12 +123,25 @@ class EmulatedVendor:
         root = _authority(names[0], root_key.public_key(), issuer=names[0], signer=root_key)
         identity = _authority(names[1], identity_key.public_key(), issuer=names[0], signer=root_key)
         provisioner = _authority(names[2], provisioner_key.public_key(), issuer=names[1], signer=identity_key)
-        return cls(provisioner_key, tuple(item.public_bytes(Encoding.DER) for item in (provisioner, identity, root)))
+        chain = tuple(item.public_bytes(Encoding.DER) for item in (provisioner, identity, root))
+        return cls(provisioner_key, chain, RimSigner.create(product=architecture))
 
     @property
     def root_certificate(self) -> bytes:
         """The root in DER: what an anchors document of platform ``insecure-emulated`` would name."""
         return self.chain[-1]
+
+    @property
+    def rim_root_certificate(self) -> bytes:
+        """The root of the reference manifests in DER, for an anchor of purpose ``nvidia-rim-root``."""
+        return self.rim_signer.root_certificate
+
+    def rims(
+        self, firmware: Measures, *, product: str = "GH100", validity: Validity | None = None
+    ) -> tuple[bytes, bytes]:
+        """Reference manifests for devices that run ``firmware``: the driver's and the VBIOS's, newly issued."""
+        driver, vbios = gpu_manifests(firmware, product=product)
+        return self.rim_signer.issue(driver, validity=validity), self.rim_signer.issue(vbios, validity=validity)
 
     def provision(self, *, fwid: bytes, silicon: Silicon | None = None) -> DeviceKeys:
         """A new device: boot ROM key, attestation key derived for firmware ``fwid`` (48 bytes), both certified."""
@@ -144,8 +165,10 @@ class EmulatedVendor:
         return DeviceKeys(leaf_key, chain, fwid)
 
     def to_pem(self) -> bytes:
-        """The chain and the provisioner's private key, unencrypted, in one file; :meth:`from_pem` reads it back."""
-        return _certificates_pem(self.chain) + _key_pem(self.key)
+        """Both chains, each with its private key, unencrypted, in one file; :meth:`from_pem` reads it back."""
+        signer = self.rim_signer
+        parts = [_certificates_pem(self.chain), _key_pem(self.key), _certificates_pem(signer.chain)]
+        return b"".join([*parts, _key_pem(signer.key)])
 
     @classmethod
     def from_pem(cls, data: bytes) -> Self:
@@ -154,7 +177,9 @@ class EmulatedVendor:
         Raises:
             EnvironmentFault: ``STATE_CORRUPT``.
         """
-        return cls(*_from_pem(data, "emulated vendor"))
+        devices, mark, manifests = data.partition(_KEY_END)
+        key, chain = _from_pem(devices + mark, "emulated vendor")
+        return cls(key, chain, RimSigner(*_from_pem(manifests, "emulated vendor")))
 
 
 def _name(common: str) -> x509.Name:
