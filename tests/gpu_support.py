@@ -47,11 +47,14 @@ def vector_chain(folder: Path, name: str) -> tuple[bytes, ...]:
     return certs.pem_certificates((folder / "nvidia" / name).read_bytes(), what="chain")
 
 
-def emulated_anchors(vendor: EmulatedVendor) -> anchors.TrustAnchors:
-    """The default anchors and the root of an emulated vendor."""
-    root = certs.load_certificate(vendor.root_certificate, "root")
+def emulated_anchors(*vendors: EmulatedVendor) -> anchors.TrustAnchors:
+    """The default anchors and the roots of emulated vendors."""
+    roots = [certs.load_certificate(vendor.root_certificate, "root") for vendor in vendors]
     return anchors.default().with_anchors(
-        [anchors.Anchor.from_certificate("nvidia-device-root", root, platform="insecure-emulated", source="a test")]
+        [
+            anchors.Anchor.from_certificate("nvidia-device-root", root, platform="insecure-emulated", source="a test")
+            for root in roots
+        ]
     )
 
 
@@ -76,11 +79,13 @@ class Certificate:
     extensions: tuple[tuple[x509.ExtensionType, bool], ...] = ()
     identifiers: bool = False
     common_names: tuple[str, ...] | None = None
+    serial_numbers: tuple[str, ...] = ()
 
     @property
     def subject(self) -> x509.Name:
         names = (self.name,) if self.common_names is None else self.common_names
-        return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name) for name in names])
+        common = [x509.NameAttribute(x509.NameOID.COMMON_NAME, name) for name in names]
+        return x509.Name([*(x509.NameAttribute(x509.NameOID.SERIAL_NUMBER, n) for n in self.serial_numbers), *common])
 
     def issue(self, issuer: Certificate) -> x509.Certificate:
         """The certificate, signed by ``issuer``."""

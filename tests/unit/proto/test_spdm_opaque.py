@@ -35,6 +35,7 @@ def test_unknown_types_are_kept() -> None:
     ]
     assert parsed.get(OpaqueType.DRIVER_VERSION) == b"545.00\0"
     assert parsed.get(OpaqueType.FWID) is None
+    assert [field.is_named for field in parsed.fields] == [False, True]
 
 
 def test_new_format() -> None:
@@ -77,6 +78,39 @@ def test_what_is_encoded_is_parsed(fields: list[tuple[int, bytes]]) -> None:
     data = opaque.encode_tlv(fields)
     if not data.startswith(b"NVDAOD"):
         assert [(field.type, field.value) for field in opaque.parse(data, where="opaque").fields] == fields
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 0xFFFF), st.integers(0, 0xFFFF), st.binary(max_size=40)),
+        max_size=20,
+        unique_by=lambda item: item[0],
+    )
+)
+def test_what_is_encoded_in_the_new_format_is_parsed(fields: list[tuple[int, int, bytes]]) -> None:
+    parsed = opaque.parse(opaque.encode_nvdaod(fields), where="opaque")
+    assert (parsed.format, parsed.version) == ("NVDAOD", (2, 0, 0))
+    assert [(field.type, field.kind, field.value) for field in parsed.fields] == fields
+
+
+WHOLE = [
+    opaque.encode_tlv([(3, b"550.90.07"), (20, bytes(48)), (999, b"")]),
+    opaque.encode_nvdaod([(3, 0x86, b"620.12"), (20, 0x01, bytes(48)), (999, 0x82, b"")]),
+]
+
+
+@given(st.sampled_from(WHOLE), st.dictionaries(st.integers(0, 80), st.integers(0, 255), max_size=4), st.integers(0, 90))
+def test_any_change_is_parsed_or_malformed(data: bytes, changes: dict[int, int], cut: int) -> None:
+    """What parses accounts for every byte."""
+    changed = bytearray(data)
+    for position, value in changes.items():
+        changed[position % len(data)] = value
+    try:
+        parsed = opaque.parse(bytes(changed[:cut]), where="opaque")
+    except MalformedEvidence:
+        return
+    overhead, start = (4, 0) if parsed.format == "tlv" else (6, 12)
+    assert start + sum(overhead + len(field.value) for field in parsed.fields) == len(changed[:cut])
 
 
 @given(st.sampled_from([b"", b"NVDAOD", NVDAOD]), st.binary(max_size=100))

@@ -19,7 +19,6 @@ intermediate is a broken chain.
 
 from __future__ import annotations
 
-import re
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
@@ -28,9 +27,9 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
-from weighbridge.proto import limits, strict
-from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic
-from weighbridge.proto.x509 import common_name, load_certificate, spki_der
+from weighbridge.proto import limits
+from weighbridge.proto.errors import Code, NotAuthentic
+from weighbridge.proto.x509 import common_name, load_certificate, pem_certificates, spki_der
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,12 +40,14 @@ if TYPE_CHECKING:
 __all__ = [
     "check_authority",
     "check_critical",
+    "check_issued",
     "check_validity",
     "common_name",
     "load_certificate",
     "pem_certificates",
     "spki_der",
     "verify_chain",
+    "verify_head",
 ]
 
 _Oid = x509.SignatureAlgorithmOID
@@ -73,7 +74,6 @@ _CRITICAL_ACCEPTED: Final = frozenset(
 )
 _NAMED_MAX: Final = 3
 _INTERMEDIATES: Final = frozenset({"tpm-ek-intermediate", "tpm-ak-intermediate"})
-_PEM: Final = re.compile(rb"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\r\n]*)-----END CERTIFICATE-----")
 
 
 def verify_chain(certs: Sequence[x509.Certificate], anchors: Sequence[Anchor], *, at: datetime, what: str) -> Anchor:
@@ -91,6 +91,28 @@ def verify_chain(certs: Sequence[x509.Certificate], anchors: Sequence[Anchor], *
         NotAuthentic: ``CHAIN_LENGTH``, ``CHAIN_BROKEN``, ``CHAIN_EXPIRED`` or ``CHAIN_UNTRUSTED``, naming the link.
         ValueError: ``at`` is naive.
     """
+    # 1. to 6.
+    verify_head(certs, 0, at=at, what=what)
+    # 7.
+    where = f"{what}[{len(certs) - 1}]"
+    anchor = _find_anchor(certs[-1], anchors, where)
+    if not _is_certified_by_others(certs, anchor):
+        _check_signature(certs[-1], anchor, where)
+    check_validity(anchor.not_before, anchor.not_after, at=at, where=f"anchor {anchor.name}")
+    return anchor
+
+
+def verify_head(certs: Sequence[x509.Certificate], known: int, *, at: datetime, what: str) -> None:
+    """Steps 1 to 6 for a chain whose last ``known`` certificates need no work a second time.
+
+    Not checked: the anchor, and whatever of steps 2 to 4 and 6 is about the last ``known`` certificates alone. They are
+    the caller's: :func:`verify_chain` has accepted these very certificates, under anchors that are still the same, and
+    ``at`` is within the validity of each and of the anchor.
+
+    Raises:
+        NotAuthentic: as :func:`verify_chain`.
+        ValueError: ``at`` is naive.
+    """
     if at.tzinfo is None:
         raise ValueError("naive time")
     # 1.
@@ -102,65 +124,29 @@ def verify_chain(certs: Sequence[x509.Certificate], anchors: Sequence[Anchor], *
             expected=f"1..{limits.GPU_CHAIN_CERTS_MAX}",
             got=len(certs),
         )
+    new = len(certs) - known
     for number, certificate in enumerate(certs):
         where = f"{what}[{number}]"
-        # 2.
-        if certificate.signature_algorithm_oid not in _HASHES:
-            raise NotAuthentic(
-                Code.CHAIN_BROKEN,
-                "signature algorithm is not accepted",
-                where=where,
-                got=certificate.signature_algorithm_oid.dotted_string,
-            )
-        # 3.
-        check_critical(certificate, where)
-        # 4.
-        check_validity(certificate.not_valid_before_utc, certificate.not_valid_after_utc, at=at, where=where)
-        # 5.
+        if number < new:
+            # 2.
+            if certificate.signature_algorithm_oid not in _HASHES:
+                raise NotAuthentic(
+                    Code.CHAIN_BROKEN,
+                    "signature algorithm is not accepted",
+                    where=where,
+                    got=certificate.signature_algorithm_oid.dotted_string,
+                )
+            # 3.
+            check_critical(certificate, where)
+            # 4.
+            check_validity(certificate.not_valid_before_utc, certificate.not_valid_after_utc, at=at, where=where)
+        # 5. Also for what is known: how long a path it admits depends on what is below it now.
         if number:
             check_authority(certificate, certs[1:number], where)
     # 6.
     for number, (subject, issuer) in enumerate(pairwise(certs)):
-        _check_issued(subject, issuer, where=f"{what}[{number}]", by=f"{what}[{number + 1}]")
-    # 7.
-    where = f"{what}[{len(certs) - 1}]"
-    anchor = _find_anchor(certs[-1], anchors, where)
-    if not _is_certified_by_others(certs, anchor):
-        _check_signature(certs[-1], anchor, where)
-    check_validity(anchor.not_before, anchor.not_after, at=at, where=f"anchor {anchor.name}")
-    return anchor
-
-
-def pem_certificates(data: bytes, *, what: str, limit: int = limits.GPU_CHAIN_CERTS_MAX) -> tuple[bytes, ...]:
-    """The DER certificates in a PEM bundle (RFC 7468), in its order; each is still to be parsed.
-
-    Only white space may stand between the certificates.
-
-    Raises:
-        MalformedEvidence: ``TOO_LARGE``, ``CERT_MALFORMED`` for anything that is not such a bundle, ``NOT_BASE64``.
-    """
-    if len(data) > limit * 2 * limits.CERT_MAX:
-        raise MalformedEvidence(Code.TOO_LARGE, f"{what} is too large", where=what, got=f"{len(data)} bytes")
-    found: list[bytes] = []
-    position = 0
-    for match in _PEM.finditer(data):
-        if data[position : match.start()].strip():
-            break
-        text = match[1].replace(b"\r", b"").replace(b"\n", b"")
-        found.append(strict.base64_decode(text, what=f"{what}[{len(found)}]"))
-        position = match.end()
-    if not found or data[position:].strip():
-        raise MalformedEvidence(
-            Code.CERT_MALFORMED,
-            f"{what} is not a PEM bundle of certificates",
-            where=f"{what}[{position}]",
-            clause="RFC 7468 §5",
-        )
-    if len(found) > limit:
-        raise MalformedEvidence(
-            Code.TOO_LARGE, f"{what} has too many certificates", where=what, expected=f"<= {limit}", got=len(found)
-        )
-    return tuple(found)
+        if number < new:
+            check_issued(subject, issuer, where=f"{what}[{number}]", by=f"{what}[{number + 1}]")
 
 
 def check_critical(certificate: x509.Certificate, where: str) -> None:
@@ -226,7 +212,14 @@ def check_authority(certificate: x509.Certificate, below: Sequence[x509.Certific
         )
 
 
-def _check_issued(subject: x509.Certificate, issuer: x509.Certificate, *, where: str, by: str) -> None:
+def check_issued(subject: x509.Certificate, issuer: x509.Certificate, *, where: str, by: str) -> None:
+    """Require that ``issuer`` issued ``subject``: the name and the signature.
+
+    Not checked: whether it may issue certificates (:func:`check_authority`).
+
+    Raises:
+        NotAuthentic: ``CHAIN_BROKEN``.
+    """
     try:
         subject.verify_directly_issued_by(issuer)
     except (InvalidSignature, ValueError, TypeError) as error:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Self, final
 
 from weighbridge.attester.gpu.emulated import EmulatedH100, Forgery, attest
 from weighbridge.attester.gpu.emulated_vendor import DeviceKeys, EmulatedVendor, Silicon
+from weighbridge.proto.cc_state import ENVIRONMENT_SIMULATION, CcState
 from weighbridge.proto.spdm.opaque import OpaqueType
 
 if TYPE_CHECKING:
@@ -113,6 +114,10 @@ class EmulatedFabric:
     def attest(self, nonce: bytes) -> list[GpuEvidence]:
         """See :meth:`GpuSource.attest`."""
         return [*(gpu.attest(nonce) for gpu in self.gpus), *(switch.attest(nonce) for switch in self.switches)]
+
+    def cc_state(self) -> CcState:
+        """See :meth:`GpuSource.cc_state`."""
+        return CcState(environment=ENVIRONMENT_SIMULATION, feature="on", dev_tools=False, multi_gpu="protected_pcie")
 
     def close(self) -> None:
         """See :meth:`GpuSource.close`: nothing to let go of."""

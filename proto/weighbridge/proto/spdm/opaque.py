@@ -7,7 +7,8 @@ Two formats are in the field:
   ``type u16, value type u16, size u16, data`` (CUDA 13.5 and later). A major version above 2 is refused.
 
 Unknown types are kept. A type may occur once. Whether a value means what its name says depends on the device: on a
-GPU type 6 holds eight bytes, on an NVSwitch text; so values stay bytes here and are read by the report's accessors.
+GPU type 6 holds eight bytes, on an NVSwitch text, and type 22 there the switch's own PDI; so values stay bytes here and
+are read by the report's accessors and by the verifier.
 
 >>> parse(encode_tlv([(3, b"545.00")]), where="example").get(OpaqueType.DRIVER_VERSION)
 b'545.00'
@@ -21,7 +22,7 @@ from typing import Final, Literal
 
 from weighbridge.proto.errors import Code, MalformedEvidence
 
-__all__ = ["OpaqueData", "OpaqueField", "OpaqueFormat", "OpaqueType", "encode_tlv", "parse"]
+__all__ = ["OpaqueData", "OpaqueField", "OpaqueFormat", "OpaqueType", "encode_nvdaod", "encode_tlv", "parse"]
 
 OpaqueFormat = Literal["tlv", "NVDAOD"]
 
@@ -61,6 +62,7 @@ class OpaqueType(IntEnum):
     FLOORSWEPT_PORTS = 23
     POSITION_ID = 24
     LOCK_SWITCH_STATUS = 25
+    SWITCH_GPU_PDIS = 26
     GPU_LINK_CONN = 32
     SYS_ENABLE_STATUS = 33
     OPAQUE_DATA_VERSION = 34
@@ -86,6 +88,11 @@ class OpaqueField:
     def name(self) -> str:
         """NVIDIA's name of the type, or ``TYPE_n`` for one that has none here."""
         return _NAMES.get(self.type, f"TYPE_{self.type}")
+
+    @property
+    def is_named(self) -> bool:
+        """Whether the type has a name here."""
+        return self.type in _NAMES
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +136,15 @@ def parse(data: bytes, *, where: str) -> OpaqueData:
 def encode_tlv(fields: list[tuple[int, bytes]]) -> bytes:
     """The older format's bytes: for the emulated device and for tests."""
     return b"".join(number.to_bytes(2, "little") + len(value).to_bytes(2, "little") + value for number, value in fields)
+
+
+def encode_nvdaod(fields: list[tuple[int, int, bytes]]) -> bytes:
+    """The newer format's bytes, version 2.0.0, from type, value type and value: for emulated devices and for tests."""
+    entries = (
+        b"".join(part.to_bytes(2, "little") for part in (number, kind, len(value))) + value
+        for number, kind, value in fields
+    )
+    return _MAGIC + bytes([0, 0, _MAJOR_MAX, 0, 0, 0]) + b"".join(entries)
 
 
 def _entries(data: bytes, where: str, *, header: int, start: int) -> tuple[OpaqueField, ...]:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from gpu_support import AT, Certificate, chain_of, der, emulated, emulated_anchors, vector_chain, wheel_chain
@@ -16,7 +17,13 @@ from weighbridge.attester.gpu.emulated_vendor import EmulatedVendor, Silicon
 from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic
 from weighbridge.verifier import anchors, certs
 from weighbridge.verifier.anchors import Anchor, TrustAnchors
-from weighbridge.verifier.gpu import ChainCache, VerifiedGpuChain, check_architecture, verify_chain
+from weighbridge.verifier.gpu import (
+    GPUS_AND_SWITCHES,
+    ChainCache,
+    VerifiedGpuChain,
+    check_architecture,
+    verify_chain,
+)
 
 DEFAULT = anchors.default()
 
@@ -186,10 +193,13 @@ def test_verified_chain_is_made_by_verification_only(nvidia_wheel: Path) -> None
             seal=object(),
             key=verified.key,
             identity=bytes(32),
+            kind="gpu",
             platform="nvidia",
             architecture="GH100",
             model="",
             fwid=None,
+            pdi=None,
+            certificates=(),
             chain_digest=bytes(32),
             not_before=AT,
             not_after=AT,
@@ -233,6 +243,123 @@ def test_cache_does_not_remember_failures() -> None:
 def test_cache_has_a_capacity() -> None:
     with pytest.raises(ValueError, match="capacity"):
         ChainCache(capacity=0)
+
+
+class Counting:
+    """Counts the certificates that are parsed and the links whose signature is checked."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.parsed = self.checked = 0
+        load, issued = certs.load_certificate, certs.check_issued
+
+        def counted_load(data: bytes, where: str) -> x509.Certificate:
+            self.parsed += 1
+            return load(data, where)
+
+        def counted_issued(subject: x509.Certificate, issuer: x509.Certificate, *, where: str, by: str) -> None:
+            self.checked += 1
+            issued(subject, issuer, where=where, by=by)
+
+        monkeypatch.setattr(certs, "load_certificate", counted_load)
+        monkeypatch.setattr(certs, "check_issued", counted_issued)
+
+    def taken(self) -> tuple[int, int]:
+        counts = self.parsed, self.checked
+        self.parsed = self.checked = 0
+        return counts
+
+
+def test_cache_saves_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five certificates at first; two for the next device of the same provisioner; none for one seen before."""
+    devices, believed = emulated(2)
+    cache, counting = ChainCache(), Counting(monkeypatch)
+    one = cache.verify_chain(devices[0].keys.chain, believed, at=AT)
+    assert counting.taken() == (5, 4)
+    other = cache.verify_chain(devices[1].keys.chain, believed, at=AT)
+    assert counting.taken() == (2, 2)
+    assert cache.verify_chain(devices[0].keys.chain, believed, at=AT) is one
+    assert counting.taken() == (0, 0)
+    whole = verify_chain(devices[1].keys.chain, believed, at=AT)
+    for name in ("identity", "kind", "pdi", "fwid", "model", "chain_digest", "not_before", "not_after", "certificates"):
+        assert getattr(other, name) == getattr(whole, name)
+
+
+@pytest.mark.parametrize("spoilt", range(5))
+@pytest.mark.parametrize("position", [40, -30])
+def test_known_tail_admits_nothing_else(nvidia_wheel: Path, spoilt: int, position: int) -> None:
+    """A24: each certificate changed, and the same refusal with the tail known as without."""
+    chain = wheel_chain(nvidia_wheel)
+    cache = ChainCache()
+    cache.verify_chain(chain, DEFAULT, at=AT)
+    changed = bytearray(chain[spoilt])
+    changed[position] ^= 1
+    forged_chain = (*chain[:spoilt], bytes(changed), *chain[spoilt + 1 :])
+    with pytest.raises((NotAuthentic, MalformedEvidence)) as caught:
+        cache.verify_chain(forged_chain, DEFAULT, at=AT)
+    assert caught.value.code == refusal(forged_chain)
+
+
+def test_known_tail_under_other_compositions() -> None:
+    """A24: a tail that verified below one device vouches for no chain that is put together otherwise."""
+    orders = [LEAF, BROM, PROVISIONER, ROOT]
+    chain, believed = forged(*orders)
+    cache = ChainCache()
+    cache.verify_chain(chain, believed, at=AT)
+    stranger = Certificate(PROVISIONER.name)
+    compositions = [
+        ([LEAF.issue(stranger), *chain_of(BROM, PROVISIONER, ROOT)], Code.CHAIN_BROKEN),
+        ([LEAF.issue(BROM), BROM.issue(stranger), *chain_of(PROVISIONER, ROOT)], Code.CHAIN_BROKEN),
+        ([LEAF.issue(PROVISIONER), *chain_of(PROVISIONER, ROOT)], Code.GPU_CHAIN),
+    ]
+    for certificates, code in compositions:
+        with pytest.raises(NotAuthentic) as caught:
+            cache.verify_chain((*der(certificates)[:-2], *chain[2:]), believed, at=AT)
+        assert caught.value.code == code
+
+
+def test_known_tail_is_judged_by_time_and_anchors(nvidia_wheel: Path) -> None:
+    chain, (device,) = wheel_chain(nvidia_wheel), emulated()[0]
+    cache = ChainCache()
+    cache.verify_chain(chain, DEFAULT, at=AT)
+    other = (*device.keys.chain[:2], *chain[2:])
+    for believed, at in ((DEFAULT, AT), (TrustAnchors(()), AT), (DEFAULT, datetime(2022, 2, 1, tzinfo=UTC))):
+        with pytest.raises(NotAuthentic) as caught:
+            cache.verify_chain(other, believed, at=at)
+        assert caught.value.code == refusal(other, believed, at=at)
+
+
+def test_device_is_welcome_by_its_kind(vectors_dir: Path) -> None:
+    """A15: a switch that the cache knows is still no GPU."""
+    chain = vector_chain(vectors_dir, "attsdk-testdata/switchCertChain.txt")
+    cache = ChainCache()
+    verified = cache.verify_chain(chain, DEFAULT, at=AT, accept=GPUS_AND_SWITCHES)
+    assert (verified.kind, verified.architecture, verified.model) == ("switch", "LS_10", "LS_10 A01 FSP BROM")
+    for verify in (cache.verify_chain, verify_chain):
+        with pytest.raises(NotAuthentic, match="the device is a switch") as caught:
+            verify(chain, DEFAULT, at=AT)
+        assert caught.value.code == Code.GPU_ARCH
+    with pytest.raises(NotAuthentic, match="the device is a gpu") as caught:
+        verify_chain(
+            vector_chain(vectors_dir, "attsdk-testdata/hopperCertChain.txt"),
+            DEFAULT,
+            at=AT,
+            accept=frozenset({"switch"}),
+        )
+    assert caught.value.code == Code.GPU_ARCH
+
+
+def test_pdi_is_in_the_certificate(nvidia_wheel: Path) -> None:
+    (device,), believed = emulated()
+    assert verify_chain(device.keys.chain, believed, at=AT).pdi == device.keys.pdi
+    assert (verify_chain(wheel_chain(nvidia_wheel), DEFAULT, at=AT).pdi or b"").hex() == "431d480fe5e87274"
+    chain, believed = forged(LEAF, BROM, PROVISIONER, ROOT)
+    assert verify_chain(chain, believed, at=AT).pdi is None
+
+
+@pytest.mark.parametrize("serials", [("41431D480FE5E872",), ("41431d480fe5e87274",), ("41431D480FE5E87274",) * 2])
+def test_serial_number_that_holds_no_pdi(serials: tuple[str, ...]) -> None:
+    chain, believed = forged(LEAF, Certificate(BROM.name, serial_numbers=serials), PROVISIONER, ROOT)
+    assert verify_chain(chain, believed, at=AT).pdi is None
 
 
 def test_wheel_chain_is_the_one_the_anchor_is_from(nvidia_wheel: Path) -> None:

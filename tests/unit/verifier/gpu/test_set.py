@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from gpu_support import AT, NONCE, emulated
+from gpu_support import AT, NONCE, emulated, emulated_anchors
+from weighbridge.attester.gpu.emulated_fabric import EmulatedFabric, EmulatedSwitch
 from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic
 from weighbridge.proto.spdm.evidence import GpuEvidence
-from weighbridge.verifier.gpu import ChainCache, verify_gpus
+from weighbridge.verifier.gpu import GPUS, GPUS_AND_SWITCHES, ChainCache, Kind, verify_gpus
 
 DEVICES, BELIEVED = emulated(8)
 STRANGERS, STRANGE = emulated(1)
@@ -75,6 +76,57 @@ def test_one_with_another_devices_chain() -> None:
 def test_one_signed_for_another_nonce() -> None:
     """A06, A08: a genuine report of the right device, made for something else."""
     assert refusal([*EVIDENCE[:7], DEVICES[7].attest(bytes(range(32)))]) == Code.GPU_NONCE
+
+
+FABRIC = EmulatedFabric.create(gpus=2, switches=2)
+WIRED = FABRIC.attest(NONCE)
+FABRIC_BELIEVED = emulated_anchors(*FABRIC.vendors)
+
+
+def fabric_refusal(evidence: list[GpuEvidence], accept: frozenset[Kind] = GPUS_AND_SWITCHES) -> Code:
+    with pytest.raises(NotAuthentic) as caught:
+        verify_gpus(evidence, nonce=NONCE, anchors=FABRIC_BELIEVED, at=AT, expected=None, accept=accept)
+    return caught.value.code
+
+
+def test_switches_beside_gpus() -> None:
+    """Enrolled by identity as GPUs are, and told apart by their certificates."""
+    expected = frozenset(FABRIC.identities())
+    verified = verify_gpus(
+        WIRED[::-1], nonce=NONCE, anchors=FABRIC_BELIEVED, at=AT, expected=expected, accept=GPUS_AND_SWITCHES
+    )
+    assert [report.identity for report in verified] == sorted(expected)
+    kinds = {report.identity: report.kind for report in verified}
+    assert {kinds[gpu.identity] for gpu in FABRIC.gpus} == {"gpu"}
+    assert {kinds[switch.identity] for switch in FABRIC.switches} == {"switch"}
+
+
+def test_switch_where_gpus_are_expected() -> None:
+    """A15."""
+    assert fabric_refusal(WIRED, GPUS) == Code.GPU_ARCH
+    assert fabric_refusal(WIRED[2:]) == Code.GPU_MISSING
+
+
+def test_switch_twice_or_left_out() -> None:
+    """A11, A12."""
+    assert fabric_refusal([*WIRED, WIRED[3]]) == Code.GPU_DUPLICATE
+    assert fabric_refusal(WIRED[:3]) == Code.GPU_TOPOLOGY
+    assert fabric_refusal(WIRED[1:]) == Code.GPU_TOPOLOGY
+
+
+def test_switch_in_place_of_an_enrolled_gpu() -> None:
+    """A13, A15: an identity is of one kind for good."""
+    stranger = EmulatedSwitch.make(FABRIC.vendors[1]).attest(NONCE)
+    with pytest.raises(NotAuthentic) as caught:
+        verify_gpus(
+            [*WIRED[1:], stranger],
+            nonce=NONCE,
+            anchors=FABRIC_BELIEVED,
+            at=AT,
+            expected=frozenset(FABRIC.identities()),
+            accept=GPUS_AND_SWITCHES,
+        )
+    assert caught.value.code == Code.GPU_UNEXPECTED
 
 
 def test_one_malformed() -> None:

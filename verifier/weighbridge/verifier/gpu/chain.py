@@ -1,4 +1,4 @@
-"""Proves whose attestation key it is: the chain from a GPU's leaf certificate to a device root.
+"""Proves whose attestation key it is: the chain from a device's leaf certificate to a device root.
 
 The procedure of :func:`verify_chain`, leaf first:
 
@@ -7,9 +7,14 @@ The procedure of :func:`verify_chain`, leaf first:
    :func:`weighbridge.verifier.certs.verify_chain`;
 3. names: the leaf is ``<arch> <stepping> <processor> FMC LF``, its issuer ``<same> BROM``, and that one's issuer a
    provisioner of the same architecture, so that a GPU's chain is not presented one certificate short or for another;
-4. the architecture is a GPU's: an NVSwitch has the same root and the same kind of names;
+4. the architecture is one of a kind that is accepted: an NVSwitch has the same root and the same kind of names, and is
+   no GPU unless the caller says that switches are welcome;
 5. leaf and BROM keys are P-384, and the leaf may sign but certify nothing;
-6. the leaf's firmware digest is read.
+6. the leaf's firmware digest is read, and the device's PDI.
+
+The PDI is the number by which devices name each other over NVLink. A device's own is in the serial number of its BROM
+certificate's subject, after one byte (seen on GH100, GB100 and LS_10; a switch's report repeats it): so it is
+NVIDIA's provisioner who says which device has it, not the device.
 
 Left to the caller: revocation, which device is expected, what the key signed.
 """
@@ -20,30 +25,48 @@ import re
 from collections import OrderedDict
 from dataclasses import dataclass
 from threading import Lock
-from typing import TYPE_CHECKING, Final, NoReturn, final
+from typing import TYPE_CHECKING, Final, Generic, Literal, NoReturn, TypeVar, final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
-from weighbridge.proto import limits
+from weighbridge.proto import limits, strict
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic
 from weighbridge.verifier import certs
 from weighbridge.verifier.gpu.fwid import certified_fwid
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Hashable, Sequence
     from datetime import datetime
 
     from weighbridge.verifier.anchors import Anchor, TrustAnchors
 
-__all__ = ["GPU_ARCHITECTURES", "ChainCache", "VerifiedGpuChain", "check_architecture", "verify_chain"]
+__all__ = [
+    "ARCHITECTURES",
+    "GPUS",
+    "GPUS_AND_SWITCHES",
+    "ChainCache",
+    "Kind",
+    "VerifiedGpuChain",
+    "check_architecture",
+    "verify_chain",
+]
 
-# Architectures whose reports were seen and verified; anything else is rejected by absence.
-GPU_ARCHITECTURES: Final = frozenset({"GH100", "GB100"})
-_SWITCH_ARCHITECTURES: Final = frozenset({"LS_10"})
+Kind = Literal["gpu", "switch"]
+Value = TypeVar("Value")
+# Architectures whose reports were seen and verified; anything else is rejected by absence. An H200 is a GH100, a B200 a
+# GB100: that is what their certificates say.
+ARCHITECTURES: Final[dict[str, Kind]] = {"GH100": "gpu", "GB100": "gpu", "LS_10": "switch"}
+GPUS: Final[frozenset[Kind]] = frozenset({"gpu"})
+GPUS_AND_SWITCHES: Final[frozenset[Kind]] = frozenset({"gpu", "switch"})
 _CERTS_MIN: Final = 3
+# A leaf and its BROM are one device's; everything above is shared by thousands.
+_OWN: Final = 2
+_PDI: Final = re.compile(r"[0-9A-F]{2}([0-9A-F]{16})")
 _LEAF: Final = re.compile(r"((?P<arch>[A-Z]{2}_?[0-9]{2,3}) [A-Z][0-9]{2} [A-Z]{3}) FMC LF")
+_WHAT: Final = "gpu.chain"
 _SEAL: Final = object()
 
 
@@ -56,11 +79,15 @@ class VerifiedGpuChain:
 
     Attributes:
         key: the attestation key, P-384.
+        kind: ``gpu`` or ``switch``, by the architecture.
         identity: SHA-256 of the BROM certificate's SubjectPublicKeyInfo; constant for the life of the chip.
         platform: the anchor's: ``nvidia`` or ``insecure-emulated``.
         architecture: such as ``GH100``, from the certificates.
         model: such as ``GH100 A01 GSP BROM``.
         fwid: digest of the firmware that derived the key, or ``None`` when the leaf names none.
+        pdi: the number by which NVLink peers name the device, 8 bytes in the certificate's order, or ``None`` where
+            the BROM's certificate has no serial number of that shape. It identifies the device as a serial number does.
+        certificates: the chain, leaf first, as it came.
         chain_digest: SHA-256 of the concatenated DER.
         not_before: the latest beginning of validity in the chain, anchor included.
         not_after: the earliest end.
@@ -68,11 +95,14 @@ class VerifiedGpuChain:
 
     seal: object
     key: ec.EllipticCurvePublicKey
+    kind: Kind
     identity: bytes
     platform: str
     architecture: str
     model: str
     fwid: bytes | None
+    pdi: bytes | None
+    certificates: tuple[x509.Certificate, ...]
     chain_digest: bytes
     not_before: datetime
     not_after: datetime
@@ -87,62 +117,29 @@ class VerifiedGpuChain:
         raise TypeError("a VerifiedGpuChain is made by verify_chain")
 
 
-def verify_chain(chain: Sequence[bytes], anchors: TrustAnchors, *, at: datetime) -> VerifiedGpuChain:
-    """The attestation key of a GPU, by the procedure in the module's docstring.
+def verify_chain(
+    chain: Sequence[bytes], anchors: TrustAnchors, *, at: datetime, accept: frozenset[Kind] = GPUS
+) -> VerifiedGpuChain:
+    """The attestation key of a device, by the procedure in the module's docstring.
 
     Args:
         chain: DER certificates, leaf first; untrusted.
         anchors: those of purpose ``nvidia-device-root`` are used; without one nothing is trusted.
         at: aware; the time at which validity is judged.
+        accept: the kinds of device that are welcome.
 
     Raises:
         MalformedEvidence: ``CERT_MALFORMED``, ``KEY_UNSUPPORTED``, ``TOO_LARGE``.
         NotAuthentic: ``CHAIN_LENGTH``, ``CHAIN_BROKEN``, ``CHAIN_EXPIRED``, ``CHAIN_UNTRUSTED``; ``GPU_CHAIN`` for
-            names or keys that are not a GPU's; ``GPU_ARCH`` for a switch or an unknown architecture.
+            names or keys that are not a device's; ``GPU_ARCH`` for an architecture that is unknown or of a kind that
+            is not accepted.
     """
-    what = "gpu.chain"
     # 1.
-    if not _CERTS_MIN <= len(chain) <= limits.GPU_CHAIN_CERTS_MAX:
-        raise NotAuthentic(
-            Code.CHAIN_LENGTH,
-            "wrong number of certificates",
-            where=what,
-            expected=f"{_CERTS_MIN}..{limits.GPU_CHAIN_CERTS_MAX}",
-            got=len(chain),
-        )
-    parsed = [certs.load_certificate(der, f"{what}[{number}]") for number, der in enumerate(chain)]
+    _check_length(chain)
+    parsed = _load(chain)
     # 2.
-    anchor = certs.verify_chain(parsed, anchors.select("nvidia-device-root"), at=at, what=what)
-    leaf, brom, provisioner = parsed[:3]
-    # 3.
-    architecture, model = _check_names(leaf, brom, provisioner)
-    # 4.
-    if architecture not in GPU_ARCHITECTURES:
-        kind = "an NVSwitch" if architecture in _SWITCH_ARCHITECTURES else "of an unknown architecture"
-        raise NotAuthentic(
-            Code.GPU_ARCH,
-            f"the device is {kind}",
-            where=what,
-            expected=" or ".join(sorted(GPU_ARCHITECTURES)),
-            got=architecture,
-        )
-    # 5.
-    key = _p384(leaf, f"{what}[0]")
-    _p384(brom, f"{what}[1]")
-    _check_leaf(leaf, f"{what}[0]")
-    return VerifiedGpuChain(
-        seal=_SEAL,
-        key=key,
-        identity=sha256(certs.spki_der(brom)),
-        platform=anchor.platform,
-        architecture=architecture,
-        model=model,
-        # 6.
-        fwid=certified_fwid(leaf, where=f"{what}[0]"),
-        chain_digest=sha256(b"".join(chain)),
-        not_before=max([anchor.not_before, *(item.not_valid_before_utc for item in parsed)]),
-        not_after=min([anchor.not_after, *(item.not_valid_after_utc for item in parsed)]),
-    )
+    anchor = certs.verify_chain(parsed, anchors.select("nvidia-device-root"), at=at, what=_WHAT)
+    return _device(chain, parsed, anchor, accept)
 
 
 def check_architecture(chain: VerifiedGpuChain, declared: str) -> None:
@@ -161,38 +158,160 @@ def check_architecture(chain: VerifiedGpuChain, declared: str) -> None:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Tail:
+    """What is above a device's own two certificates in a chain that verified, and until when that holds."""
+
+    certificates: tuple[x509.Certificate, ...]
+    anchor: Anchor
+    not_before: datetime
+    not_after: datetime
+
+
 @final
 class ChainCache:
     """Remembers chains that verified, so that a device's does not cost five signature checks in every window.
 
-    The key is the chain's bytes together with the anchors; an entry is used only within the validity of everything
-    in the chain, so that only the *work* is saved and no answer changes. Failures are not remembered. Safe to share
-    between threads.
+    Also remembers what is above a device's own two certificates: for another device of the same provisioner two
+    signatures are left to check. The keys are the certificates' bytes together with the anchors; an entry is used only
+    within the validity of everything in it, so that only the *work* is saved and no answer changes. Failures are not
+    remembered. Safe to share between threads.
     """
 
     def __init__(self, capacity: int = 256) -> None:
         if capacity < 1:
             raise ValueError("capacity must be positive")
-        self._capacity = capacity
-        self._entries: OrderedDict[tuple[tuple[bytes, ...], tuple[Anchor, ...]], VerifiedGpuChain] = OrderedDict()
-        self._lock = Lock()
+        self._chains: _Recent[VerifiedGpuChain] = _Recent(capacity)
+        self._tails: _Recent[_Tail] = _Recent(capacity)
 
-    def verify_chain(self, chain: Sequence[bytes], anchors: TrustAnchors, *, at: datetime) -> VerifiedGpuChain:
+    def verify_chain(
+        self, chain: Sequence[bytes], anchors: TrustAnchors, *, at: datetime, accept: frozenset[Kind] = GPUS
+    ) -> VerifiedGpuChain:
         """As :func:`verify_chain`."""
         # The very certificates and the very anchors: nothing is taken for the same that is not.
-        key = tuple(chain), anchors.select("nvidia-device-root")
-        with self._lock:
-            known = self._entries.get(key)
-            if known is not None:
-                self._entries.move_to_end(key)
+        selected = anchors.select("nvidia-device-root")
+        key = tuple(chain), selected
+        known = self._chains.get(key)
         if known is not None and known.not_before <= at <= known.not_after:
+            _check_kind(known.architecture, accept)
             return known
-        verified = verify_chain(chain, anchors, at=at)
+        verified = self._verify(chain, selected, at, accept)
+        self._chains.put(key, verified)
+        return verified
+
+    def _verify(
+        self, chain: Sequence[bytes], anchors: tuple[Anchor, ...], at: datetime, accept: frozenset[Kind]
+    ) -> VerifiedGpuChain:
+        _check_length(chain)
+        key = tuple(chain[_OWN:]), anchors
+        tail = self._tails.get(key)
+        if tail is not None and tail.not_before <= at <= tail.not_after:
+            parsed = [*_load(chain[:_OWN]), *tail.certificates]
+            certs.verify_head(parsed, len(tail.certificates), at=at, what=_WHAT)
+            return _device(chain, parsed, tail.anchor, accept)
+        parsed = _load(chain)
+        anchor = certs.verify_chain(parsed, anchors, at=at, what=_WHAT)
+        above = tuple(parsed[_OWN:])
+        self._tails.put(key, _Tail(above, anchor, *_validity(above, anchor)))
+        return _device(chain, parsed, anchor, accept)
+
+
+class _Recent(Generic[Value]):
+    """The entries used last, at most ``capacity``."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._entries: OrderedDict[Hashable, Value] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, key: Hashable) -> Value | None:
         with self._lock:
-            self._entries[key] = verified
+            found = self._entries.get(key)
+            if found is not None:
+                self._entries.move_to_end(key)
+            return found
+
+    def put(self, key: Hashable, value: Value) -> None:
+        with self._lock:
+            self._entries[key] = value
+            self._entries.move_to_end(key)
             if len(self._entries) > self._capacity:
                 self._entries.popitem(last=False)
-        return verified
+
+
+def _check_length(chain: Sequence[bytes]) -> None:
+    if not _CERTS_MIN <= len(chain) <= limits.GPU_CHAIN_CERTS_MAX:
+        raise NotAuthentic(
+            Code.CHAIN_LENGTH,
+            "wrong number of certificates",
+            where=_WHAT,
+            expected=f"{_CERTS_MIN}..{limits.GPU_CHAIN_CERTS_MAX}",
+            got=len(chain),
+        )
+
+
+def _load(chain: Sequence[bytes]) -> list[x509.Certificate]:
+    return [certs.load_certificate(der, f"{_WHAT}[{number}]") for number, der in enumerate(chain)]
+
+
+def _device(
+    chain: Sequence[bytes], parsed: Sequence[x509.Certificate], anchor: Anchor, accept: frozenset[Kind]
+) -> VerifiedGpuChain:
+    """Steps 3 to 6, once the signatures are verified."""
+    leaf, brom, provisioner = parsed[:_CERTS_MIN]
+    # 3.
+    architecture, model = _check_names(leaf, brom, provisioner)
+    # 4.
+    kind = _check_kind(architecture, accept)
+    # 5.
+    key = _p384(leaf, f"{_WHAT}[0]")
+    _p384(brom, f"{_WHAT}[1]")
+    _check_leaf(leaf, f"{_WHAT}[0]")
+    not_before, not_after = _validity(parsed, anchor)
+    return VerifiedGpuChain(
+        seal=_SEAL,
+        key=key,
+        kind=kind,
+        identity=sha256(certs.spki_der(brom)),
+        platform=anchor.platform,
+        architecture=architecture,
+        model=model,
+        # 6.
+        fwid=certified_fwid(leaf, where=f"{_WHAT}[0]"),
+        pdi=_pdi(brom),
+        certificates=tuple(parsed),
+        chain_digest=sha256(b"".join(chain)),
+        not_before=not_before,
+        not_after=not_after,
+    )
+
+
+def _check_kind(architecture: str, accept: frozenset[Kind]) -> Kind:
+    kind = ARCHITECTURES.get(architecture)
+    if kind is None or kind not in accept:
+        what = "of an unknown architecture" if kind is None else f"a {kind}, not what was asked for"
+        raise NotAuthentic(
+            Code.GPU_ARCH,
+            f"the device is {what}",
+            where=_WHAT,
+            expected=" or ".join(sorted(name for name, kind in ARCHITECTURES.items() if kind in accept)),
+            got=architecture,
+        )
+    return kind
+
+
+def _validity(certificates: Sequence[x509.Certificate], anchor: Anchor) -> tuple[datetime, datetime]:
+    """The latest beginning and the earliest end, anchor included."""
+    return (
+        max([anchor.not_before, *(item.not_valid_before_utc for item in certificates)]),
+        min([anchor.not_after, *(item.not_valid_after_utc for item in certificates)]),
+    )
+
+
+def _pdi(brom: x509.Certificate) -> bytes | None:
+    found = brom.subject.get_attributes_for_oid(NameOID.SERIAL_NUMBER)
+    match = _PDI.fullmatch(str(found[0].value)) if len(found) == 1 else None
+    return None if match is None else strict.hex_decode(match[1].lower(), what="PDI")
 
 
 def _check_names(leaf: x509.Certificate, brom: x509.Certificate, provisioner: x509.Certificate) -> tuple[str, str]:

@@ -1,25 +1,31 @@
-"""Proves what a GPU signed, and for which nonce.
+"""Proves what a GPU or switch signed, and for which nonce.
 
 The procedure of :func:`verify_report`; it stops at the first step that fails:
 
 1. the expected nonce has exactly 32 bytes: an empty or short one is never compared;
-2. nothing follows the signature;
+2. nothing follows the signature. Bytes there are signed by nobody, so that anybody can make another sending out of one
+   report: evidence of a live window is bound and recorded by all its bytes and has exactly one form. In a recorded
+   report (:func:`verify_recorded_report`) they do no harm, since no step reads them, and tools of other people leave
+   one: there they are a finding;
 3. ECDSA P-384 with SHA-384 over request and response (SPDM 1.1: DSP0274 1.1, MEASUREMENTS response, Signature) verifies
    under the chain's attestation key;
 4. the nonce in the *signed* bytes [4:36] equals the expected one; no other copy of a nonce is looked at;
 5. the firmware digest in the report equals the one in the certificate. A report or leaf without one is recorded as
    ``missing``, which is not ``matches``: policy decides;
-6. the chip that the report names, where it names one, is the architecture that the certificates name.
+6. the chip that the report names, where it names one, is the architecture that the certificates name;
+7. the mode that a GPU's signed bytes name is one that is known here, and both fields that name it agree;
+8. what a reader should know and what does not decide is collected as findings.
 
-Left to the caller: the chain (:mod:`.chain`), measurements against reference values, revocation, the mode of the
-device. No signed field says that confidential mode is on.
+Left to the caller: the chain (:mod:`.chain`), measurements against reference values, revocation, whether the mode is
+the one wanted, and where it is PPCIE the topology (:mod:`.topology`). No signed field says that
+confidential mode is on.
 """
 
 from __future__ import annotations
 
 import hmac
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, NoReturn, final
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, Literal, NoReturn, TypeVar, final
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
@@ -28,18 +34,61 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic
+from weighbridge.proto.spdm.opaque import OpaqueType
 from weighbridge.proto.spdm.report import SIGNATURE_SIZE
 from weighbridge.verifier.gpu.nonces import check_length
 
 if TYPE_CHECKING:
-    from weighbridge.proto.spdm.report import Report
-    from weighbridge.verifier.gpu.chain import VerifiedGpuChain
+    from collections.abc import Mapping
 
-__all__ = ["FwidStatus", "VerifiedGpuReport", "verify_report"]
+    from weighbridge.proto.spdm.report import Report
+    from weighbridge.verifier.gpu.chain import Kind, VerifiedGpuChain
+
+__all__ = [
+    "Feature",
+    "FwidStatus",
+    "GpuFinding",
+    "SignedMode",
+    "VerifiedGpuReport",
+    "verify_recorded_report",
+    "verify_report",
+]
 
 FwidStatus = Literal["matches", "missing"]
+Feature = Literal["spt", "mpt", "ppcie"]
+# FEATURE_FLAG, u16: one GPU, several, or several behind switches whose links are not encrypted.
+_FEATURES: Final[dict[bytes, Feature]] = {b"\0\0": "spt", b"\1\0": "mpt", b"\2\0": "ppcie"}
+_PROTECTED_PCIE: Final = {b"\x55": False, b"\xaa": True}
+_LOCKED: Final = b"\1\0"
 _CLAUSE: Final = "DSP0274 1.1, MEASUREMENTS response"
 _SEAL: Final = object()
+Known = TypeVar("Known")
+
+
+@dataclass(frozen=True, slots=True)
+class GpuFinding:
+    """What a reader of a verified report should know; it refuses nothing by itself."""
+
+    code: Code
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignedMode:
+    """The kind of confidential mode that a GPU's *signed* bytes name; that such a mode is on is in none of them.
+
+    Attributes:
+        protected_pcie: PROTECTED_PCIE_STATUS; ``None`` where the driver reports none.
+        feature: FEATURE_FLAG; ``None`` where the driver reports none.
+    """
+
+    protected_pcie: bool | None
+    feature: Feature | None
+
+    @property
+    def is_ppcie(self) -> bool:
+        """Whether either field says that NVLink traffic is trusted to switches: then they must be attested too."""
+        return self.protected_pcie is True or self.feature == "ppcie"
 
 
 @final
@@ -49,6 +98,14 @@ class VerifiedGpuReport:
 
     Its measurements are authentic, not yet known to be the right ones. The seal guards against mistakes, not against
     hostile code in the same process.
+
+    Attributes:
+        report: what was signed, parsed.
+        chain: whose key signed it.
+        nonce: what it was signed over.
+        fwid: whether report and certificate name the same firmware; ``missing`` is not ``matches``.
+        mode: what the signed bytes say of the mode.
+        findings: what decides nothing and should be known.
     """
 
     seal: object
@@ -56,6 +113,8 @@ class VerifiedGpuReport:
     chain: VerifiedGpuChain
     nonce: bytes
     fwid: FwidStatus
+    mode: SignedMode
+    findings: tuple[GpuFinding, ...]
 
     def __post_init__(self) -> None:
         """Refuse to be built by anything but the verification."""
@@ -70,6 +129,11 @@ class VerifiedGpuReport:
     def identity(self) -> bytes:
         """The device: SHA-256 of its BROM certificate's SubjectPublicKeyInfo."""
         return self.chain.identity
+
+    @property
+    def kind(self) -> Kind:
+        """``gpu`` or ``switch``, from the certificates."""
+        return self.chain.kind
 
     @property
     def platform(self) -> str:
@@ -97,7 +161,7 @@ def verify_report(report: Report, chain: VerifiedGpuChain, *, nonce: bytes) -> V
 
     Raises:
         MalformedEvidence: ``TRAILING_BYTES``.
-        NotAuthentic: ``NONCE_LENGTH``, ``GPU_SIG``, ``GPU_NONCE``, ``GPU_FWID`` or ``GPU_ARCH``.
+        NotAuthentic: ``NONCE_LENGTH``, ``GPU_SIG``, ``GPU_NONCE``, ``GPU_FWID``, ``GPU_ARCH`` or ``GPU_MODE``.
     """
     # 1.
     check_length(nonce)
@@ -110,6 +174,28 @@ def verify_report(report: Report, chain: VerifiedGpuChain, *, nonce: bytes) -> V
             expected="nothing",
             got=report.trailing,
         )
+    # 3. to 8.
+    return _verify(report, chain, nonce)
+
+
+def verify_recorded_report(report: Report, chain: VerifiedGpuChain, *, nonce: bytes) -> VerifiedGpuReport:
+    """As :func:`verify_report`, of a report from a file: bytes after the signature are dropped and a finding.
+
+    Never for a live window: see step 2.
+
+    Raises:
+        NotAuthentic: as :func:`verify_report`.
+    """
+    check_length(nonce)
+    if not report.trailing:
+        return _verify(report, chain, nonce)
+    size = len(report.trailing)
+    message = f"{size} unsigned byte{'s' * (size > 1)} after the signature, which nothing here reads"
+    verified = _verify(replace(report, trailing=b""), chain, nonce)
+    return replace(verified, findings=(GpuFinding(Code.TRAILING_BYTES, message), *verified.findings))
+
+
+def _verify(report: Report, chain: VerifiedGpuChain, nonce: bytes) -> VerifiedGpuReport:
     # 3.
     _check_signature(report, chain)
     # 4.
@@ -132,7 +218,18 @@ def verify_report(report: Report, chain: VerifiedGpuChain, *, nonce: bytes) -> V
             expected=chain.architecture,
             got=report.chip,
         )
-    return VerifiedGpuReport(seal=_SEAL, report=report, chain=chain, nonce=nonce, fwid=status)
+    # 7.
+    mode = _signed_mode(report) if chain.kind == "gpu" else SignedMode(None, None)
+    return VerifiedGpuReport(
+        seal=_SEAL,
+        report=report,
+        chain=chain,
+        nonce=nonce,
+        fwid=status,
+        mode=mode,
+        # 8.
+        findings=_findings(report, chain, status),
+    )
 
 
 def _check_signature(report: Report, chain: VerifiedGpuChain) -> None:
@@ -163,3 +260,46 @@ def _fwid_status(reported: bytes | None, certified: bytes | None) -> FwidStatus:
             clause="TCG DICE Attestation Architecture 1.1 §6.1",
         )
     return "matches"
+
+
+def _signed_mode(report: Report) -> SignedMode:
+    status, flag = report.opaque.get(OpaqueType.PROTECTED_PCIE_STATUS), report.opaque.get(OpaqueType.FEATURE_FLAG)
+    protected = None if status is None else _known(_PROTECTED_PCIE, status, OpaqueType.PROTECTED_PCIE_STATUS)
+    feature = None if flag is None else _known(_FEATURES, flag, OpaqueType.FEATURE_FLAG)
+    if protected is not None and feature is not None and protected != (feature == "ppcie"):
+        raise NotAuthentic(
+            Code.GPU_MODE,
+            "the report's two statements of its mode contradict each other",
+            where="report.opaque",
+            got=f"PROTECTED_PCIE_STATUS {'on' if protected else 'off'}, FEATURE_FLAG {feature}",
+        )
+    return SignedMode(protected, feature)
+
+
+def _known(table: Mapping[bytes, Known], value: bytes, field: OpaqueType) -> Known:
+    """A mode that nobody here knows is not taken for one that asks less."""
+    if value not in table:
+        raise NotAuthentic(
+            Code.GPU_MODE,
+            "mode is not known here",
+            where=f"report.opaque[{field.name}]",
+            expected=" or ".join(known.hex() for known in table),
+            got=value,
+        )
+    return table[value]
+
+
+def _findings(report: Report, chain: VerifiedGpuChain, fwid: FwidStatus) -> tuple[GpuFinding, ...]:
+    findings: list[GpuFinding] = []
+    if fwid == "missing":
+        # An LS_10 never reports one; a GPU's driver of 2023 did not.
+        silent = "report" if report.fwid is None else "certificate"
+        findings.append(GpuFinding(Code.GPU_FWID, f"the {silent} names no firmware digest to compare"))
+    if chain.kind == "gpu" and report.chip is None:
+        findings.append(GpuFinding(Code.GPU_ARCH, "the report names no chip; its certificates do"))
+    unknown = [field.name for field in report.opaque.fields if not field.is_named]
+    if unknown:
+        findings.append(GpuFinding(Code.FIELD_UNKNOWN, f"opaque entries without a name here: {', '.join(unknown)}"))
+    if chain.kind == "switch" and report.opaque.get(OpaqueType.LOCK_SWITCH_STATUS) != _LOCKED:
+        findings.append(GpuFinding(Code.GPU_MODE, "the switch does not say that it is locked"))
+    return tuple(findings)

@@ -3,9 +3,13 @@
 The procedure of :func:`verify_gpus`:
 
 1. there is evidence: an empty list would satisfy every rule that says "each device";
-2. each report parses, each chain and report verifies for the one nonce;
+2. each report parses, each chain and report verifies for the one nonce, and each device is of a kind that is accepted:
+   an NVSwitch is no GPU;
 3. no two have the same identity: one device counted twice is one device;
-4. where devices are enrolled, none is missing and none is extra. Devices are matched by identity, never by order.
+4. at least one of them is a GPU: switches alone compute nothing;
+5. where devices are enrolled, none is missing and none is extra. Devices are matched by identity, never by order. An
+   identity is of one kind for good, so that exactly as many GPUs and as many switches answer as are enrolled;
+6. where GPUs are in protected-PCIe mode, they and their switches are all there (:mod:`.topology`).
 
 Not excluded: an enrolled device that is somewhere else and answers over a live relay. Binding is not co-location.
 """
@@ -16,8 +20,9 @@ from typing import TYPE_CHECKING
 
 from weighbridge.proto.errors import Code, NotAuthentic
 from weighbridge.proto.spdm import report as spdm
-from weighbridge.verifier.gpu.chain import verify_chain
+from weighbridge.verifier.gpu.chain import GPUS, verify_chain
 from weighbridge.verifier.gpu.report import VerifiedGpuReport, verify_report
+from weighbridge.verifier.gpu.topology import check_topology
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +30,7 @@ if TYPE_CHECKING:
 
     from weighbridge.proto.spdm.evidence import GpuEvidence
     from weighbridge.verifier.anchors import TrustAnchors
-    from weighbridge.verifier.gpu.chain import ChainCache
+    from weighbridge.verifier.gpu.chain import ChainCache, Kind
 
 __all__ = ["verify_gpus"]
 
@@ -38,6 +43,7 @@ def verify_gpus(
     at: datetime,
     expected: frozenset[bytes] | None,
     cache: ChainCache | None = None,
+    accept: frozenset[Kind] = GPUS,
 ) -> tuple[VerifiedGpuReport, ...]:
     """The verified reports, sorted by identity, by the procedure in the module's docstring.
 
@@ -48,11 +54,12 @@ def verify_gpus(
         at: aware.
         expected: identities of the enrolled devices; ``None`` at enrolment only, where they are learnt.
         cache: saves repeated work on unchanged chains; changes no answer.
+        accept: the kinds of device that may be among the evidence; who accepts switches counts by :attr:`kind`.
 
     Raises:
         MalformedEvidence: for a report or chain that does not parse, and ``TRAILING_BYTES``.
-        NotAuthentic: ``GPU_MISSING``, ``GPU_DUPLICATE``, ``GPU_UNEXPECTED``, or what :func:`verify_chain` and
-            :func:`verify_report` raise.
+        NotAuthentic: ``GPU_MISSING``, ``GPU_DUPLICATE``, ``GPU_UNEXPECTED``, or what :func:`verify_chain`,
+            :func:`verify_report` and :func:`check_topology` raise.
     """
     # 1.
     if not evidence:
@@ -61,7 +68,7 @@ def verify_gpus(
     for number, item in enumerate(evidence):
         # 2.
         parsed = spdm.parse(item.report)
-        chain = (verify_chain if cache is None else cache.verify_chain)(item.chain, anchors, at=at)
+        chain = (verify_chain if cache is None else cache.verify_chain)(item.chain, anchors, at=at, accept=accept)
         result = verify_report(parsed, chain, nonce=nonce)
         # 3.
         if result.identity in verified:
@@ -70,8 +77,15 @@ def verify_gpus(
             )
         verified[result.identity] = result
     # 4.
+    if all(report.kind != "gpu" for report in verified.values()):
+        raise NotAuthentic(
+            Code.GPU_MISSING, "switches attested and no GPU", where="gpus", expected="at least one GPU", got=0
+        )
+    # 5.
     if expected is not None:
         _check_expected(frozenset(verified), expected)
+    # 6.
+    check_topology(tuple(verified.values()))
     return tuple(verified[identity] for identity in sorted(verified))
 
 
