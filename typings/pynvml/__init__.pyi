@@ -2,6 +2,9 @@
 
 from typing import Any
 
+# The loaded library; set, it is what every call goes to.
+nvmlLib: Any
+
 class NVMLError(Exception):
     value: int
 

@@ -28,6 +28,7 @@ NoticeKind = Literal[
     "work-late",
     "spot-failed",
     "boot-logs",
+    "gpus",
 ]
 
 

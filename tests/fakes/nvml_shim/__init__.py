@@ -220,16 +220,16 @@ class ShimHost:
 @contextmanager
 def loaded(host: ShimHost) -> Generator[ShimHost]:
     """``pynvml`` of this process calls the library, and that asks ``host``."""
-    module, cache = vars(pynvml), pynvml._nvmlGetFunctionPointer_cache
-    library, known, variable = module["nvmlLib"], dict(cache), os.environ.get(VARIABLE)
-    module["nvmlLib"] = ctypes.CDLL(str(host.library))
+    cache = pynvml._nvmlGetFunctionPointer_cache
+    library, known, variable = pynvml.nvmlLib, dict(cache), os.environ.get(VARIABLE)
+    pynvml.nvmlLib = ctypes.CDLL(str(host.library))
     cache.clear()
     os.environ[VARIABLE] = str(host.socket)
     try:
         with host:
             yield host
     finally:
-        module["nvmlLib"] = library
+        pynvml.nvmlLib = library
         cache.clear()
         cache.update(known)
         del os.environ[VARIABLE]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, TextIO, final
 
 from weighbridge.attester.boot import IMA_PCR
 from weighbridge.attester.clock import SystemClock
-from weighbridge.attester.commands import tpm_arguments
+from weighbridge.attester.commands import gpu_arguments, tpm_arguments
 from weighbridge.attester.commands.manifest_file import read_manifest
 from weighbridge.attester.configuration import Devices, SessionConfig, Surroundings
 from weighbridge.attester.durable import read_file
@@ -33,10 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from weighbridge.attester.client import Transport
-    from weighbridge.attester.gpu.interface import GpuSource
     from weighbridge.attester.keys import ChannelKey
-    from weighbridge.attester.report import SessionSummary, WindowReport
-    from weighbridge.attester.telemetry.interface import TelemetrySource
+    from weighbridge.attester.report import Observer, SessionSummary, WindowReport
     from weighbridge.attester.tpm.options import TpmOptions
     from weighbridge.proto.collateral import Collateral
 
@@ -52,7 +50,7 @@ DIR/token.
 examples:
   weighbridge-attester run --verifier verifier.example:8443 --verifier-ca ca.pem --verifier-key anchors.json \\
       --manifest minilm.json --state /var/lib/weighbridge --tenant acme --audience gate.example \\
-      --tcti device:/dev/tpmrm0 --gpu emulated:1 -- python server.py
+      --tcti device:/dev/tpmrm0 --gpu nvml -- python server.py
 
   # the server may also load what these name, and nothing else
   weighbridge-attester run … --adapter style.json --adapter draft.json -- python server.py
@@ -61,8 +59,6 @@ examples:
   weighbridge-attester run … --tcti swtpm:path=/tmp/tpm.sock --gpu emulated:1 --gpu-vendor vendor -- python server.py
 """
 
-_EMULATED: Final = "emulated:"
-_GPUS_MAX: Final = 8
 _FILE_MAX: Final = 2 * 1024 * 1024
 _SCHEMA_WINDOW: Final = "weighbridge/attester-window/v1"
 _SCHEMA_NOTICE: Final = "weighbridge/attester-notice/v1"
@@ -110,21 +106,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     tpm_arguments.configure(parser)
     hardware.add_argument(
-        "--gpu",
-        metavar="SOURCE",
-        type=_gpu,
-        required=True,
-        help="emulated:N (1 to 8), or none (no shipped policy admits a session without one)",
-    )
-    hardware.add_argument(
-        "--gpu-vendor",
-        metavar="DIR",
-        type=Path,
-        help="where emulated devices and their vendor's keys are kept (default: insecure-emulated-gpus in --state)",
-    )
-    hardware.add_argument(
         "--seed", metavar="N", type=_seed, help="seed of emulated sensors and of the delays before reconnecting"
     )
+    gpu_arguments.configure(parser)
     parser.add_argument(
         "--answer-timeout", metavar="S", type=_positive, default=30, help="seconds to wait for a verdict (default: 30)"
     )
@@ -164,7 +148,7 @@ def run(args: argparse.Namespace) -> int:
     )
     with ExitStack() as open_devices:
         worker = open_devices.enter_context(Worker())
-        devices = _open_devices(args, platform, open_devices, observer)
+        devices, watching = _open_devices(args, platform, open_devices, observer)
         transport = _transport(args, authority, channel)
 
         async def whole() -> SessionSummary:
@@ -174,7 +158,7 @@ def run(args: argparse.Namespace) -> int:
                 transport,
                 trusted=trusted,
                 surroundings=Surroundings(clock=SystemClock(), rng=random.Random(args.seed), offload=worker),  # noqa: S311 - jitter, not a secret
-                observer=observer,
+                observer=watching,
             )
             return await _until_signal(session)
 
@@ -235,31 +219,28 @@ async def _until_signal(session: AttesterSession) -> SessionSummary:
 
 def _open_devices(
     args: argparse.Namespace, platform: tuple[TpmOptions, Collateral], stack: ExitStack, observer: _Printer
-) -> Devices:
+) -> tuple[Devices, Observer]:
     # Here and not at the top: the other verbs must work on hosts without the TSS.
     with _installed():
-        from weighbridge.attester.gpu.emulated import EmulatedGpus  # noqa: PLC0415
-        from weighbridge.attester.telemetry.emulated import EmulatedTelemetry  # noqa: PLC0415
         from weighbridge.attester.tpm.device import Tpm  # noqa: PLC0415
 
     tpm = stack.enter_context(Tpm.open(args.tcti, platform[0]))
     if args.tcti.startswith("swtpm:"):
         observer.notice(Notice("emulated", f"INSECURE: the TPM is emulated ({args.tcti}); platform insecure-emulated"))
-    count: int = args.gpu
-    gpus: GpuSource | None = None
-    telemetry: TelemetrySource | None = None
-    if count:
-        vendor: Path = args.gpu_vendor or args.state / "insecure-emulated-gpus"
-        gpus = EmulatedGpus.open(vendor, count)
-        stack.callback(gpus.close)
-        telemetry = EmulatedTelemetry(args.seed or 0, gpus.identities())
-        stack.callback(telemetry.close)
-        what = "1 GPU is" if count == 1 else f"{count} GPUs are"
-        observer.notice(Notice("emulated", f"INSECURE: {what} emulated; platform insecure-emulated"))
+    with _installed():
+        gpus = gpu_arguments.open_gpus(args, stack, observer)
     boot, runtime = tpm_arguments.boot_logs(args, observer)
     if runtime is not None:
         tpm.follow(IMA_PCR, runtime)
-    return Devices(tpm=tpm, gpus=gpus, telemetry=telemetry, boot=boot, runtime=runtime, collateral=platform[1])
+    devices = Devices(
+        tpm=tpm,
+        gpus=gpus.source,
+        telemetry=gpus.telemetry,
+        boot=boot,
+        runtime=runtime,
+        collateral=platform[1],
+    )
+    return devices, gpus.observer
 
 
 @final
@@ -360,12 +341,3 @@ def _place(text: str) -> str:
     except MalformedEvidence as error:
         raise argparse.ArgumentTypeError(f"{error.message}: {error.got!r}") from error
     return text
-
-
-def _gpu(text: str) -> int:
-    """How many devices; 0 for none."""
-    if text == "none":
-        return 0
-    if not text.startswith(_EMULATED):
-        raise argparse.ArgumentTypeError(f"must be emulated:N or none, not {text!r}")
-    return _number(1, _GPUS_MAX)(text.removeprefix(_EMULATED))
