@@ -18,7 +18,19 @@ from typing import TYPE_CHECKING, Final, NoReturn, TextIO
 
 from weighbridge.proto import strict
 from weighbridge.proto.errors import ExitCode, WeighbridgeError
-from weighbridge.verifier.commands import anchors, bundle, gpu, ledger, log, model, operate, reference, spot, token
+from weighbridge.verifier.commands import (
+    anchors,
+    bundle,
+    gpu,
+    ledger,
+    log,
+    model,
+    nras,
+    operate,
+    reference,
+    spot,
+    token,
+)
 from weighbridge.verifier.commands.outcome import Outcome
 from weighbridge.verifier.files import fault
 
@@ -91,6 +103,7 @@ def parser() -> argparse.ArgumentParser:
     one.set_defaults(run=gpu.run_verify)
     log.configure_verify(verified.add_parser("log", help="an event log: that it leads to the values a quote signs"))
     bundle.configure_verify(verified.add_parser("bundle", help="a recorded session: every verdict made again, offline"))
+    nras.configure_verify(verified.add_parser("nras", help="what NVIDIA's attestation service said: a witness's word"))
     token.configure_verify(verified.add_parser("token", help="a result token: signature, audience, expiry"))
 
     operate.configure(commands)

@@ -54,6 +54,7 @@ _INTERMEDIATE: Final[dict[Purpose, Purpose | None]] = {
 # What shipped policies call evidence under keys of a purpose; elsewhere it is the operator's own word.
 _PLATFORMS: Final[dict[Purpose, tuple[str, ...]]] = {
     "nvidia-device-root": ("nvidia",),
+    "nras-root": ("nvidia",),
     "tpm-ek-root": ("tpm", "google-vtpm"),
     "tpm-ek-intermediate": ("tpm", "google-vtpm"),
     "tpm-ak-root": ("google-vtpm",),
