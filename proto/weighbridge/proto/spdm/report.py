@@ -252,26 +252,33 @@ def _check_header(header: bytes) -> None:
 
 def _blocks(record: bytes, count: int) -> tuple[MeasurementBlock, ...]:
     blocks: list[MeasurementBlock] = []
-    offset = before = 0
-    while offset < len(record):
-        head = record[offset : offset + _BLOCK.size]
-        if len(head) != _BLOCK.size:
-            raise _malformed_block("ends inside its header", len(blocks), expected=_BLOCK.size, got=len(head))
-        index, specification, outer, kind, size = _BLOCK.unpack(head)
+    end, offset, before = len(record), 0, -1
+    while offset < end:
         start = offset + _BLOCK.size
+        if start > end:
+            raise _malformed_block("ends inside its header", len(blocks), expected=_BLOCK.size, got=end - offset)
+        index, specification, outer, kind, size = _BLOCK.unpack_from(record, offset)
         offset = start + size
-        value = record[start:offset]
-        if specification != _DMTF:
-            raise _malformed_block("has an unknown specification", len(blocks), expected=_DMTF, got=specification)
-        if outer != size + _VALUE_HEADER or len(value) != size:
-            raise _malformed_block("has sizes that disagree", len(blocks), expected=size + _VALUE_HEADER, got=outer)
-        if blocks and index <= before:
-            raise _malformed_block("does not ascend in its index", len(blocks), expected=f"> {before}", got=index)
+        # One comparison for what every block of every device satisfies; which one failed is worked out below.
+        if specification != _DMTF or outer != size + _VALUE_HEADER or offset > end or index <= before:
+            raise _block_fault(len(blocks), (index, before), specification, (outer, size))
         before = index
-        blocks.append(MeasurementBlock(index, kind, value))
+        blocks.append(MeasurementBlock(index, kind, record[start:offset]))
     if len(blocks) != count:
         raise _malformed("wrong number of measurement blocks", "report[41]", expected=count, got=len(blocks))
     return tuple(blocks)
+
+
+def _block_fault(
+    number: int, indices: tuple[int, int], specification: int, sizes: tuple[int, int]
+) -> MalformedEvidence:
+    index, before = indices
+    if specification != _DMTF:
+        return _malformed_block("has an unknown specification", number, expected=_DMTF, got=specification)
+    if index <= before:
+        return _malformed_block("does not ascend in its index", number, expected=f"> {before}", got=index)
+    outer, size = sizes
+    return _malformed_block("has sizes that disagree", number, expected=size + _VALUE_HEADER, got=outer)
 
 
 def _malformed_block(message: str, number: int, *, expected: object, got: object) -> MalformedEvidence:
