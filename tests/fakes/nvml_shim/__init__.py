@@ -125,7 +125,7 @@ class ShimHost:
         self.socket = self._directory / "s"
         self._server = _Server(str(self.socket), _Handler)
         self._server.host = self
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
 
     @classmethod
     def emulated(cls, library: Path, gpus: EmulatedGpus) -> Self:
