@@ -46,7 +46,7 @@ _CAUTION: Final = (
     "this is what the host was, whether good or not: sign it only for a host that you have installed and booted "
     "yourself, before anybody else could reach it"
 )
-# TCG PC Client Platform Firmware Profile 1.06 §3.3.4: firmware extends each of them, with a separator at least.
+# PC Client Platform Firmware Profile 1.06: firmware extends each of them, with a separator at least.
 _FIRMWARE_PCRS: Final = range(8)
 _EPILOG: Final = """\
 a hosts' owner's key, and the document by which verifiers believe it:
