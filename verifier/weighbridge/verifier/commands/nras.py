@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Final
 
 from weighbridge.proto import limits, strict
 from weighbridge.proto.errors import Code, ExitCode, MalformedEvidence
-from weighbridge.verifier import certs
 from weighbridge.verifier.anchors import EMULATED_PLATFORM
 from weighbridge.verifier.commands import arguments as given
 from weighbridge.verifier.commands.outcome import Outcome, load_anchors, read
-from weighbridge.verifier.gpu import verify_chain
+from weighbridge.verifier.gpu import GPUS_AND_SWITCHES, verify_chain
 from weighbridge.verifier.gpu.nras import verify_nras
 from weighbridge.verifier.gpu.recorded import load_chain
 
@@ -89,11 +88,10 @@ def run_verify(arguments: argparse.Namespace) -> Outcome:
         at=arguments.at,
         nonce=arguments.nonce,
     )
-    serials: list[int] = []
-    for path in arguments.chain:
-        chain = load_chain(path)
-        verify_chain(chain, anchors, at=arguments.at)
-        serials.append(certs.load_certificate(chain[0], "chain[0]").serial_number)
+    chains = [
+        verify_chain(load_chain(path), anchors, at=arguments.at, accept=GPUS_AND_SWITCHES) for path in arguments.chain
+    ]
+    serials = [chain.certificates[0].serial_number for chain in chains]
     if serials:
         said.require_devices(serials)
     return _outcome(said, compared=bool(serials))
