@@ -1,6 +1,7 @@
-"""NVIDIA's verifiers as a function: evidence in, their answer out. Their side of it is `nvidia_peer.py`.
+"""NVIDIA's verifiers, and ours, as a function each: recorded evidence in, the answer out.
 
-They run in an environment of their own (`scripts/setup --peers`), without a network, under a clock that is set.
+Theirs (`nvidia_peer.py`) run in an environment of their own, which `scripts/setup --peers` makes, without a network and
+under a clock that is set.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import ssl
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,10 +20,21 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
+from weighbridge.attester.gpu.emulated import EmulatedH100
+from weighbridge.attester.gpu.emulated_vendor import EmulatedVendor
+from weighbridge.proto.errors import WeighbridgeError
+from weighbridge.proto.spdm import report as spdm
+from weighbridge.proto.spdm.evidence import GpuEvidence
+from weighbridge.verifier.anchors import EMULATED_PLATFORM, Anchor, Purpose, TrustAnchors
 from weighbridge.verifier.certs import load_certificate
+from weighbridge.verifier.gpu.chain import GPUS, Kind, verify_chain
+from weighbridge.verifier.gpu.report import verify_recorded_report
+from weighbridge.verifier.gpu.rim import RimSet, compare, verify_rim
+from weighbridge.verifier.gpu.set import verify_gpus
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PYTHON: Final = ROOT / ".peers" / "nvidia" / "bin" / "python"
+PEER: Final = ROOT / "tests" / "support" / "nvidia_peer.py"
 ABSENT: Final = "NVIDIA's verifiers are not installed: run scripts/setup --peers"
 # Nobody listens there, so that whoever tries the network fails at once.
 _NOWHERE: Final = "http://127.0.0.1:9/"
@@ -81,7 +93,7 @@ class NvidiaPeer:
             environment.update(LD_PRELOAD=str(library), WRONG_CLOCK=str(folder / "offset"))
         # Their log goes to the working directory.
         self._process = subprocess.Popen(
-            [str(PYTHON), "-I", str(_HERE / "nvidia_peer.py")],
+            [str(PYTHON), "-I", str(PEER)],
             cwd=folder,
             env=environment,
             stdin=subprocess.PIPE,
@@ -116,6 +128,41 @@ class NvidiaPeer:
         return Answer(**json.loads(line))
 
 
+@dataclass(frozen=True)
+class Emulation:
+    """Devices of one emulated vendor, their manifests, and the roots of both: as anchors, and as files for NVIDIA's."""
+
+    devices: tuple[EmulatedH100, ...]
+    rims: dict[str, bytes]
+    trust: TrustAnchors
+    roots: dict[str, str]
+
+    @classmethod
+    def make(cls, folder: Path, *, devices: int = 1) -> Self:
+        """New ones. ``folder`` takes the roots."""
+        vendor = EmulatedVendor.create()
+        made = tuple(EmulatedH100.make(vendor) for _ in range(devices))
+        firmware = made[0].firmware
+        board = f"{firmware.project}_{firmware.project_sku}_{firmware.chip_sku}"
+        names = (
+            f"NV_GPU_DRIVER_GH100_{firmware.driver}",
+            f"NV_GPU_VBIOS_{board}_{firmware.vbios.replace('.', '')}",
+        )
+        purposes: tuple[tuple[str, Purpose, bytes], ...] = (
+            ("device_root", "nvidia-device-root", vendor.root_certificate),
+            ("rim_root", "nvidia-rim-root", vendor.rim_root_certificate),
+        )
+        roots: dict[str, str] = {}
+        believed: list[Anchor] = []
+        for name, purpose, der in purposes:
+            roots[name] = str(folder / f"{name}.pem")
+            Path(roots[name]).write_text(pem([der]))
+            root = load_certificate(der, name)
+            believed.append(Anchor.from_certificate(purpose, root, platform=EMULATED_PLATFORM, source="a test"))
+        rims = dict(zip(names, vendor.rims(firmware), strict=True))
+        return cls(made, rims, TrustAnchors(tuple(believed)), roots)
+
+
 def device(evidence: Recorded) -> dict[str, object]:
     """One device of a question. The architecture is what NVML would say: from the certificates."""
     leaf = load_certificate(evidence.chain[0], "chain[0]").subject.rfc4514_string() if evidence.chain else ""
@@ -129,3 +176,30 @@ def device(evidence: Recorded) -> dict[str, object]:
 def pem(chain: Sequence[bytes]) -> str:
     """A PEM bundle, as NVML gives it. It is only unwrapped here: a broken certificate stays broken."""
     return "".join(ssl.DER_cert_to_PEM_cert(der) for der in chain)
+
+
+def ours(
+    evidence: Sequence[Recorded],
+    rims: Iterable[bytes],
+    *,
+    trust: TrustAnchors,
+    at: datetime,
+    accept: frozenset[Kind] = GPUS,
+    nonce: bytes | None = None,
+) -> str:
+    """What our verifier says of recorded evidence: a status of the comparison, or the code of the refusal."""
+    nonce = nonce or evidence[0].report[4:36]
+    try:
+        chains = [verify_chain(item.chain, trust, at=at, accept=accept) for item in evidence]
+        verified = [
+            verify_recorded_report(spdm.parse(item.report), chain, nonce=nonce)
+            for item, chain in zip(evidence, chains, strict=True)
+        ]
+        if len(evidence) > 1:
+            sent = [GpuEvidence(item.report, item.chain) for item in evidence]
+            verify_gpus(sent, nonce=nonce, anchors=trust, at=at, expected=None, accept=accept)
+        known = RimSet.of([verify_rim(data, anchors=trust, at=at) for data in rims])
+    except WeighbridgeError as error:
+        return error.code
+    found = {compare(item.report, item.chain, known).status for item in verified}
+    return next(status for status in ("mismatch", "absent", "match") if status in found)
