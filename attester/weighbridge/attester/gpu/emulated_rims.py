@@ -218,7 +218,8 @@ class RimSigner:
         name = _name(f"{_PLATFORM} RIM L4 Signer")
         leaf = _certificate(name, key.public_key(), issuer=authority, signer=self.key, leaf=validity or Validity())
         digest = base64.b64encode(hashlib.sha384(canonical.encode()).digest()).decode()
-        signed, sent = (_signed_info(digest, canonical=form) for form in (True, False))
+        signed = _signed_info(digest, canonical=True, alone=True)
+        sent = _signed_info(digest, canonical=document is None, alone=False)
         for old, new in info:
             signed, sent = signed.replace(old, new), sent.replace(old, new)
         r, s = decode_dss_signature(key.sign(signed.encode(), ec.ECDSA(hashes.SHA384())))
@@ -256,12 +257,12 @@ class _Tag:
         return " ".join([self.name, *(f'{name}="{value}"' for name, value in (*names, *values))])
 
 
-def _signed_info(digest: str, *, canonical: bool) -> str:
+def _signed_info(digest: str, *, canonical: bool, alone: bool) -> str:
     def empty(name: str, algorithm: str) -> str:
         return _Tag(f"ds:{name}", (), (("Algorithm", algorithm),)).empty(canonical=canonical)
 
     # Alone, it declares what it has from its place in the document.
-    namespaces = (*_ROOT_NAMESPACES, ("xmlns:ds", _DS)) if canonical else ()
+    namespaces = (*_ROOT_NAMESPACES, ("xmlns:ds", _DS)) if alone else ()
     return (
         _Tag("ds:SignedInfo", namespaces, ()).start(canonical=canonical)
         + empty("CanonicalizationMethod", _C14N)

@@ -2,7 +2,7 @@
 
 This is the form in which NVIDIA signs (XML Signature 1.1, §4 and §6.6.4); anything else is refused by its absence:
 
-- the document has exactly one ``ds:Signature``, which is a child of its root;
+- the document has exactly one ``ds:Signature``, which is the last child of its root;
 - no element of the signature bears an attribute that is not listed here, so there is no ``Id`` to point at;
 - its one ``Reference`` has ``URI=""`` and exactly the transforms enveloped-signature and Canonical XML 1.1;
 - algorithms: Canonical XML 1.1, ecdsa-sha384, SHA-384;
@@ -76,8 +76,8 @@ def parse(data: bytes) -> EnvelopedSignature:
     if len(found) != 1:
         raise malformed("not exactly one signature", "rim", expected=1, got=len(found))
     signature = found[0]
-    if not any(child is signature for child in root):
-        raise malformed("the signature is not a child of the root", "rim")
+    if list(root)[-1:] != found:
+        raise malformed("the signature is not the last child of the root", "rim")
     attributes(signature, frozenset(), where="rim.Signature")
     info, value, key_info = children(
         signature, [f"{_DS}SignedInfo", f"{_DS}SignatureValue", f"{_DS}KeyInfo"], where="rim.Signature"
