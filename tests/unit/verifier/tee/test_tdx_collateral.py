@@ -241,6 +241,16 @@ def test_a_chain_beside_the_quotes_own_is_not_read() -> None:
     assert verify(FORGED.collateral(document={"pck_certificate_chain": chain})).tcb_status == "UpToDate"
 
 
+def test_what_was_gathered_over_months_for_many_processors_is_an_answer() -> None:
+    """A verifier's own store holds more than one attester may bring."""
+    gathered = [
+        FORGED.collateral(tcb_info={"fmspc": f"{number:012X}"}, qe_identity={"issueDate": moment(days(-number))})
+        for number in range(1, limits.COLLATERAL_ITEMS_MAX + 2)
+    ]
+    assert verify(*gathered, COLLATERAL).tcb_status == "UpToDate"
+    assert "not for TDX on this kind" in undecided(*gathered).message
+
+
 # --- malformed --------------------------------------------------------------------------------------------------------
 
 
@@ -252,7 +262,7 @@ def test_a_chain_beside_the_quotes_own_is_not_read() -> None:
         ([b"{}"], Code.FIELD_MISSING),
         ([b'{"pck_crl": "", ' + COLLATERAL[1:]], Code.DUPLICATE_KEY),
         ([b" " * limits.COLLATERAL_ITEM_MAX + COLLATERAL], Code.TOO_LARGE),
-        ([COLLATERAL] * (limits.COLLATERAL_ITEMS_MAX + 1), Code.TOO_LARGE),
+        ([COLLATERAL] * (limits.COLLATERAL_SNAPSHOT_MAX + limits.COLLATERAL_ITEMS_MAX + 1), Code.TOO_LARGE),
         ([FORGED.collateral(document={"pck_crl": ""})], Code.CRL_INVALID),
         ([FORGED.collateral(document={"root_ca_crl": "3000"})], Code.CRL_INVALID),
         ([FORGED.collateral(document={"root_ca_crl": "3G"})], Code.NOT_HEX),

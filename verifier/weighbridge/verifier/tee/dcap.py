@@ -45,6 +45,8 @@ __all__ = ["Chosen", "PckChain", "SignedDocument", "choose", "verify_p256"]
 _CLAUSE: Final = "Intel SGX and TDX Provisioning Certification Service API v4"
 _SIGNER: Final = "Intel SGX TCB Signing"
 _SIGNATURE_SIZE: Final = 64
+# What the verifier has gathered, and what an attester brings.
+_ITEMS_MAX: Final = limits.COLLATERAL_SNAPSHOT_MAX + limits.COLLATERAL_ITEMS_MAX
 _TCB_INFO_VERSION: Final = 3
 # What the library lets out when a revocation list is not what it expects.
 _LEAKS: Final = (
@@ -144,12 +146,12 @@ def choose(items: Sequence[bytes], chain: PckChain, *, fmspc: bytes, at: datetim
         MalformedEvidence: ``TOO_LARGE``, ``CRL_INVALID``, a decoding code, or one for certificates.
     """
     # 1.
-    if len(items) > limits.COLLATERAL_ITEMS_MAX:
+    if len(items) > _ITEMS_MAX:
         raise MalformedEvidence(Code.TOO_LARGE, "too many pieces of collateral", where="dcap", got=len(items))
     published = [_parse(data, f"dcap[{number}]") for number, data in enumerate(items)]
     # 2.
-    roots = [partial(_list, item, "root_ca_crl", chain.root) for item in published]
-    authorities = [partial(_list, item, "pck_crl", chain.authority) for item in published]
+    roots = [partial(_list, item, "root_ca_crl", chain.root) for item in _distinct(published, "root_ca_crl")]
+    authorities = [partial(_list, item, "pck_crl", chain.authority) for item in _distinct(published, "pck_crl")]
     root_list = _newest("list of revoked authorities", roots, at)
     pck_list = _newest("list of revoked processors", authorities, at)
     # 3.
@@ -157,8 +159,10 @@ def choose(items: Sequence[bytes], chain: PckChain, *, fmspc: bytes, at: datetim
     root_list.check(chain.authority, "td_quote.pck[1]")
     pck_list.check(chain.pck, "td_quote.pck[0]")
     # 4. to 6.
-    info = [partial(_tcb_info, item, chain, root_list, fmspc=fmspc, at=at) for item in published]
-    identity = [partial(_qe_identity, item, chain, root_list, at=at) for item in published]
+    info = [
+        partial(_tcb_info, item, chain, root_list, fmspc=fmspc, at=at) for item in _documents(published, "tcb_info")
+    ]
+    identity = [partial(_qe_identity, item, chain, root_list, at=at) for item in _documents(published, "qe_identity")]
     return Chosen(
         tcb_info=_newest("TCB info for this processor", info, at),
         qe_identity=_newest("identity of the quoting enclave", identity, at),
@@ -183,6 +187,15 @@ def verify_p256(key: object, signature: bytes, data: bytes) -> None:
 def _parse(data: bytes, where: str) -> _Item:
     document = strict.json_decode(data, what=where, limit=limits.COLLATERAL_ITEM_MAX)
     return _Item(_object(document, where), where)
+
+
+def _distinct(items: Sequence[_Item], *names: str) -> list[_Item]:
+    """An item for each different content of these members: a store repeats them for every processor and every day."""
+    return list({tuple(item.text(name) for name in names): item for item in items}.values())
+
+
+def _documents(items: Sequence[_Item], name: str) -> list[_Item]:
+    return _distinct(items, name, f"{name}_signature", f"{name}_issuer_chain")
 
 
 def _newest(what: str, attempts: Iterable[Callable[[], _Piece]], at: datetime) -> _Piece:
