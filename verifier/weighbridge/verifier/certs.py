@@ -194,7 +194,11 @@ def check_authority(certificate: x509.Certificate, below: Sequence[x509.Certific
         usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
     except x509.ExtensionNotFound as error:
         raise NotAuthentic(
-            Code.CHAIN_BROKEN, f"issuer lacks an extension: {error}", where=where, clause="RFC 5280 §6.1.4 (k), (n)"
+            Code.CHAIN_BROKEN,
+            "issuer is no authority: it lacks BasicConstraints or KeyUsage",
+            where=where,
+            clause="RFC 5280 §6.1.4 (k), (n)",
+            hint="Name the certificate of the authority that issued the one below it.",
         ) from error
     if not constraints.ca or not usage.key_cert_sign:
         raise NotAuthentic(
@@ -257,7 +261,7 @@ def _expected(anchors: Sequence[Anchor]) -> str:
     """The names, where there are so few that they are read."""
     if len(anchors) > _NAMED_MAX:
         return f"one of the {len(anchors)} anchors of this purpose"
-    return " or ".join(anchor.name for anchor in anchors) or "no anchor of this purpose is trusted"
+    return " or ".join(anchor.name for anchor in anchors) or "an anchor of this purpose, of which there is none"
 
 
 def _is_certified_by_others(certs: Sequence[x509.Certificate], anchor: Anchor) -> bool:

@@ -132,10 +132,10 @@ def _find_anchor(ark: x509.Certificate, anchors: TrustAnchors) -> Anchor:
         Code.CHAIN_UNTRUSTED,
         "chain does not end at a trust anchor",
         where=_WHERE[2],
-        expected=" or ".join(anchor.name for anchor in trusted) or "no anchor of this purpose is trusted",
+        expected=" or ".join(anchor.name for anchor in trusted) or "an anchor of this purpose, of which there is none",
         got=name,
         clause="RFC 5280 §6.1.1 (d)",
-        hint="Pass the anchors document that names this root, if you believe it.",
+        hint="Pass the anchors document that names this root, if you believe it: weighbridge anchors import",
     )
 
 

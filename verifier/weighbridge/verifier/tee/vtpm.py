@@ -125,7 +125,10 @@ def _verify_hardware(
     if report.kind == "sev-snp":
         if endorsement.quote is not None:
             raise MalformedEvidence(
-                Code.EVIDENCE_UNEXPECTED, "a TD quote beside a SEV-SNP report", where="endorsement.quote"
+                Code.EVIDENCE_UNEXPECTED,
+                "a TD quote beside a SEV-SNP report",
+                where="endorsement.quote",
+                hint="Send the processor's certificates instead (run --platform-certificates), and no TD quote.",
             )
         return verify_snp(
             report.hardware_report,
@@ -139,7 +142,7 @@ def _verify_hardware(
             Code.EVIDENCE_ABSENT,
             "a TD report without the quote that others can verify",
             where="endorsement.quote",
-            hint="Have the platform turn the TD report into a quote, and send both.",
+            hint="Have the platform turn the TD report into a quote (run --td-quote), and send both.",
         )
     if endorsement.certificates:
         raise MalformedEvidence(
