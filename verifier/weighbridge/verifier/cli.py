@@ -21,6 +21,7 @@ from weighbridge.proto.errors import ExitCode, WeighbridgeError
 from weighbridge.verifier.commands import (
     anchors,
     bundle,
+    collateral,
     gpu,
     ledger,
     log,
@@ -113,6 +114,9 @@ def parser() -> argparse.ArgumentParser:
         commands.add_parser("reference", help="learn what a known-good host is, sign and compare sets of it")
     )
     anchors.configure(commands.add_parser("anchors", help="list, import and check who is believed: trust anchors"))
+    collateral.configure(
+        commands.add_parser("collateral", help="import, list, check and fetch what makers of hardware publish")
+    )
     ledger.configure(commands.add_parser("ledger", help="prove, verify and audit a ledger"))
     return top
 

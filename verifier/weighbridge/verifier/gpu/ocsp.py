@@ -21,7 +21,7 @@ chain alone says.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal, NoReturn, final
+from typing import TYPE_CHECKING, Final, Literal, NoReturn, Self, final
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -148,6 +148,18 @@ class Authority:
 
     name: x509.Name
     key: ec.EllipticCurvePublicKey
+
+    @classmethod
+    def of(cls, certificate: x509.Certificate) -> Self:
+        """The authority whose certificate this is.
+
+        Raises:
+            ValueError: its key is not on an elliptic curve.
+        """
+        key = certificate.public_key()
+        if not isinstance(key, ec.EllipticCurvePublicKey):
+            raise ValueError("not an elliptic curve's key")  # noqa: TRY004 - a value of the certificate
+        return cls(certificate.subject, key)
 
     def cert_id(self, certificate: x509.Certificate, algorithm: str) -> CertId:
         """How a response names ``certificate``, which this authority has issued."""

@@ -48,11 +48,11 @@ if TYPE_CHECKING:
     from weighbridge.proto.tee.chip_certificate import ChipCertificate
     from weighbridge.verifier.anchors import TrustAnchors
 
-__all__ = ["verify_snp"]
+__all__ = ["CPUS", "verify_snp"]
 
 _CLAUSE: Final = "AMD 56860 rev. 1.58 §7.3"
 # Families and models as CPUID combines them (AMD 57230 rev. 1.00 §2), by the name that the keys of a product bear.
-_CPUS: Final[dict[str, tuple[int, tuple[range, ...]]]] = {
+CPUS: Final[dict[str, tuple[int, tuple[range, ...]]]] = {
     "Milan": (0x19, (range(0x10),)),
     "Genoa": (0x19, (range(0x10, 0x20), range(0xA0, 0xB0))),
     "Turin": (0x1A, (range(0x12),)),
@@ -175,7 +175,7 @@ def _check_chip(report: SnpReport, chip: ChipCertificate) -> None:
         )
     if report.cpu is None:
         return
-    family, models = _CPUS[chip.line]
+    family, models = CPUS[chip.line]
     if report.cpu[0] != family or not any(report.cpu[1] in some for some in models):
         raise NotAuthentic(
             Code.SNP_CHIP,
