@@ -85,7 +85,8 @@ def seal(host: Host, forgery: Forgery = HONEST, *, observed: Observed | None = N
     records = host.log.records(sealer._log_sent)
     manifests = sealer._manifests(records)
     head = measurement_log.head(records, after=sealer._head)
-    honest = Header.parse(sealer._header(seen, length=sealer._log_sent + len(records), head=head))
+    length = sealer._log_sent + len(records)
+    honest = Header.parse(sealer._header(seen, host.gpus.cc_state(), length=length, head=head))
     header = forgery.claims(forgery.header(honest).encode())
     digest = binding.window_digest(header)
     due: Reports = host.gpus.attest(forgery.gpu_nonce(digest)) if terms.gpu_due(seen.seq) else None

@@ -32,6 +32,8 @@ __all__ = [
     "Finding",
     "Gap",
     "Gpu",
+    "GpuDifference",
+    "GpuManifest",
     "LoadedModel",
     "MeasuredFile",
     "Platform",
@@ -182,8 +184,44 @@ class AttesterCode:
 
 
 @dataclass(frozen=True, slots=True)
+class GpuManifest:
+    """A manifest of the maker's that was compared: ``issued`` an RFC 3339 time, ``digest`` SHA-256 of the file."""
+
+    owner: Literal["driver", "vbios"]
+    id: str
+    issued: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class GpuDifference:
+    """A measurement that is none of those that the maker's manifest names; ``index`` counts from 0, values are hex.
+
+    ``got`` is ``None`` where the report has no such measurement; ``causes`` are guesses, for people.
+    """
+
+    index: int
+    owner: Literal["driver", "vbios"]
+    name: str
+    expected: tuple[str, ...]
+    got: str | None
+    causes: str
+
+
+@dataclass(frozen=True, slots=True)
 class Gpu:
-    """One enrolled GPU. ``cc_mode_host_claim`` is NVML's unsigned word: it can refuse and never admit."""
+    """One enrolled device; ``kind`` tells GPUs and the switches between them apart.
+
+    ``reference`` is the comparison of its measurements: with its maker's manifests (``manifests``; ``missing`` names
+    those that are not at hand), with the relying party's own digests, or both (``reference_by``); where both are there
+    they must agree. ``differences`` are the first of ``mismatches``; ``conflicts`` are claimed by two manifests;
+    ``uncovered`` are not zero and in no manifest. ``minimum`` says whether driver and VBIOS are as new as the relying
+    party demands; ``none`` where it demands nothing.
+
+    What is signed and what the host says have different names: ``signed_*`` name the kind of confidential mode that the
+    device's signed bytes do, ``cc_mode_host_claim`` is NVML's unsigned word that one is on: it can refuse and never
+    admit.
+    """
 
     identity: str
     platform: str
@@ -196,6 +234,19 @@ class Gpu:
     revocation: Literal["absent", "good", "revoked", "hold", "unknown", "stale"]
     cc_mode_host_claim: Literal["on", "off", "devtools"] | None
     reported_in_window: bool
+    kind: Literal["gpu", "switch"] = "gpu"
+    model: str = ""
+    reference_by: Literal["none", "manifests", "relying-party", "both"] = "none"
+    manifests: tuple[GpuManifest, ...] = ()
+    missing: tuple[str, ...] = ()
+    mismatches: int = 0
+    differences: tuple[GpuDifference, ...] = ()
+    conflicts: tuple[int, ...] = ()
+    uncovered: tuple[int, ...] = ()
+    revocation_detail: str = ""
+    minimum: Literal["none", "met", "below", "unknown"] = "none"
+    signed_protected_pcie: bool | None = None
+    signed_feature: Literal["spt", "mpt", "ppcie"] | None = None
 
 
 @dataclass(frozen=True, slots=True)

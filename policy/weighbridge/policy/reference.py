@@ -17,13 +17,14 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final, Literal, get_args
 
+from weighbridge.policy.gpu_versions import VersionKind, is_version
 from weighbridge.policy.host_sets import HostSet
 from weighbridge.policy.owner_sets import OwnerSet, StatementValue
 from weighbridge.proto import limits, strict
 from weighbridge.proto.digest import D
 from weighbridge.proto.errors import Code, MalformedEvidence
 
-__all__ = ["CHECKS", "IN_FORCE", "REASON_MIN", "SCHEMA", "Check", "Reference"]
+__all__ = ["CHECKS", "IN_FORCE", "REASON_MIN", "SCHEMA", "Check", "GpuMinimum", "Reference"]
 
 SCHEMA: Final = "weighbridge/reference/v1"
 IN_FORCE: Final = "weighbridge/reference-values/v1"
@@ -47,6 +48,14 @@ CHECKS: Final[tuple[Check, ...]] = get_args(Check)
 
 
 @dataclass(frozen=True, slots=True)
+class GpuMinimum:
+    """The oldest versions that are accepted on one architecture; ``None`` where any is, as far as it is known."""
+
+    driver: str | None
+    vbios: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Reference:
     """Reference values, parsed. Says nothing of who wrote them: a signature over them is another matter.
 
@@ -58,6 +67,7 @@ class Reference:
         hosts: what verified host sets say, sorted; see :meth:`with_hosts`.
         tee_measurements: launch measurement (hex) of a confidential machine's first code, which runs its TPM, to the
             name under which the relying party knows it.
+        gpu_minimum: architecture (``GH100``, ``LS_10``) to the oldest driver and VBIOS that are accepted.
     """
 
     models: Mapping[str, str]
@@ -66,6 +76,7 @@ class Reference:
     sets: tuple[OwnerSet, ...] = ()
     hosts: tuple[HostSet, ...] = ()
     tee_measurements: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    gpu_minimum: Mapping[str, GpuMinimum] = field(default_factory=lambda: MappingProxyType({}))
 
     @classmethod
     def parse(cls, data: bytes) -> Reference:
@@ -103,8 +114,8 @@ class Reference:
             raise MalformedEvidence(
                 Code.VERSION_UNSUPPORTED, "reference has another schema", where="reference.schema", expected=SCHEMA
             )
-        # Of no use where no confidential machine is expected; then none is accepted.
-        optional = {"tee_measurements"} & root.keys()
+        # Of no use where no confidential machine is expected, and then none is accepted; or where any version is.
+        optional = {"tee_measurements", "gpu_minimum"} & root.keys()
         _members(root, {"schema", "models", "gpu_measurements", "unchecked"} | optional, "reference")
         return cls(
             models=MappingProxyType(_named(root["models"], "reference.models", size=limits.DIGEST_SIZE)),
@@ -113,6 +124,7 @@ class Reference:
             tee_measurements=MappingProxyType(
                 _named(root.get("tee_measurements", {}), "reference.tee_measurements", size=_TEE_MEASUREMENT_SIZE)
             ),
+            gpu_minimum=MappingProxyType(_minimum(root.get("gpu_minimum", {}))),
         )
 
     def with_sets(self, sets: Iterable[OwnerSet]) -> Reference:
@@ -135,6 +147,10 @@ class Reference:
         }
         if self.tee_measurements:
             own["tee_measurements"] = {digest: {"name": name} for digest, name in self.tee_measurements.items()}
+        if self.gpu_minimum:
+            own["gpu_minimum"] = {
+                chip: {"driver": item.driver, "vbios": item.vbios} for chip, item in self.gpu_minimum.items()
+            }
         if not self.sets and not self.hosts:
             return strict.json_encode(own)
         hosts = {"hosts": [item.document() for item in self.hosts]} if self.hosts else {}
@@ -217,6 +233,33 @@ def _measurements(value: strict.JsonValue) -> dict[str, tuple[str, ...]]:
             _ = strict.hex_decode(digest, what=where, size=limits.DIGEST_SIZE)
         result[key] = digests
     return result
+
+
+def _minimum(value: strict.JsonValue) -> dict[str, GpuMinimum]:
+    result: dict[str, GpuMinimum] = {}
+    for chip, entry in _object(value, "reference.gpu_minimum").items():
+        where = f"reference.gpu_minimum.{chip[:64]}"
+        fields = _object(entry, where)
+        _members(fields, {"driver", "vbios"}, where)
+        result[_text(chip, where)] = GpuMinimum(
+            _version(fields["driver"], "driver", where), _version(fields["vbios"], "vbios", where)
+        )
+    return result
+
+
+def _version(value: strict.JsonValue, kind: VersionKind, where: str) -> str | None:
+    if value is None:
+        return None
+    version = _text(value, f"{where}.{kind}")
+    if not is_version(version, kind):
+        raise MalformedEvidence(
+            Code.FIELD_RANGE,
+            "not a version",
+            where=f"{where}.{kind}",
+            expected="such as 550.144.03" if kind == "driver" else "such as 96.00.9F.00.01",
+            got=version,
+        )
+    return version
 
 
 def _unchecked(value: strict.JsonValue) -> dict[Check, str]:

@@ -15,6 +15,7 @@ from weighbridge.proto import strict
 from weighbridge.proto.errors import Code, EnvironmentFault, WeighbridgeError
 from weighbridge.verifier import acceptance, weights
 from weighbridge.verifier.clock import SOURCE
+from weighbridge.verifier.gpu_appraisal import appraise_gpus
 from weighbridge.verifier.host_appraisal import appraise_host
 from weighbridge.verifier.policy_input import Known, policy_input
 from weighbridge.verifier.published import Published
@@ -182,6 +183,14 @@ class Appraiser:
                     Known(enrolled, position, state, self.reference, self.manifests),
                     weighed=weighed,
                     host=host,
+                    gpus=appraise_gpus(
+                        window.gpus or position.gpus,
+                        published=self.published,
+                        reference=self.reference,
+                        cc_state=window.header.cc_state,
+                        reported=window.gpus is not None,
+                        at=at,
+                    ),
                     at=at,
                 )
                 decision = self.policy.decide(facts)

@@ -44,6 +44,7 @@ from weighbridge.proto.tpm.pcr import PcrSelection
 from weighbridge.verifier import weights
 from weighbridge.verifier.boot.facts import boot_facts
 from weighbridge.verifier.boot.runtime import RuntimeLog
+from weighbridge.verifier.gpu.chain import GPUS, GPUS_AND_SWITCHES
 from weighbridge.verifier.gpu.set import verify_gpus
 from weighbridge.verifier.requirements import RUNTIME_PCR
 from weighbridge.verifier.tpm.ak import AttestationKey, VerifiedAk
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from weighbridge.proto.manifest import Manifest
     from weighbridge.verifier.anchors import TrustAnchors
     from weighbridge.verifier.boot.facts import BootFacts
+    from weighbridge.verifier.gpu.chain import Kind
     from weighbridge.verifier.gpu.report import VerifiedGpuReport
     from weighbridge.verifier.requirements import Requirements
     from weighbridge.verifier.tpm.certify import VerifiedTelemetryKey
@@ -227,10 +229,16 @@ def verify_proof(
     )
     # 6.
     reports = gpu_evidence.parse(proof.gpus)
-    gpus = verify_gpus(reports, nonce=binding.gpu_nonce(qualifying_data), anchors=anchors, at=at, expected=None)
-    if len(gpus) != requirements.gpus:
-        code = Code.GPU_MISSING if len(gpus) < requirements.gpus else Code.GPU_UNEXPECTED
-        raise NotAuthentic(code, "wrong number of GPUs", where="proof.gpus", expected=requirements.gpus, got=len(gpus))
+    gpus = verify_gpus(
+        reports,
+        nonce=binding.gpu_nonce(qualifying_data),
+        anchors=anchors,
+        at=at,
+        expected=None,
+        accept=GPUS_AND_SWITCHES if requirements.switches else GPUS,
+    )
+    _check_count(gpus, "gpu", requirements.gpus)
+    _check_count(gpus, "switch", requirements.switches)
     # 7.
     logs = _boot_logs(proof.boot, requirements)
     facts = None if logs is None else boot_facts(logs, quote.pcrs, quote.bank, log_pcr=requirements.log_pcr)
@@ -255,6 +263,18 @@ def verify_proof(
         manifests=manifests,
         findings=findings,
     )
+
+
+def _check_count(devices: Sequence[VerifiedGpuReport], kind: Kind, wanted: int) -> None:
+    count = sum(device.kind == kind for device in devices)
+    if count != wanted:
+        raise NotAuthentic(
+            Code.GPU_MISSING if count < wanted else Code.GPU_UNEXPECTED,
+            f"wrong number of devices of kind {kind}",
+            where="proof.gpus",
+            expected=wanted,
+            got=count,
+        )
 
 
 def _boot_logs(data: bytes | None, requirements: Requirements) -> BootLogs | None:

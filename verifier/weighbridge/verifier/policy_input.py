@@ -16,14 +16,14 @@ from weighbridge.verifier.anchors import EMULATED_PLATFORM
 from weighbridge.verifier.clock import moment, nanoseconds
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from weighbridge.policy.reference import Reference
     from weighbridge.proto import telemetry
     from weighbridge.proto.manifest import Manifest
     from weighbridge.proto.terms import Terms
-    from weighbridge.verifier.gpu.report import VerifiedGpuReport
+    from weighbridge.verifier.gpu_appraisal import GpuAppraisal
     from weighbridge.verifier.host_appraisal import HostAppraisal
     from weighbridge.verifier.procedure import VerifiedWindow
     from weighbridge.verifier.session import Enrolled, Position, SessionState
@@ -58,7 +58,13 @@ class Known:
 
 
 def policy_input(
-    window: VerifiedWindow, known: Known, *, weighed: WeightsAppraisal, host: HostAppraisal, at: datetime
+    window: VerifiedWindow,
+    known: Known,
+    *,
+    weighed: WeightsAppraisal,
+    host: HostAppraisal,
+    gpus: Sequence[GpuAppraisal],
+    at: datetime,
 ) -> document.PolicyInput:
     """The document of ``window``, received ``at``.
 
@@ -67,12 +73,12 @@ def policy_input(
         known: what was known before it.
         weighed: what is loaded, compared with what is declared.
         host: what booted and what ran, compared with host sets.
+        gpus: the enrolled devices, compared with what is known of them.
         at: the verifier's receipt time.
     """
     terms, position, header = known.enrolled.terms, known.position, window.header
     received_at, received_ns = document.instant(at)
     span, work = header.interval, header.work
-    reported = window.gpus is not None
     return document.PolicyInput(
         received_at=received_at,
         received_ns=received_ns,
@@ -90,11 +96,16 @@ def policy_input(
         ),
         platform=_platform(window, known.enrolled, host),
         attester_code=host.attester_code,
-        gpus=tuple(_gpu(report, known.reference, reported=reported) for report in window.gpus or position.gpus),
+        gpus=tuple(item.gpu for item in gpus),
         weights=_weights(window, known, weighed),
         telemetry=_telemetry(window, known.enrolled),
         work=document.Work(work.requests, work.tokens_in, work.tokens_out, work.batch_max),
-        findings=(*_findings(window, position, terms.period_ns, at), *_of_host(host), *_of_tee(known)),
+        findings=(
+            *_findings(window, position, terms.period_ns, at),
+            *_of_host(host),
+            *_of_tee(known),
+            *(finding for item in gpus for finding in item.findings),
+        ),
         gap=document.Gap(
             held_windows=position.held,
             since=None if position.held_since_ns is None else strict.time_encode(moment(position.held_since_ns)),
@@ -196,26 +207,6 @@ def _declared(digest: bytes, terms: Terms, manifests: Mapping[bytes, Manifest]) 
     manifest = manifests.get(digest)
     name = None if manifest is None else manifest.name
     return document.DeclaredModel(digest.hex(), name, "model" if digest == terms.model else "adapter")
-
-
-def _gpu(verified: VerifiedGpuReport, reference: Reference, *, reported: bool) -> document.Gpu:
-    report = verified.report
-    digest = report.measurements_digest.hex()
-    driver, vbios = report.driver_version, report.vbios_version
-    accepted = reference.gpu_measurements.get(f"{verified.chain.architecture}/{driver}/{vbios}")
-    return document.Gpu(
-        identity=verified.identity.hex(),
-        platform=verified.platform,
-        architecture=verified.chain.architecture,
-        driver=driver,
-        vbios=vbios,
-        measurements_digest=digest,
-        fwid=verified.fwid,
-        reference="absent" if accepted is None else "match" if digest in accepted else "mismatch",
-        revocation="absent",
-        cc_mode_host_claim=None,
-        reported_in_window=reported,
-    )
 
 
 def _spot_check(window: VerifiedWindow, position: Position, terms: Terms) -> document.SpotCheck:

@@ -12,7 +12,7 @@
 4.  The header is for this session: profile, tenant, session, audience, terms, model, keys (``docs/protocol.md`` §5).
 5.  It continues the chain: ``seq`` and ``prev``.
 6.  Its interval follows the last one by both clocks, and does not lie in the future.
-7.  The telemetry is the one that was signed, of this session and time, and of exactly the enrolled devices.
+7.  The telemetry is the one that was signed, of this session and time, of each enrolled GPU, and of no other device.
 8.  The measurement log continues without a gap and has the head and length that were signed.
 9.  GPU reports are there exactly when the terms demand them; each is signed under a trusted chain over
     ``D("gpu", H_k)``; the devices are exactly the enrolled ones, matched by identity.
@@ -227,7 +227,7 @@ def verify_window(
     # 6.
     _check_interval(header, position, at)
     # 7.
-    samples = _check_telemetry(evidence.telemetry, header, terms)
+    samples = _check_telemetry(evidence.telemetry, header, enrolled)
     # 8.
     records = measurement_log.parse_records(evidence.log)
     log = position.log.extended(records, bank=HashAlgorithm(terms.bank), pcr=terms.log_pcr)
@@ -243,7 +243,15 @@ def verify_window(
     gpus = None
     if reports is not None:
         nonce = binding.gpu_nonce(window.digest)
-        gpus = verify_gpus(reports, nonce=nonce, anchors=anchors, at=at, expected=frozenset(terms.gpus), cache=chains)
+        gpus = verify_gpus(
+            reports,
+            nonce=nonce,
+            anchors=anchors,
+            at=at,
+            expected=frozenset(terms.gpus),
+            cache=chains,
+            accept=frozenset(gpu.kind for gpu in enrolled.gpus),
+        )
     # 10.
     rows = None if gpus is None else [report.binding_row for report in gpus]
     digest, qualifying_data = seal(window.header_bytes, gpu_evidence.rows_binding(rows), None)
@@ -380,7 +388,7 @@ def _check_tpm_interval(header: Header, position: Position, quote: VerifiedQuote
         )
 
 
-def _check_telemetry(data: bytes, header: Header, terms: Terms) -> telemetry.Telemetry:
+def _check_telemetry(data: bytes, header: Header, enrolled: Enrolled) -> telemetry.Telemetry:
     digest = sha256(data)
     if digest != header.telemetry:
         raise NotAuthentic(
@@ -402,11 +410,12 @@ def _check_telemetry(data: bytes, header: Header, terms: Terms) -> telemetry.Tel
     _check_sample_times(samples, header)
     devices = [source.device for source in samples.sources if source.device is not None]
     for device in devices:
-        if device not in terms.gpus:
+        if device not in enrolled.terms.gpus:
             raise NotAuthentic(
                 Code.TELEMETRY_DEVICE, "telemetry of a device that is not enrolled", where="telemetry", got=device
             )
-    for device in terms.gpus:
+    # A switch computes nothing, and nothing samples it.
+    for device in (gpu.identity for gpu in enrolled.gpus if gpu.kind == "gpu"):
         if device not in devices:
             raise NotAuthentic(
                 Code.TELEMETRY_DEVICE, "no telemetry of an enrolled device", where="telemetry", expected=device

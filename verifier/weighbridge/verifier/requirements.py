@@ -28,6 +28,9 @@ RUNTIME_PCR: Final = 10
 class Requirements(BaseModel):
     """Demands of the verifier. Durations are nanoseconds; ``gpus`` is the exact count that a host must show.
 
+    ``switches`` is that of the NVSwitches between them, which a host in protected-PCIe mode must show, too; without it
+    none is demanded and none is taken.
+
     ``pcrs`` are quoted from the SHA-256 bank; the telemetry key must be bound to ``boot_pcrs``; the measurement log
     must replay to ``log_pcr``; ``spot_every`` is 0 where no spot check is demanded.
     """
@@ -39,6 +42,7 @@ class Requirements(BaseModel):
     audience: Annotated[str, Field(min_length=1, max_length=256)]
     evidence: tuple[EvidenceKind, ...]
     gpus: Annotated[int, Field(ge=0, le=limits.GPUS_MAX)]
+    switches: Annotated[int, Field(ge=0, le=limits.GPUS_MAX)] = 0
     pcrs: tuple[_Pcr, ...]
     boot_pcrs: tuple[_Pcr, ...]
     log_pcr: _Pcr
@@ -60,8 +64,6 @@ class Requirements(BaseModel):
             raise ValueError("evidence must contain telemetry, tpm and workload: a window has no meaning without them")
         if "platform" in self.evidence:
             raise ValueError("platform evidence cannot be demanded yet")
-        if ("gpu" in self.evidence) != (self.gpus > 0):
-            raise ValueError("gpus must be positive exactly when evidence names gpu")
         for name, registers in (("pcrs", self.pcrs), ("boot_pcrs", self.boot_pcrs)):
             if list(registers) != sorted(set(registers)):
                 raise ValueError(f"{name} must be distinct and ascending")
@@ -69,6 +71,16 @@ class Requirements(BaseModel):
             raise ValueError("boot_pcrs must not be empty, and boot_pcrs and log_pcr must be among pcrs")
         if self.log_pcr in _RESETTABLE or self.log_pcr in self.boot_pcrs:
             raise ValueError("log_pcr must not be a boot PCR, nor 16 or 23, which any process can reset")
+        return self
+
+    @model_validator(mode="after")
+    def _check_devices(self) -> Self:
+        if ("gpu" in self.evidence) != (self.gpus > 0):
+            raise ValueError("gpus must be positive exactly when evidence names gpu")
+        if self.switches and not self.gpus:
+            raise ValueError("switches mean nothing without GPUs")
+        if self.gpus + self.switches > limits.GPUS_MAX:
+            raise ValueError(f"gpus and switches must be at most {limits.GPUS_MAX} together")
         return self
 
     @model_validator(mode="after")

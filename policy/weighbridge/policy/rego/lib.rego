@@ -81,7 +81,10 @@ always contains d if {
 	d := denial("GPU_MISSING", null, "no GPU is enrolled in the session", "at least 1", 0, null)
 }
 
-some_gpu if count(gpus) > 0
+some_gpu if {
+	some gpu in gpus
+	gpu.kind == "gpu"
+}
 
 always contains d if {
 	some gpu in gpus
@@ -90,6 +93,12 @@ always contains d if {
 }
 
 fwid_matches(gpu) if gpu.fwid == "matches"
+
+# A switch reports no firmware digest to compare; its measurements are compared all the same.
+fwid_matches(gpu) if {
+	gpu.kind == "switch"
+	gpu.fwid == "missing"
+}
 
 always contains d if {
 	some gpu in gpus
@@ -101,11 +110,44 @@ always contains d if {
 	some gpu in gpus
 	reference_known(gpu)
 	not reference_matches(gpu)
+	not some_gpu_difference(gpu)
 	d := denial("GPU_MEASUREMENT_MISMATCH", field(gpu, "identity"), "the GPU's measurements are not among the reference measurements", "match", field(gpu, "reference"), reference_hint(gpu))
 }
 
-# Where the digest would go; whether it is a good one is for whoever writes reference values to find out.
-reference_hint(gpu) := sprintf("if this firmware is meant and known to be good, its digest goes into gpu_measurements, %v/%v/%v: %v", [
+always contains d if {
+	some gpu in gpus
+	reference_known(gpu)
+	not reference_matches(gpu)
+	some difference in object.get(gpu, "differences", [])
+	place := sprintf("measurement %v (%v) is not what the %v's manifest says", [field(difference, "index"), field(difference, "name"), field(difference, "owner")])
+	d := denial("GPU_MEASUREMENT_MISMATCH", field(gpu, "identity"), place, field(difference, "expected"), field(difference, "got"), sprintf("known causes: %v", [field(difference, "causes")]))
+}
+
+some_gpu_difference(gpu) if count(gpu.differences) > 0
+
+# An index that two manifests claim has no right value.
+always contains d if {
+	some gpu in gpus
+	not no_conflict(gpu)
+	d := denial("RIM_CONFLICT", field(gpu, "identity"), "the driver's and the VBIOS's manifest claim the same measurement", "no index in both", field(gpu, "conflicts"), "get the newest issue of both")
+}
+
+no_conflict(gpu) if gpu.conflicts == []
+
+# Versions below the relying party's minimum, or that cannot be compared with it.
+always contains d if {
+	some gpu in gpus
+	not recent_enough(gpu)
+	got := sprintf("driver %v, VBIOS %v", [field(gpu, "driver"), field(gpu, "vbios")])
+	d := denial("GPU_OUTDATED", field(gpu, "identity"), "driver or VBIOS is older than is accepted, or of an unknown version", "reference.gpu_minimum", got, "update it, then have the host attest anew")
+}
+
+recent_enough(gpu) if gpu.minimum in {"none", "met"}
+
+# Whose word is missing, and where the digest would go; whether it is a good one is for whoever writes reference values
+# to find out.
+reference_hint(gpu) := sprintf("get the maker's manifests (%v) with weighbridge collateral; or, if this firmware is meant and known to be good, its digest goes into gpu_measurements, %v/%v/%v: %v", [
+	field(gpu, "missing"),
 	field(gpu, "architecture"),
 	field(gpu, "driver"),
 	field(gpu, "vbios"),
