@@ -116,7 +116,9 @@ def open_gpus(args: argparse.Namespace, stack: ExitStack, observer: Observer) ->
 
 
 def _open_nvml(args: argparse.Namespace, stack: ExitStack, observer: Observer) -> Gpus:
-    from weighbridge.attester.gpu.nvml import NvmlGpus  # noqa: PLC0415 - for those who ask for it
+    # For those who ask for it.
+    from weighbridge.attester.gpu.nvml import NvmlGpus  # noqa: PLC0415
+    from weighbridge.attester.telemetry.nvml import NvmlReadings  # noqa: PLC0415
 
     gpus = NvmlGpus.open(timeout_s=args.gpu_timeout)
     stack.callback(gpus.close)
@@ -137,8 +139,7 @@ def _open_nvml(args: argparse.Namespace, stack: ExitStack, observer: Observer) -
             )
         )
     watching = ReadyWhenAffirmed(observer, gpus.accept_work) if args.set_ready else observer
-    # Real sensors are not read yet, and made-up ones beside real GPUs would be a lie.
-    return Gpus(gpus, None, watching)
+    return Gpus(gpus, NvmlReadings(gpus), watching)
 
 
 def _number(text: str, high: int) -> int:

@@ -116,6 +116,16 @@ class NvmlGpus:
         """
         return self._calls.one(_DRIVER, _told(_DRIVER, self._driver.state))
 
+    def readings(self) -> dict[bytes, dict[str, int | None]]:
+        """What every GPU's sensors read now, by identity: see :meth:`NvmlDriver.readings`.
+
+        Raises:
+            EnvironmentFault: as :meth:`cc_state`.
+        """
+        wanted = {device.name: partial(self._driver.readings, device) for device in self._devices}
+        read = self._calls.together({name: _told(name, work) for name, work in wanted.items()})
+        return {device.identity: values for device, values in zip(self._devices, read, strict=True)}
+
     def accept_work(self) -> None:
         """Set the ready state: the GPUs take work from now on. May be called beside other calls.
 

@@ -17,6 +17,7 @@ from weighbridge.attester.gpu.emulated import EmulatedGpus
 from weighbridge.attester.gpu.nvml import NvmlGpus
 from weighbridge.attester.gpu.readiness import ReadyWhenAffirmed
 from weighbridge.attester.report import Notice
+from weighbridge.attester.telemetry.nvml import NvmlReadings
 from weighbridge.proto.errors import Code, EnvironmentFault
 
 
@@ -89,7 +90,7 @@ def test_nvml(stack: ExitStack, host: ShimHost) -> None:
     assert isinstance(gpus.source, NvmlGpus)
     assert len(gpus.source.attest(NONCE)) == 2
     # No reading is made up beside real GPUs.
-    assert gpus.telemetry is None
+    assert isinstance(gpus.telemetry, NvmlReadings)
     assert gpus.observer is told
     assert [notice.message for notice in told.notices] == [
         "2 through NVML; of confidential computing the driver says: on, environment 2, multi-GPU mode none"
