@@ -193,7 +193,7 @@ _MEANINGS: Final[dict[str, str]] = {
     "GPU_TOPOLOGY": "GPUs and switches that do not name each other, where protected PCIe is claimed",
     "GPU_UNCOVERED": "a measurement that is not zero, and in no reference manifest: told, not refused",
     "GPU_OUTDATED": "a driver or VBIOS older than the relying party accepts, or of an unknown version",
-    "GPU_MODE": "a mode of the device, as it signed it, that is not the demanded one",
+    "GPU_MODE": "a mode of the device, as it signed it, that is unknown, contradicts itself or is not the demanded one",
     "RIM_MALFORMED": "not a reference integrity manifest in the accepted form",
     "RIM_SIG": "the manifest's signature does not verify, or does not cover what is read",
     "RIM_CHAIN": "the manifest's signer is not one of the maker's",

@@ -257,7 +257,7 @@ def _blocks(record: bytes, count: int) -> tuple[MeasurementBlock, ...]:
         start = offset + _BLOCK.size
         if start > end:
             raise _malformed_block("ends inside its header", len(blocks), expected=_BLOCK.size, got=end - offset)
-        index, specification, outer, kind, size = _BLOCK.unpack_from(record, offset)
+        index, specification, outer, kind, size = _BLOCK.unpack(record[offset:start])
         offset = start + size
         # One comparison for what every block of every device satisfies; which one failed is worked out below.
         if specification != _DMTF or outer != size + _VALUE_HEADER or offset > end or index <= before:
