@@ -9,6 +9,7 @@ from support.owners import Issuer, Owner
 from support.world import reference_for
 from weighbridge.policy import policy_set
 from weighbridge.verifier.anchors import TrustAnchors
+from weighbridge.verifier.collateral.store import CollateralStore
 from weighbridge.verifier.reference_watch import ReferenceWatch
 from weighbridge.verifier.session import SessionState
 
@@ -58,6 +59,7 @@ class Gate:
     owner: Owner = field(default_factory=Owner)
     lines: list[str] = field(default_factory=list)
     own_models: bool = False
+    collateral: CollateralStore | None = None
 
     @classmethod
     def make(cls, arena: Arena, *, own_models: bool = False) -> Self:
@@ -93,6 +95,7 @@ class Gate:
             prepare=prepare or self.prepare,
             manifests=world.models,
             report=self.lines.append,
+            collateral=self.collateral,
         )
         appraiser = watch.open(world.clock.at)
         world.prepared, world.reference = appraiser.policy, appraiser.reference

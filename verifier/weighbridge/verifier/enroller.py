@@ -168,7 +168,9 @@ class Enroller:
         terms = self._terms(proof.session, verified, at)
         signed = SignedTerms.sign(terms, self._keys.sign)
         findings = self._findings(verified, terms)
-        record = self._enrolment_record(pending, signed, sha256(data), findings, published.digest, at)
+        record = self._enrolment_record(
+            pending, signed, evidence=sha256(data), findings=findings, collateral=published.digest, at=at
+        )
         self._archive.keep_collateral(published.collateral)
         committed = self._archive.commit(record, data)
         enrolled = enrolled_of(signed, verified)
@@ -253,6 +255,7 @@ class Enroller:
         self,
         pending: _Pending,
         signed: SignedTerms,
+        *,
         evidence: bytes,
         findings: tuple[Denial, ...],
         collateral: bytes,

@@ -1,9 +1,11 @@
-"""The reference values in force while a verifier serves: the relying party's own, and owners' sets as they change.
+"""What is judged by while a verifier serves: the relying party's values, owners' sets and collateral as they change.
 
 Sets of models and sets of hosts are told apart by what their signature says they are.
 
 Before each window the files of the sets are looked at (a ``stat`` each); one that has changed is read and verified, and
 the window is judged by what it says. A file is expected to be replaced in one step, by a rename.
+
+The store of collateral is looked at alike: what it holds then is what windows are judged by, and what records name.
 
 A new file that cannot be taken is reported, and the set before it stays in force until its own end. Failing never
 makes anything more permissive: of a set that its owner signed, but whose statements cannot be verified, the revocations
@@ -24,6 +26,7 @@ from weighbridge.proto.host_set import SET_TYP as HOST_SET_TYP
 from weighbridge.verifier import host_set
 from weighbridge.verifier.appraisal import Appraiser
 from weighbridge.verifier.clock import nanoseconds
+from weighbridge.verifier.published import Published
 from weighbridge.verifier.reference_set import authenticate, verify_statements
 
 if TYPE_CHECKING:
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from weighbridge.policy.reference import Reference
     from weighbridge.proto.manifest import Manifest
     from weighbridge.verifier.anchors import TrustAnchors
+    from weighbridge.verifier.collateral.store import CollateralStore
     from weighbridge.verifier.owner_signature import Line, SignedByOwner
     from weighbridge.verifier.store import Store
 
@@ -69,6 +73,7 @@ class ReferenceWatch:
         prepare: loads the policy with given reference values.
         manifests: the declared models' manifests, by digest.
         report: called with a line for the operator.
+        collateral: what makers of hardware publish; ``None`` where there is no store.
     """
 
     def __init__(
@@ -81,7 +86,10 @@ class ReferenceWatch:
         prepare: Callable[[Reference], Prepared],
         manifests: Mapping[bytes, Manifest],
         report: Callable[[str], None],
+        collateral: CollateralStore | None = None,
     ) -> None:
+        self._collateral = collateral
+        self._published = self._judged = Published.nothing()
         self._files: dict[Path, _Watched] = {path: _Watched() for path in paths}
         self._own = own
         self._anchors = anchors
@@ -100,10 +108,11 @@ class ReferenceWatch:
         Raises:
             WeighbridgeError: a file cannot be read or verified, or is older than one seen before.
         """
+        self._published = self._look_up(at)
         for path, file in self._files.items():
             file.fingerprint, data = _read(path)
             self._take(path, data, file, at)
-        return self._appraiser(self._values())
+        return self._made(self._values())
 
     def ask(self) -> None:
         """Have all files read again before the next window, changed or not. May be called from any thread."""
@@ -113,11 +122,13 @@ class ReferenceWatch:
         """The appraiser by which to judge from now on; ``None`` where nothing has changed.
 
         Raises:
-            EnvironmentFault: the store or the policy engine is at fault; the next call tries again.
+            EnvironmentFault: a store or the policy engine is at fault; the next call tries again.
         """
+        self._published = self._look_up(at)
+        anew = self._published is not self._judged
         asked, self._asked = self._asked, False
         changed = {path: now for path, file in self._files.items() if (now := _look(path)) != file.fingerprint or asked}
-        if not changed and not self._unfinished:
+        if not changed and not self._unfinished and not anew:
             return None
         # Whatever is raised below, the next call does not take what was read by then for what is judged by.
         self._unfinished = True
@@ -126,7 +137,7 @@ class ReferenceWatch:
                 self._files[path].fingerprint = fingerprint
                 self._retake(path, self._files[path], at)
             values = self._values()
-            appraiser = None if values == self._reference else self._appraiser(values)
+            appraiser = self._made(values) if anew or values != self._reference else None
         except EnvironmentFault:
             self._asked = True
             raise
@@ -140,6 +151,16 @@ class ReferenceWatch:
             ) from error
         self._unfinished = False
         return appraiser
+
+    def _look_up(self, at: datetime) -> Published:
+        """What is published as the store has it for ``at``: the same object while that is the same."""
+        if self._collateral is None:
+            return self._published
+        found = self._collateral.snapshot(at)
+        if found is self._published.collateral:
+            return self._published
+        self._report(f"collateral: {_counted(len(found.items), 'piece')}")
+        return Published(found, self._anchors)
 
     def close(self) -> None:
         """End the policy engine's process."""
@@ -241,12 +262,16 @@ class ReferenceWatch:
             )
         return values
 
-    def _appraiser(self, values: Reference) -> Appraiser:
-        prepared, before = self._prepare(values), self._prepared
+    def _made(self, values: Reference) -> Appraiser:
+        """The appraiser by ``values``. The policy is loaded anew only where they have changed."""
+        prepared, before = self._prepared, self._prepared
+        if prepared is None or values != self._reference:
+            prepared = self._prepare(values)
         self._prepared, self._reference = prepared, values
-        if before is not None:
+        if before is not None and before is not prepared:
             before.close()
-        return Appraiser(prepared, values, self._manifests)
+        self._judged = self._published
+        return Appraiser(prepared, values, self._manifests, self._published)
 
 
 def _counted(number: int, what: str) -> str:

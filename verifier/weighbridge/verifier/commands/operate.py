@@ -153,6 +153,13 @@ def _configure_serve(commands: Commands) -> None:
         "SIGHUP",
     )
     parser.add_argument(
+        "--collateral",
+        metavar="DIR",
+        type=Path,
+        help="what makers of hardware publish (weighbridge collateral): manifests, revocations; looked at again before "
+        "each window",
+    )
+    parser.add_argument(
         "--anchors",
         metavar="FILE",
         action="append",
@@ -198,6 +205,7 @@ def _run_serve(arguments: argparse.Namespace) -> Outcome:
     deployment = deployment_class()
     from weighbridge.policy.regorus import RegorusEngine  # noqa: PLC0415 - heavy, and only here
     from weighbridge.verifier.clock import SystemClock  # noqa: PLC0415
+    from weighbridge.verifier.collateral.store import CollateralStore  # noqa: PLC0415
     from weighbridge.verifier.core import Verifier  # noqa: PLC0415
     from weighbridge.verifier.reference_watch import ReferenceWatch  # noqa: PLC0415
 
@@ -218,6 +226,7 @@ def _run_serve(arguments: argparse.Namespace) -> Outcome:
             prepare=lambda reference: RegorusEngine().prepare(PolicySet(policy.modules, reference)),
             manifests=manifests,
             report=_note,
+            collateral=None if arguments.collateral is None else CollateralStore.open(arguments.collateral),
         )
         stack.callback(watch.close)
         verifier = Verifier(
@@ -230,7 +239,7 @@ def _run_serve(arguments: argparse.Namespace) -> Outcome:
             clock=clock,
             issuer=opened.archive.ledger.key.name,
         )
-        if arguments.models:
+        if arguments.models or arguments.collateral is not None:
             verifier.follow(watch)
         _note(f"verifier {opened.keys.thumbprint.hex()}, policy {policy.digest.hex()}")
         asyncio.run(_serve(verifier, opened, arguments, watch.ask if arguments.models else None))
