@@ -154,6 +154,31 @@ def test_verify_refuses(
     assert capsys.readouterr().out == ""
 
 
+def test_verify_tells_what_decides_nothing(vectors_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A28: a genuine report with a byte behind its signature, which nothing reads; a live window refuses it."""
+    folder = vectors_dir / "nvidia/coco-trustee"
+    nonce = "87d8e24ab336adafe228d49e83d745f6dba4ae505372b6a5704820856b343fec"
+    arguments = (str(folder / "hopper_coco_report1.txt"), "--chain", str(folder / "hopper_coco_certs1.txt"))
+    assert verify(*arguments, "--nonce", nonce, "--at", AT, "--json") == ExitCode.INDETERMINATE
+    document = output(capsys)
+    assert [item["code"] for item in document["findings"]] == ["TRAILING_BYTES"]
+    assert (document["verified"]["protected_pcie"], document["verified"]["feature"]) == (False, "spt")
+    assert verify(*arguments, "--nonce", nonce, "--at", AT) == ExitCode.INDETERMINATE
+    assert "TRAILING_BYTES: 1 unsigned byte after the signature" in capsys.readouterr().out
+
+
+def test_verify_a_switch(vectors_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A15: it is verified as what it is, and is no GH100."""
+    folder = vectors_dir / "nvidia/attsdk-testdata"
+    arguments = (str(folder / "switchAttestationReport.txt"), "--chain", str(folder / "switchCertChain.txt"))
+    options = ("--nonce", NONCE.hex(), "--at", AT, "--json")
+    assert verify(*arguments, *options) == ExitCode.INDETERMINATE
+    verified = output(capsys)["verified"]
+    assert (verified["kind"], verified["architecture"], verified["fwid"]) == ("switch", "LS_10", "missing")
+    assert verify(*arguments, *options, "--arch", "GH100") == ExitCode.NOT_AUTHENTIC
+    assert output(capsys)["code"] == "GPU_ARCH"
+
+
 @pytest.mark.parametrize("position", [0, 4, 36, 100, 3600, 4000, 4100])
 def test_a_flipped_bit_exits_3_or_4(tmp_path: Path, nvidia_wheel: Path, chain: str, position: int) -> None:
     data = bytearray(wheel_report(nvidia_wheel))

@@ -17,7 +17,13 @@ from weighbridge.proto.spdm import report as spdm
 from weighbridge.verifier import anchors as trust
 from weighbridge.verifier import certs
 from weighbridge.verifier.commands import arguments as given
-from weighbridge.verifier.gpu import check_architecture, check_nonce, verify_chain, verify_report
+from weighbridge.verifier.gpu import (
+    GPUS_AND_SWITCHES,
+    check_architecture,
+    check_nonce,
+    verify_chain,
+    verify_recorded_report,
+)
 from weighbridge.verifier.gpu.fwid import certified_fwid
 from weighbridge.verifier.gpu.recorded import load_bytes, load_chain, load_report
 
@@ -125,6 +131,7 @@ def run_verify(args: argparse.Namespace) -> int:
                 "code": Code.GPU_REFERENCE_ABSENT.value,
                 "verified": proven,
                 "not_verified": [{"code": code.value, "message": message} for code, message in _NOT_VERIFIED],
+                "findings": [{"code": item.code.value, "message": item.message} for item in verified.findings],
                 "warnings": list(warnings),
                 "report": _describe_report(verified.report),
             }
@@ -132,6 +139,7 @@ def run_verify(args: argparse.Namespace) -> int:
     else:
         lines = [f"INDETERMINATE: {_STATEMENT}", ""]
         lines += _table({f"verified {key}": value for key, value in proven.items()})
+        lines += [f"{'finding':<30} {item.code.value}: {item.message}" for item in verified.findings]
         lines += [f"{'not verified':<30} {code.value}: {message}" for code, message in _NOT_VERIFIED]
         _print(lines)
     for warning in warnings:
@@ -142,10 +150,10 @@ def run_verify(args: argparse.Namespace) -> int:
 def _verify(args: argparse.Namespace) -> tuple[VerifiedGpuReport, list[str]]:
     anchors = trust.default() if args.anchors is None else trust.load(load_bytes(args.anchors, limit=_ANCHORS_MAX))
     report = spdm.parse(load_report(args.report))
-    chain = verify_chain(load_chain(args.chain), anchors, at=args.at)
+    chain = verify_chain(load_chain(args.chain), anchors, at=args.at, accept=GPUS_AND_SWITCHES)
     if args.arch is not None:
         check_architecture(chain, args.arch)
-    verified = verify_report(report, chain, nonce=args.nonce)
+    verified = verify_recorded_report(report, chain, nonce=args.nonce)
     warnings = [_RECORDED]
     denied = _denied(args.nonce)
     if denied is not None:
@@ -167,7 +175,7 @@ def _findings(report: Report, chain: Sequence[bytes]) -> list[tuple[Code, str]]:
         findings.append((Code.GPU_FWID, "the report names no firmware digest; drivers of 2023 did not"))
     elif chain and certified_fwid(certs.load_certificate(chain[0], "chain[0]"), where="chain[0]") != report.fwid:
         findings.append((Code.GPU_FWID, "report and leaf certificate name different firmware"))
-    unknown = [field.name for field in report.opaque.fields if field.name.startswith("TYPE_")]
+    unknown = [field.name for field in report.opaque.fields if not field.is_named]
     if unknown:
         findings.append((Code.FIELD_UNKNOWN, f"opaque entries without a name here: {', '.join(unknown)}"))
     return findings
@@ -230,12 +238,15 @@ def _describe_verified(verified: VerifiedGpuReport, at: datetime) -> strict.Json
     return {
         "platform": chain.platform,
         "chain": f"ends at an anchor for nvidia-device-root, valid at {strict.time_encode(at)}",
+        "kind": chain.kind,
         "identity": chain.identity.hex(),
         "model": chain.model,
         "architecture": chain.architecture,
         "signature": "ECDSA P-384 with SHA-384 over request and response",
         "nonce": verified.nonce.hex(),
         "fwid": verified.fwid,
+        "protected_pcie": verified.mode.protected_pcie,
+        "feature": verified.mode.feature,
         "driver": verified.report.driver_version,
         "vbios": verified.report.vbios_version,
         "measurements_sha256": verified.measurements_digest.hex(),
