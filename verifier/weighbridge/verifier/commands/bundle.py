@@ -39,13 +39,19 @@ _STILL_TRUSTED: Final = (
 
 def configure_verify(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``verify bundle`` to ``parser``."""
+    parser.description = (
+        "Verify a recorded session from the file alone, and make every verdict of it again. Exit 0 when it is "
+        "admitted, 3 malformed, 4 not authentic, 5 denied, 6 indeterminate. `attester` says whether it is proven which "
+        "code measured, or what is missing: docs/attester-code.md."
+    )
     parser.add_argument("bundle", metavar="FILE", help="a session.wb file, or - for standard input")
     parser.add_argument(
         "--anchors",
         metavar="FILE",
         action="append",
         default=[],
-        help="believe these keys instead of those shipped; shipped: those as well (several times)",
+        help="believe these keys, of its verifier and of makers, instead of those shipped; shipped: those as well "
+        "(several times)",
     )
     parser.add_argument(
         "--policy",

@@ -137,6 +137,10 @@ def _run_admit(arguments: argparse.Namespace) -> Outcome:
 
 def _configure_serve(commands: Commands) -> None:
     parser = commands.add_parser("serve", help="judge attesters over gRPC")
+    parser.description = (
+        "Judge attesters over gRPC, from the directory that `weighbridge init` made, until SIGINT or SIGTERM. What "
+        "is judged by is said in docs/operating.md, and stands in every verdict."
+    )
     parser.add_argument("state", type=Path, metavar="STATE", help="the verifier's directory")
     parser.add_argument("--requirements", required=True, metavar="FILE", help="what is demanded of every session")
     _add_judging(parser)

@@ -129,7 +129,7 @@ def _configure_learn(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         help="whose keys are believed: of TPMs and GPUs; for a bundle, of its verifier; for --merge, an older key of "
-        "yours (several times)",
+        "yours; shipped: those shipped (several times; default: shipped)",
     )
     add_validity(parser)
     parser.set_defaults(run=_run_learn)
