@@ -3,6 +3,7 @@
 Usage:
     scripts/bench window --json > docs/performance.jsonl
     scripts/bench measure --json > docs/performance-measure.jsonl
+    scripts/bench gpu --json > docs/performance-gpu.jsonl
     .venv/bin/python scripts/performance_figures.py
 
 The recordings lie beside the document, and a test holds one to the other: no figure there was written by hand.
@@ -19,7 +20,7 @@ from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 DOCUMENT: Final = ROOT / "docs" / "performance.md"
-RECORDINGS: Final = (ROOT / "docs" / "performance.jsonl", ROOT / "docs" / "performance-measure.jsonl")
+RECORDINGS: Final = tuple(ROOT / "docs" / f"performance{of}.jsonl" for of in ("", "-measure", "-gpu"))
 
 _BLOCK: Final = re.compile(
     r"(<!-- figures:(?P<name>[a-z]+):begin -->\n)(?P<body>.*?)(<!-- figures:\2:end -->\n)", re.DOTALL
@@ -45,9 +46,20 @@ _TABLES: Final = {
     "measuring": {"warm": "warm", "cold": "cold"},
     "ratios": {"ratio": "ratio"},
     "measurer": {"measuring": "machine"},
+    "gpus": {"GPU": "ours", "GPU, CPU": "ours, CPU", "NVIDIA": "NVIDIA's", "NVIDIA, CPU": "NVIDIA's, CPU"},
+    "gpuratios": {"GPU ratio": "ratio"},
+    "gpumachine": {"gpus": "machine"},
 }
 # What the rows' figures are in, where it is not said with each.
-_FIRST: Final = {"measuring": "GB/s", "ratios": "figure", "measurer": "during the run"}
+_FIRST: Final = {
+    "measuring": "GB/s",
+    "ratios": "figure",
+    "measurer": "during the run",
+    "gpuratios": "figure",
+    "gpumachine": "during the run",
+}
+# Figures that are ratios, of GPU reports; all others without a column are of models.
+_GPU_RATIO: Final = re.compile(r"report_.+|.+_vs_nvidia")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +92,10 @@ def recorded() -> str:
 def _cell(figure: dict[str, object]) -> _Cell:
     name, unit, ratio = str(figure["name"]), str(figure["unit"]), figure["ratio"]
     if ": " not in name and not _WHOLE.fullmatch(name):
-        return _Cell("ratio", f"`{name}`", f"{ratio:.2f}x" if isinstance(ratio, float) else "-")
+        text = f"{ratio:.2f}x" if isinstance(ratio, float) else "-"
+        if name.endswith("_ms"):
+            text = f"{figure['value']:.2f} ms ({text})"
+        return _Cell("GPU ratio" if _GPU_RATIO.fullmatch(name) else "ratio", f"`{name}`", text)
     if unit == "GB/s":
         text = f"{figure['value']:.2f}"
     else:

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -138,74 +139,111 @@ def of_reports(bench: _Bench, rounds: int) -> Iterator[Figure]:
     unseen = iter([bench.new_cache() for _ in range(rounds + WARM_UP)])
     costs = in_turns(
         {
-            "bare": _bare(bench.evidence[0], bench.chain),
-            "warm": partial(bench.verify, bench.evidence, bench.cache),
-            "first": lambda: bench.verify(bench.evidence, next(unseen)),
-            "nothing": partial(bench.verify, bench.evidence, None),
-            "with manifests": partial(bench.judge, bench.cache, bench.rims),
-            "manifests": bench.load,
+            "bare signature check": _bare(bench.evidence[0], bench.chain),
+            "report, device seen before": partial(bench.verify, bench.evidence, bench.cache),
+            "report, device's provisioner seen before": lambda: bench.verify(bench.evidence, next(unseen)),
+            "report, nothing seen before": partial(bench.verify, bench.evidence, None),
+            "report and measurements, device seen before": partial(bench.judge, bench.cache, bench.rims),
+            "both manifests loaded": bench.load,
         },
         rounds=rounds,
     )
-    floor = costs["bare"].wall
-    yield Figure("GPU: bare signature check", floor, _UNIT)
-    yield Figure("GPU: report, device seen before", costs["warm"].wall, _UNIT, floor=floor)
-    yield Figure("GPU: report, device's provisioner seen before", costs["first"].wall, _UNIT, floor=floor)
-    yield Figure("GPU: report, nothing seen before", costs["nothing"].wall, _UNIT, floor=floor)
-    yield Figure("GPU: report and measurements, device seen before", costs["with manifests"].wall, _UNIT, floor=floor)
-    yield Figure("GPU: both manifests loaded", costs["manifests"].wall, _UNIT)
-    yield Figure("report_warm_vs_signature", costs["warm"].wall, _UNIT, floor=floor)
-    yield Figure("report_first_vs_signature", costs["first"].wall, _UNIT, floor=floor)
-    yield Figure("report_rim_ms", costs["with manifests"].wall / 1e3, "ms", floor=floor / 1e3)
+    bare, seen, first, _, measured, _ = costs.values()
+    for row, cost in costs.items():
+        yield Figure(f"GPU: {row}", cost.wall, _UNIT, floor=None if cost is bare else bare.wall)
+        yield Figure(f"GPU: {row}, CPU", cost.cpu, _UNIT, floor=None if cost is bare else bare.cpu)
+    yield Figure("report_warm_vs_signature", seen.wall, _UNIT, floor=bare.wall)
+    yield Figure("report_first_vs_signature", first.wall, _UNIT, floor=bare.wall)
+    yield Figure("report_rim_ms", measured.wall / 1e3, "ms", floor=bare.wall / 1e3)
 
 
 def warm(bench: _Bench, rounds: int) -> Iterator[Figure]:
     """Call against call, in processes that have judged before."""
-    theirs: list[float] = []
-    cached: list[float] = []
-    uncached: list[float] = []
+    theirs, cached, uncached = _Times(), _Times(), _Times()
     with NvidiaPeer(clock=False) as peer:
         for number in range(WARM_UP + rounds):
             answer = peer.put(bench.question, at=bench.at)
             if not answer.result:
                 raise RuntimeError(f"NVIDIA's verifier refuses the benchmark's evidence: {answer.verdict}")
             took = (
-                answer.seconds,
-                _seconds(partial(bench.judge, bench.cache, bench.rims)),
-                _seconds(bench.judge_uncached),
+                (answer.seconds, answer.cpu),
+                _spent(partial(bench.judge, bench.cache, bench.rims), time.process_time),
+                _spent(bench.judge_uncached, time.process_time),
             )
             if number >= WARM_UP:
-                for times, seconds in zip((theirs, cached, uncached), took, strict=True):
-                    times.append(seconds)
+                for times, spent in zip((theirs, cached, uncached), took, strict=True):
+                    times.add(*spent)
     yield from _beside("report and measurements, warm", "warm_vs_nvidia", cached, theirs)
     yield from _beside("report and measurements, warm, nothing kept", "uncached_vs_nvidia", uncached, theirs)
 
 
 def cold(bench: _Bench, rounds: int) -> Iterator[Figure]:
-    """Process against process."""
+    """Process against process, and against one that only imports what ours cannot do without."""
     question = json.dumps(bench.question) + "\n"
-    ours: list[float] = []
-    theirs: list[float] = []
+    ours, theirs, imports = _Times(), _Times(), _Times()
+    commands = (
+        (ours, [sys.executable, "-s", str(_COLD)], "match"),
+        (theirs, [str(PYTHON), "-I", str(PEER)], '"result": true'),
+        (imports, [sys.executable, "-s", "-c", "import cryptography.x509, lxml.etree; print('done')"], "done"),
+    )
     with tempfile.TemporaryDirectory() as folder:
-        run = partial(subprocess.run, input=question, text=True, capture_output=True, check=True, cwd=folder)
-        commands = [sys.executable, "-s", str(_COLD)], [str(PYTHON), "-I", str(PEER)]
         for number in range(1 + rounds):
-            for command, times, expected in zip(commands, (ours, theirs), ("match", '"result": true'), strict=True):
-                started = time.perf_counter()
-                done = run(command)
-                seconds = time.perf_counter() - started
-                if expected not in done.stdout:
-                    raise RuntimeError(f"refused: {done.stdout}")
+            for times, command, expected in commands:
+                spent = _spent(partial(_process, command, question, Path(folder), expected), _children)
                 if number:
-                    times.append(seconds)
+                    times.add(*spent)
     yield from _beside("report and measurements, cold", "cold_vs_nvidia", ours, theirs)
+    yield Figure("GPU: of it cryptography and lxml imported", imports.wall, _UNIT)
+    yield Figure("GPU: of it cryptography and lxml imported, CPU", imports.cpu, _UNIT)
 
 
-def _beside(row: str, ratio: str, ours: list[float], theirs: list[float]) -> Iterator[Figure]:
-    own, other = statistics.median(ours) * 1e6, statistics.median(theirs) * 1e6
-    yield Figure(f"GPU: {row}", own, _UNIT, peer=other)
-    yield Figure(f"NVIDIA: {row}", other, _UNIT)
-    yield Figure(ratio, own / 1e3, "ms", peer=other / 1e3, ratio=other / own)
+def _process(command: list[str], question: str, folder: Path, expected: str) -> None:
+    done = subprocess.run(command, input=question, text=True, capture_output=True, check=True, cwd=folder)
+    if expected not in done.stdout:
+        raise RuntimeError(f"refused: {done.stdout}")
+
+
+class _Times:
+    """Seconds of repetitions; medians in microseconds."""
+
+    def __init__(self) -> None:
+        self._walls: list[float] = []
+        self._cpus: list[float] = []
+
+    def add(self, wall: float, cpu: float) -> None:
+        """One more."""
+        self._walls.append(wall)
+        self._cpus.append(cpu)
+
+    @property
+    def wall(self) -> float:
+        """On the clock."""
+        return statistics.median(self._walls) * 1e6
+
+    @property
+    def cpu(self) -> float:
+        """Of the processor."""
+        return statistics.median(self._cpus) * 1e6
+
+
+def _beside(row: str, ratio: str, ours: _Times, theirs: _Times) -> Iterator[Figure]:
+    yield Figure(f"GPU: {row}", ours.wall, _UNIT)
+    yield Figure(f"GPU: {row}, CPU", ours.cpu, _UNIT)
+    yield Figure(f"NVIDIA: {row}", theirs.wall, _UNIT)
+    yield Figure(f"NVIDIA: {row}, CPU", theirs.cpu, _UNIT)
+    yield Figure(ratio, ours.wall / 1e3, "ms", peer=theirs.wall / 1e3, ratio=theirs.wall / ours.wall)
+
+
+def _spent(work: Callable[[], object], cpu: Callable[[], float]) -> tuple[float, float]:
+    started, before = time.perf_counter(), cpu()
+    work()
+    return time.perf_counter() - started, cpu() - before
+
+
+def _children() -> float:
+    """Seconds of the processor, of processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _bare(evidence: GpuEvidence, chain: VerifiedGpuChain) -> Callable[[], None]:
@@ -213,12 +251,6 @@ def _bare(evidence: GpuEvidence, chain: VerifiedGpuChain) -> Callable[[], None]:
     signed, signature = evidence.report[:-96], evidence.report[-96:]
     encoded = encode_dss_signature(int.from_bytes(signature[:48]), int.from_bytes(signature[48:]))
     return partial(chain.key.verify, encoded, signed, ec.ECDSA(hashes.SHA384()))
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
 
 
 def _command(arguments: list[str]) -> int:

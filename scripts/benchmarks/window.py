@@ -4,7 +4,7 @@ Each step is the product's own function over the window's own bytes. The floor i
 verifications (header, quote) and one P-384 for each GPU report, by `cryptography` directly, with keys and messages
 prepared. Steps and floor are measured in turns, in one process and on one core (the policy engine in its worker).
 
-No peer is measured: NVIDIA's verifier judges reports only, and cannot be installed beside ours.
+No peer is measured: NVIDIA's verifier judges reports only, and `scripts/bench gpu` has it beside ours.
 
 `--quick` repeats too little for the figures to mean anything: it shows that the benchmark runs.
 """

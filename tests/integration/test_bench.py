@@ -79,3 +79,17 @@ def test_spot_prints_the_figures_of_the_small_model(root: Path) -> None:
         assert answered["unit"] == "ms"
         assert answered["value"] > 0
         assert answered["floor"] > 0
+
+
+def test_gpu_prints_figures_that_the_document_has_a_place_for(root: Path) -> None:
+    done = bench(root, "--quick", "--json", name="gpu")
+    assert done.returncode == 0, done.stderr
+    figures = {figure["name"]: figure for figure in map(json.loads, done.stdout.splitlines())}
+    for name in ("report_warm_vs_signature", "report_first_vs_signature", "report_rim_ms"):
+        assert figures[name]["ratio"] == figures[name]["value"] / figures[name]["floor"] > 1
+    if (root / ".peers" / "nvidia").exists():
+        for name in ("cold_vs_nvidia", "warm_vs_nvidia", "uncached_vs_nvidia"):
+            assert figures[name]["ratio"] == pytest.approx(figures[name]["peer"] / figures[name]["value"])
+    filled = performance_figures.fill(performance_figures.DOCUMENT.read_text(), done.stdout)
+    assert "| `report_warm_vs_signature` |" in filled
+    assert "| report, device seen before |" in filled

@@ -14,7 +14,7 @@ their code left behind from earlier ones, instead of a fork of it. ``"by": "swit
 `nv_attestation_sdk`, and ``"by": "sdk"`` that package itself, about the GPUs that NVML shows it.
 
 An answer: ``result`` (true, false, or null where their call raised), ``error`` (the name of the error that ended it),
-``asked`` (the RIM ids they asked for), ``claims`` (of each device), ``seconds`` (of their call alone).
+``asked`` (the RIM ids they asked for), ``claims`` (of each device), ``seconds`` and ``cpu`` (of their call alone).
 """
 
 from __future__ import annotations
@@ -136,14 +136,14 @@ def _answer(question: dict[str, Any], answers: TextIO) -> None:
     loggers = [logging.getLogger(name) for name in ("gpu-verifier-info", "sdk-logger")]
     result: bool | None = None
     claims: list[Any] = []
-    seconds = 0.0
+    seconds = cpu = 0.0
     try:
         call = by(question, asked)
         for logger in loggers:
             logger.addHandler(errors)
-        started = time.perf_counter()
+        started, before = time.perf_counter(), time.process_time()
         result, claims = call()
-        seconds = time.perf_counter() - started
+        seconds, cpu = time.perf_counter() - started, time.process_time() - before
     except Exception as raised:  # noqa: BLE001 - whatever they raise is the answer
         errors.seen.append(raised)
     for logger in loggers:
@@ -155,6 +155,7 @@ def _answer(question: dict[str, Any], answers: TextIO) -> None:
         "asked": asked,
         "claims": _read(claims),
         "seconds": seconds,
+        "cpu": cpu,
     }
     answers.write(json.dumps(answer) + "\n")
     answers.flush()

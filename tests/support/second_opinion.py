@@ -58,7 +58,8 @@ class Answer:
         text: what it says.
         asked: the RIM ids that they asked for.
         claims: of each device, as in their tokens.
-        seconds: their call's alone.
+        seconds: their call's alone, on the clock.
+        cpu: seconds of the processor.
     """
 
     result: bool | None
@@ -67,6 +68,7 @@ class Answer:
     asked: list[str] = field(default_factory=list[str])
     claims: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     seconds: float = 0.0
+    cpu: float = 0.0
 
     @property
     def verdict(self) -> str:
