@@ -26,7 +26,7 @@ def _window(arena: Arena, options: Options) -> Answer:
     return world.window()
 
 
-def _without(reference: Reference, check: str) -> Reference:
+def without(reference: Reference, check: str) -> Reference:
     return replace(reference, unchecked={key: text for key, text in reference.unchecked.items() if key != check})
 
 
@@ -51,7 +51,7 @@ def case_005_no_reasons(arena: Arena) -> Answer:
 
 
 def case_006_one_reason_missing(arena: Arena) -> Answer:
-    return _window(arena, genuine(reference=lambda made: _without(made, "gpu_revocation")))
+    return _window(arena, genuine(reference=lambda made: without(made, "gpu_revocation")))
 
 
 def case_007_no_reference_of_the_gpu(arena: Arena) -> Answer:

@@ -22,7 +22,7 @@ from weighbridge.policy import policy_set
 from weighbridge.policy.reference import CHECKS, Reference
 from weighbridge.policy.regorus import RegorusEngine
 from weighbridge.proto import binding, measurement_log, strict
-from weighbridge.proto.collateral import Collateral
+from weighbridge.proto.collateral import Collateral, CollateralItem
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.enrolment import EnrolmentChallenge, EnrolmentProof, Opening
 from weighbridge.proto.manifest import Manifest, encode_manifests
@@ -43,11 +43,12 @@ from weighbridge.verifier.core import Answer, Verifier
 from weighbridge.verifier.keys import VerifierKeys
 from weighbridge.verifier.ledger.content import ContentStore
 from weighbridge.verifier.ledger.log import Ledger
+from weighbridge.verifier.published import Published
 from weighbridge.verifier.requirements import RUNTIME_PCR, Requirements
 from weighbridge.verifier.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from fakes.boot_logs import Boot
@@ -361,6 +362,7 @@ class World:
     host: Host
     files: Files | None = None
     sent: bytes = b""
+    published: Published = field(default_factory=Published.nothing)
 
     @classmethod
     def make(
@@ -434,7 +436,7 @@ class World:
         self.verifier = Verifier(
             requirements=self.wanted,
             anchors=self.anchors,
-            appraiser=Appraiser(self.prepared, self.reference, self.models),
+            appraiser=Appraiser(self.prepared, self.reference, self.models, self.published),
             keys=self.keys,
             archive=self.archive,
             store=self.store,
@@ -442,6 +444,12 @@ class World:
             issuer="ledger.example/test",
         )
         return self.verifier
+
+    def publish(self, *items: CollateralItem, believing: Iterable[Anchor] = ()) -> None:
+        """The verifier comes up again with this collateral, and with these anchors beside its own."""
+        self.anchors = TrustAnchors((*self.anchors.anchors, *believing))
+        self.published = Published(Collateral.of(*items), self.anchors)
+        self.restart()
 
     def judge_by(self, engines: Engines, reference: Reference) -> None:
         """The verifier comes up again with other reference values."""
