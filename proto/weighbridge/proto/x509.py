@@ -94,6 +94,15 @@ def load_certificate(der: bytes, what: str) -> x509.Certificate:
             got=serial,
             clause="RFC 5280 §4.1.2.2",
         )
+    # The last field is a BIT STRING of whole octets. The library takes a count of unused bits as well where these
+    # happen to be zero: one certificate in several encodings.
+    if der[-len(certificate.signature) - 1]:
+        raise MalformedEvidence(
+            Code.CERT_MALFORMED,
+            f"{what}{_by(der)} has a signature that is not whole octets",
+            where=what,
+            clause="RFC 5280 §4.1.1.3",
+        )
     public_key(certificate, what)
     return certificate
 

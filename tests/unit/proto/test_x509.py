@@ -71,6 +71,18 @@ def test_serial_number_is_positive() -> None:
     assert refusal(_with_serial(b"\x02\x01\x00")) == Code.CERT_MALFORMED
 
 
+@pytest.mark.parametrize("unused", range(8))
+def test_signature_is_of_whole_octets(unused: int) -> None:
+    """The library takes any count of unused bits where these are zero: one certificate could be spelt in eight ways."""
+    good = _with_serial(b"\x02\x01\x01")
+    size = len(load_certificate(good, "certificate").signature)
+    spelt = good[: -size - 1] + bytes([unused]) + good[-size:-1] + b"\0"
+    if unused:
+        assert refusal(spelt) == Code.CERT_MALFORMED
+    else:
+        assert load_certificate(spelt, "certificate").serial_number == 1
+
+
 def test_serial_number_is_positive_where_warnings_are_errors() -> None:
     assert refusal(_with_serial(b"\x02\x01\x00")) == Code.CERT_MALFORMED
 
