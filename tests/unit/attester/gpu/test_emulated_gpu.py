@@ -107,6 +107,7 @@ def test_devices_keep_their_identity(tmp_path: Path) -> None:
     again = EmulatedGpus.open(tmp_path / "gpus", 3)
     assert set(first.identities()) < set(again.identities())
     assert again.vendor.root_certificate == first.vendor.root_certificate
+    assert again.vendor.rim_root_certificate == first.vendor.rim_root_certificate
     assert again.devices[0].keys.fwid == first.devices[0].keys.fwid
     for path in (tmp_path / "gpus").iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600

@@ -96,7 +96,7 @@ CHANGED = {
     "fewer hashes than stated": (FIRST, FIRST.replace('alternatives="1"', 'alternatives="2"')),
     "more hashes than stated": (FIRST, FIRST.replace("ns2:Hash0=", 'ns2:Hash1="" ns2:Hash0=')),
     "another hash than stated": (FIRST, FIRST.replace("ns2:Hash0=", "ns2:Hash1=")),
-    "no hash": (FIRST, FIRST.replace('alternatives="1"', 'alternatives="0"').replace(f'ns2:Hash0="{"00" * 48}" ', "")),
+    "no hash": (FIRST, FIRST.replace('alternatives="1"', 'alternatives="0"').replace(f' ns2:Hash0="{"00" * 48}"', "")),
 }
 
 

@@ -131,8 +131,12 @@ def test_refusals_say_what_to_do() -> None:
 def test_chain_with_a_link_left_out() -> None:
     leaf, authority, upper, root = chain_in(GOOD)
     assert outcome(with_chain(GOOD, leaf, authority, upper)) is None
-    for chain in ((leaf, upper, root), (leaf, root), (leaf, authority, root), (leaf,), ()):
+    for chain in ((leaf, upper, root), (leaf, root), (leaf, authority, root), (leaf,)):
         assert outcome(with_chain(GOOD, *chain)) is Code.RIM_CHAIN
+
+
+def test_no_certificate() -> None:
+    assert outcome(with_chain(GOOD)) is Code.RIM_MALFORMED
 
 
 def test_chain_in_another_order_or_too_long() -> None:

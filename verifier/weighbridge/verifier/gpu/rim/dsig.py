@@ -55,7 +55,7 @@ class EnvelopedSignature:
         signed_info: what the signature covers, canonical.
         digest: claimed SHA-384 of ``content``, as ``signed_info`` states it.
         signature: r and s, 48 bytes each.
-        certificates: in DER, in the order of the document.
+        certificates: in DER, in the order of the document; at least one.
     """
 
     content: bytes
@@ -92,7 +92,7 @@ def parse(data: bytes) -> EnvelopedSignature:
             got=f"{len(raw)} bytes",
         )
     certificates = _certificates(key_info)
-    strict_xml.detach(root, signature)
+    strict_xml.detach_last(root)
     return EnvelopedSignature(
         content=strict_xml.canonical(root),
         signed_info=signed_info,
@@ -177,6 +177,8 @@ def _certificates(key_info: Element) -> tuple[bytes, ...]:
     attributes(listed, frozenset(), where=where)
     # More are not looked at: the chain is too long, whatever they are.
     found = children(listed, [f"{_DS}X509Certificate"] * min(len(listed), limits.GPU_CHAIN_CERTS_MAX), where=where)
+    if not found:
+        raise malformed("no certificate", where)
     return tuple(_octets(element, f"{where}[{number}]") for number, element in enumerate(found))
 
 

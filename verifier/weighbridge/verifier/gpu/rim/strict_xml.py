@@ -24,7 +24,7 @@ from weighbridge.proto.errors import Code, MalformedEvidence, shorten
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Element", "attributes", "canonical", "children", "detach", "malformed", "parse", "text"]
+__all__ = ["Element", "attributes", "canonical", "children", "detach_last", "malformed", "parse", "text"]
 
 # The library has no public name for the type of its elements.
 Element: TypeAlias = "etree._Element"  # noqa: SLF001 - as above  # pyright: ignore[reportPrivateUsage] - as above
@@ -88,18 +88,15 @@ def canonical(element: Element) -> bytes:
         raise malformed("has no canonical form: the name of a namespace is relative", "rim") from error
 
 
-def detach(root: Element, child: Element) -> None:
-    """Take ``child`` out of ``root``; the text that follows it stays, as the enveloped-signature transform wants."""
-    previous: Element | None = None
-    for candidate in root:
-        if candidate is child:
-            break
-        previous = candidate
-    if child.tail is not None:
-        if previous is None:
-            root.text = (root.text or "") + child.tail
-        else:
-            previous.tail = (previous.tail or "") + child.tail
+def detach_last(root: Element) -> None:
+    """Take the last child out of ``root``; the text behind it stays, as the enveloped-signature transform wants."""
+    *_, child = root
+    tail = child.tail or ""
+    if len(root) > 1:
+        previous = list(root)[-2]
+        previous.tail = (previous.tail or "") + tail
+    else:
+        root.text = (root.text or "") + tail
     root.remove(child)
 
 
