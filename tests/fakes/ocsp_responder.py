@@ -7,6 +7,7 @@ responder says it. The library signs with the time of the day alone, so that res
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Self
@@ -18,8 +19,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from gpu_support import Certificate, key_usage
+from weighbridge.attester.gpu.emulated_rims import RimSigner
 from weighbridge.attester.gpu.emulated_vendor import EmulatedVendor
 from weighbridge.verifier import anchors
+from weighbridge.verifier.gpu.rim import dsig
 
 AT = datetime(2026, 6, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -180,42 +183,45 @@ def revocation_list(
 
 @dataclass(frozen=True)
 class RevocableVendor:
-    """A vendor of emulated GPUs whose authorities all still have their keys. ``provisioner`` issues chips' own."""
+    """A vendor of emulated GPUs whose authorities all still have their keys.
+
+    Attributes:
+        provisioner: issues chips' own certificates; ``identity`` and ``root`` are above it.
+        values: issues signers of reference manifests, and what is above it.
+    """
 
     provisioner: Issuer
     identity: Issuer
     root: Issuer
+    values: tuple[Issuer, Issuer, Issuer]
 
     @classmethod
     def create(cls, *, signs_lists: bool = True) -> Self:
         """A new vendor with keys that nobody else has."""
-        names = ("Device Identity CA", "GH100 Identity", "GH100 Provisioner ICA 1")
-        usage = authority_usage(signs_lists=signs_lists)
-        root, identity, provisioner = (
-            Certificate(
-                f"insecure-emulated {name}",
-                ca=None,
-                signs=None,
-                extensions=((x509.BasicConstraints(ca=True, path_length=None), True), (usage, True)),
-            )
-            for name in names
+        devices = _line(
+            "Device Identity CA", "GH100 Identity", "GH100 Provisioner ICA 1", lists="crl", signs_lists=signs_lists
         )
-        top = _self_issued(root)
-        middle = top.delegate(identity)
-        return cls(middle.delegate(provisioner), middle, top)
+        values = _line(
+            "CoRIM signing Root CA", "Reference Value GH100 CA", "Reference Value L3 GH100 001", lists="crl-corim"
+        )
+        return cls(*devices, values)
 
     @property
     def vendor(self) -> EmulatedVendor:
-        """As :class:`~weighbridge.attester.gpu.emulated.EmulatedH100` takes it."""
-        chain = (self.provisioner.certificate, self.identity.certificate, self.root.certificate)
-        return EmulatedVendor(self.provisioner.key, tuple(each.public_bytes(Encoding.DER) for each in chain))
+        """As :class:`~weighbridge.attester.gpu.emulated.EmulatedH100` takes it; its manifests are of ``values``."""
+        return EmulatedVendor(
+            self.provisioner.key, _ders(self.issuers), RimSigner(self.values[0].key, _ders(self.values))
+        )
 
     @property
     def anchor(self) -> anchors.Anchor:
-        """Who believes this vendor."""
-        return anchors.Anchor.from_certificate(
-            "nvidia-device-root", self.root.certificate, platform="insecure-emulated", source="a test"
-        )
+        """Who believes this vendor's devices."""
+        return _anchor("nvidia-device-root", self.root)
+
+    @property
+    def anchors(self) -> anchors.TrustAnchors:
+        """The default anchors, and both roots of this vendor."""
+        return anchors.default().with_anchors([self.anchor, _anchor("nvidia-rim-root", self.values[2])])
 
     @property
     def issuers(self) -> tuple[Issuer, Issuer, Issuer]:
@@ -224,9 +230,59 @@ class RevocableVendor:
 
     def responses(self, chain: tuple[bytes, ...], *orders: Order | None) -> tuple[bytes, ...]:
         """A response for each certificate of a device's chain but leaf and root, as ordered, good where not."""
-        asked = [x509.load_der_x509_certificate(der) for der in chain[1:4]]
-        padded = (*orders, *[None] * (len(asked) - len(orders)))
-        return tuple(respond(*each) for each in zip(asked, self.issuers, padded, strict=True))
+        return _responses(chain[1:4], self.issuers, orders)
+
+    def rim_responses(self, rim: bytes, *orders: Order | None) -> tuple[bytes, ...]:
+        """A response for each certificate of a manifest's chain but the root, as ordered, good where not."""
+        return _responses(dsig.parse(rim).certificates[:3], self.values, orders)
+
+
+def list_named(*urls: str) -> tuple[x509.ExtensionType, bool]:
+    """The extension by which a certificate says where lists of its issuer are."""
+    points = [
+        x509.DistributionPoint([x509.UniformResourceIdentifier(url)], relative_name=None, reasons=None, crl_issuer=None)
+        for url in urls
+    ]
+    return x509.CRLDistributionPoints(points), False
+
+
+def _line(root: str, middle: str, low: str, *, lists: str, signs_lists: bool = True) -> tuple[Issuer, Issuer, Issuer]:
+    """Three authorities, the root last. NVIDIA's name their issuers' lists, and so do these."""
+    usage = authority_usage(signs_lists=signs_lists)
+    orders = [
+        Certificate(
+            f"insecure-emulated {name}",
+            ca=None,
+            signs=None,
+            extensions=(
+                (x509.BasicConstraints(ca=True, path_length=None), True),
+                (usage, True),
+                *((list_named(f"http://crl.ndis.nvidia.com/{level}"),) if level else ()),
+            ),
+        )
+        for name, level in ((root, ""), (middle, f"{lists}/l1"), (low, f"{lists}/l2"))
+    ]
+    top = _self_issued(orders[0])
+    above = top.delegate(orders[1])
+    return above.delegate(orders[2]), above, top
+
+
+def _ders(issuers: tuple[Issuer, ...]) -> tuple[bytes, ...]:
+    return tuple(each.certificate.public_bytes(Encoding.DER) for each in issuers)
+
+
+def _anchor(purpose: anchors.Purpose, root: Issuer) -> anchors.Anchor:
+    return anchors.Anchor.from_certificate(purpose, root.certificate, platform="insecure-emulated", source="a test")
+
+
+def _responses(
+    asked: Sequence[bytes], issuers: tuple[Issuer, ...], orders: tuple[Order | None, ...]
+) -> tuple[bytes, ...]:
+    padded = (*orders, *[None] * (len(asked) - len(orders)))
+    return tuple(
+        respond(x509.load_der_x509_certificate(der), issuer, order)
+        for der, issuer, order in zip(asked, issuers, padded, strict=True)
+    )
 
 
 def authority_usage(*, signs_lists: bool) -> x509.KeyUsage:

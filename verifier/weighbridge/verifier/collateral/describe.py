@@ -45,7 +45,8 @@ _PIECES_MAX: Final = 16
 _SEQUENCE: Final = 0x30
 _ENUMERATED: Final = 0x0A
 _VERSION_TAG: Final = 0xA0
-_AMD: Final = "Advanced Micro Devices"
+# AMD's root key of a product and the one that certifies chips: ARK-Genoa, SEV-Genoa.
+_AUTHORITIES: Final = ("ARK-", "SEV-")
 _DCAP: Final = ("tcb_info", "qe_identity", "root_ca_crl", "pck_crl")
 
 
@@ -237,7 +238,7 @@ def _amd(item: CollateralItem, where: str) -> Description:
     except MalformedEvidence as refused:
         certificate = load_certificate(item.data, where)
         name = certs.common_name(certificate.subject, where)
-        if not name.startswith(("ARK-", "SEV-")) or _AMD not in certificate.subject.rfc4514_string():
+        if not name.startswith(_AUTHORITIES):
             raise _unknown(f"a certificate of {name}: {refused.message}", where) from refused
         subject, says = name, "authority for AMD's chips"
     else:

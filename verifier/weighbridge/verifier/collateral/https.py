@@ -6,7 +6,7 @@ import http.client
 import socket
 import ssl
 import threading
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol, final
 from urllib.parse import urlsplit
@@ -92,20 +92,27 @@ class HttpsFetcher:
         connection = self._connect(address.scheme, address.hostname or "", address.port)
         # Every step has its timeout; a server that sends a byte now and then would take for ever all the same.
         late = threading.Event()
-        watchdog = threading.Timer(self._seconds, _hang_up, (connection, late))
+        lines: list[socket.socket] = []
+        watchdog = threading.Timer(self._seconds, _hang_up, (connection, lines, late))
         watchdog.daemon = True
         watchdog.start()
         try:
             target = address.path + (f"?{address.query}" if address.query else "")
+            connection.connect()
+            # The library forgets the socket as soon as a server says that it will close it.
+            lines.append(connection.sock)
             answer = _exchange(connection, target, body, limit, url)
         except (OSError, http.client.HTTPException) as error:
-            raise _failed(f"no answer: {(str(error) or type(error).__name__).lower()}", url) from error
+            reason = (
+                f"not within {self._seconds:g} s" if late.is_set() else (str(error) or type(error).__name__).lower()
+            )
+            raise _failed(f"no answer: {reason}", url) from error
         finally:
             watchdog.cancel()
             connection.close()
         # An answer without a length ends where the connection does: who hung up?
         if late.is_set():
-            raise _failed(f"no answer within {self._seconds:g} s", url)
+            raise _failed(f"no answer: not within {self._seconds:g} s", url)
         return answer
 
     def _connect(self, scheme: str, host: str, port: int | None) -> http.client.HTTPConnection:
@@ -123,28 +130,29 @@ def _exchange(connection: http.client.HTTPConnection, target: str, body: bytes |
     if body is not None:
         headers["Content-Type"] = _OCSP_REQUEST
     connection.request("GET" if body is None else "POST", target, body=body, headers=headers)
-    response = connection.getresponse()
-    if response.status != _OK:
-        raise _failed("the server answers otherwise than with 200", url, f"{response.status} {response.reason[:40]}")
-    if response.headers.get("Content-Encoding", "identity") != "identity":
-        raise _failed("the answer is compressed", url)
-    data = bytearray()
-    while chunk := response.read1(_CHUNK):
-        data += chunk
-        if len(data) > limit:
-            raise _failed("the answer is too large", url, f"> {limit} bytes")
-    if response.length:
-        raise _failed("the answer was cut off", url, f"{response.length} bytes are missing")
-    return Answer(bytes(data), {name.lower(): value for name, value in response.headers.items()})
+    with closing(connection.getresponse()) as response:
+        if response.status != _OK:
+            got = f"{response.status} {response.reason[:40]}"
+            raise _failed("the server answers otherwise than with 200", url, got)
+        if response.headers.get("Content-Encoding", "identity") != "identity":
+            raise _failed("the answer is compressed", url)
+        data = bytearray()
+        while chunk := response.read1(_CHUNK):
+            data += chunk
+            if len(data) > limit:
+                raise _failed("the answer is too large", url, f"> {limit} bytes")
+        if response.length:
+            raise _failed("the answer was cut off", url, f"{response.length} bytes are missing")
+        return Answer(bytes(data), {name.lower(): value for name, value in response.headers.items()})
 
 
-def _hang_up(connection: http.client.HTTPConnection, late: threading.Event) -> None:
+def _hang_up(connection: http.client.HTTPConnection, lines: list[socket.socket], late: threading.Event) -> None:
     late.set()
-    # There is no socket before there is a connection, and a closed one cannot be shut down.
-    open_socket: socket.socket | None = connection.sock
-    if open_socket is not None:
+    # While it is being connected, the library has it; there is none before, and a closed one cannot be shut down.
+    line: socket.socket | None = lines[0] if lines else connection.sock
+    if line is not None:
         with suppress(OSError):
-            open_socket.shutdown(socket.SHUT_RDWR)
+            line.shutdown(socket.SHUT_RDWR)
 
 
 def _checked_mirror(mirror: str) -> str:
