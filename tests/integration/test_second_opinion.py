@@ -6,19 +6,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from fakes.nvml_shim import CERTIFICATE, REPORT, SET_READY, ShimDevice, ShimHost, build
+from fakes.ocsp_responder import AT, DAY, Issuer, Order, RevocableVendor
+from gpu_support import Certificate, key_usage
 from support.opinion_cases import ACCEPTED, CASES, LATER, MADE, THEN, Case, Made, flip
 from support.second_opinion import ABSENT, PYTHON, Answer, Emulation, NvidiaPeer, Recorded, ours, pem
 from weighbridge.proto.spdm import report as spdm
 from weighbridge.verifier import anchors
 from weighbridge.verifier.anchors import TrustAnchors
-from weighbridge.verifier.certs import load_certificate, pem_certificates
+from weighbridge.verifier.certs import load_certificate
 from weighbridge.verifier.gpu.chain import GPUS, Kind, verify_chain
+from weighbridge.verifier.gpu.revocation import RevocationStatus, Statements, device_revocation
 from weighbridge.verifier.gpu.rim import wanted
 
 pytestmark = pytest.mark.peer
@@ -37,17 +42,8 @@ def peer() -> Iterator[NvidiaPeer]:
 
 
 @pytest.fixture(scope="module")
-def trust(vectors_dir: Path) -> TrustAnchors:
-    found = anchors.default()
-    if not found.select("nvidia-rim-root"):
-        root = load_certificate(
-            pem_certificates((vectors_dir / "nvidia/nvtrust-lgv/verifier_RIM_root.pem").read_bytes(), what="root")[0],
-            "root",
-        )
-        found = found.with_anchors(
-            [anchors.Anchor.from_certificate("nvidia-rim-root", root, platform="nvidia", source="a test")]
-        )
-    return found
+def trust() -> TrustAnchors:
+    return anchors.default()
 
 
 def put(peer: NvidiaPeer, vectors: Path, case: Case) -> Answer:
@@ -72,7 +68,7 @@ def test_side_by_side(peer: NvidiaPeer, vectors_dir: Path, trust: TrustAnchors, 
 
 def test_the_table_is_that_of_the_document(root: Path) -> None:
     document = (root / "docs" / "second-opinion.md").read_text()
-    for cases in (CASES, MADE):
+    for cases in (CASES, MADE, SAID):
         table = "".join(f"{case.row}\n" for case in cases)
         assert f"| --- | --- | --- | --- |\n{table}\n" in document
         for why in {case.why for case in cases} - {""}:
@@ -87,7 +83,7 @@ def test_the_same_manifests_are_wanted(peer: NvidiaPeer, vectors_dir: Path, trus
     chain = verify_chain(item.chain, trust, at=case.at, accept=GPUS | SWITCHES)
     names = [manifest.service_id for manifest in wanted(spdm.parse(item.report), chain)]
     if chain.architecture == "GB100":
-        # D4: theirs takes a chip that the report does not name for the text of an empty byte string.
+        # D9: theirs takes a chip that the report does not name for the text of an empty byte string.
         assert asked == ["NV_GPU_CC_DRIVER_b''_575.32"]
         assert names[0] == "NV_GPU_CC_DRIVER_GB100_575.32"
     else:
@@ -124,6 +120,80 @@ def test_made_to_order(peer: NvidiaPeer, emulation: Emulation, case: Made) -> No
     own = ours(evidence, emulation.rims.values(), trust=emulation.trust, at=LATER, nonce=NONCE)
     assert (answer.verdict, own) == (case.theirs, case.ours)
     assert ((case.theirs == ACCEPTED) == (case.ours == "match")) == (not case.why)
+
+
+# -- OCSP -------------------------------------------------------------------------------------------------------------
+
+
+VENDOR: Final = RevocableVendor.create()
+NO_PURPOSE: Final = Certificate("a signer", extensions=((key_usage(certify=False), True),))
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a response says of the provisioner's certificate; those about the others are good."""
+
+    name: str
+    order: Order
+    theirs: str
+    ours: RevocationStatus
+    why: str = ""
+    options: dict[str, object] = field(default_factory=dict[str, object])
+
+    @property
+    def row(self) -> str:
+        return f"| {self.name} | {self.theirs} | {self.ours} | {self.why or 'same'} |"
+
+
+def dated(first: int, last: int) -> Order:
+    """Good between these days from :data:`AT`."""
+    return Order(this_update=AT + first * DAY, next_update=AT + last * DAY)
+
+
+def by(signer: Issuer) -> Order:
+    return Order(signer=signer)
+
+
+DENIED: Final = "CertChainVerificationFailureError"
+SAID: Final = (
+    Said("good", Order(), ACCEPTED, "good"),
+    Said("revoked", Order(status="revoked"), DENIED, "revoked"),
+    Said("on hold", Order(status="hold"), DENIED, "hold"),
+    Said("on hold, holds allowed", Order(status="hold"), ACCEPTED, "hold", "D7", {"allow_hold_cert": True}),
+    Said("unknown", Order(status="unknown"), DENIED, "unknown"),
+    Said("good until five days ago", dated(-9, -5), ACCEPTED, "stale", "D8"),
+    Said("good from in five days", dated(5, 9), ACCEPTED, "absent", "D8"),
+    Said("good, of another certificate", Order(serial=7), ACCEPTED, "absent", "D8"),
+    Said("good, by a key for other things", by(VENDOR.identity.delegate(NO_PURPOSE)), ACCEPTED, "absent", "D8"),
+    Said("good, by itself", by(VENDOR.provisioner.delegate()), ACCEPTED, "absent", "D8"),
+    Said("good, by a stranger", by(RevocableVendor.create().identity.delegate()), DENIED, "absent"),
+    Said("good, with a broken signature", Order(signing_key=ec.generate_private_key(ec.SECP384R1())), DENIED, "absent"),
+)
+
+
+@pytest.mark.parametrize("case", SAID, ids=lambda case: case.name)
+def test_ocsp(peer: NvidiaPeer, tmp_path: Path, case: Said) -> None:
+    emulation = Emulation.make(tmp_path, vendor=VENDOR.vendor)
+    sent = emulation.devices[0].attest(NONCE)
+    chain = [load_certificate(der, "chain") for der in sent.chain]
+    # Theirs wants a delegate's certificate in each response, and the request's nonce unless told otherwise.
+    orders = [
+        replace(order, signer=order.signer or issuer.delegate())
+        for order, issuer in zip((Order(), case.order, Order()), VENDOR.issuers, strict=True)
+    ]
+    responses = VENDOR.responses(sent.chain, *orders)
+    answer = peer.ask(
+        [Recorded(sent.report, sent.chain)],
+        at=AT,
+        nonce=NONCE.hex(),
+        rims={name: data.decode() for name, data in emulation.rims.items()},
+        responses={str(item.serial_number): data.hex() for item, data in zip(chain[1:4], responses, strict=True)},
+        options={"ocsp_nonce_disabled": True, **case.options},
+        **emulation.roots,
+    )
+    own = device_revocation(chain, Statements.of(responses), at=AT).status
+    assert (answer.verdict, own) == (case.theirs, case.ours)
+    assert ((case.theirs == ACCEPTED) == (case.ours == "good")) == (not case.why)
 
 
 # -- nv-attestation-sdk, over an NVML that shows it one recorded device -----------------------------------------------
@@ -165,10 +235,21 @@ def test_sdk_attests_what_nvml_shows_it(sdk: NvidiaPeer, host: ShimHost, vectors
 def test_sdk_needs_confidential_mode_and_takes_development_mode(
     sdk: NvidiaPeer, host: ShimHost, vectors_dir: Path
 ) -> None:
-    """D5: neither is in any signed byte."""
+    """D10: neither is in any signed byte."""
     host.tools = 1
     assert ask_sdk(sdk, vectors_dir).verdict == ACCEPTED
     host.feature = 0
     answer = ask_sdk(sdk, vectors_dir)
     assert answer.verdict == "Exception"
     assert "System must be running in either confidential compute mode or PPCIE mode" in str(answer.text)
+
+
+def test_sdk_accepts_a_host_whose_second_gpu_it_refuses(sdk: NvidiaPeer, host: ShimHost, vectors_dir: Path) -> None:
+    """D5, in one call of their public function."""
+    other = next(case for case in CASES if case.name == "H100, driver 550.90.07").recorded(vectors_dir)[0]
+    host.devices.append(ShimDevice.recorded(other.report, pem(other.chain).encode()))
+    host.order.append(1)
+    answer = ask_sdk(sdk, vectors_dir)
+    assert (answer.result, answer.error) == (True, "NonceMismatchError")
+    matches = "x-nvidia-gpu-attestation-report-nonce-match"
+    assert [answer.claims[f"GPU-{number}"][matches] for number in (0, 1)] == [True, False]

@@ -4,14 +4,15 @@ Usage: ``.peers/nvidia/bin/python -I tests/support/nvidia_peer.py`` with a JSON 
 and one on standard output for each. Their code is used as it is installed; replaced is what needs the network or a GPU:
 
 - the fetching of RIMs: they come with the question, by the id that their code asks for;
-- OCSP: every chain is good, unless the question says ``"ocsp": "network"``: then they try, or read ``responses``;
+- OCSP: every certificate is good, unless the question brings ``responses`` for those of a device (DER in hexadecimal,
+  by serial number), which their code then gets for its requests;
 - whether the host runs in development mode, which they ask NVML after each failure: no.
 
 A question: ``devices`` (report in hexadecimal, chain as PEM, architecture 9 or 10), ``nonce``, ``rims`` by id. It may
-have ``device_root`` and ``rim_root`` (PEM files believed instead of NVIDIA's), ``clock`` (seconds by which the clock of
-this process is wrong, where ``wrong_clock.c`` is loaded), and ``keep``: it is then answered by this process, with what
-their code left behind from earlier ones, instead of a fork of it. ``"by": "switches"`` asks the verifier of switches in
-`nv_attestation_sdk`, and ``"by": "sdk"`` that package itself, about the GPUs that NVML shows it.
+have ``device_root`` and ``rim_root`` (PEM files believed instead of NVIDIA's), ``options`` of theirs, ``clock`` (by how
+many seconds this process's is wrong, where ``wrong_clock.c`` is loaded), and ``keep``: it is then answered by this
+process, with what their code left behind from earlier ones, instead of a fork of it. ``"by": "switches"`` asks the
+verifier of switches in `nv_attestation_sdk`, and ``"by": "sdk"`` that package itself, about the GPUs that NVML shows.
 
 An answer: ``result`` (true, false, or null where their call raised), ``error`` (the name of the error that ended it),
 ``asked`` (the RIM ids they asked for), ``claims`` (of each device), ``seconds`` and ``cpu`` (of their call alone).
@@ -170,7 +171,7 @@ def _gpus(question: dict[str, Any], asked: list[str]) -> _Call:
     cc_admin.NvmlHandler.is_cc_dev_mode = staticmethod(lambda: False)
     _prepare(question, asked, _module("verifier.config"), _module("verifier.cc_admin_utils").CcAdminUtils)
     devices = [_gpu(number, device) for number, device in enumerate(question["devices"])]
-    return partial(cc_admin.attest, dict(_OPTIONS), question["nonce"], devices)
+    return partial(cc_admin.attest, {**_OPTIONS, **question.get("options", {})}, question["nonce"], devices)
 
 
 def _gpu(number: int, device: dict[str, Any]) -> _Gpu:
@@ -200,7 +201,7 @@ def _switches(question: dict[str, Any], asked: list[str]) -> _Call:
         admin.NVSwitch(f"SWITCH-{number}", [device["chain"].encode()], bytes.fromhex(device["report"]))
         for number, device in enumerate(question["devices"])
     ]
-    return partial(admin.attest, dict(_OPTIONS), question["nonce"], devices)
+    return partial(admin.attest, {**_OPTIONS, **question.get("options", {})}, question["nonce"], devices)
 
 
 def _sdk(question: dict[str, Any], asked: list[str]) -> _Call:
@@ -243,11 +244,24 @@ def _prepare(
         return rims[name]
 
     utils.fetch_rim_file = staticmethod(fetch)
-    if question.get("ocsp", "good") == "good":
-        utils.ocsp_certificate_chain_validation = staticmethod(_good)
+    responses: dict[str, str] = question.get("responses", {})
+    check = utils.ocsp_certificate_chain_validation
+
+    def validate(chain: list[Any], settings: object, mode: Any) -> Any:  # noqa: ANN401 - an enumeration, a tuple of theirs
+        if responses and mode.name == "GPU_ATTESTATION":
+            return check(chain, settings, mode)
+        return _good(chain)
+
+    def send(request: bytes) -> Any:  # noqa: ANN401 - a response, as their library reads it
+        ocsp = _module("cryptography.x509.ocsp")
+        serial = ocsp.load_der_ocsp_request(request).serial_number
+        return ocsp.load_der_ocsp_response(bytes.fromhex(responses[str(serial)]))
+
+    utils.ocsp_certificate_chain_validation = staticmethod(validate)
+    utils.send_ocsp_request = staticmethod(send)
 
 
-def _good(chain: list[Any], _settings: object, _mode: object) -> tuple[bool, str, str, None]:
+def _good(chain: list[Any]) -> tuple[bool, str, str, None]:
     """Every certificate is good; as the real one does, it leaves the chain converted."""
     chain[:] = [certificate.to_cryptography() for certificate in chain]
     return True, "", "good", None

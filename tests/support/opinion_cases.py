@@ -211,7 +211,7 @@ CASES: Final = (
         "GPU_SIG",
     ),
     # Sets of devices.
-    Case("H100 twice", (GOLDEN, GOLDEN), ACCEPTED, "GPU_DUPLICATE", BOTH, THEN, why="D2"),
+    Case("H100 twice", (GOLDEN, GOLDEN), ACCEPTED, "GPU_DUPLICATE", BOTH, THEN, why="D4"),
     Case(
         "H100, then its report with a bit flipped",
         (GOLDEN, GOLDEN),
@@ -220,9 +220,9 @@ CASES: Final = (
         BOTH,
         THEN,
         change=flip(60),
-        why="D3",
+        why="D5",
     ),
-    Case("H100, then one that signed another nonce", (GOLDEN, OTHER), ACCEPTED, "GPU_NONCE", BOTH, THEN, why="D3"),
+    Case("H100, then one that signed another nonce", (GOLDEN, OTHER), ACCEPTED, "GPU_NONCE", BOTH, THEN, why="D5"),
     Case(
         "the report with a bit flipped, alone",
         (GOLDEN,),
@@ -269,6 +269,16 @@ CASES: Final = (
         SWITCH_RIM,
         by="switches",
     ),
+    Case(
+        "LS10 switch, then its report with a bit flipped",
+        (SWITCHES, SWITCHES),
+        ACCEPTED,
+        "GPU_SIG",
+        SWITCH_RIM,
+        by="switches",
+        change=flip(60),
+        why="D5",
+    ),
     Case("LS10 switch presented as a GPU", (SWITCHES,), "ParsingError", "GPU_ARCH", SWITCH_RIM),
 )
 
@@ -302,25 +312,25 @@ MADE: Final = (
         "mismatch",
     ),
     Made(
-        "another index 35, video decoder disabled", Forgery(measurements={36: b"x" * 48}), "refused", "match", why="D6"
+        "another index 35, video decoder disabled", Forgery(measurements={36: b"x" * 48}), "refused", "match", why="D2"
     ),
     Made("another firmware digest", Forgery(opaque={OpaqueType.FWID: b"f" * 48}), "TypeError", "GPU_FWID"),
     Made("no firmware digest", Forgery(opaque={OpaqueType.FWID: None}), ACCEPTED, "match"),
-    Made("an opaque type that nobody knows", Forgery(opaque={77: b"1"}), "ParsingError", "match", why="D7"),
+    Made("an opaque type that nobody knows", Forgery(opaque={77: b"1"}), "ParsingError", "match", why="D3"),
     Made("a mode that nobody knows", Forgery(opaque={OpaqueType.FEATURE_FLAG: b"\7\0"}), "ParsingError", "GPU_MODE"),
     Made(
         "PPCIE by one field and not by the other",
         Forgery(opaque={OpaqueType.FEATURE_FLAG: b"\2\0"}),
         ACCEPTED,
         "GPU_MODE",
-        why="D8",
+        why="D6",
     ),
     Made(
         "another chip than in the certificates",
         Forgery(opaque={OpaqueType.CHIP_INFO: b"GB100\0"}),
         ACCEPTED,
         "GPU_ARCH",
-        why="D8",
+        why="D6",
     ),
     Made("no driver's version", Forgery(opaque={OpaqueType.DRIVER_VERSION: b""}), "IndexError", "absent"),
     Made("another nonce", Forgery(nonce=b"m" * 32), "NonceMismatchError", "GPU_NONCE"),

@@ -140,9 +140,9 @@ class Emulation:
     roots: dict[str, str]
 
     @classmethod
-    def make(cls, folder: Path, *, devices: int = 1) -> Self:
+    def make(cls, folder: Path, *, devices: int = 1, vendor: EmulatedVendor | None = None) -> Self:
         """New ones. ``folder`` takes the roots."""
-        vendor = EmulatedVendor.create()
+        vendor = vendor or EmulatedVendor.create()
         made = tuple(EmulatedH100.make(vendor) for _ in range(devices))
         firmware = made[0].firmware
         board = f"{firmware.project}_{firmware.project_sku}_{firmware.chip_sku}"
