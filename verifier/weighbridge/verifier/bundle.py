@@ -28,19 +28,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from weighbridge.proto import strict
 from weighbridge.proto.digest import D, sha256
-from weighbridge.proto.errors import Code, LedgerInconsistent, MalformedEvidence, WeighbridgeError
+from weighbridge.proto.errors import Code, LedgerInconsistent, WeighbridgeError
 from weighbridge.proto.manifest import Manifest
 from weighbridge.verifier.appraisal import Appraiser, Verdict, not_proven, refuse
 from weighbridge.verifier.bundle_format import Bundle, Entry
-from weighbridge.verifier.bundle_proof import evidence_of, open_checkpoint, proven_record, verifier_key
+from weighbridge.verifier.bundle_proof import check_ending, evidence_of, open_bundle
 from weighbridge.verifier.clock import moment
 from weighbridge.verifier.gpu.chain import ChainCache
-from weighbridge.verifier.procedure import authenticate, fork, unknown_challenge
 from weighbridge.verifier.published import Published
 from weighbridge.verifier.record import NO_DIGEST, Leaf, Record
-from weighbridge.verifier.replay import replay_enrolment, replay_window
+from weighbridge.verifier.replay import replay_window
 from weighbridge.verifier.session import SessionState
 
 if TYPE_CHECKING:
@@ -49,7 +47,6 @@ if TYPE_CHECKING:
     from weighbridge.verifier.anchors import TrustAnchors
     from weighbridge.verifier.archive import Records
     from weighbridge.verifier.ledger.reader import LedgerReader
-    from weighbridge.verifier.session import Enrolled
     from weighbridge.verifier.tpm.ak import VerifiedAk
 
 __all__ = ["Bundle", "BundleVerdict", "Entry", "assemble", "ending", "verify"]
@@ -186,34 +183,19 @@ def verify(bundle: Bundle, *, anchors: TrustAnchors, appraiser: Callable[[Bundle
         LedgerInconsistent: ``LEDGER_PROOF``, ``LEDGER_INCONSISTENT``; ``BUNDLE_VERDICT`` when the recorded verdict is
             not the one that evidence and policy give.
     """
-    # 2.
-    checkpoint, ledger = open_checkpoint(bundle.checkpoint, anchors)
-    # 3.
-    records = [proven_record(entry, checkpoint) for entry in bundle.entries]
-    for record in records:
-        # A key that was given up must not speak for what came later; when that was, only the records say.
-        ledger.check_validity(moment(record.received_ns))
-    # 4.
-    windows = _check_order(bundle, records)
-    # 5.
-    replayed = replay_enrolment(
-        records[0],
-        evidence_of(bundle.entries[0]),
-        anchors=anchors,
-        verifier_key=verifier_key(records[0], anchors),
-        collateral=bundle.collateral_named(records[0].collateral),
-    )
+    # 2. to 5.
+    opened = open_bundle(bundle, anchors)
     # 6. and 7.
     judges: dict[tuple[bytes, bytes], Appraiser] = {}
-    enrolled, position, state = replayed.enrolled, replayed.position, SessionState.ENROLLED
+    enrolled, position, state = opened.replayed.enrolled, opened.replayed.position, SessionState.ENROLLED
     chains = ChainCache()
     verdicts: list[Verdict] = []
     same_policy = recorded_policy = recorded_reference = True
     digests: list[bytes] = []
-    for seq, record, entry in windows:
+    for seq, record, entry in opened.windows:
         at, evidence = moment(record.received_ns), evidence_of(entry)
         try:
-            _check_ending(record, evidence, enrolled, digests)
+            check_ending(record, evidence, enrolled, digests)
             verified = replay_window(
                 record, evidence, enrolled=enrolled, position=position, anchors=anchors, chains=chains
             )
@@ -257,8 +239,8 @@ def verify(bundle: Bundle, *, anchors: TrustAnchors, appraiser: Callable[[Bundle
         model=enrolled.terms.model,
         adapters=enrolled.terms.adapters,
         verdicts=tuple(verdicts),
-        origin=checkpoint.origin,
-        size=checkpoint.size,
+        origin=opened.checkpoint.origin,
+        size=opened.checkpoint.size,
         same_policy=same_policy,
         recorded_policy=recorded_policy,
         recorded_reference=recorded_reference,
@@ -291,79 +273,6 @@ def ending(reader: LedgerReader, session: bytes, *, after: int, seq: int) -> tup
     return tuple(sorted([*last.values(), *others]))
 
 
-def _check_ending(record: Record, evidence: bytes, enrolled: Enrolled, digests: Sequence[bytes]) -> None:
-    """Raise what failed a session, where replaying its last window alone would not show it.
-
-    A fork shows beside the window that was there first. That a challenge was not issued is the verifier's word, as it
-    is that the others were.
-    """
-    seq = record.seq or 0
-    if seq >= len(digests) and not _refused_for(record, Code.CHALLENGE_UNKNOWN):
-        return
-    window = authenticate(evidence, enrolled=enrolled, peer=enrolled.terms.peer)
-    if seq >= len(digests):
-        raise unknown_challenge(window.header)
-    if window.header.seq != seq or window.digest == digests[seq]:
-        raise LedgerInconsistent(
-            Code.LEDGER_INCONSISTENT, "recorded twice, and not a fork", where=f"window {seq}", got=window.digest
-        )
-    raise fork(window, digests[seq])
-
-
-def _refused_for(record: Record, code: Code) -> bool:
-    """Whether the recorded verdict is a refusal of a held window for ``code`` and nothing else."""
-    if not record.held or record.policy != NO_DIGEST:
-        return False
-    document = strict.json_decode(record.verdict, what="verdict")
-    denials = document.get("denials") if isinstance(document, dict) else None
-    return (
-        isinstance(denials, list)
-        and len(denials) == 1
-        and isinstance(denials[0], dict)
-        and denials[0].get("code") == code.value
-    )
-
-
 def _same_policy(record: Record, verdict: Verdict) -> bool:
     policy = NO_DIGEST if verdict.decision is None else verdict.decision.policy_digest
     return (record.policy, record.reference) == (policy, verdict.reference or NO_DIGEST)
-
-
-def _check_order(bundle: Bundle, records: Sequence[Record]) -> list[tuple[int, Record, Entry]]:
-    """The windows and their numbers, once the records are those of one session from its enrolment on, without a gap.
-
-    The last may have the number of an earlier one: a fork, by which the session failed.
-    """
-    if not records or records[0].kind != "enrolment":
-        raise MalformedEvidence(
-            Code.BUNDLE_MALFORMED, "the bundle does not begin with an enrolment", where="bundle.entries"
-        )
-    last = len(records) - 1 if records[-1].kind == "closing" else len(records)
-    windows: list[tuple[int, Record, Entry]] = []
-    for seq, (record, entry) in enumerate(zip(records[1:last], bundle.entries[1:last], strict=True)):
-        forked = seq + 2 == len(records) and record.seq is not None and record.seq < seq
-        if record.kind != "window" or (record.seq != seq and not forked):
-            raise MalformedEvidence(
-                Code.BUNDLE_MALFORMED,
-                "windows are missing or out of order",
-                where=f"entry {entry.index}",
-                expected=seq,
-                got=record.seq,
-            )
-        windows.append((record.seq or 0, record, entry))
-    if last < len(records) and records[last].seq != len(windows):
-        raise MalformedEvidence(
-            Code.BUNDLE_MALFORMED,
-            "windows before the closing are missing",
-            where="bundle.entries",
-            expected=records[last].seq,
-            got=len(windows),
-        )
-    if {record.session for record in records} != {records[0].session}:
-        raise MalformedEvidence(Code.BUNDLE_MALFORMED, "the records are of several sessions", where="bundle.entries")
-    indices = [entry.index for entry in bundle.entries]
-    if indices != sorted(set(indices)):
-        raise MalformedEvidence(
-            Code.BUNDLE_MALFORMED, "the entries are not in the ledger's order", where="bundle.entries"
-        )
-    return windows

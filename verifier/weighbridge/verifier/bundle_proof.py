@@ -1,30 +1,91 @@
-"""What is proven of a bundle's single entries: that a trusted ledger has them, and whose terms they are under.
+"""What is proven of a bundle before anything in it is judged: that a trusted ledger has its records, in their order.
 
-Steps 2 and 3 and the first half of step 5 of the procedure of :mod:`.bundle`; and :func:`open_enrolment`, for those who
-want the enrolment only.
+Steps 2 to 5 of the procedure of :mod:`.bundle` (:func:`open_bundle`), and what of step 6 takes no policy; and
+:func:`open_enrolment`, for those who want the enrolment only.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from weighbridge.proto import cose, limits, note, tlog
+from weighbridge.proto import cose, limits, note, strict, tlog
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.enrolment import EnrolmentProof
 from weighbridge.proto.errors import Code, LedgerInconsistent, MalformedEvidence, NotAuthentic
 from weighbridge.proto.merkle import leaf_hash, verify_inclusion
 from weighbridge.proto.terms import TERMS_TYP
 from weighbridge.verifier.clock import moment
-from weighbridge.verifier.record import Leaf, Record
+from weighbridge.verifier.procedure import authenticate, fork, unknown_challenge
+from weighbridge.verifier.record import NO_DIGEST, Leaf, Record
 from weighbridge.verifier.replay import ReplayedEnrolment, replay_enrolment
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cryptography.hazmat.primitives.asymmetric import ec
 
     from weighbridge.verifier.anchors import Anchor, TrustAnchors
     from weighbridge.verifier.bundle_format import Bundle, Entry
+    from weighbridge.verifier.session import Enrolled
 
-__all__ = ["evidence_of", "open_checkpoint", "open_enrolment", "proven_record", "verifier_key"]
+__all__ = [
+    "OpenedBundle",
+    "check_ending",
+    "evidence_of",
+    "open_bundle",
+    "open_checkpoint",
+    "open_enrolment",
+    "proven_record",
+    "verifier_key",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedBundle:
+    """A bundle whose records a trusted ledger has. Made by :func:`open_bundle`; no window is verified yet.
+
+    Attributes:
+        checkpoint: the ledger's.
+        enrolment: the record of the enrolment.
+        windows: number, record and entry of each, in order. The last may have the number of an earlier one: a fork, by
+            which the session failed.
+        replayed: the enrolment, verified again.
+    """
+
+    checkpoint: tlog.VerifiedCheckpoint
+    enrolment: Record
+    windows: tuple[tuple[int, Record, Entry], ...]
+    replayed: ReplayedEnrolment
+
+
+def open_bundle(bundle: Bundle, anchors: TrustAnchors) -> OpenedBundle:
+    """Steps 2 to 5 of the procedure of :mod:`.bundle`.
+
+    Raises:
+        MalformedEvidence: a part is not well-formed.
+        NotAuthentic: a signature or binding does not hold.
+        LedgerInconsistent: ``LEDGER_PROOF``, ``LEDGER_INCONSISTENT``; ``BUNDLE_VERDICT`` where the collateral that the
+            enrolment names is not there.
+    """
+    # 2.
+    checkpoint, ledger = open_checkpoint(bundle.checkpoint, anchors)
+    # 3.
+    records = [proven_record(entry, checkpoint) for entry in bundle.entries]
+    for record in records:
+        # A key that was given up must not speak for what came later; when that was, only the records say.
+        ledger.check_validity(moment(record.received_ns))
+    # 4.
+    windows = _check_order(bundle, records)
+    # 5.
+    replayed = replay_enrolment(
+        records[0],
+        evidence_of(bundle.entries[0]),
+        anchors=anchors,
+        verifier_key=verifier_key(records[0], anchors),
+        collateral=bundle.collateral_named(records[0].collateral),
+    )
+    return OpenedBundle(checkpoint, records[0], tuple(windows), replayed)
 
 
 def open_enrolment(bundle: Bundle, anchors: TrustAnchors) -> tuple[ReplayedEnrolment, EnrolmentProof, Record]:
@@ -125,3 +186,76 @@ def evidence_of(entry: Entry) -> bytes:
     if entry.evidence is None:
         raise MalformedEvidence(Code.BUNDLE_MALFORMED, "evidence is missing", where=f"entry {entry.index}")
     return entry.evidence
+
+
+def check_ending(record: Record, evidence: bytes, enrolled: Enrolled, digests: Sequence[bytes]) -> None:
+    """Raise what failed a session, where replaying its last window alone would not show it.
+
+    A fork shows beside the window that was there first. That a challenge was not issued is the verifier's word, as it
+    is that the others were.
+    """
+    seq = record.seq or 0
+    if seq >= len(digests) and not _refused_for(record, Code.CHALLENGE_UNKNOWN):
+        return
+    window = authenticate(evidence, enrolled=enrolled, peer=enrolled.terms.peer)
+    if seq >= len(digests):
+        raise unknown_challenge(window.header)
+    if window.header.seq != seq or window.digest == digests[seq]:
+        raise LedgerInconsistent(
+            Code.LEDGER_INCONSISTENT, "recorded twice, and not a fork", where=f"window {seq}", got=window.digest
+        )
+    raise fork(window, digests[seq])
+
+
+def _check_order(bundle: Bundle, records: Sequence[Record]) -> list[tuple[int, Record, Entry]]:
+    """The windows and their numbers, once the records are those of one session from its enrolment on, without a gap.
+
+    The last may have the number of an earlier one: a fork, by which the session failed.
+    """
+    if not records or records[0].kind != "enrolment":
+        raise MalformedEvidence(
+            Code.BUNDLE_MALFORMED, "the bundle does not begin with an enrolment", where="bundle.entries"
+        )
+    last = len(records) - 1 if records[-1].kind == "closing" else len(records)
+    windows: list[tuple[int, Record, Entry]] = []
+    for seq, (record, entry) in enumerate(zip(records[1:last], bundle.entries[1:last], strict=True)):
+        forked = seq + 2 == len(records) and record.seq is not None and record.seq < seq
+        if record.kind != "window" or (record.seq != seq and not forked):
+            raise MalformedEvidence(
+                Code.BUNDLE_MALFORMED,
+                "windows are missing or out of order",
+                where=f"entry {entry.index}",
+                expected=seq,
+                got=record.seq,
+            )
+        windows.append((record.seq or 0, record, entry))
+    if last < len(records) and records[last].seq != len(windows):
+        raise MalformedEvidence(
+            Code.BUNDLE_MALFORMED,
+            "windows before the closing are missing",
+            where="bundle.entries",
+            expected=records[last].seq,
+            got=len(windows),
+        )
+    if {record.session for record in records} != {records[0].session}:
+        raise MalformedEvidence(Code.BUNDLE_MALFORMED, "the records are of several sessions", where="bundle.entries")
+    indices = [entry.index for entry in bundle.entries]
+    if indices != sorted(set(indices)):
+        raise MalformedEvidence(
+            Code.BUNDLE_MALFORMED, "the entries are not in the ledger's order", where="bundle.entries"
+        )
+    return windows
+
+
+def _refused_for(record: Record, code: Code) -> bool:
+    """Whether the recorded verdict is a refusal of a held window for ``code`` and nothing else."""
+    if not record.held or record.policy != NO_DIGEST:
+        return False
+    document = strict.json_decode(record.verdict, what="verdict")
+    denials = document.get("denials") if isinstance(document, dict) else None
+    return (
+        isinstance(denials, list)
+        and len(denials) == 1
+        and isinstance(denials[0], dict)
+        and denials[0].get("code") == code.value
+    )
