@@ -87,7 +87,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--gpu-vendor",
         metavar="DIR",
         type=Path,
-        help="where emulated devices and their vendor's keys are kept (default: insecure-emulated-gpus in --state)",
+        help="where emulated devices and their vendor's keys are kept, and what that vendor publishes: roots and "
+        "manifests for a verifier (default: insecure-emulated-gpus in --state)",
     )
 
 

@@ -16,9 +16,11 @@ import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Self, final
 
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from weighbridge.attester import durable
 from weighbridge.attester.gpu.emulated_vendor import DeviceKeys, EmulatedVendor, Silicon
@@ -39,6 +41,7 @@ __all__ = ["DEVICES_MAX", "EmulatedGpus", "EmulatedH100", "Firmware", "Forgery",
 DEVICES_MAX: Final = 8
 _BLOCKS: Final = 64
 _SAVED_MAX: Final = 64 * 1024
+_PUBLIC: Final = 0o644
 # Blocks that are zero in reports of real H100s, counted from 1 as in SPDM.
 _ZERO_BLOCKS: Final = frozenset({1, 9, 11, *range(13, 22), 24, 25, 29, *range(43, 65)})
 _EXTENDS: Final = {1: 1, 2: 4, 11: 130, 21: 2, 22: 2, 34: 2}
@@ -200,7 +203,8 @@ class EmulatedGpus:
         """The devices saved in ``directory``; a vendor and devices that are not there yet are made and saved.
 
         A device keeps its identity from one run to the next, as silicon does: a session that failed with it is
-        remembered against it. The directory holds private keys (mode 0600).
+        remembered against it. The directory holds private keys (mode 0600), and beside them what the vendor publishes,
+        for whoever runs a verifier: ``device-root.pem``, ``rim-root.pem``, and the devices' manifests in ``rims``.
 
         Raises:
             EnvironmentFault: ``STATE_CORRUPT``, ``FILE_UNREADABLE``, ``FILE_UNWRITABLE`` or ``DISK_FULL``.
@@ -222,7 +226,25 @@ class EmulatedGpus:
             else:
                 devices.append(EmulatedH100.make(vendor))
                 durable.write_file(path, devices[-1].keys.to_pem())
-        return cls(vendor, devices)
+        opened = cls(vendor, devices)
+        opened._publish(directory)
+        return opened
+
+    def _publish(self, directory: Path) -> None:
+        """Write what is not there yet of what a vendor's site would have."""
+        durable.make_directory(directory / "rims")
+        roots = (("device-root.pem", self.vendor.root_certificate), ("rim-root.pem", self.vendor.rim_root_certificate))
+        for name, der in roots:
+            if not (directory / name).exists():
+                pem = x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM)
+                durable.write_file(directory / name, pem, mode=_PUBLIC)
+        for firmware in dict.fromkeys(device.firmware for device in self.devices):
+            names = f"driver-{firmware.driver}.xml", f"vbios-{firmware.vbios}.xml"
+            paths = [directory / "rims" / name for name in names]
+            if all(path.exists() for path in paths):
+                continue
+            for path, rim in zip(paths, self.vendor.rims(firmware), strict=True):
+                durable.write_file(path, rim, mode=_PUBLIC)
 
     def rims(self, *, validity: Validity | None = None) -> tuple[bytes, ...]:
         """Reference manifests that the devices match, newly issued by their vendor: two for each firmware."""

@@ -10,6 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from fakes.rims import JUNE, anchors_of
 from gpu_support import NONCE, Certificate, vector_report, wheel_chain, wheel_report
 from weighbridge.attester.gpu import GpuSource
 from weighbridge.attester.gpu.emulated import EmulatedGpus, EmulatedH100, Firmware, Forgery
@@ -17,6 +18,7 @@ from weighbridge.attester.gpu.emulated_vendor import PLATFORM, EmulatedVendor
 from weighbridge.proto.errors import Code, EnvironmentFault
 from weighbridge.proto.spdm import report
 from weighbridge.proto.spdm.opaque import OpaqueType
+from weighbridge.verifier.gpu.rim import verify_rim
 
 RSA = Certificate("RSA", key=rsa.generate_private_key(65537, 2048))
 
@@ -110,7 +112,31 @@ def test_devices_keep_their_identity(tmp_path: Path) -> None:
     assert again.vendor.rim_root_certificate == first.vendor.rim_root_certificate
     assert again.devices[0].keys.fwid == first.devices[0].keys.fwid
     for path in (tmp_path / "gpus").iterdir():
-        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        secret = not path.is_dir() and b"PRIVATE KEY" in path.read_bytes()
+        assert secret == (path.name in {"vendor.pem", "gpu-0.pem", "gpu-1.pem", "gpu-2.pem"})
+        assert not secret or stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_what_the_vendor_publishes_lies_beside_the_devices(tmp_path: Path) -> None:
+    """What a verifier is to be given; made again where somebody has removed it, and else left alone."""
+    source = EmulatedGpus.open(tmp_path, 1)
+    roots = [x509.load_pem_x509_certificate((tmp_path / f"{name}-root.pem").read_bytes()) for name in ("device", "rim")]
+    assert [root.public_bytes(Encoding.DER) for root in roots] == list(roots_of(source.vendor))
+    files = {path.name: path.read_bytes() for path in (tmp_path / "rims").iterdir()}
+    assert set(files) == {"driver-580.95.05.xml", "vbios-96.00.74.00.1A.xml"}
+    believed = anchors_of(source.vendor)
+    said = [verify_rim(data, anchors=believed, at=JUNE) for data in files.values()]
+    assert {rim.platform for rim in said} == {PLATFORM}
+    EmulatedGpus.open(tmp_path, 1)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "rims").iterdir()} == files
+    (tmp_path / "rims" / "driver-580.95.05.xml").unlink()
+    EmulatedGpus.open(tmp_path, 1)
+    again = (tmp_path / "rims" / "driver-580.95.05.xml").read_bytes()
+    assert verify_rim(again, anchors=believed, at=JUNE).kind == "driver"
+
+
+def roots_of(vendor: EmulatedVendor) -> tuple[bytes, bytes]:
+    return vendor.root_certificate, vendor.rim_root_certificate
 
 
 @pytest.mark.parametrize("name", ["vendor.pem", "gpu-0.pem"])

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from gpu_support import Certificate, chain_of
+from weighbridge.attester.gpu.emulated_vendor import EmulatedVendor
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, ExitCode
 from weighbridge.verifier import anchors
@@ -160,6 +161,20 @@ def test_import_refuses_what_is_no_root(run: Callable[..., Done], tmp_path: Path
     file.write_bytes(pem(CHAIN[0]))
     done = run(*arguments(file, purpose="client-ca", output=output))
     assert (done.status, output.exists()) == (ExitCode.NOT_AUTHENTIC, False)
+
+
+def test_import_believes_who_signs_what_gpus_should_measure(run: Callable[..., Done], tmp_path: Path) -> None:
+    vendor = EmulatedVendor.create()
+    output, file = tmp_path / "out.json", tmp_path / "in.der"
+    file.write_bytes(vendor.rim_signer.chain[1])
+    done = run(*arguments(file, purpose="nvidia-rim-root", platform="nvidia", output=output))
+    refused(done, ExitCode.NOT_AUTHENTIC, Code.CHAIN_BROKEN, output)
+    assert "believe its root alone" in done.err
+    file.write_bytes(vendor.rim_root_certificate)
+    done = run(*arguments(file, purpose="nvidia-rim-root", platform="tpm", output=output))
+    assert (done.status, "shipped policies know such keys as nvidia" in done.out) == (0, True)
+    (anchor,) = load_anchors([str(output)]).anchors
+    assert anchor.purpose == "nvidia-rim-root"
 
 
 def test_import_refuses_weak_keys_and_no_certificates(run: Callable[..., Done], tmp_path: Path) -> None:

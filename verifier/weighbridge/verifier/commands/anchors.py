@@ -33,6 +33,7 @@ __all__ = ["configure"]
 # What certificates, and keys of TPMs, are believed for. Owners, issuers, verifiers and ledgers have commands of theirs.
 _PURPOSES: Final[tuple[Purpose, ...]] = (
     "nvidia-device-root",
+    "nvidia-rim-root",
     "nras-root",
     "tpm-ek-root",
     "tpm-ek-intermediate",
@@ -46,6 +47,7 @@ _PURPOSES: Final[tuple[Purpose, ...]] = (
 # Those that are roots, and what to believe a certificate for that is none.
 _INTERMEDIATE: Final[dict[Purpose, Purpose | None]] = {
     "nvidia-device-root": None,
+    "nvidia-rim-root": None,
     "tpm-ek-root": "tpm-ek-intermediate",
     "tpm-ak-root": "tpm-ak-intermediate",
     "amd-ark": None,
@@ -54,6 +56,7 @@ _INTERMEDIATE: Final[dict[Purpose, Purpose | None]] = {
 # What shipped policies call evidence under keys of a purpose; elsewhere it is the operator's own word.
 _PLATFORMS: Final[dict[Purpose, tuple[str, ...]]] = {
     "nvidia-device-root": ("nvidia",),
+    "nvidia-rim-root": ("nvidia",),
     "nras-root": ("nvidia",),
     "tpm-ek-root": ("tpm", "google-vtpm"),
     "tpm-ek-intermediate": ("tpm", "google-vtpm"),
