@@ -5,14 +5,20 @@ Paths are as :class:`~weighbridge.verifier.collateral.https.HttpsFetcher` asks a
 
 from __future__ import annotations
 
+import base64
+import json
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from cryptography import x509
 from cryptography.x509 import ocsp
+
+from fakes.ocsp_responder import Order, RevocableVendor, refusal, respond, revocation_list
+from weighbridge.verifier.gpu.rim import dsig
 
 Respond = Callable[[ocsp.OCSPRequest], bytes]
 
@@ -50,6 +56,33 @@ class Publisher:
         if posted is not None and self.respond is not None:
             return Page(self.respond(ocsp.load_der_ocsp_request(posted)))
         return self.pages.get(path, Page(b"nothing here", status=404))
+
+
+def answer_for(
+    vendor: RevocableVendor, certificates: Sequence[x509.Certificate], request: ocsp.OCSPRequest, order: Order | None
+) -> bytes:
+    """What the vendor's responder says of one of these certificates; it refuses to speak of others."""
+    issuers = {issuer.certificate.subject: issuer for issuer in (*vendor.issuers, *vendor.values)}
+    for certificate in certificates:
+        if certificate.serial_number == request.serial_number:
+            return respond(certificate, issuers[certificate.issuer], order)
+    return refusal()
+
+
+def site_of(
+    vendor: RevocableVendor, chain: Sequence[bytes], rims: Mapping[str, bytes], order: Order | None = None
+) -> Publisher:
+    """All that a vendor publishes: manifests by the service's id, OCSP answers as ordered, lists."""
+    signers = [der for rim in rims.values() for der in dsig.parse(rim).certificates]
+    certificates = [x509.load_der_x509_certificate(der) for der in (*chain, *signers)]
+    publisher = Publisher(respond=lambda request: answer_for(vendor, certificates, request, order))
+    for name, rim in rims.items():
+        answer = {"id": name, "rim": base64.b64encode(rim).decode(), "rim_format": "TCG"}
+        publisher.pages[f"/rim.attestation.nvidia.com/v1/rim/{name}"] = Page(json.dumps(answer).encode())
+    for place, (_, middle, root) in {"crl": vendor.issuers, "crl-corim": vendor.values}.items():
+        for level, issuer in (("l1", root), ("l2", middle)):
+            publisher.pages[f"/crl.ndis.nvidia.com/{place}/{level}"] = Page(revocation_list(issuer))
+    return publisher
 
 
 @contextmanager

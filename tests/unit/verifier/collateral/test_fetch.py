@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import socket
 import ssl
@@ -17,19 +16,17 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509 import ocsp
 
 from fakes import forged_snp, forged_tdx
 from fakes.nras import Answer, EmulatedNras
 from fakes.ocsp_responder import AT, DAY, Order, RevocableVendor, refusal, respond, revocation_list
-from fakes.publisher import Page, Publisher, publishing
+from fakes.publisher import Page, Publisher, publishing, site_of
 from weighbridge.attester.gpu.emulated import EmulatedH100
 from weighbridge.proto.errors import Code, EnvironmentFault
 from weighbridge.verifier.collateral import CollateralStore
 from weighbridge.verifier.collateral.fetch import fetch
 from weighbridge.verifier.collateral.https import HttpsFetcher
 from weighbridge.verifier.collateral.wanted import HOSTS, wanted_for, wanted_for_manifests
-from weighbridge.verifier.gpu.rim import dsig
 from weighbridge.verifier.pki import create_authority, issue_server
 
 if TYPE_CHECKING:
@@ -49,32 +46,14 @@ CHAIN = [x509.load_der_x509_certificate(der) for der in EVIDENCE.chain[1:]]
 URL = "https://ocsp.ndis.nvidia.com/"
 
 
-def answer_for(request: ocsp.OCSPRequest, order: Order | None = None) -> bytes:
-    """What the responder of this vendor says."""
-    signers = [x509.load_der_x509_certificate(piece) for rim in RIMS for piece in dsig.parse(rim).certificates]
-    issuers = {issuer.certificate.subject: issuer for issuer in (*VENDOR.issuers, *VENDOR.values)}
-    for certificate in (*CHAIN, *signers):
-        if certificate.serial_number == request.serial_number:
-            return respond(certificate, issuers[certificate.issuer], order)
-    return refusal()
-
-
 def path_of(wanted: Wanted, number: int = 0) -> str:
     return "/" + wanted.urls[number].removeprefix("https://")
 
 
-def published() -> Publisher:
+def published(order: Order | None = None) -> Publisher:
     """All that the vendor publishes."""
-    publisher = Publisher(respond=answer_for)
-    rims = [each for each in WANTED if each.kind == "rim"]
-    for wish, rim in zip(rims, RIMS, strict=True):
-        answer = {"id": wish.about, "rim": base64.b64encode(rim).decode(), "rim_format": "TCG"}
-        publisher.pages[path_of(wish)] = Page(json.dumps(answer).encode())
-    places = {"crl": VENDOR.issuers, "crl-corim": VENDOR.values}
-    for place, (_, middle, root) in places.items():
-        for level, issuer in (("l1", root), ("l2", middle)):
-            publisher.pages[f"/crl.ndis.nvidia.com/{place}/{level}"] = Page(revocation_list(issuer))
-    return publisher
+    names = [each.about for each in WANTED if each.kind == "rim"]
+    return site_of(VENDOR, EVIDENCE.chain, dict(zip(names, RIMS, strict=True)), order)
 
 
 @pytest.fixture
@@ -171,7 +150,7 @@ def test_a_response_by_a_stranger_is_not_kept(
 
 
 def test_a_revocation_is_kept_and_not_asked_about_again(store: CollateralStore, maker: Publisher) -> None:
-    maker.respond = lambda request: answer_for(request, Order(status="revoked", next_update=None))
+    maker.respond = published(Order(status="revoked", next_update=None)).respond
     assert outcomes(fetch([one("ocsp")], store, HttpsFetcher(mirror=maker.url), at=AT)) == ["new"]
     assert outcomes(fetch([one("ocsp")], store, HttpsFetcher(mirror=maker.url), at=AT + 9 * DAY)) == ["held"]
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
@@ -169,6 +170,24 @@ def test_amd_reports_that_say_little() -> None:
     assert "hides which chip" in (caught.value.got or "")
 
 
+def test_amd_reports_of_other_products() -> None:
+    turin = forged_snp.ForgedSnp.create("Turin")
+    chip = wanted(turin.report(), turin.anchors())[0]
+    # A Turin's number is shorter, and its firmware has a part more.
+    assert chip.urls[0].startswith(f"https://kdsintf.amd.com/vcek/v1/Turin/{turin.chip_id[:8].hex()}?fmcSPL=")
+    # Version 2 does not say which processor it is of.
+    old = wanted(turin.report(version=2), turin.anchors())
+    assert [each.urls[0].split("/")[5] for each in old if each.subject.startswith("chip")] == ["Milan", "Genoa"]
+
+
+def test_azures_report() -> None:
+    genoa, ak = forged_snp.ForgedSnp.create("Genoa"), rsa.generate_private_key(65537, 2048).public_key()
+    assert wanted(genoa.hcl_report(ak), genoa.anchors()) == wanted(genoa.report(), genoa.anchors())
+    with pytest.raises(MalformedEvidence) as caught:
+        wanted(forged_snp.hcl_frame(4, bytes(1184), forged_snp.hcl_claims(ak)))
+    assert "TD quote" in (caught.value.got or "")
+
+
 def test_a_td_quote() -> None:
     maker = forged_tdx.ForgedTdx.create()
     (found,) = wanted(maker.quote(bytes(64)))
@@ -177,6 +196,11 @@ def test_a_td_quote() -> None:
     assert "ca=platform" in found.urls[2]
     (piece,) = recognise(maker.collateral(), where="dcap")
     assert held(found, [piece], AT) == piece
+    for extension in (None, b"\x30\x00"):
+        pck = forged_tdx.certify("Intel SGX PCK Certificate", maker.authority, extension=extension)
+        with pytest.raises(MalformedEvidence) as caught:
+            wanted(maker.quote(bytes(64), chain=(pck, maker.authority, maker.root)))
+        assert caught.value.code is Code.CERT_MALFORMED
 
 
 def test_an_answer_of_the_attestation_service() -> None:

@@ -103,8 +103,10 @@ def _recognise(path: str) -> tuple[Description, ...]:
                 Code.FILE_UNREADABLE, "not a file", where=path, hint="name files, or - for standard input"
             )
     try:
-        return recognise(read(path, limit=FILE_MAX), where=Path(path).name)
+        return recognise(read(path, limit=FILE_MAX), where=path)
     except MalformedEvidence as error:
+        if error.code in (Code.COLLATERAL_INVALID, Code.TOO_LARGE):
+            raise
         raise error.in_file(
             path, what="a piece of collateral", hint="weighbridge collateral wanted EVIDENCE says what to fetch"
         ) from error
