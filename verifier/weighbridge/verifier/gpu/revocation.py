@@ -7,7 +7,7 @@ The procedure of :meth:`Statements.judge`, for every certificate of the chain bu
 
 1. Of the statements at hand, those about this certificate that its issuer, or the issuer's delegate, signed. Whatever
    cannot be read, or is a stranger's, is left aside: junk beside honest evidence spoils nothing. It is reported.
-2. A delegate that one of them calls revoked, or on hold, is believed no more when it says *good* or *unknown*.
+2. A delegate whom a list of the issuer's names is believed no more when it says *good* or *unknown*.
 3. One that says *revoked* decides, of whatever age: revocation is for good, and no clock that is behind hides it.
 4. What says *good* or *unknown* and was not yet produced at the stated time is left aside, and reported.
 5. Of responses and of lists, the newest counts each. If one of them says *hold*, the certificate is on hold: only what
@@ -32,7 +32,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Self, final
+from typing import TYPE_CHECKING, Final, Self, final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -63,6 +63,9 @@ __all__ = [
     "chain_revocation",
     "device_revocation",
 ]
+
+# Chains whose statements are looked up once: those of a fleet's devices.
+_CHAINS_MAX: Final = 16_384
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +124,7 @@ class Statements:
     Safe to share between threads. Made by :meth:`of`.
     """
 
-    __slots__ = ("_by_serial", "_lists", "_unreadable", "_verified")
+    __slots__ = ("_by_serial", "_known", "_lists", "_unreadable", "_verified")
 
     def __init__(
         self, responses: Iterable[OcspResponse], lists: Iterable[IssuerCrl], unreadable: Iterable[Ignored]
@@ -133,6 +136,7 @@ class Statements:
         self._unreadable = tuple(unreadable)
         # What is kept is the outcome of a verification, which no time enters: the same always.
         self._verified: dict[tuple[bytes, bytes, bytes], Word | Ignored | None] = {}
+        self._known: dict[tuple[tuple[x509.Certificate, ...], Anchor | None], tuple[_Fact, ...]] = {}
 
     @classmethod
     def of(cls, responses: Iterable[bytes], crls: Iterable[bytes] = ()) -> Self:
@@ -173,39 +177,44 @@ class Statements:
         if not chain:
             raise ValueError("no chain")
         ignored = list(self._unreadable)
-        links = tuple(self._link(certificate, issuer, at, ignored) for certificate, issuer in _links(chain, anchor))
+        links: list[Link] = []
+        for fact in self._facts(tuple(chain), anchor):
+            ignored += fact.ignored
+            # 3. to 7.
+            links.append(_link(fact, at, ignored))
         if not links:
             return Revocation(
                 status="absent", detail="a root alone: nobody says anything of it", links=(), ignored=tuple(ignored)
             )
         worst = max(links, key=lambda link: STATUSES.index(link.status))
-        return Revocation(status=worst.status, detail=worst.detail, links=links, ignored=tuple(ignored))
+        return Revocation(status=worst.status, detail=worst.detail, links=tuple(links), ignored=tuple(ignored))
 
-    def _link(
-        self, certificate: x509.Certificate, issuer: _Issuer | None, at: datetime, ignored: list[Ignored]
-    ) -> Link:
-        words: list[Word] = []
-        if issuer is not None:
-            # 1.
-            for word in self._words(certificate, issuer):
-                if isinstance(word, Ignored):
-                    ignored.append(word)
-                else:
-                    words.append(word)
-            # 2.
-            words = [word for word in words if not self._is_disowned(word, issuer, ignored)]
-        status, deciding, detail = decide(words, at, ignored)
-        subject = certificate.subject.rfc4514_string()
-        if issuer is None:
-            detail = "its issuer is not in the chain, or has a key of another kind than P-256 and P-384"
-        ends = [word.end for word in deciding if word.end is not None]
-        return Link(
-            subject=subject,
-            serial=certificate.serial_number,
-            status=status,
-            detail=f"{subject}: {detail}",
-            used=tuple(sorted({word.digest for word in deciding})),
-            until=max(ends) if status == "good" else None,
+    def _facts(self, chain: tuple[x509.Certificate, ...], anchor: Anchor | None) -> tuple[_Fact, ...]:
+        """What is said of each certificate, at whatever time: steps 1 and 2."""
+        known = self._known.get((chain, anchor))
+        if known is not None:
+            return known
+        facts = tuple(self._fact(certificate, issuer) for certificate, issuer in _links(chain, anchor))
+        if len(self._known) >= _CHAINS_MAX:
+            # Whoever is asked about again is looked up again.
+            self._known.clear()
+        self._known[chain, anchor] = facts
+        return facts
+
+    def _fact(self, certificate: x509.Certificate, issuer: _Issuer | None) -> _Fact:
+        # 1.
+        found = [] if issuer is None else list(self._words(certificate, issuer))
+        ignored = [word for word in found if isinstance(word, Ignored)]
+        words = [word for word in found if isinstance(word, Word)]
+        # 2.
+        disowned = [word for word in words if issuer is not None and self._is_disowned(word, issuer)]
+        ignored += [Ignored(word.digest, "the delegate that signed it has been revoked") for word in disowned]
+        return _Fact(
+            certificate.subject.rfc4514_string(),
+            certificate.serial_number,
+            issuer is not None,
+            tuple(word for word in words if word not in disowned),
+            tuple(ignored),
         )
 
     def _words(self, certificate: x509.Certificate, issuer: _Issuer) -> Iterable[Word | Ignored]:
@@ -236,17 +245,14 @@ class Statements:
             end=crl.next_update,
         )
 
-    def _is_disowned(self, word: Word, issuer: _Issuer, ignored: list[Ignored]) -> bool:
-        """Whether the delegate that signed has been revoked itself, by a list or by the issuer's own answer."""
+    def _is_disowned(self, word: Word, issuer: _Issuer) -> bool:
         if word.delegate is None or word.says in ("hold", "revoked"):
             return False
-        for crl in self._lists:
-            if crl.issuer == issuer.authority.name and crl.entries.get(word.delegate) is not None:
-                found = self._listed(crl, word.delegate, issuer)
-                if isinstance(found, Word):
-                    ignored.append(Ignored(word.digest, "the delegate that signed it has been revoked"))
-                    return True
-        return False
+        return any(
+            isinstance(self._listed(crl, word.delegate, issuer), Word)
+            for crl in self._lists
+            if crl.issuer == issuer.authority.name and word.delegate in crl.entries
+        )
 
 
 def chain_revocation(
@@ -277,10 +283,36 @@ def device_revocation(
 
 
 @dataclass(frozen=True, slots=True)
+class _Fact:
+    """What is said of one certificate; ``has_issuer``: whether there is anybody to say something."""
+
+    subject: str
+    serial: int
+    has_issuer: bool
+    words: tuple[Word, ...]
+    ignored: tuple[Ignored, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class _Issuer:
     authority: Authority
     spki: bytes
     signs_lists: bool
+
+
+def _link(fact: _Fact, at: datetime, ignored: list[Ignored]) -> Link:
+    status, deciding, detail = decide(fact.words, at, ignored)
+    if not fact.has_issuer:
+        detail = "its issuer is not in the chain, or has a key of another kind than P-256 and P-384"
+    ends = [word.end for word in deciding if word.end is not None]
+    return Link(
+        subject=fact.subject,
+        serial=fact.serial,
+        status=status,
+        detail=f"{fact.subject}: {detail}",
+        used=tuple(sorted({word.digest for word in deciding})),
+        until=max(ends) if status == "good" else None,
+    )
 
 
 def _links(
