@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -18,13 +20,14 @@ from fakes.ocsp_responder import AT, DAY, Issuer, Order, RevocableVendor
 from gpu_support import Certificate, key_usage
 from support.opinion_cases import ACCEPTED, CASES, LATER, MADE, THEN, Case, Made, flip
 from support.second_opinion import ABSENT, PYTHON, Answer, Emulation, NvidiaPeer, Recorded, ours, pem
+from weighbridge.proto.errors import WeighbridgeError
 from weighbridge.proto.spdm import report as spdm
 from weighbridge.verifier import anchors
 from weighbridge.verifier.anchors import TrustAnchors
 from weighbridge.verifier.certs import load_certificate
 from weighbridge.verifier.gpu.chain import GPUS, Kind, verify_chain
 from weighbridge.verifier.gpu.revocation import RevocationStatus, Statements, device_revocation
-from weighbridge.verifier.gpu.rim import wanted
+from weighbridge.verifier.gpu.rim import verify_rim, wanted
 
 pytestmark = pytest.mark.peer
 
@@ -100,6 +103,22 @@ def test_any_byte_of_a_report(peer: NvidiaPeer, vectors_dir: Path, trust: TrustA
         # Without manifests theirs comes this far with a report that is good.
         assert answer.verdict not in {ACCEPTED, "RIMFetchError"}, position
         assert ours([changed], [], trust=trust, at=THEN, nonce=nonce) not in {"match", "absent"}, position
+
+
+@pytest.mark.parametrize(("at", "count"), [(THEN, 28), (LATER, 2)], ids=["then", "later"])
+def test_every_manifest(peer: NvidiaPeer, vectors_dir: Path, trust: TrustAnchors, at: datetime, count: int) -> None:
+    """Alone. Each of the two accepts exactly what the other does."""
+    files = sorted(file for file in (vectors_dir / "nvidia").rglob("*") if file.suffix in {".swidtag", ".xml"})
+    theirs = {
+        file for file in files if peer.put({"by": "rim", "rims": {file.name: file.read_bytes().decode()}}, at=at).result
+    }
+    accepted: set[Path] = set()
+    for file in files:
+        with contextlib.suppress(WeighbridgeError):
+            verify_rim(file.read_bytes(), anchors=trust, at=at)
+            accepted.add(file)
+    assert accepted == theirs
+    assert (len(files), len(accepted)) == (35, count)
 
 
 # -- emulated devices, whose reports are made to order ----------------------------------------------------------------

@@ -12,7 +12,8 @@ A question: ``devices`` (report in hexadecimal, chain as PEM, architecture 9 or 
 have ``device_root`` and ``rim_root`` (PEM files believed instead of NVIDIA's), ``options`` of theirs, ``clock`` (by how
 many seconds this process's is wrong, where ``wrong_clock.c`` is loaded), and ``keep``: it is then answered by this
 process, with what their code left behind from earlier ones, instead of a fork of it. ``"by": "switches"`` asks the
-verifier of switches in `nv_attestation_sdk`, and ``"by": "sdk"`` that package itself, about the GPUs that NVML shows.
+verifier of switches in `nv_attestation_sdk`, ``"by": "sdk"`` that package itself, about the GPUs that NVML shows, and
+``"by": "rim"`` about the one manifest alone.
 
 An answer: ``result`` (true, false, or null where their call raised), ``error`` (the name of the error that ended it),
 ``asked`` (the RIM ids they asked for), ``claims`` (of each device), ``seconds`` and ``cpu`` (of their call alone).
@@ -132,7 +133,7 @@ def main() -> int:
 def _answer(question: dict[str, Any], answers: TextIO) -> None:
     if clock := os.environ.get("WRONG_CLOCK"):
         Path(clock).write_text(str(question.get("clock", 0)))
-    by = {"gpus": _gpus, "switches": _switches, "sdk": _sdk}[question.get("by", "gpus")]
+    by = {"gpus": _gpus, "switches": _switches, "sdk": _sdk, "rim": _rim}[question.get("by", "gpus")]
     errors, asked = _Errors(), list[str]()
     loggers = [logging.getLogger(name) for name in ("gpu-verifier-info", "sdk-logger")]
     result: bool | None = None
@@ -218,6 +219,21 @@ def _sdk(question: dict[str, Any], asked: list[str]) -> _Call:
         evidence = client.get_evidence(options={"ppcie_mode": False})
         result = client.attest(evidence)
         return result, client.get_verifiers()[0][sdk.VerifierFields.JWT_TOKEN]
+
+    return call
+
+
+def _rim(question: dict[str, Any], asked: list[str]) -> _Call:
+    """`RIM.verify` of `nv-local-gpu-verifier`, for the version that the manifest itself names."""
+    config = _module("verifier.config")
+    _prepare(question, asked, config, _module("verifier.cc_admin_utils").CcAdminUtils)
+    settings = config.GPU_ARCHITECTURE_MAP[9]
+    (content,) = question["rims"].values()
+
+    def call() -> tuple[bool, list[Any]]:
+        rim = _module("verifier.rim").RIM(rim_name="vbios", settings=settings, content=content)
+        result, _ = rim.verify(version=rim.colloquialVersion.lower(), settings=settings)
+        return result, []
 
     return call
 

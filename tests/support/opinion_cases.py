@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,6 +14,7 @@ from gpu_support import vector_chain, vector_report
 from support.second_opinion import Recorded
 from weighbridge.attester.gpu.emulated import Forgery
 from weighbridge.proto.spdm.opaque import OpaqueType
+from weighbridge.verifier.certs import pem_certificates
 
 # While the signers of the two manifests of the golden set were valid, and when they no longer are.
 THEN: Final = datetime(2025, 6, 1, tzinfo=UTC)
@@ -50,13 +53,20 @@ def append(evidence: Recorded) -> Recorded:
     return Recorded(evidence.report + b"\0", evidence.chain)
 
 
+def bundled(vectors: Path, name: str) -> Recorded:
+    """The one device in a file of the form that NVIDIA's service takes."""
+    (item,) = json.loads((vectors / "nvidia" / name).read_text())
+    chain = pem_certificates(base64.b64decode(item["certificate"]), what="chain")
+    return Recorded(base64.b64decode(item["evidence"]), chain)
+
+
 @dataclass(frozen=True)
 class Case:
     """Recorded evidence, and what each side says of it.
 
     Attributes:
         name: as in the document's table.
-        evidence: files of report and chain for each device.
+        evidence: files of report and chain for each device, or one file of both and no other.
         theirs: their :attr:`.Answer.verdict`.
         ours: ``match``, ``mismatch``, ``absent``, or the code of a refusal.
         rims: files by the id under which NVIDIA's service would hand them out.
@@ -78,7 +88,12 @@ class Case:
 
     def recorded(self, vectors: Path) -> list[Recorded]:
         """The evidence of each device."""
-        found = [Recorded(vector_report(vectors, r), vector_chain(vectors, c)) for r, c in self.evidence]
+        found = [
+            Recorded(vector_report(vectors, report), vector_chain(vectors, chain))
+            if chain
+            else bundled(vectors, report)
+            for report, chain in self.evidence
+        ]
         if self.change is not None:
             found[-1] = self.change(found[-1])
         return found
@@ -167,6 +182,14 @@ CASES: Final = (
         "RIMFetchError",
         "absent",
     ),
+    Case("H100, driver 590.12, PPCIE", (("attsdk-common/hopper_evidence.json", ""),), "RIMFetchError", "absent"),
+    Case("another such", (("attsdk-testdata/evidence_hopper_590_12.json", ""),), "RIMFetchError", "absent"),
+    Case(
+        "H100, driver 570.86.10, a certificate on hold at NVIDIA's",
+        (("attsdk-common/hopper_evidence_cert_hold.json", ""),),
+        "RIMFetchError",
+        "absent",
+    ),
     Case(
         "chain with its second link missing",
         ((GOLDEN[0], "go-nvtrust/invalidCertChain.txt"),),
@@ -243,6 +266,15 @@ CASES: Final = (
         THEN,
         by="switches",
     ),
+    Case(
+        "another LS10 switch",
+        (("attsdk-testdata/switchAttestationReport.txt", "attsdk-testdata/switchCertChain.txt"),),
+        ACCEPTED,
+        "match",
+        SWITCH_RIM,
+        by="switches",
+    ),
+    Case("a third", (("attsdk-common/switch_evidence_ls10.json", ""),), ACCEPTED, "match", SWITCH_RIM, by="switches"),
     Case(
         "LS10 switch, RIM with a broken signature",
         (SWITCHES,),
