@@ -19,10 +19,12 @@ from fakes.ocsp_responder import AT, DAY, HOUR, Order, RevocableVendor, authorit
 from gpu_support import Certificate, vector_chain, vector_report
 from weighbridge.attester.gpu.emulated import EmulatedH100
 from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic
+from weighbridge.proto.spdm import report as spdm
 from weighbridge.proto.spdm.evidence import GpuEvidence
 from weighbridge.verifier import anchors
 from weighbridge.verifier.collateral import recognise
-from weighbridge.verifier.collateral.wanted import HOSTS, held, wanted_for, wanted_for_manifests
+from weighbridge.verifier.collateral.wanted import HOSTS, held, wanted_for, wanted_for_manifests, wanted_for_reports
+from weighbridge.verifier.gpu import verify_chain, verify_report
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,6 +88,15 @@ def test_one_report_with_its_chain() -> None:
     with pytest.raises(MalformedEvidence) as caught:
         wanted(EVIDENCE[0].report)
     assert "--chain" in caught.value.hint
+
+
+def test_reports_that_are_verified_already() -> None:
+    nonce = bytes(range(32))
+    reports = [
+        verify_report(spdm.parse(each.report), verify_chain(each.chain, VENDOR.anchors, at=AT), nonce=nonce)
+        for each in EVIDENCE
+    ]
+    assert wanted_for_reports(reports) == wanted(document(*EVIDENCE))
 
 
 def test_evidence_of_nobody_wants_nothing() -> None:

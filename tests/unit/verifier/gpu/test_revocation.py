@@ -245,6 +245,29 @@ def test_it_cannot_be_made_up() -> None:
         copy.copy(verified)
 
 
+def test_nor_can_a_list() -> None:
+    issuer = Authority.of(PROVISIONER.certificate)
+    crl = issuer_crl.parse_crl(revocation_list(PROVISIONER))
+    verified = issuer_crl.verify_issuer_crl(crl, issuer)
+    assert verified.crl.digest == sha256(crl.raw)
+    with pytest.raises(TypeError):
+        issuer_crl.VerifiedIssuerCrl(crl=crl, seal=object())
+    with pytest.raises(TypeError):
+        pickle.dumps(verified)
+    with pytest.raises(NotAuthentic) as caught:
+        issuer_crl.verify_issuer_crl(crl, Authority.of(VENDOR.identity.certificate))
+    assert caught.value.code is Code.CRL_INVALID
+
+
+def test_an_authority_has_a_key_on_a_curve() -> None:
+    order = Certificate("RSA", key=rsa.generate_private_key(65537, 2048), hash=hashes.SHA256())
+    with pytest.raises(ValueError, match="elliptic"):
+        Authority.of(order.issue(order))
+    # A delegate with such a key signs nothing that counts, though its issuer has named it.
+    delegate = PROVISIONER.issue(replace(responder(), key=order.key))
+    assert judged(said(Order(signer=HONEST, certificates=(delegate,)))).status == "absent"
+
+
 # -- several responses -------------------------------------------------------------------------------------------------
 
 OLDER, NEWER = AT - 3 * HOUR, AT - 2 * HOUR

@@ -53,8 +53,9 @@ if TYPE_CHECKING:
     from weighbridge.verifier.anchors import TrustAnchors
     from weighbridge.verifier.collateral.describe import Description
     from weighbridge.verifier.gpu.recorded import RecordedDevice
+    from weighbridge.verifier.gpu.report import VerifiedGpuReport
 
-__all__ = ["HOSTS", "Wanted", "held", "wanted_for", "wanted_for_devices", "wanted_for_manifests"]
+__all__ = ["HOSTS", "Wanted", "held", "wanted_for", "wanted_for_devices", "wanted_for_manifests", "wanted_for_reports"]
 
 _RIM: Final = "rim.attestation.nvidia.com"
 _OCSP: Final = "ocsp.ndis.nvidia.com"
@@ -142,6 +143,11 @@ def wanted_for_devices(devices: Iterable[RecordedDevice], *, anchors: TrustAncho
     return _once(piece for device in devices for piece in _device(device.report, device.chain, anchors, at))
 
 
+def wanted_for_reports(reports: Iterable[VerifiedGpuReport]) -> tuple[Wanted, ...]:
+    """What is needed to judge what devices have signed, each once."""
+    return _once(piece for report in reports for piece in _reported(report))
+
+
 def wanted_for_manifests(pieces: Iterable[Description]) -> tuple[Wanted, ...]:
     """What is needed to know of manifests' signers whether they have been revoked, each once.
 
@@ -178,12 +184,15 @@ def _device(report: bytes, chain: Sequence[bytes], anchors: TrustAnchors, at: da
     parsed = spdm.parse(report)
     verified = verify_chain(chain, anchors, at=at, accept=GPUS_AND_SWITCHES)
     # Signed by the device, over whatever nonce: what it says of its versions is its own word.
-    verify_recorded_report(parsed, verified, nonce=parsed.nonce)
-    for manifest in wanted_manifests(parsed, verified):
+    return _reported(verify_recorded_report(parsed, verified, nonce=parsed.nonce))
+
+
+def _reported(device: VerifiedGpuReport) -> Iterator[Wanted]:
+    for manifest in wanted_manifests(device.report, device.chain):
         url = f"https://{_RIM}/v1/rim/{manifest.service_id}"
         yield Wanted(kind="rim", subject=manifest.id, about=manifest.service_id, urls=(url,))
     # The leaf's issuer is the chip itself.
-    yield from _revocation(verified.certificates[1:], f"device {verified.identity.hex()[:16]}")
+    yield from _revocation(device.chain.certificates[1:], f"device {device.identity.hex()[:16]}")
 
 
 def _revocation(chain: Sequence[x509.Certificate], whose: str) -> Iterator[Wanted]:
