@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, TextIO
 
 from acts_honest import honest
-from acts_host import another_gpu, cut_line, reset
+from acts_host import another_gpu, changed_driver, cut_line, reset
 from acts_weights import adapter_swapped, another_model, one_bit, weights_gone
 from stage import BIN, CommandFailed, Stage
 from telling import Act, ActFailed, Result, say
@@ -28,6 +28,7 @@ ACTS: Final[tuple[tuple[str, str, Act], ...]] = (
     ("another-model", "a fine-tuned model loaded as well", another_model),
     ("reset", "TPM reset, and its state copied back", reset),
     ("another-gpu", "one GPU exchanged", another_gpu),
+    ("changed-driver", "the driver of one GPU changed", changed_driver),
     ("cut-line", "the line to the verifier cut", cut_line),
     ("adapter", "a declared adapter swapped", adapter_swapped),
     ("weights-gone", "the weights exchanged on the disk", weights_gone),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import textwrap
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from line import CuttableLine
 from rogue import ForgetfulLog, Rogue
@@ -20,7 +21,10 @@ from weighbridge.proto.errors import Code, WeighbridgeError
 from weighbridge.verifier import result_token
 from weighbridge.verifier.anchors import load
 
-__all__ = ["another_gpu", "cut_line", "reset"]
+if TYPE_CHECKING:
+    from weighbridge.attester.client import Answer
+
+__all__ = ["another_gpu", "changed_driver", "cut_line", "reset"]
 
 _HELD: Final = 2
 
@@ -81,11 +85,16 @@ async def refused(rogue: Rogue, what: str, *, signer: bytes | None = None) -> Co
     except WeighbridgeError as error:
         say(f"    window {seq:>2}  refused   {what}\n      {error.code}: {error.message}")
         return error.code
+    return Code(denial_of(answer, what)["code"])
+
+
+def denial_of(answer: Answer, what: str) -> dict[str, Any]:
+    """Why a window was denied, in the first place."""
     verdict = json.loads(answer.verdict)
     expect(verdict["outcome"] == "denied", f"the tampered window was {verdict['outcome']}")
-    first = verdict["denials"][0]
-    say(f"    window {seq:>2}  denied    {what}\n      {first['code']}: {first['message']}")
-    return Code(first["code"])
+    first: dict[str, Any] = verdict["denials"][0]
+    say(f"    window {answer.seq:>2}  denied    {what}\n      {first['code']}: {first['message']}")
+    return first
 
 
 async def another_gpu(stage: Stage) -> Result:
@@ -104,6 +113,29 @@ async def another_gpu(stage: Stage) -> Result:
             await rogue.line.disconnect()
     expect(code is Code.GPU_UNEXPECTED, f"refused, but by {code}")
     return Result("refused", code.value)
+
+
+async def changed_driver(stage: Stage) -> Result:
+    """One GPU signs a measurement that its maker's manifest does not have: its driver was changed."""
+    host = stage.hosts["changed-driver"]
+    with Tpm.open(host.tpm.tcti) as tpm:
+        log = ForgetfulLog(tpm)
+        log.load(stage.manifest)
+        rogue = await Rogue.open(stage, host, tpm=tpm, log=log)
+        try:
+            await good_windows(rogue, 2)
+            rogue.change_driver(1)
+            rogue.reseal()
+            denial = denial_of(await rogue.window(), "with a changed driver on one GPU, signed by that GPU")
+        finally:
+            await rogue.line.disconnect()
+    say(f"      expected {json.loads(denial['expected'])[0][:16]}…, got {denial['got'][:16]}…")
+    say(textwrap.fill(denial["hint"], 80, initial_indent="      ", subsequent_indent="        "))
+    expect(denial["code"] == Code.GPU_MEASUREMENT_MISMATCH, f"refused, but by {denial}")
+    told = " ".join(str(value) for value in denial.values())
+    for word in ("measurement 22", "driver's manifest", "another build"):
+        expect(word in told, f"the refusal does not name {word}: {told}")
+    return Result("refused", f"{Code.GPU_MEASUREMENT_MISMATCH}: measurement 22, of the driver")
 
 
 async def cut_line(stage: Stage) -> Result:

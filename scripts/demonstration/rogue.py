@@ -5,6 +5,7 @@ Whatever it sends is signed by an emulated TPM and emulated GPUs that are genuin
 
 from __future__ import annotations
 
+import hashlib
 import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Self, cast
@@ -14,7 +15,7 @@ from stage import AUDIENCE, PERIOD_NS, TENANT
 from weighbridge.attester.client import GrpcTransport
 from weighbridge.attester.clock import SystemClock
 from weighbridge.attester.enrolling import Identity, Prover, enrol
-from weighbridge.attester.gpu.emulated import EmulatedGpus
+from weighbridge.attester.gpu.emulated import EmulatedGpus, Firmware
 from weighbridge.attester.keys import load_channel, load_serving
 from weighbridge.attester.offload import Inline
 from weighbridge.attester.sealing import Carried, Observed, Sealer
@@ -47,16 +48,27 @@ if TYPE_CHECKING:
 __all__ = ["ForgetfulLog", "Rogue"]
 
 _LOG_PCR = 15
+# As reports count, from 1: the manifest's index 22, one of the driver's.
+_CHANGED = 23
 
 
 @dataclass
 class ForgetfulLog:
-    """A measurement log that is kept nowhere and can leave out what was extended."""
+    """A measurement log that is kept nowhere and can leave out what was extended.
+
+    ``start`` is what it claims of the register before its first record: whatever it finds there.
+    """
 
     tpm: Tpm
     pcr: int = _LOG_PCR
     entries: list[Record] = field(default_factory=list)
     known: dict[bytes, Manifest] = field(default_factory=dict)
+    start: dict[HashAlgorithm, bytes] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.start = {
+            bank: self.tpm.read_pcrs(PcrSelection.of(bank, [self.pcr]))[self.pcr] for bank in self.tpm.active_banks()
+        }
 
     def load(self, model: Manifest) -> None:
         """Extend the register by a load, and remember it."""
@@ -81,6 +93,14 @@ class ForgetfulLog:
     def manifest(self, digest: bytes) -> Manifest:
         """The manifest that a record names."""
         return self.known[digest]
+
+
+class _ChangedDriver(Firmware):
+    """The same versions and the same firmware, but for one measurement of the driver's."""
+
+    def measurement(self, index: int) -> bytes:
+        """See :meth:`Firmware.measurement`."""
+        return hashlib.sha384(b"a changed driver").digest() if index == _CHANGED else Firmware.measurement(self, index)
 
 
 @dataclass
@@ -152,7 +172,11 @@ class Rogue:
             tpm=self.tpm,
             gpus=self.gpus,
             log=self.log,
-            carried=Carried(records=len(self.log.entries), manifests=frozenset(self.log.known)),
+            carried=Carried(
+                records=len(self.log.entries),
+                manifests=frozenset(self.log.known),
+                reset_count=self.tpm.read_clock().reset_count,
+            ),
             declared=(),
         )
 
@@ -174,6 +198,12 @@ class Rogue:
         spare = EmulatedGpus.open(host.gpus, 3).devices[2]
         devices = list(self.gpus.devices)
         devices[number] = spare
+        self.gpus = EmulatedGpus(self.gpus.vendor, devices)
+
+    def change_driver(self, number: int) -> None:
+        """Have a GPU sign what it measured of a changed driver."""
+        devices = list(self.gpus.devices)
+        devices[number] = replace(devices[number], firmware=_ChangedDriver())
         self.gpus = EmulatedGpus(self.gpus.vendor, devices)
 
     async def window(self, *, signer: bytes | None = None) -> Answer:

@@ -27,9 +27,7 @@ from weighbridge.attester.tpm.emulator import Manufactured, Swtpm, manufacture
 from weighbridge.attester.weights import measure
 from weighbridge.policy.reference import Reference
 from weighbridge.proto import strict
-from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, EnvironmentFault
-from weighbridge.proto.spdm import report as spdm
 from weighbridge.verifier.anchors import Anchor, TrustAnchors, load
 from weighbridge.verifier.certs import load_certificate
 
@@ -214,9 +212,11 @@ class Stage:
         adapter_file.write_bytes(adapter.to_json())
         made = await asyncio.to_thread(_manufacture, out, names)
         hosts = {name: _switch_on(out / "hosts" / name, factory) for name, factory in made.items()}
+        _make_gpus(out / "gpu-vendor", [host.gpus for host in hosts.values()])
         stage = cls(out, model, manifest, manifest_file, adapter, adapter_file, hosts)
         await command("weighbridge", "init", stage.state, "--origin", "demo.weighbridge.example/windows", check=True)
-        stage._write_anchors()
+        await stage._write_anchors()
+        await stage._collect()
         stage._write_reference()
         stage._write_requirements()
         await stage._make_spot_checks()
@@ -241,7 +241,8 @@ class Stage:
         self.verifier = await asyncio.create_subprocess_exec(
             BIN / "weighbridge", "serve", self.state,
             "--requirements", self.out / "requirements.json", *map(str, self.judging()),
-            "--anchors", self.out / "roots.json", "--listen", "127.0.0.1:0", "--port-file", port_file,
+            "--anchors", self.out / "roots.json", "--collateral", self.out / "collateral",
+            "--listen", "127.0.0.1:0", "--port-file", port_file,
             stdin=asyncio.subprocess.DEVNULL, stdout=self.log, stderr=self.log,
         )  # fmt: skip
         deadline = time.monotonic() + _STARTED_S
@@ -289,7 +290,7 @@ class Stage:
         await command("weighbridge", "spot", "import", self.state, pool, check=True)
         pool.unlink()
 
-    def _write_anchors(self) -> None:
+    async def _write_anchors(self) -> None:
         anchors: list[Anchor] = []
         for host in self.hosts.values():
             root = load_certificate(host.manufactured.root, what="TPM root")
@@ -299,28 +300,26 @@ class Stage:
                 Anchor.from_certificate("tpm-ek-root", root, platform=_PLATFORM, source=source),
                 Anchor.from_certificate("tpm-ek-intermediate", issuer, platform=_PLATFORM, source=source),
             ]
-        for vendor in {host.gpus for host in self.hosts.values()}:
-            root = load_certificate(EmulatedGpus.open(vendor, 2).vendor.root_certificate, what="GPU root")
-            anchors.append(
-                Anchor.from_certificate(
-                    "nvidia-device-root", root, platform=_PLATFORM, source="emulated vendor of this demonstration"
-                )
-            )
-        roots = TrustAnchors(tuple({(a.purpose, a.spki): a for a in anchors}.values()))
-        (self.out / "roots.json").write_bytes(roots.encode())
+        roots = self.out / "roots.json"
+        roots.write_bytes(TrustAnchors(tuple({(a.purpose, a.spki): a for a in anchors}.values())).encode())
+        for name, purpose in (("device-root.pem", "nvidia-device-root"), ("rim-root.pem", "nvidia-rim-root")):
+            await command(
+                "weighbridge", "anchors", "import", self.out / "gpu-vendor" / name,
+                "--purpose", purpose, "--platform", _PLATFORM,
+                "--source", "emulated vendor of this demonstration", "-o", roots, check=True,
+            )  # fmt: skip
         own = load((self.state / "anchors.json").read_bytes())
-        self.anchors.write_bytes(roots.with_anchors(own.anchors).encode())
+        self.anchors.write_bytes(load(roots.read_bytes()).with_anchors(own.anchors).encode())
+
+    async def _collect(self) -> None:
+        """Take in what the GPUs' vendor says that they should measure."""
+        manifests = sorted((self.out / "gpu-vendor" / "rims").iterdir())
+        await command("weighbridge", "collateral", "import", *manifests, "--store", self.out / "collateral", check=True)
 
     def _write_reference(self) -> None:
-        accepted: dict[str, tuple[str, ...]] = {}
-        for vendor in {host.gpus for host in self.hosts.values()}:
-            for item in EmulatedGpus.open(vendor, 2).attest(sha256(b"reference values")):
-                report = spdm.parse(item.report)
-                key = f"GH100/{report.driver_version}/{report.vbios_version}"
-                accepted[key] = tuple(sorted({*accepted.get(key, ()), report.measurements_digest.hex()}))
+        """The models, and nothing of GPUs: what is right there, their maker says."""
         models = {manifest.digest.hex(): manifest.name for manifest in (self.manifest, self.adapter)}
-        reference = Reference(models, accepted, {})
-        (self.out / "reference.json").write_bytes(reference.to_json())
+        (self.out / "reference.json").write_bytes(Reference(models, {}, {}).to_json())
 
     def _write_requirements(self) -> None:
         document = {
@@ -378,6 +377,15 @@ def _manufacture(out: Path, names: Sequence[str]) -> dict[str, Manufactured]:
 
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         return dict(zip(names, pool.map(make, names), strict=True))
+
+
+def _make_gpus(vendor: Path, directories: Sequence[Path]) -> None:
+    """Two GPUs in each of ``directories``, all of one new vendor, which is kept in ``vendor``."""
+    EmulatedGpus.open(vendor, 1)
+    for directory in directories:
+        directory.mkdir()
+        shutil.copy(vendor / "vendor.pem", directory)
+        EmulatedGpus.open(directory, 2)
 
 
 def _switch_on(directory: Path, manufactured: Manufactured) -> Host:

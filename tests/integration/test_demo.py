@@ -1,4 +1,4 @@
-"""The demonstration, whole: eight acts over the installed commands, and the table they end in."""
+"""The demonstration, whole: nine acts over the installed commands, and the table they end in."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ EXPECTED = [
     ("3", "a fine-tuned model loaded as well", "refused"),
     ("4", "TPM reset, and its state copied back", "refused"),
     ("5", "one GPU exchanged", "refused"),
-    ("6", "the line to the verifier cut", "held, then fresh"),
-    ("7", "a declared adapter swapped", "refused"),
-    ("8", "the weights exchanged on the disk", "refused"),
+    ("6", "the driver of one GPU changed", "refused"),
+    ("7", "the line to the verifier cut", "held, then fresh"),
+    ("8", "a declared adapter swapped", "refused"),
+    ("9", "the weights exchanged on the disk", "refused"),
 ]
 SHOWN = {
     "1": "bundle accepted offline",
@@ -29,9 +30,10 @@ SHOWN = {
     "3": "WEIGHTS_MISMATCH: …, pooler.dense.bias; restart: SUBJECT_FAILED, …",
     "4": "COSE_SIGNATURE, TELEMETRY_KEY_MISMATCH",
     "5": "GPU_UNEXPECTED",
-    "6": "none lost",
-    "7": "WEIGHTS_MISMATCH: adapter_model.safetensors, lora_A.weight",
-    "8": "SPOT_WRONG, after",
+    "6": "GPU_MEASUREMENT_MISMATCH: measurement 22, of the driver",
+    "7": "none lost",
+    "8": "WEIGHTS_MISMATCH: adapter_model.safetensors, lora_A.weight",
+    "9": "SPOT_WRONG, after",
 }
 
 
@@ -50,7 +52,7 @@ def test_every_act_ends_as_it_should(played: tuple[subprocess.CompletedProcess[s
     assert done.returncode == 0, done.stdout + done.stderr
     assert (done.stderr, "NOT AS IT SHOULD" in done.stdout) == ("", False)
     # Two lines for each act: what became of it, and below what showed it. Both fit a terminal of 80 columns.
-    table = done.stdout.partition("\nact what happened")[2].splitlines()[1:17]
+    table = done.stdout.partition("\nact what happened")[2].splitlines()[1:19]
     assert max(map(len, table)) <= 80
     rows = [re.split(r"  +", re.sub(r"^(\d) +", r"\1  ", line)) for line in table[::2]]
     assert [tuple(row[:3]) for row in rows] == EXPECTED
@@ -62,8 +64,9 @@ def test_it_says_which_windows_were_judged_how(played: tuple[subprocess.Complete
     """A line per window while it plays; at least eight good ones in the honest session, some held ones in the last."""
     acts = played[0].stdout.split("\nact ")
     assert len(re.findall(r"^    window +\d+  affirmed", acts[1], re.MULTILINE)) >= 8
-    assert len(re.findall(r"^    window +\d+  held", acts[6], re.MULTILINE)) >= 2
-    assert "the token expired" in acts[6]
+    assert len(re.findall(r"^    window +\d+  held", acts[7], re.MULTILINE)) >= 2
+    assert "the token expired" in acts[7]
+    assert re.search(r"measurement 22 \(.+\) is not what the driver's manifest says\n +expected .+, got .+\n", acts[6])
 
 
 def test_its_bundle_is_good_for_whoever_believes_its_anchors(
