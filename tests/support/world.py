@@ -114,6 +114,14 @@ class SoftLog:
     pcr: int = LOG_PCR
     entries: list[Record] = field(default_factory=list)
     known: dict[bytes, Manifest] = field(default_factory=dict)
+    start: dict[HashAlgorithm, bytes] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.begins()
+
+    def begins(self) -> None:
+        """The register holds what it holds before the first record."""
+        self.start = {bank: self.tpm.pcrs[bank][self.pcr] for bank in self.tpm.banks}
 
     def append(self, event: Event, *, hide: bool = False) -> None:
         record = measurement_log.make_record(event, recnum=len(self.entries), pcr=self.pcr, algs=self.tpm.banks)
@@ -232,6 +240,7 @@ class Host:
         if boot is not None:
             for (bank, pcr), value in boot.values.items():
                 self.tpm.pcrs[bank][pcr] = value
+            self.log.begins()
 
     def runs(self, path: str, content: bytes) -> None:
         """The kernel measures a file."""
@@ -275,6 +284,7 @@ class Host:
             carried=Carried(
                 records=len(self.log.entries),
                 manifests=frozenset(self.log.known),
+                reset_count=self.tpm.reset_count,
                 runtime=0 if self.boot is None else len(b"".join(self.boot.runtime)),
             ),
             declared=(self.model, *self.adapters),

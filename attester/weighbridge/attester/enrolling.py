@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from weighbridge.attester.sealing import Carried, runtime_entries
+from weighbridge.attester.sealing import Carried, quoted_value, runtime_entries, unexplained
 from weighbridge.proto import measurement_log
 from weighbridge.proto.binding import enrolment_qualifying_data, gpu_nonce
 from weighbridge.proto.collateral import Collateral
@@ -26,6 +26,7 @@ from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic
 from weighbridge.proto.manifest import encode_manifests
 from weighbridge.proto.manifest_diff import unlike
 from weighbridge.proto.spdm import evidence as gpu_evidence
+from weighbridge.proto.tpm import attest as tpm_attest
 from weighbridge.proto.tpm import public as tpm_public
 from weighbridge.proto.tpm.constants import HashAlgorithm
 from weighbridge.proto.tpm.pcr import PcrSelection
@@ -106,8 +107,8 @@ async def enrol(
         clock: for the validity of the verifier's key.
 
     Raises:
-        EnvironmentFault: ``PEER_UNREACHABLE``, a TPM or GPU code, or ``TPM_PCR_SELECTION`` when the verifier wants the
-            log in another register.
+        EnvironmentFault: ``PEER_UNREACHABLE``, a TPM or GPU code, ``TPM_PCR_SELECTION`` when the verifier wants the log
+            in another register, or ``BASELINE_UNEXPLAINED`` when something else extended it.
         NotAuthentic: the terms are not by a believed verifier, or not what was asked for.
         WeighbridgeError: what the verifier refuses with.
     """
@@ -212,6 +213,7 @@ class Prover:
             carried=Carried(
                 records=len(records),
                 manifests=frozenset(manifest.digest for manifest in manifests),
+                reset_count=tpm_attest.parse(quote.attest).clock_info.reset_count,
                 runtime=0 if boot is None or boot.runtime is None else len(boot.runtime),
             ),
         )
@@ -224,12 +226,31 @@ class Prover:
             records, boot = self.log.records(), self._boot_logs() if with_boot else None
             quote = self.tpm.quote(selection, qualifying_data)
             if len(self.log.records()) == len(records) and (boot is None or self._boot_logs() == boot):
+                self._check_explained(quote, selection, records)
                 return quote, records, boot
         raise EnvironmentFault(
             Code.TPM_FAILED,
             "models are loaded, or the boot goes on, faster than a quote can be made",
             hint="load models one after the other; start the attester when the boot is done",
         )
+
+    def _check_explained(self, quote: QuoteEvidence, selection: PcrSelection, records: Sequence[Record]) -> None:
+        """Require that ``records`` lead to the register, or a verifier would hold it against this host."""
+        pcr, (bank, indices) = self.log.pcr, selection.one_bank()
+        if pcr not in indices or bank not in self.log.start:
+            raise EnvironmentFault(
+                Code.TPM_PCR_SELECTION,
+                "the verifier wants a quote without the measurement log's register",
+                where="challenge.pcrs",
+                expected=f"PCR {pcr} of an active bank",
+                got=f"{bank.name}: {', '.join(map(str, indices))}",
+            )
+        expected, got = (
+            measurement_log.replay(self.log.start[bank], records, bank, pcr=pcr),
+            quoted_value(quote, selection, pcr),
+        )
+        if got != expected:
+            raise unexplained(pcr, expected=expected, got=got, where="enrolment")
 
     def _boot_logs(self) -> BootLogs:
         if self.boot is None:

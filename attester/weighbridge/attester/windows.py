@@ -120,7 +120,7 @@ class WindowLoop:
         """Cut and seal until the session is stopped, its server ends, or the limit is reached.
 
         Raises:
-            EnvironmentFault: ``CLOCK_STEPPED``, ``DISK_FULL``, a TPM or GPU code.
+            EnvironmentFault: ``CLOCK_STEPPED``, ``DISK_FULL``, ``BASELINE_UNEXPLAINED``, a TPM or GPU code.
             WeighbridgeError: what the courier raises.
         """
         parts, period = self._parts, self._terms.period_ns

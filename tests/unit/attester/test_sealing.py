@@ -14,7 +14,7 @@ from weighbridge.attester.sealing import Carried, Observed, SealedWindow, Sealer
 from weighbridge.proto import binding, cose, limits, measurement_log
 from weighbridge.proto.cc_state import CcState
 from weighbridge.proto.digest import sha256
-from weighbridge.proto.errors import Code, EnvironmentFault
+from weighbridge.proto.errors import Code, EnvironmentFault, shorten
 from weighbridge.proto.manifest import parse_manifests
 from weighbridge.proto.measurement_log import AttesterStart
 from weighbridge.proto.spdm import evidence as gpu_evidence
@@ -23,7 +23,7 @@ from weighbridge.proto.spot import SpotAnswer
 from weighbridge.proto.terms import SignedTerms, Terms
 from weighbridge.proto.tpm import attest as tpm_attest
 from weighbridge.proto.tpm import public as tpm_public
-from weighbridge.proto.tpm.constants import HashAlgorithm
+from weighbridge.proto.tpm.constants import HashAlgorithm, digest, digest_size
 from weighbridge.proto.tpm.evidence import QuoteEvidence
 from weighbridge.proto.tpm.pcr import PcrSelection
 from weighbridge.proto.window import Evidence, Header, Interval, audience_of
@@ -78,10 +78,15 @@ class NotingGpus:
 class Bench:
     """A host with a session, whose terms demand reports of two GPUs in every third window, or none."""
 
-    def __init__(self, *, gpus: bool = True) -> None:
+    def __init__(
+        self, *, gpus: bool = True, bank: HashAlgorithm = HashAlgorithm.SHA256, before: bytes | None = None
+    ) -> None:
+        """``before`` was extended into the log's register before the log began, if anything was."""
         self.events: list[str] = []
         self.tpm = NotingTpm(self.events)
         self.gpus = NotingGpus(self.events)
+        if before is not None:
+            self.extend(before)
         self.log = SoftLog(self.tpm)
         self.log.append(AttesterStart("0.1.0", bytes(16)))
         boot = PcrSelection.of(HashAlgorithm.SHA256, BOOT)
@@ -100,7 +105,7 @@ class Bench:
             model=manifest().digest,
             evidence=("gpu", "telemetry", "tpm", "workload"),
             gpus=self.gpus.identities(),
-            bank=HashAlgorithm.SHA256.value,
+            bank=bank.value,
             pcrs=(*BOOT, LOG_PCR),
             boot_pcrs=BOOT,
             log_pcr=LOG_PCR,
@@ -118,9 +123,13 @@ class Bench:
             tpm=self.tpm,
             gpus=self.gpus,
             log=self.log,
-            carried=Carried(records=1, manifests=frozenset()),
+            carried=Carried(records=1, manifests=frozenset(), reset_count=self.tpm.reset_count),
             declared=(),
         )
+
+    def extend(self, what: bytes) -> None:
+        """Somebody who is not the log extends its register."""
+        self.tpm.extend(LOG_PCR, {bank: digest(bank, what) for bank in self.tpm.banks})
 
     def observed(self, seq: int = 0, telemetry: bytes = b"telemetry") -> Observed:
         return Observed(
@@ -260,6 +269,63 @@ def test_loads_without_end_are_said() -> None:
         bench.seal()
     assert caught.value.code is Code.TPM_FAILED
     assert "sign" not in bench.events
+
+
+@pytest.mark.parametrize("bank", [HashAlgorithm.SHA256, HashAlgorithm.SHA384])
+def test_a_register_that_somebody_else_extended_is_not_signed_for(bank: HashAlgorithm) -> None:
+    """A verifier would have to take it for a hidden load, and hold it against TPM and GPUs for good."""
+    bench = Bench(bank=bank)
+    bench.log.load(manifest())
+    bench.seal(0)
+    bench.extend(b"cryptsetup:data")
+    bench.events.clear()
+    with pytest.raises(EnvironmentFault) as caught:
+        bench.seal(1)
+    assert (caught.value.code, caught.value.where) == (Code.BASELINE_UNEXPLAINED, "window 1")
+    register = measurement_log.replay(bytes(digest_size(bank)), bench.log.records(), bank, pcr=LOG_PCR)
+    assert (caught.value.expected, caught.value.got) == (shorten(register), shorten(bench.tpm.pcrs[bank][LOG_PCR]))
+    assert "--log-pcr" in caught.value.hint
+    assert bench.events == ["disk", "quote"] * 2
+
+
+def test_neither_is_it_when_the_log_goes_on_meanwhile() -> None:
+    """What is loaded afterwards explains nothing of what came before."""
+    bench = Bench()
+    bench.extend(b"cryptsetup:data")
+    bench.log.load(manifest())
+    with pytest.raises(EnvironmentFault) as caught:
+        bench.seal()
+    assert caught.value.code is Code.BASELINE_UNEXPLAINED
+    assert "sign" not in bench.events
+
+
+def test_a_record_on_its_way_into_the_log_is_waited_for() -> None:
+    """Extended, and not to be read yet: another look finds it."""
+    bench = Bench()
+    bench.log.append(AttesterStart("0.1.0", bytes(16)))
+    late = [bench.log.entries.pop()]
+
+    def written() -> None:
+        if late and bench.events.count("quote") == 1:
+            return
+        bench.log.entries.extend(late)
+        late.clear()
+
+    bench.tpm.on_quote = written
+    _, evidence, header = bench.seal()
+    assert header.log_length == 2
+    assert len(measurement_log.parse_records(evidence.log)) == 1
+    assert bench.events == ["disk", "gpu", "quote"] * 3 + ["sign"]
+
+
+def test_a_log_may_begin_on_what_the_boot_left() -> None:
+    bench = Bench(before=b"machine-id")
+    bench.log.load(manifest())
+    _, evidence, _ = bench.seal(0)
+    bench.log.load(manifest("another"))
+    _, evidence, header = bench.seal(1)
+    assert header.log_length == 3
+    assert QuoteEvidence.parse(evidence.quote).pcr_values[-1] == bench.tpm.pcrs[HashAlgorithm.SHA256][LOG_PCR]
 
 
 def test_a_window_that_no_verifier_would_read_is_not_released() -> None:

@@ -45,6 +45,7 @@ from weighbridge.proto.manifest import Manifest
 from weighbridge.proto.spdm.evidence import GpuEvidence
 from weighbridge.proto.telemetry import Telemetry
 from weighbridge.proto.tpm import public as tpm_public
+from weighbridge.proto.tpm.constants import digest
 from weighbridge.proto.window import Evidence, Header
 from weighbridge.verifier.anchors import Anchor, TrustAnchors
 
@@ -58,6 +59,7 @@ class Watcher:
         self.windows: list[WindowReport] = []
         self.notices: list[Notice] = []
         self.on_window: Callable[[WindowReport], None] = lambda _: None
+        self.on_notice: Callable[[Notice], None] = lambda _: None
 
     def window(self, report: WindowReport) -> None:
         self.windows.append(report)
@@ -65,6 +67,7 @@ class Watcher:
 
     def notice(self, notice: Notice) -> None:
         self.notices.append(notice)
+        self.on_notice(notice)
 
     @property
     def fates(self) -> list[tuple[int, str]]:
@@ -586,6 +589,56 @@ async def test_a_tpm_reset_ends_the_session(scene: Scene) -> None:
         await scene.run()
     assert caught.value.code is Code.TPM_RESET
     assert [fate for _, fate in scene.watcher.fates] == ["affirmed"] * 2
+
+
+def extend_as_systemd(scene: Scene) -> None:
+    """A file system with ``x-systemd.pcrfs`` is mounted: systemd measures it into the log's register."""
+    tpm = scene.world.host.tpm
+    tpm.extend(LOG_PCR, {bank: digest(bank, b"file-system:/data") for bank in tpm.banks})
+
+
+async def test_a_register_that_somebody_else_extends_ends_the_session_and_sticks_to_nobody(scene: Scene) -> None:
+    """The window that a verifier would have refused is never sent; after a reboot the host is as good as new."""
+
+    def act(report: WindowReport) -> None:
+        if report.seq == 1:
+            extend_as_systemd(scene)
+
+    scene.watcher.on_window = act
+    with pytest.raises(EnvironmentFault) as caught:
+        await scene.run()
+    assert (caught.value.code, caught.value.where) == (Code.BASELINE_UNEXPLAINED, "window 2")
+    assert "nothing of it was sent" in caught.value.hint
+    assert scene.watcher.fates == [(0, "affirmed"), (1, "affirmed")]
+    assert (len(scene.recorded()), scene.spooled(), scene.token_file.exists()) == (2, [], False)
+    # Started again without a reboot, it says so at once, and asks no verifier.
+    lines = scene.transport.connects
+    with pytest.raises(EnvironmentFault) as caught:
+        await scene.run()
+    assert (caught.value.code, scene.transport.connects) == (Code.STATE_CORRUPT, lines)
+    scene.watcher.windows.clear()
+    scene.watcher.on_window = lambda _: None
+    scene.world.host.tpm.reset()
+    scene.world.host.tpm.safe = True
+    await scene.run(windows=2)
+    assert scene.watcher.fates == [(0, "affirmed"), (1, "affirmed")]
+
+
+async def test_a_register_that_somebody_else_extended_is_not_enrolled(scene: Scene) -> None:
+    def act(notice: Notice) -> None:
+        if notice.kind == "loaded":
+            extend_as_systemd(scene)
+
+    scene.watcher.on_notice = act
+    with pytest.raises(EnvironmentFault) as caught:
+        await scene.run()
+    assert (caught.value.code, caught.value.where) == (Code.BASELINE_UNEXPLAINED, "enrolment")
+    assert scene.watcher.kinds == ["loaded"]
+    scene.watcher.on_notice = lambda _: None
+    scene.world.host.tpm.reset()
+    scene.world.host.tpm.safe = True
+    await scene.run(windows=1)
+    assert scene.watcher.fates == [(0, "affirmed")]
 
 
 async def test_stop_seals_what_is_there_and_closes(scene: Scene) -> None:
