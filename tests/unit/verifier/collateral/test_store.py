@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from fakes.broken_files import Broken, FaultyFiles, PowerCut, VolatileFiles
-from fakes.ocsp_responder import AT, DAY, HOUR, Order, RevocableVendor, respond, revocation_list
+from fakes.ocsp_responder import AT, DAY, HOUR, Issuer, Order, RevocableVendor, respond, revocation_list
 from weighbridge.attester.gpu.emulated import EmulatedH100
 from weighbridge.proto import limits
 from weighbridge.proto.collateral import Collateral
@@ -94,8 +95,16 @@ def test_the_snapshot_is_one_object_while_nothing_changes(tmp_path: Path) -> Non
     time.sleep(0.15)
     first = store.snapshot(AT)
     assert store.snapshot(AT + HOUR / 2) is first
-    assert store.snapshot(AT - 99 * DAY) is not first
-    assert store.snapshot(AT) == first == store.snapshot(AT + 2 * HOUR)
+    # Nor when another issue's time comes, or what came makes no difference.
+    assert store.snapshot(AT + 2 * HOUR) is store.snapshot(AT - 99 * DAY) is first
+    store.put([piece(RIMS[1])])
+    second = store.snapshot(AT)
+    assert second is not first
+    old = [response(this_update=AT - number * DAY) for number in range(1, 9)]
+    store.put(old[:3])
+    third = store.snapshot(AT)
+    store.put(old[3:])
+    assert store.snapshot(AT) is third is not second
 
 
 # -- crashes -----------------------------------------------------------------------------------------------------------
@@ -296,6 +305,27 @@ def test_it_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert revoked in found
     assert len(found) == 2
     assert len(Collateral.of(*(each.item for each in found)).encode()) <= room
+
+
+def test_made_up_revocations_do_not_make_a_genuine_one_disappear(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A22: whoever brings files signs what he likes, and dates it as he likes; with a flood of them nothing is judged.
+
+    Which of them are genuine is for the issuers' keys to say, and those come with evidence.
+    """
+    genuine = response(status="revoked", this_update=AT - 99 * DAY)
+    stranger = Issuer(VENDOR.provisioner.certificate, ec.generate_private_key(ec.SECP384R1()))
+    flood = [piece(revocation_list(stranger, {number: None})) for number in range(1, 9)]
+    monkeypatch.setattr(limits, "COLLATERAL_SNAPSHOT_MAX", 9)
+    assert chosen(tmp_path, genuine, *flood, GOOD) == {genuine, *flood}
+    store = CollateralStore.create(tmp_path / "crowded")
+    store.put([genuine, *flood, piece(revocation_list(stranger, {9: None}))])
+    assert "10 pieces" in fault(Code.TOO_LARGE, store)
+    monkeypatch.undo()
+    assert len(store.snapshot(AT).items) == 10
+    monkeypatch.setattr(limits, "CONTENT_MAX", 6 * len(flood[0].item.data))
+    assert "revocations" in fault(Code.TOO_LARGE, CollateralStore.open(tmp_path / "crowded"))
 
 
 def test_both_issues_of_a_manifest_are_handed_out(tmp_path: Path) -> None:

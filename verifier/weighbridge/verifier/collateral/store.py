@@ -170,15 +170,17 @@ class CollateralStore:
         return self._read().damaged
 
     def snapshot(self, at: datetime) -> Collateral:
-        """What to judge by at ``at``: the same object until the directory changes, or an issue's time comes.
+        """What to judge by at ``at``: the same object until the pieces to judge by are others.
 
         All pieces, where they are few. At most the newest four OCSP responses and lists of one subject, but everything
         that takes trust away; and of all that at most ``limits.COLLATERAL_SNAPSHOT_MAX`` pieces, and no more bytes than
         one record may name: first what takes trust away, then the newest. What claims to be of later than ``at`` comes
-        last, so that nobody displaces anything by a date.
+        last, so that nobody displaces anything by a date. Nor does anybody by numbers: where not all that takes trust
+        away has room, nothing is handed out, since which of it is genuine cannot be told here.
 
         Raises:
-            EnvironmentFault: ``STATE_CORRUPT``, where a piece is damaged; ``FILE_UNREADABLE``.
+            EnvironmentFault: ``STATE_CORRUPT``, where a piece is damaged; ``TOO_LARGE``, where not all that takes trust
+                away has room; ``FILE_UNREADABLE``.
             ValueError: ``at`` is naive.
         """
         if at.tzinfo is None:
@@ -196,14 +198,49 @@ class CollateralStore:
         if known is not None and known.holds(content, at):
             return known.collateral
         issued = [piece.issued for piece in content.pieces]
+        collateral = Collateral.of(*(piece.item for piece in self._chosen(content.pieces, at)))
         made = _Snapshot(
             content,
             max((each for each in issued if each <= at), default=None),
             min((each for each in issued if each > at), default=None),
-            Collateral.of(*(piece.item for piece in _chosen(content.pieces, at))),
+            # What has not changed is not read, verified and kept once more.
+            known.collateral if known is not None and known.collateral == collateral else collateral,
         )
         self._snapshot = made
         return made.collateral
+
+    def _chosen(self, pieces: Sequence[Description], at: datetime) -> list[Description]:
+        """See :meth:`snapshot`."""
+        ordered = sorted(pieces, key=lambda piece: (piece.issued, piece.digest), reverse=True)
+        ordered.sort(key=lambda piece: (not piece.revokes, piece.issued > at))
+        issues: dict[tuple[str, str], int] = {}
+        chosen: list[Description] = []
+        room = limits.CONTENT_MAX - _FRAME
+        for piece in ordered:
+            subject = piece.kind, piece.subject
+            issues[subject] = issues.get(subject, 0) + (not piece.revokes)
+            if piece.kind in _REPLACING and not piece.revokes and issues[subject] > _ISSUES_MAX:
+                continue
+            room -= len(piece.item.data) + _OVERHEAD
+            if room < 0 or len(chosen) == limits.COLLATERAL_SNAPSHOT_MAX:
+                if piece.revokes:
+                    raise self._crowded(pieces)
+                break
+            chosen.append(piece)
+        return chosen
+
+    def _crowded(self, pieces: Sequence[Description]) -> EnvironmentFault:
+        """Whoever brings enough made-up revocations must not make a genuine one disappear."""
+        revoking = [piece for piece in pieces if piece.revokes]
+        size = sum(len(piece.item.data) for piece in revoking)
+        return EnvironmentFault(
+            Code.TOO_LARGE,
+            "there are more revocations in the collateral store than can be judged by at once",
+            where=str(self._directory),
+            expected=f"<= {limits.COLLATERAL_SNAPSHOT_MAX} pieces, {limits.CONTENT_MAX} bytes",
+            got=f"{len(revoking)} pieces, {size} bytes",
+            hint="weighbridge collateral list shows them: remove superseded lists, and what is of no maker's",
+        )
 
     def _put(self, piece: Description) -> bool:
         target = self._directory / _ITEMS / piece.digest.hex()
@@ -295,22 +332,3 @@ def _bytes_of(path: Path) -> bytes | None:
             return None
         data = file.read(limits.COLLATERAL_ITEM_MAX + 1)
     return data if len(data) <= limits.COLLATERAL_ITEM_MAX else None
-
-
-def _chosen(pieces: Sequence[Description], at: datetime) -> list[Description]:
-    """See :meth:`CollateralStore.snapshot`."""
-    ordered = sorted(pieces, key=lambda piece: (piece.issued, piece.digest), reverse=True)
-    ordered.sort(key=lambda piece: (not piece.revokes, piece.issued > at))
-    issues: dict[tuple[str, str], int] = {}
-    chosen: list[Description] = []
-    room = limits.CONTENT_MAX - _FRAME
-    for piece in ordered:
-        subject = piece.kind, piece.subject
-        issues[subject] = issues.get(subject, 0) + (not piece.revokes)
-        if piece.kind in _REPLACING and not piece.revokes and issues[subject] > _ISSUES_MAX:
-            continue
-        room -= len(piece.item.data) + _OVERHEAD
-        if room < 0 or len(chosen) == limits.COLLATERAL_SNAPSHOT_MAX:
-            break
-        chosen.append(piece)
-    return chosen
