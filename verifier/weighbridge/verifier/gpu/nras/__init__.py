@@ -7,6 +7,19 @@ then it admits nothing: no rule of ours is satisfied by it.
 
 from weighbridge.verifier.gpu.nras.claims import Contradiction
 from weighbridge.verifier.gpu.nras.eat import DetachedEat, parse
+from weighbridge.verifier.gpu.nras.reports import ComparedDevice, Difference, compare
+from weighbridge.verifier.gpu.nras.tokens import claimed_beginning
 from weighbridge.verifier.gpu.nras.verify import VerifiedNras, WitnessedDevice, verify_nras
 
-__all__ = ["Contradiction", "DetachedEat", "VerifiedNras", "WitnessedDevice", "parse", "verify_nras"]
+__all__ = [
+    "ComparedDevice",
+    "Contradiction",
+    "DetachedEat",
+    "Difference",
+    "VerifiedNras",
+    "WitnessedDevice",
+    "claimed_beginning",
+    "compare",
+    "parse",
+    "verify_nras",
+]

@@ -22,9 +22,9 @@ from weighbridge.verifier.gpu.nras import eat
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from weighbridge.verifier.gpu.nras.eat import Token
+    from weighbridge.verifier.gpu.nras.eat import DetachedEat, Token
 
-__all__ = ["ISSUERS", "ReadToken", "check_header", "text"]
+__all__ = ["ISSUERS", "ReadToken", "check_header", "claimed_beginning", "text"]
 
 # The one table of issuers: each with its algorithm (RFC 8725 §3.1). Anything else is rejected by absence, such as
 # NVIDIA's staging service.
@@ -64,6 +64,17 @@ def check_header(token: Token, where: str) -> None:
             got=", ".join(others),
             clause="RFC 8725 §3.10",
         )
+
+
+def claimed_beginning(answer: DetachedEat) -> datetime:
+    """When ``answer`` says that it was given: to look up the key sets of that time, and for nothing else.
+
+    Raises:
+        MalformedEvidence: ``NRAS_MALFORMED``, without times.
+        NotAuthentic: ``NRAS_ALG``, which is refused before anything else is read.
+    """
+    check_header(answer.overall, "nras.overall")
+    return ReadToken.of(answer.overall, "nras.overall").since
 
 
 @final
