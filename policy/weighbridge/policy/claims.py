@@ -68,11 +68,13 @@ def _gpu(gpu: Gpu) -> dict[str, int]:
     emulated = gpu.platform.startswith(_EMULATED)
     measured = {"match": AFFIRMING, "mismatch": CONTRAINDICATED, "absent": NONE}[gpu.reference]
     identity = {"good": AFFIRMING, "revoked": CONTRAINDICATED, "hold": CONTRAINDICATED}.get(gpu.revocation, NONE)
+    # A switch reports no firmware digest to compare; its measurements are compared all the same.
+    named = gpu.fwid == "matches" or gpu.kind == "switch"
     claimed = {"off": CONTRAINDICATED, "devtools": WARNING, "on": NONE, None: NONE}[gpu.cc_mode_host_claim]
     return {
         "instance-identity": NONE if emulated and identity == AFFIRMING else identity,
         "configuration": claimed,
-        "executables": measured if gpu.fwid == "matches" else CONTRAINDICATED,
+        "executables": measured if named else CONTRAINDICATED,
         "hardware": WARNING if emulated else AFFIRMING,
     }
 

@@ -48,7 +48,12 @@ def source(name: str) -> Change:
     return lambda d: telemetry(sources=(replace(d.telemetry.sources[0], platform=name),))(d)
 
 
+def devices(**changed: object) -> Change:
+    return lambda d: replace(d, gpus=tuple(replace(each, **changed) for each in d.gpus))  # type: ignore[arg-type]
+
+
 UNKNOWN_MODEL = "dd" * 32
+DIFFERENCE = doc.GpuDifference(22, "driver", "Driver", ("aa", "bb"), "cc", "another build; or devtools")
 
 # What both policies deny.
 ALWAYS: dict[str, tuple[Code, Change]] = {
@@ -59,6 +64,30 @@ ALWAYS: dict[str, tuple[Code, Change]] = {
     "no firmware identity": (Code.GPU_FWID, gpu(fwid="missing")),
     "revoked": (Code.GPU_REVOKED, gpu(revocation="revoked")),
     "on hold": (Code.GPU_REVOKED, gpu(revocation="hold")),
+    "nothing but switches": (Code.GPU_MISSING, devices(kind="switch")),
+    "a switch without references": (Code.GPU_REFERENCE_ABSENT, gpu(kind="switch", fwid="missing", reference="absent")),
+    "a switch with other measurements": (Code.GPU_MEASUREMENT_MISMATCH, gpu(kind="switch", reference="mismatch")),
+    "the maker contradicts (A19)": (
+        Code.GPU_MEASUREMENT_MISMATCH,
+        gpu(reference="mismatch", reference_by="manifests", mismatches=1, differences=(DIFFERENCE,)),
+    ),
+    "the maker contradicts the relying party": (
+        Code.GPU_MEASUREMENT_MISMATCH,
+        gpu(reference="mismatch", reference_by="both", mismatches=2, differences=(DIFFERENCE, DIFFERENCE)),
+    ),
+    "said to match, and differs from its manifest": (
+        Code.GPU_MEASUREMENT_MISMATCH,
+        gpu(reference="match", mismatches=1, differences=(DIFFERENCE,)),
+    ),
+    "said to match, and differs nobody says where": (
+        Code.GPU_MEASUREMENT_MISMATCH,
+        gpu(reference="match", mismatches=1),
+    ),
+    "claimed by two manifests": (Code.RIM_CONFLICT, gpu(reference="mismatch", conflicts=(9,))),
+    "claimed by two manifests, said to match": (Code.RIM_CONFLICT, gpu(conflicts=(9, 11))),
+    "older than is accepted (A84)": (Code.GPU_OUTDATED, gpu(minimum="below")),
+    "of an unknown age": (Code.GPU_OUTDATED, gpu(minimum="unknown")),
+    "a switch that is too old": (Code.GPU_OUTDATED, gpu(kind="switch", minimum="below")),
     "confidential computing off": (Code.GPU_CC_MODE, gpu(cc_mode_host_claim="off")),
     "nothing declared": (Code.MODEL_UNDECLARED, weights(declared=())),
     "nothing loaded": (Code.MODEL_NOT_LOADED, weights(loaded=())),
@@ -111,11 +140,24 @@ PRODUCTION: dict[str, tuple[Code, Change]] = {
         platform(name="intel-tdx", tee=doc.Tee("tdx", tcb_status="OutOfDate")),
     ),
     "development mode": (Code.GPU_CC_MODE, gpu(cc_mode_host_claim="devtools")),
+    "development mode, admitted in nothing else": (
+        Code.GPU_CC_MODE,
+        gpu(cc_mode_host_claim="devtools", reference_by="both", revocation="good", signed_feature="spt"),
+    ),
 }
 
 ADMITTED: dict[str, Change] = {
     "as it is": lambda d: d,
     "mode on": gpu(cc_mode_host_claim="on"),
+    "a switch between them": gpu(kind="switch", fwid="missing", driver=None),
+    "a switch whose firmware is named": gpu(kind="switch"),
+    "the makers' word": gpu(
+        reference_by="manifests", manifests=(doc.GpuManifest("driver", "550", "2026-01-01T00:00:00Z", "ee" * 32),)
+    ),
+    "everybody's word": gpu(reference_by="both"),
+    "a measurement that nobody knows": gpu(uncovered=(42,)),
+    "as new as is accepted": gpu(minimum="met"),
+    "protected PCIe": gpu(signed_protected_pcie=True, signed_feature="ppcie"),
     "not reported in this window": gpu(reported_in_window=False),
     "telemetry of the host": source("host"),
     "no telemetry source": telemetry(sources=()),
@@ -180,6 +222,33 @@ def test_absent_and_mismatching_references_are_different_denials(prepared: Prepa
     """facts §6-4: who lacks a reference value must not be sent looking for a changed driver."""
     absent = prepared("production").decide(gpu(reference="absent")(good))
     assert [denial.code for denial in absent.denials] == [Code.GPU_REFERENCE_ABSENT]
+
+
+def test_a_device_that_its_maker_contradicts_is_refused_by_index_owner_and_cause(
+    prepared: Prepare, good: doc.PolicyInput
+) -> None:
+    """A19: what an operator needs to find out whether a driver was changed or a manifest is old."""
+    other = replace(DIFFERENCE, index=9, owner="vbios", name="Vbios", got=None, causes="no measurement")
+    document = gpu(reference="mismatch", mismatches=2, differences=(DIFFERENCE, other))(good)
+    first, second = sorted(prepared("production").decide(document).denials, key=lambda denial: denial.message)
+    assert first.message == "measurement 22 (Driver) is not what the driver's manifest says"
+    assert (first.code, first.device) == (Code.GPU_MEASUREMENT_MISMATCH, good.gpus[1].identity)
+    assert (first.expected, first.got) == ('["aa","bb"]', "cc")
+    assert first.hint == "known causes: another build; or devtools"
+    assert second.message == "measurement 9 (Vbios) is not what the vbios's manifest says"
+    assert second.got is None
+
+
+def test_what_is_too_old_is_said_with_its_versions(prepared: Prepare, good: doc.PolicyInput) -> None:
+    (denial,) = prepared("production").decide(gpu(minimum="below")(good)).denials
+    assert (denial.code, denial.got) == (Code.GPU_OUTDATED, "driver 550, VBIOS 96")
+    assert denial.hint
+
+
+def test_the_manifests_that_are_missing_are_named(prepared: Prepare, good: doc.PolicyInput) -> None:
+    (denial,) = prepared("production").decide(gpu(reference="absent", missing=("NV_GPU_DRIVER_X",))(good)).denials
+    assert "NV_GPU_DRIVER_X" in (denial.hint or "")
+    assert "weighbridge collateral" in (denial.hint or "")
 
 
 def test_development_names_the_emulated_platform(prepared: Prepare, emulated: doc.PolicyInput) -> None:
@@ -440,6 +509,42 @@ def test_no_single_deletion_turns_a_denial_into_an_admission(prepared: Prepare, 
                 assert policy._evaluate(json.dumps(value).encode(), good).outcome != "allow", path
 
 
+ODD: tuple[object, ...] = (..., None, 0, "other", [], [None], {"x": 1})
+GPU_CASES = [
+    "a switch with other measurements",
+    "the maker contradicts (A19)",
+    "said to match, and differs from its manifest",
+    "said to match, and differs nobody says where",
+    "claimed by two manifests, said to match",
+    "of an unknown age",
+]
+
+
+@pytest.mark.parametrize("case", GPU_CASES)
+def test_no_odd_field_of_a_device_opens_anything(prepared: Prepare, good: doc.PolicyInput, case: str) -> None:
+    """Every field of the device for which a document is denied: deleted, null, and of other types."""
+    policy = prepared("production")
+    document = ALWAYS[case][1](good).to_json()
+    for path in places(json.loads(document)["gpus"][1]):
+        for substitute in ODD:
+            value = json.loads(document)
+            if mutate(value, ("gpus", 1, *path), substitute):
+                output = policy._evaluate(json.dumps(value).encode(), good)
+                assert output.outcome != "allow", (path, substitute)
+
+
+@pytest.mark.parametrize(
+    "name", ["reference", "fwid", "revocation", "minimum", "conflicts", "mismatches", "differences"]
+)
+def test_a_field_that_decides_over_a_device_must_be_there(prepared: Prepare, good: doc.PolicyInput, name: str) -> None:
+    """Of a document that is admitted as it is."""
+    policy = prepared("production")
+    for substitute in (..., *SUBSTITUTES):
+        value = json.loads(good.to_json())
+        if mutate(value, ("gpus", 1, name), substitute):
+            assert policy._evaluate(json.dumps(value).encode(), good).outcome != "allow", substitute
+
+
 # ---------- claims
 
 
@@ -463,6 +568,8 @@ CLAIMS: list[tuple[Change, str, str, int]] = [
     (gpu(reference="mismatch"), "gpu1", "executables", 96),
     (gpu(reference="absent"), "gpu1", "executables", 0),
     (gpu(fwid="missing"), "gpu1", "executables", 96),
+    (gpu(fwid="missing", kind="switch"), "gpu1", "executables", 2),
+    (gpu(fwid="missing", kind="switch", reference="mismatch"), "gpu1", "executables", 96),
     (gpu(revocation="revoked"), "gpu1", "instance-identity", 96),
     (gpu(revocation="hold"), "gpu1", "instance-identity", 96),
     (gpu(revocation="good"), "gpu1", "instance-identity", 2),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weighbridge.policy.reference import CHECKS, SCHEMA, Reference
+from weighbridge.policy.host_sets import HostSet
+from weighbridge.policy.reference import CHECKS, SCHEMA, GpuMinimum, Reference
 from weighbridge.proto.digest import D
 from weighbridge.proto.errors import Code, MalformedEvidence
 
@@ -21,6 +23,19 @@ VALID: dict[str, object] = {
     "gpu_measurements": {"HOPPER/550/96": [DIGEST]},
     "unchecked": {"host_binding": "the rack is ours and locked"},
 }
+NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
+HOST = HostSet(
+    owner="Acme",
+    name="node",
+    number=1,
+    digest=DIGEST,
+    not_before=NOON,
+    not_after=NOON,
+    pcrs={0: (bytes(32),)},
+    firmware=None,
+    files=frozenset(),
+    attester=frozenset(),
+)
 
 
 def parse(**changed: object) -> Reference:
@@ -41,6 +56,18 @@ def test_the_first_code_of_confidential_machines_may_be_named() -> None:
     assert value.tee_measurements == {TEE: "paravisor"}
     assert Reference.parse(value.to_json()) == value
     assert value.digest != parse().digest == parse(tee_measurements={}).digest
+
+
+def test_the_oldest_firmware_of_gpus_may_be_named() -> None:
+    value = parse(
+        gpu_minimum={"GH100": {"driver": "550.144.03", "vbios": None}, "LS_10": {"driver": None, "vbios": "96"}}
+    )
+    assert value.gpu_minimum == {"GH100": GpuMinimum("550.144.03", None), "LS_10": GpuMinimum(None, "96")}
+    assert Reference.parse(value.to_json()) == value
+    assert Reference.recorded(value.with_hosts([HOST]).to_json()) == value.with_hosts([HOST])
+    assert value.digest != parse().digest == parse(gpu_minimum={}).digest
+    # What it comes to is in the input, GPU by GPU: there is nothing for a policy to compare.
+    assert value.data() == parse().data()
 
 
 def test_all_five_checks_may_be_left_out() -> None:
@@ -73,6 +100,17 @@ def test_all_five_checks_may_be_left_out() -> None:
         ({"tee_measurements": {DIGEST: {"name": "x"}}}, Code.FIELD_RANGE),
         ({"tee_measurements": {TEE.upper(): {"name": "x"}}}, Code.NOT_HEX),
         ({"tee_measurements": {TEE: "x"}}, Code.FIELD_TYPE),
+        ({"gpu_minimum": None}, Code.FIELD_TYPE),
+        ({"gpu_minimum": {"GH100": "550"}}, Code.FIELD_TYPE),
+        ({"gpu_minimum": {"GH100": {}}}, Code.FIELD_MISSING),
+        ({"gpu_minimum": {"GH100": {"driver": "550"}}}, Code.FIELD_MISSING),
+        ({"gpu_minimum": {"GH100": {"driver": "550", "vbios": None, "more": None}}}, Code.FIELD_UNKNOWN),
+        ({"gpu_minimum": {"GH100": {"driver": 550, "vbios": None}}}, Code.FIELD_TYPE),
+        ({"gpu_minimum": {"GH100": {"driver": "", "vbios": None}}}, Code.FIELD_RANGE),
+        ({"gpu_minimum": {"GH100": {"driver": "newest", "vbios": None}}}, Code.FIELD_RANGE),
+        ({"gpu_minimum": {"GH100": {"driver": None, "vbios": "96.0"}}}, Code.FIELD_RANGE),
+        ({"gpu_minimum": {"": {"driver": None, "vbios": None}}}, Code.FIELD_RANGE),
+        ({"gpu_minimum": {"x" * 600: {"driver": None, "vbios": None}}}, Code.FIELD_RANGE),
         ({"unchecked": None}, Code.FIELD_TYPE),
         ({"unchecked": {"host_binding": "short"}}, Code.FIELD_RANGE),
         ({"unchecked": {"host_binding": "   x         "}}, Code.FIELD_RANGE),
@@ -118,12 +156,14 @@ def leaf() -> st.SearchStrategy[object]:
 
 
 @given(
-    st.sampled_from(sorted(VALID)),
+    st.sampled_from([*sorted(VALID), "gpu_minimum"]),
     st.recursive(
         leaf(),
         lambda inner: (
             st.lists(inner, max_size=2)
-            | st.dictionaries(st.sampled_from([DIGEST, "A/B/C", "name", "host_binding"]), inner, max_size=2)
+            | st.dictionaries(
+                st.sampled_from([DIGEST, "A/B/C", "name", "host_binding", "driver", "vbios"]), inner, max_size=2
+            )
         ),
     ),
 )

@@ -156,7 +156,11 @@ reference_hint(gpu) := sprintf("get the maker's manifests (%v) with weighbridge 
 
 reference_known(gpu) if gpu.reference in {"match", "mismatch"}
 
-reference_matches(gpu) if gpu.reference == "match"
+reference_matches(gpu) if {
+	gpu.reference == "match"
+	gpu.mismatches == 0
+	gpu.differences == []
+}
 
 always contains d if {
 	some gpu in gpus
