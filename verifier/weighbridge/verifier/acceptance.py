@@ -7,7 +7,11 @@ that nobody lists is the policy's business (``REFERENCE_ABSENT``).
 A host that only an expired host set accepts is refused, too.
 
 These denials do not speak against the host (:data:`NOT_OF_THE_HOST`): the session ends, and nothing sticks to its
-attestation key or its GPUs. Else an owner who signs a day late would have to have a whole fleet cleared.
+attestation key or its GPUs. Else an owner who signs a day late would have to have a whole fleet cleared. The same holds
+where it is not known what is right: a maker's manifest or an OCSP response that ends overnight, or was never fetched,
+says nothing of a device. Nor does a relying party that accepts a driver no more: a host that has updated it may come
+again. Each is judged anew in every window, so that nothing is escaped by coming again; what the maker contradicts, or
+has revoked, sticks.
 """
 
 from __future__ import annotations
@@ -28,8 +32,17 @@ if TYPE_CHECKING:
 
 __all__ = ["NOT_OF_THE_HOST", "denials", "host_denials", "sticking"]
 
-NOT_OF_THE_HOST: Final = frozenset({Code.MODEL_REVOKED, Code.MODEL_EXPIRED, Code.HOST_SET_EXPIRED})
-"""Codes that say nothing of the host on which the model ran."""
+NOT_OF_THE_HOST: Final = frozenset(
+    {
+        Code.MODEL_REVOKED,
+        Code.MODEL_EXPIRED,
+        Code.HOST_SET_EXPIRED,
+        Code.GPU_REFERENCE_ABSENT,
+        Code.GPU_REVOCATION_UNKNOWN,
+        Code.GPU_OUTDATED,
+    }
+)
+"""Codes that say nothing against the host on which the model ran."""
 _TEXT_MAX: Final = 256
 
 
