@@ -23,6 +23,7 @@ from weighbridge.verifier.commands import (
     bundle,
     collateral,
     gpu,
+    gpu_verify,
     ledger,
     log,
     model,
@@ -99,9 +100,9 @@ def parser() -> argparse.ArgumentParser:
 
     verify = commands.add_parser("verify", help="verify evidence, a proof bundle or a result token")
     verified = verify.add_subparsers(dest="kind", required=True, metavar="KIND")
-    one = verified.add_parser("gpu", help="one SPDM report: chain, signature, nonce")
-    gpu.configure_verify(one)
-    one.set_defaults(run=gpu.run_verify)
+    gpu_verify.configure(
+        verified.add_parser("gpu", help="recorded evidence of GPUs and NVSwitches: of one, or of a host")
+    )
     log.configure_verify(verified.add_parser("log", help="an event log: that it leads to the values a quote signs"))
     bundle.configure_verify(verified.add_parser("bundle", help="a recorded session: every verdict made again, offline"))
     nras.configure_verify(verified.add_parser("nras", help="what NVIDIA's attestation service said: a witness's word"))
