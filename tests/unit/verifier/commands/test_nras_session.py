@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import tempfile
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -31,6 +32,8 @@ from weighbridge.verifier.anchors import Anchor, TrustAnchors
 from weighbridge.verifier.bundle import Bundle
 from weighbridge.verifier.cli import main
 from weighbridge.verifier.collateral import CollateralStore, recognise
+from weighbridge.verifier.gpu.recorded import parse_evidence
+from weighbridge.verifier.record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -49,6 +52,11 @@ class Session:
     bundle: Bundle
     anchors: TrustAnchors
     devices: tuple[EmulatedH100, ...]
+
+    @property
+    def session(self) -> bytes:
+        """Its identifier."""
+        return Record.parse(self.bundle.entries[0].record).session
 
     def asked(self, seq: int | None) -> bytes:
         """What the devices signed at the enrolment, or in a window."""
@@ -173,8 +181,8 @@ def test_corroborating_a_window_admits_nothing(session: Session, asked: Asked, s
 def test_what_a_person_reads(session: Session, asked: Asked) -> None:
     out, _ = asked(session, session.answer(2), window="2", status=ExitCode.INDETERMINATE)
     assert out.startswith("INDETERMINATE: UNPROVEN: corroborates: ")
-    assert "  window   window 2 of session " in out
-    assert (
+    assert f"  session  {session.session.hex()}, window 2, recorded as affirmed\n" in out
+    assert "           received 2026-06-01T12:00:03Z; the service answered 27 s after that\n" in out
         ", recorded as affirmed\n           received 2026-06-01T12:00:03Z; the service answered 27 s after that" in out
     )
     assert 'D("gpu", H) of window 2, H is the digest of its header' in out
@@ -186,8 +194,7 @@ def test_what_a_person_reads(session: Session, asked: Asked) -> None:
 
 def test_enrolment(session: Session, asked: Asked) -> None:
     out, _ = asked(session, session.answer(None), window="enrolment", status=ExitCode.INDETERMINATE)
-    assert "of session" in out
-    assert "recorded as enrolled" in out
+    assert f"  session  {session.session.hex()}, the enrolment, recorded as enrolled\n" in out
     assert 'D("gpu", H) of the enrolment, H is its qualifying data' in out
     document = asked.document(session, session.answer(None), window="enrolment", status=ExitCode.INDETERMINATE)
     assert document["held_against"]["window"] is None
@@ -209,16 +216,16 @@ def test_a_claim_against_a_device(session: Session, asked: Asked) -> None:
 )
 def test_what_the_report_does_not_say(session: Session, asked: Asked, claim: str, said: object) -> None:
     """The service may be right about something else than this session showed."""
-    out, _ = asked(session, session.answer(**{claim: said}), status=ExitCode.DENIED)
+    changes: Claims = {claim: said}
+    out, _ = asked(session, session.answer(**changes), status=ExitCode.DENIED)
     assert out.startswith("REFUSED: NRAS_CONTRADICTS: the service says what the reports do not")
     assert f"  differs  GPU-0.{claim} is {json.dumps(said)}; the " in out
     assert "against" not in out
 
 
 def test_what_it_does_not_claim_is_not_held_against_anything(session: Session, asked: Asked) -> None:
-    document = asked.document(
-        session, session.answer(**{DRIVER: ..., "hwmodel": "GH100"}), status=ExitCode.INDETERMINATE
-    )
+    silent: Claims = {DRIVER: ..., "hwmodel": "GH100"}
+    document = asked.document(session, session.answer(**silent), status=ExitCode.INDETERMINATE)
     assert document["held_against"]["devices"]["GPU-0"]["agrees"] == ["hwmodel", VBIOS, "measres", "secboot", "dbgstat"]
 
 
@@ -241,6 +248,26 @@ def test_measurements_that_nobody_here_can_compare(arena: Arena, asked: Asked) -
     device = document["held_against"]["devices"]["GPU-0"]
     assert (device["measurements"], device["agrees"]) == ("absent", ["hwmodel", DRIVER, VBIOS])
     assert "the measurements of GPU-0, GPU-1: not all manifests were at hand here" in document["not_verified"]
+
+
+def test_request_is_written_as_the_documentation_says(
+    session: Session, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an operator sends to the service is what its devices signed in the window."""
+    text = (root / "docs" / "attestation-service.md").read_text(encoding="utf-8")
+    (tmp_path / "request.py").write_text(text.split("```python\n")[1].split("```")[0], encoding="utf-8")
+    (tmp_path / "session.wb").write_bytes(session.bundle.encode())
+    (tmp_path / "verifier.json").write_bytes(session.anchors.encode())
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path("request.py")
+    found = parse_evidence((tmp_path / "request.json").read_bytes())
+    entry = session.bundle.entries[3].evidence
+    assert entry is not None
+    sent = gpu_evidence.parse(Evidence.parse(entry).gpus or b"")
+    assert {(item.report, item.claimed_nonce, item.claimed_arch) for item in found} == {
+        (item.report, session.asked(2), "HOPPER") for item in sent
+    }
+    assert {item.chain for item in found} == {item.chain for item in sent}
 
 
 # -- what is refused ---------------------------------------------------------------------------------------------------

@@ -130,7 +130,7 @@ def _window_lines(held: Held, said: VerifiedNras) -> list[str]:
     after = (said.issued - recorded.received).total_seconds()
     asked = f"{abs(after):.0f} s {'after' if after >= 0 else 'before'}"
     return [
-        f"  {'window':<8} {held.when} of session {recorded.session.hex()}, recorded as {recorded.outcome}",
+        f"  session  {recorded.session.hex()}, {held.when}, recorded as {recorded.outcome}",
         f"           received {strict.time_encode(recorded.received)}; the service answered {asked} that",
     ]
 
