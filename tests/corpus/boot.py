@@ -234,6 +234,20 @@ def case_022_everything_shown_by_a_machine_of_the_attackers_own(arena: Arena) ->
     return answer
 
 
+def case_023_of_several_host_sets_that_which_proves_most(arena: Arena) -> Answer:
+    """A class described loosely, and one whose attester has another version, take nothing from a good host."""
+    boot = _booted()
+    good = _accepting(boot)
+    nothing: frozenset[str] = frozenset()
+    loose = replace(good, name="any", digest="aa" * 32, pcrs={0: good.pcrs[0]}, files=nothing, attester=nothing)
+    version = frozenset({sha256_name(b"the attester, next version")})
+    other = replace(good, name="next", digest="bb" * 32, files=good.files | version, attester=version)
+    answer = _window(_strict(arena, boot, "attester_code", loose, other, good))
+    assert answer.verdict.attester_code is not None
+    assert answer.verdict.attester_code.status == "proven"
+    return answer
+
+
 # -- hosts that are not what is accepted -------------------------------------------------------------------------------
 
 

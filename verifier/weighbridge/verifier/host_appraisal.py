@@ -2,6 +2,11 @@
 
 Decides nothing: a difference, a violation or a demand that is not met is a fact for the policy. What the logs lead to
 was compared with the quotes before (:mod:`weighbridge.verifier.boot`).
+
+Of several host sets that match, the one counts that proves most: that under which the attester's code is proven, else
+that under which the fewest demands are missing, else the one that says most of the host. Each is an owner's word that
+the relying party believes, whole and by itself: nothing is put together out of two. A lax set beside a strict one
+therefore takes nothing from a good host, and gives nothing that it would not give alone.
 """
 
 from __future__ import annotations
@@ -13,7 +18,7 @@ from weighbridge.policy import document
 from weighbridge.proto.errors import shorten
 from weighbridge.verifier.boot.attester_code import judge
 from weighbridge.verifier.boot.runtime import unknown
-from weighbridge.verifier.host_match import match
+from weighbridge.verifier.host_match import matches
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -39,7 +44,7 @@ _LOCKDOWN: Final = ("tpm", "boot-chain", "command-line", "lockdown")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostAppraisal:
-    """The comparison's outcome, in the document's terms. ``name`` is the host set that matches or comes nearest.
+    """The comparison's outcome, in the document's terms. ``name`` is the host set that counts, or comes nearest.
 
     ``host_binding`` is about the code that runs a confidential machine's TPM: whoever starts machines starts one with
     code of his own that claims any key, and makes its quotes by hand; the measurement is all that tells them apart.
@@ -68,15 +73,21 @@ def appraise_host(window: VerifiedWindow, enrolled: Enrolled, reference: Referen
         reference: the values in force.
         at: the verifier's receipt time.
     """
-    quote, runtime = window.quote, window.runtime
-    found = match(reference.hosts, quote.pcrs, quote.firmware, at)
-    # Of a set that does not match, nothing is taken over.
-    host = found.host if found.status == "match" else None
-    files, attester = (_NOTHING, _NOTHING) if host is None else (host.files, host.attester)
-    known: frozenset[int] = frozenset(() if host is None else host.pcrs)
-    ak = enrolled.ak
+    quote, runtime, ak = window.quote, window.runtime, enrolled.ak
     bound = ak.tee is not None and ak.names_guest and ak.tee.measurement.hex() in reference.tee_measurements
-    code = judge(enrolled.boot, runtime, closed=files, attester=attester, known=known, tpm=ak.tee is None or bound)
+
+    def judged(found: HostMatch) -> AttesterCode:
+        # Of a set that does not match, nothing is taken over.
+        host = found.host if found.status == "match" else None
+        files, attester = (_NOTHING, _NOTHING) if host is None else (host.files, host.attester)
+        known: frozenset[int] = frozenset(() if host is None else host.pcrs)
+        tpm = ak.tee is None or bound
+        return judge(enrolled.boot, runtime, closed=files, attester=attester, known=known, tpm=tpm)
+
+    candidates = [(found, judged(found)) for found in matches(reference.hosts, quote.pcrs, quote.firmware, at)]
+    # Of equals the first, which says most of the host.
+    found, code = min(candidates, key=lambda candidate: len(candidate[1].missing))
+    files = found.host.files if found.host is not None and found.status == "match" else _NOTHING
     return HostAppraisal(
         boot_reference=found.status,
         name=None if found.host is None else found.host.name,

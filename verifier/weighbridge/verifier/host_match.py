@@ -1,7 +1,8 @@
 """Whether a host is one of those that an owner's host set describes: quoted registers, the TPM's firmware, the time.
 
 A set matches when each register that it names was quoted and holds one of its accepted values, its TPM's firmware is an
-accepted one, and the owner vouches for the set at that time. The first that matches is the answer; where none does, the
+accepted one, and the owner vouches for the set at that time. A host may be what several sets describe: those that say
+most of it come first, and what each proves decides between them (:mod:`.host_appraisal`). Where none matches, the
 nearest explains what is different.
 
 Not looked at here: which files ran (``verifier.boot``), and registers that a set does not name.
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from weighbridge.policy.host_sets import HostSet
 
-__all__ = ["Differing", "HostMatch", "match"]
+__all__ = ["Differing", "HostMatch", "matches"]
 
 
 class Differing(NamedTuple):
@@ -74,24 +75,34 @@ class HostMatch:
         return tuple(told)
 
 
-def match(hosts: Iterable[HostSet], pcrs: Mapping[int, bytes], firmware: int, at: datetime) -> HostMatch:
-    """The first of ``hosts`` that describes a host, or how the nearest one differs.
+def matches(hosts: Iterable[HostSet], pcrs: Mapping[int, bytes], firmware: int, at: datetime) -> tuple[HostMatch, ...]:
+    """Each of ``hosts`` that describes a host; where none does, only how the nearest one differs.
 
     Args:
-        hosts: verified sets.
+        hosts: verified sets, in any order.
         pcrs: the quoted registers of the SHA-256 bank, 32 bytes each. Those of another bank match nothing.
         firmware: the TPM's firmware version, of the quote.
         at: the verifier's receipt time.
+
+    Returns:
+        At least one. Those with most registers come first, of these those that name the attester's files, then those
+        that name files, then those that name the TPM's firmware; then by owner, name, and the newest number.
     """
-    nearest: tuple[int, HostMatch] | None = None
-    for host in hosts:
-        found = _compare(host, pcrs, firmware, at)
-        if found.status == "match":
-            return found
-        distance = len(found.differing) + (found.firmware is not None) + (found.outside is not None)
-        if nearest is None or distance < nearest[0]:
-            nearest = distance, found
-    return HostMatch("absent", None) if nearest is None else nearest[1]
+    compared = [_compare(host, pcrs, firmware, at) for host in sorted(hosts, key=_weakness)]
+    matching = tuple(found for found in compared if found.status == "match")
+    if matching:
+        return matching
+    return (min(compared, key=_distance, default=HostMatch("absent", None)),)
+
+
+def _weakness(host: HostSet) -> tuple[int, bool, bool, bool, str, str, int, str]:
+    """Sorts sets by how little they say of a host, and those that say the same by their names."""
+    said = -len(host.pcrs), not host.attester, not host.files, host.firmware is None
+    return *said, host.owner, host.name, -host.number, host.digest
+
+
+def _distance(found: HostMatch) -> int:
+    return len(found.differing) + (found.firmware is not None) + (found.outside is not None)
 
 
 def _compare(host: HostSet, pcrs: Mapping[int, bytes], firmware: int, at: datetime) -> HostMatch:
