@@ -14,10 +14,11 @@ from weighbridge.verifier.anchors import TrustAnchors
 from weighbridge.verifier.gpu.revocation import Statements, device_revocation
 from weighbridge.verifier.gpu.rim.compare import compare
 from weighbridge.verifier.gpu.rim.issues import RimSet
-from weighbridge.verifier.gpu.rim.load import load_rims
+from weighbridge.verifier.gpu.rim.load import load_rim, sorted_out
 from weighbridge.verifier.record import NO_DIGEST
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
     from typing import Self
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from weighbridge.verifier.gpu.revocation import Revocation
     from weighbridge.verifier.gpu.rim.compare import Measured
     from weighbridge.verifier.gpu.rim.load import Disbelieved
+    from weighbridge.verifier.gpu.rim.verify import VerifiedRim
 
 __all__ = ["Published"]
 
@@ -37,17 +39,25 @@ class Published:
 
     Pieces are read at first use and verified once: they do not change, and neither do the anchors. Whether a piece
     counts is asked anew for each time.
+
+    A store changes by few pieces at a time: manifests that were verified for ``before``, by the same anchors, are not
+    verified again. Only the work is saved, and no answer changes.
     """
 
-    def __init__(self, collateral: Collateral, anchors: TrustAnchors) -> None:
+    def __init__(self, collateral: Collateral, anchors: TrustAnchors, *, before: Published | None = None) -> None:
         self.collateral = collateral
         self.anchors = anchors
         self.digest = collateral.digest if collateral.items else NO_DIGEST
+        self._read: Mapping[bytes, VerifiedRim | Disbelieved] = {} if before is None else before.read_by(anchors)
 
     @classmethod
     def nothing(cls) -> Self:
         """No collateral: what needs some stays unknown."""
         return cls(Collateral(), TrustAnchors(()))
+
+    def read_by(self, anchors: TrustAnchors) -> Mapping[bytes, VerifiedRim | Disbelieved]:
+        """The files of manifests that were read by these very anchors so far, and what came of each."""
+        return self._read if anchors is self.anchors else {}
 
     def measured(self, device: VerifiedGpuReport, *, at: datetime) -> Measured:
         """How the device's measurements compare with the manifests of its maker that count at ``at``.
@@ -78,7 +88,12 @@ class Published:
 
     @cached_property
     def _loaded(self) -> tuple[RimSet, tuple[Disbelieved, ...]]:
-        return load_rims(self.collateral.of_kind("rim"), self.anchors)
+        known = self._read
+        self._read = {
+            data: outcome if (outcome := known.get(data)) is not None else load_rim(data, self.anchors)
+            for data in self.collateral.of_kind("rim")
+        }
+        return sorted_out(self._read.values())
 
     @cached_property
     def _statements(self) -> Statements:

@@ -160,7 +160,7 @@ class ReferenceWatch:
         if found is self._published.collateral:
             return self._published
         self._report(f"collateral: {_counted(len(found.items), 'piece')}")
-        return Published(found, self._anchors)
+        return Published(found, self._anchors, before=self._published)
 
     def close(self) -> None:
         """End the policy engine's process."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from weighbridge.verifier.anchors import TrustAnchors
     from weighbridge.verifier.gpu.rim.verify import VerifiedRim
 
-__all__ = ["Disbelieved", "load_rims"]
+__all__ = ["Disbelieved", "load_rim", "load_rims", "sorted_out"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +40,26 @@ def load_rims(files: Iterable[bytes], anchors: TrustAnchors) -> tuple[RimSet, tu
         files: as the maker publishes them; untrusted.
         anchors: those of purpose ``nvidia-rim-root`` are used.
     """
+    return sorted_out(load_rim(data, anchors) for data in dict.fromkeys(files))
+
+
+def load_rim(data: bytes, anchors: TrustAnchors) -> VerifiedRim | Disbelieved:
+    """What :func:`load_rims` makes of one file. No time enters: of the same file and anchors it is the same always."""
+    try:
+        signers = [certs.load_certificate(der, "rim.chain") for der in dsig.parse(data).certificates]
+        issued = max(signer.not_valid_before_utc for signer in signers)
+        return verify_rim(data, anchors=anchors, at=issued)
+    except (MalformedEvidence, NotAuthentic) as error:
+        return Disbelieved(sha256(data), f"{error.code}: {error.message}")
+
+
+def sorted_out(outcomes: Iterable[VerifiedRim | Disbelieved]) -> tuple[RimSet, tuple[Disbelieved, ...]]:
+    """Those that verified as a set, and those that did not."""
     rims: list[VerifiedRim] = []
     junk: list[Disbelieved] = []
-    for data in dict.fromkeys(files):
-        try:
-            signers = [certs.load_certificate(der, "rim.chain") for der in dsig.parse(data).certificates]
-            issued = max(signer.not_valid_before_utc for signer in signers)
-            rims.append(verify_rim(data, anchors=anchors, at=issued))
-        except (MalformedEvidence, NotAuthentic) as error:
-            junk.append(Disbelieved(sha256(data), f"{error.code}: {error.message}"))
+    for outcome in outcomes:
+        if isinstance(outcome, Disbelieved):
+            junk.append(outcome)
+        else:
+            rims.append(outcome)
     return RimSet.of(rims), tuple(junk)
