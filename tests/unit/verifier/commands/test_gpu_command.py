@@ -103,6 +103,14 @@ def test_inspect_malformed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert err.startswith("weighbridge: error: TRUNCATED: ")
 
 
+def test_inspect_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert inspect("/nowhere") == ExitCode.ENVIRONMENT
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("weighbridge: error: FILE_UNREADABLE: ")
+    assert "\nhint: Name a file" in err
+
+
 def test_standard_input_is_read_once(capsys: pytest.CaptureFixture[str]) -> None:
     assert inspect("-", "--chain", "-") == ExitCode.USAGE
     assert "standard input" in capsys.readouterr().err

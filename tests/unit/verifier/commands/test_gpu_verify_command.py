@@ -230,6 +230,18 @@ def test_a_fabric(tmp_path: Path, verify: Callable[..., Done]) -> None:
     assert "8 GPUs and 4 switches, 1 presented again" in text
 
 
+def test_a_switch_that_is_not_locked(tmp_path: Path, verify: Callable[..., Done]) -> None:
+    fabric = EmulatedFabric.create(gpus=1, switches=1)
+    unlocked = fabric.switches[0].attest(FRESH, forgery=Forgery(opaque={OpaqueType.LOCK_SWITCH_STATUS: bytes(2)}))
+    listed = [device_json(fabric.gpus[0].attest(FRESH)), device_json(unlocked, arch="LS10")]
+    (tmp_path / "evidence.json").write_text(json.dumps(listed))
+    (tmp_path / "anchors.json").write_bytes(emulated_anchors(*fabric.vendors).encode())
+    arguments = (tmp_path / "evidence.json", "--anchors", tmp_path / "anchors.json", "--nonce", FRESH.hex(), "--json")
+    reasons = [item["code"] for item in verify(*arguments).document["devices"][1]["reasons"]]
+    assert "GPU_MODE" in reasons
+    assert "GPU_FWID" not in reasons
+
+
 def test_one_gpu_of_a_fabric(tmp_path: Path, verify: Callable[..., Done]) -> None:
     """As a single report it is not refused for what was not presented, nor called complete."""
     fabric = EmulatedFabric.create(gpus=1, switches=1)

@@ -7,7 +7,8 @@ The procedure of :func:`judge`:
 2. its measurements are compared with its maker's manifests, and what is known of its certificates, and of those of the
    manifests' signers, is looked up: what speaks against it is *denied*;
 3. what is not known, of all that could be, leaves it *indeterminate*: a manifest that is missing, a measurement in
-   none, a revocation that nobody has spoken about, firmware without a digest, a platform that anybody can make;
+   none, a revocation that nobody has spoken about, firmware without a digest, a switch that is not locked, a platform
+   that anybody can make;
 4. all of them: no device is there twice, one at least is a GPU, and where GPUs are in protected-PCIe mode their
    switches are the ones that they name (:mod:`weighbridge.verifier.gpu.topology`). A nonce that proves no age leaves
    all of them indeterminate.
@@ -207,7 +208,9 @@ def _open(facts: Facts) -> list[Reason]:
     doubts = [word for status, word in _UNKNOWN.items() if status in signers]
     if doubts:
         found.append((Code.GPU_REVOCATION_UNKNOWN, f"{doubts[-1]} its manifests' signers are revoked"))
-    found += [finding for finding in facts.findings if verified.kind == "gpu" and finding[0] is Code.GPU_FWID]
+    # An LS_10 never names its firmware; one that is not locked can be changed at any time.
+    doubtful = Code.GPU_FWID if verified.kind == "gpu" else Code.GPU_MODE
+    found += [finding for finding in facts.findings if finding[0] is doubtful]
     if verified.platform == EMULATED_PLATFORM:
         found.append((Code.PLATFORM_EMULATED, "the device is emulated: anybody can make one"))
     return [Reason(ExitCode.INDETERMINATE, code, message) for code, message in found]
