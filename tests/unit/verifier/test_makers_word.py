@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from corpus.policy import genuine
 from fakes import rims
 from support.world import EMULATED
 from weighbridge.attester.gpu.emulated_rims import gpu_manifests
 from weighbridge.policy.reference import GpuMinimum
+from weighbridge.proto.cc_state import CcState
 from weighbridge.proto.collateral import Collateral, CollateralItem
 from weighbridge.proto.errors import Code, PolicyDenied
 from weighbridge.verifier.anchors import Anchor, TrustAnchors
@@ -118,3 +120,24 @@ def test_only_what_is_new_is_verified_when_the_store_changes(arena: Arena, monke
     # Read by other anchors a manifest is another's word.
     assert len(Published(second.collateral, TrustAnchors(()), before=second).disbelieved) == 4
     assert len(verified) == 7
+
+
+def test_silence_of_the_host_is_told(arena: Arena) -> None:
+    """A84: a host leaves out that its mode is off, or says "on" of a mode that is not production's."""
+    world = arena.world(**genuine())
+    gpus = world.host.gpus
+    said = {
+        None: "does not say whether",
+        CcState(environment=1, feature="on", dev_tools=False, multi_gpu="none"): "environment 1, not production",
+        CcState(environment=2, feature="on", dev_tools=False, multi_gpu="none"): "",
+    }
+    world.open_session()
+    for state, expected in said.items():
+        gpus.cc = state
+        answer = world.window()
+        assert answer.verdict.opens
+        assert answer.verdict.decision is not None
+        messages = [each.message for each in answer.verdict.decision.warnings if each.code == Code.GPU_CC_MODE]
+        # Of two devices; what is told of both is one warning.
+        assert len(messages) == (1 if expected else 0)
+        assert all(expected in message for message in messages)

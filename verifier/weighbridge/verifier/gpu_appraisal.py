@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from weighbridge.policy import document
 from weighbridge.policy.gpu_versions import at_least
 from weighbridge.proto import strict
+from weighbridge.proto.cc_state import ENVIRONMENT_PRODUCTION
 from weighbridge.proto.errors import Code
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ def _minimum(device: VerifiedGpuReport, reference: Reference) -> Literal["none",
     demanded = reference.gpu_minimum.get(device.chain.architecture)
     if demanded is None:
         return "none"
-    found = {at_least(device.report.vbios_version, demanded.vbios, "vbios")} if demanded.vbios else set()
+    found: set[str] = {at_least(device.report.vbios_version, demanded.vbios, "vbios")} if demanded.vbios else set()
     if demanded.driver:
         found.add(at_least(device.report.driver_version, demanded.driver, "driver"))
     if "below" in found:
@@ -172,7 +173,22 @@ def _findings(device: VerifiedGpuReport, measured: Measured, cc_state: CcState |
     for index in measured.conflicts:
         message = f"measurement {index} is claimed by the driver's manifest and by the VBIOS's"
         found.append(document.Finding(Code.RIM_CONFLICT.value, identity, message))
-    if cc_state is not None and device.kind == "gpu" and _contradicts(device, cc_state):
+    if device.kind == "gpu":
+        found += _of_claim(device, cc_state)
+    return found
+
+
+def _of_claim(device: VerifiedGpuReport, cc_state: CcState | None) -> list[document.Finding]:
+    """What the host's word lacks, or is at odds with. Silence is no better than "on", and must not look like it."""
+    identity = device.identity.hex()
+    if cc_state is None:
+        message = "the host does not say whether confidential computing is on"
+        return [document.Finding(Code.GPU_CC_MODE.value, identity, message)]
+    found: list[document.Finding] = []
+    if device.platform == "nvidia" and cc_state.environment != ENVIRONMENT_PRODUCTION:
+        message = f"the host says that confidential computing is of environment {cc_state.environment}, not production"
+        found.append(document.Finding(Code.GPU_CC_MODE.value, identity, message))
+    if _contradicts(device, cc_state):
         message = f"the host says {cc_state.multi_gpu} of this GPU's multi-GPU mode, and its signed bytes another"
         found.append(document.Finding(Code.GPU_MODE.value, identity, message))
     return found
