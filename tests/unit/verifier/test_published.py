@@ -46,11 +46,11 @@ DEVICE = device()
 def published(rims: Sequence[bytes] = RIMS, ocsp: Sequence[bytes] = (), crls: Sequence[bytes] = ()) -> Published:
     """A collection of these pieces, in the eyes of somebody who believes the maker."""
     items = [
-        CollateralItem(kind, data)
-        for kind, files in (("rim", rims), ("ocsp", ocsp), ("crl", crls))
-        for data in files
-    ]  # fmt: skip
-    return Published(Collateral.of(*items), MAKER.anchors)  # type: ignore[arg-type] # kinds as written above
+        *(CollateralItem("rim", data) for data in rims),
+        *(CollateralItem("ocsp", data) for data in ocsp),
+        *(CollateralItem("crl", data) for data in crls),
+    ]
+    return Published(Collateral.of(*items), MAKER.anchors)
 
 
 def measured(made: Published) -> Measured:
@@ -78,8 +78,6 @@ def test_a_device_is_as_its_maker_says() -> None:
 
 
 def test_manifests_that_nobody_vouches_for_are_missing() -> None:
-    made = Published(published().collateral, MAKER.anchors.with_anchors(()))
-    assert measured(made).status == "match"
     stranger = Published(published().collateral, RevocableVendor.create().anchors)
     assert (measured(stranger).status, measured(stranger).missing) == ("absent", WANTED)
     assert [each.digest for each in stranger.disbelieved] == [sha256(rim) for rim in RIMS]
@@ -173,8 +171,7 @@ def test_what_counts_is_asked_for_each_time_anew() -> None:
 )
 @pytest.mark.parametrize("link", [0, 1, 2])
 def test_the_worst_certificate_above_a_device_decides(order: Order | None, status: str, link: int) -> None:
-    orders = [None, None, None]
-    said = MAKER.responses(H100.keys.chain, *[*orders[:link], order])
+    said = MAKER.responses(H100.keys.chain, *[None] * link, order)
     assert published(ocsp=said).revocation(DEVICE, at=AT).status == status
 
 
@@ -182,3 +179,17 @@ def test_nothing_else_is_asked_of_a_device_of_another_maker() -> None:
     """Manifests of two platforms are kept apart, however alike they are."""
     other = replace(DEVICE, chain=replace(DEVICE.chain, platform="nvidia"))
     assert published().measured(other, at=AT + timedelta(hours=1)).status == "absent"
+
+
+def test_what_came_before_changes_no_answer() -> None:
+    """What was verified already is not verified again; by whom it is believed stays a matter of the anchors."""
+    first = published([RIMS[0], b"junk"])
+    assert measured(first).missing == WANTED[1:]
+    both = Collateral.of(*(CollateralItem("rim", rim) for rim in RIMS))
+    after = Published(both, MAKER.anchors, before=first)
+    assert (measured(after).status, after.disbelieved, after.digest) == ("match", (), published().digest)
+    again = Published(both, first.anchors, before=first)
+    assert (measured(again).status, again.disbelieved) == ("match", ())
+    assert measured(Published(first.collateral, first.anchors, before=again)).missing == WANTED[1:]
+    stranger = Published(both, RevocableVendor.create().anchors, before=first)
+    assert (measured(stranger).status, len(stranger.disbelieved)) == ("absent", 2)
