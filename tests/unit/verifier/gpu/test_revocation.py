@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -524,3 +524,12 @@ def test_a_list_with_one_number_twice() -> None:
         crl = issuer_crl.parse_crl(builder.sign(PROVISIONER.key, hashes.SHA384()).public_bytes(Encoding.DER))
         assert crl.entries == {5: "revoked"}
         assert crl.number is None
+
+
+def test_no_number_of_a_chip_is_told() -> None:
+    """Its serial number is the PDI, by which its neighbours know it: what is told of it travels further than that."""
+    told = device_revocation(CERTS, Statements.of([GOOD]), at=AT)
+    number = CHIP.subject.get_attributes_for_oid(NameOID.SERIAL_NUMBER)[0].value
+    assert number
+    assert str(number) not in repr(told)
+    assert told.links[0].subject.startswith("CN=GH100")

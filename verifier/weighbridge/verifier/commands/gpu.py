@@ -15,6 +15,7 @@ from weighbridge.verifier.commands.gpu_document import describe_report
 from weighbridge.verifier.gpu import (
     check_nonce,
 )
+from weighbridge.verifier.gpu.chain import without_number
 from weighbridge.verifier.gpu.fwid import certified_fwid
 from weighbridge.verifier.gpu.recorded import load_chain, load_report
 
@@ -104,7 +105,7 @@ def _describe_chain(chain: Sequence[bytes]) -> list[strict.JsonObject]:
         certificate = certs.load_certificate(der, f"chain[{number}]")
         listed.append(
             {
-                "subject": certificate.subject.rfc4514_string(),
+                "subject": without_number(certificate.subject),
                 "not_before": strict.time_encode(certificate.not_valid_before_utc),
                 "not_after": strict.time_encode(certificate.not_valid_after_utc),
                 "sha256": sha256(der).hex(),

@@ -52,6 +52,7 @@ __all__ = [
     "VerifiedGpuChain",
     "check_architecture",
     "verify_chain",
+    "without_number",
 ]
 
 Kind = Literal["gpu", "switch"]
@@ -140,6 +141,12 @@ def verify_chain(
     # 2.
     anchor = certs.verify_chain(parsed, anchors.select("nvidia-device-root"), at=at, what=_WHAT)
     return _device(chain, parsed, anchor, accept)
+
+
+def without_number(name: x509.Name) -> str:
+    """A certificate's name as RFC 4514 writes it, without a serial number: in a chip's that is the PDI."""
+    kept = (rdn for rdn in name.rdns if not rdn.get_attributes_for_oid(NameOID.SERIAL_NUMBER))
+    return x509.Name(kept).rfc4514_string()
 
 
 def check_architecture(chain: VerifiedGpuChain, declared: str) -> None:

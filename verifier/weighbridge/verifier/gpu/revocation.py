@@ -41,6 +41,7 @@ from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import MalformedEvidence, NotAuthentic
 from weighbridge.proto.x509 import spki_der
 from weighbridge.verifier.gpu import ocsp
+from weighbridge.verifier.gpu.chain import without_number
 from weighbridge.verifier.gpu.issuer_crl import parse_crl, verify_issuer_crl
 from weighbridge.verifier.gpu.ocsp import Authority, verify_ocsp
 from weighbridge.verifier.gpu.standing import STATUSES, Ignored, RevocationStatus, Word, decide
@@ -73,7 +74,7 @@ class Link:
     """What is known of one certificate.
 
     Attributes:
-        subject: its name, as RFC 4514 writes it.
+        subject: its name, as RFC 4514 writes it, without the number by which a chip is known.
         serial: its serial number.
         status: see the module.
         detail: one sentence for people.
@@ -210,7 +211,7 @@ class Statements:
         disowned = [word for word in words if issuer is not None and self._is_disowned(word, issuer)]
         ignored += [Ignored(word.digest, "the delegate that signed it has been revoked") for word in disowned]
         return _Fact(
-            certificate.subject.rfc4514_string(),
+            without_number(certificate.subject),
             certificate.serial_number,
             issuer is not None,
             tuple(word for word in words if word not in disowned),
