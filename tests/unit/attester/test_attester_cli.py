@@ -146,6 +146,20 @@ def test_usage(shell: Shell, arguments: list[str], text: str) -> None:
     assert done.err.splitlines()[-1].startswith("hint: ")
 
 
+@pytest.mark.parametrize("ak", [[], ["--ak", "srk"], ["--ak", "gce"], ["--ak", "handle:0x81000004"]])
+def test_a_quote_that_would_not_be_shown_is_said(shell: Shell, host: Host, ak: list[str]) -> None:
+    """Left out without a word, it would be missed at the verifier, long after it was fetched."""
+    done = shell(*host.arguments(), "--td-quote", "td.quote", *ak)
+    assert (done.code, done.out) == (2, "")
+    assert "--td-quote is shown for the key of --ak handle:0x81000003, and for no other" in done.err
+
+
+def test_a_quote_beside_the_key_that_it_is_for_is_read(shell: Shell, host: Host) -> None:
+    done = shell(*host.arguments(), "--td-quote", "td.quote", "--ak", "handle:0x81000003")
+    assert done.code == 8
+    assert "td.quote" in done.err
+
+
 def test_a_command_that_is_not_there(shell: Shell, host: Host) -> None:
     done = shell(*host.arguments(), "--")
     assert done.code == 2

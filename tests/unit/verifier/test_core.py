@@ -282,6 +282,15 @@ def test_a_forgiven_session_stays_failed(world: World) -> None:
     assert code_of(lambda: world.send(world.host.seal().evidence), PolicyDenied) is Code.SESSION_FAILED
 
 
+@pytest.mark.parametrize(("field", "code"), [("tenant", Code.WINDOW_TENANT), ("audience", Code.WINDOW_AUDIENCE)])
+def test_an_opening_for_somebody_else_says_which_argument_to_change(world: World, field: str, code: Code) -> None:
+    setattr(world.host, field, "somebody-else")
+    with pytest.raises(NotAuthentic) as refusal:
+        world.host.enrol(world.verifier)
+    assert (refusal.value.code, refusal.value.got) == (code, "somebody-else")
+    assert f"--{field}" in refusal.value.hint
+
+
 def test_all_findings_of_an_enrolment_are_told_at_once(world: World) -> None:
     fail(world)
     world.host.log.load(OTHER)

@@ -80,6 +80,7 @@ __all__ = [
 ]
 
 _SEAL: Final = object()
+_ARGUMENT: Final = "start the attester with the --{} that the verifier's requirements name"
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,14 +157,19 @@ def verify_opening(
         Indeterminate: as there.
     """
     # 1.
-    for code, name, wanted, got in (
-        (Code.WINDOW_TENANT, "tenant", requirements.tenant, opening.tenant),
-        (Code.WINDOW_AUDIENCE, "audience", requirements.audience, opening.audience),
-        (Code.WINDOW_PEER, "peer", peer, opening.peer),
+    for code, name, wanted, got, hint in (
+        (Code.WINDOW_TENANT, "tenant", requirements.tenant, opening.tenant, _ARGUMENT.format("tenant")),
+        (Code.WINDOW_AUDIENCE, "audience", requirements.audience, opening.audience, _ARGUMENT.format("audience")),
+        (Code.WINDOW_PEER, "peer", peer, opening.peer, ""),
     ):
         if wanted != got:
             raise NotAuthentic(
-                code, f"{name} is not what this verifier serves", where=f"opening.{name}", expected=wanted, got=got
+                code,
+                f"{name} is not what this verifier serves",
+                where=f"opening.{name}",
+                expected=wanted,
+                got=got,
+                hint=hint,
             )
     # 2.
     parent = None if opening.parent is None else tpm_public.parse(opening.parent)

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from weighbridge.attester.boot import IMA_PCR, BootFiles
 from weighbridge.attester.durable import read_file
 from weighbridge.attester.report import Notice
-from weighbridge.attester.tpm.options import AkChoice, TpmOptions, parse_handle
+from weighbridge.attester.tpm.options import AZURE_AK_HANDLE, AkChoice, TpmOptions, parse_handle
 from weighbridge.proto import limits
 from weighbridge.proto.collateral import Collateral, CollateralItem
 from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from weighbridge.attester.boot import RuntimeList
     from weighbridge.attester.report import Observer
 
-__all__ = ["boot_logs", "collateral", "configure", "tpm_options"]
+__all__ = ["boot_logs", "collateral", "configure", "misuse", "tpm_options"]
 
 _Value = TypeVar("_Value")
 
@@ -80,6 +80,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="below which directory the logs of the boot are (default: /, or none with an emulated TPM), or none: keep "
         "them back",
     )
+
+
+def misuse(args: argparse.Namespace) -> str | None:
+    """What is wrong with arguments that do not go together; ``None`` where they do."""
+    ak: AkChoice = args.ak
+    if args.td_quote is not None and ak.handle != AZURE_AK_HANDLE:
+        return f"--td-quote is shown for the key of --ak handle:{AZURE_AK_HANDLE:#x}, and for no other"
+    return None
 
 
 def tpm_options(args: argparse.Namespace) -> TpmOptions:
