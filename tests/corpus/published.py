@@ -344,3 +344,33 @@ def case_029_switch_twice(arena: Arena) -> Opened:
 
 def case_030_nothing_but_switches(arena: Arena) -> Opened:
     return arena.enrol(_fabric(arena, sent=lambda made: made[-1:]))
+
+
+def _signers(arena: Arena, *orders: Order | None) -> Answer:
+    """As :func:`_unexcused`, with good responses about the devices, judged by manifests of whose signers as ordered."""
+    maker = RevocableVendor.create()
+    gpus = EmulatedGpus(maker.vendor, [EmulatedH100.make(maker.vendor) for _ in range(2)])
+
+    def reference(made: Reference) -> Reference:
+        return without(_by_makers_word(made), "gpu_revocation")
+
+    world = arena.world(**genuine(gpus=gpus, reference=reference))
+    said = [response for item in gpus.attest(bytes(31) + b"\x01") for response in maker.responses(item.chain)]
+    files = gpus.rims()
+    about = [response for rim in files for response in (maker.rim_responses(rim, *orders) if orders else ())]
+    world.publish(*_items(*files), *_answers(*said, *about), believing=[_rim_anchor(gpus, "nvidia")])
+    return _window(world)
+
+
+def case_031_nobody_says_anything_of_the_manifests_signer(arena: Arena) -> Answer:
+    """The devices are good; whether those are who say what they should measure was left out."""
+    return _signers(arena)
+
+
+def case_032_responder_does_not_know_the_manifests_signer(arena: Arena) -> Answer:
+    return _signers(arena, Order(status="unknown"))
+
+
+def case_033_manifests_signer_good_too(arena: Arena) -> Answer:
+    """What the last two lack."""
+    return _signers(arena, Order())

@@ -185,12 +185,16 @@ class AttesterCode:
 
 @dataclass(frozen=True, slots=True)
 class GpuManifest:
-    """A manifest of the maker's that was compared: ``issued`` an RFC 3339 time, ``digest`` SHA-256 of the file."""
+    """A manifest of the maker's that was compared: ``issued`` an RFC 3339 time, ``digest`` SHA-256 of the file.
+
+    ``revocation`` is what is known of its signer, as of a device's certificates.
+    """
 
     owner: Literal["driver", "vbios"]
     id: str
     issued: str
     digest: str
+    revocation: Literal["absent", "good", "revoked", "hold", "unknown", "stale"] = "absent"
 
 
 @dataclass(frozen=True, slots=True)

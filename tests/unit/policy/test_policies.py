@@ -375,6 +375,25 @@ def test_one_unknown_revocation_among_good_ones(
         assert [denial.code for denial in policy.decide(document).denials] == [Code.GPU_REVOCATION_UNKNOWN]
 
 
+def test_an_unknown_revocation_of_a_manifests_signer(
+    prepared: Prepare, reference: Callable[..., Reference], good: doc.PolicyInput
+) -> None:
+    """Measurements are right on a signer's word: of that too it has to be known that it was not revoked."""
+    policy = prepared("production", reference(unchecked=others("gpu_revocation")))
+
+    def decided(*states: Literal["absent", "good", "hold", "revoked", "stale", "unknown"]) -> list[str]:
+        manifests = tuple(
+            doc.GpuManifest("driver", "550", "2026-01-01T00:00:00Z", "ee" * 32, state) for state in states
+        )
+        first, *rest = (replace(each, revocation="good") for each in good.gpus)
+        document = replace(good, gpus=(replace(first, reference_by="manifests", manifests=manifests), *rest))
+        return [denial.code for denial in policy.decide(document).denials]
+
+    assert decided("good", "good") == decided() == []
+    for state in ("absent", "unknown", "stale", "hold", "revoked"):
+        assert decided("good", state) == decided(state) == [Code.GPU_REVOCATION_UNKNOWN]
+
+
 @pytest.mark.parametrize("name", ["production", "insecure_development"])
 def test_no_reference_models_is_a_denial(
     prepared: Prepare, reference: Callable[..., Reference], good: doc.PolicyInput, name: str

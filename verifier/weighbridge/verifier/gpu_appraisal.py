@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from weighbridge.proto.cc_state import CcState
     from weighbridge.verifier.gpu.report import VerifiedGpuReport
     from weighbridge.verifier.gpu.rim.compare import Measured, Mismatch
+    from weighbridge.verifier.gpu.rim.verify import VerifiedRim
     from weighbridge.verifier.published import Published
 
 __all__ = ["GpuAppraisal", "appraise_gpu", "appraise_gpus"]
@@ -96,7 +97,7 @@ def appraise_gpu(
         kind=device.kind,
         model=device.chain.model,
         reference_by=_by(measured.status, own),
-        manifests=_manifests(measured),
+        manifests=_manifests(measured, published, at),
         missing=measured.missing,
         mismatches=len(measured.mismatches),
         differences=tuple(_difference(item) for item in measured.mismatches[:_DIFFERENCES_MAX]),
@@ -144,13 +145,22 @@ def _minimum(device: VerifiedGpuReport, reference: Reference) -> Literal["none",
     return "unknown" if "unknown" in found else "met"
 
 
-def _manifests(measured: Measured) -> tuple[document.GpuManifest, ...]:
-    found: list[document.GpuManifest] = []
-    if (rim := measured.driver) is not None:
-        found.append(document.GpuManifest("driver", rim.id, strict.time_encode(rim.issued), rim.digest.hex()))
-    if (rim := measured.vbios) is not None:
-        found.append(document.GpuManifest("vbios", rim.id, strict.time_encode(rim.issued), rim.digest.hex()))
-    return tuple(found)
+def _manifests(measured: Measured, published: Published, at: datetime) -> tuple[document.GpuManifest, ...]:
+    used: list[tuple[Literal["driver", "vbios"], VerifiedRim | None]] = [
+        ("driver", measured.driver),
+        ("vbios", measured.vbios),
+    ]
+    return tuple(
+        document.GpuManifest(
+            owner=owner,
+            id=rim.id,
+            issued=strict.time_encode(rim.issued),
+            digest=rim.digest.hex(),
+            revocation=published.signer(rim, at=at).status,
+        )
+        for owner, rim in used
+        if rim is not None
+    )
 
 
 def _difference(item: Mismatch) -> document.GpuDifference:

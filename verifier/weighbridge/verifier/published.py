@@ -68,7 +68,7 @@ class Published:
         counted = self._rims.at(at)
         measured = compare(device.report, device.chain, counted)
         used = [rim for rim in (measured.driver, measured.vbios) if rim is not None]
-        withdrawn = [rim for rim in used if self._statements.judge(rim.chain, at=at).status in _WITHDRAWN]
+        withdrawn = [rim for rim in used if self.signer(rim, at=at).status in _WITHDRAWN]
         if not withdrawn:
             return measured
         return compare(device.report, device.chain, RimSet.of(rim for rim in counted if rim not in withdrawn))
@@ -76,6 +76,10 @@ class Published:
     def revocation(self, device: VerifiedGpuReport, *, at: datetime) -> Revocation:
         """What is known at ``at`` of the certificates that vouch for the device."""
         return device_revocation(device.chain.certificates, self._statements, at=at)
+
+    def signer(self, rim: VerifiedRim, *, at: datetime) -> Revocation:
+        """What is known at ``at`` of the certificates that vouch for a manifest."""
+        return self._statements.judge(rim.chain, at=at)
 
     @property
     def disbelieved(self) -> tuple[Disbelieved, ...]:

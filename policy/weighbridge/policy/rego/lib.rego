@@ -342,6 +342,13 @@ proven contains "platform_tcb" if {
 proven contains "gpu_revocation" if {
 	count(gpus) > 0
 	every gpu in gpus { gpu.revocation == "good" }
+	every gpu in gpus { signers_good(gpu) }
+}
+
+# Those are good, too, on whose word its measurements are the right ones; without manifests that is nobody.
+signers_good(gpu) if {
+	good := [manifest | some manifest in gpu.manifests; manifest.revocation == "good"]
+	count(good) == count(gpu.manifests)
 }
 
 # Something bound the files of every model between measuring and loading: the kernel, or a guard in the server.
