@@ -96,6 +96,21 @@ def test_no_verifier_state(site: Site) -> None:
     assert not missing.exists()
 
 
+def test_no_collateral_or_damaged(site: Site) -> None:
+    """What was lost may have been a revocation: nothing is served by what is left."""
+    store = site.directory / "collateral"
+    line = check_failed(run(*site.serve_command("--collateral", store)), VERIFIER, Code.FILE_UNREADABLE)
+    assert str(store) in line
+    assert not store.exists()
+    rim = next(iter((site.factory.vendor / "rims").iterdir()))
+    assert run(VERIFIER, "collateral", "import", rim, "--store", store).status == 0
+    (piece,) = (store / "items").iterdir()
+    piece.chmod(0o644)
+    piece.write_bytes(b"what is left of it")
+    line = check_failed(run(*site.serve_command("--collateral", store)), VERIFIER, Code.STATE_CORRUPT)
+    assert str(piece) in line
+
+
 @pytest.mark.parametrize(
     ("name", "mode"), [("keys/signing.pem", 0o644), ("keys/ledger.pem", 0o640), ("keys", 0o755), ("keys", 0o770)]
 )
