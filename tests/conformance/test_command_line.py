@@ -133,7 +133,7 @@ MISTAKES = [
     ((*RUN, "--windows", "1e3"), "whole number from 1"),
     ((*RUN, "--spool-bytes", "5"), "whole number from"),
     ((*RUN, "--gpu", "emulated:9"), "whole number from 1 to 8"),
-    ((*RUN, "--gpu", "all"), "must be emulated:N or none"),
+    ((*RUN, "--gpu", "all"), "must be nvml, emulated:N or none"),
     ((*RUN, "--log-pcr", "24"), "whole number from 0 to 23"),
     ((*RUN, "--verifier", "verifier.example"), "not HOST:PORT"),
     ((*RUN, "--verif", "verifier.example:1"), "unrecognized arguments: --verif"),

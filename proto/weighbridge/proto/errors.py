@@ -314,7 +314,7 @@ _HINTS: Final = {
     Code.TPM_ABSENT: "is it switched on in the firmware, or its emulator running?",
     Code.TPM_BUSY: "stop the other program that uses the TPM, then try again",
     Code.TPM_FAILED: "restart the machine or the emulator; tpm2_rc_decode explains codes",
-    Code.GPU_ABSENT: "is the driver loaded, and may this user open /dev/nvidia*? `weighbridge-attester doctor` says more",
+    Code.GPU_ABSENT: "is the driver loaded, may this user open /dev/nvidia*? `weighbridge-attester doctor` says more",
     Code.GPU_TIMEOUT: "look for NVRM in the kernel's log, then start again; restart the host if it stays",
     Code.GPU_FAILED: "`weighbridge-attester doctor` says more; look for NVRM in the kernel's log",
     Code.DISK_FULL: "free space on this file system, then try again: nothing was lost",
@@ -412,10 +412,12 @@ class MalformedEvidence(WeighbridgeError):
 
     def in_file(self, path: object, *, what: str, hint: str) -> MalformedEvidence:
         """The same refusal of the file ``path``, which was taken for ``what``; ``hint`` says where one is to be had."""
+        file = _printable(str(path))
+        is_named = self.where == file or self.where.startswith((f"{file}:", f"{file}."))
         return MalformedEvidence(
             self.code,
             f"not {what}: {self.message}",
-            where=f"{path}: {self.where}",
+            where=self.where if is_named else f"{file}: {self.where}",
             expected=self.expected,
             got=self.got,
             clause=self.clause,

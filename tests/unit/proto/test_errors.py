@@ -42,3 +42,9 @@ def test_a_fault_of_this_machine_says_what_to_do(code: Code) -> None:
 
 def test_a_refusal_needs_no_hint() -> None:
     assert NotAuthentic(Code.WINDOW_FORK, "two windows").document()["hint"] is None
+
+
+def test_a_file_is_named_once() -> None:
+    for where, told in (("", "a.json: "), ("evidence[0]", "a.json: evidence[0]"), ("a.json.rim", "a.json.rim")):
+        refused = MalformedEvidence(Code.FIELD_TYPE, "wrong type", where=where).in_file("a.json", what="it", hint="")
+        assert refused.where == told

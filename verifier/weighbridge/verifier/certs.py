@@ -227,10 +227,16 @@ def check_issued(subject: x509.Certificate, issuer: x509.Certificate, *, where: 
     try:
         subject.verify_directly_issued_by(issuer)
     except (InvalidSignature, ValueError, TypeError) as error:
-        reason = "the signature does not verify" if isinstance(error, InvalidSignature) else str(error)
+        reason = "the signature does not verify" if isinstance(error, InvalidSignature) else _in_our_words(error)
         raise NotAuthentic(
             Code.CHAIN_BROKEN, f"not issued by {by}: {reason}", where=where, clause="RFC 5280 §6.1.3 (a)(1), (4)"
         ) from error
+
+
+def _in_our_words(error: Exception) -> str:
+    """The library's sentence, as part of ours."""
+    text = str(error).rstrip(".")
+    return text[:1].lower() + text[1:]
 
 
 def _find_anchor(top: x509.Certificate, anchors: Sequence[Anchor], where: str) -> Anchor:

@@ -95,7 +95,7 @@ def test_intels_documents() -> None:
 
 def test_a_key_set() -> None:
     found = one(JWKS)
-    assert (found.kind, found.subject, found.says) == ("jwks", "NVIDIA attestation service", "1 keys")
+    assert (found.kind, found.subject, found.says) == ("jwks", "NVIDIA attestation service", "1 key")
     assert (found.issued, found.expires) == (NOON - HOUR, NOON + 47 * HOUR)
 
 

@@ -311,10 +311,10 @@ def test_mirrors_that_are_none(mirror: str) -> None:
 
 def test_authorities_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_bytes(b"junk")
-    for name in ("ca.pem", "absent.pem"):
+    for name, message in (("ca.pem", "not certificates in PEM"), ("absent.pem", "no such file or directory")):
         with pytest.raises(EnvironmentFault) as caught:
             HttpsFetcher(authorities=tmp_path / name)
-        assert caught.value.code is Code.FILE_UNREADABLE
+        assert (caught.value.code, caught.value.message) == (Code.FILE_UNREADABLE, message)
 
 
 def test_a_mirror_by_https_and_a_proxy(tmp_path: Path, maker: Publisher) -> None:

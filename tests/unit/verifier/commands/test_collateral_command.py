@@ -130,6 +130,20 @@ def test_what_is_no_file_is_not_waited_for(run: Callable[..., Done], store: Path
         assert "FILE_UNREADABLE" in done.err
 
 
+def test_a_store_that_is_a_file(run: Callable[..., Done], files: Callable[..., list[Path]]) -> None:
+    (path,) = files(GOOD)
+    done = run("import", path, "--store", path)
+    assert done.status == ExitCode.ENVIRONMENT
+    assert f"FILE_UNWRITABLE: not a directory, at {path}\n" in done.err
+
+
+def test_an_authority_is_believed_elsewhere(run: Callable[..., Done], store: Path, tmp_path: Path) -> None:
+    (tmp_path / "root.pem").write_bytes(CHAIN[-1].public_bytes(Encoding.PEM))
+    done = run("import", tmp_path / "root.pem", "--store", store)
+    assert done.status == ExitCode.MALFORMED
+    assert "weighbridge anchors import" in done.err
+
+
 def test_no_store(run: Callable[..., Done], tmp_path: Path) -> None:
     for verb in ("list", "check"):
         done = run(verb, "--store", tmp_path / "absent")
@@ -180,9 +194,10 @@ def test_check_a_damaged_store(run: Callable[..., Done], store: Path, files: Cal
     assert f"damaged  {path}: not a file with the digest" in done.out
     assert "foreign" in done.out
     document = run("check", "--store", store, "--at", NOW, "--json").document
-    assert (document["code"], [each["lost"] for each in document["damaged"]]) == (
+    lost = {each["path"]: each["lost"] for each in document["damaged"]}
+    assert (document["code"], lost) == (
         Code.STATE_CORRUPT.value,
-        [True, False],
+        {str(path): True, str(store / "items" / "README"): False},
     )
     # What its output says to do, helps.
     path.unlink()
@@ -224,6 +239,9 @@ def test_evidence_that_is_not_authentic(run: Callable[..., Done], evidence: tupl
 
 def test_a_single_report(run: Callable[..., Done], evidence: tuple[str | Path, ...], tmp_path: Path) -> None:
     (tmp_path / "report.hex").write_text(EVIDENCE.report.hex())
+    alone = run("wanted", tmp_path / "report.hex")
+    assert f"COLLATERAL_INVALID: not evidence: nothing is published for it, at {tmp_path / 'report.hex'}: " in alone.err
+    assert alone.err.endswith("hint: pass its certificates too: --chain\n")
     (tmp_path / "chain.pem").write_bytes(b"".join(each.public_bytes(Encoding.PEM) for each in CHAIN))
     done = run("wanted", tmp_path / "report.hex", "--chain", tmp_path / "chain.pem", *evidence[1:])
     assert done.out == run("wanted", *evidence).out
@@ -265,12 +283,25 @@ def test_fetch_what_cannot_be_had(
     assert done.status == 0
     assert done.out.splitlines()[-1].endswith("4 failed")
     maker.respond = None
+    told = run("fetch", *evidence, "--store", store, "--mirror", maker.url, "--at", "2026-06-02T10:00:00Z").out
+    assert told.splitlines()[-1].startswith("hint: try again later")
+    assert told.count("hint: ") == 1
     short = run("fetch", *evidence, "--store", store, "--mirror", maker.url, "--at", "2026-06-02T10:00:00Z", "--json")
     assert short.status == ExitCode.ENVIRONMENT
     assert short.document["code"] == "COLLATERAL_FETCH"
     assert {each["error"]["code"] for each in short.document["wanted"] if each["error"]} == {"COLLATERAL_FETCH"}
     missing = run("wanted", *evidence, "--store", store, "--at", "2026-06-03T00:00:00Z")
     assert missing.status == ExitCode.INDETERMINATE
+    assert " ended 2026-06-02 12:00Z" in missing.out
+
+
+def test_who_did_not_answer(run: Callable[..., Done], store: Path, evidence: tuple[str | Path, ...]) -> None:
+    """A mirror that is not there is not taken for the maker's server."""
+    done = run("fetch", *evidence, "--store", store, "--mirror", "http://127.0.0.1:9")
+    assert done.status == ExitCode.ENVIRONMENT
+    assert "COLLATERAL_FETCH: no answer from http://127.0.0.1:9: connection refused\n" in done.out
+    proxied = run("fetch", *evidence, "--store", store, "--proxy", "127.0.0.1:9")
+    assert "COLLATERAL_FETCH: no answer through 127.0.0.1:9: connection refused\n" in proxied.out
 
 
 def test_fetch_with_a_limit(

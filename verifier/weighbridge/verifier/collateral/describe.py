@@ -47,6 +47,7 @@ _ENUMERATED: Final = 0x0A
 _VERSION_TAG: Final = 0xA0
 # AMD's root key of a product and the one that certifies chips: ARK-Genoa, SEV-Genoa.
 _AUTHORITIES: Final = ("ARK-", "SEV-")
+_WANTED: Final = "weighbridge collateral wanted EVIDENCE says what to fetch, and from where"
 _DCAP: Final = ("tcb_info", "qe_identity", "root_ca_crl", "pck_crl")
 
 
@@ -239,7 +240,9 @@ def _amd(item: CollateralItem, where: str) -> Description:
         certificate = load_certificate(item.data, where)
         name = certs.common_name(certificate.subject, where)
         if not name.startswith(_AUTHORITIES):
-            raise _unknown(f"a certificate of {name}: {refused.message}", where) from refused
+            raise _unknown(
+                f"a certificate of {name}", where, hint="whom to believe is said by anchors: weighbridge anchors import"
+            ) from refused
         subject, says = name, "authority for AMD's chips"
     else:
         certificate = chip.certificate
@@ -281,7 +284,7 @@ def _jwks(item: CollateralItem, where: str) -> Description:
     return Description(
         item=item,
         subject="NVIDIA attestation service",
-        says=f"{len(leaves)} keys",
+        says=f"{len(leaves)} keys" if len(leaves) > 1 else "1 key",
         issued=max(leaf.not_valid_before_utc for leaf in leaves),
         expires=max(leaf.not_valid_after_utc for leaf in leaves),
     )
@@ -310,12 +313,12 @@ def _time(fields: strict.JsonObject, name: str, where: str) -> datetime:
     return strict.time_decode(_text(fields, name, where), what=f"{where}.{name}")
 
 
-def _unknown(got: str, where: str) -> MalformedEvidence:
+def _unknown(got: str, where: str, *, hint: str = _WANTED) -> MalformedEvidence:
     return MalformedEvidence(
         Code.COLLATERAL_INVALID,
         "not a piece of collateral",
         where=where,
         expected="RIM, OCSP response, CRL, AMD certificate, DCAP JSON or NRAS key set",
         got=got,
-        hint="weighbridge collateral wanted EVIDENCE says what to fetch, and from where",
+        hint=hint,
     )

@@ -78,9 +78,8 @@ class HttpsFetcher:
         try:
             self._context = ssl.create_default_context(cafile=authorities)
         except (OSError, ssl.SSLError) as error:
-            raise EnvironmentFault(
-                Code.FILE_UNREADABLE, f"not certificates in PEM: {error}", where=str(authorities)
-            ) from error
+            found = "not certificates in PEM" if isinstance(error, ssl.SSLError) else (error.strerror or "").lower()
+            raise EnvironmentFault(Code.FILE_UNREADABLE, found, where=str(authorities)) from error
 
     def fetch(self, url: str, *, body: bytes | None, limit: int) -> Answer:
         """See :meth:`Fetcher.fetch`."""
@@ -103,17 +102,22 @@ class HttpsFetcher:
             lines.append(connection.sock)
             answer = _exchange(connection, target, body, limit, url)
         except (OSError, http.client.HTTPException) as error:
-            reason = (
-                f"not within {self._seconds:g} s" if late.is_set() else (str(error) or type(error).__name__).lower()
-            )
-            raise _failed(f"no answer: {reason}", url) from error
+            reason = f"not within {self._seconds:g} s" if late.is_set() else _reason(error)
+            raise _failed(f"no answer{self._whose}: {reason}", url) from error
         finally:
             watchdog.cancel()
             connection.close()
         # An answer without a length ends where the connection does: who hung up?
         if late.is_set():
-            raise _failed(f"no answer: not within {self._seconds:g} s", url)
+            raise _failed(f"no answer{self._whose}: not within {self._seconds:g} s", url)
         return answer
+
+    @property
+    def _whose(self) -> str:
+        """Who was asked in the maker's place."""
+        if self._mirror is not None:
+            return f" from {self._mirror}"
+        return "" if self._proxy is None else f" through {self._proxy[0]}:{self._proxy[1]}"
 
     def _connect(self, scheme: str, host: str, port: int | None) -> http.client.HTTPConnection:
         if scheme == "http":
@@ -144,6 +148,11 @@ def _exchange(connection: http.client.HTTPConnection, target: str, body: bytes |
         if response.length:
             raise _failed("the answer was cut off", url, f"{response.length} bytes are missing")
         return Answer(bytes(data), {name.lower(): value for name, value in response.headers.items()})
+
+
+def _reason(error: OSError | http.client.HTTPException) -> str:
+    said = error.strerror if isinstance(error, OSError) else None
+    return (said or str(error) or type(error).__name__).lower()
 
 
 def _hang_up(connection: http.client.HTTPConnection, lines: list[socket.socket], late: threading.Event) -> None:

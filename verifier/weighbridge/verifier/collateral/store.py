@@ -134,6 +134,10 @@ class CollateralStore:
             EnvironmentFault: ``DISK_FULL`` or ``FILE_UNWRITABLE``.
         """
         files = files or PosixFiles()
+        if directory.exists() and not directory.is_dir():
+            raise EnvironmentFault(
+                Code.FILE_UNWRITABLE, "not a directory", where=str(directory), hint="name the store's directory"
+            )
         try:
             for path in (directory, directory / _ITEMS, directory / _STAGING):
                 files.make_directory(path, mode=_DIRECTORY_MODE)

@@ -72,6 +72,8 @@ _FMSPC: Final = bytes.fromhex("060a2a864886f84d010d0104")
 # An OCTET STRING of six bytes.
 _FMSPC_HEAD: Final = b"\x04\x06"
 _TURIN_ID: Final = 8
+# How a report begins: SPDM 1.1, GET_MEASUREMENTS.
+_SPDM: Final = b"\x11\xe0"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,18 +121,20 @@ def wanted_for(
         return (_key_set(),)
     if head in (b"[", b"{"):
         return wanted_for_devices(parse_evidence(data), anchors=anchors, at=at)
-    if data[:2] == b"\x11\xe0" and chain is not None:
+    if data[:2] == _SPDM and chain is not None:
         return _once(_device(data, chain, anchors, at))
     if data[:4] == b"HCLA":
         found = hcl.parse(data)
         if found.kind == "sev-snp":
             return tuple(_snp(snp.parse(found.hardware_report), anchors))
-        raise _unknown("an HCL report on TDX, whose processor its TD quote names")
+        raise _unknown("an HCL report on TDX, which does not name the processor", hint="name its TD quote instead")
     if len(data) == snp.REPORT_SIZE:
         return tuple(_snp(snp.parse(data), anchors))
     if data[:2] in (b"\x04\0", b"\x05\0"):
         return (_tdx(data),)
-    raise _unknown(f"begins with {data[:8].hex() or 'nothing'}")
+    if data[:2] == _SPDM or data[:4].lower() == _SPDM.hex().encode():
+        raise _unknown("an SPDM report by itself", hint="pass its certificates too: --chain")
+    raise _unknown(f"begins with {data[:8].hex()}" if data else "nothing")
 
 
 def wanted_for_devices(devices: Iterable[RecordedDevice], *, anchors: TrustAnchors, at: datetime) -> tuple[Wanted, ...]:
@@ -302,12 +306,14 @@ def _key_set() -> Wanted:
     )
 
 
-def _unknown(got: str) -> MalformedEvidence:
+def _unknown(
+    got: str, *, hint: str = "weighbridge collateral wanted --help lists what is understood"
+) -> MalformedEvidence:
     return MalformedEvidence(
         Code.COLLATERAL_INVALID,
-        "not evidence for which anything is published",
+        "nothing is published for it",
         where="evidence",
-        expected="devices in JSON, a report with its chain, an SEV-SNP or HCL report, a TD quote, or an NRAS answer",
+        expected="devices in JSON, SPDM, SEV-SNP or HCL report, TD quote or NRAS answer",
         got=got,
-        hint="for a single SPDM report, pass its certificates too: --chain",
+        hint=hint,
     )

@@ -7,18 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from weighbridge.proto import hosts, strict
-from weighbridge.proto.errors import Code, ExitCode, MalformedEvidence
+from weighbridge.proto.errors import Code, ExitCode, MalformedEvidence, WeighbridgeError
 from weighbridge.verifier.collateral.fetch import fetch
 from weighbridge.verifier.collateral.https import HttpsFetcher
 from weighbridge.verifier.collateral.store import CollateralStore
 from weighbridge.verifier.collateral.wanted import held, wanted_for, wanted_for_manifests
 from weighbridge.verifier.commands import arguments as given
-from weighbridge.verifier.commands.outcome import Outcome, load_anchors, read, usage
+from weighbridge.verifier.commands.outcome import Outcome, load_anchors, read, taken_for, usage
 from weighbridge.verifier.commands.text import counted, plain
 from weighbridge.verifier.gpu.recorded import load_chain, load_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from datetime import datetime
 
     from weighbridge.verifier.collateral.describe import Description
     from weighbridge.verifier.collateral.fetch import Fetched
@@ -68,7 +69,9 @@ def configure_wanted(parser: argparse.ArgumentParser) -> None:
 def _wanted(arguments: argparse.Namespace) -> tuple[Wanted, ...]:
     chain = None if arguments.chain is None else load_chain(arguments.chain)
     data = read(arguments.evidence, limit=_EVIDENCE_MAX) if chain is None else load_report(arguments.evidence)
-    return wanted_for(data, anchors=load_anchors(arguments.anchors), at=arguments.at, chain=chain)
+    trusted = load_anchors(arguments.anchors)
+    with taken_for(arguments.evidence, what="evidence", hint="weighbridge collateral wanted --help lists what is"):
+        return wanted_for(data, anchors=trusted, at=arguments.at, chain=chain)
 
 
 def _with_signers(wanted: Sequence[Wanted], pieces: Iterable[Description]) -> tuple[Wanted, ...]:
@@ -90,6 +93,8 @@ def _run_wanted(arguments: argparse.Namespace) -> Outcome:
     for each, piece in zip(wanted, serving, strict=True):
         until = "" if piece is None or piece.expires is None else f" until {piece.expires:%Y-%m-%d %H:%M}Z"
         state = "held" if piece is not None else "optional" if each.optional else "missing"
+        if piece is None and (last := _ended(each, pieces, arguments.at)) is not None:
+            until = f" ended {last:%Y-%m-%d %H:%M}Z"
         lines.append(f"{state:<8} {each.kind:<5} {plain(each.subject)}{until}")
         lines.append(f"{'':<14} {plain(each.about)}")
         verb = "GET " if each.body is None else "POST"
@@ -108,6 +113,12 @@ def _run_wanted(arguments: argparse.Namespace) -> Outcome:
         ],
     }
     return Outcome("\n".join(lines) + "\n", document, ExitCode.INDETERMINATE if is_short else ExitCode.AFFIRMED)
+
+
+def _ended(wanted: Wanted, pieces: Iterable[Description], at: datetime) -> datetime | None:
+    """When the last piece at hand that would serve has ended."""
+    about = [piece for piece in pieces if (piece.kind, piece.subject) == (wanted.kind, wanted.subject)]
+    return max((piece.expires for piece in about if piece.expires is not None and piece.expires < at), default=None)
 
 
 def _wish(wanted: Wanted) -> strict.JsonObject:
@@ -187,14 +198,24 @@ def _run_fetch(arguments: argparse.Namespace) -> Outcome | ExitCode:
     return _fetched(done, arguments.store)
 
 
+def _told(error: WeighbridgeError) -> list[str]:
+    """What went wrong, and on a line of its own where: addresses are long."""
+    parts = [f"{error.code.value}: {error.message}"]
+    parts += [f"{what} {value}" for what, value in (("expected", error.expected), ("got", error.got)) if value]
+    return [plain(line) for line in (", ".join(parts), error.where) if line]
+
+
 def _fetched(done: Sequence[Fetched], store: Path) -> Outcome:
     lines: list[str] = []
     for each in done:
         lines.append(f"{each.outcome:<7} {each.wanted.kind:<5} {plain(each.wanted.subject)}")
         if each.error is not None:
-            lines.append(f"{'':<13} {plain(str(each.error))}")
+            lines += [f"{'':<13} {line}" for line in _told(each.error)]
     counts = {outcome: sum(1 for each in done if each.outcome == outcome) for outcome in _OUTCOMES}
     lines.append(f"{store}: " + ", ".join(f"{number} {outcome}" for outcome, number in counts.items()))
+    errors = [each.error for each in done if each.error is not None and not each.wanted.optional]
+    hints = dict.fromkeys(error.hint for error in errors if error.hint)
+    lines += [f"hint: {plain(hint)}" for hint in hints]
     failed = any(each.outcome in ("failed", "left") and not each.wanted.optional for each in done)
     document: strict.JsonObject = {
         "schema": "weighbridge/collateral-fetch/v1",
