@@ -62,12 +62,13 @@ def decide(
     if revoked:
         return "revoked", revoked, f"revoked{_since(revoked[0])}"
     # 4.
-    counted = [word for word in words if word.says == "hold" or word.begin <= at]
-    ignored.extend(
-        Ignored(word.digest, f"produced later than {at:%Y-%m-%dT%H:%M:%SZ}, on {word.begin:%Y-%m-%dT%H:%M:%SZ}")
-        for word in words
-        if word not in counted
-    )
+    counted: list[Word] = []
+    for word in words:
+        if word.says == "hold" or word.begin <= at:
+            counted.append(word)
+        else:
+            reason = f"produced later than {at:%Y-%m-%dT%H:%M:%SZ}, on {word.begin:%Y-%m-%dT%H:%M:%SZ}"
+            ignored.append(Ignored(word.digest, reason))
     if not counted:
         return "absent", (), "nobody has said whether it is revoked"
     # 5.
