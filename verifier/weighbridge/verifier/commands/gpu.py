@@ -82,7 +82,7 @@ def _findings(report: Report, chain: Sequence[bytes]) -> list[tuple[Code, str]]:
     if denied is not None:
         findings.append((Code.NONCE_DENIED, denied))
     if report.fwid is None:
-        findings.append((Code.GPU_FWID, "the report names no firmware digest; drivers of 2023 did not"))
+        findings.append((Code.GPU_FWID, "the report names no firmware digest; switches and drivers of 2023 do not"))
     elif chain and certified_fwid(certs.load_certificate(chain[0], "chain[0]"), where="chain[0]") != report.fwid:
         findings.append((Code.GPU_FWID, "report and leaf certificate name different firmware"))
     unknown = [field.name for field in report.opaque.fields if not field.is_named]

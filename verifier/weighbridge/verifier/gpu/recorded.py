@@ -26,6 +26,8 @@ __all__ = ["RecordedDevice", "load_bytes", "load_chain", "load_evidence", "load_
 _TEXT_MAX: Final = 4 * limits.GPU_REPORT_MAX
 _BINARY_START: Final = b"\x11\xe0"
 _WHITE: Final = b" \t\r\n"
+_REPORT: Final = "A report begins with the bytes 11 e0, or is a text file that begins with these digits."
+_JSON: Final = "Devices in NVIDIA's JSON are for weighbridge verify gpu, without --chain."
 # A report and a chain per device, in base64 and the chain in PEM besides.
 _EVIDENCE_MAX: Final = limits.GPUS_MAX * 2 * (limits.GPU_REPORT_MAX + 2 * limits.GPU_CHAIN_MAX)
 
@@ -66,7 +68,7 @@ def load_report(place: str) -> bytes:
             "neither an SPDM report nor the hexadecimal text of one",
             where=place,
             got=data[:16],
-            hint="A report begins with the bytes 11 e0, or is a text file that begins with these digits.",
+            hint=_JSON if data.lstrip(_WHITE)[:1] in (b"[", b"{") else _REPORT,
         ) from error
 
 
@@ -78,7 +80,10 @@ def load_chain(place: str) -> tuple[bytes, ...]:
         EnvironmentFault: ``FILE_UNREADABLE``.
     """
     data = load_bytes(place, limit=2 * limits.GPU_CHAIN_CERTS_MAX * limits.CERT_MAX)
-    return certs.pem_certificates(data, what="chain")
+    try:
+        return certs.pem_certificates(data, what="chain")
+    except MalformedEvidence as error:
+        raise error.in_file(place, what="a chain", hint="name the PEM file with the device's certificates") from error
 
 
 def load_evidence(place: str) -> tuple[RecordedDevice, ...]:

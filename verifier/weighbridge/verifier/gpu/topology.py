@@ -125,8 +125,10 @@ def _compare(named: frozenset[bytes], there: frozenset[bytes], where: str, what:
     if named == there:
         return
     absent, beside = len(named - there), len(there - named)
+    told = [f"{absent} of the {what} that it is wired to did not attest"] if absent else []
+    told += [f"it is not wired to {beside} of those that attested"] if beside else []
     raise _wrong(
-        f"{absent} of the {what} that it is wired to did not attest, and to {beside} that attested it is not wired",
+        ", and ".join(told),
         where,
         expected=f"exactly the {len(there)} {what} that attested",
         got=f"{len(named)} {what}",
