@@ -220,8 +220,10 @@ class Stage:
         stage._write_reference()
         stage._write_requirements()
         await stage._make_spot_checks()
+        await asyncio.gather(
+            *(command("weighbridge-attester", "init", "--state", host.state, check=True) for host in hosts.values())
+        )
         for host in hosts.values():
-            await command("weighbridge-attester", "init", "--state", host.state, check=True)
             await command(
                 "weighbridge",
                 "admit",
