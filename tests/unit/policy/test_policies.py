@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -64,9 +64,15 @@ ALWAYS: dict[str, tuple[Code, Change]] = {
     "no firmware identity": (Code.GPU_FWID, gpu(fwid="missing")),
     "revoked": (Code.GPU_REVOKED, gpu(revocation="revoked")),
     "on hold": (Code.GPU_REVOKED, gpu(revocation="hold")),
-    "nothing but switches": (Code.GPU_MISSING, devices(kind="switch")),
-    "a switch without references": (Code.GPU_REFERENCE_ABSENT, gpu(kind="switch", fwid="missing", reference="absent")),
-    "a switch with other measurements": (Code.GPU_MEASUREMENT_MISMATCH, gpu(kind="switch", reference="mismatch")),
+    "nothing but switches": (Code.GPU_MISSING, devices(kind="switch", signed_locked=True)),
+    "a switch without references": (
+        Code.GPU_REFERENCE_ABSENT,
+        gpu(kind="switch", signed_locked=True, fwid="missing", reference="absent"),
+    ),
+    "a switch with other measurements": (
+        Code.GPU_MEASUREMENT_MISMATCH,
+        gpu(kind="switch", signed_locked=True, reference="mismatch"),
+    ),
     "the maker contradicts (A19)": (
         Code.GPU_MEASUREMENT_MISMATCH,
         gpu(reference="mismatch", reference_by="manifests", mismatches=1, differences=(DIFFERENCE,)),
@@ -87,7 +93,9 @@ ALWAYS: dict[str, tuple[Code, Change]] = {
     "claimed by two manifests, said to match": (Code.RIM_CONFLICT, gpu(conflicts=(9, 11))),
     "older than is accepted (A84)": (Code.GPU_OUTDATED, gpu(minimum="below")),
     "of an unknown age": (Code.GPU_OUTDATED, gpu(minimum="unknown")),
-    "a switch that is too old": (Code.GPU_OUTDATED, gpu(kind="switch", minimum="below")),
+    "a switch that is not locked": (Code.GPU_MODE, gpu(kind="switch", signed_locked=False)),
+    "a switch that does not say whether it is locked": (Code.GPU_MODE, gpu(kind="switch")),
+    "a switch that is too old": (Code.GPU_OUTDATED, gpu(kind="switch", signed_locked=True, minimum="below")),
     "confidential computing off": (Code.GPU_CC_MODE, gpu(cc_mode_host_claim="off")),
     "nothing declared": (Code.MODEL_UNDECLARED, weights(declared=())),
     "nothing loaded": (Code.MODEL_NOT_LOADED, weights(loaded=())),
@@ -149,8 +157,8 @@ PRODUCTION: dict[str, tuple[Code, Change]] = {
 ADMITTED: dict[str, Change] = {
     "as it is": lambda d: d,
     "mode on": gpu(cc_mode_host_claim="on"),
-    "a switch between them": gpu(kind="switch", fwid="missing", driver=None),
-    "a switch whose firmware is named": gpu(kind="switch"),
+    "a switch between them": gpu(kind="switch", signed_locked=True, fwid="missing", driver=None),
+    "a switch whose firmware is named": gpu(kind="switch", signed_locked=True),
     "the makers' word": gpu(
         reference_by="manifests", manifests=(doc.GpuManifest("driver", "550", "2026-01-01T00:00:00Z", "ee" * 32),)
     ),
@@ -625,3 +633,29 @@ def test_the_policy_in_the_readme_works(
     with RegorusEngine().prepare(policy_of(text)) as policy:
         assert {denial.code for denial in policy.decide(good).denials} == {"NOT_OUR_TENANT"}
         assert policy.decide(replace(good, session=replace(good.session, tenant="acme"))).outcome == "allow"
+
+
+def test_the_rule_on_devices_in_the_readme_works(
+    policy_of: Callable[[str], PolicySet], root: Path, good: doc.PolicyInput
+) -> None:
+    blocks = [block.split("```")[0] for block in (root / "policy" / "README.md").read_text().split("```rego\n")[1:]]
+    (fit,) = (block for block in blocks if "fit(gpu) if" in block)
+    ours = replace(good, session=replace(good.session, tenant="acme"))
+    manifest = doc.GpuManifest("driver", "GH100 driver 580.95.05", "2026-01-02T00:00:00Z", "00" * 32, "good")
+    device = replace(
+        good.gpus[0], minimum="met", signed_feature="spt", revocation="good", manifests=(manifest,), kind="gpu"
+    )
+    unspoken = replace(manifest, revocation="absent")
+    changes: tuple[dict[str, Any], ...] = (
+        {"minimum": "below"},
+        {"minimum": "none"},
+        {"signed_feature": None},
+        {"revocation": "stale"},
+        {"manifests": ()},
+        {"manifests": (manifest, unspoken)},
+    )
+    with RegorusEngine().prepare(policy_of(blocks[0] + fit)) as policy:
+        assert policy.decide(replace(ours, gpus=(device,))).outcome == "allow"
+        for change in changes:
+            decision = policy.decide(replace(ours, gpus=(device, replace(device, **change))))
+            assert "GPU_NOT_FIT" in {denial.code for denial in decision.denials}, change
