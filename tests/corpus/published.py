@@ -23,6 +23,7 @@ from weighbridge.proto import binding
 from weighbridge.proto.cc_state import ENVIRONMENT_PRODUCTION, CcState
 from weighbridge.proto.collateral import CollateralItem
 from weighbridge.proto.spdm import report as spdm
+from weighbridge.proto.spdm.opaque import OpaqueType
 from weighbridge.verifier.anchors import Anchor
 from weighbridge.verifier.certs import load_certificate
 
@@ -374,3 +375,18 @@ def case_032_responder_does_not_know_the_manifests_signer(arena: Arena) -> Answe
 def case_033_manifests_signer_good_too(arena: Arena) -> Answer:
     """What the last two lack."""
     return _signers(arena, Order())
+
+
+class _Unlocked(_Sending):
+    """The fabric's source, whose switch says, signed, that it is not locked."""
+
+    def attest(self, nonce: bytes) -> list[GpuEvidence]:
+        unlocked = Misreport(opaque={OpaqueType.LOCK_SWITCH_STATUS: bytes(2)})
+        return [*self.fabric.attest(nonce)[:-1], self.fabric.switches[0].attest(nonce, forgery=unlocked)]
+
+
+def case_034_switch_not_locked(arena: Arena) -> Answer:
+    """Its host could have it send elsewhere what GPUs send through it in plain."""
+    world = _fabric(arena)
+    world.host.gpus = _Unlocked(world.host.gpus.fabric, list)  # type: ignore[attr-defined, assignment]  # as in _fabric
+    return _window(world)

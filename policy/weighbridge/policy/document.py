@@ -223,8 +223,8 @@ class Gpu:
     party demands; ``none`` where it demands nothing.
 
     What is signed and what the host says have different names: ``signed_*`` name the kind of confidential mode that the
-    device's signed bytes do, ``cc_mode_host_claim`` is NVML's unsigned word that one is on: it can refuse and never
-    admit.
+    device's signed bytes do, and whether a switch says that it is locked (``None`` of a GPU); ``cc_mode_host_claim`` is
+    NVML's unsigned word that one is on: it can refuse and never admit.
     """
 
     identity: str
@@ -251,6 +251,7 @@ class Gpu:
     minimum: Literal["none", "met", "below", "unknown"] = "none"
     signed_protected_pcie: bool | None = None
     signed_feature: Literal["spt", "mpt", "ppcie"] | None = None
+    signed_locked: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,6 +107,7 @@ def appraise_gpu(
         minimum=_minimum(device, reference),
         signed_protected_pcie=device.mode.protected_pcie,
         signed_feature=device.mode.feature,
+        signed_locked=device.locked,
     )
     return GpuAppraisal(gpu, tuple(_findings(device, measured, cc_state)))
 

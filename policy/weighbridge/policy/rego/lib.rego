@@ -178,6 +178,20 @@ always contains d if {
 
 cc_mode_not_off(gpu) if gpu.cc_mode_host_claim in {"on", "devtools", null}
 
+# Through a switch GPUs send in plain; one that is not locked its host can set up anew after it attested.
+always contains d if {
+	some gpu in gpus
+	not locked(gpu)
+	d := denial("GPU_MODE", field(gpu, "identity"), "the switch does not say that it is locked", true, field(gpu, "signed_locked"), "lock it: NVIDIA's fabric manager does so in protected-PCIe mode")
+}
+
+locked(gpu) if gpu.kind == "gpu"
+
+locked(gpu) if {
+	gpu.kind == "switch"
+	gpu.signed_locked == true
+}
+
 # -- weights
 
 always contains d if {

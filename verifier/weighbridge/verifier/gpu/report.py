@@ -141,6 +141,11 @@ class VerifiedGpuReport:
         return self.chain.platform
 
     @property
+    def locked(self) -> bool | None:
+        """Whether a switch says, in signed bytes, that its host cannot set it up anew; ``None`` of a GPU."""
+        return _is_locked(self.report) if self.kind == "switch" else None
+
+    @property
     def measurements_digest(self) -> bytes:
         """SHA-256 over the measurement record."""
         return self.report.measurements_digest
@@ -276,6 +281,10 @@ def _signed_mode(report: Report) -> SignedMode:
     return SignedMode(protected, feature)
 
 
+def _is_locked(report: Report) -> bool:
+    return report.opaque.get(OpaqueType.LOCK_SWITCH_STATUS) == _LOCKED
+
+
 def _known(table: Mapping[bytes, Known], value: bytes, field: OpaqueType) -> Known:
     """A mode that nobody here knows is not taken for one that asks less."""
     if value not in table:
@@ -300,6 +309,6 @@ def _findings(report: Report, chain: VerifiedGpuChain, fwid: FwidStatus) -> tupl
     unknown = [field.name for field in report.opaque.fields if not field.is_named]
     if unknown:
         findings.append(GpuFinding(Code.FIELD_UNKNOWN, f"opaque entries without a name here: {', '.join(unknown)}"))
-    if chain.kind == "switch" and report.opaque.get(OpaqueType.LOCK_SWITCH_STATUS) != _LOCKED:
+    if chain.kind == "switch" and not _is_locked(report):
         findings.append(GpuFinding(Code.GPU_MODE, "the switch does not say that it is locked"))
     return tuple(findings)
