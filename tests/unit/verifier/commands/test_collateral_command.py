@@ -12,6 +12,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from corpus.bundle import believed, export
 from fakes.ocsp_responder import AT, HOUR, Order, RevocableVendor, respond, revocation_list
 from fakes.publisher import Publisher, publishing, site_of
 from weighbridge.attester.gpu.emulated import EmulatedH100
@@ -24,6 +25,8 @@ from weighbridge.verifier.gpu.revocation import Statements, device_revocation
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from corpus.arena import Arena
 
 VENDOR = RevocableVendor.create()
 DEVICE = EmulatedH100.make(VENDOR.vendor)
@@ -245,6 +248,26 @@ def test_a_single_report(run: Callable[..., Done], evidence: tuple[str | Path, .
     (tmp_path / "chain.pem").write_bytes(b"".join(each.public_bytes(Encoding.PEM) for each in CHAIN))
     done = run("wanted", tmp_path / "report.hex", "--chain", tmp_path / "chain.pem", *evidence[1:])
     assert done.out == run("wanted", *evidence).out
+
+
+def test_a_session(run: Callable[..., Done], arena: Arena, tmp_path: Path) -> None:
+    """Whoever runs a verifier has no other evidence of the hosts than what was recorded."""
+    world = arena.settled(1)
+    (tmp_path / "session.wb").write_bytes(export(world).encode())
+    (tmp_path / "believed.json").write_bytes(believed(world).encode())
+    done = run("wanted", tmp_path / "session.wb", "--anchors", tmp_path / "believed.json", "--json")
+    assert done.status == 0
+    firmware = world.host.gpus.devices[0].firmware
+    assert done.document["wanted"][0]["about"] == f"NV_GPU_DRIVER_GH100_{firmware.driver}"
+    asked = [each["about"] for each in done.document["wanted"] if each["kind"] == "ocsp"]
+    # Below each vendor's own authorities, of every chip the certificate.
+    assert sum("BROM" in about for about in asked) == len(world.host.gpus.devices)
+    stranger = run("wanted", tmp_path / "session.wb")
+    assert (stranger.status, stranger.out) == (ExitCode.NOT_AUTHENTIC, "")
+    (tmp_path / "session.wb").write_bytes(export(world).encode()[:-1])
+    torn = run("wanted", tmp_path / "session.wb", "--anchors", tmp_path / "believed.json")
+    assert torn.status == ExitCode.MALFORMED
+    assert "not a proof bundle" in torn.err
 
 
 def test_fetch_all_and_judge_by_it(

@@ -6,12 +6,14 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from weighbridge.proto import hosts, strict
+from weighbridge.proto import hosts, limits, strict
 from weighbridge.proto.errors import Code, ExitCode, MalformedEvidence, WeighbridgeError
+from weighbridge.verifier.bundle_format import Bundle
+from weighbridge.verifier.bundle_reports import recorded_reports
 from weighbridge.verifier.collateral.fetch import fetch
 from weighbridge.verifier.collateral.https import HttpsFetcher
 from weighbridge.verifier.collateral.store import CollateralStore
-from weighbridge.verifier.collateral.wanted import held, wanted_for, wanted_for_manifests
+from weighbridge.verifier.collateral.wanted import held, wanted_for, wanted_for_manifests, wanted_for_reports
 from weighbridge.verifier.commands import arguments as given
 from weighbridge.verifier.commands.outcome import Outcome, load_anchors, read, taken_for, usage
 from weighbridge.verifier.commands.text import counted, plain
@@ -27,7 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["configure_fetch", "configure_wanted"]
 
-_EVIDENCE_MAX: Final = 16 * 1024 * 1024
+# A proof bundle is a map in CBOR, whatever else is evidence begins otherwise.
+_MAPS: Final = tuple(bytes([0xA0 + size]) for size in range(24))
 _PARALLEL_MAX: Final = 32
 _REQUESTS_MAX: Final = 10_000
 _SECONDS_MAX: Final = 600
@@ -38,7 +41,8 @@ def _add_evidence(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "evidence",
         metavar="EVIDENCE",
-        help="devices in NVIDIA's JSON, an SPDM report, an SEV-SNP or HCL report, a TD quote, or an NRAS answer",
+        help="a session.wb file, devices in NVIDIA's JSON, an SPDM report, an SEV-SNP or HCL report, a TD quote, or an "
+        "NRAS answer",
     )
     parser.add_argument("--chain", metavar="FILE", help="certificates of an SPDM report, PEM, leaf first")
     parser.add_argument(
@@ -59,7 +63,8 @@ def configure_wanted(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Say what this evidence needs to be judged, and where its maker publishes it: to be fetched by anybody, on any "
         "machine. With a store, say what is at hand already (exit 6 where something is missing). A GPU's evidence must "
-        "verify. OCSP requests are sent with POST; --json has them in base64."
+        "verify, and so must a session, under the anchors of its verifier and TPM. OCSP requests are sent with POST; "
+        "--json has them in base64."
     )
     _add_evidence(parser)
     parser.add_argument("--store", metavar="DIR", type=Path, help="look what is in this store already")
@@ -67,9 +72,18 @@ def configure_wanted(parser: argparse.ArgumentParser) -> None:
 
 
 def _wanted(arguments: argparse.Namespace) -> tuple[Wanted, ...]:
-    chain = None if arguments.chain is None else load_chain(arguments.chain)
-    data = read(arguments.evidence, limit=_EVIDENCE_MAX) if chain is None else load_report(arguments.evidence)
     trusted = load_anchors(arguments.anchors)
+    if arguments.chain is None:
+        chain, data = None, read(arguments.evidence, limit=limits.BUNDLE_MAX)
+    else:
+        chain, data = load_chain(arguments.chain), load_report(arguments.evidence)
+    if chain is None and data[:1] in _MAPS:
+        with taken_for(
+            arguments.evidence, what="a proof bundle", hint="name a whole file that `weighbridge export` wrote"
+        ):
+            bundle = Bundle.parse(data)
+        # A session's devices are those of its enrolment, at every window.
+        return wanted_for_reports(recorded_reports(bundle, anchors=trusted, seq=None).devices)
     with taken_for(arguments.evidence, what="evidence", hint="weighbridge collateral wanted --help lists what is"):
         return wanted_for(data, anchors=trusted, at=arguments.at, chain=chain)
 
