@@ -14,14 +14,16 @@ from weighbridge.attester.gpu.emulated_rims import gpu_manifests
 from weighbridge.policy.reference import GpuMinimum
 from weighbridge.proto.cc_state import CcState
 from weighbridge.proto.collateral import Collateral, CollateralItem
-from weighbridge.proto.errors import Code, PolicyDenied
+from weighbridge.proto.errors import Code, EnvironmentFault, PolicyDenied
 from weighbridge.verifier.anchors import Anchor, TrustAnchors
+from weighbridge.verifier.appraisal import Appraiser
 from weighbridge.verifier.certs import load_certificate
 from weighbridge.verifier.gpu.rim.load import load_rim
 from weighbridge.verifier.published import Published
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from corpus.arena import Arena
     from support.world import World
@@ -141,3 +143,30 @@ def test_silence_of_the_host_is_told(arena: Arena) -> None:
         # Of two devices; what is told of both is one warning.
         assert len(messages) == (1 if expected else 0)
         assert all(expected in message for message in messages)
+
+
+class Changing:
+    """Whence what is published comes: first a fault of the store, then other pieces."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.calls = world, 0
+
+    def renew(self, at: datetime) -> Appraiser | None:
+        assert at == self.world.clock.at
+        self.calls += 1
+        if self.calls == 1:
+            raise EnvironmentFault(Code.STATE_CORRUPT, "the store is damaged")
+        world = self.world
+        return Appraiser(world.prepared, world.reference, world.models, world.published)
+
+
+def test_an_enrolment_is_judged_by_what_is_published_by_then(arena: Arena) -> None:
+    """A22: what the terms rest on is looked at once: not by what was published when the last window came."""
+    world = arena.world()
+    world.verifier.follow(Changing(world))
+    world.published = Published(Collateral.of(*items(world.host.gpus.rims())), world.anchors)
+    with pytest.raises(EnvironmentFault):
+        world.host.enrol(world.verifier)
+    assert world.ledger.size == 0
+    world.host.enrol(world.verifier)
+    assert world.archive.records.record(0).collateral == world.published.digest

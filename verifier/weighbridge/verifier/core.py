@@ -114,8 +114,11 @@ class Verifier:
         """Enrol the attester that meets the challenge, and sign the session's terms.
 
         Raises:
+            EnvironmentFault: this machine is at fault: nothing was judged, and the proof may come again.
             WeighbridgeError: the proof is refused; a ``PolicyDenied`` names every finding and has been recorded.
         """
+        # What is revoked by now counts: of what the terms rest on, windows look at no more than the devices again.
+        self.refresh()
         terms, live = self._enroller.prove(data, peer=peer, at=self._clock.now())
         return Opened(terms, live.issued.digest, _spot_of(live.issued))
 
@@ -205,7 +208,7 @@ class Verifier:
         self._renewal = renewal
 
     def refresh(self) -> None:
-        """Judge by changed reference values from now on, where there are any. Every window does this first.
+        """Judge by changed reference values from now on, where there are any. Windows and proofs do this first.
 
         Raises:
             EnvironmentFault: as :meth:`Renewal.renew`.
