@@ -316,6 +316,9 @@ def test_fetch_what_cannot_be_had(
     missing = run("wanted", *evidence, "--store", store, "--at", "2026-06-03T00:00:00Z")
     assert missing.status == ExitCode.INDETERMINATE
     assert " ended 2026-06-02 12:00Z" in missing.out
+    listed = run("wanted", *evidence, "--store", store, "--at", "2026-06-03T00:00:00Z", "--json").document["wanted"]
+    assert {each["ended"] for each in listed if each["kind"] == "ocsp"} == {"2026-06-02T12:00:00Z"}
+    assert all(each["ended"] is None for each in listed if each["held"])
 
 
 def test_who_did_not_answer(run: Callable[..., Done], store: Path, evidence: tuple[str | Path, ...]) -> None:

@@ -102,13 +102,17 @@ def _run_wanted(arguments: argparse.Namespace) -> Outcome:
     pieces = () if arguments.store is None else CollateralStore.open(arguments.store).pieces()
     wanted = _with_signers(wanted, pieces)
     serving = [held(each, pieces, arguments.at) for each in wanted]
+    ends = [
+        None if piece is not None else _ended(each, pieces, arguments.at)
+        for each, piece in zip(wanted, serving, strict=True)
+    ]
     missing = sum(1 for each, piece in zip(wanted, serving, strict=True) if piece is None and not each.optional)
     lines: list[str] = []
-    for each, piece in zip(wanted, serving, strict=True):
+    for each, piece, ended in zip(wanted, serving, ends, strict=True):
         until = "" if piece is None or piece.expires is None else f" until {piece.expires:%Y-%m-%d %H:%M}Z"
         state = "held" if piece is not None else "optional" if each.optional else "missing"
-        if piece is None and (last := _ended(each, pieces, arguments.at)) is not None:
-            until = f" ended {last:%Y-%m-%d %H:%M}Z"
+        if ended is not None:
+            until = f" ended {ended:%Y-%m-%d %H:%M}Z"
         lines.append(f"{state:<8} {each.kind:<5} {plain(each.subject)}{until}")
         lines.append(f"{'':<14} {plain(each.about)}")
         verb = "GET " if each.body is None else "POST"
@@ -122,8 +126,12 @@ def _run_wanted(arguments: argparse.Namespace) -> Outcome:
         "at": strict.time_encode(arguments.at),
         "missing": missing,
         "wanted": [
-            {**_wish(each), "held": None if piece is None else piece.document()}
-            for each, piece in zip(wanted, serving, strict=True)
+            {
+                **_wish(each),
+                "held": None if piece is None else piece.document(),
+                "ended": None if ended is None else strict.time_encode(ended),
+            }
+            for each, piece, ended in zip(wanted, serving, ends, strict=True)
         ],
     }
     return Outcome("\n".join(lines) + "\n", document, ExitCode.INDETERMINATE if is_short else ExitCode.AFFIRMED)
