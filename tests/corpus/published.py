@@ -174,11 +174,12 @@ def _revocable(
     orders: tuple[Order | None, ...],
     *,
     rim_orders: tuple[Order | None, ...] | None = None,
+    source: type[EmulatedGpus] = EmulatedGpus,
 ) -> Answer:
     """A window of devices about which their issuers answer as ordered."""
     maker = RevocableVendor.create()
     vendor = maker.vendor
-    gpus = EmulatedGpus(vendor, [EmulatedH100.make(vendor) for _ in range(2)])
+    gpus = source(vendor, [EmulatedH100.make(vendor) for _ in range(2)])
     world = _published(arena, gpus=gpus)
     files = gpus.rims()
     said = maker.responses(gpus.attest(bytes(31) + b"\x01")[1].chain, *orders)
@@ -390,3 +391,15 @@ def case_034_switch_not_locked(arena: Arena) -> Answer:
     world = _fabric(arena)
     world.host.gpus = _Unlocked(world.host.gpus.fabric, list)  # type: ignore[attr-defined, assignment]  # as in _fabric
     return _window(world)
+
+
+class _Rootless(EmulatedGpus):
+    """Devices whose host leaves the root's certificate out of what it sends."""
+
+    def attest(self, nonce: bytes) -> list[GpuEvidence]:
+        return [replace(item, chain=item.chain[:-1]) for item in super().attest(nonce)]
+
+
+def case_035_root_left_out_to_hide_what_it_revoked(arena: Arena) -> Answer:
+    """The root has revoked the authority below it; who sends the chain leaves out whose word that is."""
+    return _revocable(arena, (None, None, Order(status="revoked")), source=_Rootless)
