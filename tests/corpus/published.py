@@ -174,17 +174,19 @@ def _revocable(
     orders: tuple[Order | None, ...],
     *,
     rim_orders: tuple[Order | None, ...] | None = None,
-    source: type[EmulatedGpus] = EmulatedGpus,
+    root: bool = True,
 ) -> Answer:
-    """A window of devices about which their issuers answer as ordered."""
+    """A window of devices about which their issuers answer as ordered; ``root``: its certificate is sent, too."""
     maker = RevocableVendor.create()
     vendor = maker.vendor
-    gpus = source(vendor, [EmulatedH100.make(vendor) for _ in range(2)])
+    gpus = EmulatedGpus(vendor, [EmulatedH100.make(vendor) for _ in range(2)])
     world = _published(arena, gpus=gpus)
     files = gpus.rims()
     said = maker.responses(gpus.attest(bytes(31) + b"\x01")[1].chain, *orders)
     about = () if rim_orders is None else maker.rim_responses(files[0], *rim_orders)
     world.publish(*_items(*files), *_answers(*said, *about))
+    if not root:
+        world.host.gpus = _Rootless(gpus)  # type: ignore[assignment]  # a source of another kind
     return _window(world)
 
 
@@ -393,13 +395,19 @@ def case_034_switch_not_locked(arena: Arena) -> Answer:
     return _window(world)
 
 
-class _Rootless(EmulatedGpus):
-    """Devices whose host leaves the root's certificate out of what it sends."""
+class _Rootless:
+    """The source of a host that leaves the root's certificate out of what it sends."""
+
+    def __init__(self, gpus: EmulatedGpus) -> None:
+        self.gpus = gpus
 
     def attest(self, nonce: bytes) -> list[GpuEvidence]:
-        return [replace(item, chain=item.chain[:-1]) for item in super().attest(nonce)]
+        return [replace(item, chain=item.chain[:-1]) for item in self.gpus.attest(nonce)]
+
+    def cc_state(self) -> CcState | None:
+        return self.gpus.cc_state()
 
 
 def case_035_root_left_out_to_hide_what_it_revoked(arena: Arena) -> Answer:
     """The root has revoked the authority below it; who sends the chain leaves out whose word that is."""
-    return _revocable(arena, (None, None, Order(status="revoked")), source=_Rootless)
+    return _revocable(arena, (None, None, Order(status="revoked")), root=False)
