@@ -4,6 +4,7 @@ Usage:
     scripts/bench window --json > docs/performance.jsonl
     scripts/bench measure --json > docs/performance-measure.jsonl
     scripts/bench gpu --json > docs/performance-gpu.jsonl
+    scripts/bench tpm --json > docs/performance-tpm.jsonl
     .venv/bin/python scripts/performance_figures.py
 
 The recordings lie beside the document, and a test holds one to the other: no figure there was written by hand.
@@ -20,7 +21,7 @@ from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 DOCUMENT: Final = ROOT / "docs" / "performance.md"
-RECORDINGS: Final = tuple(ROOT / "docs" / f"performance{of}.jsonl" for of in ("", "-measure", "-gpu"))
+RECORDINGS: Final = tuple(ROOT / "docs" / f"performance{of}.jsonl" for of in ("", "-measure", "-gpu", "-tpm"))
 
 _BLOCK: Final = re.compile(
     r"(<!-- figures:(?P<name>[a-z]+):begin -->\n)(?P<body>.*?)(<!-- figures:\2:end -->\n)", re.DOTALL
@@ -49,6 +50,9 @@ _TABLES: Final = {
     "gpus": {"GPU": "ours", "GPU, CPU": "ours, CPU", "NVIDIA": "NVIDIA's", "NVIDIA, CPU": "NVIDIA's, CPU"},
     "gpuratios": {"GPU ratio": "ratio"},
     "gpumachine": {"gpus": "machine"},
+    "tpm": {"TPM": "wall clock", "TPM, CPU": "CPU"},
+    "tpmratios": {"TPM ratio": "ratio"},
+    "tpmmachine": {"tpms": "machine"},
 }
 # What the rows' figures are in, where it is not said with each.
 _FIRST: Final = {
@@ -57,9 +61,15 @@ _FIRST: Final = {
     "measurer": "during the run",
     "gpuratios": "figure",
     "gpumachine": "during the run",
+    "tpmratios": "figure",
+    "tpmmachine": "during the run",
 }
-# Figures that are ratios, of GPU reports; all others without a column are of models.
-_GPU_RATIO: Final = re.compile(r"report_.+|.+_vs_nvidia")
+# Figures that are ratios, by what they are of; all others without a column are of models.
+_RATIOS: Final = {
+    "GPU ratio": re.compile(r"report_.+|.+_vs_nvidia"),
+    "TPM ratio": re.compile(r"quote_.+"),
+    "ratio": re.compile(r".+"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +105,8 @@ def _cell(figure: dict[str, object]) -> _Cell:
         text = f"{ratio:.2f}x" if isinstance(ratio, float) else "-"
         if name.endswith("_ms"):
             text = f"{figure['value']:.2f} ms ({text})"
-        return _Cell("GPU ratio" if _GPU_RATIO.fullmatch(name) else "ratio", f"`{name}`", text)
+        column = next(column for column, names in _RATIOS.items() if names.fullmatch(name))
+        return _Cell(column, f"`{name}`", text)
     if unit == "GB/s":
         text = f"{figure['value']:.2f}"
     else:
