@@ -133,8 +133,7 @@ def read_clock_info(reader: WireReader) -> ClockInfo:
         MalformedEvidence: ``TRUNCATED``, or ``TPM_STRUCTURE`` if ``safe`` is neither YES nor NO.
     """
     clock, reset_count, restart_count = reader.u64(), reader.u32(), reader.u32()
-    where = reader.place
     safe = reader.u8()
     if safe > 1:
-        raise MalformedEvidence(Code.TPM_STRUCTURE, "safe is neither 0 nor 1", where=where, got=safe)
+        raise MalformedEvidence(Code.TPM_STRUCTURE, "safe is neither 0 nor 1", where=reader.place_before(1), got=safe)
     return ClockInfo(clock=clock, reset_count=reset_count, restart_count=restart_count, safe=safe == 1)

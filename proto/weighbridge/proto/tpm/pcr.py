@@ -11,6 +11,7 @@ verifier compares whole selections and never merely looks up the values it hoped
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from weighbridge.proto import limits
@@ -131,29 +132,37 @@ def read_selection(reader: WireReader) -> PcrSelection:
     Raises:
         MalformedEvidence: as :func:`parse`.
     """
-    where = reader.place
     count = reader.u32()
     if count > _BANKS_MAX:
         raise MalformedEvidence(
-            Code.TPM_PCR_SELECTION, "too many banks", where=where, expected=f"<= {_BANKS_MAX}", got=count
+            Code.TPM_PCR_SELECTION,
+            "too many banks",
+            where=reader.place_before(4),
+            expected=f"<= {_BANKS_MAX}",
+            got=count,
         )
     banks: list[PcrBank] = []
     for _ in range(count):
         algorithm = reader.u16()
-        where = reader.place
         size = reader.u8()
         if size != _SELECT_SIZE:
             raise MalformedEvidence(
                 Code.TPM_PCR_SELECTION,
                 "selection is not of 24 PCRs",
-                where=where,
+                where=reader.place_before(1),
                 expected=f"{_SELECT_SIZE} bytes",
                 got=f"{size} bytes",
                 clause="PC Client Platform TPM Profile 1.05 §4.6",
             )
-        bits = int.from_bytes(reader.take(size), "little")
-        banks.append(PcrBank(algorithm, tuple(index for index in range(8 * size) if bits >> index & 1)))
+        banks.append(PcrBank(algorithm, _indices(reader.take(size))))
     return PcrSelection(tuple(banks))
+
+
+@lru_cache(maxsize=64)
+def _indices(bitmap: bytes) -> tuple[int, ...]:
+    """The PCRs that a selection's bytes name, ascending. Those of a session are always the same."""
+    bits = int.from_bytes(bitmap, "little")
+    return tuple(index for index in range(8 * len(bitmap)) if bits >> index & 1)
 
 
 def pcr_digest(algorithm: HashAlgorithm, values: Sequence[bytes]) -> bytes:

@@ -47,7 +47,11 @@ class WireReader:
     @property
     def place(self) -> str:
         """Where the next field starts, for messages."""
-        return f"{self._what}[{self._offset}]"
+        return self.place_before(0)
+
+    def place_before(self, size: int) -> str:
+        """Where a field started whose ``size`` bytes were taken last, for messages."""
+        return f"{self._what}[{self._offset - size}]"
 
     def take(self, size: int) -> bytes:
         """The next ``size`` bytes.
@@ -90,11 +94,14 @@ class WireReader:
         Raises:
             MalformedEvidence: ``TRUNCATED`` or ``TPM_STRUCTURE``.
         """
-        where = self.place
         size = self.u16()
         if size > limit:
             raise MalformedEvidence(
-                Code.TPM_STRUCTURE, "TPM2B is too long", where=where, expected=f"<= {limit} bytes", got=f"{size} bytes"
+                Code.TPM_STRUCTURE,
+                "TPM2B is too long",
+                where=self.place_before(2),
+                expected=f"<= {limit} bytes",
+                got=f"{size} bytes",
             )
         return self.take(size)
 
