@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from support.options import changed
 from support.site import BIN, Done, here, run
 from weighbridge.proto.errors import Code, ExitCode
 from weighbridge.verifier import cli as verifier_cli
@@ -58,11 +59,6 @@ RUN = (
 )  # fmt: skip
 
 
-def changed(command: tuple[str, ...], option: str, value: str) -> tuple[str, ...]:
-    """``command`` with another value for ``option``, or with it added."""
-    return (*command, option, value)
-
-
 # -- help --------------------------------------------------------------------------------------------------------------
 
 
@@ -100,6 +96,8 @@ MISTAKES = [
     ((VERIFIER, "init", "S", "--origin", ""), "is not a ledger's name"),
     ((VERIFIER, "init", "S", "--origin", "o.example", "--host", "two words"), "neither a DNS name nor an IP address"),
     ((VERIFIER, "admit", "S", "F", "-o", "-"), "name a file"),
+    ((*SERVE, "--reference", "G"), "argument --reference: given twice"),
+    ((*SIGN, "-o", "F"), "argument -o/--output: given twice"),
     (changed(SERVE, "--listen", "8443"), "not HOST:PORT"),
     (changed(SERVE, "--listen", "127.0.0.1:99999"), "too large"),
     (changed(SERVE, "--listen", "::1:8443"), "not HOST:PORT"),
@@ -113,8 +111,8 @@ MISTAKES = [
     ((*SIGN, "--number", "0"), "numbers begin with 1"),
     ((*SIGN, "--number", "1e3"), "not a decimal number"),
     ((*SIGN, "--owner", ""), "empty or not printable"),
-    ((*SIGN, "--valid-until", "2027-06-30"), "not a UTC time"),
-    ((*SIGN, "--valid-until", "9999-12-31T23:59:59Z"), "not between 1970 and 2261"),
+    (changed(SIGN, "--valid-until", "2027-06-30"), "not a UTC time"),
+    (changed(SIGN, "--valid-until", "9999-12-31T23:59:59Z"), "not between 1970 and 2261"),
     ((*SIGN, "--revoke", "00" * 32), "write DIGEST=REASON"),
     ((*SIGN, "--revoke", "00=leaked"), "wrong length"),
     ((*SIGN, "--revoke", "00" * 32 + "= "), "say why"),
@@ -127,15 +125,16 @@ MISTAKES = [
     ((ATTESTER, "frobnicate"), "invalid choice: 'frobnicate'"),
     ((ATTESTER, "init", "--state", "S", "--name", "zwei Wörter"), "neither a DNS name nor an IP address"),
     ((ATTESTER, "measure", "D", "-o", "-"), "name a file"),
+    ((*RUN, "--tenant", "t"), "argument --tenant: given twice"),
     ((ATTESTER, "measure", "D", "--", "ls"), "only `run` takes a command"),
     ((*RUN, "--"), "there is no command after --"),
     ((*RUN, "--windows", "0"), "whole number from 1"),
     ((*RUN, "--windows", "1e3"), "whole number from 1"),
     ((*RUN, "--spool-bytes", "5"), "whole number from"),
-    ((*RUN, "--gpu", "emulated:9"), "whole number from 1 to 8"),
-    ((*RUN, "--gpu", "all"), "must be nvml, emulated:N or none"),
+    (changed(RUN, "--gpu", "emulated:9"), "whole number from 1 to 8"),
+    (changed(RUN, "--gpu", "all"), "must be nvml, emulated:N or none"),
     ((*RUN, "--log-pcr", "24"), "whole number from 0 to 23"),
-    ((*RUN, "--verifier", "verifier.example"), "not HOST:PORT"),
+    (changed(RUN, "--verifier", "verifier.example"), "not HOST:PORT"),
     ((*RUN, "--verif", "verifier.example:1"), "unrecognized arguments: --verif"),
 ]
 

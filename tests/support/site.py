@@ -22,6 +22,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from fakes.models import write_model
+from support.options import changed
 from support.world import reference_for, requirements
 from weighbridge.attester import cli as attester_cli
 from weighbridge.attester.gpu.emulated import EmulatedGpus
@@ -269,7 +270,8 @@ class Site:
     def serve_command(self, *options: object) -> list[object]:
         return [
             "weighbridge", "serve", self.verifier, "--requirements", self.factory.requirements,
-            *self.judging(), "--anchors", self.factory.roots, "--listen", f"127.0.0.1:{self.port}", *options,
+            *self.judging(), "--anchors", self.factory.roots, *options,
+            *(() if "--listen" in options else ("--listen", f"127.0.0.1:{self.port}")),
         ]  # fmt: skip
 
     @contextlib.contextmanager
@@ -281,14 +283,14 @@ class Site:
 
     def attester_command(self, *options: object, server: Sequence[object] | None = None) -> list[object]:
         factory = self.factory
-        return [
+        command: list[object] = [
             "weighbridge-attester", "run", "--json", "--verifier", f"localhost:{self.port}",
             "--verifier-ca", self.verifier / "tls" / "ca.pem", "--verifier-key", self.verifier / "anchors.json",
             "--manifest", factory.manifest, "--state", self.state, "--tenant", "tenant-a",
             "--audience", "relying-party", "--tcti", self.tpm.tcti, "--gpu", "emulated:2",
-            "--gpu-vendor", factory.vendor, "--seed", 1, *options,
-            "--", *(server or [sys.executable, factory.server, factory.model]),
+            "--gpu-vendor", factory.vendor, "--seed", 1,
         ]  # fmt: skip
+        return [*changed(command, *options), "--", *(server or [sys.executable, factory.server, factory.model])]
 
     def attesting(self, *options: object, env: Mapping[str, str] | None = None) -> Running:
         return Running(*self.attester_command(*options), env=env)

@@ -21,6 +21,7 @@ from weighbridge.attester.commands import doctor, init, log, measure, model, run
 from weighbridge.attester.durable import write_fault
 from weighbridge.proto import strict
 from weighbridge.proto.errors import ExitCode, WeighbridgeError
+from weighbridge.proto.options import Once
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,7 +56,27 @@ exit status:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says `error:` and what to do, and exits with the status of the table."""
+    """Says `error:` and what to do, exits with the status of the table; no abbreviations, nothing given twice."""
+
+    def __init__(
+        self,
+        *,
+        prog: str | None = None,
+        description: str | None = None,
+        epilog: str | None = None,
+        formatter_class: type[argparse.HelpFormatter] = argparse.HelpFormatter,
+        allow_abbrev: bool = False,
+    ) -> None:
+        # An abbreviation that is unambiguous today names another option tomorrow.
+        super().__init__(
+            prog=prog,
+            description=description,
+            epilog=epilog,
+            formatter_class=formatter_class,
+            allow_abbrev=allow_abbrev,
+        )
+        for action in (None, "store"):
+            self.register("action", action, Once)
 
     def error(self, message: str) -> NoReturn:
         """Print the error and how to get help; exit with status 2."""
@@ -156,7 +177,6 @@ def _parser() -> argparse.ArgumentParser:
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {metadata.version('weighbridge')}")
     parser.add_argument("--debug", action="store_true", help="print the traceback of an error")
@@ -175,7 +195,6 @@ def _parser() -> argparse.ArgumentParser:
             name,
             help=text,
             description=text[0].upper() + text[1:] + ".",
-            allow_abbrev=False,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             epilog=getattr(module, "EPILOG", None),
         )

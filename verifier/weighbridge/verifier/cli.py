@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, NoReturn, TextIO
 
 from weighbridge.proto import strict
 from weighbridge.proto.errors import ExitCode, WeighbridgeError
+from weighbridge.proto.options import Once
 from weighbridge.verifier.commands import (
     anchors,
     bundle,
@@ -57,7 +58,7 @@ examples:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says `error:` and what to do, exits with the status of the table, and takes no abbreviations."""
+    """Says `error:` and what to do, exits with the status of the table; no abbreviations, nothing given twice."""
 
     def __init__(
         self,
@@ -71,6 +72,8 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(
             prog=prog, description=description, epilog=epilog, formatter_class=formatter_class, allow_abbrev=False
         )
+        for action in (None, "store"):
+            self.register("action", action, Once)
 
     def error(self, message: str) -> NoReturn:
         """Print the error and how to get help; exit with status 2."""

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from corpus.bundle import believed, export
 from fakes.ocsp_responder import AT, HOUR, Order, RevocableVendor, respond, revocation_list
 from fakes.publisher import Publisher, publishing, site_of
+from support.options import changed
 from weighbridge.attester.gpu.emulated import EmulatedH100
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, ExitCode
@@ -302,21 +303,23 @@ def test_fetch_what_cannot_be_had(
     lists = [path for path in maker.pages if "crl" in path]
     for path in lists:
         del maker.pages[path]
-    done = run("fetch", *evidence, "--store", store, "--mirror", maker.url)
+    fetch = ("fetch", *evidence, "--store", store, "--mirror", maker.url)
+    wanted = ("wanted", *evidence, "--store", store)
+    done = run(*fetch)
     assert done.status == 0
     assert done.out.splitlines()[-1].endswith("4 failed")
     maker.respond = None
-    told = run("fetch", *evidence, "--store", store, "--mirror", maker.url, "--at", "2026-06-02T10:00:00Z").out
+    told = run(*changed(fetch, "--at", "2026-06-02T10:00:00Z")).out
     assert told.splitlines()[-1].startswith("hint: try again later")
     assert told.count("hint: ") == 1
-    short = run("fetch", *evidence, "--store", store, "--mirror", maker.url, "--at", "2026-06-02T10:00:00Z", "--json")
+    short = run(*changed(fetch, "--at", "2026-06-02T10:00:00Z", "--json"))
     assert short.status == ExitCode.ENVIRONMENT
     assert short.document["code"] == "COLLATERAL_FETCH"
     assert {each["error"]["code"] for each in short.document["wanted"] if each["error"]} == {"COLLATERAL_FETCH"}
-    missing = run("wanted", *evidence, "--store", store, "--at", "2026-06-03T00:00:00Z")
+    missing = run(*changed(wanted, "--at", "2026-06-03T00:00:00Z"))
     assert missing.status == ExitCode.INDETERMINATE
     assert " ended 2026-06-02 12:00Z" in missing.out
-    listed = run("wanted", *evidence, "--store", store, "--at", "2026-06-03T00:00:00Z", "--json").document["wanted"]
+    listed = run(*changed(wanted, "--at", "2026-06-03T00:00:00Z", "--json")).document["wanted"]
     assert {each["ended"] for each in listed if each["kind"] == "ocsp"} == {"2026-06-02T12:00:00Z"}
     assert all(each["ended"] is None for each in listed if each["held"])
 

@@ -13,6 +13,7 @@ from corpus.bundle import believed, export
 from eventlog_support import ima_data
 from fakes.boot_logs import Boot, sha256_name
 from support.host_owners import HostOwner
+from support.options import changed
 from support.world import World, requirements
 from weighbridge.policy.reference import Reference
 from weighbridge.proto.digest import sha256
@@ -88,10 +89,8 @@ class Desk:
         return self.learn(*session, *named, *arguments, output=output)
 
     def sign(self, *arguments: object, output: str = "next.set") -> Done:
-        return self.run(
-            "sign", self.path / "host.set", "--days", 30, "--key", self.path / "owner.pem", "-o", self.path / output,
-            *arguments,
-        )  # fmt: skip
+        command = ("sign", self.path / "host.set", "--days", 30, "--key", self.path / "owner.pem")
+        return self.run(*changed(command, *arguments), "-o", self.path / output)
 
     def content(self, name: str = "host.set") -> HostSet:
         return SignedHostSet.parse((self.path / name).read_bytes()).claimed

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from corpus.arena import Arena
 from corpus.bundle import believed, export
 from support.forge import claim, seal
+from support.options import changed
 from weighbridge.proto import strict
 from weighbridge.proto.errors import Code, ExitCode
 from weighbridge.verifier.cli import main
@@ -343,7 +344,7 @@ def token(site: Site, name: str = "token.jwt", *more: str, after: float = 0) -> 
     at = strict.time_encode(site.at + timedelta(seconds=after))
     anchors: list[str | Path] = ["--anchors", site.file("anchors.json")]
     command: list[str | Path] = ["verify", "token", site.file(name), "--audience", "relying-party", "--at", at]
-    return [*command, *anchors, *more]
+    return [*changed(command, *more), *anchors]
 
 
 def test_a_token_of_an_emulated_platform_is_a_warning(run: Callable[..., Done], site: Site) -> None:
