@@ -9,15 +9,20 @@ import pytest
 
 from corpus.policy import genuine
 from fakes import rims
+from fakes.ocsp_responder import AT, DAY, Order, RevocableVendor
+from gpu_support import NONCE
 from support.world import EMULATED
+from weighbridge.attester.gpu.emulated import EmulatedH100, Firmware
 from weighbridge.attester.gpu.emulated_rims import gpu_manifests
 from weighbridge.policy.reference import GpuMinimum
 from weighbridge.proto.cc_state import CcState
 from weighbridge.proto.collateral import Collateral, CollateralItem
 from weighbridge.proto.errors import Code, EnvironmentFault, PolicyDenied
+from weighbridge.proto.spdm import report as spdm
 from weighbridge.verifier.anchors import Anchor, TrustAnchors
 from weighbridge.verifier.appraisal import Appraiser
 from weighbridge.verifier.certs import load_certificate
+from weighbridge.verifier.gpu import verify_chain, verify_report
 from weighbridge.verifier.gpu.rim.load import load_rim
 from weighbridge.verifier.published import Published
 
@@ -170,3 +175,36 @@ def test_an_enrolment_is_judged_by_what_is_published_by_then(arena: Arena) -> No
     assert world.ledger.size == 0
     world.host.enrol(world.verifier)
     assert world.archive.records.record(0).collateral == world.published.digest
+
+
+@pytest.mark.parametrize("status", ["revoked", "hold", "good"])
+@pytest.mark.parametrize("root", [True, False])
+def test_leaving_the_root_out_hides_nothing(root: bool, status: str) -> None:
+    """A22: who sends a chain, and who delivers a manifest, may leave the root's certificate out.
+
+    That certificate is in no signed byte of a manifest; and it is the root that revokes the authority below it.
+    """
+    maker = RevocableVendor.create()
+    firmware = Firmware()
+    h100 = EmulatedH100.make(maker.vendor, firmware=firmware)
+    files = maker.vendor.rims(firmware, validity=rims.issued(AT - 30 * DAY))
+    orders = None, None, Order(status=status)
+    said = [*maker.responses(h100.keys.chain, *orders), *maker.rim_responses(files[0], *orders)]
+    sent = h100.keys.chain if root else h100.keys.chain[:-1]
+    delivered = [data if root else without_root(data) for data in files]
+    pieces = [*items(delivered), *(CollateralItem("ocsp", data) for data in said)]
+    made = Published(Collateral.of(*pieces), maker.anchors)
+    assert not made.disbelieved
+    chain = verify_chain(sent, maker.anchors, at=AT)
+    device = verify_report(spdm.parse(h100.attest(NONCE).report), chain, nonce=NONCE)
+    assert made.revocation(device, at=AT).status == status
+    measured = made.measured(device, at=AT)
+    assert (measured.driver is None) == (status != "good")
+
+
+def without_root(rim: bytes) -> bytes:
+    """The manifest, whose signature holds as before, without the last certificate beside it."""
+    head, end, tail = rim.rpartition(b"</ds:X509Certificate>")
+    start = head.rindex(b"<ds:X509Certificate>")
+    assert end
+    return head[:start] + tail

@@ -75,11 +75,11 @@ class Published:
 
     def revocation(self, device: VerifiedGpuReport, *, at: datetime) -> Revocation:
         """What is known at ``at`` of the certificates that vouch for the device."""
-        return device_revocation(device.chain.certificates, self._statements, at=at)
+        return device_revocation(device.chain.certificates, self._statements, at=at, anchor=device.chain.anchor)
 
     def signer(self, rim: VerifiedRim, *, at: datetime) -> Revocation:
         """What is known at ``at`` of the certificates that vouch for a manifest."""
-        return self._statements.judge(rim.chain, at=at)
+        return self._statements.judge(rim.chain, at=at, anchor=rim.anchor)
 
     @property
     def disbelieved(self) -> tuple[Disbelieved, ...]:

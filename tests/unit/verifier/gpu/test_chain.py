@@ -198,6 +198,7 @@ def test_verified_chain_is_made_by_verification_only(nvidia_wheel: Path) -> None
             architecture="GH100",
             model="",
             fwid=None,
+            anchor=verified.anchor,
             pdi=None,
             certificates=(),
             chain_digest=bytes(32),

@@ -44,7 +44,6 @@ from weighbridge.verifier.gpu import (
     check_topology,
     verify_recorded_report,
 )
-from weighbridge.verifier.gpu.revocation import Statements
 from weighbridge.verifier.gpu.rim.ids import wanted
 from weighbridge.verifier.gpu.rim.load import load_rims
 from weighbridge.verifier.published import Published
@@ -102,7 +101,6 @@ class _Judge:
         self._question = question
         self._collateral = collateral
         self._chains = ChainCache()
-        self._statements = Statements.of(collateral.of_kind("ocsp"), collateral.of_kind("crl"))
         self.published = Published(collateral, question.anchors)
 
     @cached_property
@@ -146,7 +144,7 @@ class _Judge:
             verified=verified,
             measured=measured,
             manifests=tuple(
-                Manifest(owner, rim, Standing.of(self._statements.judge(rim.chain, at=at), rim.chain))
+                Manifest(owner, rim, Standing.of(self.published.signer(rim, at=at), rim.chain))
                 for owner, rim in used
                 if rim is not None
             ),
@@ -171,7 +169,7 @@ class _Judge:
         if not newest.is_valid(at):
             verb, when = ("ended", newest.not_after) if newest.not_after < at else ("begins", newest.not_before)
             return f"the newest issue at hand {verb} on {when:%Y-%m-%d}"
-        status = self._statements.judge(newest.chain, at=at).status
+        status = self.published.signer(newest, at=at).status
         return f"its signer is {_WITHDRAWN[status]}" if status in _WITHDRAWN else "not at hand"
 
 

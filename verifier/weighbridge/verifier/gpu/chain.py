@@ -88,7 +88,8 @@ class VerifiedGpuChain:
         fwid: digest of the firmware that derived the key, or ``None`` when the leaf names none.
         pdi: the number by which NVLink peers name the device, 8 bytes in the certificate's order, or ``None`` where
             the BROM's certificate has no serial number of that shape. It identifies the device as a serial number does.
-        certificates: the chain, leaf first, as it came.
+        certificates: the chain, leaf first, as it came: with or without the root's own certificate.
+        anchor: the root that vouches for it.
         chain_digest: SHA-256 of the concatenated DER.
         not_before: the latest beginning of validity in the chain, anchor included.
         not_after: the earliest end.
@@ -104,6 +105,7 @@ class VerifiedGpuChain:
     fwid: bytes | None
     pdi: bytes | None
     certificates: tuple[x509.Certificate, ...]
+    anchor: Anchor
     chain_digest: bytes
     not_before: datetime
     not_after: datetime
@@ -287,6 +289,7 @@ def _device(
         fwid=certified_fwid(leaf, where=f"{_WHAT}[0]"),
         pdi=_pdi(brom),
         certificates=tuple(parsed),
+        anchor=anchor,
         chain_digest=sha256(b"".join(chain)),
         not_before=not_before,
         not_after=not_after,

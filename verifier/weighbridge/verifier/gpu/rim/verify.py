@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from weighbridge.verifier.anchors import TrustAnchors
+    from weighbridge.verifier.anchors import Anchor, TrustAnchors
     from weighbridge.verifier.gpu.rim.swid import RimEntry, RimKind, SwidTag
 
 __all__ = ["VerifiedRim", "verify_rim"]
@@ -63,7 +63,8 @@ class VerifiedRim:
         indices: theirs.
         digest: SHA-256 of the file. A signature can be malleated: one issue may have several.
         content_digest: SHA-256 of what was signed.
-        chain: DER certificates, leaf first: for revocation.
+        chain: certificates, leaf first, as they came: with or without the root's own. For revocation.
+        anchor: the root that vouches for them.
     """
 
     seal: object
@@ -82,6 +83,7 @@ class VerifiedRim:
     digest: bytes
     content_digest: bytes
     chain: tuple[x509.Certificate, ...]
+    anchor: Anchor
 
     def __post_init__(self) -> None:
         """Refuse to be built by anything but the verification."""
@@ -153,6 +155,7 @@ def verify_rim(data: bytes, *, anchors: TrustAnchors, at: datetime) -> VerifiedR
         digest=sha256(data),
         content_digest=sha256(document.content),
         chain=chain,
+        anchor=anchor,
     )
 
 
