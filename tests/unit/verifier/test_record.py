@@ -148,10 +148,11 @@ def test_a_leaf_commits_to_the_whole_record() -> None:
         "requirements": None,
         "verdict": b"",
         "spot": None,
+        "collateral": NO_DIGEST,
     }
     assert set(changes) == set(Record.__slots__)
     leaves = {Leaf.of(replace(RECORD, **{name: other})).record for name, other in changes.items()}
-    assert len(leaves | {LEAF.record}) == 17
+    assert len(leaves | {LEAF.record}) == 18
 
 
 def test_a_leaf_is_small() -> None:
