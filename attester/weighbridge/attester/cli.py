@@ -17,7 +17,18 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn, TextIO
 
-from weighbridge.attester.commands import doctor, init, log, measure, model, run, spot_pool, tpm_arguments, verity
+from weighbridge.attester.commands import (
+    doctor,
+    gpu_arguments,
+    init,
+    log,
+    measure,
+    model,
+    run,
+    spot_pool,
+    tpm_arguments,
+    verity,
+)
 from weighbridge.attester.durable import write_fault
 from weighbridge.proto import strict
 from weighbridge.proto.errors import ExitCode, WeighbridgeError
@@ -166,7 +177,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         parser.error("only `run` takes a command after --")
     if split < len(arguments) and not args.command:
         parser.error("there is no command after --")
-    if args.verb == "run" and (wrong := tpm_arguments.misuse(args)) is not None:
+    if args.verb == "run" and (wrong := tpm_arguments.misuse(args) or gpu_arguments.misuse(args)) is not None:
         parser.error(wrong)
     return args
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from weighbridge.attester.report import Observer
     from weighbridge.attester.telemetry.interface import TelemetrySource
 
-__all__ = ["GpuChoice", "Gpus", "configure", "open_gpus"]
+__all__ = ["GpuChoice", "Gpus", "configure", "misuse", "open_gpus"]
 
 _EMULATED: Final = "emulated:"
 _EMULATED_MAX: Final = 8
@@ -90,6 +90,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="where emulated devices and their vendor's keys are kept, and what that vendor publishes: roots and "
         "manifests for a verifier (default: insecure-emulated-gpus in --state)",
     )
+
+
+def misuse(args: argparse.Namespace) -> str | None:
+    """What is wrong with arguments of which each alone is right."""
+    if args.set_ready and args.gpu.kind != "nvml":
+        return "--set-ready is for --gpu nvml: other GPUs have no ready state"
+    return None
 
 
 def open_gpus(args: argparse.Namespace, stack: ExitStack, observer: Observer) -> Gpus:

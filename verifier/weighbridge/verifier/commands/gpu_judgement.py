@@ -266,7 +266,7 @@ def _topology(verified: tuple[VerifiedGpuReport, ...], question: Question) -> tu
     try:
         check_topology(verified)
     except NotAuthentic as error:
-        return "wrong", Reason(ExitCode.NOT_AUTHENTIC, error.code, f"{error.where}: {error.message}")
+        return "wrong", Reason(ExitCode.NOT_AUTHENTIC, error.code, f"{error.where}: {error.message}", error.hint)
     return "complete", None
 
 

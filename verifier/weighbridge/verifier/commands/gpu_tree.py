@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from weighbridge.proto import strict
 from weighbridge.proto.errors import ExitCode
+from weighbridge.verifier.anchors import EMULATED_PLATFORM
 from weighbridge.verifier.commands.gpu_document import WORDS
 from weighbridge.verifier.commands.gpu_verdict import Facts
 from weighbridge.verifier.commands.text import counted
@@ -179,6 +180,7 @@ def _standing(standing: Standing) -> str:
 def _together(judgement: Judgement) -> list[Branch]:
     return [
         *(_line("because", f"{item.code.value}: {item.message}") for item in judgement.together),
+        *(_line("hint", item.hint) for item in judgement.together if item.hint),
         _line("devices", f"{_devices(judgement)}, {_twice(judgement)}"),
         _line("topology", _TOPOLOGY[judgement.topology]),
     ]
@@ -195,6 +197,8 @@ def _hints(judgement: Judgement) -> list[str]:
         or facts.revocation.status in ("absent", "stale")
         or any(item.signer.status in ("absent", "stale") for item in facts.manifests)
         for facts in judgement.facts
+        # Nobody publishes anything of emulated devices but who made them.
+        if facts.verified.platform != EMULATED_PLATFORM
     )
     if not incomplete or judgement.status not in (ExitCode.INDETERMINATE, ExitCode.DENIED):
         return []

@@ -77,11 +77,12 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why the answer is not a better one than ``status``."""
+    """Why the answer is not a better one than ``status``, and what to do about it where that can be said."""
 
     status: ExitCode
     code: Code
     message: str
+    hint: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from weighbridge.proto import strict
+from weighbridge.proto import limits, strict
 from weighbridge.proto.collateral import Collateral
 from weighbridge.proto.errors import Code, ExitCode, MalformedEvidence
 from weighbridge.verifier.collateral.describe import FILE_MAX, recognise
@@ -20,6 +20,7 @@ from weighbridge.verifier.commands.gpu_judgement import judge
 from weighbridge.verifier.commands.gpu_tree import tree
 from weighbridge.verifier.commands.gpu_verdict import Question
 from weighbridge.verifier.commands.outcome import Outcome, load_anchors, taken_for, usage
+from weighbridge.verifier.gpu.chain import ARCHITECTURES
 from weighbridge.verifier.gpu.recorded import RecordedDevice, load_bytes, load_chain, load_evidence, load_report
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ __all__ = ["configure", "run"]
 
 _COMMAND: Final = "verify gpu"
 _CLAIMED: Final = "claimed"
+# As NVIDIA's tools call what certificates call otherwise.
+_ALIASES: Final = {"LS10": "LS_10"}
 _ALONE: Final = "for a single SPDM report pass its certificates too: --chain FILE"
 _DESCRIPTION: Final = """\
 Verify recorded evidence of GPUs and NVSwitches, offline: chain, signature and nonce of each device; its
@@ -102,8 +105,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--arch",
         metavar="NAME",
         action="append",
+        type=_architecture,
         default=[],
-        help="refuse other architectures than this, such as GH100 (several times)",
+        help=f"refuse other architectures than this: {', '.join(ARCHITECTURES)}; LS10 is LS_10 (several times)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.set_defaults(run=run)
@@ -174,10 +178,20 @@ def _pieces(place: str, what: str, *kinds: CollateralKind) -> Iterator[Collatera
 
 
 def _nonce(text: str) -> bytes | None:
-    """Any length: a wrong one is refused by the verification, with its own code."""
+    """``None`` for what the file claims."""
     if text == _CLAIMED:
         return None
     try:
-        return strict.hex_decode(text.lower(), what="--nonce")
+        return strict.hex_decode(text.lower(), what="--nonce", size=limits.NONCE_SIZE)
     except MalformedEvidence as error:
-        raise argparse.ArgumentTypeError("not hexadecimal") from error
+        raise argparse.ArgumentTypeError(
+            f"neither {2 * limits.NONCE_SIZE} hexadecimal digits nor {_CLAIMED}"
+        ) from error
+
+
+def _architecture(text: str) -> str:
+    """As certificates call it."""
+    name = _ALIASES.get(text, text)
+    if name not in ARCHITECTURES:
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(ARCHITECTURES)}")
+    return name

@@ -27,6 +27,7 @@ _TEXT_MAX: Final = 4 * limits.GPU_REPORT_MAX
 _BINARY_START: Final = b"\x11\xe0"
 _WHITE: Final = b" \t\r\n"
 _REPORT: Final = "A report begins with the bytes 11 e0, or is a text file that begins with these digits."
+_ANSWER: Final = "weighbridge verify nras verifies such answers."
 _JSON: Final = "Devices in NVIDIA's JSON are for weighbridge verify gpu, without --chain."
 # A report and a chain per device, in base64 and the chain in PEM besides.
 _EVIDENCE_MAX: Final = limits.GPUS_MAX * 2 * (limits.GPU_REPORT_MAX + 2 * limits.GPU_CHAIN_MAX)
@@ -53,10 +54,12 @@ def load_report(place: str) -> bytes:
     """The report's bytes at ``place``; not parsed yet.
 
     Raises:
-        MalformedEvidence: ``TOO_LARGE``, ``NOT_HEX``.
+        MalformedEvidence: ``TOO_LARGE``, ``NOT_HEX``, ``TRUNCATED`` where there is nothing.
         EnvironmentFault: ``FILE_UNREADABLE``.
     """
     data = load_bytes(place, limit=_TEXT_MAX)
+    if not data.strip(_WHITE):
+        raise MalformedEvidence(Code.TRUNCATED, "the file is empty", where=place, hint=_REPORT)
     if data.startswith(_BINARY_START):
         return data
     try:
@@ -101,6 +104,10 @@ def parse_evidence(data: bytes) -> tuple[RecordedDevice, ...]:
     """As :func:`load_evidence`, from the document's bytes."""
     document = strict.json_decode(data, what="evidence", limit=_EVIDENCE_MAX)
     shared: dict[str, strict.JsonValue] = {}
+    if isinstance(document, list) and document and isinstance(document[0], list) and document[0][:1] == ["JWT"]:
+        raise MalformedEvidence(
+            Code.FIELD_TYPE, "an answer of NVIDIA's attestation service", where="evidence[0]", hint=_ANSWER
+        )
     if isinstance(document, dict):
         shared = {key: document[key] for key in ("arch", "nonce") if key in document}
         document = document.get("evidence_list")
