@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from gpu_support import NONCE
 from weighbridge.attester.gpu.emulated import EmulatedH100, Forgery
+from weighbridge.attester.gpu.emulated_fabric import EmulatedFabric
 from weighbridge.attester.gpu.emulated_vendor import EmulatedVendor
 from weighbridge.proto.errors import ExitCode
 from weighbridge.proto.spdm.opaque import OpaqueType
@@ -92,7 +94,17 @@ def test_inspect_names_entries_that_have_no_name(tmp_path: Path, capsys: pytest.
 
 def test_inspect_a_switch(vectors_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert inspect(str(vectors_dir / "nvidia/attsdk-testdata/switchAttestationReport.txt")) == ExitCode.AFFIRMED
-    assert "96.10.55.00.01" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "96.10.55.00.01" in out
+    assert re.search("^claimed kind +switch$", out, re.MULTILINE)
+
+
+def test_inspect_says_what_a_report_passes_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sent = EmulatedFabric.create(gpus=1, switches=1).attest(NONCE)
+    for evidence, kind in zip(sent, ("gpu", "switch"), strict=True):
+        (tmp_path / "report").write_bytes(evidence.report)
+        assert inspect(str(tmp_path / "report"), "--json") == ExitCode.AFFIRMED
+        assert output(capsys)["claimed_kind"] == kind
 
 
 def test_inspect_malformed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,7 +112,15 @@ def test_inspect_malformed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert inspect(str(tmp_path / "report"), "--json") == ExitCode.MALFORMED
     out, err = capsys.readouterr()
     assert json.loads(out)["code"] == "TRUNCATED"
-    assert err.startswith("weighbridge: error: TRUNCATED: ")
+    assert err.startswith("weighbridge: error: TRUNCATED: not an SPDM report: ")
+    assert f"at {tmp_path / 'report'}: report[" in err
+
+
+@pytest.mark.parametrize("content", [b"", b" \n"])
+def test_inspect_an_empty_file(tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes) -> None:
+    (tmp_path / "report").write_bytes(content)
+    assert inspect(str(tmp_path / "report")) == ExitCode.MALFORMED
+    assert f"TRUNCATED: the file is empty, at {tmp_path / 'report'}\nhint: " in capsys.readouterr().err
 
 
 def test_inspect_nothing(capsys: pytest.CaptureFixture[str]) -> None:

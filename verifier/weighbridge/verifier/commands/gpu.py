@@ -10,8 +10,10 @@ from weighbridge.proto import strict
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, ExitCode, NotAuthentic, WeighbridgeError
 from weighbridge.proto.spdm import report as spdm
+from weighbridge.proto.spdm.opaque import OpaqueType
 from weighbridge.verifier import certs
 from weighbridge.verifier.commands.gpu_document import describe_report
+from weighbridge.verifier.commands.outcome import taken_for
 from weighbridge.verifier.gpu import (
     check_nonce,
 )
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["configure_inspect", "run_inspect"]
 
 _INSPECT_SCHEMA: Final = "weighbridge/inspect-gpu/v1"
+_OF_SWITCHES: Final = (OpaqueType.LOCK_SWITCH_STATUS, OpaqueType.SWITCH_GPU_PDIS)
+_WHOLE: Final = "is the file whole, and of a device that answers in SPDM 1.1?"
 _PLACE: Final = "a file, - for standard input, or WHEEL!MEMBER"
 
 
@@ -42,7 +46,9 @@ def run_inspect(args: argparse.Namespace) -> int:
     if _twice_stdin(args):
         return ExitCode.USAGE
     try:
-        report = spdm.parse(load_report(args.report))
+        data = load_report(args.report)
+        with taken_for(args.report, what="an SPDM report", hint=_WHOLE):
+            report = spdm.parse(data)
         chain = () if args.chain is None else load_chain(args.chain)
         listed = _describe_chain(chain)
         findings = _findings(report, chain)
@@ -53,6 +59,7 @@ def run_inspect(args: argparse.Namespace) -> int:
             {
                 "schema": _INSPECT_SCHEMA,
                 "verified": False,
+                "claimed_kind": _claimed_kind(report),
                 "report": describe_report(report),
                 "chain": list(listed) if chain else None,
                 "findings": [{"code": code.value, "message": message} for code, message in findings],
@@ -63,7 +70,7 @@ def run_inspect(args: argparse.Namespace) -> int:
         "UNVERIFIED: no signature was checked; anybody can write these bytes (weighbridge verify gpu checks them)",
         "",
     ]
-    lines += _table(describe_report(report))
+    lines += _table({"claimed_kind": _claimed_kind(report), **describe_report(report)})
     for number, certificate in enumerate(listed):
         lines.append(f"{f'chain[{number}]':<30} {certificate['subject']}")
     if chain:
@@ -71,6 +78,13 @@ def run_inspect(args: argparse.Namespace) -> int:
     lines += [f"{'finding':<30} {code.value}: {message}" for code, message in findings]
     _print(lines)
     return ExitCode.AFFIRMED
+
+
+def _claimed_kind(report: Report) -> str | None:
+    """By what a report has that those of the other kind have not: only certificates prove it."""
+    if any(report.opaque.get(kind) is not None for kind in _OF_SWITCHES):
+        return "switch"
+    return "gpu" if report.driver_version is not None else None
 
 
 def _findings(report: Report, chain: Sequence[bytes]) -> list[tuple[Code, str]]:
