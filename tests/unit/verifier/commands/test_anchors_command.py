@@ -90,6 +90,9 @@ def test_list_is_what_is_shipped(run: Callable[..., Done]) -> None:
 def test_list_one_purpose(run: Callable[..., Done]) -> None:
     done = run("list", "--purpose", "amd-ark", "--json")
     assert [each["purpose"] for each in done.document["anchors"]] == ["amd-ark"] * 3
+    none = run("list", "--purpose", "nras-root")
+    assert "docs/attestation-service.md" in none.out.splitlines()[-1]
+    assert "attestation-service" not in run("list", "--purpose", "client-ca").out
     unknown = run("list", "--purpose", "everything")
     assert unknown.status == ExitCode.USAGE
     assert "amd-ark" in unknown.err

@@ -76,6 +76,7 @@ _WEAK_FROM: Final = datetime(2031, 1, 1, tzinfo=UTC)
 _CERTIFICATES_MAX: Final = 256
 _SOURCE_MAX: Final = 3000
 _PREFIX_MIN: Final = 8
+_NRAS: Final = "none is shipped: docs/attestation-service.md says how to come to believe NVIDIA's attestation service"
 _EPILOG: Final = """\
 who is believed for the keys of TPMs, and where is it stated:
   weighbridge anchors list --purpose tpm-ek-root
@@ -140,6 +141,8 @@ def _run_list(arguments: argparse.Namespace) -> Outcome | ExitCode:
     )
     note = believed.note if len(arguments.anchors) < 2 else ""  # noqa: PLR2004 - one document has one note
     text += f"{len(chosen)} anchors{f': {note}' if note else ''}\n"
+    if arguments.purpose == "nras-root" and not chosen:
+        text += f"hint: {_NRAS}\n"
     document: strict.JsonObject = {
         "schema": "weighbridge/anchors-list/v1",
         "note": note,
