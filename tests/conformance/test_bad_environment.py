@@ -82,6 +82,8 @@ def test_a_verifier_that_serves_already(site: Site) -> None:
     with site.serving() as first:
         done = run(*site.serve_command("--listen", "127.0.0.1:0"))
         check_failed(done, VERIFIER, Code.LEDGER_LOCKED)
+        # GPUs are demanded, and nothing of their makers is at hand.
+        assert [line for line in first.errors if "--collateral DIR" in line]
         # Reading is possible all the while.
         assert run(VERIFIER, "sessions", site.verifier).out == "no sessions\n"
         assert first.terminate().status == 0
@@ -104,6 +106,9 @@ def test_no_collateral_or_damaged(site: Site) -> None:
     assert not store.exists()
     rim = next(iter((site.factory.vendor / "rims").iterdir()))
     assert run(VERIFIER, "collateral", "import", rim, "--store", store).status == 0
+    with Running(*site.serve_command("--collateral", store)) as verifier:
+        verifier.until(lambda it: any("listening on" in line for line in it.errors), "the verifier listens")
+        assert not [line for line in verifier.errors if "--collateral DIR" in line]
     (piece,) = (store / "items").iterdir()
     piece.chmod(0o644)
     piece.write_bytes(b"what is left of it")

@@ -9,7 +9,7 @@ import signal
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from weighbridge.policy.policy_set import PolicySet
 from weighbridge.policy.reference import Reference
@@ -37,6 +37,11 @@ if TYPE_CHECKING:
     from weighbridge.verifier.deployment import Deployment
 
 __all__ = ["Commands", "configure"]
+
+_NO_COLLATERAL: Final = (
+    "no collateral: of GPUs neither revocation nor makers' manifests are known; `weighbridge collateral fetch` gets "
+    "them, --collateral DIR judges by them"
+)
 
 
 class Commands(Protocol):
@@ -246,6 +251,8 @@ def _run_serve(arguments: argparse.Namespace) -> Outcome:
         if arguments.models or arguments.collateral is not None:
             verifier.follow(watch)
         _note(f"verifier {opened.keys.thumbprint.hex()}, policy {policy.digest.hex()}")
+        if requirements.gpus and arguments.collateral is None:
+            _note(_NO_COLLATERAL)
         asyncio.run(_serve(verifier, opened, arguments, watch.ask if arguments.models else None))
         size = opened.archive.ledger.size
     return Outcome(f"stopped; the ledger has {size} entries\n", {"schema": "weighbridge/serve/v1", "ledger_size": size})
