@@ -108,7 +108,7 @@ class ShimHost:
     """
 
     def __init__(self, library: Path, devices: list[ShimDevice]) -> None:
-        self.library = library
+        self.shared_object = library
         self.devices = devices
         self.order = list(range(len(devices)))
         self.driver = "580.95.05"
@@ -145,7 +145,7 @@ class ShimHost:
     @property
     def env(self) -> dict[str, str]:
         """What another process needs in its environment to find the library and this host."""
-        return {"LD_LIBRARY_PATH": str(self.library.parent), VARIABLE: str(self.socket)}
+        return {"LD_LIBRARY_PATH": str(self.shared_object.parent), VARIABLE: str(self.socket)}
 
     def count(self, call: str) -> int:
         """How often the call was made."""
@@ -222,7 +222,7 @@ def loaded(host: ShimHost) -> Generator[ShimHost]:
     """``pynvml`` of this process calls the library, and that asks ``host``."""
     cache = pynvml._nvmlGetFunctionPointer_cache
     library, known, variable = pynvml.nvmlLib, dict(cache), os.environ.get(VARIABLE)
-    pynvml.nvmlLib = ctypes.CDLL(str(host.library))
+    pynvml.nvmlLib = ctypes.CDLL(str(host.shared_object))
     cache.clear()
     os.environ[VARIABLE] = str(host.socket)
     try:
