@@ -17,6 +17,7 @@ from weighbridge.verifier import anchors as default_anchors
 from weighbridge.verifier.appraisal import Appraiser
 from weighbridge.verifier.bundle import Bundle, BundleVerdict, assemble, ending, verify
 from weighbridge.verifier.ledger.reader import LedgerReader
+from weighbridge.verifier.published import Published
 from weighbridge.verifier.record import Record
 
 if TYPE_CHECKING:
@@ -73,15 +74,16 @@ class Exported:
         *,
         anchors: TrustAnchors | None = None,
         policy: policy_set.Shipped | None = None,
+        published: Published | None = None,
     ) -> BundleVerdict:
-        """As a relying party does, from the file's bytes; under the recorded policy unless it names its own."""
+        """As a relying party does, from the file's bytes; by what was recorded unless it has its own."""
         parsed = Bundle.parse((bundle or self.bundle).encode())
 
         def appraiser(bundle: Bundle, recorded: bytes) -> Appraiser:
             reference = bundle.reference_named(recorded)
             modules = PolicySet(tuple(PolicyModule(name, text) for name, text in bundle.modules), reference)
             chosen = modules if policy is None else policy_set.shipped(policy, reference=reference)
-            return Appraiser(self.engines.prepare(chosen), reference, manifests)
+            return Appraiser(self.engines.prepare(chosen), reference, manifests, published or Published.nothing())
 
         manifests = {made.digest: made for made in map(Manifest.unpack, parsed.manifests)}
         result = verify(parsed, anchors=anchors or believed(self.world), appraiser=appraiser)

@@ -35,6 +35,7 @@ from weighbridge.proto.errors import (
 from weighbridge.verifier.anchors import Anchor, TrustAnchors
 from weighbridge.verifier.certs import load_certificate
 from weighbridge.verifier.collateral import CollateralStore, recognise
+from weighbridge.verifier.published import Published
 from weighbridge.verifier.record import NO_DIGEST, Record
 from weighbridge.verifier.reference_watch import ReferenceWatch
 from weighbridge.verifier.replay import replay_enrolment
@@ -449,3 +450,18 @@ def test_a_policy_of_ones_own_judges_by_the_recorded_collateral(exported: Export
     result = exported.verify(policy="production")
     assert {denial.code for verdict in result.verdicts for denial in verdict.denials} == {Code.PLATFORM_EMULATED}
     assert {verdict.collateral for verdict in result.verdicts} == {exported.world.published.digest}
+
+
+def test_collateral_of_ones_own_counts_in_place_of_the_recorded(exported: Exported) -> None:
+    """What was revoked since shows, and with nothing at hand what was affirmed is so no more."""
+    anchors = believed(exported.world)
+    recorded = exported.world.published.collateral
+    same = exported.verify(published=Published(recorded, anchors))
+    assert same.same_policy
+    assert same.admitted
+    junk = Collateral.of(CollateralItem("ocsp", b"nothing of these devices"))
+    own = exported.verify(published=Published(junk, anchors))
+    assert not own.same_policy
+    assert not own.admitted
+    assert {denial.code for denial in own.verdicts[0].denials} == {Code.GPU_REFERENCE_ABSENT}
+    assert own.verdicts[0].collateral == junk.digest

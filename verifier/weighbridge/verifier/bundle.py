@@ -13,14 +13,14 @@ The procedure of :func:`verify`:
     that counts them, or a fork that failed it.
 5.  The terms are signed by a ``verifier`` anchor; the enrolment is verified again (:mod:`.replay`).
 6.  Each window is verified again at its recorded receipt time and appraised under the given policy, by the reference
-    values that its record names or by the caller's.
+    values and the collateral that its record names or by the caller's.
 7.  Under the policy and values under which it was judged, each verdict is the recorded one. What is taken out of the
     bundle to judge by is what the records name (:meth:`BundleVerdict.require_recorded`, the caller's step).
 
 What still rests on the verifier's word: the receipt times, that its challenges were random, that it had chosen the
 credential's secret, that the answers which it expected to spot checks, and the reference sets by which it judged, were
-their owners', and that the session had no windows after the last one shown. The ledger's witnesses limit the first two;
-nothing in the bundle shows the rest.
+their owners', that no newer collateral was at hand, and that the session had no windows after the last one shown. The
+ledger's witnesses limit the first two; nothing in the bundle shows the rest.
 """
 
 from __future__ import annotations
@@ -176,6 +176,7 @@ def verify(bundle: Bundle, *, anchors: TrustAnchors, appraiser: Callable[[Bundle
         anchors: whose keys are believed: ledger, verifier, EK and GPU roots.
         appraiser: makes the appraiser that judges; given the bundle, so that it may take policy, reference values or
             manifests from it, and the digest of the reference values that the record names. Called once for each.
+            One that brings no collateral judges by what the record names.
 
     Raises:
         MalformedEvidence: a part is not well-formed.
@@ -207,8 +208,10 @@ def verify(bundle: Bundle, *, anchors: TrustAnchors, appraiser: Callable[[Bundle
         else:
             key = record.reference, record.collateral
             if key not in judges:
-                published = Published(bundle.collateral_named(record.collateral), anchors)
-                judges[key] = replace(appraiser(bundle, record.reference), published=published)
+                made = appraiser(bundle, record.reference)
+                if made.published.digest == NO_DIGEST:
+                    made = replace(made, published=Published(bundle.collateral_named(record.collateral), anchors))
+                judges[key] = made
             judge = judges[key]
             verdict = judge.appraise(verified, enrolled=enrolled, position=position, state=state, at=at)
             position = position.after(verified)
@@ -275,4 +278,5 @@ def ending(reader: LedgerReader, session: bytes, *, after: int, seq: int) -> tup
 
 def _same_policy(record: Record, verdict: Verdict) -> bool:
     policy = NO_DIGEST if verdict.decision is None else verdict.decision.policy_digest
-    return (record.policy, record.reference) == (policy, verdict.reference or NO_DIGEST)
+    recorded = record.policy, record.reference, record.collateral
+    return recorded == (policy, verdict.reference or NO_DIGEST, verdict.collateral or NO_DIGEST)

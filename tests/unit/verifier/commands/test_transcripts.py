@@ -19,9 +19,12 @@ from corpus.arena import Arena
 from corpus.bundle import believed, export
 from support.forge import claim, seal
 from support.options import changed
+from weighbridge.attester.gpu.emulated import EmulatedGpus
 from weighbridge.proto import strict
 from weighbridge.proto.errors import Code, ExitCode
 from weighbridge.verifier.cli import main
+from weighbridge.verifier.collateral.describe import recognise
+from weighbridge.verifier.collateral.store import CollateralStore
 from weighbridge.verifier.record import Record
 
 if TYPE_CHECKING:
@@ -266,6 +269,20 @@ def test_what_cannot_be_verified(
     assert document["schema"] == "weighbridge/error/v1"
     assert (document["exit"], document["code"]) == (status, code.value)
     assert set(document) == {"schema", "exit", "code", "message", "where", "expected", "got", "clause", "hint"}
+
+
+def test_collateral_of_ones_own(run: Callable[..., Done], site: Site, tmp_path: Path) -> None:
+    """The devices' digests are reference values here, so that manifests of other devices change nothing."""
+    store = CollateralStore.create(tmp_path / "store")
+    for place in (tmp_path / "none", tmp_path / "store"):
+        done = run(*verified(site, "good.wb", "--collateral", str(place)))
+        assert (done.status, done.out) == (ExitCode.ENVIRONMENT, "")
+        assert done.err.startswith(f"weighbridge: error: {Code.FILE_UNREADABLE.value}: ")
+        assert "hint: " in done.err
+    store.put(piece for rim in EmulatedGpus.create(1).rims() for piece in recognise(rim, where="here"))
+    done = run(*verified(site, "good.wb", "--collateral", str(tmp_path / "store"), "--json"))
+    assert (done.status, done.err) == (ExitCode.AFFIRMED, "")
+    assert done.document["outcome"] == "admitted"
 
 
 def test_with_the_shipped_anchors_nobody_is_trusted(run: Callable[..., Done], site: Site) -> None:

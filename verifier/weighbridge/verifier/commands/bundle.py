@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from weighbridge.policy.policy_set import PolicyModule, PolicySet
 from weighbridge.policy.regorus import RegorusEngine
 from weighbridge.proto import limits, strict
-from weighbridge.proto.errors import Code, ExitCode, MalformedEvidence
+from weighbridge.proto.errors import Code, EnvironmentFault, ExitCode, MalformedEvidence
 from weighbridge.proto.manifest import Manifest
 from weighbridge.verifier.appraisal import Appraiser, Verdict
 from weighbridge.verifier.bundle import Bundle, BundleVerdict, verify
+from weighbridge.verifier.collateral.store import CollateralStore
 from weighbridge.verifier.commands.outcome import (
     Outcome,
     load_anchors,
@@ -23,16 +26,18 @@ from weighbridge.verifier.commands.outcome import (
     usage,
     with_sets,
 )
+from weighbridge.verifier.published import Published
 
 if TYPE_CHECKING:
     from weighbridge.policy.reference import Reference
+    from weighbridge.verifier.anchors import TrustAnchors
 
 __all__ = ["configure_verify", "read_bundle", "run_verify"]
 
 _RECORDED: Final = "recorded"
 _STILL_TRUSTED: Final = (
     "the verifier's word: receipt times, random challenges, the credential's secret at enrolment, "
-    "that spot checks and recorded reference sets are their owners', "
+    "that spot checks and recorded reference sets are their owners', that no newer collateral was at hand, "
     "and that no later window of the session was left out"
 )
 
@@ -71,6 +76,13 @@ def configure_verify(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="a signed set of a models' or a hosts' owner, beside --reference (several times)",
     )
+    parser.add_argument(
+        "--collateral",
+        metavar="DIR",
+        type=Path,
+        help="judge by what makers of hardware publish as this store has it now: what was revoked since counts "
+        "(default: what the records name)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document, on failure too")
     parser.set_defaults(run=run_verify)
 
@@ -100,6 +112,7 @@ def run_verify(arguments: argparse.Namespace) -> Outcome | int:
     own = None
     if arguments.reference is not None:
         own = with_sets(read_reference(arguments.reference), arguments.models, anchors)
+    published = _published(arguments.collateral, anchors)
     names: list[str] = arguments.policy or [_RECORDED]
     with ExitStack() as stack:
 
@@ -108,11 +121,26 @@ def run_verify(arguments: argparse.Namespace) -> Outcome | int:
             policy = _policy(names, parsed, reference)
             manifests = (Manifest.unpack(data) for data in parsed.manifests)
             prepared = stack.enter_context(RegorusEngine().prepare(policy))
-            return Appraiser(prepared, reference, {manifest.digest: manifest for manifest in manifests})
+            return Appraiser(prepared, reference, {manifest.digest: manifest for manifest in manifests}, published)
 
         result = verify(bundle, anchors=anchors, appraiser=appraiser)
     result.require_recorded(policy=names == [_RECORDED], reference=own is None)
     return _outcome(result, names)
+
+
+def _published(directory: Path | None, anchors: TrustAnchors) -> Published:
+    """What the store in ``directory`` has now; of no store, nothing: then the records say what counts."""
+    if directory is None:
+        return Published.nothing()
+    found = CollateralStore.open(directory).snapshot(datetime.now(UTC))
+    if not found.items:
+        raise EnvironmentFault(
+            Code.FILE_UNREADABLE,
+            "the store is empty: nothing to judge by",
+            where=str(directory),
+            hint="weighbridge collateral fetch or import fills it; without --collateral the recorded one counts",
+        )
+    return Published(found, anchors)
 
 
 def _policy(names: list[str], bundle: Bundle, reference: Reference) -> PolicySet:
