@@ -162,6 +162,35 @@ def test_power_fails_at_every_operation(tmp_path: Path) -> None:
     assert cut > 8
 
 
+def test_power_fails_while_pieces_are_removed(tmp_path: Path) -> None:
+    """What is there afterwards is whole; what was removed before the cut stays away."""
+    cut = 0
+    while True:
+        root = tmp_path / f"root{cut}"
+        root.mkdir()
+        files = VolatileFiles(root)
+        store = CollateralStore.create(root / "store", files=files)
+        store.put([GOOD, RIM])
+        files.cut_after = files.count + cut
+        removed: set[Description] = set()
+        try:
+            for each in (GOOD, RIM):
+                store.remove([each.digest.hex()])
+                removed.add(each)
+        except PowerCut:
+            pass
+        for number, kept in enumerate((lambda _: True, lambda _: False)):
+            found = tmp_path / f"found{cut}-{number}"
+            files.survive(found, kept)
+            again = CollateralStore.open(found / "store")
+            assert again.damaged() == ()
+            assert not removed & set(again.pieces())
+        if len(removed) == 2:
+            break
+        cut += 1
+    assert cut == 4
+
+
 def test_a_disk_without_room(tmp_path: Path) -> None:
     files = FaultyFiles(number=errno.ENOSPC)
     store = CollateralStore.create(tmp_path / "store", files=files)

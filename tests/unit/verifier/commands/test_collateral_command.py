@@ -17,6 +17,7 @@ from fakes.ocsp_responder import AT, HOUR, Order, RevocableVendor, respond, revo
 from fakes.publisher import Publisher, publishing, site_of
 from support.options import changed
 from weighbridge.attester.gpu.emulated import EmulatedH100
+from weighbridge.proto import limits
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, ExitCode
 from weighbridge.verifier.cli import main
@@ -185,7 +186,8 @@ def test_check(run: Callable[..., Done], store: Path, files: Callable[..., list[
     late = run("check", "--store", store, "--at", "2026-06-03T00:00:00Z")
     assert late.status == ExitCode.INDETERMINATE
     assert [line for line in late.out.splitlines() if line.startswith("expired")]
-    assert late.out.splitlines()[-1] == f"{store}: 7 pieces, 1 expired at 2026-06-03T00:00:00Z, 0 damaged"
+    assert late.out.splitlines()[-2] == f"{store}: 7 pieces, 1 expired at 2026-06-03T00:00:00Z, 0 damaged"
+    assert "weighbridge collateral remove --ended" in late.out.splitlines()[-1]
 
 
 def test_check_a_damaged_store(run: Callable[..., Done], store: Path, files: Callable[..., list[Path]]) -> None:
@@ -203,10 +205,50 @@ def test_check_a_damaged_store(run: Callable[..., Done], store: Path, files: Cal
         Code.STATE_CORRUPT.value,
         {str(path): True, str(store / "items" / "README"): False},
     )
+    assert "weighbridge collateral remove DIGEST" in done.out
     # What its output says to do, helps.
-    path.unlink()
+    assert run("remove", path.name, "--store", store).status == 0
     run("import", *files(GOOD), "--store", store)
     assert run("check", "--store", store, "--at", NOW).status == 0
+
+
+@pytest.mark.parametrize(
+    ("number", "revoking", "status", "told"),
+    [
+        (8, 0, 0, ""),
+        (8, 1, 0, "nearly full: pieces take 90% of"),
+        (8, 3, 0, "too full: pieces take 110% of what can be judged by at once, and the oldest are left out"),
+        (0, 7, 0, ""),
+        (0, 8, 0, "nearly full: revocations take 80% of"),
+        (
+            0,
+            11,
+            ExitCode.ENVIRONMENT,
+            "too full: revocations take 110% of what can be judged by at once, and nothing is",
+        ),
+    ],
+)
+def test_check_warns_before_the_store_is_too_full(
+    run: Callable[..., Done],
+    store: Path,
+    files: Callable[..., list[Path]],
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    revoking: int,
+    status: int,
+    told: str,
+) -> None:
+    monkeypatch.setattr(limits, "COLLATERAL_SNAPSHOT_MAX", 10 if number != 8 or revoking else 11)
+    statuses = ["good"] * number + ["revoked"] * revoking
+    orders = [Order(status=each, serial=serial) for serial, each in enumerate(statuses, 1)]
+    run("import", *files(*(respond(CHAIN[1], VENDOR.provisioner, order) for order in orders)), "--store", store)
+    done = run("check", "--store", store, "--at", NOW)
+    assert done.status == status
+    assert ("full: " in done.out, told in done.out) == (bool(told), True)
+    assert ("weighbridge collateral remove" in done.out) is bool(told)
+    document = run("check", "--store", store, "--at", NOW, "--json").document
+    assert document["code"] == ("TOO_LARGE" if status else None)
+    assert document["fill"]["revoking"] == revoking * 100
 
 
 # -- wanted and fetch --------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ that a disk has damaged must not become an absent one.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import stat
@@ -29,14 +30,16 @@ from weighbridge.proto import limits
 from weighbridge.proto.collateral import Collateral
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence
+from weighbridge.verifier.collateral.choice import choose, fill
 from weighbridge.verifier.collateral.describe import recognise
 from weighbridge.verifier.files import PosixFiles, fault, install
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
     from datetime import datetime
     from pathlib import Path
 
+    from weighbridge.verifier.collateral.choice import Fill
     from weighbridge.verifier.collateral.describe import Description
     from weighbridge.verifier.files import Files
 
@@ -51,12 +54,6 @@ _FILE_MODE: Final = 0o644
 _ABANDONED: Final = 3600
 # A directory that changed less than this before it was read may have changed again within one tick of its clock.
 _TICK_NS: Final = 100_000_000
-# How many issues of one thing are handed out where each replaces the one before.
-_ISSUES_MAX: Final = 4
-_REPLACING: Final = frozenset({"ocsp", "crl"})
-# Of CONTENT_MAX, for what stands around the pieces.
-_OVERHEAD: Final = 64
-_FRAME: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +154,40 @@ class CollateralStore:
         """
         return tuple(self._put(piece) for piece in pieces)
 
+    def named(self, beginnings: Iterable[str]) -> tuple[str, ...]:
+        """The names of the pieces whose digests begin so, one for each, damaged or not.
+
+        Args:
+            beginnings: lower-case hexadecimal digits.
+
+        Raises:
+            EnvironmentFault: ``FILE_UNREADABLE``, where no piece or several begin so, or the directory cannot be
+                listed.
+        """
+        content = self._read()
+        names = [piece.digest.hex() for piece in content.pieces]
+        names += [damaged.path.name for damaged in content.damaged if _NAME.fullmatch(damaged.path.name)]
+        return tuple(self._one(beginning, names) for beginning in beginnings)
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Forget the pieces of these :meth:`named` names; one that is not there any more is no fault.
+
+        A reader sees each of them or not. After a crash some may be there still, whole.
+
+        Raises:
+            EnvironmentFault: ``FILE_UNWRITABLE``; those before the one that failed may be gone.
+        """
+        directory = self._directory / _ITEMS
+        path = directory
+        try:
+            for name in names:
+                path = directory / name
+                self._files.remove(path)
+            # If power fails before this: what has no trace on disk yet, comes back as its maker published it.
+            self._files.sync_directory(directory)
+        except OSError as error:
+            raise fault(error, path, "removing collateral") from error
+
     def pieces(self) -> tuple[Description, ...]:
         """All pieces, in no particular order. The directory is read again if it has changed.
 
@@ -172,6 +203,22 @@ class CollateralStore:
             EnvironmentFault: ``FILE_UNREADABLE``, where the directory cannot be listed.
         """
         return self._read().damaged
+
+    def check_whole(self, *, besides: Collection[str] = ()) -> None:
+        """Refuse a store with damaged pieces, those of the names ``besides`` apart.
+
+        Raises:
+            EnvironmentFault: ``STATE_CORRUPT``; ``FILE_UNREADABLE``.
+        """
+        _check_whole(self._read(), besides)
+
+    def fill(self, at: datetime) -> Fill:
+        """How near to its bounds a :meth:`snapshot` at ``at`` is.
+
+        Raises:
+            EnvironmentFault: ``FILE_UNREADABLE``.
+        """
+        return fill(self._read().pieces, at)
 
     def snapshot(self, at: datetime) -> Collateral:
         """What to judge by at ``at``: the same object until the pieces to judge by are others.
@@ -190,19 +237,12 @@ class CollateralStore:
         if at.tzinfo is None:
             raise ValueError("naive time")
         content = self._read()
-        lost = [damaged for damaged in content.damaged if damaged.lost]
-        if lost:
-            raise EnvironmentFault(
-                Code.STATE_CORRUPT,
-                f"{len(lost)} damaged in the collateral store: {lost[0].reason}",
-                where=str(lost[0].path),
-                hint="weighbridge collateral check lists them; remove them, and fetch what is missing again",
-            )
+        _check_whole(content)
         known = self._snapshot
         if known is not None and known.holds(content, at):
             return known.collateral
         issued = [piece.issued for piece in content.pieces]
-        collateral = Collateral.of(*(piece.item for piece in self._chosen(content.pieces, at)))
+        collateral = Collateral.of(*(piece.item for piece in choose(content.pieces, at, where=str(self._directory))))
         made = _Snapshot(
             content,
             max((each for each in issued if each <= at), default=None),
@@ -213,37 +253,17 @@ class CollateralStore:
         self._snapshot = made
         return made.collateral
 
-    def _chosen(self, pieces: Sequence[Description], at: datetime) -> list[Description]:
-        """See :meth:`snapshot`."""
-        ordered = sorted(pieces, key=lambda piece: (piece.issued, piece.digest), reverse=True)
-        ordered.sort(key=lambda piece: (not piece.revokes, piece.issued > at))
-        issues: dict[tuple[str, str], int] = {}
-        chosen: list[Description] = []
-        room = limits.CONTENT_MAX - _FRAME
-        for piece in ordered:
-            subject = piece.kind, piece.subject
-            issues[subject] = issues.get(subject, 0) + (not piece.revokes)
-            if piece.kind in _REPLACING and not piece.revokes and issues[subject] > _ISSUES_MAX:
-                continue
-            room -= len(piece.item.data) + _OVERHEAD
-            if room < 0 or len(chosen) == limits.COLLATERAL_SNAPSHOT_MAX:
-                if piece.revokes:
-                    raise self._crowded(pieces)
-                break
-            chosen.append(piece)
-        return chosen
-
-    def _crowded(self, pieces: Sequence[Description]) -> EnvironmentFault:
-        """Whoever brings enough made-up revocations must not make a genuine one disappear."""
-        revoking = [piece for piece in pieces if piece.revokes]
-        size = sum(len(piece.item.data) for piece in revoking)
-        return EnvironmentFault(
-            Code.TOO_LARGE,
-            "there are more revocations in the collateral store than can be judged by at once",
+    def _one(self, beginning: str, names: Sequence[str]) -> str:
+        found = [name for name in names if name.startswith(beginning)]
+        if len(found) == 1:
+            return found[0]
+        raise EnvironmentFault(
+            Code.FILE_UNREADABLE,
+            "several pieces have a digest that begins so" if found else "no piece has a digest that begins so",
             where=str(self._directory),
-            expected=f"<= {limits.COLLATERAL_SNAPSHOT_MAX} pieces, {limits.CONTENT_MAX} bytes",
-            got=f"{len(revoking)} pieces, {size} bytes",
-            hint="weighbridge collateral list shows them: remove superseded lists, and what is of no maker's",
+            expected=", ".join(f"{name[:16]}…" for name in itertools.islice(found, 3)) or None,
+            got=beginning,
+            hint="name more of its digits" if found else "weighbridge collateral list and check show what is there",
         )
 
     def _put(self, piece: Description) -> bool:
@@ -314,6 +334,18 @@ class CollateralStore:
             return Damaged(path, f"not a piece of collateral: {error}", lost=False)
         self._known[path.name] = described
         return described
+
+
+def _check_whole(content: _Content, besides: Collection[str] = ()) -> None:
+    lost = [damaged for damaged in content.damaged if damaged.lost and damaged.path.name not in besides]
+    if lost:
+        raise EnvironmentFault(
+            Code.STATE_CORRUPT,
+            f"{len(lost)} damaged in the collateral store: {lost[0].reason}",
+            where=str(lost[0].path),
+            hint="weighbridge collateral check lists them; `weighbridge collateral remove DIGEST…` forgets them: fetch "
+            "what is missing again",
+        )
 
 
 def _piece(data: bytes, name: str) -> Description:

@@ -1,8 +1,9 @@
-"""``weighbridge collateral import | list | check``: what is at hand of what makers of hardware publish."""
+"""``weighbridge collateral import | list | check | remove``: what is at hand of what makers of hardware publish."""
 
 from __future__ import annotations
 
 import argparse
+import math
 import stat
 from datetime import timedelta
 from pathlib import Path
@@ -13,18 +14,23 @@ from weighbridge.proto.errors import Code, EnvironmentFault, ExitCode, Malformed
 from weighbridge.verifier.collateral.describe import FILE_MAX, recognise
 from weighbridge.verifier.collateral.store import CollateralStore
 from weighbridge.verifier.commands import arguments as given
+from weighbridge.verifier.commands.collateral_remove import configure_remove
+from weighbridge.verifier.commands.collateral_rows import HEAD, in_order, row
 from weighbridge.verifier.commands.collateral_wanted import configure_fetch, configure_wanted
 from weighbridge.verifier.commands.outcome import Outcome, read
 from weighbridge.verifier.commands.text import counted, plain, table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from datetime import datetime
 
+    from weighbridge.verifier.collateral.choice import Fill
     from weighbridge.verifier.collateral.describe import Description
 
 __all__ = ["configure"]
 
+# Of what can be handed out at once: time to remove something.
+_NEARLY_FULL: Final = 0.8
 _DAYS: Final = 30
 _DAYS_MAX: Final = 3650
 _EPILOG: Final = """\
@@ -37,6 +43,9 @@ a site without: what to fetch, and then take it in
 
 what has run out, runs out within 30 days, or is damaged, for a timer
   weighbridge collateral check --store /var/lib/weighbridge/collateral
+
+forget what has run out and takes no trust away
+  weighbridge collateral remove --ended --store /var/lib/weighbridge/collateral
 """
 
 
@@ -47,6 +56,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     _configure_import(verbs.add_parser("import", help="take files in: manifests, OCSP responses, lists, …"))
     _configure_list(verbs.add_parser("list", help="what is at hand, one line each"))
     _configure_check(verbs.add_parser("check", help="what has run out, runs out soon, is superseded, or damaged"))
+    configure_remove(verbs.add_parser("remove", help="forget what has run out, or pieces by their digests"))
     configure_wanted(verbs.add_parser("wanted", help="what given evidence needs, and where to fetch it"))
     configure_fetch(verbs.add_parser("fetch", help="fetch what given evidence needs, from its makers"))
     for verb in verbs.choices.values():
@@ -76,8 +86,8 @@ def _run_import(arguments: argparse.Namespace) -> Outcome:
     found = [piece for path in arguments.files for piece in _recognise(path)]
     store = CollateralStore.create(arguments.store)
     new = store.put(found)
-    rows = [("new" if is_new else "known", *_row(piece)) for piece, is_new in zip(found, new, strict=True)]
-    lines = table(("", *_HEAD), rows, right=0)
+    rows = [("new" if is_new else "known", *row(piece)) for piece, is_new in zip(found, new, strict=True)]
+    lines = table(("", *HEAD), rows, right=0)
     kept = store.pieces()
     lines.append(f"{arguments.store}: {counted(len(kept), 'piece')}, {sum(new)} of them new")
     document: strict.JsonObject = {
@@ -114,20 +124,6 @@ def _recognise(path: str) -> tuple[Description, ...]:
 
 # -- list --------------------------------------------------------------------------------------------------------------
 
-_HEAD: Final = ("kind", "issued", "expires", "sha256", "subject: what it says")
-
-
-def _row(piece: Description) -> tuple[str, ...]:
-    expires = "-" if piece.expires is None else f"{piece.expires:%Y-%m-%d}"
-    says = plain(f"{piece.subject}: {piece.says}")
-    return piece.kind, f"{piece.issued:%Y-%m-%d}", expires, piece.digest.hex()[:16], says
-
-
-def _sorted(pieces: Iterable[Description]) -> list[Description]:
-    """By kind and subject, the newest issue first."""
-    newest_first = sorted(pieces, key=lambda piece: (piece.issued, piece.digest), reverse=True)
-    return sorted(newest_first, key=lambda piece: (piece.kind, piece.subject))
-
 
 def _configure_list(parser: argparse.ArgumentParser) -> None:
     parser.description = "List what is at hand: of each subject all issues, the newest first. Nothing is verified."
@@ -141,8 +137,8 @@ _KINDS: Final = ("crl", "dcap", "jwks", "ocsp", "rim", "vcek")
 
 def _run_list(arguments: argparse.Namespace) -> Outcome:
     store = CollateralStore.open(arguments.store)
-    pieces = [piece for piece in _sorted(store.pieces()) if arguments.kind in (None, piece.kind)]
-    lines = [*table(_HEAD, [_row(piece) for piece in pieces], right=0)] if pieces else []
+    pieces = [piece for piece in in_order(store.pieces()) if arguments.kind in (None, piece.kind)]
+    lines = [*table(HEAD, [row(piece) for piece in pieces], right=0)] if pieces else []
     lines.append(f"{arguments.store}: {counted(len(pieces), 'piece')}")
     document: strict.JsonObject = {
         "schema": "weighbridge/collateral-list/v1",
@@ -158,7 +154,8 @@ def _run_list(arguments: argparse.Namespace) -> Outcome:
 def _configure_check(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Say of which subjects the newest issue has run out (exit 6) or runs out soon, which issues are superseded, "
-        "and what is damaged (exit 8). Evidence that needs what has run out is indeterminate, not refused."
+        "and what is damaged, or more than can be judged by (exit 8). Evidence that needs what has run out is "
+        "indeterminate, not refused."
     )
     _add_store(parser)
     parser.add_argument("--at", metavar="TIME", default="now", type=given.time, help="at this time (default: now)")
@@ -174,7 +171,7 @@ def _configure_check(parser: argparse.ArgumentParser) -> None:
 
 def _run_check(arguments: argparse.Namespace) -> Outcome:
     store = CollateralStore.open(arguments.store)
-    pieces, damaged = _sorted(store.pieces()), store.damaged()
+    pieces, damaged = in_order(store.pieces()), store.damaged()
     soon = timedelta(days=arguments.days)
     found = [
         (piece, finding)
@@ -182,28 +179,68 @@ def _run_check(arguments: argparse.Namespace) -> Outcome:
         if (finding := _finding(piece, _newer(pieces, number, arguments.at), arguments.at, soon))
     ]
     expired = sum(1 for _, finding in found if finding == "expired")
-    rows = [(finding, *_row(piece)) for piece, finding in found]
-    lines = [*table(("", *_HEAD), rows, right=0)] if rows else []
+    rows = [(finding, *row(piece)) for piece, finding in found]
+    lines = [*table(("", *HEAD), rows, right=0)] if rows else []
     lines += [
         f"{'damaged' if each.lost else 'foreign'}  {plain(str(each.path))}: {plain(each.reason)}" for each in damaged
     ]
     lost = sum(1 for each in damaged if each.lost)
+    fill = store.fill(arguments.at)
     at = strict.time_encode(arguments.at)
     lines.append(f"{arguments.store}: {counted(len(pieces), 'piece')}, {expired} expired at {at}, {lost} damaged")
     if lost:
-        lines.append("nothing is judged with a damaged store: remove what is damaged, and fetch it again")
-    code = Code.STATE_CORRUPT if lost else Code.COLLATERAL_INVALID if expired else None
+        lines.append(
+            "nothing is judged with a damaged store: weighbridge collateral remove DIGEST… forgets what is damaged; "
+            "fetch it again"
+        )
+    lines += _told(fill)
+    if expired:
+        lines.append(
+            "fetch what is still needed; weighbridge collateral remove --ended forgets what takes no trust away"
+        )
+    code, status = _answer(lost, fill, expired)
     document: strict.JsonObject = {
         "schema": "weighbridge/collateral-check/v1",
         "store": str(arguments.store),
         "at": at,
         "code": None if code is None else code.value,
         "pieces": len(pieces),
+        "fill": {"revoking": _thousandths(fill.revoking), "whole": _thousandths(fill.whole)},
         "findings": [{**piece.document(), "finding": finding} for piece, finding in found],
         "damaged": [{"path": str(each.path), "reason": each.reason, "lost": each.lost} for each in damaged],
     }
-    status = ExitCode.ENVIRONMENT if lost else ExitCode.INDETERMINATE if expired else ExitCode.AFFIRMED
     return Outcome("\n".join(lines) + "\n", document, status)
+
+
+def _answer(lost: int, fill: Fill, expired: int) -> tuple[Code | None, ExitCode]:
+    """The worst that was found, and the exit status."""
+    if lost:
+        return Code.STATE_CORRUPT, ExitCode.ENVIRONMENT
+    if fill.revoking > 1:
+        return Code.TOO_LARGE, ExitCode.ENVIRONMENT
+    return (Code.COLLATERAL_INVALID, ExitCode.INDETERMINATE) if expired else (None, ExitCode.AFFIRMED)
+
+
+def _told(fill: Fill) -> list[str]:
+    """That the store is nearly full, or too full: of revocations, which is worse, or of all."""
+    if fill.revoking >= _NEARLY_FULL:
+        outcome = "nothing is judged" if fill.revoking > 1 else "above 100% nothing is judged"
+        share, what, hint = fill.revoking, "revocations", "DIGEST… forgets superseded lists, and what is of no maker's"
+    elif fill.whole >= _NEARLY_FULL:
+        outcome = "the oldest are left out" if fill.whole > 1 else "above 100% the oldest are left out"
+        share, what, hint = fill.whole, "pieces", "--ended forgets what has run out"
+    else:
+        return []
+    fullness = "too full" if share > 1 else "nearly full"
+    return [
+        f"{fullness}: {what} take {share:.0%} of what can be judged by at once, and {outcome}",
+        f"weighbridge collateral remove {hint}",
+    ]
+
+
+def _thousandths(share: float) -> int:
+    """JSON without fractions."""
+    return math.ceil(share * 1000)
 
 
 def _newer(pieces: Sequence[Description], number: int, at: datetime) -> bool:
