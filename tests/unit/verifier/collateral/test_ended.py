@@ -150,8 +150,11 @@ def test_what_a_named_piece_took_away() -> None:
     assert taken(GONE, [response("hold", -9, -8)]) == ""
     assert taken(response("revoked", -3, -2), [GONE]) == "revoked"
     assert taken(response("hold", -3, -2), [GONE]) == "on hold"
-    assert taken(response("unknown", -3, -2), [response("good", -9, 1)]) == "it hid an older good"
-    assert taken(response("unknown", -3, -2), []) == ""
+    unknown = response("unknown", -3, -2)
+    for hidden in (response("good", -9, 1), response("good", -9, 1, "sha256"), listed(-9, 9)):
+        assert taken(unknown, [hidden]) == "unknown, which hid an older statement that may say good"
+    manifest = piece(VENDOR.vendor.rims(DEVICE.firmware)[0])
+    assert taken(unknown, [response("good", -1, 1), response("hold", -9, -8), listed(-1, 1), manifest]) == ""
 
 
 def test_what_a_named_list_took_away() -> None:

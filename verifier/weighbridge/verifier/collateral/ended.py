@@ -54,7 +54,7 @@ def ended(pieces: Iterable[Description], at: datetime) -> tuple[Description, ...
     by_serial: dict[int, list[Description]] = defaultdict(list)
     for piece in ordered:
         if piece.kind == "ocsp":
-            by_serial[ocsp.parse(piece.item.data).cert_id.serial].append(piece)
+            by_serial[_serial(piece)].append(piece)
     for answers in by_serial.values():
         forgotten |= _answers(answers, staying, at)
     return tuple(piece for piece in ordered if piece.digest in forgotten)
@@ -65,15 +65,32 @@ def taken(piece: Description, staying: Iterable[Description]) -> str:
 
     As far as unverified pieces say: what stays may be anybody's.
     """
+    staying = tuple(staying)
     issues = [other for other in staying if (other.kind, other.subject) == (piece.kind, piece.subject)]
     older = [other for other in issues if other.issued <= piece.issued]
     if piece.revokes:
         return _revoked(piece, issues)
     if piece.kind in ("rim", "dcap") and older:
         return f"it replaced the issue of {max(other.issued for other in older):%Y-%m-%d}"
-    if piece.kind == "ocsp" and piece.says == "unknown" and any(other.says == "good" for other in older):
-        return "it hid an older good"
+    if piece.kind == "ocsp" and piece.says == "unknown" and any(_is_hidden(other, piece) for other in staying):
+        return "unknown, which hid an older statement that may say good"
     return ""
+
+
+def _is_hidden(other: Description, unknown: Description) -> bool:
+    """Whether ``other`` may say *good* of what ``unknown`` is about, and comes after it."""
+    if other.kind == "crl":
+        return other.issued <= unknown.issued
+    return (
+        other.kind == "ocsp"
+        and other.says == "good"
+        and other.issued <= unknown.issued
+        and _serial(other) == _serial(unknown)
+    )
+
+
+def _serial(answer: Description) -> int:
+    return ocsp.parse(answer.item.data).cert_id.serial
 
 
 def _revoked(piece: Description, issues: Iterable[Description]) -> str:
