@@ -119,7 +119,7 @@ def parser() -> argparse.ArgumentParser:
     )
     anchors.configure(commands.add_parser("anchors", help="list, import and check who is believed: trust anchors"))
     collateral.configure(
-        commands.add_parser("collateral", help="import, list, check and fetch what makers of hardware publish")
+        commands.add_parser("collateral", help="import, list, check, fetch and remove what makers of hardware publish")
     )
     ledger.configure(commands.add_parser("ledger", help="prove, verify and audit a ledger"))
     return top
