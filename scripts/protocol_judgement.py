@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from weighbridge.policy.claims import trust_claims
 from weighbridge.policy.engine import Decision
-from weighbridge.policy.reference import Reference
+from weighbridge.policy.values.reference import Reference
 from weighbridge.proto import limits, merkle, strict, tlog
 from weighbridge.proto.binding import gpu_nonce
 from weighbridge.proto.collateral import Collateral

@@ -10,7 +10,7 @@ import protocol_example as example
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from weighbridge.policy.reference import Reference
+from weighbridge.policy.values.reference import Reference
 from weighbridge.proto import cose, strict
 from weighbridge.proto.reference_set import AcceptedModel, ReferenceSet, RevokedModel
 from weighbridge.proto.statement import IN_TOTO, SUBJECT_KEY, pre_authentication

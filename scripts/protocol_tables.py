@@ -283,6 +283,7 @@ _MEANINGS: Final[dict[str, str]] = {
     "POLICY_ERROR": "the policy ended in an error",
     "POLICY_TIMEOUT": "the policy took too long",
     "POLICY_CRASHED": "the policy engine died",
+    "POLICY_DISAGREE": "two policy engines give different answers",
     "POLICY_OUTPUT": "the policy's answer has another shape",
     "PLATFORM_EMULATED": "evidence of a platform that is not genuine",
     "PLATFORM_WEAK": "a platform, or a state of it, that is known to be broken",

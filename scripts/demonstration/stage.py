@@ -25,7 +25,7 @@ from safetensors.numpy import save
 from weighbridge.attester.gpu.emulated import EmulatedGpus
 from weighbridge.attester.tpm.emulator import Manufactured, Swtpm, manufacture
 from weighbridge.attester.weights import measure
-from weighbridge.policy.reference import Reference
+from weighbridge.policy.values.reference import Reference
 from weighbridge.proto import strict
 from weighbridge.proto.errors import Code, EnvironmentFault
 from weighbridge.verifier.anchors import Anchor, TrustAnchors, load

@@ -15,14 +15,14 @@ import pytest
 from corpus.bundle import Exported, export
 from corpus.policy import genuine
 from support.world import EMULATED
-from weighbridge.policy.reference import CHECKS
+from weighbridge.policy.values.reference import CHECKS
 from weighbridge.proto.errors import Code, NotAuthentic
 from weighbridge.verifier import anchors, result_token
 from weighbridge.verifier.anchors import EMULATED_PLATFORM
 
 if TYPE_CHECKING:
     from corpus.arena import Arena, Options
-    from weighbridge.policy.reference import Reference
+    from weighbridge.policy.values.reference import Reference
     from weighbridge.verifier.core import Answer
 
 

@@ -13,7 +13,7 @@ from weighbridge.proto.measurement_log import ModelUnload
 if TYPE_CHECKING:
     from corpus.arena import Arena
     from support.world import World
-    from weighbridge.policy.reference import Reference
+    from weighbridge.policy.values.reference import Reference
     from weighbridge.verifier.core import Answer, Opened
 
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from support.world import Engines, Host
     from weighbridge.attester.gpu.emulated import EmulatedGpus
     from weighbridge.policy.policy_set import Shipped
-    from weighbridge.policy.reference import Reference
+    from weighbridge.policy.values.reference import Reference
     from weighbridge.proto.enrolment import EnrolmentProof
     from weighbridge.proto.tpm.public import Public
     from weighbridge.verifier.anchors import Anchor, TrustAnchors

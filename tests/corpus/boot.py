@@ -14,7 +14,7 @@ from fakes.forged_snp import ForgedSnp
 from fakes.soft_tpm import SoftTpm
 from support.forge import Forgery, seal
 from support.world import NOON, requirements
-from weighbridge.policy.host_sets import HostSet
+from weighbridge.policy.values.host_sets import HostSet
 from weighbridge.proto import cbor
 from weighbridge.proto.boot import BootLogs
 from weighbridge.proto.measurement_events import ModelLoad, event_to_cbor
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from corpus.arena import Arena
     from support.world import World
-    from weighbridge.policy.reference import Reference
+    from weighbridge.policy.values.reference import Reference
     from weighbridge.verifier.core import Answer, Opened
 
 _BANKS = (HashAlgorithm.SHA256, HashAlgorithm.SHA384)

@@ -10,7 +10,7 @@ from corpus.weights import OTHER
 from support.forge import claim, random_bytes, seal
 from weighbridge.policy import policy_set
 from weighbridge.policy.policy_set import PolicyModule, PolicySet
-from weighbridge.policy.reference import Reference
+from weighbridge.policy.values.reference import Reference
 from weighbridge.proto import strict
 from weighbridge.proto.manifest import Manifest
 from weighbridge.verifier import anchors as default_anchors
@@ -83,7 +83,7 @@ class Exported:
             reference = bundle.reference_named(recorded)
             modules = PolicySet(tuple(PolicyModule(name, text) for name, text in bundle.modules), reference)
             chosen = modules if policy is None else policy_set.shipped(policy, reference=reference)
-            return Appraiser(self.engines.prepare(chosen), reference, manifests, published or Published.nothing())
+            return Appraiser(self.engines.load(chosen), reference, manifests, published or Published.nothing())
 
         manifests = {made.digest: made for made in map(Manifest.unpack, parsed.manifests)}
         result = verify(parsed, anchors=anchors or believed(self.world), appraiser=appraiser)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from support.forge import Forgery, parts, seal
 from support.world import requirements
-from weighbridge.policy.reference import Reference
+from weighbridge.policy.values.reference import Reference
 from weighbridge.proto import cbor, limits
 from weighbridge.proto.window import Evidence
 from weighbridge.verifier import anchors

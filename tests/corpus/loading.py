@@ -12,7 +12,7 @@ from weighbridge.proto.measurement_log import ModelHanded, ModelLoad, ModelUnloa
 if TYPE_CHECKING:
     from corpus.arena import Arena
     from support.world import World
-    from weighbridge.policy.reference import Reference
+    from weighbridge.policy.values.reference import Reference
     from weighbridge.proto.measurement_log import Protection
     from weighbridge.verifier.core import Answer, Opened
 

@@ -10,7 +10,7 @@ from weighbridge.verifier import anchors as default_anchors
 
 if TYPE_CHECKING:
     from corpus.arena import Arena, Options
-    from weighbridge.policy.reference import Reference
+    from weighbridge.policy.values.reference import Reference
     from weighbridge.verifier.core import Answer, Opened
 
 

@@ -18,7 +18,7 @@ from weighbridge.attester.gpu.emulated import EmulatedGpus, EmulatedH100
 from weighbridge.attester.gpu.emulated import Forgery as Misreport
 from weighbridge.attester.gpu.emulated_fabric import EmulatedFabric
 from weighbridge.attester.gpu.emulated_rims import gpu_manifests
-from weighbridge.policy.reference import GpuMinimum
+from weighbridge.policy.values.reference import GpuMinimum
 from weighbridge.proto import binding
 from weighbridge.proto.cc_state import ENVIRONMENT_PRODUCTION, CcState
 from weighbridge.proto.collateral import CollateralItem
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from support.forge import Reports
     from support.world import World
     from weighbridge.attester.gpu.emulated import Firmware
-    from weighbridge.policy.reference import Reference
+    from weighbridge.policy.values.reference import Reference
     from weighbridge.proto.spdm.evidence import GpuEvidence
     from weighbridge.verifier.core import Answer, Opened
 

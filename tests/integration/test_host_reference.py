@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.site import Factory, Running, Site, here
-from weighbridge.policy.reference import Reference
+from weighbridge.policy.values.reference import Reference
 from weighbridge.verifier.bundle import Bundle
 
 if TYPE_CHECKING:

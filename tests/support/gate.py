@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from support.world import Engines, World
     from weighbridge.policy.document import PolicyInput
     from weighbridge.policy.engine import Decision, Prepared
-    from weighbridge.policy.reference import Reference
+    from weighbridge.policy.values.reference import Reference
     from weighbridge.proto.reference_set import ReferenceSet
 
 LAB = Issuer()
@@ -81,7 +81,7 @@ class Gate:
         staging.replace(self.path)
 
     def prepare(self, reference: Reference) -> Prepared:
-        return _Shared(self.engines.prepare(policy_set.shipped(self.world.policy, reference=reference)))
+        return _Shared(self.engines.load(policy_set.shipped(self.world.policy, reference=reference)))
 
     def start(self, *paths: Path, prepare: Callable[[Reference], Prepared] | None = None) -> ReferenceWatch:
         """The verifier as it comes up with the sets that are there."""

@@ -19,8 +19,8 @@ from weighbridge.attester.sealing import Carried, Observed, SealedWindow, Sealer
 from weighbridge.attester.spot import read_answer
 from weighbridge.attester.telemetry.emulated import EmulatedTelemetry
 from weighbridge.policy import policy_set
-from weighbridge.policy.reference import CHECKS, Reference
-from weighbridge.policy.regorus import RegorusEngine
+from weighbridge.policy.engines.regorus import RegorusEngine
+from weighbridge.policy.values.reference import CHECKS, Reference
 from weighbridge.proto import binding, measurement_log, strict
 from weighbridge.proto.collateral import Collateral, CollateralItem
 from weighbridge.proto.digest import sha256
@@ -339,11 +339,11 @@ class Engines:
     def __init__(self) -> None:
         self._prepared: dict[tuple[bytes, bytes], Prepared] = {}
 
-    def prepare(self, policy: policy_set.PolicySet) -> Prepared:
-        """``policy``, prepared once."""
+    def load(self, policy: policy_set.PolicySet) -> Prepared:
+        """``policy``, loaded once."""
         key = policy.digest, policy.reference_digest
         if key not in self._prepared:
-            self._prepared[key] = RegorusEngine().prepare(policy)
+            self._prepared[key] = RegorusEngine().load(policy)
         return self._prepared[key]
 
     def close(self) -> None:
@@ -416,7 +416,7 @@ class World:
         store = Store.create_or_open(directory / "sessions.sqlite")
         values = reference(reference_for(host.gpus, [model], unchecked=unchecked))
         own = engines or Engines()
-        prepared = own.prepare(policy_set.shipped(policy, reference=values))
+        prepared = own.load(policy_set.shipped(policy, reference=values))
         world = cls(
             directory=directory,
             clock=clock,
@@ -464,7 +464,7 @@ class World:
     def judge_by(self, engines: Engines, reference: Reference) -> None:
         """The verifier comes up again with other reference values."""
         self.reference = reference
-        self.prepared = engines.prepare(policy_set.shipped(self.policy, reference=reference))
+        self.prepared = engines.load(policy_set.shipped(self.policy, reference=reference))
         self.restart()
 
     def close(self) -> None:

@@ -22,8 +22,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from fakes.soft_tpm import SoftTpm
 from weighbridge.attester.weights import measure
 from weighbridge.policy import policy_set
-from weighbridge.policy.reference import Reference
-from weighbridge.policy.regorus import RegorusEngine
+from weighbridge.policy.engines.regorus import RegorusEngine
+from weighbridge.policy.values.reference import Reference
 from weighbridge.proto import binding, cbor, cose, measurement_log, merkle, note, strict, tlog
 from weighbridge.proto.digest import D, sha256
 from weighbridge.proto.enrolment import EnrolmentChallenge, EnrolmentProof, Opening
@@ -364,7 +364,7 @@ def test_bundle_vector_under_the_shipped_policies(name: policy_set.Shipped) -> N
     bundle = Bundle.parse(VECTORS["bundle"].first)
     reference = Reference.parse(*bundle.references)
     manifests = {item.digest: item for item in map(Manifest.unpack, bundle.manifests)}
-    with RegorusEngine().prepare(policy_set.shipped(name, reference=reference)) as prepared:
+    with RegorusEngine().load(policy_set.shipped(name, reference=reference)) as prepared:
         made = Appraiser(prepared, reference, manifests)
         result = bundles.verify(bundle, anchors=example.ANCHORS, appraiser=lambda *_: made)
     codes = {denial.code for denial in result.verdicts[0].denials}

@@ -1,8 +1,9 @@
 """What a policy engine is, and what it answers.
 
 Only an exact ``true`` of ``allow`` together with an empty ``deny`` and well-formed output is ``allow``. Undefined,
-an error, a timeout, a dead engine and anything else that is not understood are outcomes of their own and none of them
-admits. A :class:`Decision` has no truth value, so that ``if decision:`` cannot be written by mistake.
+an error, a timeout, a dead engine, two engines that differ and anything else that is not understood are outcomes of
+their own and none of them admits. A :class:`Decision` has no truth value, so that ``if decision:`` cannot be written by
+mistake.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ __all__ = [
     "Unchecked",
 ]
 
-Outcome = Literal["allow", "deny", "undefined", "error", "timeout", "crashed"]
+Outcome = Literal["allow", "deny", "undefined", "error", "timeout", "crashed", "disagree"]
 TrustClaims = Mapping[str, Mapping[str, int]]
 """Submodule to AR4SI claim to value (draft-ietf-rats-ar4si-10 §2.3)."""
 
@@ -142,7 +143,7 @@ class PolicyEngine(Protocol):
         """The engine's exact version, as recorded in verdicts."""
         ...
 
-    def prepare(self, policy: PolicySet, limits: Limits) -> Prepared:
+    def load(self, policy: PolicySet, limits: Limits = DEFAULT_LIMITS) -> Prepared:
         """Check ``policy`` and load it.
 
         Raises:

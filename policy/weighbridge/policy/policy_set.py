@@ -14,17 +14,21 @@ from importlib import resources
 from pathlib import Path
 from typing import Final, Literal
 
-from weighbridge.policy.reference import Reference
+from weighbridge.policy.values.reference import Reference
+from weighbridge.proto import strict
 from weighbridge.proto.digest import D
-from weighbridge.proto.errors import Code, EnvironmentFault, PolicyDenied
+from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence, PolicyDenied
 
 __all__ = [
     "BRACKETS_MAX",
     "COLUMNS_MAX",
+    "DATA",
+    "DATA_MAX",
     "LIBRARY",
     "LINES_MAX",
     "MODULES_MAX",
     "SOURCE_MAX",
+    "AuthorData",
     "PolicyModule",
     "PolicySet",
     "Shipped",
@@ -38,6 +42,9 @@ COLUMNS_MAX: Final = 512
 LINES_MAX: Final = 5_000
 SOURCE_MAX: Final = 256 * 1024
 MODULES_MAX: Final = 64
+DATA_MAX: Final = 1024 * 1024
+DATA: Final = "data.json"
+"""The name of the author's own data among a policy's files."""
 
 LIBRARY: Final = "weighbridge/lib.rego"
 Shipped = Literal["production", "insecure_development"]
@@ -106,8 +113,34 @@ def _invalid(message: str, name: str, line: int, *, expected: str | None = None,
 
 
 @dataclass(frozen=True, slots=True)
+class AuthorData:
+    """An author's own data, which rules read as ``data.author``: the exact bytes of a JSON object as read.
+
+    Raises:
+        PolicyDenied: ``POLICY_INVALID``: larger than :data:`DATA_MAX`, or not strict JSON of one object.
+    """
+
+    text: bytes
+
+    def __post_init__(self) -> None:
+        if len(self.text) > DATA_MAX:
+            raise _invalid("the data are too large", DATA, 1, expected=f"<= {DATA_MAX} bytes")
+        _ = self.content()
+
+    def content(self) -> strict.JsonObject:
+        """The object."""
+        try:
+            value = strict.json_decode(self.text, what=DATA)
+        except MalformedEvidence as error:
+            raise _invalid(f"the data are no strict JSON: {error.message}", DATA, 1) from error
+        if not isinstance(value, dict):
+            raise _invalid("the data are not a JSON object", DATA, 1)
+        return value
+
+
+@dataclass(frozen=True, slots=True)
 class PolicySet:
-    """Modules and reference values; made by :func:`load` or :func:`shipped`. Well bounded, not yet checked.
+    """Modules, reference values, the author's own data; made by :func:`load` or :func:`shipped`. Bounded, not checked.
 
     Raises:
         ValueError: no module, too many, two of one name, or a library that is not the shipped one: misuse.
@@ -115,6 +148,7 @@ class PolicySet:
 
     modules: tuple[PolicyModule, ...]
     reference: Reference
+    data: AuthorData | None = None
 
     def __post_init__(self) -> None:
         names = [module.name for module in self.modules]
@@ -123,10 +157,18 @@ class PolicySet:
 
     @property
     def digest(self) -> bytes:
-        """``D("policy", [[name, text] … sorted by name])``: changes with every byte of every module."""
-        return D(
-            "policy", [[module.name, module.text] for module in sorted(self.modules, key=lambda module: module.name)]
-        )
+        """``D("policy", [[name, bytes] … sorted by name])``: changes with every byte of every file."""
+        return D("policy", [[name, content] for name, content in sorted(self.files)])
+
+    @property
+    def files(self) -> tuple[tuple[str, bytes], ...]:
+        """Name and exact bytes of the modules, and of the author's data where there are any (:data:`DATA`)."""
+        modules = tuple((module.name, module.text) for module in self.modules)
+        return modules if self.data is None else (*modules, (DATA, self.data.text))
+
+    def document(self) -> strict.JsonObject:
+        """What policies read as ``data`` beside their rules: ``reference``, and ``author`` for the author's own."""
+        return {"reference": self.reference.data(), "author": {} if self.data is None else self.data.content()}
 
     @property
     def reference_digest(self) -> bytes:

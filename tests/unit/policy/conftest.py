@@ -11,9 +11,9 @@ import pytest
 
 from weighbridge.policy import document as doc
 from weighbridge.policy.engine import Limits
+from weighbridge.policy.engines.regorus import RegorusEngine, RegorusPrepared
 from weighbridge.policy.policy_set import LIBRARY, PolicyModule, PolicySet, Shipped, shipped
-from weighbridge.policy.reference import CHECKS, Reference
-from weighbridge.policy.regorus import RegorusEngine, RegorusPrepared
+from weighbridge.policy.values.reference import CHECKS, Reference
 
 MODEL = "aa" * 32
 GPU = "01" * 32
@@ -101,7 +101,7 @@ def prepared() -> Iterator[Callable[..., RegorusPrepared]]:
         values = references or reference_of()
         key = (name, values.digest)
         if key not in made:
-            made[key] = RegorusEngine().prepare(shipped(name, reference=values))
+            made[key] = RegorusEngine().load(shipped(name, reference=values))
         return made[key]
 
     yield prepare
@@ -127,7 +127,7 @@ def prepare(policy_of: Callable[[str], PolicySet]) -> Iterator[Callable[..., Reg
     made: list[RegorusPrepared] = []
 
     def build(rules: str, limits: Limits | None = None) -> RegorusPrepared:
-        made.append(RegorusEngine().prepare(policy_of(HEAD + rules), limits or Limits()))
+        made.append(RegorusEngine().load(policy_of(HEAD + rules), limits or Limits()))
         return made[-1]
 
     yield build

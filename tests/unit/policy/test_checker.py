@@ -10,12 +10,12 @@ from collections.abc import Callable
 
 import pytest
 
-from weighbridge.policy.checker import check
-from weighbridge.policy.functions import ALLOWED
+from weighbridge.policy.checker.check import check
+from weighbridge.policy.checker.functions import ALLOWED
+from weighbridge.policy.checker.syntax import parse
+from weighbridge.policy.engines.regorus import RegorusEngine, RegorusPrepared
 from weighbridge.policy.policy_set import LIBRARY, PolicyModule, PolicySet, shipped
-from weighbridge.policy.reference import Reference
-from weighbridge.policy.regorus import RegorusEngine, RegorusPrepared
-from weighbridge.policy.syntax import parse
+from weighbridge.policy.values.reference import Reference
 from weighbridge.proto.errors import Code, PolicyDenied
 
 Build = Callable[[str], PolicySet]
@@ -232,7 +232,7 @@ def test_what_engines_read_otherwise_is_refused(policy_of: Build, number: str, t
 
 def test_findings_refuse_the_policy_with_place_and_hint(policy_of: Build) -> None:
     with pytest.raises(PolicyDenied) as caught:
-        RegorusEngine().prepare(policy_of(WHOLE + "x if nothing\n\ny if http.send({})\n"))
+        RegorusEngine().load(policy_of(WHOLE + "x if nothing\n\ny if http.send({})\n"))
     error = caught.value
     assert (error.code, error.where, error.clause) == (Code.POLICY_INVALID, "test.rego:10", "checker C7")
     assert error.message == "nothing is not bound anywhere (2 more)"
@@ -314,9 +314,9 @@ def test_deep_chains_are_refused_and_not_fallen_through(policy_of: Build) -> Non
     """3,000 rules that depend on each other end the engine's process; here they end in a refusal."""
     chain = "".join(f"r{i} if r{i + 1}\n" for i in range(1500)) + "r1500 := 1\n"
     with pytest.raises(PolicyDenied, match="deeply"):
-        RegorusEngine().prepare(policy_of(WHOLE + chain))
+        RegorusEngine().load(policy_of(WHOLE + chain))
     with pytest.raises(PolicyDenied, match=r"deeply|does not load"):
-        RegorusEngine().prepare(policy_of(WHOLE + "x := 1" + "\n+ 1" * 1200 + "\n"))
+        RegorusEngine().load(policy_of(WHOLE + "x := 1" + "\n+ 1" * 1200 + "\n"))
 
 
 @pytest.mark.parametrize(
@@ -333,7 +333,7 @@ def test_deep_chains_are_refused_and_not_fallen_through(policy_of: Build) -> Non
 )
 def test_what_does_not_parse_is_refused_with_its_line(policy_of: Build, text: str, where: str, message: str) -> None:
     with pytest.raises(PolicyDenied, match=message) as caught:
-        RegorusEngine().prepare(policy_of(text))
+        RegorusEngine().load(policy_of(text))
     assert caught.value.code is Code.POLICY_INVALID
     assert caught.value.where.startswith(where)
     assert "backtrace" not in str(caught.value)

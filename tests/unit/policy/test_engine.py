@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 from weighbridge.policy import document as doc
-from weighbridge.policy import process, regorus, worker
 from weighbridge.policy.engine import Decision, Limits, PolicyEngine, Prepared
+from weighbridge.policy.engines import process, regorus, worker
+from weighbridge.policy.engines.process import Worker, WorkerCrashed, WorkerRefused, WorkerTimeout
+from weighbridge.policy.engines.regorus import RegorusEngine, RegorusPrepared
 from weighbridge.policy.policy_set import PolicySet
-from weighbridge.policy.process import Worker, WorkerCrashed, WorkerRefused, WorkerTimeout
-from weighbridge.policy.regorus import RegorusEngine, RegorusPrepared
 from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence, PolicyDenied
 
 Prepare = Callable[..., RegorusPrepared]
@@ -233,7 +233,7 @@ def test_a_parser_bomb_ends_at_the_load_deadline() -> None:
 def test_a_policy_that_takes_too_long_to_load_is_refused(policy_of: Callable[[str], PolicySet], head: str) -> None:
     many = "".join(f"x{i} := " + "[" * 11 + "]" * 11 + "\n" for i in range(2000))
     with pytest.raises(PolicyDenied, match="deadline") as caught:
-        RegorusEngine().prepare(policy_of(head + many), replace(QUICK, load_seconds=0.3))
+        RegorusEngine().load(policy_of(head + many), replace(QUICK, load_seconds=0.3))
     assert caught.value.code is Code.POLICY_INVALID
 
 
@@ -291,7 +291,7 @@ def test_threads_take_turns(prepare: Prepare, good: doc.PolicyInput) -> None:
 
 ORPHAN = """
 import os, sys, threading, time
-from weighbridge.policy.process import Worker
+from weighbridge.policy.engines.process import Worker
 worker = Worker(memory=1 << 28, cpu_seconds=1, request_max=1 << 20)
 text = "package p\\\\n\\\\nx := " + "[" * 40 + "]" * 40 if sys.argv[1] == "busy" else "package p"
 request = ('L{"modules": [["m", "%s"]], "data": "{}", "columns": 999, "lines": 99, "bytes": 9999}' % text).encode()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weighbridge.policy.gpu_versions import Minimum, VersionKind, at_least, is_version
+from weighbridge.policy.values.gpu_versions import Minimum, VersionKind, at_least, is_version
 
 KINDS: tuple[VersionKind, ...] = ("driver", "vbios")
 NUMBERS = {

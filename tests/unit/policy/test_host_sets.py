@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weighbridge.policy.host_sets import HostSet
-from weighbridge.policy.reference import IN_FORCE, Reference
+from weighbridge.policy.values.host_sets import HostSet
+from weighbridge.policy.values.reference import IN_FORCE, Reference
 from weighbridge.proto import limits, strict
 from weighbridge.proto.errors import Code, MalformedEvidence
 

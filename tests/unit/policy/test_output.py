@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from weighbridge.policy import document as doc
 from weighbridge.policy.engine import Advice, Denial, Unchecked
-from weighbridge.policy.output import invariants, read_answer
+from weighbridge.policy.engines.output import invariants, read_answer
 from weighbridge.proto.errors import Code
 
 NAMES = ("unchecked", "warnings")

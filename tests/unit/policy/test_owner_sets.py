@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weighbridge.policy.owner_sets import ModelValue, OwnerSet, RevokedValue, StatementValue
-from weighbridge.policy.reference import IN_FORCE, SCHEMA, Reference
+from weighbridge.policy.values.owner_sets import ModelValue, OwnerSet, RevokedValue, StatementValue
+from weighbridge.policy.values.reference import IN_FORCE, SCHEMA, Reference
 from weighbridge.proto.digest import D
 from weighbridge.proto.errors import Code, MalformedEvidence
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from weighbridge.policy import document as doc
 from weighbridge.policy.claims import trust_claims
+from weighbridge.policy.engines.regorus import RegorusEngine, RegorusPrepared
 from weighbridge.policy.policy_set import PolicySet
-from weighbridge.policy.reference import CHECKS, Reference
-from weighbridge.policy.regorus import RegorusEngine, RegorusPrepared
+from weighbridge.policy.values.reference import CHECKS, Reference
 from weighbridge.proto.errors import Code
 
 Prepare = Callable[..., RegorusPrepared]
@@ -644,7 +644,7 @@ def test_the_policy_in_the_readme_works(
     policy_of: Callable[[str], PolicySet], root: Path, good: doc.PolicyInput
 ) -> None:
     text = (root / "policy" / "README.md").read_text().split("```rego\n")[1].split("```")[0]
-    with RegorusEngine().prepare(policy_of(text)) as policy:
+    with RegorusEngine().load(policy_of(text)) as policy:
         assert {denial.code for denial in policy.decide(good).denials} == {"NOT_OUR_TENANT"}
         assert policy.decide(replace(good, session=replace(good.session, tenant="acme"))).outcome == "allow"
 
@@ -668,7 +668,7 @@ def test_the_rule_on_devices_in_the_readme_works(
         {"manifests": ()},
         {"manifests": (manifest, unspoken)},
     )
-    with RegorusEngine().prepare(policy_of(blocks[0] + fit)) as policy:
+    with RegorusEngine().load(policy_of(blocks[0] + fit)) as policy:
         assert policy.decide(replace(ours, gpus=(device,))).outcome == "allow"
         for change in changes:
             decision = policy.decide(replace(ours, gpus=(device, replace(device, **change))))

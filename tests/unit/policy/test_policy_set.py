@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from weighbridge.policy.policy_set import LIBRARY, PolicyModule, PolicySet, load, shipped
-from weighbridge.policy.reference import Reference
+from weighbridge.policy.values.reference import Reference
 from weighbridge.proto.digest import D
 from weighbridge.proto.errors import Code, EnvironmentFault, PolicyDenied
 

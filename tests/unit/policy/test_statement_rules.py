@@ -10,10 +10,10 @@ from typing import Final, Literal
 import pytest
 
 from weighbridge.policy import document as doc
-from weighbridge.policy.owner_sets import ModelValue, OwnerSet, StatementValue
+from weighbridge.policy.engines.regorus import RegorusEngine, RegorusPrepared
 from weighbridge.policy.policy_set import PolicyModule, PolicySet
-from weighbridge.policy.reference import Reference
-from weighbridge.policy.regorus import RegorusEngine, RegorusPrepared
+from weighbridge.policy.values.owner_sets import ModelValue, OwnerSet, StatementValue
+from weighbridge.policy.values.reference import Reference
 
 # As in conftest: the model of the document, and when it was received.
 MODEL: Final = "aa" * 32
@@ -60,7 +60,7 @@ def allows(policy_of: Callable[[str], PolicySet], good: doc.PolicyInput) -> Iter
         reference = Reference({MODEL: "m"}, {}, {}).with_sets([] if owner_set is None else [owner_set])
         library = policy_of(DEMAND.replace("RULE", rule)).modules[0]
         policy = PolicySet((library, PolicyModule("own.rego", DEMAND.replace("RULE", rule).encode())), reference)
-        made.append(RegorusEngine().prepare(policy))
+        made.append(RegorusEngine().load(policy))
         return made[-1].decide(replace(good)).allowed
 
     yield decide
@@ -126,5 +126,5 @@ def test_a_spot_check_that_was_due_and_not_asked(
     rule = DEMAND.replace("RULE", "lib.spot_answered")
     weights = replace(good.weights, spot_check=doc.SpotCheck(status, None))
     policy = PolicySet((policy_of(rule).modules[0], PolicyModule("own.rego", rule.encode())), Reference({}, {}, {}))
-    with RegorusEngine().prepare(policy) as prepared:
+    with RegorusEngine().load(policy) as prepared:
         assert prepared.decide(replace(good, weights=weights)).allowed is expected

@@ -15,8 +15,8 @@ import pytest
 from support.models import safetensors
 from support.world import NOON, World, manifest, reference_for, requirements
 from weighbridge.policy import policy_set
+from weighbridge.policy.engines.regorus import RegorusEngine
 from weighbridge.policy.policy_set import PolicyModule, PolicySet
-from weighbridge.policy.regorus import RegorusEngine
 from weighbridge.proto import binding, limits, measurement_log, strict
 from weighbridge.proto.errors import Code, ExitCode, NotAuthentic, PolicyDenied
 from weighbridge.proto.manifest import Manifest
@@ -108,7 +108,7 @@ def own_policy(world: World, text: bytes) -> Generator[None]:
     library = policy_set.shipped("production", reference=world.reference).modules[0]
     policy = PolicySet((library, PolicyModule("mine.rego", text)), world.reference)
     before = world.prepared
-    with RegorusEngine().prepare(policy) as world.prepared:
+    with RegorusEngine().load(policy) as world.prepared:
         world.restart()
         yield
     world.prepared = before

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from corpus.arena import Arena
     from support.world import World
     from weighbridge.policy.engine import Prepared
-    from weighbridge.policy.reference import Reference
+    from weighbridge.policy.values.reference import Reference
     from weighbridge.verifier.core import Answer
 
 _OF_DRIVER = 22
@@ -107,7 +107,7 @@ class Served:
 
         def prepare(reference: Reference) -> Prepared:
             prepared.append(reference)
-            return arena.engines.prepare(policy_set.shipped(world.policy, reference=reference))
+            return arena.engines.load(policy_set.shipped(world.policy, reference=reference))
 
         watch = ReferenceWatch(
             [],

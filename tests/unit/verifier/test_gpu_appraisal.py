@@ -15,7 +15,7 @@ from weighbridge.attester.gpu.emulated_fabric import EmulatedFabric, EmulatedSwi
 from weighbridge.attester.gpu.emulated_rims import Manifest, gpu_manifests
 from weighbridge.attester.gpu.emulated_vendor import PLATFORM, EmulatedVendor
 from weighbridge.policy import document
-from weighbridge.policy.reference import GpuMinimum, Reference
+from weighbridge.policy.values.reference import GpuMinimum, Reference
 from weighbridge.proto import strict
 from weighbridge.proto.cc_state import CcState
 from weighbridge.proto.collateral import Collateral, CollateralItem

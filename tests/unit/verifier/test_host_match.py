@@ -7,7 +7,7 @@ from datetime import datetime
 from support.host_owners import HostOwner, accepted
 from support.owners import DAY
 from support.world import NOON
-from weighbridge.policy.host_sets import HostSet
+from weighbridge.policy.values.host_sets import HostSet
 from weighbridge.proto.host_set import AcceptedFile
 from weighbridge.verifier import host_set
 from weighbridge.verifier.anchors import TrustAnchors

@@ -12,7 +12,7 @@ from support.gate import Gate
 from support.host_owners import HostOwner, accepted
 from support.owners import DAY
 from support.world import NOON, reference_for
-from weighbridge.policy.reference import Reference
+from weighbridge.policy.values.reference import Reference
 from weighbridge.proto import strict
 from weighbridge.proto.errors import Code, WeighbridgeError
 from weighbridge.verifier.anchors import TrustAnchors

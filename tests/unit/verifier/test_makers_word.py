@@ -14,7 +14,7 @@ from gpu_support import NONCE
 from support.world import EMULATED
 from weighbridge.attester.gpu.emulated import EmulatedH100, Firmware
 from weighbridge.attester.gpu.emulated_rims import gpu_manifests
-from weighbridge.policy.reference import GpuMinimum
+from weighbridge.policy.values.reference import GpuMinimum
 from weighbridge.proto.cc_state import CcState
 from weighbridge.proto.collateral import Collateral, CollateralItem
 from weighbridge.proto.errors import Code, EnvironmentFault, PolicyDenied
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from corpus.arena import Arena
     from support.world import World
-    from weighbridge.policy.reference import Reference
+    from weighbridge.policy.values.reference import Reference
     from weighbridge.verifier.core import Answer
     from weighbridge.verifier.gpu.rim.load import Disbelieved
     from weighbridge.verifier.gpu.rim.verify import VerifiedRim

@@ -13,7 +13,7 @@ from corpus.bundle import Exported, export
 from support.gate import Gate
 from support.owners import DAY, Issuer, Owner
 from support.world import manifest
-from weighbridge.policy.reference import Reference
+from weighbridge.policy.values.reference import Reference
 from weighbridge.proto import limits
 from weighbridge.proto.errors import Code, EnvironmentFault, LedgerInconsistent, PolicyDenied, WeighbridgeError
 from weighbridge.verifier import store as stores

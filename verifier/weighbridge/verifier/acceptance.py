@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime
 
-    from weighbridge.policy.host_sets import HostSet
-    from weighbridge.policy.owner_sets import OwnerSet, RevokedValue
-    from weighbridge.policy.reference import Reference
+    from weighbridge.policy.values.host_sets import HostSet
+    from weighbridge.policy.values.owner_sets import OwnerSet, RevokedValue
+    from weighbridge.policy.values.reference import Reference
 
 __all__ = ["NOT_OF_THE_HOST", "denials", "host_denials", "sticking"]
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from weighbridge.policy.document import AttesterCode
-    from weighbridge.policy.reference import Reference
+    from weighbridge.policy.values.reference import Reference
     from weighbridge.proto.manifest import Manifest
     from weighbridge.verifier.procedure import VerifiedWindow
     from weighbridge.verifier.session import Enrolled, Position, SessionState

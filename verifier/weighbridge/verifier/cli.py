@@ -30,6 +30,7 @@ from weighbridge.verifier.commands import (
     model,
     nras,
     operate,
+    policy,
     reference,
     spot,
     token,
@@ -117,6 +118,7 @@ def parser() -> argparse.ArgumentParser:
     reference.configure(
         commands.add_parser("reference", help="learn what a known-good host is, sign and compare sets of it")
     )
+    policy.configure(commands.add_parser("policy", help="write, check, test, explain, sign and compare policies"))
     anchors.configure(commands.add_parser("anchors", help="list, import and check who is believed: trust anchors"))
     collateral.configure(
         commands.add_parser("collateral", help="import, list, check, fetch and remove what makers of hardware publish")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from weighbridge.policy import document
-from weighbridge.policy.gpu_versions import at_least
+from weighbridge.policy.values.gpu_versions import at_least
 from weighbridge.proto import strict
 from weighbridge.proto.cc_state import ENVIRONMENT_PRODUCTION
 from weighbridge.proto.errors import Code
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from weighbridge.policy.reference import Reference
+    from weighbridge.policy.values.reference import Reference
     from weighbridge.proto.cc_state import CcState
     from weighbridge.verifier.gpu.report import VerifiedGpuReport
     from weighbridge.verifier.gpu.rim.compare import Measured, Mismatch

@@ -23,8 +23,8 @@ from weighbridge.verifier.host_match import matches
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from weighbridge.policy.host_sets import HostSet
-    from weighbridge.policy.reference import Reference
+    from weighbridge.policy.values.host_sets import HostSet
+    from weighbridge.policy.values.reference import Reference
     from weighbridge.verifier.boot.attester_code import AttesterCode
     from weighbridge.verifier.boot.runtime import RuntimeLog
     from weighbridge.verifier.host_match import HostMatch

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
 
-    from weighbridge.policy.host_sets import HostSet
+    from weighbridge.policy.values.host_sets import HostSet
 
 __all__ = ["Differing", "HostMatch", "matches"]
 

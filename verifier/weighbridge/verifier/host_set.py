@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NoReturn, final
 
-from weighbridge.policy.host_sets import HostSet as HostValues
+from weighbridge.policy.values.host_sets import HostSet as HostValues
 from weighbridge.proto import strict
 from weighbridge.proto.host_set import SignedHostSet
 from weighbridge.verifier.owner_signature import Line, check_signature, validity

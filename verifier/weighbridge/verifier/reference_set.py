@@ -24,7 +24,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from weighbridge.policy.owner_sets import ModelValue, OwnerSet, RevokedValue, StatementValue
+from weighbridge.policy.values.owner_sets import ModelValue, OwnerSet, RevokedValue, StatementValue
 from weighbridge.proto import strict
 from weighbridge.proto.errors import Code, NotAuthentic
 from weighbridge.proto.reference_set import SignedSet

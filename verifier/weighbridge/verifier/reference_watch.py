@@ -18,8 +18,8 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, final
 
-from weighbridge.policy.host_sets import HostSet
-from weighbridge.policy.owner_sets import OwnerSet
+from weighbridge.policy.values.host_sets import HostSet
+from weighbridge.policy.values.owner_sets import OwnerSet
 from weighbridge.proto import cose, limits, strict
 from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence, PolicyDenied, WeighbridgeError
 from weighbridge.proto.host_set import SET_TYP as HOST_SET_TYP
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from weighbridge.policy.engine import Prepared
-    from weighbridge.policy.reference import Reference
+    from weighbridge.policy.values.reference import Reference
     from weighbridge.proto.manifest import Manifest
     from weighbridge.verifier.anchors import TrustAnchors
     from weighbridge.verifier.collateral.store import CollateralStore

@@ -15,7 +15,7 @@ from fakes.boot_logs import Boot, sha256_name
 from support.host_owners import HostOwner
 from support.options import changed
 from support.world import World, requirements
-from weighbridge.policy.reference import Reference
+from weighbridge.policy.values.reference import Reference
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, ExitCode
 from weighbridge.proto.host_set import HostSet, SignedHostSet

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from weighbridge.policy.engines.regorus import RegorusEngine
 from weighbridge.policy.policy_set import PolicyModule, PolicySet
-from weighbridge.policy.regorus import RegorusEngine
 from weighbridge.proto import limits, strict
 from weighbridge.proto.errors import Code, EnvironmentFault, ExitCode, MalformedEvidence
 from weighbridge.proto.manifest import Manifest
@@ -29,7 +29,7 @@ from weighbridge.verifier.commands.outcome import (
 from weighbridge.verifier.published import Published
 
 if TYPE_CHECKING:
-    from weighbridge.policy.reference import Reference
+    from weighbridge.policy.values.reference import Reference
     from weighbridge.verifier.anchors import TrustAnchors
 
 __all__ = ["configure_verify", "read_bundle", "run_verify"]
@@ -120,7 +120,7 @@ def run_verify(arguments: argparse.Namespace) -> Outcome | int:
             reference = own or parsed.reference_named(recorded)
             policy = _policy(names, parsed, reference)
             manifests = (Manifest.unpack(data) for data in parsed.manifests)
-            prepared = stack.enter_context(RegorusEngine().prepare(policy))
+            prepared = stack.enter_context(RegorusEngine().load(policy))
             return Appraiser(prepared, reference, {manifest.digest: manifest for manifest in manifests}, published)
 
         result = verify(bundle, anchors=anchors, appraiser=appraiser)

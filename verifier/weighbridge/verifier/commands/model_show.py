@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable, Iterator, Sequence
 
-    from weighbridge.policy.owner_sets import OwnerSet
+    from weighbridge.policy.values.owner_sets import OwnerSet
     from weighbridge.proto.manifest import FileEntry
     from weighbridge.proto.manifest_diff import Difference
     from weighbridge.proto.reference_set import ReferenceSet

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from weighbridge.policy.policy_set import PolicySet
-from weighbridge.policy.reference import Reference
+from weighbridge.policy.values.reference import Reference
 from weighbridge.proto import limits, strict
 from weighbridge.proto.errors import Code, Indeterminate
 from weighbridge.proto.manifest import Manifest
@@ -212,7 +212,7 @@ def _judging(arguments: argparse.Namespace, reference: Reference) -> tuple[Polic
 
 def _run_serve(arguments: argparse.Namespace) -> Outcome:
     deployment = deployment_class()
-    from weighbridge.policy.regorus import RegorusEngine  # noqa: PLC0415 - heavy, and only here
+    from weighbridge.policy.engines.regorus import RegorusEngine  # noqa: PLC0415 - heavy, and only here
     from weighbridge.verifier.clock import SystemClock  # noqa: PLC0415
     from weighbridge.verifier.collateral.store import CollateralStore  # noqa: PLC0415
     from weighbridge.verifier.core import Verifier  # noqa: PLC0415
@@ -232,7 +232,7 @@ def _run_serve(arguments: argparse.Namespace) -> Outcome:
             own=policy.reference,
             anchors=anchors,
             store=opened.store,
-            prepare=lambda reference: RegorusEngine().prepare(PolicySet(policy.modules, reference)),
+            prepare=lambda reference: RegorusEngine().load(PolicySet(policy.modules, reference)),
             manifests=manifests,
             report=_note,
             collateral=None if arguments.collateral is None else CollateralStore.open(arguments.collateral),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from weighbridge.policy import policy_set
-from weighbridge.policy.reference import Reference
+from weighbridge.policy.values.reference import Reference
 from weighbridge.proto import cose, limits
 from weighbridge.proto.errors import Code, EnvironmentFault, ExitCode, MalformedEvidence
 from weighbridge.proto.host_set import SET_TYP as HOST_SET_TYP
@@ -20,9 +20,9 @@ from weighbridge.verifier.files import PosixFiles, fault, install, standard_inpu
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
-    from weighbridge.policy.host_sets import HostSet
-    from weighbridge.policy.owner_sets import OwnerSet
     from weighbridge.policy.policy_set import PolicySet
+    from weighbridge.policy.values.host_sets import HostSet
+    from weighbridge.policy.values.owner_sets import OwnerSet
     from weighbridge.proto import strict
     from weighbridge.verifier.anchors import TrustAnchors
 

@@ -1,27 +1,27 @@
 """The engine ``regorus`` (microsoft/regorus, build gordon-to-regorus), in a worker process of its own.
 
-``prepare`` bounds, parses in the worker, checks the syntax tree here, and keeps the loaded worker; ``decide`` is one
+``load`` bounds, parses in the worker, checks the syntax tree here, and keeps the loaded worker; ``decide`` is one
 exchange with it. After a crash, a timeout or an error the worker is replaced before the next decision: an engine that
 has panicked gives wrong answers afterwards. One decision at a time per prepared policy; prepare more for more.
 """
 
 from __future__ import annotations
 
-import math
 import re
 import threading
 from importlib.metadata import version
 from types import TracebackType
 from typing import Final, Self, final
 
-from weighbridge.policy.checker import AUTHOR_PACKAGE, OPTIONAL_RULES, CheckerFinding, check, rule_names
+from weighbridge.policy.checker.check import AUTHOR_PACKAGE, OPTIONAL_RULES, CheckerFinding, check, rule_names
+from weighbridge.policy.checker.syntax import Module, parse
 from weighbridge.policy.claims import trust_claims
 from weighbridge.policy.document import PolicyInput
 from weighbridge.policy.engine import DEFAULT_LIMITS, Decision, Limits
-from weighbridge.policy.output import Output, failure, read_answer
-from weighbridge.policy.policy_set import COLUMNS_MAX, LIBRARY, LINES_MAX, MODULES_MAX, SOURCE_MAX, PolicySet
-from weighbridge.policy.process import Worker, WorkerCrashed, WorkerFault, WorkerRefused, WorkerTimeout
-from weighbridge.policy.syntax import Module, parse
+from weighbridge.policy.engines.output import Output, failure, read_answer
+from weighbridge.policy.engines.process import Worker, WorkerCrashed, WorkerFault, WorkerRefused, WorkerTimeout
+from weighbridge.policy.engines.workbench import load_request, spawn
+from weighbridge.policy.policy_set import LIBRARY, PolicySet
 from weighbridge.proto import strict
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, PolicyDenied
@@ -59,7 +59,7 @@ class RegorusEngine:
         worker.close()
         return _findings(modules)
 
-    def prepare(self, policy: PolicySet, limits: Limits = DEFAULT_LIMITS) -> RegorusPrepared:
+    def load(self, policy: PolicySet, limits: Limits = DEFAULT_LIMITS) -> RegorusPrepared:
         """Check ``policy`` and load it into a worker.
 
         Raises:
@@ -80,7 +80,7 @@ class RegorusEngine:
 
 @final
 class RegorusPrepared:
-    """A checked policy in a loaded worker; made by :meth:`RegorusEngine.prepare`. Threads take turns."""
+    """A checked policy in a loaded worker; made by :meth:`RegorusEngine.load`. Threads take turns."""
 
     def __init__(
         self, worker: Worker, *, policy: PolicySet, limits: Limits, optional: tuple[str, ...], engine: tuple[str, str]
@@ -162,38 +162,20 @@ class RegorusPrepared:
             self._worker = None
         if self._worker is None:
             # NOTE: not checked again: the modules are the same bytes.
-            self._worker = _spawn(self._limits)
+            self._worker = spawn(self._limits)
             _ = self._worker.exchange(
-                _load_request(self._policy), seconds=self._limits.load_seconds, reply_max=self._limits.syntax_max
+                _request(self._policy), seconds=self._limits.load_seconds, reply_max=self._limits.syntax_max
             )
         return self._worker
 
 
-def _spawn(limits: Limits) -> Worker:
-    seconds = max(limits.load_seconds, limits.decide_seconds)
-    return Worker(
-        memory=limits.memory,
-        cpu_seconds=math.ceil(seconds) + 1,
-        request_max=limits.input_max + MODULES_MAX * SOURCE_MAX,
-    )
-
-
-def _load_request(policy: PolicySet) -> bytes:
-    modules = [[module.name, module.text.decode()] for module in policy.modules]
-    return b"L" + strict.json_encode(
-        {
-            "modules": modules,
-            "data": strict.json_encode({"reference": policy.reference.data()}).decode(),
-            "columns": COLUMNS_MAX + 1,
-            "lines": LINES_MAX + 1,
-            "bytes": SOURCE_MAX,
-        }
-    )
+def _request(policy: PolicySet) -> bytes:
+    return load_request(policy.modules, policy.document())
 
 
 def _load(policy: PolicySet, limits: Limits) -> tuple[Worker, tuple[Module, ...]]:
-    request = _load_request(policy)
-    worker = _spawn(limits)
+    request = _request(policy)
+    worker = spawn(limits)
     try:
         tree = worker.exchange(request, seconds=limits.load_seconds, reply_max=limits.syntax_max)
         return worker, parse(tree)

@@ -7,9 +7,10 @@ parent holds the wall clock. When the parent dies, its end of the pipe closes an
 or at the CPU limit if a policy is running. (``PR_SET_PDEATHSIG`` is not used: it fires when the *thread* that
 spawned us ends.)
 
-Frames are a 4-byte big-endian length and a body. Requests: ``L`` + JSON loads
-and answers with the syntax tree; ``D`` + 8-byte time + 2-byte length + query + input document decides. Answers: ``R`` +
-result, ``E`` + text. Arguments: directory of the engine's package, address-space bytes, CPU seconds, largest request.
+Frames are a 4-byte big-endian length and a body. Requests: ``L`` + JSON loads and answers with the syntax tree; ``D`` +
+8-byte time + 2-byte length + query + input document evaluates; ``C`` and ``P`` give coverage and prints since the last
+time, as JSON. Answers: ``R`` + result, ``E`` + text. Arguments: directory of the engine's package, address-space bytes,
+CPU seconds, largest request.
 
 Imports only the standard library: site-packages are not on the path but for the one directory named.
 """
@@ -104,6 +105,11 @@ def main(directory: str, *, memory: int, cpu: int, largest: int) -> None:  # pra
         try:
             if request[:1] == b"L":
                 answer = load(engine, json.loads(request[1:]))  # noqa: TID251 - written by the parent
+            elif request == b"C":
+                answer = engine.get_coverage_report_as_json()
+                engine.clear_coverage_data()
+            elif request == b"P":
+                answer = json.dumps(engine.take_prints())
             else:
                 CLOCK[0] = int.from_bytes(request[1:9], "big")
                 split = 11 + int.from_bytes(request[9:11], "big")
@@ -121,6 +127,7 @@ def load(engine: Engine, request: dict[str, Any]) -> str:  # pragma: no cover - 
         max_col=request["columns"], max_file_bytes=request["bytes"], max_lines=request["lines"]
     )
     engine.set_gather_prints(True)
+    engine.set_enable_coverage(request.get("coverage", False))
     engine.add_extension("time.now_ns", 0, lambda: CLOCK[0])
     for name, arity in FORBIDDEN.items():
         engine.add_extension(name, arity, forbid(name))

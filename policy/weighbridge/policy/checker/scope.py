@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, final
 
+from weighbridge.policy.checker.syntax import Module, Node, Rule
 from weighbridge.policy.document import Schema, schema
-from weighbridge.policy.syntax import Module, Node, Rule
 
 __all__ = ["REFERENCES", "UNKNOWN", "Packages", "Scope", "Unknown", "bound_in_body", "dotted", "follow", "step"]
 

@@ -22,6 +22,7 @@ _FAILURES: Final[dict[Outcome, tuple[Code, str]]] = {
     "error": (Code.POLICY_ERROR, "the policy ends in an error"),
     "timeout": (Code.POLICY_TIMEOUT, "the policy takes too long"),
     "crashed": (Code.POLICY_CRASHED, "the policy engine died"),
+    "disagree": (Code.POLICY_DISAGREE, "two engines give different answers"),
 }
 
 

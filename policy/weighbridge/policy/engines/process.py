@@ -1,4 +1,4 @@
-"""The parent's side of :mod:`weighbridge.policy.worker`: spawn, one bounded exchange, kill.
+"""The parent's side of :mod:`weighbridge.policy.engines.worker`: spawn, one bounded exchange, kill.
 
 Spawned, never forked: nothing of this process (keys, sockets, memory) reaches the child. Every exchange has a
 deadline in both directions and a bound on the answer; after any failure the child is dead and a new one is needed.

@@ -26,10 +26,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from weighbridge.policy.clauses import CheckerFinding, check_clause, data_path
-from weighbridge.policy.functions import ALLOWED
-from weighbridge.policy.scope import Packages, Scope, Unknown, follow
-from weighbridge.policy.syntax import Module, Node, Rule
+from weighbridge.policy.checker.clauses import CheckerFinding, check_clause, data_path
+from weighbridge.policy.checker.functions import ALLOWED
+from weighbridge.policy.checker.scope import Packages, Scope, Unknown, follow
+from weighbridge.policy.checker.syntax import Module, Node, Rule
 
 __all__ = ["AUTHOR_PACKAGE", "LIBRARY_PACKAGE", "OPTIONAL_RULES", "CheckerFinding", "check", "rule_names"]
 

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final, Literal, get_args
 
-from weighbridge.policy.gpu_versions import VersionKind, is_version
-from weighbridge.policy.host_sets import HostSet
-from weighbridge.policy.owner_sets import OwnerSet, StatementValue
+from weighbridge.policy.values.gpu_versions import VersionKind, is_version
+from weighbridge.policy.values.host_sets import HostSet
+from weighbridge.policy.values.owner_sets import OwnerSet, StatementValue
 from weighbridge.proto import limits, strict
 from weighbridge.proto.digest import D
 from weighbridge.proto.errors import Code, MalformedEvidence

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from weighbridge.policy.functions import ALLOWED
-from weighbridge.policy.scope import Packages, Scope, Unknown, bound_in_body, dotted, member, step
-from weighbridge.policy.syntax import Module, Node, Rule
+from weighbridge.policy.checker.functions import ALLOWED
+from weighbridge.policy.checker.scope import Packages, Scope, Unknown, bound_in_body, dotted, member, step
+from weighbridge.policy.checker.syntax import Module, Node, Rule
 
 __all__ = ["CheckerFinding", "check_clause", "data_path"]
 
@@ -36,6 +36,8 @@ def check_clause(packages: Packages, module: Module, rule: Rule) -> list[Checker
 def data_path(packages: Packages, path: str) -> str:
     """Why ``data.<path>`` leads nowhere; empty if it does lead somewhere."""
     first, *rest = path.split(".")
+    if first == "author":
+        return ""
     if first == "reference":
         known = not rest or rest[0] in _REFERENCE_MEMBERS
         return "" if known else f"the reference values have no {rest[0]}"

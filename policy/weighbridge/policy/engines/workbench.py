@@ -1,0 +1,177 @@
+"""Evaluates any query over a policy, with coverage and prints: what the tools of policy authors are made of.
+
+Decides nothing: verdicts come from :class:`weighbridge.policy.engine.Prepared` alone. The same worker process with the
+same limits stands behind both, so that what a tool shows is what the engine does.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Self, final
+
+from weighbridge.policy.checker.syntax import Module, parse
+from weighbridge.policy.engine import DEFAULT_LIMITS, Limits
+from weighbridge.policy.engines.process import Worker
+from weighbridge.policy.policy_set import COLUMNS_MAX, LINES_MAX, MODULES_MAX, SOURCE_MAX, PolicyModule
+from weighbridge.proto import strict
+from weighbridge.proto.errors import Code, MalformedEvidence
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import TracebackType
+
+__all__ = ["UNDEFINED", "Evaluation", "Lines", "Undefined", "Workbench", "read_value"]
+
+
+@final
+class Undefined:
+    """The one value of :data:`UNDEFINED`."""
+
+    def __repr__(self) -> str:
+        return "undefined"
+
+
+UNDEFINED: Final = Undefined()
+"""What a query gives that has no value: not ``null``, which is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A query's value, and what the policy printed meanwhile: lines such as ``file.rego:3: text``."""
+
+    value: strict.JsonValue | Undefined
+    prints: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """Of one module since it was loaded, or since the last :meth:`Workbench.coverage`: lines as counted from 1."""
+
+    covered: frozenset[int]
+    not_covered: frozenset[int]
+
+
+@final
+class Workbench:
+    """Modules and data in a worker of their own. Not for two threads at once. Close it after use.
+
+    Args:
+        modules: any modules that parse; the checker is not asked.
+        data: the whole of ``data`` beside the modules, such as ``{"reference": …}``.
+        limits: as for decisions.
+        coverage: keep account of lines; costs next to nothing.
+
+    Raises:
+        WorkerFault: the modules do not load; :class:`~weighbridge.policy.engines.process.WorkerRefused` has the
+            engine's own words.
+        EnvironmentFault: no worker can be started.
+    """
+
+    def __init__(
+        self,
+        modules: Sequence[PolicyModule],
+        data: strict.JsonObject,
+        *,
+        limits: Limits = DEFAULT_LIMITS,
+        coverage: bool = False,
+    ) -> None:
+        self._limits: Limits = limits
+        self._worker: Worker = spawn(limits)
+        tree = self._exchange(load_request(modules, data, coverage=coverage), self._limits.load_seconds)
+        self.syntax: tuple[Module, ...] = parse(tree)
+
+    def evaluate(self, query: str, document: bytes, *, now_ns: int) -> Evaluation:
+        """The value of one expression.
+
+        Args:
+            query: an expression, such as ``data.weighbridge.policy.deny``; at most 65,535 bytes.
+            document: the input, JSON.
+            now_ns: what ``time.now_ns()`` gives.
+
+        Raises:
+            WorkerFault: an error, a timeout or a crash; the workbench is of no more use.
+        """
+        text = query.encode()
+        request = b"D" + now_ns.to_bytes(8, "big") + len(text).to_bytes(2, "big") + text + document
+        answer = self._exchange(request, self._limits.decide_seconds)
+        prints = strict.json_decode(self._exchange(b"P", self._limits.decide_seconds), what="prints")
+        lines = prints if isinstance(prints, list) else []
+        return Evaluation(read_value(answer), tuple(str(line) for line in lines))
+
+    def coverage(self) -> Mapping[str, Lines]:
+        """Lines by module, and begin to count anew. Every line is not covered unless the bench keeps account.
+
+        Raises:
+            WorkerFault: as :meth:`evaluate`.
+        """
+        report = strict.json_decode(self._exchange(b"C", self._limits.decide_seconds), what="coverage")
+        files = report.get("files") if isinstance(report, dict) else None
+        found: dict[str, Lines] = {}
+        for item in files if isinstance(files, list) else []:
+            if isinstance(item, dict):
+                found[str(item["path"])] = Lines(_numbers(item.get("covered")), _numbers(item.get("not_covered")))
+        return found
+
+    def close(self) -> None:
+        """End the worker. May be called again."""
+        self._worker.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _exchange(self, request: bytes, seconds: float) -> bytes:
+        return self._worker.exchange(request, seconds=seconds, reply_max=self._limits.syntax_max)
+
+
+def spawn(limits: Limits) -> Worker:
+    """A worker with nothing loaded.
+
+    Raises:
+        EnvironmentFault: as :class:`~weighbridge.policy.engines.process.Worker`.
+    """
+    seconds = max(limits.load_seconds, limits.decide_seconds)
+    return Worker(
+        memory=limits.memory,
+        cpu_seconds=math.ceil(seconds) + 1,
+        request_max=limits.input_max + MODULES_MAX * SOURCE_MAX,
+    )
+
+
+def load_request(modules: Sequence[PolicyModule], data: strict.JsonObject, *, coverage: bool = False) -> bytes:
+    """What loads ``modules`` and ``data`` into a worker, which answers with the syntax tree."""
+    return b"L" + strict.json_encode(
+        {
+            "modules": [[module.name, module.text.decode()] for module in modules],
+            "data": strict.json_encode(data).decode(),
+            "columns": COLUMNS_MAX + 1,
+            "lines": LINES_MAX + 1,
+            "bytes": SOURCE_MAX,
+            "coverage": coverage,
+        }
+    )
+
+
+def read_value(answer: bytes) -> strict.JsonValue | Undefined:
+    """The value of the only expression of a query.
+
+    Raises:
+        MalformedEvidence: ``POLICY_OUTPUT``, or as :func:`weighbridge.proto.strict.json_decode`: not what an engine
+            answers.
+    """
+    match strict.json_decode(answer, what="answer"):
+        case {"result": [{"expressions": [{"value": value, **_others}]}]}:
+            return value
+        case empty if empty == {}:
+            return UNDEFINED
+        case _:
+            raise MalformedEvidence(Code.POLICY_OUTPUT, "the engine answers out of form", where="answer")
+
+
+def _numbers(value: strict.JsonValue) -> frozenset[int]:
+    return frozenset(item for item in value if isinstance(item, int)) if isinstance(value, list) else frozenset()
