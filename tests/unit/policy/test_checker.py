@@ -408,7 +408,7 @@ def test_a_known_tree_is_read() -> None:
         tree(
             [
                 spec("Set", key=NAME),
-                {"Default": {"refr": NAME, "args": [], "value": {"Bool": {**SPAN, "value": False}}}},
+                {"Default": {**SPAN, "refr": NAME, "args": [], "value": {"Bool": {**SPAN, "value": False}}}},
             ]
         )
     )

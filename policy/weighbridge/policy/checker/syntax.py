@@ -2,19 +2,25 @@
 
 Nothing here trusts the tree to be of a known shape: a node that is not in the table is refused, so that a new engine
 cannot slip a construct past the checker.
+
+Spans are byte offsets, start and end, into the module's text (:attr:`Module.text`), with quotes and brackets. The
+engine's own leave out quotes, and begin objects too late: they are widened here to hold everything inside.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, cast
 
 from weighbridge.proto.errors import Code, PolicyDenied
 from weighbridge.proto.strict import JsonObject, JsonValue
 
-__all__ = ["Module", "Node", "Rule", "parse"]
+__all__ = ["Module", "Node", "Rule", "Span", "parse"]
+
+Span = tuple[int, int]
+"""First byte, and the one after the last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +31,7 @@ class Node:
     line: int
     text: str
     parts: tuple[tuple[str, Node], ...]
+    span: Span = (0, 0)
 
     def part(self, role: str) -> Node | None:
         """The part in ``role``, if there is one."""
@@ -43,7 +50,10 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One clause of a rule. ``kind``: ``default``, ``complete``, ``set``, ``object`` or ``function``."""
+    """One clause of a rule. ``kind``: ``default``, ``complete``, ``set``, ``object`` or ``function``.
+
+    Bodies after the first are ``else`` branches; their value is the part ``value``. ``span`` is the whole clause.
+    """
 
     kind: str
     name: str
@@ -52,6 +62,7 @@ class Rule:
     key: Node | None
     value: Node | None
     bodies: tuple[Node, ...]
+    span: Span = (0, 0)
 
     def walk(self) -> Iterator[Node]:
         """Every node of the clause."""
@@ -62,12 +73,25 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """One module: its package as a dotted path, its imports by alias, its rules."""
+    """One module: its package as a dotted path, its imports by alias, its rules, the exact bytes."""
 
     name: str
     package: str
     imports: dict[str, str]
     rules: tuple[Rule, ...]
+    text: bytes = b""
+    import_spans: tuple[Span, ...] = ()
+    """In the order of ``imports``."""
+
+    def source(self, span: Span) -> str:
+        """The text of ``span``."""
+        return self.text[span[0] : span[1]].decode()
+
+    def place(self, offset: int) -> tuple[int, int]:
+        """Line and column of a byte, both from 1; columns in characters."""
+        before = self.text[:offset]
+        start = before.rfind(b"\n") + 1
+        return before.count(b"\n") + 1, len(before[start:].decode()) + 1
 
 
 # Kind to the members that hold nodes; lists of nodes are spelt with a star.
@@ -131,37 +155,47 @@ class _Reader:
         tree = _member(value, "ast")
         package = self.path(self.expression(_member(_member(tree, "package"), "refr")))
         imports: dict[str, str] = {}
+        spans: dict[str, Span] = {}
         for item in _list(_member(tree, "imports")):
             path = self.path(self.expression(_member(item, "refr")))
             alias = _dict(item).get("as")
-            imports[path.rsplit(".", 1)[-1] if alias is None else self.span(alias)] = path
+            name = path.rsplit(".", 1)[-1] if alias is None else self.text(alias)
+            imports[name], spans[name] = path, self.span(item)
         rules = tuple(self.rule(rule) for rule in _list(_member(tree, "rules")))
-        return Module(self.name, package, imports, rules)
+        return Module(self.name, package, imports, rules, self.source, tuple(spans.values()))
 
     def rule(self, value: JsonValue) -> Rule:
         kind, body = _only(value)
-        if kind == "Default":
-            args = tuple(self.expression(arg) for arg in _list(_member(body, "args")))
-            name = self.expression(_member(body, "refr"))
-            return Rule("default", self.path(name), name.line, args, None, self.expression(_member(body, "value")), ())
-        if kind != "Spec":
-            raise self.unknown(kind, body)
+        match kind:
+            case "Default":
+                return self.default(body)
+            case "Spec":
+                return self.clause(body)
+            case _:
+                raise self.unknown(kind, body)
+
+    def default(self, body: JsonValue) -> Rule:
+        args = tuple(self.expression(arg) for arg in _list(_member(body, "args")))
+        name, value = self.expression(_member(body, "refr")), self.expression(_member(body, "value"))
+        span = _widen(self.span(body), (name, value))
+        return Rule("default", self.path(name), name.line, args, None, value, (), span)
+
+    def clause(self, body: JsonValue) -> Rule:
         form, head = _only(_member(body, "head"))
         bodies = tuple(self.body(item) for item in _list(_member(body, "bodies")))
         refr = self.expression(_member(head, "refr"))
-        if form == "Set":
-            return Rule("set", self.path(refr), refr.line, (), self.optional(_dict(head).get("key")), None, bodies)
-        assigned = _dict(head).get("assign")
-        value_node = None if assigned is None else self.expression(_member(assigned, "value"))
-        if form == "Func":
-            args = tuple(self.expression(arg) for arg in _list(_member(head, "args")))
-            return Rule("function", self.path(refr), refr.line, args, None, value_node, bodies)
-        if form != "Compr":
+        assigned = None if form == "Set" else _dict(head).get("assign")
+        value = None if assigned is None else self.expression(_member(assigned, "value"))
+        args = tuple(self.expression(arg) for arg in _list(_member(head, "args"))) if form == "Func" else ()
+        kinds = {"Set": "set", "Func": "function", "Compr": "object" if refr.kind == "RefBrack" else "complete"}
+        if form not in kinds:
             raise self.unknown(form, head)
-        if refr.kind == "RefBrack":
-            inner = refr.part("refr")
-            return Rule("object", self.path(inner), refr.line, (), refr.part("index"), value_node, bodies)
-        return Rule("complete", self.path(refr), refr.line, (), None, value_node, bodies)
+        kind = kinds[form]
+        named = refr.part("refr") if kind == "object" else refr
+        key = self.optional(_dict(head).get("key")) if kind == "set" else refr.part("index")
+        inside = [node for node in (refr, key, value, *bodies) if node is not None]
+        span = _widen(self.span(body), inside)
+        return Rule(kind, self.path(named), refr.line, args, key, value, bodies, span)
 
     def body(self, value: JsonValue) -> Node:
         """One body as a query; the value of an ``else`` is its part ``value``."""
@@ -169,11 +203,14 @@ class _Reader:
         assigned = _dict(value).get("assign")
         if assigned is None:
             return query
-        return Node(query.kind, query.line, "", (*query.parts, ("value", self.expression(_member(assigned, "value")))))
+        other = self.expression(_member(assigned, "value"))
+        return Node(
+            query.kind, query.line, "", (*query.parts, ("value", other)), _widen(self.span(value), (query, other))
+        )
 
     def query(self, value: JsonValue) -> Node:
         statements = tuple(("statement", self.statement(item)) for item in _list(_member(value, "stmts")))
-        return Node("Query", self.line(value), "", statements)
+        return self.node("Query", value, "", statements)
 
     def statement(self, value: JsonValue) -> Node:
         kind, body = _only(_member(value, "literal"))
@@ -186,9 +223,21 @@ class _Reader:
             names = [name for name in ("key", "value") if _dict(body).get(name) is not None]
             parts = [(name, self.variable(_member(body, name))) for name in names]
         parts += self.members(body, _STATEMENTS[kind])
-        if _list(_dict(value).get("with_mods", [])):
-            parts.append(("with", Node("With", self.line(value), "", ())))
-        return Node(kind, self.line(value), "", tuple(parts))
+        for item in _list(_dict(value).get("with_mods", [])):
+            inside = tuple(
+                (role, self.expression(_member(item, name))) for role, name in (("target", "refr"), ("value", "as"))
+            )
+            parts.append(("with", self.node("With", item, "", inside)))
+        return self.node(kind, value, "", tuple(parts))
+
+    def node(self, kind: str, value: JsonValue, text: str, parts: tuple[tuple[str, Node], ...]) -> Node:
+        span = self.span(value)
+        if kind in ("String", "RawString"):
+            span = (span[0] - 1, span[1] + 1)
+        span = _widen(span, [part for _, part in parts])
+        if kind == "Object" and parts:
+            span = (self.source.rfind(b"{", 0, min(part.span[0] for _, part in parts)), span[1])
+        return Node(kind, self.line(value), text, parts, span)
 
     def expression(self, value: JsonValue) -> Node:
         kind, body = _only(value)
@@ -201,7 +250,7 @@ class _Reader:
                 parts += [("key", self.expression(key)), ("item", self.expression(item))]
         elif kind == "RefDot":
             text = _list(_member(body, "field"))[1]
-        return Node(kind, self.line(body), text if isinstance(text, str) else json.dumps(text), tuple(parts))
+        return self.node(kind, body, _shown(text), tuple(parts))
 
     def members(self, body: JsonValue, roles: tuple[str, ...]) -> list[tuple[str, Node]]:
         parts: list[tuple[str, Node]] = []
@@ -221,13 +270,20 @@ class _Reader:
 
     def variable(self, span: JsonValue) -> Node:
         line = _dict(span).get("line")
-        return Node("Var", line if isinstance(line, int) else 0, self.span(span), ())
+        return Node("Var", line if isinstance(line, int) else 0, self.text(span), (), self.bounds(span))
 
-    def span(self, value: JsonValue) -> str:
-        start, end = _member(value, "start"), _member(value, "end")
-        if not isinstance(start, int) or not isinstance(end, int):
-            raise ValueError("a span has no bounds")  # noqa: TRY004 - read by parse(), not misuse
+    def text(self, span: JsonValue) -> str:
+        start, end = self.bounds(span)
         return self.source[start:end].decode()
+
+    def span(self, value: JsonValue) -> Span:
+        return self.bounds(_member(value, "span"))
+
+    def bounds(self, span: JsonValue) -> Span:
+        start, end = _member(span, "start"), _member(span, "end")
+        if not isinstance(start, int) or not isinstance(end, int) or not 0 <= start <= end <= len(self.source):
+            raise ValueError("a span has no bounds")
+        return start, end
 
     def line(self, value: JsonValue) -> int:
         line = _member(_member(value, "span"), "line")
@@ -249,6 +305,19 @@ class _Reader:
     def unknown(self, kind: str, body: JsonValue) -> PolicyDenied:
         where = f"{self.name}:{self.line(body)}"
         return PolicyDenied(Code.POLICY_INVALID, f"the construct {kind} is not known to the checker", where=where)
+
+
+def _widen(span: Span, parts: Iterable[Node]) -> Span:
+    """``span`` with all of ``parts`` in it."""
+    spans = [span, *(part.span for part in parts)]
+    return min(start for start, _ in spans), max(end for _, end in spans)
+
+
+def _shown(value: JsonValue) -> str:
+    """A literal as text; empty where ``value`` is a node of its own."""
+    if isinstance(value, (dict, list)):
+        return ""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _dict(value: JsonValue) -> JsonObject:
