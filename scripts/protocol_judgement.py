@@ -54,6 +54,7 @@ class ExamplePolicy:
             denials=(),
             warnings=(),
             unchecked=(),
+            obligations=(),
             trust_claims=trust_claims(document),
             policy_digest=policy_digest(),
             reference_digest=self._reference.digest,

@@ -179,7 +179,7 @@ class Line:
                 anchors=world.anchors,
                 chains=chains,
             )
-            position = position.after(window)
+            position = position.after(window, obliged=record.obliges_spot_check)
         return enrolled, position, chains
 
     def observe(self) -> Observed:

@@ -14,7 +14,16 @@ from typing import Final
 
 from weighbridge.policy.document import Gpu, Platform, PolicyInput
 
-__all__ = ["AFFIRMING", "CONTRAINDICATED", "NONE", "UNRECOGNISED", "WARNING", "trust_claims"]
+__all__ = [
+    "AFFIRMING",
+    "AR4SI_CLAIMS",
+    "CONTRAINDICATED",
+    "NONE",
+    "UNRECOGNISED",
+    "WARNING",
+    "not_better",
+    "trust_claims",
+]
 
 NONE: Final = 0
 AFFIRMING: Final = 2
@@ -22,6 +31,20 @@ WARNING: Final = 32
 UNRECOGNISED_EXECUTABLES: Final = 33
 CONTRAINDICATED: Final = 96
 UNRECOGNISED: Final = 97
+
+AR4SI_CLAIMS: Final = frozenset(
+    {
+        "instance-identity",
+        "configuration",
+        "executables",
+        "file-system",
+        "hardware",
+        "runtime-opaque",
+        "storage-opaque",
+        "sourced-data",
+    }
+)
+"""The claims of a trustworthiness vector (draft-ietf-rats-ar4si-10 §2.3)."""
 
 _EMULATED: Final = "insecure-"
 
@@ -36,6 +59,22 @@ def trust_claims(document: PolicyInput) -> Mapping[str, Mapping[str, int]]:
     for index, gpu in enumerate(document.gpus):
         claims[f"gpu{index}"] = _gpu(gpu)
     return MappingProxyType({name: MappingProxyType(dict(values)) for name, values in claims.items()})
+
+
+def not_better(value: int, shown: int) -> bool:
+    """Whether ``value`` says no more for its subject than ``shown``, by AR4SI's tiers (§2.3.2).
+
+    From the best: affirming, none (nothing is claimed), warning, contraindicated. Within a tier any value will do.
+    """
+    return _badness(value) >= _badness(shown)
+
+
+def _badness(value: int) -> int:
+    """0 affirming, 1 none, 2 warning, 3 contraindicated. Negative values are the verifier's own, of the same tiers."""
+    if -1 <= value <= 1:
+        return 1
+    size = value if value > 0 else -value - 1
+    return 0 if size < WARNING else 2 if size < CONTRAINDICATED else 3
 
 
 def _tpm(document: PolicyInput) -> dict[str, int]:

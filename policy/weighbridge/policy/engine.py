@@ -22,9 +22,12 @@ __all__ = [
     "Decision",
     "Denial",
     "Limits",
+    "Obligation",
+    "ObligationKind",
     "Outcome",
     "PolicyEngine",
     "Prepared",
+    "Revision",
     "TrustClaims",
     "Unchecked",
 ]
@@ -49,10 +52,26 @@ class Denial:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """Something worth saying that refuses nothing."""
+    """Something worth saying that refuses nothing. ``device`` is a GPU identity or ``None``."""
 
     code: str
     message: str
+    device: str | None = None
+
+
+ObligationKind = Literal["spot_check", "reattest"]
+
+
+@dataclass(frozen=True, slots=True)
+class Obligation:
+    """What an admission costs: ``spot_check`` in the next window, or to be attested anew within ``seconds``.
+
+    ``seconds`` belongs to ``reattest`` alone: a result token then says so by its end. Obligations never admit.
+    """
+
+    kind: ObligationKind
+    seconds: int | None
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +80,20 @@ class Unchecked:
 
     check: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """Which signed bundle a policy came in. ``digest`` is the SHA-256 of the signed file, hex; no tenant: everybody's.
+
+    The bundle's signature is not part of a decision: whoever put the policy in force has verified it.
+    """
+
+    owner: str
+    name: str
+    number: int
+    digest: str
+    tenant: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +116,14 @@ class Decision:
     """What the policy says about one window, with everything needed to show later why.
 
     ``detail`` is for people: the engine's words on an error, empty otherwise. ``denials`` is empty exactly when
-    ``outcome`` is ``allow``.
+    ``outcome`` is ``allow``. ``revision`` is ``None`` for a policy that came in no signed bundle.
     """
 
     outcome: Outcome
     denials: tuple[Denial, ...]
     warnings: tuple[Advice, ...]
     unchecked: tuple[Unchecked, ...]
+    obligations: tuple[Obligation, ...]
     trust_claims: TrustClaims
     policy_digest: bytes
     reference_digest: bytes
@@ -97,11 +131,22 @@ class Decision:
     engine: str
     engine_version: str
     detail: str = ""
+    revision: Revision | None = None
 
     @property
     def allowed(self) -> bool:
         """True for the outcome ``allow`` and for nothing else."""
         return self.outcome == "allow"
+
+    @property
+    def obliges_spot_check(self) -> bool:
+        """Whether a spot check is due in the next window, whatever the terms say."""
+        return any(item.kind == "spot_check" for item in self.obligations)
+
+    @property
+    def reattest_within(self) -> int | None:
+        """In how many seconds the host is to be attested anew at the latest; ``None`` where the policy demands none."""
+        return min((item.seconds for item in self.obligations if item.seconds is not None), default=None)
 
     def __bool__(self) -> NoReturn:
         """A decision has no truth value.

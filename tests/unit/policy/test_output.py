@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from weighbridge.policy import document as doc
-from weighbridge.policy.engine import Advice, Denial, Unchecked
+from weighbridge.policy.claims import not_better, trust_claims
+from weighbridge.policy.engine import Advice, Denial, Obligation, Unchecked
 from weighbridge.policy.engines.output import invariants, read_answer
 from weighbridge.proto.errors import Code
 
-NAMES = ("unchecked", "warnings")
+NAMES = ("unchecked", "warn")
 DENIAL = {"code": "MY_CODE", "window": 3, "device": None, "expected": "a", "got": "b", "hint": "c", "message": "d"}
 
 
@@ -35,6 +36,85 @@ def test_what_the_rules_say_is_carried(good: doc.PolicyInput) -> None:
     assert output.denials == (Denial("MY_CODE", 3, None, "a", "b", "c", "d"),)
     assert output.unchecked == (Unchecked("x", "because"),)
     assert output.warnings == (Advice("W", "m"),)
+
+
+def test_a_warning_may_name_its_device(good: doc.PolicyInput) -> None:
+    output = read_answer(answer(True, [], [{"code": "W", "message": "m", "device": "aa"}]), ("warn",), good)
+    assert output.warnings == (Advice("W", "m", "aa"),)
+
+
+def test_obligations_are_carried(good: doc.PolicyInput) -> None:
+    given = [{"kind": "spot_check", "reason": "r"}, {"kind": "reattest", "seconds": 30, "reason": "s"}]
+    output = read_answer(answer(True, [], given), ("obligations",), good)
+    assert output.outcome == "allow"
+    assert output.obligations == (Obligation("spot_check", None, "r"), Obligation("reattest", 30, "s"))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"kind": "other", "reason": "r"},
+        {"kind": "spot_check", "seconds": 1, "reason": "r"},
+        {"kind": "spot_check", "reason": ""},
+        {"kind": "spot_check"},
+        {"kind": "reattest", "reason": "r"},
+        {"kind": "reattest", "seconds": 0, "reason": "r"},
+        {"kind": "reattest", "seconds": 121, "reason": "r"},
+        {"kind": "reattest", "seconds": True, "reason": "r"},
+        {"kind": "reattest", "seconds": 5, "reason": "r", "more": 1},
+        "spot_check",
+    ],
+)
+def test_an_obligation_that_is_not_understood_admits_nothing(good: doc.PolicyInput, wrong: object) -> None:
+    output = read_answer(answer(True, [], [wrong]), ("obligations",), good)
+    assert output.outcome == "error"
+    assert output.denials[0].code == Code.POLICY_OUTPUT
+
+
+def test_claims_are_what_was_shown_or_worse(good: doc.PolicyInput) -> None:
+    output = read_answer(
+        answer(True, [], {"gpu0": {"hardware": 32}, "tpm0": {"file-system": 97}}), ("trust_claims",), good
+    )
+    shown = trust_claims(good)
+    assert shown["gpu0"]["hardware"] == 2
+    assert output.claims["gpu0"] == {**shown["gpu0"], "hardware": 32}
+    assert output.claims["tpm0"] == {**shown["tpm0"], "file-system": 97}
+    assert output.claims["weights0"] == shown["weights0"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"weights0": {"executables": 2}},
+        {"weights0": {"executables": 0}},
+        {"tpm0": {"file-system": 2}},
+        {"gpu9": {"hardware": 97}},
+        {"gpu0": {"hardwear": 97}},
+        {"gpu0": {"hardware": 128}},
+        {"gpu0": {"hardware": True}},
+        {"gpu0": {"hardware": "97"}},
+        {"gpu0": 97},
+        [],
+        None,
+    ],
+)
+def test_claims_better_than_shown_or_not_of_ar4si_admit_nothing(good: doc.PolicyInput, wrong: object) -> None:
+    """Weights under a measuring code that is not proven are shown as a warning (32)."""
+    output = read_answer(answer(True, [], wrong), ("trust_claims",), good)
+    assert output.outcome == "error"
+    assert output.denials[0].code == Code.POLICY_OUTPUT
+
+
+@pytest.mark.parametrize(
+    ("value", "shown", "expected"),
+    [
+        (2, 2, True), (0, 2, True), (2, 0, False), (1, 0, True), (31, 2, True), (32, 31, True), (31, 32, False),
+        (97, 96, True), (32, 96, False), (-128, 96, True), (-2, 0, False), (-33, 32, True),
+        (-1, 2, True), (-32, 32, False),
+    ],
+)  # fmt: skip
+def test_tiers_of_claims(value: int, shown: int, expected: bool) -> None:
+    assert not_better(value, shown) is expected
 
 
 def test_a_denial_stands_above_allow(good: doc.PolicyInput) -> None:

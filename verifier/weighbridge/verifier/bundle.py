@@ -33,12 +33,9 @@ from weighbridge.proto.errors import Code, LedgerInconsistent, WeighbridgeError
 from weighbridge.proto.manifest import Manifest
 from weighbridge.verifier.appraisal import Appraiser, Verdict, not_proven, refuse
 from weighbridge.verifier.bundle_format import Bundle, Entry
-from weighbridge.verifier.bundle_proof import check_ending, evidence_of, open_bundle
-from weighbridge.verifier.clock import moment
-from weighbridge.verifier.gpu.chain import ChainCache
+from weighbridge.verifier.bundle_proof import evidence_of, open_bundle, walk
 from weighbridge.verifier.published import Published
 from weighbridge.verifier.record import NO_DIGEST, Leaf, Record
-from weighbridge.verifier.replay import replay_window
 from weighbridge.verifier.session import SessionState
 
 if TYPE_CHECKING:
@@ -188,23 +185,14 @@ def verify(bundle: Bundle, *, anchors: TrustAnchors, appraiser: Callable[[Bundle
     opened = open_bundle(bundle, anchors)
     # 6. and 7.
     judges: dict[tuple[bytes, bytes], Appraiser] = {}
-    enrolled, position, state = opened.replayed.enrolled, opened.replayed.position, SessionState.ENROLLED
-    chains = ChainCache()
+    enrolled, state = opened.replayed.enrolled, SessionState.ENROLLED
     verdicts: list[Verdict] = []
     same_policy = recorded_policy = recorded_reference = True
-    digests: list[bytes] = []
-    for seq, record, entry in opened.windows:
-        at, evidence = moment(record.received_ns), evidence_of(entry)
-        try:
-            check_ending(record, evidence, enrolled, digests)
-            verified = replay_window(
-                record, evidence, enrolled=enrolled, position=position, anchors=anchors, chains=chains
-            )
-        except LedgerInconsistent:
-            # Not a window that was refused, but a record that cannot be: nothing of the bundle is believed.
-            raise
-        except WeighbridgeError as error:
-            verdict = refuse(error, enrolled=enrolled, seq=seq, received=at, held=record.held)
+    given = ((seq, record, evidence_of(entry)) for seq, record, entry in opened.windows)
+    for step in walk(given, opened.replayed, anchors):
+        seq, record, verified = step.seq, step.record, step.window
+        if isinstance(verified, WeighbridgeError):
+            verdict = refuse(verified, enrolled=enrolled, seq=seq, received=step.at, held=record.held)
         else:
             key = record.reference, record.collateral
             if key not in judges:
@@ -213,9 +201,7 @@ def verify(bundle: Bundle, *, anchors: TrustAnchors, appraiser: Callable[[Bundle
                     made = replace(made, published=Published(bundle.collateral_named(record.collateral), anchors))
                 judges[key] = made
             judge = judges[key]
-            verdict = judge.appraise(verified, enrolled=enrolled, position=position, state=state, at=at)
-            position = position.after(verified)
-            digests.append(verified.digest)
+            verdict = judge.appraise(verified, enrolled=enrolled, position=step.position, state=state, at=step.at)
             state = (
                 SessionState.RUNNING
                 if verdict.opens

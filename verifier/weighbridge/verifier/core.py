@@ -331,7 +331,13 @@ class Verifier:
         self, live: Live, verified: VerifiedWindow, verdict: Verdict, committed: Committed, now: datetime
     ) -> Answer:
         issued = self._sessions.advance(
-            live, verified, index=committed.index, opens=verdict.opens, held=verdict.held, at=now
+            live,
+            verified,
+            index=committed.index,
+            opens=verdict.opens,
+            held=verdict.held,
+            obliged=verdict.obliges_spot_check,
+            at=now,
         )
         token = None
         if verdict.opens:
@@ -367,7 +373,9 @@ class Verifier:
             ledger_index=committed.index,
             ledger_leaf=committed.leaf_hash,
         )
-        return result_token.issue(claims, self._keys.signing, received=now, period_ns=terms.period_ns)
+        return result_token.issue(
+            claims, self._keys.signing, received=now, period_ns=terms.period_ns, within=decision.reattest_within
+        )
 
     def _fail(self, live: Live, verdict: Verdict, now: datetime) -> None:
         """The session has failed: that latches. It sticks to its AK and GPUs, unless only the model is to blame."""

@@ -112,7 +112,15 @@ class LiveSessions:
         self._live.pop(terms.session, None)
 
     def advance(
-        self, live: Live, verified: VerifiedWindow, *, index: int, opens: bool, held: bool, at: datetime
+        self,
+        live: Live,
+        verified: VerifiedWindow,
+        *,
+        index: int,
+        opens: bool,
+        held: bool,
+        obliged: bool,
+        at: datetime,
     ) -> Issued:
         """Move a session's chain past a recorded window, durably; the challenge for the next one.
 
@@ -120,7 +128,7 @@ class LiveSessions:
             Conflict: the store knows of another step: a fork, by another replica.
             EnvironmentFault: the store cannot be written; the session stands where it stood.
         """
-        terms, following = live.terms, live.position.after(verified)
+        terms, following = live.terms, live.position.after(verified, obliged=obliged)
         running = opens or live.state is SessionState.RUNNING
         state = SessionState.RUNNING if running else SessionState.MEASURED
         issued = issue(self._archive.ledger.root, terms.session, following.seq, at=at)
@@ -184,7 +192,8 @@ class LiveSessions:
         live = Live(replayed.enrolled, replayed.position, row.state, issued)
         for index in indices:
             record = self._archive.records.record(index)
-            live.position = live.position.after(self.replay(live, record, self._archive.records.evidence(record)))
+            verified = self.replay(live, record, self._archive.records.evidence(record))
+            live.position = live.position.after(verified, obliged=record.obliges_spot_check)
         if (live.position.seq, live.position.prev) != (row.next_seq, row.prev):
             raise EnvironmentFault(
                 Code.STATE_CORRUPT,

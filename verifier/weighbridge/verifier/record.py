@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal, Self, cast, get_args
 
-from weighbridge.proto import cbor, limits
+from weighbridge.proto import cbor, limits, strict
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, MalformedEvidence
 from weighbridge.proto.spot import SpotExpectation
@@ -85,6 +85,18 @@ class Record:
             spot=None,
             collateral=NO_DIGEST,
         )
+
+    @property
+    def obliges_spot_check(self) -> bool:
+        """Whether the recorded verdict demands a spot check in the next window.
+
+        Raises:
+            MalformedEvidence: the verdict is not strict JSON.
+        """
+        verdict = strict.json_decode(self.verdict, what="verdict")
+        items = verdict.get("obligations") if isinstance(verdict, dict) else None
+        demanded = items if isinstance(items, list) else []
+        return any(isinstance(item, dict) and item.get("kind") == "spot_check" for item in demanded)
 
     def encode(self) -> bytes:
         """The record's bytes."""

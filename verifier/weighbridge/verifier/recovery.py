@@ -63,7 +63,15 @@ def settle_last(archive: Archive, store: Store, sessions: LiveSessions) -> None:
         live = sessions.restore(record.session)
         verified = sessions.replay(live, record, archive.records.evidence(record))
         opens = outcome == "affirmed" and not record.held
-        sessions.advance(live, verified, index=index, opens=opens, held=record.held, at=moment(record.received_ns))
+        sessions.advance(
+            live,
+            verified,
+            index=index,
+            opens=opens,
+            held=record.held,
+            obliged=record.obliges_spot_check,
+            at=moment(record.received_ns),
+        )
 
 
 def _settle_enrolment(store: Store, record: Record, codes: list[str]) -> None:

@@ -77,10 +77,22 @@ class Claims:
     ledger_leaf: bytes
 
 
-def issue(claims: Claims, key: ec.EllipticCurvePrivateKey, *, received: datetime, period_ns: int) -> str:
-    """The signed token for an affirmed, fresh window received at ``received``."""
+def issue(
+    claims: Claims,
+    key: ec.EllipticCurvePrivateKey,
+    *,
+    received: datetime,
+    period_ns: int,
+    within: int | None = None,
+) -> str:
+    """The signed token for an affirmed, fresh window received at ``received``.
+
+    ``within``: seconds after which the policy obliges the host to be attested anew, where it does.
+    """
     submods = {name: _submod(claims, name) for name in sorted(claims.vectors)}
     expires = expiry(received, period_ns)
+    if within is not None:
+        expires = min(expires, received + timedelta(seconds=within))
     payload = {
         "eat_profile": EAR_PROFILE,
         "iss": claims.issuer,

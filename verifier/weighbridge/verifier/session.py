@@ -108,7 +108,8 @@ class Position:
 
     ``gpus`` are the latest verified reports, ``wall_end_ns`` the end of the last interval by the host's clock,
     ``held`` the number of held windows since the last fresh one, ``held_since_ns`` where the first of them begins,
-    ``spot_seq`` the last fresh window that passed a spot check, ``runtime`` the kernel's list of measured files so far.
+    ``spot_seq`` the last fresh window that passed a spot check, ``spot_owed`` whether a policy obliged the host to one
+    and no fresh window has passed it since, ``runtime`` the kernel's list of measured files so far.
     """
 
     seq: int
@@ -121,6 +122,7 @@ class Position:
     held: int
     held_since_ns: int | None
     spot_seq: int | None
+    spot_owed: bool
     runtime: RuntimeLog | None
 
     @classmethod
@@ -137,12 +139,14 @@ class Position:
             held=0,
             held_since_ns=None,
             spot_seq=None,
+            spot_owed=False,
             runtime=verified.runtime,
         )
 
-    def after(self, window: VerifiedWindow) -> Self:
-        """Behind ``window``, which has been recorded."""
+    def after(self, window: VerifiedWindow, *, obliged: bool) -> Self:
+        """Behind ``window``, which has been recorded; ``obliged``: its verdict demands a spot check."""
         span = window.header.interval
+        passed = window.spot is not None and not window.held
         since = span.wall_start_ns if self.held_since_ns is None else self.held_since_ns
         return replace(
             self,
@@ -155,16 +159,19 @@ class Position:
             wall_end_ns=span.wall_end_ns,
             held=self.held + 1 if window.held else 0,
             held_since_ns=since if window.held else None,
-            spot_seq=self.spot_seq if window.spot is None or window.held else window.header.seq,
+            spot_seq=window.header.seq if passed else self.spot_seq,
+            spot_owed=obliged or (self.spot_owed and not passed),
             runtime=window.runtime,
         )
 
     def spot_due(self, terms: Terms) -> bool:
         """Whether a spot check is due in the next window: its challenge comes with a spot challenge, if one is left.
 
-        Every ``spot_every`` windows; and until a fresh window passes it, in every window. So no fresh window evades it,
-        whatever arrives late or under an earlier challenge before that one.
+        Every ``spot_every`` windows, and when a policy obliged the host to one; and until a fresh window passes it, in
+        every window. So no fresh window evades it, whatever arrives late or under an earlier challenge before that one.
         """
+        if self.spot_owed:
+            return True
         if not terms.spot_every:
             return False
         last = self.seq - self.seq % terms.spot_every

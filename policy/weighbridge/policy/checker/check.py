@@ -35,10 +35,17 @@ __all__ = ["AUTHOR_PACKAGE", "LIBRARY_PACKAGE", "OPTIONAL_RULES", "CheckerFindin
 
 AUTHOR_PACKAGE: Final = "weighbridge.policy"
 LIBRARY_PACKAGE: Final = "weighbridge.lib"
-OPTIONAL_RULES: Final = ("unchecked", "warnings")
+OPTIONAL_RULES: Final = ("obligations", "trust_claims", "unchecked", "warn")
 """Sets that a policy may define beside ``deny``, and that the decision then carries."""
 
-_ENTRY: Final = {"allow": "complete", "deny": "set", "unchecked": "set", "warnings": "set"}
+_ENTRY: Final = {
+    "allow": "complete",
+    "deny": "set",
+    "obligations": "set",
+    "trust_claims": "complete",
+    "unchecked": "set",
+    "warn": "set",
+}
 
 
 def check(modules: tuple[Module, ...], library: str) -> tuple[CheckerFinding, ...]:
@@ -95,6 +102,12 @@ def _entry_points(modules: tuple[Module, ...], library: str) -> Iterator[Checker
     if len(defaults) != 1 or not _is(defaults[0].value, "false"):
         hint = "write it once, in package weighbridge.policy: default allow := false"
         yield CheckerFinding(first, 1, "C1", "default allow := false is missing or not alone", hint)
+    claims = [(module, rule) for module, rule in author if rule.name == "trust_claims"]
+    if claims and not any(rule.kind == "default" for _, rule in claims):
+        module, rule = claims[0]
+        hint = "write: default trust_claims := {}"
+        message = "trust_claims has no default: without a value for it the policy gives no answer at all"
+        yield CheckerFinding(module.name, rule.line, "C1", message, hint)
     if not any(rule.name == "deny" and rule.kind == "set" for _, rule in author):
         hint = "write: deny contains d if { …; d := lib.denial(…) }"
         yield CheckerFinding(first, 1, "C1", "there is no deny", hint)

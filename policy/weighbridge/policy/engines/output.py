@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
+from weighbridge.policy.claims import AR4SI_CLAIMS, not_better, trust_claims
 from weighbridge.policy.document import PolicyInput
-from weighbridge.policy.engine import Advice, Denial, Outcome, Unchecked
+from weighbridge.policy.engine import Advice, Denial, Obligation, Outcome, TrustClaims, Unchecked
 from weighbridge.proto import strict
 from weighbridge.proto.errors import Code, MalformedEvidence, shorten
 
@@ -16,6 +18,8 @@ __all__ = ["Output", "failure", "invariants", "read_answer"]
 _CODE: Final = re.compile(r"[A-Z][A-Z0-9_]{1,63}")
 _DENIAL: Final = frozenset({"code", "window", "device", "expected", "got", "hint"})
 _DETAIL_MAX: Final = 1000
+# No token lives longer.
+_REATTEST_MAX: Final = 120
 
 _FAILURES: Final[dict[Outcome, tuple[Code, str]]] = {
     "undefined": (Code.POLICY_UNDEFINED, "the policy gives no answer"),
@@ -34,6 +38,8 @@ class Output:
     denials: tuple[Denial, ...] = ()
     warnings: tuple[Advice, ...] = ()
     unchecked: tuple[Unchecked, ...] = ()
+    obligations: tuple[Obligation, ...] = ()
+    claims: TrustClaims | None = None
     detail: str = ""
 
 
@@ -54,7 +60,9 @@ def read_answer(answer: bytes, names: tuple[str, ...], document: PolicyInput) ->
         denials = tuple(_denial(item, seq) for item in _sized(deny))
         sets = dict(zip(names, rest, strict=True))
         unchecked = tuple(_unchecked(item) for item in _sized(sets.get("unchecked", [])))
-        warnings = tuple(_advice(item) for item in _sized(sets.get("warnings", [])))
+        warnings = tuple(_advice(item) for item in _sized(sets.get("warn", [])))
+        obligations = tuple(_obligation(item) for item in _sized(sets.get("obligations", [])))
+        claims = _claims(sets.get("trust_claims", {}), trust_claims(document))
     except MalformedEvidence as error:
         return failure("error", str(error), seq, code=Code.POLICY_OUTPUT)
     if not isinstance(allow, bool):
@@ -65,10 +73,10 @@ def read_answer(answer: bytes, names: tuple[str, ...], document: PolicyInput) ->
         sorted({*denials, *(denial for denial in invariants(document) if denial.code not in said)}, key=repr)
     )
     if allow and not denials:
-        return Output("allow", (), warnings, unchecked)
+        return Output("allow", (), warnings, unchecked, obligations, claims)
     if not denials:
         denials = (_plain(Code.POLICY_DENIED, "the policy does not allow the window and gives no reason", seq),)
-    return Output("deny", denials, warnings, unchecked)
+    return Output("deny", denials, warnings, unchecked, obligations, claims)
 
 
 def failure(outcome: Outcome, detail: str, seq: int, *, code: Code | None = None) -> Output:
@@ -133,8 +141,40 @@ def _unchecked(value: strict.JsonValue) -> Unchecked:
 
 
 def _advice(value: strict.JsonValue) -> Advice:
-    given = _object(value, {"code", "message"})
-    return Advice(_text(given, "code") or "", _text(given, "message") or "")
+    given = _object(value, {"code", "message"}, optional={"device"})
+    return Advice(_text(given, "code") or "", _text(given, "message") or "", _text(given, "device"))
+
+
+def _obligation(value: strict.JsonValue) -> Obligation:
+    given = _object(value, {"kind", "reason"}, optional={"seconds"})
+    kind, seconds, reason = given["kind"], given.get("seconds"), _text(given, "reason")
+    if not reason:
+        raise _malformed("an obligation has no reason")
+    if kind == "spot_check" and seconds is None:
+        return Obligation("spot_check", None, reason)
+    if kind == "reattest" and type(seconds) is int and 1 <= seconds <= _REATTEST_MAX:
+        return Obligation("reattest", seconds, reason)
+    raise _malformed(
+        f"no obligation is {shorten(value)}: spot_check, or reattest with seconds from 1 to {_REATTEST_MAX}"
+    )
+
+
+def _claims(value: strict.JsonValue, shown: TrustClaims) -> TrustClaims:
+    """What was shown, with the policy's own claims in place of some: none may be better than what was shown."""
+    if not isinstance(value, dict):
+        raise _malformed(f"trust_claims is {shorten(value)}, not an object")
+    merged = {name: dict(vector) for name, vector in shown.items()}
+    for name, vector in value.items():
+        if name not in merged or not isinstance(vector, dict):
+            raise _malformed(f"trust_claims has {shorten(name)}: expected an object for {', '.join(sorted(merged))}")
+        for claim, given in vector.items():
+            known = merged[name].get(claim, 0)
+            if claim not in AR4SI_CLAIMS or type(given) is not int or not -128 <= given <= 127:  # noqa: PLR2004 - a byte
+                raise _malformed(f"trust_claims.{name} has {shorten(claim)}: {shorten(given)}, which AR4SI does not")
+            if not not_better(given, known):
+                raise _malformed(f"trust_claims.{name}.{claim} is {given}, better than what was shown: {known}")
+            merged[name][claim] = given
+    return MappingProxyType({name: MappingProxyType(vector) for name, vector in merged.items()})
 
 
 def _text(given: strict.JsonObject, name: str) -> str | None:

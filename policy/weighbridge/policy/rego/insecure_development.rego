@@ -41,4 +41,4 @@ emulated if {
 	not lib.genuine_source(source)
 }
 
-warnings contains w if some w in lib.remarks
+warn contains w if some w in lib.remarks

@@ -77,4 +77,4 @@ deny contains d if {
 	d := lib.denial(code, null, sprintf("%v is not proven", [check]), "proven", "unproven", hint)
 }
 
-warnings contains w if some w in lib.remarks
+warn contains w if some w in lib.remarks
