@@ -31,6 +31,7 @@ __all__ = ["EXAMPLES", "Example"]
 
 _RECEIVED: Final = doc.instant(datetime(2026, 11, 22, 12, 0, 10, 250_000, tzinfo=UTC))
 _PERIOD_NS: Final = 10_000_000_000
+_ISSUED: Final = "2026-10-01T00:00:00Z"
 _DRIVER: Final = "580.95.05"
 _VBIOS: Final = "96.00.CF.00.02"
 _SWITCH_BIOS: Final = "96.10.6D.00.01"
@@ -58,13 +59,7 @@ MEASUREMENT: Final = (_hex("launch measurement, first part") + _hex("launch meas
 
 
 def _gpu(number: int) -> doc.Gpu:
-    manifests = tuple(
-        doc.GpuManifest(owner, name, "2026-10-01T00:00:00Z", _hex(name), "good")
-        for owner, name in (
-            ("driver", f"NV_GPU_DRIVER_GH100_{_DRIVER}"),
-            ("vbios", "NV_GPU_VBIOS_1010_0200_886_9600CF0002"),
-        )
-    )
+    driver, vbios = f"NV_GPU_DRIVER_GH100_{_DRIVER}", "NV_GPU_VBIOS_1010_0200_886_9600CF0002"
     return doc.Gpu(
         identity=_hex(f"GPU {number}"),
         platform="nvidia",
@@ -79,7 +74,10 @@ def _gpu(number: int) -> doc.Gpu:
         reported_in_window=True,
         model="GH100 A01 GSP BROM",
         reference_by="manifests",
-        manifests=manifests,  # type: ignore[arg-type]
+        manifests=(
+            doc.GpuManifest("driver", driver, _ISSUED, _hex(driver), "good"),
+            doc.GpuManifest("vbios", vbios, _ISSUED, _hex(vbios), "good"),
+        ),
         minimum="met",
         signed_protected_pcie=False,
         signed_feature="spt",
@@ -99,7 +97,7 @@ def _switch(number: int) -> doc.Gpu:
         fwid="missing",
         cc_mode_host_claim=None,
         model="LS_10 A01 FSP BROM",
-        manifests=(doc.GpuManifest("vbios", name, "2026-10-01T00:00:00Z", _hex(name), "good"),),
+        manifests=(doc.GpuManifest("vbios", name, _ISSUED, _hex(name), "good"),),
         signed_protected_pcie=None,
         signed_feature=None,
         signed_locked=True,
