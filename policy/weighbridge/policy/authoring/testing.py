@@ -1,0 +1,201 @@
+"""Runs an author's tests: rules named ``test_…`` of test modules, and golden inputs.
+
+A test passes when its value is exactly ``true``. Undefined, ``false`` and anything else fail, and so does an engine
+that ends in an error, takes too long or dies; the next test then has another. A golden input passes when the decision
+is as it says. Two clauses of one name would hide each other's failure and are a failure themselves.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, Literal
+
+from weighbridge.policy.authoring.coverage import Coverage, coverage_of
+from weighbridge.policy.authoring.trial import Fault, Trial
+from weighbridge.policy.checker.check import AUTHOR_PACKAGE
+from weighbridge.policy.engine import DEFAULT_LIMITS, Limits
+from weighbridge.policy.engines.workbench import UNDEFINED
+from weighbridge.proto import strict
+from weighbridge.proto.errors import Code, PolicyDenied, shorten
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from weighbridge.policy.authoring.golden import Golden
+    from weighbridge.policy.checker.syntax import Module, Node, Rule
+    from weighbridge.policy.engine import Denial
+    from weighbridge.policy.engines.workbench import Lines
+    from weighbridge.policy.policy_set import PolicyModule, PolicySet
+
+__all__ = ["TEST_PACKAGE", "Report", "Result", "Suite", "run"]
+
+TEST_PACKAGE: Final = "weighbridge.policy_test"
+_PREFIX: Final = "test_"
+_VALUE_MAX: Final = 200
+_NOTHING: Final[strict.JsonObject] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """What is tested by what. Golden inputs have the names of their files."""
+
+    policy: PolicySet
+    tests: tuple[PolicyModule, ...] = ()
+    golden: tuple[tuple[str, Golden], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of one test. ``failure`` has the lines that say why it failed, and none where it passed."""
+
+    kind: Literal["rule", "golden"]
+    file: str
+    line: int | None
+    name: str
+    failure: tuple[str, ...]
+    prints: tuple[str, ...]
+    seconds: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether it is as it should be."""
+        return not self.failure
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What came of all, in order of files and lines."""
+
+    results: tuple[Result, ...]
+    coverage: Coverage
+
+    @property
+    def failed(self) -> tuple[Result, ...]:
+        """Those that failed."""
+        return tuple(result for result in self.results if not result.passed)
+
+    @property
+    def passed(self) -> bool:
+        """Whether there were tests, and every one passed."""
+        return bool(self.results) and not self.failed
+
+
+def run(
+    suite: Suite,
+    *,
+    selected: Callable[[str], bool] = lambda _: True,
+    covering: Sequence[PolicyModule] = (),
+    limits: Limits = DEFAULT_LIMITS,
+) -> Report:
+    """Run the tests.
+
+    Args:
+        suite: a policy that the checker has accepted, and its tests.
+        selected: which tests to run, by their names.
+        covering: modules whose lines are counted: of the policy's, all but the library for most.
+        limits: of each evaluation, as for decisions.
+
+    Raises:
+        PolicyDenied: ``POLICY_INVALID``: a module does not parse, or a test module has another package.
+        EnvironmentFault: no worker can be started.
+    """
+    reports: list[Mapping[str, Lines]] = []
+    results: list[Result] = []
+    with Trial(suite.policy, beside=suite.tests, limits=limits, coverage=True) as trial:
+        modules = _test_modules(trial.syntax, suite.tests)
+        results += _rules(trial, modules, selected)
+        reports.append(trial.coverage())
+    by_reference: defaultdict[bytes, list[tuple[str, Golden]]] = defaultdict(list)
+    for name, golden in suite.golden:
+        if selected(name):
+            by_reference[golden.reference.digest].append((name, golden))
+    found: dict[str, Result] = {}
+    for group in by_reference.values():
+        policy = replace(suite.policy, reference=group[0][1].reference)
+        with Trial(policy, limits=limits, coverage=True) as trial:
+            found.update((name, _golden(trial, name, golden)) for name, golden in group)
+            reports.append(trial.coverage())
+    results += [found[name] for name, _ in suite.golden if name in found]
+    return Report(tuple(results), coverage_of(covering, reports))
+
+
+def _test_modules(syntax: Sequence[Module], tests: Sequence[PolicyModule]) -> list[Module]:
+    names = {module.name for module in tests}
+    modules = [module for module in syntax if module.name in names]
+    for module in modules:
+        if module.package != TEST_PACKAGE:
+            raise PolicyDenied(
+                Code.POLICY_INVALID,
+                f"a test module is of the package {module.package}",
+                where=f"{module.name}:1",
+                hint=f"write: package {TEST_PACKAGE}, and import data.{AUTHOR_PACKAGE}",
+            )
+    return modules
+
+
+def _rules(trial: Trial, modules: Sequence[Module], selected: Callable[[str], bool]) -> Iterator[Result]:
+    clauses: defaultdict[str, list[tuple[Module, Rule]]] = defaultdict(list)
+    for module in modules:
+        for rule in module.rules:
+            if rule.name.startswith(_PREFIX) and selected(rule.name):
+                clauses[rule.name].append((module, rule))
+    for name, listed in clauses.items():
+        (module, rule), *others = listed
+        began = time.perf_counter()
+        prints: tuple[str, ...] = ()
+        if others:
+            again, second = others[0]
+            failure: tuple[str, ...] = (
+                f"{name} stands twice, again at {again.name}:{second.line}: one would hide that the other fails",
+            )
+        elif rule.kind != "complete":
+            failure = (f"it is a {rule.kind}, and not a test: write {name} if {{ … }}",)
+        else:
+            failure, prints = _rule(trial, module, rule)
+        yield Result("rule", module.name, rule.line, name, failure, prints, time.perf_counter() - began)
+
+
+def _rule(trial: Trial, module: Module, rule: Rule) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Why it failed, and what it printed."""
+    found = trial.evaluate(f"data.{TEST_PACKAGE}.{rule.name}", strict.json_encode(_NOTHING), now_ns=0)
+    if isinstance(found, Fault):
+        return (_fault(found),), ()
+    if found.value is True:
+        return (), found.prints
+    if found.value is not UNDEFINED:
+        return (f"it is {shorten(strict.json_encode(found.value).decode(), _VALUE_MAX)}, not true",), found.prints
+    stop = _stop(rule, trial.coverage()[module.name].covered)
+    where = () if stop is None else (f"{stop.line:>6}  {module.source(stop.span)}",)
+    return ("this does not hold:" if where else "it is undefined", *where), found.prints
+
+
+def _stop(rule: Rule, reached: frozenset[int]) -> Node | None:
+    """The last statement that was looked at: what the body came to nothing at."""
+    statements = [statement for body in rule.bodies for statement in body.all("statement")]
+    return max((item for item in statements if item.line in reached), key=lambda item: item.line, default=None)
+
+
+def _golden(trial: Trial, name: str, golden: Golden) -> Result:
+    began = time.perf_counter()
+    tried = trial.decide(golden.input)
+    differences = golden.expect.differences(tried.decision)
+    if differences:
+        differences += tuple(line for denial in tried.decision.denials for line in _because(denial))
+        differences += (tried.decision.detail,) if tried.decision.detail else ()
+    return Result("golden", name, None, golden.title, differences, tried.prints, time.perf_counter() - began)
+
+
+def _because(denial: Denial) -> Iterator[str]:
+    sides = [f"{side} {value}" for side, value in (("expected", denial.expected), ("got", denial.got)) if value]
+    yield f"  {denial.code}: {denial.message}{': ' if sides else ''}{', '.join(sides)}"
+
+
+def _fault(fault: Fault) -> str:
+    said = {
+        "error": "the policy ends in an error",
+        "timeout": "the policy takes too long",
+        "crashed": "the policy engine died",
+    }
+    return f"{said.get(fault.outcome, fault.outcome)}: {fault.text}"
