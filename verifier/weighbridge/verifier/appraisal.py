@@ -10,14 +10,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
-from weighbridge.policy.engine import Advice, Decision, Denial, Prepared, Unchecked
+from weighbridge.policy.engine import Advice, Decision, Denial, Obligation, Prepared, Revision, Unchecked
 from weighbridge.proto import strict
 from weighbridge.proto.errors import Code, EnvironmentFault, WeighbridgeError
-from weighbridge.verifier import acceptance, weights
+from weighbridge.verifier.case import denial_of, make_case
 from weighbridge.verifier.clock import SOURCE
-from weighbridge.verifier.gpu_appraisal import appraise_gpus
-from weighbridge.verifier.host_appraisal import appraise_host
-from weighbridge.verifier.policy_input import Known, policy_input
+from weighbridge.verifier.policy_input import Known
 from weighbridge.verifier.published import Published
 
 if TYPE_CHECKING:
@@ -27,11 +25,22 @@ if TYPE_CHECKING:
     from weighbridge.policy.document import AttesterCode
     from weighbridge.policy.values.reference import Reference
     from weighbridge.proto.manifest import Manifest
+    from weighbridge.verifier.case import Case
     from weighbridge.verifier.procedure import VerifiedWindow
     from weighbridge.verifier.session import Enrolled, Position, SessionState
     from weighbridge.verifier.tpm.ak import VerifiedAk
 
-__all__ = ["INVARIANTS", "NOT_PROVEN", "Appraiser", "Outcome", "Verdict", "not_proven", "refuse"]
+__all__ = [
+    "INVARIANTS",
+    "NOT_PROVEN",
+    "Appraiser",
+    "Outcome",
+    "Verdict",
+    "decide",
+    "not_proven",
+    "outcome_of",
+    "refuse",
+]
 
 SCHEMA: Final = "weighbridge/verdict/v1"
 Outcome = Literal["affirmed", "held", "denied"]
@@ -88,6 +97,11 @@ class Verdict:
         """Whether this verdict opens a gate: affirmed, and fresh."""
         return self.outcome == "affirmed" and not self.held
 
+    @property
+    def obliges_spot_check(self) -> bool:
+        """Whether a spot check is due in the next window, whatever the terms say."""
+        return self.decision is not None and self.decision.obliges_spot_check
+
     def document(self) -> strict.JsonObject:
         """The verdict as JSON, schema ``weighbridge/verdict/v1``, every field present."""
         decision, code = self.decision, self.attester_code
@@ -103,6 +117,7 @@ class Verdict:
             "denials": [_plain(denial) for denial in self.denials],
             "warnings": [] if decision is None else [_plain(item) for item in decision.warnings],
             "unchecked": [] if decision is None else [_plain(item) for item in decision.unchecked],
+            "obligations": [] if decision is None else [_plain(item) for item in decision.obligations],
             "telemetry": self.telemetry,
             "attester_code": {
                 "status": "unproven" if code is None else code.status,
@@ -127,6 +142,7 @@ class Verdict:
                 "engine": f"{decision.engine} {decision.engine_version}",
                 "outcome": decision.outcome,
                 "detail": decision.detail,
+                "bundle": None if decision.revision is None else _plain(decision.revision),
             },
             "not_proven": list(not_proven(self.ak, code)),
         }
@@ -166,55 +182,42 @@ class Appraiser:
             EnvironmentFault: ``POLICY_TIMEOUT``, ``POLICY_CRASHED``, or no worker can be started: nothing was judged.
         """
         terms = enrolled.terms
-        measured = {**position.manifests, **window.manifests}
-        weighed = weights.appraise(
-            window.log, declared=terms.declared, measured=measured, references=self.manifests, window=window.header.seq
-        )
-        host = appraise_host(window, enrolled, self.reference, at=at)
-        decision = None
-        models = {*terms.declared, *(item.manifest for item in weighed.loaded)}
-        revoked = acceptance.denials(self.reference, models, at=at, window=window.header.seq)
-        expired = acceptance.host_denials(host.expired, at=at, window=window.header.seq)
-        denials = (*weighed.denials, *revoked, *expired)
-        if not denials:
-            try:
-                facts = policy_input(
-                    window,
-                    Known(enrolled, position, state, self.reference, self.manifests),
-                    weighed=weighed,
-                    host=host,
-                    gpus=appraise_gpus(
-                        window.gpus or position.gpus,
-                        published=self.published,
-                        reference=self.reference,
-                        cc_state=window.header.cc_state,
-                        reported=window.gpus is not None,
-                        at=at,
-                    ),
-                    at=at,
-                )
-                decision = self.policy.decide(facts)
-                _require_decided(decision)
-                denials = decision.denials
-            except EnvironmentFault:
-                raise
-            except WeighbridgeError as error:
-                denials = (_of_error(error, window.header.seq),)
+        known = Known(enrolled, position, state, self.reference, self.manifests)
+        case = make_case(window, known, published=self.published, at=at)
+        decision, denials = decide(self.policy, case)
         return Verdict(
             session=terms.session,
             tenant=terms.tenant,
             seq=window.header.seq,
             received=at,
             held=window.held,
-            outcome=_outcome(denials, decision, held=window.held),
+            outcome=outcome_of(denials, decision, held=window.held),
             denials=denials,
             decision=decision,
             telemetry="no_baseline",
             reference=self.reference_digest,
             collateral=self.published.digest,
             ak=enrolled.ak,
-            attester_code=host.attester_code,
+            attester_code=case.attester_code,
         )
+
+
+def decide(policy: Prepared, case: Case) -> tuple[Decision | None, tuple[Denial, ...]]:
+    """What ``policy`` says of ``case``, and what denies it; no decision where no policy was asked, or could be.
+
+    Raises:
+        EnvironmentFault: as :meth:`Appraiser.appraise`.
+    """
+    if case.document is None:
+        return None, case.denials
+    try:
+        decision = policy.decide(case.document)
+    except EnvironmentFault:
+        raise
+    except WeighbridgeError as error:
+        return None, (denial_of(error, case.document.window.seq),)
+    _require_decided(decision)
+    return decision, decision.denials
 
 
 def _require_decided(decision: Decision) -> None:
@@ -248,7 +251,7 @@ def refuse(error: WeighbridgeError, *, enrolled: Enrolled, seq: int, received: d
         received=received,
         held=held,
         outcome="denied",
-        denials=(_of_error(error, seq),),
+        denials=(denial_of(error, seq),),
         decision=None,
         telemetry="no_baseline",
         reference=None,
@@ -258,7 +261,8 @@ def refuse(error: WeighbridgeError, *, enrolled: Enrolled, seq: int, received: d
     )
 
 
-def _outcome(denials: tuple[Denial, ...], decision: Decision | None, *, held: bool) -> Outcome:
+def outcome_of(denials: tuple[Denial, ...], decision: Decision | None, *, held: bool) -> Outcome:
+    """The verdict's one word; only a fresh window is affirmed."""
     if decision is not None and decision.allowed and not denials and not held:
         return "affirmed"
     # A policy denies every held window; if that is all it has to say, nothing else speaks against it.
@@ -267,17 +271,5 @@ def _outcome(denials: tuple[Denial, ...], decision: Decision | None, *, held: bo
     return "denied"
 
 
-def _of_error(error: WeighbridgeError, seq: int | None) -> Denial:
-    return Denial(
-        code=error.code,
-        message=f"{error.message} ({error.where})" if error.where else error.message,
-        window=seq,
-        device=None,
-        expected=error.expected,
-        got=error.got,
-        hint=error.hint or None,
-    )
-
-
-def _plain(item: Denial | Advice | Unchecked) -> strict.JsonObject:
+def _plain(item: Denial | Advice | Unchecked | Obligation | Revision) -> strict.JsonObject:
     return asdict(item)

@@ -12,25 +12,29 @@ from typing import TYPE_CHECKING
 from weighbridge.proto import cose, limits, note, strict, tlog
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.enrolment import EnrolmentProof
-from weighbridge.proto.errors import Code, LedgerInconsistent, MalformedEvidence, NotAuthentic
+from weighbridge.proto.errors import Code, LedgerInconsistent, MalformedEvidence, NotAuthentic, WeighbridgeError
 from weighbridge.proto.merkle import leaf_hash, verify_inclusion
 from weighbridge.proto.terms import TERMS_TYP
 from weighbridge.verifier.clock import moment
+from weighbridge.verifier.gpu.chain import ChainCache
 from weighbridge.verifier.procedure import authenticate, fork, unknown_challenge
 from weighbridge.verifier.record import NO_DIGEST, Leaf, Record
-from weighbridge.verifier.replay import ReplayedEnrolment, replay_enrolment
+from weighbridge.verifier.replay import ReplayedEnrolment, replay_enrolment, replay_window
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+    from datetime import datetime
 
     from cryptography.hazmat.primitives.asymmetric import ec
 
     from weighbridge.verifier.anchors import Anchor, TrustAnchors
     from weighbridge.verifier.bundle_format import Bundle, Entry
-    from weighbridge.verifier.session import Enrolled
+    from weighbridge.verifier.procedure import VerifiedWindow
+    from weighbridge.verifier.session import Enrolled, Position
 
 __all__ = [
     "OpenedBundle",
+    "Step",
     "check_ending",
     "evidence_of",
     "open_bundle",
@@ -38,6 +42,7 @@ __all__ = [
     "open_enrolment",
     "proven_record",
     "verifier_key",
+    "walk",
 ]
 
 
@@ -57,6 +62,25 @@ class OpenedBundle:
     enrolment: Record
     windows: tuple[tuple[int, Record, Entry], ...]
     replayed: ReplayedEnrolment
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One window on the way through a session.
+
+    Attributes:
+        seq: its number.
+        record: what the ledger commits to.
+        at: the recorded receipt time.
+        position: where the chain stood before it.
+        window: verified again, or what its verification refused it for.
+    """
+
+    seq: int
+    record: Record
+    at: datetime
+    position: Position
+    window: VerifiedWindow | WeighbridgeError
 
 
 def open_bundle(bundle: Bundle, anchors: TrustAnchors) -> OpenedBundle:
@@ -205,6 +229,41 @@ def check_ending(record: Record, evidence: bytes, enrolled: Enrolled, digests: S
             Code.LEDGER_INCONSISTENT, "recorded twice, and not a fork", where=f"window {seq}", got=window.digest
         )
     raise fork(window, digests[seq])
+
+
+def walk(
+    windows: Iterable[tuple[int, Record, bytes]], replayed: ReplayedEnrolment, anchors: TrustAnchors
+) -> Iterator[Step]:
+    """Each window of a session verified again at its recorded receipt time, where the chain then stood.
+
+    Args:
+        windows: number, record and evidence of each, in order, committed to by a trusted ledger.
+        replayed: the enrolment, verified again.
+        anchors: whose keys are believed.
+
+    Raises:
+        MalformedEvidence: a recorded verdict is not strict JSON.
+        LedgerInconsistent: a record cannot be: nothing of the session is believed.
+    """
+    enrolled, position = replayed.enrolled, replayed.position
+    chains = ChainCache()
+    digests: list[bytes] = []
+    for seq, record, evidence in windows:
+        before = position
+        window: VerifiedWindow | WeighbridgeError
+        try:
+            check_ending(record, evidence, enrolled, digests)
+            window = replay_window(
+                record, evidence, enrolled=enrolled, position=position, anchors=anchors, chains=chains
+            )
+        except LedgerInconsistent:
+            raise
+        except WeighbridgeError as error:
+            window = error
+        else:
+            position = position.after(window, obliged=record.obliges_spot_check)
+            digests.append(window.digest)
+        yield Step(seq, record, moment(record.received_ns), before, window)
 
 
 def _check_order(bundle: Bundle, records: Sequence[Record]) -> list[tuple[int, Record, Entry]]:
