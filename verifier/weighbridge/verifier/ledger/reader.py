@@ -7,7 +7,8 @@ while a writer goes on, and needs no lock.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final, final
 
 from weighbridge.proto import merkle, tlog
 from weighbridge.proto.errors import Code, EnvironmentFault, LedgerInconsistent, MalformedEvidence
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["CHECKPOINT", "LedgerReader", "read_file"]
 
 CHECKPOINT = "checkpoint"
+# Whoever reads the entries of one session comes by each tile again and again: 60 KB each, 32 MB in all.
+_TILES_KEPT: Final = 512
 
 
 @final
@@ -31,11 +34,13 @@ class LedgerReader:
         checkpoint: verified; everything is read and proven under its root.
     """
 
-    __slots__ = ("_directory", "checkpoint")
+    __slots__ = ("_directory", "_kept", "checkpoint")
 
     def __init__(self, directory: Path, checkpoint: tlog.VerifiedCheckpoint) -> None:
         self._directory = directory
         self.checkpoint = checkpoint
+        # Proven leaf hashes and entries, by the number of their tile; the longest unused first.
+        self._kept: OrderedDict[int, tuple[tuple[bytes, ...], tuple[bytes, ...]]] = OrderedDict()
 
     @classmethod
     def open(cls, directory: Path, *, key: NoteKey, origin: str) -> LedgerReader:
@@ -61,17 +66,16 @@ class LedgerReader:
             LedgerInconsistent: ``LEDGER_PROOF``, ``LEDGER_INCONSISTENT`` or ``LEDGER_MALFORMED``: storage was altered.
             EnvironmentFault: ``FILE_UNREADABLE``.
         """
-        proof = self._inclusion(index)
         number, at = divmod(index, tlog.TILE_WIDTH)
-        width = self._width(number, 0)
-        path, data = self._read(tlog.entries_path(number, width), tlog.entries_path(number))
-        try:
-            stored = width if path.endswith(f".p/{width}") else tlog.TILE_WIDTH
-            entry = tlog.parse_bundle(data, width=stored)[at]
-        except MalformedEvidence as error:
-            raise _altered(path, error) from error
-        self._verify(merkle.leaf_hash(entry), index, proof)
-        return entry
+        if number not in self._kept or not 0 <= index < self.checkpoint.size:
+            self._keep(number, index)
+        self._kept.move_to_end(number)
+        leaves, entries = self._kept[number]
+        if (found := merkle.leaf_hash(entries[at])) != leaves[at]:
+            raise LedgerInconsistent(
+                Code.LEDGER_PROOF, "not the entry of the tree", where=f"entry {index}", expected=leaves[at], got=found
+            )
+        return entries[at]
 
     def leaf_hash(self, index: int) -> bytes:
         """Leaf hash ``index``, proven to be in the tree; raises as :meth:`entry`."""
@@ -106,6 +110,31 @@ class LedgerReader:
         if size > self.checkpoint.size:
             raise ValueError(f"the checkpoint has {self.checkpoint.size} leaves, not {size}")
         return merkle.consistency_proof(old, size, tlog.tile_nodes(self._tile))
+
+    def _keep(self, number: int, index: int) -> None:
+        """Read tile ``number`` with the entries that it commits to, and prove its leaf hashes.
+
+        The proof of one leaf proves them all: the others are what its siblings in the tile were made of.
+        """
+        size = self.checkpoint.size
+        if not 0 <= index < size:
+            raise ValueError(f"no entry {index} in a tree of {size}")
+        leaves, width = self._tile(0, number), self._width(number, 0)
+
+        def tile(level: int, at: int) -> tuple[bytes, ...]:
+            return leaves if (level, at) == (0, number) else self._tile(level, at)
+
+        proof = merkle.inclusion_proof(index, size, tlog.tile_nodes(tile))
+        self._verify(leaves[index % tlog.TILE_WIDTH], index, proof)
+        path, data = self._read(tlog.entries_path(number, width), tlog.entries_path(number))
+        try:
+            stored = width if path.endswith(f".p/{width}") else tlog.TILE_WIDTH
+            entries = tlog.parse_bundle(data, width=stored)
+        except MalformedEvidence as error:
+            raise _altered(path, error) from error
+        self._kept[number] = leaves, entries
+        if len(self._kept) > _TILES_KEPT:
+            _ = self._kept.popitem(last=False)
 
     def _inclusion(self, index: int) -> tuple[bytes, ...]:
         return merkle.inclusion_proof(index, self.checkpoint.size, tlog.tile_nodes(self._tile))
