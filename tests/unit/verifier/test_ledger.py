@@ -367,9 +367,29 @@ def test_reader_refuses_altered_tiles(ledger: Ledger, directory: Path) -> None:
     # A directory where a file should be: the environment's fault, not the ledger's.
     (directory / "tile/entries/000").unlink()
     (directory / "tile/entries/000").mkdir()
+    assert reader.entry(4) == b"entry 4"  # a snapshot: what was proven is not read again
     with pytest.raises(EnvironmentFault) as fault:
-        reader.entry(3)
+        LedgerReader.open(directory, key=NOTE_KEY, origin=ORIGIN).entry(3)
     assert fault.value.code is Code.FILE_UNREADABLE
+
+
+def test_reader_proves_the_entries_of_a_tile_one_by_one(ledger: Ledger, directory: Path) -> None:
+    """Where one was altered, its neighbours are still what the tree has; and the last tile is proven as it grows."""
+    ledger.append(entries(300))
+    path = directory / "tile/entries/000"
+    altered = [b"entry %d" % number for number in range(256)]
+    altered[7] = b"another"
+    path.chmod(0o644)
+    path.write_bytes(tlog.encode_bundle(altered))
+    reader = LedgerReader.open(directory, key=NOTE_KEY, origin=ORIGIN)
+    for _ in range(2):
+        with pytest.raises(LedgerInconsistent) as caught:
+            reader.entry(7)
+        assert caught.value.code is Code.LEDGER_PROOF
+        assert [reader.entry(index) for index in (6, 8, 299)] == [b"entry 6", b"entry 8", b"entry 299"]
+    for index in (-1, 300):
+        with pytest.raises(ValueError, match="no entry"):
+            reader.entry(index)
 
 
 def test_disk_full_for_real(ledger: Ledger, directory: Path) -> None:

@@ -72,6 +72,8 @@ class LedgerReader:
         self._kept.move_to_end(number)
         leaves, entries = self._kept[number]
         if (found := merkle.leaf_hash(entries[at])) != leaves[at]:
+            # What was proven is kept, and nothing else.
+            del self._kept[number]
             raise LedgerInconsistent(
                 Code.LEDGER_PROOF, "not the entry of the tree", where=f"entry {index}", expected=leaves[at], got=found
             )
