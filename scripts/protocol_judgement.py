@@ -182,7 +182,7 @@ def judge() -> Judgement:
             Entry(0, paths[0], enrolled.encode(), enrolment.proof.encode()),
             Entry(1, paths[1], judged.encode(), window.evidence.encode()),
         ),
-        modules=MODULES,
+        policies=(MODULES,),
         references=(reference.to_json(),),
         manifests=(enrolment.manifest.pack(),),
         collaterals=(),

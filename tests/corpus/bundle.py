@@ -9,7 +9,6 @@ from corpus.policy import genuine
 from corpus.weights import OTHER
 from support.forge import claim, random_bytes, seal
 from weighbridge.policy import policy_set
-from weighbridge.policy.policy_set import PolicyModule, PolicySet
 from weighbridge.policy.values.reference import Reference
 from weighbridge.proto import strict
 from weighbridge.proto.manifest import Manifest
@@ -18,7 +17,7 @@ from weighbridge.verifier.appraisal import Appraiser
 from weighbridge.verifier.bundle import Bundle, BundleVerdict, assemble, ending, verify
 from weighbridge.verifier.ledger.reader import LedgerReader
 from weighbridge.verifier.published import Published
-from weighbridge.verifier.record import Record
+from weighbridge.verifier.record import NO_DIGEST, Record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,12 +49,10 @@ def export(world: World, *, session: bytes | None = None, indices: Sequence[int]
     assert row is not None
     reader = LedgerReader.open(world.directory / "ledger", key=world.ledger.key, origin=world.ledger.key.name)
     chain = (row.enrolment_index, *windows)
-    modules = policy_set.shipped(world.policy, reference=world.reference).modules
     return assemble(
         world.archive.records,
         reader,
         indices or [*chain, *ending(reader, wanted, after=chain[-1], seq=len(windows))],
-        modules=[(module.name, module.text) for module in modules],
         manifests=list(world.models.values()),
     )
 
@@ -79,10 +76,11 @@ class Exported:
         """As a relying party does, from the file's bytes; by what was recorded unless it has its own."""
         parsed = Bundle.parse((bundle or self.bundle).encode())
 
-        def appraiser(bundle: Bundle, recorded: bytes) -> Appraiser:
+        def appraiser(bundle: Bundle, recorded: bytes, judged: bytes) -> Appraiser:
             reference = bundle.reference_named(recorded)
-            modules = PolicySet(tuple(PolicyModule(name, text) for name, text in bundle.modules), reference)
-            chosen = modules if policy is None else policy_set.shipped(policy, reference=reference)
+            files = () if policy is not None or judged == NO_DIGEST else bundle.policy_named(judged)
+            recorded_policy = policy_set.recorded(files, reference=reference) if files else None
+            chosen = recorded_policy or policy_set.shipped(policy or self.world.policy, reference=reference)
             return Appraiser(self.engines.load(chosen), reference, manifests, published or Published.nothing())
 
         manifests = {made.digest: made for made in map(Manifest.unpack, parsed.manifests)}
@@ -256,10 +254,9 @@ def case_021_with_a_gap(arena: Arena) -> BundleVerdict:
 def case_022_policy_edited(arena: Arena) -> BundleVerdict:
     """A comment only: whoever wrote the file wrote the policy in it."""
     made = exported(arena)
-    modules = tuple(
-        (name, text + b"# harmless\n") if "insecure" in name else (name, text) for name, text in made.bundle.modules
-    )
-    return made.verify(replace(made.bundle, modules=modules))
+    (files,) = made.bundle.policies
+    edited = tuple((name, text + b"# harmless\n") if "insecure" in name else (name, text) for name, text in files)
+    return made.verify(replace(made.bundle, policies=(edited,)))
 
 
 def case_023_reference_values_edited(arena: Arena) -> BundleVerdict:

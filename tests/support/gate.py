@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Self
 from support.owners import Issuer, Owner
 from support.world import reference_for
 from weighbridge.policy import policy_set
+from weighbridge.policy.values.reference import Reference
 from weighbridge.verifier.anchors import TrustAnchors
 from weighbridge.verifier.collateral.store import CollateralStore
+from weighbridge.verifier.policy_watch import PolicyWatch
 from weighbridge.verifier.reference_watch import ReferenceWatch
 from weighbridge.verifier.session import SessionState
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from support.world import Engines, World
     from weighbridge.policy.document import PolicyInput
     from weighbridge.policy.engine import Decision, Prepared
-    from weighbridge.policy.values.reference import Reference
+    from weighbridge.policy.policy_set import PolicySet
     from weighbridge.proto.reference_set import ReferenceSet
 
 LAB = Issuer()
@@ -80,8 +82,22 @@ class Gate:
         staging.write_bytes(data)
         staging.replace(self.path)
 
+    def load(self, policy: PolicySet) -> Prepared:
+        return _Shared(self.engines.load(policy))
+
     def prepare(self, reference: Reference) -> Prepared:
-        return _Shared(self.engines.load(policy_set.shipped(self.world.policy, reference=reference)))
+        return self.load(policy_set.shipped(self.world.policy, reference=reference))
+
+    def policies(self, prepare: Callable[[Reference], Prepared] | None = None) -> PolicyWatch:
+        """The world's shipped policy for everybody."""
+        return PolicyWatch(
+            [],
+            own=policy_set.shipped(self.world.policy, reference=Reference({}, {}, {})),
+            anchors=self.anchors,
+            store=self.world.store,
+            load=self.load if prepare is None else lambda policy: prepare(policy.reference),
+            report=self.lines.append,
+        )
 
     def start(self, *paths: Path, prepare: Callable[[Reference], Prepared] | None = None) -> ReferenceWatch:
         """The verifier as it comes up with the sets that are there."""
@@ -92,14 +108,14 @@ class Gate:
             own=own,
             anchors=self.anchors,
             store=world.store,
-            prepare=prepare or self.prepare,
+            policies=self.policies(prepare),
             manifests=world.models,
             report=self.lines.append,
             collateral=self.collateral,
         )
         appraiser = watch.open(world.clock.at)
         world.prepared, world.reference = appraiser.policy, appraiser.reference
-        world.restart().follow(watch)
+        world.restart(appraiser).follow(watch)
         return watch
 
     def opened(self, content: ReferenceSet) -> ReferenceWatch:

@@ -373,6 +373,7 @@ class World:
     files: Files | None = None
     sent: bytes = b""
     published: Published = field(default_factory=Published.nothing)
+    own_files: dict[bytes, policy_set.PolicyFiles] = field(default_factory=dict)
 
     @classmethod
     def make(
@@ -441,12 +442,19 @@ class World:
         """The verifier's records, as it reads and writes them."""
         return Archive(ContentStore(self.directory / "content", files=self.files), self.ledger)
 
-    def restart(self) -> Verifier:
+    @property
+    def appraiser(self) -> Appraiser:
+        """What judges: the policy, and what it judges by."""
+        policy = policy_set.shipped(self.policy, reference=self.reference)
+        files = {policy.digest: policy.files, **self.own_files}
+        return Appraiser(self.prepared, self.reference, self.models, self.published, files)
+
+    def restart(self, appraiser: Appraiser | None = None) -> Verifier:
         """The verifier as it comes up again over the same stores: nothing in memory survives."""
         self.verifier = Verifier(
             requirements=self.wanted,
             anchors=self.anchors,
-            appraiser=Appraiser(self.prepared, self.reference, self.models, self.published),
+            appraiser=appraiser or self.appraiser,
             keys=self.keys,
             archive=self.archive,
             store=self.store,

@@ -87,6 +87,11 @@ HOST_SET_MAX: Final = 8 * 1024 * 1024
 HOST_SET_FILES_MAX: Final = 100_000
 HOST_SET_VALUES_MAX: Final = 256
 HOST_SET_FIRMWARE_MAX: Final = 64
+# A signed policy: the shipped ones are 2 to 5 KiB, an author's own data up to 1 MiB.
+POLICY_BUNDLE_MAX: Final = 4 * 1024 * 1024
+POLICY_BUNDLE_FILES_MAX: Final = 64
+# All files of one policy, the library's among them: less than CONTENT_MAX, under which they are kept.
+POLICY_MAX: Final = 8 * 1024 * 1024
 # The values in force: 67 bytes a file as JSON, so two of the largest host sets fit. Not more than JSON_MAX.
 REFERENCE_MAX: Final = 16 * 1024 * 1024
 # One item of the content store: a message, or the values in force with what names them.

@@ -108,6 +108,7 @@ def own_policy(world: World, text: bytes) -> Generator[None]:
     library = policy_set.shipped("production", reference=world.reference).modules[0]
     policy = PolicySet((library, PolicyModule("mine.rego", text)), world.reference)
     before = world.prepared
+    world.own_files[policy.digest] = policy.files
     with RegorusEngine().load(policy) as world.prepared:
         world.restart()
         yield
@@ -123,14 +124,16 @@ def export(world: World, *, more: tuple[int, ...] | None = None, text: bytes | N
     reader = world.ledger.reader()
     chain = (row.enrolment_index, *indices)
     rest = bundles.ending(reader, session, after=chain[-1], seq=len(indices)) if more is None else more
-    modules = policy_set.shipped(world.policy, reference=world.reference).modules
-    return bundles.assemble(
+    made = bundles.assemble(
         world.archive.records,
         reader,
         [*chain, *rest],
-        modules=[(item.name, item.text if text is None or "lib" in item.name else text) for item in modules],
         manifests=list(world.models.values()),
     )
+    if text is None:
+        return made
+    (files,) = made.policies
+    return replace(made, policies=(tuple((name, was if "lib" in name else text) for name, was in files),))
 
 
 def verify(world: World, bundle: Bundle, tmp_path: Path, *options: str, until: datetime = LATE) -> int:
@@ -177,11 +180,22 @@ def test_a_bundle_cannot_bring_the_reference_values_that_admit_it(
     assert verify(world, forged, tmp_path, *own) == ExitCode.AFFIRMED
 
 
-def test_a_bundle_without_a_library_is_malformed(make: Callable[..., World], tmp_path: Path) -> None:
+def test_a_bundle_without_its_policy_shows_nothing(make: Callable[..., World], tmp_path: Path) -> None:
     world = make()
     world.open_session()
     world.window()
-    assert verify(world, replace(export(world), modules=()), tmp_path) == ExitCode.MALFORMED
+    assert verify(world, replace(export(world), policies=()), tmp_path) == ExitCode.LEDGER_INCONSISTENT
+
+
+def test_a_recorded_policy_without_a_library_is_malformed(make: Callable[..., World], tmp_path: Path) -> None:
+    world = make()
+    world.open_session()
+    index = world.window().index
+    named = world.archive.keep_policy((("a.rego", b"package weighbridge.policy"),))
+    record = replace(world.archive.records.record(index), policy=named)
+    again = world.archive.commit(record, world.archive.records.evidence(record)).index
+    bundle = bundles.assemble(world.archive.records, world.ledger.reader(), [0, again], manifests=[])
+    assert verify(world, bundle, tmp_path) == ExitCode.MALFORMED
 
 
 @pytest.mark.parametrize("how", ["undeclared", "fork", "challenge", "telemetry"])

@@ -6,6 +6,7 @@ import random
 import tempfile
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -18,7 +19,7 @@ from fakes.soft_tpm import derive_key
 from support.mutations import check_total, inputs
 from support.world import NOON
 from weighbridge.proto import cbor, cose, limits
-from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic, PolicyDenied, WeighbridgeError
+from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic, WeighbridgeError
 from weighbridge.verifier.anchors import TrustAnchors
 from weighbridge.verifier.bundle import Bundle, Entry
 from weighbridge.verifier.record import Record
@@ -32,7 +33,7 @@ FLIPS: Final = 120
 SMALL: Final = Bundle(
     checkpoint=b"checkpoint",
     entries=(Entry(0, (bytes(32),), b"record", b"evidence"), Entry(1, (), b"record", None)),
-    modules=(("weighbridge/lib.rego", b"package x"),),
+    policies=((("a.rego", b"package x"), ("weighbridge/lib.rego", b"package x")), ()),
     references=(b"{}",),
     manifests=(b"manifest",),
     collaterals=(b"collateral",),
@@ -87,10 +88,14 @@ def test_any_bytes_are_a_bundle_or_malformed(data: bytes) -> None:
         (2, [[0, [], None, None]], Code.FIELD_TYPE),
         (2, [[0, [], b"", 1]], Code.FIELD_TYPE),
         (2, {}, Code.FIELD_TYPE),
-        (3, [["a"]], Code.FIELD_RANGE),
-        (3, [[1, b""]], Code.FIELD_TYPE),
-        (3, [["a", "text"]], Code.FIELD_TYPE),
-        (3, [["a", b""]] * 65, Code.TOO_LARGE),
+        (3, [["a", b""]], Code.FIELD_TYPE),  # the one policy of an earlier draft
+        (3, [[["a"]]], Code.FIELD_RANGE),
+        (3, [[[1, b""]]], Code.FIELD_TYPE),
+        (3, [[["a", "text"]]], Code.FIELD_TYPE),
+        (3, [[["b", b""], ["a", b""]]], Code.NOT_DETERMINISTIC),
+        (3, [[["a", b""], ["a", b""]]], Code.NOT_DETERMINISTIC),
+        (3, [[["a", b""]] * 66], Code.TOO_LARGE),
+        (3, [[]] * 1025, Code.TOO_LARGE),
         (4, None, Code.FIELD_TYPE),
         (5, [1], Code.FIELD_TYPE),
         (6, [1], Code.FIELD_TYPE),
@@ -179,7 +184,7 @@ def _places(data: bytes, bundle: Bundle) -> set[int]:
         bundle.checkpoint,
         *bundle.references,
         *bundle.manifests,
-        *(text for _, text in bundle.modules),
+        *(text for files in bundle.policies for _, text in files),
         *(entry.record for entry in bundle.entries),
         *(node for entry in bundle.entries for node in entry.proof[:1]),
     ]
@@ -203,7 +208,7 @@ def test_no_single_flipped_bit_is_accepted(made: Exported) -> None:
         with pytest.raises((WeighbridgeError, ValueError)) as refusal:
             made.verify(bundle)
         # A set without its library, or with two modules of one name, is what the command calls malformed.
-        assert isinstance(refusal.value, WeighbridgeError) or bundle.modules != made.bundle.modules
+        assert isinstance(refusal.value, WeighbridgeError) or bundle.policies != made.bundle.policies
 
 
 def test_no_truncation_is_accepted(made: Exported) -> None:
@@ -232,11 +237,12 @@ def test_no_entry_can_be_repeated(made: Exported, index: int) -> None:
     assert code_of(lambda: made.verify(more)) is Code.BUNDLE_MALFORMED
 
 
-def test_a_policy_that_does_not_parse_is_no_policy(made: Exported) -> None:
-    modules = tuple((name, b"package" if "insecure" in name else text) for name, text in made.bundle.modules)
-    with pytest.raises(PolicyDenied) as refusal:
-        made.verify(replace(made.bundle, modules=modules))
-    assert refusal.value.code is Code.POLICY_INVALID
+def test_a_policy_that_the_records_do_not_name_is_not_taken(made: Exported) -> None:
+    """A64: nor one that is named, with its files under each other's names."""
+    (files,) = made.bundle.policies
+    (first, one), (second, other) = files
+    for policies in ((), (files[1:],), (((first, other), (second, one)),)):
+        assert code_of(partial(made.verify, replace(made.bundle, policies=policies))) is Code.BUNDLE_VERDICT
 
 
 # -- a verifier that records nonsense ----------------------------------------------------------------------------------
@@ -255,6 +261,26 @@ def _recorded(arena: Arena, *more: Callable[[Record], Record]) -> Exported:
         evidence = None if changed.evidence is None else world.archive.records.evidence(changed)
         indices.append(world.archive.commit(changed, evidence).index)
     return Exported(arena.engines, world, export(world, indices=[row.enrolment_index, *indices, second]))
+
+
+@pytest.mark.parametrize(
+    ("library", "code"), [("weighbridge/lib.rego", Code.POLICY_INVALID), ("weighbridge/other.rego", None)]
+)
+def test_a_policy_that_is_recorded_and_none(arena: Arena, library: str, code: Code | None) -> None:
+    """Its verdicts cannot be made again, whoever recorded them. One without a library, the command calls malformed."""
+    world = arena.settled(1)
+    with world.store.transaction() as tx:
+        row, (first,) = tx.session(world.host.session), tx.window_indices(world.host.session)
+    assert row is not None
+    named = world.archive.keep_policy((("a.rego", b"package"), (library, b"package weighbridge.lib")))
+    record = replace(world.archive.records.record(first), policy=named)
+    index = world.archive.commit(record, world.archive.records.evidence(record)).index
+    made = Exported(arena.engines, world, export(world, indices=[row.enrolment_index, index]))
+    if code is None:
+        with pytest.raises(ValueError, match="library"):
+            made.verify()
+    else:
+        assert code_of(made.verify) is code
 
 
 def test_records_in_another_order_than_the_ledgers(arena: Arena) -> None:

@@ -35,6 +35,7 @@ from weighbridge.proto.errors import (
 from weighbridge.verifier.anchors import Anchor, TrustAnchors
 from weighbridge.verifier.certs import load_certificate
 from weighbridge.verifier.collateral import CollateralStore, recognise
+from weighbridge.verifier.policy_watch import PolicyWatch
 from weighbridge.verifier.published import Published
 from weighbridge.verifier.record import NO_DIGEST, Record
 from weighbridge.verifier.reference_watch import ReferenceWatch
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from corpus.arena import Arena
     from support.world import World
     from weighbridge.policy.engine import Prepared
+    from weighbridge.policy.policy_set import PolicySet
     from weighbridge.policy.values.reference import Reference
     from weighbridge.verifier.core import Answer
 
@@ -105,16 +107,23 @@ class Served:
         lines: list[str] = []
         prepared: list[Reference] = []
 
-        def prepare(reference: Reference) -> Prepared:
-            prepared.append(reference)
-            return arena.engines.load(policy_set.shipped(world.policy, reference=reference))
+        def load(policy: PolicySet) -> Prepared:
+            prepared.append(policy.reference)
+            return arena.engines.load(policy)
 
         watch = ReferenceWatch(
             [],
             own=world.reference,
             anchors=TrustAnchors((*world.anchors.anchors, rim_anchor(world.host.gpus))),
             store=world.store,
-            prepare=prepare,
+            policies=PolicyWatch(
+                [],
+                own=policy_set.shipped(world.policy, reference=world.reference),
+                anchors=world.anchors,
+                store=world.store,
+                load=load,
+                report=lines.append,
+            ),
             manifests=world.models,
             report=lines.append,
             collateral=store,
@@ -122,8 +131,7 @@ class Served:
         world.anchors = watch._anchors
         served = cls(world, store, directory, watch, lines, prepared)
         served.put(*files)
-        world.restart()._appraiser = watch.open(world.clock.at)
-        world.verifier.follow(watch)
+        world.restart(watch.open(world.clock.at)).follow(watch)
         return served
 
     def put(self, *files: bytes) -> None:

@@ -51,13 +51,13 @@ class Hosted:
             own=reference_for(world.host.gpus, list(world.models.values())),
             anchors=TrustAnchors((OWNER.anchor(), HostOwner("Beta").anchor(), *gate.anchors.anchors)),
             store=world.store,
-            prepare=gate.prepare,
+            policies=gate.policies(),
             manifests=world.models,
             report=gate.lines.append,
         )
         appraiser = watch.open(world.clock.at)
         world.prepared, world.reference = appraiser.policy, appraiser.reference
-        world.restart().follow(watch)
+        world.restart(appraiser).follow(watch)
         return watch
 
     def recorded(self) -> list[Reference]:

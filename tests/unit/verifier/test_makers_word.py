@@ -20,7 +20,6 @@ from weighbridge.proto.collateral import Collateral, CollateralItem
 from weighbridge.proto.errors import Code, EnvironmentFault, PolicyDenied
 from weighbridge.proto.spdm import report as spdm
 from weighbridge.verifier.anchors import Anchor, TrustAnchors
-from weighbridge.verifier.appraisal import Appraiser
 from weighbridge.verifier.certs import load_certificate
 from weighbridge.verifier.gpu import verify_chain, verify_report
 from weighbridge.verifier.gpu.rim.load import load_rim
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from corpus.arena import Arena
     from support.world import World
     from weighbridge.policy.values.reference import Reference
+    from weighbridge.verifier.appraisal import Appraiser
     from weighbridge.verifier.core import Answer
     from weighbridge.verifier.gpu.rim.load import Disbelieved
     from weighbridge.verifier.gpu.rim.verify import VerifiedRim
@@ -161,8 +161,7 @@ class Changing:
         self.calls += 1
         if self.calls == 1:
             raise EnvironmentFault(Code.STATE_CORRUPT, "the store is damaged")
-        world = self.world
-        return Appraiser(world.prepared, world.reference, world.models, world.published)
+        return self.world.appraiser
 
 
 def test_an_enrolment_is_judged_by_what_is_published_by_then(arena: Arena) -> None:

@@ -68,6 +68,7 @@ Purpose = Literal[
     "model-owner",
     "statement-issuer",
     "host-owner",
+    "policy-author",
 ]
 AnchorKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey
 
@@ -95,6 +96,7 @@ _KEY_TYPES: Final[dict[Purpose, frozenset[str]]] = {
     "model-owner": frozenset({_P256}),
     "statement-issuer": frozenset({_P256, _P384, _ED25519}),
     "host-owner": frozenset({_P256}),
+    "policy-author": frozenset({_P256}),
 }
 _RSA_BITS: Final = range(2048, 4097)
 _ANCHORS_MAX: Final = 1024
@@ -117,6 +119,7 @@ class Anchor:
         source: where the fact comes from, for people.
         key_id: the certificate's subject key identifier (RFC 5280 §4.2.1.2), which tells keys of one name apart;
             ``None`` where it has none or there is no certificate.
+        tenant: for whose sessions alone a ``policy-author`` may write; ``None`` for everybody's.
     """
 
     purpose: Purpose
@@ -127,6 +130,7 @@ class Anchor:
     not_after: datetime
     source: str
     key_id: bytes | None = None
+    tenant: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse an anchor that could not be read back: a key of the wrong type, naive or reversed times."""
@@ -137,6 +141,8 @@ class Anchor:
             raise _invalid("key_id is empty", f"anchor {self.name}")
         if self.not_before > self.not_after:
             raise _invalid("not_before is after not_after", f"anchor {self.name}")
+        if self.tenant is not None and (self.purpose != "policy-author" or not self.tenant):
+            raise _invalid("only a policy-author speaks for one tenant, and that has a name", f"anchor {self.name}")
 
     @property
     def sha256(self) -> str:
@@ -193,6 +199,7 @@ class Anchor:
     def document(self) -> dict[str, strict.JsonValue]:
         """This anchor as it stands in the JSON document."""
         key_id: dict[str, strict.JsonValue] = {} if self.key_id is None else {"key_id": self.key_id.hex()}
+        tenant: dict[str, strict.JsonValue] = {} if self.tenant is None else {"tenant": self.tenant}
         return {
             "purpose": self.purpose,
             "name": self.name,
@@ -203,6 +210,7 @@ class Anchor:
             "not_after": strict.time_encode(self.not_after),
             "source": self.source,
             **key_id,
+            **tenant,
         }
 
 
@@ -305,6 +313,7 @@ def _anchor(value: strict.JsonValue | cbor.CborValue, where: str) -> Anchor:
         key_id=strict.hex_decode(fields.text("key_id", limit=128), what=f"{where}.key_id")
         if fields.has("key_id")
         else None,
+        tenant=fields.text("tenant", limit=64) if fields.has("tenant") else None,
     )
     fields.end()
     if sha256(anchor.spki) != claimed:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from weighbridge.policy.document import AttesterCode
+    from weighbridge.policy.policy_set import PolicyFiles
     from weighbridge.policy.values.reference import Reference
     from weighbridge.proto.manifest import Manifest
     from weighbridge.verifier.case import Case
@@ -154,12 +155,17 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Appraiser:
-    """Judges verified windows under one policy, its reference values, the declared manifests and what was published."""
+    """Judges verified windows under one policy, its reference values, the declared manifests and what was published.
+
+    ``files`` are those of the policy, or of each that may decide, by the digest that a decision names: for whoever
+    keeps what records name.
+    """
 
     policy: Prepared
     reference: Reference
     manifests: Mapping[bytes, Manifest]
     published: Published = field(default_factory=Published.nothing)
+    files: Mapping[bytes, PolicyFiles] = field(default_factory=dict)
     reference_digest: bytes = field(init=False)
 
     def __post_init__(self) -> None:

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Protocol, final
 from weighbridge.proto import cbor, limits
 from weighbridge.proto.collateral import Collateral
 from weighbridge.proto.digest import preimage
+from weighbridge.verifier.bundle_format import read_files
 from weighbridge.verifier.clock import moment
 from weighbridge.verifier.record import NO_DIGEST, Leaf, Record
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from weighbridge.policy.policy_set import PolicyFiles
     from weighbridge.verifier.ledger.content import ContentStore
     from weighbridge.verifier.ledger.log import Ledger
 
@@ -74,6 +76,20 @@ class Records:
         """
         return _second(self._content.get(digest), "reference")
 
+    def policy(self, digest: bytes) -> PolicyFiles:
+        """The files of the policy that a record names by ``digest``, by name.
+
+        Raises:
+            Indeterminate: ``EVIDENCE_ABSENT``.
+            LedgerInconsistent: they were altered.
+            MalformedEvidence: what lies under this digest is something else.
+        """
+        data = self._content.get(digest)
+        pair = cbor.read_array(
+            cbor.decode(data, limit=limits.CONTENT_MAX, what="policy"), where="policy", limit=2, size=2
+        )
+        return read_files(pair[1], "policy")
+
     def collateral(self, digest: bytes) -> Collateral:
         """The collateral in force that a record names by ``digest``; none for a record that names none.
 
@@ -117,6 +133,17 @@ class Archive:
             EnvironmentFault: as :meth:`commit`.
         """
         return self._content.put(preimage("reference", document))
+
+    def keep_policy(self, files: PolicyFiles) -> bytes:
+        """Keep a policy's files under its digest, which is returned: as records name it.
+
+        Args:
+            files: of a :class:`.PolicySet`.
+
+        Raises:
+            EnvironmentFault: as :meth:`commit`.
+        """
+        return self._content.put(preimage("policy", [[name, content] for name, content in sorted(files)]))
 
     def keep_collateral(self, collateral: Collateral) -> bytes:
         """Keep ``collateral`` under its digest, which is returned: as records name it. Of none, nothing is kept.

@@ -1,7 +1,7 @@
 """The proof bundle: one file from which a session's verdicts can be re-made with no network, years later.
 
 Deterministic CBOR (``docs/protocol.md`` §9). It holds the enrolment, every window with its evidence, the records, an
-inclusion proof for each under one checkpoint, the policy, all reference values that the records name (they may change
+inclusion proof for each under one checkpoint, all policies and reference values that the records name (they may change
 while a session lasts), and the declared manifests.
 
 The procedure of :func:`verify`:
@@ -12,15 +12,15 @@ The procedure of :func:`verify`:
 4.  The records are those of one session, in order, without a gap: an enrolment, windows 0 to n, perhaps a closing
     that counts them, or a fork that failed it.
 5.  The terms are signed by a ``verifier`` anchor; the enrolment is verified again (:mod:`.replay`).
-6.  Each window is verified again at its recorded receipt time and appraised under the given policy, by the reference
-    values and the collateral that its record names or by the caller's.
+6.  Each window is verified again at its recorded receipt time and appraised under the policy, by the reference values
+    and the collateral that its record names or by the caller's.
 7.  Under the policy and values under which it was judged, each verdict is the recorded one. What is taken out of the
     bundle to judge by is what the records name (:meth:`BundleVerdict.require_recorded`, the caller's step).
 
 What still rests on the verifier's word: the receipt times, that its challenges were random, that it had chosen the
-credential's secret, that the answers which it expected to spot checks, and the reference sets by which it judged, were
-their owners', that no newer collateral was at hand, and that the session had no windows after the last one shown. The
-ledger's witnesses limit the first two; nothing in the bundle shows the rest.
+credential's secret, that the answers which it expected to spot checks, the reference sets by which it judged and the
+policy bundles that its verdicts name were their owners', that no newer collateral was at hand, and that the session had
+no windows after the last one shown. The ledger's witnesses limit the first two; nothing in the bundle shows the rest.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from weighbridge.verifier.session import SessionState
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from weighbridge.policy.policy_set import PolicyFiles
     from weighbridge.verifier.anchors import TrustAnchors
     from weighbridge.verifier.archive import Records
     from weighbridge.verifier.ledger.reader import LedgerReader
@@ -125,7 +126,7 @@ def assemble(
     reader: LedgerReader,
     indices: Sequence[int],
     *,
-    modules: Sequence[tuple[str, bytes]],
+    policies: Sequence[PolicyFiles] = (),
     references: Sequence[bytes] = (),
     manifests: Sequence[Manifest],
 ) -> Bundle:
@@ -135,9 +136,8 @@ def assemble(
         records: of the verifier that judged it.
         reader: a snapshot of its ledger, which proves every entry.
         indices: ledger indices of the enrolment, the windows of the chain and what ended it (:func:`ending`), in order.
-        modules: the policy's modules, name and exact text.
-        references: reference values, canonical JSON, that the verifier may not have kept; those that no record names
-            are left out.
+        policies: files of policies that the verifier may not have kept; those that no record names are left out.
+        references: reference values, canonical JSON, likewise.
         manifests: the declared manifests.
 
     Raises:
@@ -145,10 +145,14 @@ def assemble(
     """
     entries: list[Entry] = []
     given = {D("reference", data): data for data in references}
+    given_files = {D("policy", [[name, content] for name, content in files]): files for files in map(_sorted, policies)}
+    judged: dict[bytes, PolicyFiles] = {}
     used: dict[bytes, bytes] = {}
     published: dict[bytes, bytes] = {}
     for index in indices:
         record = records.record(index)
+        if record.policy != NO_DIGEST and record.policy not in judged:
+            judged[record.policy] = given_files.get(record.policy) or records.policy(record.policy)
         if (named := record.reference) != NO_DIGEST and named not in used:
             used[named] = given.get(named) or records.reference(named)
         if record.collateral != NO_DIGEST and record.collateral not in published:
@@ -158,22 +162,25 @@ def assemble(
     return Bundle(
         checkpoint=reader.checkpoint.note,
         entries=tuple(entries),
-        modules=tuple(modules),
+        policies=tuple(judged.values()),
         references=tuple(used.values()),
         manifests=tuple(manifest.pack() for manifest in manifests),
         collaterals=tuple(published.values()),
     )
 
 
-def verify(bundle: Bundle, *, anchors: TrustAnchors, appraiser: Callable[[Bundle, bytes], Appraiser]) -> BundleVerdict:
+def verify(
+    bundle: Bundle, *, anchors: TrustAnchors, appraiser: Callable[[Bundle, bytes, bytes], Appraiser]
+) -> BundleVerdict:
     """Re-make every verdict of ``bundle``: the module's procedure from step 2.
 
     Args:
         bundle: parsed, untrusted.
         anchors: whose keys are believed: ledger, verifier, EK and GPU roots.
         appraiser: makes the appraiser that judges; given the bundle, so that it may take policy, reference values or
-            manifests from it, and the digest of the reference values that the record names. Called once for each.
-            One that brings no collateral judges by what the record names.
+            manifests from it, and the digests of the reference values and of the policy that the record names.
+            Called once for each. One that brings no collateral judges by what the record names. Where an invariant
+            refused before any policy, the policy is the one that judged before, zeros where none ever did.
 
     Raises:
         MalformedEvidence: a part is not well-formed.
@@ -184,7 +191,8 @@ def verify(bundle: Bundle, *, anchors: TrustAnchors, appraiser: Callable[[Bundle
     # 2. to 5.
     opened = open_bundle(bundle, anchors)
     # 6. and 7.
-    judges: dict[tuple[bytes, bytes], Appraiser] = {}
+    judges: dict[tuple[bytes, bytes, bytes], Appraiser] = {}
+    policy = next((record.policy for _, record, _ in opened.windows if record.policy != NO_DIGEST), NO_DIGEST)
     enrolled, state = opened.replayed.enrolled, SessionState.ENROLLED
     verdicts: list[Verdict] = []
     same_policy = recorded_policy = recorded_reference = True
@@ -194,14 +202,16 @@ def verify(bundle: Bundle, *, anchors: TrustAnchors, appraiser: Callable[[Bundle
         if isinstance(verified, WeighbridgeError):
             verdict = refuse(verified, enrolled=enrolled, seq=seq, received=step.at, held=record.held)
         else:
-            key = record.reference, record.collateral
+            policy = record.policy if record.policy != NO_DIGEST else policy
+            key = policy, record.reference, record.collateral
             if key not in judges:
-                made = appraiser(bundle, record.reference)
+                made = appraiser(bundle, record.reference, policy)
                 if made.published.digest == NO_DIGEST:
                     made = replace(made, published=Published(bundle.collateral_named(record.collateral), anchors))
                 judges[key] = made
             judge = judges[key]
             verdict = judge.appraise(verified, enrolled=enrolled, position=step.position, state=state, at=step.at)
+            verdict = _in_its_revision(verdict, record)
             state = (
                 SessionState.RUNNING
                 if verdict.opens
@@ -260,6 +270,18 @@ def ending(reader: LedgerReader, session: bytes, *, after: int, seq: int) -> tup
         else:
             others.append(index)
     return tuple(sorted([*last.values(), *others]))
+
+
+def _sorted(files: PolicyFiles) -> PolicyFiles:
+    return tuple(sorted(files))
+
+
+def _in_its_revision(verdict: Verdict, record: Record) -> Verdict:
+    """``verdict`` with the bundle in which the policy came, by the recorded one's word, if that policy has decided."""
+    decision = verdict.decision
+    if decision is None or decision.policy_digest != record.policy:
+        return verdict
+    return replace(verdict, decision=replace(decision, revision=record.revision))
 
 
 def _same_policy(record: Record, verdict: Verdict) -> bool:

@@ -6,21 +6,25 @@ Deterministic CBOR, ``docs/protocol.md`` §9.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from weighbridge.policy.values.reference import Reference
 from weighbridge.proto import cbor, limits
 from weighbridge.proto.collateral import Collateral
 from weighbridge.proto.digest import D
-from weighbridge.proto.errors import Code, LedgerInconsistent
+from weighbridge.proto.errors import Code, LedgerInconsistent, MalformedEvidence
 from weighbridge.verifier.record import NO_DIGEST
 
-__all__ = ["Bundle", "Entry"]
+if TYPE_CHECKING:
+    from weighbridge.policy.policy_set import PolicyFiles
+
+__all__ = ["Bundle", "Entry", "read_files"]
 
 _VERSION: Final = "weighbridge/v1/bundle"
 _ENTRIES_MAX: Final = 100_000
 _PROOF_MAX: Final = 64
-_MODULES_MAX: Final = 64
+# The shipped library beside the files of a policy bundle.
+_FILES_MAX: Final = limits.POLICY_BUNDLE_FILES_MAX + 1
 _REFERENCES_MAX: Final = 1024
 
 
@@ -40,7 +44,7 @@ class Bundle:
 
     checkpoint: bytes
     entries: tuple[Entry, ...]
-    modules: tuple[tuple[str, bytes], ...]
+    policies: tuple[PolicyFiles, ...]
     references: tuple[bytes, ...]
     manifests: tuple[bytes, ...]
     collaterals: tuple[bytes, ...]
@@ -52,7 +56,7 @@ class Bundle:
                 0: _VERSION,
                 1: self.checkpoint,
                 2: [[entry.index, list(entry.proof), entry.record, entry.evidence] for entry in self.entries],
-                3: [[name, text] for name, text in self.modules],
+                3: [[[name, content] for name, content in files] for files in self.policies],
                 4: list(self.references),
                 5: list(self.manifests),
                 6: list(self.collaterals),
@@ -70,13 +74,33 @@ class Bundle:
         bundle = cls(
             checkpoint=fields.octets(1, limit=limits.CHECKPOINT_MAX),
             entries=tuple(_entry(item, index) for index, item in enumerate(fields.array(2, limit=_ENTRIES_MAX))),
-            modules=tuple(_module(item, index) for index, item in enumerate(fields.array(3, limit=_MODULES_MAX))),
+            policies=tuple(
+                read_files(item, f"bundle.policies[{index}]")
+                for index, item in enumerate(fields.array(3, limit=_REFERENCES_MAX))
+            ),
             references=fields.octet_strings(4, count=_REFERENCES_MAX, limit=limits.REFERENCE_MAX),
             manifests=fields.octet_strings(5, count=limits.MANIFESTS_MAX, limit=limits.MANIFEST_PACKED_MAX),
             collaterals=fields.octet_strings(6, count=_REFERENCES_MAX, limit=limits.REFERENCE_MAX),
         )
         fields.end()
         return bundle
+
+    def policy_named(self, digest: bytes) -> PolicyFiles:
+        """The files of the policy that a record names.
+
+        Raises:
+            LedgerInconsistent: ``BUNDLE_VERDICT`` when it is not among those of the bundle.
+        """
+        for files in self.policies:
+            if D("policy", [[name, content] for name, content in files]) == digest:
+                return files
+        raise LedgerInconsistent(
+            Code.BUNDLE_VERDICT,
+            "the bundle's policy is not the one that the records name",
+            where="bundle",
+            expected=digest,
+            hint="name your own: --policy and --reference",
+        )
 
     def reference_named(self, digest: bytes) -> Reference:
         """The reference values that a record names; for one that names none, values that accept nothing.
@@ -129,7 +153,18 @@ def _entry(value: cbor.CborValue, number: int) -> Entry:
     )
 
 
-def _module(value: cbor.CborValue, number: int) -> tuple[str, bytes]:
-    where = f"bundle.policy[{number}]"
-    parts = cbor.Reader(dict(enumerate(cbor.read_array(value, where=where, limit=2, size=2))), where)
-    return parts.text(0), parts.octets(1)
+def read_files(value: cbor.CborValue, where: str) -> PolicyFiles:
+    """A policy's files, ascending by name: what its digest hashes, and under which it is kept.
+
+    Raises:
+        MalformedEvidence: they are something else.
+    """
+    files: list[tuple[str, bytes]] = []
+    for number, item in enumerate(cbor.read_array(value, where=where, limit=_FILES_MAX)):
+        place = f"{where}[{number}]"
+        parts = cbor.Reader(dict(enumerate(cbor.read_array(item, where=place, limit=2, size=2))), place)
+        files.append((parts.text(0), parts.octets(1, limit=limits.POLICY_MAX)))
+    names = [name for name, _ in files]
+    if names != sorted(set(names)):
+        raise MalformedEvidence(Code.NOT_DETERMINISTIC, "files are not in order, each once", where=where)
+    return tuple(files)

@@ -30,6 +30,7 @@ from weighbridge.verifier.challenge import hand_out, hardly_asked, issue, preima
 from weighbridge.verifier.clock import moment, nanoseconds
 from weighbridge.verifier.enroller import Enroller
 from weighbridge.verifier.gpu.chain import ChainCache
+from weighbridge.verifier.keeping import Keeper
 from weighbridge.verifier.live import Live, LiveSessions
 from weighbridge.verifier.procedure import authenticate, fork, unknown_challenge, verify_window
 from weighbridge.verifier.record import NO_DIGEST, Record
@@ -69,8 +70,7 @@ class Verifier:
         issuer: str,
     ) -> None:
         self._renewal: Renewal | None = None
-        self._kept_reference: bytes | None = None
-        self._kept_collateral: bytes | None = None
+        self._keeper = Keeper(archive)
         self._anchors = anchors
         self._appraiser = appraiser
         self._keys = keys
@@ -316,11 +316,7 @@ class Verifier:
             spot=spot,
             collateral=verdict.collateral or NO_DIGEST,
         )
-        if verdict.reference not in {None, self._kept_reference}:
-            # Before the record that names them: without these values its verdict could not be made again.
-            self._kept_reference = self._archive.keep_reference(self._appraiser.reference.to_json())
-        if verdict.collateral not in {None, NO_DIGEST, self._kept_collateral}:
-            self._kept_collateral = self._archive.keep_collateral(self._appraiser.published.collateral)
+        self._keeper.keep(verdict, self._appraiser)
         committed = self._archive.commit(record, data)
         if verified is None or verdict.outcome == "denied":
             self._fail(live, verdict, now)

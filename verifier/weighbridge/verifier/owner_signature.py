@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from weighbridge.proto import cose
 from weighbridge.proto.digest import sha256
@@ -16,27 +16,34 @@ if TYPE_CHECKING:
 
 __all__ = ["Line", "OwnerPurpose", "SignedByOwner", "check_signature", "validity"]
 
-OwnerPurpose = Literal["model-owner", "host-owner"]
+OwnerPurpose = Literal["model-owner", "host-owner", "policy-author"]
+_WORDS: Final[dict[OwnerPurpose, str]] = {
+    "model-owner": "reference set",
+    "host-owner": "host set",
+    "policy-author": "policy bundle",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Sets of which each replaces the one before: those of one owner for its models, or for one class of its hosts.
+    """Files of which each replaces the one before: an owner's sets for its models or one class of its hosts; a policy.
 
     Attributes:
         purpose: the anchor's purpose: a key for models says nothing of hosts.
         owner: the anchor's name.
-        name: of the class of hosts; empty for models.
+        name: of the class of hosts, or of the policy; empty for models.
+        tenant: for whose sessions a policy is; empty for every tenant's, and for all else.
     """
 
     purpose: OwnerPurpose
     owner: str
     name: str = ""
+    tenant: str = ""
 
     def __str__(self) -> str:
         """Such as ``host set of Acme Hosting, gpu-node``."""
-        what = "reference set" if self.purpose == "model-owner" else "host set"
-        return f"{what} of {self.owner}" + (f", {self.name}" if self.name else "")
+        named = f", {self.name}" if self.name else ""
+        return f"{_WORDS[self.purpose]} of {self.owner}{named}" + (f" for {self.tenant}" if self.tenant else "")
 
 
 class SignedByOwner(Protocol):

@@ -37,29 +37,31 @@ class Owners:
             at_ns: nanoseconds since 1970.
 
         Raises:
-            PolicyDenied: ``REFERENCE_ROLLBACK`` for a lower number, or another set of the same number.
+            PolicyDenied: ``REFERENCE_ROLLBACK``, of policies ``POLICY_ROLLBACK``, for a lower number, or another set of
+                the same number.
         """
         line, number = signed.line, signed.number
-        key = {"purpose": line.purpose, "owner": line.owner, "name": line.name}
+        code = Code.POLICY_ROLLBACK if line.purpose == "policy-author" else Code.REFERENCE_ROLLBACK
+        key = {"purpose": line.purpose, "owner": line.owner, "name": line.name, "tenant": line.tenant}
         same = sa.and_(*(owners.c[column] == value for column, value in key.items()))
         row = self._connection.execute(sa.select(owners).where(same)).one_or_none()
         if row is not None and number < row.number:
             raise PolicyDenied(
-                Code.REFERENCE_ROLLBACK,
+                code,
                 "a newer set of this owner was seen before",
                 where=str(line),
                 expected=f"number >= {row.number}",
                 got=number,
-                hint="fetch the owner's newest set; nothing that it took back comes back by itself",
+                hint="fetch the owner's newest one; nothing that it took back comes back by itself",
             )
         if row is not None and number == row.number and signed.digest != row.digest:
             raise PolicyDenied(
-                Code.REFERENCE_ROLLBACK,
+                code,
                 "another set of this owner and number was seen before",
                 where=f"{line}, number {number}",
                 expected=row.digest,
                 got=signed.digest,
-                hint="ask the owner which one is meant: each set has a number of its own",
+                hint="ask the owner which one is meant: each has a number of its own",
             )
         if row is None or number > row.number:
             values = {"number": number, "digest": signed.digest, "seen_ns": at_ns}

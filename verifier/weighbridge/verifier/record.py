@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal, Self, cast, get_args
 
+from weighbridge.policy.engine import Revision
 from weighbridge.proto import cbor, limits, strict
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, MalformedEvidence
@@ -97,6 +98,26 @@ class Record:
         items = verdict.get("obligations") if isinstance(verdict, dict) else None
         demanded = items if isinstance(items, list) else []
         return any(isinstance(item, dict) and item.get("kind") == "spot_check" for item in demanded)
+
+    @property
+    def revision(self) -> Revision | None:
+        """Which signed bundle the policy came in, as the recorded verdict says.
+
+        Raises:
+            MalformedEvidence: the verdict is not strict JSON, or names a bundle otherwise than verdicts do.
+        """
+        verdict = strict.json_decode(self.verdict, what="verdict")
+        policy = verdict.get("policy") if isinstance(verdict, dict) else None
+        match policy.get("bundle") if isinstance(policy, dict) else None:
+            case None:
+                return None
+            case {"owner": str(owner), "name": str(name), "number": int(number), "digest": str(digest), **rest}:
+                tenant = rest.get("tenant")
+                if (tenant is None or isinstance(tenant, str)) and not isinstance(number, bool):
+                    return Revision(owner, name, number, digest, tenant)
+            case _:
+                pass
+        raise MalformedEvidence(Code.FIELD_TYPE, "not the name of a policy bundle", where="verdict.policy.bundle")
 
     def encode(self) -> bytes:
         """The record's bytes."""

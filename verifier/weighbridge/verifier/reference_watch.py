@@ -14,9 +14,8 @@ count; and where this machine is at fault (the store, the policy engine), nothin
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, final
 
 from weighbridge.policy.values.host_sets import HostSet
 from weighbridge.policy.values.owner_sets import OwnerSet
@@ -28,24 +27,22 @@ from weighbridge.verifier.appraisal import Appraiser
 from weighbridge.verifier.clock import nanoseconds
 from weighbridge.verifier.published import Published
 from weighbridge.verifier.reference_set import authenticate, verify_statements
+from weighbridge.verifier.watched import NOT_THERE, Fingerprint, look, read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
-    from weighbridge.policy.engine import Prepared
     from weighbridge.policy.values.reference import Reference
     from weighbridge.proto.manifest import Manifest
     from weighbridge.verifier.anchors import TrustAnchors
     from weighbridge.verifier.collateral.store import CollateralStore
     from weighbridge.verifier.owner_signature import Line, SignedByOwner
+    from weighbridge.verifier.policy_watch import PoliciesInForce, PolicyWatch
     from weighbridge.verifier.store import Store
 
 __all__ = ["ReferenceWatch"]
-
-_Fingerprint = tuple[int, ...]
-_NOT_THERE: Final[_Fingerprint] = ()
 
 
 @dataclass(slots=True)
@@ -55,7 +52,7 @@ class _Watched:
     ``line`` is that of the sets in it: it does not change.
     """
 
-    fingerprint: _Fingerprint = _NOT_THERE
+    fingerprint: Fingerprint = NOT_THERE
     line: Line | None = None
     taken: OwnerSet | HostSet | None = None
     revoked: OwnerSet | None = None
@@ -70,7 +67,7 @@ class ReferenceWatch:
         own: the relying party's own reference values.
         anchors: whose keys are believed: ``model-owner``, ``statement-issuer`` and ``host-owner``.
         store: where the newest set of each line is remembered.
-        prepare: loads the policy with given reference values.
+        policies: what to judge by them; looked at alike.
         manifests: the declared models' manifests, by digest.
         report: called with a line for the operator.
         collateral: what makers of hardware publish; ``None`` where there is no store.
@@ -83,7 +80,7 @@ class ReferenceWatch:
         own: Reference,
         anchors: TrustAnchors,
         store: Store,
-        prepare: Callable[[Reference], Prepared],
+        policies: PolicyWatch,
         manifests: Mapping[bytes, Manifest],
         report: Callable[[str], None],
         collateral: CollateralStore | None = None,
@@ -94,25 +91,26 @@ class ReferenceWatch:
         self._own = own
         self._anchors = anchors
         self._store = store
-        self._prepare = prepare
+        self._policies = policies
         self._manifests = manifests
         self._report = report
-        self._prepared: Prepared | None = None
+        self._prepared: PoliciesInForce | None = None
         self._reference: Reference | None = None
         self._asked = False
         self._unfinished = False
 
     def open(self, at: datetime) -> Appraiser:
-        """The appraiser to begin with. Every set must be good.
+        """The appraiser to begin with. Every set and every policy must be good.
 
         Raises:
             WeighbridgeError: a file cannot be read or verified, or is older than one seen before.
         """
         self._published = self._look_up(at)
         for path, file in self._files.items():
-            file.fingerprint, data = _read(path)
+            file.fingerprint, data = read(path, limit=limits.HOST_SET_MAX)
             self._take(path, data, file, at)
-        return self._made(self._values())
+        values = self._values()
+        return self._made(values, self._policies.open(values, at))
 
     def ask(self) -> None:
         """Have all files read again before the next window, changed or not. May be called from any thread."""
@@ -127,8 +125,8 @@ class ReferenceWatch:
         self._published = self._look_up(at)
         anew = self._published is not self._judged
         asked, self._asked = self._asked, False
-        changed = {path: now for path, file in self._files.items() if (now := _look(path)) != file.fingerprint or asked}
-        if not changed and not self._unfinished and not anew:
+        changed = {path: now for path, file in self._files.items() if (now := look(path)) != file.fingerprint or asked}
+        if not changed and not self._unfinished and not anew and not asked and not self._policies.moved():
             return None
         # Whatever is raised below, the next call does not take what was read by then for what is judged by.
         self._unfinished = True
@@ -137,7 +135,9 @@ class ReferenceWatch:
                 self._files[path].fingerprint = fingerprint
                 self._retake(path, self._files[path], at)
             values = self._values()
-            appraiser = self._made(values) if anew or values != self._reference else None
+            policies = self._policies.renew(values, at, asked=asked)
+            other = anew or values != self._reference or policies is not self._prepared
+            appraiser = self._made(values, policies) if other else None
         except EnvironmentFault:
             self._asked = True
             raise
@@ -163,14 +163,13 @@ class ReferenceWatch:
         return Published(found, self._anchors, before=self._published)
 
     def close(self) -> None:
-        """End the policy engine's process."""
-        if self._prepared is not None:
-            self._prepared.close()
+        """End the policy engines' processes."""
+        self._policies.close()
 
     def _retake(self, path: Path, file: _Watched, at: datetime) -> None:
         """Take the set that is in ``path`` now, or say why not: then what was taken before stays."""
         try:
-            file.fingerprint, data = _read(path)
+            file.fingerprint, data = read(path, limit=limits.HOST_SET_MAX)
         except EnvironmentFault as error:
             self._warn(path, error)
             return
@@ -262,38 +261,10 @@ class ReferenceWatch:
             )
         return values
 
-    def _made(self, values: Reference) -> Appraiser:
-        """The appraiser by ``values``. The policy is loaded anew only where they have changed."""
-        prepared, before = self._prepared, self._prepared
-        if prepared is None or values != self._reference:
-            prepared = self._prepare(values)
-        self._prepared, self._reference = prepared, values
-        if before is not None and before is not prepared:
-            before.close()
-        self._judged = self._published
-        return Appraiser(prepared, values, self._manifests, self._published)
+    def _made(self, values: Reference, policies: PoliciesInForce) -> Appraiser:
+        self._prepared, self._reference, self._judged = policies, values, self._published
+        return Appraiser(policies, values, self._manifests, self._published, policies.files())
 
 
 def _counted(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
-def _look(path: Path) -> _Fingerprint:
-    try:
-        return _fingerprint(path.stat())
-    except OSError:
-        return _NOT_THERE
-
-
-def _read(path: Path) -> tuple[_Fingerprint, bytes]:
-    try:
-        with path.open("rb") as file:
-            return _fingerprint(os.fstat(file.fileno())), file.read(limits.HOST_SET_MAX + 2)
-    except OSError as error:
-        raise EnvironmentFault(
-            Code.FILE_UNREADABLE, (error.strerror or type(error).__name__).lower(), where=str(path)
-        ) from error
-
-
-def _fingerprint(status: os.stat_result) -> _Fingerprint:
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

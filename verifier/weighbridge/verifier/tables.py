@@ -19,7 +19,7 @@ __all__ = [
     "windows",
 ]
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 
 metadata: Final = sa.MetaData()
 
@@ -139,15 +139,18 @@ spots: Final = sa.Table(
     sa.Index("spots_left", "manifest", "number", sqlite_where=sa.text("issued IS NULL")),
 )
 
-# The newest set that was ever taken of each line: of an owner's models, or of one class of an owner's hosts. An older
-# one is not taken any more.
+# The newest set or policy that was ever taken of each line: of an owner's models, of one class of an owner's hosts, of
+# an author's policy for a tenant. An older one is not taken any more.
+_PURPOSES: Final = "purpose IN ('model-owner', 'host-owner', 'policy-author')"
 owners: Final = sa.Table(
     "owners",
     metadata,
-    sa.Column("purpose", sa.String(16), sa.CheckConstraint("purpose LIKE '%-owner'"), primary_key=True),
+    sa.Column("purpose", sa.String(16), sa.CheckConstraint(_PURPOSES), primary_key=True),
     sa.Column("owner", sa.String, primary_key=True),
-    # Of the class of hosts; empty for models.
+    # Of the class of hosts, or of the policy; empty for models.
     sa.Column("name", sa.String, primary_key=True),
+    # For whose sessions a policy is; empty for every tenant's, and for all else.
+    sa.Column("tenant", sa.String, primary_key=True),
     sa.Column("number", sa.BigInteger, nullable=False),
     # SHA-256 of the signed set.
     _octets("digest", _DIGEST, nullable=False),

@@ -6,12 +6,12 @@ import argparse
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self, final
 
+from weighbridge.policy import policy_set
 from weighbridge.policy.engines.regorus import RegorusEngine
-from weighbridge.policy.policy_set import PolicyModule, PolicySet
 from weighbridge.proto import limits, strict
-from weighbridge.proto.errors import Code, EnvironmentFault, ExitCode, MalformedEvidence
+from weighbridge.proto.errors import Code, EnvironmentFault, ExitCode, MalformedEvidence, PolicyDenied
 from weighbridge.proto.manifest import Manifest
 from weighbridge.verifier.appraisal import Appraiser, Verdict
 from weighbridge.verifier.bundle import Bundle, BundleVerdict, verify
@@ -27,8 +27,13 @@ from weighbridge.verifier.commands.outcome import (
     with_sets,
 )
 from weighbridge.verifier.published import Published
+from weighbridge.verifier.record import NO_DIGEST
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
+    from weighbridge.policy.document import PolicyInput
+    from weighbridge.policy.engine import Decision, Prepared, Revision
     from weighbridge.policy.values.reference import Reference
     from weighbridge.verifier.anchors import TrustAnchors
 
@@ -37,7 +42,8 @@ __all__ = ["configure_verify", "read_bundle", "run_verify"]
 _RECORDED: Final = "recorded"
 _STILL_TRUSTED: Final = (
     "the verifier's word: receipt times, random challenges, the credential's secret at enrolment, "
-    "that spot checks and recorded reference sets are their owners', that no newer collateral was at hand, "
+    "that spot checks, recorded reference sets and policy bundles are their owners', that no newer collateral was at "
+    "hand, "
     "and that no later window of the session was left out"
 )
 
@@ -63,8 +69,8 @@ def configure_verify(parser: argparse.ArgumentParser) -> None:
         metavar="POLICY",
         action="append",
         default=[],
-        help="production, insecure_development, a Rego file (several times for several modules), or recorded: the one "
-        "under which the session was judged (default)",
+        help="production, insecure_development, a Rego file (several times for several modules), or recorded: each "
+        "window by the one that judged it (default)",
     )
     parser.add_argument("--reference", metavar="FILE", help="reference values to judge by (default: the recorded ones)")
     parser.add_argument(
@@ -116,11 +122,10 @@ def run_verify(arguments: argparse.Namespace) -> Outcome | int:
     names: list[str] = arguments.policy or [_RECORDED]
     with ExitStack() as stack:
 
-        def appraiser(parsed: Bundle, recorded: bytes) -> Appraiser:
+        def appraiser(parsed: Bundle, recorded: bytes, judged: bytes) -> Appraiser:
             reference = own or parsed.reference_named(recorded)
-            policy = _policy(names, parsed, reference)
             manifests = (Manifest.unpack(data) for data in parsed.manifests)
-            prepared = stack.enter_context(RegorusEngine().load(policy))
+            prepared = stack.enter_context(_prepared(names, parsed, judged, reference))
             return Appraiser(prepared, reference, {manifest.digest: manifest for manifest in manifests}, published)
 
         result = verify(bundle, anchors=anchors, appraiser=appraiser)
@@ -143,14 +148,42 @@ def _published(directory: Path | None, anchors: TrustAnchors) -> Published:
     return Published(found, anchors)
 
 
-def _policy(names: list[str], bundle: Bundle, reference: Reference) -> PolicySet:
-    if names == [_RECORDED]:
-        modules = tuple(PolicyModule(name, text) for name, text in bundle.modules)
-        try:
-            return PolicySet(modules, reference)
-        except ValueError as error:
-            raise MalformedEvidence(Code.BUNDLE_MALFORMED, f"no policy set: {error}", where="bundle.policy") from error
-    return load_policy(names, reference)
+@final
+class _NoPolicy:
+    """For sessions that no policy has ever judged, because invariants refused every window."""
+
+    def decide(self, document: PolicyInput) -> Decision:
+        """Refuse: invariants that did not hold by the recorded values may hold by the caller's, and a policy counts."""
+        raise PolicyDenied(
+            Code.POLICY_ABSENT,
+            "the records name no policy",
+            where=f"window {document.window.seq}",
+            hint="name your own: --policy",
+        )
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _prepared(names: list[str], bundle: Bundle, judged: bytes, reference: Reference) -> Prepared:
+    """The caller's policy, or the one that the records name by ``judged``."""
+    if names != [_RECORDED]:
+        return RegorusEngine().load(load_policy(names, reference))
+    if judged == NO_DIGEST:
+        return _NoPolicy()
+    files = bundle.policy_named(judged)
+    try:
+        return RegorusEngine().load(policy_set.recorded(files, reference=reference))
+    except ValueError as error:
+        raise MalformedEvidence(Code.BUNDLE_MALFORMED, f"no policy set: {error}", where="bundle.policies") from error
 
 
 def _outcome(result: BundleVerdict, names: list[str]) -> Outcome:
@@ -168,6 +201,7 @@ def _outcome(result: BundleVerdict, names: list[str]) -> Outcome:
         f"  attester   {_code(result)}",
         f"  windows    {len(result.verdicts)}: {affirmed} affirmed, {held} held, {len(denied)} denied",
         f"  ledger     {result.origin}, {result.size} entries, every record proven to be in it",
+        *(_policies(result) if names == [_RECORDED] else []),
         *(line for verdict in denied[:1] for line in _denials(verdict)),
         *(f"  unchecked  {check}: {reason}" for check, reason in _unchecked(result)),
         *(f"  not proven {line}" for line in result.not_proven),
@@ -196,6 +230,21 @@ def _code(result: BundleVerdict) -> str:
         return "unproven"
     least = max(known, key=lambda code: len(code.missing))
     return f"unproven: {', '.join(least.missing)}" if least.missing else least.status
+
+
+def _policies(result: BundleVerdict) -> list[str]:
+    """Which policy judged which windows, where that is more than one, or came in a signed bundle."""
+    spans: dict[tuple[bytes, Revision | None], list[int]] = {}
+    for verdict in result.verdicts:
+        if (decision := verdict.decision) is not None:
+            spans.setdefault((decision.policy_digest, decision.revision), []).append(verdict.seq)
+    if all(revision is None for _, revision in spans) and len(spans) <= 1:
+        return []
+    return [
+        f"  policy     {digest.hex()}, windows {seqs[0]} to {seqs[-1]}"
+        + ("" if revision is None else f"\n             {revision.owner}, {revision.name}, number {revision.number}")
+        for (digest, revision), seqs in spans.items()
+    ]
 
 
 def _denials(verdict: Verdict) -> list[str]:

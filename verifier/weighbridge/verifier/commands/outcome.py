@@ -152,14 +152,15 @@ def load_anchors(paths: Sequence[str]) -> TrustAnchors:
     the same purpose, on the same platform; it is then believed as the first of them says.
 
     Raises:
-        MalformedEvidence: a document is none, or two of them name one key for one purpose on two platforms.
+        MalformedEvidence: a document is none, or two of them name one key for one purpose on two platforms, or for two
+            tenants.
         EnvironmentFault: ``FILE_UNREADABLE``.
     """
     if not paths:
         return anchors.default()
     documents = [anchors.default() if path == SHIPPED else load_document(path) for path in paths]
     merged = {
-        (anchor.purpose, anchor.spki, anchor.platform): anchor
+        (anchor.purpose, anchor.spki, anchor.platform, anchor.tenant): anchor
         for document in reversed(documents)
         for anchor in reversed(document.anchors)
     }

@@ -273,7 +273,7 @@ def _bundle(source: str, session: bytes | None, trusted: TrustAnchors) -> tuple[
             hint=f"`weighbridge sessions {source}` lists them",
         )
     with deployment_class().reading(state) as (records, reader):
-        bundle = assemble(records, reader, [row.enrolment_index], modules=(), manifests=())
+        bundle = assemble(records, reader, [row.enrolment_index], manifests=())
     if not (path := state / "anchors.json").is_file():
         raise no_state(state)
     own = anchors_module.load(read(path, limit=limits.JSON_MAX)).anchors

@@ -1,0 +1,45 @@
+"""Keeps what a record names before the record is: without it, nobody could make its verdict again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, final
+
+from weighbridge.verifier.record import NO_DIGEST
+
+if TYPE_CHECKING:
+    from weighbridge.verifier.appraisal import Appraiser, Verdict
+    from weighbridge.verifier.archive import Archive
+
+__all__ = ["Keeper"]
+
+# A busy verifier judges by a handful of policies and by the newest values: what is forgotten is written once more.
+_KNOWN_MAX: Final = 1024
+
+
+@final
+class Keeper:
+    """Writes policies, reference values and collateral into an archive, each once as long as it is remembered."""
+
+    __slots__ = ("_archive", "_kept")
+
+    def __init__(self, archive: Archive) -> None:
+        self._archive = archive
+        self._kept: set[bytes] = {NO_DIGEST}
+
+    def keep(self, verdict: Verdict, appraiser: Appraiser) -> None:
+        """Keep what ``verdict`` was made by; ``appraiser`` has made it.
+
+        Raises:
+            EnvironmentFault: as :meth:`.Archive.commit`.
+            RuntimeError: the files of the policy that decided are not known: its verdict could not be recorded.
+        """
+        if len(self._kept) > _KNOWN_MAX:
+            self._kept = {NO_DIGEST}
+        if verdict.reference is not None and verdict.reference not in self._kept:
+            self._kept.add(self._archive.keep_reference(appraiser.reference.to_json()))
+        if verdict.collateral is not None and verdict.collateral not in self._kept:
+            self._kept.add(self._archive.keep_collateral(appraiser.published.collateral))
+        if verdict.decision is not None and (digest := verdict.decision.policy_digest) not in self._kept:
+            if digest not in appraiser.files:
+                raise RuntimeError("the appraiser does not know the files of its policy")
+            self._kept.add(self._archive.keep_policy(appraiser.files[digest]))
