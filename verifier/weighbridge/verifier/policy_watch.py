@@ -167,6 +167,11 @@ class PolicyWatch:
         self._in_force = PoliciesInForce(places)
         return self._in_force
 
+    @property
+    def in_force(self) -> PoliciesInForce:
+        """The policies by which windows are judged; none before :meth:`open`."""
+        return self._in_force
+
     def moved(self) -> bool:
         """Whether a file looks otherwise than when it was last read. Costs a ``stat`` each."""
         return any(look(path) != file.fingerprint for path, file in self._files.items())

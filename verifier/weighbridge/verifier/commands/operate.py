@@ -1,47 +1,21 @@
-"""``weighbridge init | admit | serve | sessions | export | clear``: running a verifier from one state directory."""
+"""``weighbridge init | admit | sessions | export | clear``: what is done with a verifier's state directory."""
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import contextlib
-import signal
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Protocol
 
-from weighbridge.policy.policy_set import PolicySet
 from weighbridge.policy.values.reference import Reference
 from weighbridge.proto import limits, strict
 from weighbridge.proto.errors import Code, Indeterminate
-from weighbridge.proto.manifest import Manifest
 from weighbridge.verifier.commands import arguments as given
-from weighbridge.verifier.commands.outcome import (
-    Outcome,
-    load_anchors,
-    load_policy,
-    no_state,
-    read,
-    read_manifest,
-    read_reference,
-    taken_for,
-)
+from weighbridge.verifier.commands import serve
+from weighbridge.verifier.commands.outcome import Outcome, load_policy, no_state, read, read_manifest, read_reference
 from weighbridge.verifier.commands.state import deployment_class, open_store
-from weighbridge.verifier.requirements import Requirements
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from weighbridge.verifier.core import Verifier
-    from weighbridge.verifier.deployment import Deployment
 
 __all__ = ["Commands", "configure"]
-
-_NO_COLLATERAL: Final = (
-    "no collateral: of GPUs neither revocation nor makers' manifests are known; `weighbridge collateral fetch` gets "
-    "them, --collateral DIR judges by them"
-)
 
 
 class Commands(Protocol):
@@ -56,7 +30,7 @@ def configure(commands: Commands) -> None:
     """Add the operator's commands to the command line's."""
     _configure_init(commands)
     _configure_admit(commands)
-    _configure_serve(commands)
+    serve.configure(commands.add_parser("serve", help="judge attesters over gRPC"))
     _configure_sessions(commands)
     _configure_export(commands)
     _configure_clear(commands)
@@ -137,161 +111,6 @@ def _run_admit(arguments: argparse.Namespace) -> Outcome:
     return Outcome(text, {"schema": "weighbridge/admit/v1", "peer": peer})
 
 
-# -- serve ------------------------------------------------------------------------------------------------------------
-
-
-def _configure_serve(commands: Commands) -> None:
-    parser = commands.add_parser("serve", help="judge attesters over gRPC")
-    parser.description = (
-        "Judge attesters over gRPC, from the directory that `weighbridge init` made, until SIGINT or SIGTERM. What "
-        "is judged by is said in docs/operating.md, and stands in every verdict."
-    )
-    parser.add_argument("state", type=Path, metavar="STATE", help="the verifier's directory")
-    parser.add_argument("--requirements", required=True, metavar="FILE", help="what is demanded of every session")
-    _add_judging(parser)
-    parser.add_argument("--reference", required=True, metavar="FILE", help="reference values")
-    parser.add_argument(
-        "--models",
-        "--hosts",
-        dest="models",
-        metavar="FILE",
-        action="append",
-        default=[],
-        type=Path,
-        help="a set signed by a models' or a hosts' owner (several times); looked at again before each window, and on "
-        "SIGHUP",
-    )
-    parser.add_argument(
-        "--collateral",
-        metavar="DIR",
-        type=Path,
-        help="what makers of hardware publish (weighbridge collateral): manifests, revocations; looked at again before "
-        "each window",
-    )
-    parser.add_argument(
-        "--anchors",
-        metavar="FILE",
-        action="append",
-        default=[],
-        help="roots of TPMs and GPUs, keys of owners, of issuers; shipped: those shipped, the default (several times)",
-    )
-    parser.add_argument(
-        "--listen",
-        default=("127.0.0.1", 0),
-        type=given.listen,
-        metavar="HOST:PORT",
-        help="port 0 takes any free one (default: 127.0.0.1:0)",
-    )
-    parser.add_argument("--port-file", type=Path, metavar="FILE", help="write the port here once listening")
-    parser.add_argument("--json", action="store_true", help="print one JSON document at the end")
-    parser.set_defaults(run=_run_serve)
-
-
-def _add_judging(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--policy",
-        metavar="POLICY",
-        action="append",
-        required=True,
-        help="production, insecure_development, or a Rego file (several times for several modules)",
-    )
-    parser.add_argument(
-        "--manifest",
-        metavar="FILE",
-        action="append",
-        default=[],
-        help="a declared model's or adapter's manifest: refusals name file and tensor (several times)",
-    )
-
-
-def _judging(arguments: argparse.Namespace, reference: Reference) -> tuple[PolicySet, Mapping[bytes, Manifest]]:
-    policy = load_policy(arguments.policy, reference)
-    manifests = [read_manifest(path) for path in arguments.manifest]
-    return policy, {manifest.digest: manifest for manifest in manifests}
-
-
-def _run_serve(arguments: argparse.Namespace) -> Outcome:
-    deployment = deployment_class()
-    from weighbridge.policy.engines.regorus import RegorusEngine  # noqa: PLC0415 - heavy, and only here
-    from weighbridge.verifier.clock import SystemClock  # noqa: PLC0415
-    from weighbridge.verifier.collateral.store import CollateralStore  # noqa: PLC0415
-    from weighbridge.verifier.core import Verifier  # noqa: PLC0415
-    from weighbridge.verifier.reference_watch import ReferenceWatch  # noqa: PLC0415
-
-    data = read(arguments.requirements, limit=limits.TERMS_MAX)
-    with taken_for(arguments.requirements, what="requirements", hint="docs/protocol.md §4.5 says what is in them"):
-        requirements = Requirements.parse(data)
-    policy, manifests = _judging(arguments, read_reference(arguments.reference))
-    anchors = load_anchors(arguments.anchors)
-    with contextlib.ExitStack() as stack:
-        opened = stack.enter_context(deployment.open(arguments.state))
-        # A restart is no way to set the clock back.
-        clock = SystemClock(opened.archive.latest())
-        watch = ReferenceWatch(
-            arguments.models,
-            own=policy.reference,
-            anchors=anchors,
-            store=opened.store,
-            prepare=lambda reference: RegorusEngine().load(PolicySet(policy.modules, reference)),
-            manifests=manifests,
-            report=_note,
-            collateral=None if arguments.collateral is None else CollateralStore.open(arguments.collateral),
-        )
-        stack.callback(watch.close)
-        verifier = Verifier(
-            requirements=requirements,
-            anchors=anchors,
-            appraiser=watch.open(datetime.now(UTC)),
-            keys=opened.keys,
-            archive=opened.archive,
-            store=opened.store,
-            clock=clock,
-            issuer=opened.archive.ledger.key.name,
-        )
-        if arguments.models or arguments.collateral is not None:
-            verifier.follow(watch)
-        _note(f"verifier {opened.keys.thumbprint.hex()}, policy {policy.digest.hex()}")
-        if requirements.gpus and arguments.collateral is None:
-            _note(_NO_COLLATERAL)
-        asyncio.run(_serve(verifier, opened, arguments, watch.ask if arguments.models else None))
-        size = opened.archive.ledger.size
-    return Outcome(f"stopped; the ledger has {size} entries\n", {"schema": "weighbridge/serve/v1", "ledger_size": size})
-
-
-async def _serve(
-    verifier: Verifier, opened: Deployment, arguments: argparse.Namespace, hangup: Callable[[], None] | None
-) -> None:
-    from weighbridge.verifier.service import serve  # noqa: PLC0415 - gRPC, only here
-
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    if hangup is not None:
-        loop.add_signal_handler(signal.SIGHUP, hangup)
-    host, port = arguments.listen
-
-    def started(bound: int) -> None:
-        _note(f"listening on {host}:{bound}")
-        if arguments.port_file is not None:
-            _write_port(arguments.port_file, bound)
-
-    await serve(verifier, host=host, port=port, tls=opened.tls, started=started, stop=stop)
-
-
-def _write_port(path: Path, port: int) -> None:
-    from weighbridge.verifier.files import PosixFiles, fault, install  # noqa: PLC0415 - only here
-
-    try:
-        install(PosixFiles(), b"%d\n" % port, path, staging=path.with_name(f".{path.name}.new"), mode=0o644)
-    except OSError as error:
-        raise fault(error, path, "writing the port") from error
-
-
-def _note(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)  # noqa: T201 - progress of a long-running command
-
-
 # -- sessions, export, clear ------------------------------------------------------------------------------------------
 
 
@@ -328,14 +147,21 @@ def _run_sessions(arguments: argparse.Namespace) -> Outcome:
 def _configure_export(commands: Commands) -> None:
     parser = commands.add_parser("export", help="write a session's proof bundle")
     parser.description = (
-        "Write a session's proof bundle. Name the policy that serve was given: with another, whoever opens the bundle "
-        "cannot check the recorded verdicts. The reference values by which it judged are in STATE."
+        "Write a session's proof bundle, with every policy and all reference values by which it was judged: STATE has "
+        "them."
     )
     parser.add_argument("state", type=Path, metavar="STATE", help="the verifier's directory")
     parser.add_argument("session", metavar="SESSION", type=given.session, help="32 hexadecimal digits")
     parser.add_argument("-o", "--output", required=True, type=given.output, metavar="FILE", help="such as session.wb")
     parser.add_argument("--reference", metavar="FILE", help="reference values, should STATE have lost them")
-    _add_judging(parser)
+    parser.add_argument(
+        "--policy",
+        metavar="POLICY",
+        action="append",
+        default=[],
+        help="production, insecure_development, or a Rego file (several times), should STATE have lost it",
+    )
+    serve.add_manifests(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.set_defaults(run=_run_export)
 
@@ -347,7 +173,8 @@ def _run_export(arguments: argparse.Namespace) -> Outcome:
 
     session: bytes = arguments.session
     given_values = () if arguments.reference is None else (read_reference(arguments.reference),)
-    policy, manifests = _judging(arguments, Reference({}, {}, {}))
+    given_policies = [load_policy(arguments.policy, Reference({}, {}, {})).files] if arguments.policy else []
+    manifests = [read_manifest(path) for path in arguments.manifest]
     store = open_store(arguments.state)
     try:
         with store.transaction() as tx:
@@ -362,9 +189,9 @@ def _run_export(arguments: argparse.Namespace) -> Outcome:
             records,
             reader,
             [*chain, *ending(reader, session, after=chain[-1], seq=len(indices))],
-            modules=[(module.name, module.text) for module in policy.modules],
+            policies=given_policies,
             references=[values.to_json() for values in given_values],
-            manifests=list(manifests.values()),
+            manifests=manifests,
         )
     data = bundle.encode()
     target: Path = arguments.output

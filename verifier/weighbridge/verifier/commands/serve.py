@@ -1,0 +1,213 @@
+"""``weighbridge serve``: a verifier that judges attesters over gRPC, from one state directory, until it is stopped."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import signal
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from weighbridge.proto import limits
+from weighbridge.verifier.commands import arguments as given
+from weighbridge.verifier.commands.outcome import (
+    Outcome,
+    load_anchors,
+    load_policy,
+    read,
+    read_manifest,
+    read_reference,
+    taken_for,
+    usage,
+)
+from weighbridge.verifier.commands.state import deployment_class
+from weighbridge.verifier.requirements import Requirements
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from weighbridge.verifier.core import Verifier
+    from weighbridge.verifier.deployment import Deployment
+
+__all__ = ["add_manifests", "configure"]
+
+_NO_COLLATERAL: Final = (
+    "no collateral: of GPUs neither revocation nor makers' manifests are known; `weighbridge collateral fetch` gets "
+    "them, --collateral DIR judges by them"
+)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``serve`` to ``parser``."""
+    parser.description = (
+        "Judge attesters over gRPC, from the directory that `weighbridge init` made, until SIGINT or SIGTERM. What "
+        "is judged by is said in docs/operating.md, and stands in every verdict."
+    )
+    parser.add_argument("state", type=Path, metavar="STATE", help="the verifier's directory")
+    parser.add_argument("--requirements", required=True, metavar="FILE", help="what is demanded of every session")
+    parser.add_argument(
+        "--policy",
+        metavar="POLICY",
+        action="append",
+        default=[],
+        help="production, insecure_development, or a Rego file (several times for several modules), for every tenant "
+        "that has no bundle of its own",
+    )
+    parser.add_argument(
+        "--policy-bundle",
+        metavar="FILE",
+        action="append",
+        default=[],
+        type=Path,
+        help="a signed policy (weighbridge policy bundle): one for each tenant, and at most one for all others in "
+        "place of --policy (several times); looked at again before each window, and on SIGHUP",
+    )
+    add_manifests(parser)
+    parser.add_argument("--reference", required=True, metavar="FILE", help="reference values")
+    parser.add_argument(
+        "--models",
+        "--hosts",
+        dest="models",
+        metavar="FILE",
+        action="append",
+        default=[],
+        type=Path,
+        help="a set signed by a models' or a hosts' owner (several times); looked at again before each window, and on "
+        "SIGHUP",
+    )
+    parser.add_argument(
+        "--collateral",
+        metavar="DIR",
+        type=Path,
+        help="what makers of hardware publish (weighbridge collateral): manifests, revocations; looked at again before "
+        "each window",
+    )
+    parser.add_argument(
+        "--anchors",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="roots of TPMs and GPUs, keys of owners, of issuers; shipped: those shipped, the default (several times)",
+    )
+    parser.add_argument(
+        "--listen",
+        default=("127.0.0.1", 0),
+        type=given.listen,
+        metavar="HOST:PORT",
+        help="port 0 takes any free one (default: 127.0.0.1:0)",
+    )
+    parser.add_argument("--port-file", type=Path, metavar="FILE", help="write the port here once listening")
+    parser.add_argument("--json", action="store_true", help="print one JSON document at the end")
+    parser.set_defaults(run=_run_serve)
+
+
+def add_manifests(parser: argparse.ArgumentParser) -> None:
+    """Add the declared manifests."""
+    parser.add_argument(
+        "--manifest",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="a declared model's or adapter's manifest: refusals name file and tensor (several times)",
+    )
+
+
+def _run_serve(arguments: argparse.Namespace) -> Outcome | int:
+    if not arguments.policy and not arguments.policy_bundle:
+        return usage("nothing to judge by: --policy or --policy-bundle", command="serve")
+    deployment = deployment_class()
+    from weighbridge.policy.engines.regorus import RegorusEngine  # noqa: PLC0415 - heavy, and only here
+    from weighbridge.verifier.clock import SystemClock  # noqa: PLC0415
+    from weighbridge.verifier.collateral.store import CollateralStore  # noqa: PLC0415
+    from weighbridge.verifier.core import Verifier  # noqa: PLC0415
+    from weighbridge.verifier.policy_watch import PolicyWatch  # noqa: PLC0415
+    from weighbridge.verifier.reference_watch import ReferenceWatch  # noqa: PLC0415
+
+    data = read(arguments.requirements, limit=limits.TERMS_MAX)
+    with taken_for(arguments.requirements, what="requirements", hint="docs/protocol.md §4.5 says what is in them"):
+        requirements = Requirements.parse(data)
+    reference = read_reference(arguments.reference)
+    own = load_policy(arguments.policy, reference) if arguments.policy else None
+    manifests = {manifest.digest: manifest for manifest in map(read_manifest, arguments.manifest)}
+    anchors = load_anchors(arguments.anchors)
+    with contextlib.ExitStack() as stack:
+        opened = stack.enter_context(deployment.open(arguments.state))
+        # A restart is no way to set the clock back.
+        clock = SystemClock(opened.archive.latest())
+        policies = PolicyWatch(
+            arguments.policy_bundle,
+            own=own,
+            anchors=anchors,
+            store=opened.store,
+            load=RegorusEngine().load,
+            report=_note,
+        )
+        watch = ReferenceWatch(
+            arguments.models,
+            own=reference,
+            anchors=anchors,
+            store=opened.store,
+            policies=policies,
+            manifests=manifests,
+            report=_note,
+            collateral=None if arguments.collateral is None else CollateralStore.open(arguments.collateral),
+        )
+        stack.callback(watch.close)
+        verifier = Verifier(
+            requirements=requirements,
+            anchors=anchors,
+            appraiser=watch.open(datetime.now(UTC)),
+            keys=opened.keys,
+            archive=opened.archive,
+            store=opened.store,
+            clock=clock,
+            issuer=opened.archive.ledger.key.name,
+        )
+        # Before any attester is asked for anything that nobody could judge.
+        judges = policies.in_force.of(requirements.tenant)
+        watched = [*arguments.models, *arguments.policy_bundle]
+        if watched or arguments.collateral is not None:
+            verifier.follow(watch)
+        _note(f"verifier {opened.keys.thumbprint.hex()}, policy {judges.policy.digest.hex()}")
+        if requirements.gpus and arguments.collateral is None:
+            _note(_NO_COLLATERAL)
+        asyncio.run(_serve(verifier, opened, arguments, watch.ask if watched else None))
+        size = opened.archive.ledger.size
+    return Outcome(f"stopped; the ledger has {size} entries\n", {"schema": "weighbridge/serve/v1", "ledger_size": size})
+
+
+async def _serve(
+    verifier: Verifier, opened: Deployment, arguments: argparse.Namespace, hangup: Callable[[], None] | None
+) -> None:
+    from weighbridge.verifier.service import serve  # noqa: PLC0415 - gRPC, only here
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    if hangup is not None:
+        loop.add_signal_handler(signal.SIGHUP, hangup)
+    host, port = arguments.listen
+
+    def started(bound: int) -> None:
+        _note(f"listening on {host}:{bound}")
+        if arguments.port_file is not None:
+            _write_port(arguments.port_file, bound)
+
+    await serve(verifier, host=host, port=port, tls=opened.tls, started=started, stop=stop)
+
+
+def _write_port(path: Path, port: int) -> None:
+    from weighbridge.verifier.files import PosixFiles, fault, install  # noqa: PLC0415 - only here
+
+    try:
+        install(PosixFiles(), b"%d\n" % port, path, staging=path.with_name(f".{path.name}.new"), mode=0o644)
+    except OSError as error:
+        raise fault(error, path, "writing the port") from error
+
+
+def _note(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)  # noqa: T201 - progress of a long-running command
