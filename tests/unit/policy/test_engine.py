@@ -16,14 +16,18 @@ import pytest
 
 from weighbridge.policy import document as doc
 from weighbridge.policy.engine import Decision, Limits, PolicyEngine, Prepared
-from weighbridge.policy.engines import process, regorus, worker
+from weighbridge.policy.engines import process, worker
+from weighbridge.policy.engines.loading import loaded as load_worker
+from weighbridge.policy.engines.pool import Pool
+from weighbridge.policy.engines.prepared import PreparedPolicy
 from weighbridge.policy.engines.process import Worker, WorkerCrashed, WorkerRefused, WorkerTimeout
-from weighbridge.policy.engines.regorus import RegorusEngine, RegorusPrepared
+from weighbridge.policy.engines.regorus import RegorusEngine
+from weighbridge.policy.engines.workbench import load_request, spawn
 from weighbridge.policy.policy_set import PolicySet
 from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence, PolicyDenied
 
-Prepare = Callable[..., RegorusPrepared]
-Unchecked = Callable[..., RegorusPrepared]
+Prepare = Callable[..., PreparedPolicy]
+Unchecked = Callable[..., PreparedPolicy]
 QUICK = Limits(load_seconds=2.0, decide_seconds=0.5, memory=256 * 1024 * 1024)
 MARGIN = 2.0  # seconds that a loaded machine may add to a deadline
 
@@ -31,18 +35,38 @@ MARGIN = 2.0  # seconds that a loaded machine may add to a deadline
 @pytest.fixture
 def loaded(policy_of: Callable[[str], PolicySet], head: str) -> Iterator[Unchecked]:
     """Load rules that the checker would refuse: what the worker holds even if the checker has a hole."""
-    made: list[RegorusPrepared] = []
+    made: list[PreparedPolicy] = []
 
-    def build(rules: str, limits: Limits = QUICK) -> RegorusPrepared:
+    def build(rules: str, limits: Limits = QUICK) -> PreparedPolicy:
         policy = policy_of(head + rules)
-        process_, _ = regorus._load(policy, limits)
-        prepared = RegorusPrepared(process_, policy=policy, limits=limits, optional=(), engine=("regorus", "test"))
+        request = load_request(policy.modules, policy.document())
+
+        def start() -> Worker:
+            return load_worker(spawn(limits), request, limits)
+
+        prepared = PreparedPolicy(
+            Pool(start, (start(),), spares=1, limits=limits),
+            policy=policy,
+            limits=limits,
+            optional=(),
+            engine=("regorus", "test"),
+        )
         made.append(prepared)
         return prepared
 
     yield build
     for policy in made:
         policy.close()
+
+
+def standing(prepared: PreparedPolicy, count: int = 2) -> tuple[int, ...]:
+    """The processes of the workers that stand ready, once there are ``count`` of them."""
+    pool = prepared._evaluator
+    assert isinstance(pool, Pool)
+    until = time.monotonic() + 10
+    while len(pool.pids) < count and time.monotonic() < until:
+        time.sleep(0.01)
+    return pool.pids
 
 
 # ---------- decisions
@@ -143,7 +167,7 @@ def test_unchecked_and_warnings_are_asked_for_where_they_are_defined(prepare: Pr
     rules = """
     allow if true
     unchecked contains e if { e := {"check": "x", "reason": "because"} }
-    warnings contains w if { w := {"code": "W", "message": "m"} }
+    warn contains w if { w := {"code": "W", "message": "m"} }
     """
     decision = prepare(textwrap.dedent(rules)).decide(good)
     assert [entry.check for entry in decision.unchecked] == ["x"]
@@ -243,8 +267,7 @@ def test_a_policy_that_takes_too_long_to_load_is_refused(policy_of: Callable[[st
 def test_the_worker_has_nothing(loaded: Unchecked) -> None:
     """Empty environment, no open files but its pipes, no right to make any."""
     prepared = loaded("")
-    assert prepared._worker is not None
-    here = Path(f"/proc/{prepared._worker.pid}")
+    here = Path(f"/proc/{standing(prepared)[-1]}")
     assert (here / "environ").read_bytes() == b""
     assert {int(entry.name) for entry in (here / "fd").iterdir()} == {0, 1, 2}
     assert (here / "cwd").readlink() == Path("/")
@@ -258,19 +281,18 @@ def test_the_worker_has_nothing(loaded: Unchecked) -> None:
 
 def test_a_worker_that_dies_between_decisions_is_replaced(prepare: Prepare, good: doc.PolicyInput) -> None:
     prepared = prepare("allow if true\n")
-    assert prepared._worker is not None
-    first = prepared._worker.pid
+    first = standing(prepared)[-1]
     os.kill(first, 9)
     time.sleep(0.1)
     assert prepared.decide(good).outcome == "allow"
-    assert prepared._worker.pid != first
+    assert first not in standing(prepared)
 
 
 def test_close_ends_the_worker(prepare: Prepare, good: doc.PolicyInput) -> None:
     with prepare("allow if true\n") as prepared:
-        assert prepared._worker is not None
-        pid = prepared._worker.pid
-    assert not Path(f"/proc/{pid}").exists()
+        pids = standing(prepared)
+        assert len(pids) == 2
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
     prepared.close()
     with pytest.raises(RuntimeError, match="closed"):
         prepared.decide(good)

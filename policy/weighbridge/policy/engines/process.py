@@ -1,4 +1,4 @@
-"""The parent's side of :mod:`weighbridge.policy.engines.worker`: spawn, one bounded exchange, kill.
+"""The parent's side of the workers (``worker.py``, ``opa_worker.py``): spawn, one bounded exchange, kill.
 
 Spawned, never forked: nothing of this process (keys, sockets, memory) reaches the child. Every exchange has a
 deadline in both directions and a bound on the answer; after any failure the child is dead and a new one is needed.
@@ -11,6 +11,8 @@ import select
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,10 +20,11 @@ from typing import IO, Final, final
 
 from weighbridge.proto.errors import Code, EnvironmentFault
 
-__all__ = ["Worker", "WorkerCrashed", "WorkerFault", "WorkerRefused", "WorkerTimeout"]
+__all__ = ["Program", "Worker", "WorkerCrashed", "WorkerFault", "WorkerRefused", "WorkerTimeout"]
 
 _SCRIPT: Final = Path(__file__).with_name("worker.py")
-_CHUNK: Final = 1 << 16
+_CHUNK: Final = 1 << 18
+_HEADER: Final = 4
 
 
 class WorkerFault(Exception):
@@ -43,11 +46,29 @@ class WorkerRefused(WorkerFault):
     """The engine answered with an error."""
 
 
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What runs as a worker.
+
+    Attributes:
+        script: the program, one of this package.
+        directory: where it finds its engine.
+        reserve: address space in bytes that the engine takes for itself, beside what a policy may use.
+        environment: all that the process finds in its environment.
+    """
+
+    script: Path
+    directory: str
+    reserve: int = 0
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
 @final
 class Worker:
     """One worker process.
 
     Args:
+        program: what to run; the engine regorus when none is named.
         memory: address space in bytes.
         cpu_seconds: CPU time per exchange: the bound that holds when this process is gone.
         request_max: largest request in bytes.
@@ -56,9 +77,10 @@ class Worker:
         EnvironmentFault: ``TOOL_MISSING``: the engine is not installed; ``COMMAND_FAILED``: no process can be made.
     """
 
-    def __init__(self, *, memory: int, cpu_seconds: int, request_max: int) -> None:
-        command = [sys.executable, "-I", "-S", "-B", str(_SCRIPT), _engine_directory()]
-        command += [str(memory), str(cpu_seconds), str(request_max)]
+    def __init__(self, *, memory: int, cpu_seconds: int, request_max: int, program: Program | None = None) -> None:
+        program = program or Program(_SCRIPT, _engine_directory())
+        command = [sys.executable, "-I", "-S", "-B", str(program.script), program.directory]
+        command += [str(memory + program.reserve), str(cpu_seconds), str(request_max)]
         try:
             self._process: subprocess.Popen[bytes] = subprocess.Popen(  # noqa: S603 - fixed program, no shell
                 command,
@@ -67,7 +89,7 @@ class Worker:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 cwd="/",
-                env={},
+                env=dict(program.environment),
                 start_new_session=True,
             )
         except OSError as error:
@@ -79,6 +101,10 @@ class Worker:
         self._out: int = self._process.stdout.fileno()
         os.set_blocking(self._in, False)
         os.set_blocking(self._out, False)
+        self._writable: select.poll = select.poll()
+        self._writable.register(self._in, select.POLLOUT)
+        self._readable: select.poll = select.poll()
+        self._readable.register(self._out, select.POLLIN)
 
     @property
     def pid(self) -> int:
@@ -100,11 +126,8 @@ class Worker:
         """
         deadline = time.monotonic() + seconds
         try:
-            self._send(len(request).to_bytes(4, "big") + request, deadline)
-            size = int.from_bytes(self._receive(4, deadline), "big")
-            if not 1 <= size <= reply_max:
-                raise WorkerCrashed(f"the engine answers with {size} bytes, more than {reply_max}")
-            body = self._receive(size, deadline)
+            self._send(request, deadline)
+            body = self._receive(reply_max, deadline)
         except WorkerFault:
             self.close()
             raise
@@ -125,33 +148,41 @@ class Worker:
         for pipe in self._pipes:
             pipe.close()
 
-    def _send(self, data: bytes, deadline: float) -> None:
-        view = memoryview(data)
-        while view:
-            self._await(self._in, select.POLLOUT, deadline)
-            try:
+    def _send(self, request: bytes, deadline: float) -> None:
+        """Header and body in one call as a rule: the pipe is empty, and takes most documents whole."""
+        header = len(request).to_bytes(_HEADER, "big")
+        view = memoryview(request)
+        try:
+            sent = os.writev(self._in, (header, view)) - _HEADER  # an empty pipe takes the header whole
+            view = view[sent:]
+            while view:
+                self._await(self._writable, deadline)
                 view = view[os.write(self._in, view[:_CHUNK]) :]
-            except BlockingIOError:  # pragma: no cover - a pipe that polls writable takes a part of what is sent
-                continue
-            except BrokenPipeError as error:
-                raise self._ended() from error
+        except BrokenPipeError as error:
+            raise self._ended() from error
 
-    def _receive(self, size: int, deadline: float) -> bytes:
+    def _receive(self, reply_max: int, deadline: float) -> bytes:
+        """The body of the answer; header and body arrive together as a rule."""
         data = bytearray()
+        size = _HEADER
         while len(data) < size:
-            self._await(self._out, select.POLLIN, deadline)
-            more = os.read(self._out, min(_CHUNK, size - len(data)))
+            self._await(self._readable, deadline)
+            more = os.read(self._out, _CHUNK)
             if not more:
                 raise self._ended()
             data += more
-        return bytes(data)
+            if size == _HEADER and len(data) >= size:
+                size += int.from_bytes(data[:_HEADER], "big")
+                if not 1 <= size - _HEADER <= reply_max:
+                    raise WorkerCrashed(f"the engine answers with {size - _HEADER} bytes, more than {reply_max}")
+        if len(data) > size:
+            raise WorkerCrashed("the engine answers out of form")
+        return bytes(memoryview(data)[_HEADER:])
 
     @staticmethod
-    def _await(descriptor: int, event: int, deadline: float) -> None:
-        poll = select.poll()
-        poll.register(descriptor, event)
+    def _await(ready: select.poll, deadline: float) -> None:
         left = deadline - time.monotonic()
-        if left <= 0 or not poll.poll(left * 1000):
+        if left <= 0 or not ready.poll(left * 1000):
             raise WorkerTimeout("no answer before the deadline")
 
     def _ended(self) -> WorkerCrashed:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Self, final
 
 from weighbridge.policy.checker.syntax import Module, parse
 from weighbridge.policy.engine import DEFAULT_LIMITS, Limits
-from weighbridge.policy.engines.process import Worker
+from weighbridge.policy.engines.process import Program, Worker
 from weighbridge.policy.policy_set import COLUMNS_MAX, LINES_MAX, MODULES_MAX, SOURCE_MAX, PolicyModule
 from weighbridge.proto import strict
 from weighbridge.proto.errors import Code, MalformedEvidence
@@ -61,6 +61,7 @@ class Workbench:
         data: the whole of ``data`` beside the modules, such as ``{"reference": …}``.
         limits: as for decisions.
         coverage: keep account of lines; costs next to nothing.
+        syntax: have the syntax trees; of much generated text they are large, and take longer than all the rest.
 
     Raises:
         WorkerFault: the modules do not load; :class:`~weighbridge.policy.engines.process.WorkerRefused` has the
@@ -75,11 +76,13 @@ class Workbench:
         *,
         limits: Limits = DEFAULT_LIMITS,
         coverage: bool = False,
+        syntax: bool = True,
     ) -> None:
         self._limits: Limits = limits
         self._worker: Worker = spawn(limits)
-        tree = self._exchange(load_request(modules, data, coverage=coverage), self._limits.load_seconds)
-        self.syntax: tuple[Module, ...] = parse(tree)
+        request = load_request(modules, data, coverage=coverage, syntax=syntax)
+        tree = self._exchange(request, self._limits.load_seconds)
+        self.syntax: tuple[Module, ...] = parse(tree) if syntax else ()
 
     def evaluate(self, query: str, document: bytes, *, now_ns: int) -> Evaluation:
         """The value of one expression.
@@ -129,8 +132,8 @@ class Workbench:
         return self._worker.exchange(request, seconds=seconds, reply_max=self._limits.syntax_max)
 
 
-def spawn(limits: Limits) -> Worker:
-    """A worker with nothing loaded.
+def spawn(limits: Limits, program: Program | None = None) -> Worker:
+    """A worker with nothing loaded; of regorus when no program is named.
 
     Raises:
         EnvironmentFault: as :class:`~weighbridge.policy.engines.process.Worker`.
@@ -140,11 +143,25 @@ def spawn(limits: Limits) -> Worker:
         memory=limits.memory,
         cpu_seconds=math.ceil(seconds) + 1,
         request_max=limits.input_max + MODULES_MAX * SOURCE_MAX,
+        program=program,
     )
 
 
-def load_request(modules: Sequence[PolicyModule], data: strict.JsonObject, *, coverage: bool = False) -> bytes:
-    """What loads ``modules`` and ``data`` into a worker, which answers with the syntax tree."""
+def load_request(
+    modules: Sequence[PolicyModule],
+    data: strict.JsonObject,
+    *,
+    coverage: bool = False,
+    syntax: bool = True,
+    queries: Sequence[bytes] = (),
+    v0: bool = False,
+    values: strict.JsonObject | None = None,
+) -> bytes:
+    """What loads ``modules`` and ``data`` into a worker, which answers with the syntax tree if that is asked for.
+
+    ``queries`` will be asked often: an engine that compiles them may do so at once.
+    ``v0``: read them as Rego was before OPA 1.0. ``values``: what ``query_reference_value`` gives, to foreign ones.
+    """
     return b"L" + strict.json_encode(
         {
             "modules": [[module.name, module.text.decode()] for module in modules],
@@ -153,6 +170,10 @@ def load_request(modules: Sequence[PolicyModule], data: strict.JsonObject, *, co
             "lines": LINES_MAX + 1,
             "bytes": SOURCE_MAX,
             "coverage": coverage,
+            "syntax": syntax,
+            "queries": [query.decode() for query in queries],
+            "v0": v0,
+            "values": values or {},
         }
     )
 

@@ -7,12 +7,13 @@ parent holds the wall clock. When the parent dies, its end of the pipe closes an
 or at the CPU limit if a policy is running. (``PR_SET_PDEATHSIG`` is not used: it fires when the *thread* that
 spawned us ends.)
 
-Frames are a 4-byte big-endian length and a body. Requests: ``L`` + JSON loads and answers with the syntax tree; ``D`` +
-8-byte time + 2-byte length + query + input document evaluates; ``C`` and ``P`` give coverage and prints since the last
-time, as JSON. Answers: ``R`` + result, ``E`` + text. Arguments: directory of the engine's package, address-space bytes,
-CPU seconds, largest request.
+Frames are a 4-byte big-endian length and a body; the parent sends one at a time. Requests: ``L`` + JSON loads and
+answers with the syntax tree (or nothing, as asked); ``D`` + 8-byte time + 2-byte length + query + input document
+evaluates; ``C`` and ``P`` give coverage and prints since the last time, as JSON. Answers: ``R`` + result, ``E`` + text.
+Arguments: directory of the engine's package, address-space bytes, CPU seconds, largest request.
 
-Imports only the standard library: site-packages are not on the path but for the one directory named.
+Imports only the standard library: site-packages are not on the path but for the one directory named. ``opa_worker.py``
+is the same for another engine, and takes everything from here but the engine.
 """
 
 from __future__ import annotations
@@ -26,17 +27,26 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, NoReturn
 
     from regorus import Engine
 
 # No coverage tool runs in a process without environment and site-packages: tests look at what the process does.
 CLOCK = [0]
+CHUNK = 1 << 18
+HEADER = 4
 
-# Not repeatable, or reaches outside. The checker refuses them by name; here they end in an error even so.
+# Not repeatable, or reaches outside; with the numbers of arguments. The checker refuses them by name; here they end in
+# an error even so. (A JSON schema may name another by its address, which OPA then fetches.)
 FORBIDDEN = {
+    "crypto.x509.parse_and_verify_certificates": 1,
+    "crypto.x509.parse_and_verify_certificates_with_options": 2,
     "http.send": 1,
     "io.jwt.decode_verify": 2,
+    "io.jwt.encode_sign": 3,
+    "io.jwt.encode_sign_raw": 3,
+    "json.match_schema": 2,
+    "json.verify_schema": 1,
     "net.lookup_ip_addr": 1,
     "opa.runtime": 0,
     "rand.intn": 2,
@@ -53,22 +63,39 @@ def forbid(name: str) -> Callable[..., object]:  # pragma: no cover - see above
     return raiser
 
 
-def read(size: int) -> bytes:  # pragma: no cover - see above
-    """Exactly ``size`` bytes from the parent; ends the process when there are none left."""
-    data = b""
+def receive(largest: int) -> bytes:  # pragma: no cover - see above
+    """The body of the parent's next frame; ends the process when there is none, or when it is too long."""
+    data = bytearray()
+    size = HEADER
     while len(data) < size:
-        more = os.read(0, min(size - len(data), 1 << 20))
+        more = os.read(0, CHUNK)
         if not more:
             os._exit(0)
         data += more
-    return data
+        if size == HEADER and len(data) >= size:
+            size += int.from_bytes(data[:HEADER], "big")
+            if size - HEADER > largest:
+                os._exit(1)
+    return bytes(memoryview(data)[HEADER:size])
 
 
 def write(kind: bytes, body: bytes) -> None:  # pragma: no cover - see above
     """Answer the parent."""
-    view = memoryview((len(body) + 1).to_bytes(4, "big") + kind + body)
+    view = memoryview((len(body) + 1).to_bytes(HEADER, "big") + kind + body)
     while view:
         view = view[os.write(1, view) :]
+
+
+def limit(memory: int, *, processes: bool) -> None:  # pragma: no cover - see above
+    """Take from this process what no engine needs. ``processes``: whether threads may be started."""
+    for kind, value in (
+        (resource.RLIMIT_AS, memory),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_STACK, 8 << 20),
+        *(() if processes else ((resource.RLIMIT_NPROC, 0),)),
+    ):
+        resource.setrlimit(kind, (value, value))
 
 
 def limit_cpu(seconds: int) -> None:  # pragma: no cover - see above
@@ -78,47 +105,53 @@ def limit_cpu(seconds: int) -> None:  # pragma: no cover - see above
     resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
 
 
-def main(directory: str, *, memory: int, cpu: int, largest: int) -> None:  # pragma: no cover - see above
+def serve(answer_to: Callable[[bytes], bytes], *, cpu: int, largest: int) -> NoReturn:  # pragma: no cover - see above
     """Serve requests until the parent closes the pipe; any failure answers once and ends the process."""
-    for kind, value in (
-        (resource.RLIMIT_AS, memory),
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_NPROC, 0),
-        (resource.RLIMIT_STACK, 8 << 20),
-    ):
-        resource.setrlimit(kind, (value, value))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
+    while True:
+        request = receive(largest)
+        limit_cpu(cpu)
+        try:
+            answer = answer_to(request)
+        except BaseException as error:  # noqa: BLE001 - a Rust panic is a BaseException; the engine is spoilt after it
+            write(b"E", str(error)[:4096].encode("utf-8", "replace"))
+            os._exit(1)
+        write(b"R", answer)
+
+
+def question(request: bytes) -> tuple[bytes, bytes]:  # pragma: no cover - see above
+    """Query and input of a request ``D``, whose time becomes what the clock says."""
+    CLOCK[0] = int.from_bytes(request[1:9], "big")
+    split = 11 + int.from_bytes(request[9:11], "big")
+    return request[11:split], request[split:]
+
+
+def main(directory: str, *, memory: int, cpu: int, largest: int) -> NoReturn:  # pragma: no cover - see above
+    """Serve with the engine regorus."""
+    limit(memory, processes=False)
     limit_cpu(cpu)
     sys.path.append(directory)
     from regorus import Engine  # noqa: PLC0415 - only after the limits are in force
 
     sys.path.clear()
-    resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
-
     engine = Engine()
-    while True:
-        size = int.from_bytes(read(4), "big")
-        if size > largest:
-            os._exit(1)
-        request = read(size)
-        limit_cpu(cpu)
-        try:
-            if request[:1] == b"L":
+
+    def answer_to(request: bytes) -> bytes:
+        match request[:1]:
+            case b"D":
+                query, document = question(request)
+                engine.set_input_json(document.decode())
+                answer = engine.eval_query_as_json(query.decode())
+            case b"L":
                 answer = load(engine, json.loads(request[1:]))  # noqa: TID251 - written by the parent
-            elif request == b"C":
+            case b"C":
                 answer = engine.get_coverage_report_as_json()
                 engine.clear_coverage_data()
-            elif request == b"P":
+            case _:
                 answer = json.dumps(engine.take_prints())
-            else:
-                CLOCK[0] = int.from_bytes(request[1:9], "big")
-                split = 11 + int.from_bytes(request[9:11], "big")
-                engine.set_input_json(request[split:].decode())
-                answer = engine.eval_query_as_json(request[11:split].decode())
-        except BaseException as error:  # noqa: BLE001 - a Rust panic is a BaseException; the engine is spoilt after it
-            write(b"E", str(error)[:4096].encode("utf-8", "replace"))
-            os._exit(1)
-        write(b"R", answer.encode())
+        return answer.encode()
+
+    serve(answer_to, cpu=cpu, largest=largest)
 
 
 def load(engine: Engine, request: dict[str, Any]) -> str:  # pragma: no cover - see above
@@ -128,13 +161,16 @@ def load(engine: Engine, request: dict[str, Any]) -> str:  # pragma: no cover - 
     )
     engine.set_gather_prints(True)
     engine.set_enable_coverage(request.get("coverage", False))
+    engine.set_rego_v0(request.get("v0", False))
+    values = request.get("values", {})
+    engine.add_extension("query_reference_value", 1, values.get)
     engine.add_extension("time.now_ns", 0, lambda: CLOCK[0])
     for name, arity in FORBIDDEN.items():
         engine.add_extension(name, arity, forbid(name))
     for name, text in request["modules"]:
         _ = engine.add_policy(name, text)
     engine.add_data_json(request["data"])
-    return engine.get_ast_as_json()
+    return engine.get_ast_as_json() if request.get("syntax", True) else ""
 
 
 if __name__ == "__main__":  # pragma: no cover - see above

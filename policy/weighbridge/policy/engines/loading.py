@@ -1,0 +1,112 @@
+"""What every engine does before it evaluates: regorus parses, our checker judges the syntax tree."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from weighbridge.policy.checker.check import OPTIONAL_RULES, check, rule_names
+from weighbridge.policy.checker.syntax import parse
+from weighbridge.policy.engines.prepared import place_and_error
+from weighbridge.policy.engines.process import WorkerFault, WorkerRefused
+from weighbridge.policy.engines.workbench import load_request, spawn
+from weighbridge.policy.policy_set import LIBRARY
+from weighbridge.proto.errors import Code, PolicyDenied
+
+if TYPE_CHECKING:
+    from weighbridge.policy.checker.check import CheckerFinding
+    from weighbridge.policy.checker.syntax import Module
+    from weighbridge.policy.engine import Limits
+    from weighbridge.policy.engines.process import Worker
+    from weighbridge.policy.policy_set import PolicySet
+
+__all__ = ["checked", "findings_in", "loaded", "not_loaded", "optional_rules", "parsed", "refuse"]
+
+
+def checked(policy: PolicySet, limits: Limits) -> tuple[Module, ...]:
+    """The syntax of a policy that parses and has passed the checker: what any other engine asks for first.
+
+    Raises:
+        PolicyDenied: ``POLICY_INVALID`` with file and line.
+        EnvironmentFault: no worker can be started.
+    """
+    worker, modules = parsed(policy, limits)
+    worker.close()
+    refuse(findings_in(modules))
+    return modules
+
+
+def optional_rules(modules: tuple[Module, ...]) -> tuple[str, ...]:
+    """The optional rules that the author defines, in the order in which they are asked for."""
+    names = rule_names(modules)
+    return tuple(name for name in OPTIONAL_RULES if name in names)
+
+
+def loaded(worker: Worker, request: bytes, limits: Limits) -> Worker:
+    """``worker`` with what ``request`` loads; closed when it cannot be.
+
+    Raises:
+        WorkerFault: it cannot.
+    """
+    try:
+        _ = worker.exchange(request, seconds=limits.load_seconds, reply_max=limits.syntax_max)
+    except BaseException:
+        worker.close()
+        raise
+    return worker
+
+
+def refuse(findings: tuple[CheckerFinding, ...]) -> None:
+    """Go on only where there is no finding.
+
+    Raises:
+        PolicyDenied: ``POLICY_INVALID`` with the first of them.
+    """
+    if not findings:
+        return
+    first = findings[0]
+    more = f" ({len(findings) - 1} more)" if len(findings) > 1 else ""
+    raise PolicyDenied(
+        Code.POLICY_INVALID,
+        f"{first.message}{more}",
+        where=f"{first.module}:{first.line}",
+        clause=f"checker {first.check}",
+        hint=first.hint,
+    )
+
+
+def not_loaded(fault: WorkerFault) -> PolicyDenied:
+    """The refusal of a policy that an engine does not load."""
+    if not isinstance(fault, WorkerRefused):
+        return PolicyDenied(Code.POLICY_INVALID, f"the policy does not load: {fault}")
+    place, error = place_and_error(str(fault))
+    return PolicyDenied(Code.POLICY_INVALID, f"the policy does not load: {error[:200]}", where=place)
+
+
+def parsed(policy: PolicySet, limits: Limits) -> tuple[Worker, tuple[Module, ...]]:
+    """A worker of regorus with ``policy`` loaded, and its syntax. Not checked.
+
+    Raises:
+        PolicyDenied: ``POLICY_INVALID``: the engine cannot parse it, or not within the limits.
+        EnvironmentFault: no worker can be started.
+    """
+    worker = spawn(limits)
+    try:
+        request = load_request(policy.modules, policy.document())
+        return worker, parse(worker.exchange(request, seconds=limits.load_seconds, reply_max=limits.syntax_max))
+    except WorkerFault as fault:
+        raise not_loaded(fault) from fault
+    except BaseException:
+        worker.close()
+        raise
+
+
+def findings_in(modules: tuple[Module, ...]) -> tuple[CheckerFinding, ...]:
+    """Everything that the checker has against a policy.
+
+    Raises:
+        PolicyDenied: ``POLICY_INVALID``: it is nested too deeply to be looked at.
+    """
+    try:
+        return check(modules, LIBRARY)
+    except RecursionError as error:
+        raise PolicyDenied(Code.POLICY_INVALID, "the policy is nested too deeply", hint="split it") from error

@@ -1,0 +1,156 @@
+"""Loaded workers, taken in turns by threads; whatever dies is replaced before it is missed.
+
+As many decisions run at once as the pool has workers. Beside them stand spares, started and loaded: after a crash or a
+timeout the next decision finds one ready, while another is being made in the background. A worker that has failed in
+any way is never used again, since an engine that has panicked gives wrong answers afterwards.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, final
+
+from weighbridge.policy.engines.process import WorkerFault
+from weighbridge.proto.errors import EnvironmentFault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from weighbridge.policy.engine import Limits
+    from weighbridge.policy.engines.process import Worker
+
+__all__ = ["Pool"]
+
+
+@final
+class Pool:
+    """Workers that hold one policy. Close it after use.
+
+    Args:
+        start: makes a worker and loads it; called in threads, too.
+        ready: the workers that there are already; as many decisions run at once.
+        spares: how many more are kept loaded.
+        limits: bounds of every exchange.
+    """
+
+    def __init__(self, start: Callable[[], Worker], ready: Iterable[Worker], *, spares: int, limits: Limits) -> None:
+        self._start: Callable[[], Worker] = start
+        self._ready: deque[Worker] = deque(ready)
+        self._size: int = len(self._ready)
+        self._whole: int = self._size + spares
+        self._limits: Limits = limits
+        self._turns: threading.Semaphore = threading.Semaphore(self._size)
+        self._state: threading.Condition = threading.Condition()
+        self._busy: int = 0
+        self._starting: int = 0
+        self._threads: list[threading.Thread] = []
+        self._closed: bool = False
+        with self._state:
+            self._replenish()
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Of the workers that stand ready, the one that is taken next last."""
+        with self._state:
+            return tuple(worker.pid for worker in self._ready)
+
+    def evaluate(self, query: bytes, document: bytes, *, now_ns: int) -> bytes:
+        """The engine's answer to one expression about one document.
+
+        Raises:
+            WorkerFault: none, an error, or one out of form.
+            RuntimeError: after :meth:`close`.
+            EnvironmentFault: no worker is left, and none can be started.
+        """
+        request = b"".join((b"D", now_ns.to_bytes(8, "big"), len(query).to_bytes(2, "big"), query, document))
+        with self._turns:
+            worker = self._take()
+            whole = False
+            try:
+                answer = worker.exchange(request, seconds=self._limits.decide_seconds, reply_max=self._limits.reply_max)
+                whole = True
+            finally:
+                self._give(worker, whole=whole)
+        return answer
+
+    def close(self) -> None:
+        """End every worker, after the decisions that are being made. May be called again."""
+        with self._state:
+            self._closed = True
+            self._state.notify_all()
+        for _ in range(self._size):
+            _ = self._turns.acquire()
+        with self._state:
+            while self._ready:
+                self._ready.pop().close()
+            threads = list(self._threads)
+        for thread in threads:
+            thread.join()
+        self._turns.release(self._size)
+
+    def _take(self) -> Worker:
+        with self._state:
+            while True:
+                if self._closed:
+                    raise RuntimeError("the prepared policy is closed")
+                self._bury()
+                if self._ready:
+                    self._busy += 1
+                    return self._ready.pop()
+                if not self._starting:
+                    self._busy += 1
+                    break
+                _ = self._state.wait()
+        try:
+            return self._start()
+        except BaseException:
+            with self._state:
+                self._busy -= 1
+            raise
+
+    def _give(self, worker: Worker, *, whole: bool) -> None:
+        if not whole:
+            worker.close()
+        with self._state:
+            self._busy -= 1
+            if whole:
+                self._ready.append(worker)
+            self._bury()
+            if not self._closed:
+                self._replenish()
+
+    def _bury(self) -> None:
+        """Let go of workers that died while they were waiting."""
+        for worker in [worker for worker in self._ready if not worker.alive]:
+            self._ready.remove(worker)
+            worker.close()
+
+    def _replenish(self) -> None:
+        """Start in the background what is missing."""
+        missing = self._whole - len(self._ready) - self._busy - self._starting
+        if missing <= 0:
+            return
+        self._threads = [thread for thread in self._threads if thread.is_alive()]
+        for _ in range(missing):
+            self._starting += 1
+            self._threads.append(threading.Thread(target=self._start_spare, name="weighbridge-spare-worker"))
+            self._threads[-1].start()
+
+    def _start_spare(self) -> None:
+        worker: Worker | None = None
+        try:
+            worker = self._start()
+        except (WorkerFault, EnvironmentFault):
+            # The next decision that needs one tries for itself, and says why it cannot be.
+            pass
+        finally:
+            with self._state:
+                self._starting -= 1
+                if worker is not None and not self._closed:
+                    # The one used last is taken first: its memory is warm.
+                    self._ready.appendleft(worker)
+                    worker = None
+                self._state.notify_all()
+            if worker is not None:
+                worker.close()
