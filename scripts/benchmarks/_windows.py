@@ -23,17 +23,19 @@ from weighbridge.proto.telemetry import Telemetry
 from weighbridge.proto.window import Interval
 from weighbridge.proto.workload import WorkSummary
 from weighbridge.verifier.appraisal import Appraiser
+from weighbridge.verifier.case import make_case
 from weighbridge.verifier.gpu.chain import ChainCache
+from weighbridge.verifier.policy_input import Known
 from weighbridge.verifier.procedure import authenticate, verify_window
+from weighbridge.verifier.published import Published
 from weighbridge.verifier.replay import replay_enrolment, replay_window
 from weighbridge.verifier.session import Position, SessionState
 
 if TYPE_CHECKING:
     from datetime import datetime
-    from types import TracebackType
 
     from weighbridge.policy.document import PolicyInput
-    from weighbridge.policy.engine import Decision, Prepared
+    from weighbridge.policy.engine import Prepared
     from weighbridge.proto.spdm.evidence import GpuEvidence
     from weighbridge.proto.terms import Terms
     from weighbridge.verifier.appraisal import Verdict
@@ -82,10 +84,12 @@ class Case:
         return _affirmed(self._appraise(verified, self.world.prepared))
 
     def asked(self, verified: VerifiedWindow) -> PolicyInput:
-        """What the policy is asked about it."""
-        policy = _Asked(self.world.prepared)
-        self._appraise(verified, policy)
-        return policy.documents[-1]
+        """What the policy is asked about it: the document, built."""
+        known = Known(self.enrolled, self.position, SessionState.RUNNING, self.world.reference, self.world.models)
+        document = make_case(verified, known, published=Published.nothing(), at=self.at).document
+        if document is None:
+            raise RuntimeError("an invariant refuses the window")
+        return document
 
     def _appraise(self, verified: VerifiedWindow, policy: Prepared) -> Verdict:
         appraiser = Appraiser(policy, self.world.reference, self.world.models)
@@ -205,29 +209,6 @@ class Line:
             work=WorkSummary(root=sha256(b"leaf"), requests=64, tokens_in=_TOKENS, tokens_out=0, batch_max=8),
             spot=None,
         )
-
-
-class _Asked:
-    """A policy that remembers what it was asked."""
-
-    def __init__(self, policy: Prepared) -> None:
-        self._policy = policy
-        self.documents: list[PolicyInput] = []
-
-    def decide(self, document: PolicyInput) -> Decision:
-        self.documents.append(document)
-        return self._policy.decide(document)
-
-    def close(self) -> None:
-        """The policy is its owner's."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _affirmed(verdict: Verdict) -> Verdict:

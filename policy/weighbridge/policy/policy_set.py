@@ -14,8 +14,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Final, Literal
 
+from weighbridge.policy.adapters.module import FOLDER, VALUES, ForeignModule
 from weighbridge.policy.values.reference import Reference
-from weighbridge.proto import strict
+from weighbridge.proto import limits, strict
 from weighbridge.proto.digest import D
 from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence, PolicyDenied
 
@@ -29,11 +30,15 @@ __all__ = [
     "MODULES_MAX",
     "SOURCE_MAX",
     "AuthorData",
+    "PolicyFiles",
     "PolicyModule",
     "PolicySet",
     "Shipped",
+    "authored",
     "load",
+    "recorded",
     "shipped",
+    "with_files",
 ]
 
 # The engine's parser takes time exponential in the nesting of literals: 0.25 s at 16, 17 s at 22.
@@ -47,6 +52,8 @@ DATA: Final = "data.json"
 """The name of the author's own data among a policy's files."""
 
 LIBRARY: Final = "weighbridge/lib.rego"
+PolicyFiles = tuple[tuple[str, bytes], ...]
+"""Name and exact bytes of each of a policy's files."""
 Shipped = Literal["production", "insecure_development"]
 
 # In this order: raw text, text, comment, bracket. A quote that opens nothing is matched alone and refused.
@@ -116,25 +123,28 @@ def _invalid(message: str, name: str, line: int, *, expected: str | None = None,
 class AuthorData:
     """An author's own data, which rules read as ``data.author``: the exact bytes of a JSON object as read.
 
+    ``name`` is the file's: :data:`DATA`, or that of the values that foreign policies ask for.
+
     Raises:
         PolicyDenied: ``POLICY_INVALID``: larger than :data:`DATA_MAX`, or not strict JSON of one object.
     """
 
     text: bytes
+    name: str = DATA
 
     def __post_init__(self) -> None:
         if len(self.text) > DATA_MAX:
-            raise _invalid("the data are too large", DATA, 1, expected=f"<= {DATA_MAX} bytes")
+            raise _invalid("the data are too large", self.name, 1, expected=f"<= {DATA_MAX} bytes")
         _ = self.content()
 
     def content(self) -> strict.JsonObject:
         """The object."""
         try:
-            value = strict.json_decode(self.text, what=DATA)
+            value = strict.json_decode(self.text, what=self.name)
         except MalformedEvidence as error:
-            raise _invalid(f"the data are no strict JSON: {error.message}", DATA, 1) from error
+            raise _invalid(f"the data are no strict JSON: {error.message}", self.name, 1) from error
         if not isinstance(value, dict):
-            raise _invalid("the data are not a JSON object", DATA, 1)
+            raise _invalid("the data are not a JSON object", self.name, 1)
         return value
 
 
@@ -144,16 +154,26 @@ class PolicySet:
 
     Raises:
         ValueError: no module, too many, two of one name, or a library that is not the shipped one: misuse.
+        PolicyDenied: ``POLICY_INVALID``: larger than ``limits.POLICY_MAX`` together.
     """
 
     modules: tuple[PolicyModule, ...]
     reference: Reference
     data: AuthorData | None = None
+    foreign: tuple[ForeignModule, ...] = ()
+    values: AuthorData | None = None
 
     def __post_init__(self) -> None:
         names = [module.name for module in self.modules]
         if len(set(names)) != len(names) or not 1 < len(names) <= MODULES_MAX or LIBRARY not in names:
             raise ValueError("a policy set is the library and at least one module, each of another name")
+        if (size := sum(len(content) for _, content in self.files)) > limits.POLICY_MAX:
+            raise PolicyDenied(
+                Code.POLICY_INVALID,
+                "the files are too large together",
+                expected=f"<= {limits.POLICY_MAX} bytes",
+                got=size,
+            )
 
     @property
     def digest(self) -> bytes:
@@ -161,10 +181,15 @@ class PolicySet:
         return D("policy", [[name, content] for name, content in sorted(self.files)])
 
     @property
-    def files(self) -> tuple[tuple[str, bytes], ...]:
-        """Name and exact bytes of the modules, and of the author's data where there are any (:data:`DATA`)."""
-        modules = tuple((module.name, module.text) for module in self.modules)
-        return modules if self.data is None else (*modules, (DATA, self.data.text))
+    def files(self) -> PolicyFiles:
+        """Name and exact bytes of the modules, of the author's data, and of policies written for other verifiers."""
+        modules = ((module.name, module.text) for module in (*self.modules, *self.foreign))
+        return (*modules, *((data.name, data.text) for data in (self.data, self.values) if data is not None))
+
+    @property
+    def foreign_values(self) -> strict.JsonObject:
+        """What ``query_reference_value`` gives to policies that were written for other verifiers."""
+        return {} if self.values is None else self.values.content()
 
     def document(self) -> strict.JsonObject:
         """What policies read as ``data`` beside their rules: ``reference``, and ``author`` for the author's own."""
@@ -203,6 +228,53 @@ def load(paths: Iterable[Path], *, reference: Reference) -> PolicySet:
             got=len(modules) - 1,
         )
     return PolicySet(tuple(modules.values()), reference)
+
+
+def recorded(files: Iterable[tuple[str, bytes]], *, reference: Reference) -> PolicySet:
+    """The policy of which ``files`` are the :attr:`PolicySet.files`, the library as it then was among them.
+
+    Raises:
+        PolicyDenied: ``POLICY_INVALID``: a file breaks a bound.
+        ValueError: as :class:`PolicySet`.
+    """
+    listed = list(files)
+    modules = tuple(
+        PolicyModule(name, content)
+        for name, content in listed
+        if name not in {DATA, VALUES} and not name.startswith(FOLDER)
+    )
+    foreign = tuple(
+        ForeignModule.of(name, content) for name, content in listed if name != VALUES and name.startswith(FOLDER)
+    )
+    data, values = ([AuthorData(content, own) for name, content in listed if name == own] for own in (DATA, VALUES))
+    if len(data) > 1 or len(values) > 1 or len({module.name for module in foreign}) != len(foreign):
+        raise ValueError("a policy has two files of one name")
+    return PolicySet(modules, reference, data[0] if data else None, foreign, values[0] if values else None)
+
+
+def authored(files: Iterable[tuple[str, bytes]], *, reference: Reference) -> PolicySet:
+    """The policy of an author's ``files``, modules and :data:`DATA`, over the library of this installation.
+
+    Raises:
+        PolicyDenied: ``POLICY_INVALID``: no module, two files of one name, or one that breaks a bound.
+    """
+    library = _library()
+    try:
+        return recorded([(library.name, library.text), *files], reference=reference)
+    except ValueError as error:
+        raise PolicyDenied(Code.POLICY_INVALID, f"the files are no policy: {error}") from error
+
+
+def with_files(policy: PolicySet, files: Iterable[tuple[str, bytes]]) -> PolicySet:
+    """``policy`` with more files.
+
+    Raises:
+        PolicyDenied: ``POLICY_INVALID``: two files of one name, or one that breaks a bound.
+    """
+    try:
+        return recorded([*policy.files, *files], reference=policy.reference)
+    except ValueError as error:
+        raise PolicyDenied(Code.POLICY_INVALID, f"the files are no policy: {error}") from error
 
 
 def shipped(name: Shipped, *, reference: Reference) -> PolicySet:
