@@ -1,15 +1,20 @@
-# Library of every Weighbridge policy. Rules here hold for all of them; a policy adds its own with `deny contains`.
+# The library of every Weighbridge policy, by subject: this module has what the others are built of.
 #
 # Conventions, so that a missing or strange field ends in a denial and never in silence:
 # a check is a *positive* rule, true only when everything is there and right, and the denial is its `not`;
 # what a denial says about the input goes through `field`, which has a value whatever the input holds.
+#
+# One module, on purpose: of a package in several, regorus loses rules when it is asked for the package as a whole, and
+# `lib.always` asks for that. It also evaluates every rule then, needed or not; of a rule that is imported by itself, as
+# the shipped policies do it, it evaluates that alone.
 package weighbridge.lib
 
 import rego.v1
 
-schema := "weighbridge/policy-input/v1"
+# ---------- the document
 
-# ---------- building blocks
+# The name of the input's form.
+schema := "weighbridge/policy-input/v1"
 
 # The member of an object, or null.
 field(object_, name) := object.get(object_, name, null)
@@ -21,7 +26,8 @@ shown(value) := value if {
 	is_null(value)
 } else := json.marshal(value)
 
-# One denial. `device`, `expected`, `got` and `hint` may be null.
+# One denial: a code in capitals, the device that it is about, what was to be seen and what was, and what to do.
+# `device`, `expected`, `got` and `hint` may be null; what is no text is shown as JSON.
 denial(code, device, message, expected, got, hint) := {
 	"code": code,
 	"window": object.get(input, ["window", "seq"], null),
@@ -32,29 +38,15 @@ denial(code, device, message, expected, got, hint) := {
 	"hint": hint,
 }
 
-gpus := object.get(input, "gpus", [])
-
-declared := object.get(input, ["weights", "declared"], [])
-
-loaded := object.get(input, ["weights", "loaded"], [])
-
-sources := object.get(input, ["telemetry", "sources"], [])
-
-# ---------- denials that every policy has
+# The input is of the form that these rules were written for.
+schema_known if input.schema == schema
 
 always contains d if {
 	not schema_known
 	d := denial("VERSION_UNSUPPORTED", null, "the input document has another schema", schema, field(input, "schema"), null)
 }
 
-schema_known if input.schema == schema
-
-# A list that is not there would satisfy every rule about its elements.
-always contains d if {
-	not lists_present
-	d := denial("POLICY_ERROR", null, "the input document lacks a list", null, null, null)
-}
-
+# Every list is there. One that is not would satisfy every rule about its elements.
 lists_present if {
 	is_array(input.gpus)
 	is_array(input.weights.declared)
@@ -64,7 +56,21 @@ lists_present if {
 	is_array(input.platform.differences)
 }
 
-# -- freshness
+always contains d if {
+	not lists_present
+	d := denial("POLICY_ERROR", null, "the input document lacks a list", null, null, null)
+}
+
+# What verification noticed, as warnings: it refuses nothing by itself.
+remarks contains w if {
+	some finding in object.get(input, "findings", [])
+	w := {"code": field(finding, "code"), "message": field(finding, "message")}
+}
+
+# ---------- Freshness: whether the window was sealed under the challenge of the moment, and whether others are missing before it.
+
+# The window answers the challenge that was given for it. What arrives late is `held`: kept, and never admitted.
+fresh if input.window.freshness == "fresh"
 
 always contains d if {
 	not fresh
@@ -72,18 +78,225 @@ always contains d if {
 	d := denial("WINDOW_HELD", null, "the window arrived under an old challenge", "fresh", freshness, "held windows are kept and never admitted")
 }
 
-fresh if input.window.freshness == "fresh"
+# No window was held back since the last fresh one.
+no_gap if input.gap.held_windows == 0
 
-# -- GPUs
+remarks contains w if {
+	not no_gap
+	held := input.gap.held_windows
+	held > 0
+	w := {"code": "WINDOW_HELD", "message": sprintf("%v windows were held back before this one", [held])}
+}
+
+# The window covers no more than so many seconds of the host's time.
+window_within(seconds) if {
+	input.window.interval_ns >= 0
+	input.window.interval_ns <= seconds * 1000000000
+}
+
+# It was received in this span of time; both ends as RFC 3339, such as "2026-11-22T00:00:00Z".
+received_between(from, until) if {
+	time.now_ns() >= time.parse_rfc3339_ns(from)
+	time.now_ns() <= time.parse_rfc3339_ns(until)
+}
+
+# ---------- The platform: which kind of machine the TPM stands in, who could lie for it, what it booted and ran.
+
+# The kind of machine in one word: "azure_snp", "azure_tdx", "bare_metal_tpm", "google_vtpm", "pinned_tpm" (its operator
+# says that the key is a TPM's), "emulated", or "unknown".
+default platform_class := "unknown"
+
+platform_class := "azure_snp" if {
+	input.platform.kind == "tpm-vtpm-report"
+	input.platform.name == "amd-sev-snp"
+	input.platform.tee.kind == "sev-snp"
+}
+
+platform_class := "azure_tdx" if {
+	input.platform.kind == "tpm-vtpm-report"
+	input.platform.name == "intel-tdx"
+	input.platform.tee.kind == "tdx"
+}
+
+platform_class := "bare_metal_tpm" if {
+	input.platform.kind == "tpm-ek-credential"
+	input.platform.name == "tpm"
+}
+
+platform_class := "google_vtpm" if input.platform.name == "google-vtpm"
+
+platform_class := "pinned_tpm" if {
+	input.platform.kind == "tpm-pinned-ak"
+	input.platform.name == "tpm"
+}
+
+platform_class := "emulated" if input.platform.name == "insecure-emulated"
+
+# The platform is none that is made of software.
+genuine_platform if input.platform.name in {"tpm", "google-vtpm", "amd-sev-snp", "intel-tdx"}
+
+# Whoever runs the host has to be trusted: nothing shows that the TPM is the guest's own. An EK certificate, a cloud's
+# word or a pinned key proves a TPM, and not the guest beside the GPU.
+host_trusted if not host_bound
+
+# Hardware says that the TPM is the guest's own, and the code that runs it is among the reference values.
+host_bound if input.platform.host_binding == "proven"
+
+# Whoever holds the TPM's state could copy it back; a TPM of its own, or the guest's firmware, does not let the host.
+state_not_held_by_host if input.platform.state_held_by in {"tpm", "guest", "unknown"}
+
+# The generations of SEV-SNP processors that no published attack takes the keys of; Milan's were taken (BadFuse).
+sound_products := {"Genoa", "Turin"}
+
+# Intel's words for a TCB in which no published fix is missing.
+current := {"UpToDate", "SWHardeningNeeded", "ConfigurationNeeded", "ConfigurationAndSWHardeningNeeded"}
+
+# Nothing of a confidential machine to judge, or nothing known against its generation and state.
+tee_not_broken if input.platform.tee.kind == "none"
+
+tee_not_broken if {
+	input.platform.tee.kind == "sev-snp"
+	input.platform.tee.product in sound_products
+	input.platform.tee.tcb_status == "matches"
+	input.platform.tee.alias_check in {"complete", "unknown"}
+}
+
+tee_not_broken if {
+	input.platform.tee.kind == "tdx"
+	input.platform.tee.tcb_status in current
+}
+
+# The value of a boot register (PCR) of the SHA-256 bank as quoted, hex; null where it is not quoted exactly once.
+pcr(index) := value if {
+	values := [item.sha256 | some item in object.get(input, ["platform", "boot_pcrs"], []); item.index == index]
+	count(values) == 1
+	some value in values
+} else := null
+
+# The register holds one of these values: a set or list of hex.
+pcr_is(index, values) if {
+	value := pcr(index)
+	is_string(value)
+	value in values
+}
+
+# What booted does not contradict what the host's owner accepts. Where the owner accepts nothing yet it is not proven
+# either: that is `boot_reference` of `unproven`.
+boot_not_contradicting if {
+	input.platform.boot_reference in {"match", "absent"}
+	input.platform.differences == []
+}
+
+# The registers that differ are known.
+some_boot_difference if count(input.platform.differences) > 0
+
+always contains d if {
+	not boot_not_contradicting
+	not some_boot_difference
+	d := denial("BOOT_MISMATCH", null, "what the host booted is not what its reference values accept", "match", object.get(input, ["platform", "boot_reference"], null), null)
+}
+
+always contains d if {
+	not boot_not_contradicting
+	some difference in object.get(input, ["platform", "differences"], [])
+	place := sprintf("PCR %v is not as the host set %v accepts it", [field(difference, "index"), object.get(input, ["platform", "host"], null)])
+	hint := "if the host was changed on purpose, have its owner learn and sign it anew: weighbridge reference learn"
+	d := denial("BOOT_MISMATCH", null, place, field(difference, "expected"), field(difference, "got"), hint)
+}
+
+# The kernel knows what it measured, of every file.
+no_violations if input.runtime.violations == 0
+
+always contains d if {
+	not no_violations
+	d := denial("RUNTIME_VIOLATION", null, "the kernel could not say what it measured", 0, object.get(input, ["runtime", "violations"], null), "a file was open for writing while it was measured: stop what writes to measured files, and reboot")
+}
+
+# Only files ran that a host set names, as far as the kernel was told to measure them.
+only_known_files if {
+	input.runtime.present == true
+	input.runtime.unknown == 0
+	no_violations
+}
+
+# ---------- what policies for genuine platforms deny
+
+platform_denials contains d if {
+	not genuine_platform
+	d := denial("PLATFORM_EMULATED", null, "the platform is not a genuine one", "tpm, amd-sev-snp or intel-tdx", object.get(input, ["platform", "name"], null), null)
+}
+
+platform_denials contains d if {
+	not state_not_held_by_host
+	d := denial("HOST_STATE_HELD", null, "the host holds the state of this machine's TPM, and could put an old one back", "tpm or guest", object.get(input, ["platform", "state_held_by"], null), null)
+}
+
+platform_denials contains d if {
+	not tee_not_broken
+	got := object.get(input, ["platform", "tee", "tcb_status"], null)
+	d := denial("PLATFORM_WEAK", null, "this generation of processors, or the state of this one, is known to be broken", "Genoa or Turin with no aliased memory, or a TCB that is up to date", got, "move to another machine, or have its firmware updated")
+}
+
+# The denial for a machine of another class than `wanted`; a policy for one class says: deny contains d if some d in
+# lib.class_denials("azure_snp").
+class_denials(wanted) := set() if {
+	platform_class == wanted
+} else := {denial("PLATFORM_CLASS", null, "the policy is for another kind of machine", wanted, platform_class, "judge it by the policy for its kind, or by production")}
+
+# ---------- GPUs, and the switches between them: both are elements of `input.gpus`, `kind` tells them apart.
+#
+# `gpu` is such an element: some gpu in lib.gpus
+
+# All devices of the session; empty where the input names none.
+gpus := object.get(input, "gpus", [])
+
+# A GPU is enrolled: switches alone compute nothing.
+some_gpu if {
+	some gpu in gpus
+	gpu.kind == "gpu"
+}
 
 always contains d if {
 	not some_gpu
 	d := denial("GPU_MISSING", null, "no GPU is enrolled in the session", "at least 1", 0, null)
 }
 
-some_gpu if {
-	some gpu in gpus
+# Nothing is against the device that every policy denies: its measurements are the reference's, its firmware is the one
+# its certificate names, its certificate is not known to be revoked, it is not too old, its host does not say that
+# confidential mode is off; and a switch is locked. What is not known of it is another matter: `unproven`,
+# `gpu_revocation_good`, `gpu_recent`.
+gpu_good(gpu) if {
 	gpu.kind == "gpu"
+	gpu.fwid == "matches"
+	gpu.reference == "match"
+	gpu.mismatches == 0
+	gpu.differences == []
+	gpu.conflicts == []
+	gpu.minimum in {"none", "met"}
+	gpu.revocation in {"good", "absent", "unknown", "stale"}
+	gpu.cc_mode_host_claim in {"on", "devtools", null}
+}
+
+gpu_good(gpu) if {
+	gpu.kind == "switch"
+	gpu.signed_locked == true
+	gpu.fwid in {"matches", "missing"}
+	gpu.reference == "match"
+	gpu.mismatches == 0
+	gpu.differences == []
+	gpu.conflicts == []
+	gpu.minimum in {"none", "met"}
+	gpu.revocation in {"good", "absent", "unknown", "stale"}
+	gpu.cc_mode_host_claim in {"on", "devtools", null}
+}
+
+# The firmware that the device reports is the one that its certificate names. A switch reports no firmware digest to
+# compare; its measurements are compared all the same.
+fwid_matches(gpu) if gpu.fwid == "matches"
+
+fwid_matches(gpu) if {
+	gpu.kind == "switch"
+	gpu.fwid == "missing"
 }
 
 always contains d if {
@@ -92,13 +305,18 @@ always contains d if {
 	d := denial("GPU_FWID", field(gpu, "identity"), "the certificate does not name the reported firmware", "matches", field(gpu, "fwid"), null)
 }
 
-fwid_matches(gpu) if gpu.fwid == "matches"
+# There is something to compare its measurements with.
+reference_known(gpu) if gpu.reference in {"match", "mismatch"}
 
-# A switch reports no firmware digest to compare; its measurements are compared all the same.
-fwid_matches(gpu) if {
-	gpu.kind == "switch"
-	gpu.fwid == "missing"
+# Its measurements are those of the maker's manifests, or of the relying party's reference values, or of both.
+reference_matches(gpu) if {
+	gpu.reference == "match"
+	gpu.mismatches == 0
+	gpu.differences == []
 }
+
+# The measurements that differ are known one by one.
+some_gpu_difference(gpu) if count(gpu.differences) > 0
 
 always contains d if {
 	some gpu in gpus
@@ -123,27 +341,6 @@ always contains d if {
 	d := denial("GPU_MEASUREMENT_MISMATCH", field(gpu, "identity"), place, field(difference, "expected"), field(difference, "got"), sprintf("known causes: %v", [field(difference, "causes")]))
 }
 
-some_gpu_difference(gpu) if count(gpu.differences) > 0
-
-# An index that two manifests claim has no right value.
-always contains d if {
-	some gpu in gpus
-	not no_conflict(gpu)
-	d := denial("RIM_CONFLICT", field(gpu, "identity"), "the driver's and the VBIOS's manifest claim the same measurement", "no index in both", field(gpu, "conflicts"), "get the newest issue of both")
-}
-
-no_conflict(gpu) if gpu.conflicts == []
-
-# Versions below the relying party's minimum, or that cannot be compared with it.
-always contains d if {
-	some gpu in gpus
-	not recent_enough(gpu)
-	got := sprintf("driver %v, VBIOS %v", [field(gpu, "driver"), field(gpu, "vbios")])
-	d := denial("GPU_OUTDATED", field(gpu, "identity"), "driver or VBIOS is older than is accepted, or of an unknown version", "reference.gpu_minimum", got, "update it, then have the host attest anew")
-}
-
-recent_enough(gpu) if gpu.minimum in {"none", "met"}
-
 # Whose word is missing, and where the digest would go; whether it is a good one is for whoever writes reference values
 # to find out.
 reference_hint(gpu) := sprintf("get the maker's manifests (%v) with weighbridge collateral; or, if this firmware is meant and known to be good, its digest goes into gpu_measurements, %v/%v/%v: %v", [
@@ -154,12 +351,41 @@ reference_hint(gpu) := sprintf("get the maker's manifests (%v) with weighbridge 
 	field(gpu, "measurements_digest"),
 ])
 
-reference_known(gpu) if gpu.reference in {"match", "mismatch"}
+# No measurement is claimed by two manifests: such a one has no right value.
+no_conflict(gpu) if gpu.conflicts == []
 
-reference_matches(gpu) if {
-	gpu.reference == "match"
-	gpu.mismatches == 0
-	gpu.differences == []
+always contains d if {
+	some gpu in gpus
+	not no_conflict(gpu)
+	d := denial("RIM_CONFLICT", field(gpu, "identity"), "the driver's and the VBIOS's manifest claim the same measurement", "no index in both", field(gpu, "conflicts"), "get the newest issue of both")
+}
+
+# Driver and VBIOS are not below the relying party's minimum, where it has one for the architecture.
+recent_enough(gpu) if gpu.minimum in {"none", "met"}
+
+# The same, and there is a minimum: `gpu_minimum` of the reference values.
+gpu_recent(gpu) if gpu.minimum == "met"
+
+always contains d if {
+	some gpu in gpus
+	not recent_enough(gpu)
+	got := sprintf("driver %v, VBIOS %v", [field(gpu, "driver"), field(gpu, "vbios")])
+	d := denial("GPU_OUTDATED", field(gpu, "identity"), "driver or VBIOS is older than is accepted, or of an unknown version", "reference.gpu_minimum", got, "update it, then have the host attest anew")
+}
+
+# Nobody says that its certificate is revoked or on hold; perhaps nobody was asked.
+not_revoked(gpu) if gpu.revocation in {"good", "absent", "unknown", "stale"}
+
+# It is known that nothing is revoked: neither its certificates, nor those of its manifests' signers.
+gpu_revocation_good(gpu) if {
+	gpu.revocation == "good"
+	signers_good(gpu)
+}
+
+# Those are good on whose word its measurements are the right ones; without manifests that is nobody.
+signers_good(gpu) if {
+	good := [manifest | some manifest in gpu.manifests; manifest.revocation == "good"]
+	count(good) == count(gpu.manifests)
 }
 
 always contains d if {
@@ -168,7 +394,11 @@ always contains d if {
 	d := denial("GPU_REVOKED", field(gpu, "identity"), "the GPU's certificate is revoked or on hold", "good", field(gpu, "revocation"), null)
 }
 
-not_revoked(gpu) if gpu.revocation in {"good", "absent", "unknown", "stale"}
+# The host does not say that confidential computing is off. It may say nothing, and its word that it is on is no proof.
+cc_mode_not_off(gpu) if gpu.cc_mode_host_claim in {"on", "devtools", null}
+
+# Nor that it is in development mode, in which a debugger sees the GPU's memory.
+cc_mode_not_devtools(gpu) if gpu.cc_mode_host_claim in {"on", "off", null}
 
 always contains d if {
 	some gpu in gpus
@@ -176,15 +406,7 @@ always contains d if {
 	d := denial("GPU_CC_MODE", field(gpu, "identity"), "the host says that confidential computing is off", "on", field(gpu, "cc_mode_host_claim"), null)
 }
 
-cc_mode_not_off(gpu) if gpu.cc_mode_host_claim in {"on", "devtools", null}
-
 # Through a switch GPUs send in plain; one that is not locked its host can set up anew after it attested.
-always contains d if {
-	some gpu in gpus
-	not locked(gpu)
-	d := denial("GPU_MODE", field(gpu, "identity"), "the switch does not say that it is locked", true, field(gpu, "signed_locked"), "lock it: NVIDIA's fabric manager does so in protected-PCIe mode")
-}
-
 locked(gpu) if gpu.kind == "gpu"
 
 locked(gpu) if {
@@ -192,14 +414,78 @@ locked(gpu) if {
 	gpu.signed_locked == true
 }
 
-# -- weights
+always contains d if {
+	some gpu in gpus
+	not locked(gpu)
+	d := denial("GPU_MODE", field(gpu, "identity"), "the switch does not say that it is locked", true, field(gpu, "signed_locked"), "lock it: NVIDIA's fabric manager does so in protected-PCIe mode")
+}
+
+# The device's maker says what its measurements should be, and they are that.
+gpu_vouched_by_maker(gpu) if {
+	reference_matches(gpu)
+	count(gpu.manifests) > 0
+}
+
+# It signs that it would run this confidential mode: "spt" for one GPU, "mpt" for several, "ppcie" for protected PCIe.
+gpu_mode_is(gpu, mode) if gpu.signed_feature == mode
+
+# It reported in this window; others reported in an earlier one, as the session's terms say.
+gpu_reported(gpu) if gpu.reported_in_window == true
+
+# The device is none that is made of software.
+genuine_gpu(gpu) if gpu.platform == "nvidia"
+
+# ---------- what policies for genuine platforms deny
+
+platform_denials contains d if {
+	some gpu in gpus
+	not genuine_gpu(gpu)
+	d := denial("PLATFORM_EMULATED", field(gpu, "identity"), "the GPU is not a genuine one", "nvidia", field(gpu, "platform"), null)
+}
+
+platform_denials contains d if {
+	some gpu in gpus
+	not cc_mode_not_devtools(gpu)
+	d := denial("GPU_CC_MODE", field(gpu, "identity"), "the host says that the GPU is in development mode", "on", field(gpu, "cc_mode_host_claim"), null)
+}
+
+# The denials for GPUs of another architecture than `wanted`, such as "GH100"; switches have their own.
+architecture_denials(wanted) := {d |
+	some gpu in gpus
+	gpu.kind == "gpu"
+	not is_architecture(gpu, wanted)
+	d := denial("GPU_ARCH", field(gpu, "identity"), "the policy is for another kind of GPU", wanted, field(gpu, "architecture"), null)
+}
+
+# The GPU is of this architecture, by its certificates.
+is_architecture(gpu, wanted) if gpu.architecture == wanted
+
+# ---------- Weights: which models the session declares, which are loaded, and what owners and others say about them.
+#
+# `model` is one of the input's: some model in lib.declared, or in lib.loaded
+
+# The models that the session declares.
+declared := object.get(input, ["weights", "declared"], [])
+
+# The models that are loaded and not unloaded.
+loaded := object.get(input, ["weights", "loaded"], [])
+
+# A model is declared.
+some_declared if count(declared) > 0
 
 always contains d if {
 	not some_declared
 	d := denial("MODEL_UNDECLARED", null, "the session declares no model", "at least 1", 0, null)
 }
 
-some_declared if count(declared) > 0
+# An adapter may be loaded; the model must be.
+optional(model) if model.role == "adapter"
+
+# The declared model is loaded.
+is_loaded(model) if {
+	some other in loaded
+	other.manifest == model.manifest
+}
 
 always contains d if {
 	some model in declared
@@ -208,11 +494,10 @@ always contains d if {
 	d := denial("MODEL_NOT_LOADED", null, "the declared model is not loaded", field(model, "manifest"), null, null)
 }
 
-# An adapter may be loaded; the model must be.
-optional(model) if model.role == "adapter"
-
-is_loaded(model) if {
-	some other in loaded
+# The loaded model is declared.
+is_declared(model) if {
+	model.declared == true
+	some other in declared
 	other.manifest == model.manifest
 }
 
@@ -222,11 +507,8 @@ always contains d if {
 	d := denial("MODEL_UNDECLARED", null, "a model was loaded that is not declared", null, field(model, "manifest"), "declare it, or unload it and open a new session")
 }
 
-is_declared(model) if {
-	model.declared == true
-	some other in declared
-	other.manifest == model.manifest
-}
+# The model is among the reference values: the relying party, or an owner whom it believes, accepts it.
+in_reference(model) if is_string(data.reference.models[model.manifest].name)
 
 always contains d if {
 	some model in declared
@@ -240,7 +522,11 @@ always contains d if {
 	d := denial("REFERENCE_ABSENT", null, "the loaded model is not among the reference models", null, field(model, "manifest"), "add the manifest's digest to models")
 }
 
-in_reference(model) if is_string(data.reference.models[model.manifest].name)
+# What is loaded is what is declared, to the bit.
+weights_equal if input.weights.differences == []
+
+# The places where they differ are known.
+some_difference if count(input.weights.differences) > 0
 
 always contains d if {
 	not weights_equal
@@ -254,174 +540,48 @@ always contains d if {
 	d := denial("WEIGHTS_MISMATCH", null, place, field(difference, "expected"), field(difference, "got"), null)
 }
 
-weights_equal if input.weights.differences == []
-
-some_difference if count(input.weights.differences) > 0
+# The log of loads begins where nothing was loaded, or what was there before is explained.
+baseline_explained if input.weights.baseline in {"zero", "boot-log"}
 
 always contains d if {
 	not baseline_explained
 	d := denial("BASELINE_UNEXPLAINED", null, "the beginning of the measurement log is not explained", "zero or boot-log", object.get(input, ["weights", "baseline"], null), null)
 }
 
-baseline_explained if input.weights.baseline in {"zero", "boot-log"}
-
-# -- what booted, and what ran
-
-always contains d if {
-	not boot_not_contradicting
-	not some_boot_difference
-	d := denial("BOOT_MISMATCH", null, "what the host booted is not what its reference values accept", "match", object.get(input, ["platform", "boot_reference"], null), null)
+# The session serves this model: its manifest (hex) is the one that is declared as the model, and it is loaded.
+model_is(digest) if {
+	some model in declared
+	model.role == "model"
+	model.manifest == digest
+	is_loaded(model)
 }
 
-always contains d if {
-	not boot_not_contradicting
-	some difference in object.get(input, ["platform", "differences"], [])
-	place := sprintf("PCR %v is not as the host set %v accepts it", [field(difference, "index"), object.get(input, ["platform", "host"], null)])
-	hint := "if the host was changed on purpose, have its owner learn and sign it anew: weighbridge reference learn"
-	d := denial("BOOT_MISMATCH", null, place, field(difference, "expected"), field(difference, "got"), hint)
-}
-
-boot_not_contradicting if {
-	input.platform.boot_reference in {"match", "absent"}
-	input.platform.differences == []
-}
-
-some_boot_difference if count(input.platform.differences) > 0
-
-always contains d if {
-	not no_violations
-	d := denial("RUNTIME_VIOLATION", null, "the kernel could not say what it measured", 0, object.get(input, ["runtime", "violations"], null), "a file was open for writing while it was measured: stop what writes to measured files, and reboot")
-}
-
-no_violations if input.runtime.violations == 0
-
-# -- telemetry: it can contradict, it can never vouch
-
-always contains d if {
-	not telemetry_not_contradicting
-	d := denial("TELEMETRY_OUT_OF_BASELINE", null, "the physical record contradicts what is declared", "in_baseline", object.get(input, ["telemetry", "verdict"], null), null)
-}
-
-telemetry_not_contradicting if input.telemetry.verdict in {"in_baseline", "no_baseline"}
-
-# ---------- what no evidence proves yet
-
-# The only checks that may be left out, and the code of their denial.
-excusable := {
-	"attester_code": "UNPROVEN",
-	"secure_boot": "UNPROVEN",
-	"host_binding": "UNPROVEN",
-	"boot_reference": "UNPROVEN",
-	"platform_tcb": "UNPROVEN",
-	"gpu_revocation": "GPU_REVOCATION_UNKNOWN",
-	"load_binding": "UNPROVEN",
-	"telemetry_baseline": "TELEMETRY_NO_BASELINE",
-}
-
-proven contains "attester_code" if input.attester_code.status == "proven"
-
-proven contains "secure_boot" if {
-	input.platform.secure_boot == "proven"
-	input.platform.kernel_lockdown == "proven"
-}
-
-proven contains "host_binding" if input.platform.host_binding == "proven"
-
-proven contains "boot_reference" if {
-	input.platform.boot_reference == "match"
-	input.platform.differences == []
-	quotes_believed
-}
-
-# A quote is worth what made it: a TPM of its own, or the guest's first code, whose measurement is a reference value.
-quotes_believed if input.platform.tee.kind == "none"
-
-quotes_believed if input.platform.host_binding == "proven"
-
-# Nothing of a confidential machine to judge, or all of it known and good.
-proven contains "platform_tcb" if input.platform.tee.kind == "none"
-
-proven contains "platform_tcb" if {
-	tee_not_broken
-	input.platform.tee.kind == "tdx"
-	input.platform.tee.tcb_status == "UpToDate"
-}
-
-proven contains "platform_tcb" if {
-	tee_not_broken
-	input.platform.tee.kind == "sev-snp"
-	input.platform.tee.alias_check == "complete"
-}
-
-proven contains "gpu_revocation" if {
-	count(gpus) > 0
-	every gpu in gpus { gpu.revocation == "good" }
-	every gpu in gpus { signers_good(gpu) }
-}
-
-# Those are good, too, on whose word its measurements are the right ones; without manifests that is nobody.
-signers_good(gpu) if {
-	good := [manifest | some manifest in gpu.manifests; manifest.revocation == "good"]
-	count(good) == count(gpu.manifests)
-}
-
-# Something bound the files of every model between measuring and loading: the kernel, or a guard in the server.
-proven contains "load_binding" if {
+# Nothing else is loaded than these: a set or list of manifests' digests (hex). Something is loaded.
+only_models(digests) if {
 	count(loaded) > 0
-	every model in loaded { model.protection in {"fs-verity", "dm-verity", "guarded"} }
+	every model in loaded { model.manifest in digests }
 }
 
-proven contains "telemetry_baseline" if input.telemetry.verdict == "in_baseline"
-
-unproven := object.keys(excusable) - proven
-
-# The relying party's written reason for leaving out a check.
-reason(check) := text if {
-	text := data.reference.unchecked[check]
-	is_string(text)
-	count(trim_space(text)) >= 10
-}
+# Something bound the files between measuring and loading: the kernel, or a guard in the server. The host's word.
+load_bound(model) if model.protection in {"fs-verity", "dm-verity", "guarded"}
 
 # ---------- spot checks, for whoever wants more of them than a warning
 
 # No spot check was due, or it was answered; not so when the pool is empty, or the window held.
 spot_answered if input.weights.spot_check.status in {"passed", "not_due"}
 
-# ---------- emulated platforms, and those that are known to be broken
-
-genuine_platform if input.platform.name in {"tpm", "google-vtpm", "amd-sev-snp", "intel-tdx"}
-
-# The generations of SEV-SNP processors that no published attack takes the keys of; Milan's were taken (BadFuse).
-sound_products := {"Genoa", "Turin"}
-
-# Intel's words for a TCB in which no published fix is missing.
-current := {"UpToDate", "SWHardeningNeeded", "ConfigurationNeeded", "ConfigurationAndSWHardeningNeeded"}
-
-# Nothing of a confidential machine to judge, or nothing known against its generation and state.
-tee_not_broken if input.platform.tee.kind == "none"
-
-tee_not_broken if {
-	input.platform.tee.kind == "sev-snp"
-	input.platform.tee.product in sound_products
-	input.platform.tee.tcb_status == "matches"
-	input.platform.tee.alias_check in {"complete", "unknown"}
+remarks contains w if {
+	spot_not_issued
+	w := {"code": "SPOT_POOL_EMPTY", "message": "a spot check was due, and none was left for this model"}
 }
 
-tee_not_broken if {
-	input.platform.tee.kind == "tdx"
-	input.platform.tee.tcb_status in current
+# A spot check was due in this fresh window, and none was left to ask.
+spot_not_issued if {
+	input.weights.spot_check.status == "not_issued"
+	fresh
 }
-
-# Whoever holds the TPM's state could copy it back; a TPM of its own, or the guest's firmware, does not let the host.
-state_not_held_by_host if input.platform.state_held_by in {"tpm", "guest", "unknown"}
-
-genuine_gpu(gpu) if gpu.platform == "nvidia"
-
-genuine_source(source) if source.platform in {"nvidia", "host"}
 
 # ---------- what owners and others say about a model
-
-# `model` is one of the input's: declared or loaded.
 
 # Its owner is this one, whose set accepts it at the time of receipt.
 owned(model, owner) if {
@@ -431,8 +591,8 @@ owned(model, owner) if {
 	time.now_ns() <= time.parse_rfc3339_ns(known.not_after)
 }
 
-# A statement of this type by this issuer. Nothing of its content is known here: neither what was evaluated nor with
-# what result. Demand types whose issuers sign them for what you accept, and for nothing else.
+# There is a statement of this type by this issuer. Nothing of its content is known here: neither what was evaluated nor
+# with what result. Demand types whose issuers sign them for what you accept, and for nothing else.
 statement(model, type, issuer) if {
 	some made in data.reference.models[model.manifest].statements
 	made.type == type
@@ -449,23 +609,199 @@ statement_within(model, type, issuer, days) if {
 	age <= days * day_ns
 }
 
+# A day in nanoseconds.
 day_ns := ((24 * 60) * 60) * 1000000000
 
-# ---------- things worth saying
+# ---------- Telemetry: what the physical record says. It can contradict and corroborate; it never vouches for weights.
 
-remarks contains w if {
-	some finding in object.get(input, "findings", [])
-	w := {"code": field(finding, "code"), "message": field(finding, "message")}
+# The sources of samples.
+sources := object.get(input, ["telemetry", "sources"], [])
+
+# The record does not contradict what is declared; it may be that nothing is known to compare it with.
+telemetry_not_contradicting if input.telemetry.verdict in {"in_baseline", "no_baseline"}
+
+# The record is what this model on this GPU under this work shows.
+telemetry_in_baseline if input.telemetry.verdict == "in_baseline"
+
+always contains d if {
+	not telemetry_not_contradicting
+	d := denial("TELEMETRY_OUT_OF_BASELINE", null, "the physical record contradicts what is declared", "in_baseline", object.get(input, ["telemetry", "verdict"], null), null)
 }
 
-remarks contains w if {
-	held := input.gap.held_windows
-	held > 0
-	w := {"code": "WINDOW_HELD", "message": sprintf("%v windows were held back before this one", [held])}
+# There are samples of this channel, such as "power", of the device; of the host where `device` is null.
+measured(device, channel) if {
+	some source in sources
+	source.device == device
+	channel in source.channels
 }
 
-remarks contains w if {
-	input.weights.spot_check.status == "not_issued"
-	fresh
-	w := {"code": "SPOT_POOL_EMPTY", "message": "a spot check was due, and none was left for this model"}
+# The source is none that is made of software.
+genuine_source(source) if source.platform in {"nvidia", "host"}
+
+platform_denials contains d if {
+	some source in sources
+	not genuine_source(source)
+	d := denial("PLATFORM_EMULATED", field(source, "device"), "the telemetry is not of a genuine source", "nvidia or host", field(source, "platform"), null)
+}
+
+# ---------- Proof: what evidence may leave open, and the relying party's reasons for leaving it open.
+
+# The only checks that may be left out, and the code of their denial.
+excusable := {
+	"attester_code": "UNPROVEN",
+	"secure_boot": "UNPROVEN",
+	"host_binding": "UNPROVEN",
+	"boot_reference": "UNPROVEN",
+	"platform_tcb": "UNPROVEN",
+	"gpu_revocation": "GPU_REVOCATION_UNKNOWN",
+	"load_binding": "UNPROVEN",
+	"telemetry_baseline": "TELEMETRY_NO_BASELINE",
+}
+
+# The checks that this window's evidence proves. Which code measured and sampled:
+proven contains "attester_code" if input.attester_code.status == "proven"
+
+# Firmware started signed images only, and root cannot change the kernel.
+proven contains "secure_boot" if {
+	input.platform.secure_boot == "proven"
+	input.platform.kernel_lockdown == "proven"
+}
+
+# Hardware says that the TPM is the guest's own.
+proven contains "host_binding" if host_bound
+
+# The boot registers are as their owner accepts them.
+proven contains "boot_reference" if {
+	input.platform.boot_reference == "match"
+	input.platform.differences == []
+	quotes_believed
+}
+
+# A quote is worth what made it: a TPM of its own, or the guest's first code, whose measurement is a reference value.
+quotes_believed if input.platform.tee.kind == "none"
+
+quotes_believed if host_bound
+
+# Nothing of a confidential machine to judge, or all of it known and good.
+proven contains "platform_tcb" if input.platform.tee.kind == "none"
+
+proven contains "platform_tcb" if {
+	input.platform.tee.kind == "tdx"
+	input.platform.tee.tcb_status == "UpToDate"
+	tee_not_broken
+}
+
+proven contains "platform_tcb" if {
+	input.platform.tee.kind == "sev-snp"
+	input.platform.tee.alias_check == "complete"
+	tee_not_broken
+}
+
+# Of no device and no manifest's signer a certificate is revoked, and all of it is known.
+proven contains "gpu_revocation" if {
+	count(gpus) > 0
+	every gpu in gpus { gpu_revocation_good(gpu) }
+}
+
+# Something bound the files of every model between measuring and loading.
+proven contains "load_binding" if {
+	count(loaded) > 0
+	every model in loaded { load_bound(model) }
+}
+
+# The physical record is what it should be.
+proven contains "telemetry_baseline" if telemetry_in_baseline
+
+# The checks that it does not prove.
+unproven := object.keys(excusable) - proven
+
+# The relying party's written reason for leaving out a check: `unchecked` of the reference values. Undefined without one.
+reason(check) := text if {
+	text := data.reference.unchecked[check]
+	is_string(text)
+	count(trim_space(text)) >= 10
+}
+
+# Of these checks those that are not proven and have a reason, as entries of `unchecked`.
+excused(checks) := {entry |
+	some check in unproven & checks
+	text := reason(check)
+	entry := {"check": check, "reason": text}
+}
+
+# Of all checks those that are neither proven nor among the entries of `unchecked`, as denials.
+unproven_denials(unchecked) := {d |
+	left_out := {entry.check | some entry in unchecked}
+	some check in unproven - left_out
+	hint := sprintf("prove it, or write the reason for leaving it out into reference.unchecked.%v", [check])
+	d := denial(excusable[check], null, sprintf("%v is not proven", [check]), "proven", "unproven", hint)
+}
+
+# ---------- in short: what every policy demands
+
+# Nothing is denied by `always`, and everything is there that it looks at: the same conditions in one rule, which costs a
+# tenth. A policy that asks `sound` first need not look for what is wrong; `allow` asks for it too.
+sound if {
+	input.schema == schema
+	input.window.freshness == "fresh"
+	input.platform.boot_reference in {"match", "absent"}
+	input.platform.differences == []
+	input.runtime.violations == 0
+	input.telemetry.verdict in {"in_baseline", "no_baseline"}
+	is_array(input.telemetry.sources)
+	input.weights.differences == []
+	input.weights.baseline in {"zero", "boot-log"}
+	gpus_sound
+	models_sound
+}
+
+# There is a GPU, and nothing is against any device.
+gpus_sound if {
+	is_array(input.gpus)
+	some_gpu
+	count(input.gpus) > 0
+	every gpu in input.gpus { gpu_good(gpu) }
+}
+
+# The declared model is loaded; every model is known to the relying party, and all that is loaded is declared.
+models_sound if {
+	is_array(input.weights.declared)
+	is_array(input.weights.loaded)
+	count(input.weights.declared) > 0
+	every model in input.weights.declared {
+		in_reference(model)
+		loaded_as_declared(model)
+	}
+	strangers := [model | some model in input.weights.loaded; not declared_and_known(model)]
+	count(strangers) == 0
+}
+
+# The declared model is loaded, or need not be.
+loaded_as_declared(model) if optional(model)
+
+loaded_as_declared(model) if is_loaded(model)
+
+# The loaded model is declared, and among the reference values.
+declared_and_known(model) if {
+	is_declared(model)
+	in_reference(model)
+}
+
+# Nothing is denied by `platform_denials`, in one rule as well.
+genuine if {
+	input.platform.name in {"tpm", "google-vtpm", "amd-sev-snp", "intel-tdx"}
+	input.platform.state_held_by in {"tpm", "guest", "unknown"}
+	tee_not_broken
+	gpus_genuine
+	made_up := [source | some source in input.telemetry.sources; not genuine_source(source)]
+	count(made_up) == 0
+}
+
+# There is a device, every one is genuine, and none is said to be in development mode.
+gpus_genuine if {
+	count(input.gpus) > 0
+	every gpu in input.gpus {
+		gpu.platform == "nvidia"
+		gpu.cc_mode_host_claim in {"on", "off", null}
+	}
 }
