@@ -30,7 +30,10 @@ DATA: Final = "data.json"
 """The name of the author's own data."""
 _TYPE: Final = "weighbridge/v1/policy-bundle"
 _TENANT_MAX: Final = 64
-_MODULE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,250}\.rego", re.ASCII)
+_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,94}\.rego"
+_MODULE: Final = re.compile(_NAME, re.ASCII)
+# Of policies that were written for other verifiers: for which, maybe in the Rego of before OPA 1.0, and their values.
+_FOREIGN: Final = re.compile(rf"foreign/(?:values\.json|[a-z][a-z-]{{0,30}}/(?:v0/)?{_NAME})", re.ASCII)
 _TEST: Final = "_test.rego"
 
 
@@ -144,11 +147,15 @@ class SignedPolicyBundle:
 
 
 def is_file_name(name: str) -> bool:
-    """Whether a file of this name may be in a bundle: a module that is no test, or :data:`DATA`.
+    """Whether a file of this name may be in a bundle: a module that is no test, :data:`DATA`, a foreign policy.
 
-    There is no directory in it: the shipped library, ``weighbridge/lib.rego``, cannot be replaced.
+    No other directory can be in it: the shipped library, in ``weighbridge/``, cannot be replaced.
     """
-    return name == DATA or (_MODULE.fullmatch(name) is not None and not name.endswith(_TEST))
+    return name == DATA or _FOREIGN.fullmatch(name) is not None or _is_module(name)
+
+
+def _is_module(name: str) -> bool:
+    return _MODULE.fullmatch(name) is not None and not name.endswith(_TEST)
 
 
 def _file(value: cbor.CborValue, where: str) -> tuple[str, bytes]:
@@ -159,7 +166,7 @@ def _file(value: cbor.CborValue, where: str) -> tuple[str, bytes]:
             Code.FIELD_RANGE,
             "not the name of a policy's file",
             where=f"{where}.name",
-            expected=f"{DATA}, or letters, digits, '.', '_' and '-' ending in .rego and not in {_TEST}",
+            expected=f"{DATA}, or up to 100 letters, digits, '.', '_' and '-' ending in .rego and not in {_TEST}",
             got=ascii(name),
         )
     return name, content
@@ -172,5 +179,5 @@ def _check_files(names: Sequence[str]) -> None:
             raise MalformedEvidence(Code.DUPLICATE_KEY, "a file stands twice", where=where, got=after)
         if before > after:
             raise MalformedEvidence(Code.NOT_DETERMINISTIC, "files are not in order", where=where, got=after)
-    if all(name == DATA for name in names):
+    if not any(_is_module(name) for name in names):
         raise MalformedEvidence(Code.FIELD_RANGE, "no module is among the files", where=where)

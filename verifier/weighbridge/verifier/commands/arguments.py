@@ -28,12 +28,14 @@ __all__ = [
     "output",
     "reason",
     "session",
+    "tenant",
     "time",
 ]
 
 _T = TypeVar("_T")
 _SESSION_SIZE: Final = 16
 _REASON_MAX: Final = 1000
+_TENANT_MAX: Final = 64
 # Nanoseconds since 1970 have 63 bits.
 FIRST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 LAST: Final = datetime(2261, 12, 31, 23, 59, 59, tzinfo=UTC)
@@ -59,6 +61,14 @@ def digest(text: str) -> bytes:
 def name(text: str) -> str:
     """An owner's or an issuer's name: printable characters."""
     return _checked(lambda: _name(text))
+
+
+def tenant(text: str) -> str:
+    """A tenant's name: printable characters."""
+    found = name(text)
+    if len(found.encode()) > _TENANT_MAX:
+        raise argparse.ArgumentTypeError(f"a tenant's name has at most {_TENANT_MAX} bytes")
+    return found
 
 
 def number(text: str) -> int:

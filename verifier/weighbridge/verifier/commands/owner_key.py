@@ -1,4 +1,4 @@
-"""What ``model`` and ``reference`` share: an owner's key, and the anchors by which others believe it."""
+"""What ``model``, ``reference`` and ``policy`` share: an owner's key, and the anchors by which others believe it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from weighbridge.proto import strict
 
-__all__ = ["Role", "add_signing", "check_own", "configure_key", "configure_trust"]
+__all__ = ["Role", "add_signing", "add_tenant", "check_own", "configure_key", "configure_trust"]
 
 _FOREVER: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 
@@ -44,6 +44,16 @@ def add_signing(parser: argparse.ArgumentParser) -> None:
     """Add the key to sign with, and the file to write."""
     parser.add_argument("--key", required=True, type=Path, metavar="PEM", help="the owner's private key, P-256")
     parser.add_argument("-o", "--output", required=True, type=given.output, metavar="SET", help="the file to write")
+
+
+def add_tenant(parser: argparse.ArgumentParser) -> None:
+    """Add the one tenant that the key speaks for."""
+    parser.add_argument(
+        "--tenant",
+        metavar="TENANT",
+        type=given.tenant,
+        help="believe it for the sessions of this tenant alone (default: for everybody's)",
+    )
 
 
 def check_own(message: cose.CoseSign1, key: ec.EllipticCurvePrivateKey, *, where: str) -> None:
@@ -76,7 +86,7 @@ def configure_key(parser: argparse.ArgumentParser, *, command: str, purpose: Pur
     """
     parser.description = (
         f"Make a P-256 key for signing {signs}, and a trust-anchors document (purpose {purpose}) for whoever "
-        "wants to believe it. The name is the one that every set has to carry."
+        "wants to believe it. The name is the one that all it signs has to carry."
     )
     parser.add_argument("owner", metavar="OWNER", type=given.name, help=f"the owner's name, such as '{example}'")
     parser.add_argument("-o", "--output", required=True, type=given.output, metavar="PEM", help="the private key")
@@ -88,10 +98,11 @@ def _run_key(arguments: argparse.Namespace, command: str, purpose: Purpose) -> O
     now = datetime.now(UTC).replace(microsecond=0)
     key = create_signing_key(arguments.output)
     source = "exported by the owner that holds the private key"
-    anchor = _anchor(purpose, arguments.owner, cose.spki(key.public_key()), since=now, source=source)
+    spki = cose.spki(key.public_key())
+    anchor = _anchor(purpose, arguments.owner, spki, since=now, source=source, tenant=_tenant(arguments))
     write(arguments.anchors, TrustAnchors((anchor,)).encode(), doing="writing the anchors")
     text = (
-        f"made a key for {arguments.owner}\n"
+        f"made a key for {arguments.owner}{_for(anchor)}\n"
         f"  key      {arguments.output} (keep it; whoever has it speaks for you)\n"
         f"  anchors  {arguments.anchors} (give it to verifiers: serve --anchors)\n"
         f"  sha256   {anchor.sha256} (compare it over another channel)\n"
@@ -104,8 +115,17 @@ def _run_key(arguments: argparse.Namespace, command: str, purpose: Purpose) -> O
     return Outcome(text, document)
 
 
-def _anchor(purpose: Purpose, name: str, spki: bytes, *, since: datetime, source: str) -> Anchor:
-    return Anchor(purpose, name, "weighbridge", spki, since, _FOREVER, source)
+def _anchor(purpose: Purpose, name: str, spki: bytes, *, since: datetime, source: str, tenant: str | None) -> Anchor:
+    return Anchor(purpose, name, "weighbridge", spki, since, _FOREVER, source, tenant=tenant)
+
+
+def _tenant(arguments: argparse.Namespace) -> str | None:
+    """The tenant, of the commands that have one."""
+    return str(arguments.tenant) if getattr(arguments, "tenant", None) is not None else None
+
+
+def _for(anchor: Anchor) -> str:
+    return "" if anchor.tenant is None else f", for {anchor.tenant} alone"
 
 
 def configure_trust(parser: argparse.ArgumentParser, roles: Sequence[Role], *, command: str, also: str = "") -> None:
@@ -146,10 +166,10 @@ def _run_trust(arguments: argparse.Namespace, roles: Sequence[Role], command: st
     role = next(role for role in roles if getattr(arguments, role.purpose) is not None)
     purpose, name = role.purpose, str(getattr(arguments, role.purpose))
     source = f"the file {Path(arguments.public_key).name}"
-    anchor = _anchor(purpose, name, spki, since=arguments.since, source=source)
+    anchor = _anchor(purpose, name, spki, since=arguments.since, source=source, tenant=_tenant(arguments))
     write(arguments.output, TrustAnchors((anchor,)).encode(), doing="writing the anchors")
     text = (
-        f"wrote {arguments.output}: {anchor.name}, {purpose}\n"
+        f"wrote {arguments.output}: {anchor.name}, {purpose}{_for(anchor)}\n"
         f"  sha256   {anchor.sha256} (compare it over another channel)\n"
     )
     document: strict.JsonObject = {

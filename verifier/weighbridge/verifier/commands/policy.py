@@ -5,16 +5,41 @@ from __future__ import annotations
 import argparse
 from typing import Final
 
+from weighbridge.verifier.commands import (
+    policy_bundle,
+    policy_docs,
+    policy_eval,
+    policy_init,
+    policy_replay,
+    policy_test,
+)
+
 __all__ = ["configure"]
 
 _EPILOG: Final = """\
 examples:
 
+  weighbridge policy init my-policy --scenario model-gate
   weighbridge policy check my.rego
+  weighbridge policy test my-policy
+  weighbridge policy eval my-policy --input document.json
+  weighbridge policy docs input.gpus
+  weighbridge policy replay STATE --policy my-policy
+  weighbridge policy bundle sign my-policy --owner Acme --name gate --number 1 --key author.pem -o gate.policy
 """
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the sub-commands to ``parser``; each sets ``run`` to a function from the arguments to an ``Outcome``."""
     parser.epilog, parser.formatter_class = _EPILOG, argparse.RawDescriptionHelpFormatter
-    _ = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    policy_init.configure(verbs.add_parser("init", help="write a starting policy with tests, by scenario"))
+    policy_test.configure(verbs.add_parser("test", help="run a policy's tests and golden inputs, with coverage"))
+    policy_eval.configure(verbs.add_parser("eval", help="the decision on one document, or the value of a query"))
+    policy_docs.configure(verbs.add_parser("docs", help="what policies see: the input, reference values, the library"))
+    policy_bundle.configure_keys(
+        verbs.add_parser("key", help="make an author's key, and the anchors document for it"),
+        verbs.add_parser("trust", help="make an anchors document for somebody else's public key"),
+    )
+    policy_bundle.configure(verbs.add_parser("bundle", help="sign a policy, verify it, show what is in it"))
+    policy_replay.configure(verbs.add_parser("replay", help="which recorded decisions a new policy would change"))
