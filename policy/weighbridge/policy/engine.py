@@ -11,10 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Literal, NoReturn, Protocol, Self
+from typing import TYPE_CHECKING, Final, Literal, NoReturn, Protocol, Self
 
 from weighbridge.policy.document import PolicyInput
 from weighbridge.policy.policy_set import PolicySet
+
+if TYPE_CHECKING:
+    from weighbridge.policy.checker.findings import CheckerFinding
 
 __all__ = [
     "DEFAULT_LIMITS",
@@ -186,6 +189,15 @@ class PolicyEngine(Protocol):
     @property
     def version(self) -> str:
         """The engine's exact version, as recorded in verdicts."""
+        ...
+
+    def check(self, policy: PolicySet, limits: Limits = DEFAULT_LIMITS) -> tuple[CheckerFinding, ...]:
+        """Everything that there is against ``policy``: the checker's findings, and the engine's own.
+
+        Raises:
+            PolicyDenied: ``POLICY_INVALID``: it does not parse within the limits.
+            EnvironmentFault: the engine cannot be started.
+        """
         ...
 
     def load(self, policy: PolicySet, limits: Limits = DEFAULT_LIMITS) -> Prepared:

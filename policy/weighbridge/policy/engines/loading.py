@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from weighbridge.policy.checker.check import OPTIONAL_RULES, check, rule_names
+from weighbridge.policy.checker.findings import CheckerFinding, errors
 from weighbridge.policy.checker.syntax import parse
 from weighbridge.policy.engines.prepared import place_and_error
 from weighbridge.policy.engines.process import WorkerFault, WorkerRefused
 from weighbridge.policy.engines.workbench import load_request, spawn
 from weighbridge.policy.policy_set import LIBRARY
+from weighbridge.proto import strict
 from weighbridge.proto.errors import Code, PolicyDenied
 
 if TYPE_CHECKING:
-    from weighbridge.policy.checker.check import CheckerFinding
     from weighbridge.policy.checker.syntax import Module
     from weighbridge.policy.engine import Limits
     from weighbridge.policy.engines.process import Worker
     from weighbridge.policy.policy_set import PolicySet
 
-__all__ = ["checked", "findings_in", "loaded", "not_loaded", "optional_rules", "parsed", "refuse"]
+__all__ = ["checked", "compiler_findings", "findings_in", "loaded", "not_loaded", "optional_rules", "parsed", "refuse"]
 
 
 def checked(policy: PolicySet, limits: Limits) -> tuple[Module, ...]:
@@ -56,21 +58,22 @@ def loaded(worker: Worker, request: bytes, limits: Limits) -> Worker:
 
 
 def refuse(findings: tuple[CheckerFinding, ...]) -> None:
-    """Go on only where there is no finding.
+    """Go on only where there is no error among the findings.
 
     Raises:
         PolicyDenied: ``POLICY_INVALID`` with the first of them.
     """
-    if not findings:
+    refusing = errors(findings)
+    if not refusing:
         return
-    first = findings[0]
-    more = f" ({len(findings) - 1} more)" if len(findings) > 1 else ""
+    first = refusing[0]
+    more = f" ({len(refusing) - 1} more)" if len(refusing) > 1 else ""
     raise PolicyDenied(
         Code.POLICY_INVALID,
         f"{first.message}{more}",
         where=f"{first.module}:{first.line}",
         clause=f"checker {first.check}",
-        hint=first.hint,
+        hint=first.safe,
     )
 
 
@@ -110,3 +113,14 @@ def findings_in(modules: tuple[Module, ...]) -> tuple[CheckerFinding, ...]:
         return check(modules, LIBRARY)
     except RecursionError as error:
         raise PolicyDenied(Code.POLICY_INVALID, "the policy is nested too deeply", hint="split it") from error
+
+
+def compiler_findings(message: str, policy: PolicySet) -> tuple[CheckerFinding, ...]:
+    """OPA's words on every place that it does not compile, as findings."""
+    names = "|".join(re.escape(module.name) for module in policy.modules)
+    places = re.findall(rf"(?:^|: |\n)({names}):([0-9]+)(?::[0-9]+)?: ([^\n]*)", message)
+    found = [
+        CheckerFinding(name, strict.decimal(line, what="line"), 1, "opa-compiler", text, "")
+        for name, line, text in places
+    ]
+    return tuple(found) or (CheckerFinding(LIBRARY, 1, 1, "opa-compiler", message[:200], ""),)
