@@ -13,15 +13,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
 from weighbridge.policy.authoring.coverage import Coverage, coverage_of
+from weighbridge.policy.authoring.sides import Question, ask, question
 from weighbridge.policy.authoring.trial import Fault, Trial
 from weighbridge.policy.checker.check import AUTHOR_PACKAGE
 from weighbridge.policy.engine import DEFAULT_LIMITS, Limits
-from weighbridge.policy.engines.workbench import UNDEFINED
+from weighbridge.policy.engines.workbench import Undefined
 from weighbridge.proto import strict
 from weighbridge.proto.errors import Code, PolicyDenied, shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from weighbridge.policy.authoring.golden import Golden
     from weighbridge.policy.checker.syntax import Module, Node, Rule
@@ -86,7 +87,7 @@ def run(
     suite: Suite,
     *,
     selected: Callable[[str], bool] = lambda _: True,
-    covering: Sequence[PolicyModule] = (),
+    covering: Collection[str] = (AUTHOR_PACKAGE,),
     limits: Limits = DEFAULT_LIMITS,
 ) -> Report:
     """Run the tests.
@@ -94,7 +95,7 @@ def run(
     Args:
         suite: a policy that the checker has accepted, and its tests.
         selected: which tests to run, by their names.
-        covering: modules whose lines are counted: of the policy's, all but the library for most.
+        covering: the packages of the policy whose lines are counted: not the library's, for most.
         limits: of each evaluation, as for decisions.
 
     Raises:
@@ -104,8 +105,8 @@ def run(
     reports: list[Mapping[str, Lines]] = []
     results: list[Result] = []
     with Trial(suite.policy, beside=suite.tests, limits=limits, coverage=True) as trial:
-        modules = _test_modules(trial.syntax, suite.tests)
-        results += _rules(trial, modules, selected)
+        results += _explained(suite, _rules(trial, _test_modules(trial.syntax, suite.tests), selected))
+        counted = {module.name for module in trial.syntax if module.package in covering}
         reports.append(trial.coverage())
     by_reference: defaultdict[bytes, list[tuple[str, Golden]]] = defaultdict(list)
     for name, golden in suite.golden:
@@ -118,7 +119,8 @@ def run(
             found.update((name, _golden(trial, name, golden)) for name, golden in group)
             reports.append(trial.coverage())
     results += [found[name] for name, _ in suite.golden if name in found]
-    return Report(tuple(results), coverage_of(covering, reports))
+    covered = coverage_of((module for module in suite.policy.modules if module.name in counted), reports)
+    return Report(tuple(results), covered)
 
 
 def _test_modules(syntax: Sequence[Module], tests: Sequence[PolicyModule]) -> list[Module]:
@@ -135,7 +137,19 @@ def _test_modules(syntax: Sequence[Module], tests: Sequence[PolicyModule]) -> li
     return modules
 
 
-def _rules(trial: Trial, modules: Sequence[Module], selected: Callable[[str], bool]) -> Iterator[Result]:
+def _explained(suite: Suite, ran: Iterable[tuple[Result, Question | None]]) -> Iterator[Result]:
+    """The results, and of those that failed what they saw."""
+    listed = list(ran)
+    questions = [asked for _, asked in listed if asked is not None]
+    seen = ask(suite.policy, suite.tests, questions)
+    for result, asked in listed:
+        lines = () if asked is None else tuple(seen.get(asked.test, ()))
+        yield replace(result, failure=result.failure + lines) if lines else result
+
+
+def _rules(
+    trial: Trial, modules: Sequence[Module], selected: Callable[[str], bool]
+) -> Iterator[tuple[Result, Question | None]]:
     clauses: defaultdict[str, list[tuple[Module, Rule]]] = defaultdict(list)
     for module in modules:
         for rule in module.rules:
@@ -145,6 +159,7 @@ def _rules(trial: Trial, modules: Sequence[Module], selected: Callable[[str], bo
         (module, rule), *others = listed
         began = time.perf_counter()
         prints: tuple[str, ...] = ()
+        asked: Question | None = None
         if others:
             again, second = others[0]
             failure: tuple[str, ...] = (
@@ -153,22 +168,27 @@ def _rules(trial: Trial, modules: Sequence[Module], selected: Callable[[str], bo
         elif rule.kind != "complete":
             failure = (f"it is a {rule.kind}, and not a test: write {name} if {{ … }}",)
         else:
-            failure, prints = _rule(trial, module, rule)
-        yield Result("rule", module.name, rule.line, name, failure, prints, time.perf_counter() - began)
+            failure, prints, asked = _rule(trial, module, rule)
+        seconds = time.perf_counter() - began
+        yield Result("rule", module.name, rule.line, name, failure, prints, seconds), asked
 
 
-def _rule(trial: Trial, module: Module, rule: Rule) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Why it failed, and what it printed."""
+def _rule(trial: Trial, module: Module, rule: Rule) -> tuple[tuple[str, ...], tuple[str, ...], Question | None]:
+    """Why it failed, what it printed, and what to ask about where it ended."""
     found = trial.evaluate(f"data.{TEST_PACKAGE}.{rule.name}", strict.json_encode(_NOTHING), now_ns=0)
     if isinstance(found, Fault):
-        return (_fault(found),), ()
+        return (_fault(found),), (), None
     if found.value is True:
-        return (), found.prints
-    if found.value is not UNDEFINED:
-        return (f"it is {shorten(strict.json_encode(found.value).decode(), _VALUE_MAX)}, not true",), found.prints
+        return (), found.prints, None
+    if not isinstance(found.value, Undefined):
+        shown = shorten(strict.json_encode(found.value).decode(), _VALUE_MAX)
+        return (f"it is {shown}, not true",), found.prints, None
     stop = _stop(rule, trial.coverage()[module.name].covered)
-    where = () if stop is None else (f"{stop.line:>6}  {module.source(stop.span)}",)
-    return ("this does not hold:" if where else "it is undefined", *where), found.prints
+    if stop is None:
+        return ("it is undefined",), found.prints, None
+    text = module.source(stop.span).split("\n")
+    where = [f"{number:>6}  {line.strip()}" for number, line in enumerate(text, stop.line)]
+    return ("this does not hold:", *where), found.prints, question(module, rule, stop)
 
 
 def _stop(rule: Rule, reached: frozenset[int]) -> Node | None:

@@ -12,15 +12,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self, final
 
 from weighbridge.policy.authoring.examples import EXAMPLES
-from weighbridge.policy.checker.check import AUTHOR_PACKAGE, OPTIONAL_RULES
-from weighbridge.policy.claims import trust_claims
+from weighbridge.policy.checker.findings import errors
 from weighbridge.policy.engine import DEFAULT_LIMITS, Decision, Limits, Outcome
-from weighbridge.policy.engines.output import failure, read_answer
-from weighbridge.policy.engines.process import WorkerCrashed, WorkerFault, WorkerRefused, WorkerTimeout
+from weighbridge.policy.engines.loading import not_loaded, optional_rules
+from weighbridge.policy.engines.prepared import PreparedPolicy, place_and_error
+from weighbridge.policy.engines.process import WorkerFault, WorkerRefused, WorkerTimeout
 from weighbridge.policy.engines.regorus import RegorusEngine
 from weighbridge.policy.engines.workbench import UNDEFINED, Evaluation, Lines, Workbench
 from weighbridge.proto import strict
-from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, PolicyDenied
 
 if TYPE_CHECKING:
@@ -31,9 +30,10 @@ if TYPE_CHECKING:
     from weighbridge.policy.document import PolicyInput
     from weighbridge.policy.policy_set import PolicyModule, PolicySet
 
-__all__ = ["Fault", "Trial", "Tried", "examples"]
+__all__ = ["Fault", "Trial", "Tried", "examples", "refuse_errors"]
 
 _ENGINE: Final = RegorusEngine()
+_PRINT: Final = "print-in-policy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Trial:
     """A policy in a workbench. Close it after use.
 
     Args:
-        policy: it is not checked here: see :func:`weighbridge.policy.authoring.checking.refuse_errors`.
+        policy: it is not checked here: see :func:`refuse_errors`.
         beside: modules to load beside the policy: of tests.
         limits: as for decisions.
         coverage: keep account of lines.
@@ -84,10 +84,7 @@ class Trial:
         self._lines: defaultdict[str, set[int]] = defaultdict(set)
         self._bench: Workbench | None = self._load()
         self.syntax: tuple[Module, ...] = self._bench.syntax
-        author = {rule.name for module in self.syntax if module.package == AUTHOR_PACKAGE for rule in module.rules}
-        self._optional: tuple[str, ...] = tuple(name for name in OPTIONAL_RULES if name in author)
-        names = (f"data.{AUTHOR_PACKAGE}.{name}" for name in ("allow", "deny", *self._optional))
-        self._query: str = f"[{', '.join(names)}]"
+        self._optional: tuple[str, ...] = optional_rules(self.syntax)
 
     def decide(self, document: PolicyInput) -> Tried:
         """The decision on one window. Whatever the policy does ends in an outcome, not an exception.
@@ -96,27 +93,15 @@ class Trial:
             MalformedEvidence: the document holds a value that evidence must not have (see ``to_json``).
             EnvironmentFault: a worker had to be replaced, and none can be started.
         """
-        data = document.to_json()
-        found = self.evaluate(self._query, data, now_ns=strict.decimal(document.received_ns, what="received_ns"))
-        if isinstance(found, Fault):
-            output = failure(found.outcome, found.text, document.window.seq)
-        else:
-            output = read_answer(_answer(found), self._optional, document)
-        decision = Decision(
-            outcome=output.outcome,
-            denials=output.denials,
-            warnings=output.warnings,
-            unchecked=output.unchecked,
-            obligations=output.obligations,
-            trust_claims=output.claims or trust_claims(document),
-            policy_digest=self._policy.digest,
-            reference_digest=self._policy.reference_digest,
-            input_digest=sha256(data),
-            engine=_ENGINE.name,
-            engine_version=_ENGINE.version,
-            detail=output.detail,
+        evaluator = _Evaluator(self)
+        prepared = PreparedPolicy(
+            evaluator,
+            policy=self._policy,
+            limits=self._limits,
+            optional=self._optional,
+            engine=(_ENGINE.name, _ENGINE.version),
         )
-        return Tried(decision, () if isinstance(found, Fault) else found.prints)
+        return Tried(prepared.decide(document), evaluator.prints)
 
     def evaluate(self, query: str, document: bytes, *, now_ns: int) -> Evaluation | Fault:
         """The value of any expression; see :meth:`Workbench.evaluate`.
@@ -124,16 +109,33 @@ class Trial:
         Raises:
             EnvironmentFault: a worker had to be replaced, and none can be started.
         """
+        try:
+            return self.run(query, document, now_ns=now_ns)
+        except WorkerTimeout as fault:
+            return Fault("timeout", str(fault))
+        except WorkerRefused as fault:
+            place, error = place_and_error(str(fault))
+            return Fault("error", f"{place}: {error}" if place else error)
+        except WorkerFault as fault:
+            return Fault("crashed", str(fault))
+
+    def run(self, query: str, document: bytes, *, now_ns: int) -> Evaluation:
+        """As :meth:`evaluate`, for whoever reads faults itself.
+
+        Raises:
+            WorkerFault: an error, a timeout or a crash.
+            EnvironmentFault: as :meth:`evaluate`.
+        """
         if self._bench is None:
             self._bench = self._load()
         try:
             found = self._bench.evaluate(query, document, now_ns=now_ns)
             if self._coverage:
                 self._count(self._bench.coverage())
-        except WorkerFault as fault:
+        except WorkerFault:
             self._bench.close()
             self._bench = None
-            return fault_of(fault)
+            raise
         return found
 
     def coverage(self) -> Mapping[str, Lines]:
@@ -161,14 +163,31 @@ class Trial:
         try:
             return Workbench(self._modules, self._data, limits=self._limits, coverage=self._coverage)
         except WorkerFault as fault:
-            found = fault_of(fault)
-            place, _, text = found.text.rpartition(": ")
-            raise PolicyDenied(Code.POLICY_INVALID, f"it does not load: {text}", where=place) from fault
+            raise not_loaded(fault) from fault
 
     def _count(self, report: Mapping[str, Lines]) -> None:
         for name, lines in report.items():
             self._covered[name] |= lines.covered
             self._lines[name] |= lines.covered | lines.not_covered
+
+
+def refuse_errors(policy: PolicySet) -> None:
+    """Ask the checker; ``print`` is what it lets pass here, and what it refuses in a policy that is loaded.
+
+    Raises:
+        PolicyDenied: ``POLICY_INVALID``: the first error that it finds, or the engine cannot parse a module.
+        EnvironmentFault: no worker can be started.
+    """
+    found = [item for item in errors(_ENGINE.check(policy)) if item.check != _PRINT]
+    if found:
+        first, *others = found
+        raise PolicyDenied(
+            Code.POLICY_INVALID,
+            f"{first.message}{f' ({len(others)} more)' if others else ''}",
+            where=f"{first.module}:{first.line}",
+            clause=f"checker {first.check}",
+            hint=f"{first.safe}; `weighbridge policy check` says more",
+        )
 
 
 def examples() -> strict.JsonObject:
@@ -182,25 +201,22 @@ def examples() -> strict.JsonObject:
     }
 
 
-def fault_of(fault: WorkerFault) -> Fault:
-    """What has become of an evaluation; an engine's words, shortened to the place and the error."""
-    match fault:
-        case WorkerTimeout():
-            return Fault("timeout", str(fault))
-        case WorkerRefused():
-            return Fault("error", _words(str(fault)))
-        case WorkerCrashed():
-            return Fault("crashed", str(fault))
-        case _:  # pragma: no cover - there are no other kinds
-            raise fault
+@final
+class _Evaluator:
+    """A trial as what decisions are read from; keeps what was printed."""
 
+    def __init__(self, trial: Trial) -> None:
+        self._trial: Trial = trial
+        self.prints: tuple[str, ...] = ()
 
-def _words(text: str) -> str:
-    """``file:line: error`` of the engine's message, which draws the source."""
-    lines = text.split("\n")
-    place = next((line.partition("--> ")[2] for line in lines if "--> " in line), "")
-    error = next((line.partition("error: ")[2] for line in reversed(lines) if "error: " in line), lines[0][:200])
-    return f"{place.rpartition(':')[0]}: {error}" if place else error
+    def evaluate(self, query: bytes, document: bytes, *, now_ns: int) -> bytes:
+        """See :class:`weighbridge.policy.engines.prepared.Evaluator`."""
+        found = self._trial.run(query.decode(), document, now_ns=now_ns)
+        self.prints = found.prints
+        return _answer(found)
+
+    def close(self) -> None:
+        """The trial stays open: whoever made it closes it."""
 
 
 def _answer(found: Evaluation) -> bytes:

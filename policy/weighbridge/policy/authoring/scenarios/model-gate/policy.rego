@@ -1,0 +1,81 @@
+# Who may use our models: genuine hosts of our own tenants that serve a model which we released, and nothing else.
+#
+# For a verifier that stands between clients and hosts and opens the gate to them. Change what is yours in data.json,
+# and add rules below; `weighbridge policy docs` lists everything that a rule can look at.
+package weighbridge.policy
+
+import data.weighbridge.lib
+import rego.v1
+
+# Nothing is admitted unless a rule below says so.
+default allow := false
+
+# Admitted is a window that nothing is said against.
+allow if count(deny) == 0
+
+# ---------- what every policy demands
+
+# Fresh evidence, known GPUs, weights as declared. Leave this rule in: the library goes on growing.
+deny contains d if some d in lib.always
+
+# ---------- genuine hardware only
+
+deny contains d if {
+	not lib.genuine_platform
+	d := lib.denial(
+		"PLATFORM_EMULATED", null, "the platform is not a genuine one",
+		"a TPM, or a confidential machine", input.platform.name, null,
+	)
+}
+
+deny contains d if {
+	some gpu in input.gpus
+	not lib.genuine_gpu(gpu)
+	d := lib.denial("PLATFORM_EMULATED", gpu.identity, "the GPU is not a genuine one", "nvidia", gpu.platform, null)
+}
+
+# ---------- what is not proven needs a reason in the reference values, which then stands in every verdict
+
+unchecked contains entry if {
+	some check in lib.unproven
+	reason := lib.reason(check)
+	entry := {"check": check, "reason": reason}
+}
+
+excused := {entry.check | some entry in unchecked}
+
+deny contains d if {
+	some check in lib.unproven - excused
+	code := lib.excusable[check]
+	message := sprintf("%v is not proven", [check])
+	hint := sprintf("prove it, or write the reason for leaving it out into reference.unchecked.%v", [check])
+	d := lib.denial(code, null, message, "proven", "unproven", hint)
+}
+
+# ---------- ours: data.json names the tenants and the models
+
+deny contains d if {
+	not our_tenant
+	d := lib.denial(
+		"NOT_OUR_TENANT", null, "the session is not of one of our tenants",
+		data.author.tenants, input.session.tenant, "tenants are listed in data.json",
+	)
+}
+
+our_tenant if input.session.tenant in data.author.tenants
+
+deny contains d if {
+	some model in input.weights.declared
+	not released(model)
+	d := lib.denial(
+		"MODEL_NOT_RELEASED", null, "the model is not one that we released",
+		data.author.models, model.name, "models are listed in data.json, by the names of the reference values",
+	)
+}
+
+# By the relying party's own name for what was measured, not by the one that the host gives it.
+released(model) if data.reference.models[model.manifest].name in data.author.models
+
+# ---------- worth saying, and no reason to refuse
+
+warn contains w if some w in lib.remarks
