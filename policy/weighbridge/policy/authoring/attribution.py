@@ -29,14 +29,14 @@ from weighbridge.proto import strict
 from weighbridge.proto.errors import Code, MalformedEvidence, PolicyDenied
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from types import TracebackType
 
     from weighbridge.policy.checker.syntax import Module, Rule
     from weighbridge.policy.document import PolicyInput
     from weighbridge.policy.policy_set import PolicySet
 
-__all__ = ["DENY", "Attributed", "Attributor", "Heads", "Made", "open_bench"]
+__all__ = ["DENY", "Attributed", "Attributor", "Head", "Heads", "Made", "is_denial", "open_bench"]
 
 DENY: Final = "weighbridge.policy.deny"
 
@@ -70,7 +70,7 @@ class Attributed:
 
 
 @dataclass(frozen=True, slots=True)
-class _Head:
+class Head:
     """A clause of a set that leads to ``deny``: its generated rule, and the set that it only passes on, if any."""
 
     module: Module
@@ -90,7 +90,7 @@ class Heads:
 
     def __init__(self, clauses: Clauses) -> None:
         self._clauses: Clauses = clauses
-        self._heads: dict[str, list[_Head]] = {}
+        self._heads: dict[str, list[Head]] = {}
         self.written: list[Written] = []
         pending = [DENY]
         while pending:
@@ -99,6 +99,20 @@ class Heads:
                 self._heads[name] = [self._head(module, rule) for module, rule in clauses.of(name, "set")]
                 pending += [head.passes_on for head in self._heads[name] if head.passes_on]
         self.query: str = self._collect()
+
+    def all(self) -> Iterator[Head]:
+        """Every clause that leads to ``deny``."""
+        for heads in self._heads.values():
+            yield from heads
+
+    def holding(self, answer: strict.JsonValue | Undefined) -> set[str]:
+        """The generated names of the clauses that hold, by the answer to :attr:`query`."""
+        return {
+            name
+            for part in (answer if isinstance(answer, list) else [])
+            for name, values in (part.items() if isinstance(part, dict) else ())
+            if values
+        }
 
     def made(self, denial: Denial, answer: strict.JsonValue | Undefined) -> tuple[Made, ...]:
         """The clauses of ``deny`` that make ``denial``, by the answer to :attr:`query`."""
@@ -119,12 +133,12 @@ class Heads:
             if head.generated in holding
         )
 
-    def _head(self, module: Module, rule: Rule) -> _Head:
+    def _head(self, module: Module, rule: Rule) -> Head:
         generated = f"{self._clauses.prefix}h{len(self.written)}"
         key = module.source(rule.key.span) if rule.key is not None else "null"
         body = "\n".join(module.source(item.span) for part in rule.bodies for item in statements(part)) or "true"
         self.written.append(Written(module, generated, f"{generated} := [{key} |\n{body}\n]"))
-        return _Head(module, rule, generated, self._passes_on(module, rule))
+        return Head(module, rule, generated, self._passes_on(module, rule))
 
     def _passes_on(self, module: Module, rule: Rule) -> str:
         """The set of which the clause holds the elements themselves."""
@@ -216,15 +230,17 @@ class Attributor:
         self.close()
 
 
-def open_bench(policy: PolicySet, limits: Limits, generated: Iterable[PolicyModule] = ()) -> Workbench:
-    """A bench with ``policy`` and modules generated for it.
+def open_bench(policy: PolicySet, limits: Limits, generated: Iterable[PolicyModule] | None = None) -> Workbench:
+    """A bench with ``policy`` and modules generated for it; without any, one that has the syntax trees.
 
     Raises:
         PolicyDenied: ``POLICY_INVALID``: they do not load.
         EnvironmentFault: no worker can be started.
     """
-    modules = (*policy.modules, PolicyModule(HELPERS_NAME, HELPERS.encode()), *generated)
+    modules = policy.modules
+    if generated is not None:
+        modules = (*modules, PolicyModule(HELPERS_NAME, HELPERS.encode()), *generated)
     try:
-        return Workbench(modules, policy.document(), limits=limits)
+        return Workbench(modules, policy.document(), limits=limits, syntax=generated is None)
     except WorkerFault as fault:
         raise PolicyDenied(Code.POLICY_INVALID, f"the policy does not load: {fault}") from fault

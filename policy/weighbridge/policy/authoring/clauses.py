@@ -67,7 +67,13 @@ inner(value) := value if {
 
 inner(value) := substring(value, 0, 200) if is_string(value)
 
-inner(value) := {"is": type_name(value), "n": count(value)} if composite(value)
+inner(value) := {"is": type_name(value), "n": count(value), "v": known_by(value)} if composite(value)
+
+# What an object is called by those who know it.
+known_by(value) := array.concat(called, [null])[0] if {
+	names := ["identity", "manifest", "device", "name", "file", "index", "code"]
+	called := [value[name] | some name in names; is_object(value); not composite(value[name])]
+}
 
 composite(value) if is_array(value)
 
