@@ -106,7 +106,9 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class PolicyInput:
-    """Everything that a policy sees of one window. Make the two times with :func:`instant`.
+    """Everything that a policy sees of one window.
+
+    Make the two times with :func:`instant`.
 
     Raises:
         ValueError: ``received_at`` and ``received_ns`` are not the same instant.

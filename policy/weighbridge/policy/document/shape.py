@@ -31,7 +31,7 @@ class Shape:
         kind: a ``list`` has elements of one shape, a ``map`` values of one shape under names that are not fixed.
         type: the Python type that holds it.
         optional: whether ``null`` may stand there.
-        words: the only texts that may stand there; empty where any may.
+        words: the only texts that may stand there, of a map the only names; empty where any may.
         element: of each element of a list, and of each value of a map; ``None`` elsewhere.
         members: of an object, in the order in which they are declared; empty elsewhere.
         doc: what it says, one line without a full stop.
@@ -63,7 +63,7 @@ def shape_of(hint: Hashable) -> Shape:
     if origin is tuple:
         return Shape("list", tuple, element=shape_of(arguments[0]))
     if origin is Mapping:
-        return Shape("map", Mapping, element=shape_of(arguments[1]))
+        return Shape("map", Mapping, words=shape_of(arguments[0]).words, element=shape_of(arguments[1]))
     return Shape("text", str, words=arguments) if origin is Literal else _plain(hint)
 
 
