@@ -55,6 +55,7 @@ class RecordedWindow:
         refused: what refused it then.
         recorded: the verdict as recorded, schema ``weighbridge/verdict/v1``.
         outcome: the recorded verdict's.
+        policy: digest of the policy that judged it; zeros where none did.
         reference: the values by which the document was made.
     """
 
@@ -66,6 +67,7 @@ class RecordedWindow:
     refused: tuple[Denial, ...]
     recorded: strict.JsonObject
     outcome: Outcome
+    policy: bytes
     reference: Reference
 
 
@@ -180,6 +182,7 @@ def windows_of(steps: Iterable[Step], replayed: ReplayedEnrolment, by: JudgedBy)
             refused=refused,
             recorded=verdict,
             outcome=outcome,
+            policy=record.policy,
             reference=reference,
         )
         if not isinstance(step.window, WeighbridgeError):

@@ -141,22 +141,22 @@ class Tally:
         """How many windows stand as they stood, though a policy was asked."""
         return self.windows - self.before_any_policy - self.changes
 
-    def add(self, change: Change, *, sample: Sample, came: Mapping[Reason, Iterable[str]] | None = None) -> None:
+    def add(self, change: Change, *, sample: Sample, rules: Mapping[Reason, Iterable[tuple[str, str]]]) -> None:
         """Count one window that changes; whoever counts it has counted it among ``windows``.
 
         Args:
             change: of the window.
             sample: names the window; its message and device are filled in for each reason.
-            came: rules of the later policy that give the reasons which come, and of the earlier one for those that go,
-                as far as they are known.
+            rules: of the later policy, those that give the reasons which come; of the earlier one, those that gave the
+                reasons which go; each with what it says, as far as they are known.
         """
         self.changed[change.title] = self.changed.get(change.title, 0) + 1
         found: dict[Key, Sample] = {}
         effects: tuple[tuple[Effect, tuple[Reason, ...]], ...] = (("came", change.came), ("went", change.went))
         for effect, reasons in effects:
             for reason in reasons:
-                made = Sample(sample.received_at, sample.session, sample.seq, reason.message, reason.device)
-                for rule in tuple((came or {}).get(reason, ())) or ("",):
+                for rule, message in tuple(rules.get(reason, ())) or (("", reason.message),):
+                    made = Sample(sample.received_at, sample.session, sample.seq, message, reason.device)
                     key = Key(change.title, effect, reason.code, rule)
                     found[key] = min(found.get(key, made), made)
         if not found:
