@@ -1,16 +1,18 @@
-"""The builtin functions that policies may call, with the numbers of arguments that they take.
+"""The builtin functions that policies may call: numbers of arguments, and what they give.
 
 Everything else is refused by absence: what is not repeatable (``rand.*``, ``uuid.*``), what reaches outside
 (``http.send``, ``net.*``, ``opa.runtime``), what makes much out of little (``numbers.range``, ``bits.lsh``,
-``strings.replace_n``), what the engine lacks (``crypto.*``, ``io.jwt.*``), and ``print``. ``time.now_ns`` is the
-window's receipt time.
+``strings.replace_n``), and what the engine lacks (``crypto.*``, ``io.jwt.*``). ``time.now_ns`` is the window's
+receipt time. Tests may change documents beside (:data:`TESTS`), and ``print`` with any number of arguments.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["ALLOWED"]
+__all__ = ["ALLOWED", "BUILTINS", "FORBIDDEN", "GIVES", "MEANT", "PRINT", "TESTS"]
+
+PRINT: Final = "print"
 
 ALLOWED: Final[dict[str, int]] = {
     "abs": 1,
@@ -64,3 +66,75 @@ ALLOWED: Final[dict[str, int]] = {
     "union": 1,
     "upper": 1,
 }
+
+BUILTINS: Final = frozenset(name.split(".")[0] for name in ALLOWED)
+"""The first names of builtins: no rule and no import may take one."""
+
+TESTS: Final[dict[str, int]] = {"json.filter": 2, "json.patch": 2, "json.remove": 2}
+"""What test modules may call beside: they make one document out of another."""
+
+_TEXT: Final = (
+    "concat", "format_int", "json.marshal", "lower", "replace", "sprintf", "substring", "trim", "trim_prefix",
+    "trim_space", "trim_suffix", "type_name", "upper",
+)  # fmt: skip
+_NUMBER: Final = (
+    "abs", "ceil", "count", "floor", "indexof", "round", "semver.compare", "time.now_ns", "time.parse_rfc3339_ns",
+    "to_number",
+)  # fmt: skip
+_BOOLEAN: Final = (
+    "contains", "endswith", "is_array", "is_boolean", "is_null", "is_number", "is_object", "is_set", "is_string",
+    "regex.match", "semver.is_valid", "startswith",
+)  # fmt: skip
+GIVES: Final[dict[str, str]] = {
+    **dict.fromkeys(_TEXT, "text"),
+    **dict.fromkeys(_NUMBER, "number"),
+    **dict.fromkeys(_BOOLEAN, "boolean"),
+}
+"""The type of what a builtin gives, where it is always the same."""
+
+FORBIDDEN: Final[dict[str, str]] = {
+    "http.": "reaches outside: a verdict would hang on who answers",
+    "net.": "reaches outside, or is missing in the engine",
+    "opa.": "depends on the machine",
+    "rand.": "is not repeatable",
+    "uuid.": "is not repeatable",
+    "time.": "is not among the few functions of time that are repeatable on every engine",
+    "numbers.range": "makes much out of little",
+    "bits.lsh": "makes much out of little",
+    "strings.replace_n": "makes much out of little",
+    "strings.count": "ends the engine for an empty text",
+    "walk": "makes much out of little, and hides which path is read",
+    "crypto.": "is missing in the engine; digests are in the document",
+    "io.jwt.": "is missing in the engine; signatures are verified before any policy is asked",
+    "trace": "is for debugging",
+}
+"""How a name begins that is a builtin elsewhere, and why policies may not call it."""
+
+MEANT: Final[dict[str, str]] = {
+    "all": "every x in xs { … }",
+    "any": "some x in xs",
+    "filter": "[x | some x in xs; …]",
+    "format": "sprintf",
+    "has": "x in xs",
+    "includes": "x in xs",
+    "int": "to_number",
+    "isnull": "is_null",
+    "join": "concat",
+    "keys": "object.keys",
+    "len": "count",
+    "length": "count",
+    "map": "[f(x) | some x in xs]",
+    "match": "regex.match",
+    "now": "time.now_ns",
+    "printf": "sprintf",
+    "re_match": "regex.match",
+    "size": "count",
+    "starts_with": "startswith",
+    "str": "sprintf",
+    "strip": "trim_space",
+    "to_lower": "lower",
+    "to_upper": "upper",
+    "tolower": "lower",
+    "toupper": "upper",
+}
+"""Names that other languages have, and how Rego spells what they mean."""

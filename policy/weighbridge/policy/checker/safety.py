@@ -1,0 +1,241 @@
+"""What engines read otherwise than authors mean, in one clause of a rule: names, calls, ``not``, ``!=``, ``every``."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from weighbridge.policy.checker.bindings import REFERENCES, bound_in_body, dotted, unbound
+from weighbridge.policy.checker.calls import check_call
+from weighbridge.policy.checker.findings import CheckerFinding
+from weighbridge.policy.checker.functions import BUILTINS
+from weighbridge.policy.checker.names import Scope
+from weighbridge.policy.checker.notes import Notes, shown
+from weighbridge.policy.checker.spelling import nearest
+from weighbridge.policy.checker.syntax import Node
+
+__all__ = ["check_clause", "guarded"]
+
+_LITERALS: Final = frozenset({"String", "RawString", "Number", "Bool", "Null", "Array", "Set", "Object"})
+_REPLACED: Final = ("input", "data.reference", "data.author", "data.examples")
+
+
+def check_clause(scope: Scope, *, test: bool) -> list[CheckerFinding]:
+    """What there is against one clause, of a test module or of a policy."""
+    return _Clause(scope, test=test).findings()
+
+
+class _Clause:
+    def __init__(self, scope: Scope, *, test: bool) -> None:
+        self.scope: Scope = scope
+        self.test: bool = test
+        self.notes: Notes = Notes(scope.module)
+        nodes = list(scope.rule.walk())
+        called = [node.part("fcn") for node in nodes if node.kind == "Call"]
+        # Of a path only the whole is looked at; a function's name is looked at with its call.
+        self.functions: set[int] = {id(part) for fcn in called if fcn is not None for part in fcn.walk()}
+        self.inner: set[int] = {id(node.part("refr")) for node in nodes if node.kind == "RefDot" and dotted(node)}
+
+    def findings(self) -> list[CheckerFinding]:
+        rule = self.scope.rule
+        self.taken()
+        for node in rule.walk():
+            self.node(node)
+        for node in unbound(rule):
+            hint = "bind it in the same body, by := or some … in"
+            self.notes.add(node, "unbound", f"{node.text} is not bound here, only inside another expression", hint=hint)
+        for body in rule.bodies:
+            self.every(body, ())
+        self.head()
+        return self.notes.found
+
+    def taken(self) -> None:
+        scope, rule = self.scope, self.scope.rule
+        others = {"input", "data", *scope.module.imports}
+        for name, found in scope.locals.items():
+            if name in others or name in scope.names:
+                what = (
+                    "a rule" if name in scope.names else "an import" if name in scope.module.imports else "a document"
+                )
+                message = f"{name} is a variable here, and {what} as well"
+                self.notes.add(found[0].at, "name-taken", message, hint=f"call the variable another name: {name}_")
+        first = rule.name.split(".")[0]
+        if first in BUILTINS or first in others:
+            what = "a builtin" if first in BUILTINS else "another meaning"
+            message = f"the rule {rule.name} has the name of {what}"
+            self.notes.add(rule.span, "name-taken", message, hint="call the rule another name")
+
+    def node(self, node: Node) -> None:
+        match node.kind:
+            case "Call":
+                check_call(self.scope, self.notes, node, test=self.test)
+            case "NotExpr":
+                self.negation(node)
+            case "BoolExpr" if node.text == "Ne":
+                self.unequal(node)
+            case "AssignExpr" if node.text != "ColEq":
+                left, right = (self.notes.text(part) for _, part in node.parts)
+                hint = f"{left} == {right} to compare, {left} := {right} to bind"
+                self.notes.add(node, "unify", "= both compares and binds", hint=hint)
+            case "With":
+                self.replaced(node)
+            case "SomeVars":
+                names = ", ".join(part.text for part in node.all("value"))
+                self.notes.add(node, "some-unbound", f"some {names} binds nothing", hint=f"some {names} in …")
+            case "Var":
+                self.variable(node)
+            case "RefDot" | "RefBrack":
+                self.path(node)
+            case _:
+                pass
+
+    def variable(self, node: Node) -> None:
+        scope = self.scope
+        named = (scope.locals, scope.names, scope.module.imports, ("input", "data", "_"))
+        if any(node.text in names for names in named):
+            self.path(node)
+        elif id(node) not in self.functions:
+            meant = nearest(node.text, {name for names in named[:3] for name in names} | {"input", "data"})
+            hint = f"did you mean {meant}?" if meant else "bind it with := or some … in"
+            self.notes.add(node, "unbound", f"{node.text} is not bound anywhere", hint=hint)
+
+    def path(self, node: Node) -> None:
+        if id(node) in self.functions or id(node) in self.inner:
+            return
+        place = self.scope.place(node)
+        if place.wrong:
+            self.notes.add(node, "path-unknown", place.wrong, hint=place.hint)
+
+    def replaced(self, node: Node) -> None:
+        target = ".".join(dotted(node.part("target")))
+        if not self.test:
+            self.notes.add(node, "with", "with replaces what a policy judges by")
+        elif not any(target == name or target.startswith(f"{name}.") for name in _REPLACED):
+            self.notes.add(
+                node, "with", f"with replaces {target or 'this'}", hint=f"replace one of: {', '.join(_REPLACED)}"
+            )
+
+    def negation(self, node: Node) -> None:
+        expr = node.part("expr")
+        for inner in () if expr is None else expr.walk():
+            if inner.kind == "RefBrack" and (index := inner.part("index")) is not None and index.text == "_":
+                listed = inner.part("refr")
+                hint = f"some x in {self.notes.text(listed)}; not x…" if listed is not None else ""
+                self.notes.add(node, "not-wildcard", "an index without a name stands under not", hint=hint)
+            if inner.kind not in ("Call", "Membership"):
+                continue
+            args = [part for role, part in inner.parts if role != "fcn"]
+            loose = next((arg for arg in args if not all(self.scope.total(part) for part in arg.walk())), None)
+            if loose is not None:
+                self.notes.add(node, *self.maybe_undefined(inner, loose), hint=self.bound_before(node, loose))
+
+    def maybe_undefined(self, inner: Node, loose: Node) -> tuple[str, str]:
+        fcn = inner.part("fcn")
+        what = f"the call of {self.notes.text(fcn)}" if fcn is not None else "the membership"
+        return "not-maybe-undefined", f"{what} under not takes {self.notes.text(loose)}, which may be undefined"
+
+    def bound_before(self, node: Node, loose: Node) -> str:
+        whole, part = self.notes.text(node), self.notes.text(loose)
+        name = _name_for(loose, {*self.scope.locals, *self.scope.names, *self.scope.module.imports, *BUILTINS})
+        rest = whole.replace(part, name, 1)
+        return f"{name} := {part}; {rest}" if rest != whole else f"{name} := {part}; not …"
+
+    def unequal(self, node: Node) -> None:
+        for side, other in (("lhs", "rhs"), ("rhs", "lhs")):
+            part, beside = node.part(side), node.part(other)
+            if part is None or beside is None or self.scope.place(part).sure:
+                continue
+            if not all(self.scope.total(inner) for inner in part.walk()):
+                message = f"{self.notes.text(part)} may be undefined, and != is then not true"
+                left, right = (part, beside) if side == "lhs" else (beside, part)
+                self.notes.add(
+                    node,
+                    "unequal-maybe-undefined",
+                    message,
+                    hint=f"not {self.notes.text(left)} == {self.notes.text(right)}",
+                )
+
+    def every(self, query: Node, around: tuple[Node, ...]) -> None:
+        """``every`` in ``query`` and below it; ``around`` are the statements of the bodies that it stands in."""
+        statements = (*around, *query.all("statement"))
+        for statement in query.all("statement"):
+            domain = statement.part("domain")
+            if domain is not None and not (domain.kind in ("Array", "Set") and domain.parts):
+                text = self.notes.text(domain)
+                if not guarded(domain, statements):
+                    message = f"every holds where {text} is empty"
+                    self.notes.add(
+                        statement, "every-maybe-empty", message, hint=f"count({text}) > 0 in a line before it"
+                    )
+            for inner in _queries(statement):
+                self.every(inner, statements)
+
+    def head(self) -> None:
+        rule = self.scope.rule
+        if rule.kind not in ("set", "object"):
+            return
+        for body in rule.bodies or (None,):
+            bound = bound_in_body(body)
+            for part in (rule.key, rule.value):
+                loose = None if part is None else _loose(part, bound)
+                if loose is None:
+                    continue
+                name = _name_for(loose, {*self.scope.locals, *self.scope.names, *self.scope.module.imports, *BUILTINS})
+                message = f"the head of {rule.name} takes {self.notes.text(loose)}, which the body does not bind"
+                self.notes.add(
+                    rule.span,
+                    "head-unbound",
+                    message,
+                    hint=f"{name} := {self.notes.text(loose)} in the body, {name} in the head",
+                )
+                break
+
+
+def guarded(collection: Node, statements: tuple[Node, ...]) -> bool:
+    """Whether one of the statements says that ``collection`` is not empty."""
+    return any(_not_empty(statement, shown(collection)) for statement in statements)
+
+
+def _not_empty(statement: Node, collection: tuple[object, ...]) -> bool:
+    if statement.kind == "SomeIn":
+        source = statement.part("collection")
+        return source is not None and shown(source) == collection
+    expr = statement.part("expr") if statement.kind == "Expr" else None
+    if expr is None or expr.kind != "BoolExpr":
+        return False
+    left, right, operator = expr.part("lhs"), expr.part("rhs"), expr.text
+    if left is not None and left.kind == "Number":
+        left, right, operator = right, left, {"Lt": "Gt", "Le": "Ge"}.get(operator, operator)
+    if left is None or right is None or right.kind != "Number" or right.text.startswith("-"):
+        return False
+    counted = left.part("params") if left.kind == "Call" and dotted(left.part("fcn")) == ["count"] else None
+    if counted is None or shown(counted) != collection:
+        return False
+    return operator in (("Gt", "Ne") if right.text == "0" else ("Gt", "Ge", "Eq"))
+
+
+def _queries(node: Node) -> list[Node]:
+    """The bodies directly inside ``node``: of ``every`` and of comprehensions."""
+    found: list[Node] = []
+    for _, part in node.parts:
+        found += [part] if part.kind == "Query" else _queries(part)
+    return found
+
+
+def _loose(head: Node, bound: set[str]) -> Node | None:
+    """The first expression in a head that is neither a literal nor bound."""
+    if head.kind == "Var":
+        return None if head.text in bound else head
+    if head.kind not in _LITERALS:
+        return head
+    return next((loose for _, part in head.parts if (loose := _loose(part, bound)) is not None), None)
+
+
+def _name_for(node: Node, taken: set[str]) -> str:
+    """A variable's name for what ``node`` gives."""
+    while node.kind in ("Call", "RefBrack"):
+        inner = node.part("params") or node.part("refr")
+        if inner is None:
+            break
+        node = inner
+    name = node.text.lower() if node.kind in (*REFERENCES, "Var") and node.text.isidentifier() else "value"
+    return name if name not in taken else f"{name}_"
