@@ -45,7 +45,8 @@ from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from weighbridge.policy.policy_set import PolicySet
+    from weighbridge.policy.engines.prepared import Evaluator
+    from weighbridge.policy.policy_set import PolicyModule, PolicySet
 
 __all__ = ["OpaBinaryEngine"]
 
@@ -110,7 +111,7 @@ class OpaBinaryEngine:
         worker, modules = parsed(policy, limits)
         worker.close()
         findings = findings_in(modules)
-        evaluations = _Evaluations(self._program, policy, limits)
+        evaluations = _Evaluations(self._program, policy.modules, policy.document(), limits)
         try:
             evaluations.compile()
         except WorkerRefused as refused:
@@ -129,7 +130,7 @@ class OpaBinaryEngine:
             EnvironmentFault: no process can be started, or no file written.
         """
         optional = optional_rules(checked(policy, limits))
-        evaluations = _Evaluations(self._program, policy, limits)
+        evaluations = _Evaluations(self._program, policy.modules, policy.document(), limits)
         try:
             evaluations.compile()
         except WorkerFault as fault:
@@ -142,24 +143,34 @@ class OpaBinaryEngine:
             evaluations, policy=policy, limits=limits, optional=optional, engine=(self.name, self.version)
         )
 
+    def bench(
+        self, modules: Sequence[PolicyModule], data: strict.JsonObject, limits: Limits = DEFAULT_LIMITS
+    ) -> Evaluator:
+        """``modules`` and ``data`` laid out, past the checker: for tools only.
+
+        Raises:
+            EnvironmentFault: no file can be written.
+        """
+        return _Evaluations(self._program, modules, data, limits)
+
 
 @final
 class _Evaluations:
     """A directory with a policy in it, and a process for each evaluation."""
 
-    def __init__(self, program: str, policy: PolicySet, limits: Limits) -> None:
+    def __init__(self, program: str, modules: Sequence[PolicyModule], data: strict.JsonObject, limits: Limits) -> None:
         self._program: str = program
         self._limits: Limits = limits
         # By names of our own: in an author's, a colon would be a prefix, and a slash a directory.
-        self._names: dict[str, str] = {f"module{n}.rego": module.name for n, module in enumerate(policy.modules)}
+        self._names: dict[str, str] = {f"module{n}.rego": module.name for n, module in enumerate(modules)}
         self._data: list[str] = [argument for name in (*self._names, "data.json") for argument in ("--data", name)]
         self._closed: bool = False
         try:
             self._place: tempfile.TemporaryDirectory[str] = tempfile.TemporaryDirectory(prefix="weighbridge-opa-")
             folder = Path(self._place.name)
-            for name, module in zip(self._names, policy.modules, strict=True):
+            for name, module in zip(self._names, modules, strict=True):
                 _ = (folder / name).write_bytes(module.text)
-            _ = (folder / "data.json").write_bytes(strict.json_encode(policy.document()))
+            _ = (folder / "data.json").write_bytes(strict.json_encode(data))
             _ = (folder / "capabilities.json").write_bytes(strict.json_encode(capabilities()))
         except OSError as error:
             raise EnvironmentFault(Code.COMMAND_FAILED, f"cannot lay the policy out for opa: {error}") from error

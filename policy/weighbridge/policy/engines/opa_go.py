@@ -32,8 +32,11 @@ from weighbridge.policy.engines.workbench import load_request, spawn
 from weighbridge.proto.errors import Code, EnvironmentFault
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from weighbridge.policy.checker.findings import CheckerFinding
-    from weighbridge.policy.policy_set import PolicySet
+    from weighbridge.policy.policy_set import PolicyModule, PolicySet
+    from weighbridge.proto import strict
 
 __all__ = ["RESERVE", "OpaGoEngine"]
 
@@ -144,3 +147,17 @@ class OpaGoEngine:
             optional=optional,
             engine=(self.name, self.version),
         )
+
+    def bench(self, modules: Sequence[PolicyModule], data: strict.JsonObject, limits: Limits = DEFAULT_LIMITS) -> Pool:
+        """``modules`` and ``data`` loaded, past the checker: for tools only.
+
+        Raises:
+            WorkerFault: they do not load.
+            EnvironmentFault: no worker can be started.
+        """
+        request = load_request(modules, data, syntax=False)
+
+        def start() -> Worker:
+            return loaded(spawn(limits, self._program), request, limits)
+
+        return Pool(start, (start(),), spares=1, limits=limits)

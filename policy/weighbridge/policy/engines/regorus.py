@@ -19,11 +19,12 @@ from weighbridge.policy.engines.process import Worker, WorkerFault
 from weighbridge.policy.engines.workbench import load_request, spawn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from weighbridge.policy.checker.check import CheckerFinding
     from weighbridge.policy.checker.syntax import Module
-    from weighbridge.policy.policy_set import PolicySet
+    from weighbridge.policy.policy_set import PolicyModule, PolicySet
+    from weighbridge.proto import strict
 
 __all__ = ["RegorusEngine", "RegorusPrepared"]
 
@@ -96,6 +97,20 @@ class RegorusEngine:
             engine=(self.name, self.version),
         )
         return beside(prepared, policy, limits)
+
+    def bench(self, modules: Sequence[PolicyModule], data: strict.JsonObject, limits: Limits = DEFAULT_LIMITS) -> Pool:
+        """``modules`` and ``data`` loaded, past the checker: for tools only.
+
+        Raises:
+            WorkerFault: they do not load.
+            EnvironmentFault: no worker can be started.
+        """
+        request = load_request(modules, data, syntax=False)
+
+        def start() -> Worker:
+            return loaded(spawn(limits), request, limits)
+
+        return Pool(start, (start(),), spares=1, limits=limits)
 
 
 def _parsed_beside(
