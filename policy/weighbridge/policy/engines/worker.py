@@ -23,6 +23,9 @@ import os
 import resource
 import sys
 
+# A decision asks one query again and again; tools ask many, and each a few times.
+QUERIES_MAX = 4
+
 # Spelt out, since importing `typing` costs as much as importing the engine.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -135,13 +138,14 @@ def main(directory: str, *, memory: int, cpu: int, largest: int) -> NoReturn:  #
 
     sys.path.clear()
     engine = Engine()
+    rules: dict[str, str] = {}
 
     def answer_to(request: bytes) -> bytes:
         match request[:1]:
             case b"D":
                 query, document = question(request)
                 engine.set_input_json(document.decode())
-                answer = engine.eval_query_as_json(query.decode())
+                answer = evaluate(engine, query.decode(), rules)
             case b"L":
                 answer = load(engine, json.loads(request[1:]))  # noqa: TID251 - written by the parent
             case b"C":
@@ -152,6 +156,26 @@ def main(directory: str, *, memory: int, cpu: int, largest: int) -> NoReturn:  #
         return answer.encode()
 
     serve(answer_to, cpu=cpu, largest=largest)
+
+
+def evaluate(engine: Engine, query: str, rules: dict[str, str]) -> str:  # pragma: no cover - see above
+    """The answer to ``query``, from its second time on a rule of its own in ``rules``: that costs a third less.
+
+    Lists only: an undefined rule reads ``"<undefined>"``, which is a text that other rules might have.
+    """
+    if not query.startswith("[") or (query not in rules and len(rules) >= QUERIES_MAX):
+        return engine.eval_query_as_json(query)
+    if query not in rules:
+        rules[query] = ""
+        return engine.eval_query_as_json(query)
+    if not rules[query]:
+        rules[query] = f"data.query{len(rules)}.value"
+        package = rules[query].removeprefix("data.").removesuffix(".value")
+        _ = engine.add_policy(package, f"package {package}\nvalue := {query}")
+    value = engine.eval_rule_as_json(rules[query])
+    if value == '"<undefined>"':
+        return "{}"
+    return f'{{"result":[{{"expressions":[{{"value":{value},"text":"","location":{{"row":1,"col":1}}}}]}}]}}'
 
 
 def load(engine: Engine, request: dict[str, Any]) -> str:  # pragma: no cover - see above

@@ -700,13 +700,18 @@ proven contains "platform_tcb" if {
 # Of no device and no manifest's signer a certificate is revoked, and all of it is known.
 proven contains "gpu_revocation" if {
 	count(gpus) > 0
-	every gpu in gpus { gpu_revocation_good(gpu) }
+	every gpu in gpus {
+		gpu.revocation == "good"
+		is_array(gpu.manifests)
+	}
+	unsure := [manifest | some gpu in gpus; some manifest in gpu.manifests; not manifest.revocation == "good"]
+	count(unsure) == 0
 }
 
 # Something bound the files of every model between measuring and loading.
 proven contains "load_binding" if {
 	count(loaded) > 0
-	every model in loaded { load_bound(model) }
+	every model in loaded { model.protection in {"fs-verity", "dm-verity", "guarded"} }
 }
 
 # The physical record is what it should be.
@@ -725,7 +730,9 @@ reason(check) := text if {
 # Of these checks those that are not proven and have a reason, as entries of `unchecked`.
 excused(checks) := {entry |
 	some check in unproven & checks
-	text := reason(check)
+	text := data.reference.unchecked[check]
+	is_string(text)
+	count(trim_space(text)) >= 10
 	entry := {"check": check, "reason": text}
 }
 
@@ -768,24 +775,17 @@ models_sound if {
 	is_array(input.weights.declared)
 	is_array(input.weights.loaded)
 	count(input.weights.declared) > 0
-	every model in input.weights.declared {
-		in_reference(model)
-		loaded_as_declared(model)
-	}
-	strangers := [model | some model in input.weights.loaded; not declared_and_known(model)]
-	count(strangers) == 0
+	every model in input.weights.declared { is_string(data.reference.models[model.manifest].name) }
+	names := {model.manifest | some model in input.weights.declared}
+	there := [model.manifest | some model in input.weights.loaded; model.declared == true; model.manifest in names]
+	count(there) == count(input.weights.loaded)
+	every model in input.weights.declared { loaded_or_optional(model, there) }
 }
 
-# The declared model is loaded, or need not be.
-loaded_as_declared(model) if optional(model)
+# The declared model is among these manifests, or is an adapter, which may be loaded.
+loaded_or_optional(model, manifests) if model.manifest in manifests
 
-loaded_as_declared(model) if is_loaded(model)
-
-# The loaded model is declared, and among the reference values.
-declared_and_known(model) if {
-	is_declared(model)
-	in_reference(model)
-}
+loaded_or_optional(model, _) if model.role == "adapter"
 
 # Nothing is denied by `platform_denials`, in one rule as well.
 genuine if {
