@@ -26,6 +26,7 @@ __all__ = ["Question", "ask", "question"]
 
 _PREFIX: Final = "sides_of_"
 _FAILED_MAX: Final = 20
+_SOLUTIONS_MAX: Final = 3
 _VALUE_MAX: Final = 400
 _EMPTY: Final[strict.JsonObject] = {}
 
@@ -90,7 +91,8 @@ def _is_allow(module: Module, expr: Node) -> bool:
 def _module(number: int, item: Question) -> PolicyModule:
     imports = "".join(f"{item.module.source(span)}\n" for span in item.module.import_spans)
     values = ", ".join(f"{_PREFIX}{part}" for part in range(len(item.labels)))
-    text = f"package {item.module.package}\n\n{imports}\n{_PREFIX}{item.test} := [{values}] if {{\n{item.body}\n}}\n"
+    # For each solution of what is before: `some` may have several.
+    text = f"package {item.module.package}\n\n{imports}\n{_PREFIX}{item.test} := [[{values}] |\n{item.body}\n]\n"
     return PolicyModule(f"{_PREFIX}{number}.rego", text.encode())
 
 
@@ -101,5 +103,7 @@ def _lines(trial: Trial, item: Question) -> list[str]:
     width = max(len(label) for label in item.labels)
     return [
         f"        {label:<{width}}  {shorten(strict.json_encode(value).decode(), _VALUE_MAX)}"
-        for label, value in zip(item.labels, found.value, strict=True)
+        for values in found.value[:_SOLUTIONS_MAX]
+        if isinstance(values, list)
+        for label, value in zip(item.labels, values, strict=True)
     ]
