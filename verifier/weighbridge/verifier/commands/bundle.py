@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self, final
 
 from weighbridge.policy import policy_set
-from weighbridge.policy.engines.regorus import RegorusEngine
 from weighbridge.proto import limits, strict
 from weighbridge.proto.errors import Code, EnvironmentFault, ExitCode, MalformedEvidence, PolicyDenied
 from weighbridge.proto.manifest import Manifest
 from weighbridge.verifier.appraisal import Appraiser, Verdict
 from weighbridge.verifier.bundle import Bundle, BundleVerdict, verify
 from weighbridge.verifier.collateral.store import CollateralStore
+from weighbridge.verifier.commands.engines import add_engine
 from weighbridge.verifier.commands.outcome import (
     Outcome,
     load_anchors,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from weighbridge.policy.document import PolicyInput
-    from weighbridge.policy.engine import Decision, Prepared, Revision
+    from weighbridge.policy.engine import Decision, PolicyEngine, Prepared, Revision
     from weighbridge.policy.values.reference import Reference
     from weighbridge.verifier.anchors import TrustAnchors
 
@@ -72,6 +72,7 @@ def configure_verify(parser: argparse.ArgumentParser) -> None:
         help="production, insecure_development, a Rego file (several times for several modules), or recorded: each "
         "window by the one that judged it (default)",
     )
+    add_engine(parser)
     parser.add_argument("--reference", metavar="FILE", help="reference values to judge by (default: the recorded ones)")
     parser.add_argument(
         "--models",
@@ -120,12 +121,13 @@ def run_verify(arguments: argparse.Namespace) -> Outcome | int:
         own = with_sets(read_reference(arguments.reference), arguments.models, anchors)
     published = _published(arguments.collateral, anchors)
     names: list[str] = arguments.policy or [_RECORDED]
+    engine = arguments.engine.open()
     with ExitStack() as stack:
 
         def appraiser(parsed: Bundle, recorded: bytes, judged: bytes) -> Appraiser:
             reference = own or parsed.reference_named(recorded)
             manifests = (Manifest.unpack(data) for data in parsed.manifests)
-            prepared = stack.enter_context(_prepared(names, parsed, judged, reference))
+            prepared = stack.enter_context(_prepared(names, engine, bundle=parsed, judged=judged, reference=reference))
             return Appraiser(prepared, reference, {manifest.digest: manifest for manifest in manifests}, published)
 
         result = verify(bundle, anchors=anchors, appraiser=appraiser)
@@ -173,15 +175,17 @@ class _NoPolicy:
         self.close()
 
 
-def _prepared(names: list[str], bundle: Bundle, judged: bytes, reference: Reference) -> Prepared:
+def _prepared(
+    names: list[str], engine: PolicyEngine, *, bundle: Bundle, judged: bytes, reference: Reference
+) -> Prepared:
     """The caller's policy, or the one that the records name by ``judged``."""
     if names != [_RECORDED]:
-        return RegorusEngine().load(load_policy(names, reference))
+        return engine.load(load_policy(names, reference))
     if judged == NO_DIGEST:
         return _NoPolicy()
     files = bundle.policy_named(judged)
     try:
-        return RegorusEngine().load(policy_set.recorded(files, reference=reference))
+        return engine.load(policy_set.recorded(files, reference=reference))
     except ValueError as error:
         raise MalformedEvidence(Code.BUNDLE_MALFORMED, f"no policy set: {error}", where="bundle.policies") from error
 

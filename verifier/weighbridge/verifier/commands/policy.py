@@ -8,6 +8,7 @@ from typing import Final
 from weighbridge.verifier.commands import (
     policy_bundle,
     policy_docs,
+    policy_engines,
     policy_eval,
     policy_init,
     policy_replay,
@@ -25,6 +26,7 @@ examples:
   weighbridge policy eval my-policy --input document.json
   weighbridge policy docs input.gpus
   weighbridge policy replay STATE --policy my-policy
+  weighbridge policy engines
   weighbridge policy bundle sign my-policy --owner Acme --name gate --number 1 --key author.pem -o gate.policy
 """
 
@@ -43,3 +45,4 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     policy_bundle.configure(verbs.add_parser("bundle", help="sign a policy, verify it, show what is in it"))
     policy_replay.configure(verbs.add_parser("replay", help="which recorded decisions a new policy would change"))
+    policy_engines.configure(verbs.add_parser("engines", help="which engines there are, and whether each conforms"))

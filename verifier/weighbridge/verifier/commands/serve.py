@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from weighbridge.proto import limits
 from weighbridge.verifier.commands import arguments as given
+from weighbridge.verifier.commands.engines import add_engine
 from weighbridge.verifier.commands.outcome import (
     Outcome,
     load_anchors,
@@ -65,6 +66,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="a signed policy (weighbridge policy bundle): one for each tenant, and at most one for all others in "
         "place of --policy (several times); looked at again before each window, and on SIGHUP",
     )
+    add_engine(parser)
     add_manifests(parser)
     parser.add_argument("--reference", required=True, metavar="FILE", help="reference values")
     parser.add_argument(
@@ -119,8 +121,7 @@ def _run_serve(arguments: argparse.Namespace) -> Outcome | int:
     if not arguments.policy and not arguments.policy_bundle:
         return usage("nothing to judge by: --policy or --policy-bundle", command="serve")
     deployment = deployment_class()
-    from weighbridge.policy.engines.regorus import RegorusEngine  # noqa: PLC0415 - heavy, and only here
-    from weighbridge.verifier.clock import SystemClock  # noqa: PLC0415
+    from weighbridge.verifier.clock import SystemClock  # noqa: PLC0415 - heavy, and only here
     from weighbridge.verifier.collateral.store import CollateralStore  # noqa: PLC0415
     from weighbridge.verifier.core import Verifier  # noqa: PLC0415
     from weighbridge.verifier.policy_watch import PolicyWatch  # noqa: PLC0415
@@ -142,7 +143,7 @@ def _run_serve(arguments: argparse.Namespace) -> Outcome | int:
             own=own,
             anchors=anchors,
             store=opened.store,
-            load=RegorusEngine().load,
+            load=arguments.engine.open().load,
             report=_note,
         )
         watch = ReferenceWatch(
