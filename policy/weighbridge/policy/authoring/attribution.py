@@ -19,8 +19,8 @@ from weighbridge.policy.authoring.clauses import (
     Clauses,
     Written,
     modules_of,
-    statements,
 )
+from weighbridge.policy.authoring.origins import Caller, Source, collected, source_of
 from weighbridge.policy.engine import DEFAULT_LIMITS, Denial, Limits
 from weighbridge.policy.engines.process import WorkerFault
 from weighbridge.policy.engines.workbench import Undefined, Workbench
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from types import TracebackType
 
-    from weighbridge.policy.checker.syntax import Module, Rule
+    from weighbridge.policy.checker.syntax import Module, Node
     from weighbridge.policy.document import PolicyInput
     from weighbridge.policy.policy_set import PolicySet
 
@@ -71,12 +71,12 @@ class Attributed:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A clause of a set that leads to ``deny``: its generated rule, and the set that it only passes on, if any."""
+    """A clause that leads to ``deny``: its generated rule, and the sets that it only passes on, if any."""
 
-    module: Module
-    rule: Rule
+    source: Source
+    clause: Clause
     generated: str
-    passes_on: str
+    passes_on: tuple[str, ...]
 
 
 @final
@@ -92,12 +92,7 @@ class Heads:
         self._clauses: Clauses = clauses
         self._heads: dict[str, list[Head]] = {}
         self.written: list[Written] = []
-        pending = [DENY]
-        while pending:
-            name = pending.pop()
-            if name not in self._heads:
-                self._heads[name] = [self._head(module, rule) for module, rule in clauses.of(name, "set")]
-                pending += [head.passes_on for head in self._heads[name] if head.passes_on]
+        self._add(DENY, [source_of(module, rule) for module, rule in clauses.of(DENY, "set")])
         self.query: str = self._collect()
 
     def all(self) -> Iterator[Head]:
@@ -125,41 +120,68 @@ class Heads:
 
     def _of(self, name: str, holding: set[str]) -> tuple[Made, ...]:
         return tuple(
-            Made(
-                self._clauses.clause(head.module, head.rule),
-                self._of(head.passes_on, holding) if head.passes_on else (),
-            )
+            Made(head.clause, tuple(made for other in head.passes_on for made in self._of(other, holding)))
             for head in self._heads[name]
             if head.generated in holding
         )
 
-    def _head(self, module: Module, rule: Rule) -> Head:
-        generated = f"{self._clauses.prefix}h{len(self.written)}"
-        key = module.source(rule.key.span) if rule.key is not None else "null"
-        body = "\n".join(module.source(item.span) for part in rule.bodies for item in statements(part)) or "true"
-        self.written.append(Written(module, generated, f"{generated} := [{key} |\n{body}\n]"))
-        return Head(module, rule, generated, self._passes_on(module, rule))
+    def _add(self, name: str, sources: list[Source]) -> None:
+        if name not in self._heads:
+            self._heads[name] = []
+            self._heads[name] = [self._head(source) for source in sources]
 
-    def _passes_on(self, module: Module, rule: Rule) -> str:
-        """The set of which the clause holds the elements themselves."""
-        if rule.key is None or rule.key.kind != "Var":
-            return ""
-        for statement in (item for part in rule.bodies for item in statements(part)):
+    def _head(self, source: Source) -> Head:
+        generated = f"{self._clauses.prefix}h{len(self.written)}"
+        self.written += source.listed(generated, self._clauses.prefix)
+        clause = self._clauses.clause(source.module, source.rule)
+        clause = Clause(clause.module, source.line, clause.name)
+        return Head(source, clause, generated, self._passes_on(source))
+
+    def _passes_on(self, source: Source) -> tuple[str, ...]:
+        """The sets of which the clause holds the elements themselves."""
+        if source.key is None or source.key.kind != "Var" or source.caller is not None:
+            return ()
+        for number, statement in enumerate(source.statements):
             value = statement.part("value")
-            if statement.kind == "SomeIn" and value is not None and value.text == rule.key.text:
-                name = self._clauses.full_name(module, statement.part("collection"))
-                return name if name and self._clauses.of(name, "set") else ""
-        return ""
+            if statement.kind == "SomeIn" and value is not None and value.text == source.key.text:
+                before = source.statements[:number]
+                return tuple(self._sets(source.module, statement.part("collection"), before))
+        return ()
+
+    def _sets(self, module: Module, node: Node | None, before: tuple[Node, ...]) -> Iterator[str]:
+        """The sets that ``node`` is made of, as far as rules of the policy fill them; none if any is computed."""
+        if node is None:
+            return
+        if node.kind == "BinExpr" and node.text in ("Or", "Union"):
+            sides = [list(self._sets(module, side, before)) for side in (*node.all("lhs"), *node.all("rhs"))]
+            yield from (name for names in sides for name in names if all(sides))
+            return
+        name = self._clauses.full_name(module, node.part("fcn") if node.kind == "Call" else node)
+        if found := self._clauses.of(name, "set"):
+            self._add(name, [source_of(other, rule) for other, rule in found])
+            yield name
+            return
+        caller = Caller(module, before, tuple(module.source(param.span) for param in node.all("params")))
+        made = [
+            source
+            for other, rule in self._clauses.of(name, "complete", "function")
+            for source in collected(other, rule, caller)
+        ]
+        if made:
+            key = f"{name} {len(self.written)}"
+            self._add(key, made)
+            yield key
 
     def _collect(self) -> str:
         """One rule in each package that gathers its own; the query for all of them."""
         gathered = f"{self._clauses.prefix}heads"
-        packages: dict[str, list[Written]] = {}
-        for item in self.written:
-            packages.setdefault(item.module.package, []).append(item)
+        packages: dict[str, list[tuple[Module, str]]] = {}
+        for head in self.all():
+            module = head.source.asked_in
+            packages.setdefault(module.package, []).append((module, head.generated))
         for items in packages.values():
-            members = "".join(f'\t"{item.name}": {item.name},\n' for item in items)
-            self.written.append(Written(items[0].module, gathered, f"{gathered} := {{\n{members}}}"))
+            members = "".join(f'\t"{name}": {name},\n' for _, name in items)
+            self.written.append(Written(items[0][0], gathered, f"{gathered} := {{\n{members}}}"))
         return f"[{', '.join(f'data.{package}.{gathered}' for package in packages)}]"
 
 

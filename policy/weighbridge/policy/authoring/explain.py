@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Final, Self, final
 
 from weighbridge.policy.authoring.attribution import Heads, Made, is_denial, open_bench
 from weighbridge.policy.authoring.clauses import Clause, Clauses, modules_of, one_line
+from weighbridge.policy.authoring.origins import allowing
 from weighbridge.policy.authoring.plans import Fired
 from weighbridge.policy.authoring.reasons import Binding, Statement, Way
 from weighbridge.policy.authoring.tracing import Tracer
 from weighbridge.policy.engine import DEFAULT_LIMITS, Decision, Denial, Limits
+from weighbridge.policy.engines.output import invariants
 from weighbridge.policy.engines.process import WorkerFault
 from weighbridge.policy.engines.regorus import RegorusEngine
 from weighbridge.policy.engines.workbench import UNDEFINED, Undefined
@@ -56,7 +58,8 @@ class Reason:
 
     Attributes:
         denial: as decided.
-        made_by: the clauses of ``deny`` that make it; none for an invariant, or a failure of the engine.
+        made_by: the clauses of ``deny`` that make it; none for an invariant, for a failure of the engine, and for what a
+            policy of another verifier says beside this one.
         grounds: of each clause that says it in the first place, why it holds; none where it could not be looked into.
         invariant: no rule makes it; it stands above every policy.
     """
@@ -105,6 +108,7 @@ class _Found:
 
     answers: dict[str, strict.JsonValue] = field(default_factory=dict)
     note: str = ""
+    invariants: tuple[Denial, ...] = ()
 
 
 @final
@@ -135,14 +139,10 @@ class Explainer:
         self._prepared: Prepared | None = prepared
         self._heads: Heads = Heads(self._clauses)
         tracer = Tracer(self._clauses)
-        self._fired: dict[str, Fired] = {
-            head.generated: tracer.fired(head.module, head.rule, next(iter(head.rule.bodies), None))
-            for head in self._heads.all()
-        }
+        self._fired: dict[str, Fired] = {head.generated: tracer.fired(head.source) for head in self._heads.all()}
         self._allow: list[tuple[Clause, Fired]] = [
-            (self._clauses.clause(module, rule), tracer.fired(module, rule, body))
+            (self._clauses.clause(module, rule), tracer.fired(allowing(module, rule)))
             for module, rule in self._clauses.of(ALLOW, "complete")
-            for body in rule.bodies[:1]
         ]
         self._refused = tracer.ways(ALLOW)
         self._generated = {
@@ -180,12 +180,11 @@ class Explainer:
             return Explanation(decision, reasons, note=f"the rules could not be looked into: {_brief(error)}")
         made = {item: self._heads.made(item, answer) for item in decision.denials}
         holding = self._heads.holding(answer)
-        found = self._look(asked, [self._fired[name].query for name in holding])
+        found = self._look(asked, [self._fired[name].query for name in sorted(holding)])
+        found.invariants = invariants(document)
         reasons = tuple(self._reason(item, made[item], found, holding) for item in decision.denials)
         examined = tuple(
-            self._clauses.clause(head.module, head.rule)
-            for head in self._heads.all()
-            if head.generated not in holding and not head.passes_on
+            head.clause for head in self._heads.all() if head.generated not in holding and not head.passes_on
         )
         allow, refused = self._allowed(decision, asked, found)
         return Explanation(decision, reasons, allow, refused, examined, note=found.note)
@@ -211,12 +210,13 @@ class Explainer:
         sources = {source for item in made for source in item.sources}
         grounds: list[Grounds] = []
         for head in self._heads.all():
-            clause = self._clauses.clause(head.module, head.rule)
-            if clause in sources and head.generated in holding:
+            if head.clause in sources and head.generated in holding:
                 fired = self._fired[head.generated]
                 ways = fired.read(found.answers.get(fired.query))
-                grounds += [Grounds(clause, names, seen) for value, names, seen in ways if is_denial(value, denial)][:1]
-        return Reason(denial, made, tuple(grounds), invariant=not made)
+                grounds += [
+                    Grounds(head.clause, names, seen) for value, names, seen in ways if is_denial(value, denial)
+                ][:1]
+        return Reason(denial, made, tuple(grounds), invariant=not made and denial in found.invariants)
 
     def _allowed(self, decision: Decision, asked: _Asked, found: _Found) -> tuple[tuple[Grounds, ...], tuple[Way, ...]]:
         if decision.outcome == "allow":
@@ -276,7 +276,7 @@ class Explainer:
         if self._bench is not None:
             self._bench.close()
             self._bench = None
-        names = [(head.module, head.rule.line, head.generated) for head in self._heads.all()]
+        names = [(head.source.asked_in, head.source.line, head.generated) for head in self._heads.all()]
         entries = [item for name in _ENTRIES for item in self._clauses.of(f"weighbridge.policy.{name}")[:1]]
         names += [(module, rule.line, rule.name) for module, rule in entries]
         for module, line, name in names:

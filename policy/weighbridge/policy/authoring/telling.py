@@ -39,9 +39,9 @@ def sentence(reason: Reason, document: PolicyInput) -> str:
     said = f'"{denial.message}"'
     if reason.invariant:
         return f"{subject(reason, document)}: an invariant, above every policy, denies it: {said}"
-    places = [made.clause for made in reason.made_by]
+    places = [source for made in reason.made_by for source in made.sources]
     source = reason.grounds[0].clause if reason.grounds else places[0] if places else None
-    by = "the policy" if source is None else f"{source.module} line {source.line}"
+    by = "no rule of this policy, but its decision," if source is None else f"{source.module} line {source.line}"
     ground = because(reason)
     return f"{subject(reason, document)}: {by} denies it: {said}" + (f", because {ground}" if ground else "")
 

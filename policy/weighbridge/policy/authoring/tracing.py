@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, final
 
 from weighbridge.policy.authoring.clauses import Clause, Clauses, Written, one_line, statements, variables
+from weighbridge.policy.authoring.origins import Source
 from weighbridge.policy.authoring.plans import About, Asked, Fired, ReadStatement, WayPlan, reader
 from weighbridge.policy.authoring.reasons import Kind, Way
 from weighbridge.policy.authoring.terms import (
@@ -60,23 +61,24 @@ class Tracer:
         self._number: int = 0
         self.written: list[Written] = []
 
-    def fired(self, module: Module, rule: Rule, body: Node | None) -> Fired:
-        """What explains a clause that holds. ``body`` is one of its own."""
+    def fired(self, source: Source) -> Fired:
+        """What explains a clause that holds."""
+        module, p = source.module, self._p
         slots = Slots()
-        found = statements(body)
-        names = [name for item in found for name in variables(item)]
-        reads = tuple(self._statement(module, item, slots, names, holds=True) for item in found)
-        head = "null" if rule.key is None else module.source(rule.key.span)
-        lines = "\n".join(module.source(item.span) for item in found) or "true"
+        params = [name for param in source.params for name in _names(param) if name != "_"]
+        names = [name for item in source.statements for name in variables(item)]
+        scope = (*params, *names)
+        reads = tuple(self._statement(module, item, slots, scope, holds=True) for item in source.statements)
         name = self._name("f")
-        solutions = f"[{', '.join([f'[{head}]', *names])}]"
-        self._write(module, f"{name}_b := array.slice([{solutions} |\n{lines}\n], 0, {_SOLUTIONS_MAX})")
-        taken = "".join(f"\n\t{each} := {self._p}s[{number}]" for number, each in enumerate(names, 1))
-        shown = ", ".join(self._show(each) for each in names)
-        result = f"[{self._p}s[0][0], {self._p}n, {slots.listed(self._p)}]"
-        seen = f"some {self._p}s in {name}_b{taken}\n\t{self._p}n := [{shown}]{slots.assigned(self._p)}"
-        self._write(module, f"{name} := [{result} |\n\t{seen}\n]")
-        return Fired(f"data.{module.package}.{name}", tuple(names), reads)
+        solutions = f"[{', '.join([f'[{source.element}]', *names])}]"
+        found = f"array.slice([{solutions} |\n{source.body}\n], 0, {_SOLUTIONS_MAX})"
+        self._write(module, f"{name}_b{source.given} := {found}")
+        taken = "".join(f"\n\t{each} := {p}s[{number}]" for number, each in enumerate(names, 1))
+        shown = ", ".join(self._show(each) for each in scope)
+        result = f"[{p}s[0][0], {p}n, {slots.listed(p)}]"
+        seen = f"some {p}s in {name}_b{source.given}{taken}\n\t{p}n := [{shown}]{slots.assigned(p)}"
+        self.written += source.called(name, f"[{result} |\n\t{seen}\n]", p)
+        return Fired(f"data.{source.asked_in.package}.{name}", scope, reads)
 
     def ways(self, name: str) -> tuple[WayPlan, ...]:
         """Every clause of the rule of this full name, each as a way in which it could hold."""
@@ -196,7 +198,7 @@ class Tracer:
         self, module: Module, statement: Node, slots: Slots, scope: Sequence[str], *, holds: bool
     ) -> ReadStatement:
         negated = statement.kind == "NotExpr"
-        about = About(statement.line, one_line(module, statement.span), holds, negated, tuple(scope))
+        about = About(statement.line, _text(module, statement), holds, negated, tuple(scope))
         expr = statement.part("expr")
         if expr is not None:
             return self._expression(module, expr, slots, about)
@@ -351,6 +353,15 @@ class Tracer:
         clause = self._clauses.clause(module, rule)
         is_else = body is not None and body is not rule.bodies[0]
         return Clause(clause.module, body.line, clause.name) if is_else and body is not None else clause
+
+
+def _text(module: Module, statement: Node) -> str:
+    """The statement as written, on one line; a block's own statements with semicolons between them."""
+    query = statement.part("query")
+    if query is None:
+        return one_line(module, statement.span)
+    inside = "; ".join(_text(module, item) for item in statements(query))
+    return f"{one_line(module, (statement.span[0], query.span[0]))} {{ {inside} }}"
 
 
 def _names(arg: Node | str) -> list[str]:
