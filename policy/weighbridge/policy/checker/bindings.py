@@ -57,7 +57,10 @@ def bound_in_body(query: Node | None) -> set[str]:
 
 def unbound(rule: Rule) -> Iterator[Node]:
     """Variables of the clause that are bound somewhere in it, but not where they are used."""
-    every = {binding.name for binding in bindings(rule)}
+    # A name that `some` alone declares is said to be bound by nothing; that is enough.
+    every = {binding.name for binding in bindings(rule)} - {
+        part.text for node in rule.walk() if node.kind == "SomeVars" for part in node.all("value")
+    }
     arguments = {part.text for arg in rule.args for part in arg.walk() if part.kind == "Var"}
     for argument in rule.args:
         yield from _loose(argument, arguments, every)

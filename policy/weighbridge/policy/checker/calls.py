@@ -57,12 +57,12 @@ class _Call:
             self.notes.add(self.node, "function-unknown", f"{written} is a rule and not a function", hint=hint)
             return
         reason = next((why for begin, why in FORBIDDEN.items() if name == begin or name.startswith(begin)), "")
+        if reason:
+            self.notes.add(self.node, "function-forbidden", f"{written} may not be called: it {reason}")
+            return
         meant = MEANT.get(name.lower(), "") or nearest(written, {*ALLOWED, *self.reachable()})
         hint = f"did you mean {meant}?" if meant else ""
-        if reason:
-            self.notes.add(self.node, "function-forbidden", f"{written} may not be called: it {reason}", hint=hint)
-        else:
-            self.notes.add(self.node, "function-unknown", f"{written} is not a function", hint=hint)
+        self.notes.add(self.node, "function-unknown", f"{written} is not a function", hint=hint)
 
     def reachable(self) -> set[str]:
         """The functions of this package and of imported ones, as they are written here."""

@@ -93,7 +93,7 @@ GIVES: Final[dict[str, str]] = {
 """The type of what a builtin gives, where it is always the same."""
 
 FORBIDDEN: Final[dict[str, str]] = {
-    "http.": "reaches outside: a verdict would hang on who answers",
+    "http.": "reaches outside, and a verdict would hang on who answers",
     "net.": "reaches outside, or is missing in the engine",
     "opa.": "depends on the machine",
     "rand.": "is not repeatable",

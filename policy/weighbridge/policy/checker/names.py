@@ -120,6 +120,7 @@ class Packages:
         inside, _, name = full.rpartition(".")
         meant = nearest(name, self.names(inside)) or nearest(full, [*self.rules, *_DATA])
         shown = full.removeprefix(f"{package}.")
+        meant = meant.removeprefix(f"{package}.")
         hint = f"did you mean {meant}?" if meant else "reference values are under data.reference, yours in data.author"
         return Place(wrong=f"data.{full} does not exist" if shown == full else f"{shown} does not exist", hint=hint)
 

@@ -107,7 +107,8 @@ class _Comparison:
             return
         if _never_alike(one.type, inner):
             message = f"{self.name(value)} is {one.type.named()}, {self.name(collection)} holds {_plural(inner)}"
-            self.notes.add(self.node, "type-mismatch", message)
+            key = f"in looks at values; {self.name(collection)}[{self.name(value)}] looks for a key"
+            self.notes.add(self.node, "type-mismatch", message, hint=key if whole.type.kind == "map" else "")
         elif value.kind in _TEXTS and inner.kind == "text" and inner.words and value.text not in inner.words:
             message = f'{self.name(collection)} never holds "{value.text}"'
             self.notes.add(self.node, "word-unknown", message, hint=_meant(value.text, inner.words))

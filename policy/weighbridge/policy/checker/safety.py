@@ -33,6 +33,9 @@ class _Clause:
         called = [node.part("fcn") for node in nodes if node.kind == "Call"]
         # Of a path only the whole is looked at; a function's name is looked at with its call.
         self.functions: set[int] = {id(part) for fcn in called if fcn is not None for part in fcn.walk()}
+        # What = may bind is said of the =.
+        unified = [node for node in nodes if node.kind == "AssignExpr" and node.text != "ColEq"]
+        self.unified: set[str] = {part.text for node in unified for part in node.walk() if part.kind == "Var"}
         self.inner: set[int] = {id(node.part("refr")) for node in nodes if node.kind == "RefDot" and dotted(node)}
 
     def findings(self) -> list[CheckerFinding]:
@@ -60,7 +63,7 @@ class _Clause:
                 self.notes.add(found[0].at, "name-taken", message, hint=f"call the variable another name: {name}_")
         first = rule.name.split(".")[0]
         if first in BUILTINS or first in others:
-            what = "a builtin" if first in BUILTINS else "another meaning"
+            what = "a builtin" if first in BUILTINS else "an import" if first in scope.module.imports else "a document"
             message = f"the rule {rule.name} has the name of {what}"
             self.notes.add(rule.span, "name-taken", message, hint="call the rule another name")
 
@@ -93,7 +96,7 @@ class _Clause:
         named = (scope.locals, scope.names, scope.module.imports, ("input", "data", "_"))
         if any(node.text in names for names in named):
             self.path(node)
-        elif id(node) not in self.functions:
+        elif id(node) not in self.functions and node.text not in self.unified:
             meant = nearest(node.text, {name for names in named[:3] for name in names} | {"input", "data"})
             hint = f"did you mean {meant}?" if meant else "bind it with := or some … in"
             self.notes.add(node, "unbound", f"{node.text} is not bound anywhere", hint=hint)
@@ -118,8 +121,8 @@ class _Clause:
         expr = node.part("expr")
         for inner in () if expr is None else expr.walk():
             if inner.kind == "RefBrack" and (index := inner.part("index")) is not None and index.text == "_":
-                listed = inner.part("refr")
-                hint = f"some x in {self.notes.text(listed)}; not x…" if listed is not None else ""
+                listed = self.notes.text(inner).removesuffix("[_]")
+                hint = f"some x in {listed}; {self.notes.text(node).replace(self.notes.text(inner), 'x')}"
                 self.notes.add(node, "not-wildcard", "an index without a name stands under not", hint=hint)
             if inner.kind not in ("Call", "Membership"):
                 continue
@@ -177,7 +180,8 @@ class _Clause:
             bound = bound_in_body(body)
             for part in (rule.key, rule.value):
                 loose = None if part is None else _loose(part, bound)
-                if loose is None:
+                # A variable that is not bound is a finding of its own.
+                if loose is None or (loose.kind == "Var" and not self.scope.outside(loose)):
                     continue
                 name = _name_for(loose, {*self.scope.locals, *self.scope.names, *self.scope.module.imports, *BUILTINS})
                 message = f"the head of {rule.name} takes {self.notes.text(loose)}, which the body does not bind"
