@@ -28,6 +28,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from weighbridge.proto import strict
 from weighbridge.proto.digest import D, sha256
 from weighbridge.proto.errors import Code, LedgerInconsistent, WeighbridgeError
 from weighbridge.proto.manifest import Manifest
@@ -224,7 +225,7 @@ def verify(
         if (decision := verdict.decision) is not None:
             recorded_policy = recorded_policy and decision.policy_digest == record.policy
         recorded_reference = recorded_reference and verdict.reference in {None, record.reference}
-        if same and verdict.encode() != record.verdict:
+        if same and verdict.encode() != record.verdict and not _by_another_engine(record, verdict):
             raise LedgerInconsistent(
                 Code.BUNDLE_VERDICT,
                 "evidence and policy do not give the recorded verdict",
@@ -288,3 +289,17 @@ def _same_policy(record: Record, verdict: Verdict) -> bool:
     policy = NO_DIGEST if verdict.decision is None else verdict.decision.policy_digest
     recorded = record.policy, record.reference, record.collateral
     return recorded == (policy, verdict.reference or NO_DIGEST, verdict.collateral or NO_DIGEST)
+
+
+def _by_another_engine(record: Record, verdict: Verdict) -> bool:
+    """Whether the recorded verdict is another engine's, or another build's, and differs in its name and words alone."""
+    decision = verdict.decision
+    match strict.json_decode(record.verdict, what="verdict"):
+        case {"policy": {"engine": str(engine), "detail": str(detail)}} if decision is not None:
+            if engine == f"{decision.engine} {decision.engine_version}":
+                return False
+            name, _, version = engine.partition(" ")
+            named = replace(decision, engine=name, engine_version=version, detail=detail)
+            return replace(verdict, decision=named).encode() == record.verdict
+        case _:
+            return False

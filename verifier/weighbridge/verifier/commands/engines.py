@@ -91,7 +91,7 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
         type=engine,
         default=DEFAULT,
         metavar="ENGINE",
-        help="what evaluates the policy: regorus (default), opa-go:DIR (OPA's library), opa or opa:PROGRAM (installed), "
+        help="what evaluates the policy: regorus (default), opa-go:DIR (OPA's library), opa or opa:PROGRAM (installed) "
         "or cross:ENGINE,ENGINE: two that must agree (docs/policy-engines.md)",
     )
 
