@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from weighbridge.policy.adapters.module import FOLDER, VALUES, ForeignModule
 from weighbridge.policy.values.reference import Reference
@@ -28,6 +28,7 @@ __all__ = [
     "LIBRARY",
     "LINES_MAX",
     "MODULES_MAX",
+    "SHIPPED",
     "SOURCE_MAX",
     "AuthorData",
     "PolicyFiles",
@@ -38,6 +39,7 @@ __all__ = [
     "load",
     "recorded",
     "shipped",
+    "shipped_name",
     "with_files",
 ]
 
@@ -54,7 +56,10 @@ DATA: Final = "data.json"
 LIBRARY: Final = "weighbridge/lib.rego"
 PolicyFiles = tuple[tuple[str, bytes], ...]
 """Name and exact bytes of each of a policy's files."""
-Shipped = Literal["production", "insecure_development"]
+Shipped = Literal["production", "azure_snp_h100", "bare_metal_tpm_h100", "audit_only", "insecure_development"]
+SHIPPED: Final[tuple[Shipped, ...]] = get_args(Shipped)
+"""The policies that come with Weighbridge, by name."""
+
 
 # In this order: raw text, text, comment, bracket. A quote that opens nothing is matched alone and refused.
 _TOKEN: Final = re.compile(r'`[^`]*`|"(?:[^"\\\n]|\\.)*"|#[^\n]*|[\[({]|[\])}]|[`"]')
@@ -275,6 +280,11 @@ def with_files(policy: PolicySet, files: Iterable[tuple[str, bytes]]) -> PolicyS
         return recorded([*policy.files, *files], reference=policy.reference)
     except ValueError as error:
         raise PolicyDenied(Code.POLICY_INVALID, f"the files are no policy: {error}") from error
+
+
+def shipped_name(name: str) -> Shipped | None:
+    """``name``, if it is the name of a policy that comes with Weighbridge."""
+    return next((known for known in SHIPPED if known == name), None)
 
 
 def shipped(name: Shipped, *, reference: Reference) -> PolicySet:

@@ -237,11 +237,13 @@ platform_denials contains d if {
 	d := denial("PLATFORM_WEAK", null, "this generation of processors, or the state of this one, is known to be broken", "Genoa or Turin with no aliased memory, or a TCB that is up to date", got, "move to another machine, or have its firmware updated")
 }
 
-# The denial for a machine of another class than `wanted`; a policy for one class says: deny contains d if some d in
-# lib.class_denials("azure_snp").
-class_denials(wanted) := set() if {
-	platform_class == wanted
-} else := {denial("PLATFORM_CLASS", null, "the policy is for another kind of machine", wanted, platform_class, "judge it by the policy for its kind, or by production")}
+# The denials, one or none, of a machine of another class than `wanted`:
+# deny contains d if some d in lib.class_denials("azure_snp")
+class_denials(wanted) := {d |
+	not platform_class == wanted
+	hint := "judge it by the policy for its kind, or by production"
+	d := denial("PLATFORM_CLASS", null, "the policy is for another kind of machine", wanted, platform_class, hint)
+}
 
 # ---------- GPUs, and the switches between them: both are elements of `input.gpus`, `kind` tells them apart.
 #
@@ -717,8 +719,11 @@ proven contains "load_binding" if {
 # The physical record is what it should be.
 proven contains "telemetry_baseline" if telemetry_in_baseline
 
+# The names of all of them.
+checks := object.keys(excusable)
+
 # The checks that it does not prove.
-unproven := object.keys(excusable) - proven
+unproven := checks - proven
 
 # The relying party's written reason for leaving out a check: `unchecked` of the reference values. Undefined without one.
 reason(check) := text if {
@@ -727,21 +732,48 @@ reason(check) := text if {
 	count(trim_space(text)) >= 10
 }
 
-# Of these checks those that are not proven and have a reason, as entries of `unchecked`.
-excused(checks) := {entry |
-	some check in unproven & checks
+# Of the checks that a policy lets be left out, those that are not proven and have a reason, as entries of `unchecked`:
+# unchecked contains entry if some entry in lib.excused(lib.checks)
+excused(leave) := {entry |
+	some check in unproven & leave
 	text := data.reference.unchecked[check]
 	is_string(text)
 	count(trim_space(text)) >= 10
 	entry := {"check": check, "reason": text}
 }
 
-# Of all checks those that are neither proven nor among the entries of `unchecked`, as denials.
-unproven_denials(unchecked) := {d |
-	left_out := {entry.check | some entry in unchecked}
+# Of all checks those that are neither proven nor among the entries of `unchecked`, as denials:
+# deny contains d if some d in lib.unproven_denials(unchecked, lib.checks)
+unproven_denials(entries, leave) := {d |
+	left_out := {entry.check | some entry in entries}
 	some check in unproven - left_out
-	hint := sprintf("prove it, or write the reason for leaving it out into reference.unchecked.%v", [check])
-	d := denial(excusable[check], null, sprintf("%v is not proven", [check]), "proven", "unproven", hint)
+	message := sprintf("%v is not proven", [check])
+	d := denial(excusable[check], null, message, "proven", "unproven", proof_hint(check, leave))
+}
+
+# What to do about a check that is not proven.
+proof_hint(check, leave) := sprintf("prove it, or write the reason for leaving it out into reference.unchecked.%v", [check]) if {
+	check in leave
+} else := "prove it: the policy takes no reason for leaving it out"
+
+# ---------- what an admission in doubt costs, as `obligations`
+
+# A spot check where one was due and none was left to ask; to attest anew soon where it is not known whether something
+# was revoked since.
+doubts contains o if {
+	spot_not_issued
+	o := {"kind": "spot_check", "reason": "a spot check was due, and none was left for this model"}
+}
+
+doubts contains o if {
+	some gpu in gpus
+	gpu.revocation == "stale"
+	o := {"kind": "reattest", "seconds": 30, "reason": "what is known of the GPU's revocation is past its time"}
+}
+
+doubts contains o if {
+	input.platform.tee.revocation == "stale"
+	o := {"kind": "reattest", "seconds": 30, "reason": "what is known of the processor's revocation is past its time"}
 }
 
 # ---------- in short: what every policy demands

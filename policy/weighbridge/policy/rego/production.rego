@@ -9,7 +9,8 @@ package weighbridge.policy
 
 import data.weighbridge.lib
 import data.weighbridge.lib.always
-import data.weighbridge.lib.excusable
+import data.weighbridge.lib.checks
+import data.weighbridge.lib.doubts
 import data.weighbridge.lib.genuine
 import data.weighbridge.lib.platform_denials
 import data.weighbridge.lib.remarks
@@ -24,6 +25,7 @@ allow if {
 	genuine
 }
 
+# What every policy demands.
 deny contains d if {
 	not sound
 	some d in always
@@ -36,8 +38,10 @@ deny contains d if {
 }
 
 # What is not proven needs a written reason.
-unchecked contains entry if some entry in lib.excused(object.keys(excusable))
+unchecked contains entry if some entry in lib.excused(checks)
 
-deny contains d if some d in lib.unproven_denials(unchecked)
+deny contains d if some d in lib.unproven_denials(unchecked, checks)
 
 warn contains w if some w in remarks
+
+obligations contains o if some o in doubts

@@ -69,8 +69,8 @@ def configure_verify(parser: argparse.ArgumentParser) -> None:
         metavar="POLICY",
         action="append",
         default=[],
-        help="production, insecure_development, a Rego file (several times for several modules), or recorded: each "
-        "window by the one that judged it (default)",
+        help=f"a policy that comes with Weighbridge ({', '.join(policy_set.SHIPPED)}), a Rego file (several times for "
+        "several modules), or recorded: each window by the one that judged it (default)",
     )
     add_engine(parser)
     parser.add_argument("--reference", metavar="FILE", help="reference values to judge by (default: the recorded ones)")

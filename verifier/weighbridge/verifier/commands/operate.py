@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
+from weighbridge.policy import policy_set
 from weighbridge.policy.values.reference import Reference
 from weighbridge.proto import limits, strict
 from weighbridge.proto.errors import Code, Indeterminate
@@ -159,7 +160,8 @@ def _configure_export(commands: Commands) -> None:
         metavar="POLICY",
         action="append",
         default=[],
-        help="production, insecure_development, or a Rego file (several times), should STATE have lost it",
+        help=f"a policy that comes with Weighbridge ({', '.join(policy_set.SHIPPED)}), or a Rego file (several times), "
+        "should STATE have lost it",
     )
     serve.add_manifests(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON document")

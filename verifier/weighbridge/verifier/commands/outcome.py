@@ -46,7 +46,6 @@ __all__ = [
 
 # Names the anchors shipped with the package among documents; a file of this name is ./shipped.
 SHIPPED: Final = "shipped"
-_SHIPPED: Final = ("production", "insecure_development")
 _SET_HINT: Final = "name a set that `weighbridge model sign`, `weighbridge reference learn` or `sign` wrote"
 
 
@@ -218,14 +217,10 @@ def load_policy(names: Sequence[str], reference: Reference) -> PolicySet:
         PolicyDenied: ``POLICY_INVALID``.
         EnvironmentFault: ``FILE_UNREADABLE``.
     """
-    match names:
-        case ["production" | "insecure_development" as name]:
-            return policy_set.shipped(name, reference=reference)
-        case _:
-            pass
+    if len(names) == 1 and (name := policy_set.shipped_name(names[0])) is not None:
+        return policy_set.shipped(name, reference=reference)
     try:
         return policy_set.load([Path(name) for name in names], reference=reference)
     except EnvironmentFault as error:
-        raise EnvironmentFault(
-            error.code, error.message, where=error.where, hint=f"name a Rego file, or one of: {', '.join(_SHIPPED)}"
-        ) from error
+        hint = f"name a Rego file, or one of: {', '.join(policy_set.SHIPPED)}"
+        raise EnvironmentFault(error.code, error.message, where=error.where, hint=hint) from error

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Found", "Question", "Task", "ask", "policy_named", "tasks_of"]
 
-_SHIPPED: Final = ("production", "insecure_development")
 # A window with the evidence of one GPU takes some 20 kB; this only feeds a progress bar.
 _WINDOW_BYTES: Final = 20_000
 _GRAVEST: Final = (
@@ -102,15 +101,13 @@ def policy_named(names: Sequence[str], reference: Reference) -> PolicySet:
         PolicyDenied: ``POLICY_INVALID``.
         EnvironmentFault: ``FILE_UNREADABLE``.
     """
-    match names:
-        case ["production" | "insecure_development" as name] if not Path(name).exists():
-            return policy_set.shipped(name, reference=reference)
-        case _:
-            pass
+    name = policy_set.shipped_name(names[0]) if len(names) == 1 else None
+    if name is not None and not Path(name).exists():
+        return policy_set.shipped(name, reference=reference)
     try:
         return collect(Path(name) for name in names).policy(reference)
     except EnvironmentFault as error:
-        hint = f"name a policy's directory, its files, or one of: {', '.join(_SHIPPED)}"
+        hint = f"name a policy's directory, its files, or one of: {', '.join(policy_set.SHIPPED)}"
         raise EnvironmentFault(error.code, error.message, where=error.where, hint=hint) from error
 
 

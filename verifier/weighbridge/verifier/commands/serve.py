@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from weighbridge.policy import policy_set
 from weighbridge.proto import limits
 from weighbridge.verifier.commands import arguments as given
 from weighbridge.verifier.commands.engines import add_engine
@@ -54,8 +55,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="POLICY",
         action="append",
         default=[],
-        help="production, insecure_development, or a Rego file (several times for several modules), for every tenant "
-        "that has no bundle of its own",
+        help=f"a policy that comes with Weighbridge ({', '.join(policy_set.SHIPPED)}), or a Rego file (several times "
+        "for several modules), for every tenant that has no bundle of its own",
     )
     parser.add_argument(
         "--policy-bundle",
