@@ -42,7 +42,11 @@ TrustClaims = Mapping[str, Mapping[str, int]]
 
 @dataclass(frozen=True, slots=True)
 class Denial:
-    """One reason for refusing, as data. ``window`` is a sequence number, ``device`` a GPU identity or ``None``."""
+    """One reason for refusing, as data. ``window`` is a sequence number, ``device`` a GPU identity or ``None``.
+
+    ``sticks``: whether it speaks against the host, whose attestation key and GPUs then stay refused until somebody
+    clears them. A policy says otherwise where the host may come again: each window is judged anew.
+    """
 
     code: str
     window: int | None
@@ -51,6 +55,7 @@ class Denial:
     got: str | None
     hint: str | None
     message: str
+    sticks: bool = True
 
 
 @dataclass(frozen=True, slots=True)

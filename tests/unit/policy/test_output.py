@@ -124,6 +124,13 @@ def test_a_denial_stands_above_allow(good: doc.PolicyInput) -> None:
     assert read_answer(answer(True, [without]), (), good).denials[0].message == "MY_CODE"
 
 
+def test_a_denial_may_say_nothing_against_the_host(good: doc.PolicyInput) -> None:
+    plain, passing = {**DENIAL, "code": "AA"}, {**DENIAL, "code": "BB", "sticks": False}
+    output = read_answer(answer(False, [plain, passing]), (), good)
+    assert [(denial.code, denial.sticks) for denial in output.denials] == [("AA", True), ("BB", False)]
+    assert read_answer(answer(False, [{**DENIAL, "sticks": 0}]), (), good).outcome == "error"
+
+
 def test_no_reason_is_a_denial_with_a_code(good: doc.PolicyInput) -> None:
     output = read_answer(answer(False, []), (), good)
     assert output.outcome == "deny"

@@ -47,6 +47,7 @@ def is_asked(world: World) -> bool:
 
 def test_a_spot_check_is_due_in_the_next_window_though_the_terms_demand_none(arena: Arena) -> None:
     world = opened(arena)
+    assert world.host.terms is not None
     assert not world.host.terms.terms.spot_every
     with obliging(world, SPOT):
         answer = world.window()
@@ -108,6 +109,7 @@ def test_the_verdict_tells_of_them(arena: Arena) -> None:
 
 def test_a_token_ends_when_the_host_is_to_be_attested_anew(arena: Arena) -> None:
     world = opened(arena)
+    assert world.host.terms is not None
     usual = result_token.expiry(world.clock.now(), world.host.terms.terms.period_ns)
     assert usual - world.clock.now() > timedelta(seconds=3)
     for seconds, expected in ((3, timedelta(seconds=3)), (100, usual - world.clock.now())):

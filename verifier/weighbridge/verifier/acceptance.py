@@ -96,9 +96,13 @@ def host_denials(expired: HostSet | None, *, at: datetime, window: int) -> tuple
     )
 
 
-def sticking(codes: Sequence[str]) -> str | None:
-    """The first of ``codes`` that speaks against the host; ``None`` when none of them does."""
-    return next((code for code in codes if code not in NOT_OF_THE_HOST), None)
+def sticking(denials: Iterable[tuple[str, bool]]) -> str | None:
+    """The first code that speaks against the host; ``None`` when none does.
+
+    Args:
+        denials: each one's code, and whether it sticks by whoever denied.
+    """
+    return next((code for code, sticks in denials if sticks and code not in NOT_OF_THE_HOST), None)
 
 
 def _revoked(owner: OwnerSet, model: RevokedValue, *, window: int) -> Denial:

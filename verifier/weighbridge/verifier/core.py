@@ -375,7 +375,7 @@ class Verifier:
 
     def _fail(self, live: Live, verdict: Verdict, now: datetime) -> None:
         """The session has failed: that latches. It sticks to its AK and GPUs, unless only the model is to blame."""
-        first = acceptance.sticking([denial.code for denial in verdict.denials])
+        first = acceptance.sticking((denial.code, denial.sticks) for denial in verdict.denials)
         # An author's policy denies with codes of its own, which are not ours to remember by.
         code = None if first is None else next((known for known in Code if known.value == first), Code.POLICY_DENIED)
         self._sessions.end(live, SessionState.FAILED, at=now, code=code)

@@ -43,9 +43,9 @@ def settle_last(archive: Archive, store: Store, sessions: LiveSessions) -> None:
     if index < 0:
         return
     record = archive.records.record(index)
-    outcome, codes = _told(record)
+    outcome, denials = _told(record)
     if record.kind == "enrolment" and outcome == "denied":
-        _settle_enrolment(store, record, codes)
+        _settle_enrolment(store, record, [code for code, _ in denials])
     if record.kind not in {"window", "closing"}:
         return
     with store.transaction() as tx:
@@ -55,8 +55,8 @@ def settle_last(archive: Archive, store: Store, sessions: LiveSessions) -> None:
     if record.kind == "closing":
         sessions.end(sessions.restore(record.session), SessionState.CLOSED, at=moment(record.received_ns))
     elif outcome == "denied":
-        sticking = acceptance.sticking(codes)
-        code = _known(sticking) if sticking is not None else None if codes else Code.POLICY_DENIED
+        sticking = acceptance.sticking(denials)
+        code = _known(sticking) if sticking is not None else None if denials else Code.POLICY_DENIED
         live = sessions.restore(record.session)
         sessions.end(live, SessionState.FAILED, at=moment(record.received_ns), code=code)
     elif record.seq == row.next_seq:
@@ -84,14 +84,18 @@ def _settle_enrolment(store: Store, record: Record, codes: list[str]) -> None:
         tx.fail_subjects(subjects_of(Terms.parse(message.payload)), code=code, session=None, at_ns=record.received_ns)
 
 
-def _told(record: Record) -> tuple[str | None, list[str]]:
-    """The recorded outcome and the codes of its denials."""
+def _told(record: Record) -> tuple[str | None, list[tuple[str, bool]]]:
+    """The recorded outcome; of its denials, the code, and whether it sticks, which older records do not say."""
     document = strict.json_decode(record.verdict, what="record")
     if not isinstance(document, dict):
         raise LedgerInconsistent(Code.LEDGER_INCONSISTENT, "the last record has no verdict", where="record")
     outcome, denials = document.get("outcome"), document.get("denials")
-    codes = [str(item.get("code")) for item in denials if isinstance(item, dict)] if isinstance(denials, list) else []
-    return outcome if isinstance(outcome, str) else None, codes
+    told = [
+        (str(item.get("code")), item.get("sticks") is not False)
+        for item in (denials if isinstance(denials, list) else [])
+        if isinstance(item, dict)
+    ]
+    return outcome if isinstance(outcome, str) else None, told
 
 
 def _known(code: str) -> Code:

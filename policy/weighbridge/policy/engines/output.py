@@ -120,7 +120,7 @@ def _value(answer: strict.JsonValue) -> strict.JsonValue:
 
 
 def _denial(value: strict.JsonValue, seq: int) -> Denial:
-    given = _object(value, _DENIAL, optional={"message"})
+    given = _object(value, _DENIAL, optional={"message", "sticks"})
     code, window = given["code"], given["window"]
     if not isinstance(code, str) or not _CODE.fullmatch(code):
         raise _malformed(f"a denial's code is {shorten(code)}")
@@ -129,7 +129,10 @@ def _denial(value: strict.JsonValue, seq: int) -> Denial:
     device, expected, got, hint, message = (
         _text(given, name) for name in ("device", "expected", "got", "hint", "message")
     )
-    return Denial(code, seq, device, expected, got, hint, message or code)
+    sticks = given.get("sticks", True)
+    if not isinstance(sticks, bool):
+        raise _malformed(f"sticks is {shorten(sticks)}, neither true nor false")
+    return Denial(code, seq, device, expected, got, hint, message or code, sticks)
 
 
 def _unchecked(value: strict.JsonValue) -> Unchecked:
