@@ -31,7 +31,7 @@ LAB = Issuer()
 
 
 @dataclass(frozen=True)
-class _Shared:
+class Shared:
     """A prepared policy that others use as well: whoever closes it only stops using it."""
 
     prepared: Prepared
@@ -83,7 +83,7 @@ class Gate:
         staging.replace(self.path)
 
     def load(self, policy: PolicySet) -> Prepared:
-        return _Shared(self.engines.load(policy))
+        return Shared(self.engines.load(policy))
 
     def prepare(self, reference: Reference) -> Prepared:
         return self.load(policy_set.shipped(self.world.policy, reference=reference))

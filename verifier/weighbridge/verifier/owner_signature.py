@@ -40,10 +40,15 @@ class Line:
     name: str = ""
     tenant: str = ""
 
+    @property
+    def what(self) -> str:
+        """What it is a line of, in words."""
+        return _WORDS[self.purpose]
+
     def __str__(self) -> str:
         """Such as ``host set of Acme Hosting, gpu-node``."""
         named = f", {self.name}" if self.name else ""
-        return f"{_WORDS[self.purpose]} of {self.owner}{named}" + (f" for {self.tenant}" if self.tenant else "")
+        return f"{self.what} of {self.owner}{named}" + (f" for {self.tenant}" if self.tenant else "")
 
 
 class SignedByOwner(Protocol):

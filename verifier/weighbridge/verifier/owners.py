@@ -48,7 +48,7 @@ class Owners:
         if row is not None and number < row.number:
             raise PolicyDenied(
                 code,
-                "a newer set of this owner was seen before",
+                f"a newer {line.what} of this owner was seen before",
                 where=str(line),
                 expected=f"number >= {row.number}",
                 got=number,
@@ -57,7 +57,7 @@ class Owners:
         if row is not None and number == row.number and signed.digest != row.digest:
             raise PolicyDenied(
                 code,
-                "another set of this owner and number was seen before",
+                f"another {line.what} of this owner and number was seen before",
                 where=f"{line}, number {number}",
                 expected=row.digest,
                 got=signed.digest,
