@@ -16,6 +16,7 @@ from weighbridge.verifier.appraisal import Appraiser, Verdict
 from weighbridge.verifier.bundle import Bundle, BundleVerdict, verify
 from weighbridge.verifier.collateral.store import CollateralStore
 from weighbridge.verifier.commands.engines import add_engine
+from weighbridge.verifier.commands.foreign import add_foreign, is_foreign, with_foreign
 from weighbridge.verifier.commands.outcome import (
     Outcome,
     load_anchors,
@@ -72,6 +73,7 @@ def configure_verify(parser: argparse.ArgumentParser) -> None:
         help=f"a policy that comes with Weighbridge ({', '.join(policy_set.SHIPPED)}), a Rego file (several times for "
         "several modules), or recorded: each window by the one that judged it (default)",
     )
+    add_foreign(parser)
     add_engine(parser)
     parser.add_argument("--reference", metavar="FILE", help="reference values to judge by (default: the recorded ones)")
     parser.add_argument(
@@ -114,6 +116,8 @@ def run_verify(arguments: argparse.Namespace) -> Outcome | int:
     """
     if arguments.models and arguments.reference is None:
         return usage("--models and --hosts need --reference", command="verify bundle")
+    if is_foreign(arguments) and arguments.policy in ([], [_RECORDED]):
+        return usage("--foreign needs --policy: the recorded policy has its own", command="verify bundle")
     bundle = read_bundle(arguments.bundle)
     anchors = load_anchors(arguments.anchors)
     own = None
@@ -127,7 +131,11 @@ def run_verify(arguments: argparse.Namespace) -> Outcome | int:
         def appraiser(parsed: Bundle, recorded: bytes, judged: bytes) -> Appraiser:
             reference = own or parsed.reference_named(recorded)
             manifests = (Manifest.unpack(data) for data in parsed.manifests)
-            prepared = stack.enter_context(_prepared(names, engine, bundle=parsed, judged=judged, reference=reference))
+            prepared = stack.enter_context(
+                engine.load(with_foreign(load_policy(names, reference), arguments))
+                if names != [_RECORDED]
+                else _recorded(engine, parsed, judged, reference)
+            )
             return Appraiser(prepared, reference, {manifest.digest: manifest for manifest in manifests}, published)
 
         result = verify(bundle, anchors=anchors, appraiser=appraiser)
@@ -175,12 +183,8 @@ class _NoPolicy:
         self.close()
 
 
-def _prepared(
-    names: list[str], engine: PolicyEngine, *, bundle: Bundle, judged: bytes, reference: Reference
-) -> Prepared:
-    """The caller's policy, or the one that the records name by ``judged``."""
-    if names != [_RECORDED]:
-        return engine.load(load_policy(names, reference))
+def _recorded(engine: PolicyEngine, bundle: Bundle, judged: bytes, reference: Reference) -> Prepared:
+    """The policy that the records name by ``judged``."""
     if judged == NO_DIGEST:
         return _NoPolicy()
     files = bundle.policy_named(judged)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from weighbridge.policy.policy_set import PolicySet
 
-__all__ = ["add_foreign", "with_foreign"]
+__all__ = ["add_foreign", "is_foreign", "with_foreign"]
 
 _HINT = f"such as --foreign nvidia:policy.rego; profiles: {', '.join(PROFILES)}"
 
@@ -40,6 +40,11 @@ def add_foreign(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--foreign-values", metavar="FILE", help="a JSON object: what query_reference_value gives to them"
     )
+
+
+def is_foreign(arguments: argparse.Namespace) -> bool:
+    """Whether any of the arguments was given."""
+    return bool(arguments.foreign or arguments.foreign_v0 or arguments.foreign_values is not None)
 
 
 def with_foreign(policy: PolicySet, arguments: argparse.Namespace) -> PolicySet:

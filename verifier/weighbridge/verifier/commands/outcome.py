@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from weighbridge.policy import policy_set
+from weighbridge.policy.authoring.sources import collect
 from weighbridge.policy.values.reference import Reference
 from weighbridge.proto import cose, limits
 from weighbridge.proto.errors import Code, EnvironmentFault, ExitCode, MalformedEvidence
@@ -211,7 +212,7 @@ def usage(message: str, *, command: str) -> ExitCode:
 
 
 def load_policy(names: Sequence[str], reference: Reference) -> PolicySet:
-    """A shipped policy by its name, or an author's modules by their paths.
+    """A shipped policy by its name, or an author's: a directory, or modules and data by their paths.
 
     Raises:
         PolicyDenied: ``POLICY_INVALID``.
@@ -220,7 +221,7 @@ def load_policy(names: Sequence[str], reference: Reference) -> PolicySet:
     if len(names) == 1 and (name := policy_set.shipped_name(names[0])) is not None:
         return policy_set.shipped(name, reference=reference)
     try:
-        return policy_set.load([Path(name) for name in names], reference=reference)
+        return collect(Path(name) for name in names).policy(reference)
     except EnvironmentFault as error:
-        hint = f"name a Rego file, or one of: {', '.join(policy_set.SHIPPED)}"
+        hint = f"name a directory, a Rego file, or one of: {', '.join(policy_set.SHIPPED)}"
         raise EnvironmentFault(error.code, error.message, where=error.where, hint=hint) from error

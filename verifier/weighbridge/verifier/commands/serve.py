@@ -15,6 +15,7 @@ from weighbridge.policy import policy_set
 from weighbridge.proto import limits
 from weighbridge.verifier.commands import arguments as given
 from weighbridge.verifier.commands.engines import add_engine
+from weighbridge.verifier.commands.foreign import add_foreign, is_foreign, with_foreign
 from weighbridge.verifier.commands.outcome import (
     Outcome,
     load_anchors,
@@ -67,6 +68,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="a signed policy (weighbridge policy bundle): one for each tenant, and at most one for all others in "
         "place of --policy (several times); looked at again before each window, and on SIGHUP",
     )
+    add_foreign(parser)
     add_engine(parser)
     add_manifests(parser)
     parser.add_argument("--reference", required=True, metavar="FILE", help="reference values")
@@ -121,6 +123,8 @@ def add_manifests(parser: argparse.ArgumentParser) -> None:
 def _run_serve(arguments: argparse.Namespace) -> Outcome | int:
     if not arguments.policy and not arguments.policy_bundle:
         return usage("nothing to judge by: --policy or --policy-bundle", command="serve")
+    if is_foreign(arguments) and not arguments.policy:
+        return usage("--foreign needs --policy: a bundle has its own", command="serve")
     deployment = deployment_class()
     from weighbridge.verifier.clock import SystemClock  # noqa: PLC0415 - heavy, and only here
     from weighbridge.verifier.collateral.store import CollateralStore  # noqa: PLC0415
@@ -132,7 +136,7 @@ def _run_serve(arguments: argparse.Namespace) -> Outcome | int:
     with taken_for(arguments.requirements, what="requirements", hint="docs/protocol.md §4.5 says what is in them"):
         requirements = Requirements.parse(data)
     reference = read_reference(arguments.reference)
-    own = load_policy(arguments.policy, reference) if arguments.policy else None
+    own = with_foreign(load_policy(arguments.policy, reference), arguments) if arguments.policy else None
     manifests = {manifest.digest: manifest for manifest in map(read_manifest, arguments.manifest)}
     anchors = load_anchors(arguments.anchors)
     with contextlib.ExitStack() as stack:
