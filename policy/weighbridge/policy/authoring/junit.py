@@ -44,7 +44,7 @@ def _suite(file: str, results: tuple[Result, ...]) -> Iterator[str]:
             f' time="{result.seconds:.6f}">'
         )
         if result.failure:
-            text = _escape("\n".join(result.failure))
+            text = _escape("\n".join([*result.failure, *result.because]))
             yield f'      <failure message="{_escape(result.failure[0])}">{text}</failure>'
         if result.prints:
             yield f"      <system-out>{_escape(chr(10).join(result.prints))}</system-out>"

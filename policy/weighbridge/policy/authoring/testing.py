@@ -13,28 +13,31 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
 from weighbridge.policy.authoring.coverage import Coverage, coverage_of
+from weighbridge.policy.authoring.explain import Explainer
 from weighbridge.policy.authoring.sides import Question, ask, question
+from weighbridge.policy.authoring.telling import sentence
 from weighbridge.policy.authoring.trial import Fault, Trial
 from weighbridge.policy.checker.check import AUTHOR_PACKAGE
+from weighbridge.policy.checker.entries import TEST_PACKAGE
 from weighbridge.policy.engine import DEFAULT_LIMITS, Limits
 from weighbridge.policy.engines.workbench import Undefined
 from weighbridge.proto import strict
-from weighbridge.proto.errors import Code, PolicyDenied, shorten
+from weighbridge.proto.errors import shorten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from weighbridge.policy.authoring.golden import Golden
     from weighbridge.policy.checker.syntax import Module, Node, Rule
-    from weighbridge.policy.engine import Denial
+    from weighbridge.policy.engine import Decision
     from weighbridge.policy.engines.workbench import Lines
     from weighbridge.policy.policy_set import PolicyModule, PolicySet
 
-__all__ = ["TEST_PACKAGE", "Report", "Result", "Suite", "run"]
+__all__ = ["Report", "Result", "Suite", "run"]
 
-TEST_PACKAGE: Final = "weighbridge.policy_test"
 _PREFIX: Final = "test_"
 _VALUE_MAX: Final = 200
+_EXPLAINED_MAX: Final = 20
 _NOTHING: Final[strict.JsonObject] = {}
 
 
@@ -49,7 +52,11 @@ class Suite:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of one test. ``failure`` has the lines that say why it failed, and none where it passed."""
+    """What came of one test.
+
+    ``failure`` has the lines that say what is wrong, and none where it passed. ``because`` says of a golden input that
+    failed, in sentences, why the policy decides as it does.
+    """
 
     kind: Literal["rule", "golden"]
     file: str
@@ -58,6 +65,7 @@ class Result:
     failure: tuple[str, ...]
     prints: tuple[str, ...]
     seconds: float
+    because: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -93,18 +101,20 @@ def run(
     """Run the tests.
 
     Args:
-        suite: a policy that the checker has accepted, and its tests.
+        suite: a policy and its tests; the checker is asked first.
         selected: which tests to run, by their names.
         covering: the packages of the policy whose lines are counted: not the library's, for most.
         limits: of each evaluation, as for decisions.
 
     Raises:
-        PolicyDenied: ``POLICY_INVALID``: a module does not parse, or a test module has another package.
+        PolicyDenied: ``POLICY_INVALID``: a module does not parse, or the checker finds an error in the policy or in a
+            test module.
         EnvironmentFault: no worker can be started.
     """
     reports: list[Mapping[str, Lines]] = []
     results: list[Result] = []
     with Trial(suite.policy, beside=suite.tests, limits=limits, coverage=True) as trial:
+        trial.refuse_errors()
         results += _explained(suite, _rules(trial, _test_modules(trial.syntax, suite.tests), selected))
         counted = {module.name for module in trial.syntax if module.package in covering}
         reports.append(trial.coverage())
@@ -116,8 +126,9 @@ def run(
     for group in by_reference.values():
         policy = replace(suite.policy, reference=group[0][1].reference)
         with Trial(policy, limits=limits, coverage=True) as trial:
-            found.update((name, _golden(trial, name, golden)) for name, golden in group)
+            ran = [(golden, *_golden(trial, name, golden)) for name, golden in group]
             reports.append(trial.coverage())
+            found.update((result.file, result) for result in _with_reasons(policy, trial, ran, limits))
     results += [found[name] for name, _ in suite.golden if name in found]
     covered = coverage_of((module for module in suite.policy.modules if module.name in counted), reports)
     return Report(tuple(results), covered)
@@ -125,16 +136,7 @@ def run(
 
 def _test_modules(syntax: Sequence[Module], tests: Sequence[PolicyModule]) -> list[Module]:
     names = {module.name for module in tests}
-    modules = [module for module in syntax if module.name in names]
-    for module in modules:
-        if module.package != TEST_PACKAGE:
-            raise PolicyDenied(
-                Code.POLICY_INVALID,
-                f"a test module is of the package {module.package}",
-                where=f"{module.name}:1",
-                hint=f"write: package {TEST_PACKAGE}, and import data.{AUTHOR_PACKAGE}",
-            )
-    return modules
+    return [module for module in syntax if module.name in names]
 
 
 def _explained(suite: Suite, ran: Iterable[tuple[Result, Question | None]]) -> Iterator[Result]:
@@ -197,19 +199,31 @@ def _stop(rule: Rule, reached: frozenset[int]) -> Node | None:
     return max((item for item in statements if item.line in reached), key=lambda item: item.line, default=None)
 
 
-def _golden(trial: Trial, name: str, golden: Golden) -> Result:
+def _golden(trial: Trial, name: str, golden: Golden) -> tuple[Result, Decision]:
     began = time.perf_counter()
     tried = trial.decide(golden.input)
     differences = golden.expect.differences(tried.decision)
-    if differences:
-        differences += tuple(line for denial in tried.decision.denials for line in _because(denial))
-        differences += (tried.decision.detail,) if tried.decision.detail else ()
-    return Result("golden", name, None, golden.title, differences, tried.prints, time.perf_counter() - began)
+    if differences and tried.decision.detail:
+        differences += (tried.decision.detail,)
+    seconds = time.perf_counter() - began
+    return Result("golden", name, None, golden.title, differences, tried.prints, seconds), tried.decision
 
 
-def _because(denial: Denial) -> Iterator[str]:
-    sides = [f"{side} {value}" for side, value in (("expected", denial.expected), ("got", denial.got)) if value]
-    yield f"  {denial.code}: {denial.message}{': ' if sides else ''}{', '.join(sides)}"
+def _with_reasons(
+    policy: PolicySet, trial: Trial, ran: Sequence[tuple[Golden, Result, Decision]], limits: Limits
+) -> Iterator[Result]:
+    """The results, and of the first few that failed, why the policy decides as it does."""
+    failed = [result.file for _, result, _ in ran if not result.passed][:_EXPLAINED_MAX]
+    if not failed:
+        yield from (result for _, result, _ in ran)
+        return
+    with Explainer(policy, trial.prepared, limits) as explainer:
+        for golden, result, decision in ran:
+            if result.file not in failed:
+                yield result
+                continue
+            explained = explainer.of(golden.input, decision)
+            yield replace(result, because=tuple(sentence(reason, golden.input) for reason in explained.reasons))
 
 
 def _fault(fault: Fault) -> str:

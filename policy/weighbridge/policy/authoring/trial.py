@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self, final
 
 from weighbridge.policy.authoring.examples import EXAMPLES
+from weighbridge.policy.checker.check import check_tests
 from weighbridge.policy.checker.findings import errors
 from weighbridge.policy.engine import DEFAULT_LIMITS, Decision, Limits, Outcome
 from weighbridge.policy.engines.loading import not_loaded, optional_rules
@@ -19,18 +20,20 @@ from weighbridge.policy.engines.prepared import PreparedPolicy, place_and_error
 from weighbridge.policy.engines.process import WorkerFault, WorkerRefused, WorkerTimeout
 from weighbridge.policy.engines.regorus import RegorusEngine
 from weighbridge.policy.engines.workbench import UNDEFINED, Evaluation, Lines, Workbench
+from weighbridge.policy.policy_set import LIBRARY
 from weighbridge.proto import strict
 from weighbridge.proto.errors import Code, PolicyDenied
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
+    from weighbridge.policy.checker.findings import CheckerFinding
     from weighbridge.policy.checker.syntax import Module
     from weighbridge.policy.document import PolicyInput
     from weighbridge.policy.policy_set import PolicyModule, PolicySet
 
-__all__ = ["Fault", "Trial", "Tried", "examples", "refuse_errors"]
+__all__ = ["Fault", "Trial", "Tried", "examples"]
 
 _ENGINE: Final = RegorusEngine()
 _PRINT: Final = "print-in-policy"
@@ -54,10 +57,10 @@ class Fault:
 
 @final
 class Trial:
-    """A policy in a workbench. Close it after use.
+    """A policy in a workbench. Not for two threads at once. Close it after use.
 
     Args:
-        policy: it is not checked here: see :func:`refuse_errors`.
+        policy: it is not checked here: see :meth:`refuse_errors`.
         beside: modules to load beside the policy: of tests.
         limits: as for decisions.
         coverage: keep account of lines.
@@ -75,16 +78,48 @@ class Trial:
         limits: Limits = DEFAULT_LIMITS,
         coverage: bool = False,
     ) -> None:
-        self._policy: PolicySet = policy
         self._modules: tuple[PolicyModule, ...] = (*policy.modules, *beside)
         self._data: strict.JsonObject = {**policy.document(), **({"examples": examples()} if beside else {})}
         self._limits: Limits = limits
         self._coverage: bool = coverage
         self._covered: defaultdict[str, set[int]] = defaultdict(set)
         self._lines: defaultdict[str, set[int]] = defaultdict(set)
+        self._tests: frozenset[str] = frozenset(module.name for module in beside)
         self._bench: Workbench | None = self._load()
         self.syntax: tuple[Module, ...] = self._bench.syntax
-        self._optional: tuple[str, ...] = optional_rules(self.syntax)
+        self._printed: list[str] = []
+        self.prepared: PreparedPolicy = PreparedPolicy(
+            _Evaluator(self.run, self._printed),
+            policy=policy,
+            limits=limits,
+            optional=optional_rules(self.syntax),
+            engine=(_ENGINE.name, _ENGINE.version),
+        )
+
+    def findings(self) -> tuple[CheckerFinding, ...]:
+        """Everything that the checker has against the policy and the test modules beside it.
+
+        Raises:
+            PolicyDenied: ``POLICY_INVALID``: it is nested too deeply to be looked at.
+        """
+        return check_tests(self.syntax, LIBRARY, tests=self._tests, examples=frozenset(EXAMPLES))
+
+    def refuse_errors(self) -> None:
+        """Ask the checker; ``print`` is what it lets pass here, and what it refuses in a policy that is loaded.
+
+        Raises:
+            PolicyDenied: ``POLICY_INVALID``: the first error that it finds.
+        """
+        found = [item for item in errors(self.findings()) if item.check != _PRINT]
+        if found:
+            first, *others = found
+            raise PolicyDenied(
+                Code.POLICY_INVALID,
+                f"{first.message}{f' ({len(others)} more)' if others else ''}",
+                where=f"{first.module}:{first.line}",
+                clause=f"checker {first.check}",
+                hint=f"{first.safe}; `weighbridge policy check` says why",
+            )
 
     def decide(self, document: PolicyInput) -> Tried:
         """The decision on one window. Whatever the policy does ends in an outcome, not an exception.
@@ -93,15 +128,9 @@ class Trial:
             MalformedEvidence: the document holds a value that evidence must not have (see ``to_json``).
             EnvironmentFault: a worker had to be replaced, and none can be started.
         """
-        evaluator = _Evaluator(self)
-        prepared = PreparedPolicy(
-            evaluator,
-            policy=self._policy,
-            limits=self._limits,
-            optional=self._optional,
-            engine=(_ENGINE.name, _ENGINE.version),
-        )
-        return Tried(prepared.decide(document), evaluator.prints)
+        self._printed.clear()
+        decision = self.prepared.decide(document)
+        return Tried(decision, tuple(self._printed))
 
     def evaluate(self, query: str, document: bytes, *, now_ns: int) -> Evaluation | Fault:
         """The value of any expression; see :meth:`Workbench.evaluate`.
@@ -171,25 +200,6 @@ class Trial:
             self._lines[name] |= lines.covered | lines.not_covered
 
 
-def refuse_errors(policy: PolicySet) -> None:
-    """Ask the checker; ``print`` is what it lets pass here, and what it refuses in a policy that is loaded.
-
-    Raises:
-        PolicyDenied: ``POLICY_INVALID``: the first error that it finds, or the engine cannot parse a module.
-        EnvironmentFault: no worker can be started.
-    """
-    found = [item for item in errors(_ENGINE.check(policy)) if item.check != _PRINT]
-    if found:
-        first, *others = found
-        raise PolicyDenied(
-            Code.POLICY_INVALID,
-            f"{first.message}{f' ({len(others)} more)' if others else ''}",
-            where=f"{first.module}:{first.line}",
-            clause=f"checker {first.check}",
-            hint=f"{first.safe}; `weighbridge policy check` says more",
-        )
-
-
 def examples() -> strict.JsonObject:
     """What test modules read as ``data.examples``."""
     return {
@@ -205,14 +215,14 @@ def examples() -> strict.JsonObject:
 class _Evaluator:
     """A trial as what decisions are read from; keeps what was printed."""
 
-    def __init__(self, trial: Trial) -> None:
-        self._trial: Trial = trial
-        self.prints: tuple[str, ...] = ()
+    def __init__(self, run: Callable[..., Evaluation], printed: list[str]) -> None:
+        self._run: Callable[..., Evaluation] = run
+        self._printed: list[str] = printed
 
     def evaluate(self, query: bytes, document: bytes, *, now_ns: int) -> bytes:
         """See :class:`weighbridge.policy.engines.prepared.Evaluator`."""
-        found = self._trial.run(query.decode(), document, now_ns=now_ns)
-        self.prints = found.prints
+        found = self._run(query.decode(), document, now_ns=now_ns)
+        self._printed.extend(found.prints)
         return _answer(found)
 
     def close(self) -> None:

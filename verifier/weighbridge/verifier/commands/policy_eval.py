@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, get_args
 from weighbridge.policy.authoring import golden
 from weighbridge.policy.authoring.golden import Expectation, Golden
 from weighbridge.policy.authoring.sources import GOLDEN, collect
-from weighbridge.policy.authoring.trial import Fault, Trial, refuse_errors
+from weighbridge.policy.authoring.trial import Fault, Trial
 from weighbridge.policy.checker.check import AUTHOR_PACKAGE, LIBRARY_PACKAGE
 from weighbridge.policy.document import PolicyInput
 from weighbridge.policy.engines.workbench import Undefined
@@ -118,8 +118,8 @@ def _run(arguments: argparse.Namespace) -> Outcome | ExitCode:
     if arguments.at is not None:
         found = replace(found, document=golden.at_time(found.document, arguments.at))
     policy = _policy(arguments, found.reference)
-    refuse_errors(policy)
     with Trial(policy) as trial:
+        trial.refuse_errors()
         if arguments.query is not None:
             return _queried(trial, arguments.query, found.document)
         tried = trial.decide(found.document)

@@ -41,6 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> Outcome | ExitCode:
+    from weighbridge.policy.authoring.editor import write_editor_files  # noqa: PLC0415 - reads schemas
     from weighbridge.policy.authoring.scaffold import SCENARIOS, files  # noqa: PLC0415 - makes documents
 
     directory: Path | None = arguments.directory
@@ -54,14 +55,16 @@ def _run(arguments: argparse.Namespace) -> Outcome | ExitCode:
     if scenario is None:
         return usage(f"there is no scenario {arguments.scenario!r}: {', '.join(SCENARIOS)}", command=_COMMAND)
     written = _write(directory, files(scenario))
-    lines = [f"{scenario.title}\n", f"wrote {counted(len(written), 'file')} to {directory}:"]
+    beside = [str(path.relative_to(directory)) for path in write_editor_files(directory)]
+    lines = [f"{scenario.title}\n", f"wrote to {directory}:"]
     lines += [f"  {name}" for name in written]
+    lines += [f"and {counted(len(beside), 'file')} for editors, OPA and Regal in .weighbridge and .regal"]
     lines += ["", "next:", f"  weighbridge policy check {directory}", f"  weighbridge policy test {directory}"]
     document: strict.JsonObject = {
         "schema": "weighbridge/policy-init/v1",
         "scenario": scenario.name,
         "directory": str(directory),
-        "files": [*written],
+        "files": [*written, *beside],
     }
     return Outcome("\n".join(lines) + "\n", document)
 

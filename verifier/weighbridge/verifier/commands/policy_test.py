@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 import time
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -14,13 +15,13 @@ from weighbridge.policy.authoring import junit
 from weighbridge.policy.authoring.golden import Golden
 from weighbridge.policy.authoring.sources import Sources, collect
 from weighbridge.policy.authoring.testing import Suite, run
-from weighbridge.policy.authoring.trial import refuse_errors
 from weighbridge.policy.values.reference import Reference
 from weighbridge.proto import limits
 from weighbridge.proto.errors import Code, ExitCode, PolicyDenied, WeighbridgeError
 from weighbridge.verifier.commands import arguments as given
 from weighbridge.verifier.commands.outcome import Outcome, read, read_reference, taken_for, usage, write
 from weighbridge.verifier.commands.text import counted, plain
+from weighbridge.verifier.commands.tree import WIDTH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -113,7 +114,6 @@ def _once(arguments: argparse.Namespace) -> Outcome:
     sources = collect(arguments.paths)
     policy = sources.policy(reference_of(sources, arguments.reference))
     suite = Suite(policy, sources.test_modules(), tuple(_goldens(sources)))
-    refuse_errors(policy)
     report = run(suite, selected=_selected(arguments.pattern))
     if not report.results:
         raise _nothing(arguments.pattern, suite)
@@ -159,6 +159,7 @@ def _text(tested: _Tested, *, verbose: bool) -> Iterator[str]:
             continue
         yield f"{'ok  ' if result.passed else 'FAIL'} {_name(result)}"
         yield from (f"       {plain(line)}" for line in result.failure)
+        yield from (line for reason in result.because for line in _wrapped(f"because {plain(reason)}"))
         if result.prints:
             yield "       printed:"
             yield from (f"         {plain(line)}" for line in result.prints)
@@ -170,6 +171,12 @@ def _text(tested: _Tested, *, verbose: bool) -> Iterator[str]:
         yield from _missed(coverage, None if verbose else _MISSED_MAX)
     if not tested.reached:
         yield f"FAIL coverage: {_percentage(coverage)}, and {tested.threshold} % is demanded"
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(
+        text, WIDTH, initial_indent=" " * 7, subsequent_indent=" " * 9, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def _name(result: Result) -> str:
@@ -224,6 +231,7 @@ def _result(result: Result) -> strict.JsonObject:
         "name": result.name,
         "passed": result.passed,
         "failure": [*result.failure],
+        "because": [*result.because],
         "prints": [*result.prints],
         "seconds": round(result.seconds, 6),
     }
