@@ -161,7 +161,7 @@ def test_a_denial_that_was_not_expected_is_shown(policy: PolicySet) -> None:
 def test_what_cannot_be_shown_is_left_out(policy: PolicySet) -> None:
     long = f'test_a if {{\n\tx := "{"x" * 480}"\n\tcount(x) == 1\n}}\n'
     assert only(ran(policy, long)).failure[-1] == "        right  1"
-    longer = f'test_a if {{\n\tcount("{"x" * 495}") == 1\n}}\n'
+    longer = f'test_a if {{\n\tcount("{"x" * 492}") == 1\n}}\n'
     assert len(only(ran(policy, longer)).failure) == 2
     chosen = "test_a := false if {\n\tfalse\n} else := true if {\n\t1 == 2\n}\n"
     assert only(ran(policy, chosen)).failure[0] == "this does not hold:"
@@ -228,7 +228,7 @@ def test_an_engine_that_fails_on_a_golden_input_fails_it_alone(policy_of: Policy
     assert late.failure == (
         "expected allow, got timeout",
         "+ deny POLICY_TIMEOUT: the policy takes too long",
-        "no answer",
+        "no answer before the deadline",
     )
     assert good.passed
 
