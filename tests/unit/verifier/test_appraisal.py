@@ -19,8 +19,9 @@ from weighbridge.proto.collateral import Collateral
 from weighbridge.proto.errors import Code, Indeterminate, NotAuthentic
 from weighbridge.proto.telemetry import Source, Telemetry
 from weighbridge.proto.tpm.constants import HashAlgorithm
-from weighbridge.verifier.appraisal import INVARIANTS, NOT_PROVEN
+from weighbridge.verifier.appraisal import NOT_PROVEN
 from weighbridge.verifier.enrolment import verify_opening, verify_proof
+from weighbridge.verifier.invariants import APPRAISED
 from weighbridge.verifier.procedure import authenticate, verify_window
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def test_every_verdict_says_everything(arena: Arena) -> None:
 
 def test_every_invariant_refuses_before_any_policy(arena: Arena) -> None:
     """A63: no policy judged, so none can have been switched on or off."""
-    assert set(INVARIANTS) == {
+    assert {
         Code.MODEL_UNDECLARED,
         Code.MODEL_NOT_LOADED,
         Code.WEIGHTS_MISMATCH,
@@ -94,12 +95,12 @@ def test_every_invariant_refuses_before_any_policy(arena: Arena) -> None:
         Code.LOAD_MISMATCH,
         Code.BASELINE_UNEXPLAINED,
         Code.SUBJECT_FAILED,
-    }
+    } == APPRAISED
     world = arena.world()
     world.host.enrol(world.verifier)
     world.host.log.load(manifest(weights=b"Weights"))
     verdict = judge(world)
-    assert {Code(denial.code) for denial in verdict.denials} <= set(INVARIANTS)
+    assert {Code(denial.code) for denial in verdict.denials} <= APPRAISED
     assert verdict.decision is None
 
 

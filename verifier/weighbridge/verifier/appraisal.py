@@ -1,6 +1,6 @@
 """From verified evidence to a verdict: reference values, invariants, the author's policy, in this order.
 
-The invariants (:data:`INVARIANTS`) are judged here, before any policy: no policy sees past a broken one, and none can
+The invariants (:mod:`.invariants`) are judged here, before any policy: no policy sees past a broken one, and none can
 switch one off. What remains is laid out as one total document for the policy. A refusal is a verdict too; all that
 could be found wrong is told at once.
 """
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from weighbridge.verifier.tpm.ak import VerifiedAk
 
 __all__ = [
-    "INVARIANTS",
     "NOT_PROVEN",
     "Appraiser",
     "Outcome",
@@ -45,18 +44,6 @@ __all__ = [
 
 SCHEMA: Final = "weighbridge/verdict/v1"
 Outcome = Literal["affirmed", "held", "denied"]
-
-INVARIANTS: Final[Mapping[Code, str]] = {
-    Code.MODEL_UNDECLARED: "every model that is loaded, or was since the last window, is declared",
-    Code.MODEL_NOT_LOADED: "the declared model is loaded",
-    Code.WEIGHTS_MISMATCH: "what was loaded is, file by file and tensor by tensor, what was declared",
-    Code.LOAD_MISMATCH: "no guard in the serving process found other bytes than were measured",
-    Code.BASELINE_UNEXPLAINED: "the measurement log accounts for everything since boot",
-    Code.MODEL_REVOKED: "no owner in the reference values in force has revoked a model that is declared or loaded",
-    Code.MODEL_EXPIRED: "a model that only signed reference sets accept is in one that is valid at the time of receipt",
-    Code.HOST_SET_EXPIRED: "a host that a host set accepts is in one that is valid at the time of receipt",
-    Code.SUBJECT_FAILED: "neither the attestation key nor a GPU has failed before",
-}
 
 # Printed with every verdict (DESIGN §4): what no evidence shows. What this session's own does not show comes before it
 # (:func:`not_proven`).

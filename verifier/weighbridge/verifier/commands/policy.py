@@ -10,7 +10,9 @@ from weighbridge.verifier.commands import (
     policy_docs,
     policy_engines,
     policy_eval,
+    policy_explain,
     policy_init,
+    policy_invariants,
     policy_replay,
     policy_test,
 )
@@ -24,6 +26,7 @@ examples:
   weighbridge policy check my.rego
   weighbridge policy test my-policy
   weighbridge policy eval my-policy --input document.json
+  weighbridge policy explain session.wb --window 3
   weighbridge policy docs input.gpus
   weighbridge policy replay STATE --policy my-policy
   weighbridge policy engines
@@ -38,7 +41,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     policy_init.configure(verbs.add_parser("init", help="write a starting policy with tests, by scenario"))
     policy_test.configure(verbs.add_parser("test", help="run a policy's tests and golden inputs, with coverage"))
     policy_eval.configure(verbs.add_parser("eval", help="the decision on one document, or the value of a query"))
+    policy_explain.configure(verbs.add_parser("explain", help="why a window was refused: rule, line, both sides"))
     policy_docs.configure(verbs.add_parser("docs", help="what policies see: the input, reference values, the library"))
+    policy_invariants.configure(verbs.add_parser("invariants", help="what no policy sees past, nor can switch off"))
     policy_bundle.configure_keys(
         verbs.add_parser("key", help="make an author's key, and the anchors document for it"),
         verbs.add_parser("trust", help="make an anchors document for somebody else's public key"),
