@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from corpus.bundle import believed, export
@@ -25,7 +25,7 @@ allow if count(deny) == 0
 
 deny contains d if some d in lib.always
 """
-"""Denies what every policy denies, and does not look at GPUs' measurements."""
+"""Denies what every policy denies; an emulated machine is as good as any."""
 STRICT: Final = f"""{LENIENT}
 deny contains d if {{
 	not input.window.seq == 0
@@ -66,8 +66,8 @@ class Recorded:
 def record(directory: Path, engines: Engines) -> Recorded:
     """Four sessions of four hosts, and one that interrupts the second.
 
-    Three windows affirmed, and closed; affirmed, held, affirmed, and interrupted; denied by the policy for its second
-    window; refused for its second before any policy.
+    Three windows affirmed, and closed; affirmed, held, affirmed, and interrupted; the second window denied by another
+    policy, which was in force for it alone; the second window refused before any policy.
     """
     world = World.make(directory, engines=engines)
     sessions: dict[str, bytes] = {}
@@ -90,11 +90,12 @@ def record(directory: Path, engines: Engines) -> Recorded:
 
     _turn_to(world, "the denied one")
     assert world.window().verdict.opens
-    good = world.reference
-    world.judge_by(engines, replace(good, gpu_measurements={}))
+    world.policy = "production"
+    world.judge_by(engines, world.reference)
     assert world.window().verdict.outcome == "denied"
     sessions["denied"] = world.host.session
-    world.judge_by(engines, good)
+    world.policy = "insecure_development"
+    world.judge_by(engines, world.reference)
 
     _turn_to(world, "the refused one")
     assert world.window().verdict.opens
