@@ -8,10 +8,10 @@ from typing import Final, Literal
 
 from weighbridge.policy.checker.syntax import Node, Rule
 
-__all__ = ["REFERENCES", "Binding", "bindings", "bound_by", "bound_in_body", "dotted", "unbound"]
+__all__ = ["COMPREHENSIONS", "REFERENCES", "Binding", "bindings", "bound_by", "bound_in_body", "dotted", "unbound"]
 
 REFERENCES: Final = frozenset({"RefDot", "RefBrack"})
-_COMPREHENSIONS: Final = frozenset({"ArrayCompr", "SetCompr", "ObjectCompr"})
+COMPREHENSIONS: Final = frozenset({"ArrayCompr", "SetCompr", "ObjectCompr"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +29,9 @@ class Binding:
     index: int = 0
 
 
-def bindings(rule: Rule) -> tuple[Binding, ...]:
-    """Every binding of the clause, arguments first; ``_`` binds nothing."""
-    return tuple(binding for binding in _bindings(rule) if binding.name != "_")
+def bindings(rule: Rule, nodes: tuple[Node, ...]) -> tuple[Binding, ...]:
+    """Every binding of the clause, arguments first; ``_`` binds nothing. ``nodes`` are all of the clause's."""
+    return tuple(binding for binding in _bindings(rule, nodes) if binding.name != "_")
 
 
 def bound_by(node: Node) -> Iterator[Binding]:
@@ -55,11 +55,11 @@ def bound_in_body(query: Node | None) -> set[str]:
     return names - {"_"}
 
 
-def unbound(rule: Rule) -> Iterator[Node]:
+def unbound(rule: Rule, nodes: tuple[Node, ...]) -> Iterator[Node]:
     """Variables of the clause that are bound somewhere in it, but not where they are used."""
     # A name that `some` alone declares is said to be bound by nothing; that is enough.
-    every = {binding.name for binding in bindings(rule)} - {
-        part.text for node in rule.walk() if node.kind == "SomeVars" for part in node.all("value")
+    every = {binding.name for binding in bindings(rule, nodes)} - {
+        part.text for node in nodes if node.kind == "SomeVars" for part in node.all("value")
     }
     arguments = {part.text for arg in rule.args for part in arg.walk() if part.kind == "Var"}
     for argument in rule.args:
@@ -84,12 +84,12 @@ def dotted(node: Node | None) -> list[str]:
             return []
 
 
-def _bindings(rule: Rule) -> Iterator[Binding]:
+def _bindings(rule: Rule, nodes: tuple[Node, ...]) -> Iterator[Binding]:
     for index, argument in enumerate(rule.args):
         for part in argument.walk():
             if part.kind == "Var":
                 yield Binding(part.text, part, "argument" if part is argument else "part", None, index)
-    for node in rule.walk():
+    for node in nodes:
         yield from bound_by(node)
 
 
@@ -108,7 +108,7 @@ def _loose(node: Node, bound: set[str], every: set[str]) -> Iterator[Node]:
         if node.text in every and node.text not in bound:
             yield node
         return
-    if node.kind in _COMPREHENSIONS:
+    if node.kind in COMPREHENSIONS:
         bound = bound | bound_in_body(node.part("query"))
     elif node.kind == "Query":
         bound = bound | bound_in_body(node)

@@ -80,9 +80,13 @@ class _Call:
     def given(self) -> None:
         """What a function looks at must be there in what it is given, where its own checks could not see that."""
         packages, name = self.scope.packages, self.name
+        # What another package's function takes is for its own calls to say, and not for this one.
+        foreign = name.rpartition(".")[0] != self.scope.module.package
         for index, param in enumerate(self.node.all("params") if name in packages.rules else ()):
             place = self.scope.place(param)
-            if not place.path or place.type.kind == "unknown" or packages.parameter(name, index).type.kind != "unknown":
+            if not place.path or place.type.kind == "unknown":
+                continue
+            if not foreign and packages.parameter(name, index).type.kind != "unknown":
                 continue
             needed = packages.needed(name, index)
             missing = [each for each in needed if each not in place.type.members]

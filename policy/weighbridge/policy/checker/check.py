@@ -117,7 +117,7 @@ def _findings(
 
 def _comparisons(scope: Scope) -> list[CheckerFinding]:
     notes = Notes(scope.module)
-    for node in scope.rule.walk():
+    for node in scope.nodes:
         check_comparison(scope, notes, node)
         if node.kind == "Query":
             check_body(notes, node)

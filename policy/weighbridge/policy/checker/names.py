@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final, Literal
 
-from weighbridge.policy.checker.bindings import REFERENCES, Binding, bindings, dotted
+from weighbridge.policy.checker.bindings import COMPREHENSIONS, REFERENCES, Binding, bindings, dotted
 from weighbridge.policy.checker.functions import GIVES
 from weighbridge.policy.checker.shapes import (
     BOOLEAN,
@@ -142,7 +142,7 @@ class Packages:
         if self._calls is None:
             self._calls = {}
             for scope in self.scopes.values():
-                for node in scope.rule.walk():
+                for node in scope.nodes:
                     if node.kind == "Call":
                         self._calls.setdefault(scope.full_name(node.part("fcn")), []).append((scope, node))
         return self._calls.get(name, [])
@@ -200,7 +200,8 @@ class Scope:
         self.module: Module = module
         self.rule: Rule = rule
         self.locals: dict[str, list[Binding]] = {}
-        for binding in bindings(rule):
+        self.nodes: tuple[Node, ...] = tuple(rule.walk())
+        for binding in bindings(rule, self.nodes):
             self.locals.setdefault(binding.name, []).append(binding)
         self._places: dict[int, Place] = {}
 
@@ -215,8 +216,18 @@ class Scope:
         return f"{self.module.package}.{self.rule.name}"
 
     def total(self, node: Node) -> bool:
-        """Whether this node alone always has a value: a literal, an operator or a variable."""
-        return node.kind not in (*REFERENCES, "Call", "Membership") and (node.kind != "Var" or node.text in self.locals)
+        """Whether the expression has a value by its form alone: of literals, variables, comprehensions, total rules.
+
+        Paths into documents are not among them, however total the document is: how ``not`` reads them is what engines
+        do not agree on.
+        """
+        if node.kind in COMPREHENSIONS:
+            return True
+        if node.kind in ("Var", "RefDot") and self.outside(node):
+            return self.packages.leading(self.full_name(node).split(".")) != "" and self.place(node).sure
+        if node.kind in (*REFERENCES, "Call", "Membership") or (node.kind == "Var" and node.text not in self.locals):
+            return False
+        return all(self.total(part) for _, part in node.parts)
 
     def full_name(self, node: Node | None) -> str:
         """The dotted name of a reference, with imports resolved and without ``data.``; empty if computed."""
@@ -233,8 +244,9 @@ class Scope:
     def outside(self, node: Node) -> bool:
         """Whether the reference begins outside of the clause: at the document, at data, a rule or an import."""
         parts = dotted(node)
-        known = {"input", "data", *self.module.imports, *self.names}
-        return bool(parts) and parts[0] in known and parts[0] not in self.locals
+        if not parts or parts[0] in self.locals:
+            return False
+        return parts[0] in ("input", "data") or parts[0] in self.module.imports or parts[0] in self.names
 
     def place(self, node: Node) -> Place:
         """What ``node`` gives."""

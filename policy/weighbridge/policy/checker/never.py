@@ -13,6 +13,7 @@ from weighbridge.policy.checker.syntax import Node
 
 __all__ = ["check_comparison"]
 
+_LOOKED_AT: Final = frozenset({"BoolExpr", "Membership", "Call"})
 _TEXTS: Final = frozenset({"String", "RawString"})
 _COLLECTIONS: Final = frozenset({"list", "set", "map"})
 _EQUAL: Final = frozenset({"Eq", "Ne"})
@@ -24,7 +25,8 @@ _NEVER: Final = {"zero": ("Lt",), "negative": ("Lt", "Le", "Eq")}
 
 def check_comparison(scope: Scope, notes: Notes, node: Node) -> None:
     """What there is against a comparison or a membership, or a call of ``is_null``; nothing against other nodes."""
-    _Comparison(scope, notes, node).check()
+    if node.kind in _LOOKED_AT:
+        _Comparison(scope, notes, node).check()
 
 
 class _Comparison:

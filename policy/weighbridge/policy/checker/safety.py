@@ -10,6 +10,7 @@ from weighbridge.policy.checker.findings import CheckerFinding
 from weighbridge.policy.checker.functions import BUILTINS
 from weighbridge.policy.checker.names import Scope
 from weighbridge.policy.checker.notes import Notes, shown
+from weighbridge.policy.checker.shapes import NOTHING, element
 from weighbridge.policy.checker.spelling import nearest
 from weighbridge.policy.checker.syntax import Node
 
@@ -29,7 +30,7 @@ class _Clause:
         self.scope: Scope = scope
         self.test: bool = test
         self.notes: Notes = Notes(scope.module)
-        nodes = list(scope.rule.walk())
+        nodes = scope.nodes
         called = [node.part("fcn") for node in nodes if node.kind == "Call"]
         # Of a path only the whole is looked at; a function's name is looked at with its call.
         self.functions: set[int] = {id(part) for fcn in called if fcn is not None for part in fcn.walk()}
@@ -41,9 +42,9 @@ class _Clause:
     def findings(self) -> list[CheckerFinding]:
         rule = self.scope.rule
         self.taken()
-        for node in rule.walk():
+        for node in self.scope.nodes:
             self.node(node)
-        for node in unbound(rule):
+        for node in unbound(rule, self.scope.nodes):
             hint = "bind it in the same body, by := or some … in"
             self.notes.add(node, "unbound", f"{node.text} is not bound here, only inside another expression", hint=hint)
         for body in rule.bodies:
@@ -84,12 +85,20 @@ class _Clause:
             case "SomeVars":
                 names = ", ".join(part.text for part in node.all("value"))
                 self.notes.add(node, "some-unbound", f"some {names} binds nothing", hint=f"some {names} in …")
+            case "SomeIn" | "Every":
+                self.elements(node)
             case "Var":
                 self.variable(node)
             case "RefDot" | "RefBrack":
                 self.path(node)
             case _:
                 pass
+
+    def elements(self, node: Node) -> None:
+        source = node.part("collection") or node.part("domain")
+        place = element(self.scope.place(source)) if source is not None else NOTHING
+        if source is not None and place.wrong:
+            self.notes.add(source, "path-unknown", place.wrong, hint=place.hint)
 
     def variable(self, node: Node) -> None:
         scope = self.scope
@@ -127,7 +136,7 @@ class _Clause:
             if inner.kind not in ("Call", "Membership"):
                 continue
             args = [part for role, part in inner.parts if role != "fcn"]
-            loose = next((arg for arg in args if not all(self.scope.total(part) for part in arg.walk())), None)
+            loose = next((arg for arg in args if not self.scope.total(arg)), None)
             if loose is not None:
                 self.notes.add(node, *self.maybe_undefined(inner, loose), hint=self.bound_before(node, loose))
 
@@ -147,7 +156,7 @@ class _Clause:
             part, beside = node.part(side), node.part(other)
             if part is None or beside is None or self.scope.place(part).sure:
                 continue
-            if not all(self.scope.total(inner) for inner in part.walk()):
+            if not self.scope.total(part):
                 message = f"{self.notes.text(part)} may be undefined, and != is then not true"
                 left, right = (part, beside) if side == "lhs" else (beside, part)
                 self.notes.add(

@@ -83,7 +83,7 @@ def unused_imports(packages: Packages, module: Module) -> Iterator[CheckerFindin
     used: set[str] = set()
     for rule in module.rules:
         scope = packages.scopes[id(rule)]
-        used |= {node.text for node in rule.walk() if node.kind == "Var" and node.text not in scope.locals}
+        used |= {node.text for node in scope.nodes if node.kind == "Var" and node.text not in scope.locals}
     notes = Notes(module)
     for (alias, path), span in zip(module.imports.items(), module.import_spans, strict=False):
         if alias not in used and path.split(".")[0] in ("input", "data"):
@@ -93,7 +93,7 @@ def unused_imports(packages: Packages, module: Module) -> Iterator[CheckerFindin
 
 def unused_variables(scope: Scope, notes: Notes) -> None:
     """Variables of a clause that are bound and not looked at. Those whose names begin with ``_`` are meant to be so."""
-    looked = Counter(node.text for node in scope.rule.walk() if node.kind == "Var")
+    looked = Counter(node.text for node in scope.nodes if node.kind == "Var")
     for name, found in scope.locals.items():
         if name.startswith("_") or looked[name] > len(found):
             continue
@@ -108,7 +108,7 @@ def unused_variables(scope: Scope, notes: Notes) -> None:
 
 def _looked_at(scope: Scope) -> set[str]:
     """The rules that a clause looks at. Of a path only the whole is looked at, not what it begins with."""
-    nodes = list(scope.rule.walk())
+    nodes = scope.nodes
     inner = {id(node.part("refr")) for node in nodes if node.kind == "RefDot" and dotted(node)}
     found: set[str] = set()
     for node in nodes:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from weighbridge.policy.checker.bindings import dotted
+from weighbridge.policy.checker.bindings import COMPREHENSIONS, dotted
 from weighbridge.policy.checker.names import Scope
 from weighbridge.policy.checker.notes import Notes
 from weighbridge.policy.checker.safety import guarded
@@ -15,7 +15,6 @@ from weighbridge.policy.checker.syntax import Node
 
 __all__ = ["check_none"]
 
-_COMPREHENSIONS: Final = frozenset({"ArrayCompr", "SetCompr", "ObjectCompr"})
 # The library denies that there is no GPU and no declared model.
 _GUARDED_BY_LIBRARY: Final = frozenset({"input.gpus", "input.weights.declared"})
 _JUDGED: Final = _GUARDED_BY_LIBRARY | {
@@ -65,4 +64,4 @@ def _counted_to_none(scope: Scope, statement: Node) -> Node | None:
     elif right.kind != "Array" or right.parts:
         return None
     source = None if left is None else scope.source(left)
-    return None if source is None or source.kind not in _COMPREHENSIONS else source
+    return None if source is None or source.kind not in COMPREHENSIONS else source
