@@ -12,6 +12,7 @@ from weighbridge.verifier.commands import (
     policy_eval,
     policy_explain,
     policy_init,
+    policy_input,
     policy_invariants,
     policy_replay,
     policy_test,
@@ -28,6 +29,7 @@ examples:
   weighbridge policy eval my-policy --input document.json
   weighbridge policy explain session.wb --window 3
   weighbridge policy docs input.gpus
+  weighbridge policy input session.wb --window 3 -o window-3.json
   weighbridge policy replay STATE --policy my-policy
   weighbridge policy engines
   weighbridge policy bundle sign my-policy --owner Acme --name gate --number 1 --key author.pem -o gate.policy
@@ -43,6 +45,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     policy_eval.configure(verbs.add_parser("eval", help="the decision on one document, or the value of a query"))
     policy_explain.configure(verbs.add_parser("explain", help="why a window was refused: rule, line, both sides"))
     policy_docs.configure(verbs.add_parser("docs", help="what policies see: the input, reference values, the library"))
+    policy_input.configure(verbs.add_parser("input", help="what policies see of a recorded window, as JSON"))
     policy_invariants.configure(verbs.add_parser("invariants", help="what no policy sees past, nor can switch off"))
     policy_bundle.configure_keys(
         verbs.add_parser("key", help="make an author's key, and the anchors document for it"),
