@@ -231,11 +231,11 @@ def _scenarios() -> tuple[Scenario, ...]:
         ),
         Scenario(
             "audit-only",
-            "An audit: says what a strict policy would have against each window, and admits none",
+            "An audit: says what a strict policy has against each window, and admits none",
             _AZURE,
             (
                 Case("in-order", "everything as it should be", _same, ("AUDIT_ONLY",)),
-                replace(_REVOKED, denials=("AUDIT_ONLY",)),
+                replace(_REVOKED, denials=("AUDIT_ONLY", *_REVOKED.denials)),
             ),
         ),
         Scenario(

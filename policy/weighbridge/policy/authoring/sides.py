@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from weighbridge.policy.authoring.trial import Fault, Trial
+from weighbridge.policy.authoring.trial import NOW_NS, Fault, Trial
 from weighbridge.policy.checker.check import AUTHOR_PACKAGE
 from weighbridge.policy.engines.workbench import Undefined
 from weighbridge.policy.policy_set import PolicyModule
@@ -97,7 +97,9 @@ def _module(number: int, item: Question) -> PolicyModule:
 
 
 def _lines(trial: Trial, item: Question) -> list[str]:
-    found = trial.evaluate(f"data.{item.module.package}.{_PREFIX}{item.test}", strict.json_encode(_EMPTY), now_ns=0)
+    found = trial.evaluate(
+        f"data.{item.module.package}.{_PREFIX}{item.test}", strict.json_encode(_EMPTY), now_ns=NOW_NS
+    )
     if isinstance(found, Fault) or isinstance(found.value, Undefined) or not isinstance(found.value, list):
         return []
     width = max(len(label) for label in item.labels)

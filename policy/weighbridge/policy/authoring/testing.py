@@ -1,8 +1,9 @@
 """Runs an author's tests: rules named ``test_…`` of test modules, and golden inputs.
 
 A test passes when its value is exactly ``true``. Undefined, ``false`` and anything else fail, and so does an engine
-that ends in an error, takes too long or dies; the next test then has another. A golden input passes when the decision
-is as it says. Two clauses of one name would hide each other's failure and are a failure themselves.
+that ends in an error, takes too long or dies; the next test then has another. Two clauses of one name would hide each
+other's failure and are a failure themselves. The present, in tests, is when the examples were received. A golden input
+passes when the decision is as it says; the present is then when it was received.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from weighbridge.policy.authoring.coverage import Coverage, coverage_of
 from weighbridge.policy.authoring.explain import Explainer
 from weighbridge.policy.authoring.sides import Question, ask, question
 from weighbridge.policy.authoring.telling import sentence
-from weighbridge.policy.authoring.trial import Fault, Trial
+from weighbridge.policy.authoring.trial import NOW_NS, Fault, Trial
 from weighbridge.policy.checker.check import AUTHOR_PACKAGE
 from weighbridge.policy.checker.entries import TEST_PACKAGE
 from weighbridge.policy.engine import DEFAULT_LIMITS, Limits
@@ -177,7 +178,7 @@ def _rules(
 
 def _rule(trial: Trial, module: Module, rule: Rule) -> tuple[tuple[str, ...], tuple[str, ...], Question | None]:
     """Why it failed, what it printed, and what to ask about where it ended."""
-    found = trial.evaluate(f"data.{TEST_PACKAGE}.{rule.name}", strict.json_encode(_NOTHING), now_ns=0)
+    found = trial.evaluate(f"data.{TEST_PACKAGE}.{rule.name}", strict.json_encode(_NOTHING), now_ns=NOW_NS)
     if isinstance(found, Fault):
         return (_fault(found),), (), None
     if found.value is True:

@@ -33,10 +33,12 @@ if TYPE_CHECKING:
     from weighbridge.policy.document import PolicyInput
     from weighbridge.policy.policy_set import PolicyModule, PolicySet
 
-__all__ = ["Fault", "Trial", "Tried", "examples"]
+__all__ = ["NOW_NS", "Fault", "Trial", "Tried", "examples"]
 
 _ENGINE: Final = RegorusEngine()
 _PRINT: Final = "print-in-policy"
+NOW_NS: Final = max(strict.decimal(example.input.received_ns, what="received_ns") for example in EXAMPLES.values())
+"""What ``time.now_ns()`` gives in tests: when the examples were received."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,6 +105,10 @@ def test_everything_else_fails(policy: PolicySet, rule: str, said: str) -> None:
     assert passed.passed, "the next test has another engine"
 
 
+def test_the_present_is_when_the_examples_were_received(policy: PolicySet) -> None:
+    assert ran(policy, "test_a if time.now_ns() == time.parse_rfc3339_ns(good.input.received_at)\n").passed
+
+
 def test_no_tests_are_not_passed(policy: PolicySet) -> None:
     assert not ran(policy, "").passed
     assert not run(Suite(policy)).passed
@@ -221,7 +225,8 @@ def test_a_golden_input_that_differs_says_how_and_why(policy: PolicySet) -> None
 
 
 def test_an_engine_that_fails_on_a_golden_input_fails_it_alone(policy_of: PolicyOf) -> None:
-    slow = policy_of(POLICY + f"\nours if count({SLOW}) == 1\n")
+    clause = f'ours if {{\n\tinput.session.tenant == "other"\n\tcount({SLOW}) == 1\n}}\n'
+    slow = policy_of(f"{POLICY}\n{clause}")
     suite = Suite(slow, golden=(("a", golden(tenant="other")), ("b", golden())))
     report = run(suite, limits=Limits(decide_seconds=0.3))
     late, good = report.results

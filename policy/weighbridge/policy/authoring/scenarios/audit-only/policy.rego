@@ -1,7 +1,7 @@
-# For auditors: says of every window what a strict policy would have against it, and admits none.
+# For auditors: says of every window what a strict policy has against it, and admits none.
 #
-# Nothing is switched off by it, and nothing can be opened with it: `allow` is never true. Read what it warns of with
-# `weighbridge policy replay`, or in the verdicts of a verifier beside the one that decides.
+# Nothing can be opened with it: `allow` is never true, and every window is denied with AUDIT_ONLY, whatever else there
+# is. Try it on recorded evidence with `weighbridge policy replay` and `weighbridge policy explain`.
 package weighbridge.policy
 
 import data.weighbridge.lib
@@ -11,17 +11,15 @@ import rego.v1
 default allow := false
 
 deny contains d if {
-	d := lib.denial("AUDIT_ONLY", null, "this policy only observes", null, null, "what it saw is among the warnings")
+	d := lib.denial("AUDIT_ONLY", null, "this policy only observes", null, null, "whatever else is denied is what it saw")
 }
 
-# ---------- what every policy demands, as warnings
+# ---------- what every policy demands
 
-warn contains w if {
-	some d in lib.always
-	w := {"code": d.code, "message": d.message}
-}
+# Fresh evidence, known GPUs, weights as declared. Leave this rule in: the library goes on growing.
+deny contains d if some d in lib.always
 
-# ---------- what is not proven, with the relying party's reason where there is one
+# ---------- what is not proven, and for which the relying party wrote no reason
 
 unchecked contains entry if {
 	some check in lib.unproven
@@ -31,13 +29,13 @@ unchecked contains entry if {
 
 excused := {entry.check | some entry in unchecked}
 
-warn contains w if {
+deny contains d if {
 	some check in lib.unproven - excused
 	code := lib.excusable[check]
-	w := {"code": code, "message": sprintf("%v is not proven", [check])}
+	d := lib.denial(code, null, sprintf("%v is not proven", [check]), "proven", "unproven", null)
 }
 
-# ---------- of your own: what you look for
+# ---------- of your own: what you look for, whether or not anybody should refuse it
 
 warn contains w if {
 	not input.session.tenant == data.author.tenant
