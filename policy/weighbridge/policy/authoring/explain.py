@@ -58,8 +58,8 @@ class Reason:
 
     Attributes:
         denial: as decided.
-        made_by: the clauses of ``deny`` that make it; none for an invariant, for a failure of the engine, and for what a
-            policy of another verifier says beside this one.
+        made_by: the clauses of ``deny`` that make it; none for an invariant, for a failure of the engine, and for what
+            a policy of another verifier says beside this one.
         grounds: of each clause that says it in the first place, why it holds; none where it could not be looked into.
         invariant: no rule makes it; it stands above every policy.
     """
@@ -157,10 +157,18 @@ class Explainer:
             MalformedEvidence: the document holds a value that evidence must not have.
             EnvironmentFault: no worker can be started.
         """
+        return self.of(document, self.decide(document))
+
+    def decide(self, document: PolicyInput) -> Decision:
+        """The decision alone: what :meth:`of` explains.
+
+        Raises:
+            MalformedEvidence, EnvironmentFault: as :meth:`explain`.
+        """
         prepared = self._prepared or self._own
         if prepared is None:
             raise RuntimeError("the explainer is closed")
-        return self.of(document, prepared.decide(document))
+        return prepared.decide(document)
 
     def of(self, document: PolicyInput, decision: Decision) -> Explanation:
         """Why ``decision`` is as it is, which was made on ``document`` under this policy.

@@ -81,7 +81,8 @@ def _denying(item: Statement, grounds: Grounds) -> str:
     if item.kind == "some":
         elements = [binding for binding in grounds.bindings if binding.name in _bound(item)]
         named = shown(elements[0].value) if elements else "an element"
-        return f"{named} is not in {_nearest(item.asks, item.ways)}"
+        way = max(item.ways, key=lambda one: one.held)
+        return f"{named} is not in {item.asks}: that ({_place(way, item.ways)}) needs {_needed(way)}"
     asked = item.text.removeprefix("not ").strip()
     if item.ways:
         return _nearest(asked, item.ways)
@@ -92,8 +93,12 @@ def _denying(item: Statement, grounds: Grounds) -> str:
 def _nearest(asked: str, ways: Sequence[Way]) -> str:
     """What is asked, and what the way that came furthest lacks."""
     way = max(ways, key=lambda one: one.held)
+    return f"{asked} ({_place(way, ways)}) needs {_needed(way)}"
+
+
+def _place(way: Way, ways: Sequence[Way]) -> str:
     others = f", the nearest of {len(ways)} ways" if len(ways) > 1 else ""
-    return f"{asked} ({way.clause}{others}) needs {_needed(way)}"
+    return f"{way.clause}{others}"
 
 
 def _needed(way: Way) -> str:
