@@ -7,6 +7,8 @@ from typing import Final
 
 from weighbridge.verifier.commands import (
     policy_bundle,
+    policy_check,
+    policy_diff,
     policy_docs,
     policy_engines,
     policy_eval,
@@ -31,6 +33,7 @@ examples:
   weighbridge policy docs input.gpus
   weighbridge policy input session.wb --window 3 -o window-3.json
   weighbridge policy replay STATE --policy my-policy
+  weighbridge policy diff old-policy my-policy --recorded STATE
   weighbridge policy engines
   weighbridge policy bundle sign my-policy --owner Acme --name gate --number 1 --key author.pem -o gate.policy
 """
@@ -41,6 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog, parser.formatter_class = _EPILOG, argparse.RawDescriptionHelpFormatter
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     policy_init.configure(verbs.add_parser("init", help="write a starting policy with tests, by scenario"))
+    policy_check.configure(verbs.add_parser("check", help="find what is dangerous, say why, and the safe way"))
     policy_test.configure(verbs.add_parser("test", help="run a policy's tests and golden inputs, with coverage"))
     policy_eval.configure(verbs.add_parser("eval", help="the decision on one document, or the value of a query"))
     policy_explain.configure(verbs.add_parser("explain", help="why a window was refused: rule, line, both sides"))
@@ -53,4 +57,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     policy_bundle.configure(verbs.add_parser("bundle", help="sign a policy, verify it, show what is in it"))
     policy_replay.configure(verbs.add_parser("replay", help="which recorded decisions a new policy would change"))
+    policy_diff.configure(
+        verbs.add_parser("diff", help="two policies side by side: rules, what they look at, decisions")
+    )
     policy_engines.configure(verbs.add_parser("engines", help="which engines there are, and whether each conforms"))
