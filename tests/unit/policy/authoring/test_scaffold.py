@@ -1,0 +1,64 @@
+"""What `policy init` writes works as it is: accepted without a warning, tested, every line reached."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from weighbridge.policy.authoring.golden import Golden
+from weighbridge.policy.authoring.scaffold import SCENARIOS, files
+from weighbridge.policy.authoring.sources import collect
+from weighbridge.policy.authoring.testing import Suite, run
+from weighbridge.policy.authoring.trial import Trial
+from weighbridge.policy.engines.regorus import RegorusEngine
+from weighbridge.policy.values.reference import Reference
+
+
+def test_there_is_a_scenario_for_everybody() -> None:
+    assert set(SCENARIOS) == {
+        "model-gate",
+        "cloud-tenant",
+        "bare-metal",
+        "evaluated-model",
+        "audit-only",
+        "development",
+    }
+    assert all(scenario.name == name for name, scenario in SCENARIOS.items())
+
+
+@pytest.mark.parametrize("name", list(SCENARIOS))
+def test_what_is_written_works_as_it_is(tmp_path: Path, name: str) -> None:
+    for file, content in files(SCENARIOS[name]).items():
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_bytes(content)
+    found = collect([tmp_path])
+    assert found.reference is not None
+    policy = found.policy(Reference.parse(found.reference.read_bytes()))
+    with Trial(policy, beside=found.test_modules()) as trial:
+        assert trial.findings() == ()
+    RegorusEngine().load(policy).close()
+    golden = tuple((path.name, Golden.parse(path.read_bytes())) for path in found.golden)
+    report = run(Suite(policy, found.test_modules(), golden))
+    assert report.failed == ()
+    assert report.coverage.reaches(100), report.coverage.modules
+    assert len(golden) >= 2
+    outcomes = {item.expect.outcome for _, item in golden}
+    assert outcomes == ({"deny"} if name == "audit-only" else {"allow", "deny"})
+
+
+@pytest.mark.parametrize("name", list(SCENARIOS))
+def test_comments_come_first_and_say_whom_it_is_for(name: str) -> None:
+    written = files(SCENARIOS[name])
+    assert written["policy.rego"].startswith(b"# ")
+    assert SCENARIOS[name].title in written["README.md"].decode()
+    lines = [line for content in written.values() for line in content.decode().split("\n") if not line.startswith("|")]
+    assert max(map(len, lines)) <= 200
+    assert all(
+        len(line) <= 120 for file in ("policy.rego", "policy_test.rego") for line in written[file].decode().split("\n")
+    )
+
+
+def test_an_audit_says_so_and_development_that_it_is_insecure() -> None:
+    assert b"admits none" in files(SCENARIOS["audit-only"])["policy.rego"]
+    assert files(SCENARIOS["development"])["policy.rego"].startswith(b"# INSECURE")
