@@ -43,6 +43,15 @@ def telemetry_dir() -> Path:
 
 
 @pytest.fixture(scope="session")
+def opa_library() -> Path:
+    """The folder in which OPA's library is unpacked."""
+    folder = ROOT / ".peers" / "opa"
+    if not folder.is_dir():
+        pytest.skip("no OPA: run scripts/setup --peers")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def nvidia_wheel() -> Path:
     """NVIDIA's own verifier as a zip file: its reference data is read out of it, its code is never imported."""
     found = sorted((ROOT / ".data" / "wheels").glob("nv_local_gpu_verifier-2.7.3-*.whl"))

@@ -25,7 +25,7 @@ __all__ = ["Evaluator", "PreparedPolicy", "place_and_error", "query_of"]
 
 # "--> file:line:column" opens, and "error: …" ends, what a person needs of regorus's message; OPA's is in one line.
 _PLACE: Final = re.compile(r"--> ([^\n]+?:[0-9]+):[0-9]+")
-_ERROR: Final = re.compile(r"error: ([^\n]*)")
+_ERROR: Final = re.compile(r"^error: ([^\n]*)", re.MULTILINE)
 _OPA: Final = re.compile(
     r"(?:\w+_error: |bundle activation failed: |[0-9]+ errors? occurred:\s+)*([^\n:]+:[0-9]+)(?::[0-9]+)?: (.*)",
     re.DOTALL,
