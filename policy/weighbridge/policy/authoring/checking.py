@@ -124,13 +124,13 @@ def _at(place: re.Match[str], check: str, message: str, hint: str) -> CheckerFin
 
 
 def _characters(lines: list[str], finding: CheckerFinding) -> int:
-    """The engine's column in characters: it counts bytes, and tabs as more than one."""
+    """The engine's column in characters: it counts tabs as more than one, and of text in quotes the bytes."""
     line = lines[finding.line - 1] if finding.line <= len(lines) else ""
     column = 1
     for number, character in enumerate(line, 1):
         if column >= finding.column:
             return number
-        column += _TAB if character == "\t" else len(character.encode())
+        column += _TAB if character == "\t" else 1
     return len(line) + 1
 
 

@@ -66,6 +66,7 @@ class Workbench:
     Raises:
         WorkerFault: the modules do not load; :class:`~weighbridge.policy.engines.process.WorkerRefused` has the
             engine's own words.
+        PolicyDenied: ``POLICY_INVALID``: the syntax trees hold what is not known here.
         EnvironmentFault: no worker can be started.
     """
 
@@ -81,8 +82,12 @@ class Workbench:
         self._limits: Limits = limits
         self._worker: Worker = spawn(limits)
         request = load_request(modules, data, coverage=coverage, syntax=syntax)
-        tree = self._exchange(request, self._limits.load_seconds)
-        self.syntax: tuple[Module, ...] = parse(tree) if syntax else ()
+        try:
+            tree = self._exchange(request, self._limits.load_seconds)
+            self.syntax: tuple[Module, ...] = parse(tree) if syntax else ()
+        except BaseException:
+            self.close()
+            raise
 
     def evaluate(self, query: str, document: bytes, *, now_ns: int) -> Evaluation:
         """The value of one expression.
