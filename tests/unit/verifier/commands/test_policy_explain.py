@@ -62,6 +62,17 @@ def asked(run: Run) -> Asked:
     return ask
 
 
+@pytest.fixture
+def asked_code(run: Run) -> Asked:
+    def ask(*arguments: object) -> tuple[int, dict[str, Any]]:
+        status, out, _ = run(*arguments, "--json")
+        document = strict.json_decode(out.encode(), what="document")
+        assert isinstance(document, dict)
+        return status, document
+
+    return ask
+
+
 def bundle(made: Recorded, kind: str) -> tuple[object, ...]:
     return made.bundle(kind), "--anchors", made.state / "anchors.json"
 
@@ -226,6 +237,8 @@ def test_arguments_that_do_not_fit_are_usage(run: Run, made: Recorded, tmp_path:
         (made.bundle("held"), "--input", document),
         ("--input", document),
         ("--input", document, "--policy", "production", "--window", 1),
+        ("--code", "COSE_SIGNATURE", "--window", 1),
+        ("--code", "lower"),
         (made.state,),
         (made.bundle("held"), "--session", "00" * 16),
     ):
@@ -235,6 +248,20 @@ def test_arguments_that_do_not_fit_are_usage(run: Run, made: Recorded, tmp_path:
     status, _, err = run(*bundle(made, "held"), "--window", 99)
     assert status == ExitCode.ENVIRONMENT
     assert "expected 0 to 2, got 99" in err
+
+
+def test_a_code_alone_says_what_holds_and_which_rules_deny_with_it(run: Run, asked_code: Asked) -> None:
+    status, out, _ = run("--code", "TELEMETRY_KEY_MISMATCH")
+    assert status == ExitCode.AFFIRMED
+    assert "always   the window's header is signed by the session's key" in out
+    _, document = asked_code("--code", "PLATFORM_EMULATED")
+    assert document["invariants"] == []
+    assert {rule["name"] for rule in document["rules"]} == {"lib.platform_denials"}
+    _, document = asked_code("--code", "MODEL_UNDECLARED", "--policy", "insecure_development")
+    assert (document["invariants"][0]["name"], bool(document["rules"])) == ("declared", True)
+    status, _, err = run("--code", "NOT_KNOWN_HERE")
+    assert status == ExitCode.ENVIRONMENT
+    assert "hint: name the policy that does" in err
 
 
 def test_every_code_of_an_invariant_has_its_words() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self, final
@@ -39,6 +40,8 @@ __all__ = ["configure"]
 _COMMAND: Final = "policy explain"
 _WINDOW_MAX: Final = 2**53 - 1
 _MOST: Final = 20
+_DEFAULT: Final = "production"
+_CODE: Final = re.compile(r"[A-Z][A-Z0-9_]{1,63}")
 _EPILOG: Final = """\
 examples:
   weighbridge policy explain session.wb --anchors anchors.json
@@ -46,10 +49,12 @@ examples:
   weighbridge policy explain session.wb --anchors anchors.json --policy my-policy
   weighbridge policy explain STATE --session 3f2a… --window 7
   weighbridge policy explain --input document.json --policy my-policy --reference reference.json
+  weighbridge policy explain --code BASELINE_UNEXPLAINED
 
 Evidence is verified first. Each window is judged by the policy that judged it then, or by yours (--policy). Without
---window, the windows that are refused are explained; if none is, the last one. Exit 0 when all that is explained is
-admitted, 5 when not, 3, 4, 6, 7 or 8 when the evidence cannot be verified.
+--window, the windows that are refused are explained; if none is, the last one. What was refused before there was a
+session is not in the evidence: --code says what its code stands for. Exit 0 when all that is explained is admitted,
+5 when not, 3, 4, 6, 7 or 8 when the evidence cannot be verified.
 """
 
 
@@ -68,6 +73,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--input", metavar="FILE", help="a document instead, or a golden input, or - for standard input"
+    )
+    parser.add_argument(
+        "--code", type=_code, metavar="CODE", help="or a refusal's code: what always holds, which rules say it"
     )
     parser.add_argument("--session", type=given.session, metavar="HEX", help="which session of STATE")
     parser.add_argument("--window", type=_window, metavar="N", help="only this window, also when it is admitted")
@@ -103,20 +111,36 @@ def _window(text: str) -> int:
     return given.decimal(text, what="the window", limit=_WINDOW_MAX)
 
 
-def _run(arguments: argparse.Namespace) -> Outcome | ExitCode:
-    from weighbridge.verifier.commands.policy_reasons import outcome_of  # noqa: PLC0415 - heavy, and only here
+def _code(text: str) -> str:
+    # A policy has codes of its own: what they look like is all that is known.
+    if not _CODE.fullmatch(text):
+        raise argparse.ArgumentTypeError("a code is in capital letters, such as MODEL_UNDECLARED")
+    return text
 
-    if (arguments.evidence is None) == (arguments.input is None):
-        return usage("name either a bundle or a state directory, or --input", command=_COMMAND)
+
+def _misused(arguments: argparse.Namespace) -> str:
+    """What is wrong with the arguments together; empty if nothing."""
+    if sum(item is not None for item in (arguments.evidence, arguments.input, arguments.code)) != 1:
+        return "name either a bundle or a state directory, or --input, or --code"
+    if arguments.evidence is None and (arguments.session is not None or arguments.window is not None):
+        return "--session and --window are for recorded evidence"
+    if arguments.input is not None and not arguments.policy:
+        return "--input needs --policy: no policy judged it yet"
+    if arguments.evidence is not None and (arguments.session is None) == Path(arguments.evidence).is_dir():
+        return "--session says which session of a state directory; a bundle has one"
+    return ""
+
+
+def _run(arguments: argparse.Namespace) -> Outcome | ExitCode:
+    from weighbridge.verifier.commands.policy_reasons import coded, outcome_of  # noqa: PLC0415 - heavy, and only here
+
+    if misused := _misused(arguments):
+        return usage(misused, command=_COMMAND)
+    if arguments.code is not None:
+        return coded(arguments.code, _of_names(arguments))
     if arguments.input is not None:
-        if arguments.session is not None or arguments.window is not None or arguments.anchors:
-            return usage("--session, --window and --anchors are for recorded evidence", command=_COMMAND)
-        if not arguments.policy:
-            return usage("--input needs --policy: no policy judged it yet", command=_COMMAND)
         told, more = [_of_document(arguments)], 0
     else:
-        if (arguments.session is None) == Path(arguments.evidence).is_dir():
-            return usage("--session says which session of a state directory; a bundle has one", command=_COMMAND)
         with _Judges(arguments.policy) as judges, contextlib.ExitStack() as stack:
             told, more = _of_windows(arguments, judges, stack)
     document: strict.JsonObject = {
@@ -187,16 +211,20 @@ def _policy_named(names: list[str], reference: Reference) -> PolicySet:
 
 
 def _of_document(arguments: argparse.Namespace) -> Told:
-    from weighbridge.policy.values.reference import Reference  # noqa: PLC0415 - heavy, and only here
-    from weighbridge.verifier.commands.policy_reasons import judged  # noqa: PLC0415
+    from weighbridge.verifier.commands.policy_reasons import judged  # noqa: PLC0415 - heavy, and only here
 
     document, came_with = _read(arguments.input)
-    reference = came_with
-    if arguments.reference is not None:
-        reference = read_reference(arguments.reference)
-    policy = _policy_named(arguments.policy, reference or _beside(arguments.policy) or Reference({}, {}, {}))
-    with _explainer(policy) as explainer:
+    with _explainer(_of_names(arguments, came_with)) as explainer:
         return judged(explainer.explain(document), document)
+
+
+def _of_names(arguments: argparse.Namespace, came_with: Reference | None = None) -> PolicySet:
+    """The caller's policy, ``production`` where none is named, by the reference values that he names or has beside."""
+    from weighbridge.policy.values.reference import Reference  # noqa: PLC0415 - heavy, and only here
+
+    reference = came_with if arguments.reference is None else read_reference(arguments.reference)
+    names = arguments.policy or [_DEFAULT]
+    return _policy_named(names, reference or _beside(names) or Reference({}, {}, {}))
 
 
 def _beside(names: list[str]) -> Reference | None:

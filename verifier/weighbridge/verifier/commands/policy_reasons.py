@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
+from weighbridge.policy.authoring.attribution import open_bench
+from weighbridge.policy.authoring.clauses import Clauses
 from weighbridge.policy.authoring.telling import Line, because, examined, sentence, shown, subject, tree
-from weighbridge.proto.errors import ExitCode
+from weighbridge.policy.engine import DEFAULT_LIMITS
+from weighbridge.proto.errors import Code, EnvironmentFault, ExitCode
 from weighbridge.verifier.commands.outcome import Outcome
 from weighbridge.verifier.commands.policy_decision import decision_document
 from weighbridge.verifier.commands.text import counted, short
@@ -20,10 +23,11 @@ if TYPE_CHECKING:
     from weighbridge.policy.authoring.reasons import Way
     from weighbridge.policy.document import PolicyInput
     from weighbridge.policy.engine import Denial
+    from weighbridge.policy.policy_set import PolicySet
     from weighbridge.proto import strict
     from weighbridge.verifier.recorded import RecordedWindow
 
-__all__ = ["Told", "invariants_of", "judged", "outcome_of", "refused", "unasked"]
+__all__ = ["Told", "coded", "invariants_of", "judged", "outcome_of", "refused", "unasked"]
 
 _FAILED: Final = {
     "undefined": "the policy gives no answer",
@@ -55,6 +59,37 @@ def outcome_of(told: Sequence[Told], more: int, document: strict.JsonObject, *, 
         lines += ["", f"… and {counted(more, 'more window')} like these: --window N explains one"]
     status = ExitCode.AFFIRMED if all(item.admitted for item in told) else ExitCode.DENIED
     return Outcome("".join(f"{line}\n" for line in lines), document, status)
+
+
+def coded(code: str, policy: PolicySet) -> Outcome:
+    """What a code stands for: what always holds, and the clauses of ``policy`` that deny with it."""
+    found = invariants_of(code)
+    with open_bench(policy, DEFAULT_LIMITS) as bench:
+        clauses = Clauses(bench.syntax)
+        rules = sorted(
+            clauses.clause(module, rule)
+            for module in clauses.modules
+            for rule in module.rules
+            if any(node.kind == "String" and node.text == code for node in rule.walk())
+        )
+    below = [Branch(f"always   {item.holds} ({item.name}); no policy is asked where not", indent=9) for item in found]
+    below += [Branch(f"enforced {'; '.join(map(str, item.where))}", indent=9) for item in found]
+    below += [Branch(f"rule     {rule.name}, {rule}", indent=9) for rule in rules]
+    if not below:
+        raise EnvironmentFault(
+            Code.FILE_UNREADABLE,
+            "nothing is known that refuses with this code",
+            got=code,
+            hint="name the policy that does: --policy",
+        )
+    document: strict.JsonObject = {
+        "schema": "weighbridge/policy-explain-code/v1",
+        "code": code,
+        "invariants": [{"name": item.name, "holds": item.holds} for item in found],
+        "rules": [asdict(rule) for rule in rules],
+    }
+    lines = render(Branch(code, tuple(below)))
+    return Outcome("".join(f"{line}\n" for line in lines), document)
 
 
 def judged(explanation: Explanation, document: PolicyInput) -> Told:
