@@ -110,24 +110,24 @@ def test_the_digest_changes_with_every_field(good: doc.PolicyInput) -> None:
     assert len(digests) == changes + 1
 
 
-def test_the_schema_is_that_of_the_bytes(good: doc.PolicyInput) -> None:
+def test_the_shape_is_that_of_the_bytes(good: doc.PolicyInput) -> None:
     """What the checker believes of the input is what the input is."""
 
-    def same(shape: doc.Schema, value: object) -> None:
-        if isinstance(shape, dict):
+    def same(shape: doc.Shape, value: object) -> None:
+        if shape.members:
             assert isinstance(value, dict)
             members = cast("dict[str, object]", value)
-            assert shape.keys() == members.keys()
-            for name, inner in shape.items():
+            assert shape.members.keys() == members.keys()
+            for name, inner in shape.members.items():
                 same(inner, members[name])
-        elif isinstance(shape, tuple):
+        elif shape.element is not None:
             assert isinstance(value, list)
             for item in cast("list[object]", value):
-                same(shape[0], item)
+                same(shape.element, item)
         else:
             assert not isinstance(value, dict | list)
 
-    same(doc.schema(), json.loads(good.to_json()))
+    same(doc.shape(), json.loads(good.to_json()))
 
 
 # ---- what the declarations say

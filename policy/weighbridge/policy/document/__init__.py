@@ -56,7 +56,6 @@ __all__ = [
     "PolicyInput",
     "Proof",
     "Runtime",
-    "Schema",
     "Session",
     "Shape",
     "SpotCheck",
@@ -68,23 +67,6 @@ __all__ = [
     "Window",
     "Work",
     "instant",
-    "schema",
     "shape",
     "shape_of",
 ]
-
-Schema = None | tuple["Schema"] | dict[str, "Schema"]
-"""``None`` for a scalar, a 1-tuple for a list of one shape, a dict for an object."""
-
-
-def schema() -> Schema:
-    """The shape of the document, for the checker: which static paths under ``input`` exist."""
-    return _schema(shape())
-
-
-def _schema(found: Shape) -> Schema:
-    if found.element is not None:
-        return (_schema(found.element),)
-    if found.members:
-        return {name: _schema(inner) for name, inner in found.members.items()}
-    return None

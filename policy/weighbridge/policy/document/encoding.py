@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cache
+from itertools import chain, cycle
 from json.encoder import encode_basestring
 from operator import attrgetter, call
 from typing import Final, cast
@@ -51,7 +53,7 @@ def write(value: object, kind: type, where: str) -> bytes:
         TypeError: a field holds another type than declared: misuse.
     """
     try:
-        return _encoder(kind)(value).encode()
+        return _class(kind).one(value).encode()
     except (KeyError, TypeError, UnicodeEncodeError):
         # Something is not as declared: the slow way says what, and where.
         return strict.json_encode(plain(value, shape_of(kind), where))
@@ -79,22 +81,52 @@ def plain(value: object, shape: Shape, where: str) -> strict.JsonValue:
     return {name: plain(getattr(value, name), inner, f"{where}.{name}") for name, inner in shape.members.items()}
 
 
-@cache
-def _encoder(kind: type) -> _Encode:
-    """Encodes a class: made once, so that neither shapes are walked nor names sorted while a window waits."""
-    declared = sorted(shape_of(kind).members.items())
-    encoders = tuple(_encode(inner) for _, inner in declared)
-    fetch = attrgetter(*(name for name, _ in declared))
-    template = "{" + ",".join(f'"{name}":%s' for name, _ in declared) + "}"
-    # No class that only looks like text: what is left of types is looked at one by one.
-    types = frozenset({type(None), *(inner.type for _, inner in declared)})
+@dataclass(frozen=True, slots=True)
+class _Class:
+    """How a class is encoded: made once, so that neither shapes are walked nor names sorted while a window waits.
 
-    def encode(value: object) -> str:
-        if type(value) is not kind or not types.issuperset(map(type, fields := fetch(value))):
+    ``types`` are those that any of its fields may have: nothing that only looks like text gets by. What is left of
+    types each encoder looks at.
+    """
+
+    kind: type
+    fetch: Callable[[object], tuple[object, ...]]
+    encoders: tuple[_Encode, ...]
+    types: frozenset[type]
+    template: str
+
+    def one(self, value: object) -> str:
+        """A value of this class."""
+        if type(value) is not self.kind or not self.types.issuperset(map(type, fields := self.fetch(value))):
             raise TypeError
-        return template % tuple(map(_APPLY, encoders, fields))
+        return self.template % tuple(map(_APPLY, self.encoders, fields))
 
-    return encode
+    def several(self, value: object) -> str:
+        """A tuple of them, all at once: a quote alone has a dozen registers."""
+        items = _tuple(value, frozenset({self.kind}))
+        fields = tuple(chain.from_iterable(map(self.fetch, items)))
+        if not self.types.issuperset(map(type, fields)):
+            raise TypeError
+        template = ",".join([self.template] * len(items))
+        return f"[{template % tuple(map(_APPLY, cycle(self.encoders), fields))}]"
+
+
+@cache
+def _class(kind: type) -> _Class:
+    declared = sorted(shape_of(kind).members.items())
+    return _Class(
+        kind,
+        _fetch(tuple(name for name, _ in declared)),
+        tuple(_encode(inner) for _, inner in declared),
+        frozenset({type(None), *(inner.type for _, inner in declared)}),
+        "{" + ",".join(f'"{name}":%s' for name, _ in declared) + "}",
+    )
+
+
+def _fetch(names: tuple[str, ...]) -> Callable[[object], tuple[object, ...]]:
+    """What gets the fields of these names, always as a tuple."""
+    fetch = attrgetter(*names)
+    return fetch if len(names) > 1 else lambda value: (fetch(value),)
 
 
 def _encode(shape: Shape) -> _Encode:
@@ -113,22 +145,27 @@ def _encode(shape: Shape) -> _Encode:
 
 def _required(shape: Shape) -> _Encode:
     if shape.members:
-        return _encoder(shape.type)
+        return _class(shape.type).one
     if shape.element is not None:
-        return _elements(shape.element)
+        return _class(shape.element.type).several if shape.element.members else _elements(shape.element)
     # Refuses what is no text by itself. Half a character is found when all of the document becomes UTF-8.
     return {str: cast("_Encode", encode_basestring), int: _integer, bool: _boolean}[shape.type]
 
 
 def _elements(element: Shape) -> _Encode:
-    one, types = _encode(element), frozenset({element.type, *([type(None)] if element.optional else [])})
+    one, types = _encode(element), frozenset({element.type})
 
     def encode(value: object) -> str:
-        if type(value) is not tuple or not types.issuperset(map(type, items := cast("tuple[object, ...]", value))):
-            raise TypeError
-        return f"[{','.join(map(one, items))}]"
+        return f"[{','.join(map(one, _tuple(value, types)))}]"
 
     return encode
+
+
+def _tuple(value: object, types: frozenset[type]) -> tuple[object, ...]:
+    """``value``, if it is a tuple of these types."""
+    if type(value) is not tuple or not types.issuperset(map(type, items := cast("tuple[object, ...]", value))):
+        raise TypeError
+    return items
 
 
 def _integer(value: object) -> str:

@@ -18,9 +18,7 @@ __all__ = ["document_of", "text_of"]
 
 _SCHEMA: Final = "weighbridge/policy-docs/v1"
 _MORE: Final = "also: weighbridge policy docs data.reference, weighbridge policy docs lib"
-_CALLED: Final = (
-    "import data.weighbridge.lib: functions take arguments, sets have elements; all else is or is not"
-)
+_CALLED: Final = "import data.weighbridge.lib: functions take arguments, sets have elements, the rest is or is not"
 
 
 def document_of(found: Place | Library) -> strict.JsonObject:
