@@ -172,7 +172,7 @@ class Rejudge:
         for window in windows:
             part.looked_at += 1
             if nanoseconds(window.received) >= since_ns:
-                self._add(part, window)
+                self.add(part, window)
             if part.looked_at >= _PART:
                 yield part
                 part = Part.empty(self._samples_max)
@@ -192,14 +192,19 @@ class Rejudge:
     ) -> None:
         self.close()
 
-    def _add(self, part: Part, window: RecordedWindow) -> None:
+    def add(self, part: Part, window: RecordedWindow, *, name: str = "") -> None:
+        """Look at one window; ``name`` is what people know it by, instead of its session.
+
+        Raises:
+            PolicyDenied, EnvironmentFault: as :meth:`parts`.
+        """
         tally, at = part.tally, strict.time_encode(window.received)
         tally.windows += 1
         part.first, part.last = part.first or at, at
         if window.document is None and window.policy == NO_DIGEST:
             tally.before_any_policy += 1
             return
-        sample = Sample(at, window.session.hex(), window.seq, "")
+        sample = Sample(at, name or window.session.hex(), window.seq, "")
         after = self._judge(self._after, window)
         if self._before is not None:
             before = self._judge(self._before, window)

@@ -57,7 +57,5 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     policy_bundle.configure(verbs.add_parser("bundle", help="sign a policy, verify it, show what is in it"))
     policy_replay.configure(verbs.add_parser("replay", help="which recorded decisions a new policy would change"))
-    policy_diff.configure(
-        verbs.add_parser("diff", help="two policies side by side: rules, what they look at, decisions")
-    )
+    policy_diff.configure(verbs.add_parser("diff", help="two policies side by side: rules, looks, decisions"))
     policy_engines.configure(verbs.add_parser("engines", help="which engines there are, and whether each conforms"))
