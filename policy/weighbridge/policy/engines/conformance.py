@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from weighbridge.policy.engines.prepared import Evaluator
 
-__all__ = ["BenchEngine", "CaseResult", "run"]
+__all__ = ["CASES", "BenchEngine", "CaseResult", "run"]
 
 _HEAD = "package conformance.case{}\n\nimport rego.v1\n\n{}\n"
 

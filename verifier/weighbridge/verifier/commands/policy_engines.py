@@ -54,7 +54,7 @@ def _named(text: str) -> EngineChoice:
 
 
 def _run(arguments: argparse.Namespace) -> Outcome:
-    from weighbridge.policy.engines.conformance import run  # noqa: PLC0415 - heavy, and only here
+    from weighbridge.policy.engines import conformance  # noqa: PLC0415 - heavy, and only here
 
     named: list[EngineChoice] = arguments.engine
     opa = EngineChoice("opa", "opa")
@@ -70,7 +70,7 @@ def _run(arguments: argparse.Namespace) -> Outcome:
             lines.append(f"{choice.kind:<8} not installed: {fault.message}")
             rows.append({"engine": choice.kind, "version": None, "cases": 0, "passed": 0, "failed": []})
             continue
-        results = run(opened)
+        results = conformance.run(opened, conformance.CASES)
         passed = sum(result.passed for result in results)
         if passed < len(results):
             status = ExitCode.DENIED
