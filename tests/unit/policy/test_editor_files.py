@@ -10,7 +10,7 @@ import policy_files
 import pytest
 
 from weighbridge.policy.authoring.builtins import SIGNATURES, capabilities
-from weighbridge.policy.authoring.editor import generated, library_sources, write_editor_files
+from weighbridge.policy.authoring.editor import generated, library, write_editor_files
 from weighbridge.policy.authoring.sources import collect
 from weighbridge.policy.checker.functions import ALLOWED, FORBIDDEN, TESTS
 from weighbridge.proto.errors import Code, EnvironmentFault
@@ -72,7 +72,7 @@ def test_files_lie_beside_a_policy_and_are_no_part_of_it(tmp_path: Path) -> None
     names = {str(path.relative_to(tmp_path)) for path in written}
     assert {".weighbridge/README.md", ".weighbridge/schemas/input.json", ".regal/config.yaml"} <= names
     assert (tmp_path / ".weighbridge/capabilities.json").read_bytes() == generated()["capabilities.json"]
-    assert {f".weighbridge/library/{name}" for name in library_sources()} <= names
+    assert (tmp_path / ".weighbridge/library/lib.rego").read_bytes() == library()
     assert collect([tmp_path]).files == (policy,)
 
 
@@ -97,8 +97,3 @@ def test_every_rule_that_regal_is_told_to_leave_has_its_reason(tmp_path: Path) -
     write_editor_files(tmp_path)
     lines = (tmp_path / ".regal/config.yaml").read_text().split("\n")
     assert all(re.search(r"# [\w`].{15,}", line) for line in lines if "ignore" in line and "level" in line)
-
-
-def test_the_library_is_all_there() -> None:
-    assert library_sources()
-    assert all(text.count(b"\npackage weighbridge.lib\n") == 1 for text in library_sources().values())

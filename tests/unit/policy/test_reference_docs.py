@@ -94,7 +94,7 @@ def test_the_library_says_what_its_rules_are_for() -> None:
     assert rules["owned"].kind == "function"
     assert rules["fresh"].kind == "rule"
     assert rules["remarks"].kind == "set"
-    assert all(rule.doc and not rule.doc.startswith("-") for rule in rules.values())
+    assert all(rule.doc and rule.section and not rule.doc.startswith("-") for rule in rules.values())
     found = find("lib.owned")
     assert isinstance(found, Library)
     assert [rule.name for rule in found.rules] == ["owned"]

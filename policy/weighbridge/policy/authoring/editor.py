@@ -24,14 +24,14 @@ from weighbridge.proto import strict
 from weighbridge.proto.errors import Code, EnvironmentFault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from importlib.resources.abc import Traversable
     from pathlib import Path
 
-__all__ = ["generated", "input_schema", "library_sources", "reference_schema", "write_editor_files"]
+__all__ = ["generated", "input_schema", "library", "reference_schema", "write_editor_files"]
 
 _PLACE: Final = ".weighbridge"
-_LIBRARY: Final = "library"
+_LIBRARY: Final = "lib.rego"
 
 
 def input_schema() -> strict.JsonObject:
@@ -54,9 +54,9 @@ def generated() -> Mapping[str, bytes]:
     return {name: strict.json_encode(value, indent=2) + b"\n" for name, value in made.items()}
 
 
-def library_sources() -> Mapping[str, bytes]:
-    """The library's modules by file name, sorted."""
-    return dict(sorted(_library()))
+def library() -> bytes:
+    """The library's module."""
+    return _rego().joinpath(_LIBRARY).read_bytes()
 
 
 def write_editor_files(directory: Path) -> tuple[Path, ...]:
@@ -71,7 +71,7 @@ def write_editor_files(directory: Path) -> tuple[Path, ...]:
         EnvironmentFault: ``FILE_UNWRITABLE``.
     """
     files = {f"{_PLACE}/{name}": data for name, data in generated().items()}
-    files |= {f"{_PLACE}/{_LIBRARY}/{name}": data for name, data in library_sources().items()}
+    files[f"{_PLACE}/library/{_LIBRARY}"] = library()
     files[f"{_PLACE}/README.md"] = _shipped("editor.md")
     if not (directory / ".regal" / "config.yaml").exists():
         files[".regal/config.yaml"] = _shipped("regal.yaml")
@@ -95,12 +95,3 @@ def _rego() -> Traversable:
 
 def _shipped(name: str) -> bytes:
     return _rego().joinpath("editor").joinpath(name).read_bytes()
-
-
-def _library() -> Iterator[tuple[str, bytes]]:
-    """``lib.rego``, and what lies in ``lib``."""
-    for entry in _rego().iterdir():
-        if entry.name == "lib.rego":
-            yield entry.name, entry.read_bytes()
-        elif entry.name == "lib" and entry.is_dir():
-            yield from ((file.name, file.read_bytes()) for file in entry.iterdir() if file.name.endswith(".rego"))

@@ -1,7 +1,7 @@
 """What the library offers, from the comments above its rules: for authors, who call it ``lib.…``.
 
-Comments are no part of a syntax tree, so that the text is read line by line; the modules are ours, and formatted. A
-rule without a comment is the library's own business.
+Comments are no part of a syntax tree, so that the text is read line by line; the module is ours, and formatted. A rule
+without a comment is the library's own business. A comment that begins with dashes is a heading.
 """
 
 from __future__ import annotations
@@ -10,15 +10,14 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
-from weighbridge.policy.authoring.editor import library_sources
+from weighbridge.policy.authoring.editor import library
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = ["LibraryRule", "library_rules"]
 
-_PACKAGE: Final = "package "
-_HEADING: Final = re.compile(r"#\s*-{2,}")
+_HEADING: Final = re.compile(r"#\s*-{2,}\s*(.*)")
 _HEAD: Final = re.compile(
     r"(?P<name>[a-z][a-z0-9_]*)(?P<args>\([^)]*\))?(?P<set> contains)?(?= (?:if|:=|contains)|$| \{|.* (?:if|:=))"
 )
@@ -34,15 +33,15 @@ class LibraryRule:
         kind: a ``function`` takes arguments, a ``set`` has elements, a ``rule`` has a value or none.
         arguments: their names; empty but for functions.
         doc: the comment above it.
-        module: the file that it is in.
-        line: where, counted from 1.
+        section: the heading above it.
+        line: of the library, counted from 1.
     """
 
     name: str
     kind: Literal["function", "set", "rule"]
     arguments: tuple[str, ...]
     doc: str
-    module: str
+    section: str
     line: int
 
     @property
@@ -52,26 +51,23 @@ class LibraryRule:
 
 
 def library_rules() -> tuple[LibraryRule, ...]:
-    """The documented rules, in the order of modules and lines; each name once."""
+    """The documented rules, in the order of lines; each name once."""
     found: dict[str, LibraryRule] = {}
-    for module, text in library_sources().items():
-        for rule in _rules(module, text.decode()):
-            known = found.setdefault(rule.name, rule)
-            if known is not rule and rule.arguments and not known.arguments:
-                raise ValueError(f"{module}:{rule.line}: {rule.name} is documented twice")
+    for rule in _rules(library().decode()):
+        _ = found.setdefault(rule.name, rule)
     return tuple(found.values())
 
 
-def _rules(module: str, text: str) -> Iterator[LibraryRule]:
-    comment: list[str] = []
+def _rules(text: str) -> Iterator[LibraryRule]:
+    section, comment = "", list[str]()
     for number, line in enumerate(text.split("\n"), 1):
         if line.startswith("#"):
-            comment = [] if _HEADING.match(line) else [*comment, line.removeprefix("#").strip()]
+            heading = _HEADING.match(line)
+            section, comment = (heading[1], []) if heading else (section, [*comment, line.removeprefix("#").strip()])
             continue
         head = _HEAD.match(line)
         if comment and head is not None and head["name"] not in _NO_RULES:
             arguments = tuple(part.strip().rstrip("_") for part in (head["args"] or "()")[1:-1].split(",") if part)
             kind: Literal["function", "set", "rule"] = "function" if arguments else "set" if head["set"] else "rule"
-            doc = " ".join(comment)
-            yield LibraryRule(head["name"], kind, arguments, doc, module, number)
+            yield LibraryRule(head["name"], kind, arguments, " ".join(comment), section, number)
         comment = []

@@ -215,11 +215,15 @@ def _markdown_of_rules(rules: tuple[LibraryRule, ...]) -> Iterator[str]:
     yield "## `lib`"
     yield ""
     yield "`import data.weighbridge.lib`. A rule without arguments is true, or it has a value; a set has elements."
-    yield ""
-    yield "| written | kind | says |"
-    yield "|---|---|---|"
-    for rule in rules:
-        yield f"| `{rule.call}` | {rule.kind} | {_cell(rule.doc)} |"
+    for section in dict.fromkeys(rule.section for rule in rules):
+        yield ""
+        yield f"### {section[:1].upper()}{section[1:].split(': ')[0].removesuffix('.')}"
+        yield ""
+        yield "| written | kind | says |"
+        yield "|---|---|---|"
+        for rule in rules:
+            if rule.section == section:
+                yield f"| `{rule.call}` | {rule.kind} | {_cell(rule.doc)} |"
 
 
 def _sentence(doc: str) -> str:

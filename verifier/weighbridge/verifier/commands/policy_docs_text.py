@@ -32,7 +32,7 @@ def document_of(found: Place | Library) -> strict.JsonObject:
             "kind": rule.kind,
             "arguments": list(rule.arguments),
             "doc": rule.doc,
-            "module": rule.module,
+            "section": rule.section,
             "line": rule.line,
         }
         for rule in found.rules
@@ -74,7 +74,8 @@ def _branches(members: Mapping[str, Shape]) -> tuple[Branch, ...]:
 
 def _of_library(library: Library) -> list[str]:
     lines: list[str] = []
-    for module in dict.fromkeys(rule.module for rule in library.rules):
-        rules = [rule for rule in library.rules if rule.module == module]
-        lines += render(Branch(module, tuple(Branch(f"{rule.call}: {rule.doc}", indent=3) for rule in rules)))
-    return [*lines, *(["", _CALLED] if len(library.rules) > 1 else [])]
+    for section in dict.fromkeys(rule.section for rule in library.rules):
+        rules = [rule for rule in library.rules if rule.section == section]
+        found = tuple(Branch(f"{rule.call}: {rule.doc}", indent=3) for rule in rules)
+        lines += ["", *render(Branch(section, found, indent=3))]
+    return [*lines[1:], *(["", _CALLED] if len(library.rules) > 1 else [])]
