@@ -299,6 +299,17 @@ def _reference_set(made: owners.Ownership) -> Vector:
     )
 
 
+def _policy_bundle(made: owners.Authorship) -> Vector:
+    return Vector(
+        "policy-bundle",
+        (
+            Item("policy bundle", made.content.encode()),
+            Item("signed policy bundle", made.signed),
+            Item("SHA-256", sha256(made.signed)),
+        ),
+    )
+
+
 def _ledger(made: Judgement) -> tuple[Vector, ...]:
     hashes = [merkle.leaf_hash(entry) for entry in made.entries]
     return (
@@ -351,6 +362,7 @@ def _results(made: Judgement) -> tuple[Vector, ...]:
                 Item("digest", judgement.policy_digest()),
             ),
         ),
+        _policy_bundle(owners.write(judgement.MODULES, made.enrolment.terms.terms.tenant)),
         Vector("bundle", (Item("bundle", made.bundle.encode()), Item("SHA-256", sha256(made.bundle.encode())))),
         Vector(
             "envelope",

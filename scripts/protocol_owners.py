@@ -1,4 +1,4 @@
-"""The owner of the example's model, who accepts it in a reference set with one statement, and revokes another."""
+"""Who signs files of the example: the owner of its model, an issuer of statements, the author of its policy."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from weighbridge.policy.values.reference import Reference
 from weighbridge.proto import cose, strict
+from weighbridge.proto.policy_bundle import PolicyBundle
 from weighbridge.proto.reference_set import AcceptedModel, ReferenceSet, RevokedModel
 from weighbridge.proto.statement import IN_TOTO, SUBJECT_KEY, pre_authentication
 from weighbridge.verifier import reference_set
@@ -20,12 +21,14 @@ from weighbridge.verifier.anchors import Anchor, Purpose, TrustAnchors
 if TYPE_CHECKING:
     from weighbridge.proto.manifest import Manifest
 
-__all__ = ["ANCHORS", "Ownership", "own"]
+__all__ = ["ANCHORS", "Authorship", "Ownership", "own", "write"]
 
 OWNER: Final = "Example Models"
 ISSUER: Final = "Example Lab"
+AUTHOR: Final = "Example Safety"
 _OWNER_KEY: Final = example.fixed_key("owner")
 _ISSUER_KEY: Final = example.fixed_key("issuer")
+_AUTHOR_KEY: Final = example.fixed_key("author")
 
 
 def _anchor(purpose: Purpose, name: str, key: ec.EllipticCurvePrivateKey) -> Anchor:
@@ -35,9 +38,13 @@ def _anchor(purpose: Purpose, name: str, key: ec.EllipticCurvePrivateKey) -> Anc
 
 
 ANCHORS: Final = TrustAnchors(
-    (_anchor("model-owner", OWNER, _OWNER_KEY), _anchor("statement-issuer", ISSUER, _ISSUER_KEY))
+    (
+        _anchor("model-owner", OWNER, _OWNER_KEY),
+        _anchor("statement-issuer", ISSUER, _ISSUER_KEY),
+        _anchor("policy-author", AUTHOR, _AUTHOR_KEY),
+    )
 )
-"""Who is believed: the owner and the issuer, for the example's year."""
+"""Who is believed: owner, issuer and author, for the example's year."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +55,32 @@ class Ownership:
     signed: bytes
     statement: bytes
     values: Reference
+
+
+@dataclass(frozen=True, slots=True)
+class Authorship:
+    """The policy bundle, and as it is handed out."""
+
+    content: PolicyBundle
+    signed: bytes
+
+
+def write(files: tuple[tuple[str, bytes], ...], tenant: str) -> Authorship:
+    """The author's first bundle, of ``files`` for ``tenant``."""
+    at = example.nanoseconds(example.OPENED)
+    content = PolicyBundle(
+        owner=AUTHOR,
+        name="example",
+        tenant=tenant,
+        number=1,
+        issued_ns=at,
+        not_before_ns=at,
+        not_after_ns=example.nanoseconds(example.OPENED + timedelta(days=90)),
+        files=files,
+    )
+    return Authorship(
+        content, content.sign(kid=cose.thumbprint(_AUTHOR_KEY.public_key()), signer=example.signer(_AUTHOR_KEY))
+    )
 
 
 def own(manifest: Manifest) -> Ownership:

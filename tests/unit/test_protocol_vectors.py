@@ -30,6 +30,7 @@ from weighbridge.proto.enrolment import EnrolmentChallenge, EnrolmentProof, Open
 from weighbridge.proto.errors import MalformedEvidence, NotAuthentic, WeighbridgeError
 from weighbridge.proto.manifest import Manifest, encode_manifests, parse_manifests
 from weighbridge.proto.measurement_log import encode_records, parse_record, parse_records
+from weighbridge.proto.policy_bundle import PolicyBundle
 from weighbridge.proto.reference_set import ReferenceSet
 from weighbridge.proto.spdm import evidence as gpu_evidence
 from weighbridge.proto.spdm import report as spdm
@@ -45,7 +46,7 @@ from weighbridge.proto.v1 import attestation_pb2
 from weighbridge.proto.window import WINDOW_TYP, Evidence, Header, seal
 from weighbridge.proto.workload import WorkSummary, commit
 from weighbridge.verifier import bundle as bundles
-from weighbridge.verifier import reference_set, result_token
+from weighbridge.verifier import policy_bundle, reference_set, result_token
 from weighbridge.verifier.appraisal import Appraiser
 from weighbridge.verifier.bundle import Bundle
 from weighbridge.verifier.record import Leaf, Record
@@ -118,6 +119,7 @@ ROUND_TRIPS: Final[dict[str, Callable[[bytes], bytes]]] = {
     "ledger-proof": lambda data: tlog.parse_proof(data).encode(),
     "reference": lambda data: Reference.parse(data).to_json(),
     "reference-set": lambda data: ReferenceSet.parse(data).encode(),
+    "policy-bundle": lambda data: PolicyBundle.parse(data).encode(),
     "bundle": lambda data: Bundle.parse(data).encode(),
     "envelope": lambda data: attestation_pb2.AttestRequest.FromString(data).SerializeToString(deterministic=True),
 }
@@ -336,6 +338,18 @@ def test_reference_set_vector_is_verified_with_its_anchors() -> None:
             reference_set.verify(bytes(data), anchors=owners.ANCHORS)
 
 
+def test_policy_bundle_vector_is_verified_with_its_anchors() -> None:
+    vector = VECTORS["policy-bundle"]
+    verified = policy_bundle.verify(vector["signed policy bundle"], anchors=owners.ANCHORS)
+    assert verified.digest == vector["SHA-256"]
+    assert (verified.content.files, verified.content.tenant) == (judgement.MODULES, "example-tenant")
+    for place in range(0, len(vector["signed policy bundle"]), 17):
+        data = bytearray(vector["signed policy bundle"])
+        data[place] ^= 1
+        with pytest.raises((MalformedEvidence, NotAuthentic)):
+            policy_bundle.verify(bytes(data), anchors=owners.ANCHORS)
+
+
 def test_envelope_vectors() -> None:
     request = attestation_pb2.AttestRequest.FromString(VECTORS["envelope"].first)
     assert request.WhichOneof("request") == "resume"
@@ -416,6 +430,8 @@ RULES: Final[dict[str, tuple[str, int]]] = {
     "bundle": ("bundle", 0),
     "reference-set": ("reference-set", 0),
     "signed-reference-set": ("reference-set", 1),
+    "policy-bundle": ("policy-bundle", 0),
+    "signed-policy-bundle": ("policy-bundle", 1),
 }
 JSON_RULES: Final[dict[str, tuple[str, int]]] = {
     "requirements": ("requirements", 0),
