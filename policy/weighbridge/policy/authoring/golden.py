@@ -1,7 +1,7 @@
 """Golden inputs: a document as it was, the reference values, and what is to come of it.
 
 ``weighbridge policy eval --record`` and ``policy init`` write them, ``policy test`` compares. Schema
-``weighbridge/policy-golden/v1``; every member but ``title`` and ``at`` is required::
+``weighbridge/policy-golden/v1``; every member but ``title``, ``at`` and ``author`` is required::
 
     {
       "schema": "weighbridge/policy-golden/v1",
@@ -9,6 +9,7 @@
       "input": {…},                                  the total document, as policies read it
       "reference": {…},                              as relying parties write it, or as it was in force
       "at": "2026-11-22T12:00:00Z",                  another time of receipt than the document's
+      "author": {"tenant": "acme"},                  members of data.author, instead of what data.json says of them
       "expect": {
         "outcome": "deny",
         "denials": ["GPU_REVOKED", {"code": "UNPROVEN", "device": null}],
@@ -23,11 +24,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Self, get_args
 
 from weighbridge.policy.document import PolicyInput, instant
 from weighbridge.policy.engine import Decision, Denial, Outcome
+from weighbridge.policy.policy_set import AuthorData
 from weighbridge.policy.values.reference import Reference
 from weighbridge.proto import limits, strict
 from weighbridge.proto.errors import Code, MalformedEvidence, shorten
@@ -35,6 +37,8 @@ from weighbridge.proto.errors import Code, MalformedEvidence, shorten
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from datetime import datetime
+
+    from weighbridge.policy.policy_set import PolicySet
 
 __all__ = ["EXTRAS", "SCHEMA", "Expectation", "ExpectedDenial", "Golden", "at_time"]
 
@@ -127,6 +131,7 @@ class Golden:
     input: PolicyInput
     reference: Reference
     expect: Expectation
+    author: strict.JsonObject = field(default_factory=dict)
 
     @classmethod
     def parse(cls, data: bytes) -> Golden:
@@ -145,7 +150,7 @@ class Golden:
                 expected=SCHEMA,
                 got=shorten(root.get("schema")),
             )
-        _members(root, {"schema", "input", "reference", "expect"}, {"title", "at"}, "golden")
+        _members(root, {"schema", "input", "reference", "expect"}, {"title", "at", "author"}, "golden")
         document = PolicyInput.parse(strict.json_encode(root["input"]))
         moment = root.get("at")
         if moment is not None:
@@ -156,7 +161,20 @@ class Golden:
             document,
             Reference.recorded(strict.json_encode(root["reference"])),
             _expectation(root["expect"]),
+            _object(root.get("author", {}), "golden.author"),
         )
+
+    def policy(self, policy: PolicySet) -> PolicySet:
+        """``policy`` with the reference values of this, and what this says of the author's data.
+
+        Raises:
+            PolicyDenied: ``POLICY_INVALID``: the data are too large together.
+        """
+        with_reference = replace(policy, reference=self.reference)
+        if not self.author:
+            return with_reference
+        own = {} if policy.data is None else policy.data.content()
+        return replace(with_reference, data=AuthorData(strict.json_encode({**own, **self.author})))
 
     def to_json(self) -> bytes:
         """The file, to be read and changed by people; ``parse`` of it gives an equal value."""
@@ -165,6 +183,7 @@ class Golden:
                 {
                     "schema": SCHEMA,
                     **({"title": self.title} if self.title else {}),
+                    **({"author": self.author} if self.author else {}),
                     "expect": self.expect.document(),
                     "reference": strict.json_decode(self.reference.to_json(), what="reference"),
                     "input": strict.json_decode(self.input.to_json(), what="input"),

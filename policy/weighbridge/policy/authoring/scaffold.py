@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from weighbridge.policy.authoring.examples import EXAMPLES, MODEL, Example
 from weighbridge.policy.authoring.golden import Expectation, ExpectedDenial, Golden, at_time
 from weighbridge.policy.authoring.sources import GOLDEN, REFERENCE
-from weighbridge.policy.policy_set import DATA
+from weighbridge.policy.policy_set import DATA, AuthorData
 from weighbridge.policy.values.owner_sets import ModelValue, OwnerSet, StatementValue
 from weighbridge.proto import strict
 from weighbridge.proto.digest import sha256
@@ -71,6 +71,12 @@ class Scenario:
     example: Example
     cases: tuple[Case, ...]
 
+    @property
+    def author(self) -> strict.JsonObject:
+        """What ``data.json`` says at the beginning; golden inputs go on saying it when an author changes that."""
+        data = _template(self, DATA)
+        return AuthorData(data.read_bytes()).content() if data.is_file() else {}
+
     def golden(self) -> Mapping[str, Golden]:
         """Golden inputs by the names of their files."""
         return {
@@ -81,6 +87,7 @@ class Scenario:
                 Expectation(
                     "deny" if case.denials else "allow", tuple(ExpectedDenial(code) for code in case.denials), {}
                 ),
+                self.author,
             )
             for case in self.cases
         }

@@ -103,7 +103,7 @@ def run(
 
     Args:
         suite: a policy and its tests; the checker is asked first.
-        selected: which tests to run, by their names.
+        selected: which tests to run, by their names; golden inputs by the names of their files, or their titles.
         covering: the packages of the policy whose lines are counted: not the library's, for most.
         limits: of each evaluation, as for decisions.
 
@@ -119,13 +119,13 @@ def run(
         results += _explained(suite, _rules(trial, _test_modules(trial.syntax, suite.tests), selected))
         counted = {module.name for module in trial.syntax if module.package in covering}
         reports.append(trial.coverage())
-    by_reference: defaultdict[bytes, list[tuple[str, Golden]]] = defaultdict(list)
+    groups: defaultdict[tuple[bytes, bytes], list[tuple[str, Golden]]] = defaultdict(list)
     for name, golden in suite.golden:
-        if selected(name):
-            by_reference[golden.reference.digest].append((name, golden))
+        if selected(name) or selected(golden.title):
+            groups[golden.reference.digest, strict.json_encode(golden.author)].append((name, golden))
     found: dict[str, Result] = {}
-    for group in by_reference.values():
-        policy = replace(suite.policy, reference=group[0][1].reference)
+    for group in groups.values():
+        policy = group[0][1].policy(suite.policy)
         with Trial(policy, limits=limits, coverage=True) as trial:
             ran = [(golden, *_golden(trial, name, golden)) for name, golden in group]
             reports.append(trial.coverage())

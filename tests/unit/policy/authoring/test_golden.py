@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from weighbridge.policy.authoring.examples import EXAMPLES
 from weighbridge.policy.authoring.golden import Expectation, ExpectedDenial, Golden
 from weighbridge.policy.engine import Advice, Decision, Denial, Obligation, Outcome, Unchecked
+from weighbridge.policy.policy_set import AuthorData, PolicySet
 from weighbridge.proto.errors import Code, MalformedEvidence
 
 EXAMPLE: Final = EXAMPLES["azure_snp_h100"]
@@ -61,6 +62,7 @@ def encoded(value: object) -> bytes:
         golden(ExpectedDenial("A"), ExpectedDenial("B", GPU, any_device=False), ExpectedDenial("C", any_device=False)),
         golden(warn=("A", "B"), unchecked=(), obligations=("spot_check",)),
         replace(golden(), title=""),
+        replace(golden(), author={"tenant": "acme", "models": [1, None]}),
     ],
 )
 def test_what_is_written_is_read_back(made: Golden) -> None:
@@ -97,6 +99,7 @@ EXPECT: Final[dict[str, Any]] = {"outcome": "deny", "denials": ["A"]}
         ({"title": 3}, Code.FIELD_TYPE, "golden.title"),
         ({"title": "two\nlines"}, Code.FIELD_RANGE, "golden.title"),
         ({"at": "yesterday"}, Code.NOT_A_TIME, "golden.at"),
+        ({"author": []}, Code.FIELD_TYPE, "golden.author"),
         ({"input": {}}, Code.FIELD_MISSING, "input.received_at"),
         ({"reference": {}}, Code.VERSION_UNSUPPORTED, "reference.schema"),
         ({"expect": []}, Code.FIELD_TYPE, "golden.expect"),
@@ -171,3 +174,12 @@ def test_what_a_decision_was_is_what_is_expected() -> None:
         "obligations": ["spot_check"],
     }
     assert expected.differences(decision("deny", denial("A", GPU), denial("B"), warn=("W",))) != ()
+
+
+def test_what_it_says_of_the_authors_data_counts(policy_of: Callable[[str], PolicySet]) -> None:
+    policy = replace(policy_of("package weighbridge.policy\n"), data=AuthorData(b'{"a": 1, "b": 2}'))
+    assert golden().policy(policy) == replace(policy, reference=EXAMPLE.reference)
+    changed = replace(golden(), author={"b": 3, "c": 4}).policy(policy)
+    assert changed.document()["author"] == {"a": 1, "b": 3, "c": 4}
+    without = replace(golden(), author={"b": 3}).policy(replace(policy, data=None))
+    assert without.document()["author"] == {"b": 3}

@@ -12,6 +12,7 @@ from weighbridge.policy.authoring.sources import collect
 from weighbridge.policy.authoring.testing import Suite, run
 from weighbridge.policy.authoring.trial import Trial
 from weighbridge.policy.engines.regorus import RegorusEngine
+from weighbridge.policy.policy_set import PolicyModule, authored
 from weighbridge.policy.values.reference import Reference
 
 
@@ -45,6 +46,17 @@ def test_what_is_written_works_as_it_is(tmp_path: Path, name: str) -> None:
     assert len(golden) >= 2
     outcomes = {item.expect.outcome for _, item in golden}
     assert outcomes == ({"deny"} if name == "audit-only" else {"allow", "deny"})
+
+
+@pytest.mark.parametrize("name", list(SCENARIOS))
+def test_tests_go_on_when_an_author_writes_down_what_is_his(name: str) -> None:
+    scenario = SCENARIOS[name]
+    written = files(scenario)
+    modules = [(file, content) for file, content in written.items() if file == "policy.rego"]
+    policy = authored([*modules, ("data.json", b"{}")], reference=scenario.example.reference)
+    golden = tuple((file, Golden.parse(content)) for file, content in written.items() if file.endswith(".golden.json"))
+    report = run(Suite(policy, (PolicyModule("policy_test.rego", written["policy_test.rego"]),), golden))
+    assert [(result.name, result.failure) for result in report.failed] == []
 
 
 @pytest.mark.parametrize("name", list(SCENARIOS))

@@ -32,17 +32,25 @@ reference(statements) := object.union(example.reference, {"models": {manifest: {
 
 good := reference([statement])
 
+# What is yours is set here: tests go on when you change data.json.
+evaluations := [{"type": "https://example.org/shutdown-evaluation/v1", "issuer": "Evaluation Lab", "days": 90}]
+
 # What the policy denies of a document, by these reference values.
 codes(document, values) := found if {
 	found := {d.code | some d in policy.deny} with input as document
 		with data.reference as values
+		with data.author.owner as "Example Models"
+		with data.author.evaluations as evaluations
 }
 
 changed(path, value) := json.patch(example.input, [{"op": "replace", "path": path, "value": value}])
 
 test_admits_an_evaluated_model if {
 	codes(example.input, good) == set()
-	policy.allow with input as example.input with data.reference as good
+	policy.allow with input as example.input
+		with data.reference as good
+		with data.author.owner as "Example Models"
+		with data.author.evaluations as evaluations
 }
 
 test_says_what_was_left_out if {
@@ -80,6 +88,7 @@ test_refuses_an_evaluation_by_somebody_else if {
 test_refuses_to_demand_nothing if {
 	denied := {d.code | some d in policy.deny} with input as example.input
 		with data.reference as good
+		with data.author.owner as "Example Models"
 		with data.author.evaluations as []
 	denied == {"NOT_EVALUATED"}
 }
