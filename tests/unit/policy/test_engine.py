@@ -244,8 +244,9 @@ def test_the_checker_lets_a_busy_policy_pass_and_the_deadline_holds_it(prepare: 
 def test_a_parser_bomb_ends_at_the_load_deadline() -> None:
     """Literals nested deeper than a module may nest them, sent past the bound."""
     text = "package weighbridge.policy\n\nx := " + "[" * 40 + "]" * 40 + "\n"
-    request = b'{"modules": [["m", "%s"]], "data": "{}", "columns": 1000, "lines": 1000, "bytes": 100000}'
-    data = b"L" + request.replace(b"%s", text.replace("\n", "\\n").encode())
+    request = b'{"modules": [["m", "%s"]], "columns": 1000, "lines": 1000, "bytes": 100000}'
+    said = request.replace(b"%s", text.replace("\n", "\\n").encode())
+    data = b"L" + len(said).to_bytes(4, "big") + said + b"{}"
     bomb = Worker(memory=QUICK.memory, cpu_seconds=2, request_max=1 << 20)
     start = time.monotonic()
     with pytest.raises(WorkerTimeout):

@@ -85,8 +85,13 @@ def not_loaded(fault: WorkerFault) -> PolicyDenied:
     return PolicyDenied(Code.POLICY_INVALID, f"the policy does not load: {error[:200]}", where=place)
 
 
-def parsed(policy: PolicySet, limits: Limits) -> tuple[Worker, tuple[Module, ...]]:
+def parsed(policy: PolicySet, limits: Limits, request: bytes | None = None) -> tuple[Worker, tuple[Module, ...]]:
     """A worker of regorus with ``policy`` loaded, and its syntax. Not checked.
+
+    Args:
+        policy: what is loaded.
+        limits: of the worker.
+        request: what loads it, where that is made already.
 
     Raises:
         PolicyDenied: ``POLICY_INVALID``: the engine cannot parse it, or not within the limits.
@@ -94,8 +99,10 @@ def parsed(policy: PolicySet, limits: Limits) -> tuple[Worker, tuple[Module, ...
     """
     worker = spawn(limits)
     try:
-        request = load_request(policy.modules, policy.document())
-        return worker, parse(worker.exchange(request, seconds=limits.load_seconds, reply_max=limits.syntax_max))
+        if request is None:
+            request = load_request(policy.modules, policy.document(), syntax=False)
+        _ = worker.exchange(request, seconds=limits.load_seconds, reply_max=limits.syntax_max)
+        return worker, parse(worker.exchange(b"S", seconds=limits.load_seconds, reply_max=limits.syntax_max))
     except WorkerFault as fault:
         raise not_loaded(fault) from fault
     except BaseException:

@@ -90,14 +90,14 @@ class Opa:  # pragma: no cover - as in worker.py
             ctypes.memmove(place, data, len(data))
         return place
 
-    def load(self, request: dict[str, Any]) -> bytes:
+    def load(self, request: dict[str, Any], data: str) -> bytes:
         """Load modules and data, compile them, and prepare the queries that are foretold."""
         for name, arity in {"time.now_ns": 0, **worker.FORBIDDEN}.items():
             _ = self.call("OpaRegisterBuiltin", f"{PLACE}{name}".encode(), arity, self.stand_in)
             self.suffix += f" with {name} as {PLACE}{name}"
         for name, source in request["modules"]:
             _ = self.call("OpaAddPolicy", name.encode(), source.encode())
-        _ = self.call("OpaAddData", b"", request["data"].encode())
+        _ = self.call("OpaAddData", b"", data.encode())
         for query in request.get("queries") or ["true"]:
             try:
                 _ = self.evaluate(query.encode(), b"{}")
@@ -127,11 +127,11 @@ def main(directory: str, *, memory: int, cpu: int, largest: int) -> NoReturn:  #
     sys.path.clear()
 
     def answer_to(request: bytes) -> bytes:
-        if b"\0" in request and request[:1] == b"L":
+        if request[:1] == b"L" and b"\0" in request[5:]:
             raise RuntimeError("a module holds a NUL character")
         match request[:1]:
             case b"L":
-                return engine.load(json.loads(request[1:]))  # noqa: TID251 - written by the parent
+                return engine.load(*worker.loading(request))
             case b"D":
                 engine.prints.clear()
                 return engine.evaluate(*worker.question(request))

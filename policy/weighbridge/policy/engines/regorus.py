@@ -81,7 +81,7 @@ class RegorusEngine:
         def start() -> Worker:
             return loaded(spawn(limits), request, limits)
 
-        first, more, modules = _parsed_beside(policy, limits, start, workers - 1)
+        first, more, modules = _parsed_beside(policy, limits, request, start=start, more=workers - 1)
         try:
             refuse(findings_in(modules))
         except BaseException:
@@ -114,16 +114,16 @@ class RegorusEngine:
 
 
 def _parsed_beside(
-    policy: PolicySet, limits: Limits, start: Callable[[], Worker], more: int
+    policy: PolicySet, limits: Limits, request: bytes, *, start: Callable[[], Worker], more: int
 ) -> tuple[Worker, tuple[Worker, ...], tuple[Module, ...]]:
     """The worker that parsed, ``more`` that were loaded meanwhile, and the syntax."""
     if not more:
-        worker, modules = parsed(policy, limits)
+        worker, modules = parsed(policy, limits, request)
         return worker, (), modules
     with ThreadPoolExecutor(max_workers=more) as threads:
         futures = [threads.submit(start) for _ in range(more)]
         try:
-            worker, modules = parsed(policy, limits)
+            worker, modules = parsed(policy, limits, request)
         except BaseException:
             for future in futures:
                 if future.exception() is None:

@@ -167,10 +167,9 @@ def load_request(
     ``queries`` will be asked often: an engine that compiles them may do so at once.
     ``v0``: read them as Rego was before OPA 1.0. ``values``: what ``query_reference_value`` gives, to foreign ones.
     """
-    return b"L" + strict.json_encode(
+    said = strict.json_encode(
         {
             "modules": [[module.name, module.text.decode()] for module in modules],
-            "data": strict.json_encode(data).decode(),
             "columns": COLUMNS_MAX + 1,
             "lines": LINES_MAX + 1,
             "bytes": SOURCE_MAX,
@@ -181,6 +180,7 @@ def load_request(
             "values": values or {},
         }
     )
+    return b"".join((b"L", len(said).to_bytes(4, "big"), said, strict.json_encode(data)))
 
 
 def read_value(answer: bytes) -> strict.JsonValue | Undefined:

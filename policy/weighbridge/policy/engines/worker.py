@@ -7,9 +7,10 @@ parent holds the wall clock. When the parent dies, its end of the pipe closes an
 or at the CPU limit if a policy is running. (``PR_SET_PDEATHSIG`` is not used: it fires when the *thread* that
 spawned us ends.)
 
-Frames are a 4-byte big-endian length and a body; the parent sends one at a time. Requests: ``L`` + JSON loads and
-answers with the syntax tree (or nothing, as asked); ``D`` + 8-byte time + 2-byte length + query + input document
-evaluates; ``C`` and ``P`` give coverage and prints since the last time, as JSON. Answers: ``R`` + result, ``E`` + text.
+Frames are a 4-byte big-endian length and a body; the parent sends one at a time. Requests: ``L`` + 4-byte length + JSON
++ the data, JSON too, loads and answers with the syntax tree (or nothing, as asked), ``S`` gives that tree alone;
+``D`` + 8-byte time + 2-byte length + query + input document evaluates; ``C`` and ``P`` give coverage and prints since
+the last time, as JSON. Answers: ``R`` + result, ``E`` + text.
 Arguments: directory of the engine's package, address-space bytes, CPU seconds, largest request.
 
 Imports only the standard library: site-packages are not on the path but for the one directory named. ``opa_worker.py``
@@ -129,6 +130,12 @@ def question(request: bytes) -> tuple[bytes, bytes]:  # pragma: no cover - see a
     return request[11:split], request[split:]
 
 
+def loading(request: bytes) -> tuple[dict[str, Any], str]:  # pragma: no cover - see above
+    """What a request ``L`` says, and its data as they came: there may be much, and JSON in JSON would be escaped."""
+    split = 5 + int.from_bytes(request[1:5], "big")
+    return json.loads(request[5:split]), request[split:].decode()  # noqa: TID251 - written by the parent
+
+
 def main(directory: str, *, memory: int, cpu: int, largest: int) -> NoReturn:  # pragma: no cover - see above
     """Serve with the engine regorus."""
     limit(memory, processes=False)
@@ -147,7 +154,9 @@ def main(directory: str, *, memory: int, cpu: int, largest: int) -> NoReturn:  #
                 engine.set_input_json(document.decode())
                 answer = evaluate(engine, query.decode(), rules)
             case b"L":
-                answer = load(engine, json.loads(request[1:]))  # noqa: TID251 - written by the parent
+                answer = load(engine, *loading(request))
+            case b"S":
+                answer = engine.get_ast_as_json()
             case b"C":
                 answer = engine.get_coverage_report_as_json()
                 engine.clear_coverage_data()
@@ -178,7 +187,7 @@ def evaluate(engine: Engine, query: str, rules: dict[str, str]) -> str:  # pragm
     return f'{{"result":[{{"expressions":[{{"value":{value},"text":"","location":{{"row":1,"col":1}}}}]}}]}}'
 
 
-def load(engine: Engine, request: dict[str, Any]) -> str:  # pragma: no cover - see above
+def load(engine: Engine, request: dict[str, Any], data: str) -> str:  # pragma: no cover - see above
     """Load modules and reference data, replace what is not repeatable, answer with the syntax tree."""
     engine.set_policy_length_config(
         max_col=request["columns"], max_file_bytes=request["bytes"], max_lines=request["lines"]
@@ -193,7 +202,7 @@ def load(engine: Engine, request: dict[str, Any]) -> str:  # pragma: no cover - 
         engine.add_extension(name, arity, forbid(name))
     for name, text in request["modules"]:
         _ = engine.add_policy(name, text)
-    engine.add_data_json(request["data"])
+    engine.add_data_json(data)
     return engine.get_ast_as_json() if request.get("syntax", True) else ""
 
 

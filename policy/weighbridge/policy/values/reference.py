@@ -177,17 +177,29 @@ class Reference:
         statements: dict[str, set[StatementValue]] = {}
         for model in (model for item in self.sets for model in item.models):
             statements.setdefault(model.manifest, set()).update(model.statements)
-        models: strict.JsonObject = {}
-        for digest in sorted((self.models.keys() | listed.keys()) - revoked):
-            chosen, name = listed.get(digest, (None, ""))
+        # The relying party may accept a great many by name alone: nothing is asked of each of them.
+        models: strict.JsonObject = {
+            digest: {
+                "name": name,
+                "owner": None,
+                "set": None,
+                "not_before": None,
+                "not_after": None,
+                "statements": [],
+            }
+            for digest, name in self.models.items()
+        }
+        for digest, (chosen, name) in listed.items():
             models[digest] = {
                 "name": self.models.get(digest, name),
-                "owner": None if chosen is None else chosen.owner,
-                "set": None if chosen is None else chosen.digest,
-                "not_before": None if chosen is None else strict.time_encode(chosen.not_before),
-                "not_after": None if chosen is None else strict.time_encode(chosen.not_after),
+                "owner": chosen.owner,
+                "set": chosen.digest,
+                "not_before": strict.time_encode(chosen.not_before),
+                "not_after": strict.time_encode(chosen.not_after),
                 "statements": [item.document() for item in sorted(statements.get(digest, ()), key=_by_digest)],
             }
+        for digest in revoked:
+            _ = models.pop(digest, None)
         return {
             "schema": SCHEMA,
             "models": models,
