@@ -111,7 +111,7 @@ _TABLE: Final = (
         "unbound",
         "error",
         "a variable that is not bound where it is used",
-        "OPA refuses it, regorus evaluates until it is reached",
+        "OPA refuses to compile it; regorus loads it, and fails when it judges",
         "bind it with := or some … in",
     ),
     Check(
@@ -161,7 +161,7 @@ _TABLE: Final = (
         "not-wildcard",
         "error",
         "an index without a name under not",
-        "not f(xs[_]) means that no element has it, and reads as if some element had it not",
+        "regorus takes it for: some element has it not; OPA refuses to compile it",
         "some x in xs; not f(x)",
     ),
     Check(

@@ -10,6 +10,7 @@ engine's own leave out quotes, and begin objects too late: they are widened here
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, cast
@@ -93,6 +94,8 @@ class Module:
         start = before.rfind(b"\n") + 1
         return before.count(b"\n") + 1, len(before[start:].decode()) + 1
 
+
+_BETWEEN: Final = re.compile(rb"(?:\s|#[^\n]*\n)*")
 
 # Kind to the members that hold nodes; lists of nodes are spelt with a star.
 _EXPRESSIONS: Final[dict[str, tuple[str, ...]]] = {
@@ -236,7 +239,7 @@ class _Reader:
             span = (span[0] - 1, span[1] + 1)
         span = _widen(span, [part for _, part in parts])
         if kind == "Object" and parts:
-            span = (self.source.rfind(b"{", 0, min(part.span[0] for _, part in parts)), span[1])
+            span = (self.opened(min(part.span[0] for _, part in parts)), span[1])
         return Node(kind, self.line(value), text, parts, span)
 
     def expression(self, value: JsonValue) -> Node:
@@ -264,6 +267,13 @@ class _Reader:
             elif member is not None:
                 parts.append((name, self.expression(member)))
         return parts
+
+    def opened(self, first: int) -> int:
+        """Where the object opens of which ``first`` is the first key: before it are only blanks and comments."""
+        found = at = self.source.rfind(b"{", 0, first)
+        while at >= 0 and _BETWEEN.fullmatch(self.source, at + 1, first):
+            found, at = at, self.source.rfind(b"{", 0, at)
+        return max(found, 0)
 
     def optional(self, value: JsonValue) -> Node | None:
         return None if value is None else self.expression(value)
