@@ -8,12 +8,13 @@ asked again: what it says now should be what is recorded.
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, NamedTuple, Self, final
 
 from weighbridge.policy import policy_set
 from weighbridge.policy.authoring.attribution import Attributor
 from weighbridge.policy.authoring.comparison import Reason, Sample, Standing, Tally, compare
+from weighbridge.policy.engine import DEFAULT_LIMITS
 from weighbridge.policy.engines.regorus import RegorusEngine
 from weighbridge.proto import strict
 from weighbridge.proto.errors import EnvironmentFault, PolicyDenied, WeighbridgeError
@@ -42,6 +43,8 @@ ENGINE: Final = "the policy gave no answer"
 # Each is a process or two. Reference values change with time, and those before are not needed again.
 _LOADED_MAX: Final = 4
 _PART: Final = 200
+# A machine that is busy with this for hours is no reason to tell somebody of a timeout that no verifier would see.
+_LIMITS: Final = replace(DEFAULT_LIMITS, decide_seconds=5 * DEFAULT_LIMITS.decide_seconds)
 _MESSAGE_MAX: Final = 300
 _NO_ANSWER: Final = frozenset({"undefined", "error", "timeout", "crashed", "disagree"})
 
@@ -93,12 +96,12 @@ class _Loaded:
     def __init__(self, policy: PolicySet) -> None:
         self._policy: PolicySet = policy
         self._attributor: Attributor | None = None
-        self.prepared: Prepared = RegorusEngine().load(policy)
+        self.prepared: Prepared = RegorusEngine().load(policy, _LIMITS)
 
     def rules(self, document: PolicyInput, denials: tuple[Denial, ...]) -> _Rules:
         """The clauses that give each reason, as ``module:line rule``, and what each says."""
         if self._attributor is None:
-            self._attributor = Attributor(self._policy)
+            self._attributor = Attributor(self._policy, _LIMITS)
         found: dict[Reason, dict[str, str]] = {}
         for item in self._attributor.rules_of(document, denials):
             reason = Reason.of(item.denial)
