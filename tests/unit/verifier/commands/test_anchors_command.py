@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from gpu_support import Certificate, chain_of
+from support.authors import Author
 from weighbridge.attester.gpu.emulated_vendor import EmulatedVendor
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, ExitCode
@@ -120,6 +121,19 @@ def test_show_nobody(run: Callable[..., Done]) -> None:
         done = run("show", wanted)
         assert (done.status, done.out) == (ExitCode.USAGE, "")
         assert "anchors list" in done.err
+
+
+def test_whose_an_author_of_policies_is(run: Callable[..., Done], tmp_path: Path) -> None:
+    """Two documents that say it differently are none: the one taken first must not decide for whom a key speaks."""
+    narrow, wide = Author("Tenant A", "tenant-a"), Author("Tenant A")
+    for name, author in (("narrow", narrow), ("wide", wide)):
+        (tmp_path / name).write_bytes(anchors.TrustAnchors((author.anchor(),)).encode())
+    done = run("show", "Tenant A", "--anchors", tmp_path / "narrow")
+    assert "  tenant      tenant-a, and no other\n" in done.out
+    assert "tenant " not in run("show", "Tenant A", "--anchors", tmp_path / "wide").out
+    done = run("list", "--anchors", tmp_path / "narrow", "--anchors", tmp_path / "wide")
+    assert (done.status, Code.ANCHORS_INVALID in done.err) == (ExitCode.MALFORMED, True)
+    assert run("list", "--anchors", tmp_path / "narrow", "--anchors", tmp_path / "narrow").status == 0
 
 
 # -- import -----------------------------------------------------------------------------------------------------------

@@ -138,6 +138,17 @@ def test_what_is_signed(desk: Desk) -> None:
     assert policy_set.authored(content.files, reference=Reference({}, {}, {})).digest.hex() in done.out
 
 
+def test_a_policy_of_another_verifier_goes_with_it(desk: Desk) -> None:
+    """It is part of what is signed, and of the digest that verdicts name."""
+    theirs = desk.write("theirs.rego", b"package policy\n\nimport rego.v1\n\ndefault nv_match := true\n")
+    alone = desk.sign("--without-tests", "--json").document["policy"]
+    done = desk.sign("--without-tests", "--foreign", f"nvidia:{theirs}", "--json")
+    assert done.status == ExitCode.AFFIRMED, done.err
+    assert [item["name"] for item in done.document["files"]] == ["foreign/nvidia/theirs.rego", "gate.rego"]
+    assert done.document["policy"] != alone
+    assert desk.verify("--json").document["policy"] == done.document["policy"]
+
+
 def test_a_policy_that_the_checker_refuses_is_not_signed(desk: Desk) -> None:
     desk.write("policy/gate.rego", ADMITS + b"\nallow := 3\n")
     done = desk.sign("--without-tests")

@@ -127,6 +127,7 @@ def _run_show(arguments: argparse.Namespace) -> Outcome | ExitCode:
         f"{each.name}\n"
         f"  purpose     {each.purpose}\n"
         f"  platform    {each.platform}\n"
+        f"{_whose(each)}"
         f"  key         {key_kind(each)}\n"
         f"  sha256      {each.sha256} (of its SubjectPublicKeyInfo)\n"
         f"  key id      {'none' if each.key_id is None else each.key_id.hex()}\n"
@@ -139,6 +140,11 @@ def _run_show(arguments: argparse.Namespace) -> Outcome | ExitCode:
         "anchors": [each.document() for each in found],
     }
     return Outcome(text, document)
+
+
+def _whose(anchor: Anchor) -> str:
+    """For whose sessions alone the key speaks, if that is so."""
+    return "" if anchor.tenant is None else f"  tenant      {anchor.tenant}, and no other\n"
 
 
 def _is_wanted(anchor: Anchor, name: str, digits: str) -> bool:

@@ -14,6 +14,7 @@ from weighbridge.proto.policy_bundle import PolicyBundle, SignedPolicyBundle, is
 from weighbridge.verifier.clock import moment, nanoseconds
 from weighbridge.verifier.commands import arguments as given
 from weighbridge.verifier.commands import owner_key
+from weighbridge.verifier.commands.foreign import add_foreign, with_foreign
 from weighbridge.verifier.commands.outcome import Outcome, load_anchors, read, taken_for, write
 from weighbridge.verifier.commands.text import counted, plain, table
 
@@ -90,6 +91,7 @@ def _configure_sign(parser: argparse.ArgumentParser) -> None:
         default=timedelta(days=_DAYS),
         help=f"for how long it is valid, from now; then nothing is judged (default: {_DAYS})",
     )
+    add_foreign(parser)
     parser.add_argument("--note", metavar="TEXT", type=given.name, help="for people; one line")
     parser.add_argument("--without-tests", action="store_true", help="sign it though nobody has run its tests")
     parser.add_argument("--key", required=True, type=Path, metavar="PEM", help="the author's private key, P-256")
@@ -104,7 +106,7 @@ def _run_sign(arguments: argparse.Namespace) -> Outcome:
 
     key = open_signing_key(arguments.key)
     sources = collect(arguments.paths)
-    policy = sources.policy(Reference({}, {}, {}))
+    policy = with_foreign(sources.policy(Reference({}, {}, {})), arguments)
     _check(policy)
     tested = "none ran" if arguments.without_tests else _tested(sources)
     now = datetime.now(UTC).replace(microsecond=0)
