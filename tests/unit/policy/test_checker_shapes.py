@@ -35,7 +35,7 @@ def wrong(value: strict.JsonValue, shape: Type, path: str) -> Iterator[str]:
         if not shape.optional:
             yield f"{path}: null"
         return
-    kinds = {str: "text", bool: "boolean", int: "number"}
+    kinds: dict[type, str] = {str: "text", bool: "boolean", int: "number"}
     if isinstance(value, dict):
         if shape.kind == "object" and value.keys() != shape.members.keys():
             yield f"{path}: {sorted(value.keys() ^ shape.members.keys())}"
