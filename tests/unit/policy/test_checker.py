@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from support.checked import PACKAGE, WHOLE
 from weighbridge.policy.checker.check import check
-from weighbridge.policy.checker.findings import errors
+from weighbridge.policy.checker.findings import CHECKS, errors
 from weighbridge.policy.checker.functions import ALLOWED
 from weighbridge.policy.checker.syntax import parse
 from weighbridge.policy.engines.regorus import RegorusEngine, RegorusPrepared
@@ -220,3 +221,12 @@ def test_spans_hold_quotes_and_brackets(policy_of: Build) -> None:
     assert module.source(function.value.span) == '{\t# {\n\t"k": "v"}'
     assert module.place(equal.span[0]) == (7, 1)
     assert module.place(equal.span[1]) == (7, 16)
+
+
+def test_the_guide_lists_every_check_as_it_is() -> None:
+    """``docs/policy-checker.md``."""
+    guide = (Path(__file__).parents[3] / "docs" / "policy-checker.md").read_text(encoding="utf-8")
+    cells = ((f"`{check.id}`", check.severity, check.title, check.why, check.safe) for check in CHECKS.values())
+    rows = [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in cells]
+    table = guide.partition("## Every check\n\n")[2].partition("\n\n")[0]
+    assert table.splitlines()[2:] == rows

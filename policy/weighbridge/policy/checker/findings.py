@@ -155,7 +155,7 @@ _TABLE: Final = (
         "error",
         "a call or a membership under not, of something that may be undefined",
         "where it is undefined OPA says that the line does not hold, regorus that it does (open-policy-agent/opa#8387)",
-        "x := …; not f(x)",
+        "ok if f(x), as a rule of its own, and not ok; of what is always there also v := x; not f(v)",
     ),
     Check(
         "not-wildcard",

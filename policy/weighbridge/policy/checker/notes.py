@@ -10,6 +10,7 @@ from weighbridge.policy.checker.syntax import Module, Node, Span
 __all__ = ["Notes", "shown"]
 
 _QUOTED_MAX: Final = 60
+_WRITTEN_MAX: Final = 400
 
 
 @final
@@ -25,10 +26,14 @@ class Notes:
         line, column = self._module.place(at.span[0] if isinstance(at, Node) else at[0])
         self.found.append(CheckerFinding(self._module.name, line, column, check, message, hint))
 
-    def text(self, node: Node) -> str:
-        """The source of ``node`` on one line, shortened."""
+    def text(self, node: Node, *, most: int = _QUOTED_MAX) -> str:
+        """The source of ``node`` on one line, shortened to ``most`` characters."""
         text = " ".join(self._module.source(node.span).split())
-        return text if len(text) <= _QUOTED_MAX else f"{text[: _QUOTED_MAX - 1]}…"
+        return text if len(text) <= most else f"{text[: most - 1]}…"
+
+    def whole(self, node: Node) -> str:
+        """The source of ``node`` on one line, for what is to be written in its place."""
+        return self.text(node, most=_WRITTEN_MAX)
 
 
 def shown(node: Node) -> tuple[object, ...]:

@@ -146,7 +146,13 @@ class _Clause:
         return "not-maybe-undefined", f"{what} under not takes {self.notes.text(loose)}, which may be undefined"
 
     def bound_before(self, node: Node, loose: Node) -> str:
-        whole, part = self.notes.text(node), self.notes.text(loose)
+        """What to write: a name for what is always there; for anything else a rule that holds only where it is."""
+        whole, part = self.notes.whole(node), self.notes.whole(loose)
+        if not self.scope.place(loose).sure:
+            names = dict.fromkeys(each.text for each in node.walk() if each.kind == "Var")
+            given = ", ".join(name for name in names if name in self.scope.locals)
+            rule = f"ok({given})" if given else "ok"
+            return f"{rule} if {whole.removeprefix('not ')}, as a rule of its own; here: not {rule}"
         name = _name_for(loose, {*self.scope.locals, *self.scope.names, *self.scope.module.imports, *BUILTINS})
         rest = whole.replace(part, name, 1)
         return f"{name} := {part}; {rest}" if rest != whole else f"{name} := {part}; not …"
@@ -163,7 +169,7 @@ class _Clause:
                     node,
                     "unequal-maybe-undefined",
                     message,
-                    hint=f"not {self.notes.text(left)} == {self.notes.text(right)}",
+                    hint=f"not {self.notes.whole(left)} == {self.notes.whole(right)}",
                 )
 
     def every(self, query: Node, around: tuple[Node, ...]) -> None:

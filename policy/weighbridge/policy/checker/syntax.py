@@ -4,7 +4,8 @@ Nothing here trusts the tree to be of a known shape: a node that is not in the t
 cannot slip a construct past the checker.
 
 Spans are byte offsets, start and end, into the module's text (:attr:`Module.text`), with quotes and brackets. The
-engine's own leave out quotes, and begin objects too late: they are widened here to hold everything inside.
+engine's own leave out quotes, begin objects too late, and end ``set()`` after the word that follows: here they hold
+everything inside, and nothing else.
 """
 
 from __future__ import annotations
@@ -153,6 +154,8 @@ class _Reader:
     def __init__(self, source: JsonValue) -> None:
         self.name: str = _str(_member(source, "file"))
         self.source: bytes = _str(_member(source, "contents")).encode()
+        # Where the engine ends an empty set, and everything that it closes: where that begins and really ends.
+        self.late: dict[int, Span] = {}
 
     def module(self, value: JsonValue) -> Module:
         tree = _member(value, "ast")
@@ -237,6 +240,9 @@ class _Reader:
         span = self.span(value)
         if kind in ("String", "RawString"):
             span = (span[0] - 1, span[1] + 1)
+        elif kind == "Set" and not parts:
+            start, end = span
+            span = self.late[end] = (start, self.source.find(b")", start, end) + 1)
         span = _widen(span, [part for _, part in parts])
         if kind == "Object" and parts:
             span = (self.opened(min(part.span[0] for _, part in parts)), span[1])
@@ -287,7 +293,10 @@ class _Reader:
         return self.source[start:end].decode()
 
     def span(self, value: JsonValue) -> Span:
-        return self.bounds(_member(value, "span"))
+        """Of what is in it, the spans are known by now."""
+        start, end = self.bounds(_member(value, "span"))
+        inner = self.late.get(end)
+        return (start, end) if inner is None or start > inner[0] else (start, inner[1])
 
     def bounds(self, span: JsonValue) -> Span:
         start, end = _member(span, "start"), _member(span, "end")
