@@ -1,4 +1,4 @@
-"""The production policy: what it admits, and everything that has to be there for that."""
+"""The production policy: what it admits, and everything that has to be there for that; the others that are shipped."""
 
 from __future__ import annotations
 
@@ -83,3 +83,47 @@ def case_012_held_window(arena: Arena) -> Answer:
     sealed = world.host.seal()
     world.clock.advance(10)
     return world.deliver(sealed)
+
+
+def _unknown_gpu(made: Reference) -> Reference:
+    return replace(made, gpu_measurements={})
+
+
+def _unknown_model(made: Reference) -> Reference:
+    return replace(made, models={})
+
+
+def case_013_audit(arena: Arena) -> Answer:
+    return _window(arena, genuine(policy="audit_only"))
+
+
+def case_014_audit_of_an_unknown_gpu(arena: Arena) -> Answer:
+    return _window(arena, genuine(policy="audit_only", reference=_unknown_gpu))
+
+
+def case_015_policy_for_another_machine(arena: Arena) -> Answer:
+    return _window(arena, genuine(policy="azure_snp_h100"))
+
+
+def case_016_unknown_model_on_azure(arena: Arena) -> Answer:
+    return _window(arena, genuine(policy="azure_snp_h100", reference=_unknown_model))
+
+
+def case_017_host_that_shows_no_boot(arena: Arena) -> Answer:
+    return _window(arena, genuine(policy="bare_metal_tpm_h100"))
+
+
+def case_018_unknown_gpu_on_bare_metal(arena: Arena) -> Answer:
+    return _window(arena, genuine(policy="bare_metal_tpm_h100", reference=_unknown_gpu))
+
+
+def case_019_unknown_model_on_bare_metal(arena: Arena) -> Answer:
+    return _window(arena, genuine(policy="bare_metal_tpm_h100", reference=_unknown_model))
+
+
+def case_020_unknown_gpu_in_development(arena: Arena) -> Answer:
+    return _window(arena, {"policy": "insecure_development", "reference": _unknown_gpu})
+
+
+def case_021_unknown_model_in_development(arena: Arena) -> Answer:
+    return _window(arena, {"policy": "insecure_development", "reference": _unknown_model})

@@ -11,9 +11,9 @@ attestation key or its GPUs. Else an owner who signs a day late would have to ha
 where it is not known what is right: a maker's manifest or an OCSP response that ends overnight, or was never fetched,
 says nothing of a device. Nor does a relying party that accepts a driver no more: a host that has updated it may come
 again. Nor does evidence that is not there (``UNPROVEN``, ``TELEMETRY_NO_BASELINE``), a model that nobody knows, a
-policy that gives no answer, engines that differ, or another verifier's policy that misses something: a slip in a new
-policy must not have a fleet cleared either. Each is judged anew in every window, so that nothing is escaped by coming
-again; what the maker contradicts, or has revoked, sticks.
+policy that gives no answer, that is for another kind of machine, or that only observes, engines that differ, or another
+verifier's policy that misses something: a slip in a new policy must not have a fleet cleared either. Each is judged
+anew in every window, so that nothing is escaped by coming again; what the maker contradicts, or has revoked, sticks.
 """
 
 from __future__ import annotations
@@ -52,6 +52,8 @@ NOT_OF_THE_HOST: Final = frozenset(
         Code.POLICY_OUTPUT,
         Code.POLICY_DISAGREE,
         Code.POLICY_FOREIGN,
+        Code.PLATFORM_CLASS,
+        Code.AUDIT_ONLY,
     }
 )
 """Codes that say nothing against the host on which the model ran."""
