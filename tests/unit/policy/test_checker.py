@@ -223,6 +223,46 @@ def test_spans_hold_quotes_and_brackets(policy_of: Build) -> None:
     assert module.place(equal.span[1]) == (7, 16)
 
 
+EMPTY_SETS = """package weighbridge.policy
+
+a if f(1) == set()
+
+b if {
+	x := set()
+	count(set()) == 0
+	[set()] == [ set( ) ] with input as set()
+	x == set()
+}
+
+f(x) := set()
+"""
+
+
+def test_spans_of_empty_sets_end_where_they_end(policy_of: Build) -> None:
+    """The engine ends them after the next word, and everything that ends with them."""
+    with Workbench(policy_of(EMPTY_SETS).modules[1:], {}) as bench:
+        (module,) = bench.syntax
+    first, second, third = module.rules
+    assert [module.source(rule.span) for rule in module.rules] == [
+        "a if f(1) == set()",
+        EMPTY_SETS[EMPTY_SETS.index("b if") : EMPTY_SETS.index("\n\nf(x)")],
+        "f(x) := set()",
+    ]
+    assert [module.source(statement.span) for statement in first.bodies[0].all("statement")] == ["f(1) == set()"]
+    assert [module.source(statement.span) for statement in second.bodies[0].all("statement")] == [
+        "x := set()",
+        "count(set()) == 0",
+        "[set()] == [ set( ) ] with input as set()",
+        "x == set()",
+    ]
+    sets = {module.source(node.span) for rule in module.rules for node in rule.walk() if node.kind == "Set"}
+    assert sets == {"set()", "set( )"}
+    calls = [module.source(node.span) for node in second.walk() if node.kind in ("Call", "Array")]
+    assert calls == ["count(set())", "[set()]", "[ set( ) ]"]
+    assert third.value is not None
+    assert module.source(third.value.span) == "set()"
+
+
 def test_the_guide_lists_every_check_as_it_is() -> None:
     """``docs/policy-checker.md``."""
     guide = (Path(__file__).parents[3] / "docs" / "policy-checker.md").read_text(encoding="utf-8")

@@ -46,10 +46,9 @@ def question(module: Module, rule: Rule, stop: Node) -> Question | None:
     parts = _parts(module, stop)
     if not parts or len(rule.bodies) != 1:
         return None
-    expr = stop.part("expr")
     first = rule.bodies[0].all("statement")[0]
     before = module.source((first.span[0], stop.span[0]))
-    under = "" if expr is None else module.source((expr.span[1], stop.span[1]))
+    under = "".join(f" {module.source(node.span)}" for node in stop.all("with"))
     lines = [f"\t{_PREFIX}{number} := {text}{under}" for number, (_, text) in enumerate(parts)]
     return Question(module, rule.name, tuple(label for label, _ in parts), "\n".join([f"\t{before}", *lines]))
 

@@ -11,6 +11,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self, final
 
+from weighbridge.policy.authoring.aliases import unaliased
 from weighbridge.policy.authoring.examples import EXAMPLES
 from weighbridge.policy.checker.check import check_tests
 from weighbridge.policy.checker.findings import errors
@@ -89,6 +90,7 @@ class Trial:
         self._tests: frozenset[str] = frozenset(module.name for module in beside)
         self._bench: Workbench | None = self._load()
         self.syntax: tuple[Module, ...] = self._bench.syntax
+        self._spell_out(policy, beside)
         self._printed: list[str] = []
         self.prepared: PreparedPolicy = PreparedPolicy(
             _Evaluator(self.run, self._printed),
@@ -195,6 +197,14 @@ class Trial:
             return Workbench(self._modules, self._data, limits=self._limits, coverage=self._coverage)
         except WorkerFault as fault:
             raise not_loaded(fault) from fault
+
+    def _spell_out(self, policy: PolicySet, beside: Sequence[PolicyModule]) -> None:
+        """Load once more with full paths in the modules beside the policy, where aliases would lose something."""
+        spelt = unaliased(beside, self.syntax)
+        if spelt != tuple(beside):
+            self.close()
+            self._modules = (*policy.modules, *spelt)
+            self._bench = self._load()
 
     def _count(self, report: Mapping[str, Lines]) -> None:
         for name, lines in report.items():

@@ -122,6 +122,10 @@ _EXPRESSIONS: Final[dict[str, tuple[str, ...]]] = {
     "AssignExpr": ("lhs", "rhs"),
     "Membership": ("key", "value", "collection"),
 }
+# Those that may end with a bracket of their own.
+_CLOSED: Final = frozenset(
+    {"Array", "ArrayCompr", "Call", "Every", "Object", "ObjectCompr", "RefBrack", "Set", "SetCompr"}
+)
 _STATEMENTS: Final[dict[str, tuple[str, ...]]] = {
     "SomeIn": ("key", "value", "collection"),
     "Expr": ("expr",),
@@ -237,7 +241,7 @@ class _Reader:
         return self.node(kind, value, "", tuple(parts))
 
     def node(self, kind: str, value: JsonValue, text: str, parts: tuple[tuple[str, Node], ...]) -> Node:
-        span = self.span(value)
+        span = self.span(value, closed=kind in _CLOSED)
         if kind in ("String", "RawString"):
             span = (span[0] - 1, span[1] + 1)
         elif kind == "Set" and not parts:
@@ -292,11 +296,13 @@ class _Reader:
         start, end = self.bounds(span)
         return self.source[start:end].decode()
 
-    def span(self, value: JsonValue) -> Span:
-        """Of what is in it, the spans are known by now."""
+    def span(self, value: JsonValue, *, closed: bool = True) -> Span:
+        """Of what is in it, the spans are known by now; ``closed`` is what may end with a bracket of its own."""
         start, end = self.bounds(_member(value, "span"))
         inner = self.late.get(end)
-        return (start, end) if inner is None or start > inner[0] else (start, inner[1])
+        if inner is None or start > inner[0] or (closed and self.source[end - 1 : end] in (b")", b"]", b"}")):
+            return start, end
+        return start, inner[1]
 
     def bounds(self, span: JsonValue) -> Span:
         start, end = _member(span, "start"), _member(span, "end")

@@ -195,6 +195,46 @@ def test_a_module_that_is_no_test_is_refused(policy: PolicySet, head: str, said:
     assert "a_test.rego" in refused.value.where
 
 
+@pytest.mark.parametrize("name", ["a.rego", "z.rego"])
+def test_policies_of_several_modules_are_tested_as_they_decide(policy: PolicySet, name: str) -> None:
+    """Reached by an alias, regorus loses what all but the first module of a package import."""
+    text = """package weighbridge.policy
+
+import data.weighbridge.lib
+import rego.v1
+
+deny contains d if {
+	input.window.seq == 3
+	d := lib.denial("THREE", null, "the third", null, null, null)
+}
+
+fine(x) if lib.schema_known == x
+"""
+    module = PolicyModule(name, text.encode())
+    several = replace(policy, modules=(policy.modules[0], *sorted([policy.modules[1], module], key=str)))
+    tests = """test_a if {
+	document := json.patch(good.input, [
+		{"op": "replace", "path": "/session/tenant", "value": "other"},
+		{"op": "replace", "path": "/gpus/0/revocation", "value": "revoked"},
+	])
+	found := {d.code | some d in policy.deny} with input as document with data.reference as good.reference
+	found == {"GPU_REVOKED", "NOT_OURS", "THREE"}
+}
+
+test_b if policy.fine(true) with input as good.input
+
+test_c if {
+	rule := "deny"
+	count(policy[rule]) == 1 with input as good.input with data.reference as good.reference
+}
+"""
+    assert only_failures(ran(several, tests)) == []
+
+
+def only_failures(report: Report) -> list[tuple[str, tuple[str, ...]]]:
+    return [(result.name, result.failure) for result in report.failed]
+
+
 # -- golden inputs -----------------------------------------------------------------------------------------------------
 
 
