@@ -2,8 +2,8 @@
 
 Where a rule is reached by an alias (``policy.deny``), and its package has several modules, regorus resolves the imports
 of the first of them alone: what the others write as ``lib.always`` is undefined then, so that denials vanish. By the
-full path (``data.weighbridge.policy.deny``) all is well; the decision itself is asked for by full paths. So test modules
-are loaded as if their authors had written full paths. Lines stay what they are.
+full path (``data.weighbridge.policy.deny``) all is well; decisions are asked for by full paths. So test modules are
+loaded as if their authors had written full paths. Lines stay what they are.
 """
 
 from __future__ import annotations
