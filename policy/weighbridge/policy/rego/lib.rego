@@ -16,8 +16,10 @@ import rego.v1
 # The name of the input's form.
 schema := "weighbridge/policy-input/v1"
 
-# The member of an object, or null.
-field(object_, name) := object.get(object_, name, null)
+# The member of an object, or null; of what is none, null.
+field(object_, name) := object.get(object_, name, null) if {
+	is_object(object_)
+} else := null
 
 # Anything as text; null stays null.
 shown(value) := value if {
@@ -54,6 +56,7 @@ lists_present if {
 	is_array(input.weights.differences)
 	is_array(input.telemetry.sources)
 	is_array(input.platform.differences)
+	is_array(input.findings)
 }
 
 always contains d if {
@@ -64,6 +67,7 @@ always contains d if {
 # What verification noticed, as warnings: it refuses nothing by itself.
 remarks contains w if {
 	some finding in object.get(input, "findings", [])
+	is_object(finding)
 	w := {"code": field(finding, "code"), "message": field(finding, "message")}
 }
 
@@ -670,7 +674,7 @@ proven contains "secure_boot" if {
 }
 
 # Hardware says that the TPM is the guest's own.
-proven contains "host_binding" if host_bound
+proven contains "host_binding" if input.platform.host_binding == "proven"
 
 # The boot registers are as their owner accepts them.
 proven contains "boot_reference" if {
@@ -717,7 +721,7 @@ proven contains "load_binding" if {
 }
 
 # The physical record is what it should be.
-proven contains "telemetry_baseline" if telemetry_in_baseline
+proven contains "telemetry_baseline" if input.telemetry.verdict == "in_baseline"
 
 # The names of all of them.
 checks := object.keys(excusable)
@@ -735,8 +739,9 @@ reason(check) := text if {
 # Of the checks that a policy lets be left out, those that are not proven and have a reason, as entries of `unchecked`:
 # unchecked contains entry if some entry in lib.excused(lib.checks)
 excused(leave) := {entry |
-	some check in unproven & leave
-	text := data.reference.unchecked[check]
+	some check, text in data.reference.unchecked
+	check in leave
+	check in unproven
 	is_string(text)
 	count(trim_space(text)) >= 10
 	entry := {"check": check, "reason": text}
@@ -788,6 +793,7 @@ sound if {
 	input.runtime.violations == 0
 	input.telemetry.verdict in {"in_baseline", "no_baseline"}
 	is_array(input.telemetry.sources)
+	is_array(input.findings)
 	input.weights.differences == []
 	input.weights.baseline in {"zero", "boot-log"}
 	gpus_sound

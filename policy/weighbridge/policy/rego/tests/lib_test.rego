@@ -68,6 +68,16 @@ test_a_denial_shows_values_as_text if {
 	}
 }
 
+test_of_what_is_no_object_a_field_is_null if {
+	lib.field("text", "x") == null
+	lib.field({"x": 1}, "x") == 1
+	lib.field({"x": 1}, "y") == null
+}
+
+test_what_is_no_finding_is_no_remark if {
+	count(lib.remarks) == 0 with input as changed(good.input, {"/findings": ["x"]})
+}
+
 test_findings_are_remarks if {
 	finding := {"code": "TPM_CLOCK", "device": null, "message": "not safe yet"}
 	said := lib.remarks with input as changed(good.input, {"/findings": [finding]})
