@@ -6,6 +6,7 @@
 ``data.json``          the author's own data, which rules read as ``data.author``
 ``reference.json``     reference values to try the policy with: a relying party's are its own, and not the author's
 ``*.golden.json``      recorded inputs with what is expected of them
+``foreign/``           policies written for other verifiers, and their values (:mod:`weighbridge.policy.adapters`)
 =====================  =================================================================================================
 
 In a directory everything below it is found, but for what is hidden. Nothing is read here.
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from weighbridge.policy import policy_set
+from weighbridge.policy.adapters.module import FOLDER
 from weighbridge.policy.policy_set import DATA, DATA_MAX, MODULES_MAX, SOURCE_MAX, AuthorData, PolicyModule, PolicySet
 from weighbridge.proto.errors import Code, EnvironmentFault, PolicyDenied
 
@@ -36,6 +38,7 @@ REFERENCE: Final = "reference.json"
 """The name of the reference values that a policy is tried with."""
 GOLDEN_MAX: Final = 10_000
 _MODULE: Final = ".rego"
+_FOREIGN: Final = FOLDER.rstrip("/")
 _ENTRIES_MAX: Final = 100_000
 _HINT: Final = "begin one: weighbridge policy init DIRECTORY --scenario NAME"
 
@@ -49,6 +52,7 @@ class Sources:
     golden: tuple[Path, ...] = ()
     data: Path | None = None
     reference: Path | None = None
+    foreign: tuple[tuple[str, Path], ...] = ()
 
     def policy(self, reference: Reference) -> PolicySet:
         """The policy of these modules and data, with ``reference`` as its reference values.
@@ -58,7 +62,10 @@ class Sources:
             EnvironmentFault: ``FILE_UNREADABLE``.
         """
         made = policy_set.load(self.modules, reference=reference)
-        return made if self.data is None else replace(made, data=AuthorData(_read(self.data, DATA_MAX)))
+        if self.data is not None:
+            made = replace(made, data=AuthorData(_read(self.data, DATA_MAX)))
+        foreign = [(name, _read(path, DATA_MAX)) for name, path in self.foreign]
+        return policy_set.with_files(made, foreign) if foreign else made
 
     def test_modules(self) -> tuple[PolicyModule, ...]:
         """The test modules, by their file names.
@@ -78,7 +85,7 @@ class Sources:
     def files(self) -> tuple[Path, ...]:
         """All of them."""
         single = (path for path in (self.data, self.reference) if path is not None)
-        return (*self.modules, *self.tests, *self.golden, *single)
+        return (*self.modules, *self.tests, *self.golden, *single, *(path for _, path in self.foreign))
 
 
 def collect(paths: Iterable[Path]) -> Sources:
@@ -97,6 +104,7 @@ def collect(paths: Iterable[Path]) -> Sources:
             modules=beside.modules,
             data=found.data or beside.data,
             reference=found.reference or beside.reference,
+            foreign=found.foreign or beside.foreign,
         )
     if not found.modules:
         where = ", ".join(str(path) for path in listed[:3])
@@ -105,6 +113,7 @@ def collect(paths: Iterable[Path]) -> Sources:
 
 
 def _collect(paths: Iterable[Path]) -> Sources:
+    paths = list(paths)
     kinds: dict[str, dict[Path, None]] = {kind: {} for kind in ("modules", "tests", "golden", "data", "reference")}
     for path in paths:
         for file in _below(path):
@@ -122,6 +131,7 @@ def _collect(paths: Iterable[Path]) -> Sources:
         tuple(kinds["golden"]),
         _only(kinds["data"]),
         _only(kinds["reference"]),
+        tuple(found for path in paths if path.is_dir() for found in _foreign(path)),
     )
 
 
@@ -151,9 +161,19 @@ def _below(path: Path) -> Iterator[Path]:
             if entry.name.startswith("."):
                 continue
             if entry.is_dir() and not entry.is_symlink():
-                pending.append(entry)
+                if entry != path / _FOREIGN:
+                    pending.append(entry)
             elif entry.name in (DATA, REFERENCE) or entry.name.endswith((_MODULE, GOLDEN)):
                 yield entry
+
+
+def _foreign(path: Path) -> Iterator[tuple[str, Path]]:
+    """The files below ``path/foreign`` by the names that they have in a policy."""
+    folder = path / _FOREIGN
+    if folder.is_dir() and not folder.is_symlink():
+        for file in sorted(folder.rglob("*")):
+            if file.is_file() and file.suffix in (_MODULE, ".json"):
+                yield file.relative_to(path).as_posix(), file
 
 
 def _entries(directory: Path) -> list[Path]:

@@ -57,6 +57,23 @@ def test_a_module_of_any_name_is_one_when_it_is_named(tmp_path: Path) -> None:
     assert names(sources.collect([tmp_path / "a.policy"]).modules) == ["a.policy"]
 
 
+def test_policies_of_other_verifiers_have_a_folder(tmp_path: Path) -> None:
+    written(tmp_path, "policy.rego", "foreign/nvidia/rp.rego", "foreign/veraison/v0/v.rego", "foreign/values.json")
+    written(tmp_path, "foreign/README.md")
+    found = sources.collect([tmp_path])
+    assert names(found.modules) == ["policy.rego"]
+    policy = found.policy(NOTHING)
+    assert {module.name for module in policy.foreign} == {"foreign/nvidia/rp.rego", "foreign/veraison/v0/v.rego"}
+    assert policy.foreign_values == {}
+    assert policy.values is not None
+
+
+def test_a_foreign_policy_of_no_known_verifier_is_refused(tmp_path: Path) -> None:
+    written(tmp_path, "policy.rego", "foreign/unknown/rp.rego")
+    with pytest.raises(PolicyDenied, match="no policy of another verifier"):
+        sources.collect([tmp_path]).policy(NOTHING)
+
+
 @pytest.mark.parametrize("name", ["policy_test.rego", "one.golden.json"])
 def test_tests_alone_are_of_the_policy_beside_them(tmp_path: Path, name: str) -> None:
     written(tmp_path, "policy.rego", "policy_test.rego", "one.golden.json", "two.golden.json", "data.json")
