@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from stage import TEXTS, Attester, Stage, command
-from telling import PATIENCE_S, ActFailed, Result, Waiting, expect, say, wait_for_token
+from telling import PATIENCE_S, ActFailed, Result, Waiting, expect, say, say_why, wait_for_token
 
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import ExitCode, WeighbridgeError
@@ -90,3 +90,8 @@ async def check_bundle(stage: Stage, session: str) -> None:
         done = await command("weighbridge", "verify", "bundle", bundle, *options)
         say(f"    bundle    {why}: exit {done.status}, {wanted.name.lower().replace('_', ' ')}")
         expect(done.status == wanted, f"verify bundle with {why}: exit {done.status}, not {wanted}\n{done.err}")
+    done = await command(
+        "weighbridge", "policy", "explain", bundle, "--anchors", stage.anchors, "--policy", "production",
+        "--window", "0", "--json",
+    )  # fmt: skip
+    say_why(done.out, done.err, "genuine_gpu(gpu)", 'gpu.platform is "insecure-emulated"')

@@ -13,7 +13,19 @@ from typing import TYPE_CHECKING, Any, Final
 from line import CuttableLine
 from rogue import ForgetfulLog, Rogue
 from stage import AUDIENCE, TEXTS, Attester, Host, Stage, command
-from telling import PATIENCE_S, ActFailed, Result, Waiting, expect, progress, read_token, say, wait_for_token
+from telling import (
+    PATIENCE_S,
+    ActFailed,
+    Result,
+    Waiting,
+    expect,
+    progress,
+    read_token,
+    say,
+    wait_for_token,
+    why,
+    why_code,
+)
 
 from weighbridge.attester.tpm.device import Tpm
 from weighbridge.proto import cose
@@ -62,6 +74,8 @@ async def reset(stage: Stage) -> Result:
             await rogue.line.disconnect()
             rogue.tpm.close()
     expect(shown == [Code.COSE_SIGNATURE, Code.TELEMETRY_KEY_MISMATCH] * 2, f"refused, but by {shown}")
+    # Both codes stand for the same: of a window that nobody is known to have signed, nothing more can be said.
+    await why_code(Code.COSE_SIGNATURE, "signed by the session's key")
     return Result("refused", "the telemetry key died: COSE_SIGNATURE, TELEMETRY_KEY_MISMATCH")
 
 
@@ -112,6 +126,7 @@ async def another_gpu(stage: Stage) -> Result:
         finally:
             await rogue.line.disconnect()
     expect(code is Code.GPU_UNEXPECTED, f"refused, but by {code}")
+    await why(stage, rogue.session, "the devices are exactly those that are enrolled")
     return Result("refused", code.value)
 
 
@@ -135,6 +150,7 @@ async def changed_driver(stage: Stage) -> Result:
     told = " ".join(str(value) for value in denial.values())
     for word in ("measurement 22", "driver's manifest", "another build"):
         expect(word in told, f"the refusal does not name {word}: {told}")
+    await why(stage, rogue.session, "measurement 22", "reference_matches(gpu)")
     return Result("refused", f"{Code.GPU_MEASUREMENT_MISMATCH}: measurement 22, of the driver")
 
 
@@ -186,6 +202,7 @@ async def compare_records(stage: Stage, attester: Attester) -> Result:
     held = sorted(row["seq"] for row in attester.lines if row.get("status") == "held")
     expect(len(held) >= _HELD, f"only {held} were held")
     say(f"    windows {held[0]}-{held[-1]} were held; {recorded['windows']} sealed, as many recorded, none lost")
+    await why(stage, summary["session"], 'input.window.freshness is "held"', window=held[0])
     return Result("held, then fresh", "what was sealed meanwhile is held and recorded, none lost")
 
 

@@ -9,7 +9,20 @@ from typing import TYPE_CHECKING
 
 from rogue import ForgetfulLog, Rogue
 from stage import ADAPTER, SPOT_EVERY, TEXTS, Attester, Stage, make_adapter
-from telling import PATIENCE_S, ActFailed, Result, Waiting, expect, last_error, progress, say, say_error
+from telling import (
+    PATIENCE_S,
+    ActFailed,
+    Result,
+    Waiting,
+    expect,
+    last_error,
+    progress,
+    say,
+    say_error,
+    session_of,
+    why,
+    why_code,
+)
 
 from weighbridge.attester.tpm.device import Tpm
 from weighbridge.proto.errors import Code, ExitCode, WeighbridgeError
@@ -41,6 +54,7 @@ async def one_bit(stage: Stage) -> Result:
     expect(status == ExitCode.DENIED, f"exit {status}, not {ExitCode.DENIED}: {refusal}")
     for needed in (Code.WEIGHTS_MISMATCH.value, "model.safetensors", name):
         expect(needed in refusal, f"the refusal does not name {needed}: {refusal}")
+    await why_code(Code.WEIGHTS_MISMATCH, "tensor by tensor, what was declared")
     return Result("refused", f"{Code.WEIGHTS_MISMATCH}: model.safetensors, …{name[-36:]}")
 
 
@@ -79,12 +93,16 @@ async def another_model(stage: Stage) -> Result:
     expect(status == ExitCode.DENIED, f"exit {status}: {attester.errors[-3:]}")
     expect_denied(attester, Code.WEIGHTS_MISMATCH, "model.safetensors", name)
     expect_denied(attester, Code.MODEL_UNDECLARED)
+    await why(
+        stage, session_of(attester), "'fine-tune' was loaded", "every model that is loaded", "no policy was asked"
+    )
     say("    the attester is started again, without a reset of the TPM")
     again = await Attester.start([*stage.options(host), "--windows", "2", *stage.server()], progress)
     status = await again.wait(PATIENCE_S)
     say_error(last_error(again))
     expect(status == ExitCode.DENIED, f"exit {status}: {again.errors[-3:]}")
     expect(Code.SUBJECT_FAILED.value in " ".join(again.errors), f"refused, but by {last_error(again)}")
+    await why_code(Code.SUBJECT_FAILED, "neither the attestation key nor a GPU has failed before")
     say("    and once more, with a log that begins today")
     with Tpm.open(host.tpm.tcti) as tpm:
         try:
@@ -92,6 +110,7 @@ async def another_model(stage: Stage) -> Result:
         except WeighbridgeError as error:
             say_error(str(error))
             expect(error.code is Code.BASELINE_UNEXPLAINED, f"refused, but by {error}")
+            await why_code(Code.BASELINE_UNEXPLAINED, "everything since boot")
         else:
             raise ActFailed("a log that begins today was accepted")
     return Result("refused", f"{Code.WEIGHTS_MISMATCH}: …, {name}; restart: {Code.SUBJECT_FAILED}, …")
@@ -118,6 +137,7 @@ async def adapter_swapped(stage: Stage) -> Result:
     expect(status == ExitCode.DENIED, f"exit {status}: {attester.errors[-3:]}")
     expect("affirmed" in {line.get("status") for line in attester.lines}, "no window with the adapter was affirmed")
     expect_denied(attester, Code.WEIGHTS_MISMATCH, "adapter_model.safetensors", "lora_A.weight")
+    await why(stage, session_of(attester), "lora_A.weight", "tensor by tensor, what was declared")
     return Result("refused", f"{Code.WEIGHTS_MISMATCH}: adapter_model.safetensors, lora_A.weight")
 
 
@@ -141,6 +161,7 @@ async def weights_gone(stage: Stage) -> Result:
     status = await attester.wait(PATIENCE_S)
     expect(status == ExitCode.DENIED, f"exit {status}: {attester.errors[-3:]}")
     expect_denied(attester, Code.SPOT_WRONG)
+    await why(stage, session_of(attester), "is answered, from the model's bytes")
     return Result("refused", f"{Code.SPOT_WRONG}, after {SPOT_EVERY + 1} windows and more that were affirmed")
 
 

@@ -165,6 +165,11 @@ class Rogue:
         rogue.reseal()
         return rogue
 
+    @property
+    def session(self) -> str:
+        """The session's identifier, as hex."""
+        return self.enrolment.terms.terms.session.hex()
+
     def reseal(self) -> None:
         """Begin sealing with the devices as they now are."""
         self.sealer = Sealer(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import textwrap
 import time
 from collections.abc import Awaitable, Callable
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from stage import AUDIENCE, Attester, Host, Stage
+from stage import AUDIENCE, Attester, Host, Stage, command
 
 from weighbridge.proto import cose
 from weighbridge.verifier import result_token
@@ -31,7 +32,11 @@ __all__ = [
     "read_token",
     "say",
     "say_error",
+    "say_why",
+    "session_of",
     "wait_for_token",
+    "why",
+    "why_code",
 ]
 
 # For machines that are slow, or busy: none of the waits takes this long on one that is neither.
@@ -131,6 +136,53 @@ def read_token(host: Host) -> str | None:
         return (host.state / "token").read_text(encoding="ascii").strip() or None
     except FileNotFoundError:
         return None
+
+
+async def why(stage: Stage, session: str, *wanted: str, window: int | None = None) -> None:
+    """Say why the session's windows were refused, as ``weighbridge policy explain`` tells a person: one sentence.
+
+    Args:
+        stage: whose verifier judged it.
+        session: as hex.
+        wanted: what the sentence must name.
+        window: which one, where several are refused.
+    """
+    done = await command(
+        "weighbridge", "policy", "explain", stage.state, "--session", session,
+        "--anchors", stage.anchors, "--manifest", stage.manifest_file, "--manifest", stage.adapter_file,
+        *([] if window is None else ["--window", str(window)]), "--json",
+    )  # fmt: skip
+    say_why(done.out, done.err, *wanted)
+
+
+def say_why(out: str, err: str, *wanted: str) -> None:
+    """Of an explanation the sentence that names all that is ``wanted``."""
+    document: dict[str, Any] = json.loads(out or "{}")
+    told = [reason["sentence"] for window in document.get("windows", []) for reason in window["reasons"]]
+    chosen = [one for one in told if all(word in one for word in wanted)]
+    expect(chosen, f"no explanation names {wanted}: {told} {err}")
+    say_long(f"why: {chosen[0]}")
+
+
+async def why_code(code: str, *wanted: str) -> None:
+    """Say what a refusal stands for that is in no record: of no session, or of a window of nobody knows whom."""
+    done = await command("weighbridge", "policy", "explain", "--code", code, "--json", check=True)
+    document: dict[str, Any] = json.loads(done.out)
+    holds = "; ".join(item["holds"] for item in document["invariants"])
+    expect(holds and all(word in holds for word in wanted), f"the explanation does not name {wanted}: {holds}")
+    say_long(f"why: no policy was asked, since this holds always: {holds}")
+
+
+def say_long(text: str) -> None:
+    """A sentence, in lines that fit a terminal."""
+    say(textwrap.fill(text, _WIDTH, initial_indent="    ", subsequent_indent="      ", break_on_hyphens=False))
+
+
+def session_of(attester: Attester) -> str:
+    """The session of the windows that the attester reported, as hex."""
+    sessions = [str(line["session"]) for line in attester.lines if line.get("session")]
+    expect(sessions, f"no session was reported: {attester.lines[-3:]}")
+    return sessions[-1]
 
 
 def last_error(attester: Attester) -> str:

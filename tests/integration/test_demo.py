@@ -35,6 +35,22 @@ SHOWN = {
     "8": "WEIGHTS_MISMATCH: adapter_model.safetensors, lora_A.weight",
     "9": "SPOT_WRONG, after",
 }
+# What `policy explain` says of each act's refusal: the reason that a person would give.
+WHY = {
+    "1": ["the GPU is not a genuine one", 'gpu.platform == "nvidia", and gpu.platform is "insecure-emulated"'],
+    "2": ["what was loaded is, file by file and tensor by tensor, what was declared"],
+    "3": [
+        "model 'fine-tune' was loaded",
+        "neither the attestation key nor a GPU has failed before",
+        "the log accounts for everything since boot",
+    ],
+    "4": ["the window's header is signed by the session's key"],
+    "5": ["1 of 2 devices are not enrolled", "the devices are exactly those that are enrolled"],
+    "6": ["measurement 22", "reference_matches(gpu)", 'gpu.reference is "mismatch"', "wanted was"],
+    "7": ["the window arrived under an old challenge", 'input.window.freshness is "held"'],
+    "8": ["tensor changed in adapter_model.safetensors, tensor lora_A.weight"],
+    "9": ["not answered from the bytes of the declared model", "from the model's bytes"],
+}
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +83,18 @@ def test_it_says_which_windows_were_judged_how(played: tuple[subprocess.Complete
     assert len(re.findall(r"^    window +\d+  held", acts[7], re.MULTILINE)) >= 2
     assert "the token expired" in acts[7]
     assert re.search(r"measurement 22 \(.+\) is not what the driver's manifest says\n +expected .+, got .+\n", acts[6])
+
+
+@pytest.mark.parametrize("act", WHY)
+def test_each_refusal_says_why(played: tuple[subprocess.CompletedProcess[str], Path], act: str) -> None:
+    """As ``weighbridge policy explain`` does, in lines that fit a terminal of 80 columns."""
+    told = played[0].stdout.split("\nact ")[int(act)]
+    lines = [line for line in told.splitlines() if line.startswith("    why: ")]
+    assert lines, told
+    assert max(map(len, lines)) <= 80
+    words = " ".join(told.split())
+    for wanted in WHY[act]:
+        assert wanted in words
 
 
 def test_its_bundle_is_good_for_whoever_believes_its_anchors(

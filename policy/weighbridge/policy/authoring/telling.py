@@ -43,7 +43,10 @@ def sentence(reason: Reason, document: PolicyInput) -> str:
     source = reason.grounds[0].clause if reason.grounds else places[0] if places else None
     by = "no rule of this policy, but its decision," if source is None else f"{source.module} line {source.line}"
     ground = because(reason)
-    return f"{subject(reason, document)}: {by} denies it: {said}" + (f", because {ground}" if ground else "")
+    told = f"{subject(reason, document)}: {by} denies it: {said}" + (f", because {ground}" if ground else "")
+    if denial.expected is None or denial.got is None or denial.got in ground:
+        return told
+    return f"{told}; wanted was {_brief(denial.expected)}, and it is {_brief(denial.got)}"
 
 
 def subject(reason: Reason, document: PolicyInput) -> str:
@@ -147,6 +150,12 @@ def _fact(term: Term) -> str:
 
 def _is_object(term: Term) -> bool:
     return bool(term.values) and all(value.kind == "object" for value in term.values)
+
+
+def _brief(text: str) -> str:
+    """A value that a policy shows, its digests by their beginning."""
+    told = _DIGEST.sub(lambda found: short(found.group()), text)
+    return told if len(told) <= _TEXT_MAX else f"{told[:_TEXT_MAX]}…"
 
 
 def _bound(item: Statement) -> list[str]:

@@ -113,16 +113,22 @@ def test_a_window_that_an_invariant_refused_says_that_no_policy_was_asked(
     assert (window["policy_asked"], window["decision"]) == (False, None)
     told = {reason["code"]: reason for reason in window["reasons"]}
     assert told["MODEL_UNDECLARED"]["invariants"][0]["name"] == "declared"
-    assert told["MODEL_UNDECLARED"]["sentence"].endswith("no policy was asked")
+    assert (
+        ": no policy was asked, since this holds always: every model that is loaded"
+        in told["MODEL_UNDECLARED"]["sentence"]
+    )
     # Whichever policy is named: none is asked.
     assert asked(*bundle(made, "refused"), "--policy", "production", "--window", 1)[1] == document
 
 
-def test_a_held_window_is_refused_by_an_invariant_and_by_a_rule(run: Run, made: Recorded) -> None:
+def test_a_held_window_is_refused_by_an_invariant_and_by_a_rule(run: Run, asked: Asked, made: Recorded) -> None:
     status, out, _ = run(*bundle(made, "held"))
     assert status == ExitCode.DENIED
     assert out.startswith("HELD: window 1 of session ")
     assert "WINDOW_HELD" in out
+    (window,) = asked(*bundle(made, "held"))[1]["windows"]
+    assert window["outcome"] == "held"
+    assert window["reasons"][0]["because"].endswith('and input.window.freshness is "held"')
 
 
 def test_an_admitted_window_says_what_held(run: Run, asked: Asked, made: Recorded) -> None:

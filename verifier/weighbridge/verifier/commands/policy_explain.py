@@ -317,7 +317,9 @@ def _of_state(
     store = open_store(state)
     stack.callback(store.close)
     records, reader = stack.enter_context(deployment_class().reading(state))
-    own = load_document(state / "anchors.json")
+    # Whoever believes them anyway may name the verifier's keys as well.
+    known = {(anchor.purpose, anchor.spki) for anchor in anchors.anchors}
+    own = [item for item in load_document(state / "anchors.json").anchors if (item.purpose, item.spki) not in known]
     session = next((item for item in recorded_sessions(store, reader) if item.session == arguments.session), None)
     if session is None:
         raise EnvironmentFault(
@@ -335,7 +337,7 @@ def _of_state(
         records,
         session,
         chain,
-        anchors=anchors.with_anchors(own.anchors),
+        anchors=anchors.with_anchors(own),
         reference=reference,
         manifests=manifests,
     )

@@ -109,7 +109,7 @@ def judged(explanation: Explanation, document: PolicyInput) -> Told:
         decision.allowed,
         Branch(title, brief, indent=2),
         Branch(title, full, indent=2),
-        _judged_document(explanation, document),
+        _judged_document(explanation, document, word.lower()),
     )
 
 
@@ -156,8 +156,8 @@ def invariants_of(code: str) -> tuple[Invariant, ...]:
 
 def _unasked_sentence(denial: Denial) -> str:
     holds = "; ".join(item.holds for item in invariants_of(denial.code))
-    said = f"window {denial.window}: {denial.message}"
-    return f"{said}; always, {holds}; no policy was asked" if holds else f"{said}; no policy was asked"
+    said = f"window {denial.window}: {denial.message}: no policy was asked"
+    return f"{said}, since this holds always: {holds}" if holds else said
 
 
 def _reason(reason: Reason, document: PolicyInput) -> Branch:
@@ -231,12 +231,12 @@ def _branch(line: Line) -> Branch:
     return Branch(line.text, tuple(_branch(below) for below in line.below), indent=2)
 
 
-def _judged_document(explanation: Explanation, document: PolicyInput) -> strict.JsonObject:
+def _judged_document(explanation: Explanation, document: PolicyInput, outcome: str) -> strict.JsonObject:
     decision, failed = explanation.decision, explanation.failed
     return {
         "session": document.session.id,
         "seq": document.window.seq,
-        "outcome": "admitted" if decision.allowed else "refused",
+        "outcome": outcome,
         "policy_asked": True,
         "decision": decision_document(decision),
         "reasons": [
