@@ -43,6 +43,7 @@ denial(code, device, message, expected, got, hint) := {
 # The input is of the form that these rules were written for.
 schema_known if input.schema == schema
 
+# What every policy denies. Each says so with: deny contains d if some d in lib.always
 always contains d if {
 	not schema_known
 	d := denial("VERSION_UNSUPPORTED", null, "the input document has another schema", schema, field(input, "schema"), null)
@@ -106,10 +107,10 @@ received_between(from, until) if {
 
 # ---------- The platform: which kind of machine the TPM stands in, who could lie for it, what it booted and ran.
 
-# The kind of machine in one word: "azure_snp", "azure_tdx", "bare_metal_tpm", "google_vtpm", "pinned_tpm" (its operator
-# says that the key is a TPM's), "emulated", or "unknown".
 default platform_class := "unknown"
 
+# The kind of machine in one word: "azure_snp", "azure_tdx", "bare_metal_tpm", "google_vtpm", "pinned_tpm" (its operator
+# says that the key is a TPM's), "emulated", or "unknown".
 platform_class := "azure_snp" if {
 	input.platform.kind == "tpm-vtpm-report"
 	input.platform.name == "amd-sev-snp"
@@ -223,8 +224,10 @@ only_known_files if {
 	no_violations
 }
 
-# ---------- what policies for genuine platforms deny
+# ---------- platforms, in policies for genuine ones
 
+# What policies for genuine platforms deny beside: what is emulated, what the host could copy back, what is known to be
+# broken, and GPUs in development mode.
 platform_denials contains d if {
 	not genuine_platform
 	d := denial("PLATFORM_EMULATED", null, "the platform is not a genuine one", "tpm, amd-sev-snp or intel-tdx", object.get(input, ["platform", "name"], null), null)
@@ -441,7 +444,7 @@ gpu_reported(gpu) if gpu.reported_in_window == true
 # The device is none that is made of software.
 genuine_gpu(gpu) if gpu.platform == "nvidia"
 
-# ---------- what policies for genuine platforms deny
+# ---------- GPUs, in policies for genuine platforms
 
 platform_denials contains d if {
 	some gpu in gpus
@@ -664,7 +667,7 @@ excusable := {
 	"telemetry_baseline": "TELEMETRY_NO_BASELINE",
 }
 
-# The checks that this window's evidence proves. Which code measured and sampled:
+# The checks that this window's evidence proves, by their names in `excusable`.
 proven contains "attester_code" if input.attester_code.status == "proven"
 
 # Firmware started signed images only, and root cannot change the kernel.
@@ -723,7 +726,7 @@ proven contains "load_binding" if {
 # The physical record is what it should be.
 proven contains "telemetry_baseline" if input.telemetry.verdict == "in_baseline"
 
-# The names of all of them.
+# The names of all the checks.
 checks := object.keys(excusable)
 
 # The checks that it does not prove.
@@ -784,7 +787,7 @@ doubts contains o if {
 # ---------- in short: what every policy demands
 
 # Nothing is denied by `always`, and everything is there that it looks at: the same conditions in one rule, which costs a
-# tenth. A policy that asks `sound` first need not look for what is wrong; `allow` asks for it too.
+# third. A policy that asks `sound` first need not look for what is wrong; `allow` asks for it too.
 sound if {
 	input.schema == schema
 	input.window.freshness == "fresh"
