@@ -26,9 +26,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, final
 
+from weighbridge.policy.adapters.beside import beside
 from weighbridge.policy.authoring.builtins import capabilities
 from weighbridge.policy.checker.findings import CheckerFinding
-from weighbridge.policy.engine import DEFAULT_LIMITS, Limits
+from weighbridge.policy.engine import DEFAULT_LIMITS, Limits, Prepared
 from weighbridge.policy.engines.loading import (
     checked,
     compiler_findings,
@@ -122,7 +123,7 @@ class OpaBinaryEngine:
             evaluations.close()
         return findings
 
-    def load(self, policy: PolicySet, limits: Limits = DEFAULT_LIMITS) -> PreparedPolicy:
+    def load(self, policy: PolicySet, limits: Limits = DEFAULT_LIMITS) -> Prepared:
         """Check ``policy``, and lay it out for ``opa``. As many decisions run at once as threads ask for.
 
         Raises:
@@ -139,9 +140,10 @@ class OpaBinaryEngine:
         except BaseException:
             evaluations.close()
             raise
-        return PreparedPolicy(
+        prepared = PreparedPolicy(
             evaluations, policy=policy, limits=limits, optional=optional, engine=(self.name, self.version)
         )
+        return beside(prepared, policy, limits)
 
     def bench(
         self, modules: Sequence[PolicyModule], data: strict.JsonObject, limits: Limits = DEFAULT_LIMITS

@@ -15,7 +15,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, final
 
-from weighbridge.policy.engine import DEFAULT_LIMITS, Limits
+from weighbridge.policy.adapters.beside import beside
+from weighbridge.policy.engine import DEFAULT_LIMITS, Limits, Prepared
 from weighbridge.policy.engines.loading import (
     checked,
     compiler_findings,
@@ -115,7 +116,7 @@ class OpaGoEngine:
 
     def load(
         self, policy: PolicySet, limits: Limits = DEFAULT_LIMITS, *, workers: int = 1, spares: int = 1
-    ) -> PreparedPolicy:
+    ) -> Prepared:
         """Check ``policy`` and load it; ``workers`` and ``spares`` as with regorus.
 
         Raises:
@@ -140,13 +141,14 @@ class OpaGoEngine:
             if isinstance(error, WorkerFault):
                 raise not_loaded(error) from error
             raise
-        return PreparedPolicy(
+        prepared = PreparedPolicy(
             Pool(start, started, spares=spares, limits=limits),
             policy=policy,
             limits=limits,
             optional=optional,
             engine=(self.name, self.version),
         )
+        return beside(prepared, policy, limits)
 
     def bench(self, modules: Sequence[PolicyModule], data: strict.JsonObject, limits: Limits = DEFAULT_LIMITS) -> Pool:
         """``modules`` and ``data`` loaded, past the checker: for tools only.

@@ -94,10 +94,12 @@ class Pool:
             while True:
                 if self._closed:
                     raise RuntimeError("the prepared policy is closed")
-                self._bury()
-                if self._ready:
-                    self._busy += 1
-                    return self._ready.pop()
+                while self._ready:
+                    worker = self._ready.pop()
+                    if worker.alive:
+                        self._busy += 1
+                        return worker
+                    worker.close()
                 if not self._starting:
                     self._busy += 1
                     break
@@ -114,17 +116,14 @@ class Pool:
             worker.close()
         with self._state:
             self._busy -= 1
+            # Spares may have died while they were waiting; whoever has just answered has not.
+            for spare in [spare for spare in self._ready if not spare.alive]:
+                self._ready.remove(spare)
+                spare.close()
             if whole:
                 self._ready.append(worker)
-            self._bury()
             if not self._closed:
                 self._replenish()
-
-    def _bury(self) -> None:
-        """Let go of workers that died while they were waiting."""
-        for worker in [worker for worker in self._ready if not worker.alive]:
-            self._ready.remove(worker)
-            worker.close()
 
     def _replenish(self) -> None:
         """Start in the background what is missing."""
