@@ -188,8 +188,9 @@ class PolicySet:
     @property
     def files(self) -> PolicyFiles:
         """Name and exact bytes of the modules, of the author's data, and of policies written for other verifiers."""
-        modules = ((module.name, module.text) for module in (*self.modules, *self.foreign))
-        return (*modules, *((data.name, data.text) for data in (self.data, self.values) if data is not None))
+        modules = ((module.name, module.text) for module in self.modules)
+        foreign = ((module.name, module.text) for module in self.foreign)
+        return (*modules, *foreign, *((data.name, data.text) for data in (self.data, self.values) if data is not None))
 
     @property
     def foreign_values(self) -> strict.JsonObject:

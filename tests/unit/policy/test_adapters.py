@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,9 @@ from weighbridge.policy import document as doc
 from weighbridge.policy.adapters import claims
 from weighbridge.policy.adapters.beside import beside
 from weighbridge.policy.adapters.module import ForeignModule
+from weighbridge.policy.authoring.trial import Trial
 from weighbridge.policy.engine import DEFAULT_LIMITS, Decision, Limits, Prepared
+from weighbridge.policy.engines.opa_go import OpaGoEngine
 from weighbridge.policy.engines.regorus import RegorusEngine
 from weighbridge.policy.policy_set import PolicySet, recorded, shipped
 from weighbridge.policy.values.reference import Reference
@@ -204,6 +207,19 @@ def test_none_of_them_admits_what_ours_denies(ask: Ask, known: doc.PolicyInput) 
     assert Code.POLICY_FOREIGN not in codes(decision)
 
 
+@pytest.mark.peer
+def test_opa_asks_them_as_well(opa_library: Path, reference: Callable[..., Reference], known: doc.PolicyInput) -> None:
+    for text, outcome in (("package policy\nnv_match := true\n", "allow"), ("package policy\nnv_match := 1\n", "deny")):
+        with OpaGoEngine(opa_library).load(policy_of(reference(), {"foreign/nvidia/rp.rego": text})) as prepared:
+            assert prepared.decide(known).outcome == outcome
+
+
+def test_so_do_authors_trials(reference: Callable[..., Reference], known: doc.PolicyInput) -> None:
+    for text, outcome in (("package policy\nnv_match := true\n", "allow"), ("package policy\nnv_match := 1\n", "deny")):
+        with Trial(policy_of(reference(), {"foreign/nvidia/rp.rego": text})) as trial:
+            assert trial.decide(known).decision.outcome == outcome
+
+
 # -- what gives no answer ----------------------------------------------------------------------------------------------
 
 
@@ -261,7 +277,7 @@ def test_ours_cannot_reach_what_theirs_asks(policy_of_text: Callable[[str], Poli
         "package weighbridge.policy\nimport rego.v1\ndefault allow := false\n"
         'deny contains d if { d := query_reference_value("x") }\n'
     )
-    with pytest.raises(PolicyDenied, match="not a function here"):
+    with pytest.raises(PolicyDenied, match="is not a function"):
         RegorusEngine().load(policy)
 
 

@@ -11,11 +11,12 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self, final
 
+from weighbridge.policy.adapters.beside import beside as with_foreign
 from weighbridge.policy.authoring.aliases import unaliased
 from weighbridge.policy.authoring.examples import EXAMPLES
 from weighbridge.policy.checker.check import check_tests
 from weighbridge.policy.checker.findings import errors
-from weighbridge.policy.engine import DEFAULT_LIMITS, Decision, Limits, Outcome
+from weighbridge.policy.engine import DEFAULT_LIMITS, Decision, Limits, Outcome, Prepared
 from weighbridge.policy.engines.loading import not_loaded, optional_rules
 from weighbridge.policy.engines.prepared import PreparedPolicy, place_and_error
 from weighbridge.policy.engines.process import WorkerFault, WorkerRefused, WorkerTimeout
@@ -92,13 +93,18 @@ class Trial:
         self.syntax: tuple[Module, ...] = self._bench.syntax
         self._spell_out(policy, beside)
         self._printed: list[str] = []
-        self.prepared: PreparedPolicy = PreparedPolicy(
+        own = PreparedPolicy(
             _Evaluator(self.run, self._printed),
             policy=policy,
             limits=limits,
             optional=optional_rules(self.syntax),
             engine=(_ENGINE.name, _ENGINE.version),
         )
+        try:
+            self.prepared: Prepared = with_foreign(own, policy, limits)
+        except BaseException:
+            self._bench.close()
+            raise
 
     def findings(self) -> tuple[CheckerFinding, ...]:
         """Everything that the checker has against the policy and the test modules beside it.
@@ -179,7 +185,8 @@ class Trial:
         }
 
     def close(self) -> None:
-        """End the worker. May be called again."""
+        """End the workers. May be called again."""
+        self.prepared.close()
         if self._bench is not None:
             self._bench.close()
             self._bench = None
@@ -202,7 +209,8 @@ class Trial:
         """Load once more with full paths in the modules beside the policy, where aliases would lose something."""
         spelt = unaliased(beside, self.syntax)
         if spelt != tuple(beside):
-            self.close()
+            if self._bench is not None:
+                self._bench.close()
             self._modules = (*policy.modules, *spelt)
             self._bench = self._load()
 
