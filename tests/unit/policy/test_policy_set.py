@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weighbridge.policy.policy_set import LIBRARY, PolicyModule, PolicySet, load, shipped
+from weighbridge.policy.policy_set import DATA, LIBRARY, PolicyModule, PolicySet, authored, load, recorded, shipped
 from weighbridge.policy.values.reference import Reference
+from weighbridge.proto import limits
 from weighbridge.proto.digest import D
 from weighbridge.proto.errors import Code, EnvironmentFault, PolicyDenied
 
@@ -133,3 +134,41 @@ def test_a_set_without_the_library_or_with_one_name_twice_is_misuse(reference: C
     for modules in ((module,), (library,), (library, module, module), (module, PolicyModule("b", b""))):
         with pytest.raises(ValueError, match="policy set"):
             PolicySet(modules, reference())
+
+
+# -- files that come from elsewhere than a directory -------------------------------------------------------------------
+
+
+def test_an_authors_files_stand_beside_this_librarys(reference: Callable[..., Reference]) -> None:
+    made = authored([("a.rego", b"package weighbridge.policy\n"), (DATA, b'{"most": 3}')], reference=reference())
+    assert [module.name for module in made.modules] == [LIBRARY, "a.rego"]
+    assert made.document()["author"] == {"most": 3}
+    again = recorded(sorted(made.files), reference=reference())
+    assert (again.digest, again.document()) == (made.digest, made.document())
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        [],
+        [(DATA, b"{}")],
+        [("a.rego", b""), ("a.rego", b"")],
+        [("a.rego", b""), (DATA, b"{}"), (DATA, b"{}")],
+        [("a.rego", b""), (LIBRARY, b"package weighbridge.lib\n")],
+        [("a.rego", b'"')],
+    ],
+    ids=["none", "data alone", "a name twice", "data twice", "the library", "an open quote"],
+)
+def test_files_that_are_no_policy(files: list[tuple[str, bytes]], reference: Callable[..., Reference]) -> None:
+    with pytest.raises(PolicyDenied) as refusal:
+        authored(files, reference=reference())
+    assert refusal.value.code is Code.POLICY_INVALID
+
+
+def test_all_files_together_can_be_kept(reference: Callable[..., Reference]) -> None:
+    """One item of the content store takes them: each is within its bounds, and they are not."""
+    text = b"# a line of a module that is as large as one may be\n" * 4900
+    files = [(f"{number}.rego", text) for number in range(limits.POLICY_MAX // len(text) + 1)]
+    with pytest.raises(PolicyDenied, match="too large together"):
+        authored(files, reference=reference())
+    assert authored(files[:-2], reference=reference()).files

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import jwt
 import pytest
 
+from support.gate import Gate
 from support.models import safetensors
 from support.world import NOON, World, manifest, reference_for, requirements
 from weighbridge.policy import policy_set
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from corpus.arena import Arena
     from support.world import Host
     from weighbridge.verifier.bundle import Bundle
 
@@ -196,6 +198,35 @@ def test_a_recorded_policy_without_a_library_is_malformed(make: Callable[..., Wo
     again = world.archive.commit(record, world.archive.records.evidence(record)).index
     bundle = bundles.assemble(world.archive.records, world.ledger.reader(), [0, again], manifests=[])
     assert verify(world, bundle, tmp_path) == ExitCode.MALFORMED
+
+
+def test_a_session_that_no_policy_has_judged(make: Callable[..., World], tmp_path: Path) -> None:
+    """Its only window was refused by an invariant: the records name no policy, and the bundle needs none."""
+    world = make()
+    world.open_session()
+    world.host.log.load(manifest("undeclared", weights=b"other"))
+    assert world.window().verdict.decision is None
+    bundle = export(world)
+    assert bundle.policies == ()
+    assert verify(world, bundle, tmp_path) == ExitCode.DENIED
+
+
+def test_without_a_recorded_policy_nobodys_values_admit(
+    arena: Arena, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The recorded values revoke the model; by the caller's own a policy would be asked, and there is none."""
+    gate = Gate.make(arena)
+    model = gate.world.host.model
+    gate.publish(gate.owner.content(revoked={model.digest: "weights leaked"}))
+    gate.start()
+    gate.world.open_session()
+    assert gate.world.window().verdict.decision is None
+    own = tmp_path / "own.json"
+    own.write_bytes(reference_for(gate.world.host.gpus, [model]).to_json())
+    assert verify(gate.world, export(gate.world), tmp_path, "--reference", str(own)) == ExitCode.DENIED
+    assert Code.POLICY_ABSENT in capsys.readouterr().out
+    named = ("--reference", str(own), "--policy", "insecure_development")
+    assert verify(gate.world, export(gate.world), tmp_path, *named) == ExitCode.AFFIRMED
 
 
 @pytest.mark.parametrize("how", ["undeclared", "fork", "challenge", "telemetry"])

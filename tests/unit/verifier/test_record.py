@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.mutations import check_total, inputs, keys, with_field, without_field
-from weighbridge.proto import limits
+from weighbridge.policy.engine import Revision
+from weighbridge.proto import limits, strict
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, MalformedEvidence
 from weighbridge.proto.spot import SpotChallenge, SpotExpectation, SpotRange
@@ -158,3 +159,40 @@ def test_a_leaf_commits_to_the_whole_record() -> None:
 def test_a_leaf_is_small() -> None:
     """DESIGN: raw windows would be half a terabyte a day at design rate."""
     assert len(LEAF.encode()) < 256
+
+
+# -- the bundle that a policy came in ----------------------------------------------------------------------------------
+
+BUNDLE: Final = {"owner": "Acme", "name": "gate", "number": 7, "digest": "00" * 32, "tenant": None}
+
+
+def judged(policy: object) -> Record:
+    return replace(RECORD, verdict=strict.json_encode({"policy": policy}))
+
+
+def test_a_verdict_names_its_policys_bundle() -> None:
+    assert judged({"bundle": BUNDLE}).revision == Revision("Acme", "gate", 7, "00" * 32, None)
+    assert judged({"bundle": {**BUNDLE, "tenant": "tenant-a"}}).revision == Revision(
+        "Acme", "gate", 7, "00" * 32, "tenant-a"
+    )
+    for none in (None, {}, {"bundle": None}):
+        assert judged(none).revision is None
+    assert replace(RECORD, verdict=b"[]").revision is None
+
+
+@pytest.mark.parametrize(
+    "bundle",
+    [
+        "gate",
+        [],
+        {},
+        {"owner": "Acme"},
+        {**BUNDLE, "number": "7"},
+        {**BUNDLE, "number": True},
+        {**BUNDLE, "tenant": 1},
+    ],
+)
+def test_a_verdict_that_names_it_otherwise_is_none_of_ours(bundle: object) -> None:
+    with pytest.raises(MalformedEvidence) as refusal:
+        _ = judged({"bundle": bundle}).revision
+    assert refusal.value.code is Code.FIELD_TYPE
