@@ -19,21 +19,14 @@ deny contains d if {
 # Fresh evidence, known GPUs, weights as declared. Leave this rule in: the library goes on growing.
 deny contains d if some d in lib.always
 
+# Nothing emulated, no generation of processors that is known to be broken, no GPU in development mode.
+deny contains d if some d in lib.platform_denials
+
 # ---------- what is not proven, and for which the relying party wrote no reason
 
-unchecked contains entry if {
-	some check in lib.unproven
-	reason := lib.reason(check)
-	entry := {"check": check, "reason": reason}
-}
+unchecked contains entry if some entry in lib.excused(lib.checks)
 
-excused := {entry.check | some entry in unchecked}
-
-deny contains d if {
-	some check in lib.unproven - excused
-	code := lib.excusable[check]
-	d := lib.denial(code, null, sprintf("%v is not proven", [check]), "proven", "unproven", null)
-}
+deny contains d if some d in lib.unproven_denials(unchecked, lib.checks)
 
 # ---------- of your own: what you look for, whether or not anybody should refuse it
 

@@ -53,31 +53,16 @@ gpus := [gpu | some gpu in input.gpus; gpu.kind == "gpu"]
 
 complete if count(gpus) == data.author.gpus
 
-deny contains d if {
-	some gpu in input.gpus
-	not lib.genuine_gpu(gpu)
-	d := lib.denial("PLATFORM_EMULATED", gpu.identity, "the GPU is not a genuine one", "nvidia", gpu.platform, null)
-}
+# Nothing emulated, no GPU in development mode.
+deny contains d if some d in lib.platform_denials
 
-# ---------- what is not proven is left out by name, and every verdict says so
+# ---------- what is not proven: of these two checks the relying party may write down why it leaves them out, no others
 
-may_be_left_out := {
-	"host_binding": "our own machines in our own building: the host is trusted",
-	"telemetry_baseline": "no baseline of this model is recorded yet",
-}
+may_be_left_out := {"host_binding", "telemetry_baseline"}
 
-unchecked contains entry if {
-	some check, reason in may_be_left_out
-	check in lib.unproven
-	entry := {"check": check, "reason": reason}
-}
+unchecked contains entry if some entry in lib.excused(may_be_left_out)
 
-deny contains d if {
-	some check in lib.unproven - object.keys(may_be_left_out)
-	code := lib.excusable[check]
-	message := sprintf("%v is not proven", [check])
-	d := lib.denial(code, null, message, "proven", "unproven", "prove it, or name it in may_be_left_out with the reason")
-}
+deny contains d if some d in lib.unproven_denials(unchecked, may_be_left_out)
 
 # ---------- worth saying, and no reason to refuse
 

@@ -35,14 +35,8 @@ confidential_machine if {
 	input.platform.state_held_by in {"guest", "tpm"}
 }
 
-deny contains d if {
-	not lib.tee_not_broken
-	d := lib.denial(
-		"PLATFORM_WEAK", null, "this generation of processors, or the state of this one, is known to be broken",
-		"a generation without published breaks, up to date", input.platform.tee.tcb_status,
-		"move to another machine, or have its firmware updated",
-	)
-}
+# Nothing emulated, no generation of processors that is known to be broken, no GPU in development mode.
+deny contains d if some d in lib.platform_denials
 
 # ---------- what it booted is an image of ours: no reason excuses this one
 
@@ -60,50 +54,36 @@ known_image if {
 	input.platform.kernel_lockdown == "proven"
 }
 
-# ---------- genuine GPUs in confidential mode, with nothing revoked
+# ---------- GPUs in confidential mode, with nothing revoked
 
 deny contains d if {
 	some gpu in input.gpus
 	not fit(gpu)
 	d := lib.denial(
-		"GPU_NOT_FIT", gpu.identity, "the GPU is not genuine, not in confidential mode, or of unknown revocation",
-		"nvidia, spt or ppcie, good", [gpu.platform, gpu.signed_feature, gpu.revocation],
+		"GPU_NOT_FIT", gpu.identity, "the GPU is not in confidential mode, or it is not known whether it is revoked",
+		"spt or ppcie, good", [gpu.signed_feature, gpu.revocation],
 		"fetch what its maker published: weighbridge collateral fetch",
 	)
 }
 
 fit(gpu) if {
-	lib.genuine_gpu(gpu)
 	gpu.kind == "gpu"
 	gpu.signed_feature in {"spt", "ppcie"}
-	gpu.revocation == "good"
+	lib.gpu_revocation_good(gpu)
 }
 
 fit(gpu) if {
-	lib.genuine_gpu(gpu)
 	gpu.kind == "switch"
-	gpu.revocation == "good"
+	lib.gpu_revocation_good(gpu)
 }
 
-# ---------- the rest of what is not proven is left out by name, and every verdict says so
+# ---------- what is not proven: of these two checks the relying party may write down why it leaves them out, no others
 
-may_be_left_out := {
-	"platform_tcb": "AMD's Genoa does not say whether memory was checked for aliases",
-	"telemetry_baseline": "no baseline of this model is recorded yet",
-}
+may_be_left_out := {"platform_tcb", "telemetry_baseline"}
 
-unchecked contains entry if {
-	some check, reason in may_be_left_out
-	check in lib.unproven
-	entry := {"check": check, "reason": reason}
-}
+unchecked contains entry if some entry in lib.excused(may_be_left_out)
 
-deny contains d if {
-	some check in lib.unproven - object.keys(may_be_left_out)
-	code := lib.excusable[check]
-	message := sprintf("%v is not proven", [check])
-	d := lib.denial(code, null, message, "proven", "unproven", "prove it, or name it in may_be_left_out with the reason")
-}
+deny contains d if some d in lib.unproven_denials(unchecked, may_be_left_out)
 
 # ---------- worth saying, and no reason to refuse
 

@@ -20,37 +20,14 @@ deny contains d if some d in lib.always
 
 # ---------- genuine hardware only
 
-deny contains d if {
-	not lib.genuine_platform
-	d := lib.denial(
-		"PLATFORM_EMULATED", null, "the platform is not a genuine one",
-		"a TPM, or a confidential machine", input.platform.name, null,
-	)
-}
-
-deny contains d if {
-	some gpu in input.gpus
-	not lib.genuine_gpu(gpu)
-	d := lib.denial("PLATFORM_EMULATED", gpu.identity, "the GPU is not a genuine one", "nvidia", gpu.platform, null)
-}
+# Nothing emulated, no generation of processors that is known to be broken, no GPU in development mode.
+deny contains d if some d in lib.platform_denials
 
 # ---------- what is not proven needs a reason in the reference values, which then stands in every verdict
 
-unchecked contains entry if {
-	some check in lib.unproven
-	reason := lib.reason(check)
-	entry := {"check": check, "reason": reason}
-}
+unchecked contains entry if some entry in lib.excused(lib.checks)
 
-excused := {entry.check | some entry in unchecked}
-
-deny contains d if {
-	some check in lib.unproven - excused
-	code := lib.excusable[check]
-	message := sprintf("%v is not proven", [check])
-	hint := sprintf("prove it, or write the reason for leaving it out into reference.unchecked.%v", [check])
-	d := lib.denial(code, null, message, "proven", "unproven", hint)
-}
+deny contains d if some d in lib.unproven_denials(unchecked, lib.checks)
 
 # ---------- ours: data.json names the tenants and the models
 
