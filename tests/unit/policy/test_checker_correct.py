@@ -302,6 +302,13 @@ ACCEPTED: Final = {
         "x if { count(input.weights.loaded) > 0; bad := {m | some m in input.weights.loaded; m.protection == `none`}; "
         "count(bad) == 0 }\n"
     ),
+    "not of what is collected": "x if not count([g | some g in input.gpus; g.kind == `gpu`]) == 1\n",
+    "not of a rule that always is": "kinds := {g.kind | some g in input.gpus}\n\nx if not count(kinds) == 1\n",
+    "a pattern of arguments": "f([a, b]) := a + b\n\nx := f([1, 2])\n",
+    "a function with two clauses around object.get": (
+        "f(o, n) := object.get(o, n, 1) if is_object(o)\n\nf(o, n) := n if is_null(o)\n\n"
+        "x if { some g in input.gpus; f(g, `other`) == 1 }\n"
+    ),
     "key and value": "x if `a`, 1 in {`a`: 1}\n",
     "a value of a table": "x if 1 in {`a`: 1}\n",
     "a lookup by a computed name": "t := {`a`: 1, `b`: 2}\n\nx if { some k in [`a`, `b`]; t[k] == 1 }\n",

@@ -36,6 +36,22 @@ REFUSED: Final = {
         "package weighbridge.policy.sub\n\nx := 1\n",
         "the package weighbridge.policy.sub is not the author's to write",
     ),
+    "the author's own package": (
+        "whole-package",
+        importing("import data.weighbridge.policy") + "x contains 1 if count(policy.deny) > 0\n",
+        "policy is all that is in data.weighbridge.policy",
+    ),
+    "what the author's package is in": (
+        "whole-package",
+        importing("import data.weighbridge") + "x contains 1 if count(weighbridge.lib.always) > 0\n",
+        "weighbridge is all that is in data.weighbridge",
+    ),
+    "all of data": ("whole-package", WHOLE + "x := count(data)\n", "data is everything there is"),
+    "all of data, by a name": (
+        "whole-package",
+        WHOLE + 'x contains 1 if {\n\tsome n in ["weighbridge"]\n\tcount(data[n]) > 0\n}\n',
+        "data is everything there is",
+    ),
     "no default (A63)": (
         "default-missing",
         PACKAGE + "allow if true\ndeny contains 1 if false\n",
@@ -574,6 +590,8 @@ FOUND: Final = {
     "count of a full deny": ("count-bound", WHOLE + "allow if count(deny) >= 0\n", "always holds"),
     "nothing before count": ("count-bound", WHOLE + "allow if 0 <= count(deny)\n", "always holds"),
     "null of what is never null": ("null-never", WHOLE + GPU + "g.revocation == null }\n", "never null"),
+    "null of a number": ("null-never", WHOLE + "x if input.window.seq == null\n", "never null"),
+    "null of text": ("null-never", WHOLE + "x if null != input.session.tenant\n", "never null"),
     "is_null of what is never null": ("null-never", WHOLE + "x if is_null(input.gpus)\n", "never null"),
     "null in a set": ("null-never", WHOLE + GPU + "g.fwid in {`matches`, null} }\n", "never null"),
     "lines beside false": ("after-false", WHOLE + "x if { false; input.window.seq == 1 }\n", "false stands"),
@@ -616,6 +634,11 @@ FOUND: Final = {
     "a key": ("unused-variable", WHOLE + "x if { some i, g in input.gpus; g.kind == `gpu` }\n", "variable i"),
     "an argument": ("unused-variable", WHOLE + "f(a, b) := a\n\nx := f(1, 2)\n", "argument b"),
     # -- names
+    "not with a call without arguments": (
+        "not-maybe-undefined",
+        WHOLE + "x if not abs(time.now_ns()) == 1\n",
+        "time.now_ns()",
+    ),
     "a name bound inside only": (
         "unbound",
         WHOLE + "x if { y := [g | some g in input.gpus]; count(y) == 2; g.kind == `gpu` }\n",

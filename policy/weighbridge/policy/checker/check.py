@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from weighbridge.policy.checker.bindings import REFERENCES
 from weighbridge.policy.checker.contradiction import check_body
 from weighbridge.policy.checker.entries import (
     AUTHOR_PACKAGE,
@@ -25,7 +26,7 @@ from weighbridge.policy.checker.entries import (
 )
 from weighbridge.policy.checker.findings import CheckerFinding
 from weighbridge.policy.checker.functions import BUILTINS
-from weighbridge.policy.checker.names import Packages, Scope
+from weighbridge.policy.checker.names import Packages, Scope, index_of
 from weighbridge.policy.checker.never import check_comparison
 from weighbridge.policy.checker.notes import Notes
 from weighbridge.policy.checker.safety import check_clause
@@ -102,6 +103,7 @@ def _findings(
     always = has_library(graph)
     for module in modules:
         found.update(_imports(packages, module))
+        found.update(_wholes(packages, module, test=module.name in tests))
         for rule in module.rules:
             scope = packages.scopes[id(rule)]
             found.update(check_clause(scope, test=module.name in tests))
@@ -155,6 +157,22 @@ def _imports(packages: Packages, module: Module) -> list[CheckerFinding]:
                 notes.add(span, "path-unknown", wrong, hint=hint)
         if alias in {"input", "data"} | BUILTINS:
             notes.add(span, "name-taken", f"{alias} has another meaning already", hint=f"import {path} as {alias}_")
+    return notes.found
+
+
+def _wholes(packages: Packages, module: Module, *, test: bool) -> list[CheckerFinding]:
+    """The author's package is not looked at as a whole; tests do it by an alias, which is spelt out for them."""
+    notes = Notes(module)
+    for (alias, path), span in zip(module.imports.items(), module.import_spans, strict=True):
+        inside = f"data.{AUTHOR_PACKAGE}.".startswith(f"{path}.")
+        if inside and not (test and path == f"data.{AUTHOR_PACKAGE}"):
+            notes.add(span, "whole-package", f"{alias} is all that is in {path}", hint="its rules by their names")
+    for rule in module.rules:
+        nodes = packages.scopes[id(rule)].nodes
+        held = {id(node.part("refr")) for node in nodes if node.kind in REFERENCES and index_of(node) is not None}
+        for node in nodes:
+            if node.kind == "Var" and node.text == "data" and id(node) not in held:
+                notes.add(node.span, "whole-package", "data is everything there is", hint="data.reference, data.author")
     return notes.found
 
 

@@ -37,6 +37,14 @@ _TABLE: Final = (
         "package weighbridge.policy",
     ),
     Check(
+        "whole-package",
+        "error",
+        "the whole package, imported or looked at",
+        "regorus takes a package in several modules for evaluated when the first of them is: rules of the others, "
+        "denials too, are lost",
+        "one rule of it: deny, or data.weighbridge.lib.always",
+    ),
+    Check(
         "entry-rule",
         "error",
         "allow, deny or another rule of the decision in another form, or no deny at all",

@@ -315,12 +315,13 @@ class Scope:
         clauses = self.packages.rules.get(name, [])
         if not clauses or not clauses[0][1].args:
             return NOTHING
-        return self._through(clauses[0][1], params) or Place(self.packages.value(name).type)
+        through = self._through(clauses[0][1], params) if len(clauses) == 1 else None
+        return through or Place(self.packages.value(name).type)
 
     def _through(self, rule: Rule, params: tuple[Node, ...]) -> Place | None:
         """A function that does nothing but ``object.get`` with its own arguments, such as the library's ``field``."""
         value = rule.value
-        if rule.bodies or value is None or value.kind != "Call" or dotted(value.part("fcn")) != ["object", "get"]:
+        if value is None or value.kind != "Call" or dotted(value.part("fcn")) != ["object", "get"]:
             return None
         given = {arg.text: param for arg, param in zip(rule.args, params, strict=False) if arg.kind == "Var"}
         inner = [given.get(part.text, part) if part.kind == "Var" else part for part in value.all("params")]

@@ -57,11 +57,9 @@ def _counted_to_none(scope: Scope, statement: Node) -> Node | None:
     if expr is None or expr.kind != "BoolExpr" or expr.text != "Eq":
         return None
     left, right = expr.part("lhs"), expr.part("rhs")
-    if left is None or right is None:
-        return None
-    if right.kind == "Number" and right.text == "0" and left.kind == "Call" and dotted(left.part("fcn")) == ["count"]:
-        left = left.part("params")
-    elif right.kind != "Array" or right.parts:
-        return None
-    source = None if left is None else scope.source(left)
+    zero = right is not None and right.kind == "Number" and right.text == "0"
+    nothing = right is not None and right.kind == "Array" and not right.parts
+    if zero and left is not None and left.kind == "Call" and dotted(left.part("fcn")) == ["count"]:
+        left, nothing = left.part("params"), True
+    source = scope.source(left) if nothing and left is not None else None
     return None if source is None or source.kind not in COMPREHENSIONS else source
