@@ -35,11 +35,11 @@ def test_a_policy_is_changed_while_a_session_runs(site: Site, tmp_path: Path) ->
         assert done.status == status, (done.out, done.err)
         return done.out
 
-    def sign(number: int, text: bytes) -> None:
+    def sign(number: int, text: bytes, *options: str) -> None:
         rules.write_bytes(text)
         weighbridge(
             "policy", "bundle", "sign", rules, "--owner", "Acme Safety", "--name", "gate", "--number", number,
-            "--key", key, "-o", policy, "--without-tests",
+            "--key", key, "-o", policy, "--without-tests", *options,
         )  # fmt: skip
 
     weighbridge("policy", "key", "Acme Safety", "-o", key, "--anchors", anchors)
@@ -49,7 +49,13 @@ def test_a_policy_is_changed_while_a_session_runs(site: Site, tmp_path: Path) ->
         site.prepare()
         command = site.serve_command("--policy-bundle", policy, "--anchors", anchors)
         place = command.index("--policy")
-        with Running(*command[:place], *command[place + 2 :]) as verifier:
+        command = [*command[:place], *command[place + 2 :]]
+        # A verifier whose sessions nobody could judge does not begin.
+        sign(7, ADMITS, "--tenant", "tenant-b")
+        done = here(*map(str, command))
+        assert (done.status, Code.POLICY_ABSENT in done.err) == (ExitCode.ENVIRONMENT, True), done.err
+        policy.write_bytes(first)
+        with Running(*command) as verifier:
             verifier.until(lambda it: any("listening on" in line for line in it.errors), "the verifier listens")
             assert any(line.startswith("policy bundle of Acme Safety, gate, number 7:") for line in verifier.errors)
             with site.attesting("--windows", 8) as attester:

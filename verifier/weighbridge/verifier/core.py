@@ -358,7 +358,7 @@ class Verifier:
             tenant=terms.tenant,
             seq=verdict.seq,
             model=terms.model,
-            adapters=_beside(verified, terms.model),
+            adapters=verified.log.beside(terms.model),
             cnf=terms.cnf,
             policy=decision.policy_digest,
             reference=decision.reference_digest,
@@ -390,12 +390,6 @@ class Verifier:
             "model": terms.model.hex(),
             "ledger": {"origin": self._archive.ledger.key.name, "size": self._archive.ledger.size},
         }
-
-
-def _beside(verified: VerifiedWindow, model: bytes) -> tuple[bytes, ...]:
-    """The manifests of what is loaded beside ``model``, or was since the last window."""
-    log = verified.log
-    return tuple(sorted({item.manifest for item in (*log.models, *log.fresh)} - {model}))
 
 
 def _spot_of(issued: Issued) -> bytes | None:

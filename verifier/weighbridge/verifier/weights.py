@@ -58,6 +58,10 @@ class LogState:
         """The log before its first record, on a register that holds ``register``: what the boot's own logs explain."""
         return cls((), measurement_log.HEAD_ZERO, register, (), ())
 
+    def beside(self, model: bytes) -> tuple[bytes, ...]:
+        """The manifests of what is loaded beside ``model``, or was since the last window; ascending."""
+        return tuple(sorted({item.manifest for item in (*self.models, *self.fresh)} - {model}))
+
     def extended(self, records: Sequence[Record], *, bank: HashAlgorithm, pcr: int) -> Self:
         """This log with ``records`` after it.
 

@@ -27,6 +27,7 @@ from weighbridge.verifier.commands.outcome import (
     usage,
     with_sets,
 )
+from weighbridge.verifier.commands.text import plain
 from weighbridge.verifier.published import Published
 from weighbridge.verifier.record import NO_DIGEST
 
@@ -250,9 +251,14 @@ def _policies(result: BundleVerdict) -> list[str]:
         return []
     return [
         f"  policy     {digest.hex()}, windows {seqs[0]} to {seqs[-1]}"
-        + ("" if revision is None else f"\n             {revision.owner}, {revision.name}, number {revision.number}")
+        + ("" if revision is None else f"\n             {_named(revision)}")
         for (digest, revision), seqs in spans.items()
     ]
+
+
+def _named(revision: Revision) -> str:
+    whose = "" if revision.tenant is None else f" for {plain(revision.tenant)}"
+    return f"{plain(revision.owner)}, {plain(revision.name)}{whose}, number {revision.number}"
 
 
 def _denials(verdict: Verdict) -> list[str]:
