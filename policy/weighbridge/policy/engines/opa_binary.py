@@ -51,7 +51,8 @@ if TYPE_CHECKING:
 
 __all__ = ["OpaBinaryEngine"]
 
-_VERSION: Final = re.compile(rb"^Version: ([0-9]{1,4})\.([0-9]{1,4})\.([0-9]{1,4})$", re.MULTILINE)
+# The first line of `opa version`.
+_VERSION: Final = re.compile(rb"Version: ([0-9]{1,4})\.([0-9]{1,4})\.([0-9]{1,4})")
 _VERSION_SECONDS: Final = 5.0
 # From 1.0 on, `opa` reads Rego as we mean it without being told.
 _MAJOR: Final = 1
@@ -241,7 +242,7 @@ def _version(program: str) -> str:
         run = _run([program, "version"], b"", "/", limits=limits, seconds=_VERSION_SECONDS)
     except WorkerFault as fault:
         raise EnvironmentFault(Code.COMMAND_FAILED, f"opa version: {fault}", where=program) from fault
-    found = _VERSION.search(run.output) if run.status == 0 else None
+    found = _VERSION.fullmatch(run.output.partition(b"\n")[0]) if run.status == 0 else None
     if found is None:
         raise EnvironmentFault(Code.COMMAND_FAILED, "this is no opa: it says no version", where=program)
     parts = [strict.decimal(part.decode(), what="version") for part in found.groups()]

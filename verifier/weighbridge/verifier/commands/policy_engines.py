@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
 __all__ = ["configure"]
 
+_DESCRIPTION: Final = """\
+Ask regorus, an opa on the PATH if there is one, and every engine that is
+named, the questions whose answers policies rely on. Exit 0 when each gives
+every answer, 5 when one does not, 8 when one that is named is not installed.
+"""
 _EPILOG: Final = """\
 examples:
   weighbridge policy engines
@@ -28,11 +33,7 @@ _SHOWN: Final = 10
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``engines`` to ``parser``."""
-    parser.description = (
-        "Ask regorus, an opa on the PATH if there is one, and every engine that is named, the questions whose answers "
-        "policies rely on. Exit 0 when each gives every answer, 5 when one does not, 8 when one that is named is not "
-        "installed."
-    )
+    parser.description = _DESCRIPTION
     parser.epilog, parser.formatter_class = _EPILOG, argparse.RawDescriptionHelpFormatter
     parser.add_argument(
         "--engine",
