@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
 from weighbridge.policy.engine import Advice, Decision, Denial, Obligation, Prepared, Revision, Unchecked
+from weighbridge.policy.policy_set import PolicyFiles
 from weighbridge.proto import strict
 from weighbridge.proto.errors import Code, EnvironmentFault, WeighbridgeError
 from weighbridge.verifier.case import denial_of, make_case
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from weighbridge.policy.document import AttesterCode
-    from weighbridge.policy.policy_set import PolicyFiles
     from weighbridge.policy.values.reference import Reference
     from weighbridge.proto.manifest import Manifest
     from weighbridge.verifier.case import Case
@@ -152,7 +152,7 @@ class Appraiser:
     reference: Reference
     manifests: Mapping[bytes, Manifest]
     published: Published = field(default_factory=Published.nothing)
-    files: Mapping[bytes, PolicyFiles] = field(default_factory=dict)
+    files: Mapping[bytes, PolicyFiles] = field(default_factory=dict[bytes, PolicyFiles])
     reference_digest: bytes = field(init=False)
 
     def __post_init__(self) -> None:
