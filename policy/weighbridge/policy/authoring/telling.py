@@ -76,6 +76,8 @@ def _ground(grounds: Grounds) -> str:
     if not any(told):
         names = {name for item in grounds.statements if item.kind == "some" for name in _bound(item)}
         told = [f"{item.name} is {shown(item.value)}" for item in grounds.bindings if item.name in names]
+    if not any(told):
+        told = ["it asks for nothing: it denies always"]
     return "; and ".join(text for text in told if text)
 
 
@@ -229,8 +231,7 @@ def tree(explanation: Explanation) -> tuple[Line, ...]:
     lines = [
         Line(
             f"{reason.denial.code}: {reason.denial.message}",
-            tuple(_ground_line(grounds, reason) for grounds in reason.grounds)
-            or (Line("an invariant, above every policy" if reason.invariant else "it could not be looked into"),),
+            tuple(_ground_line(grounds, reason) for grounds in reason.grounds) or (Line(_unexplained(reason)),),
         )
         for reason in explanation.reasons
     ]
@@ -240,6 +241,12 @@ def tree(explanation: Explanation) -> tuple[Line, ...]:
     if explanation.examined:
         lines.append(Line(examined(explanation), tuple(Line(text) for text in _by_module(explanation.examined))))
     return tuple(lines)
+
+
+def _unexplained(reason: Reason) -> str:
+    if reason.invariant:
+        return "an invariant, above every policy"
+    return "its rules could not be looked into" if reason.made_by else "no rule of this policy says it"
 
 
 def examined(explanation: Explanation) -> str:
