@@ -40,6 +40,8 @@ GOLDEN_MAX: Final = 10_000
 _MODULE: Final = ".rego"
 _FOREIGN: Final = FOLDER.rstrip("/")
 _ENTRIES_MAX: Final = 100_000
+# Golden inputs have a directory of their own in the policy's.
+_BESIDE: Final = 2
 _HINT: Final = "begin one: weighbridge policy init DIRECTORY --scenario NAME"
 
 
@@ -89,7 +91,7 @@ class Sources:
 
 
 def collect(paths: Iterable[Path]) -> Sources:
-    """What is at ``paths``. Where only tests are named, the policy beside them is meant.
+    """What is at ``paths``. Where only tests are named, the policy beside them, or one level up, is meant.
 
     Raises:
         PolicyDenied: ``POLICY_INVALID``: there is no policy, there are two data files, or far too many files.
@@ -97,8 +99,10 @@ def collect(paths: Iterable[Path]) -> Sources:
     """
     listed = list(paths)
     found = _collect(listed)
-    if not found.modules:
-        beside = _collect([path.parent for path in listed if not path.is_dir()])
+    for above in range(_BESIDE):
+        if found.modules or not (found.tests or found.golden):
+            break
+        beside = _collect({path.absolute().parents[above] for path in listed if not path.is_dir()})
         found = replace(
             found,
             modules=beside.modules,

@@ -83,6 +83,14 @@ def test_tests_alone_are_of_the_policy_beside_them(tmp_path: Path, name: str) ->
     assert found.data == tmp_path / "data.json"
 
 
+def test_golden_inputs_may_have_a_directory_of_their_own(tmp_path: Path) -> None:
+    written(tmp_path, "policy.rego", "data.json", "golden/a.golden.json", "golden/deep/b.golden.json")
+    found = sources.collect([tmp_path / "golden" / "a.golden.json"])
+    assert (names(found.modules), names(found.golden)) == (["policy.rego"], ["a.golden.json"])
+    with pytest.raises(PolicyDenied):
+        sources.collect([tmp_path / "golden" / "deep" / "b.golden.json"])
+
+
 def test_the_policy_is_what_was_found(tmp_path: Path) -> None:
     found = sources.collect([written(tmp_path, "policy.rego", "policy_test.rego", "data.json")])
     policy = found.policy(NOTHING)
