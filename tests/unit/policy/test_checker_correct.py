@@ -309,6 +309,7 @@ ACCEPTED: Final = {
         "f(o, n) := object.get(o, n, 1) if is_object(o)\n\nf(o, n) := n if is_null(o)\n\n"
         "x if { some g in input.gpus; f(g, `other`) == 1 }\n"
     ),
+    "a table asked with a default": "t := {`a`: 1}\n\nx if object.get(t, `b`, 2) == 2\n",
     "key and value": "x if `a`, 1 in {`a`: 1}\n",
     "a value of a table": "x if 1 in {`a`: 1}\n",
     "a lookup by a computed name": "t := {`a`: 1, `b`: 2}\n\nx if { some k in [`a`, `b`]; t[k] == 1 }\n",

@@ -330,11 +330,12 @@ class Scope:
     def _lookup(self, holder: Node, key: Node, default: Node) -> Place:
         """``object.get`` has a default, which would hide a member that never exists."""
         place = self.place(holder)
-        sure = place.sure
+        sure, documented = place.sure, bool(place.path)
         for name in key.all("items") if key.kind == "Array" else (key,):
             place = member(place, name.text if name.kind in ("String", "RawString") else None)
             if place.wrong:
-                return place if name.kind in ("String", "RawString") else NOTHING
+                # What is written out has whatever its author wants: he asks with a default.
+                return place if name.kind in ("String", "RawString") and documented else NOTHING
         kept = union(place.type, self.place(default).type) if default.kind != "Null" else place.type
         optional = default.kind == "Null" or kept.optional
         known = Type(kept.kind, optional, kept.words, kept.element, kept.members) if kept.kind != "unknown" else UNKNOWN
