@@ -119,9 +119,11 @@ def _compare(
     splits: list[str],
 ) -> None:
     for data, done in _inputs(example, count, "/".join(names)):
-        regorus, opa = (
-            _word(one._evaluate(data, example.input)) for one in prepared if isinstance(one, PreparedPolicy)
-        )
+        outputs = [one._evaluate(data, example.input) for one in prepared if isinstance(one, PreparedPolicy)]
+        regorus, opa = map(_word, outputs)
         seen[f"{regorus}/{opa}"] += 1
+        if regorus == opa == "deny":
+            same = set(outputs[0].denials) == set(outputs[1].denials)
+            seen["the same reasons" if same else "other reasons"] += 1
         if "allow" in {regorus, opa} and regorus != opa:
             splits.append(f"{names[0]} on {names[1]} with {done}: regorus {regorus}, opa {opa}")

@@ -233,3 +233,22 @@ def test_the_outcome_of_a_program_that_is_gone_is_an_environment_fault(
     (tmp_path / "opa").unlink()
     with pytest.raises(EnvironmentFault):
         evaluator.evaluate(b"1", b"{}", now_ns=0)
+
+
+def test_a_policy_that_takes_too_long_or_cannot_be_laid_out_is_not_loaded(
+    tmp_path: Path, policy_of: PolicyOf, head: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, policy = program(tmp_path, "sleep 9"), policy_of(head + "allow if true\n")
+    for refused in (engine.load, engine.check):
+        with pytest.raises(PolicyDenied, match="deadline"):
+            _ = refused(policy, Limits(load_seconds=1.0))
+    folders = tmp_path / "folders"
+    folders.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folders))
+    (tmp_path / "opa").unlink()
+    with pytest.raises(EnvironmentFault, match="cannot start"):
+        _ = engine.load(policy)
+    assert list(folders.iterdir()) == []
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
+    with pytest.raises(EnvironmentFault, match="cannot lay the policy out"):
+        _ = engine.load(policy)

@@ -11,11 +11,12 @@ import pytest
 
 from weighbridge.policy import document as doc
 from weighbridge.policy.engine import Limits, PolicyEngine, Prepared
-from weighbridge.policy.engines import opa_worker
+from weighbridge.policy.engines import opa_go, opa_worker
 from weighbridge.policy.engines.opa_go import RESERVE, OpaGoEngine
 from weighbridge.policy.engines.prepared import PreparedPolicy, place_and_error
+from weighbridge.policy.engines.process import Program, Worker
 from weighbridge.policy.engines.regorus import RegorusEngine
-from weighbridge.policy.engines.workbench import UNDEFINED, read_value
+from weighbridge.policy.engines.workbench import UNDEFINED, read_value, spawn
 from weighbridge.policy.policy_set import PolicySet
 from weighbridge.proto.errors import Code, EnvironmentFault, PolicyDenied
 
@@ -145,9 +146,29 @@ def test_a_policy_that_opa_takes_too_long_to_compile_is_refused(
     opa_library: Path, policy_of: PolicyOf, head: str
 ) -> None:
     chain = "".join(f"f{i}(x) := f{i + 1}(x)\n\n" for i in range(1500)) + "f1500(x) := x\n\nallow if f0(1) == 2\n"
-    with pytest.raises(PolicyDenied) as caught:
-        OpaGoEngine(opa_library).load(policy_of(head + chain), Limits(load_seconds=0.6))
-    assert caught.value.code is Code.POLICY_INVALID
+    engine, policy = OpaGoEngine(opa_library), policy_of(head + chain)
+    for refused in (engine.load, engine.check):
+        with pytest.raises(PolicyDenied) as caught:
+            _ = refused(policy, Limits(load_seconds=0.6))
+        assert caught.value.code is Code.POLICY_INVALID
+
+
+@pytest.mark.peer
+def test_where_the_second_of_two_workers_cannot_be_started_the_first_is_ended(
+    opa_library: Path, policy_of: PolicyOf, head: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Worker] = []
+
+    def spawned(limits: Limits, program: Program | None = None) -> Worker:
+        if made:
+            raise EnvironmentFault(Code.COMMAND_FAILED, "no more processes")
+        made.append(spawn(limits, program))
+        return made[0]
+
+    monkeypatch.setattr(opa_go, "spawn", spawned)
+    with pytest.raises(EnvironmentFault, match="no more processes"):
+        OpaGoEngine(opa_library).load(policy_of(head + RULES), workers=2)
+    assert not made[0].alive
 
 
 @pytest.mark.peer
