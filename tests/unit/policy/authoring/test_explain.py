@@ -19,7 +19,9 @@ from weighbridge.policy.authoring.explain import Explainer, Explanation, Reason
 from weighbridge.policy.authoring.reasons import Value
 from weighbridge.policy.authoring.telling import because, examined, sentence, shown, tree
 from weighbridge.policy.engine import DEFAULT_LIMITS, Limits
+from weighbridge.policy.engines.regorus import RegorusEngine
 from weighbridge.policy.policy_set import PolicySet, Shipped, shipped
+from weighbridge.proto.errors import PolicyDenied
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -341,6 +343,59 @@ def test_an_error_names_the_line(good: doc.PolicyInput, policy_of: Callable[[str
     assert explanation.failed is not None
     assert explanation.failed.clause == Clause("test.rego", 15, "deny")
     assert explanation.failed.source == 'to_number("x") == 1'
+
+
+def slow(*, name: str = "slow") -> str:
+    """A rule without arguments that no deadline sees the end of."""
+    tens = ", ".join(["ten"] * 80)
+    lines = ['ten := "0123456789"', f'many := split(concat("", [{tens}]), "")', *(f"some {x} in many" for x in "abc")]
+    body = "".join(f"\t{line}\n" for line in (*lines, 'a == concat(b, [c, "x"])'))
+    return f"{name} if {{\n{body}}}\n\n"
+
+
+def test_a_rule_that_takes_too_long_is_named(good: doc.PolicyInput, policy_of: Callable[[str], PolicySet]) -> None:
+    rules = denial("input.window.seq == 99") + denial("slow").replace("TEST_X", "TEST_Y") + slow()
+    explanation = explain(policy_of(HEAD + rules), good, Limits(decide_seconds=0.5))
+    assert explanation.decision.outcome == "timeout"
+    assert explanation.failed is not None
+    assert (str(explanation.failed.clause), explanation.failed.what) == ("test.rego:20", "it takes too long")
+    assert explanation.failed.source.startswith("deny contains d if { slow")
+
+
+def test_where_no_single_rule_takes_too_long_none_is_named(
+    good: doc.PolicyInput, policy_of: Callable[[str], PolicySet]
+) -> None:
+    """A decision that came to no end on a busy machine, of a policy that is quick."""
+    policy = policy_of(HEAD + denial("input.window.seq == 3"))
+    with Explainer(policy) as explainer:
+        decision = explainer.decide(good)
+        for outcome in ("timeout", "undefined", "disagree"):
+            found = explainer.of(good, replace(decision, outcome=outcome, detail="the engine's words"))
+            assert found.failed is None
+            assert [reason.denial for reason in found.reasons] == list(decision.denials)
+        # What it said last is no matter for what it says next.
+        (reason,) = explainer.of(good, decision).reasons
+        assert because(reason) == "input.window.seq is 3"
+
+
+def test_a_policy_that_does_not_load_is_refused_and_a_closed_explainer_is_misuse(
+    good: doc.PolicyInput, policy_of: Callable[[str], PolicySet]
+) -> None:
+    with pytest.raises(PolicyDenied, match="POLICY_INVALID"):
+        Explainer(policy_of("package weighbridge.policy\n\nallow if {\n"))
+    explainer = Explainer(policy_of(HEAD + denial("input.window.seq == 3")))
+    explainer.close()
+    explainer.close()
+    with pytest.raises(RuntimeError):
+        explainer.explain(good)
+
+
+def test_a_policy_that_is_loaded_already_is_asked(good: doc.PolicyInput, policy_of: Callable[[str], PolicySet]) -> None:
+    policy = policy_of(HEAD + denial("input.window.seq == 3"))
+    with RegorusEngine().load(policy) as prepared:
+        with Explainer(policy, prepared) as explainer:
+            assert explainer.explain(good).reasons[0].made_by
+        assert prepared.decide(good).outcome == "deny"
 
 
 def test_values_are_shown_by_their_beginning() -> None:
