@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from weighbridge.policy.policy_set import PolicySet
 
-__all__ = ["EXTRAS", "SCHEMA", "Expectation", "ExpectedDenial", "Golden", "at_time"]
+__all__ = ["EXTRAS", "SCHEMA", "Expectation", "ExpectedDenial", "Golden", "at_time", "with_author"]
 
 SCHEMA: Final = "weighbridge/policy-golden/v1"
 _OUTCOMES: Final[Mapping[str, Outcome]] = {word: word for word in get_args(Outcome)}
@@ -170,11 +170,7 @@ class Golden:
         Raises:
             PolicyDenied: ``POLICY_INVALID``: the data are too large together.
         """
-        with_reference = replace(policy, reference=self.reference)
-        if not self.author:
-            return with_reference
-        own = {} if policy.data is None else policy.data.content()
-        return replace(with_reference, data=AuthorData(strict.json_encode({**own, **self.author})))
+        return with_author(replace(policy, reference=self.reference), self.author)
 
     def to_json(self) -> bytes:
         """The file, to be read and changed by people; ``parse`` of it gives an equal value."""
@@ -192,6 +188,18 @@ class Golden:
             )
             + b"\n"
         )
+
+
+def with_author(policy: PolicySet, author: strict.JsonObject) -> PolicySet:
+    """``policy`` with the members of ``author`` in the place of those of its own data.
+
+    Raises:
+        PolicyDenied: ``POLICY_INVALID``: the data are too large together.
+    """
+    if not author:
+        return policy
+    own = {} if policy.data is None else policy.data.content()
+    return replace(policy, data=AuthorData(strict.json_encode({**own, **author})))
 
 
 def at_time(document: PolicyInput, moment: datetime) -> PolicyInput:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, get_args
 
@@ -100,11 +100,12 @@ def _golden(text: str) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class _Given:
-    """A document, and the reference values that came with it."""
+    """A document, and what came with it: reference values, and of a golden input its title and the author's data."""
 
     document: PolicyInput
     reference: Reference | None = None
     title: str = ""
+    author: strict.JsonObject = field(default_factory=dict)
 
 
 def _run(arguments: argparse.Namespace) -> Outcome | ExitCode:
@@ -117,14 +118,15 @@ def _run(arguments: argparse.Namespace) -> Outcome | ExitCode:
     found = _recorded(arguments) if arguments.input is None else _read(arguments.input)
     if arguments.at is not None:
         found = replace(found, document=golden.at_time(found.document, arguments.at))
-    policy = _policy(arguments, found.reference)
+    policy = _policy(arguments, found)
     with Trial(policy) as trial:
         trial.refuse_errors()
         if arguments.query is not None:
             return _queried(trial, arguments.query, found.document)
         tried = trial.decide(found.document)
     if arguments.record is not None:
-        made = Golden(found.title, found.document, policy.reference, Expectation.of(tried.decision))
+        expect = Expectation.of(tried.decision)
+        made = Golden(found.title, found.document, policy.reference, expect, found.author)
         write(arguments.record, made.to_json(), doing="writing the golden input")
     return _decided(tried, found.document, arguments.record)
 
@@ -135,7 +137,7 @@ def _read(path: str) -> _Given:
         value = strict.json_decode(data, what="input")
         if isinstance(value, dict) and value.get("schema") == golden.SCHEMA:
             made = Golden.parse(data)
-            return _Given(made.input, made.reference, made.title)
+            return _Given(made.input, made.reference, made.title, made.author)
         return _Given(PolicyInput.parse(data))
 
 
@@ -175,13 +177,15 @@ def _recorded(arguments: argparse.Namespace) -> _Given:
     )
 
 
-def _policy(arguments: argparse.Namespace, recorded: Reference | None) -> PolicySet:
+def _policy(arguments: argparse.Namespace, found: _Given) -> PolicySet:
     names: list[str] = arguments.policy
     is_shipped = len(names) == 1 and names[0] in get_args(Shipped)
     sources = None if is_shipped else collect([Path(name) for name in names])
-    reference = _reference(arguments.reference, recorded, sources)
+    reference = _reference(arguments.reference, found.reference, sources)
     made = load_policy(names, reference) if sources is None else sources.policy(reference)
-    return made if arguments.data is None else replace(made, data=AuthorData(read(arguments.data, limit=DATA_MAX)))
+    if arguments.data is not None:
+        return replace(made, data=AuthorData(read(arguments.data, limit=DATA_MAX)))
+    return golden.with_author(made, found.author)
 
 
 def _reference(named: str | None, recorded: Reference | None, sources: Sources | None) -> Reference:
