@@ -101,7 +101,9 @@ def prepared() -> Iterator[Callable[..., RegorusPrepared]]:
         values = references or reference_of()
         key = (name, values.digest)
         if key not in made:
-            made[key] = RegorusEngine().load(shipped(name, reference=values))
+            policy = RegorusEngine().load(shipped(name, reference=values))
+            assert isinstance(policy, RegorusPrepared)
+            made[key] = policy
         return made[key]
 
     yield prepare
@@ -127,8 +129,10 @@ def prepare(policy_of: Callable[[str], PolicySet]) -> Iterator[Callable[..., Reg
     made: list[RegorusPrepared] = []
 
     def build(rules: str, limits: Limits | None = None) -> RegorusPrepared:
-        made.append(RegorusEngine().load(policy_of(HEAD + rules), limits or Limits()))
-        return made[-1]
+        policy = RegorusEngine().load(policy_of(HEAD + rules), limits or Limits())
+        assert isinstance(policy, RegorusPrepared)
+        made.append(policy)
+        return policy
 
     yield build
     for policy in made:

@@ -60,7 +60,9 @@ def allows(policy_of: Callable[[str], PolicySet], good: doc.PolicyInput) -> Iter
         reference = Reference({MODEL: "m"}, {}, {}).with_sets([] if owner_set is None else [owner_set])
         library = policy_of(DEMAND.replace("RULE", rule)).modules[0]
         policy = PolicySet((library, PolicyModule("own.rego", DEMAND.replace("RULE", rule).encode())), reference)
-        made.append(RegorusEngine().load(policy))
+        prepared = RegorusEngine().load(policy)
+        assert isinstance(prepared, RegorusPrepared)
+        made.append(prepared)
         return made[-1].decide(replace(good)).allowed
 
     yield decide

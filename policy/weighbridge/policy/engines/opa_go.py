@@ -90,6 +90,11 @@ class OpaGoEngine:
         """Build and OPA's version, as ``distribution version (OPA version)``."""
         return f"{_DISTRIBUTION} {self._build} (OPA {_BUILDS[self._build]})"
 
+    @property
+    def program(self) -> Program:
+        """What runs as its worker."""
+        return self._program
+
     def check(self, policy: PolicySet, limits: Limits = DEFAULT_LIMITS) -> tuple[CheckerFinding, ...]:
         """Everything that our checker has against ``policy``, and what OPA's compiler has.
 
