@@ -60,10 +60,7 @@ session is not in the evidence: --code says what its code stands for. Exit 0 whe
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``policy explain`` to ``parser``."""
-    parser.description = (
-        "Say why a window was refused: the rule and its line, what it asks for, and the values on both sides; and of a "
-        "window that was admitted, what held."
-    )
+    parser.description = "Say why a window was refused: rule, line, the values on both sides; or why it was admitted."
     parser.epilog, parser.formatter_class = _EPILOG, argparse.RawDescriptionHelpFormatter
     parser.add_argument(
         "evidence",
