@@ -104,3 +104,18 @@ def test_an_affirmed_session_of_development_is_nothing_to_production(arena: Aren
     made = Exported(arena.engines, world, export(world))
     assert made.verify().admitted
     assert not made.verify(policy="production").admitted
+
+
+def test_an_audit_admits_no_session_that_production_admits(arena: Arena) -> None:
+    """And says of it what production says: nothing that it would deny, and whom it trusts."""
+    world = arena.settled(2, **genuine())
+    made = Exported(arena.engines, world, export(world))
+    admitted, audited = made.verify(policy="production"), made.verify(policy="audit_only")
+    assert (admitted.admitted, audited.admitted) == (True, False)
+    for before, verdict in zip(admitted.verdicts, audited.verdicts, strict=True):
+        assert [denial.code for denial in verdict.denials] == [Code.AUDIT_ONLY]
+        assert before.decision is not None
+        assert verdict.decision is not None
+        assert verdict.decision.unchecked == before.decision.unchecked
+        more = {*verdict.decision.warnings} - {*before.decision.warnings}
+        assert [advice.code for advice in more] == [Code.HOST_TRUSTED]
