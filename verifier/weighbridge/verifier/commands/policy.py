@@ -35,7 +35,8 @@ examples:
   weighbridge policy replay STATE --policy my-policy
   weighbridge policy diff old-policy my-policy --recorded STATE
   weighbridge policy engines
-  weighbridge policy bundle sign my-policy --owner Acme --name gate --number 1 --key author.pem -o gate.policy
+  weighbridge policy bundle sign my-policy --owner Acme --name gate --number 1 --key author.pem \\
+      -o gate.policy
 """
 
 

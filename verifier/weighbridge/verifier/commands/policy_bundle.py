@@ -33,12 +33,13 @@ _SHIPPED: Final = "weighbridge/"
 _EPILOG: Final = """\
 examples:
   weighbridge policy key "Acme Safety" -o author.pem --anchors author.json
-  weighbridge policy bundle sign my-policy --owner "Acme Safety" --name gate --number 1 --key author.pem -o gate.policy
+  weighbridge policy bundle sign my-policy --owner "Acme Safety" --name gate --number 1 \\
+      --key author.pem -o gate.policy
   weighbridge policy bundle verify gate.policy --anchors author.json
   weighbridge serve verifier/ … --policy-bundle gate.policy --anchors author.json
 
-A bundle holds rules and the author's own data, never reference values: those are the relying party's. A newer one in
-the file's place, with a higher number, judges from the next window on.
+A bundle holds rules and the author's own data, never reference values: those are the relying party's.
+A newer one in the file's place, with a higher number, judges from the next window on.
 """
 
 
