@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import pytest
 
 from support.checked import WHOLE, checked
-from weighbridge.policy.engine import DEFAULT_LIMITS
+from weighbridge.policy.engine import Limits
 from weighbridge.policy.engines.opa_go import OpaGoEngine
 from weighbridge.policy.engines.process import WorkerFault
-from weighbridge.policy.engines.workbench import UNDEFINED, Undefined, Workbench, load_request, read_value, spawn
+from weighbridge.policy.engines.workbench import UNDEFINED, Undefined, Workbench, read_value
 from weighbridge.policy.policy_set import PolicyModule
 
 if TYPE_CHECKING:
@@ -215,20 +215,20 @@ def test_regorus_takes_it_otherwise_than_it_reads(name: str) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_opa_takes_it_as_is_said_here(opa_library: Path, name: str) -> None:
     case = CASES[name]
-    query = f"data.weighbridge.policy.{case.query}"
-    worker = spawn(DEFAULT_LIMITS, OpaGoEngine(opa_library).program)
-    request = load_request(
-        [PolicyModule("a.rego", text_of(case).encode())], {"reference": {"models": {}}}, queries=(query.encode(),)
-    )
-    length = len(query).to_bytes(2, "big")
-    ask = b"D" + _NOW.to_bytes(8, "big") + length + query.encode() + json.dumps(case.document).encode()
+    query, document = f"data.weighbridge.policy.{case.query}".encode(), json.dumps(case.document).encode()
+    modules = [PolicyModule("a.rego", text_of(case).encode())]
+    limits = Limits(decide_seconds=10.0)
     try:
-        _ = worker.exchange(request, seconds=20, reply_max=1 << 20)
-        value = read_value(worker.exchange(ask, seconds=20, reply_max=1 << 20))
+        pool = OpaGoEngine(opa_library).bench(modules, {"reference": {"models": {}}}, limits)
+    except WorkerFault:
+        assert case.opa == REFUSED
+        return
+    try:
+        value = read_value(pool.evaluate(query, document, now_ns=_NOW))
     except WorkerFault:
         value = REFUSED
     finally:
-        worker.close()
+        pool.close()
     assert value == case.opa
 
 
