@@ -26,7 +26,7 @@ from weighbridge.policy.engines.loading import (
     optional_rules,
     parsed,
 )
-from weighbridge.policy.engines.pool import Pool
+from weighbridge.policy.engines.pool import Pool, start_all
 from weighbridge.policy.engines.prepared import PreparedPolicy, query_of
 from weighbridge.policy.engines.process import Program, Worker, WorkerFault, WorkerRefused
 from weighbridge.policy.engines.workbench import load_request, spawn
@@ -132,15 +132,10 @@ class OpaGoEngine:
         def start() -> Worker:
             return loaded(spawn(limits, self._program), request, limits)
 
-        started: list[Worker] = []
         try:
-            started.extend(start() for _ in range(workers))
-        except BaseException as error:
-            for worker in started:
-                worker.close()
-            if isinstance(error, WorkerFault):
-                raise not_loaded(error) from error
-            raise
+            started = start_all(start, workers)
+        except WorkerFault as fault:
+            raise not_loaded(fault) from fault
         prepared = PreparedPolicy(
             Pool(start, started, spares=spares, limits=limits),
             policy=policy,

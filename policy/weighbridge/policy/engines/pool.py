@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, final
 
 from weighbridge.policy.engines.process import WorkerFault
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from weighbridge.policy.engine import Limits
     from weighbridge.policy.engines.process import Worker
 
-__all__ = ["Pool"]
+__all__ = ["Pool", "start_all"]
 
 
 @final
@@ -153,3 +154,21 @@ class Pool:
                 self._state.notify_all()
             if worker is not None:
                 worker.close()
+
+
+def start_all(start: Callable[[], Worker], count: int) -> tuple[Worker, ...]:
+    """``count`` workers, started at the same time.
+
+    Raises:
+        WorkerFault: one does not load; all are ended.
+        EnvironmentFault: one cannot be started; all are ended.
+    """
+    with ThreadPoolExecutor(max_workers=count) as threads:
+        futures = [threads.submit(start) for _ in range(count)]
+    try:
+        return tuple(future.result() for future in futures)
+    except BaseException:
+        for future in futures:
+            if future.exception() is None:
+                future.result().close()
+        raise

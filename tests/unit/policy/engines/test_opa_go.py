@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -158,12 +159,14 @@ def test_where_the_second_of_two_workers_cannot_be_started_the_first_is_ended(
     opa_library: Path, policy_of: PolicyOf, head: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[Worker] = []
+    lock = threading.Lock()
 
     def spawned(limits: Limits, program: Program | None = None) -> Worker:
-        if made:
-            raise EnvironmentFault(Code.COMMAND_FAILED, "no more processes")
-        made.append(spawn(limits, program))
-        return made[0]
+        with lock:
+            if made:
+                raise EnvironmentFault(Code.COMMAND_FAILED, "no more processes")
+            made.append(spawn(limits, program))
+            return made[0]
 
     monkeypatch.setattr(opa_go, "spawn", spawned)
     with pytest.raises(EnvironmentFault, match="no more processes"):
