@@ -7,10 +7,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from corpus.bundle import export
+from weighbridge.proto.errors import Code, Indeterminate
 from weighbridge.verifier import keeping
+from weighbridge.verifier.bundle import assemble
 
 if TYPE_CHECKING:
     from corpus.arena import Arena
+
+# What only the kept policy has in it, of all that the store keeps.
+ADMITTING = b"package weighbridge.policy\n"
 
 
 def test_no_verdict_of_a_policy_whose_files_nobody_has_is_recorded(arena: Arena) -> None:
@@ -32,3 +38,18 @@ def test_what_was_forgotten_is_kept_again(arena: Arena, monkeypatch: pytest.Monk
         record = world.archive.records.record(index)
         assert world.archive.records.policy(record.policy)
         assert world.archive.records.reference(record.reference)
+
+
+def test_a_policy_that_the_state_has_lost_can_be_named(arena: Arena) -> None:
+    world = arena.settled(1)
+    files = export(world).policies
+    for path in (world.directory / "content").glob("*/*"):
+        if ADMITTING in path.read_bytes():
+            path.unlink()
+    with pytest.raises(Indeterminate) as refusal:
+        export(world)
+    assert (refusal.value.code, "--policy" in refusal.value.hint) == (Code.EVIDENCE_ABSENT, True)
+    with world.store.transaction() as tx:
+        indices = (0, *tx.window_indices(world.host.session))
+    made = assemble(world.archive.records, world.ledger.reader(), indices, policies=files, manifests=[])
+    assert made.policies == files

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol, final
 from weighbridge.proto import cbor, limits
 from weighbridge.proto.collateral import Collateral
 from weighbridge.proto.digest import preimage
+from weighbridge.proto.errors import Indeterminate
 from weighbridge.verifier.bundle_format import read_files
 from weighbridge.verifier.clock import moment
 from weighbridge.verifier.record import NO_DIGEST, Leaf, Record
@@ -84,7 +85,12 @@ class Records:
             LedgerInconsistent: they were altered.
             MalformedEvidence: what lies under this digest is something else.
         """
-        data = self._content.get(digest)
+        try:
+            data = self._content.get(digest)
+        except Indeterminate as error:
+            raise Indeterminate(
+                error.code, "the policy is not in the store", where=digest.hex(), hint="name it yourself: --policy"
+            ) from error
         pair = cbor.read_array(
             cbor.decode(data, limit=limits.CONTENT_MAX, what="policy"), where="policy", limit=2, size=2
         )
