@@ -124,7 +124,7 @@ def test_a_name_is_an_engine_and_comes_back(text: str, choice: EngineChoice) -> 
     "text",
     [
         "", "Regorus", "regorus:", "regorus:x", "opa-go", "opa-go:", "opa:", "go", "cross", "cross:", "cross:regorus",
-        "cross:regorus,regorus", "cross:regorus,opa,opa-go:x", "cross:cross:regorus,opa", "cross:regorus,", "regorus,opa",
+        "cross:regorus,regorus", "cross:regorus,opa,opa-go:x", "cross:cross:regorus,opa", "cross:regorus,", "a,b",
     ],
 )  # fmt: skip
 def test_what_is_no_name_is_refused(text: str) -> None:
