@@ -199,9 +199,7 @@ class Explainer:
 
     def close(self) -> None:
         """End the workers. May be called again."""
-        if self._bench is not None:
-            self._bench.close()
-            self._bench = None
+        self._close_bench()
         if self._own is not None:
             self._own.close()
             self._own = None
@@ -281,9 +279,7 @@ class Explainer:
                     source = module.text.decode().split("\n")[line - 1 : line]
                     return Failed(self._at(module, line), " ".join(source).strip(), decision.detail[place.end() + 2 :])
         words = {"timeout": "it takes too long", "crashed": "the engine dies", "undefined": "it has no value"}
-        if self._bench is not None:
-            self._bench.close()
-            self._bench = None
+        self._close_bench()
         names = [(head.source.asked_in, head.source.line, head.generated) for head in self._heads.all()]
         entries = [item for name in _ENTRIES for item in self._clauses.of(f"weighbridge.policy.{name}")[:1]]
         names += [(module, rule.line, rule.name) for module, rule in entries]
