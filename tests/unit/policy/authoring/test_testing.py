@@ -98,7 +98,7 @@ def test_what_is_true_passes(policy: PolicySet) -> None:
     ],
 )
 def test_everything_else_fails(policy: PolicySet, rule: str, said: str) -> None:
-    report = ran(policy, f"{rule}\n\ntest_z := true\n", limits=Limits(decide_seconds=0.5))
+    report = ran(policy, f"{rule}\n\ntest_z := true\n", limits=Limits(decide_seconds=1.0))
     failed, passed = report.results
     assert not report.passed
     assert failed.failure[0].startswith(said)
@@ -268,7 +268,7 @@ def test_an_engine_that_fails_on_a_golden_input_fails_it_alone(policy_of: Policy
     clause = f'ours if {{\n\tinput.session.tenant == "other"\n\tcount({SLOW}) == 1\n}}\n'
     slow = policy_of(f"{POLICY}\n{clause}")
     suite = Suite(slow, golden=(("a", golden(tenant="other")), ("b", golden())))
-    report = run(suite, limits=Limits(decide_seconds=0.3))
+    report = run(suite, limits=Limits(decide_seconds=1.0))
     late, good = report.results
     assert late.failure == (
         "expected allow, got timeout",
@@ -333,7 +333,7 @@ def test_what_the_checker_refuses_is_not_tried(policy_of: PolicyOf) -> None:
 
 
 def test_a_trial_survives_what_it_evaluates(policy: PolicySet) -> None:
-    with Trial(policy, limits=Limits(decide_seconds=0.5)) as trial:
+    with Trial(policy, limits=Limits(decide_seconds=1.0)) as trial:
         for query, outcome in (
             ("nonsense(", "error"),
             (f"count({SLOW}) > 0", "timeout"),
