@@ -205,11 +205,13 @@ def agree(summary: Summary, value: dict[str, object], place: object) -> bool:
         return False
     nothing_always, sound, nothing_of_platforms, genuine = answer
     assert sound == nothing_always, place
-    # Without any device there is nothing genuine, and nothing to deny of one.
-    if isinstance(value.get("gpus"), list) and value["gpus"]:
+    # Where a list is none, or there is no device, nothing is genuine, and another rule denies.
+    telemetry = value.get("telemetry")
+    sources = telemetry.get("sources") if isinstance(telemetry, dict) else None
+    if value.get("gpus") and isinstance(value["gpus"], list) and isinstance(sources, list):
         assert genuine == nothing_of_platforms, place
     else:
-        assert not genuine, place
+        assert not (genuine and nothing_always), place
     return True
 
 

@@ -87,7 +87,6 @@ always contains d if {
 no_gap if input.gap.held_windows == 0
 
 remarks contains w if {
-	not no_gap
 	held := input.gap.held_windows
 	held > 0
 	w := {"code": "WINDOW_HELD", "message": sprintf("%v windows were held back before this one", [held])}
@@ -683,13 +682,15 @@ proven contains "host_binding" if input.platform.host_binding == "proven"
 proven contains "boot_reference" if {
 	input.platform.boot_reference == "match"
 	input.platform.differences == []
-	quotes_believed
+	input.platform.tee.kind == "none"
 }
 
 # A quote is worth what made it: a TPM of its own, or the guest's first code, whose measurement is a reference value.
-quotes_believed if input.platform.tee.kind == "none"
-
-quotes_believed if host_bound
+proven contains "boot_reference" if {
+	input.platform.boot_reference == "match"
+	input.platform.differences == []
+	input.platform.host_binding == "proven"
+}
 
 # Nothing of a confidential machine to judge, or all of it known and good.
 proven contains "platform_tcb" if input.platform.tee.kind == "none"
@@ -708,26 +709,29 @@ proven contains "platform_tcb" if {
 
 # Of no device and no manifest's signer a certificate is revoked, and all of it is known.
 proven contains "gpu_revocation" if {
-	count(gpus) > 0
-	every gpu in gpus {
+	count(input.gpus) > 0
+	every gpu in input.gpus {
 		gpu.revocation == "good"
 		is_array(gpu.manifests)
 	}
-	unsure := [manifest | some gpu in gpus; some manifest in gpu.manifests; not manifest.revocation == "good"]
+	unsure := [manifest | some gpu in input.gpus; some manifest in gpu.manifests; not manifest.revocation == "good"]
 	count(unsure) == 0
 }
 
 # Something bound the files of every model between measuring and loading.
 proven contains "load_binding" if {
-	count(loaded) > 0
-	every model in loaded { model.protection in {"fs-verity", "dm-verity", "guarded"} }
+	count(input.weights.loaded) > 0
+	every model in input.weights.loaded { model.protection in {"fs-verity", "dm-verity", "guarded"} }
 }
 
 # The physical record is what it should be.
 proven contains "telemetry_baseline" if input.telemetry.verdict == "in_baseline"
 
 # The names of all the checks.
-checks := object.keys(excusable)
+checks := {
+	"attester_code", "boot_reference", "gpu_revocation", "host_binding", "load_binding", "platform_tcb", "secure_boot",
+	"telemetry_baseline",
+}
 
 # The checks that it does not prove.
 unproven := checks - proven
@@ -774,7 +778,7 @@ doubts contains o if {
 }
 
 doubts contains o if {
-	some gpu in gpus
+	some gpu in input.gpus
 	gpu.revocation == "stale"
 	o := {"kind": "reattest", "seconds": 30, "reason": "what is known of the GPU's revocation is past its time"}
 }
@@ -789,26 +793,27 @@ doubts contains o if {
 # Nothing is denied by `always`, and everything is there that it looks at: the same conditions in one rule, which costs a
 # third. A policy that asks `sound` first need not look for what is wrong; `allow` asks for it too.
 sound if {
-	input.schema == schema
+	input.schema == "weighbridge/policy-input/v1"
 	input.window.freshness == "fresh"
+	is_array(input.findings)
+
+	# What booted and ran, and what the record says.
 	input.platform.boot_reference in {"match", "absent"}
 	input.platform.differences == []
 	input.runtime.violations == 0
 	input.telemetry.verdict in {"in_baseline", "no_baseline"}
 	is_array(input.telemetry.sources)
-	is_array(input.findings)
-	input.weights.differences == []
-	input.weights.baseline in {"zero", "boot-log"}
-	gpus_sound
-	models_sound
-}
 
-# There is a GPU, and nothing is against any device.
-gpus_sound if {
+	# There is a GPU, and nothing is against any device.
 	is_array(input.gpus)
-	some_gpu
+	count([gpu | some gpu in input.gpus; gpu.kind == "gpu"]) > 0
 	count(input.gpus) > 0
 	every gpu in input.gpus { gpu_good(gpu) }
+
+	# The weights are the declared ones, and their log is whole.
+	input.weights.differences == []
+	input.weights.baseline in {"zero", "boot-log"}
+	models_sound
 }
 
 # The declared model is loaded; every model is known to the relying party, and all that is loaded is declared.
@@ -820,29 +825,20 @@ models_sound if {
 	names := {model.manifest | some model in input.weights.declared}
 	there := [model.manifest | some model in input.weights.loaded; model.declared == true; model.manifest in names]
 	count(there) == count(input.weights.loaded)
-	every model in input.weights.declared { loaded_or_optional(model, there) }
+	needed := {model.manifest | some model in input.weights.declared; not model.role == "adapter"}
+	count(needed - {manifest | some manifest in there}) == 0
 }
 
-# The declared model is among these manifests, or is an adapter, which may be loaded.
-loaded_or_optional(model, manifests) if model.manifest in manifests
-
-loaded_or_optional(model, _) if model.role == "adapter"
-
-# Nothing is denied by `platform_denials`, in one rule as well.
+# Nothing is denied by `platform_denials`, and there is a device: in one rule as well.
 genuine if {
 	input.platform.name in {"tpm", "google-vtpm", "amd-sev-snp", "intel-tdx"}
 	input.platform.state_held_by in {"tpm", "guest", "unknown"}
 	tee_not_broken
-	gpus_genuine
-	made_up := [source | some source in input.telemetry.sources; not genuine_source(source)]
-	count(made_up) == 0
-}
-
-# There is a device, every one is genuine, and none is said to be in development mode.
-gpus_genuine if {
 	count(input.gpus) > 0
 	every gpu in input.gpus {
 		gpu.platform == "nvidia"
 		gpu.cc_mode_host_claim in {"on", "off", null}
 	}
+	real := [source | some source in input.telemetry.sources; source.platform in {"nvidia", "host"}]
+	count(real) == count(input.telemetry.sources)
 }
