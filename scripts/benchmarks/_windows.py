@@ -48,6 +48,8 @@ __all__ = ["PERIOD_NS", "Case", "Line"]
 PERIOD_NS: Final = 10_000_000_000
 _SECOND_NS: Final = 1_000_000_000
 _TOKENS: Final = 20_000
+# One for all, as a verifier has it: what it reads it remembers.
+_PUBLISHED: Final = Published.nothing()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +88,7 @@ class Case:
     def asked(self, verified: VerifiedWindow) -> PolicyInput:
         """What the policy is asked about it: the document, built."""
         known = Known(self.enrolled, self.position, SessionState.RUNNING, self.world.reference, self.world.models)
-        document = make_case(verified, known, published=Published.nothing(), at=self.at).document
+        document = make_case(verified, known, published=_PUBLISHED, at=self.at).document
         if document is None:
             raise RuntimeError("an invariant refuses the window")
         return document

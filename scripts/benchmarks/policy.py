@@ -56,11 +56,14 @@ import rego.v1
 
 default allow := false
 
-allow if input.window.freshness == "fresh"
+allow if {
+	count(deny) == 0
+	input.window.freshness == "fresh"
+}
 
 deny contains d if {
-	input.window.freshness == "never"
-	d := {"code": "NEVER"}
+	input.window.freshness == "held"
+	d := {"code": "WINDOW_HELD"}
 }
 """
 
