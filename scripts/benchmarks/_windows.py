@@ -22,16 +22,20 @@ from weighbridge.proto.digest import sha256
 from weighbridge.proto.telemetry import Telemetry
 from weighbridge.proto.window import Interval
 from weighbridge.proto.workload import WorkSummary
+from weighbridge.verifier import weights
 from weighbridge.verifier.appraisal import Appraiser
 from weighbridge.verifier.case import make_case
 from weighbridge.verifier.gpu.chain import ChainCache
-from weighbridge.verifier.policy_input import Known
+from weighbridge.verifier.gpu_appraisal import appraise_gpus
+from weighbridge.verifier.host_appraisal import appraise_host
+from weighbridge.verifier.policy_input import Known, policy_input
 from weighbridge.verifier.procedure import authenticate, verify_window
 from weighbridge.verifier.published import Published
 from weighbridge.verifier.replay import replay_enrolment, replay_window
 from weighbridge.verifier.session import Position, SessionState
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
     from weighbridge.policy.document import PolicyInput
@@ -86,12 +90,36 @@ class Case:
         return _affirmed(self._appraise(verified, self.world.prepared))
 
     def asked(self, verified: VerifiedWindow) -> PolicyInput:
-        """What the policy is asked about it: the document, built."""
-        known = Known(self.enrolled, self.position, SessionState.RUNNING, self.world.reference, self.world.models)
-        document = make_case(verified, known, published=_PUBLISHED, at=self.at).document
+        """What the policy is asked about it: compared with everything that is known, and laid out."""
+        document = make_case(verified, self._known(), published=_PUBLISHED, at=self.at).document
         if document is None:
             raise RuntimeError("an invariant refuses the window")
         return document
+
+    def layout(self, verified: VerifiedWindow) -> Callable[[], PolicyInput]:
+        """What lays the document out, once everything has been compared."""
+        known = self._known()
+        terms = self.enrolled.terms
+        weighed = weights.appraise(
+            verified.log,
+            declared=terms.declared,
+            measured={**self.position.manifests, **verified.manifests},
+            references=known.manifests,
+            window=verified.header.seq,
+        )
+        host = appraise_host(verified, self.enrolled, known.reference, at=self.at)
+        gpus = appraise_gpus(
+            verified.gpus or self.position.gpus,
+            published=_PUBLISHED,
+            reference=known.reference,
+            cc_state=verified.header.cc_state,
+            reported=verified.gpus is not None,
+            at=self.at,
+        )
+        return lambda: policy_input(verified, known, weighed=weighed, host=host, gpus=gpus, at=self.at)
+
+    def _known(self) -> Known:
+        return Known(self.enrolled, self.position, SessionState.RUNNING, self.world.reference, self.world.models)
 
     def _appraise(self, verified: VerifiedWindow, policy: Prepared) -> Verdict:
         appraiser = Appraiser(policy, self.world.reference, self.world.models)

@@ -101,14 +101,15 @@ def measure(effort: _Effort, directory: Path) -> Iterator[Figure]:
 
 def _decisions(word: str, case: Case, *, rounds: int) -> Iterator[Figure]:
     verified = case.verify()
-    document = case.asked(verified)
+    document, layout = case.asked(verified), case.layout(verified)
     reference = case.world.reference
     with ExitStack() as stack:
         production = stack.enter_context(RegorusEngine().load(policy_set.shipped("production", reference=reference)))
         trivial = stack.enter_context(_trivial(reference))
         work = {
-            "whole": lambda: (case.asked(verified), production.decide(document)),
-            "built": lambda: case.asked(verified),
+            "whole": lambda: (layout(), production.decide(document)),
+            "compared": lambda: case.asked(verified),
+            "built": layout,
             "encoded": document.to_json,
             "decided": lambda: production.decide(document),
             "floor": lambda: trivial.decide(document),
@@ -120,6 +121,7 @@ def _decisions(word: str, case: Case, *, rounds: int) -> Iterator[Figure]:
         _require_allowed(production, document)
         costs = {name: cost.wall / 1000 for name, cost in in_turns(work, rounds=rounds).items()}
     yield Figure(f"policy, {word}: document", len(document.to_json()), "bytes")
+    yield Figure(f"policy, {word}: everything compared, document built", costs["compared"], _MS)
     yield Figure(f"policy, {word}: document built", costs["built"], _MS)
     yield Figure(f"policy, {word}: document encoded", costs["encoded"], _MS)
     yield Figure(

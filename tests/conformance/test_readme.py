@@ -16,7 +16,7 @@ README: Final = readme_help.README.read_text(encoding="utf-8")
 _COMMAND: Final = re.compile(r"^\$ (weighbridge(?:-attester)?) ((?:.*\\\n)*.*)$", re.MULTILINE)
 # Commands whose verb is followed by another one.
 _GROUPS: Final = {
-    "weighbridge": {"inspect", "verify", "ledger", "model", "reference", "anchors", "spot"},
+    "weighbridge": {"inspect", "verify", "ledger", "model", "reference", "anchors", "spot", "policy"},
     "weighbridge-attester": {"model", "verity", "log"},
 }
 # What stands between a command's words: options, places, and the part behind `--`, which is somebody else's.

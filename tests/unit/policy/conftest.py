@@ -11,13 +11,14 @@ import pytest
 
 from weighbridge.policy import document as doc
 from weighbridge.policy.engine import Limits
-from weighbridge.policy.engines.regorus import RegorusEngine, RegorusPrepared
+from weighbridge.policy.engines.prepared import PreparedPolicy
+from weighbridge.policy.engines.regorus import RegorusEngine
 from weighbridge.policy.policy_set import LIBRARY, PolicyModule, PolicySet, Shipped, shipped
 from weighbridge.policy.values.reference import CHECKS, Reference
 
 MODEL = "aa" * 32
 GPU = "01" * 32
-Prepare = Callable[..., RegorusPrepared]
+Prepare = Callable[..., PreparedPolicy]
 
 
 @pytest.fixture(scope="session")
@@ -93,16 +94,16 @@ def reference() -> Callable[..., Reference]:
 
 
 @pytest.fixture(scope="session")
-def prepared() -> Iterator[Callable[..., RegorusPrepared]]:
+def prepared() -> Iterator[Callable[..., PreparedPolicy]]:
     """A shipped policy, prepared once for each set of reference values."""
-    made: dict[tuple[str, bytes], RegorusPrepared] = {}
+    made: dict[tuple[str, bytes], PreparedPolicy] = {}
 
-    def prepare(name: Shipped, references: Reference | None = None) -> RegorusPrepared:
+    def prepare(name: Shipped, references: Reference | None = None) -> PreparedPolicy:
         values = references or reference_of()
         key = (name, values.digest)
         if key not in made:
             policy = RegorusEngine().load(shipped(name, reference=values))
-            assert isinstance(policy, RegorusPrepared)
+            assert isinstance(policy, PreparedPolicy)
             made[key] = policy
         return made[key]
 
@@ -124,13 +125,13 @@ def policy_of() -> Callable[[str], PolicySet]:
 
 
 @pytest.fixture
-def prepare(policy_of: Callable[[str], PolicySet]) -> Iterator[Callable[..., RegorusPrepared]]:
+def prepare(policy_of: Callable[[str], PolicySet]) -> Iterator[Callable[..., PreparedPolicy]]:
     """Check and load rules; the package, the imports and a deny that never fires are added."""
-    made: list[RegorusPrepared] = []
+    made: list[PreparedPolicy] = []
 
-    def build(rules: str, limits: Limits | None = None) -> RegorusPrepared:
+    def build(rules: str, limits: Limits | None = None) -> PreparedPolicy:
         policy = RegorusEngine().load(policy_of(HEAD + rules), limits or Limits())
-        assert isinstance(policy, RegorusPrepared)
+        assert isinstance(policy, PreparedPolicy)
         made.append(policy)
         return policy
 

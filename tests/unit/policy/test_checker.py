@@ -13,7 +13,8 @@ from weighbridge.policy.checker.check import check
 from weighbridge.policy.checker.findings import CHECKS, errors
 from weighbridge.policy.checker.functions import ALLOWED
 from weighbridge.policy.checker.syntax import parse
-from weighbridge.policy.engines.regorus import RegorusEngine, RegorusPrepared
+from weighbridge.policy.engines.prepared import PreparedPolicy
+from weighbridge.policy.engines.regorus import RegorusEngine
 from weighbridge.policy.engines.workbench import Workbench
 from weighbridge.policy.policy_set import LIBRARY, PolicyModule, PolicySet, shipped
 from weighbridge.policy.values.reference import Reference
@@ -42,7 +43,7 @@ def test_warnings_do_not_keep_a_policy_from_being_loaded(policy_of: Build) -> No
     RegorusEngine().load(policy).close()
 
 
-def test_every_allowed_builtin_exists_in_the_engine(prepare: Callable[..., RegorusPrepared], good: object) -> None:
+def test_every_allowed_builtin_exists_in_the_engine(prepare: Callable[..., PreparedPolicy], good: object) -> None:
     """An allowed builtin that the engine lacks would be an error at the worst moment."""
     values = {1: "`1`", 2: "`1`, `1`", 3: "`1`, `1`, `1`", 0: ""}
     special = {

@@ -31,12 +31,13 @@ from support.policy_cases import (
 )
 from weighbridge.policy import document as doc
 from weighbridge.policy.claims import trust_claims
-from weighbridge.policy.engines.regorus import RegorusEngine, RegorusPrepared
+from weighbridge.policy.engines.prepared import PreparedPolicy
+from weighbridge.policy.engines.regorus import RegorusEngine
 from weighbridge.policy.policy_set import PolicySet
 from weighbridge.policy.values.reference import CHECKS, Reference
 from weighbridge.proto.errors import Code
 
-Prepare = Callable[..., RegorusPrepared]
+Prepare = Callable[..., PreparedPolicy]
 ADMITTED: dict[str, Change] = {
     "as it is": lambda d: d,
     "mode on": gpu(cc_mode_host_claim="on"),

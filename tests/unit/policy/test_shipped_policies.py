@@ -17,12 +17,13 @@ from support.policy_cases import ALWAYS, PRODUCTION, SUBSTITUTES, Change, kind_a
 from weighbridge.policy import document as doc
 from weighbridge.policy.authoring import testing
 from weighbridge.policy.authoring.examples import EXAMPLES, Example
-from weighbridge.policy.engines.regorus import RegorusEngine, RegorusPrepared
+from weighbridge.policy.engines.prepared import PreparedPolicy
+from weighbridge.policy.engines.regorus import RegorusEngine
 from weighbridge.policy.policy_set import LIBRARY, SHIPPED, PolicyModule, PolicySet, Shipped, shipped, shipped_name
 from weighbridge.proto import strict
 from weighbridge.proto.errors import Code
 
-Prepare = Callable[..., RegorusPrepared]
+Prepare = Callable[..., PreparedPolicy]
 # The example that a policy is made for; production's is the one with fewer devices.
 FOR: Final[dict[Shipped, str]] = {
     "production": "azure_snp_h100",

@@ -10,7 +10,8 @@ from typing import Final, Literal
 import pytest
 
 from weighbridge.policy import document as doc
-from weighbridge.policy.engines.regorus import RegorusEngine, RegorusPrepared
+from weighbridge.policy.engines.prepared import PreparedPolicy
+from weighbridge.policy.engines.regorus import RegorusEngine
 from weighbridge.policy.policy_set import PolicyModule, PolicySet
 from weighbridge.policy.values.owner_sets import ModelValue, OwnerSet, StatementValue
 from weighbridge.policy.values.reference import Reference
@@ -54,14 +55,14 @@ Allows = Callable[[str, OwnerSet | None], bool]
 @pytest.fixture
 def allows(policy_of: Callable[[str], PolicySet], good: doc.PolicyInput) -> Iterator[Allows]:
     """Whether a policy that demands ``rule`` of every declared model allows the good document."""
-    made: list[RegorusPrepared] = []
+    made: list[PreparedPolicy] = []
 
     def decide(rule: str, owner_set: OwnerSet | None) -> bool:
         reference = Reference({MODEL: "m"}, {}, {}).with_sets([] if owner_set is None else [owner_set])
         library = policy_of(DEMAND.replace("RULE", rule)).modules[0]
         policy = PolicySet((library, PolicyModule("own.rego", DEMAND.replace("RULE", rule).encode())), reference)
         prepared = RegorusEngine().load(policy)
-        assert isinstance(prepared, RegorusPrepared)
+        assert isinstance(prepared, PreparedPolicy)
         made.append(prepared)
         return made[-1].decide(replace(good)).allowed
 

@@ -26,9 +26,8 @@ if TYPE_CHECKING:
     from weighbridge.policy.policy_set import PolicyModule, PolicySet
     from weighbridge.proto import strict
 
-__all__ = ["RegorusEngine", "RegorusPrepared"]
+__all__ = ["RegorusEngine"]
 
-RegorusPrepared = PreparedPolicy
 """What :meth:`RegorusEngine.load` gives."""
 _DISTRIBUTION: Final = "gordon-to-regorus"
 
