@@ -1,7 +1,8 @@
 """Hand-written stub of `regorus` (gordon-to-regorus 0.13.0): the methods this project may use.
 
 Left out on purpose: `eval_rule` (an undefined rule is told apart from null by nobody; `eval_rule_as_json` only where it
-cannot be a string), and the register machine (`Program`, `Rvm`), which has hard limits. An engine belongs to the thread that made it.
+cannot be a string), and the register machine (`Program`, `Rvm`), which has hard limits. An engine belongs to the thread
+that made it.
 """
 
 from collections.abc import Callable

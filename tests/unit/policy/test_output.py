@@ -75,6 +75,7 @@ def test_claims_are_what_was_shown_or_worse(good: doc.PolicyInput) -> None:
     output = read_answer(
         answer(True, [], {"gpu0": {"hardware": 32}, "tpm0": {"file-system": 97}}), ("trust_claims",), good
     )
+    assert output.claims is not None
     shown = trust_claims(good)
     assert shown["gpu0"]["hardware"] == 2
     assert output.claims["gpu0"] == {**shown["gpu0"], "hardware": 32}

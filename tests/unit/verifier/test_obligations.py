@@ -13,7 +13,7 @@ from weighbridge.policy.engine import Decision, Obligation
 from weighbridge.verifier import result_token
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from corpus.arena import Arena
     from support.world import World
@@ -23,7 +23,7 @@ SPOT = Obligation("spot_check", None, "look at the files")
 
 
 @contextlib.contextmanager
-def obliging(world: World, *obligations: Obligation) -> Iterator[None]:
+def obliging(world: World, *obligations: Obligation) -> Generator[None]:
     """The policy obliges the host to these, meanwhile."""
     decide = world.prepared.decide
 

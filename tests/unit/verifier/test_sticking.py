@@ -14,7 +14,7 @@ from weighbridge.proto.errors import Code, PolicyDenied
 from weighbridge.verifier.live import LiveSessions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from corpus.arena import Arena
     from support.world import World
@@ -29,7 +29,7 @@ class PowerLost(BaseException):
 
 
 @contextlib.contextmanager
-def denying(world: World, *denials: Denial) -> Iterator[None]:
+def denying(world: World, *denials: Denial) -> Generator[None]:
     decide = world.prepared.decide
 
     def refused(document: PolicyInput) -> Decision:

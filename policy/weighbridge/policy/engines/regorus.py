@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["RegorusEngine"]
 
-"""What :meth:`RegorusEngine.load` gives."""
 _DISTRIBUTION: Final = "gordon-to-regorus"
 
 
