@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+import threading
+from collections import OrderedDict
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from weighbridge.policy.checker.check import OPTIONAL_RULES, check, rule_names
 from weighbridge.policy.checker.findings import CheckerFinding, errors
@@ -19,9 +22,37 @@ if TYPE_CHECKING:
     from weighbridge.policy.checker.syntax import Module
     from weighbridge.policy.engine import Limits
     from weighbridge.policy.engines.process import Worker
-    from weighbridge.policy.policy_set import PolicySet
+    from weighbridge.policy.policy_set import PolicyModule, PolicySet
 
 __all__ = ["checked", "compiler_findings", "findings_in", "loaded", "not_loaded", "optional_rules", "parsed", "refuse"]
+
+
+_Key = TypeVar("_Key", bound=Hashable)
+_Value = TypeVar("_Value")
+# Policies that one process has in force, or tries, at a time.
+_KEPT_MAX: Final = 8
+
+
+class _Kept(Generic[_Key, _Value]):
+    """What came of the last few, by exactly what it came of. Reference values change under a policy that does not."""
+
+    def __init__(self) -> None:
+        self._lock: threading.Lock = threading.Lock()
+        self._known: OrderedDict[_Key, _Value] = OrderedDict()
+
+    def get(self, key: _Key) -> _Value | None:
+        with self._lock:
+            return self._known.get(key)
+
+    def put(self, key: _Key, value: _Value) -> None:
+        with self._lock:
+            self._known[key] = value
+            while len(self._known) > _KEPT_MAX:
+                _ = self._known.popitem(last=False)
+
+
+_SYNTAX: Final[_Kept[tuple[PolicyModule, ...], tuple[Module, ...]]] = _Kept()
+_FINDINGS: Final[_Kept[tuple[tuple[str, bytes], ...], tuple[CheckerFinding, ...]]] = _Kept()
 
 
 def checked(policy: PolicySet, limits: Limits) -> tuple[Module, ...]:
@@ -102,12 +133,20 @@ def parsed(policy: PolicySet, limits: Limits, request: bytes | None = None) -> t
         if request is None:
             request = load_request(policy.modules, policy.document(), syntax=False)
         _ = worker.exchange(request, seconds=limits.load_seconds, reply_max=limits.syntax_max)
-        return worker, parse(worker.exchange(b"S", seconds=limits.load_seconds, reply_max=limits.syntax_max))
+        return worker, _syntax(worker, policy, limits)
     except WorkerFault as fault:
         raise not_loaded(fault) from fault
     except BaseException:
         worker.close()
         raise
+
+
+def _syntax(worker: Worker, policy: PolicySet, limits: Limits) -> tuple[Module, ...]:
+    syntax = _SYNTAX.get(policy.modules)
+    if syntax is None:
+        syntax = parse(worker.exchange(b"S", seconds=limits.load_seconds, reply_max=limits.syntax_max))
+        _SYNTAX.put(policy.modules, syntax)
+    return syntax
 
 
 def findings_in(modules: tuple[Module, ...]) -> tuple[CheckerFinding, ...]:
@@ -116,10 +155,16 @@ def findings_in(modules: tuple[Module, ...]) -> tuple[CheckerFinding, ...]:
     Raises:
         PolicyDenied: ``POLICY_INVALID``: it is nested too deeply to be looked at.
     """
+    texts = tuple((module.name, module.text) for module in modules)
+    found = _FINDINGS.get(texts)
+    if found is not None:
+        return found
     try:
-        return check(modules, LIBRARY)
+        found = check(modules, LIBRARY)
     except RecursionError as error:
         raise PolicyDenied(Code.POLICY_INVALID, "the policy is nested too deeply", hint="split it") from error
+    _FINDINGS.put(texts, found)
+    return found
 
 
 def compiler_findings(message: str, policy: PolicySet) -> tuple[CheckerFinding, ...]:
