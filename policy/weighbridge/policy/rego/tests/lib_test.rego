@@ -61,6 +61,11 @@ test_another_schema if denied({"/schema": "weighbridge/policy-input/v2"}) == {"V
 
 test_a_list_that_is_none if "POLICY_ERROR" in denied({"/telemetry/sources": {}})
 
+test_a_denial_may_speak_of_something_else_than_the_host if {
+	made := lib.denial("CLOSED", null, "nobody works today", null, null, null) with input as good.input
+	lib.passing(made) == object.union(made, {"sticks": false})
+}
+
 test_a_denial_shows_values_as_text if {
 	made := lib.denial("A", null, "m", [1], "x", null) with input as good.input
 	made == {
