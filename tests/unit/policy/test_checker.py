@@ -77,6 +77,13 @@ def test_two_modules_with_a_default_each(policy_of: Build) -> None:
     assert {finding.check for finding in errors(RegorusEngine().check(two))} == {"default-twice"}
 
 
+def test_two_imports_of_one_name_are_refused(policy_of: Build) -> None:
+    """Regorus takes one of the two, in silence; OPA refuses."""
+    imports = "import data.weighbridge.lib.always\nimport data.author.always\n\n"
+    with pytest.raises(PolicyDenied, match="two imports are called always"):
+        RegorusEngine().check(policy_of(PACKAGE + imports + WHOLE.removeprefix(PACKAGE)))
+
+
 def test_deep_chains_are_refused_and_not_fallen_through(policy_of: Build) -> None:
     """3,000 rules that depend on each other end the engine's process; here they end in a refusal."""
     chain = "".join(f"r{i} if r{i + 1}\n" for i in range(1500)) + "r1500 := 1\n"

@@ -238,7 +238,8 @@ deny contains d if {
 	manifest := shown.declared[i].manifest
 	not models[manifest].name == shown.declared[i].name
 	name := shown.declared[i].name
-	d := lib.denial("OTHER_NAME", null, "known under another name", models[manifest].name, name, null)
+	known := object.get(models, [manifest, "name"], null)
+	d := lib.denial("OTHER_NAME", null, "known under another name", known, name, null)
 }
 
 warn contains w if {
@@ -255,6 +256,12 @@ ACCEPTED: Final = {
     "not of a rule": "r if input.window.seq == 7\n\nx if not r\n",
     "not of a function of a variable": "f(g) if g.fwid == `matches`\n\nx if { some g in input.gpus; not f(g) }\n",
     "not of membership of a variable": "x if { v := 1; w := {2}; not v in w }\n",
+    "not of an order of what is always there": "x if not input.window.seq > 3\n",
+    "not of an order of a variable": "x if { v := input.window.seq + 1; not v > 3 }\n",
+    "not of a count of a variable": "x if { v := [1]; not count(v) + 1 > 3 }\n",
+    "not of a function that always gives something": (
+        "f(y) := 1 if { y == 7 } else := 2\n\nx if { v := 1; not f(v) == 1 }\n\nz if { v := 1; not f(v) + 1 > 1 }\n"
+    ),
     "literal heads": "x contains 1\n\nx contains [2, {`a`: null}] if true\n\ny[`a`] := 1 if true\n",
     "bound heads": "x contains [k, v] if some k, v in {`a`: 1}\n\ny[k] := v if some k, v in {`a`: 1}\n",
     "a bound object in the head": "x contains {`f`: f} if { some g in input.gpus; f := g.fwid }\n",

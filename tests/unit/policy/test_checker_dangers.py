@@ -49,6 +49,27 @@ CASES: Final = {
     "a missing text begins with nothing (§2.3-1)": Case(
         "not-maybe-undefined", 'r if not startswith(input.gap.since, "2026")\n', {}, True, UNDEFINED, True
     ),
+    "a missing number is not above another": Case(
+        "not-maybe-undefined", "r if not data.author.n > 3\n", {}, True, UNDEFINED, True
+    ),
+    "nothing comes of a sum with what is missing": Case(
+        "not-maybe-undefined", "r if not data.author.n + 1 == 2\n", {}, True, UNDEFINED, True
+    ),
+    "no list holds what is missing": Case(
+        "not-maybe-undefined", "r if not [data.author.n] == []\n", {}, True, UNDEFINED, True
+    ),
+    "no key is what is missing": Case(
+        "not-maybe-undefined", "r if not data.author.names[data.author.n]\n", {}, True, UNDEFINED, True
+    ),
+    "a function that gives nothing is not equal": Case(
+        "not-maybe-undefined", "f(x) := 1 if x == 7\n\nr if not f(8) == 1\n", {}, True, UNDEFINED, True
+    ),
+    "a function that gives nothing has no member": Case(
+        "not-maybe-undefined", "f(x) := {`a`: 1} if x == 7\n\nr if not f(8).a\n", {}, True, UNDEFINED, True
+    ),
+    "nothing is the least of none": Case(
+        "not-maybe-undefined", "r if { x := []; not min(x) == 7 }\n", {}, True, UNDEFINED, True
+    ),
     "one element more and the whole set is gone (§2.3-2)": Case(
         "head-unbound",
         "deny contains g.identity if some g in input.gpus\n",

@@ -183,6 +183,37 @@ REFUSED: Final = {
         WHOLE + "x := [1 | not is_null(input.gap.since)]\n",
         "the call of is_null under not takes input.gap.since, which may be undefined",
     ),
+    "not with an order of references": (
+        "not-maybe-undefined",
+        WHOLE + "x if { some pcr in input.platform.boot_pcrs; not input.platform.boot_pcrs[7].index > pcr.index }\n",
+        "the expression under not takes input.platform.boot_pcrs[7].index, which may be undefined",
+    ),
+    "not with arithmetic": (
+        "not-maybe-undefined",
+        WHOLE + "x if not data.author.n + 1 == 8\n",
+        "the expression under not takes data.author.n, which may be undefined",
+    ),
+    "not with a computed index": (
+        "not-maybe-undefined",
+        WHOLE + "x if not data.author.names[data.author.n]\n",
+        "the expression under not takes data.author.n, which may be undefined",
+    ),
+    "not with a call that is not the whole line": (
+        "not-maybe-undefined",
+        WHOLE + "f(y) := 1 if y == 7\n\nx if not f(8) == 1\n",
+        "the expression under not takes f(8), which may be undefined",
+    ),
+    "a denial that says what may be missing": (
+        "denial-maybe-undefined",
+        importing("import data.weighbridge.lib") + "x := lib.denial(`A`, null, `a`, data.author.tenants, null, null)\n",
+        "the denial takes data.author.tenants, which may be undefined",
+    ),
+    "a denial whose words say what may be missing": (
+        "denial-maybe-undefined",
+        importing("import data.weighbridge.lib")
+        + "x := d if { m := sprintf(`%v`, [data.author.n]); d := lib.denial(`A`, null, m, null, null, null) }\n",
+        "the denial takes data.author.n, which may be undefined",
+    ),
     "not with a wildcard": (
         "not-wildcard",
         WHOLE + "x if not input.gpus[_].reported_in_window\n",

@@ -161,7 +161,7 @@ _TABLE: Final = (
     Check(
         "not-maybe-undefined",
         "error",
-        "a call or a membership under not, of something that may be undefined",
+        "a call, a membership or anything computed under not, of something that may be undefined",
         "where it is undefined OPA says that the line does not hold, regorus that it does (open-policy-agent/opa#8387)",
         "ok if f(x), as a rule of its own, and not ok; of what is always there also v := x; not f(v)",
     ),
@@ -178,6 +178,13 @@ _TABLE: Final = (
         "the head of a set or an object that may be undefined",
         "regorus loses the whole set where the head is undefined for the last element: one element more, no denial",
         "deny contains d if { …; d := … }",
+    ),
+    Check(
+        "denial-maybe-undefined",
+        "error",
+        "a denial that takes something that may be undefined",
+        "where it is undefined the denial is, and never comes, whatever else its rule has found",
+        "lib.field(x, name), or object.get(x, name, null)",
     ),
     Check(
         "unequal-maybe-undefined",

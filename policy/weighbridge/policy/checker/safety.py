@@ -8,7 +8,8 @@ from weighbridge.policy.checker.bindings import REFERENCES, bound_in_body, dotte
 from weighbridge.policy.checker.calls import check_call
 from weighbridge.policy.checker.findings import CheckerFinding
 from weighbridge.policy.checker.functions import BUILTINS
-from weighbridge.policy.checker.names import Scope
+from weighbridge.policy.checker.hoisted import hoisted, missing
+from weighbridge.policy.checker.names import Scope, index_of
 from weighbridge.policy.checker.notes import Notes, shown
 from weighbridge.policy.checker.shapes import NOTHING, element
 from weighbridge.policy.checker.spelling import nearest
@@ -17,6 +18,8 @@ from weighbridge.policy.checker.syntax import Node
 __all__ = ["check_clause", "guarded"]
 
 _LITERALS: Final = frozenset({"String", "RawString", "Number", "Bool", "Null", "Array", "Set", "Object"})
+_DENIAL: Final = "weighbridge.lib.denial"
+_MADE: Final = ("concat", "json.marshal", "sprintf")
 _REPLACED: Final = ("input", "data.reference", "data.author", "data.examples")
 
 
@@ -29,6 +32,7 @@ class _Clause:
     def __init__(self, scope: Scope, *, test: bool) -> None:
         self.scope: Scope = scope
         self.test: bool = test
+        self.library: bool = scope.module.name == scope.packages.library
         self.notes: Notes = Notes(scope.module)
         nodes = scope.nodes
         called = [node.part("fcn") for node in nodes if node.kind == "Call"]
@@ -72,6 +76,7 @@ class _Clause:
         match node.kind:
             case "Call":
                 check_call(self.scope, self.notes, node, test=self.test)
+                self.denial(node)
             case "NotExpr":
                 self.negation(node)
             case "BoolExpr" if node.text == "Ne":
@@ -93,6 +98,23 @@ class _Clause:
                 self.path(node)
             case _:
                 pass
+
+    def denial(self, node: Node) -> None:
+        if self.scope.full_name(node.part("fcn")) != _DENIAL or self.test or self.library:
+            return
+        params = [self.words(param) for param in node.all("params")]
+        loose = next((part for param in params for part in missing(self.scope, param)), None)
+        if loose is not None:
+            message = f"the denial takes {self.notes.text(loose)}, which may be undefined"
+            held, name = loose.part("refr"), index_of(loose) if loose.kind in REFERENCES else None
+            hint = "" if held is None or name is None else f'object.get({self.notes.text(held)}, "{name}", null)'
+            self.notes.add(node, "denial-maybe-undefined", message, hint=hint)
+
+    def words(self, node: Node) -> Node:
+        """The expression behind a name that is given to text in a line of its own, which is no condition."""
+        source = self.scope.source(node)
+        made = source.kind == "Call" and self.scope.full_name(source.part("fcn")) in _MADE
+        return source if made else node
 
     def elements(self, node: Node) -> None:
         source = node.part("collection") or node.part("domain")
@@ -139,10 +161,14 @@ class _Clause:
             loose = next((arg for arg in args if not self.scope.total(arg)), None)
             if loose is not None:
                 self.notes.add(node, *self.maybe_undefined(inner, loose), hint=self.bound_before(node, loose))
+        loose = None if expr is None else hoisted(self.scope, expr)
+        if loose is not None:
+            self.notes.add(node, *self.maybe_undefined(None, loose), hint=self.bound_before(node, loose))
 
-    def maybe_undefined(self, inner: Node, loose: Node) -> tuple[str, str]:
-        fcn = inner.part("fcn")
-        what = f"the call of {self.notes.text(fcn)}" if fcn is not None else "the membership"
+    def maybe_undefined(self, inner: Node | None, loose: Node) -> tuple[str, str]:
+        fcn = None if inner is None else inner.part("fcn")
+        other = "the expression" if inner is None else "the membership"
+        what = f"the call of {self.notes.text(fcn)}" if fcn is not None else other
         return "not-maybe-undefined", f"{what} under not takes {self.notes.text(loose)}, which may be undefined"
 
     def bound_before(self, node: Node, loose: Node) -> str:

@@ -170,6 +170,13 @@ class _Reader:
             path = self.path(self.expression(_member(item, "refr")))
             alias = _dict(item).get("as")
             name = path.rsplit(".", 1)[-1] if alias is None else self.text(alias)
+            if name in imports:
+                raise PolicyDenied(
+                    Code.POLICY_INVALID,
+                    f"two imports are called {name}",
+                    where=f"{self.name}:{self.line(item)}",
+                    hint=f"call one of them something else: import {path} as {name}_",
+                )
             imports[name], spans[name] = path, self.span(item)
         rules = tuple(self.rule(rule) for rule in _list(_member(tree, "rules")))
         return Module(self.name, package, imports, rules, self.source, tuple(spans.values()))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from weighbridge.policy.authoring.examples import EXAMPLES
 from weighbridge.policy.authoring.golden import Golden
 from weighbridge.policy.authoring.scaffold import SCENARIOS, files
 from weighbridge.policy.authoring.sources import collect
@@ -74,3 +75,22 @@ def test_comments_come_first_and_say_whom_it_is_for(name: str) -> None:
 def test_an_audit_says_so_and_development_that_it_is_insecure() -> None:
     assert b"admits none" in files(SCENARIOS["audit-only"])["policy.rego"]
     assert files(SCENARIOS["development"])["policy.rego"].startswith(b"# INSECURE")
+
+
+@pytest.mark.parametrize("name", ["model-gate", "bare-metal", "evaluated-model", "development"])
+def test_without_the_authors_data_nothing_is_admitted(name: str) -> None:
+    """A member of ``data.json`` that is misspelt must not take the denial with it that would have named it."""
+    written = files(SCENARIOS[name])
+    rego = next(content for file, content in written.items() if file.endswith("policy.rego"))
+    example = EXAMPLES["bare_metal_tpm_h100"]
+    policy = authored([("policy.rego", rego), ("data.json", b"{}")], reference=example.reference)
+    with RegorusEngine().load(policy) as prepared:
+        decision = prepared.decide(example.input)
+    assert decision.outcome == "deny"
+    assert {denial.code for denial in decision.denials} & {
+        "NOT_OUR_TENANT",
+        "MODEL_NOT_RELEASED",
+        "GPUS_INCOMPLETE",
+        "MODEL_NOT_OWNED",
+        "NOT_DEVELOPMENT",
+    }

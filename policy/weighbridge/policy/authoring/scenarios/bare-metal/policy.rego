@@ -45,7 +45,7 @@ deny contains d if {
 	not complete
 	d := lib.denial(
 		"GPUS_INCOMPLETE", null, "the machine does not show all of its GPUs",
-		data.author.gpus, count(gpus), "look for the missing one: weighbridge-attester doctor",
+		lib.field(data.author, "gpus"), count(gpus), "look for the missing one: weighbridge-attester doctor",
 	)
 }
 

@@ -48,7 +48,9 @@ test_refuses_a_host_that_lost_a_gpu if {
 
 test_refuses_an_emulated_gpu if {
 	document := changed("/gpus/3/platform", "insecure-emulated")
-	found := {[d.code, d.device] | some d in policy.deny} with input as document with data.reference as good.reference
+	found := {[d.code, d.device] | some d in policy.deny} with input as document
+		with data.reference as good.reference
+		with data.author.gpus as 8
 	found == {["PLATFORM_EMULATED", good.input.gpus[3].identity]}
 }
 

@@ -24,7 +24,7 @@ deny contains d if {
 	not development
 	d := lib.denial(
 		"NOT_DEVELOPMENT", null, "this policy is for development, and the session is another tenant's",
-		data.author.tenant, input.session.tenant, "name your own tenant in data.json",
+		lib.field(data.author, "tenant"), input.session.tenant, "name your own tenant in data.json",
 	)
 }
 

@@ -37,7 +37,7 @@ deny contains d if {
 	not owned(model)
 	d := lib.denial(
 		"MODEL_NOT_OWNED", null, "no set of the model's owner accepts it now",
-		data.author.owner, model.name, "ask its owner for a newer set",
+		lib.field(data.author, "owner"), model.name, "ask its owner for a newer set",
 	)
 }
 
@@ -47,8 +47,10 @@ deny contains d if {
 	some model in input.weights.declared
 	some wanted in data.author.evaluations
 	not evaluated(model, wanted)
-	message := sprintf("no statement of %v by %v within %v days", [wanted.type, wanted.issuer, wanted.days])
-	d := lib.denial("NOT_EVALUATED", null, message, wanted.type, model.name, "have it evaluated, and its set signed anew")
+	type := lib.field(wanted, "type")
+	terms := [type, lib.field(wanted, "issuer"), lib.field(wanted, "days")]
+	message := sprintf("no statement of %v by %v within %v days", terms)
+	d := lib.denial("NOT_EVALUATED", null, message, type, model.name, "have it evaluated, and its set signed anew")
 }
 
 evaluated(model, wanted) if lib.statement_within(model, wanted.type, wanted.issuer, wanted.days)

@@ -35,7 +35,7 @@ deny contains d if {
 	not our_tenant
 	d := lib.denial(
 		"NOT_OUR_TENANT", null, "the session is not of one of our tenants",
-		data.author.tenants, input.session.tenant, "tenants are listed in data.json",
+		lib.field(data.author, "tenants"), input.session.tenant, "tenants are listed in data.json",
 	)
 }
 
@@ -46,7 +46,7 @@ deny contains d if {
 	not released(model)
 	d := lib.denial(
 		"MODEL_NOT_RELEASED", null, "the model is not one that we released",
-		data.author.models, model.name, "models are listed in data.json, by the names of the reference values",
+		lib.field(data.author, "models"), model.name, "models are listed in data.json, by the names of the reference values",
 	)
 }
 

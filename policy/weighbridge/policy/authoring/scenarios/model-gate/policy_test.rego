@@ -59,6 +59,7 @@ test_refuses_another_tenant if {
 test_refuses_a_model_that_was_not_released if {
 	found := {d.code | some d in policy.deny} with input as good.input
 		with data.reference as good.reference
+		with data.author.tenants as ["acme"]
 		with data.author.models as ["another-model"]
 	found == {"MODEL_NOT_RELEASED"}
 }
