@@ -260,3 +260,15 @@ def test_what_the_policy_says_better_is_not_repeated(good: doc.PolicyInput) -> N
     said = {**DENIAL, "code": "WINDOW_HELD"}
     output = read_answer(answer(False, [said]), (), replace(good, window=replace(good.window, freshness="held")))
     assert [denial.hint for denial in output.denials] == ["c"]
+
+
+def test_a_policy_does_not_forgive_what_an_invariant_refuses(good: doc.PolicyInput) -> None:
+    """Of one code there are two denials then, and the one that sticks counts."""
+    said = {**DENIAL, "code": "WEIGHTS_MISMATCH", "sticks": False}
+    difference = doc.WeightDifference("f", "t", "tensor", "a", "b")
+    document = replace(good, weights=replace(good.weights, differences=(difference,)))
+    output = read_answer(answer(False, [said]), (), document)
+    assert {(denial.code, denial.sticks) for denial in output.denials} == {
+        ("WEIGHTS_MISMATCH", False),
+        ("WEIGHTS_MISMATCH", True),
+    }

@@ -67,8 +67,8 @@ def read_answer(answer: bytes, names: tuple[str, ...], document: PolicyInput) ->
         return failure("error", str(error), seq, code=Code.POLICY_OUTPUT)
     if not isinstance(allow, bool):
         return failure("error", f"allow is {shorten(allow)}, neither true nor false", seq, code=Code.POLICY_OUTPUT)
-    # An invariant that the policy denies as well, with more to say, is not repeated.
-    said = {denial.code for denial in denials}
+    # An invariant that the policy denies as well, with more to say, is not repeated; one that it forgives is.
+    said = {denial.code for denial in denials if denial.sticks}
     denials = tuple(
         sorted({*denials, *(denial for denial in invariants(document) if denial.code not in said)}, key=repr)
     )
