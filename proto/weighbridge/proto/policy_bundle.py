@@ -23,7 +23,7 @@ from weighbridge.proto.model_files import check_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["BUNDLE_TYP", "DATA", "PolicyBundle", "SignedPolicyBundle", "is_file_name"]
+__all__ = ["BUNDLE_TYP", "DATA", "PolicyBundle", "SignedPolicyBundle", "is_file_name", "is_signed"]
 
 BUNDLE_TYP: Final = "application/vnd.weighbridge.policy-bundle+cose"
 DATA: Final = "data.json"
@@ -33,6 +33,8 @@ _TENANT_MAX: Final = 64
 _NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,94}\.rego"
 _MODULE: Final = re.compile(_NAME, re.ASCII)
 # Of policies that were written for other verifiers: for which, maybe in the Rego of before OPA 1.0, and their values.
+# Tag 18 before an array of four: RFC 9052 §2.
+_TAGGED: Final = b"\xd2\x84"
 _FOREIGN: Final = re.compile(rf"foreign/(?:values\.json|[a-z][a-z-]{{0,30}}/(?:v0/)?{_NAME})", re.ASCII)
 _TEST: Final = "_test.rego"
 
@@ -144,6 +146,11 @@ class SignedPolicyBundle:
         """
         message = cose.parse(data, typ=BUNDLE_TYP, limit=limits.POLICY_BUNDLE_MAX, what="policy bundle")
         return cls(message, PolicyBundle.parse(message.payload), sha256(data))
+
+
+def is_signed(data: bytes) -> bool:
+    """Whether ``data`` begins as a signed file does; no module of a policy begins so."""
+    return data.startswith(_TAGGED)
 
 
 def is_file_name(name: str) -> bool:

@@ -332,3 +332,22 @@ def test_an_evaluation_that_does_not_end_says_so(run: Run, mine: Path, document:
     assert status == ExitCode.DENIED
     assert out.startswith("NOT ALLOWED: the policy takes too long: window 3")
     assert "├─ the engine says" in out.splitlines()
+
+
+def test_a_policy_for_another_verifier_is_asked_beside(run: Run, mine: Path, document: Path, tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs.rego"
+    theirs.write_text("package policy\n\nimport rego.v1\n\ndefault nv_match := false\n")
+    status, out, _ = run(mine, "--input", document, "--foreign", f"nvidia:{theirs}", "--json")
+    assert status == ExitCode.DENIED
+    assert [item["code"] for item in json.loads(out)["decision"]["denials"]] == ["POLICY_FOREIGN"]
+    theirs.write_text("package policy\n\nnv_match { true }\n")
+    status, _, err = run(mine, "--input", document, "--foreign", f"nvidia:{theirs}")
+    assert (status, "--foreign-v0" in err) == (ExitCode.DENIED, True)
+    status, _, err = run(mine, "--input", document, "--foreign-v0", f"nvidia:{theirs}")
+    assert (status, err) == (ExitCode.AFFIRMED, "")
+
+
+def test_a_name_that_is_no_policy_is_told_the_shipped_ones(run: Run, document: Path) -> None:
+    status, _, err = run("prodution", "--input", document)
+    assert status == ExitCode.ENVIRONMENT
+    assert "one of: production, " in err

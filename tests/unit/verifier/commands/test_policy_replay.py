@@ -99,6 +99,15 @@ def test_the_policy_that_judged_changes_nothing(run: Run, made: Recorded) -> Non
     ]
 
 
+def test_the_verifiers_own_keys_may_be_named_as_well(run: Run, made: Recorded) -> None:
+    status, out, err = run(
+        made.state, "--policy", "insecure_development", "--anchors", made.state / "anchors.json",
+        "--manifest", made.manifest, "--jobs", 1, "--exit-zero",
+    )  # fmt: skip
+    assert (status, err) == (ExitCode.AFFIRMED, "")
+    assert "not verified" not in out
+
+
 def test_what_more_is_denied_is_told_by_the_rule_that_denies_it(
     asked: Asked,
 ) -> None:

@@ -12,15 +12,17 @@ from weighbridge.policy import policy_set
 from weighbridge.policy.authoring.sources import collect
 from weighbridge.policy.values.reference import Reference
 from weighbridge.proto import cose, limits
-from weighbridge.proto.errors import Code, EnvironmentFault, ExitCode, MalformedEvidence
+from weighbridge.proto.errors import Code, EnvironmentFault, ExitCode, MalformedEvidence, PolicyDenied
 from weighbridge.proto.host_set import SET_TYP as HOST_SET_TYP
 from weighbridge.proto.manifest import Manifest
+from weighbridge.proto.policy_bundle import SignedPolicyBundle, is_signed
 from weighbridge.verifier import anchors, host_set, reference_set
 from weighbridge.verifier.files import PosixFiles, fault, install, standard_input
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
+    from weighbridge.policy.authoring.sources import Sources
     from weighbridge.policy.policy_set import PolicySet
     from weighbridge.policy.values.host_sets import HostSet
     from weighbridge.policy.values.owner_sets import OwnerSet
@@ -35,9 +37,11 @@ __all__ = [
     "load_policy",
     "manifest_of",
     "no_state",
+    "policy_named",
     "read",
     "read_manifest",
     "read_reference",
+    "sources_named",
     "taken_for",
     "usage",
     "with_sets",
@@ -141,7 +145,7 @@ def no_state(directory: Path) -> EnvironmentFault:
         Code.FILE_UNREADABLE,
         "no verifier's state here",
         where=str(directory),
-        hint="make one: weighbridge init STATE --origin NAME",
+        hint="name a directory that `weighbridge init` made, or make one: weighbridge init STATE --origin NAME",
     )
 
 
@@ -215,13 +219,67 @@ def load_policy(names: Sequence[str], reference: Reference) -> PolicySet:
     """A shipped policy by its name, or an author's: a directory, or modules and data by their paths.
 
     Raises:
-        PolicyDenied: ``POLICY_INVALID``.
+        PolicyDenied: ``POLICY_INVALID``; also for a signed bundle, whose signature nothing here verifies.
         EnvironmentFault: ``FILE_UNREADABLE``.
     """
     if len(names) == 1 and (name := policy_set.shipped_name(names[0])) is not None:
         return policy_set.shipped(name, reference=reference)
+    if _is_bundle(names):
+        raise PolicyDenied(
+            Code.POLICY_INVALID,
+            "it is a signed policy bundle, not a policy's files",
+            where=names[0],
+            hint="`weighbridge serve` takes it as --policy-bundle; `weighbridge policy bundle show` prints its files",
+        )
     try:
-        return collect(Path(name) for name in names).policy(reference)
+        return sources_named(names).policy(reference)
     except EnvironmentFault as error:
-        hint = f"name a directory, a Rego file, or one of: {', '.join(policy_set.SHIPPED)}"
-        raise EnvironmentFault(error.code, error.message, where=error.where, hint=hint) from error
+        raise _nowhere(error) from error
+
+
+def policy_named(names: Sequence[str], reference: Reference) -> PolicySet:
+    """As :func:`load_policy`, and what a signed bundle has in it. Its signature is *not* verified.
+
+    For what decides nothing: an author's tools, and an operator's who was handed a bundle.
+
+    Raises:
+        MalformedEvidence: the bundle is malformed.
+        PolicyDenied: ``POLICY_INVALID``.
+        EnvironmentFault: ``FILE_UNREADABLE``.
+    """
+    if not _is_bundle(names):
+        return load_policy(names, reference)
+    data = read(names[0], limit=limits.POLICY_BUNDLE_MAX)
+    with taken_for(names[0], what="a policy bundle", hint="name a file that `weighbridge policy bundle sign` wrote"):
+        claimed = SignedPolicyBundle.parse(data).claimed
+    return policy_set.authored(claimed.files, reference=reference)
+
+
+def sources_named(names: Sequence[str]) -> Sources:
+    """An author's files, where ``names`` are not one shipped policy's name.
+
+    Raises:
+        PolicyDenied: ``POLICY_INVALID``: there is no policy.
+        EnvironmentFault: ``FILE_UNREADABLE``.
+    """
+    try:
+        return collect(Path(name) for name in names)
+    except EnvironmentFault as error:
+        raise _nowhere(error) from error
+
+
+def _nowhere(error: EnvironmentFault) -> EnvironmentFault:
+    hint = f"name a policy's directory, its files, or one of: {', '.join(policy_set.SHIPPED)}"
+    return EnvironmentFault(error.code, error.message, where=error.where, hint=hint)
+
+
+def _is_bundle(names: Sequence[str]) -> bool:
+    """Whether the one that is named is a file that begins as a signed policy bundle does."""
+    if len(names) != 1 or not Path(names[0]).is_file():
+        return False
+    try:
+        with Path(names[0]).open("rb") as file:
+            return is_signed(file.read(16))
+    except OSError:
+        # Whoever reads it says so.
+        return False

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from weighbridge.proto import limits
 from weighbridge.proto.errors import Code, EnvironmentFault, ExitCode
-from weighbridge.verifier.commands.outcome import Outcome, read, read_reference, taken_for, usage
+from weighbridge.verifier.commands.outcome import Outcome, policy_named, read, read_reference, taken_for, usage
 from weighbridge.verifier.commands.policy_changes import (
     changes_document,
     changes_text,
@@ -83,7 +83,7 @@ def _run(arguments: argparse.Namespace) -> Outcome | int:
     from weighbridge.policy.authoring.difference import difference, written  # noqa: PLC0415 - heavy, only here
     from weighbridge.policy.engines.regorus import RegorusEngine  # noqa: PLC0415
     from weighbridge.policy.values.reference import Reference  # noqa: PLC0415
-    from weighbridge.verifier.commands.policy_evidence import ask, policy_named  # noqa: PLC0415
+    from weighbridge.verifier.commands.policy_evidence import ask  # noqa: PLC0415
 
     if arguments.models and arguments.reference is None:
         return usage("--models and --hosts need --reference", command=_COMMAND)

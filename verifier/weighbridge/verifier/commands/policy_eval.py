@@ -6,27 +6,29 @@ import argparse
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, get_args
+from typing import TYPE_CHECKING, Final
 
 from weighbridge.policy.authoring import golden
 from weighbridge.policy.authoring.golden import Expectation, Golden
-from weighbridge.policy.authoring.sources import GOLDEN, collect
+from weighbridge.policy.authoring.sources import GOLDEN
 from weighbridge.policy.authoring.trial import Fault, Trial
 from weighbridge.policy.checker.check import AUTHOR_PACKAGE, LIBRARY_PACKAGE
 from weighbridge.policy.document import PolicyInput
 from weighbridge.policy.engines.workbench import Undefined
-from weighbridge.policy.policy_set import DATA_MAX, AuthorData, Shipped
+from weighbridge.policy.policy_set import DATA_MAX, AuthorData, shipped_name
 from weighbridge.policy.values.reference import Reference
 from weighbridge.proto import limits, strict
 from weighbridge.proto.errors import Code, EnvironmentFault, ExitCode, PolicyDenied
 from weighbridge.verifier.commands import arguments as given
 from weighbridge.verifier.commands.bundle import read_bundle
+from weighbridge.verifier.commands.foreign import add_foreign, with_foreign
 from weighbridge.verifier.commands.outcome import (
     Outcome,
     load_anchors,
-    load_policy,
+    policy_named,
     read,
     read_reference,
+    sources_named,
     taken_for,
     usage,
     write,
@@ -36,7 +38,6 @@ from weighbridge.verifier.commands.text import plain
 from weighbridge.verifier.recorded import windows
 
 if TYPE_CHECKING:
-    from weighbridge.policy.authoring.sources import Sources
     from weighbridge.policy.authoring.trial import Tried
     from weighbridge.policy.policy_set import PolicySet
 
@@ -64,7 +65,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = "Evaluate a policy on one document. Admits nothing: the document is whatever you say it is."
     parser.epilog, parser.formatter_class = _EPILOG, argparse.RawDescriptionHelpFormatter
     parser.add_argument(
-        "policy", nargs="+", metavar="POLICY", help="a directory, modules, or a shipped policy by its name"
+        "policy",
+        nargs="+",
+        metavar="POLICY",
+        help="a directory, modules, a signed bundle, or a shipped policy by its name",
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--input", metavar="FILE", help="a document, or a golden input, or - for standard input")
@@ -85,6 +89,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--record", type=_golden, metavar="FILE", help=f"write a golden input: this document, this decision (*{GOLDEN})"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
+    add_foreign(parser)
     parser.set_defaults(run=_run)
 
 
@@ -179,23 +184,21 @@ def _recorded(arguments: argparse.Namespace) -> _Given:
 
 def _policy(arguments: argparse.Namespace, found: _Given) -> PolicySet:
     names: list[str] = arguments.policy
-    is_shipped = len(names) == 1 and names[0] in get_args(Shipped)
-    sources = None if is_shipped else collect([Path(name) for name in names])
-    reference = _reference(arguments.reference, found.reference, sources)
-    made = load_policy(names, reference) if sources is None else sources.policy(reference)
+    reference = _reference(arguments.reference, found.reference, names)
+    made = with_foreign(policy_named(names, reference), arguments)
     if arguments.data is not None:
         return replace(made, data=AuthorData(read(arguments.data, limit=DATA_MAX)))
     return golden.with_author(made, found.author)
 
 
-def _reference(named: str | None, recorded: Reference | None, sources: Sources | None) -> Reference:
+def _reference(named: str | None, recorded: Reference | None, policy: list[str]) -> Reference:
     if named is not None:
         return read_reference(named)
     if recorded is not None:
         return recorded
-    if sources is not None and sources.reference is not None:
-        return read_reference(str(sources.reference))
-    return Reference({}, {}, {})
+    is_shipped = len(policy) == 1 and shipped_name(policy[0]) is not None
+    beside = None if is_shipped else sources_named(policy).reference
+    return Reference({}, {}, {}) if beside is None else read_reference(str(beside))
 
 
 def _queried(trial: Trial, query: str, document: PolicyInput) -> Outcome:

@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from weighbridge.policy import policy_set
-from weighbridge.policy.authoring.sources import collect
 from weighbridge.policy.values.reference import Reference
-from weighbridge.proto.errors import Code, EnvironmentFault, ExitCode, Indeterminate, LedgerInconsistent
+from weighbridge.proto.errors import Code, ExitCode, Indeterminate, LedgerInconsistent
 from weighbridge.proto.manifest import Manifest
 from weighbridge.verifier.commands.bundle import read_bundle
 from weighbridge.verifier.commands.outcome import load_document
@@ -27,7 +25,7 @@ from weighbridge.verifier.rejudged import Part, Rejudge
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
-    from weighbridge.policy.policy_set import PolicyFiles, PolicySet
+    from weighbridge.policy.policy_set import PolicyFiles
     from weighbridge.verifier.anchors import TrustAnchors
     from weighbridge.verifier.archive import Records
     from weighbridge.verifier.recorded import RecordedWindow
@@ -35,7 +33,7 @@ if TYPE_CHECKING:
 
     _Policies = Callable[[bytes], PolicyFiles]
 
-__all__ = ["Found", "Question", "Task", "ask", "policy_named", "tasks_of"]
+__all__ = ["Found", "Question", "Task", "ask", "tasks_of"]
 
 # A window with the evidence of one GPU takes some 20 kB; this only feeds a progress bar.
 _WINDOW_BYTES: Final = 20_000
@@ -92,23 +90,6 @@ def tasks_of(paths: Sequence[str], *, since_ns: int) -> list[Task]:
             store.close()
         found += [Task(path, item, item.windows) for item in listed if item.last_ns >= since_ns]
     return sorted(found, key=lambda task: -task.size)
-
-
-def policy_named(names: Sequence[str], reference: Reference) -> PolicySet:
-    """A shipped policy by its name, or an author's by its files or its directory.
-
-    Raises:
-        PolicyDenied: ``POLICY_INVALID``.
-        EnvironmentFault: ``FILE_UNREADABLE``.
-    """
-    name = policy_set.shipped_name(names[0]) if len(names) == 1 else None
-    if name is not None and not Path(name).exists():
-        return policy_set.shipped(name, reference=reference)
-    try:
-        return collect(Path(name) for name in names).policy(reference)
-    except EnvironmentFault as error:
-        hint = f"name a policy's directory, its files, or one of: {', '.join(policy_set.SHIPPED)}"
-        raise EnvironmentFault(error.code, error.message, where=error.where, hint=hint) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,8 +208,12 @@ class _Looker:
             store = open_store(Path(path))
             self._stack.callback(store.close)
             records, _ = self._stack.enter_context(deployment_class().reading(Path(path)))
-            own = load_document(Path(path) / "anchors.json")
-            self._states[path] = records, store, self._question.anchors.with_anchors(own.anchors)
+            # Whoever believes them anyway may name the verifier's keys as well.
+            named = self._question.anchors
+            known = {(anchor.purpose, anchor.spki) for anchor in named.anchors}
+            own = load_document(Path(path) / "anchors.json").anchors
+            others = [item for item in own if (item.purpose, item.spki) not in known]
+            self._states[path] = records, store, named.with_anchors(others)
         records, store, believed = self._states[path]
         with store.transaction() as tx:
             indices = tx.window_indices(session.session)

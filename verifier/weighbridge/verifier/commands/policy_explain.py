@@ -15,6 +15,7 @@ from weighbridge.verifier.commands.outcome import (
     Outcome,
     load_anchors,
     load_document,
+    policy_named,
     read,
     read_manifest,
     read_reference,
@@ -81,8 +82,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="POLICY",
         action="append",
         default=[],
-        help="to judge by: a policy's directory or Rego file (several times for several), or a shipped one's name "
-        "(default: the one that judged)",
+        help="to judge by: a policy's directory or Rego file (several times for several), a signed bundle, or a "
+        "shipped one's name (default: the one that judged)",
     )
     parser.add_argument("--reference", metavar="FILE", help="reference values to judge by (default: the recorded ones)")
     parser.add_argument(
@@ -124,7 +125,10 @@ def _misused(arguments: argparse.Namespace) -> str:
     if arguments.input is not None and not arguments.policy:
         return "--input needs --policy: no policy judged it yet"
     if arguments.evidence is not None and (arguments.session is None) == Path(arguments.evidence).is_dir():
-        return "--session says which session of a state directory; a bundle has one"
+        return (
+            "--session says which session of a state directory, in full (`weighbridge sessions` lists them); a bundle "
+            "has one"
+        )
     return ""
 
 
@@ -172,7 +176,7 @@ class _Judges:
         from weighbridge.verifier.record import NO_DIGEST  # noqa: PLC0415
 
         if self.names:
-            return _policy_named(self.names, window.reference)
+            return policy_named(self.names, window.reference)
         if window.policy == NO_DIGEST:
             raise Indeterminate(
                 Code.POLICY_ABSENT,
@@ -201,12 +205,6 @@ def _explainer(policy: PolicySet) -> Explainer:
     return Explainer(policy)
 
 
-def _policy_named(names: list[str], reference: Reference) -> PolicySet:
-    from weighbridge.verifier.commands.policy_evidence import policy_named  # noqa: PLC0415 - heavy, and only here
-
-    return policy_named(names, reference)
-
-
 def _of_document(arguments: argparse.Namespace) -> Told:
     from weighbridge.verifier.commands.policy_reasons import judged  # noqa: PLC0415 - heavy, and only here
 
@@ -221,7 +219,7 @@ def _of_names(arguments: argparse.Namespace, came_with: Reference | None = None)
 
     reference = came_with if arguments.reference is None else read_reference(arguments.reference)
     names = arguments.policy or [_DEFAULT]
-    return _policy_named(names, reference or _beside(names) or Reference({}, {}, {}))
+    return policy_named(names, reference or _beside(names) or Reference({}, {}, {}))
 
 
 def _beside(names: list[str]) -> Reference | None:

@@ -10,6 +10,7 @@ from weighbridge.verifier.commands import arguments as given
 from weighbridge.verifier.commands.outcome import (
     Outcome,
     load_anchors,
+    policy_named,
     read_manifest,
     read_reference,
     usage,
@@ -42,6 +43,7 @@ _EPILOG: Final = """\
 examples:
   weighbridge policy replay STATE --policy my-policy --anchors shipped
   weighbridge policy replay monday.wb tuesday.wb --policy new.rego --anchors anchors.json
+  weighbridge policy replay STATE --policy gate.policy --anchors shipped    # a signed bundle, before it is in force
   weighbridge policy replay STATE --policy my-policy --since 2026-11-01T00:00:00Z --json
   weighbridge policy replay STATE --policy production --reference next.json    # the same rules, other values
 
@@ -65,7 +67,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="POLICY",
         action="append",
         required=True,
-        help="to judge by: a policy's directory or Rego file (several times for several), or a shipped one's name",
+        help="to judge by: a policy's directory or Rego file (several times for several), a signed bundle, or a "
+        "shipped one's name",
     )
     add_evidence(parser)
     parser.add_argument("--exit-zero", action="store_true", help="exit 0 also when something would change")
@@ -161,7 +164,7 @@ def jobs_of(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace) -> Outcome | int:
     from weighbridge.policy.engines.regorus import RegorusEngine  # noqa: PLC0415 - heavy, and only here
     from weighbridge.policy.values.reference import Reference  # noqa: PLC0415
-    from weighbridge.verifier.commands.policy_evidence import ask, policy_named  # noqa: PLC0415
+    from weighbridge.verifier.commands.policy_evidence import ask  # noqa: PLC0415
 
     if arguments.models and arguments.reference is None:
         return usage("--models and --hosts need --reference", command=_COMMAND)
