@@ -63,6 +63,7 @@ SHIPPED: Final[tuple[Shipped, ...]] = get_args(Shipped)
 
 # In this order: raw text, text, comment, bracket. A quote that opens nothing is matched alone and refused.
 _TOKEN: Final = re.compile(r'`[^`]*`|"(?:[^"\\\n]|\\.)*"|#[^\n]*|[\[({]|[\])}]|[`"]')
+_TEXT_HINT: Final = "a module is text in UTF-8, with tabs and line feeds: save it as such, or name another file"
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u2028\u2029\ufeff]")
 
 
@@ -84,9 +85,11 @@ class PolicyModule:
         try:
             source = self.text.decode()
         except UnicodeDecodeError as error:
-            raise _invalid("the module is not UTF-8", self.name, self.text[: error.start].count(b"\n") + 1) from error
+            at = self.text[: error.start].count(b"\n") + 1
+            raise _invalid("the module is not UTF-8", self.name, at, hint=_TEXT_HINT) from error
         if found := _CONTROL.search(source):
-            raise _invalid("the module holds a control character", self.name, _line(source, found.start()))
+            at = _line(source, found.start())
+            raise _invalid("the module holds a control character", self.name, at, hint=_TEXT_HINT)
         lines = source.split("\n")
         if len(lines) > LINES_MAX:
             raise _invalid("the module has too many lines", self.name, LINES_MAX, expected=f"<= {LINES_MAX}")
@@ -101,7 +104,7 @@ def _check_brackets(name: str, source: str) -> None:
     for token in _TOKEN.finditer(source):
         text = token.group()
         if text in ("`", '"'):
-            raise _invalid("a quote is not closed", name, _line(source, token.start()))
+            raise _invalid("a quote is not closed", name, _line(source, token.start()), hint="close it in its line")
         if text in ("[", "(", "{"):
             depth += 1
             if depth > BRACKETS_MAX:

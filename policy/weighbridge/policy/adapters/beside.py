@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Self, final
 
 from weighbridge.policy.adapters.profiles import BY_NAME, Profile
 from weighbridge.policy.engine import Decision, Denial, Limits, Outcome, Prepared
+from weighbridge.policy.engines.prepared import place_and_error
 from weighbridge.policy.engines.process import Worker, WorkerCrashed, WorkerFault, WorkerRefused, WorkerTimeout
 from weighbridge.policy.engines.workbench import Undefined, load_request, read_value, spawn
 from weighbridge.policy.policy_set import PolicyModule
@@ -75,10 +76,11 @@ class _Asked:
         try:
             self._worker: Worker | None = self._load()
         except WorkerFault as fault:
+            place, error = place_and_error(str(fault)) if isinstance(fault, WorkerRefused) else ("", str(fault))
             raise PolicyDenied(
                 Code.POLICY_INVALID,
-                f"the {name} policy does not load: {str(fault)[:_DETAIL_MAX]}",
-                where=f"foreign/{name}",
+                f"the {name} policy does not load: {error[:_DETAIL_MAX]}",
+                where=place or f"foreign/{name}",
                 hint="policies of before OPA 1.0 go into the folder v0, or are given by --foreign-v0",
             ) from fault
 

@@ -101,9 +101,9 @@ def check_sources(sources: Sources, limits: Limits = DEFAULT_LIMITS) -> Checked:
 def _unparsed(fault: WorkerFault, modules: tuple[PolicyModule, ...]) -> CheckerFinding:
     found = _REGORUS.search(str(fault)) if isinstance(fault, WorkerRefused) else None
     place = None if found is None else _PLACE.fullmatch(found.group(1))
-    if place is None:
-        return CheckerFinding(_first(modules), 1, 1, "syntax", str(fault)[:200], "")
     _, error = place_and_error(str(fault))
+    if place is None:
+        return CheckerFinding(_first(modules), 1, 1, "syntax", error[:200], "")
     finding = _at(place, "syntax", error, "")
     text = next((module.text.decode() for module in modules if module.name == finding.module), "")
     column = _characters(text.split("\n"), finding)

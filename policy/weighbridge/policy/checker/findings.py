@@ -290,9 +290,9 @@ _TABLE: Final = (
     Check(
         "bounds",
         "error",
-        "a module that is too large, too wide or nested too deeply",
-        "the engine's parser takes time exponential in nesting, and a deep tree ends its process",
-        "move the inner part into a rule or a function of its own",
+        "a module that is too large, too wide, nested too deeply or no text",
+        "a parser takes time exponential in nesting, a deep tree ends its process, and what is no text hides rules",
+        "keep it short and flat: the inner part can be a rule or a function of its own",
     ),
     Check(
         "opa-compiler",

@@ -72,7 +72,8 @@ def unused_rules(
             seen.add(name)
             what = "the function" if packages.arity(name) is not None else "the rule"
             meant = nearest(rule.name, short)
-            hint = f"did you mean {meant}?" if meant else ""
+            # Of an entry's own name in another package, that package is what is wrong.
+            hint = f"did you mean {meant}?" if meant and meant != rule.name else ""
             notes = Notes(module)
             notes.add(rule.span, "unused-rule", f"nothing that is asked for looks at {what} {rule.name}", hint=hint)
             yield from notes.found

@@ -113,7 +113,8 @@ def not_loaded(fault: WorkerFault) -> PolicyDenied:
     if not isinstance(fault, WorkerRefused):
         return PolicyDenied(Code.POLICY_INVALID, f"the policy does not load: {fault}")
     place, error = place_and_error(str(fault))
-    return PolicyDenied(Code.POLICY_INVALID, f"the policy does not load: {error[:200]}", where=place)
+    hint = "`weighbridge policy check` shows the line"
+    return PolicyDenied(Code.POLICY_INVALID, f"the policy does not load: {error[:200]}", where=place, hint=hint)
 
 
 def parsed(policy: PolicySet, limits: Limits, request: bytes | None = None) -> tuple[Worker, tuple[Module, ...]]:
