@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from support.checked import PACKAGE, WHOLE
+from support.checked import PACKAGE, WHOLE, checked, importing, of_check
 from weighbridge.policy.checker.check import check
 from weighbridge.policy.checker.findings import CHECKS, errors
 from weighbridge.policy.checker.functions import ALLOWED
@@ -82,6 +83,26 @@ def test_two_imports_of_one_name_are_refused(policy_of: Build) -> None:
     imports = "import data.weighbridge.lib.always\nimport data.author.always\n\n"
     with pytest.raises(PolicyDenied, match="two imports are called always"):
         RegorusEngine().check(policy_of(PACKAGE + imports + WHOLE.removeprefix(PACKAGE)))
+
+
+def test_a_policy_does_not_keep_the_checker_busy() -> None:
+    """Seconds of work for a machine that is slow: each took the square or a power of the size once."""
+    every = "\n".join(f"every y{i} in input.findings {{ y{i} == {i} }}" for i in range(1000))
+    rules = "\n".join(f"rule_number_{i}_is := {i}" for i in range(600))
+    typos = "\n".join(f"x{i} := rule_numbr_{i}_si" for i in range(200))
+    fan = "\n".join(f"r{i} := r{i + 1} | r{i + 1}" for i in range(60)) + "\nr60 contains 1\n"
+    denial = 'deny contains d if { d := lib.denial("A", null, "m", r0, null, null) }\n'
+    texts = {
+        "every": WHOLE + f"x if {{\n{every}\n}}\n",
+        "typos": WHOLE + f"{rules}\n{typos}\n",
+        "fan": importing("import data.weighbridge.lib") + fan + denial,
+    }
+    begun = time.process_time()
+    found = checked(texts)
+    assert time.process_time() - begun < 30
+    assert len(of_check(found["every"], "every-maybe-empty")) == 1000
+    assert len(of_check(found["typos"], "unbound")) == 200
+    assert len(of_check(found["fan"], "denial-maybe-undefined")) == 1
 
 
 def test_deep_chains_are_refused_and_not_fallen_through(policy_of: Build) -> None:

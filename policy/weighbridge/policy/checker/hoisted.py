@@ -31,12 +31,15 @@ def hoisted(scope: Scope, expr: Node) -> Node | None:
     return next((loose for part in parts for loose in _loose(scope, part, whole=not equal)), None)
 
 
-def missing(scope: Scope, node: Node) -> Iterator[Node]:
-    """What may be undefined of an expression, and leaves the whole line without a value."""
+def missing(scope: Scope, node: Node, *, inside: bool = False) -> Iterator[Node]:
+    """What may be undefined of an expression, and leaves the whole line without a value.
+
+    ``inside``: of a rule's value, where no further rules are followed: they may fan out without end.
+    """
     if node.kind in COMPREHENSIONS or scope.total(node):
         return
     if node.kind in REFERENCES or node.kind == "Var":
-        if not scope.place(node).sure and not _given(scope, node):
+        if not scope.place(node).sure and (inside or not _given(scope, node)):
             yield node
         return
     if node.kind == "Call" and not _settled(scope, node):
@@ -44,7 +47,7 @@ def missing(scope: Scope, node: Node) -> Iterator[Node]:
         return
     for role, part in node.parts:
         if role != "fcn":
-            yield from missing(scope, part)
+            yield from missing(scope, part, inside=inside)
 
 
 def _loose(scope: Scope, node: Node, *, whole: bool) -> Iterator[Node]:
@@ -55,9 +58,10 @@ def _loose(scope: Scope, node: Node, *, whole: bool) -> Iterator[Node]:
             yield node
         return
     for role, part in node.parts:
-        if (node.kind in _COMPUTED or role == "index") and not _settled(scope, part):
+        if node.kind not in _COMPUTED and role != "index":
+            yield from _loose(scope, part, whole=False)
+        elif not _settled(scope, part):
             yield part
-        yield from _loose(scope, part, whole=False)
 
 
 def _settled(scope: Scope, node: Node) -> bool:
@@ -79,7 +83,7 @@ def _given(scope: Scope, node: Node) -> bool:
     clauses = scope.packages.rules.get(scope.full_name(node), []) if scope.outside(node) else []
     if len(clauses) != 1 or clauses[0][1].bodies or (value := clauses[0][1].value) is None:
         return False
-    return next(missing(scope.packages.scopes[id(clauses[0][1])], value), None) is None
+    return next(missing(scope.packages.scopes[id(clauses[0][1])], value, inside=True), None) is None
 
 
 def _total_function(scope: Scope, name: str) -> bool:

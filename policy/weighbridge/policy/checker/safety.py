@@ -52,7 +52,7 @@ class _Clause:
             hint = "bind it in the same body, by := or some … in"
             self.notes.add(node, "unbound", f"{node.text} is not bound here, only inside another expression", hint=hint)
         for body in rule.bodies:
-            self.every(body, ())
+            self.every(body, frozenset())
         self.head()
         return self.notes.found
 
@@ -198,20 +198,21 @@ class _Clause:
                     hint=f"not {self.notes.whole(left)} == {self.notes.whole(right)}",
                 )
 
-    def every(self, query: Node, around: tuple[Node, ...]) -> None:
-        """``every`` in ``query`` and below it; ``around`` are the statements of the bodies that it stands in."""
-        statements = (*around, *query.all("statement"))
-        for statement in query.all("statement"):
+    def every(self, query: Node, around: frozenset[tuple[object, ...]]) -> None:
+        """``every`` in ``query`` and below it; ``around`` is what the bodies that it stands in say is not empty."""
+        statements = query.all("statement")
+        full = around | {_full(statement) for statement in statements}
+        for statement in statements:
             domain = statement.part("domain")
             if domain is not None and not (domain.kind in ("Array", "Set") and domain.parts):
                 text = self.notes.text(domain)
-                if not guarded(domain, statements):
+                if shown(domain) not in full:
                     message = f"every holds where {text} is empty"
                     self.notes.add(
                         statement, "every-maybe-empty", message, hint=f"count({text}) > 0 in a line before it"
                     )
             for inner in _queries(statement):
-                self.every(inner, statements)
+                self.every(inner, full)
 
     def head(self) -> None:
         rule = self.scope.rule
@@ -237,25 +238,27 @@ class _Clause:
 
 def guarded(collection: Node, statements: tuple[Node, ...]) -> bool:
     """Whether one of the statements says that ``collection`` is not empty."""
-    return any(_not_empty(statement, shown(collection)) for statement in statements)
+    wanted = shown(collection)
+    return any(_full(statement) == wanted for statement in statements)
 
 
-def _not_empty(statement: Node, collection: tuple[object, ...]) -> bool:
+def _full(statement: Node) -> tuple[object, ...]:
+    """What the statement says is not empty, as :func:`shown` has it; nothing where it says so of nothing."""
     if statement.kind == "SomeIn":
         source = statement.part("collection")
-        return source is not None and shown(source) == collection
+        return () if source is None else shown(source)
     expr = statement.part("expr") if statement.kind == "Expr" else None
     if expr is None or expr.kind != "BoolExpr":
-        return False
+        return ()
     left, right, operator = expr.part("lhs"), expr.part("rhs"), expr.text
     if left is not None and left.kind == "Number":
         left, right, operator = right, left, {"Lt": "Gt", "Le": "Ge"}.get(operator, operator)
     if left is None or right is None or right.kind != "Number" or right.text.startswith("-"):
-        return False
+        return ()
     counted = left.part("params") if left.kind == "Call" and dotted(left.part("fcn")) == ["count"] else None
-    if counted is None or shown(counted) != collection:
-        return False
-    return operator in (("Gt", "Ne") if right.text == "0" else ("Gt", "Ge", "Eq"))
+    if counted is None or operator not in (("Gt", "Ne") if right.text == "0" else ("Gt", "Ge", "Eq")):
+        return ()
+    return shown(counted)
 
 
 def _queries(node: Node) -> list[Node]:
