@@ -69,7 +69,11 @@ def table(rows: list[tuple[str, str, Result | None, float]], out: Path, seconds:
         outcome, shown = (result.outcome, result.shown_by) if result else ("FAILED", "see above")
         say(f"{number:<4}{title:<40}{outcome:<22}{took:>6.1f}s\n      {shown}")
     good = all(result for _, _, result, _ in rows)
-    say(f"\n{len(rows)} acts in {seconds:.0f} s. Everything that was judged is in {out}:")
+    say(f"\n{len(rows)} act{'' if len(rows) == 1 else 's'} in {seconds:.0f} s. Everything that was judged is in {out}:")
+    if not (out / "session.wb").exists():
+        # Only the honest session ends with a bundle.
+        say(f"  {shlex.quote(str(BIN / 'weighbridge'))} sessions {shlex.quote(str(out / 'verifier'))}")
+        return ExitCode.AFFIRMED if good else ExitCode.INTERNAL
     tool, bundle, anchors = (
         shlex.quote(str(path)) for path in (BIN / "weighbridge", out / "session.wb", out / "anchors.json")
     )
