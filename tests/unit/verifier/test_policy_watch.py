@@ -20,6 +20,7 @@ from weighbridge.proto import strict
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, EnvironmentFault, LedgerInconsistent, PolicyDenied, WeighbridgeError
 from weighbridge.verifier import owners
+from weighbridge.verifier.policy_watch import PoliciesInForce
 from weighbridge.verifier.session import SessionState
 
 if TYPE_CHECKING:
@@ -382,6 +383,17 @@ def test_a_tenants_new_policy_leaves_the_others_alone(gate: PolicyGate) -> None:
     assert len(gate.loaded) == loaded + 1
     serve(gate, "tenant-a")
     assert codes(gate.world.window()) == ["SEEN"]
+
+
+def test_a_tenant_that_is_not_served_is_told_of(gate: PolicyGate) -> None:
+    """Names are compared as they are: of a bundle for ``Tenant-A`` nobody else would say that it judges nothing."""
+    two_tenants(gate)
+    in_force = gate.world.verifier._appraiser.policy
+    assert isinstance(in_force, PoliciesInForce)
+    assert in_force.besides("tenant-a") == ()
+    assert in_force.besides("Tenant-A") == in_force.besides("") == ("tenant-a",)
+    assert in_force.of("Tenant-A") is in_force.of("tenant-b")
+    assert in_force.of("Tenant-A") is not in_force.of("tenant-a")
 
 
 def test_without_a_policy_for_all_others_nothing_of_theirs_is_judged(gate: PolicyGate) -> None:

@@ -79,6 +79,10 @@ class PoliciesInForce:
             )
         return found
 
+    def besides(self, tenant: str) -> tuple[str, ...]:
+        """The other tenants for whose sessions alone there is a policy: a name that is misspelt is among them."""
+        return tuple(sorted(place for place in self.places if place not in {_OTHERS, tenant}))
+
     def decide(self, document: PolicyInput) -> Decision:
         """The decision of the policy that is for the document's tenant.
 

@@ -174,6 +174,8 @@ def _run_serve(arguments: argparse.Namespace) -> Outcome | int:
         )
         # Before any attester is asked for anything that nobody could judge.
         judges = policies.in_force.of(requirements.tenant)
+        for other in policies.in_force.besides(requirements.tenant):
+            _note(f"weighbridge: warning: the policy for {other} judges nothing: the tenant is {requirements.tenant}")
         watched = [*arguments.models, *arguments.policy_bundle]
         if watched or arguments.collateral is not None:
             verifier.follow(watch)
