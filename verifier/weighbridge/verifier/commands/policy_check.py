@@ -12,7 +12,7 @@ from weighbridge.policy.checker.findings import CHECKS
 from weighbridge.proto.errors import ExitCode
 from weighbridge.verifier.commands.outcome import Outcome, usage
 from weighbridge.verifier.commands.text import counted, plain
-from weighbridge.verifier.commands.tree import WIDTH
+from weighbridge.verifier.commands.tree import width
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -79,7 +79,7 @@ def _shown(checked: Checked, finding: CheckerFinding) -> list[str]:
     source = checked.line(finding)
     if source.strip():
         number, before = str(finding.line), source[: finding.column - 1].replace("\t", _TAB)
-        room = WIDTH - len(f"  {number} | ")
+        room = width() - len(f"  {number} | ")
         lines.append(f"  {number} | {_cut(plain(source.replace(chr(9), _TAB)), room)}")
         if len(before) < room:
             lines.append(f"  {' ' * len(number)} | {' ' * len(before)}^")
@@ -93,7 +93,7 @@ def _cut(line: str, most: int) -> str:
 def _wrapped(label: str, text: str) -> list[str]:
     return textwrap.wrap(
         plain(text),
-        WIDTH,
+        width(),
         initial_indent=label,
         subsequent_indent=" " * (len(label) or len("    ")),
         break_long_words=False,
@@ -149,10 +149,10 @@ def _finding(checked: Checked, finding: CheckerFinding) -> strict.JsonObject:
 
 def _listed() -> Outcome:
     lines: list[str] = []
-    width = max(map(len, CHECKS))
+    longest = max(map(len, CHECKS))
     for check in CHECKS.values():
-        label = f"{check.id:{width}}  {check.severity:7}  "
-        lines += textwrap.wrap(check.title, WIDTH, initial_indent=label, subsequent_indent=" " * len(label))
+        label = f"{check.id:{longest}}  {check.severity:7}  "
+        lines += textwrap.wrap(check.title, width(), initial_indent=label, subsequent_indent=" " * len(label))
     checks: list[strict.JsonValue] = [
         {"id": check.id, "severity": check.severity, "title": check.title, "why": check.why, "safe": check.safe}
         for check in CHECKS.values()

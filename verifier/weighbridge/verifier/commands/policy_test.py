@@ -21,7 +21,7 @@ from weighbridge.proto.errors import Code, ExitCode, PolicyDenied, WeighbridgeEr
 from weighbridge.verifier.commands import arguments as given
 from weighbridge.verifier.commands.outcome import Outcome, read, read_reference, taken_for, usage, write
 from weighbridge.verifier.commands.text import counted, plain
-from weighbridge.verifier.commands.tree import WIDTH
+from weighbridge.verifier.commands.tree import width
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -175,7 +175,7 @@ def _text(tested: _Tested, *, verbose: bool) -> Iterator[str]:
 
 def _wrapped(text: str) -> list[str]:
     return textwrap.wrap(
-        text, WIDTH, initial_indent=" " * 7, subsequent_indent=" " * 9, break_long_words=False, break_on_hyphens=False
+        text, width(), initial_indent=" " * 7, subsequent_indent=" " * 9, break_long_words=False, break_on_hyphens=False
     )
 
 

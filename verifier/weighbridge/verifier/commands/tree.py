@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -11,9 +13,17 @@ from weighbridge.verifier.commands.text import plain
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["WIDTH", "Branch", "render"]
+__all__ = ["Branch", "render", "width"]
 
-WIDTH: Final = 100
+_WIDTH: Final = 100
+_WIDTH_MIN: Final = 60
+
+
+def width() -> int:
+    """How many columns are filled: 100, or those of the terminal where it is narrower; never fewer than 60."""
+    if not sys.stdout.isatty():
+        return _WIDTH
+    return max(_WIDTH_MIN, min(_WIDTH, shutil.get_terminal_size((_WIDTH, 24)).columns))
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +42,7 @@ class Branch:
 
 
 def render(root: Branch) -> list[str]:
-    """The lines of the tree, at most :data:`WIDTH` columns wide but for words that are longer."""
+    """The lines of the tree, at most :func:`width` columns wide but for words that are longer."""
     return [*_lines(root, "", ""), *_below(root, "")]
 
 
@@ -49,7 +59,7 @@ def _lines(branch: Branch, first: str, rest: str) -> Iterator[str]:
     stem = rest + ("│" if branch.below else " ")
     yield from textwrap.wrap(
         plain(branch.text),
-        WIDTH,
+        width(),
         initial_indent=first,
         subsequent_indent=stem.ljust(len(rest) + branch.indent),
         break_long_words=False,
