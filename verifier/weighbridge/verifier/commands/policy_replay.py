@@ -43,7 +43,7 @@ _EPILOG: Final = """\
 examples:
   weighbridge policy replay STATE --policy my-policy --anchors shipped
   weighbridge policy replay monday.wb tuesday.wb --policy new.rego --anchors anchors.json
-  weighbridge policy replay STATE --policy gate.policy --anchors shipped    # a signed bundle, before it is in force
+  weighbridge policy replay STATE --policy gate.policy --anchors shipped    # a signed bundle
   weighbridge policy replay STATE --policy my-policy --since 2026-11-01T00:00:00Z --json
   weighbridge policy replay STATE --policy production --reference next.json    # the same rules, other values
 
