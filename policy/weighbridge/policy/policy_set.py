@@ -64,7 +64,9 @@ SHIPPED: Final[tuple[Shipped, ...]] = get_args(Shipped)
 # In this order: raw text, text, comment, bracket. A quote that opens nothing is matched alone and refused.
 _TOKEN: Final = re.compile(r'`[^`]*`|"(?:[^"\\\n]|\\.)*"|#[^\n]*|[\[({]|[\])}]|[`"]')
 _TEXT_HINT: Final = "a module is text in UTF-8, with tabs and line feeds: save it as such, or name another file"
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u2028\u2029\ufeff]")
+# Also what no engine minds and an editor does: a line's end that is none, and text that is shown in another order than
+# it stands (CVE-2021-42574), so that whoever reviews the policy reads another one.
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,8 @@ from weighbridge.proto.errors import Code, EnvironmentFault, PolicyDenied
         (b"package p\r\n", "control", "m:1"),
         ("package p #\u2028x".encode(), "control", "m:1"),
         ("\ufeffpackage p".encode(), "control", "m:1"),
+        ("package p # read so: \x85allow if false".encode(), "control", "m:1"),
+        ("package p # \u202e eslaf fi wolla \u2066".encode(), "control", "m:1"),
         (b"\n" * 5_001, "too many lines", "m:5000"),
         (b"\n" + b"a" * 513, "too long", "m:2"),
         (b'p := "x', "not closed", "m:1"),
