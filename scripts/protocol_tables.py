@@ -289,7 +289,7 @@ _MEANINGS: Final[dict[str, str]] = {
     "POLICY_DISAGREE": "two policy engines give different answers",
     "POLICY_FOREIGN": "a policy that was written for another verifier, and is asked beside ours, does not consent",
     "POLICY_OUTPUT": "the policy's answer has another shape",
-    "POLICY_ROLLBACK": "an older policy bundle than one that was in force, or another one of its number or in its place",
+    "POLICY_ROLLBACK": "an older policy bundle than one that was in force, or another of its number or in its place",
     "POLICY_TENANT": "a policy bundle for another tenant than its author's key speaks for",
     "POLICY_EXPIRED": "the policy bundle is not valid at the time of receipt: nothing is judged",
     "POLICY_ABSENT": "no policy is in force for the session's tenant: nothing is judged",

@@ -65,6 +65,7 @@ def test_zeros_may_follow_and_are_no_part_of_it() -> None:
         (lambda q: spliced(q, CHAIN, b"\x01"), "td_quote.qe[482]"),
         (lambda q: spliced(q, CHAIN + 2, (9).to_bytes(4, "little")), "td_quote.qe[497]"),
     ],
+    ids=lambda value: "change" if callable(value) else "where",
 )
 def test_what_is_no_quote_is_refused(change: Callable[[bytes], bytes], where: str) -> None:
     with pytest.raises(MalformedEvidence) as caught:

@@ -139,7 +139,7 @@ def test_its_document() -> None:
         (json.dumps({**json.loads(DCAP), "tcb_info": "[]"}).encode(), Code.COLLATERAL_INVALID),
         (json.dumps({**json.loads(DCAP), "root_ca_crl": "AA"}).encode(), Code.NOT_HEX),
     ],
-    ids=lambda value: str(value)[:40],
+    ids=lambda value: value.value if isinstance(value, Code) else "data",
 )
 def test_what_is_no_collateral(data: bytes, code: Code) -> None:
     assert refused(data) is code

@@ -150,7 +150,9 @@ def test_switch_that_names_no_gpu(value: bytes | None) -> None:
     assert refusal(*GPUS, switch(SWITCH_GPU_PDIS=value), *SWITCHES[1:]) is Code.GPU_TOPOLOGY
 
 
-@pytest.mark.parametrize("value", [None, b"", bytes(8), FABRIC.switches[1].keys.pdi])
+@pytest.mark.parametrize(
+    "value", [None, b"", bytes(8), FABRIC.switches[1].keys.pdi], ids=("none", "empty", "zeros", "another's")
+)
 def test_switch_that_reports_another_pdi(value: bytes | None) -> None:
     assert refusal(*GPUS, switch(SWITCH_PDI=value), *SWITCHES[1:]) is Code.GPU_TOPOLOGY
 
