@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 from typing import Final
 
 from weighbridge.verifier.commands import (
@@ -22,6 +23,7 @@ from weighbridge.verifier.commands import (
 
 __all__ = ["configure"]
 
+_WIDTH: Final = 100
 _EPILOG: Final = """\
 examples:
 
@@ -60,3 +62,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     policy_replay.configure(verbs.add_parser("replay", help="which recorded decisions a new policy would change"))
     policy_diff.configure(verbs.add_parser("diff", help="two policies side by side: rules, looks, decisions"))
     policy_engines.configure(verbs.add_parser("engines", help="which engines there are, and whether each conforms"))
+    for verb in verbs.choices.values():
+        verb.description, verb.epilog = _wrapped(verb.description), _wrapped(verb.epilog)
+
+
+def _wrapped(text: str | None) -> str | None:
+    """Prose within a terminal; a paragraph with examples, which are indented, as it is."""
+    if text is None:
+        return None
+    paragraphs = [
+        part if "\n  " in part else textwrap.fill(part, _WIDTH, break_long_words=False, break_on_hyphens=False)
+        for part in text.rstrip("\n").split("\n\n")
+    ]
+    return "\n\n".join(paragraphs)

@@ -40,7 +40,7 @@ _EPILOG: Final = """\
 examples:
   weighbridge policy test my-policy
   weighbridge policy test my-policy --run 'test_refuses_*' -v
-  weighbridge policy test my-policy --threshold 90 --junit report.xml    # for continuous integration
+  weighbridge policy test my-policy --threshold 90 --junit report.xml   # for continuous integration
   weighbridge policy test my-policy --watch
 
 A test is a rule `test_…` of a file *_test.rego (package weighbridge.policy_test) that must be exactly true, or a file
