@@ -326,6 +326,23 @@ ACCEPTED: Final = {
     ),
     "an argument that is a name by intent": "f(_unused, b) := b\n\nx := f(1, 2)\n",
     "a set where a set is": "x if { kinds := {g.kind | some g in input.gpus}; kinds == {`gpu`} }\n",
+    "numbers out of texts": "x if to_number(input.received_ns) > 5\n",
+    "times out of texts": (
+        "x if { some g in input.gpus; some m in g.manifests; time.parse_rfc3339_ns(m.issued) < time.now_ns() }\n"
+    ),
+    "a semantic version that is the author's": "x if semver.compare(data.author.version, `1.2.3`) >= 0\n",
+    "an order of texts that are no versions": "x if { some name in data.author.names; name < `m` }\n",
+    "a denial that is written out": (
+        "deny contains d if { input.window.seq == 0; d := {`code`: `NO_WINDOW`, `window`: null, `device`: null, "
+        "`expected`: null, `got`: null, `hint`: null} }\n"
+    ),
+    "a denial with a code that is computed": (
+        "deny contains d if { input.window.seq == 0; d := {`code`: upper(`no_window`)} }\n"
+    ),
+    "a denial with a member of a computed name": (
+        "deny contains d if { input.window.seq == 0; name := lower(`CODE`); d := {name: `NO_WINDOW`} }\n"
+    ),
+    "texts in another set than deny": "x contains `small` if input.window.seq == 0\n",
     "a word of two fields": "x if { some g in input.gpus; g.reference == input.platform.boot_reference }\n",
 }
 QUIET: Final = frozenset({"deny-without-library", "unused-rule", "after-false"})

@@ -201,6 +201,31 @@ CASES: Final = {
     "a name that nothing binds, in a line that is not reached (§2.2)": Case(
         "unbound", "r if { input.window.seq == 5; nothing == 1 }\n", {"window": {"seq": 1}}, REFUSED, REFUSED, UNDEFINED
     ),
+    "a version is ordered by its letters": Case(
+        "text-order",
+        'r if { some g in input.gpus; g.driver < "580.10" }\n',
+        {"gpus": [{"driver": "580.9"}]},
+        UNDEFINED,
+        UNDEFINED,
+        True,
+    ),
+    "a driver's version is no semantic one": Case(
+        "text-order",
+        'r if { some g in input.gpus; semver.compare(g.driver, "580.10.0") < 0 }\n',
+        {"gpus": [{"driver": "580.9"}]},
+        REFUSED,
+        REFUSED,
+        True,
+    ),
+    "a text is taken for a denial, and read by nobody": Case(
+        "denial-malformed",
+        'deny contains "GPU_OLD" if input.gpus\n',
+        {"gpus": []},
+        ["GPU_OLD"],
+        ["GPU_OLD"],
+        [{"code": "GPU_OLD"}],
+        "deny",
+    ),
     "a null that never comes": Case(
         "null-never",
         "r if { some g in input.gpus; g.revocation == null }\n",

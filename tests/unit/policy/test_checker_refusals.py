@@ -689,6 +689,69 @@ FOUND: Final = {
     "a path into nothing": ("path-unknown", WHOLE + "x if input.window.seq.value == 1\n", "nothing inside"),
     "elements of text": ("path-unknown", WHOLE + "x if { some c in input.session.tenant; c == `a` }\n", "no elements"),
     "an index of a list under !=": ("unequal-maybe-undefined", WHOLE + "x if input.gpus[0].fwid != `matches`\n", "!="),
+    "a text for a denial": (
+        "denial-malformed",
+        WHOLE + 'deny contains "OLD" if input.gpus\n',
+        "is text, and no denial",
+    ),
+    "a text for a denial, by a name": (
+        "denial-malformed",
+        WHOLE + 'deny contains d if { input.gpus; d := "OLD" }\n',
+        "is text, and no denial",
+    ),
+    "texts for denials": (
+        "denial-malformed",
+        WHOLE + "deny contains d if { input.gpus; d := [`OLD`] }\n",
+        "is an array, and no denial",
+    ),
+    "a denial without a code": (
+        "denial-malformed",
+        WHOLE + 'deny contains d if { input.gpus; d := {"message": "old"} }\n',
+        "the denial has no code",
+    ),
+    "a denial with a code in small letters": (
+        "denial-malformed",
+        WHOLE + 'deny contains d if { input.gpus; d := {"code": "gpu-old"} }\n',
+        'write "GPU_OLD"',
+    ),
+    "a code that is a number": (
+        "denial-malformed",
+        WHOLE + 'deny contains d if { input.gpus; d := {"code": 7} }\n',
+        "is a number, and no code",
+    ),
+    "a code of words": (
+        "denial-malformed",
+        importing("import data.weighbridge.lib")
+        + 'deny contains d if { input.gpus; d := lib.denial("GPU is old", null, "old", null, null, null) }\n',
+        'write "GPU_IS_OLD"',
+    ),
+    "a code by a name": (
+        "denial-malformed",
+        importing("import data.weighbridge.lib")
+        + "old := `old`\n\ndeny contains lib.passing(lib.denial(old, null, `old`, null, null, null)) if input.gpus\n",
+        "old is no code",
+    ),
+    "a driver's version by its letters": (
+        "text-order",
+        WHOLE + 'x if { some g in input.gpus; g.driver < "580.10" }\n',
+        "lib.gpu_recent(gpu)",
+    ),
+    "a version on the left, of what is not known": (
+        "text-order",
+        WHOLE + "x if { some v in data.author.versions; `96.00.5E` >= v }\n",
+        "compare texts letter by letter",
+    ),
+    "two texts of the document": ("text-order", WHOLE + "x if input.received_ns > input.gap.since\n", "to_number("),
+    "a time by its letters": (
+        "text-order",
+        WHOLE + "x if { some g in input.gpus; some m in g.manifests; m.issued < `2026-01-01T00:00:00Z` }\n",
+        "time.parse_rfc3339_ns(m.issued)",
+    ),
+    "what is no semantic version": (
+        "text-order",
+        WHOLE + "x if { some g in input.gpus; semver.compare(g.driver, `580.10.0`) < 0 }\n",
+        "is no semantic version",
+    ),
     "a documented name": ("function-forbidden", WHOLE + "x := crypto.sha256(`a`)\n", "missing in the engine"),
 }
 

@@ -104,8 +104,8 @@ def test_the_protocols_are_kept(prepare: Prepare) -> None:
     [
         ("", "deny", Code.POLICY_DENIED),
         ("allow if input.window.seq == 4\n", "deny", Code.POLICY_DENIED),
-        ("allow if true\n\ndeny contains 1 if true\n", "error", Code.POLICY_OUTPUT),
-        ("allow if true\n\ndeny contains {} if true\n", "error", Code.POLICY_OUTPUT),
+        ("allow if true\n\ndeny contains d if d := input.window.seq\n", "error", Code.POLICY_OUTPUT),
+        ("allow if true\n\ndeny contains d if d := object.union({}, {})\n", "error", Code.POLICY_OUTPUT),
         ("x := 1\n\nx := 2 if input.gap\n\nallow if x == 1\n", "error", Code.POLICY_ERROR),
         ("allow if to_number(`x`) == 1\n", "error", Code.POLICY_ERROR),
     ],

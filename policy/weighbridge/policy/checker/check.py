@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from weighbridge.policy.checker.bindings import REFERENCES
 from weighbridge.policy.checker.contradiction import check_body
+from weighbridge.policy.checker.denials import check_denials
 from weighbridge.policy.checker.entries import (
     AUTHOR_PACKAGE,
     ENTRIES,
@@ -29,6 +30,7 @@ from weighbridge.policy.checker.functions import BUILTINS
 from weighbridge.policy.checker.names import Packages, Scope, index_of
 from weighbridge.policy.checker.never import check_comparison
 from weighbridge.policy.checker.notes import Notes
+from weighbridge.policy.checker.ordering import check_order
 from weighbridge.policy.checker.safety import check_clause
 from weighbridge.policy.checker.syntax import Module
 from weighbridge.policy.checker.usage import Graph, unused_imports, unused_rules, unused_variables
@@ -110,6 +112,8 @@ def _findings(
             found.update(_comparisons(scope))
             if module.name != library:
                 found.update(_warnings(scope, library=always))
+            if module.name not in tests | {library}:
+                found.update(_denials(scope))
     for module in written:
         found.update(unused_imports(packages, module))
     found.update(_unused(packages, graph, written, tests))
@@ -129,8 +133,16 @@ def _comparisons(scope: Scope) -> list[CheckerFinding]:
 def _warnings(scope: Scope, *, library: bool) -> list[CheckerFinding]:
     notes = Notes(scope.module)
     unused_variables(scope, notes)
+    for node in scope.nodes:
+        check_order(scope, notes, node)
     for body in scope.rule.bodies:
         check_none(scope, notes, body, library=library)
+    return notes.found
+
+
+def _denials(scope: Scope) -> list[CheckerFinding]:
+    notes = Notes(scope.module)
+    check_denials(scope, notes)
     return notes.found
 
 

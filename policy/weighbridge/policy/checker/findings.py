@@ -187,6 +187,13 @@ _TABLE: Final = (
         "lib.field(x, name), or object.get(x, name, null)",
     ),
     Check(
+        "denial-malformed",
+        "error",
+        "an element of deny that is no denial, or a code that is none",
+        "no verifier can read it: where it comes, POLICY_OUTPUT stands in place of every reason",
+        'lib.denial("CODE", device, message, expected, got, hint), the code of 2 to 64 of A-Z, 0-9, _ from a letter on',
+    ),
+    Check(
         "unequal-maybe-undefined",
         "error",
         "!= of something that may be undefined",
@@ -235,6 +242,13 @@ _TABLE: Final = (
         "a comparison of count that always or never holds",
         "count is never below 0: count(x) < 0 never holds, count(x) >= 0 always does, also of a full deny",
         "count(x) == 0, or count(x) > 0",
+    ),
+    Check(
+        "text-order",
+        "warning",
+        "texts compared by their order, or what is no semantic version by semver.compare",
+        "texts are ordered letter by letter, 580.9 after 580.10; semver.compare of 580.9 is an error",
+        "gpu_minimum of the reference values and lib.gpu_recent, or numbers",
     ),
     Check(
         "null-never",

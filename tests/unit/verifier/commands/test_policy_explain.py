@@ -201,7 +201,7 @@ def test_a_document_is_explained_without_evidence(asked: Asked, run: Run, tmp_pa
 
 WRONG = """deny contains d if {
 	to_number("x") == 1
-	d := {}
+	d := {"code": "NEVER"}
 }
 """
 SLOW = """deny contains d if {
@@ -212,7 +212,7 @@ SLOW = """deny contains d if {
 	some b in thousand
 	some c in thousand
 	a == concat(b, [c, "x"])
-	d := {}
+	d := {"code": "NEVER"}
 }
 """
 
