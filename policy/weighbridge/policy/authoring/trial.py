@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from weighbridge.policy.checker.findings import CheckerFinding
     from weighbridge.policy.checker.syntax import Module
     from weighbridge.policy.document import PolicyInput
-    from weighbridge.policy.policy_set import PolicyModule, PolicySet
+    from weighbridge.policy.policy_set import AuthorData, PolicyModule, PolicySet
 
 __all__ = ["NOW_NS", "Fault", "Trial", "Tried", "examples"]
 
@@ -84,6 +84,7 @@ class Trial:
     ) -> None:
         self._modules: tuple[PolicyModule, ...] = (*policy.modules, *beside)
         self._data: strict.JsonObject = {**policy.document(), **({"examples": examples()} if beside else {})}
+        self._author: AuthorData | None = policy.data
         self._limits: Limits = limits
         self._coverage: bool = coverage
         self._covered: defaultdict[str, set[int]] = defaultdict(set)
@@ -112,7 +113,8 @@ class Trial:
         Raises:
             PolicyDenied: ``POLICY_INVALID``: it is nested too deeply to be looked at.
         """
-        return check_tests(self.syntax, LIBRARY, tests=self._tests, examples=frozenset(EXAMPLES))
+        author = None if self._author is None else self._author.content()
+        return check_tests(self.syntax, LIBRARY, tests=self._tests, examples=frozenset(EXAMPLES), author=author)
 
     def refuse_errors(self) -> None:
         """Ask the checker; ``print`` is what it lets pass here, and what it refuses in a policy that is loaded.

@@ -3,13 +3,15 @@
 The library is shipped and has tests of its own: against it stand only errors, and no warnings. What is checked is the
 table :data:`weighbridge.policy.checker.findings.CHECKS`; it is printed by ``weighbridge policy check --list``.
 
-Not checked: the types of what builtins take, paths under ``data.author``, whether the rules are wise.
+Not checked: the types of what builtins take, what the author's data hold where they are not given, whether the rules
+are wise.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from weighbridge.policy.checker.author_data import check_author_data, check_author_imports, replaces_author_data
 from weighbridge.policy.checker.bindings import REFERENCES
 from weighbridge.policy.checker.contradiction import check_body
 from weighbridge.policy.checker.denials import check_denials
@@ -36,6 +38,7 @@ from weighbridge.policy.checker.syntax import Module
 from weighbridge.policy.checker.usage import Graph, unused_imports, unused_rules, unused_variables
 from weighbridge.policy.checker.vacuous import check_none
 from weighbridge.proto.errors import Code, PolicyDenied
+from weighbridge.proto.strict import JsonObject
 
 __all__ = [
     "AUTHOR_PACKAGE",
@@ -48,21 +51,27 @@ __all__ = [
 ]
 
 
-def check(modules: tuple[Module, ...], library: str) -> tuple[CheckerFinding, ...]:
+def check(modules: tuple[Module, ...], library: str, author: JsonObject | None = None) -> tuple[CheckerFinding, ...]:
     """Everything against a policy, in order of module, line and column. One with an error must not be loaded.
 
     Args:
         modules: the whole set.
         library: the name of the module that is the shipped library.
+        author: the author's own data; ``None`` where there are none, and nothing is said of paths under them.
 
     Raises:
         PolicyDenied: ``POLICY_INVALID``: it is nested too deeply to be looked at.
     """
-    return check_tests(modules, library, tests=frozenset(), examples=frozenset())
+    return check_tests(modules, library, tests=frozenset(), examples=frozenset(), author=author)
 
 
 def check_tests(
-    modules: tuple[Module, ...], library: str, *, tests: frozenset[str], examples: frozenset[str]
+    modules: tuple[Module, ...],
+    library: str,
+    *,
+    tests: frozenset[str],
+    examples: frozenset[str],
+    author: JsonObject | None = None,
 ) -> tuple[CheckerFinding, ...]:
     """Everything against a policy and its tests.
 
@@ -74,12 +83,16 @@ def check_tests(
         library: the name of the module that is the shipped library.
         tests: the names of the modules that are tests.
         examples: the names under ``data.examples``.
+        author: the author's own data, as for :func:`check`.
 
     Raises:
         PolicyDenied: ``POLICY_INVALID``: it is nested too deeply to be looked at.
     """
     try:
-        found = _findings(modules, library, tests, examples)
+        packages = Packages(modules, library, examples if tests else frozenset())
+        found = _findings(packages, modules, library, tests)
+        if author is not None:
+            found.update(_author_data(packages, modules, tests, author))
     except RecursionError as error:
         raise PolicyDenied(Code.POLICY_INVALID, "the policy is nested too deeply", hint="split it") from error
     return tuple(sorted(found))
@@ -91,9 +104,8 @@ def rule_names(modules: tuple[Module, ...]) -> frozenset[str]:
 
 
 def _findings(
-    modules: tuple[Module, ...], library: str, tests: frozenset[str], examples: frozenset[str]
+    packages: Packages, modules: tuple[Module, ...], library: str, tests: frozenset[str]
 ) -> set[CheckerFinding]:
-    packages = Packages(modules, library, examples if tests else frozenset())
     graph = Graph(packages)
     found = set(check_packages(modules, library, tests))
     found.update(check_defaults(modules))
@@ -138,6 +150,21 @@ def _warnings(scope: Scope, *, library: bool) -> list[CheckerFinding]:
     for body in scope.rule.bodies:
         check_none(scope, notes, body, library=library)
     return notes.found
+
+
+def _author_data(
+    packages: Packages, modules: tuple[Module, ...], tests: frozenset[str], author: JsonObject
+) -> Iterator[CheckerFinding]:
+    """Tests that replace the author's data may name what only they put there."""
+    for module in modules:
+        scopes = [packages.scopes[id(rule)] for rule in module.rules]
+        if module.name in tests and any(map(replaces_author_data, scopes)):
+            continue
+        notes = Notes(module)
+        check_author_imports(module, notes, author)
+        for scope in scopes:
+            check_author_data(scope, notes, author)
+        yield from notes.found
 
 
 def _denials(scope: Scope) -> list[CheckerFinding]:

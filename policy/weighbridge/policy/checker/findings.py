@@ -116,6 +116,13 @@ _TABLE: Final = (
         "weighbridge policy docs lists every path",
     ),
     Check(
+        "author-data-unknown",
+        "error",
+        "a path under data.author that leads nowhere in the author's data.json",
+        "what does not exist is undefined: a denial that looks at it never comes, and its not always holds",
+        "add it to data.json; what may be absent: object.get(data.author, name, default)",
+    ),
+    Check(
         "unbound",
         "error",
         "a variable that is not bound where it is used",

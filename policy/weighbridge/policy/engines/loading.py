@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from weighbridge.policy.checker.syntax import Module
     from weighbridge.policy.engine import Limits
     from weighbridge.policy.engines.process import Worker
-    from weighbridge.policy.policy_set import PolicyModule, PolicySet
+    from weighbridge.policy.policy_set import AuthorData, PolicyModule, PolicySet
 
 __all__ = ["checked", "compiler_findings", "findings_in", "loaded", "not_loaded", "optional_rules", "parsed", "refuse"]
 
@@ -52,7 +52,7 @@ class _Kept(Generic[_Key, _Value]):
 
 
 _SYNTAX: Final[_Kept[tuple[PolicyModule, ...], tuple[Module, ...]]] = _Kept()
-_FINDINGS: Final[_Kept[tuple[tuple[str, bytes], ...], tuple[CheckerFinding, ...]]] = _Kept()
+_FINDINGS: Final[_Kept[tuple[tuple[tuple[str, bytes], ...], bytes | None], tuple[CheckerFinding, ...]]] = _Kept()
 
 
 def checked(policy: PolicySet, limits: Limits) -> tuple[Module, ...]:
@@ -64,7 +64,7 @@ def checked(policy: PolicySet, limits: Limits) -> tuple[Module, ...]:
     """
     worker, modules = parsed(policy, limits)
     worker.close()
-    refuse(findings_in(modules))
+    refuse(findings_in(modules, policy.data))
     return modules
 
 
@@ -150,21 +150,21 @@ def _syntax(worker: Worker, policy: PolicySet, limits: Limits) -> tuple[Module, 
     return syntax
 
 
-def findings_in(modules: tuple[Module, ...]) -> tuple[CheckerFinding, ...]:
-    """Everything that the checker has against a policy.
+def findings_in(modules: tuple[Module, ...], data: AuthorData | None) -> tuple[CheckerFinding, ...]:
+    """Everything that the checker has against a policy and what it looks at in the author's own data.
 
     Raises:
         PolicyDenied: ``POLICY_INVALID``: it is nested too deeply to be looked at.
     """
-    texts = tuple((module.name, module.text) for module in modules)
-    found = _FINDINGS.get(texts)
+    exact = tuple((module.name, module.text) for module in modules), None if data is None else data.text
+    found = _FINDINGS.get(exact)
     if found is not None:
         return found
     try:
-        found = check(modules, LIBRARY)
+        found = check(modules, LIBRARY, None if data is None else data.content())
     except RecursionError as error:
         raise PolicyDenied(Code.POLICY_INVALID, "the policy is nested too deeply", hint="split it") from error
-    _FINDINGS.put(texts, found)
+    _FINDINGS.put(exact, found)
     return found
 
 

@@ -112,7 +112,7 @@ class OpaBinaryEngine:
         """
         worker, modules = parsed(policy, limits)
         worker.close()
-        findings = findings_in(modules)
+        findings = findings_in(modules, policy.data)
         evaluations = _Evaluations(self._program, policy.modules, policy.document(), limits)
         try:
             evaluations.compile()

@@ -104,7 +104,7 @@ class OpaGoEngine:
         """
         worker, modules = parsed(policy, limits)
         worker.close()
-        findings = findings_in(modules)
+        findings = findings_in(modules, policy.data)
         try:
             request = load_request(policy.modules, policy.document(), queries=(query_of(optional_rules(modules)),))
             loaded(spawn(limits, self._program), request, limits).close()

@@ -54,7 +54,7 @@ class RegorusEngine:
         """
         worker, modules = parsed(policy, limits)
         worker.close()
-        return findings_in(modules)
+        return findings_in(modules, policy.data)
 
     def load(
         self, policy: PolicySet, limits: Limits = DEFAULT_LIMITS, *, workers: int = 1, spares: int = 1
@@ -81,7 +81,7 @@ class RegorusEngine:
 
         first, more, modules = _parsed_beside(policy, limits, request, start=start, more=workers - 1)
         try:
-            refuse(findings_in(modules))
+            refuse(findings_in(modules, policy.data))
         except BaseException:
             for worker in (first, *more):
                 worker.close()

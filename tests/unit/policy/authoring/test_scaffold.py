@@ -15,6 +15,7 @@ from weighbridge.policy.authoring.trial import Trial
 from weighbridge.policy.engines.regorus import RegorusEngine
 from weighbridge.policy.policy_set import PolicyModule, authored
 from weighbridge.policy.values.reference import Reference
+from weighbridge.proto.errors import PolicyDenied
 
 
 def test_there_is_a_scenario_for_everybody() -> None:
@@ -54,7 +55,7 @@ def test_tests_go_on_when_an_author_writes_down_what_is_his(name: str) -> None:
     scenario = SCENARIOS[name]
     written = files(scenario)
     modules = [(file, content) for file, content in written.items() if file == "policy.rego"]
-    policy = authored([*modules, ("data.json", b"{}")], reference=scenario.example.reference)
+    policy = authored(modules, reference=scenario.example.reference)
     golden = tuple((file, Golden.parse(content)) for file, content in written.items() if file.endswith(".golden.json"))
     report = run(Suite(policy, (PolicyModule("policy_test.rego", written["policy_test.rego"]),), golden))
     assert [(result.name, result.failure) for result in report.failed] == []
@@ -79,11 +80,14 @@ def test_an_audit_says_so_and_development_that_it_is_insecure() -> None:
 
 @pytest.mark.parametrize("name", ["model-gate", "bare-metal", "evaluated-model", "development"])
 def test_without_the_authors_data_nothing_is_admitted(name: str) -> None:
-    """A member of ``data.json`` that is misspelt must not take the denial with it that would have named it."""
+    """Data that are missing do not take the denial with them; empty ones are refused before anything is decided."""
     written = files(SCENARIOS[name])
     rego = next(content for file, content in written.items() if file.endswith("policy.rego"))
     example = EXAMPLES["bare_metal_tpm_h100"]
-    policy = authored([("policy.rego", rego), ("data.json", b"{}")], reference=example.reference)
+    empty = authored([("policy.rego", rego), ("data.json", b"{}")], reference=example.reference)
+    with pytest.raises(PolicyDenied, match=r"data\.author has no"):
+        RegorusEngine().load(empty).close()
+    policy = authored([("policy.rego", rego)], reference=example.reference)
     with RegorusEngine().load(policy) as prepared:
         decision = prepared.decide(example.input)
     assert decision.outcome == "deny"
