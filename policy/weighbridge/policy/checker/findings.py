@@ -302,13 +302,6 @@ _TABLE: Final = (
         "correct what the engine names",
     ),
     Check(
-        "opa-compiler",
-        "error",
-        "OPA's compiler refuses the policy, where OPA judges beside or in place of regorus",
-        "the two engines must judge the same policy",
-        "correct what the compiler names",
-    ),
-    Check(
         "bounds",
         "error",
         "a module that is too large, too wide, nested too deeply or no text",
