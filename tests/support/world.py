@@ -343,7 +343,7 @@ class Engines:
         """``policy``, loaded once."""
         key = policy.digest, policy.reference_digest
         if key not in self._prepared:
-            self._prepared[key] = RegorusEngine().load(policy)
+            self._prepared[key] = RegorusEngine().load(policy, spares=0)
         return self._prepared[key]
 
     def close(self) -> None:

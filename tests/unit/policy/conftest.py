@@ -102,7 +102,7 @@ def prepared() -> Iterator[Callable[..., PreparedPolicy]]:
         values = references or reference_of()
         key = (name, values.digest)
         if key not in made:
-            policy = RegorusEngine().load(shipped(name, reference=values))
+            policy = RegorusEngine().load(shipped(name, reference=values), spares=0)
             assert isinstance(policy, PreparedPolicy)
             made[key] = policy
         return made[key]
@@ -130,7 +130,7 @@ def prepare(policy_of: Callable[[str], PolicySet]) -> Iterator[Callable[..., Pre
     made: list[PreparedPolicy] = []
 
     def build(rules: str, limits: Limits | None = None) -> PreparedPolicy:
-        policy = RegorusEngine().load(policy_of(HEAD + rules), limits or Limits())
+        policy = RegorusEngine().load(policy_of(HEAD + rules), limits or Limits(), spares=0)
         assert isinstance(policy, PreparedPolicy)
         made.append(policy)
         return policy
