@@ -5,6 +5,7 @@ Usage:
     scripts/bench measure --json > docs/performance-measure.jsonl
     scripts/bench gpu --json > docs/performance-gpu.jsonl
     scripts/bench tpm --json > docs/performance-tpm.jsonl
+    scripts/bench policy --json > docs/performance-policy.jsonl
     .venv/bin/python scripts/performance_figures.py
 
 The recordings lie beside the document, and a test holds one to the other: no figure there was written by hand.
@@ -21,7 +22,9 @@ from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 DOCUMENT: Final = ROOT / "docs" / "performance.md"
-RECORDINGS: Final = tuple(ROOT / "docs" / f"performance{of}.jsonl" for of in ("", "-measure", "-gpu", "-tpm"))
+RECORDINGS: Final = tuple(
+    ROOT / "docs" / f"performance{of}.jsonl" for of in ("", "-measure", "-gpu", "-tpm", "-policy")
+)
 
 _BLOCK: Final = re.compile(
     r"(<!-- figures:(?P<name>[a-z]+):begin -->\n)(?P<body>.*?)(<!-- figures:\2:end -->\n)", re.DOTALL
@@ -53,6 +56,9 @@ _TABLES: Final = {
     "tpm": {"TPM": "wall clock", "TPM, CPU": "CPU"},
     "tpmratios": {"TPM ratio": "ratio"},
     "tpmmachine": {"tpms": "machine"},
+    "policies": {"policy, one": "1 GPU", "policy, eight": "8 GPUs"},
+    "policyratios": {"policy ratio": "figure"},
+    "policymachine": {"policies": "machine"},
 }
 # What the rows' figures are in, where it is not said with each.
 _FIRST: Final = {
@@ -63,11 +69,14 @@ _FIRST: Final = {
     "gpumachine": "during the run",
     "tpmratios": "figure",
     "tpmmachine": "during the run",
+    "policyratios": "figure",
+    "policymachine": "during the run",
 }
 # Figures that are ratios, by what they are of; all others without a column are of models.
 _RATIOS: Final = {
     "GPU ratio": re.compile(r"report_.+|.+_vs_nvidia"),
     "TPM ratio": re.compile(r"quote_.+"),
+    "policy ratio": re.compile(r"production_.+|reference_load_s|worker_start_ms"),
     "ratio": re.compile(r".+"),
 }
 
@@ -103,8 +112,8 @@ def _cell(figure: dict[str, object]) -> _Cell:
     name, unit, ratio = str(figure["name"]), str(figure["unit"]), figure["ratio"]
     if ": " not in name and not _WHOLE.fullmatch(name):
         text = f"{ratio:.2f}x" if isinstance(ratio, float) else "-"
-        if name.endswith("_ms"):
-            text = f"{figure['value']:.2f} ms ({text})"
+        if unit in {"ms", "s"}:
+            text = f"{figure['value']:.2f} {unit} ({text})"
         column = next(column for column, names in _RATIOS.items() if names.fullmatch(name))
         return _Cell(column, f"`{name}`", text)
     if unit == "GB/s":

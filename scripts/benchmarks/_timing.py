@@ -29,15 +29,21 @@ class Cost:
     cpu: float
 
 
-def in_turns(work: Mapping[str, Callable[[], object]], *, rounds: int, warm_up: int = WARM_UP) -> dict[str, Cost]:
-    """What one call of each costs: every round calls all of them once, after some rounds that do not count."""
+def in_turns(
+    work: Mapping[str, Callable[[], object]], *, rounds: int, warm_up: int = WARM_UP, repeats: int = 1
+) -> dict[str, Cost]:
+    """What one call of each costs: every round calls all of them, after some rounds that do not count.
+
+    ``repeats``: how often a round calls each of them, one call behind the other; every call counts for itself. One
+    finds the processor's caches full of the others' data, many find their own.
+    """
     clocks = _cpu_clocks()
     spent: dict[str, list[tuple[float, float]]] = {name: [] for name in work}
     for number in range(warm_up + rounds):
         for name, call in work.items():
-            took = _timed(call, clocks)
+            took = [_timed(call, clocks) for _ in range(repeats)]
             if number >= warm_up:
-                spent[name].append(took)
+                spent[name] += took
     return {name: _median(times) for name, times in spent.items()}
 
 

@@ -104,3 +104,20 @@ def test_tpm_prints_figures_that_the_document_has_a_place_for(root: Path) -> Non
     filled = performance_figures.fill(performance_figures.DOCUMENT.read_text(), done.stdout)
     assert "| `quote_warm_vs_signature` |" in filled
     assert "| quote, log replayed before |" in filled
+
+
+def test_policy_prints_figures_that_the_document_has_a_place_for(root: Path) -> None:
+    done = bench(root, "--quick", "--json", name="policy")
+    assert done.returncode == 0, done.stderr
+    figures = {figure["name"]: figure for figure in map(json.loads, done.stdout.splitlines())}
+    for name, unit in (
+        ("production_one_gpu_ms_p50", "ms"),
+        ("production_eight_gpu_ms_p50", "ms"),
+        ("reference_load_s", "s"),
+        ("worker_start_ms", "ms"),
+    ):
+        assert figures[name]["unit"] == unit
+        assert figures[name]["ratio"] == figures[name]["value"] / figures[name]["floor"] > 0
+    filled = performance_figures.fill(performance_figures.DOCUMENT.read_text(), done.stdout)
+    assert "| `production_one_gpu_ms_p50` |" in filled
+    assert "| a policy of two lines decided |" in filled
