@@ -13,7 +13,7 @@ import pytest
 
 _BLOCK: Final = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _HERE: Final = re.compile(r"<<'(\w+)'")
-_LIMIT_S: Final = 120
+_LIMIT_S: Final = 300
 
 
 def commands(document: str) -> list[str]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from support.world import Engines
 
 # Enough to be still at it when somebody has seen the line.
-MANY = 400
+MANY = 1600
 
 
 @pytest.fixture(scope="module")

@@ -483,7 +483,8 @@ def test_there_is_no_verifier_here(run: Callable[..., Done], site: Site, tmp_pat
     assert (done.status, done.out) == (ExitCode.ENVIRONMENT, "")
     error, hint = done.err.splitlines()[-2:]
     assert error.startswith("weighbridge: error: FILE_UNREADABLE: no verifier's state here")
-    assert hint == "hint: make one: weighbridge init STATE --origin NAME"
+    made = "name a directory that `weighbridge init` made"
+    assert hint == f"hint: {made}, or make one: weighbridge init STATE --origin NAME"
     assert list(tmp_path.iterdir()) == []
 
 
