@@ -153,5 +153,5 @@ def _origin(directory: Path) -> str:
             Code.FILE_UNREADABLE,
             "no verifier's state here",
             where=str(directory),
-            hint="make one: weighbridge init STATE --origin NAME",
+            hint="name a directory that `weighbridge init` made, or make one: weighbridge init STATE --origin NAME",
         ) from error
