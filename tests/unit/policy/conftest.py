@@ -130,7 +130,7 @@ def prepare(policy_of: Callable[[str], PolicySet]) -> Iterator[Callable[..., Pre
     made: list[PreparedPolicy] = []
 
     def build(rules: str, limits: Limits | None = None) -> PreparedPolicy:
-        policy = RegorusEngine().load(policy_of(HEAD + rules), limits or Limits(), spares=0)
+        policy = RegorusEngine().load(policy_of(HEAD + rules), limits or Limits())
         assert isinstance(policy, PreparedPolicy)
         made.append(policy)
         return policy
