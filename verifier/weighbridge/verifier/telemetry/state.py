@@ -1,0 +1,145 @@
+"""Where the appraisal of a session's telemetry stands between two windows, and what it says of each GPU.
+
+Bounded: of each GPU, at most one unit of samples is pending. A :class:`TelemetryState` is a field of the session's
+position (:mod:`weighbridge.verifier.session`) and is never stored: it is made again from the session's records, window
+by window, as all else of a session is (ADR 0009).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, Literal
+
+if TYPE_CHECKING:
+    from weighbridge.proto import strict
+    from weighbridge.verifier.telemetry.evidence import SessionEvidence
+    from weighbridge.verifier.telemetry.physics import Carried, Finding
+    from weighbridge.verifier.telemetry.series import Series
+    from weighbridge.verifier.telemetry.units import UnitBuilder
+
+__all__ = ["WORDS", "DeviceAppraisal", "DeviceState", "TelemetryState", "Word", "worst"]
+
+Word = Literal["implausible", "out_of_baseline", "no_baseline", "unusable", "in_baseline"]
+# Over several GPUs the worst one speaks: the first of these that any has.
+WORDS: Final[tuple[Word, ...]] = ("implausible", "out_of_baseline", "no_baseline", "unusable", "in_baseline")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceAppraisal:
+    """What the physical record of one GPU says, up to and with one window.
+
+    The numbers are those of the last unit that was scored, ``None`` before there is one. Scores are in thousandths of
+    the profile's, powers in milliwatts.
+
+    Attributes:
+        device: its identity, 32 bytes.
+        verdict: the word.
+        baseline: digest of the signed set that has its profile, 64 hex digits.
+        why: in plain words.
+        units: how many were scored in this session.
+        first_seq: the window in which the last scored unit begins.
+        last_seq: the window in which it ends.
+        score: its distance from the baseline.
+        threshold: of the session's statistic.
+        p_ppb: its calibration-conditional p-value, in parts per billion.
+        e_log10_milli: the session's evidence against the baseline: 1000 times the logarithm to base ten.
+        residual_mw: power measured less what declared work explains.
+        explained_mw: what declared work explains.
+        uncertainty_mw: of the residual.
+        smallest_deviation_mw: the smallest sustained change of mean power that would have been flagged.
+        findings: what the checks of this window found, and those by which the word stands.
+    """
+
+    device: bytes
+    verdict: Word
+    baseline: str | None
+    why: str
+    units: int
+    first_seq: int | None
+    last_seq: int | None
+    score: int | None
+    threshold: int | None
+    p_ppb: int | None
+    e_log10_milli: int | None
+    residual_mw: int | None
+    explained_mw: int | None
+    uncertainty_mw: int | None
+    smallest_deviation_mw: int | None
+    findings: tuple[Finding, ...]
+
+    def document(self) -> strict.JsonObject:
+        """The appraisal as verdicts show it."""
+        return {
+            "device": self.device.hex(),
+            "verdict": self.verdict,
+            "baseline": self.baseline,
+            "why": self.why,
+            "units": self.units,
+            "first_seq": self.first_seq,
+            "last_seq": self.last_seq,
+            "score": self.score,
+            "threshold": self.threshold,
+            "p_ppb": self.p_ppb,
+            "e_log10_milli": self.e_log10_milli,
+            "residual_mw": self.residual_mw,
+            "explained_mw": self.explained_mw,
+            "uncertainty_mw": self.uncertainty_mw,
+            "smallest_deviation_mw": self.smallest_deviation_mw,
+            "findings": [
+                {
+                    "check": item.check,
+                    "channel": item.channel,
+                    "verdict": item.verdict,
+                    "expected": item.expected,
+                    "got": item.got,
+                    "at_ns": item.at_ns,
+                }
+                for item in self.findings
+            ],
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceState:
+    """Where one GPU's record stands. ``None`` where nothing has come yet.
+
+    Attributes:
+        builder: the unit that has begun.
+        carried: the end of the last window, which the next one must continue.
+        evidence: what the scored units say together.
+        baseline: digest of the set whose profile the evidence is about, and the profile's own.
+        recent: the last samples, at most a unit of them, among which copies are looked for.
+        recent_seq: the window that has the first of them.
+        last: what was said of it last.
+        latched: the findings by which it stays ``implausible``, and the words for it; empty where it does not.
+    """
+
+    builder: UnitBuilder | None = None
+    carried: Carried | None = None
+    evidence: SessionEvidence | None = None
+    baseline: tuple[bytes, bytes] | None = None
+    recent: Series | None = None
+    recent_seq: int = 0
+    last: DeviceAppraisal | None = None
+    latched: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TelemetryState:
+    """Where each GPU's record stands, by its identity; those that are not named have brought nothing yet."""
+
+    devices: Mapping[bytes, DeviceState] = field(default_factory=lambda: MappingProxyType({}))
+
+    def of(self, device: bytes) -> DeviceState:
+        """Where the record of ``device`` stands."""
+        return self.devices.get(device, _NOTHING)
+
+
+_NOTHING: Final = DeviceState()
+
+
+def worst(words: tuple[Word, ...]) -> Word:
+    """The word that speaks for several GPUs; ``no_baseline`` for none."""
+    return min(words, key=WORDS.index, default="no_baseline")
