@@ -68,6 +68,7 @@ Purpose = Literal[
     "model-owner",
     "statement-issuer",
     "host-owner",
+    "baseline-owner",
     "policy-author",
 ]
 AnchorKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey
@@ -96,6 +97,7 @@ _KEY_TYPES: Final[dict[Purpose, frozenset[str]]] = {
     "model-owner": frozenset({_P256}),
     "statement-issuer": frozenset({_P256, _P384, _ED25519}),
     "host-owner": frozenset({_P256}),
+    "baseline-owner": frozenset({_P256}),
     "policy-author": frozenset({_P256}),
 }
 _RSA_BITS: Final = range(2048, 4097)

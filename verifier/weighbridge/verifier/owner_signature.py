@@ -16,22 +16,23 @@ if TYPE_CHECKING:
 
 __all__ = ["Line", "OwnerPurpose", "SignedByOwner", "check_signature", "validity"]
 
-OwnerPurpose = Literal["model-owner", "host-owner", "policy-author"]
+OwnerPurpose = Literal["model-owner", "host-owner", "baseline-owner", "policy-author"]
 _WORDS: Final[dict[OwnerPurpose, str]] = {
     "model-owner": "reference set",
     "host-owner": "host set",
+    "baseline-owner": "baseline set",
     "policy-author": "policy bundle",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Files of which each replaces the one before: an owner's sets for its models or one class of its hosts; a policy.
+    """Files of which each replaces the one before: an owner's sets for models, hosts or baselines; a policy.
 
     Attributes:
         purpose: the anchor's purpose: a key for models says nothing of hosts.
         owner: the anchor's name.
-        name: of the class of hosts, or of the policy; empty for models.
+        name: of the class of hosts, of the baselines, or of the policy; empty for models.
         tenant: for whose sessions a policy is; empty for every tenant's, and for all else.
     """
 

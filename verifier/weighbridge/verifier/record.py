@@ -22,7 +22,7 @@ _RECORD: Final = "weighbridge/v1/record"
 _LEAF: Final = "weighbridge/v1/leaf"
 # As much as the content store takes: what was recorded can be read back.
 _RECORD_MAX: Final = limits.MESSAGE_MAX
-Kind = Literal["enrolment", "window", "closing", "junk", "clearing"]
+Kind = Literal["enrolment", "window", "closing", "junk", "clearing", "baseline"]
 _KINDS: Final = frozenset(get_args(Kind))
 # Where no policy judged, no digest of one is recorded.
 NO_DIGEST: Final = bytes(limits.DIGEST_SIZE)

@@ -19,7 +19,7 @@ __all__ = [
     "windows",
 ]
 
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
 
 metadata: Final = sa.MetaData()
 
@@ -140,14 +140,14 @@ spots: Final = sa.Table(
 )
 
 # The newest set or policy that was ever taken of each line: of an owner's models, of one class of an owner's hosts, of
-# an author's policy for a tenant. An older one is not taken any more.
-_PURPOSES: Final = "purpose IN ('model-owner', 'host-owner', 'policy-author')"
+# an owner's baselines, of an author's policy for a tenant. An older one is not taken any more.
+_PURPOSES: Final = "purpose IN ('model-owner', 'host-owner', 'baseline-owner', 'policy-author')"
 owners: Final = sa.Table(
     "owners",
     metadata,
     sa.Column("purpose", sa.String(16), sa.CheckConstraint(_PURPOSES), primary_key=True),
     sa.Column("owner", sa.String, primary_key=True),
-    # Of the class of hosts, or of the policy; empty for models.
+    # Of the class of hosts, of the baselines, or of the policy; empty for models.
     sa.Column("name", sa.String, primary_key=True),
     # For whose sessions a policy is; empty for every tenant's, and for all else.
     sa.Column("tenant", sa.String, primary_key=True),

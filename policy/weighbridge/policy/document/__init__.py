@@ -5,8 +5,8 @@ integers stay below 2**53, larger numbers and serials being strings: a policy ca
 field (``x != "bad"`` is undefined, so not true, when ``x`` is missing) nor by an engine that reads large integers as
 floating point. What the verifier's invariants already hold (chain, nonces, sequence) is not repeated here.
 
-The same declarations (:mod:`.facts`, :mod:`.host`, :mod:`.gpu`, :mod:`.weights`) are what is enforced both ways
-(:mod:`.encoding`), what the checker resolves ``input.…`` against (:func:`shape`), and what authors read.
+The same declarations (:mod:`.facts`, :mod:`.host`, :mod:`.gpu`, :mod:`.weights`, :mod:`.telemetry`) are what is
+enforced both ways (:mod:`.encoding`), what the checker resolves ``input.…`` against (:func:`shape`), and what authors read.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ from weighbridge.policy.document.facts import (
     Gap,
     PolicyInput,
     Session,
-    Telemetry,
-    TelemetrySource,
     Window,
     Work,
     instant,
@@ -36,6 +34,13 @@ from weighbridge.policy.document.host import (
     Tee,
 )
 from weighbridge.policy.document.shape import Kind, Shape, shape_of
+from weighbridge.policy.document.telemetry import (
+    Telemetry,
+    TelemetryDevice,
+    TelemetryFinding,
+    TelemetrySource,
+    TelemetryVerdict,
+)
 from weighbridge.policy.document.weights import DeclaredModel, LoadedModel, SpotCheck, WeightDifference, Weights
 
 __all__ = [
@@ -61,7 +66,10 @@ __all__ = [
     "SpotCheck",
     "Tee",
     "Telemetry",
+    "TelemetryDevice",
+    "TelemetryFinding",
     "TelemetrySource",
+    "TelemetryVerdict",
     "WeightDifference",
     "Weights",
     "Window",

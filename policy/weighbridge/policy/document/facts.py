@@ -12,6 +12,7 @@ from weighbridge.policy.document import encoding
 from weighbridge.policy.document.gpu import Gpu
 from weighbridge.policy.document.host import AttesterCode, Platform, Runtime
 from weighbridge.policy.document.shape import Shape, shape_of
+from weighbridge.policy.document.telemetry import Telemetry
 from weighbridge.policy.document.weights import Weights
 from weighbridge.proto import strict
 from weighbridge.proto.digest import sha256
@@ -22,8 +23,6 @@ __all__ = [
     "Gap",
     "PolicyInput",
     "Session",
-    "Telemetry",
-    "TelemetrySource",
     "Window",
     "Work",
     "instant",
@@ -54,27 +53,6 @@ class Window:
         Literal["fresh", "held"], "held where it arrived under an old challenge: such a window never opens a gate"
     ]
     interval_ns: Annotated[int, "how long it is by the host's wall clock, nanoseconds"]
-
-
-@dataclass(frozen=True, slots=True)
-class TelemetrySource:
-    """One source of samples."""
-
-    device: Annotated[str | None, "the GPU's identity, 64 hexadecimal digits; null for the host"]
-    source: Annotated[str, "what it calls itself, such as nvml"]
-    platform: Annotated[str, "whose samples these are: the device's platform, host, or insecure-emulated"]
-    channels: Annotated[tuple[str, ...], "the names of what it sampled, sorted"]
-
-
-@dataclass(frozen=True, slots=True)
-class Telemetry:
-    """What the physical record says. It can contradict and corroborate; it never vouches for weights."""
-
-    verdict: Annotated[
-        Literal["no_baseline", "in_baseline", "out_of_baseline", "implausible", "unusable"],
-        "the record compared with the baseline of this model on this GPU; no_baseline where there is none",
-    ]
-    sources: Annotated[tuple[TelemetrySource, ...], "where the samples come from"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,9 @@
 """Reference values: what the relying party expects to see, and what it leaves unchecked in so many words.
 
 One strict JSON document, schema ``weighbridge/reference/v1``, is the relying party's own. What owners' signed sets say,
-of models (:mod:`.owner_sets`) and of hosts (:mod:`.host_sets`), is put beside it, and all together are the values in
-force, schema ``weighbridge/reference-values/v1``; policies read what they come to as ``data.reference``
-(:meth:`Reference.data`).
+of models (:mod:`.owner_sets`) and of hosts (:mod:`.host_sets`), is put beside it, with the names of the baselines in
+force (:mod:`.baselines`). All together are the values in force, schema ``weighbridge/reference-values/v1``; policies
+read what they come to as ``data.reference`` (:meth:`Reference.data`).
 
 Only the eight checks that evidence need not prove may be left unchecked, each by a written reason which then
 stands in every decision. Weights, references, freshness and emulated platforms are not among them.
@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final, Literal, get_args
 
+from weighbridge.policy.values.baselines import NamedBaseline
 from weighbridge.policy.values.gpu_versions import VersionKind, is_version
 from weighbridge.policy.values.host_sets import HostSet
 from weighbridge.policy.values.owner_sets import OwnerSet, StatementValue
@@ -65,6 +66,7 @@ class Reference:
         unchecked: check to the reason for leaving it unchecked.
         sets: what verified reference sets of models' owners say, sorted; see :meth:`with_sets`.
         hosts: what verified host sets say, sorted; see :meth:`with_hosts`.
+        baselines: which verified baseline sets are in force, sorted; see :meth:`with_baselines`.
         tee_measurements: launch measurement (hex) of a confidential machine's first code, which runs its TPM, to the
             name under which the relying party knows it.
         gpu_minimum: architecture (``GH100``, ``LS_10``) to the oldest driver and VBIOS that are accepted.
@@ -77,6 +79,7 @@ class Reference:
     hosts: tuple[HostSet, ...] = ()
     tee_measurements: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     gpu_minimum: Mapping[str, GpuMinimum] = field(default_factory=lambda: MappingProxyType({}))
+    baselines: tuple[NamedBaseline, ...] = ()
 
     @classmethod
     def parse(cls, data: bytes) -> Reference:
@@ -101,11 +104,12 @@ class Reference:
         root = _object(strict.json_decode(data, what="reference"), "reference")
         if root.get("schema") != IN_FORCE:
             return cls._own(root)
-        # Values that were recorded before there were host sets have no such member.
-        _members(root, {"schema", "reference", "sets"} | ({"hosts"} & root.keys()), "reference")
+        # Values that were recorded before there were host sets, or baselines, have no such member.
+        _members(root, {"schema", "reference", "sets"} | ({"hosts", "baselines"} & root.keys()), "reference")
         sets = [OwnerSet.read(item, where) for where, item in _listed(root, "sets")]
         hosts = [HostSet.read(item, where) for where, item in _listed(root, "hosts")]
-        return cls._own(root["reference"]).with_sets(sets).with_hosts(hosts)
+        baselines = [NamedBaseline.read(item, where) for where, item in _listed(root, "baselines")]
+        return cls._own(root["reference"]).with_sets(sets).with_hosts(hosts).with_baselines(baselines)
 
     @classmethod
     def _own(cls, value: strict.JsonValue) -> Reference:
@@ -137,6 +141,13 @@ class Reference:
             self, hosts=tuple(sorted(hosts, key=lambda item: (item.owner, item.name, item.number, item.digest)))
         )
 
+    def with_baselines(self, baselines: Iterable[NamedBaseline]) -> Reference:
+        """These values of the relying party with ``baselines`` named beside them, in place of any others."""
+        return replace(
+            self,
+            baselines=tuple(sorted(baselines, key=lambda item: (item.owner, item.name, item.number, item.digest))),
+        )
+
     def to_json(self) -> bytes:
         """The canonical document: ``recorded`` of it gives an equal value, and ``parse`` where there are no sets."""
         own: strict.JsonObject = {
@@ -151,12 +162,12 @@ class Reference:
             own["gpu_minimum"] = {
                 chip: {"driver": item.driver, "vbios": item.vbios} for chip, item in self.gpu_minimum.items()
             }
-        if not self.sets and not self.hosts:
+        if not self.sets and not self.hosts and not self.baselines:
             return strict.json_encode(own)
         hosts = {"hosts": [item.document() for item in self.hosts]} if self.hosts else {}
-        return strict.json_encode(
-            {"schema": IN_FORCE, "reference": own, "sets": [item.document() for item in self.sets], **hosts}
-        )
+        baselines = {"baselines": [item.document() for item in self.baselines]} if self.baselines else {}
+        sets: list[strict.JsonValue] = [item.document() for item in self.sets]
+        return strict.json_encode({"schema": IN_FORCE, "reference": own, "sets": sets, **hosts, **baselines})
 
     @property
     def digest(self) -> bytes:
@@ -169,7 +180,7 @@ class Reference:
         Owner, set and validity are those of the set that accepts it the longest; statements are those of all sets. A
         model that any set revokes is left out, whoever else accepts it. Validity is not applied: these values do not
         change with time, and :func:`weighbridge.verifier.acceptance.denials` does it before any policy is asked. Of
-        host sets policies see which are in force; what the verifier found by them is in the input.
+        host sets and baselines policies see which are in force; what the verifier found by them is in the input.
         """
         revoked = {model.manifest for item in self.sets for model in item.revoked}
         lasting = sorted(self.sets, key=lambda item: (item.not_after, item.owner, item.number))
@@ -206,6 +217,7 @@ class Reference:
             "gpu_measurements": {key: list(digests) for key, digests in self.gpu_measurements.items()},
             "unchecked": {str(check): reason for check, reason in self.unchecked.items()},
             "hosts": [item.summary() for item in self.hosts],
+            "baselines": [item.document() for item in self.baselines],
         }
 
 

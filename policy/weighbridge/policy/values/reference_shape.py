@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from weighbridge.policy.document import Shape, shape_of
 from weighbridge.policy.values.reference import Check
 
-__all__ = ["HostInForce", "KnownModel", "KnownStatement", "ReferenceData", "reference_shape"]
+__all__ = ["BaselineInForce", "HostInForce", "KnownModel", "KnownStatement", "ReferenceData", "reference_shape"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,18 @@ class HostInForce:
 
 
 @dataclass(frozen=True, slots=True)
+class BaselineInForce:
+    """A signed set of baselines in force. What the verifier found by it is in ``input.telemetry``."""
+
+    owner: Annotated[str, "whose word it is"]
+    name: Annotated[str, "of which baselines"]
+    number: Annotated[int, "grows with each set of this owner and name"]
+    digest: Annotated[str, "SHA-256 of the signed file, 64 hexadecimal digits"]
+    not_before: Annotated[str, "from when on its owner vouches for it, an RFC 3339 time in UTC"]
+    not_after: Annotated[str, "until when, inclusive"]
+
+
+@dataclass(frozen=True, slots=True)
 class ReferenceData:
     """What the relying party expects, and what owners' signed sets say."""
 
@@ -66,6 +78,7 @@ class ReferenceData:
         Mapping[Check, str], "by check, the relying party's written reason for leaving it out; only what it wrote"
     ]
     hosts: Annotated[tuple[HostInForce, ...], "the signed host sets in force"]
+    baselines: Annotated[tuple[BaselineInForce, ...], "the signed sets of baselines in force"]
 
 
 def reference_shape() -> Shape:
