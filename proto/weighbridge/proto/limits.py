@@ -42,6 +42,11 @@ COLLATERAL_SNAPSHOT_MAX: Final = 4096
 NRAS_ANSWER_MAX: Final = 256 * 1024
 OPENING_MAX: Final = 256 * 1024
 TELEMETRY_MAX: Final = 1024 * 1024
+# 64 GPUs x 12 channels x 60 s at 10 Hz are 460,800 integers, most of one or two bytes, and 6,000 items around them.
+TELEMETRY_CONTENT_MAX: Final = 2 * 1024 * 1024
+TELEMETRY_VALUES_MAX: Final = 512 * 1024
+TELEMETRY_ITEMS_MAX: Final = 64 * 1024
+TELEMETRY_EVENTS_MAX: Final = 4096
 TELEMETRY_SOURCES_MAX: Final = 256
 TELEMETRY_CHANNELS_MAX: Final = 64
 TELEMETRY_SAMPLES_MAX: Final = 20_000
@@ -87,6 +92,12 @@ HOST_SET_MAX: Final = 8 * 1024 * 1024
 HOST_SET_FILES_MAX: Final = 100_000
 HOST_SET_VALUES_MAX: Final = 256
 HOST_SET_FIRMWARE_MAX: Final = 64
+# A profile of 12 runs is about 11 KiB; a set is for the GPUs of some hosts.
+PROFILE_MAX: Final = 256 * 1024
+PROFILE_RUNS_MAX: Final = 256
+PROFILE_RUN_UNITS_MAX: Final = 4096
+BASELINE_SET_MAX: Final = 4 * 1024 * 1024
+BASELINE_SET_PROFILES_MAX: Final = 256
 # A signed policy: the shipped ones are 2 to 5 KiB, an author's own data up to 1 MiB.
 POLICY_BUNDLE_MAX: Final = 4 * 1024 * 1024
 POLICY_BUNDLE_FILES_MAX: Final = 64
