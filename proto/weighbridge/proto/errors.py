@@ -64,6 +64,7 @@ class Code(StrEnum):
     NOT_A_NUMBER = "NOT_A_NUMBER"
     NOT_A_TIME = "NOT_A_TIME"
     NOT_UTF8 = "NOT_UTF8"
+    NOT_ZSTD = "NOT_ZSTD"
     FIELD_MISSING = "FIELD_MISSING"
     FIELD_UNKNOWN = "FIELD_UNKNOWN"
     FIELD_TYPE = "FIELD_TYPE"
@@ -301,6 +302,7 @@ class Code(StrEnum):
     GPU_ABSENT = "GPU_ABSENT"
     GPU_TIMEOUT = "GPU_TIMEOUT"
     GPU_FAILED = "GPU_FAILED"
+    TELEMETRY_SOURCE = "TELEMETRY_SOURCE"
     DISK_FULL = "DISK_FULL"
     FILE_UNREADABLE = "FILE_UNREADABLE"
     FILE_UNWRITABLE = "FILE_UNWRITABLE"
@@ -330,6 +332,7 @@ _HINTS: Final = {
     Code.GPU_ABSENT: "is the driver loaded, may this user open /dev/nvidia*? `weighbridge-attester doctor` says more",
     Code.GPU_TIMEOUT: "look for NVRM in the kernel's log, then start again; restart the host if it stays",
     Code.GPU_FAILED: "`weighbridge-attester doctor` says more; look for NVRM in the kernel's log",
+    Code.TELEMETRY_SOURCE: "`weighbridge-attester telemetry list` shows what can be opened here",
     Code.DISK_FULL: "free space on this file system, then try again: nothing was lost",
     Code.FILE_UNREADABLE: "does it exist, and may this user read it?",
     Code.FILE_UNWRITABLE: "does its directory exist, and may this user write there?",
