@@ -1,0 +1,303 @@
+"""Samples of one sensor path, joined over windows: sorted, in integers, with every defect named and nothing smoothed.
+
+A defect is not an accusation. What breaks a unit (:attr:`Defect.breaks`) makes it ``unusable``: gaps of more than one
+and a half periods, missing readings of power, sentinels, stalls, steps of the clock. Readings that a sensor did not
+give are marked, never filled in: :meth:`Series.readings` leaves them out.
+
+*The host says so*: times are its wall clock's, and no reading is signed by a sensor.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, Literal
+
+import numpy as np
+
+from weighbridge.proto.telemetry import UNITS, EventKind
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from weighbridge.proto.telemetry import Channel, Source, Telemetry
+
+__all__ = ["GAP_PERIODS_MILLI", "SAMPLES_MAX", "Defect", "DefectKind", "Series", "join", "source_of"]
+
+# Two samples further apart than this many thousandths of a period have a gap between them.
+GAP_PERIODS_MILLI: Final = 1500
+# As many as one series holds: what is longer is not appraised at all.
+SAMPLES_MAX: Final = 2**18
+# Wall clocks beyond the year 2200 are none; sums of times stay within 64 bits.
+_WALL_MAX_NS: Final = 2**62
+_PERIOD_MAX_NS: Final = 3_600_000_000_000
+_DEFECTS_MAX: Final = 16
+# What drivers and meters write where they have no reading.
+_SENTINELS: Final = (-1, 2**31 - 1, 2**32 - 1, 2**63 - 1, -(2**63))
+
+DefectKind = Literal[
+    "gap", "missing", "stall", "sentinel", "wrap", "clock_step", "fault", "unsorted", "unit", "source", "range", "size"
+]
+_EVENTS: Final[Mapping[EventKind, DefectKind]] = MappingProxyType(
+    {
+        EventKind.GAP: "gap",
+        EventKind.STALL: "stall",
+        EventKind.SENTINEL: "sentinel",
+        EventKind.WRAP: "wrap",
+        EventKind.CLOCK_STEP: "clock_step",
+        EventKind.FAULT: "fault",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Defect:
+    """What is wrong with samples, so that they say less than they should.
+
+    ``channel`` is ``None`` where all channels are concerned; ``at_ns`` is wall-clock time; ``detail`` is for people.
+    """
+
+    kind: DefectKind
+    channel: str | None
+    at_ns: int
+    detail: str
+
+    @property
+    def breaks(self) -> bool:
+        """Whether a unit with this defect cannot be scored: all channels, power, or a counter that began anew."""
+        return self.channel in {None, "power"} or (self.kind == "wrap" and self.channel == "energy")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Series:
+    """Samples of one sensor path, strictly ascending in time. Arrays are read-only.
+
+    Attributes:
+        device: identity of the GPU, 32 bytes, or ``None`` for the host itself.
+        name: of the sensor path.
+        period_ns: nominal time between samples.
+        times: wall clock of each sample, ns since 1970.
+        channels: one value per sample, in the units of :data:`~weighbridge.proto.telemetry.UNITS`; channels that the
+            device does not report are not here.
+        absent: per channel with missing readings, where they are missing: the value there means nothing.
+        windows_ns: per channel whose sensor integrates, over how much time before the sample.
+        wrapped: counters that began anew within these samples, as the host says.
+    """
+
+    device: bytes | None
+    name: str
+    period_ns: int
+    times: NDArray[np.int64]
+    channels: Mapping[str, NDArray[np.int64]]
+    absent: Mapping[str, NDArray[np.bool_]]
+    windows_ns: Mapping[str, int]
+    wrapped: frozenset[str] = frozenset()
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def readings(self, channel: str) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+        """Times and values of the readings that there are; ``None`` where there is none."""
+        values = self.channels.get(channel)
+        if values is None:
+            return None
+        absent = self.absent.get(channel)
+        if absent is None:
+            return (self.times, values) if len(values) else None
+        there = ~absent
+        return (self.times[there], values[there]) if there.any() else None
+
+    def cut(self, start: int, stop: int) -> Series:
+        """Samples ``start`` up to, but not including, ``stop``."""
+        absent = {name: mask[start:stop] for name, mask in self.absent.items()}
+        return Series(
+            device=self.device,
+            name=self.name,
+            period_ns=self.period_ns,
+            times=self.times[start:stop],
+            channels={name: values[start:stop] for name, values in self.channels.items()},
+            absent={name: mask for name, mask in absent.items() if mask.any()},
+            windows_ns=self.windows_ns,
+            wrapped=self.wrapped,
+        )
+
+
+def source_of(telemetry: Telemetry, device: bytes) -> Source | None:
+    """The source by which ``device`` is judged: the first, by name, that reports its power; any other failing that."""
+    sources = sorted((item for item in telemetry.sources if item.device == device), key=lambda item: item.name)
+    return next((item for item in sources if _reports(item, "power")), sources[0] if sources else None)
+
+
+def join(sources: Sequence[Source]) -> tuple[Series | None, tuple[Defect, ...]]:
+    """The samples of consecutive windows of one sensor path, and what is wrong with them.
+
+    Never raises for what the sources contain. At most 16 defects are named, the first ones.
+
+    Args:
+        sources: of one device and one name, in the order of their windows.
+
+    Returns:
+        The series, or ``None`` where there is none to speak of: no sample, times that do not ascend, sources of
+        several devices, too many samples; and the defects, of which at least one says why there is none.
+    """
+    whole = _whole(sources)
+    if whole is not None:
+        return None, (whole,)
+    times = _frozen(np.concatenate([_times(source) for source in sources]))
+    if len(times) > 1:
+        steps = np.diff(times)
+        if int(steps.min()) <= 0:
+            where = int(np.argmax(steps <= 0))
+            detail = f"a sample follows that is {-int(steps[where]) / 1e9:.3f} s older, or as old"
+            return None, (Defect(kind="unsorted", channel=None, at_ns=int(times[where]), detail=detail),)
+    channels, absent, defects = _channels(sources, times)
+    defects += _events(sources) + _gaps(times, sources[0].period_ns)
+    series = Series(
+        device=sources[0].device,
+        name=sources[0].name,
+        period_ns=sources[0].period_ns,
+        times=times,
+        channels=MappingProxyType(channels),
+        absent=MappingProxyType(absent),
+        windows_ns=MappingProxyType(
+            {name: item.window_ns for name, item in sources[-1].channels.items() if item.window_ns is not None}
+        ),
+        wrapped=frozenset(item.channel for item in defects if item.kind == "wrap" and item.channel is not None),
+    )
+    # Those that break a unit come first, so that the bound on their number hides none of them behind one that does not.
+    return series, tuple(sorted(defects, key=lambda item: (not item.breaks, item.at_ns))[:_DEFECTS_MAX])
+
+
+def _whole(sources: Sequence[Source]) -> Defect | None:
+    """Why there is no series at all."""
+    if not sources or not any(source.offsets for source in sources):
+        at_ns = sources[0].start_wall_ns if sources else 0
+        return Defect(kind="missing", channel=None, at_ns=at_ns, detail="no sample")
+    first, at_ns = sources[0], sources[0].start_wall_ns
+    if any((item.device, item.name, item.period_ns) != (first.device, first.name, first.period_ns) for item in sources):
+        detail = "windows of another device, sensor path or period"
+        return Defect(kind="source", channel=None, at_ns=at_ns, detail=detail)
+    count = sum(len(source.offsets) for source in sources)
+    if count > SAMPLES_MAX:
+        detail = f"{count} samples, of which at most {SAMPLES_MAX} are looked at"
+        return Defect(kind="size", channel=None, at_ns=at_ns, detail=detail)
+    if not 0 < first.period_ns <= _PERIOD_MAX_NS:
+        return Defect(kind="range", channel=None, at_ns=at_ns, detail=f"a period of {first.period_ns} ns")
+    for source in sources:
+        ends = (*source.offsets[:1], *source.offsets[-1:])
+        if not all(0 <= source.start_wall_ns + offset <= _WALL_MAX_NS for offset in ends):
+            detail = f"a wall clock of {source.start_wall_ns} ns"
+            return Defect(kind="clock_step", channel=None, at_ns=at_ns, detail=detail)
+    return None
+
+
+def _times(source: Source) -> NDArray[np.int64]:
+    return np.array(source.offsets, dtype=np.int64) + source.start_wall_ns
+
+
+def _channels(
+    sources: Sequence[Source], times: NDArray[np.int64]
+) -> tuple[dict[str, NDArray[np.int64]], dict[str, NDArray[np.bool_]], list[Defect]]:
+    """Values and missing readings of every channel that any window has."""
+    channels: dict[str, NDArray[np.int64]] = {}
+    absent: dict[str, NDArray[np.bool_]] = {}
+    defects: list[Defect] = []
+    for name in sorted({name for source in sources for name in source.channels}):
+        parts = [source.channels.get(name) for source in sources]
+        units = {part.unit for part in parts if part is not None}
+        if units != {UNITS.get(name, next(iter(units)))}:
+            detail = f"in {', '.join(sorted(units))} where {UNITS.get(name, 'one unit')} is due"
+            defects.append(Defect(kind="unit", channel=name, at_ns=int(times[0]), detail=detail))
+            continue
+        if all(part is None or part.values is None for part in parts):
+            continue  # not supported, which is a value
+        try:
+            pieces = [_piece(part, len(source.offsets)) for part, source in zip(parts, sources, strict=True)]
+        except (OverflowError, ValueError, TypeError):
+            detail = "values that are no 64-bit integers, or not one per sample"
+            defects.append(Defect(kind="range", channel=name, at_ns=int(times[0]), detail=detail))
+            continue
+        values = np.concatenate([piece[0] for piece in pieces])
+        holes = np.concatenate([piece[1] for piece in pieces])
+        if holes.any():
+            absent[name] = _frozen_mask(holes)
+            if name == "power":
+                detail = f"{int(holes.sum())} readings are missing"
+                at_ns = int(times[int(np.argmax(holes))])
+                defects.append(Defect(kind="missing", channel=name, at_ns=at_ns, detail=detail))
+        defects += _sentinels(name, values, holes, times)
+        channels[name] = _frozen(values)
+    return channels, absent, defects
+
+
+def _piece(part: Channel | None, size: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """One window's values, and where they are missing."""
+    if part is None or part.values is None:
+        return np.zeros(size, dtype=np.int64), np.ones(size, dtype=np.bool_)
+    if len(part.values) != size:
+        raise ValueError("not one value per sample")
+    if None not in part.values:
+        return np.array(part.values, dtype=np.int64), np.zeros(size, dtype=np.bool_)
+    filled = [0 if value is None else value for value in part.values]
+    holes = np.array([value is None for value in part.values], dtype=np.bool_)
+    return np.array(filled, dtype=np.int64), holes
+
+
+def _sentinels(
+    name: str, values: NDArray[np.int64], holes: NDArray[np.bool_], times: NDArray[np.int64]
+) -> list[Defect]:
+    if name != "power":
+        return []  # a counter or a bit set may have any of these values
+    low, high = int(values.min()), int(values.max())
+    if low > 0 and high < _SENTINELS[1]:
+        return []
+    found = (np.isin(values, _SENTINELS) | (values == 0)) & ~holes
+    if not found.any():
+        return []
+    where = int(np.argmax(found))
+    detail = f"{int(values[where])} stands where a reading is due"
+    return [Defect(kind="sentinel", channel=name, at_ns=int(times[where]), detail=detail)]
+
+
+def _events(sources: Sequence[Source]) -> list[Defect]:
+    return [
+        Defect(
+            kind=_EVENTS[event.kind],
+            channel=event.channel,
+            at_ns=source.start_wall_ns + event.offset_ns,
+            detail=f"the host reports a {event.kind.replace('_', ' ')}",
+        )
+        for source in sources
+        for event in source.events
+    ]
+
+
+def _gaps(times: NDArray[np.int64], period_ns: int) -> list[Defect]:
+    steps = np.diff(times)
+    limit = period_ns * GAP_PERIODS_MILLI // 1000
+    return [
+        Defect(
+            kind="gap",
+            channel=None,
+            at_ns=int(times[where]),
+            detail=f"no sample for {int(steps[where]) / 1e9:.3f} s, at a period of {period_ns / 1e9:.3f} s",
+        )
+        for where in np.flatnonzero(steps > limit)[:_DEFECTS_MAX]
+    ]
+
+
+def _reports(source: Source, channel: str) -> bool:
+    found = source.channels.get(channel)
+    return found is not None and found.values is not None
+
+
+def _frozen(array: NDArray[np.int64]) -> NDArray[np.int64]:
+    array.setflags(write=False)
+    return array
+
+
+def _frozen_mask(array: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    array.setflags(write=False)
+    return array
