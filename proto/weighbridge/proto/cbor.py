@@ -2,7 +2,8 @@
 
 The accepted subset: integers, byte strings, UTF-8 text, arrays, maps with integer or text keys, ``true``,
 ``false`` and ``null``. No floating point, no tags, no indefinite lengths, no duplicate keys, no trailing bytes,
-no second encoding of the same value: ``encode(decode(b)) == b`` for every ``b`` that decodes.
+no second encoding of the same value: ``encode(decode(b)) == b`` for every ``b`` that decodes. Where a structure has
+them, and there alone, typed arrays of signed integers (:mod:`weighbridge.proto.typed_array`) are accepted too.
 
 ``cbor2`` alone does not give this: its ``canonical=True`` is the length-first order of RFC 7049, ``loads`` ignores
 trailing bytes, and its default tags build objects from hostile input.
@@ -19,20 +20,28 @@ import cbor2
 
 from weighbridge.proto import limits
 from weighbridge.proto.errors import Code, MalformedEvidence
+from weighbridge.proto.typed_array import WIDTHS, TypedArray
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 __all__ = ["CborMap", "CborValue", "Reader", "decode", "encode", "read_array", "read_map", "read_versioned"]
 
-_TYPE_NAMES: Final = {bytes: "byte string", str: "text", int: "integer", list: "array", dict: "map", bool: "boolean"}
+_TYPE_NAMES: Final[Mapping[type, str]] = {
+    bytes: "byte string", str: "text", int: "integer", list: "array", dict: "map", bool: "boolean",
+    TypedArray: "typed array",
+}  # fmt: skip
+_CLAUSE: Final = "RFC 8949 §4.2.1"
+_STRING_TYPES: Final = frozenset({2, 3})
+# Bytes of the argument that follows a head (RFC 8949 §3).
+_ARGUMENTS: Final = {24: 1, 25: 2, 26: 4, 27: 8}
 
-CborValue = int | bytes | str | bool | None | list["CborValue"] | dict["int | str", "CborValue"]
+CborValue = int | bytes | str | bool | TypedArray | None | list["CborValue"] | dict["int | str", "CborValue"]
 CborMap = dict["int | str", "CborValue"]
 
 _INT_MAX: Final = 2**64 - 1
 _INT_MIN: Final = -(2**64)
-_LEAVES: Final = frozenset({int, bytes, str, bool, type(None)})
+_LEAVES: Final = frozenset({int, bytes, str, bool, type(None), TypedArray})
 _STRINGS: Final = frozenset({bytes, str})
 # Before every key.
 _LOWEST: Final = (-1, 0, b"")
@@ -42,8 +51,8 @@ def encode(value: object) -> bytes:
     """The one deterministic encoding of ``value``.
 
     Args:
-        value: built of ``int``, ``bytes``, ``str``, ``bool``, ``None``, ``list`` or ``tuple``, and ``dict`` with
-            ``int`` or ``str`` keys.
+        value: built of ``int``, ``bytes``, ``str``, ``bool``, ``None``, ``list`` or ``tuple``, ``dict`` with ``int``
+            or ``str`` keys, and ``TypedArray``.
 
     Raises:
         TypeError: for any other type, floats and ``int`` beyond 64 bits included: that is misuse, not bad input.
@@ -69,6 +78,8 @@ def _ordered(value: object) -> object:
     if isinstance(value, dict):
         items = cast("dict[object, object]", value)
         return {key: _ordered(items[key]) for key in sorted(items, key=_rank)}
+    if isinstance(value, TypedArray):
+        return cbor2.CBORTag(value.tag, value.octets)
     raise TypeError(f"no CBOR encoding for {type(value).__name__}")
 
 
@@ -82,13 +93,15 @@ def _rank(key: object) -> tuple[int, int, bytes]:
     raise TypeError(f"map key of type {type(key).__name__}")
 
 
-def decode(data: bytes, *, limit: int, what: str) -> CborValue:
+def decode(data: bytes, *, limit: int, what: str, items: int | None = None, typed_arrays: bool = False) -> CborValue:
     """Decode ``data``, which must be exactly one deterministically encoded value.
 
     Args:
         data: untrusted.
         limit: largest accepted length in bytes (one of :mod:`weighbridge.proto.limits`).
         what: the name of the structure, for messages.
+        items: most data items, nested ones included: an empty map takes one byte here and a hundred in memory.
+        typed_arrays: whether the structure has them; their octets are not read yet.
 
     Raises:
         MalformedEvidence: ``TOO_LARGE``, ``TOO_DEEP``, ``NOT_CBOR``, ``DUPLICATE_KEY`` or ``NOT_DETERMINISTIC``.
@@ -97,27 +110,45 @@ def decode(data: bytes, *, limit: int, what: str) -> CborValue:
         raise MalformedEvidence(
             Code.TOO_LARGE, f"{what} is too large", where=what, expected=f"<= {limit} bytes", got=f"{len(data)} bytes"
         )
+    if items is not None:
+        _check_count(data, items, what)
     try:
         value: CborValue = cbor2.loads(
             data,
             max_depth=limits.CBOR_DEPTH_MAX,
             allow_indefinite=False,
             allow_duplicate_keys=False,
-            tag_hook=_refuse_tag,
+            tag_hook=_typed_array if typed_arrays else _refuse_tag,
             semantic_decoders=_NO_TAGS,
         )
         _check_subset(value, what)
-        again = cbor2.dumps(value)
+        again = cbor2.dumps(value, default=_encode_typed_array) if typed_arrays else cbor2.dumps(value)
     except (cbor2.CBORDecodeError, TypeError, ValueError, OverflowError, RecursionError) as error:
         reason = str(error) or type(error).__name__
         code = Code.DUPLICATE_KEY if "uplicate" in reason else Code.TOO_DEEP if "depth" in reason else Code.NOT_CBOR
         raise MalformedEvidence(
-            code, f"{what} is not in the accepted CBOR subset: {reason}", where=what, clause="RFC 8949 §4.2.1"
+            code, f"{what} is not in the accepted CBOR subset: {reason}", where=what, clause=_CLAUSE
         ) from error
     # NOTE: this also catches trailing bytes, which cbor2 ignores.
     if again != data:
         raise _not_deterministic(what)
     return value
+
+
+def _check_count(data: bytes, limit: int, what: str) -> None:
+    """Count heads before anything is built of them. What is no head is left for the decoder to refuse."""
+    place = count = 0
+    while place < len(data):
+        count += 1
+        if count > limit:
+            raise MalformedEvidence(Code.TOO_LARGE, f"{what} has too many items", where=what, expected=f"<= {limit}")
+        major, size = data[place] >> 5, data[place] & 31
+        place += 1
+        if width := _ARGUMENTS.get(size, 0):
+            size = int.from_bytes(data[place : place + width])
+            place += width
+        if major in _STRING_TYPES:
+            place += size
 
 
 def _check_subset(value: CborValue, what: str) -> None:
@@ -144,8 +175,22 @@ def _not_deterministic(what: str) -> MalformedEvidence:
         Code.NOT_DETERMINISTIC,
         f"{what} is not deterministically encoded, or bytes follow it",
         where=what,
-        clause="RFC 8949 §4.2.1",
+        clause=_CLAUSE,
     )
+
+
+def _typed_array(tag: cbor2.CBORTag, _: bool) -> TypedArray:  # noqa: FBT001 - cbor2 calls it so
+    width = WIDTHS.get(tag.tag)
+    octets = cast("object", tag.value)
+    if width is None or not isinstance(octets, bytes) or len(octets) % width:
+        raise ValueError("no tags but those of whole typed arrays of signed integers are accepted here")
+    return TypedArray(tag.tag, octets)
+
+
+def _encode_typed_array(encoder: cbor2.CBOREncoder, value: object) -> None:
+    if not isinstance(value, TypedArray):
+        raise TypeError(f"no CBOR encoding for {type(value).__name__}")
+    encoder.encode(cbor2.CBORTag(value.tag, value.octets))
 
 
 def _refuse_tag(*_: object) -> object:

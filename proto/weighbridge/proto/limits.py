@@ -50,6 +50,10 @@ TELEMETRY_EVENTS_MAX: Final = 4096
 TELEMETRY_SOURCES_MAX: Final = 256
 TELEMETRY_CHANNELS_MAX: Final = 64
 TELEMETRY_SAMPLES_MAX: Final = 20_000
+# An hour of 8 GPUs at 10 Hz is 7 MiB in 360 windows of 10 s; a day of one GPU 25 MiB in 8,640.
+RECORDING_MAX: Final = 64 * 1024 * 1024
+RECORDING_WINDOWS_MAX: Final = 10_000
+RECORDING_ITEMS_MAX: Final = 16 * RECORDING_WINDOWS_MAX
 LOG_RECORD_MAX: Final = 64 * 1024
 LOG_RECORDS_MAX: Final = 4096
 # Logs of firmware are below 1 MiB; a kernel that measures every file it reads writes 100 to 200 bytes each.

@@ -22,7 +22,7 @@ __all__ = ["SALT_SIZE", "WorkSummary", "commit"]
 
 SALT_SIZE: Final = 32
 
-_FIELDS: Final = 5
+_FIELDS: Final = 7
 _COUNT_MAX: Final = 2**53
 
 
@@ -31,7 +31,9 @@ class WorkSummary:
     """The header's account of one window's work. Not checked: that anything of it is true.
 
     ``requests`` counts the leaves under ``root`` (32 bytes); tokens are summed over them; ``batch_max`` is the largest
-    number of requests that one of them shared the accelerator with, itself included.
+    number of requests that one of them shared the accelerator with, itself included. ``prefill_ns`` and ``decode_ns``
+    are the time that the server spent on the prompts and on the answers, summed over the requests, 0 where it does not
+    say: divided by the window's length, their sum is how many requests were worked on at once in the mean.
     """
 
     root: bytes
@@ -39,6 +41,8 @@ class WorkSummary:
     tokens_in: int
     tokens_out: int
     batch_max: int
+    prefill_ns: int = 0
+    decode_ns: int = 0
 
     @classmethod
     def empty(cls) -> Self:
@@ -46,8 +50,16 @@ class WorkSummary:
         return cls(root=EMPTY_ROOT, requests=0, tokens_in=0, tokens_out=0, batch_max=0)
 
     def to_cbor(self) -> list[cbor.CborValue]:
-        """The header claim: ``[root, requests, tokens in, tokens out, largest batch]``."""
-        return [self.root, self.requests, self.tokens_in, self.tokens_out, self.batch_max]
+        """The header claim: ``[root, requests, tokens in, tokens out, largest batch, prefill ns, decode ns]``."""
+        return [
+            self.root,
+            self.requests,
+            self.tokens_in,
+            self.tokens_out,
+            self.batch_max,
+            self.prefill_ns,
+            self.decode_ns,
+        ]
 
     @classmethod
     def from_cbor(cls, value: cbor.CborValue, *, where: str) -> Self:
@@ -65,10 +77,14 @@ class WorkSummary:
             tokens_in=fields.uint(2, limit=_COUNT_MAX),
             tokens_out=fields.uint(3, limit=_COUNT_MAX),
             batch_max=fields.uint(4, limit=_COUNT_MAX),
+            prefill_ns=fields.uint(5, limit=_COUNT_MAX),
+            decode_ns=fields.uint(6, limit=_COUNT_MAX),
         )
         nothing = summary.requests == 0
         if nothing and summary != cls.empty():
-            raise MalformedEvidence(Code.WORKLOAD_COUNTS, "tokens, a batch or a root without a request", where=where)
+            raise MalformedEvidence(
+                Code.WORKLOAD_COUNTS, "tokens, time, a batch or a root without a request", where=where
+            )
         if not nothing and (summary.root == EMPTY_ROOT or summary.batch_max == 0):
             raise MalformedEvidence(Code.WORKLOAD_COUNTS, "requests without a root or a batch", where=where)
         return summary

@@ -1,0 +1,177 @@
+"""What a source of telemetry reports: channels of readings, and events that no reading shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final, Self
+
+from weighbridge.proto import cbor
+from weighbridge.proto.errors import Code, MalformedEvidence
+from weighbridge.proto.telemetry.differences import VALUE_MAX, Budget, pack, unpack
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["NAME_MAX", "UNITS", "VALUE_MAX", "WINDOWS_NS", "Channel", "Event", "EventKind"]
+
+# Units of the channels that are named here; a source may add others under other names. Temperatures are Celsius, "1"
+# is a number of things, and a counter never falls but where its device or its server began anew.
+UNITS: Final[Mapping[str, str]] = {
+    "power": "mW",
+    "power_instant": "mW",
+    "power_limit": "mW",
+    "energy": "mJ",  # counter since the driver was loaded
+    "temperature": "m°C",
+    "memory_temperature": "m°C",
+    "sm_clock": "MHz",
+    "memory_clock": "MHz",
+    "utilisation": "‰",
+    "memory_utilisation": "‰",
+    "clock_reasons": "bits",
+    "pcie_tx": "B",  # counters
+    "pcie_rx": "B",
+    "gpm_graphics": "ppm",  # of GPM (nvml.h, nvmlGpmMetricId_t): share of time or of the peak
+    "gpm_sm": "ppm",
+    "gpm_sm_occupancy": "ppm",
+    "gpm_integer": "ppm",
+    "gpm_tensor": "ppm",
+    "gpm_dram": "ppm",
+    "gpm_fp64": "ppm",
+    "gpm_fp32": "ppm",
+    "gpm_fp16": "ppm",
+    "read_at": "ns",  # the driver's own timestamp, from the source's start
+    "tokens_in": "1",  # counters of an inference server
+    "tokens_out": "1",
+    "requests": "1",
+    "requests_running": "1",  # at the moment of the sample
+    "requests_waiting": "1",
+    "prefill_time": "ns",  # counters, summed over requests
+    "decode_time": "ns",
+}
+# What a sensor's value is the mean of, where that is known: the time before the sample.
+WINDOWS_NS: Final[Mapping[str, int]] = {"power": 1_000_000_000, "power_instant": 25_000_000}
+NAME_MAX: Final = 64
+_PARTS: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """One quantity of a source.
+
+    Attributes:
+        unit: of the values; that of :data:`UNITS` where the channel is named there.
+        values: one per offset of the source, none beyond :data:`VALUE_MAX` either way. ``None`` for all of them: the
+            device does not report this quantity. ``None`` for one: that reading failed.
+        window_ns: time before the sample over which the sensor took the mean, ``None`` where it is not known.
+    """
+
+    unit: str
+    values: tuple[int | None, ...] | None
+    window_ns: int | None = None
+
+    def to_cbor(self) -> list[cbor.CborValue]:
+        """``[unit, differences or null, indices of missing readings or null, window or null]``.
+
+        Raises:
+            ValueError: for a value beyond :data:`VALUE_MAX`.
+        """
+        if self.values is None:
+            return [self.unit, None, None, self.window_ns]
+        missing = [index for index, value in enumerate(self.values) if value is None]
+        values: list[int] = []
+        last = 0
+        for value in self.values:
+            last = last if value is None else value
+            values.append(last)
+        return [self.unit, pack(values), pack(missing) if missing else None, self.window_ns]
+
+    @classmethod
+    def from_cbor(cls, value: cbor.CborValue, *, name: str, size: int, budget: Budget, where: str) -> Self:
+        """Read the channel ``name`` of a source with ``size`` offsets.
+
+        Raises:
+            MalformedEvidence: ``FIELD_RANGE`` for another number of values, and for a named channel in another unit;
+                a decoding code.
+        """
+        unit, packed, missing, window = cbor.read_array(value, where=where, limit=_PARTS, size=_PARTS)
+        if not isinstance(unit, str) or len(unit.encode()) > NAME_MAX:
+            raise MalformedEvidence(Code.FIELD_TYPE, "a channel's unit is a short text", where=where)
+        if unit != UNITS.get(name, unit):
+            raise MalformedEvidence(Code.FIELD_RANGE, "wrong unit", where=where, expected=UNITS[name], got=unit)
+        if window is not None:
+            window = cbor.Reader({3: window}, where).integer(3, low=1, high=VALUE_MAX)
+        if packed is None and missing is None:
+            return cls(unit, None, window)
+        values: list[int | None] = list(unpack(packed, budget=budget, where=where))
+        if len(values) != size:
+            raise MalformedEvidence(
+                Code.FIELD_RANGE, "not one value per offset", where=where, expected=size, got=len(values)
+            )
+        if missing is not None:
+            _take_out(values, unpack(missing, budget=budget, where=f"{where}.missing"), where=f"{where}.missing")
+        return cls(unit, tuple(values), window)
+
+
+class EventKind(StrEnum):
+    """What happened to a source that its readings do not show."""
+
+    GAP = "gap"  # samples were due and were not taken
+    STALL = "stall"  # the device or server answered late, or the same value for longer than it may
+    SENTINEL = "sentinel"  # a value that stands for "none" was read, and left out
+    WRAP = "wrap"  # a counter began anew
+    CLOCK_STEP = "clock_step"  # the wall clock was set
+    FAULT = "fault"  # the device, driver or server answered with an error, or not at all
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """At ``offset_ns`` from the source's start; of one channel, or of the whole source where that is ``None``."""
+
+    offset_ns: int
+    kind: EventKind
+    channel: str | None
+
+    def to_cbor(self) -> list[cbor.CborValue]:
+        """``[offset, kind, channel or null]``."""
+        return [self.offset_ns, self.kind.value, self.channel]
+
+    @classmethod
+    def from_cbor(cls, value: cbor.CborValue, *, where: str) -> Self:
+        """Read an event.
+
+        Raises:
+            MalformedEvidence: ``FIELD_RANGE`` for a kind that is not known; a decoding code.
+        """
+        parts = cbor.read_array(value, where=where, limit=3, size=3)
+        fields = cbor.Reader(dict(enumerate(parts)), where)
+        offset, kind = fields.uint(0, limit=VALUE_MAX), fields.text(1, limit=NAME_MAX)
+        channel = fields.optional_text(2, limit=NAME_MAX)
+        if channel == "":
+            raise MalformedEvidence(Code.FIELD_RANGE, "a channel has a name, or is null", where=where)
+        if kind not in set(EventKind):
+            raise MalformedEvidence(Code.FIELD_RANGE, "unknown kind of event", where=where, got=kind)
+        return cls(offset, EventKind(kind), channel)
+
+    @property
+    def order(self) -> tuple[int, str, str]:
+        """Events of a source are sent in this order, each once."""
+        return self.offset_ns, self.kind.value, self.channel or ""
+
+
+def _take_out(values: list[int | None], missing: tuple[int, ...], *, where: str) -> None:
+    """Put ``None`` where a reading failed; what stands there repeats the value before it, or is zero."""
+    before = -1
+    for index in missing:
+        if not before < index < len(values):
+            raise MalformedEvidence(Code.FIELD_RANGE, "indices do not ascend within the values", where=where, got=index)
+        before = index
+    if not missing:
+        raise MalformedEvidence(Code.NOT_DETERMINISTIC, "no missing reading is null", where=where)
+    stood = list(values)
+    for index in missing:
+        if stood[index] != (stood[index - 1] if index else 0):
+            raise MalformedEvidence(
+                Code.NOT_DETERMINISTIC, "a missing reading has a value", where=where, got=f"index {index}"
+            )
+        values[index] = None

@@ -1,0 +1,69 @@
+"""Sequences of integers as typed arrays of differences: what changes slowly becomes narrow, and compresses.
+
+The first difference is from zero. No value is beyond :data:`VALUE_MAX` either way, so that every difference of two
+values fits 64 bits, here and in whatever is computed of them later.
+"""
+
+from __future__ import annotations
+
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING, Final, final
+
+from weighbridge.proto.errors import Code, MalformedEvidence
+from weighbridge.proto.typed_array import TypedArray
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["VALUE_MAX", "Budget", "pack", "unpack"]
+
+VALUE_MAX: Final = 2**62 - 1
+
+
+@final
+class Budget:
+    """How many integers one message may still unpack to: 512 KiB of bytes would become 20 MiB of integers."""
+
+    def __init__(self, values: int) -> None:
+        self._left = values
+
+    def take(self, number: int, *, where: str) -> None:
+        """Before ``number`` integers are unpacked.
+
+        Raises:
+            MalformedEvidence: ``TOO_LARGE``.
+        """
+        self._left -= number
+        if self._left < 0:
+            raise MalformedEvidence(Code.TOO_LARGE, "too many values in one message", where=where, got=number)
+
+
+def pack(values: Sequence[int]) -> TypedArray:
+    """The differences of ``values``.
+
+    Raises:
+        ValueError: for a value beyond :data:`VALUE_MAX`: whoever read it leaves it out and says so.
+    """
+    if _beyond(values):
+        raise ValueError(f"a value beyond 2**62: {min(values)}..{max(values)}")
+    return TypedArray.of([value - before for before, value in pairwise((0, *values))])
+
+
+def unpack(packed: object, *, budget: Budget, where: str) -> tuple[int, ...]:
+    """The values again.
+
+    Raises:
+        MalformedEvidence: ``FIELD_TYPE`` for anything but a typed array; ``TOO_LARGE``; ``NOT_DETERMINISTIC``;
+            ``FIELD_RANGE`` for a value beyond :data:`VALUE_MAX`.
+    """
+    if not isinstance(packed, TypedArray):
+        raise MalformedEvidence(Code.FIELD_TYPE, "wrong type", where=where, expected="typed array")
+    budget.take(len(packed), where=where)
+    values = tuple(accumulate(packed.integers(where=where)))
+    if _beyond(values):
+        raise MalformedEvidence(Code.FIELD_RANGE, "a value is beyond 2**62", where=where)
+    return values
+
+
+def _beyond(values: Sequence[int]) -> bool:
+    return bool(values) and (min(values) < -VALUE_MAX or max(values) > VALUE_MAX)

@@ -1,0 +1,67 @@
+"""Zstandard (RFC 8878) in one strict shape: one frame, of a size known before it is unpacked, and nothing after it.
+
+What is compressed is small and signed beside, so a frame has neither a dictionary nor a need for a checksum. One
+content has many frames: hash and sign a frame as it was sent, never one made again.
+
+>>> decompress(compress(b"weigh " * 99), size=594, what="example")[:6]
+b'weigh '
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import zstandard
+
+from weighbridge.proto.errors import Code, MalformedEvidence
+
+__all__ = ["compress", "decompress"]
+
+_MAGIC: Final = b"\x28\xb5\x2f\xfd"
+# Every decoder should take this much (RFC 8878 §3.1.1.1.2); more is refused.
+_WINDOW_MAX: Final = 8 * 1024 * 1024
+_LEVEL: Final = 9
+
+
+def compress(data: bytes) -> bytes:
+    """One frame that declares the size of ``data``."""
+    return zstandard.ZstdCompressor(level=_LEVEL, write_checksum=False, write_content_size=True).compress(data)
+
+
+def decompress(data: bytes, *, size: int, what: str) -> bytes:
+    """The content of one frame. Bound ``size`` first: that much memory is taken, and no more.
+
+    Args:
+        data: untrusted.
+        size: of the content, which the frame must declare and have.
+        what: the name of the structure, for messages.
+
+    Raises:
+        MalformedEvidence: ``NOT_ZSTD`` for anything but one whole frame of that size without a dictionary.
+    """
+    try:
+        declared = zstandard.get_frame_parameters(data)
+        # A skippable frame has parameters too, and its size is not the content's.
+        if not data.startswith(_MAGIC):
+            raise _refused("another kind of frame", what)
+        if declared.content_size != size:
+            raise _refused("the frame does not declare the size that was stated", what, expected=size)
+        if declared.dict_id or declared.window_size > _WINDOW_MAX:
+            raise _refused("a dictionary or too large a window", what)
+        content = zstandard.ZstdDecompressor(max_window_size=_WINDOW_MAX).decompress(data, allow_extra_data=False)
+    except (zstandard.ZstdError, ValueError) as error:
+        raise _refused(str(error), what) from error
+    if len(content) != size:
+        raise _refused("the content has another size than declared", what, expected=size, got=len(content))
+    return content
+
+
+def _refused(reason: str, what: str, *, expected: int | None = None, got: int | None = None) -> MalformedEvidence:
+    return MalformedEvidence(
+        Code.NOT_ZSTD,
+        f"{what} is not one whole zstd frame: {reason}",
+        where=what,
+        expected=expected,
+        got=got,
+        clause="RFC 8878 §3.1",
+    )
