@@ -222,7 +222,8 @@ class Line:
         if host.telemetry is None:
             raise RuntimeError("no session")
         start = host.wall_ns
-        sources = host.telemetry.window(start_wall_ns=start, duration_ns=PERIOD_NS, tokens_in=_TOKENS, tokens_out=0)
+        work = WorkSummary(root=sha256(b"leaf"), requests=64, tokens_in=_TOKENS, tokens_out=0, batch_max=8)
+        sources = host.telemetry.window(start_wall_ns=start, duration_ns=PERIOD_NS, work=work)
         named = tuple(replace(item, name=host.source) for item in sources)
         began = host.tpm.read_clock().clock
         return Observed(
@@ -236,7 +237,7 @@ class Line:
                 wall_end_ns=start + PERIOD_NS,
             ),
             telemetry=Telemetry(session=host.session, seq=host.seq, sources=named).encode(),
-            work=WorkSummary(root=sha256(b"leaf"), requests=64, tokens_in=_TOKENS, tokens_out=0, batch_max=8),
+            work=work,
             spot=None,
         )
 

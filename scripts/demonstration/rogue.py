@@ -223,7 +223,8 @@ class Rogue:
         if self.sealer is None:
             raise RuntimeError("nothing to seal with")
         end = max(time.time_ns(), self.wall_ns + 1_000_000)
-        sources = self.telemetry.window(start_wall_ns=self.wall_ns, duration_ns=PERIOD_NS, tokens_in=128, tokens_out=0)
+        work = replace(WorkSummary.empty(), tokens_in=128)
+        sources = self.telemetry.window(start_wall_ns=self.wall_ns, duration_ns=PERIOD_NS, work=work)
         session = self.enrolment.terms.terms.session
         start_ms = self.tpm.read_clock().clock
         observed = Observed(

@@ -295,14 +295,14 @@ class Host:
         """What the next window is about."""
         assert self.telemetry is not None
         start, end = self.wall_ns, self.wall_ns + PERIOD_NS
-        sources = self.telemetry.window(start_wall_ns=start, duration_ns=PERIOD_NS, tokens_in=64, tokens_out=0)
+        work = WorkSummary(root=sha256(b"leaf"), requests=1, tokens_in=64, tokens_out=0, batch_max=1)
+        sources = self.telemetry.window(start_wall_ns=start, duration_ns=PERIOD_NS, work=work)
         named = tuple(replace(item, name=self.source) for item in sources)
         data = Telemetry(session=self.session, seq=self.seq, sources=named).encode()
         tpm_start = self.tpm.read_clock().clock
         interval = Interval(
             tpm_start_ms=tpm_start, tpm_end_ms=self.tpm.read_clock().clock, wall_start_ns=start, wall_end_ns=end
         )
-        work = WorkSummary(root=sha256(b"leaf"), requests=1, tokens_in=64, tokens_out=0, batch_max=1)
         return Observed(
             seq=self.seq,
             prev=self.prev,

@@ -183,16 +183,7 @@ class WindowLoop:
 
     def _telemetry(self, wall_start: int, duration_ns: int, work: WorkSummary) -> bytes:
         source = self._parts.devices.telemetry
-        read = (
-            []
-            if source is None
-            else source.window(
-                start_wall_ns=wall_start,
-                duration_ns=duration_ns,
-                tokens_in=work.tokens_in,
-                tokens_out=work.tokens_out,
-            )
-        )
+        read = [] if source is None else source.window(start_wall_ns=wall_start, duration_ns=duration_ns, work=work)
         return Telemetry(session=self._terms.session, seq=self._parts.spool.next_seq, sources=tuple(read)).encode()
 
     async def _seal(self, cut: _Cut) -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import statistics
+import time
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weighbridge.attester.telemetry import TelemetrySource
-from weighbridge.attester.telemetry.emulated import EmulatedTelemetry, H100Model
-from weighbridge.proto.telemetry import UNITS, Source, Telemetry
+from weighbridge.attester.telemetry.emulated import EmulatedTelemetry, H100Model, made_up, open_emulated
+from weighbridge.attester.telemetry.interface import HostFacts
+from weighbridge.proto.errors import Code, EnvironmentFault
+from weighbridge.proto.telemetry import UNITS, Channel, Source, Telemetry
+from weighbridge.proto.workload import WorkSummary
 
 IDS = [bytes([number]) * 32 for number in range(8)]
 SECOND = 1_000_000_000
@@ -27,22 +32,33 @@ LOADS = {
 }
 
 
-def run(
-    loads: list[tuple[int, int]], *, seed: int = 1, devices: int = 1, duration: int = 10 * SECOND
-) -> list[list[Source]]:
-    source: TelemetrySource = EmulatedTelemetry(seed, IDS[:devices])
+def work(tokens_in: int, tokens_out: int, *, decode_ns: int = 0) -> WorkSummary:
+    return WorkSummary(
+        root=bytes(32), requests=1, tokens_in=tokens_in, tokens_out=tokens_out, batch_max=1, decode_ns=decode_ns
+    )
+
+
+def played(source: TelemetrySource, works: list[WorkSummary], *, duration: int = 10 * SECOND) -> list[list[Source]]:
     windows = [
-        source.window(start_wall_ns=number * duration, duration_ns=duration, tokens_in=tokens_in, tokens_out=tokens_out)
-        for number, (tokens_in, tokens_out) in enumerate(loads)
+        source.window(start_wall_ns=number * duration, duration_ns=duration, work=item)
+        for number, item in enumerate(works)
     ]
     source.close()
     return windows
 
 
+def run(
+    loads: list[tuple[int, int]], *, seed: int = 1, devices: int = 1, duration: int = 10 * SECOND, of: int = 0
+) -> list[list[Source]]:
+    source = EmulatedTelemetry(seed, IDS[:devices], run=of)
+    return played(source, [work(*load) for load in loads], duration=duration)
+
+
 def values(windows: list[list[Source]], name: str, device: int = 0) -> list[int]:
     result: list[int] = []
     for sources in windows:
-        result += sources[device].channels[name].values or ()
+        read = sources[device].channels[name].values or ()
+        result += [value for value in read if value is not None]
     return result
 
 
@@ -70,7 +86,7 @@ def test_a_device_reads_the_same_whoever_stands_beside_it() -> None:
 
 def test_start_time_is_the_callers_and_changes_nothing_else() -> None:
     (one,), (two,) = (
-        EmulatedTelemetry(1, IDS[:1]).window(start_wall_ns=start, duration_ns=SECOND, tokens_in=5, tokens_out=5)
+        EmulatedTelemetry(1, IDS[:1]).window(start_wall_ns=start, duration_ns=SECOND, work=work(5, 5))
         for start in (1, 2)
     )
     assert (one.start_wall_ns, two.start_wall_ns) == (1, 2)
@@ -117,7 +133,7 @@ def test_cap_holds() -> None:
     assert max(hot) < 760_000
     model = H100Model(prefill_w=900.0)
     (source,) = EmulatedTelemetry(3, IDS[:1], model=model).window(
-        start_wall_ns=0, duration_ns=30 * SECOND, tokens_in=10**7, tokens_out=0
+        start_wall_ns=0, duration_ns=30 * SECOND, work=work(10**7, 0)
     )
     assert values([[source]], "power")[-1] == pytest.approx(700_000, rel=0.03)
     assert values([[source]], "clock_reasons")[-1] == 4
@@ -166,8 +182,10 @@ def test_any_counts_give_evidence_that_parses(loads: list[tuple[int, int]], dura
         assert Telemetry.parse(telemetry.encode()) == telemetry
         for source in sources:
             assert {name: channel.unit for name, channel in source.channels.items()}.items() <= UNITS.items()
-            assert all(0 <= value <= 1000 for value in source.channels["utilisation"].values or ())
-            assert all(value > 0 for value in source.channels["power"].values or ())
+            for name in ("utilisation", "memory_utilisation"):
+                assert all(0 <= value <= 1000 for value in values([[source]], name))
+            for name in ("power", "power_instant", "energy"):
+                assert all(value > 0 for value in values([[source]], name))
 
 
 @pytest.mark.parametrize("period", [0, -1, 15_000_000])
@@ -184,6 +202,155 @@ def test_at_least_one_device() -> None:
 @pytest.mark.parametrize(("duration", "tokens_in", "tokens_out"), [(0, 0, 0), (1, -1, 0), (1, 0, -1)])
 def test_impossible_windows(duration: int, tokens_in: int, tokens_out: int) -> None:
     with pytest.raises(ValueError, match="duration"):
-        EmulatedTelemetry(1, IDS).window(
-            start_wall_ns=0, duration_ns=duration, tokens_in=tokens_in, tokens_out=tokens_out
-        )
+        EmulatedTelemetry(1, IDS).window(start_wall_ns=0, duration_ns=duration, work=work(tokens_in, tokens_out))
+
+
+def test_units_keep_their_gains_and_runs_differ_a_little() -> None:
+    """Between runs of one unit far less than between units; and no sample of one run is in another."""
+    loads = [LOADS["eight streams"]] * 3
+    runs = [values(run(loads, of=number), "power")[20:] for number in range(8)]
+    units = [values(run(loads, seed=seed), "power")[20:] for seed in range(8)]
+    between_runs, between_units = (
+        statistics.stdev(statistics.mean(powers) for powers in group) for group in (runs, units)
+    )
+    assert 0.0005 < between_runs / 438_000 < 0.01
+    assert between_units > 3 * between_runs
+    assert len({tuple(power[start : start + 5]) for power in runs for start in range(0, 280, 5)}) == 8 * 56
+
+
+def test_a_run_goes_on_as_the_same_run() -> None:
+    """What differs between runs is drawn once, not in every window."""
+    source = EmulatedTelemetry(1, IDS[:1])
+    minute = tuple(6 * count for count in LOADS["eight streams"])
+    windows = played(source, [work(*minute)] * 12, duration=60 * SECOND)
+    means = [statistics.mean(values([window], "power")) for window in windows[2:]]
+    assert statistics.stdev(means) / statistics.mean(means) < 0.0015
+
+
+def test_channels_of_a_real_source() -> None:
+    (window,) = run([LOADS["mixed"]])
+    channels = window[0].channels
+    assert {name for name, channel in channels.items() if channel.values is None} == {"pcie_tx", "pcie_rx"}
+    assert {name: channel.window_ns for name, channel in channels.items() if channel.window_ns is not None} == {
+        "power": SECOND,
+        "power_instant": 25_000_000,
+        "utilisation": SECOND,
+        "memory_utilisation": SECOND,
+    }
+    assert channels["power_limit"] == Channel("mW", (700_000,) * 100)
+    assert window[0].events == ()
+
+
+def test_instant_power_is_quicker_than_its_mean() -> None:
+    windows = run([LOADS["idle"], LOADS["saturated"]])
+    instant, mean = values(windows, "power_instant"), values(windows, "power")
+    assert instant[101] > 600_000
+    assert mean[101] < 400_000
+    assert statistics.mean(instant[120:]) == pytest.approx(statistics.mean(mean[120:]), rel=0.005)
+
+
+def test_memory_is_busier_and_no_hotter_when_decoding() -> None:
+    decode, prefill = run([LOADS["saturated"]] * 4), run([LOADS["prefill"]] * 4)
+    assert values(decode, "memory_utilisation")[-1] > 2 * values(prefill, "memory_utilisation")[-1] > 0
+    for windows in (decode, prefill):
+        assert 30_000 < values(windows, "memory_temperature")[-1] < values(windows, "temperature")[-1]
+
+
+def test_more_requests_side_by_side_cost_more_power_for_the_same_tokens() -> None:
+    """Declared decoding time says how many share the device; least concurrency is assumed where it is not declared."""
+    few, many = (
+        statistics.mean(values(played(EmulatedTelemetry(1, IDS[:1]), [item] * 2), "power")[20:])
+        for item in (work(0, 23_000), work(0, 23_000, decode_ns=640 * SECOND))
+    )
+    # Many at a time are done sooner, and the device waits in between.
+    assert abs(many - few) > 5_000
+    impossible = work(0, 10**6, decode_ns=SECOND)
+    (window,) = played(EmulatedTelemetry(1, IDS[:1]), [impossible])
+    assert values([window], "utilisation")[-1] == 1000
+
+
+def test_a_window_takes_well_below_20_ms() -> None:
+    source = EmulatedTelemetry(1, IDS[:1])
+    took: list[float] = []
+    for _ in range(9):
+        start = time.perf_counter()
+        source.window(start_wall_ns=0, duration_ns=10 * SECOND, work=work(*LOADS["mixed"]))
+        took.append(time.perf_counter() - start)
+    # The quickest: others share this machine.
+    assert min(took) < 0.02
+
+
+class TestUndeclared:
+    def test_no_file_no_hidden_work(self, tmp_path: Path) -> None:
+        source = EmulatedTelemetry(1, IDS[:1], undeclared=tmp_path / "none")
+        assert encoded(played(source, [work(0, 500)])) == encoded(run([(0, 500)]))
+
+    def test_it_shows_as_so_much_more_declared_work_would(self, tmp_path: Path) -> None:
+        file = tmp_path / "undeclared"
+        file.write_text("1000\n")
+        source = EmulatedTelemetry(1, IDS[:1], undeclared=file)
+        assert encoded(played(source, [work(0, 500)])) == encoded(run([(0, 10_500)]))
+
+    def test_it_begins_and_ends_with_the_file(self, tmp_path: Path) -> None:
+        file = tmp_path / "undeclared"
+        source = EmulatedTelemetry(1, IDS[:1], undeclared=file)
+        last: list[int] = []
+        for hidden in (None, "2000", None):
+            file.unlink(missing_ok=True)
+            if hidden is not None:
+                file.write_text(hidden)
+            last.append(values(played(source, [WorkSummary.empty()] * 2), "power")[-1])
+        assert last[1] > last[0] + 100_000
+        assert last[2] == pytest.approx(last[0], rel=0.05)
+
+    @pytest.mark.parametrize(
+        "content", ["", "-1", "1e3", "nan", "inf", "1.5", "²", "10000001", "1 2", "0x10", "\x00", "9" * 100, "1_0"]
+    )
+    def test_what_is_no_number_of_tokens(self, tmp_path: Path, content: str) -> None:
+        file = tmp_path / "undeclared"
+        file.write_text(content)
+        with pytest.raises(EnvironmentFault) as caught:
+            played(EmulatedTelemetry(1, IDS, undeclared=file), [work(0, 0)])
+        assert caught.value.code is Code.TELEMETRY_SOURCE
+        assert caught.value.where == str(file)
+        assert caught.value.hint
+
+    def test_what_is_no_file(self, tmp_path: Path) -> None:
+        with pytest.raises(EnvironmentFault) as caught:
+            played(EmulatedTelemetry(1, IDS, undeclared=tmp_path), [work(0, 0)])
+        assert caught.value.code is Code.TELEMETRY_SOURCE
+
+
+class TestPlugIn:
+    def test_the_sessions_devices(self, tmp_path: Path) -> None:
+        file = tmp_path / "undeclared"
+        file.write_text("5000")
+        host = HostFacts(devices=tuple(IDS[:2]), period_ns=50_000_000, seed=3)
+        source = open_emulated({"run": "9", "undeclared": str(file)}, host)
+        same = EmulatedTelemetry(3, IDS[:2], period_ns=50_000_000, run=9, undeclared=file)
+        assert encoded(played(source, [work(1, 1)])) == encoded(played(same, [work(1, 1)]))
+
+    def test_a_run_is_drawn_anew_unless_it_is_given(self) -> None:
+        one, two = (played(open_emulated({}, HostFacts(devices=(IDS[0],))), [work(1, 1)]) for _ in range(2))
+        assert not set(values(one, "power")) >= set(values(two, "power"))
+
+    def test_without_a_session(self) -> None:
+        source = open_emulated({"devices": "3"}, HostFacts())
+        (window,) = played(source, [work(1, 1)])
+        assert tuple(item.device for item in window) == made_up(3)
+
+    @pytest.mark.parametrize(
+        ("options", "host"),
+        [
+            ({"devices": "2"}, HostFacts(devices=(IDS[0],))),
+            ({"devices": "0"}, HostFacts()),
+            ({"devices": "65"}, HostFacts()),
+            ({"run": "-1"}, HostFacts()),
+            ({"speed": "1"}, HostFacts()),
+            ({}, HostFacts(period_ns=15_000_000)),
+        ],
+    )
+    def test_options_that_will_not_do(self, options: dict[str, str], host: HostFacts) -> None:
+        with pytest.raises(EnvironmentFault) as caught:
+            open_emulated(options, host)
+        assert caught.value.code is Code.TELEMETRY_SOURCE
