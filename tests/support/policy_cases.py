@@ -35,6 +35,17 @@ def telemetry(**changed: object) -> Change:
     return lambda d: replace(d, telemetry=replace(d.telemetry, **changed))  # type: ignore[arg-type]
 
 
+def recorded(verdict: doc.TelemetryVerdict, **changed: object) -> Change:
+    """Every GPU's physical record, and all together, as ``verdict`` says."""
+
+    def change(document: doc.PolicyInput) -> doc.PolicyInput:
+        gpus = [each.identity for each in document.gpus if each.kind == "gpu"]
+        devices = tuple(replace(doc.TelemetryDevice(each, verdict, None), **changed) for each in gpus)  # type: ignore[arg-type]
+        return telemetry(verdict=verdict, devices=devices)(document)
+
+    return change
+
+
 def source(name: str) -> Change:
     return lambda d: telemetry(sources=(replace(d.telemetry.sources[0], platform=name),))(d)
 
@@ -43,6 +54,7 @@ def devices(**changed: object) -> Change:
     return lambda d: replace(d, gpus=tuple(replace(each, **changed) for each in d.gpus))  # type: ignore[arg-type]
 
 
+IMPOSSIBLE = doc.TelemetryFinding("energy", "power", "implausible", "4120 J to 4180 J", "3700 J")
 UNKNOWN_MODEL = "dd" * 32
 DIFFERENCE = doc.GpuDifference(22, "driver", "Driver", ("aa", "bb"), "cc", "another build; or devtools")
 
@@ -120,8 +132,10 @@ ALWAYS: dict[str, tuple[Code, Change]] = {
     ),
     "a violation": (Code.RUNTIME_VIOLATION, lambda d: replace(d, runtime=doc.Runtime(present=True, violations=1))),
     "telemetry contradicts": (Code.TELEMETRY_OUT_OF_BASELINE, telemetry(verdict="out_of_baseline")),
-    "telemetry is impossible": (Code.TELEMETRY_OUT_OF_BASELINE, telemetry(verdict="implausible")),
-    "telemetry is unusable": (Code.TELEMETRY_OUT_OF_BASELINE, telemetry(verdict="unusable")),
+    "telemetry is impossible": (Code.TELEMETRY_IMPLAUSIBLE, telemetry(verdict="implausible")),
+    "a GPU's record contradicts": (Code.TELEMETRY_OUT_OF_BASELINE, recorded("out_of_baseline", score=5_200)),
+    "a GPU's record is impossible": (Code.TELEMETRY_IMPLAUSIBLE, recorded("implausible", findings=(IMPOSSIBLE,))),
+    "a GPU's record was impossible": (Code.TELEMETRY_IMPLAUSIBLE, recorded("implausible")),
 }
 
 # What production denies beside.

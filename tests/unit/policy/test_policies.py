@@ -24,6 +24,7 @@ from support.policy_cases import (
     mutate,
     places,
     platform,
+    recorded,
     source,
     tee,
     telemetry,
@@ -53,7 +54,9 @@ ADMITTED: dict[str, Change] = {
     "not reported in this window": gpu(reported_in_window=False),
     "telemetry of the host": source("host"),
     "no telemetry source": telemetry(sources=()),
-    "telemetry in the baseline": telemetry(verdict="in_baseline"),
+    "telemetry in the baseline": recorded("in_baseline"),
+    "telemetry that does not suffice": recorded("unusable"),
+    "telemetry without a baseline": recorded("no_baseline"),
     "revocation known": gpu(revocation="good"),
     "revocation stale": gpu(revocation="stale"),
     "pinned key": platform(kind="tpm-pinned-ak", name="tpm", firmware=None, state_held_by="unknown", tee=doc.Tee()),
@@ -181,7 +184,7 @@ PROVEN: dict[str, Change] = {
     "platform_tcb": tee(alias_check="complete"),
     "gpu_revocation": lambda d: replace(d, gpus=tuple(replace(gpu, revocation="good") for gpu in d.gpus)),
     "load_binding": lambda d: bound(d, "guarded"),
-    "telemetry_baseline": telemetry(verdict="in_baseline"),
+    "telemetry_baseline": recorded("in_baseline"),
 }
 
 
@@ -207,6 +210,41 @@ def test_unproven_without_a_reason_is_denied(
     proven = policy.decide(PROVEN[check](good))
     assert proven.outcome == "allow", proven
     assert check not in {entry.check for entry in proven.unchecked}
+
+
+WORDS: dict[doc.TelemetryVerdict, list[Code]] = {
+    "in_baseline": [],
+    "unusable": [Code.TELEMETRY_UNUSABLE],
+    "no_baseline": [Code.TELEMETRY_NO_BASELINE],
+    "out_of_baseline": [Code.TELEMETRY_OUT_OF_BASELINE],
+    "implausible": [Code.TELEMETRY_IMPLAUSIBLE],
+}
+
+
+@pytest.mark.parametrize(("word", "codes"), WORDS.items())
+def test_production_denies_for_the_record_by_its_word_alone(
+    prepared: Prepare,
+    reference: Callable[..., Reference],
+    good: doc.PolicyInput,
+    word: doc.TelemetryVerdict,
+    codes: list[Code],
+) -> None:
+    """A verifier calls a window indeterminate by this: nothing but ``TELEMETRY_UNUSABLE`` may be against it."""
+    policy = prepared("production", reference(unchecked=others("telemetry_baseline")))
+    denials = policy.decide(recorded(word)(good)).denials
+    assert sorted({denial.code for denial in denials}) == codes
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_one_gpu_of_several_is_enough(
+    prepared: Prepare, reference: Callable[..., Reference], good: doc.PolicyInput, word: doc.TelemetryVerdict
+) -> None:
+    """Whatever the word over all of them: only where each is in its baseline is that proven."""
+    policy = prepared("production", reference(unchecked=others("telemetry_baseline")))
+    agreeing = recorded("in_baseline")(good)
+    first, second = agreeing.telemetry.devices
+    odd = replace(agreeing, telemetry=replace(agreeing.telemetry, devices=(first, replace(second, verdict=word))))
+    assert policy.decide(odd).allowed == (word == "in_baseline")
 
 
 def test_registers_of_a_machine_that_nobody_knows_prove_no_boot(
@@ -304,7 +342,7 @@ def test_reasons_do_not_excuse_what_is_contradicted(prepared: Prepare, good: doc
 def test_telemetry_never_vouches_for_weights(prepared: Prepare, good: doc.PolicyInput) -> None:
     """A60: in the baseline, and the weights differ: denied; and the reverse."""
     differing = weights(differences=(doc.WeightDifference("f", None, "file", "a", "b"),))
-    decision = prepared("production").decide(differing(telemetry(verdict="in_baseline")(good)))
+    decision = prepared("production").decide(differing(recorded("in_baseline")(good)))
     assert [denial.code for denial in decision.denials] == [Code.WEIGHTS_MISMATCH]
     assert decision.denials[0].message == "file f <nil>" or "file f" in decision.denials[0].message
     assert prepared("production").decide(telemetry(verdict="out_of_baseline")(good)).outcome == "deny"

@@ -106,6 +106,7 @@ def test_who_admits_which_example(prepared: Prepare, name: Shipped, which: str) 
     admitting = {
         "azure_snp_h100": {"production", "azure_snp_h100", "insecure_development"},
         "bare_metal_tpm_h100": {"production", "bare_metal_tpm_h100", "insecure_development"},
+        "in_baseline": {"production", "azure_snp_h100", "insecure_development"},
         "emulated": {"insecure_development"},
     }
     example = EXAMPLES[which]
@@ -225,7 +226,7 @@ def test_the_short_rules_say_what_the_long_ones_say_of_every_case(good: doc.Poli
         assert agree(summary, json.loads(change(good).to_json()), name)
 
 
-@pytest.mark.parametrize("which", ["azure_snp_h100", "emulated"])
+@pytest.mark.parametrize("which", ["azure_snp_h100", "in_baseline", "emulated"])
 def test_the_short_rules_say_what_the_long_ones_say_of_every_odd_field(which: str) -> None:
     summary = Summary(EXAMPLES[which])
     document = EXAMPLES[which].input.to_json()

@@ -10,10 +10,12 @@ These denials do not speak against the host (:data:`NOT_OF_THE_HOST`): the sessi
 attestation key or its GPUs. Else an owner who signs a day late would have to have a whole fleet cleared. The same holds
 where it is not known what is right: a maker's manifest or an OCSP response that ends overnight, or was never fetched,
 says nothing of a device. Nor does a relying party that accepts a driver no more: a host that has updated it may come
-again. Nor does evidence that is not there (``UNPROVEN``, ``TELEMETRY_NO_BASELINE``), a model that nobody knows, a
-policy that gives no answer, that is for another kind of machine, or that only observes, engines that differ, or another
-verifier's policy that misses something: a slip in a new policy must not have a fleet cleared either. Each is judged
-anew in every window, so that nothing is escaped by coming again; what the maker contradicts, or has revoked, sticks.
+again. Nor does evidence that is not there (``UNPROVEN``, ``TELEMETRY_NO_BASELINE``, ``TELEMETRY_UNUSABLE``), a model
+that nobody knows, a policy that gives no answer, that is for another kind of machine, or that only observes, engines
+that differ, or another verifier's policy that misses something: a slip in a new policy must not have a fleet cleared
+either. Each is judged anew in every window, so that nothing is escaped by coming again; what the maker contradicts, or
+has revoked, sticks. So does a physical record that cannot be, or is not that of its baseline: an alarm is for a person
+to look at (:mod:`.clearing`), whose cause may well be harmless.
 """
 
 from __future__ import annotations
@@ -45,6 +47,7 @@ NOT_OF_THE_HOST: Final = frozenset(
         Code.REFERENCE_ABSENT,
         Code.UNPROVEN,
         Code.TELEMETRY_NO_BASELINE,
+        Code.TELEMETRY_UNUSABLE,
         Code.POLICY_UNDEFINED,
         Code.POLICY_ERROR,
         Code.POLICY_TIMEOUT,

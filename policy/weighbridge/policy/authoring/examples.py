@@ -9,6 +9,8 @@ them exists, and no verifier takes one for evidence: they show a document's form
                             that name, and by ``production``
 ``bare_metal_tpm_h100``     a host with a TPM of its own, eight H100 and the four switches between them; admitted by
                             the policy of that name, and by ``production``
+``in_baseline``             the machine on Azure again; its GPU's physical record is that of its baseline, and no
+                            reason leaves that check out
 ``emulated``                a software TPM, an emulated GPU; admitted by ``insecure_development`` alone
 ==========================  ============================================================================================
 
@@ -24,6 +26,7 @@ from types import MappingProxyType
 from typing import Final
 
 from weighbridge.policy import document as doc
+from weighbridge.policy.values.baselines import NamedBaseline
 from weighbridge.policy.values.reference import Check, GpuMinimum, Reference
 from weighbridge.proto.digest import sha256
 
@@ -191,6 +194,38 @@ def _azure_snp_h100() -> Example:
     return Example(_document(_platform(), (_gpu(0),)), _reference(unchecked))
 
 
+def _in_baseline() -> Example:
+    made = _azure_snp_h100()
+    baseline = NamedBaseline(
+        owner="Acme",
+        name="inference-h100",
+        number=4,
+        digest=_hex("signed baseline set"),
+        not_before=datetime(2026, 11, 1, tzinfo=UTC),
+        not_after=datetime(2027, 2, 1, tzinfo=UTC),
+    )
+    unchecked = dict(made.reference.unchecked)
+    del unchecked["telemetry_baseline"]
+    device = doc.TelemetryDevice(
+        device=made.input.gpus[0].identity,
+        verdict="in_baseline",
+        baseline=baseline.digest,
+        units=3,
+        score=812,
+        threshold=1_940,
+        p_ppb=413_000_000,
+        e_log10_milli=-310,
+        residual_mw=1_900,
+        explained_mw=436_200,
+        uncertainty_mw=2_600,
+        smallest_deviation_mw=14_000,
+    )
+    return Example(
+        replace(made.input, telemetry=replace(made.input.telemetry, verdict="in_baseline", devices=(device,))),
+        replace(made.reference, unchecked=MappingProxyType(unchecked)).with_baselines([baseline]),
+    )
+
+
 def _bare_metal_tpm_h100() -> Example:
     platform = replace(
         _platform(),
@@ -259,6 +294,7 @@ EXAMPLES: Final[Mapping[str, Example]] = MappingProxyType(
     {
         "azure_snp_h100": _azure_snp_h100(),
         "bare_metal_tpm_h100": _bare_metal_tpm_h100(),
+        "in_baseline": _in_baseline(),
         "emulated": _emulated(),
     }
 )

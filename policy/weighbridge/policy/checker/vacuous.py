@@ -20,6 +20,7 @@ _GUARDED_BY_LIBRARY: Final = frozenset({"input.gpus", "input.weights.declared"})
 _JUDGED: Final = _GUARDED_BY_LIBRARY | {
     "input.gpus[].manifests",
     "input.platform.boot_pcrs",
+    "input.telemetry.devices",
     "input.telemetry.sources",
     "input.weights.loaded",
 }

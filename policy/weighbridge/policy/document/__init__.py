@@ -6,7 +6,8 @@ field (``x != "bad"`` is undefined, so not true, when ``x`` is missing) nor by a
 floating point. What the verifier's invariants already hold (chain, nonces, sequence) is not repeated here.
 
 The same declarations (:mod:`.facts`, :mod:`.host`, :mod:`.gpu`, :mod:`.weights`, :mod:`.telemetry`) are what is
-enforced both ways (:mod:`.encoding`), what the checker resolves ``input.…`` against (:func:`shape`), and what authors read.
+enforced both ways (:mod:`.encoding`), what the checker resolves ``input.…`` against (:func:`shape`), and what authors
+read.
 """
 
 from __future__ import annotations

@@ -48,9 +48,7 @@ class TelemetryDevice:
     units: Annotated[int, "how many units of samples were scored in this session"] = 0
     score: Annotated[int | None, "how far the session is from the baseline, in thousandths"] = None
     threshold: Annotated[int | None, "the score above which it is out_of_baseline, in thousandths"] = None
-    p_ppb: Annotated[int | None, "p-value of the last unit, in 1e-9: at most this share of honest ones is so far"] = (
-        None
-    )
+    p_ppb: Annotated[int | None, "p-value of the last unit, in 1e-9: at most so many honest ones are so far"] = None
     e_log10_milli: Annotated[int | None, "evidence against the baseline that has gathered: thousandths of log10"] = None
     residual_mw: Annotated[int | None, "power that the declared work does not explain, milliwatts"] = None
     explained_mw: Annotated[int | None, "power that it explains, milliwatts"] = None

@@ -60,6 +60,7 @@ lists_present if {
 	is_array(input.weights.loaded)
 	is_array(input.weights.differences)
 	is_array(input.telemetry.sources)
+	is_array(input.telemetry.devices)
 	is_array(input.platform.differences)
 	is_array(input.findings)
 }
@@ -629,16 +630,84 @@ day_ns := ((24 * 60) * 60) * 1000000000
 # The sources of samples.
 sources := object.get(input, ["telemetry", "sources"], [])
 
-# The record does not contradict what is declared; it may be that nothing is known to compare it with.
-telemetry_not_contradicting if input.telemetry.verdict in {"in_baseline", "no_baseline"}
+# What the record shows of each enrolled GPU.
+recorded := object.get(input, ["telemetry", "devices"], [])
 
-# The record is what this model on this GPU under this work shows.
-telemetry_in_baseline if input.telemetry.verdict == "in_baseline"
+# The record does not contradict what is declared; it may be that nothing is known to compare it with, or not yet enough
+# of it is there.
+telemetry_not_contradicting if {
+	input.telemetry.verdict in {"in_baseline", "no_baseline", "unusable"}
+	not some_device_contradicting
+}
+
+# The same of one device: some device in lib.recorded
+device_not_contradicting(device) if device.verdict in {"in_baseline", "no_baseline", "unusable"}
+
+# The record of every GPU is what this model on it shows under this work. It corroborates, and never vouches for weights.
+telemetry_in_baseline if {
+	input.telemetry.verdict == "in_baseline"
+	agreeing := {device.device | some device in input.telemetry.devices; device.verdict == "in_baseline"}
+	count(agreeing) == count(input.telemetry.devices)
+	enrolled := {gpu.identity | some gpu in input.gpus; not gpu.kind == "switch"}
+	count(enrolled) > 0
+	count(enrolled - agreeing) == 0
+}
+
+# What contradicts is known device by device.
+some_device_contradicting if {
+	some device in recorded
+	not device_not_contradicting(device)
+}
 
 always contains d if {
 	not telemetry_not_contradicting
-	d := denial("TELEMETRY_OUT_OF_BASELINE", null, "the physical record contradicts what is declared", "in_baseline", object.get(input, ["telemetry", "verdict"], null), null)
+	not some_device_contradicting
+	d := denial(telemetry_code, null, "the physical record contradicts what is declared", "in_baseline", object.get(input, ["telemetry", "verdict"], null), null)
 }
+
+always contains d if {
+	some device in recorded
+	not device_not_contradicting(device)
+	not device_implausible(device)
+	message := sprintf("the GPU's physical record is not that of its baseline: %v", [field(device, "why")])
+	got := sprintf("score %v, evidence %v, unexplained %v mW in 1 deviation of %v mW", [
+		field(device, "score"),
+		field(device, "e_log10_milli"),
+		field(device, "residual_mw"),
+		field(device, "uncertainty_mw"),
+	])
+	expected := sprintf("score at most %v, by baseline %v", [field(device, "threshold"), field(device, "baseline")])
+	d := denial("TELEMETRY_OUT_OF_BASELINE", field(device, "device"), message, expected, got, telemetry_hint)
+}
+
+# The record cannot be: nothing that a GPU does looks so.
+device_implausible(device) if device.verdict == "implausible"
+
+# The checks that say so are known.
+some_implausible(device) if {
+	some finding in device.findings
+	finding.verdict == "implausible"
+}
+
+always contains d if {
+	some device in recorded
+	device_implausible(device)
+	not some_implausible(device)
+	message := sprintf("the GPU's physical record cannot be: %v", [field(device, "why")])
+	d := denial("TELEMETRY_IMPLAUSIBLE", field(device, "device"), message, null, null, telemetry_hint)
+}
+
+always contains d if {
+	some device in recorded
+	device_implausible(device)
+	some finding in object.get(device, "findings", [])
+	finding.verdict == "implausible"
+	message := sprintf("the GPU's physical record cannot be: %v of %v", [field(finding, "check"), field(finding, "channel")])
+	d := denial("TELEMETRY_IMPLAUSIBLE", field(device, "device"), message, field(finding, "expected"), field(finding, "got"), telemetry_hint)
+}
+
+# Of an alarm the instrument can tell that something differs, and not what.
+telemetry_hint := "let a person look at the host and its record: the alarm says that something differs, not what; weighbridge clear forgives it"
 
 # There are samples of this channel, such as "power", of the device; of the host where `device` is null.
 measured(device, channel) if {
@@ -728,8 +797,8 @@ proven contains "load_binding" if {
 	every model in input.weights.loaded { model.protection in {"fs-verity", "dm-verity", "guarded"} }
 }
 
-# The physical record is what it should be.
-proven contains "telemetry_baseline" if input.telemetry.verdict == "in_baseline"
+# The physical record is what it should be, of every GPU.
+proven contains "telemetry_baseline" if telemetry_in_baseline
 
 # The names of all the checks.
 checks := {
@@ -764,11 +833,34 @@ unproven_denials(entries, leave) := {d |
 	left_out := {entry.check | some entry in entries}
 	some check in unproven - left_out
 	message := sprintf("%v is not proven", [check])
-	d := denial(excusable[check], null, message, "proven", "unproven", proof_hint(check, leave))
+	d := denial(proof_code(check), null, message, "proven", proof_state(check), proof_hint(check, leave))
 }
 
-# What to do about a check that is not proven.
-proof_hint(check, leave) := sprintf("prove it, or write the reason for leaving it out into reference.unchecked.%v", [check]) if {
+# The code of the denial for a check that is not proven: of the physical record, by what it says.
+proof_code(check) := telemetry_code if {
+	check == "telemetry_baseline"
+} else := excusable[check]
+
+default telemetry_code := "TELEMETRY_OUT_OF_BASELINE"
+
+telemetry_code := "TELEMETRY_NO_BASELINE" if input.telemetry.verdict in {"in_baseline", "no_baseline"}
+
+telemetry_code := "TELEMETRY_UNUSABLE" if input.telemetry.verdict == "unusable"
+
+telemetry_code := "TELEMETRY_IMPLAUSIBLE" if input.telemetry.verdict == "implausible"
+
+# How it stands with the check: of the physical record, why, in the words of the first device that says why.
+proof_state(check) := whys[0] if {
+	check == "telemetry_baseline"
+	whys := [why | some device in recorded; not device.verdict == "in_baseline"; why := field(device, "why"); is_string(why)]
+	count(whys) > 0
+} else := "unproven"
+
+# What to do about a check that is not proven. A record that is too short becomes longer by itself.
+proof_hint(check, leave) := "wait for the next windows: a unit of samples is not complete yet, or a sensor fails" if {
+	check == "telemetry_baseline"
+	telemetry_code == "TELEMETRY_UNUSABLE"
+} else := sprintf("prove it, or write the reason for leaving it out into reference.unchecked.%v", [check]) if {
 	check in leave
 } else := "prove it: the policy takes no reason for leaving it out"
 
@@ -805,8 +897,9 @@ sound if {
 	input.platform.boot_reference in {"match", "absent"}
 	input.platform.differences == []
 	input.runtime.violations == 0
-	input.telemetry.verdict in {"in_baseline", "no_baseline"}
+	telemetry_not_contradicting
 	is_array(input.telemetry.sources)
+	is_array(input.telemetry.devices)
 
 	# There is a GPU, and nothing is against any device.
 	is_array(input.gpus)

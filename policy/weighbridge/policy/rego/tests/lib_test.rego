@@ -11,6 +11,8 @@ host := examples.bare_metal_tpm_h100
 
 emulated := examples.emulated
 
+measured := examples.in_baseline
+
 # The document with members replaced: an object of JSON pointers and values.
 changed(document, values) := json.patch(document, [{"op": "replace", "path": path, "value": value} | some path, value in values])
 
@@ -42,7 +44,7 @@ difference := {"index": 22, "owner": "driver", "name": "Driver", "expected": ["a
 # ---------- a good document
 
 test_good_documents_are_sound_and_genuine if {
-	every example in [good, host] {
+	every example in [good, host, measured] {
 		lib.sound with input as example.input with data.reference as example.reference
 		lib.genuine with input as example.input with data.reference as example.reference
 		lib.always == set() with input as example.input with data.reference as example.reference
@@ -59,7 +61,10 @@ test_emulated_document_is_sound_and_not_genuine if {
 
 test_another_schema if denied({"/schema": "weighbridge/policy-input/v2"}) == {"VERSION_UNSUPPORTED"}
 
-test_a_list_that_is_none if "POLICY_ERROR" in denied({"/telemetry/sources": {}})
+test_a_list_that_is_none if {
+	"POLICY_ERROR" in denied({"/telemetry/sources": {}})
+	"POLICY_ERROR" in denied({"/telemetry/devices": {}})
+}
 
 test_a_denial_may_speak_of_something_else_than_the_host if {
 	made := lib.denial("CLOSED", null, "nobody works today", null, null, null) with input as good.input
@@ -342,7 +347,106 @@ test_owners_and_statements if {
 
 # ---------- telemetry
 
-test_the_record_contradicts if denied({"/telemetry/verdict": "implausible"}) == {"TELEMETRY_OUT_OF_BASELINE"}
+# The example whose GPU's record is in its baseline, with these members of the record replaced for the GPU and for all.
+record(values) := object.union(measured.input, {"telemetry": {
+	"verdict": object.get(values, "verdict", "in_baseline"),
+	"sources": measured.input.telemetry.sources,
+	"devices": [object.union(measured.input.telemetry.devices[0], values)],
+}})
+
+# What every policy denies it with, and what it lacks of proof.
+contradictions(values) := found if {
+	found := {d | some d in lib.always} with input as record(values) with data.reference as measured.reference
+}
+
+lacking(values) := found if {
+	found := {d | some d in lib.unproven_denials({{"check": "platform_tcb"}}, lib.checks)} with input as record(values)
+		with data.reference as measured.reference
+}
+
+codes(denials) := {d.code | some d in denials}
+
+found_energy := {
+	"check": "energy", "channel": "power", "verdict": "implausible",
+	"expected": "4120 J to 4180 J", "got": "3700 J",
+}
+
+test_the_record_contradicts if {
+	denied({"/telemetry/verdict": "implausible"}) == {"TELEMETRY_IMPLAUSIBLE"}
+	denied({"/telemetry/verdict": "out_of_baseline"}) == {"TELEMETRY_OUT_OF_BASELINE"}
+	denied({"/telemetry/verdict": "a word of tomorrow"}) == {"TELEMETRY_OUT_OF_BASELINE"}
+}
+
+test_a_record_in_its_baseline if {
+	contradictions({}) == set()
+	lacking({}) == set()
+	lib.telemetry_in_baseline with input as measured.input
+}
+
+test_a_record_out_of_its_baseline_says_how_far if {
+	found := contradictions({"verdict": "out_of_baseline", "score": 5200, "e_log10_milli": 2310, "residual_mw": 48000, "why": "lag1 and mean of power"})
+	codes(found) == {"TELEMETRY_OUT_OF_BASELINE"}
+	some d in found
+	d.device == measured.input.gpus[0].identity
+	endswith(d.message, "lag1 and mean of power")
+	d.got == "score 5200, evidence 2310, unexplained 48000 mW in 1 deviation of 2600 mW"
+	d.expected == sprintf("score at most 1940, by baseline %v", [measured.input.telemetry.devices[0].baseline])
+	object.get(d, "sticks", "said by nobody") == "said by nobody"
+	codes(lacking({"verdict": "out_of_baseline"})) == {"TELEMETRY_OUT_OF_BASELINE"}
+}
+
+test_a_record_that_cannot_be_names_check_and_channel if {
+	found := contradictions({"verdict": "implausible", "findings": [found_energy]})
+	codes(found) == {"TELEMETRY_IMPLAUSIBLE"}
+	some d in found
+	d.message == "the GPU's physical record cannot be: energy of power"
+	[d.expected, d.got] == ["4120 J to 4180 J", "3700 J"]
+	codes(lacking({"verdict": "implausible"})) == {"TELEMETRY_IMPLAUSIBLE"}
+}
+
+test_a_record_that_cannot_be_with_no_finding_that_says_so if {
+	failed := object.union(found_energy, {"verdict": "unusable"})
+	found := contradictions({"verdict": "implausible", "findings": [failed], "why": "it said so before"})
+	codes(found) == {"TELEMETRY_IMPLAUSIBLE"}
+	{d.message | some d in found} == {"the GPU's physical record cannot be: it said so before"}
+}
+
+# Nothing but the length of the record is missing: that is the only denial, and no policy that leaves the check out has it.
+test_a_record_that_is_too_short if {
+	contradictions({"verdict": "unusable"}) == set()
+	found := lacking({"verdict": "unusable", "why": "the first unit of samples is not complete"})
+	codes(found) == {"TELEMETRY_UNUSABLE"}
+	some d in found
+	d.got == "the first unit of samples is not complete"
+	startswith(d.hint, "wait")
+}
+
+test_a_record_without_a_baseline if {
+	contradictions({"verdict": "no_baseline"}) == set()
+	codes(lacking({"verdict": "no_baseline", "why": null})) == {"TELEMETRY_NO_BASELINE"}
+	{d.got | some d in lacking({"verdict": "no_baseline", "why": null})} == {"unproven"}
+}
+
+# One device speaks against the host, whatever the word over all of them is.
+test_one_device_is_enough if {
+	word := json.patch(record({"verdict": "out_of_baseline"}), [{"op": "replace", "path": "/telemetry/verdict", "value": "in_baseline"}])
+	found := codes(lib.always) with input as word with data.reference as measured.reference
+	found == {"TELEMETRY_OUT_OF_BASELINE"}
+	not lib.sound with input as word with data.reference as measured.reference
+}
+
+# What is said of one GPU says nothing of another.
+test_a_gpu_of_which_nothing_is_recorded if {
+	second := object.union(measured.input.gpus[0], {"identity": other})
+	two := json.patch(measured.input, [{"op": "add", "path": "/gpus/-", "value": second}])
+	not lib.telemetry_in_baseline with input as two
+	none := json.patch(measured.input, [{"op": "replace", "path": "/telemetry/devices", "value": []}])
+	not lib.telemetry_in_baseline with input as none
+	codes(lib.unproven_denials({{"check": "platform_tcb"}}, lib.checks)) == {"TELEMETRY_NO_BASELINE"} with input as none
+		with data.reference as measured.reference
+	linked := json.patch(measured.input, [{"op": "add", "path": "/gpus/-", "value": host.input.gpus[8]}])
+	lib.telemetry_in_baseline with input as linked
+}
 
 test_channels if {
 	device := good.input.gpus[0].identity
@@ -359,7 +463,10 @@ test_the_checks_are_those_that_may_be_left_out if lib.checks == object.keys(lib.
 
 test_what_is_proven if {
 	proven({}) == {"attester_code", "boot_reference", "gpu_revocation", "host_binding", "load_binding", "secure_boot"}
-	proven({"/platform/tee/alias_check": "complete", "/telemetry/verdict": "in_baseline"}) == lib.checks
+	"platform_tcb" in proven({"/platform/tee/alias_check": "complete"})
+	everything := lib.proven with input as json.patch(measured.input, [{"op": "replace", "path": "/platform/tee/alias_check", "value": "complete"}])
+		with data.reference as measured.reference
+	everything == lib.checks
 	"platform_tcb" in proven({"/platform/tee/kind": "tdx", "/platform/tee/tcb_status": "UpToDate"})
 }
 

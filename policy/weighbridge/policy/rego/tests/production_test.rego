@@ -55,6 +55,44 @@ test_says_what_a_reason_leaves_out if {
 	{entry.check | some entry in entries} == {"platform_tcb", "telemetry_baseline"}
 }
 
+# ---------- the physical record
+
+measured := examples.in_baseline
+
+# The codes that the policy denies it with where the record of its GPU has another word.
+denied_for(word) := found if {
+	changes := {"/telemetry/verdict": word, "/telemetry/devices/0/verdict": word}
+	found := {d.code | some d in policy.deny} with input as changed(measured.input, changes)
+		with data.reference as measured.reference
+}
+
+test_admits_a_record_in_its_baseline_and_leaves_nothing_out_for_it if {
+	policy.allow with input as measured.input with data.reference as measured.reference
+	entries := policy.unchecked with input as measured.input with data.reference as measured.reference
+	{entry.check | some entry in entries} == {"platform_tcb"}
+}
+
+test_denies_for_the_record_by_its_word if {
+	denied_for("in_baseline") == set()
+	denied_for("unusable") == {"TELEMETRY_UNUSABLE"}
+	denied_for("no_baseline") == {"TELEMETRY_NO_BASELINE"}
+	denied_for("out_of_baseline") == {"TELEMETRY_OUT_OF_BASELINE"}
+	denied_for("implausible") == {"TELEMETRY_IMPLAUSIBLE"}
+}
+
+# A reason excuses that nothing is known, and never what contradicts.
+test_a_reason_does_not_excuse_a_contradiction if {
+	denied({"/telemetry/verdict": "unusable"}) == set()
+	denied({"/telemetry/verdict": "out_of_baseline"}) == {"TELEMETRY_OUT_OF_BASELINE"}
+	denied({"/telemetry/verdict": "implausible"}) == {"TELEMETRY_IMPLAUSIBLE"}
+}
+
+test_denies_a_recording_played_again if {
+	played := changed(measured.input, {"/telemetry/sources/0/platform": "insecure-emulated"})
+	found := {d.code | some d in policy.deny} with input as played with data.reference as measured.reference
+	found == {"PLATFORM_EMULATED"}
+}
+
 test_repeats_what_was_noticed if {
 	said := {w.code | some w in policy.warn} with input as changed(good.input, {"/gap/held_windows": 1})
 	said == {"WINDOW_HELD"}
