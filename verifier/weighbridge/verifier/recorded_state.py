@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from weighbridge.verifier.record import Record
     from weighbridge.verifier.store import Store
 
-__all__ = ["RecordedSession", "recorded_sessions", "session_evidence", "session_windows"]
+__all__ = ["RecordedSession", "recorded_sessions", "session_windows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,19 +125,13 @@ def session_windows(
         manifests=manifests,
         anchors=anchors,
     )
-    steps = walk(session_evidence(records, session, indices), replayed, anchors)
+    steps = walk(_in_order(records, session, indices), replayed, anchors)
     return windows_of(steps, replayed, by)
 
 
-def session_evidence(
+def _in_order(
     records: Records, session: RecordedSession, indices: Sequence[int]
 ) -> Iterator[tuple[int, Record, bytes]]:
-    """Number, record and evidence of each window of one session, in order; arguments as :func:`session_windows`.
-
-    Raises:
-        LedgerInconsistent: the ledger has other records than the sessions' table says.
-        Indeterminate: ``EVIDENCE_ABSENT``.
-    """
     for seq, index in enumerate(indices):
         record = _expected(records.record(index), session, kind="window", seq=seq)
         yield seq, record, records.evidence(record)
