@@ -2,7 +2,7 @@
 
 Computed from the document and not by the policy: what was shown does not depend on what somebody is content with.
 A value is 2 where the evidence shows it, 0 ("none") where nothing is claimed, 32 where it holds but with a stated
-weakness, 96 and 97 where it is contradicted. For ``sourced-data`` the draft has no contradicting value but 96, so that a
+weakness, 96 and 97 where it is contradicted. For ``sourced-data`` the draft has no contradicting value but 96, so a
 physical record that cannot be and one that is not that of its baseline are alike here; the denials tell them apart. No
 claim is better than its evidence: telemetry without a baseline, or too little of it, says nothing; executables measured
 by code that is not itself proven are no more than a warning.
