@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DenialNotice", "Outcome", "VerdictNotice", "refusal_error", "token_expiry"]
 
-Outcome = Literal["affirmed", "held", "denied"]
+Outcome = Literal["affirmed", "held", "indeterminate", "denied"]
 _OUTCOMES: Final = frozenset(get_args(Outcome))
 _SCHEMA: Final = "weighbridge/verdict/v1"
 _DENIALS_MAX: Final = 4096

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Notice", "NoticeKind", "Observer", "SessionSummary", "WindowReport", "WindowStatus"]
 
-WindowStatus = Literal["affirmed", "held", "denied", "spooled", "lost"]
+WindowStatus = Literal["affirmed", "held", "indeterminate", "denied", "spooled", "lost"]
 NoticeKind = Literal[
     "emulated",
     "delivering",
@@ -36,8 +36,9 @@ NoticeKind = Literal[
 class WindowReport:
     """One window's fate. A window that was ``spooled`` is reported again when its verdict arrives.
 
-    ``lost`` says that the spool was full and the window was never sealed; it has no number of its own. ``work`` is
-    known for windows of this run only; ``verdict`` is the verifier's document.
+    ``indeterminate`` says that its samples do not suffice, so that nothing is said of it: no gate opens, and the
+    session goes on. ``lost`` says that the spool was full and the window was never sealed; it has no number of its own.
+    ``work`` is known for windows of this run only; ``verdict`` is the verifier's document.
     """
 
     session: bytes
@@ -66,6 +67,7 @@ class SessionSummary:
     sealed: int
     affirmed: int
     held: int
+    indeterminate: int
     lost: int
     backlog: int
     verifier: strict.JsonObject | None

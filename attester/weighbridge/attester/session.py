@@ -272,6 +272,7 @@ class AttesterSession:
             sealed=windows.sealed,
             affirmed=counts["affirmed"],
             held=counts["held"],
+            indeterminate=counts["indeterminate"],
             lost=windows.lost,
             backlog=spool.backlog,
             verifier=verifier,

@@ -18,6 +18,7 @@ from weighbridge.verifier.case import denial_of, make_case
 from weighbridge.verifier.clock import SOURCE
 from weighbridge.verifier.policy_input import Known
 from weighbridge.verifier.published import Published
+from weighbridge.verifier.telemetry.appraisal import NoBaselines, appraise_telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from weighbridge.verifier.case import Case
     from weighbridge.verifier.procedure import VerifiedWindow
     from weighbridge.verifier.session import Enrolled, Position, SessionState
+    from weighbridge.verifier.telemetry.appraisal import Choice, History, TelemetryAppraisal, Word
     from weighbridge.verifier.tpm.ak import VerifiedAk
 
 __all__ = [
@@ -43,7 +45,9 @@ __all__ = [
 ]
 
 SCHEMA: Final = "weighbridge/verdict/v1"
-Outcome = Literal["affirmed", "held", "denied"]
+Outcome = Literal["affirmed", "held", "indeterminate", "denied"]
+# What keeps a gate shut without speaking against the host: its session goes on.
+_NOT_YET: Final = frozenset({Code.TELEMETRY_UNUSABLE.value, Code.WINDOW_HELD.value})
 
 # Printed with every verdict (DESIGN §4): what no evidence shows. What this session's own does not show comes before it
 # (:func:`not_proven`).
@@ -60,10 +64,12 @@ NOT_PROVEN: Final = (
 class Verdict:
     """The verdict on one window. ``decision`` is ``None`` when an invariant or the verification itself refused.
 
-    ``outcome`` is ``held`` for a window against which nothing speaks but that it came too late. ``reference`` and
-    ``collateral`` are the digests of the reference values and of the collateral by which it was appraised, and
-    ``attester_code`` is what is shown of the measuring code; all ``None`` when its verification refused it before.
-    ``ak`` is the attestation key that it rests on.
+    ``outcome`` is ``held`` for a window against which nothing speaks but that it came too late, ``indeterminate`` for
+    one against which nothing speaks but that its samples do not suffice. ``telemetry`` is the word for the physical
+    record and ``physical`` all that it says, ``reference`` and ``collateral`` are the digests of the reference values
+    and of the collateral by which it was appraised, and ``attester_code`` is what is shown of the measuring code; all
+    ``None``, and the word ``no_baseline``, when its verification refused it before. ``ak`` is the attestation key that
+    it rests on.
     """
 
     session: bytes
@@ -74,7 +80,8 @@ class Verdict:
     outcome: Outcome
     denials: tuple[Denial, ...]
     decision: Decision | None
-    telemetry: str
+    telemetry: Word
+    physical: TelemetryAppraisal | None
     reference: bytes | None
     collateral: bytes | None
     ak: VerifiedAk
@@ -107,6 +114,7 @@ class Verdict:
             "unchecked": [] if decision is None else [_plain(item) for item in decision.unchecked],
             "obligations": [] if decision is None else [_plain(item) for item in decision.obligations],
             "telemetry": self.telemetry,
+            "physical": None if self.physical is None else self.physical.document(),
             "attester_code": {
                 "status": "unproven" if code is None else code.status,
                 "missing": [] if code is None else list(code.missing),
@@ -153,14 +161,33 @@ class Appraiser:
     manifests: Mapping[bytes, Manifest]
     published: Published = field(default_factory=Published.nothing)
     files: Mapping[bytes, PolicyFiles] = field(default_factory=dict[bytes, PolicyFiles])
+    baselines: Choice = field(default_factory=NoBaselines)
     reference_digest: bytes = field(init=False)
 
     def __post_init__(self) -> None:
         """Name the reference values once: they are as long as they are many."""
         object.__setattr__(self, "reference_digest", self.reference.digest)
 
+    def physical(
+        self, window: VerifiedWindow, *, enrolled: Enrolled, position: Position, history: History, at: datetime
+    ) -> TelemetryAppraisal:
+        """What the samples of ``window`` say by the baselines in force. Arguments as in :meth:`appraise`.
+
+        ``history`` is what was remembered of the GPUs when the window came.
+        """
+        return appraise_telemetry(
+            window, position.telemetry, enrolled=enrolled, baselines=self.baselines, history=history, at=at
+        )
+
     def appraise(
-        self, window: VerifiedWindow, *, enrolled: Enrolled, position: Position, state: SessionState, at: datetime
+        self,
+        window: VerifiedWindow,
+        *,
+        enrolled: Enrolled,
+        position: Position,
+        state: SessionState,
+        physical: TelemetryAppraisal,
+        at: datetime,
     ) -> Verdict:
         """The verdict on ``window``. Never raises for what the evidence contains.
 
@@ -169,13 +196,14 @@ class Appraiser:
             enrolled: what was proven at enrolment.
             position: where the chain stood before this window.
             state: the session's state before this window.
+            physical: what its samples say.
             at: the verifier's receipt time.
 
         Raises:
             EnvironmentFault: ``POLICY_TIMEOUT``, ``POLICY_CRASHED``, or no worker can be started: nothing was judged.
         """
         terms = enrolled.terms
-        known = Known(enrolled, position, state, self.reference, self.manifests)
+        known = Known(enrolled, position, state, self.reference, self.manifests, physical)
         case = make_case(window, known, published=self.published, at=at)
         decision, denials = decide(self.policy, case)
         return Verdict(
@@ -187,7 +215,8 @@ class Appraiser:
             outcome=outcome_of(denials, decision, held=window.held),
             denials=denials,
             decision=decision,
-            telemetry="no_baseline",
+            telemetry=physical.verdict,
+            physical=physical,
             reference=self.reference_digest,
             collateral=self.published.digest,
             ak=enrolled.ak,
@@ -247,6 +276,7 @@ def refuse(error: WeighbridgeError, *, enrolled: Enrolled, seq: int, received: d
         denials=(denial_of(error, seq),),
         decision=None,
         telemetry="no_baseline",
+        physical=None,
         reference=None,
         collateral=None,
         ak=enrolled.ak,
@@ -258,10 +288,14 @@ def outcome_of(denials: tuple[Denial, ...], decision: Decision | None, *, held: 
     """The verdict's one word; only a fresh window is affirmed."""
     if decision is not None and decision.allowed and not denials and not held:
         return "affirmed"
+    if decision is None or decision.outcome != "deny":
+        return "denied"
+    codes = {denial.code for denial in denials}
     # A policy denies every held window; if that is all it has to say, nothing else speaks against it.
-    if held and decision is not None and decision.outcome == "deny" and {d.code for d in denials} == {Code.WINDOW_HELD}:
+    if held and codes == {Code.WINDOW_HELD}:
         return "held"
-    return "denied"
+    # Sensors fail, and a unit of samples takes its time: that is no reason to end a session.
+    return "indeterminate" if Code.TELEMETRY_UNUSABLE in codes and codes <= _NOT_YET else "denied"
 
 
 def _plain(item: Denial | Advice | Unchecked | Obligation | Revision) -> strict.JsonObject:

@@ -38,6 +38,7 @@ from weighbridge.verifier.bundle_proof import evidence_of, open_bundle, walk
 from weighbridge.verifier.published import Published
 from weighbridge.verifier.record import NO_DIGEST, Leaf, Record
 from weighbridge.verifier.session import SessionState
+from weighbridge.verifier.telemetry.appraisal import NoBaselines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -88,9 +89,12 @@ class BundleVerdict:
 
     @property
     def admitted(self) -> bool:
-        """Whether every fresh window was affirmed, and there was one."""
-        fresh = [verdict for verdict in self.verdicts if not verdict.held]
-        return bool(fresh) and all(verdict.outcome == "affirmed" for verdict in fresh) and not self.denied
+        """Whether nothing was denied, and the last fresh window was affirmed.
+
+        Windows before it may be indeterminate: until a unit of samples is full, and while sensors fail, no gate opens.
+        """
+        fresh = [verdict.outcome for verdict in self.verdicts if not verdict.held]
+        return fresh[-1:] == ["affirmed"] and not self.denied
 
     @property
     def denied(self) -> tuple[Verdict, ...]:
@@ -198,7 +202,7 @@ def verify(
     verdicts: list[Verdict] = []
     same_policy = recorded_policy = recorded_reference = True
     given = ((seq, record, evidence_of(entry)) for seq, record, entry in opened.windows)
-    for step in walk(given, opened.replayed, anchors):
+    for step in walk(given, opened.replayed, anchors, lambda _: NoBaselines()):
         seq, record, verified = step.seq, step.record, step.window
         if isinstance(verified, WeighbridgeError):
             verdict = refuse(verified, enrolled=enrolled, seq=seq, received=step.at, held=record.held)
@@ -211,7 +215,14 @@ def verify(
                     made = replace(made, published=Published(bundle.collateral_named(record.collateral), anchors))
                 judges[key] = made
             judge = judges[key]
-            verdict = judge.appraise(verified, enrolled=enrolled, position=step.position, state=state, at=step.at)
+            verdict = judge.appraise(
+                verified,
+                enrolled=enrolled,
+                position=step.position,
+                state=state,
+                physical=step.physical,
+                at=step.at,
+            )
             verdict = _in_its_revision(verdict, record)
             state = (
                 SessionState.RUNNING

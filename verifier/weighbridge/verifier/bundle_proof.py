@@ -19,10 +19,11 @@ from weighbridge.verifier.clock import moment
 from weighbridge.verifier.gpu.chain import ChainCache
 from weighbridge.verifier.procedure import authenticate, fork, unknown_challenge
 from weighbridge.verifier.record import NO_DIGEST, Leaf, Record
-from weighbridge.verifier.replay import ReplayedEnrolment, replay_enrolment, replay_window
+from weighbridge.verifier.replay import ReplayedEnrolment, replay_enrolment, replay_telemetry, replay_window
+from weighbridge.verifier.telemetry.appraisal import TelemetryAppraisal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import datetime
 
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from weighbridge.verifier.bundle_format import Bundle, Entry
     from weighbridge.verifier.procedure import VerifiedWindow
     from weighbridge.verifier.session import Enrolled, Position
+    from weighbridge.verifier.telemetry.appraisal import Choice
 
 __all__ = [
     "OpenedBundle",
@@ -74,6 +76,7 @@ class Step:
         at: the recorded receipt time.
         position: where the chain stood before it.
         window: verified again, or what its verification refused it for.
+        physical: what its samples say; nothing where it is not verified.
     """
 
     seq: int
@@ -81,6 +84,7 @@ class Step:
     at: datetime
     position: Position
     window: VerifiedWindow | WeighbridgeError
+    physical: TelemetryAppraisal
 
 
 def open_bundle(bundle: Bundle, anchors: TrustAnchors) -> OpenedBundle:
@@ -232,7 +236,10 @@ def check_ending(record: Record, evidence: bytes, enrolled: Enrolled, digests: S
 
 
 def walk(
-    windows: Iterable[tuple[int, Record, bytes]], replayed: ReplayedEnrolment, anchors: TrustAnchors
+    windows: Iterable[tuple[int, Record, bytes]],
+    replayed: ReplayedEnrolment,
+    anchors: TrustAnchors,
+    baselines: Callable[[Record], Choice],
 ) -> Iterator[Step]:
     """Each window of a session verified again at its recorded receipt time, where the chain then stood.
 
@@ -240,6 +247,7 @@ def walk(
         windows: number, record and evidence of each, in order, committed to by a trusted ledger.
         replayed: the enrolment, verified again.
         anchors: whose keys are believed.
+        baselines: those by which the window of a record was judged.
 
     Raises:
         MalformedEvidence: a recorded verdict is not strict JSON.
@@ -251,6 +259,7 @@ def walk(
     for seq, record, evidence in windows:
         before = position
         window: VerifiedWindow | WeighbridgeError
+        physical = TelemetryAppraisal("no_baseline", (), position.telemetry)
         try:
             check_ending(record, evidence, enrolled, digests)
             window = replay_window(
@@ -261,9 +270,12 @@ def walk(
         except WeighbridgeError as error:
             window = error
         else:
-            position = position.after(window, obliged=record.obliges_spot_check)
+            physical = replay_telemetry(
+                record, window, enrolled=enrolled, position=position, baselines=baselines(record)
+            )
+            position = position.after(window, obliged=record.obliges_spot_check, telemetry=physical.state)
             digests.append(window.digest)
-        yield Step(seq, record, moment(record.received_ns), before, window)
+        yield Step(seq, record, moment(record.received_ns), before, window, physical)
 
 
 def _check_order(bundle: Bundle, records: Sequence[Record]) -> list[tuple[int, Record, Entry]]:

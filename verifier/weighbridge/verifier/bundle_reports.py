@@ -133,7 +133,7 @@ def _window(opened: OpenedBundle, seq: int, anchors: TrustAnchors) -> tuple[Veri
         window = replay_window(record, evidence, enrolled=enrolled, position=position, anchors=anchors, chains=chains)
         if number == seq:
             return window, record
-        position = position.after(window, obliged=record.obliges_spot_check)
+        position = position.after(window, obliged=record.obliges_spot_check, telemetry=position.telemetry)
         digests.append(window.digest)
     raise MalformedEvidence(
         Code.BUNDLE_MALFORMED,

@@ -36,8 +36,10 @@ from weighbridge.verifier.procedure import authenticate, fork, unknown_challenge
 from weighbridge.verifier.record import NO_DIGEST, Record
 from weighbridge.verifier.recovery import settle_last
 from weighbridge.verifier.session import SessionState
+from weighbridge.verifier.telemetry.appraisal import NoBaselines, traces_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from weighbridge.proto.spot import SpotExpectation
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     from weighbridge.verifier.procedure import AuthenticWindow, VerifiedWindow
     from weighbridge.verifier.requirements import Requirements
     from weighbridge.verifier.store import Issued, Store
+    from weighbridge.verifier.telemetry.history import Trace
 
 __all__ = ["Answer", "Opened", "Renewal", "Resumed", "Verifier"]
 
@@ -79,7 +82,14 @@ class Verifier:
         self._clock = clock
         self._issuer = issuer
         self._chains = ChainCache()
-        self._sessions = LiveSessions(archive=archive, store=store, anchors=anchors, keys=keys, chains=self._chains)
+        self._sessions = LiveSessions(
+            archive=archive,
+            store=store,
+            anchors=anchors,
+            keys=keys,
+            chains=self._chains,
+            baselines=lambda _: NoBaselines(),
+        )
         self._enroller = Enroller(
             requirements=requirements,
             anchors=anchors,
@@ -161,6 +171,7 @@ class Verifier:
         seq = window.header.seq
         verified: VerifiedWindow | None = None
         spot: SpotExpectation | None = None
+        traces: Sequence[Trace] = ()
         try:
             if forked is not None:
                 raise forked
@@ -182,10 +193,23 @@ class Verifier:
         except WeighbridgeError as error:
             verdict = refuse(error, enrolled=live.enrolled, seq=seq, received=now, held=held)
         else:
-            verdict = self._appraiser.appraise(
-                verified, enrolled=live.enrolled, position=live.position, state=live.state, at=now
+            traces = traces_of(verified, live.position.telemetry, enrolled=live.enrolled)
+            physical = self._appraiser.physical(
+                verified,
+                enrolled=live.enrolled,
+                position=live.position,
+                history=self._sessions.recall(live, traces),
+                at=now,
             )
-        return self._settle(live, window, verified, verdict, data, now, spot)
+            verdict = self._appraiser.appraise(
+                verified,
+                enrolled=live.enrolled,
+                position=live.position,
+                state=live.state,
+                physical=physical,
+                at=now,
+            )
+        return self._settle(live, window, verified, verdict, data, now, spot, traces)
 
     def close(self, session: bytes, *, peer: bytes) -> strict.JsonObject:
         """End a session in good order and return its summary, schema ``weighbridge/session-summary/v1``."""
@@ -294,6 +318,7 @@ class Verifier:
         data: bytes,
         now: datetime,
         spot: SpotExpectation | None,
+        traces: Sequence[Trace],
     ) -> Answer:
         terms = live.terms
         document = verdict.encode()
@@ -315,29 +340,24 @@ class Verifier:
             verdict=document,
             spot=spot,
             collateral=verdict.collateral or NO_DIGEST,
+            history=None if verdict.physical is None else verdict.physical.history,
         )
         self._keeper.keep(verdict, self._appraiser)
         committed = self._archive.commit(record, data)
-        if verified is None or verdict.outcome == "denied":
+        if verified is None or verdict.physical is None or verdict.outcome == "denied":
             self._fail(live, verdict, now)
             return Answer(verdict, None, None, committed.index, None)
-        return self._advance(live, verified, verdict, committed, now)
-
-    def _advance(
-        self, live: Live, verified: VerifiedWindow, verdict: Verdict, committed: Committed, now: datetime
-    ) -> Answer:
         issued = self._sessions.advance(
             live,
             verified,
+            verdict.physical,
+            traces=traces,
             index=committed.index,
             opens=verdict.opens,
-            held=verdict.held,
             obliged=verdict.obliges_spot_check,
             at=now,
         )
-        token = None
-        if verdict.opens:
-            token = self._token(live, verified, verdict, committed, now)
+        token = self._token(live, verified, verdict, committed, now) if verdict.opens else None
         return Answer(verdict, token, issued.digest, committed.index, _spot_of(issued))
 
     def _token(

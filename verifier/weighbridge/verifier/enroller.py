@@ -286,6 +286,7 @@ class Enroller:
             verdict=strict.json_encode(outcome),
             spot=None,
             collateral=collateral,
+            history=None,
         )
 
     def _forget_stale(self, at: datetime, peer: bytes) -> None:

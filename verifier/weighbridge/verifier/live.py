@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, final
 from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic, PolicyDenied
 from weighbridge.verifier.challenge import hand_out, issue
 from weighbridge.verifier.clock import nanoseconds
-from weighbridge.verifier.replay import replay_enrolment, replay_window
+from weighbridge.verifier.replay import replay_enrolment, replay_telemetry, replay_window
 from weighbridge.verifier.session import Enrolled, Position, SessionState, ledgered_log
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from datetime import datetime
 
     from weighbridge.proto.terms import Terms
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from weighbridge.verifier.procedure import VerifiedWindow
     from weighbridge.verifier.record import Record
     from weighbridge.verifier.store import Issued, SessionRow, Store, SubjectKind
+    from weighbridge.verifier.telemetry.appraisal import Choice, TelemetryAppraisal
+    from weighbridge.verifier.telemetry.history import History, Trace
 
 __all__ = ["End", "Live", "LiveSessions", "subjects_of"]
 
@@ -60,13 +62,21 @@ class LiveSessions:
     """Finds sessions that have not ended, and ends them."""
 
     def __init__(
-        self, *, archive: Archive, store: Store, anchors: TrustAnchors, keys: VerifierKeys, chains: ChainCache
+        self,
+        *,
+        archive: Archive,
+        store: Store,
+        anchors: TrustAnchors,
+        keys: VerifierKeys,
+        chains: ChainCache,
+        baselines: Callable[[Record], Choice],
     ) -> None:
         self._archive = archive
         self._store = store
         self._anchors = anchors
         self._keys = keys
         self._chains = chains
+        self._baselines = baselines
         self._live: dict[bytes, Live] = {}
 
     def find(self, session: bytes, *, peer: bytes) -> Live:
@@ -115,20 +125,24 @@ class LiveSessions:
         self,
         live: Live,
         verified: VerifiedWindow,
+        physical: TelemetryAppraisal,
         *,
+        traces: Sequence[Trace],
         index: int,
         opens: bool,
-        held: bool,
         obliged: bool,
         at: datetime,
     ) -> Issued:
         """Move a session's chain past a recorded window, durably; the challenge for the next one.
 
+        ``traces`` are what :meth:`recall` was asked about.
+
         Raises:
             Conflict: the store knows of another step: a fork, by another replica.
             EnvironmentFault: the store cannot be written; the session stands where it stood.
         """
-        terms, following = live.terms, live.position.after(verified, obliged=obliged)
+        terms = live.terms
+        following = live.position.after(verified, obliged=obliged, telemetry=physical.state)
         running = opens or live.state is SessionState.RUNNING
         state = SessionState.RUNNING if running else SessionState.MEASURED
         issued = issue(self._archive.ledger.root, terms.session, following.seq, at=at)
@@ -141,17 +155,23 @@ class LiveSessions:
                 state=state,
                 window=verified.digest,
                 index=index,
-                held=held,
+                held=verified.held,
                 received_ns=nanoseconds(at),
             )
             tx.advance_ak(terms.ak, head=following.prev, log=ledgered_log(verified))
+            tx.traces.remember(terms.session, live.position.seq, traces)
             issued = hand_out(tx, issued, terms=terms, position=following, unanswered=_unanswered(live, verified))
         live.position, live.state, live.issued = following, state, issued
         return issued
 
-    def replay(self, live: Live, record: Record, evidence: bytes) -> VerifiedWindow:
-        """The next window of ``live`` from its record, verified as when it arrived."""
-        return replay_window(
+    def recall(self, live: Live, traces: Sequence[Trace]) -> History:
+        """What is remembered of GPUs that concerns ``traces``, which the next window of ``live`` brings."""
+        with self._store.transaction() as tx:
+            return tx.traces.recall(live.terms.session, live.position.seq, traces)
+
+    def replay(self, live: Live, record: Record, evidence: bytes) -> tuple[VerifiedWindow, TelemetryAppraisal]:
+        """The next window of ``live`` from its record, verified and its samples appraised as when it arrived."""
+        window = replay_window(
             record,
             evidence,
             enrolled=live.enrolled,
@@ -159,6 +179,10 @@ class LiveSessions:
             anchors=self._anchors,
             chains=self._chains,
         )
+        physical = replay_telemetry(
+            record, window, enrolled=live.enrolled, position=live.position, baselines=self._baselines(record)
+        )
+        return window, physical
 
     def restore(self, session: bytes) -> Live:
         """The session as its records make it, for whoever finishes what was begun.
@@ -192,8 +216,8 @@ class LiveSessions:
         live = Live(replayed.enrolled, replayed.position, row.state, issued)
         for index in indices:
             record = self._archive.records.record(index)
-            verified = self.replay(live, record, self._archive.records.evidence(record))
-            live.position = live.position.after(verified, obliged=record.obliges_spot_check)
+            verified, physical = self.replay(live, record, self._archive.records.evidence(record))
+            live.position = live.position.after(verified, obliged=record.obliges_spot_check, telemetry=physical.state)
         if (live.position.seq, live.position.prev) != (row.next_seq, row.prev):
             raise EnvironmentFault(
                 Code.STATE_CORRUPT,

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from weighbridge.verifier.procedure import VerifiedWindow
     from weighbridge.verifier.session import Enrolled, Position, SessionState
     from weighbridge.verifier.tee.model import VerifiedTee
+    from weighbridge.verifier.telemetry.appraisal import TelemetryAppraisal
     from weighbridge.verifier.tpm.ak import Provenance
     from weighbridge.verifier.weights import WeightsAppraisal
 
@@ -48,13 +49,14 @@ _KINDS: Final[Mapping[Provenance, _Kind]] = {
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known beside the window: its session before it, and what it is compared with."""
+    """What is known beside the window: its session before it, what it is compared with, and what its samples say."""
 
     enrolled: Enrolled
     position: Position
     state: SessionState
     reference: Reference
     manifests: Mapping[bytes, Manifest]
+    physical: TelemetryAppraisal
 
 
 def policy_input(
@@ -99,7 +101,9 @@ def policy_input(
         gpus=tuple(item.gpu for item in gpus),
         weights=_weights(window, known, weighed),
         telemetry=_telemetry(window, known.enrolled),
-        work=document.Work(work.requests, work.tokens_in, work.tokens_out, work.batch_max),
+        work=document.Work(
+            work.requests, work.tokens_in, work.tokens_out, work.batch_max, work.prefill_ns, work.decode_ns
+        ),
         findings=(
             *_findings(window, position, terms.period_ns, at),
             *_of_host(host),

@@ -15,6 +15,7 @@ from weighbridge.proto import cbor, limits, strict
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, MalformedEvidence
 from weighbridge.proto.spot import SpotExpectation
+from weighbridge.verifier.telemetry.history import History
 
 __all__ = ["NO_DIGEST", "ChallengePreimage", "Kind", "Leaf", "Record"]
 
@@ -43,7 +44,8 @@ class Record:
     ``evidence`` is the SHA-256 of the evidence as received (for an enrolment, of the proof); ``opening``,
     ``terms``, ``secret`` (the credential that was activated) and ``requirements`` exist for enrolments only;
     ``verdict`` is the JSON document that was answered; ``spot`` is what the window had to answer, spent by then;
-    ``collateral`` is the digest of what makers of hardware had published and the verifier judged by.
+    ``collateral`` is the digest of what makers of hardware had published and the verifier judged by; ``history`` is
+    what was remembered of the GPUs beyond the session, ``None`` where nothing was asked for.
     """
 
     kind: Kind
@@ -63,6 +65,7 @@ class Record:
     verdict: bytes
     spot: SpotExpectation | None
     collateral: bytes
+    history: History | None
 
     @classmethod
     def note(cls, kind: Kind, *, session: bytes, seq: int | None, received_ns: int, verdict: bytes) -> Self:
@@ -85,6 +88,7 @@ class Record:
             verdict=verdict,
             spot=None,
             collateral=NO_DIGEST,
+            history=None,
         )
 
     @property
@@ -142,6 +146,7 @@ class Record:
                 15: self.verdict,
                 16: None if self.spot is None else self.spot.to_cbor(),
                 17: self.collateral,
+                18: None if self.history is None else self.history.to_cbor(),
             }
         )
 
@@ -171,6 +176,7 @@ class Record:
             verdict=fields.octets(15, limit=_RECORD_MAX),
             spot=SpotExpectation.from_cbor(fields.take(16), where="record[16]"),
             collateral=fields.digest(17),
+            history=_history(fields),
         )
         fields.end()
         return record
@@ -262,3 +268,8 @@ def _preimage(fields: cbor.Reader) -> ChallengePreimage | None:
     preimage = ChallengePreimage(reader.digest(0), reader.digest(1))
     reader.end()
     return preimage
+
+
+def _history(fields: cbor.Reader) -> History | None:
+    value = fields.take(18)
+    return None if value is None else History.from_cbor(value, where=fields.path(18))

@@ -21,6 +21,7 @@ from weighbridge.verifier.case import denial_of, make_case
 from weighbridge.verifier.policy_input import Known
 from weighbridge.verifier.published import Published
 from weighbridge.verifier.session import SessionState
+from weighbridge.verifier.telemetry.appraisal import NoBaselines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["JudgedBy", "RecordedWindow", "read_verdict", "windows", "windows_of"]
 
 _VERDICT: Final = "weighbridge/verdict/v1"
-_OUTCOMES: Final = frozenset({"affirmed", "held", "denied"})
+_OUTCOMES: Final = frozenset({"affirmed", "held", "indeterminate", "denied"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +157,7 @@ def windows(
     opened = open_bundle(bundle, anchors)
     given = ((seq, record, evidence_of(entry)) for seq, record, entry in opened.windows)
     by = JudgedBy.of(bundle, anchors, reference=reference, published=collateral)
-    return windows_of(walk(given, opened.replayed, anchors), opened.replayed, by)
+    return windows_of(walk(given, opened.replayed, anchors, lambda _: NoBaselines()), opened.replayed, by)
 
 
 def windows_of(steps: Iterable[Step], replayed: ReplayedEnrolment, by: JudgedBy) -> Iterator[RecordedWindow]:
@@ -169,7 +170,7 @@ def windows_of(steps: Iterable[Step], replayed: ReplayedEnrolment, by: JudgedBy)
         if isinstance(step.window, WeighbridgeError):
             refused = (denial_of(step.window, step.seq),)
         else:
-            known = Known(enrolled, step.position, state, reference, by.manifests)
+            known = Known(enrolled, step.position, state, reference, by.manifests, step.physical)
             case = make_case(step.window, known, published=by.publications(record.collateral), at=step.at)
             document, refused = case.document, case.denials
         outcome = cast("Outcome", verdict["outcome"])

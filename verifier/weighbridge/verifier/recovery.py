@@ -15,6 +15,7 @@ from weighbridge.verifier import acceptance
 from weighbridge.verifier.clock import moment
 from weighbridge.verifier.live import subjects_of
 from weighbridge.verifier.session import SessionState
+from weighbridge.verifier.telemetry.appraisal import traces_of
 
 if TYPE_CHECKING:
     from weighbridge.verifier.archive import Archive
@@ -61,14 +62,15 @@ def settle_last(archive: Archive, store: Store, sessions: LiveSessions) -> None:
         sessions.end(live, SessionState.FAILED, at=moment(record.received_ns), code=code)
     elif record.seq == row.next_seq:
         live = sessions.restore(record.session)
-        verified = sessions.replay(live, record, archive.records.evidence(record))
+        verified, physical = sessions.replay(live, record, archive.records.evidence(record))
         opens = outcome == "affirmed" and not record.held
         sessions.advance(
             live,
             verified,
+            physical,
+            traces=traces_of(verified, live.position.telemetry, enrolled=live.enrolled),
             index=index,
             opens=opens,
-            held=record.held,
             obliged=record.obliges_spot_check,
             at=moment(record.received_ns),
         )

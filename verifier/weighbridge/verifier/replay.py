@@ -20,6 +20,7 @@ from weighbridge.verifier.procedure import VerifiedWindow, authenticate, verify_
 from weighbridge.verifier.record import NO_DIGEST
 from weighbridge.verifier.requirements import Requirements
 from weighbridge.verifier.session import Enrolled, Position
+from weighbridge.verifier.telemetry.appraisal import NOTHING, appraise_telemetry
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -28,8 +29,9 @@ if TYPE_CHECKING:
     from weighbridge.verifier.anchors import TrustAnchors
     from weighbridge.verifier.gpu.chain import ChainCache
     from weighbridge.verifier.record import Record
+    from weighbridge.verifier.telemetry.appraisal import Choice, TelemetryAppraisal
 
-__all__ = ["ReplayedEnrolment", "replay_enrolment", "replay_window"]
+__all__ = ["ReplayedEnrolment", "replay_enrolment", "replay_telemetry", "replay_window"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +153,28 @@ def replay_window(
         anchors=anchors,
         at=moment(record.received_ns),
         chains=chains,
+    )
+
+
+def replay_telemetry(
+    record: Record, window: VerifiedWindow, *, enrolled: Enrolled, position: Position, baselines: Choice
+) -> TelemetryAppraisal:
+    """Appraise the samples of a window that was verified again.
+
+    Args:
+        record: of the window, which has what was remembered when it arrived.
+        window: verified again.
+        enrolled: what was proven at enrolment.
+        position: where the chain stood before it.
+        baselines: those that the reference values name by which it was judged.
+    """
+    return appraise_telemetry(
+        window,
+        position.telemetry,
+        enrolled=enrolled,
+        baselines=baselines,
+        history=record.history or NOTHING,
+        at=moment(record.received_ns),
     )
 
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from weighbridge.proto import binding
 from weighbridge.verifier.enrolment import LedgeredLog
+from weighbridge.verifier.telemetry.state import TelemetryState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -109,7 +110,8 @@ class Position:
     ``gpus`` are the latest verified reports, ``wall_end_ns`` the end of the last interval by the host's clock,
     ``held`` the number of held windows since the last fresh one, ``held_since_ns`` where the first of them begins,
     ``spot_seq`` the last fresh window that passed a spot check, ``spot_owed`` whether a policy obliged the host to one
-    and no fresh window has passed it since, ``runtime`` the kernel's list of measured files so far.
+    and no fresh window has passed it since, ``runtime`` the kernel's list of measured files so far, ``telemetry`` what
+    the appraisal of samples carries from window to window.
     """
 
     seq: int
@@ -124,6 +126,7 @@ class Position:
     spot_seq: int | None
     spot_owed: bool
     runtime: RuntimeLog | None
+    telemetry: TelemetryState
 
     @classmethod
     def start(cls, enrolled: Enrolled, verified: VerifiedEnrolment) -> Self:
@@ -141,10 +144,17 @@ class Position:
             spot_seq=None,
             spot_owed=False,
             runtime=verified.runtime,
+            telemetry=TelemetryState(),
         )
 
-    def after(self, window: VerifiedWindow, *, obliged: bool) -> Self:
-        """Behind ``window``, which has been recorded; ``obliged``: its verdict demands a spot check."""
+    def after(self, window: VerifiedWindow, *, obliged: bool, telemetry: TelemetryState) -> Self:
+        """Behind ``window``, which has been recorded.
+
+        Args:
+            window: verified at this position.
+            obliged: its verdict demands a spot check.
+            telemetry: as the appraisal of its samples leaves it; as it was, for whoever looks at no telemetry.
+        """
         span = window.header.interval
         passed = window.spot is not None and not window.held
         since = span.wall_start_ns if self.held_since_ns is None else self.held_since_ns
@@ -162,6 +172,7 @@ class Position:
             spot_seq=window.header.seq if passed else self.spot_seq,
             spot_owed=obliged or (self.spot_owed and not passed),
             runtime=window.runtime,
+            telemetry=telemetry,
         )
 
     def spot_due(self, terms: Terms) -> bool:

@@ -29,6 +29,7 @@ from weighbridge.proto.errors import Code, EnvironmentFault
 from weighbridge.verifier.files import PosixFiles, fault
 from weighbridge.verifier.tables import SCHEMA_VERSION, metadata
 from weighbridge.verifier.transaction import Conflict, Issued, SessionRow, Subject, SubjectKind, Transaction
+from weighbridge.verifier.traces import FINGERPRINTS_KEPT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,15 +44,18 @@ _FILE_MODE: Final = 0o600
 class Store:
     """The database file. Made by :meth:`create_or_open`; may be used from several threads and processes."""
 
-    __slots__ = ("_engine", "_path")
+    __slots__ = ("_engine", "_fingerprints_kept", "_path")
 
-    def __init__(self, engine: sa.Engine, path: Path) -> None:
+    def __init__(self, engine: sa.Engine, path: Path, *, fingerprints_kept: int) -> None:
         self._engine = engine
+        self._fingerprints_kept = fingerprints_kept
         self._path = path
 
     @classmethod
-    def create_or_open(cls, path: Path) -> Self:
+    def create_or_open(cls, path: Path, *, fingerprints_kept: int = FINGERPRINTS_KEPT) -> Self:
         """The store in the file ``path``, made with mode 0600 when there is none; its directory exists.
+
+        At most ``fingerprints_kept`` of GPUs' samples are remembered (:mod:`.traces`).
 
         Raises:
             EnvironmentFault: ``STATE_CORRUPT`` when it is not such a file, ``STATE_LOCKED``, ``DISK_FULL``,
@@ -66,7 +70,7 @@ class Store:
         engine = sa.create_engine(url, connect_args={"timeout": _BUSY_SECONDS})
         event.listen(engine, "connect", _configure)
         event.listen(engine, "begin", _begin)
-        store = cls(engine, path)
+        store = cls(engine, path, fingerprints_kept=fingerprints_kept)
         try:
             with store._translating(), engine.begin() as connection:
                 store._prepare(connection)
@@ -85,7 +89,7 @@ class Store:
                 ``DISK_FULL``, ``FILE_UNREADABLE`` or ``FILE_UNWRITABLE``.
         """
         with self._translating(), self._engine.begin() as connection:
-            yield Transaction(connection)
+            yield Transaction(connection, fingerprints_kept=self._fingerprints_kept)
 
     def close(self) -> None:
         """Close all connections."""

@@ -10,7 +10,10 @@ __all__ = [
     "SCHEMA_VERSION",
     "challenges",
     "clearances",
+    "counters",
+    "fingerprints",
     "metadata",
+    "origins",
     "owners",
     "session_gpus",
     "sessions",
@@ -155,4 +158,36 @@ owners: Final = sa.Table(
     # SHA-256 of the signed set.
     _octets("digest", _DIGEST, nullable=False),
     sa.Column("seen_ns", sa.BigInteger, nullable=False),
+)
+
+# The energy counter of each GPU as it was read last, in whatever session.
+counters: Final = sa.Table(
+    "counters",
+    metadata,
+    _octets("device", _DIGEST, primary_key=True),
+    sa.Column("session", sa.LargeBinary(_SESSION), sa.ForeignKey("sessions.id"), nullable=False),
+    sa.Column("seq", sa.BigInteger, nullable=False),
+    sa.Column("wall_ns", sa.BigInteger, nullable=False),
+    sa.Column("energy_mj", sa.BigInteger, nullable=False),
+)
+
+# Whose samples, in which session: named by each of their fingerprints.
+origins: Final = sa.Table(
+    "origins",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("session", sa.LargeBinary(_SESSION), sa.ForeignKey("sessions.id"), nullable=False),
+    _octets("device", _DIGEST, nullable=False),
+    sa.UniqueConstraint("session", "device"),
+)
+
+# Where each stretch of samples was seen first. Numbers ascend without a gap; the oldest rows are removed when there are
+# more than the verifier is told to keep.
+fingerprints: Final = sa.Table(
+    "fingerprints",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("value", sa.BigInteger, nullable=False, unique=True),
+    sa.Column("origin", sa.Integer, sa.ForeignKey("origins.number"), nullable=False),
+    sa.Column("seq", sa.BigInteger, nullable=False),
 )

@@ -17,6 +17,7 @@ from weighbridge.verifier.owners import Owners
 from weighbridge.verifier.session import SessionState
 from weighbridge.verifier.spots import Spots
 from weighbridge.verifier.tables import challenges, clearances, session_gpus, sessions, subjects, windows
+from weighbridge.verifier.traces import Traces
 
 __all__ = ["Conflict", "Issued", "SessionRow", "Subject", "SubjectKind", "Transaction"]
 
@@ -98,14 +99,16 @@ class Transaction:
     Attributes:
         spots: the spot challenges.
         owners: the reference sets that were seen.
+        traces: what GPUs' samples were like.
     """
 
-    __slots__ = ("_connection", "owners", "spots")
+    __slots__ = ("_connection", "owners", "spots", "traces")
 
-    def __init__(self, connection: sa.Connection) -> None:
+    def __init__(self, connection: sa.Connection, *, fingerprints_kept: int) -> None:
         self._connection = connection
         self.spots = Spots(connection)
         self.owners = Owners(connection)
+        self.traces = Traces(connection, kept=fingerprints_kept)
 
     # -- sessions -----------------------------------------------------------------------------------------------------
 

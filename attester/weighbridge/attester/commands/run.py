@@ -273,8 +273,8 @@ class _Printer:
             return
         counted = "" if work is None else f"  {work.requests} requests, {work.tokens_in}+{work.tokens_out} tokens"
         waiting = f"  ({report.backlog} waiting)" if report.backlog else ""
-        self._line(f"window {report.seq:>5}  {report.status:<8}{counted}{waiting}")
-        for denial in report.denials if report.status == "denied" else ():
+        self._line(f"window {report.seq:>5}  {report.status:<13}{counted}{waiting}")
+        for denial in report.denials if report.status in {"denied", "indeterminate"} else ():
             self._line(f"    {denial.code}: {denial.message}")
             if denial.hint:
                 self._line(f"    hint: {denial.hint}")
@@ -296,6 +296,7 @@ class _Printer:
                     "sealed": summary.sealed,
                     "affirmed": summary.affirmed,
                     "held": summary.held,
+                    "indeterminate": summary.indeterminate,
                     "lost": summary.lost,
                     "backlog": summary.backlog,
                     "verifier": summary.verifier,
@@ -303,9 +304,10 @@ class _Printer:
             )
             return
         closed = "closed" if summary.verifier is not None else "not closed: the verifier is out of reach"
+        unsettled = f"{summary.indeterminate} indeterminate, " if summary.indeterminate else ""
         self._line(
             f"session {summary.session.hex()} {closed}: {summary.sealed} windows, {summary.affirmed} affirmed, "
-            f"{summary.held} held, {summary.lost} lost, {summary.backlog} waiting"
+            f"{summary.held} held, {unsettled}{summary.lost} lost, {summary.backlog} waiting"
         )
 
     def _line(self, text: str) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Change", "Key", "Reason", "Row", "Sample", "Standing", "Tally", "Word", "compare"]
 
-Word = Literal["affirmed", "held", "denied"]
+Word = Literal["affirmed", "held", "indeterminate", "denied"]
 Effect = Literal["came", "went"]
 _MESSAGE_MAX: Final = 300
 

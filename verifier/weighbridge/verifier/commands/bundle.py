@@ -198,6 +198,8 @@ def _recorded(engine: PolicyEngine, bundle: Bundle, judged: bytes, reference: Re
 def _outcome(result: BundleVerdict, names: list[str]) -> Outcome:
     affirmed = sum(verdict.outcome == "affirmed" for verdict in result.verdicts)
     held = sum(verdict.outcome == "held" for verdict in result.verdicts)
+    waiting = sum(verdict.outcome == "indeterminate" for verdict in result.verdicts)
+    unsettled = f"{waiting} indeterminate, " if waiting else ""
     denied = result.denied
     status = ExitCode.AFFIRMED if result.admitted else ExitCode.DENIED if denied else ExitCode.INDETERMINATE
     word = {ExitCode.AFFIRMED: "ADMITTED", ExitCode.DENIED: "DENIED"}.get(status, "INDETERMINATE")
@@ -208,10 +210,11 @@ def _outcome(result: BundleVerdict, names: list[str]) -> Outcome:
         f"  platform   {result.ak.platform}: {result.ak.provenance} under {result.ak.anchor}",
         *([f"             {result.ak.detail}"] if result.ak.detail else []),
         f"  attester   {_code(result)}",
-        f"  windows    {len(result.verdicts)}: {affirmed} affirmed, {held} held, {len(denied)} denied",
+        f"  windows    {len(result.verdicts)}: {affirmed} affirmed, {held} held, {unsettled}{len(denied)} denied",
         f"  ledger     {result.origin}, {result.size} entries, every record proven to be in it",
         *(_policies(result) if names == [_RECORDED] else []),
-        *(line for verdict in denied[:1] for line in _denials(verdict)),
+        *(line for verdict in denied[:1] for line in _denials(verdict, "denied")),
+        *(line for verdict in _unsettled(result, status) for line in _denials(verdict, "not yet")),
         *(f"  unchecked  {check}: {reason}" for check, reason in _unchecked(result)),
         *(f"  not proven {line}" for line in result.not_proven),
         f"  rests on   {_STILL_TRUSTED}",
@@ -261,10 +264,16 @@ def _named(revision: Revision) -> str:
     return f"{plain(revision.owner)}, {plain(revision.name)}{whose}, number {revision.number}"
 
 
-def _denials(verdict: Verdict) -> list[str]:
+def _unsettled(result: BundleVerdict, status: ExitCode) -> tuple[Verdict, ...]:
+    """The last verdict, where it is for its sake that nothing is said."""
+    last = result.verdicts[-1:]
+    return last if status == ExitCode.INDETERMINATE and last and last[0].outcome == "indeterminate" else ()
+
+
+def _denials(verdict: Verdict, what: str) -> list[str]:
     lines: list[str] = []
     for denial in verdict.denials:
-        lines.append(f"  denied     window {verdict.seq}: {denial.code}: {denial.message}")
+        lines.append(f"  {what:<10} window {verdict.seq}: {denial.code}: {denial.message}")
         if denial.hint:
             lines.append(f"             hint: {denial.hint}")
     return lines

@@ -28,9 +28,15 @@ __all__ = [
 _ORDER: Final = (
     "affirmed -> denied",
     "affirmed -> held",
+    "affirmed -> indeterminate",
     "held -> denied",
+    "indeterminate -> denied",
+    "held -> indeterminate",
     "denied -> affirmed",
     "denied -> held",
+    "denied -> indeterminate",
+    "indeterminate -> affirmed",
+    "indeterminate -> held",
     "held -> affirmed",
     "denied -> denied",
 )

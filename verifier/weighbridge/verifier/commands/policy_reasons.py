@@ -10,6 +10,7 @@ from weighbridge.policy.authoring.clauses import Clauses
 from weighbridge.policy.authoring.telling import Line, because, examined, sentence, shown, subject, tree
 from weighbridge.policy.engine import DEFAULT_LIMITS
 from weighbridge.proto.errors import Code, EnvironmentFault, ExitCode
+from weighbridge.verifier import appraisal
 from weighbridge.verifier.commands.outcome import Outcome
 from weighbridge.verifier.commands.policy_decision import decision_document
 from weighbridge.verifier.commands.text import counted, short
@@ -95,8 +96,8 @@ def coded(code: str, policy: PolicySet) -> Outcome:
 def judged(explanation: Explanation, document: PolicyInput) -> Told:
     """A window that a policy was asked about."""
     decision = explanation.decision
-    held = document.window.freshness == "held" and decision.outcome == "deny"
-    word = "ADMITTED" if decision.allowed else "HELD" if held and len(decision.denials) == 1 else "REFUSED"
+    outcome = appraisal.outcome_of(decision.denials, decision, held=document.window.freshness == "held")
+    word = "ADMITTED" if decision.allowed else "REFUSED" if outcome == "denied" else outcome.upper()
     where = f"window {document.window.seq} of session {short(document.session.id)}, received {document.received_at}"
     failed = _FAILED.get(decision.outcome)
     title = f"{word}: {where}" + (f": {failed}" if failed else "")

@@ -1,23 +1,35 @@
 """What the physical record of one window says of each enrolled GPU, given all that came before it in the session.
 
 *The host says so*: no reading is signed by a sensor. The residual can contradict and corroborate; it can never vouch
-for weights. Pure: the same windows, profiles and history give the same appraisal, to the last digit.
+for weights. Pure: the same windows, profiles and history give the same appraisal, to the last digit. How one GPU's word
+comes about is :mod:`.device`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
-from weighbridge.verifier.telemetry.history import NOTHING, History
+from weighbridge.verifier.telemetry.device import Brought, follow
+from weighbridge.verifier.telemetry.fingerprints import fingerprints
+from weighbridge.verifier.telemetry.history import NOTHING, History, Trace
+from weighbridge.verifier.telemetry.series import join, source_of
 from weighbridge.verifier.telemetry.state import DeviceAppraisal, DeviceState, TelemetryState, Word, worst
+from weighbridge.verifier.telemetry.unreported import Unreported, unreported
+from weighbridge.verifier.telemetry.work import DeclaredWork
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
-    from weighbridge.proto.baseline import Profile
+    from weighbridge.proto import strict
+    from weighbridge.proto.profile import Profile
+    from weighbridge.proto.telemetry import Source
+    from weighbridge.verifier.gpu.report import VerifiedGpuReport
     from weighbridge.verifier.procedure import VerifiedWindow
     from weighbridge.verifier.session import Enrolled
+    from weighbridge.verifier.telemetry.series import Series
 
 __all__ = [
     "NOTHING",
@@ -28,8 +40,11 @@ __all__ = [
     "NoBaselines",
     "TelemetryAppraisal",
     "TelemetryState",
+    "Trace",
+    "Unreported",
     "Word",
     "appraise_telemetry",
+    "traces_of",
     "worst",
 ]
 
@@ -44,6 +59,8 @@ class Choice(Protocol):
 
 class NoBaselines:
     """A :class:`Choice` where no owner has signed anything."""
+
+    __slots__ = ()
 
     def choose(self, device: bytes, model: bytes, at: datetime) -> tuple[Profile, bytes] | None:
         """None."""
@@ -60,12 +77,22 @@ class TelemetryAppraisal:
         devices: each enrolled GPU, by identity; switches compute nothing and are not among them.
         state: where the record stands behind this window.
         history: what was remembered when it came.
+        unreported: what GPUs used since the session before, in the first window that shows it.
     """
 
     verdict: Word
     devices: tuple[DeviceAppraisal, ...]
     state: TelemetryState
     history: History = NOTHING
+    unreported: tuple[Unreported, ...] = ()
+
+    def document(self) -> strict.JsonObject:
+        """The appraisal as verdicts show it: ``docs/protocol.md`` §7."""
+        return {
+            "devices": [device.document() for device in self.devices],
+            "history": self.history.document(),
+            "unreported": [item.document() for item in self.unreported],
+        }
 
 
 def appraise_telemetry(
@@ -77,5 +104,109 @@ def appraise_telemetry(
     history: History,
     at: datetime,
 ) -> TelemetryAppraisal:
-    """The appraisal of ``window``. Never raises for what the evidence contains."""
-    raise NotImplementedError
+    """The appraisal of ``window``. Never raises for what the evidence contains.
+
+    Args:
+        window: verified, fresh or held: a held one's samples are part of the series.
+        state: behind the window before it.
+        enrolled: what was proven at enrolment.
+        baselines: by which it is judged.
+        history: what is remembered of the GPUs, as :func:`traces_of` asks for it.
+        at: the verifier's receipt time: profiles must be in force then.
+    """
+    header, terms = window.header, enrolled.terms
+    span = header.interval
+    interval = span.wall_start_ns, span.wall_end_ns
+    work = DeclaredWork.of(header.work, span.wall_end_ns - span.wall_start_ns)
+    devices: list[DeviceAppraisal] = []
+    used: list[Unreported] = []
+    states = dict(state.devices)
+    for report in _gpus(enrolled):
+        device, before = report.identity, state.of(report.identity)
+        source = source_of(window.telemetry, device)
+        chosen = baselines.choose(device, terms.model, at)
+        profile = None if chosen is None else chosen[0]
+        brought = Brought(
+            device=device,
+            source=source,
+            work=work,
+            interval=interval,
+            seq=header.seq,
+            copy=history.copy(device),
+            profile=profile,
+            baseline=None if chosen is None else chosen[1],
+            foreign="" if profile is None else _foreign(profile, report, source),
+        )
+        states[device], said = follow(before, brought)
+        devices.append(said)
+        reading, first = history.reading(device), _energy(source, first=True)
+        if reading is not None and first is not None and before.carried.energy is None:
+            used.append(unreported(reading, first, profile))
+    return TelemetryAppraisal(
+        worst(tuple(item.verdict for item in devices)),
+        tuple(devices),
+        TelemetryState(MappingProxyType(states)),
+        history,
+        tuple(used),
+    )
+
+
+def traces_of(window: VerifiedWindow, state: TelemetryState, *, enrolled: Enrolled) -> tuple[Trace, ...]:
+    """What of ``window`` is looked up in the verifier's memory before it is appraised, and kept there afterwards."""
+    seq = window.header.seq
+    traces: list[Trace] = []
+    for report in _gpus(enrolled):
+        source = source_of(window.telemetry, report.identity)
+        if source is None:
+            continue
+        series, first_seq = _with_recent(source, seq, state.of(report.identity).recent)
+        traces.append(
+            Trace(
+                device=report.identity,
+                first_seq=first_seq,
+                fingerprints=() if series is None else fingerprints(series),
+                reading=_energy(source, first=False),
+            )
+        )
+    return tuple(traces)
+
+
+def _gpus(enrolled: Enrolled) -> list[VerifiedGpuReport]:
+    return sorted((gpu for gpu in enrolled.gpus if gpu.kind == "gpu"), key=lambda gpu: gpu.identity)
+
+
+def _with_recent(source: Source, seq: int, recent: Sequence[tuple[int, Source]]) -> tuple[Series | None, int]:
+    """The window's samples behind those of the last windows, if they continue them, and the first window's number."""
+    for start in range(len(recent)):
+        series, _ = join([*(item for _, item in recent[start:]), source])
+        if series is not None:
+            return series, recent[start][0]
+    return join([source])[0], seq
+
+
+def _energy(source: Source | None, *, first: bool) -> tuple[int, int] | None:
+    """The wall clock in ns and the energy in mJ of the first reading of the counter, or of the last one."""
+    channel = None if source is None else source.channels.get("energy")
+    if source is None or channel is None or channel.values is None:
+        return None
+    pairs = zip(source.offsets, channel.values, strict=True)
+    readings = [(source.start_wall_ns + offset, value) for offset, value in pairs if value is not None and value >= 0]
+    return None if not readings else readings[0 if first else -1]
+
+
+def _foreign(profile: Profile, report: VerifiedGpuReport, source: Source | None) -> str:
+    """Why ``profile`` is of another stack than what is attested or sampled, in words; empty where it is not."""
+    scope = profile.scope
+    compared = [
+        ("driver", scope.driver, report.report.driver_version),
+        ("VBIOS", scope.vbios, report.report.vbios_version),
+    ]
+    for what, expected, got in compared:
+        if expected is not None and expected != got:
+            return f"the baseline is for {what} {expected}, and the GPU reports {got}"
+    limit = None if source is None else source.channels.get("power_limit")
+    limits = set() if limit is None or limit.values is None else {value for value in limit.values if value is not None}
+    if scope.power_limit_mw is not None and limits and limits != {scope.power_limit_mw}:
+        got = ", ".join(f"{value / 1000:g}" for value in sorted(limits))
+        return f"the baseline is for a power limit of {scope.power_limit_mw / 1000:g} W, and the GPU's is {got} W"
+    return ""

@@ -12,14 +12,18 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
 
+from weighbridge.verifier.telemetry.evidence import SessionEvidence
+from weighbridge.verifier.telemetry.physics import Carried
+
 if TYPE_CHECKING:
     from weighbridge.proto import strict
-    from weighbridge.verifier.telemetry.evidence import SessionEvidence
-    from weighbridge.verifier.telemetry.physics import Carried, Finding
-    from weighbridge.verifier.telemetry.series import Series
+    from weighbridge.proto.profile import Profile
+    from weighbridge.proto.telemetry import Source
+    from weighbridge.verifier.telemetry.physics import Finding
+    from weighbridge.verifier.telemetry.scoring import UnitScore
     from weighbridge.verifier.telemetry.units import UnitBuilder
 
-__all__ = ["WORDS", "DeviceAppraisal", "DeviceState", "TelemetryState", "Word", "worst"]
+__all__ = ["WORDS", "DeviceAppraisal", "DeviceState", "Scored", "TelemetryState", "Word", "worst"]
 
 Word = Literal["implausible", "out_of_baseline", "no_baseline", "unusable", "in_baseline"]
 # Over several GPUs the worst one speaks: the first of these that any has.
@@ -30,26 +34,25 @@ WORDS: Final[tuple[Word, ...]] = ("implausible", "out_of_baseline", "no_baseline
 class DeviceAppraisal:
     """What the physical record of one GPU says, up to and with one window.
 
-    The numbers are those of the last unit that was scored, ``None`` before there is one. Scores are in thousandths of
-    the profile's, powers in milliwatts.
+    The numbers are those of the last unit that was scored, ``None`` before there is one. Powers are in milliwatts.
 
     Attributes:
         device: its identity, 32 bytes.
         verdict: the word.
         baseline: digest of the signed set that has its profile, 64 hex digits.
-        why: in plain words.
+        why: why it is not ``in_baseline``, in plain words; empty where it is.
         units: how many were scored in this session.
         first_seq: the window in which the last scored unit begins.
         last_seq: the window in which it ends.
-        score: its distance from the baseline.
-        threshold: of the session's statistic.
-        p_ppb: its calibration-conditional p-value, in parts per billion.
+        score: how far the session is from the baseline, in thousandths of the profile's median.
+        threshold: the score above which it is out of it.
+        p_ppb: the unit's calibration-conditional p-value, in parts per billion.
         e_log10_milli: the session's evidence against the baseline: 1000 times the logarithm to base ten.
         residual_mw: power measured less what declared work explains.
         explained_mw: what declared work explains.
         uncertainty_mw: of the residual.
         smallest_deviation_mw: the smallest sustained change of mean power that would have been flagged.
-        findings: what the checks of this window found, and those by which the word stands.
+        findings: by which the word stands, and what else this window's checks found.
     """
 
     device: bytes
@@ -102,28 +105,45 @@ class DeviceAppraisal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """The last unit that was scored: its score, and the windows in which it begins and ends."""
+
+    score: UnitScore
+    first_seq: int
+    last_seq: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceState:
     """Where one GPU's record stands. ``None`` where nothing has come yet.
 
     Attributes:
         builder: the unit that has begun.
         carried: the end of the last window, which the next one must continue.
-        evidence: what the scored units say together.
-        baseline: digest of the set whose profile the evidence is about, and the profile's own.
-        recent: the last samples, at most a unit of them, among which copies are looked for.
-        recent_seq: the window that has the first of them.
-        last: what was said of it last.
-        latched: the findings by which it stays ``implausible``, and the words for it; empty where it does not.
+        recent: the last samples, each window's with its number, among which copies are looked for.
+        profile: what the evidence is about.
+        evidence: what the units that were scored by it say together.
+        units: how many were scored in this session, by whatever profile.
+        scored: the last of them.
+        usable: whether the last full unit could be scored, and nothing has interrupted the samples since.
+        why: why not.
+        standing: the findings for which it could not.
+        implausible: the findings by which it stays ``implausible``; none where it is not.
+        contradicted: the words by which it stays ``out_of_baseline``; empty where it is not.
     """
 
     builder: UnitBuilder | None = None
-    carried: Carried | None = None
-    evidence: SessionEvidence | None = None
-    baseline: tuple[bytes, bytes] | None = None
-    recent: Series | None = None
-    recent_seq: int = 0
-    last: DeviceAppraisal | None = None
-    latched: tuple[Finding, ...] = ()
+    carried: Carried = field(default_factory=Carried)
+    recent: tuple[tuple[int, Source], ...] = ()
+    profile: Profile | None = None
+    evidence: SessionEvidence = field(default_factory=SessionEvidence.start)
+    units: int = 0
+    scored: Scored | None = None
+    usable: bool = False
+    why: str = ""
+    standing: tuple[Finding, ...] = ()
+    implausible: tuple[Finding, ...] = ()
+    contradicted: str = ""
 
 
 @dataclass(frozen=True, slots=True)

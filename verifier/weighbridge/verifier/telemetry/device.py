@@ -1,0 +1,281 @@
+"""One GPU's record, one window further: checked, cut into units, scored, and put into one word.
+
+What decides the word, in this order:
+
+1. A finding that is ``implausible``, of this window or an earlier one: it stays for the session.
+2. Evidence against the baseline that has passed its limit: ``out_of_baseline`` stays for the session as well.
+3. No profile, or one of another stack: ``no_baseline``.
+4. The last full unit could not be scored, or something has interrupted the samples since: ``unusable`` until the next
+   full unit.
+5. ``in_baseline``.
+
+Pure, and never raises for what the evidence contains.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+from weighbridge.verifier.telemetry.physics import Finding, Limits, check_unit, check_window
+from weighbridge.verifier.telemetry.scoring import Scorer
+from weighbridge.verifier.telemetry.series import join
+from weighbridge.verifier.telemetry.state import DeviceAppraisal, DeviceState, Scored, Word
+from weighbridge.verifier.telemetry.units import UnitBuilder
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from weighbridge.proto.profile import Profile
+    from weighbridge.proto.telemetry import Source
+    from weighbridge.verifier.telemetry.history import Copy
+    from weighbridge.verifier.telemetry.series import Defect, Series
+    from weighbridge.verifier.telemetry.units import Unit
+    from weighbridge.verifier.telemetry.work import DeclaredWork
+
+__all__ = ["Brought", "follow"]
+
+# Where no profile says how long a unit is: as long as most do, by how often is sampled.
+_UNIT_NS: Final = 10_000_000_000
+_SLOW_UNIT_NS: Final = 30_000_000_000
+_FAST_NS: Final = 500_000_000
+# Findings that are kept and shown: the first ones.
+_FINDINGS_MAX: Final = 8
+# As many samples of the last windows are kept as copies are recognised by.
+_RECENT_MAX: Final = 128
+_SECOND: Final = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Brought:
+    """What one window brings of one GPU, and by what it is judged.
+
+    Attributes:
+        device: its identity.
+        source: its samples; ``None`` for none.
+        work: as declared for the window, of the whole host.
+        interval: start and end of the window, wall clock, ns.
+        seq: its number.
+        copy: where its samples were seen before, if they were.
+        profile: of the baseline for this GPU and model, if there is one.
+        baseline: digest of the signed set that has it.
+        foreign: why the profile is of another stack, in words; empty where it is not.
+    """
+
+    device: bytes
+    source: Source | None
+    work: DeclaredWork
+    interval: tuple[int, int]
+    seq: int
+    copy: Copy | None
+    profile: Profile | None
+    baseline: bytes | None
+    foreign: str
+
+
+def follow(state: DeviceState, brought: Brought) -> tuple[DeviceState, DeviceAppraisal]:
+    """The state behind one more window, and what is said of the GPU then."""
+    profile = None if brought.foreign else brought.profile
+    if profile is not None and profile != state.profile:
+        # Nothing that was measured against another profile says anything of this one, save that it was contradicted.
+        state = replace(
+            state, profile=profile, evidence=type(state.evidence).start(), usable=False, why="", standing=()
+        )
+    series = None if brought.source is None else join([brought.source])[0]
+    found: list[Finding] = [] if brought.copy is None else [_replayed(brought.copy, brought)]
+    carried = state.carried
+    if series is not None:
+        findings, carried = check_window(series, carried, _limits(profile))
+        found += findings
+    builder, units, defects = _builder(state, profile, brought.source).after(
+        brought.source, brought.work, brought.interval, brought.seq
+    )
+    following = replace(state, builder=builder, carried=carried, recent=_recent(state, brought))
+    for unit in units:
+        following, of_unit = _judge(following, unit, profile)
+        found += of_unit
+    broken = [defect for defect in defects if defect.breaks]
+    if broken and not _later(units, broken):
+        standing = tuple(_finding(defect, brought) for defect in broken)[:_FINDINGS_MAX]
+        following = replace(following, usable=False, why=f"{_words(standing[0])}: a new unit begins", standing=standing)
+    cannot_be = tuple(item for item in found if item.verdict == "implausible")
+    if cannot_be and not following.implausible:
+        following = replace(following, implausible=cannot_be[:_FINDINGS_MAX])
+    return following, _appraisal(following, brought, found)
+
+
+def _limits(profile: Profile | None) -> Limits:
+    return Limits(power_limit_mw=None if profile is None else profile.scope.power_limit_mw)
+
+
+def _builder(state: DeviceState, profile: Profile | None, source: Source | None) -> UnitBuilder:
+    """The unit that has begun, if it is of the length that is wanted; else a new one."""
+    if profile is not None:
+        wanted = profile.unit_ns
+    elif state.builder is not None:
+        return state.builder
+    else:
+        wanted = _SLOW_UNIT_NS if source is not None and source.period_ns > _FAST_NS else _UNIT_NS
+    return (
+        state.builder if state.builder is not None and state.builder.unit_ns == wanted else UnitBuilder(unit_ns=wanted)
+    )
+
+
+def _judge(state: DeviceState, unit: Unit, profile: Profile | None) -> tuple[DeviceState, tuple[Finding, ...]]:
+    """The state behind a full unit, and what its checks found."""
+    findings = check_unit(unit, _limits(profile))
+    if findings:
+        shown = findings[:_FINDINGS_MAX]
+        return replace(state, usable=False, why=_words(shown[0]), standing=shown), findings
+    if profile is None:
+        return replace(state, usable=True, why="", standing=()), ()
+    if unfit := _unfit(unit.series, profile):
+        return replace(state, usable=False, why=unfit, standing=()), ()
+    score = _scorer(profile).score(unit)
+    if not score.covered:
+        why = "the declared work is outside of what the baseline has seen"
+        return replace(state, usable=False, why=why, standing=()), ()
+    evidence = state.evidence.after(score, profile)
+    contradicted = state.contradicted
+    if evidence.alarm is not None and not contradicted:
+        leading = f"; most of it: {', '.join(score.leading)}" if score.leading else ""
+        contradicted = f"{evidence.alarm}, in windows {unit.first_seq} to {unit.last_seq}, {profile.channel}{leading}"
+    scored = Scored(score=score, first_seq=unit.first_seq, last_seq=unit.last_seq)
+    return (
+        replace(
+            state,
+            evidence=evidence,
+            units=state.units + 1,
+            scored=scored,
+            usable=True,
+            why="",
+            standing=(),
+            contradicted=contradicted,
+        ),
+        (),
+    )
+
+
+def _unfit(series: Series, profile: Profile) -> str:
+    """Why the profile cannot score these samples, in words; empty where it can."""
+    if series.period_ns != profile.period_ns:
+        return (
+            f"sampled every {series.period_ns / _SECOND:g} s, "
+            f"and the baseline's channel every {profile.period_ns / _SECOND:g} s"
+        )
+    if profile.channel not in series.channels:
+        return f"the baseline is about {profile.channel}, which is not sampled"
+    if profile.channel in series.absent:
+        return f"readings of {profile.channel} are missing"
+    return ""
+
+
+def _later(units: Sequence[Unit], broken: Sequence[Defect]) -> bool:
+    """Whether a full unit ends behind whatever is wrong with the samples."""
+    return bool(units) and int(units[-1].series.times[-1]) > max(defect.at_ns for defect in broken)
+
+
+def _recent(state: DeviceState, brought: Brought) -> tuple[tuple[int, Source], ...]:
+    """The last windows' samples, no more of them than are needed."""
+    if brought.source is None:
+        return state.recent
+    kept: list[tuple[int, Source]] = []
+    left = _RECENT_MAX
+    for seq, source in reversed((*state.recent, (brought.seq, brought.source))):
+        if left <= 0:
+            break
+        kept.append((seq, _last(source, left)))
+        left -= len(source.offsets)
+    return tuple(reversed(kept))
+
+
+def _last(source: Source, count: int) -> Source:
+    """The last ``count`` samples of ``source``, and of its channels the one that copies are recognised by."""
+    power = source.channels.get("power")
+    values = None if power is None or power.values is None else power.values[-count:]
+    channels = {} if power is None else {"power": replace(power, values=values)}
+    return replace(source, offsets=source.offsets[-count:], channels=channels, events=())
+
+
+def _appraisal(state: DeviceState, brought: Brought, found: Sequence[Finding]) -> DeviceAppraisal:
+    word, why = _word(state, brought)
+    scored = None if state.scored is None else state.scored.score
+    profile = state.profile if brought.profile is not None and not brought.foreign else None
+    shown = dict.fromkeys((*(state.implausible or state.standing), *found))
+    return DeviceAppraisal(
+        device=brought.device,
+        verdict=word,
+        baseline=None if brought.baseline is None else brought.baseline.hex(),
+        why=why,
+        units=state.units,
+        first_seq=None if state.scored is None else state.scored.first_seq,
+        last_seq=None if state.scored is None else state.scored.last_seq,
+        score=None if scored is None else state.evidence.statistic,
+        threshold=None if profile is None else min((bound.limit for bound in profile.bounds), default=None),
+        p_ppb=None if scored is None else scored.p_ppb,
+        e_log10_milli=None if scored is None else state.evidence.e_log10_milli,
+        residual_mw=None if scored is None else scored.residual_mw,
+        explained_mw=None if scored is None else scored.explained_mw,
+        uncertainty_mw=None if scored is None else scored.uncertainty_mw,
+        smallest_deviation_mw=None if profile is None else profile.smallest_deviation_mw,
+        findings=tuple(shown)[:_FINDINGS_MAX],
+    )
+
+
+def _word(state: DeviceState, brought: Brought) -> tuple[Word, str]:
+    """The numbered rules of this module."""
+    if state.implausible:
+        return "implausible", _words(state.implausible[0])
+    if state.contradicted:
+        return "out_of_baseline", state.contradicted
+    if brought.profile is None:
+        return "no_baseline", "no baseline for this GPU and model is in force"
+    if brought.foreign:
+        return "no_baseline", brought.foreign
+    if not state.usable:
+        return "unusable", "; ".join(part for part in (state.why, _sampled(state.builder)) if part)
+    return "in_baseline", ""
+
+
+def _sampled(builder: UnitBuilder | None) -> str:
+    """How much of a unit there is."""
+    if builder is None:
+        return ""
+    sampled_ns = 0 if builder.work is None else builder.work.duration_ns
+    return f"{sampled_ns / _SECOND:.1f} of {builder.unit_ns / _SECOND:g} s sampled"
+
+
+def _words(finding: Finding) -> str:
+    return f"{finding.check}, {finding.channel}: {finding.got}, expected {finding.expected}"
+
+
+def _finding(defect: Defect, brought: Brought) -> Finding:
+    """A defect as people and policies see it."""
+    period = 0 if brought.source is None else brought.source.period_ns
+    return Finding(
+        check=defect.kind,
+        channel=defect.channel or "all",
+        verdict="unusable",
+        expected=f"a reading every {period / _SECOND:g} s" if period else "readings",
+        got=defect.detail,
+        at_ns=defect.at_ns,
+    )
+
+
+def _replayed(copy: Copy, brought: Brought) -> Finding:
+    original = "the same GPU" if copy.original == copy.device else f"GPU {copy.original.hex()[:16]}"
+    return Finding(
+        check="replay",
+        channel="power",
+        verdict="implausible",
+        expected="samples that were not seen before",
+        got=f"those of {original} in window {copy.seq} of session {copy.session.hex()} ({copy.matches} matches)",
+        at_ns=brought.interval[0],
+    )
+
+
+@lru_cache(maxsize=256)
+def _scorer(profile: Profile) -> Scorer:
+    """What is computed of a profile once."""
+    return Scorer(profile)

@@ -1,0 +1,152 @@
+"""What GPUs' samples were like, beyond their sessions: three tables of the verifier's durable state. See :mod:`.store`.
+
+The last reading of each energy counter, so that work between two sessions shows; and where each stretch of samples was
+seen first, so that a recording shows that is played again. What a window brings is remembered in the transaction that
+takes it into its session's chain; a window that is looked up again, because power failed in between, does not find
+itself. Fingerprints are bounded: the oldest go first, and what has gone can be played again unnoticed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Final, NamedTuple, final
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert
+
+from weighbridge.verifier.tables import counters, fingerprints, origins
+from weighbridge.verifier.telemetry.history import Copy, History, Reading
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from weighbridge.verifier.telemetry.history import Trace
+
+__all__ = ["FINGERPRINTS_KEPT", "Traces"]
+
+# 130 MB or so: 8 GPUs at 10 Hz bring 70 a window of 10 s, so that is three days of such a host without a pause.
+FINGERPRINTS_KEPT: Final = 2_000_000
+# One coincidence is no copy: samples are few and whole watts are coarse.
+_MATCHES_MIN: Final = 2
+# SQLite takes 32,766 parameters in one statement.
+_CHUNK: Final = 10_000
+_SIGN: Final = 1 << 63
+
+# Put together once: building a statement takes longer than running it.
+_SEEN: Final = (
+    sa.select(fingerprints.c.value, fingerprints.c.seq, origins.c.session, origins.c.device, origins.c.number)
+    .join(origins, origins.c.number == fingerprints.c.origin)
+    .where(fingerprints.c.value.in_(sa.bindparam("values", expanding=True)))
+)
+_READ: Final = (
+    sa.select(counters)
+    .where(counters.c.device.in_(sa.bindparam("devices", expanding=True)), counters.c.session != sa.bindparam("of"))
+    .order_by(counters.c.device)
+)
+_UPSERT: Final = insert(counters)
+_KEEP_READING: Final = _UPSERT.on_conflict_do_update(
+    index_elements=[counters.c.device],
+    set_={name: _UPSERT.excluded[name] for name in ("session", "seq", "wall_ns", "energy_mj")},
+)
+_KEEP_ORIGIN: Final = insert(origins).on_conflict_do_nothing(index_elements=[origins.c.session, origins.c.device])
+_ORIGIN: Final = sa.select(origins.c.number, origins.c.device).where(origins.c.session == sa.bindparam("of"))
+_KEEP_FINGERPRINT: Final = insert(fingerprints).on_conflict_do_nothing(index_elements=[fingerprints.c.value])
+_FORGET: Final = sa.delete(fingerprints).where(
+    fingerprints.c.number
+    <= sa.select(sa.func.max(fingerprints.c.number)).scalar_subquery() - sa.bindparam("kept", type_=sa.Integer)
+)
+
+
+class _Place(NamedTuple):
+    """Where a fingerprint was seen first; ``number`` is that of its origin."""
+
+    number: int
+    session: bytes
+    device: bytes
+    seq: int
+
+
+@final
+class Traces:
+    """The memory within one transaction, of ``kept`` fingerprints at most. Given by :class:`.Transaction`."""
+
+    __slots__ = ("_connection", "_kept")
+
+    def __init__(self, connection: sa.Connection, *, kept: int) -> None:
+        self._connection = connection
+        self._kept = kept
+
+    def recall(self, session: bytes, seq: int, traces: Sequence[Trace]) -> History:
+        """What is remembered that concerns ``traces``, which window ``seq`` of ``session`` brings.
+
+        Of the session itself, only what another GPU brought counts, or a window before those that a trace is made of.
+        Of one window, a GPU's samples may be those of another GPU as well: the first by identity is the original.
+        """
+        devices = [trace.device for trace in traces]
+        readings = tuple(
+            Reading(device=row.device, session=row.session, seq=row.seq, wall_ns=row.wall_ns, energy_mj=row.energy_mj)
+            for row in self._connection.execute(_READ, {"devices": devices, "of": session})
+        )
+        wanted = sorted({value for trace in traces for value in trace.fingerprints})
+        seen = dict(self._seen(wanted)) if wanted else {}
+        copies: list[Copy] = []
+        for number, trace in enumerate(sorted(traces, key=lambda item: item.device)):
+            places = [
+                place
+                for value in trace.fingerprints
+                if (place := seen.get(value)) is not None
+                and (place.session != session or place.device != trace.device or place.seq < trace.first_seq)
+            ]
+            if (copy := _copy_of(trace.device, places)) is not None:
+                copies.append(copy)
+            for value in trace.fingerprints:
+                seen.setdefault(value, _Place(_SIGN + number, session, trace.device, seq))
+        return History(readings, tuple(copies))
+
+    def remember(self, session: bytes, seq: int, traces: Sequence[Trace]) -> None:
+        """Keep what window ``seq`` of ``session`` brings. What was seen before stays where it was seen first."""
+        readings = [
+            {
+                "device": trace.device,
+                "session": session,
+                "seq": seq,
+                "wall_ns": trace.reading[0],
+                "energy_mj": trace.reading[1],
+            }
+            for trace in traces
+            if trace.reading is not None
+        ]
+        if readings:
+            self._connection.execute(_KEEP_READING, readings)
+        hashed = sorted((trace for trace in traces if trace.fingerprints), key=lambda item: item.device)
+        if not hashed:
+            return
+        self._connection.execute(_KEEP_ORIGIN, [{"session": session, "device": trace.device} for trace in hashed])
+        numbers = {row.device: row.number for row in self._connection.execute(_ORIGIN, {"of": session})}
+        self._connection.execute(
+            _KEEP_FINGERPRINT,
+            [
+                {"value": value - _SIGN, "origin": numbers[trace.device], "seq": seq}
+                for trace in hashed
+                for value in trace.fingerprints
+            ],
+        )
+        self._connection.execute(_FORGET, {"kept": self._kept})
+
+    def _seen(self, values: Sequence[int]) -> Iterator[tuple[int, _Place]]:
+        for first in range(0, len(values), _CHUNK):
+            chunk = [value - _SIGN for value in values[first : first + _CHUNK]]
+            for row in self._connection.execute(_SEEN, {"values": chunk}):
+                yield row.value + _SIGN, _Place(row.number, row.session, row.device, row.seq)
+
+
+def _copy_of(device: bytes, places: Sequence[_Place]) -> Copy | None:
+    """The origin with which there is most in common, the oldest of several; ``None`` where that is too little."""
+    counts = Counter((place.number, place.session, place.device) for place in places)
+    if not counts:
+        return None
+    (number, session, original), matches = min(counts.items(), key=lambda item: (-item[1], item[0]))
+    if matches < _MATCHES_MIN:
+        return None
+    first = min(place.seq for place in places if place.number == number)
+    return Copy(device=device, original=original, session=session, seq=first, matches=matches)
