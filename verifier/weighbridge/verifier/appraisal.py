@@ -14,11 +14,12 @@ from weighbridge.policy.engine import Advice, Decision, Denial, Obligation, Prep
 from weighbridge.policy.policy_set import PolicyFiles
 from weighbridge.proto import strict
 from weighbridge.proto.errors import Code, EnvironmentFault, WeighbridgeError
+from weighbridge.verifier.baselines import Baselines
 from weighbridge.verifier.case import denial_of, make_case
 from weighbridge.verifier.clock import SOURCE
 from weighbridge.verifier.policy_input import Known
 from weighbridge.verifier.published import Published
-from weighbridge.verifier.telemetry.appraisal import NoBaselines, appraise_telemetry
+from weighbridge.verifier.telemetry.appraisal import appraise_telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from weighbridge.verifier.case import Case
     from weighbridge.verifier.procedure import VerifiedWindow
     from weighbridge.verifier.session import Enrolled, Position, SessionState
-    from weighbridge.verifier.telemetry.appraisal import Choice, History, TelemetryAppraisal, Word
+    from weighbridge.verifier.telemetry.appraisal import History, TelemetryAppraisal, Word
     from weighbridge.verifier.tpm.ak import VerifiedAk
 
 __all__ = [
@@ -161,7 +162,7 @@ class Appraiser:
     manifests: Mapping[bytes, Manifest]
     published: Published = field(default_factory=Published.nothing)
     files: Mapping[bytes, PolicyFiles] = field(default_factory=dict[bytes, PolicyFiles])
-    baselines: Choice = field(default_factory=NoBaselines)
+    baselines: Baselines = field(default_factory=Baselines)
     reference_digest: bytes = field(init=False)
 
     def __post_init__(self) -> None:

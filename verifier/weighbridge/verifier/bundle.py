@@ -28,6 +28,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from weighbridge.policy.values.reference import Reference
 from weighbridge.proto import strict
 from weighbridge.proto.digest import D, sha256
 from weighbridge.proto.errors import Code, LedgerInconsistent, WeighbridgeError
@@ -37,8 +38,8 @@ from weighbridge.verifier.bundle_format import Bundle, Entry
 from weighbridge.verifier.bundle_proof import evidence_of, open_bundle, walk
 from weighbridge.verifier.published import Published
 from weighbridge.verifier.record import NO_DIGEST, Leaf, Record
+from weighbridge.verifier.replay import RecordedBaselines
 from weighbridge.verifier.session import SessionState
-from weighbridge.verifier.telemetry.appraisal import NoBaselines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -154,12 +155,17 @@ def assemble(
     judged: dict[bytes, PolicyFiles] = {}
     used: dict[bytes, bytes] = {}
     published: dict[bytes, bytes] = {}
+    baselines: dict[bytes, bytes] = {}
     for index in indices:
         record = records.record(index)
         if record.policy != NO_DIGEST and record.policy not in judged:
             judged[record.policy] = given_files.get(record.policy) or records.policy(record.policy)
         if (named := record.reference) != NO_DIGEST and named not in used:
             used[named] = given.get(named) or records.reference(named)
+            for baseline in Reference.recorded(used[named]).baselines:
+                digest = strict.hex_decode(baseline.digest, what="baseline.digest")
+                if digest not in baselines:
+                    baselines[digest] = records.baseline(digest)
         if record.collateral != NO_DIGEST and record.collateral not in published:
             published[record.collateral] = records.collateral(record.collateral).encode()
         evidence = None if record.evidence is None else records.evidence(record)
@@ -171,6 +177,7 @@ def assemble(
         references=tuple(used.values()),
         manifests=tuple(manifest.pack() for manifest in manifests),
         collaterals=tuple(published.values()),
+        baselines=tuple(baselines.values()),
     )
 
 
@@ -202,7 +209,7 @@ def verify(
     verdicts: list[Verdict] = []
     same_policy = recorded_policy = recorded_reference = True
     given = ((seq, record, evidence_of(entry)) for seq, record, entry in opened.windows)
-    for step in walk(given, opened.replayed, anchors, lambda _: NoBaselines()):
+    for step in walk(given, opened.replayed, anchors, RecordedBaselines(bundle.baselines_named)):
         seq, record, verified = step.seq, step.record, step.window
         if isinstance(verified, WeighbridgeError):
             verdict = refuse(verified, enrolled=enrolled, seq=seq, received=step.at, held=record.held)

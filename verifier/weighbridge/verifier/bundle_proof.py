@@ -19,11 +19,17 @@ from weighbridge.verifier.clock import moment
 from weighbridge.verifier.gpu.chain import ChainCache
 from weighbridge.verifier.procedure import authenticate, fork, unknown_challenge
 from weighbridge.verifier.record import NO_DIGEST, Leaf, Record
-from weighbridge.verifier.replay import ReplayedEnrolment, replay_enrolment, replay_telemetry, replay_window
+from weighbridge.verifier.replay import (
+    RecordedBaselines,
+    ReplayedEnrolment,
+    replay_enrolment,
+    replay_telemetry,
+    replay_window,
+)
 from weighbridge.verifier.telemetry.appraisal import TelemetryAppraisal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
 
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -32,7 +38,6 @@ if TYPE_CHECKING:
     from weighbridge.verifier.bundle_format import Bundle, Entry
     from weighbridge.verifier.procedure import VerifiedWindow
     from weighbridge.verifier.session import Enrolled, Position
-    from weighbridge.verifier.telemetry.appraisal import Choice
 
 __all__ = [
     "OpenedBundle",
@@ -239,7 +244,7 @@ def walk(
     windows: Iterable[tuple[int, Record, bytes]],
     replayed: ReplayedEnrolment,
     anchors: TrustAnchors,
-    baselines: Callable[[Record], Choice],
+    baselines: RecordedBaselines,
 ) -> Iterator[Step]:
     """Each window of a session verified again at its recorded receipt time, where the chain then stood.
 
@@ -271,7 +276,7 @@ def walk(
             window = error
         else:
             physical = replay_telemetry(
-                record, window, enrolled=enrolled, position=position, baselines=baselines(record)
+                record, window, enrolled=enrolled, position=position, baselines=baselines.of(record)
             )
             position = position.after(window, obliged=record.obliges_spot_check, telemetry=physical.state)
             digests.append(window.digest)

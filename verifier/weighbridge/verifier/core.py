@@ -36,7 +36,7 @@ from weighbridge.verifier.procedure import authenticate, fork, unknown_challenge
 from weighbridge.verifier.record import NO_DIGEST, Record
 from weighbridge.verifier.recovery import settle_last
 from weighbridge.verifier.session import SessionState
-from weighbridge.verifier.telemetry.appraisal import NoBaselines, traces_of
+from weighbridge.verifier.telemetry.appraisal import traces_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,7 +88,6 @@ class Verifier:
             anchors=anchors,
             keys=keys,
             chains=self._chains,
-            baselines=lambda _: NoBaselines(),
         )
         self._enroller = Enroller(
             requirements=requirements,

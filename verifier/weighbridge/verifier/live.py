@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, final
 from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic, PolicyDenied
 from weighbridge.verifier.challenge import hand_out, issue
 from weighbridge.verifier.clock import nanoseconds
-from weighbridge.verifier.replay import replay_enrolment, replay_telemetry, replay_window
+from weighbridge.verifier.replay import RecordedBaselines, replay_enrolment, replay_telemetry, replay_window
 from weighbridge.verifier.session import Enrolled, Position, SessionState, ledgered_log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from weighbridge.proto.terms import Terms
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from weighbridge.verifier.procedure import VerifiedWindow
     from weighbridge.verifier.record import Record
     from weighbridge.verifier.store import Issued, SessionRow, Store, SubjectKind
-    from weighbridge.verifier.telemetry.appraisal import Choice, TelemetryAppraisal
+    from weighbridge.verifier.telemetry.appraisal import TelemetryAppraisal
     from weighbridge.verifier.telemetry.history import History, Trace
 
 __all__ = ["End", "Live", "LiveSessions", "subjects_of"]
@@ -69,14 +69,13 @@ class LiveSessions:
         anchors: TrustAnchors,
         keys: VerifierKeys,
         chains: ChainCache,
-        baselines: Callable[[Record], Choice],
     ) -> None:
         self._archive = archive
         self._store = store
         self._anchors = anchors
         self._keys = keys
         self._chains = chains
-        self._baselines = baselines
+        self._baselines = RecordedBaselines(archive.records.baselines)
         self._live: dict[bytes, Live] = {}
 
     def find(self, session: bytes, *, peer: bytes) -> Live:
@@ -180,7 +179,7 @@ class LiveSessions:
             chains=self._chains,
         )
         physical = replay_telemetry(
-            record, window, enrolled=live.enrolled, position=live.position, baselines=self._baselines(record)
+            record, window, enrolled=live.enrolled, position=live.position, baselines=self._baselines.of(record)
         )
         return window, physical
 

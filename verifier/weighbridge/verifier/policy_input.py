@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from weighbridge.verifier.procedure import VerifiedWindow
     from weighbridge.verifier.session import Enrolled, Position, SessionState
     from weighbridge.verifier.tee.model import VerifiedTee
-    from weighbridge.verifier.telemetry.appraisal import TelemetryAppraisal
+    from weighbridge.verifier.telemetry.appraisal import DeviceAppraisal, TelemetryAppraisal
     from weighbridge.verifier.tpm.ak import Provenance
     from weighbridge.verifier.weights import WeightsAppraisal
 
@@ -36,8 +36,10 @@ __all__ = ["Known", "policy_input"]
 
 # How far the host's wall clock may lag before it is told.
 _LATE_NS: Final = 5_000_000_000
-# What the emulated devices' sampler calls itself (weighbridge.attester.telemetry.emulated).
-_EMULATED_SOURCE: Final = "emulated"
+# What sources call themselves that measure nothing: they make samples up, or play recorded ones again
+# (weighbridge.attester.telemetry).
+_EMULATED_SOURCES: Final = frozenset({"emulated", "replay"})
+_SECOND_NS: Final = 1_000_000_000
 _Kind = Literal["tpm-ek-credential", "tpm-ak-certificate", "tpm-vtpm-report", "tpm-pinned-ak"]
 _KINDS: Final[Mapping[Provenance, _Kind]] = {
     "ek-credential": "tpm-ek-credential",
@@ -100,7 +102,7 @@ def policy_input(
         attester_code=host.attester_code,
         gpus=tuple(item.gpu for item in gpus),
         weights=_weights(window, known, weighed),
-        telemetry=_telemetry(window, known.enrolled),
+        telemetry=_telemetry(window, known.enrolled, known.physical),
         work=document.Work(
             work.requests, work.tokens_in, work.tokens_out, work.batch_max, work.prefill_ns, work.decode_ns
         ),
@@ -191,10 +193,10 @@ def _weights(window: VerifiedWindow, known: Known, weighed: WeightsAppraisal) ->
     )
 
 
-def _telemetry(window: VerifiedWindow, enrolled: Enrolled) -> document.Telemetry:
+def _telemetry(window: VerifiedWindow, enrolled: Enrolled, physical: TelemetryAppraisal) -> document.Telemetry:
     platforms = {report.identity: report.platform for report in enrolled.gpus}
     return document.Telemetry(
-        verdict="no_baseline",
+        verdict=physical.verdict,
         sources=tuple(
             document.TelemetrySource(
                 device=None if source.device is None else source.device.hex(),
@@ -203,6 +205,39 @@ def _telemetry(window: VerifiedWindow, enrolled: Enrolled) -> document.Telemetry
                 channels=tuple(sorted(source.channels)),
             )
             for source in window.telemetry.sources
+        ),
+        devices=tuple(map(_device, physical.devices)),
+        unreported=tuple(
+            document.UnreportedWork(
+                device=item.device.hex(),
+                session=item.session.hex(),
+                gap_s=item.gap_ns // _SECOND_NS,
+                energy_mj=item.energy_mj,
+                idle_mj=item.idle_mj,
+            )
+            for item in physical.unreported
+        ),
+    )
+
+
+def _device(said: DeviceAppraisal) -> document.TelemetryDevice:
+    return document.TelemetryDevice(
+        device=said.device.hex(),
+        verdict=said.verdict,
+        baseline=said.baseline,
+        why=said.why,
+        units=said.units,
+        score=said.score,
+        threshold=said.threshold,
+        p_ppb=said.p_ppb,
+        e_log10_milli=said.e_log10_milli,
+        residual_mw=said.residual_mw,
+        explained_mw=said.explained_mw,
+        uncertainty_mw=said.uncertainty_mw,
+        smallest_deviation_mw=said.smallest_deviation_mw,
+        findings=tuple(
+            document.TelemetryFinding(item.check, item.channel, item.verdict, item.expected, item.got)
+            for item in said.findings
         ),
     )
 
@@ -252,7 +287,7 @@ def _findings(window: VerifiedWindow, position: Position, period_ns: int, at: da
 
 
 def _telemetry_platform(source: telemetry.Source, platforms: Mapping[bytes, str]) -> str:
-    """Whose samples these are: an emulated source is that whatever device it names, and the other way round."""
-    if source.name == _EMULATED_SOURCE:
+    """Whose samples these are: a source that measures nothing is emulated whatever device it names."""
+    if source.name in _EMULATED_SOURCES:
         return EMULATED_PLATFORM
     return "host" if source.device is None else platforms[source.device]

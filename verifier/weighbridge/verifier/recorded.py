@@ -20,8 +20,8 @@ from weighbridge.verifier.bundle_proof import evidence_of, open_bundle, walk
 from weighbridge.verifier.case import denial_of, make_case
 from weighbridge.verifier.policy_input import Known
 from weighbridge.verifier.published import Published
+from weighbridge.verifier.replay import RecordedBaselines
 from weighbridge.verifier.session import SessionState
-from weighbridge.verifier.telemetry.appraisal import NoBaselines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -157,7 +157,8 @@ def windows(
     opened = open_bundle(bundle, anchors)
     given = ((seq, record, evidence_of(entry)) for seq, record, entry in opened.windows)
     by = JudgedBy.of(bundle, anchors, reference=reference, published=collateral)
-    return windows_of(walk(given, opened.replayed, anchors, lambda _: NoBaselines()), opened.replayed, by)
+    steps = walk(given, opened.replayed, anchors, RecordedBaselines(bundle.baselines_named))
+    return windows_of(steps, opened.replayed, by)
 
 
 def windows_of(steps: Iterable[Step], replayed: ReplayedEnrolment, by: JudgedBy) -> Iterator[RecordedWindow]:

@@ -15,8 +15,7 @@ from weighbridge.proto.errors import Code, LedgerInconsistent
 from weighbridge.verifier.bundle_proof import verifier_key, walk
 from weighbridge.verifier.record import NO_DIGEST, Leaf
 from weighbridge.verifier.recorded import JudgedBy, RecordedWindow, windows_of
-from weighbridge.verifier.replay import replay_enrolment
-from weighbridge.verifier.telemetry.appraisal import NoBaselines
+from weighbridge.verifier.replay import RecordedBaselines, replay_enrolment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -126,7 +125,7 @@ def session_windows(
         manifests=manifests,
         anchors=anchors,
     )
-    steps = walk(_in_order(records, session, indices), replayed, anchors, lambda _: NoBaselines())
+    steps = walk(_in_order(records, session, indices), replayed, anchors, RecordedBaselines(records.baselines))
     return windows_of(steps, replayed, by)
 
 

@@ -8,7 +8,7 @@ activation the verifier's own word that it had chosen the secret (DESIGN §4.1).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, final
 
 from weighbridge.proto import binding
 from weighbridge.proto.enrolment import EnrolmentChallenge, EnrolmentProof, Opening
@@ -23,15 +23,18 @@ from weighbridge.verifier.session import Enrolled, Position
 from weighbridge.verifier.telemetry.appraisal import NOTHING, appraise_telemetry
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cryptography.hazmat.primitives.asymmetric import ec
 
     from weighbridge.proto.collateral import Collateral
     from weighbridge.verifier.anchors import TrustAnchors
+    from weighbridge.verifier.baselines import Baselines
     from weighbridge.verifier.gpu.chain import ChainCache
     from weighbridge.verifier.record import Record
-    from weighbridge.verifier.telemetry.appraisal import Choice, TelemetryAppraisal
+    from weighbridge.verifier.telemetry.appraisal import TelemetryAppraisal
 
-__all__ = ["ReplayedEnrolment", "replay_enrolment", "replay_telemetry", "replay_window"]
+__all__ = ["RecordedBaselines", "ReplayedEnrolment", "replay_enrolment", "replay_telemetry", "replay_window"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,27 @@ class ReplayedEnrolment:
     enrolled: Enrolled
     position: Position
     requirements: Requirements
+
+
+@final
+class RecordedBaselines:
+    """The baselines by which the window of a record was judged, made once for records that name the same values."""
+
+    def __init__(self, named: Callable[[bytes], Baselines]) -> None:
+        """``named`` makes those that reference values name, which a record names by their digest."""
+        self._named = named
+        self._last: tuple[bytes, Baselines] | None = None
+
+    def of(self, record: Record) -> Baselines:
+        """Those of ``record``.
+
+        Raises:
+            WeighbridgeError: what making them raises.
+        """
+        if self._last is None or self._last[0] != record.reference:
+            # Values change with time and do not come back: the ones before are not needed any more.
+            self._last = record.reference, self._named(record.reference)
+        return self._last[1]
 
 
 def replay_enrolment(
@@ -157,7 +181,7 @@ def replay_window(
 
 
 def replay_telemetry(
-    record: Record, window: VerifiedWindow, *, enrolled: Enrolled, position: Position, baselines: Choice
+    record: Record, window: VerifiedWindow, *, enrolled: Enrolled, position: Position, baselines: Baselines
 ) -> TelemetryAppraisal:
     """Appraise the samples of a window that was verified again.
 

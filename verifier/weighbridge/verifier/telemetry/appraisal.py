@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from weighbridge.verifier.telemetry.device import Brought, follow
 from weighbridge.verifier.telemetry.fingerprints import fingerprints
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from weighbridge.proto import strict
     from weighbridge.proto.profile import Profile
     from weighbridge.proto.telemetry import Source
+    from weighbridge.verifier.baselines import Baselines
     from weighbridge.verifier.gpu.report import VerifiedGpuReport
     from weighbridge.verifier.procedure import VerifiedWindow
     from weighbridge.verifier.session import Enrolled
@@ -33,11 +34,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NOTHING",
-    "Choice",
     "DeviceAppraisal",
     "DeviceState",
     "History",
-    "NoBaselines",
     "TelemetryAppraisal",
     "TelemetryState",
     "Trace",
@@ -47,25 +46,6 @@ __all__ = [
     "traces_of",
     "worst",
 ]
-
-
-class Choice(Protocol):
-    """Where profiles come from: the baselines in force, or those that a record names."""
-
-    def choose(self, device: bytes, model: bytes, at: datetime) -> tuple[Profile, bytes] | None:
-        """The profile for ``device`` running ``model``, and the digest of the signed set that has it."""
-        ...
-
-
-class NoBaselines:
-    """A :class:`Choice` where no owner has signed anything."""
-
-    __slots__ = ()
-
-    def choose(self, device: bytes, model: bytes, at: datetime) -> tuple[Profile, bytes] | None:
-        """None."""
-        del device, model, at
-        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +80,7 @@ def appraise_telemetry(
     state: TelemetryState,
     *,
     enrolled: Enrolled,
-    baselines: Choice,
+    baselines: Baselines,
     history: History,
     at: datetime,
 ) -> TelemetryAppraisal:
@@ -124,8 +104,13 @@ def appraise_telemetry(
     for report in _gpus(enrolled):
         device, before = report.identity, state.of(report.identity)
         source = source_of(window.telemetry, device)
-        chosen = baselines.choose(device, terms.model, at)
+        driver = report.report.driver_version
+        chosen = baselines.choose(device, terms.model, at, driver=driver)
         profile = None if chosen is None else chosen[0]
+        if profile is None:
+            foreign = baselines.why_none(device, terms.model, at, driver=driver)
+        else:
+            foreign = _foreign(profile, report, source)
         brought = Brought(
             device=device,
             source=source,
@@ -135,7 +120,7 @@ def appraise_telemetry(
             copy=history.copy(device),
             profile=profile,
             baseline=None if chosen is None else chosen[1],
-            foreign="" if profile is None else _foreign(profile, report, source),
+            foreign=foreign,
         )
         states[device], said = follow(before, brought)
         devices.append(said)
@@ -197,13 +182,8 @@ def _energy(source: Source | None, *, first: bool) -> tuple[int, int] | None:
 def _foreign(profile: Profile, report: VerifiedGpuReport, source: Source | None) -> str:
     """Why ``profile`` is of another stack than what is attested or sampled, in words; empty where it is not."""
     scope = profile.scope
-    compared = [
-        ("driver", scope.driver, report.report.driver_version),
-        ("VBIOS", scope.vbios, report.report.vbios_version),
-    ]
-    for what, expected, got in compared:
-        if expected is not None and expected != got:
-            return f"the baseline is for {what} {expected}, and the GPU reports {got}"
+    if scope.vbios is not None and scope.vbios != report.report.vbios_version:
+        return f"the baseline is for VBIOS {scope.vbios}, and the GPU reports {report.report.vbios_version}"
     limit = None if source is None else source.channels.get("power_limit")
     limits = set() if limit is None or limit.values is None else {value for value in limit.values if value is not None}
     if scope.power_limit_mw is not None and limits and limits != {scope.power_limit_mw}:

@@ -58,9 +58,9 @@ class Brought:
         interval: start and end of the window, wall clock, ns.
         seq: its number.
         copy: where its samples were seen before, if they were.
-        profile: of the baseline for this GPU and model, if there is one.
+        profile: of the baseline for this GPU, model and driver, if there is one.
         baseline: digest of the signed set that has it.
-        foreign: why the profile is of another stack, in words; empty where it is not.
+        foreign: why it is not compared with a profile, in words; empty where it is.
     """
 
     device: bytes
@@ -229,9 +229,7 @@ def _word(state: DeviceState, brought: Brought) -> tuple[Word, str]:
         return "implausible", _words(state.implausible[0])
     if state.contradicted:
         return "out_of_baseline", state.contradicted
-    if brought.profile is None:
-        return "no_baseline", "no baseline for this GPU and model is in force"
-    if brought.foreign:
+    if brought.profile is None or brought.foreign:
         return "no_baseline", brought.foreign
     if not state.usable:
         return "unusable", "; ".join(part for part in (state.why, _sampled(state.builder)) if part)
