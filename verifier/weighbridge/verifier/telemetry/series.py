@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from weighbridge.proto.telemetry import Channel, Source, Telemetry
 
-__all__ = ["GAP_PERIODS_MILLI", "SAMPLES_MAX", "Defect", "DefectKind", "Series", "join", "source_of"]
+__all__ = ["DEFECTS_MAX", "GAP_PERIODS_MILLI", "SAMPLES_MAX", "Defect", "DefectKind", "Series", "join", "source_of"]
 
 # Two samples further apart than this many thousandths of a period have a gap between them.
 GAP_PERIODS_MILLI: Final = 1500
@@ -33,7 +33,8 @@ SAMPLES_MAX: Final = 2**18
 # Wall clocks beyond the year 2200 are none; sums of times stay within 64 bits.
 _WALL_MAX_NS: Final = 2**62
 _PERIOD_MAX_NS: Final = 3_600_000_000_000
-_DEFECTS_MAX: Final = 16
+# As many are named.
+DEFECTS_MAX: Final = 64
 # What drivers and meters write where they have no reading.
 _SENTINELS: Final = (-1, 2**31 - 1, 2**32 - 1, 2**63 - 1, -(2**63))
 
@@ -133,7 +134,7 @@ def source_of(telemetry: Telemetry, device: bytes) -> Source | None:
 def join(sources: Sequence[Source]) -> tuple[Series | None, tuple[Defect, ...]]:
     """The samples of consecutive windows of one sensor path, and what is wrong with them.
 
-    Never raises for what the sources contain. At most 16 defects are named, the first ones.
+    Never raises for what the sources contain. At most 64 defects are named, the first ones.
 
     Args:
         sources: of one device and one name, in the order of their windows.
@@ -167,7 +168,7 @@ def join(sources: Sequence[Source]) -> tuple[Series | None, tuple[Defect, ...]]:
         wrapped=frozenset(item.channel for item in defects if item.kind == "wrap" and item.channel is not None),
     )
     # Those that break a unit come first, so that the bound on their number hides none of them behind one that does not.
-    return series, tuple(sorted(defects, key=lambda item: (not item.breaks, item.at_ns))[:_DEFECTS_MAX])
+    return series, tuple(sorted(defects, key=lambda item: (not item.breaks, item.at_ns))[:DEFECTS_MAX])
 
 
 def _whole(sources: Sequence[Source]) -> Defect | None:
@@ -284,7 +285,7 @@ def _gaps(times: NDArray[np.int64], period_ns: int) -> list[Defect]:
             at_ns=int(times[where]),
             detail=f"no sample for {int(steps[where]) / 1e9:.3f} s, at a period of {period_ns / 1e9:.3f} s",
         )
-        for where in np.flatnonzero(steps > limit)[:_DEFECTS_MAX]
+        for where in np.flatnonzero(steps > limit)[:DEFECTS_MAX]
     ]
 
 

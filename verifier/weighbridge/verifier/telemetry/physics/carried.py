@@ -3,14 +3,48 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from weighbridge.verifier.telemetry.physics.finding import Finding, Limits
+import numpy as np
+
+from weighbridge.verifier.telemetry.physics import heat, slew
+from weighbridge.verifier.telemetry.physics.cap import TRANSIENT_PERCENT
+from weighbridge.verifier.telemetry.physics.energy import NJ_PER_MJ, tolerance_mj
+from weighbridge.verifier.telemetry.physics.finding import Check, Finding, Limits
+from weighbridge.verifier.telemetry.physics.heat import Heat
+from weighbridge.verifier.telemetry.physics.readings import Readings
 
 if TYPE_CHECKING:
+    from weighbridge.verifier.telemetry.physics.readings import Power
     from weighbridge.verifier.telemetry.series import Series
 
-__all__ = ["Carried", "check_window"]
+__all__ = ["BORDER", "JUMP", "Carried", "Last", "check_window"]
+
+BORDER: Final = Check(
+    name="energy_border",
+    channel="energy",
+    says=(
+        "from one window to the next the counter never falls, never advances by more than 115 % of the power limit, "
+        "and advances by the integral of power within the tolerance of a stretch, where power was read throughout"
+    ),
+    source="as for energy_integral and power_cap",
+)
+JUMP: Final = Check(
+    name="power_border",
+    channel="power",
+    says="from one window to the next power changes as it may within one",
+    source="as for power_slew",
+)
+_FIXED_MJ: Final = 20_000
+_TAIL_US: Final = 2_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Last:
+    """A reading that the next window must continue: wall clock in ns, and the value in the channel's unit."""
+
+    at_ns: int
+    value: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,20 +52,135 @@ class Carried:
     """The end of the samples so far; ``Carried()`` before there are any.
 
     Attributes:
-        power: wall clock in ns and mW of the last reading of power.
-        energy: wall clock in ns and mJ of the last reading of the energy counter.
-        heat_mk: bounds on how far the chip is above its coolant, in mK, at the last reading of power; ``None`` before
-            there was one.
+        power: the last reading of power.
+        energy: the last reading of the energy counter.
+        since_nj: the integral of power from that reading, and the sensor's lag, to the last reading of power; zero
+            where the lag reaches beyond; ``None`` where power was not read throughout.
+        spread_mw: by how much power changed in the last two seconds.
+        heat: bounds on the chip's heat.
     """
 
-    power: tuple[int, int] | None = None
-    energy: tuple[int, int] | None = None
-    heat_mk: tuple[int, int] | None = None
+    power: Last | None = None
+    energy: Last | None = None
+    since_nj: int | None = None
+    spread_mw: int = 0
+    heat: Heat | None = None
 
 
 def check_window(series: Series, carried: Carried, limits: Limits | None = None) -> tuple[tuple[Finding, ...], Carried]:
     """What does not continue in ``series`` what was read before it, and what the next window must continue.
 
-    Never raises for what the series contains.
+    Never raises for what the series contains. Readings out of physical sense are left out without a finding: those of
+    the unit name them.
+
+    Args:
+        series: the samples of one window.
+        carried: what came out of the window before.
+        limits: what is known of the device.
     """
-    raise NotImplementedError
+    if len(series) == 0:
+        return (), carried
+    readings, _ = Readings.of(series, limits or Limits())
+    found = [_jump(readings, carried), _border(readings, carried)]
+    state = carried.heat or Heat.unknown(readings.limit_mw)
+    if carried.power is not None:
+        between = max(0, readings.start_ns - carried.power.at_ns) // 1000
+        state = _between(readings, carried.power, state, between)
+    warm, state = heat.ambient(readings, state)
+    findings = tuple(item for item in (*found, warm) if item is not None)
+    return findings, _carry(readings, carried, state)
+
+
+def _between(readings: Readings, last: Last, state: Heat, between_us: int) -> Heat:
+    if between_us <= max(250_000, readings.period_us * 3 // 2):
+        return state.after(last.value, between_us)
+    return state.blind(readings.limit_mw, between_us)
+
+
+def _jump(readings: Readings, carried: Carried) -> Finding | None:
+    power, limit, last = readings.power, readings.limit_mw, carried.power
+    if power is None or limit is None or last is None or power.window_us is None or not power.averages:
+        return None
+    first_ns, value = readings.at_ns(int(power.times[0])), int(power.values[0])
+    apart = (first_ns - last.at_ns) // 1000
+    if not 0 < apart < power.window_us:
+        return None
+    allowed = slew.allowed_mw(limit, apart, power.window_us)
+    if abs(value - last.value) <= allowed:
+        return None
+    return JUMP.implausible(
+        expected=f"a change of at most {allowed / 1000:.0f} W in {apart / 1000:.0f} ms",
+        got=f"{abs(value - last.value) / 1000:.0f} W",
+        at_ns=first_ns,
+    )
+
+
+def _border(readings: Readings, carried: Carried) -> Finding | None:
+    energy, last = readings.tracks.get("energy"), carried.energy
+    if energy is None or last is None or "energy" in readings.wrapped:
+        return None
+    at_us, at_ns, count = int(energy.times[0]), readings.at_ns(int(energy.times[0])), int(energy.values[0])
+    if at_ns <= last.at_ns:
+        return None  # samples out of order: a defect, and no unit
+    advance, seconds = count - last.value, (at_ns - last.at_ns) / 1e9
+    if advance < 0:
+        return BORDER.implausible(expected=f"at least {last.value} mJ", got=f"{count} mJ", at_ns=at_ns)
+    if readings.limit_mw is not None:
+        most = readings.limit_mw * TRANSIENT_PERCENT // 100 * ((at_ns - last.at_ns) // 1000) // NJ_PER_MJ + _FIXED_MJ
+        if advance > most:
+            return BORDER.implausible(
+                expected=f"at most {most / 1000:.0f} J in {seconds:.1f} s",
+                got=f"{advance / 1000:.0f} J",
+                at_ns=at_ns,
+            )
+    return _continues(readings, carried, advance, at_us)
+
+
+def _continues(readings: Readings, carried: Carried, advance: int, at_us: int) -> Finding | None:
+    """Whether the counter's advance over the border is the integral of power over it."""
+    power, last, energy = readings.power, carried.power, carried.energy
+    if power is None or last is None or energy is None or carried.since_nj is None or not readings.dense:
+        return None
+    to_us = at_us + power.lag_us
+    from_us = (energy.at_ns - readings.start_ns) // 1000 + power.lag_us
+    between_us = int(power.times[0]) - (last.at_ns - readings.start_ns) // 1000
+    if to_us > int(power.times[-1]) or not 0 < between_us <= max(250_000, readings.period_us * 3 // 2):
+        return None
+    total = carried.since_nj + _over(power, last.value, between_us, (from_us, to_us))
+    total_mj = total // NJ_PER_MJ
+    ends = (max(int(power.times[0]), from_us), max(int(power.times[0]), to_us))
+    change = max(carried.spread_mw, abs(int(power.values[0]) - last.value))
+    allowed = tolerance_mj(power, advance, ends) + change * (power.window_us or 1_000_000) // 2 // NJ_PER_MJ
+    if abs(advance - total_mj) <= allowed:
+        return None
+    return BORDER.implausible(
+        expected=f"{total_mj / 1000:.1f} J within {allowed / 1000:.1f} J, the integral of power over the border",
+        got=f"{advance / 1000:.1f} J",
+        at_ns=readings.at_ns(at_us),
+    )
+
+
+def _over(power: Power, before_mw: int, between_us: int, part_us: tuple[int, int]) -> int:
+    """Nanojoules of a part of the time from the last reading before the window, a straight line to its first one."""
+    first = int(power.times[0])
+    times = np.concatenate((np.array([first - between_us], dtype=np.int64), power.times))
+    bridge = (before_mw + int(power.values[0])) * between_us // 2
+    sums = np.concatenate((np.zeros(1, dtype=np.int64), power.integral + bridge))
+    low, high = np.rint(np.interp(np.array(part_us, dtype=np.int64), times, sums)).astype(np.int64)
+    return int(high - low)
+
+
+def _carry(readings: Readings, carried: Carried, state: Heat) -> Carried:
+    power, energy = readings.power, readings.tracks.get("energy")
+    if power is None:
+        return Carried(energy=carried.energy, heat=state)
+    last = Last(readings.at_ns(int(power.times[-1])), int(power.values[-1]))
+    if energy is None:
+        kept, since = None, None
+    else:
+        kept = Last(readings.at_ns(int(energy.times[-1])), int(energy.values[-1]))
+        start = np.array([int(energy.times[-1]) + power.lag_us, int(power.times[-1])], dtype=np.int64)
+        sums = power.until(start)
+        since = int(sums[1] - sums[0]) if readings.dense else None
+    spread = power.spread(int(power.times[-1]) - _TAIL_US, int(power.times[-1]))
+    return Carried(power=last, energy=kept, since_nj=since, spread_mw=spread, heat=state)

@@ -1,11 +1,11 @@
-"""What a check of physics found, and what it needs to know of the device."""
+"""What a check of physics is, what it found, and what it needs to know of the device beforehand."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Finding", "Limits", "Verdict"]
+__all__ = ["Check", "Finding", "Limits", "Verdict"]
 
 Verdict = Literal["implausible", "unusable"]
 
@@ -32,6 +32,35 @@ class Finding:
     expected: str
     got: str
     at_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """A row of the table of checks.
+
+    Attributes:
+        name: by which findings name it.
+        channel: whose readings it judges.
+        says: what every honest, working GPU obeys, and what is left out.
+        source: where the bound is from.
+    """
+
+    name: str
+    channel: str
+    says: str
+    source: str
+
+    def implausible(self, *, expected: str, got: str, at_ns: int) -> Finding:
+        """The finding that readings contradict each other or physics."""
+        return Finding(
+            check=self.name, channel=self.channel, verdict="implausible", expected=expected, got=got, at_ns=at_ns
+        )
+
+    def unusable(self, *, expected: str, got: str, at_ns: int) -> Finding:
+        """The finding that the sensor says nothing."""
+        return Finding(
+            check=self.name, channel=self.channel, verdict="unusable", expected=expected, got=got, at_ns=at_ns
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,38 @@
+"""The energy counter never falls."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from weighbridge.verifier.telemetry.physics.finding import Check
+
+if TYPE_CHECKING:
+    from weighbridge.verifier.telemetry.physics.finding import Finding
+    from weighbridge.verifier.telemetry.physics.readings import Readings
+
+__all__ = ["CHECK", "find"]
+
+CHECK: Final = Check(
+    name="energy_monotone",
+    channel="energy",
+    says="the counter never falls, except where the host says that it began anew: such samples make no unit",
+    source="nvml.h, nvmlDeviceGetTotalEnergyConsumption: since the driver was last reloaded; 64 bits of mJ do not wrap",
+)
+
+
+def find(readings: Readings) -> Finding | None:
+    """Whether the counter falls."""
+    energy = readings.tracks.get("energy")
+    if energy is None or "energy" in readings.wrapped:
+        return None
+    falls = np.flatnonzero(np.diff(energy.values) < 0)
+    if len(falls) == 0:
+        return None
+    where = int(falls[0])
+    return CHECK.implausible(
+        expected=f"at least {int(energy.values[where])} mJ",
+        got=f"{int(energy.values[where + 1])} mJ",
+        at_ns=readings.at_ns(int(energy.times[where + 1])),
+    )
