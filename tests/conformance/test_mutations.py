@@ -144,6 +144,8 @@ CLAIMS: dict[str, tuple[Callable[[Header], Header], Code | None]] = {
     "work.tokens_in": (lambda h: replace(h, work=replace(h.work, tokens_in=65)), BOUND),
     "work.tokens_out": (lambda h: replace(h, work=replace(h.work, tokens_out=1)), BOUND),
     "work.batch_max": (lambda h: replace(h, work=replace(h.work, batch_max=2)), BOUND),
+    "work.prefill_ns": (lambda h: replace(h, work=replace(h.work, prefill_ns=1)), BOUND),
+    "work.decode_ns": (lambda h: replace(h, work=replace(h.work, decode_ns=1)), BOUND),
     "work": (lambda h: replace(h, work=WorkSummary.empty()), BOUND),
     "log_length": (lambda h: replace(h, log_length=h.log_length + 1), Code.LOG_HEAD),
     "log_head": (lambda h: replace(h, log_head=OTHER), Code.LOG_HEAD),

@@ -44,7 +44,15 @@ from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence
 from weighbridge.proto.workload import WorkSummary
 
 HELLO = {"type": "hello", "protocol": PROTOCOL, "ticks": False}
-DONE: dict[str, Any] = {"type": "done", "commitment": "07" * 32, "tokens_in": 3, "tokens_out": 4, "batch": 1}
+DONE: dict[str, Any] = {
+    "type": "done",
+    "commitment": "07" * 32,
+    "tokens_in": 3,
+    "tokens_out": 4,
+    "batch": 1,
+    "prefill_ns": 5,
+    "decode_ns": 6,
+}
 LOAD: dict[str, Any] = {"type": "load", "directory": "/m", "name": None, "guarded": False}
 HANDING: dict[str, Any] = {"type": "handing", "file": "/m/a", "recnum": None}
 RANGES: dict[str, Any] = {"type": "ranges", "recnum": 3, "path": "a", "ranges": [[8, 4, "07" * 32]]}
@@ -75,7 +83,7 @@ def line(message: object) -> bytes:
         (HANDED, Handed(3, "a", None)),
         ({**HANDED, "changed": "gone"}, Handed(3, "a", "gone")),
         ({"type": "unload", "recnum": 3}, Unload(3)),
-        (DONE, Done(bytes([7] * 32), 3, 4, 1)),
+        (DONE, Done(bytes([7] * 32), 3, 4, 1, 5, 6)),
         ({"type": "ticked", "seq": 0}, Ticked(0)),
     ],
 )
@@ -121,6 +129,10 @@ def test_messages_parse(message: object, expected: object) -> None:
         ({**DONE, "tokens_out": 2**32 + 1}, Code.FIELD_RANGE),
         ({**DONE, "tokens_out": True}, Code.FIELD_TYPE),
         ({**DONE, "batch": 0}, Code.FIELD_RANGE),
+        ({**DONE, "prefill_ns": -1}, Code.FIELD_RANGE),
+        ({**DONE, "decode_ns": 86_400 * 10**9 + 1}, Code.FIELD_RANGE),
+        ({**DONE, "decode_ns": 0.5}, Code.FIELD_TYPE),
+        ({key: value for key, value in DONE.items() if key != "prefill_ns"}, Code.FIELD_MISSING),
         ({"type": "ticked", "seq": "1"}, Code.FIELD_TYPE),
     ],
 )
@@ -165,7 +177,7 @@ def test_client_commits_as_the_protocol_does() -> None:
 def test_window_sums_and_roots(items: list[tuple[bytes, int]]) -> None:
     window = WorkWindow()
     for commitment, number in items:
-        window.add(commitment, tokens_in=number, tokens_out=2 * number, batch=number)
+        window.add(Done(commitment, number, 2 * number, number, 3 * number, 4 * number))
     total = sum(number for _, number in items)
     assert window.take() == WorkSummary(
         root=merkle.root([merkle.leaf_hash(commitment) for commitment, _ in items]),
@@ -173,6 +185,8 @@ def test_window_sums_and_roots(items: list[tuple[bytes, int]]) -> None:
         tokens_in=total,
         tokens_out=2 * total,
         batch_max=max((number for _, number in items), default=0),
+        prefill_ns=3 * total,
+        decode_ns=4 * total,
     )
     assert window.take() == WorkSummary.empty()
 
@@ -245,6 +259,12 @@ def test_requests_are_counted_by_window(attester: Attester) -> None:
         assert summary.root == merkle.root([merkle.leaf_hash(bytes([number] * 32)) for number in range(1, 4)])
         client.done(bytes([7] * 32), tokens_in=3, tokens_out=4, batch=1)
         assert attester.take(1) == GOODBYE
+        for _ in range(2):
+            client.done(bytes(32), tokens_in=1, tokens_out=1, batch=1, prefill_ns=20, decode_ns=300)
+        summary = attester.take(2)
+        assert (summary.prefill_ns, summary.decode_ns) == (40, 600)
+        with pytest.raises(ValueError, match="not negative"):
+            client.done(bytes(32), tokens_in=0, tokens_out=0, batch=1, decode_ns=-1)
         for wrong in ((b"", 0, 0, 1), (bytes(32), -1, 0, 1), (bytes(32), 0, 0, 0)):
             with pytest.raises(ValueError, match="32 bytes"):
                 client.done(wrong[0], tokens_in=wrong[1], tokens_out=wrong[2], batch=wrong[3])

@@ -56,7 +56,7 @@ def good() -> doc.PolicyInput:
             spot_check=doc.SpotCheck("not_due", None),
         ),
         telemetry=doc.Telemetry("no_baseline", (doc.TelemetrySource(GPU, "nvml", "nvidia", ("power",)),)),
-        work=doc.Work(1, 2, 3, 4),
+        work=doc.Work(1, 2, 3, 4, 5, 6),
         findings=(),
         gap=doc.Gap(0, None),
     )

@@ -380,7 +380,7 @@ NONCE, CNF, PROFILE_CLAIM, TENANT, SESSION, SEQ, INTERVAL, WORK, LOG, KEM, CC = 
         (INTERVAL, [1, 2, 3, 2**63], Code.FIELD_RANGE),
         (INTERVAL, None, Code.FIELD_TYPE),
         (WORK, None, Code.FIELD_TYPE),
-        (WORK, [bytes(32), 0, 1, 0, 0], Code.WORKLOAD_COUNTS),
+        (WORK, [bytes(32), 0, 1, 0, 0, 0, 0], Code.WORKLOAD_COUNTS),
         (LOG, [1], Code.FIELD_MISSING),
         (LOG, [2**32 + 1, bytes(32)], Code.FIELD_RANGE),
         (LOG, [1, bytes(31)], Code.FIELD_RANGE),

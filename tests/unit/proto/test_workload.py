@@ -13,7 +13,7 @@ from weighbridge.proto.merkle import EMPTY_ROOT
 from weighbridge.proto.workload import WorkSummary, commit
 
 ROOT = bytes([7] * 32)
-SUMMARY = WorkSummary(root=ROOT, requests=3, tokens_in=40, tokens_out=0, batch_max=2)
+SUMMARY = WorkSummary(root=ROOT, requests=3, tokens_in=40, tokens_out=0, batch_max=2, prefill_ns=900, decode_ns=8)
 
 
 def test_summary_returns() -> None:
@@ -24,18 +24,22 @@ def test_summary_returns() -> None:
 @pytest.mark.parametrize(
     ("value", "code"),
     [
-        ([EMPTY_ROOT, 0, 1, 0, 0], Code.WORKLOAD_COUNTS),
-        ([EMPTY_ROOT, 0, 0, 1, 0], Code.WORKLOAD_COUNTS),
-        ([EMPTY_ROOT, 0, 0, 0, 1], Code.WORKLOAD_COUNTS),
-        ([ROOT, 0, 0, 0, 0], Code.WORKLOAD_COUNTS),
-        ([EMPTY_ROOT, 1, 1, 0, 1], Code.WORKLOAD_COUNTS),
-        ([ROOT, 1, 1, 0, 0], Code.WORKLOAD_COUNTS),
-        ([ROOT, -1, 1, 0, 1], Code.FIELD_RANGE),
-        ([ROOT, 1, 2**53 + 1, 0, 1], Code.FIELD_RANGE),
-        ([ROOT[:31], 1, 1, 0, 1], Code.FIELD_RANGE),
-        ([ROOT, True, 1, 0, 1], Code.FIELD_TYPE),
-        ([ROOT, 1, 1, 0], Code.FIELD_RANGE),
-        ([ROOT, 1, 1, 0, 1, 1], Code.TOO_LARGE),
+        ([EMPTY_ROOT, 0, 1, 0, 0, 0, 0], Code.WORKLOAD_COUNTS),
+        ([EMPTY_ROOT, 0, 0, 1, 0, 0, 0], Code.WORKLOAD_COUNTS),
+        ([EMPTY_ROOT, 0, 0, 0, 1, 0, 0], Code.WORKLOAD_COUNTS),
+        ([ROOT, 0, 0, 0, 0, 0, 0], Code.WORKLOAD_COUNTS),
+        ([EMPTY_ROOT, 1, 1, 0, 1, 0, 0], Code.WORKLOAD_COUNTS),
+        ([ROOT, 1, 1, 0, 0, 0, 0], Code.WORKLOAD_COUNTS),
+        ([ROOT, -1, 1, 0, 1, 0, 0], Code.FIELD_RANGE),
+        ([ROOT, 1, 2**53 + 1, 0, 1, 0, 0], Code.FIELD_RANGE),
+        ([ROOT[:31], 1, 1, 0, 1, 0, 0], Code.FIELD_RANGE),
+        ([ROOT, True, 1, 0, 1, 0, 0], Code.FIELD_TYPE),
+        ([EMPTY_ROOT, 0, 0, 0, 0, 1, 0], Code.WORKLOAD_COUNTS),
+        ([EMPTY_ROOT, 0, 0, 0, 0, 0, 1], Code.WORKLOAD_COUNTS),
+        ([ROOT, 1, 1, 0, 1, -1, 0], Code.FIELD_RANGE),
+        ([ROOT, 1, 1, 0, 1, 0, 2**53 + 1], Code.FIELD_RANGE),
+        ([ROOT, 1, 1, 0, 1], Code.FIELD_RANGE),
+        ([ROOT, 1, 1, 0, 1, 1, 1, 1], Code.TOO_LARGE),
         (None, Code.FIELD_TYPE),
     ],
 )
@@ -45,7 +49,7 @@ def test_contradictions_are_refused(value: cbor.CborValue, code: Code) -> None:
     assert caught.value.code == code
 
 
-@given(st.recursive(st.none() | st.integers() | st.binary(max_size=40), lambda inner: st.lists(inner, max_size=6)))
+@given(st.recursive(st.none() | st.integers() | st.binary(max_size=40), lambda inner: st.lists(inner, max_size=8)))
 def test_from_cbor_is_total(value: cbor.CborValue) -> None:
     try:
         WorkSummary.from_cbor(value, where="work")

@@ -6,7 +6,7 @@ A server connects, has each model measured *before* it loads it, and reports eac
         model = attester.load(directory, name="minilm")      # measured, logged, extended: load the files now
         ...
         salt = new_salt()
-        attester.done(commit(salt, request, response), tokens_in=12, tokens_out=0, batch=1)
+        attester.done(commit(salt, request, response), tokens_in=12, tokens_out=0, batch=1, prefill_ns=3_100_000)
 
 What a guard in the server hashed before it handed it to a framework goes over the same connection; the guard itself is
 :mod:`weighbridge.attester.loading`.
@@ -22,7 +22,7 @@ server to attester                                      attester to server
 ``{type: ranges, recnum, path, ranges: list}``         ``{type: ranges, wrong: index or null}``
 ``{type: handed, recnum, path, changed}``               ``{type: handed, whole: bool}``
 ``{type: unload, recnum}``                              ``{type: unloaded, recnum}``
-``{type: done, commitment, tokens_in, tokens_out, batch}``  nothing
+``{type: done, commitment, counts…}``                   nothing
 ``{type: ticked, seq}``                                 ``{type: tick, seq}``, unasked, if ``ticks`` was true
 anything else                                           ``{type: error, code, message}``
 ======================================================  ======================================================
@@ -31,6 +31,8 @@ A load that is ``guarded`` counts as begun only when all of its files that have 
 finds the file among the models that are loaded; ``ranges`` says what was read of it, each range ``[offset, size,
 digest]``, and the answer which of them is the first that is not what was measured; ``handed`` ends it, ``changed``
 being null or why the file could not be read.
+
+The counts of ``done`` are ``tokens_in``, ``tokens_out``, ``batch``, ``prefill_ns`` and ``decode_ns``.
 
 A tick says that window ``seq`` has begun; ``ticked`` answers it once all that the server does for that window by itself
 is reported. A server without such work asks for no ticks.
@@ -257,7 +259,16 @@ class WorkloadClient:
         """Say that the model that record ``recnum`` loaded is no longer served."""
         self._ask({"type": "unload", "recnum": recnum}, "unloaded")
 
-    def done(self, commitment: bytes, *, tokens_in: int, tokens_out: int, batch: int) -> None:
+    def done(
+        self,
+        commitment: bytes,
+        *,
+        tokens_in: int,
+        tokens_out: int,
+        batch: int,
+        prefill_ns: int = 0,
+        decode_ns: int = 0,
+    ) -> None:
         """Report one answered request: counted in the window in which the report arrives.
 
         Args:
@@ -265,11 +276,15 @@ class WorkloadClient:
             tokens_in: tokens of the prompt.
             tokens_out: tokens generated.
             batch: requests that shared the accelerator with this one, itself included; at least 1.
+            prefill_ns: time from when work on the prompt began to the first token, 0 where it is not measured.
+            decode_ns: time from the first token to the last, likewise.
         """
-        if len(commitment) != hashlib.sha256().digest_size or min(tokens_in, tokens_out) < 0 or batch < 1:
-            raise ValueError("a commitment is 32 bytes, tokens are not negative, and a batch has at least one request")
-        counts = {"tokens_in": tokens_in, "tokens_out": tokens_out, "batch": batch}
-        self._send({"type": "done", "commitment": commitment.hex(), **counts})
+        counts = {"tokens_in": tokens_in, "tokens_out": tokens_out, "prefill_ns": prefill_ns, "decode_ns": decode_ns}
+        if len(commitment) != hashlib.sha256().digest_size or min(counts.values()) < 0 or batch < 1:
+            raise ValueError(
+                "a commitment is 32 bytes, tokens and times are not negative, and a batch has at least one request"
+            )
+        self._send({"type": "done", "commitment": commitment.hex(), "batch": batch, **counts})
 
     def next_tick(self, timeout: float | None = None) -> int | None:
         """Wait for the next window to begin: its number, or ``None`` after ``timeout`` seconds without one."""

@@ -19,6 +19,8 @@ __all__ = ["Done", "Handed", "Handing", "Hello", "Load", "Message", "Range", "Ra
 # Per request; far beyond any context length, far below an overflow of a window's sums.
 _TOKENS_MAX: Final = 2**32
 _BATCH_MAX: Final = 2**20
+# A day per request.
+_TIME_MAX_NS: Final = 86_400 * 10**9
 _NUMBER_MAX: Final = 2**53
 _PATH_MAX: Final = 4096
 _RANGE: Final[tuple[str, ...]] = ("offset", "size", "digest")
@@ -93,6 +95,8 @@ class Done:
     tokens_in: int
     tokens_out: int
     batch: int
+    prefill_ns: int
+    decode_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +115,7 @@ _FIELDS: Final = {
     "ranges": {"recnum", "path", "ranges"},
     "handed": {"recnum", "path", "changed"},
     "unload": {"recnum"},
-    "done": {"commitment", "tokens_in", "tokens_out", "batch"},
+    "done": {"commitment", "tokens_in", "tokens_out", "batch", "prefill_ns", "decode_ns"},
     "ticked": {"seq"},
 }
 
@@ -193,6 +197,8 @@ def _done(value: JsonObject) -> Done:
         tokens_in=_number(value, "tokens_in", high=_TOKENS_MAX),
         tokens_out=_number(value, "tokens_out", high=_TOKENS_MAX),
         batch=_number(value, "batch", low=1, high=_BATCH_MAX),
+        prefill_ns=_number(value, "prefill_ns", high=_TIME_MAX_NS),
+        decode_ns=_number(value, "decode_ns", high=_TIME_MAX_NS),
     )
 
 

@@ -201,8 +201,8 @@ class WorkloadServer:
             case Hello(ticks):
                 peer.greeted, peer.ticks = True, ticks
                 return {"type": "welcome", "protocol": PROTOCOL}
-            case Done(commitment, tokens_in, tokens_out, batch):
-                self._window.add(commitment, tokens_in=tokens_in, tokens_out=tokens_out, batch=batch)
+            case Done():
+                self._window.add(message)
             case Ticked(seq):
                 peer.ticked(seq)
             case _:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from weighbridge.proto.merkle import CompactRange, leaf_hash
 from weighbridge.proto.workload import WorkSummary
+
+if TYPE_CHECKING:
+    from weighbridge.attester.workload.messages import Done
 
 __all__ = ["WorkWindow"]
 
@@ -26,16 +29,20 @@ class WorkWindow:
         self._tokens_in = 0
         self._tokens_out = 0
         self._batch_max = 0
+        self._prefill_ns = 0
+        self._decode_ns = 0
 
-    def add(self, commitment: bytes, *, tokens_in: int, tokens_out: int, batch: int) -> None:
-        """Count one request: its commitment (32 bytes), its tokens, the size of the batch it was in."""
-        self._pending.append(leaf_hash(commitment))
+    def add(self, done: Done) -> None:
+        """Count one request."""
+        self._pending.append(leaf_hash(done.commitment))
         if len(self._pending) == _BATCH:
             self._flush()
         self._requests += 1
-        self._tokens_in += tokens_in
-        self._tokens_out += tokens_out
-        self._batch_max = max(self._batch_max, batch)
+        self._tokens_in += done.tokens_in
+        self._tokens_out += done.tokens_out
+        self._batch_max = max(self._batch_max, done.batch)
+        self._prefill_ns += done.prefill_ns
+        self._decode_ns += done.decode_ns
 
     def take(self) -> WorkSummary:
         """What was served since the last call."""
@@ -46,6 +53,8 @@ class WorkWindow:
             tokens_in=self._tokens_in,
             tokens_out=self._tokens_out,
             batch_max=self._batch_max,
+            prefill_ns=self._prefill_ns,
+            decode_ns=self._decode_ns,
         )
         self._reset()
         return summary

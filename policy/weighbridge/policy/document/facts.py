@@ -63,6 +63,8 @@ class Work:
     tokens_in: Annotated[int, "tokens of these requests"]
     tokens_out: Annotated[int, "tokens of the answers"]
     batch_max: Annotated[int, "the most requests that were worked on at once"]
+    prefill_ns: Annotated[int, "time spent on the prompts, summed over the requests; 0 where the server does not say"]
+    decode_ns: Annotated[int, "time spent on the answers, likewise"]
 
 
 @dataclass(frozen=True, slots=True)
