@@ -37,7 +37,11 @@ CERTIFICATE = "nvmlDeviceGetConfComputeGpuCertificate"
 HANDLE = "nvmlDeviceGetHandleByIndex_v2"
 COUNT = "nvmlDeviceGetCount_v2"
 SET_READY = "nvmlSystemSetConfComputeGpusReadyState"
+GPM_SUPPORT, GPM_SAMPLE, GPM_METRICS = "nvmlGpmQueryDeviceSupport", "nvmlGpmSampleGet", "nvmlGpmMetricsGet"
+# Set, sensors are made up by the library itself; its value is how many µs the dear ones take.
+OWN = "FAKE_NVML_OWN"
 _NONE = 0xFFFFFFFF
+_ALL_ONES = 0xFFFF_FFFF_FFFF_FFFF
 _INVALID = 2
 _SIGNS = frozenset({REPORT, CERTIFICATE})
 _WIDE = frozenset({"nvmlDeviceGetTotalEnergyConsumption", "nvmlDeviceGetCurrentClocksEventReasons"})
@@ -64,20 +68,26 @@ class ShimDevice:
     # What the driver says of its lengths, where that is not the truth.
     report_size: int | None = None
     chain_size: int | None = None
-    # In the units of NVML: mW, mJ, °C, MHz.
-    readings: dict[str, int] = field(
+    # In the units of NVML: mW, mJ, °C, MHz. A list is used up one by one; its last stays.
+    readings: dict[str, int | list[int]] = field(
         default_factory=lambda: {
             "nvmlDeviceGetPowerUsage": 79_146,
             "nvmlDeviceGetTotalEnergyConsumption": 5_143_635,
+            "nvmlDeviceGetEnforcedPowerLimit": 700_000,
             "nvmlDeviceGetTemperature": 39,
             "nvmlDeviceGetClockInfo": 885,
             "nvmlDeviceGetCurrentClocksEventReasons": 1,
         }
     )
-    # Field number to NVML's type of value and the value: the instant and the mean power, the memory's temperature.
-    fields: dict[int, tuple[int, int]] = field(
-        default_factory=lambda: {186: (1, 79_146), 185: (1, 80_000), 82: (1, 41)}
+    # Field number to NVML's type of value and the value, or a list of values: the instant and the mean power, the
+    # memory's temperature, PCIe's counters.
+    fields: dict[int, tuple[int, int | list[int]]] = field(
+        default_factory=lambda: {186: (1, 79_146), 185: (1, 80_000), 82: (1, 41), 197: (1, 1000), 198: (1, 2000)}
     )
+    # What the driver says of when a field was answered, µs since 1970, where that is not the truth.
+    stamp: int | None = None
+    # Metric to percent; None where the device has no GPM.
+    gpm: dict[int, float] | None = field(default_factory=lambda: dict.fromkeys((1, 2, 3, 4, 5, 10, 11, 12, 13), 12.5))
 
     @classmethod
     def of(cls, device: EmulatedH100, number: int) -> Self:
@@ -194,13 +204,8 @@ class ShimHost:
         device = self.devices[number]
         if name == REPORT:
             return 0, _sized(device.sign(data), device.report_size)
-        if name == "nvmlDeviceGetFieldValues":
-            if argument not in device.fields:
-                return NOT_SUPPORTED, b""
-            kind, value = device.fields[argument]
-            return 0, struct.pack("=qqQII", time.time_ns() // 1000, 5, value, kind, 0)
-        if name in device.readings:
-            return 0, struct.pack("=Q" if name in _WIDE else "=I", device.readings[name])
+        if (sensed := _sensed(device, name, argument)) is not None:
+            return sensed
         bus = f"00000000:{number + 1:02X}:00.0".encode()
         return 0, {
             CERTIFICATE: _sized(device.chain, device.chain_size),
@@ -255,6 +260,35 @@ class _Handler(socketserver.StreamRequestHandler):
             self.wfile.write(struct.pack("=iI", code, len(written)) + written)
         except (BrokenPipeError, ConnectionResetError):
             return  # whoever asked is gone
+
+
+def _sensed(device: ShimDevice, name: str, argument: int) -> tuple[int, bytes] | None:
+    """What a sensor answers; ``None`` for what is none."""
+    if name == "nvmlDeviceGetFieldValues":
+        return _field(device, argument)
+    if name in device.readings:
+        return 0, struct.pack("=Q" if name in _WIDE else "=I", _next(device.readings[name]))
+    answers = {
+        GPM_SUPPORT: _u32(device.gpm is not None),
+        GPM_METRICS: struct.pack("=d", (device.gpm or {}).get(argument, 0.0)),
+        GPM_SAMPLE: b"",
+    }
+    return (0, answers[name]) if name in answers else None
+
+
+def _field(device: ShimDevice, number: int) -> tuple[int, bytes]:
+    if number not in device.fields:
+        return NOT_SUPPORTED, b""
+    kind, value = device.fields[number]
+    stamp = time.time_ns() // 1000 if device.stamp is None else device.stamp
+    return 0, struct.pack("=qqQII", stamp, 5, _next(value) & _ALL_ONES, kind, 0)
+
+
+def _next(values: int | list[int]) -> int:
+    """The value, or the first of several, which is used up unless it is the last."""
+    if isinstance(values, int):
+        return values
+    return values.pop(0) if len(values) > 1 else values[0]
 
 
 def _u32(*values: int) -> bytes:

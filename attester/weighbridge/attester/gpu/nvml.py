@@ -96,6 +96,10 @@ class NvmlGpus:
         """See :meth:`GpuSource.identities`."""
         return tuple(sorted(device.identity for device in self._devices))
 
+    def uuids(self) -> dict[str, bytes]:
+        """The driver's own name of each device, which does not change, to its identity."""
+        return {device.uuid: device.identity for device in self._devices}
+
     def attest(self, nonce: bytes) -> list[GpuEvidence]:
         """See :meth:`GpuSource.attest`.
 
@@ -115,16 +119,6 @@ class NvmlGpus:
             EnvironmentFault: ``GPU_TIMEOUT``; ``GPU_FAILED`` also for an answer of which no meaning is known.
         """
         return self._calls.one(_DRIVER, _told(_DRIVER, self._driver.state))
-
-    def readings(self) -> dict[bytes, dict[str, int | None]]:
-        """What every GPU's sensors read now, by identity: see :meth:`NvmlDriver.readings`.
-
-        Raises:
-            EnvironmentFault: as :meth:`cc_state`.
-        """
-        wanted = {device.name: partial(self._driver.readings, device) for device in self._devices}
-        read = self._calls.together({name: _told(name, work) for name, work in wanted.items()})
-        return {device.identity: values for device, values in zip(self._devices, read, strict=True)}
 
     def accept_work(self) -> None:
         """Set the ready state: the GPUs take work from now on. May be called beside other calls.

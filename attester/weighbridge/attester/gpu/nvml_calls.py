@@ -1,8 +1,8 @@
 """NVML as questions with answers: a name and arguments in, a plain value or an :class:`NvmlFault` out.
 
-Only calls whose names begin with ``nvmlInit``, ``nvmlShutdown``, ``nvmlSystemGet`` or ``nvmlDeviceGet`` are made, so
-nothing is set, but for the one thing that :meth:`Nvml.accept_work` says. Whatever NVML says is the host's word; no byte
-of it is signed, save the attestation report.
+Only calls whose names begin with ``nvmlInit``, ``nvmlShutdown``, ``nvmlSystemGet`` or ``nvmlDeviceGet`` are made, and
+those of GPM that take samples, so nothing is set, but for the one thing that :meth:`Nvml.accept_work` says. Whatever
+NVML says is the host's word; no byte of it is signed, save the attestation report.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Final, final
 from weighbridge.attester.gpu.nvml_errors import FUNCTION_NOT_FOUND, UNKNOWN, NvmlFault
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Self
 
 __all__ = ["Nvml", "integers"]
 
 _ASKS: Final = ("nvmlInit", "nvmlShutdown", "nvmlSystemGet", "nvmlDeviceGet")
+_SAMPLING: Final = ("nvmlDeviceGet", "nvmlGpmQueryDeviceSupport", "nvmlGpmSample", "nvmlGpmMetricsGet")
 _ACCEPT: Final = "nvmlSystemSetConfComputeGpusReadyState"
 
 
@@ -56,6 +58,25 @@ class Nvml:
         if not name.startswith(_ASKS):
             raise ValueError(f"{name} does not only ask")
         return self._call(name, *arguments)
+
+    def function(self, name: str) -> Callable[..., int] | None:
+        """The library's own function, which returns NVML's error, for what is asked many times a second.
+
+        ``None`` where this driver has none of that name, or the module shows no library. It is nobody else's: whatever
+        is prepared of it changes no other call.
+
+        Raises:
+            ValueError: a call that would change something.
+        """
+        if not name.startswith(_SAMPLING):
+            raise ValueError(f"{name} does not only ask")
+        library = getattr(self._module, "nvmlLib", None)
+        if not isinstance(library, ctypes.CDLL):
+            return None
+        try:
+            return library[name]
+        except AttributeError:
+            return None
 
     def accept_work(self) -> None:
         """Set the ready state: from now on the GPUs take work, in confidential computing.

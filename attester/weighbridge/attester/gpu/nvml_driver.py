@@ -43,24 +43,14 @@ _NOT_SAID: Final = frozenset({NOT_SUPPORTED, FUNCTION_NOT_FOUND, 25})
 # No answer in time, in use: temporary by NVML's own word.
 _TEMPORARY: Final = frozenset({10, 19})
 _PAUSE_S: Final = 0.1
-# Telemetry channel to NVML's call, its further arguments, the field of the structure that it returns (if it returns
-# one), and how many of the channel's unit NVML's is.
-_SENSORS: Final[dict[str, tuple[str, tuple[int, ...], str, int]]] = {
-    "power": ("nvmlDeviceGetPowerUsage", (), "", 1),
-    "energy": ("nvmlDeviceGetTotalEnergyConsumption", (), "", 1),
-    "temperature": ("nvmlDeviceGetTemperature", (0,), "", 1000),
-    "sm_clock": ("nvmlDeviceGetClockInfo", (1,), "", 1),
-    "memory_clock": ("nvmlDeviceGetClockInfo", (2,), "", 1),
-    "utilisation": ("nvmlDeviceGetUtilizationRates", (), "gpu", 10),
-    "clock_reasons": ("nvmlDeviceGetCurrentClocksEventReasons", (), "", 1),
-}
 
 
 @dataclass(frozen=True, slots=True)
 class NvmlDevice:
-    """One GPU. ``name`` is for people; ``handle`` is NVML's; ``identity`` is what its certificates claim, 32 bytes."""
+    """One GPU: a name for people, the driver's, NVML's handle, and what its certificates claim to be, 32 bytes."""
 
     name: str
+    uuid: str
     handle: object
     identity: bytes
 
@@ -99,9 +89,10 @@ class NvmlDriver:
     def device(self, index: int) -> NvmlDevice:
         """The GPU that NVML counts as ``index`` now. Its handle stays, whatever the order later."""
         handle = self._nvml.call("nvmlDeviceGetHandleByIndex", index)
-        name = f"GPU {index} ({self._nvml.text('nvmlDeviceGetUUID', handle)})"
+        uuid = self._nvml.text("nvmlDeviceGetUUID", handle)
+        name = f"GPU {index} ({uuid})"
         chain = self._patiently(lambda: self._chain(name, handle))
-        return NvmlDevice(name, handle, GpuEvidence(b"", chain).claimed_identity)
+        return NvmlDevice(name, uuid, handle, GpuEvidence(b"", chain).claimed_identity)
 
     def attest(self, device: NvmlDevice, nonce: bytes) -> GpuEvidence:
         """A report over ``nonce`` with the device's certificates, both as they are.
@@ -150,23 +141,6 @@ class NvmlDriver:
         return CcState(
             environment=environment, feature=_FEATURES[feature], dev_tools=tools == 1, multi_gpu=_MODES[mode]
         )
-
-    def readings(self, device: NvmlDevice) -> dict[str, int | None]:
-        """What the device's sensors read now, by telemetry channel and in its unit; ``None`` for what it refuses.
-
-        The energy counter takes 3 to 18 ms, everything else microseconds (``docs/measurements/nvml-h200.md``).
-        """
-        return {name: self._reading(device, *question) for name, question in _SENSORS.items()}
-
-    def _reading(self, device: NvmlDevice, call: str, arguments: tuple[int, ...], field: str, scale: int) -> int | None:
-        try:
-            value = self._nvml.call(call, device.handle, *arguments)
-            (number,) = (value,) if isinstance(value, int) else integers(call, value, (field,))
-        except NvmlFault as fault:
-            if fault.number in {NOT_SUPPORTED, FUNCTION_NOT_FOUND}:
-                return None
-            raise
-        return number * scale
 
     def refuse_off(self, where: str) -> None:
         """Require that the driver does not say that confidential computing is off. Outside of it no GPU signs a report.

@@ -1,58 +1,248 @@
-"""What NVML's sensors read at the end of each window: one sample a device.
+"""The sensors of every NVIDIA GPU of this host, through NVML, sampled in the background.
 
-It is the least that makes a session of real GPUs whole, and no record of their physics, which takes many samples a
-second. The host says so; no reading is signed.
+Two threads read all GPUs, one after the other: one at every tick what costs microseconds, one a second what costs
+milliseconds (energy, PCIe, GPM: 3 to 18 ms a GPU, ``docs/measurements/nvml-h200.md``). Both go into one source per GPU,
+``nvml``, whose offsets are the quick ticks: a dear reading stands at the tick that is nearest to it, and at all others
+that channel is missing. When the energy counter was read to the millisecond is the channel ``energy_at``, from the
+source's start: energy is to be compared with power there, not at its tick.
+
+*The host says so*: the driver is software of this host, and no reading is signed. A device that is lost, or a driver
+that hangs, ends no session here; it has a source without values, with *fault* or *stall*.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol, final
+import importlib
+from bisect import bisect_left
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, Self, final
 
-from weighbridge.proto.telemetry import UNITS, Channel, Source
+from weighbridge.attester.gpu.bounded import BoundedCalls
+from weighbridge.attester.gpu.nvml_calls import Nvml
+from weighbridge.attester.gpu.nvml_driver import NvmlDriver
+from weighbridge.attester.gpu.nvml_errors import NvmlFault
+from weighbridge.attester.telemetry import nvml_dear, nvml_quick
+from weighbridge.attester.telemetry.interface import Options
+from weighbridge.attester.telemetry.nvml_dear import DearReader
+from weighbridge.attester.telemetry.nvml_quick import QuickReader
+from weighbridge.attester.telemetry.sampler import Sampler
+from weighbridge.attester.telemetry.samples import MISSING
+from weighbridge.proto.digest import sha256
+from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence
+from weighbridge.proto.telemetry import UNITS, Channel, Event, EventKind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-__all__ = ["NvmlReadings", "Readable"]
+    from weighbridge.attester.telemetry.interface import HostFacts
+    from weighbridge.attester.telemetry.sampler import Tick
+    from weighbridge.attester.telemetry.samples import Samples
+    from weighbridge.proto.telemetry import Source
+    from weighbridge.proto.workload import WorkSummary
 
-_NAME: Final = "nvml"
+__all__ = ["NAME", "NvmlTelemetry", "open_nvml", "unattested_identity"]
+
+NAME: Final = "nvml"
+_DEAR_NS: Final = 1_000_000_000
+_MS: Final = 1_000_000
+_DRIVER: Final = "NVML"
+_TIMEOUT_S: Final = 30.0
+_SHUTDOWN_S: Final = 1.0
 
 
-class Readable(Protocol):
-    """Devices whose sensors can be read; :class:`~weighbridge.attester.gpu.nvml.NvmlGpus` is one."""
+def open_nvml(options: Mapping[str, str], host: HostFacts) -> NvmlTelemetry:
+    """The plug-in ``nvml``; ``counters`` is how often what is dear is read, in milliseconds (1000 by default).
 
-    def readings(self) -> Mapping[bytes, Mapping[str, int | None]]:
-        """By identity and channel, in the channel's unit; ``None`` for what the device does not report.
+    Raises:
+        EnvironmentFault: ``TELEMETRY_SOURCE`` for other options, and as :meth:`NvmlTelemetry.open`.
+    """
+    given = Options(NAME, options)
+    dear_ms = given.number("counters", 100, 60_000, default=_DEAR_NS // _MS)
+    given.end()
+    return NvmlTelemetry.open(host, dear_ns=dear_ms * _MS)
 
-        Raises:
-            EnvironmentFault: a device or its driver did not answer.
-        """
-        ...
+
+def unattested_identity(uuid: str) -> bytes:
+    """What stands for the identity of a GPU that shows no certificate: 32 bytes made of the name the driver gives it.
+
+    Nothing proves it. A session has only GPUs that show theirs; this is for recording outside of one.
+    """
+    return sha256(b"weighbridge/nvml-uuid/" + uuid.encode())
+
+
+@dataclass(frozen=True, slots=True)
+class _Gpu:
+    """One GPU: who it is, and what reads it."""
+
+    identity: bytes
+    quick: QuickReader
+    dear: DearReader
 
 
 @final
-class NvmlReadings:
-    """A :class:`~weighbridge.attester.telemetry.interface.TelemetrySource` with one sample a window."""
+class NvmlTelemetry:
+    """A :class:`~weighbridge.attester.telemetry.interface.TelemetrySource`. Made by :meth:`open`."""
 
-    def __init__(self, devices: Readable) -> None:
-        self._devices = devices
+    def __init__(self, nvml: Nvml, gpus: tuple[_Gpu, ...], *, period_ns: int, dear_ns: int) -> None:
+        self._nvml = nvml
+        self._gpus = gpus
+        self._quick = Sampler(self._read_quick, columns=len(gpus) * len(nvml_quick.COLUMNS), period_ns=period_ns)
+        self._dear = Sampler(self._read_dear, columns=len(gpus) * len(nvml_dear.COLUMNS), period_ns=dear_ns)
+        self._quick.start()
+        self._dear.start()
 
-    def window(self, *, start_wall_ns: int, duration_ns: int, tokens_in: int, tokens_out: int) -> list[Source]:
-        """See :meth:`TelemetrySource.window`; the sample is read now, which is when the window ends."""
-        _ = (tokens_in, tokens_out)
-        return [
-            Source(
-                device=identity,
-                name=_NAME,
-                start_wall_ns=start_wall_ns,
-                period_ns=duration_ns,
-                offsets=(duration_ns,),
-                channels={
-                    name: Channel(UNITS[name], None if value is None else (value,)) for name, value in read.items()
-                },
+    @classmethod
+    def open(cls, host: HostFacts, *, dear_ns: int = _DEAR_NS, load: Callable[[], object] | None = None) -> Self:
+        """Find the GPUs, ask each once what it supports, and begin to sample.
+
+        In a session these are its GPUs, by the UUIDs that they had when they were identified; else all that the driver
+        shows, each known by its certificates, or by :func:`unattested_identity` where it shows none.
+
+        Args:
+            host: what the session knows.
+            dear_ns: between readings of what is dear.
+            load: imports what stands for ``pynvml``; the module itself by default.
+
+        Raises:
+            EnvironmentFault: ``TOOL_MISSING`` without ``nvidia-ml-py``; ``GPU_ABSENT`` without driver or GPU;
+                ``GPU_TIMEOUT``; ``GPU_FAILED``; ``TELEMETRY_SOURCE`` where a GPU of the session is not shown.
+        """
+        try:
+            module = (load or (lambda: importlib.import_module("pynvml")))()
+        except ImportError as error:
+            raise EnvironmentFault(
+                Code.TOOL_MISSING, f"nvidia-ml-py cannot be loaded: {error}", hint="pip install 'weighbridge[attester]'"
+            ) from error
+        calls = BoundedCalls(_TIMEOUT_S)
+        try:
+            nvml = calls.one(_DRIVER, lambda: Nvml(module))
+            try:
+                gpus = calls.one(_DRIVER, lambda: _gpus(nvml, host))
+            except BaseException:
+                _shut_down(nvml)
+                raise
+        except NvmlFault as fault:
+            raise fault.environment_fault(_DRIVER) from fault
+        return cls(nvml, gpus, period_ns=host.period_ns, dear_ns=max(dear_ns, host.period_ns))
+
+    def window(self, *, start_wall_ns: int, duration_ns: int, work: WorkSummary) -> list[Source]:
+        """See :meth:`TelemetrySource.window`."""
+        _ = work
+        quick = self._quick.take(start_wall_ns=start_wall_ns, duration_ns=duration_ns)
+        dear = self._dear.take(start_wall_ns=start_wall_ns, duration_ns=duration_ns)
+        places = _places(quick, dear)
+        sources: list[Source] = []
+        for number, gpu in enumerate(self._gpus):
+            source = quick.source(
+                device=gpu.identity,
+                name=NAME,
+                columns=nvml_quick.COLUMNS,
+                first=number * len(nvml_quick.COLUMNS),
+                absent=gpu.quick.absent,
+                moments=("read_at",),
             )
-            for identity, read in self._devices.readings().items()
-        ]
+            sources.append(_joined(source, quick, dear, places, gpu, first=number * len(nvml_dear.COLUMNS)))
+            gpu.dear.limit_due = True
+        return sources
 
     def close(self) -> None:
-        """See :meth:`TelemetrySource.close`: nothing to stop."""
+        """See :meth:`TelemetrySource.close`. A driver that hangs is left as it is."""
+        ended = [sampler.close() for sampler in (self._quick, self._dear)]
+        if all(ended):
+            for gpu in self._gpus:
+                gpu.dear.close()
+            _shut_down(self._nvml)
+
+    def _read_quick(self, tick: Tick) -> None:
+        first = 0
+        for gpu in self._gpus:
+            gpu.quick.read(tick, first)
+            first += len(nvml_quick.COLUMNS)
+
+    def _read_dear(self, tick: Tick) -> None:
+        first = 0
+        for gpu in self._gpus:
+            gpu.dear.read(tick, first)
+            first += len(nvml_dear.COLUMNS)
+
+
+def _gpus(nvml: Nvml, host: HostFacts) -> tuple[_Gpu, ...]:
+    driver = NvmlDriver(nvml, patience_s=_TIMEOUT_S / 2)
+    found: dict[bytes, _Gpu] = {}
+    for index in range(driver.count()):
+        handle = nvml.call("nvmlDeviceGetHandleByIndex", index)
+        uuid = nvml.text("nvmlDeviceGetUUID", handle)
+        identity = host.uuids.get(uuid) if host.uuids else _identity(driver, index, uuid)
+        if identity is not None:
+            found[identity] = _Gpu(identity, QuickReader(nvml.function, handle), DearReader(nvml.function, handle))
+    for identity in host.devices:
+        if identity not in found:
+            raise EnvironmentFault(
+                Code.TELEMETRY_SOURCE,
+                "the driver does not show a GPU of this session",
+                where=f"--telemetry {NAME}",
+                expected=identity,
+                got=", ".join(known.hex()[:16] for known in found) or "none",
+                hint="nvml reads real GPUs: emulated ones have the source emulated",
+            )
+    return tuple(found[identity] for identity in sorted(found))
+
+
+def _identity(driver: NvmlDriver, index: int, uuid: str) -> bytes:
+    try:
+        return driver.device(index).identity
+    except (NvmlFault, EnvironmentFault, MalformedEvidence):
+        return unattested_identity(uuid)
+
+
+def _places(quick: Samples, dear: Samples) -> list[tuple[int, int]]:
+    """Which row of ``dear`` stands at which of ``quick``: the nearest, each at most once, in their order."""
+    offsets = quick.offsets
+    places: list[tuple[int, int]] = []
+    last = -1
+    for row, at in enumerate(dear.rows[:: dear.width]):
+        offset = at - quick.begin_ns
+        index = bisect_left(offsets, offset)
+        if index and (index == len(offsets) or offset - offsets[index - 1] <= offsets[index] - offset):
+            index -= 1
+        index = max(index, last + 1)
+        if index < len(offsets):
+            places.append((row, index))
+            last = index
+    return places
+
+
+def _joined(
+    source: Source, quick: Samples, dear: Samples, places: list[tuple[int, int]], gpu: _Gpu, *, first: int
+) -> Source:
+    """``source`` with the channels and events of what is dear."""
+    channels = dict(source.channels)
+    for column, name in enumerate(nvml_dear.COLUMNS):
+        if name in gpu.dear.absent:
+            channels[name] = Channel(UNITS.get(name, "ns"), None)
+            continue
+        read = dear.rows[1 + first + column :: dear.width]
+        values: list[int | None] = [None] * len(source.offsets)
+        minus = quick.begin_ns if name == "energy_at" else 0
+        for row, index in places:
+            if read[row] != MISSING:
+                values[index] = read[row] - minus
+        # GPM's shares are of the time between two readings.
+        window_ns = dear.period_ns if name.startswith("gpm_") else None
+        channels[name] = Channel(UNITS.get(name, "ns"), tuple(values), window_ns)
+    events = set(source.events)
+    for at, kind, number in dear.events:
+        if kind is EventKind.CLOCK_STEP or (
+            number is not None and not first <= number < first + len(nvml_dear.COLUMNS)
+        ):
+            continue
+        # A dear tick that was missed is no gap of the source: its quick ticks are there.
+        name = nvml_dear.COLUMNS[0 if number is None else number - first]
+        events.add(Event(max(0, at - quick.begin_ns), kind, name))
+    return replace(source, channels=channels, events=tuple(sorted(events, key=lambda event: event.order)))
+
+
+def _shut_down(nvml: Nvml) -> None:
+    with suppress(EnvironmentFault, NvmlFault):
+        BoundedCalls(_SHUTDOWN_S).one(_DRIVER, lambda: nvml.call("nvmlShutdown"))
