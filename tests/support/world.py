@@ -275,7 +275,7 @@ class Host:
         assert self.tpm.telemetry_key is not None
         self.telemetry_keys.append(self.tpm.telemetry_key.public_key())
         self.prev, self.seq = terms.prev, 0
-        self.telemetry = EmulatedTelemetry(7, terms.gpus)
+        self.telemetry = EmulatedTelemetry(7, terms.gpus, run=len(self.telemetry_keys))
         self.sealer = Sealer(
             opened.terms,
             tpm=self.tpm,

@@ -16,6 +16,7 @@ from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, MalformedEvidence
 from weighbridge.proto.spot import SpotChallenge, SpotExpectation, SpotRange
 from weighbridge.verifier.record import NO_DIGEST, ChallengePreimage, Kind, Leaf, Record
+from weighbridge.verifier.telemetry.history import Copy, History, Reading
 
 if TYPE_CHECKING:
     from weighbridge.proto import cbor
@@ -41,9 +42,15 @@ RECORD: Final = Record(
         sha256(b"mac"),
     ),
     collateral=sha256(b"collateral"),
+    history=History(
+        (Reading(device=bytes(32), session=bytes(16), seq=4, wall_ns=5, energy_mj=6),),
+        (Copy(device=bytes(32), original=sha256(b"gpu"), session=bytes(16), seq=7, matches=8),),
+    ),
 )
 EMPTY: Final = Record.note("junk", session=bytes(16), seq=None, received_ns=0, verdict=b"{}")
 LEAF: Final = Leaf.of(RECORD)
+_READ: Final[list[cbor.CborValue]] = [bytes(32), bytes(16), 4, 5, 6]
+_COPY: Final[list[cbor.CborValue]] = [bytes(32), bytes(32), bytes(16), 7, 8]
 
 
 def code_of(parse: object, data: bytes) -> Code:
@@ -110,7 +117,17 @@ def test_every_field_is_needed(record_key: int | str, leaf_key: int | str) -> No
         (16, [bytes(32)], Code.FIELD_RANGE),
         (17, None, Code.FIELD_TYPE),
         (17, bytes(31), Code.FIELD_RANGE),
-        (18, None, Code.FIELD_UNKNOWN),
+        (18, [], Code.FIELD_RANGE),
+        (18, [[], [], []], Code.TOO_LARGE),
+        (18, {}, Code.FIELD_TYPE),
+        (18, [[_READ, _READ], []], Code.NOT_DETERMINISTIC),
+        (18, [[], [_COPY, _COPY]], Code.NOT_DETERMINISTIC),
+        (18, [[_COPY], []], Code.FIELD_RANGE),
+        (18, [[_READ[:4]], []], Code.FIELD_RANGE),
+        (18, [[[*_READ[:4], -1]], []], Code.FIELD_RANGE),
+        (18, [[], [[*_COPY[:4], 0]]], Code.FIELD_RANGE),
+        (18, [[bytes([n]) for n in range(65)], []], Code.TOO_LARGE),
+        (19, None, Code.FIELD_UNKNOWN),
     ],
 )
 def test_records_out_of_range_are_refused(key: int, value: cbor.CborValue, code: Code) -> None:
@@ -150,10 +167,11 @@ def test_a_leaf_commits_to_the_whole_record() -> None:
         "verdict": b"",
         "spot": None,
         "collateral": NO_DIGEST,
+        "history": None,
     }
     assert set(changes) == set(Record.__slots__)
     leaves = {Leaf.of(replace(RECORD, **{name: other})).record for name, other in changes.items()}
-    assert len(leaves | {LEAF.record}) == 18
+    assert len(leaves | {LEAF.record}) == 19
 
 
 def test_a_leaf_is_small() -> None:

@@ -1,12 +1,13 @@
 """Finishes the one judgement that a loss of power may have cut off between ledger and store.
 
 One judgement is made at a time, and its leaf enters the ledger before the store learns of it: so at most the last leaf
-is unknown to the store. What it tells of is carried out by the code that would have done so.
+is unknown to the store. What it tells of is carried out by the code that would have done so. Acts of the operator may
+have been recorded since, before anything was judged again: they are looked past.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from weighbridge.proto import cose, limits, strict
 from weighbridge.proto.errors import Code, LedgerInconsistent
@@ -25,9 +26,11 @@ if TYPE_CHECKING:
 
 __all__ = ["settle_last"]
 
+_ACTS: Final = frozenset({"clearing", "baseline"})
+
 
 def settle_last(archive: Archive, store: Store, sessions: LiveSessions) -> None:
-    """Let the store know of the last leaf. Does nothing when it does already.
+    """Let the store know of the last judgement. Does nothing when it does already.
 
     Everything is done as of the recorded receipt time: the present plays no part.
 
@@ -41,6 +44,8 @@ def settle_last(archive: Archive, store: Store, sessions: LiveSessions) -> None:
         LedgerInconsistent: the last record is not what the ledger commits to.
     """
     index = archive.ledger.size - 1
+    while index >= 0 and archive.records.record(index).kind in _ACTS:
+        index -= 1
     if index < 0:
         return
     record = archive.records.record(index)

@@ -157,6 +157,8 @@ owners: Final = sa.Table(
     sa.Column("number", sa.BigInteger, nullable=False),
     # SHA-256 of the signed set.
     _octets("digest", _DIGEST, nullable=False),
+    # Of baselines: the set from which this one may not be far, the first of the line or the last accepted drift.
+    _octets("origin", _DIGEST),
     sa.Column("seen_ns", sa.BigInteger, nullable=False),
 )
 

@@ -16,7 +16,7 @@ from weighbridge.verifier.telemetry.fingerprints import fingerprints
 from weighbridge.verifier.telemetry.history import NOTHING, History, Trace
 from weighbridge.verifier.telemetry.series import join, source_of
 from weighbridge.verifier.telemetry.state import DeviceAppraisal, DeviceState, TelemetryState, Word, worst
-from weighbridge.verifier.telemetry.unreported import Unreported, unreported
+from weighbridge.verifier.telemetry.unreported import Between, between
 from weighbridge.verifier.telemetry.work import DeclaredWork
 
 if TYPE_CHECKING:
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NOTHING",
+    "Between",
     "DeviceAppraisal",
     "DeviceState",
     "History",
     "TelemetryAppraisal",
     "TelemetryState",
     "Trace",
-    "Unreported",
     "Word",
     "appraise_telemetry",
     "traces_of",
@@ -64,7 +64,7 @@ class TelemetryAppraisal:
     devices: tuple[DeviceAppraisal, ...]
     state: TelemetryState
     history: History = NOTHING
-    unreported: tuple[Unreported, ...] = ()
+    unreported: tuple[Between, ...] = ()
 
     def document(self) -> strict.JsonObject:
         """The appraisal as verdicts show it: ``docs/protocol.md`` §7."""
@@ -99,7 +99,7 @@ def appraise_telemetry(
     interval = span.wall_start_ns, span.wall_end_ns
     work = DeclaredWork.of(header.work, span.wall_end_ns - span.wall_start_ns)
     devices: list[DeviceAppraisal] = []
-    used: list[Unreported] = []
+    used: list[Between] = []
     states = dict(state.devices)
     for report in _gpus(enrolled):
         device, before = report.identity, state.of(report.identity)
@@ -126,7 +126,7 @@ def appraise_telemetry(
         devices.append(said)
         reading, first = history.reading(device), _energy(source, first=True)
         if reading is not None and first is not None and before.carried.energy is None:
-            used.append(unreported(reading, first, profile))
+            used.append(between(reading, first, profile))
     return TelemetryAppraisal(
         worst(tuple(item.verdict for item in devices)),
         tuple(devices),

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
+from weighbridge.verifier.telemetry.fingerprints import COPIED
 from weighbridge.verifier.telemetry.physics import Finding, Limits, check_unit, check_window
 from weighbridge.verifier.telemetry.scoring import Scorer
 from weighbridge.verifier.telemetry.series import join
@@ -42,8 +43,8 @@ _SLOW_UNIT_NS: Final = 30_000_000_000
 _FAST_NS: Final = 500_000_000
 # Findings that are kept and shown: the first ones.
 _FINDINGS_MAX: Final = 8
-# As many samples of the last windows are kept as copies are recognised by.
-_RECENT_MAX: Final = 128
+# As many samples of the windows before are kept as copies across the border are recognised by.
+_RECENT_MAX: Final = COPIED - 1
 _SECOND: Final = 1_000_000_000
 
 

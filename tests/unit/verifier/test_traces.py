@@ -1,0 +1,189 @@
+"""What is remembered of GPUs beyond their sessions: a window never finds itself, and what is old goes first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from support.mutations import inputs
+from weighbridge.proto import cbor
+from weighbridge.proto.digest import sha256
+from weighbridge.proto.errors import MalformedEvidence
+from weighbridge.verifier.session import SessionState
+from weighbridge.verifier.store import Store
+from weighbridge.verifier.telemetry.history import NOTHING, Copy, History, Reading, Trace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+FIRST, SECOND = bytes(16), bytes([1] * 16)
+GPU, OTHER = sorted((sha256(b"gpu 0"), sha256(b"gpu 1")))
+KEPT: Final = 100
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    opened = Store.create_or_open(tmp_path / "state.db", fingerprints_kept=KEPT)
+    with opened.transaction() as tx:
+        for number, session in enumerate((FIRST, SECOND)):
+            tx.open_session(
+                session=session,
+                tenant="tenant",
+                ak=sha256(session),
+                gpus=[sha256(b"elsewhere" + session)],
+                prev=bytes(32),
+                enrolment_index=number,
+                state=SessionState.ENROLLED,
+                opened_ns=number,
+            )
+    yield opened
+    opened.close()
+
+
+def trace(*fingerprints: int, device: bytes = GPU, first_seq: int = 0, reading: tuple[int, int] | None = None) -> Trace:
+    return Trace(device=device, first_seq=first_seq, fingerprints=fingerprints, reading=reading)
+
+
+def keep(store: Store, seq: int, *traces: Trace, session: bytes = FIRST) -> None:
+    with store.transaction() as tx:
+        tx.traces.remember(session, seq, traces)
+
+
+def recall(store: Store, seq: int, *traces: Trace, session: bytes = SECOND) -> History:
+    with store.transaction() as tx:
+        return tx.traces.recall(session, seq, traces)
+
+
+def test_nothing_is_remembered_of_what_never_came(store: Store) -> None:
+    assert recall(store, 0, trace(1, 2, reading=(5, 6)), trace(device=OTHER)) == NOTHING
+    assert recall(store, 0) == NOTHING
+
+
+def test_samples_of_another_session_are_found_again(store: Store) -> None:
+    keep(store, 3, trace(1, 2, 2**64 - 1))
+    keep(store, 4, trace(2, 3, first_seq=3))
+    found = recall(store, 9, trace(2, 3, 2**64 - 1, device=OTHER))
+    assert found.copies == (Copy(device=OTHER, original=GPU, session=FIRST, seq=3, matches=3),)
+
+
+def test_one_fingerprint_in_common_is_no_copy(store: Store) -> None:
+    keep(store, 3, trace(1, 2))
+    assert recall(store, 0, trace(2, 3)) == NOTHING
+
+
+def test_a_window_does_not_find_itself_nor_what_it_overlaps(store: Store) -> None:
+    """A judgement that was cut off between ledger and store is made again, and comes out the same."""
+    windows = trace(1, 2, 3, first_seq=4), trace(1, 2, 5, device=OTHER, first_seq=4)
+    before = recall(store, 5, *windows, session=FIRST)
+    keep(store, 5, *windows, session=FIRST)
+    assert recall(store, 5, *windows, session=FIRST) == before
+    assert recall(store, 6, trace(2, 3, 9, first_seq=5), session=FIRST) == NOTHING
+
+
+def test_a_session_that_repeats_itself_is_found(store: Store) -> None:
+    keep(store, 3, trace(1, 2, first_seq=2))
+    found = recall(store, 40, trace(1, 2, first_seq=38), session=FIRST)
+    assert found.copies == (Copy(device=GPU, original=GPU, session=FIRST, seq=3, matches=2),)
+
+
+def test_one_gpu_that_has_the_samples_of_another_is_found(store: Store) -> None:
+    found = recall(store, 3, trace(1, 2, device=OTHER), trace(1, 2), session=FIRST)
+    assert found.copies == (Copy(device=OTHER, original=GPU, session=FIRST, seq=3, matches=2),)
+    keep(store, 3, trace(1, 2, device=OTHER), trace(1, 2))
+    later = recall(store, 4, trace(1, 2, first_seq=3), trace(1, 2, device=OTHER, first_seq=3), session=FIRST)
+    assert [copy.device for copy in later.copies] == [OTHER]
+
+
+def test_the_original_with_most_in_common_is_named_and_of_two_the_older(store: Store) -> None:
+    keep(store, 0, trace(1, 2, 3))
+    keep(store, 0, trace(4, 5, 6, 7, device=OTHER))
+    more = recall(store, 0, trace(1, 2, 4, 5, 6))
+    same = recall(store, 0, trace(1, 2, 4, 5))
+    assert [(copy.original, copy.matches) for copy in (*more.copies, *same.copies)] == [(OTHER, 3), (GPU, 2)]
+
+
+def test_what_was_seen_first_stays_the_original(store: Store) -> None:
+    keep(store, 0, trace(1, 2))
+    keep(store, 7, trace(1, 2, device=OTHER), session=SECOND)
+    (copy,) = recall(store, 9, trace(1, 2, first_seq=9), session=SECOND).copies
+    assert (copy.session, copy.seq, copy.original) == (FIRST, 0, GPU)
+
+
+def test_no_more_is_kept_than_may_be_and_the_oldest_goes(store: Store) -> None:
+    keep(store, 0, trace(*range(60)))
+    keep(store, 1, trace(*range(100, 160)))
+    assert [len(recall(store, 0, trace(*part)).copies) for part in (range(20), range(20, 60), range(100, 160))] == [
+        0,
+        1,
+        1,
+    ]
+    with store.transaction() as tx:
+        (copy,) = tx.traces.recall(SECOND, 0, [trace(*range(60))]).copies
+    assert copy.matches == KEPT - 60
+
+
+def test_more_fingerprints_than_fit_into_one_statement(store: Store) -> None:
+    keep(store, 0, trace(*range(40)))
+    (copy,) = recall(store, 0, trace(*range(25_000))).copies
+    assert copy.matches == 40
+
+
+def test_the_last_reading_of_another_session_is_remembered(store: Store) -> None:
+    keep(store, 3, trace(reading=(10, 1000)), trace(device=OTHER, reading=(10, 7)))
+    keep(store, 4, trace(reading=(20, 2000)), trace(device=OTHER))
+    found = recall(store, 0, trace(reading=(50, 9000)), trace(device=OTHER))
+    assert found.readings == (
+        Reading(device=GPU, session=FIRST, seq=4, wall_ns=20, energy_mj=2000),
+        Reading(device=OTHER, session=FIRST, seq=3, wall_ns=10, energy_mj=7),
+    )
+    assert recall(store, 5, trace(), session=FIRST) == NOTHING
+    keep(store, 0, trace(reading=(50, 9000)), session=SECOND)
+    assert recall(store, 1, trace(), session=SECOND) == NOTHING
+
+
+@given(
+    st.builds(
+        History,
+        st.lists(
+            st.builds(
+                Reading,
+                device=st.binary(min_size=32, max_size=32),
+                session=st.binary(min_size=16, max_size=16),
+                seq=st.integers(0, 2**53),
+                wall_ns=st.integers(0, 2**63 - 1),
+                energy_mj=st.integers(0, 2**63 - 1),
+            ),
+            unique_by=lambda item: item.device,
+            max_size=3,
+        ).map(lambda items: tuple(sorted(items, key=lambda item: item.device))),
+        st.lists(
+            st.builds(
+                Copy,
+                device=st.binary(min_size=32, max_size=32),
+                original=st.binary(min_size=32, max_size=32),
+                session=st.binary(min_size=16, max_size=16),
+                seq=st.integers(0, 2**53),
+                matches=st.integers(1, 2**53),
+            ),
+            unique_by=lambda item: item.device,
+            max_size=3,
+        ).map(lambda items: tuple(sorted(items, key=lambda item: item.device))),
+    )
+)
+@settings(max_examples=50)
+def test_what_is_encoded_is_read_to_the_same(history: History) -> None:
+    data = cbor.encode(history.to_cbor())
+    assert History.from_cbor(cbor.decode(data, limit=10_000, what="history"), where="history") == history
+
+
+@given(inputs(cbor.encode(History((), (Copy(device=GPU, original=GPU, session=FIRST, seq=1, matches=2),)).to_cbor())))
+def test_any_bytes_are_a_history_or_malformed(data: bytes) -> None:
+    try:
+        history = History.from_cbor(cbor.decode(data, limit=10_000, what="history"), where="history")
+    except MalformedEvidence:
+        return
+    assert cbor.encode(history.to_cbor()) == data
