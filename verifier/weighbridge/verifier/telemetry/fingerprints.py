@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from weighbridge.verifier.telemetry.series import Series
 
-__all__ = ["COPIED", "GRAM", "NEVER", "fingerprints", "grams", "rounded"]
+__all__ = ["COPIED", "GRAM", "fingerprints", "grams", "looked_at", "rounded"]
 
 # Readings in a gram, and grams of which one is kept.
 GRAM: Final = 20
@@ -38,7 +38,7 @@ _SPAN: Final = 10
 _DISTINCT: Final = 8
 _PERSON: Final = b"wb/power-gram/v1"
 # The value of grams that are not looked at.
-NEVER: Final = np.uint64(2**64 - 1)
+_NEVER: Final = np.uint64(2**64 - 1)
 _MIX: Final = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 # Odd multipliers, one per reading of a gram: the order of grams among each other, nothing else, follows from them.
 _WEIGHTS: Final = np.array([(0x9E3779B97F4A7C15 * (2 * k + 1)) % 2**64 for k in range(GRAM)], dtype=np.uint64)
@@ -54,29 +54,32 @@ def fingerprints(series: Series) -> tuple[int, ...]:
     if found is None or len(found[1]) < GRAM:
         return ()
     steps = rounded(found[1])
-    order = grams(steps)
+    order = np.where(looked_at(steps), grams(steps), _NEVER)
     width = min(_WINDOW, len(order))
     frames = sliding_window_view(order, width)
     picks = np.unique(np.arange(len(frames)) + frames.argmin(axis=1))
     wire = np.ascontiguousarray(steps, dtype="<i8").tobytes()
-    size = GRAM * 8
-    kept = {wire[8 * int(pick) : 8 * int(pick) + size] for pick in picks if order[pick] != NEVER}
+    kept = {wire[8 * int(pick) : 8 * (int(pick) + GRAM)] for pick in picks if order[pick] != _NEVER}
     return tuple(sorted(int.from_bytes(blake2b(gram, digest_size=8, person=_PERSON).digest(), "big") for gram in kept))
 
 
 def grams(steps: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """The value of each gram of at least :data:`GRAM` rounded readings; the highest for those not looked at.
+    """The value of each gram of at least :data:`GRAM` rounded readings.
 
     Equal grams have equal values; different ones hardly ever do, unless somebody made them so.
     """
-    windows = sliding_window_view(steps, GRAM)
-    ordered = np.sort(windows, axis=1)
-    distinct = (np.diff(ordered, axis=1) != 0).sum(axis=1) + 1
-    seen = (ordered[:, -1] - ordered[:, 0] >= _SPAN) & (distinct >= _DISTINCT)
-    mixed = (windows.astype(np.uint64) * _WEIGHTS).sum(axis=1, dtype=np.uint64)
+    mixed = sliding_window_view(steps.astype(np.uint64), GRAM) @ _WEIGHTS
     mixed = (mixed ^ (mixed >> np.uint64(30))) * _MIX[0]
     mixed = (mixed ^ (mixed >> np.uint64(27))) * _MIX[1]
-    return np.where(seen, mixed ^ (mixed >> np.uint64(31)), NEVER)
+    return mixed ^ (mixed >> np.uint64(31))
+
+
+def looked_at(steps: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which of these grams tell of anything: 1 W between highest and lowest, and eight values."""
+    ordered = np.sort(sliding_window_view(steps, GRAM), axis=1)
+    distinct = (ordered[:, 1:] != ordered[:, :-1]).sum(axis=1) + 1
+    told: NDArray[np.bool_] = (ordered[:, -1] - ordered[:, 0] >= _SPAN) & (distinct >= _DISTINCT)
+    return told
 
 
 def rounded(values: NDArray[np.int64]) -> NDArray[np.int64]:

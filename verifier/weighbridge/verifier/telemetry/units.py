@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from weighbridge.proto.telemetry import Telemetry
 from weighbridge.verifier.telemetry.series import DEFECTS_MAX, GAP_PERIODS_MILLI, Defect, join, source_of
 from weighbridge.verifier.telemetry.work import DeclaredWork
 
@@ -141,7 +140,7 @@ def units_of(recording: Recording, device: bytes, unit_ns: int) -> list[Unit]:
     """
     builder, found = UnitBuilder(unit_ns=unit_ns), list[Unit]()
     for number, window in enumerate(recording.windows):
-        telemetry = Telemetry.parse(window.telemetry)
+        telemetry = window.readings()
         # A window that lasts nothing is a defect; its work is none's.
         work = DeclaredWork.of(window.work, max(1, window.end_ns - window.start_ns))
         interval = (window.start_ns, window.end_ns)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from weighbridge.verifier.telemetry.fingerprints import GRAM, NEVER, grams, rounded
+from weighbridge.verifier.telemetry.fingerprints import GRAM, grams, looked_at, rounded
 from weighbridge.verifier.telemetry.physics.finding import Check
 
 if TYPE_CHECKING:
@@ -33,13 +33,15 @@ def find(readings: Readings) -> Finding | None:
         return None
     steps = rounded(power.values)
     order = grams(steps)
-    looked = np.flatnonzero(order != NEVER)
     # Stable: of equal grams the earlier ones come first.
-    by_value = looked[np.argsort(order[looked], kind="stable")]
-    equal = np.flatnonzero(np.diff(order[by_value]) == 0)
+    by_value = np.argsort(order, kind="stable")
+    ordered = order[by_value]
+    equal = np.flatnonzero(ordered[1:] == ordered[:-1])
+    if len(equal) == 0:
+        return None
+    told = looked_at(steps)
     for first, again in zip(by_value[equal], by_value[equal + 1], strict=True):
-        apart = int(again - first)
-        if apart >= GRAM and np.array_equal(steps[first : first + GRAM], steps[again : again + GRAM]):
+        if told[first] and np.array_equal(steps[first : first + GRAM], steps[again : again + GRAM]):
             return CHECK.implausible(
                 expected=f"no {GRAM} readings that come again",
                 got=f"{GRAM} readings again after {int(power.times[again] - power.times[first]) / 1e6:.1f} s",

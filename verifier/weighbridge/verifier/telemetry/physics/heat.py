@@ -45,8 +45,8 @@ AMBIENT: Final = Check(
     channel="temperature",
     says=(
         "less what power heats it by, the temperature leaves a coolant of 5 to 60 degrees. Bounded by all power that "
-        "was read before: whoever reports no power where there is, or the reverse, is seen after a minute at 500 W, and at "
-        "200 W hardly"
+        "was read before: whoever reports no power where there is, or the reverse, is seen after a minute at 500 W, "
+        "and hardly at 200 W"
     ),
     source="(temperature - 27) / power = 0.045 to 0.084 K/W over H100s; taken as 0.02 to 0.095 K/W",
 )
