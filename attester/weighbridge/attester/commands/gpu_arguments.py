@@ -1,9 +1,9 @@
-"""The arguments about this host's GPUs, and the sources that they name."""
+"""The arguments about this host's GPUs, and what they name."""
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -13,11 +13,11 @@ from weighbridge.proto import strict
 from weighbridge.proto.errors import MalformedEvidence
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from contextlib import ExitStack
 
     from weighbridge.attester.gpu.interface import GpuSource
     from weighbridge.attester.report import Observer
-    from weighbridge.attester.telemetry.interface import TelemetrySource
 
 __all__ = ["GpuChoice", "Gpus", "configure", "misuse", "open_gpus"]
 
@@ -52,11 +52,15 @@ class GpuChoice:
 
 @dataclass(frozen=True, slots=True)
 class Gpus:
-    """What was opened. ``observer`` is the session's, or what has the GPUs take work when a window was affirmed."""
+    """What was opened.
+
+    ``observer`` is the session's, or what has the GPUs take work when a window was affirmed; ``uuids`` are the driver's
+    names of them to their identities.
+    """
 
     source: GpuSource | None
-    telemetry: TelemetrySource | None
     observer: Observer
+    uuids: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -100,33 +104,29 @@ def misuse(args: argparse.Namespace) -> str | None:
 
 
 def open_gpus(args: argparse.Namespace, stack: ExitStack, observer: Observer) -> Gpus:
-    """The GPUs that were asked for and what reads their sensors; ``stack`` closes them.
+    """The GPUs that were asked for; ``stack`` closes them.
 
     Raises:
         EnvironmentFault: as :meth:`NvmlGpus.open` or :meth:`EmulatedGpus.open`.
     """
     choice: GpuChoice = args.gpu
     if choice.kind == "none":
-        return Gpus(None, None, observer)
+        return Gpus(None, observer)
     if choice.kind == "nvml":
         return _open_nvml(args, stack, observer)
-    # Here and not at the top: emulated sensors need numpy, which comes with an extra.
+    # For those who ask for it.
     from weighbridge.attester.gpu.emulated import EmulatedGpus  # noqa: PLC0415
-    from weighbridge.attester.telemetry.emulated import EmulatedTelemetry  # noqa: PLC0415
 
     gpus = EmulatedGpus.open(args.gpu_vendor or args.state / "insecure-emulated-gpus", choice.count)
     stack.callback(gpus.close)
-    telemetry = EmulatedTelemetry(args.seed or 0, gpus.identities())
-    stack.callback(telemetry.close)
     what = "1 GPU is" if choice.count == 1 else f"{choice.count} GPUs are"
     observer.notice(Notice("emulated", f"INSECURE: {what} emulated; platform insecure-emulated"))
-    return Gpus(gpus, telemetry, observer)
+    return Gpus(gpus, observer)
 
 
 def _open_nvml(args: argparse.Namespace, stack: ExitStack, observer: Observer) -> Gpus:
     # For those who ask for it.
     from weighbridge.attester.gpu.nvml import NvmlGpus  # noqa: PLC0415
-    from weighbridge.attester.telemetry.nvml import NvmlReadings  # noqa: PLC0415
 
     gpus = NvmlGpus.open(timeout_s=args.gpu_timeout)
     stack.callback(gpus.close)
@@ -147,7 +147,7 @@ def _open_nvml(args: argparse.Namespace, stack: ExitStack, observer: Observer) -
             )
         )
     watching = ReadyWhenAffirmed(observer, gpus.accept_work) if args.set_ready else observer
-    return Gpus(gpus, NvmlReadings(gpus), watching)
+    return Gpus(gpus, watching, gpus.uuids())
 
 
 def _number(text: str, high: int) -> int:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, TextIO, final
 
 from weighbridge.attester.boot import IMA_PCR
 from weighbridge.attester.clock import SystemClock
-from weighbridge.attester.commands import gpu_arguments, tpm_arguments
+from weighbridge.attester.commands import gpu_arguments, telemetry_arguments, tpm_arguments
 from weighbridge.attester.commands.manifest_file import read_manifest
 from weighbridge.attester.configuration import Devices, SessionConfig, Surroundings
 from weighbridge.attester.durable import read_file
@@ -109,6 +109,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--seed", metavar="N", type=_seed, help="seed of emulated sensors and of the delays before reconnecting"
     )
     gpu_arguments.configure(parser)
+    telemetry_arguments.configure(parser)
     parser.add_argument(
         "--answer-timeout", metavar="S", type=_positive, default=30, help="seconds to wait for a verdict (default: 30)"
     )
@@ -229,13 +230,14 @@ def _open_devices(
         observer.notice(Notice("emulated", f"INSECURE: the TPM is emulated ({args.tcti}); platform insecure-emulated"))
     with _installed():
         gpus = gpu_arguments.open_gpus(args, stack, observer)
+        telemetry = telemetry_arguments.open_telemetry(args, gpus, stack)
     boot, runtime = tpm_arguments.boot_logs(args, observer)
     if runtime is not None:
         tpm.follow(IMA_PCR, runtime)
     devices = Devices(
         tpm=tpm,
         gpus=gpus.source,
-        telemetry=gpus.telemetry,
+        telemetry=telemetry,
         boot=boot,
         runtime=runtime,
         collateral=platform[1],

@@ -17,7 +17,6 @@ from weighbridge.attester.gpu.emulated import EmulatedGpus
 from weighbridge.attester.gpu.nvml import NvmlGpus
 from weighbridge.attester.gpu.readiness import ReadyWhenAffirmed
 from weighbridge.attester.report import Notice
-from weighbridge.attester.telemetry.nvml import NvmlReadings
 from weighbridge.proto.errors import Code, EnvironmentFault
 
 
@@ -70,7 +69,7 @@ def test_no_source(text: str) -> None:
 
 def test_none(stack: ExitStack) -> None:
     told = Told()
-    assert opened(stack, told, "--gpu", "none") == Gpus(None, None, told)
+    assert opened(stack, told, "--gpu", "none") == Gpus(None, told)
     assert not told.notices
 
 
@@ -79,7 +78,6 @@ def test_emulated(stack: ExitStack, tmp_path: Path, count: int, text: str) -> No
     told = Told()
     gpus = opened(stack, told, "--gpu", f"emulated:{count}", state=tmp_path)
     assert isinstance(gpus.source, EmulatedGpus)
-    assert gpus.telemetry is not None
     assert text in told.notices[0].message
     assert (tmp_path / "insecure-emulated-gpus" / "vendor.pem").exists()
 
@@ -89,8 +87,8 @@ def test_nvml(stack: ExitStack, host: ShimHost) -> None:
     gpus = opened(stack, told, "--gpu", "nvml", "--gpu-timeout", "5")
     assert isinstance(gpus.source, NvmlGpus)
     assert len(gpus.source.attest(NONCE)) == 2
-    # No reading is made up beside real GPUs.
-    assert isinstance(gpus.telemetry, NvmlReadings)
+    assert sorted(gpus.uuids.values()) == list(gpus.source.identities())
+    assert sorted(gpus.uuids) == [device.uuid for device in host.devices]
     assert gpus.observer is told
     assert [notice.message for notice in told.notices] == [
         "2 through NVML; of confidential computing the driver says: on, environment 2, multi-GPU mode none"
