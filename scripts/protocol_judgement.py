@@ -186,6 +186,7 @@ def judge() -> Judgement:
         references=(reference.to_json(),),
         manifests=(enrolment.manifest.pack(),),
         collaterals=(),
+        baselines=(),
     )
     return Judgement(
         enrolment=enrolment,

@@ -37,6 +37,7 @@ SMALL: Final = Bundle(
     references=(b"{}",),
     manifests=(b"manifest",),
     collaterals=(b"collateral",),
+    baselines=(b"baselines",),
 )
 
 
@@ -99,7 +100,9 @@ def test_any_bytes_are_a_bundle_or_malformed(data: bytes) -> None:
         (4, None, Code.FIELD_TYPE),
         (5, [1], Code.FIELD_TYPE),
         (6, [1], Code.FIELD_TYPE),
-        (7, None, Code.FIELD_UNKNOWN),
+        (7, [1], Code.FIELD_TYPE),
+        (7, [b""] * 1025, Code.TOO_LARGE),
+        (8, None, Code.FIELD_UNKNOWN),
     ],
 )
 def test_fields_out_of_range_are_refused(key: int, value: cbor.CborValue, code: Code) -> None:

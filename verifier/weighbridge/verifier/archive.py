@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, final
 
+from weighbridge.policy.values.reference import Reference
 from weighbridge.proto import cbor, limits
 from weighbridge.proto.collateral import Collateral
 from weighbridge.proto.digest import preimage
 from weighbridge.proto.errors import Indeterminate
+from weighbridge.verifier.baselines import Baselines
 from weighbridge.verifier.bundle_format import read_files
 from weighbridge.verifier.clock import moment
 from weighbridge.verifier.record import NO_DIGEST, Leaf, Record
@@ -77,6 +79,27 @@ class Records:
         """
         return _second(self._content.get(digest), "reference")
 
+    def baselines(self, reference: bytes) -> Baselines:
+        """The baselines that the reference values, which a record names by ``reference``, name in their turn.
+
+        Raises:
+            Indeterminate: ``EVIDENCE_ABSENT``.
+            LedgerInconsistent: they were altered.
+            MalformedEvidence: what lies under such a digest is something else.
+        """
+        if reference == NO_DIGEST:
+            return Baselines()
+        return Baselines.recorded(Reference.recorded(self.reference(reference)).baselines, self.baseline)
+
+    def baseline(self, digest: bytes) -> bytes:
+        """The signed file of a baseline set.
+
+        Raises:
+            Indeterminate: ``EVIDENCE_ABSENT``.
+            LedgerInconsistent: it was altered.
+        """
+        return self._content.get(digest)
+
     def policy(self, digest: bytes) -> PolicyFiles:
         """The files of the policy that a record names by ``digest``, by name.
 
@@ -139,6 +162,14 @@ class Archive:
             EnvironmentFault: as :meth:`commit`.
         """
         return self._content.put(preimage("reference", document))
+
+    def keep_baseline(self, file: bytes) -> bytes:
+        """Keep the signed file of a baseline set under its SHA-256, which is returned: as reference values name it.
+
+        Raises:
+            EnvironmentFault: as :meth:`commit`.
+        """
+        return self._content.put(file)
 
     def keep_policy(self, files: PolicyFiles) -> bytes:
         """Keep a policy's files under its digest, which is returned: as records name it.

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Final, Self
 from weighbridge.policy.values.reference import Reference
 from weighbridge.proto import cbor, limits
 from weighbridge.proto.collateral import Collateral
-from weighbridge.proto.digest import D
+from weighbridge.proto.digest import D, sha256
 from weighbridge.proto.errors import Code, LedgerInconsistent, MalformedEvidence
+from weighbridge.verifier.baselines import Baselines
 from weighbridge.verifier.record import NO_DIGEST
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Bundle:
     references: tuple[bytes, ...]
     manifests: tuple[bytes, ...]
     collaterals: tuple[bytes, ...]
+    baselines: tuple[bytes, ...]
 
     def encode(self) -> bytes:
         """The file's bytes."""
@@ -60,6 +62,7 @@ class Bundle:
                 4: list(self.references),
                 5: list(self.manifests),
                 6: list(self.collaterals),
+                7: list(self.baselines),
             }
         )
 
@@ -81,6 +84,7 @@ class Bundle:
             references=fields.octet_strings(4, count=_REFERENCES_MAX, limit=limits.REFERENCE_MAX),
             manifests=fields.octet_strings(5, count=limits.MANIFESTS_MAX, limit=limits.MANIFEST_PACKED_MAX),
             collaterals=fields.octet_strings(6, count=_REFERENCES_MAX, limit=limits.REFERENCE_MAX),
+            baselines=fields.octet_strings(7, count=_REFERENCES_MAX, limit=limits.BASELINE_SET_MAX),
         )
         fields.end()
         return bundle
@@ -122,6 +126,17 @@ class Bundle:
             hint="name your own: --policy and --reference",
         )
 
+    def baselines_named(self, reference: bytes) -> Baselines:
+        """The baselines that the reference values, which a record names by ``reference``, name in their turn.
+
+        Raises:
+            MalformedEvidence: a file of the bundle, or the values, are not well-formed.
+            LedgerInconsistent: ``BUNDLE_VERDICT`` when they are not among those of the bundle.
+        """
+        if reference == NO_DIGEST:
+            return Baselines()
+        return Baselines.recorded(self.reference_named(reference).baselines, self._baseline)
+
     def collateral_named(self, digest: bytes) -> Collateral:
         """The collateral that a record names; none for one that names none.
 
@@ -137,6 +152,17 @@ class Bundle:
         raise LedgerInconsistent(
             Code.BUNDLE_VERDICT,
             "the bundle's collateral is not the one that the records name",
+            where="bundle",
+            expected=digest,
+        )
+
+    def _baseline(self, digest: bytes) -> bytes:
+        for data in self.baselines:
+            if sha256(data) == digest:
+                return data
+        raise LedgerInconsistent(
+            Code.BUNDLE_VERDICT,
+            "the bundle has not the baselines that its reference values name",
             where="bundle",
             expected=digest,
         )

@@ -6,6 +6,7 @@ nor the absence of a set in between makes the verifier forget it.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
 import sqlalchemy as sa
@@ -15,9 +16,17 @@ from weighbridge.proto.errors import Code, PolicyDenied
 from weighbridge.verifier.tables import owners
 
 if TYPE_CHECKING:
-    from weighbridge.verifier.owner_signature import SignedByOwner
+    from weighbridge.verifier.owner_signature import Line, SignedByOwner
 
-__all__ = ["Owners"]
+__all__ = ["Newest", "Owners"]
+
+
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """The newest set of a line: its digest; of baselines also that of the set from which no later one may be far."""
+
+    digest: bytes
+    origin: bytes | None
 
 
 @final
@@ -29,12 +38,18 @@ class Owners:
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection
 
-    def see(self, signed: SignedByOwner, *, at_ns: int) -> None:
+    def newest(self, line: Line) -> Newest | None:
+        """The newest set of ``line`` that was seen."""
+        row = self._connection.execute(sa.select(owners).where(_is(line))).one_or_none()
+        return None if row is None else Newest(row.digest, row.origin)
+
+    def see(self, signed: SignedByOwner, *, at_ns: int, origin: bytes | None = None) -> None:
         """Require that ``signed`` is not older than a set of its line that was seen before, and remember it.
 
         Args:
             signed: by its owner, whatever became of its statements.
             at_ns: nanoseconds since 1970.
+            origin: as :class:`Newest` says.
 
         Raises:
             PolicyDenied: ``REFERENCE_ROLLBACK``, of policies ``POLICY_ROLLBACK``, for a lower number, or another set of
@@ -42,9 +57,7 @@ class Owners:
         """
         line, number = signed.line, signed.number
         code = Code.POLICY_ROLLBACK if line.purpose == "policy-author" else Code.REFERENCE_ROLLBACK
-        key = {"purpose": line.purpose, "owner": line.owner, "name": line.name, "tenant": line.tenant}
-        same = sa.and_(*(owners.c[column] == value for column, value in key.items()))
-        row = self._connection.execute(sa.select(owners).where(same)).one_or_none()
+        row = self._connection.execute(sa.select(owners).where(_is(line))).one_or_none()
         if row is not None and number < row.number:
             raise PolicyDenied(
                 code,
@@ -64,9 +77,17 @@ class Owners:
                 hint="ask the owner which one is meant: each has a number of its own",
             )
         if row is None or number > row.number:
-            values = {"number": number, "digest": signed.digest, "seen_ns": at_ns}
+            key, values = _key(line), {"number": number, "digest": signed.digest, "origin": origin, "seen_ns": at_ns}
             self._connection.execute(
                 insert(owners)
                 .values(**key, **values)
                 .on_conflict_do_update(index_elements=[owners.c[column] for column in key], set_=values)
             )
+
+
+def _key(line: Line) -> dict[str, str]:
+    return {"purpose": line.purpose, "owner": line.owner, "name": line.name, "tenant": line.tenant}
+
+
+def _is(line: Line) -> sa.ColumnElement[bool]:
+    return sa.and_(*(owners.c[column] == value for column, value in _key(line).items()))

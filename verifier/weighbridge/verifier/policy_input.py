@@ -209,11 +209,11 @@ def _telemetry(window: VerifiedWindow, enrolled: Enrolled, physical: TelemetryAp
         devices=tuple(map(_device, physical.devices)),
         unreported=tuple(
             document.UnreportedWork(
-                device=item.device.hex(),
-                session=item.session.hex(),
-                gap_s=item.gap_ns // _SECOND_NS,
-                energy_mj=item.energy_mj,
-                idle_mj=item.idle_mj,
+                device=item.before.device.hex(),
+                session=item.before.session.hex(),
+                gap_s=item.found.lasts_ns // _SECOND_NS,
+                energy_mj=item.found.energy_mj,
+                idle_mj=item.found.idle_mj,
             )
             for item in physical.unreported
         ),

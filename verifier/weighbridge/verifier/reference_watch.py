@@ -1,6 +1,6 @@
 """What is judged by while a verifier serves: the relying party's values, owners' sets and collateral as they change.
 
-Sets of models and sets of hosts are told apart by what their signature says they are.
+Sets of models, of hosts and of baselines are told apart by what their signature says they are.
 
 Before each window the files of the sets are looked at (a ``stat`` each); one that has changed is read and verified, and
 the window is judged by what it says. A file is expected to be replaced in one step, by a rename.
@@ -20,10 +20,13 @@ from typing import TYPE_CHECKING, final
 from weighbridge.policy.values.host_sets import HostSet
 from weighbridge.policy.values.owner_sets import OwnerSet
 from weighbridge.proto import cose, limits, strict
+from weighbridge.proto.baseline import SET_TYP as BASELINE_SET_TYP
 from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence, PolicyDenied, WeighbridgeError
 from weighbridge.proto.host_set import SET_TYP as HOST_SET_TYP
 from weighbridge.verifier import host_set
 from weighbridge.verifier.appraisal import Appraiser
+from weighbridge.verifier.baseline_set import VerifiedBaselineSet
+from weighbridge.verifier.baselines import Baselines
 from weighbridge.verifier.clock import nanoseconds
 from weighbridge.verifier.published import Published
 from weighbridge.verifier.reference_set import authenticate, verify_statements
@@ -34,9 +37,11 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from weighbridge.policy.values.baselines import NamedBaseline
     from weighbridge.policy.values.reference import Reference
     from weighbridge.proto.manifest import Manifest
     from weighbridge.verifier.anchors import TrustAnchors
+    from weighbridge.verifier.baseline_watch import BaselineKeeper
     from weighbridge.verifier.collateral.store import CollateralStore
     from weighbridge.verifier.owner_signature import Line, SignedByOwner
     from weighbridge.verifier.policy_watch import PoliciesInForce, PolicyWatch
@@ -54,7 +59,7 @@ class _Watched:
 
     fingerprint: Fingerprint = NOT_THERE
     line: Line | None = None
-    taken: OwnerSet | HostSet | None = None
+    taken: OwnerSet | HostSet | VerifiedBaselineSet | None = None
     revoked: OwnerSet | None = None
 
 
@@ -63,7 +68,8 @@ class ReferenceWatch:
     """Makes the appraiser by which to judge, and makes it anew when a set's file has changed. Used from one thread.
 
     Args:
-        paths: files of signed sets, each of another line: of a models' owner, or of a class of an owner's hosts.
+        paths: files of signed sets, each of another line: of a models' owner, of a class of an owner's hosts, or of an
+            owner's baselines.
         own: the relying party's own reference values.
         anchors: whose keys are believed: ``model-owner``, ``statement-issuer`` and ``host-owner``.
         store: where the newest set of each line is remembered.
@@ -71,9 +77,10 @@ class ReferenceWatch:
         manifests: the declared models' manifests, by digest.
         report: called with a line for the operator.
         collateral: what makers of hardware publish; ``None`` where there is no store.
+        baselines: takes sets of baselines; ``None`` where none are taken.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what is judged by, each from elsewhere
         self,
         paths: Sequence[Path],
         *,
@@ -84,7 +91,9 @@ class ReferenceWatch:
         manifests: Mapping[bytes, Manifest],
         report: Callable[[str], None],
         collateral: CollateralStore | None = None,
+        baselines: BaselineKeeper | None = None,
     ) -> None:
+        self._baselines = baselines
         self._collateral = collateral
         self._published = self._judged = Published.nothing()
         self._files: dict[Path, _Watched] = {path: _Watched() for path in paths}
@@ -193,6 +202,8 @@ class ReferenceWatch:
             raise error.in_file(path, what="a signed set", hint=hint) from error
         if typ == HOST_SET_TYP:
             self._take_host(path, data, file, at)
+        elif typ == BASELINE_SET_TYP and self._baselines is not None:
+            self._take_baselines(path, data, file, self._baselines, at)
         else:
             self._take_models(path, data, file, at)
 
@@ -213,6 +224,15 @@ class ReferenceWatch:
         says = f"{_counted(len(taken.pcrs), 'register')}, {_counted(len(taken.files), 'file')}"
         self._tell(verified, taken, says, at, "no host matches it")
 
+    def _take_baselines(self, path: Path, data: bytes, file: _Watched, keeper: BaselineKeeper, at: datetime) -> None:
+        verified = keeper.verify(data)
+        self._check_line(path, file, verified.line)
+        others = [item.taken for other, item in self._files.items() if other != path]
+        keeper.take(verified, [item for item in others if isinstance(item, VerifiedBaselineSet)], at=at)
+        file.line, file.taken = verified.line, verified
+        says = _counted(len(verified.content.profiles), "profile")
+        self._tell(verified, verified.named, says, at, "no GPU is compared with it")
+
     def _see(self, path: Path, file: _Watched, signed: SignedByOwner, at: datetime) -> None:
         """Require that ``signed`` may take its place in this file and in its line."""
         self._check_line(path, file, signed.line)
@@ -220,7 +240,9 @@ class ReferenceWatch:
             tx.owners.see(signed, at_ns=nanoseconds(at))
         file.line = signed.line
 
-    def _tell(self, signed: SignedByOwner, taken: OwnerSet | HostSet, says: str, at: datetime, invalid: str) -> None:
+    def _tell(
+        self, signed: SignedByOwner, taken: OwnerSet | HostSet | NamedBaseline, says: str, at: datetime, invalid: str
+    ) -> None:
         self._report(
             f"{signed.line}, number {taken.number}: {says}, valid {strict.time_encode(taken.not_before)} to "
             f"{strict.time_encode(taken.not_after)}" + ("" if taken.valid(at) else f"; NOT VALID NOW: {invalid}")
@@ -234,7 +256,7 @@ class ReferenceWatch:
                 where=str(path),
                 expected=str(file.line),
                 got=str(line),
-                hint="give each owner's set a file of its own: --models",
+                hint="give each owner's set a file of its own: --models, --hosts, --baseline",
             )
         for other, known in self._files.items():
             if other != path and known.line == line:
@@ -250,6 +272,7 @@ class ReferenceWatch:
         taken = [item for file in self._files.values() for item in (file.taken, file.revoked) if item is not None]
         hosts = [item for item in taken if isinstance(item, HostSet)]
         values = self._own.with_sets(item for item in taken if isinstance(item, OwnerSet)).with_hosts(hosts)
+        values = values.with_baselines(item.named for item in taken if isinstance(item, VerifiedBaselineSet))
         if (size := len(values.to_json())) > limits.REFERENCE_MAX:
             raise EnvironmentFault(
                 Code.FILE_UNREADABLE,
@@ -263,7 +286,10 @@ class ReferenceWatch:
 
     def _made(self, values: Reference, policies: PoliciesInForce) -> Appraiser:
         self._prepared, self._reference, self._judged = policies, values, self._published
-        return Appraiser(policies, values, self._manifests, self._published, policies.files())
+        baselines = Baselines(
+            file.taken for file in self._files.values() if isinstance(file.taken, VerifiedBaselineSet)
+        )
+        return Appraiser(policies, values, self._manifests, self._published, policies.files(), baselines)
 
 
 def _counted(number: int, what: str) -> str:

@@ -41,6 +41,7 @@ from weighbridge.policy.document.telemetry import (
     TelemetryFinding,
     TelemetrySource,
     TelemetryVerdict,
+    UnreportedWork,
 )
 from weighbridge.policy.document.weights import DeclaredModel, LoadedModel, SpotCheck, WeightDifference, Weights
 
@@ -71,6 +72,7 @@ __all__ = [
     "TelemetryFinding",
     "TelemetrySource",
     "TelemetryVerdict",
+    "UnreportedWork",
     "WeightDifference",
     "Weights",
     "Window",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-__all__ = ["Telemetry", "TelemetryDevice", "TelemetryFinding", "TelemetrySource", "TelemetryVerdict"]
+__all__ = ["Telemetry", "TelemetryDevice", "TelemetryFinding", "TelemetrySource", "TelemetryVerdict", "UnreportedWork"]
 
 TelemetryVerdict = Literal["no_baseline", "in_baseline", "out_of_baseline", "implausible", "unusable"]
 
@@ -60,6 +60,17 @@ class TelemetryDevice:
 
 
 @dataclass(frozen=True, slots=True)
+class UnreportedWork:
+    """What a GPU used between two sessions, by its energy counter: nobody attested what for. It refuses nothing."""
+
+    device: Annotated[str, "the GPU's identity, 64 hexadecimal digits"]
+    session: Annotated[str, "in which session the counter was read last, 32 hexadecimal digits"]
+    gap_s: Annotated[int, "how long before this session, seconds, by the host's clock"]
+    energy_mj: Annotated[int | None, "what it gained, millijoules; null where the counter began anew in between"]
+    idle_mj: Annotated[int, "what an idle GPU uses in that time, millijoules"]
+
+
+@dataclass(frozen=True, slots=True)
 class Telemetry:
     """What the physical record says. It can contradict and corroborate; it never vouches for weights."""
 
@@ -71,3 +82,6 @@ class Telemetry:
     ]
     sources: Annotated[tuple[TelemetrySource, ...], "where the samples come from"]
     devices: Annotated[tuple[TelemetryDevice, ...], "what it shows of each enrolled GPU"] = ()
+    unreported: Annotated[
+        tuple[UnreportedWork, ...], "what GPUs used since the session before, in the first window that shows it"
+    ] = ()

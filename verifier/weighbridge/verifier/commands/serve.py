@@ -75,13 +75,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--models",
         "--hosts",
+        "--baseline",
         dest="models",
         metavar="FILE",
         action="append",
         default=[],
         type=Path,
-        help="a set signed by a models' or a hosts' owner (several times); looked at again before each window, and on "
-        "SIGHUP",
+        help="a set that its owner signed, of models, hosts or baselines (several times); looked at again before each "
+        "window, and on SIGHUP",
     )
     parser.add_argument(
         "--collateral",
@@ -126,6 +127,7 @@ def _run_serve(arguments: argparse.Namespace) -> Outcome | int:
     if is_foreign(arguments) and not arguments.policy:
         return usage("--foreign needs --policy: a bundle has its own", command="serve")
     deployment = deployment_class()
+    from weighbridge.verifier.baseline_watch import BaselineKeeper  # noqa: PLC0415 - heavy, and only here
     from weighbridge.verifier.clock import SystemClock  # noqa: PLC0415 - heavy, and only here
     from weighbridge.verifier.collateral.store import CollateralStore  # noqa: PLC0415
     from weighbridge.verifier.core import Verifier  # noqa: PLC0415
@@ -160,6 +162,7 @@ def _run_serve(arguments: argparse.Namespace) -> Outcome | int:
             manifests=manifests,
             report=_note,
             collateral=None if arguments.collateral is None else CollateralStore.open(arguments.collateral),
+            baselines=BaselineKeeper(anchors=anchors, store=opened.store, archive=opened.archive),
         )
         stack.callback(watch.close)
         verifier = Verifier(
