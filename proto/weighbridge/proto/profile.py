@@ -16,6 +16,7 @@ from weighbridge.proto import cbor, limits, strict
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, MalformedEvidence
 from weighbridge.proto.model_files import check_name
+from weighbridge.proto.recording import Origin
 from weighbridge.proto.scope import Scope
 
 __all__ = [
@@ -28,9 +29,9 @@ __all__ = [
     "CalibrationRun",
     "Checked",
     "Explained",
-    "Origin",
     "Profile",
     "Term",
+    "whole",
 ]
 
 PROFILE_TYPE: Final = "weighbridge/v1/profile"
@@ -43,7 +44,6 @@ REGRESSORS: Final = ("busy", "prefill", "decode", "tokens_in", "tokens_out")
 """What power is explained by, each in thousandths: share of the time in which anything was served, requests in prefill
 and in decoding on average, tokens in and out per second."""
 
-Origin = Literal["session", "host", "emulated", "imported"]
 Basis = Literal["runs", "pooled"]
 _Word = TypeVar("_Word", bound=str)
 
@@ -82,18 +82,24 @@ class Explained:
 
 @dataclass(frozen=True, slots=True)
 class CalibrationRun:
-    """A run: its recording's digest, and the scores of its units against a fit of the *other* runs, in thousandths."""
+    """A run against a fit of the *other* runs, in thousandths.
+
+    ``recording`` is the digest of its recording. ``statistic`` is the squared distance of the run as a whole, the
+    largest of its blocks; ``scores`` are those of its units, in order.
+    """
 
     recording: bytes
+    statistic: int
     scores: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A false-alarm bound: at most ``claimed_ppm``, if ``assumption`` holds, when the statistic may not pass ``limit``.
+    """A false-alarm bound: a session's statistic passes ``limit`` in at most ``claimed_ppm``, if ``assumption`` holds.
 
-    ``limit`` is in thousandths: of the median calibration score for ``basis`` ``runs`` and ``pooled``. ``assumption``
-    is a name that the verifier has a text for. ``runs`` is how many whole runs it rests on.
+    ``limit`` is in thousandths of the median of the runs' statistics. ``basis``: the profile's own ``runs``, or
+    sessions ``pooled`` from other machines. ``assumption`` is a name that the verifier has a text for. ``runs`` is how
+    many whole runs it rests on.
     """
 
     basis: Basis
@@ -151,7 +157,7 @@ class Profile:
             "type": PROFILE_TYPE,
             "features": FEATURE_SET,
             "device": None if self.device is None else self.device.hex(),
-            "scope": _scope_document(self.scope),
+            "scope": self.scope.to_json(),
             "origin": self.origin,
             "channel": self.channel,
             "unit_ns": self.unit_ns,
@@ -164,7 +170,7 @@ class Profile:
             "centre": list(self.centre),
             "scale": list(self.scale),
             "precision": list(self.precision),
-            "runs": [[run.recording.hex(), list(run.scores)] for run in self.runs],
+            "runs": [[run.recording.hex(), run.statistic, list(run.scores)] for run in self.runs],
             "bounds": [
                 [bound.basis, bound.limit, bound.claimed_ppm, bound.runs, bound.assumption] for bound in self.bounds
             ],
@@ -217,8 +223,8 @@ class Profile:
                     Code.VERSION_UNSUPPORTED, "unknown version", where=fields.path(key), expected=expected, got=got
                 )
         device = _optional_digest(fields, "device")
-        scope = _scope(fields.table("scope"))
-        origin = _word(fields, "origin", _ORIGINS)
+        scope = Scope.from_json(cast("strict.JsonValue", fields.take("scope")), where=fields.path("scope"))
+        origin = _one_of(fields.text("origin"), _ORIGINS, fields.path("origin"))
         channel = fields.text("channel")
         check_name(channel, where=fields.path("channel"))
         unit_ns = fields.integer("unit_ns", low=1, high=_UNIT_MAX_NS)
@@ -298,51 +304,16 @@ def _integers(values: list[cbor.CborValue], where: str, low: int, high: int) -> 
     return tuple(numbers)
 
 
-def _word(fields: cbor.Reader, key: str, words: tuple[_Word, ...]) -> _Word:
-    got = fields.text(key)
+def _one_of(value: cbor.CborValue, words: tuple[_Word, ...], where: str) -> _Word:
     for word in words:
-        if got == word:
+        if value == word:
             return word
-    raise MalformedEvidence(Code.FIELD_RANGE, "no such word", where=fields.path(key), expected="|".join(words), got=got)
+    raise MalformedEvidence(Code.FIELD_RANGE, "no such word", where=where, expected="|".join(words))
 
 
 def _optional_digest(fields: cbor.Reader, key: str) -> bytes | None:
     text = fields.optional_text(key)
     return None if text is None else strict.hex_decode(text, what=fields.path(key), size=limits.DIGEST_SIZE)
-
-
-def _scope_document(scope: Scope) -> strict.JsonObject:
-    return {
-        "gpu_model": scope.gpu_model,
-        "driver": scope.driver,
-        "vbios": scope.vbios,
-        "engine": scope.engine,
-        "model": None if scope.model is None else scope.model.hex(),
-        "workload": scope.workload,
-        "power_limit_mw": scope.power_limit_mw,
-    }
-
-
-def _scope(fields: cbor.Reader) -> Scope:
-    texts = {key: fields.text(key) for key in ("gpu_model", "driver", "engine", "workload")}
-    vbios = fields.optional_text("vbios")
-    for key, text in (*texts.items(), ("vbios", vbios)):
-        if text is not None:
-            check_name(text, where=fields.path(key))
-    model = _optional_digest(fields, "model")
-    power = fields.take("power_limit_mw")
-    fields.end()
-    if power is not None:
-        (power,) = _integers([power], fields.path("power_limit_mw"), 1, _POWER_MAX)
-    return Scope(
-        gpu_model=texts["gpu_model"],
-        driver=texts["driver"],
-        vbios=vbios,
-        engine=texts["engine"],
-        model=model,
-        workload=texts["workload"],
-        power_limit_mw=power,
-    )
 
 
 def _explained(fields: cbor.Reader) -> Explained:
@@ -371,12 +342,13 @@ def _term(row: cbor.CborValue, name: str, where: str) -> Term:
 def _runs(rows: list[cbor.CborValue], where: str) -> tuple[CalibrationRun, ...]:
     found: list[CalibrationRun] = []
     for row in rows:
-        recording, scores = cbor.read_array(row, where=where, limit=2, size=2)
+        recording, statistic, scores = cbor.read_array(row, where=where, limit=3, size=3)
         if not isinstance(recording, str):
             raise MalformedEvidence(Code.FIELD_TYPE, "wrong type", where=where, expected="text")
         digest = strict.hex_decode(recording, what=where, size=limits.DIGEST_SIZE)
         values = cbor.read_array(scores, where=where, limit=limits.PROFILE_RUN_UNITS_MAX)
-        found.append(CalibrationRun(digest, _integers(values, where, 0, _SCORE_MAX)))
+        (whole_run,) = _integers([statistic], where, 0, _SCORE_MAX)
+        found.append(CalibrationRun(digest, whole_run, _integers(values, where, 0, _SCORE_MAX)))
     if not found or any(not run.scores for run in found):
         raise MalformedEvidence(Code.FIELD_RANGE, "no runs, or one without a unit", where=where)
     if [run.recording for run in found] != sorted({run.recording for run in found}):
@@ -389,12 +361,12 @@ def _bounds(rows: list[cbor.CborValue], where: str, *, runs: int) -> tuple[Bound
     found: list[Bound] = []
     for row in rows:
         basis, limit, claimed, rests_on, assumption = cbor.read_array(row, where=where, limit=5, size=5)
-        if basis not in _BASES or not isinstance(assumption, str):
+        if not isinstance(assumption, str):
             raise MalformedEvidence(Code.FIELD_RANGE, "not a bound", where=where, expected="|".join(_BASES))
         check_name(assumption, where=where)
         (limit_,) = _integers([limit], where, 1, _SCORE_MAX)
         claimed_, rests_on_ = _integers([claimed, rests_on], where, 1, _PPM)
-        found.append(Bound(cast("Basis", basis), limit_, claimed_, rests_on_, assumption))
+        found.append(Bound(_one_of(basis, _BASES, where), limit_, claimed_, rests_on_, assumption))
     if tuple(bound.basis for bound in found) != _BASES[: len(found)] or not found or found[0].runs != runs:
         raise MalformedEvidence(Code.FIELD_RANGE, "not the bound of its own runs first", where=where)
     return tuple(found)
