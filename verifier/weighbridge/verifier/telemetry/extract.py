@@ -18,7 +18,7 @@ from weighbridge.proto.recording import RecordedWindow, Recording
 from weighbridge.proto.scope import Scope
 from weighbridge.verifier.bundle_proof import evidence_of, open_bundle, walk
 from weighbridge.verifier.recorded import read_verdict
-from weighbridge.verifier.telemetry.appraisal import NoBaselines
+from weighbridge.verifier.replay import RecordedBaselines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -83,7 +83,7 @@ def extract(bundle: Bundle, *, anchors: TrustAnchors, said: Said) -> Extracted:
     given = ((seq, record, evidence_of(entry)) for seq, record, entry in opened.windows)
     taken: list[tuple[Step, VerifiedWindow]] = []
     held = 0
-    for step in walk(given, opened.replayed, anchors, lambda _: NoBaselines()):
+    for step in walk(given, opened.replayed, anchors, RecordedBaselines(bundle.baselines_named)):
         window = _accepted(step)
         if window.held:
             held += 1
