@@ -132,6 +132,10 @@ class Sampler:
         period_ns: between ticks, at least :data:`PERIOD_MIN_NS`.
         clock: the host's by default.
         rows: how many the ring keeps; five minutes by default, and no more than one source may carry.
+
+    Attributes:
+        period_ns: between ticks.
+        due_ns: when the next one is due, by the monotonic clock.
     """
 
     def __init__(
@@ -163,7 +167,7 @@ class Sampler:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="weighbridge-sampler", daemon=True)
         now = self._clock.monotonic_ns()
-        self._due = -(-now // period_ns) * period_ns
+        self.due_ns = -(-now // period_ns) * period_ns
         self._lead = self._clock.wall_ns() - now
         self._taken = _Taken(now, 0, self._lead)
 
@@ -185,15 +189,15 @@ class Sampler:
         """
         period = self.period_ns
         now = self._clock.monotonic_ns()
-        if now < self._due:
-            return self._due
-        if now - self._due >= period:
+        if now < self.due_ns:
+            return self.due_ns
+        if now - self.due_ns >= period:
             # Reached too late: what was due lies in the past. The newest of it is due still.
-            self._commit(None, [(self._due, EventKind.GAP, None)])
-            self._due = now // period * period
+            self._commit(None, [(self.due_ns, EventKind.GAP, None)])
+            self.due_ns = now // period * period
         tick = self._tick
         tick.row[:] = self._blank
-        tick.number = self._due // period
+        tick.number = self.due_ns // period
         self._reading_since = now
         try:
             self._read(tick)
@@ -205,20 +209,21 @@ class Sampler:
         found = [(now, kind, column) for kind, column in self._news(tick.noted())]
         if self._stepped():
             found.append((now, EventKind.CLOCK_STEP, None))
-        self._due += period
+        self.due_ns += period
         if done - now > period:
             found.append((now, EventKind.STALL, None))
-        if done - self._due >= period:
-            found.append((self._due, EventKind.GAP, None))
-            self._due = done // period * period
+        if done - self.due_ns >= period:
+            found.append((self.due_ns, EventKind.GAP, None))
+            self.due_ns = done // period * period
         self._commit(now // RESOLUTION_NS * RESOLUTION_NS, found)
-        return self._due
+        return self.due_ns
 
     def take(self, *, start_wall_ns: int, duration_ns: int) -> Samples:
         """What was sampled in the window that ends now, and in none before.
 
         Where its beginning and the end of the last one differ by less than a second, which is how much later one of
-        them was cut, it begins where that ended; :attr:`Samples.start_wall_ns` says so. Waits for no sensor.
+        them was cut, it begins where that ended, or with the sample that was being read then;
+        :attr:`Samples.start_wall_ns` says so. Waits for no sensor.
 
         Args:
             start_wall_ns: host's wall clock when the window began.
@@ -226,25 +231,23 @@ class Sampler:
         """
         with self._lock:
             now, lead = self._clock.monotonic_ns(), self._clock.wall_ns()
-            lead -= now
             taken = self._taken
             nominal = start_wall_ns - taken.lead_ns
             apart = nominal - taken.until_ns
-            begin = nominal if apart > _ADJACENT_NS else taken.until_ns
+            oldest = max(taken.row, self._written - self._rows)
+            begin = nominal if apart > _ADJACENT_NS else self._follow(taken.until_ns, oldest)
             start = start_wall_ns + (begin - nominal if abs(apart) <= _ADJACENT_NS else 0)
             end = max(begin, min(now, max(nominal + duration_ns, now - _LATE_NS)))
-            oldest = max(taken.row, self._written - self._rows)
-            lost = oldest > taken.row
             rows, row = self._copied(oldest, begin, end)
             since = self._reading_since
-            events = [event for event in self._events if begin <= event[0] < end]
+            events = [(max(begin, at), kind, column) for at, kind, column in self._events if at < end]
+            if oldest > taken.row:
+                events.insert(0, (begin, EventKind.GAP, None))
             later = [event for event in self._events if event[0] >= end]
             self._events.clear()
             self._events.extend(later)
             self._quiet.clear()
-            self._taken = _Taken(end, row, lead)
-        if lost:
-            events.insert(0, (begin, EventKind.GAP, None))
+            self._taken = _Taken(end, row, lead - now)
         if since is not None and now - since > self.period_ns:
             events.append((max(begin, since), EventKind.STALL, None))
         return Samples(
@@ -285,6 +288,13 @@ class Sampler:
                 self._ring[place + 1 : place + self._width] = self._tick.row
                 self._written += 1
             self._events.extend(events)
+
+    def _follow(self, until: int, row: int) -> int:
+        """Where a window begins that follows on one ``until`` then: earlier for a sample that was being read then."""
+        if row >= self._written:
+            return until
+        at = self._ring[row % self._rows * self._width]
+        return at if until - _ADJACENT_NS <= at < until else until
 
     def _copied(self, row: int, begin: int, end: int) -> tuple[array[int], int]:
         """The rows from ``row`` on whose time lies from ``begin`` to ``end``, and the number of the first one after."""
