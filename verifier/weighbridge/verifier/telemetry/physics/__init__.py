@@ -24,7 +24,7 @@ from weighbridge.verifier.telemetry.physics import (
     slew,
     throttle,
 )
-from weighbridge.verifier.telemetry.physics.carried import BORDER, JUMP, Carried, check_window
+from weighbridge.verifier.telemetry.physics.carried import BORDER, JUMP, SUM, Carried, check_window
 from weighbridge.verifier.telemetry.physics.finding import Check, Finding, Limits
 from weighbridge.verifier.telemetry.physics.unreported import Unreported, unreported
 
@@ -61,7 +61,7 @@ _OF_UNITS: Final[tuple[tuple[Check, Callable[[Readings], Finding | None]], ...]]
     (heat.RESPONSE, heat.response),
 )
 # All checks, in the order in which findings are given: those of a channel, of units, of windows.
-CHECKS: Final[tuple[Check, ...]] = (readings.CHECK, *(check for check, _ in _OF_UNITS), BORDER, JUMP, heat.AMBIENT)
+CHECKS: Final[tuple[Check, ...]] = (readings.CHECK, *(check for check, _ in _OF_UNITS), JUMP, BORDER, SUM, heat.AMBIENT)
 
 
 def check_unit(unit: Unit, limits: Limits | None = None) -> tuple[Finding, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from weighbridge.verifier.telemetry.physics.readings import Power
     from weighbridge.verifier.telemetry.series import Series
 
-__all__ = ["BORDER", "JUMP", "Carried", "Last", "check_window"]
+__all__ = ["BORDER", "JUMP", "SUM", "Carried", "Last", "check_window"]
 
 BORDER: Final = Check(
     name="energy_border",
     channel="energy",
     says=(
         "from one window to the next the counter never falls, never advances by more than 115 % of the power limit, "
-        "and advances by the integral of power within the tolerance of a stretch, where power was read throughout"
+        "and advances by the integral of power within twice the tolerance of a stretch, where power was read throughout"
     ),
     source="as for energy_integral and power_cap",
 )
@@ -35,7 +35,19 @@ JUMP: Final = Check(
     says="from one window to the next power changes as it may within one",
     source="as for power_slew",
 )
+SUM: Final = Check(
+    name="energy_sum",
+    channel="energy",
+    says=(
+        "over all windows that follow each other without a gap, up to ten minutes, the counter advances by the "
+        "integral of power within 1 %, and twice what the ends of a stretch may hide"
+    ),
+    source="H100 at 10 Hz: whole sessions within 0.055 % (median); 1.1 % at most, with gaps",
+)
+_SUM_NS: Final = 600 * 10**9
 _FIXED_MJ: Final = 20_000
+# A border is short: what swings faster than a sensor's window is as much as half of it.
+_SLACK: Final = 2
 _TAIL_US: Final = 2_000_000
 
 
@@ -56,7 +68,10 @@ class Carried:
         energy: the last reading of the energy counter.
         since_nj: the integral of power from that reading, and the sensor's lag, to the last reading of power; zero
             where the lag reaches beyond; ``None`` where power was not read throughout.
-        spread_mw: by how much power changed in the last two seconds.
+        spread_mw: by how much power changed since shortly before that reading.
+        anchor: the reading of the energy counter from which sums are taken.
+        anchor_nj: the integral of power from there, and the sensor's lag, to the last reading of power.
+        anchor_mw: by how much power changed around it.
         heat: bounds on the chip's heat.
     """
 
@@ -64,6 +79,9 @@ class Carried:
     energy: Last | None = None
     since_nj: int | None = None
     spread_mw: int = 0
+    anchor: Last | None = None
+    anchor_nj: int = 0
+    anchor_mw: int = 0
     heat: Heat | None = None
 
 
@@ -81,7 +99,8 @@ def check_window(series: Series, carried: Carried, limits: Limits | None = None)
     if len(series) == 0:
         return (), carried
     readings, _ = Readings.of(series, limits or Limits())
-    found = [_jump(readings, carried), _border(readings, carried)]
+    border = _border(readings, carried)
+    found = [_jump(readings, carried), border, None if border is not None else _sum(readings, carried)]
     state = carried.heat or Heat.unknown(readings.limit_mw)
     if carried.power is not None:
         between = max(0, readings.start_ns - carried.power.at_ns) // 1000
@@ -143,14 +162,15 @@ def _continues(readings: Readings, carried: Carried, advance: int, at_us: int) -
         return None
     to_us = at_us + power.lag_us
     from_us = (energy.at_ns - readings.start_ns) // 1000 + power.lag_us
-    between_us = int(power.times[0]) - (last.at_ns - readings.start_ns) // 1000
-    if to_us > int(power.times[-1]) or not 0 < between_us <= max(250_000, readings.period_us * 3 // 2):
+    between_us = _bridged(readings, last)
+    if power.misses or to_us > int(power.times[-1]) or between_us is None:
         return None
     total = carried.since_nj + _over(power, last.value, between_us, (from_us, to_us))
     total_mj = total // NJ_PER_MJ
     ends = (max(int(power.times[0]), from_us), max(int(power.times[0]), to_us))
-    change = max(carried.spread_mw, abs(int(power.values[0]) - last.value))
+    change = carried.spread_mw + abs(int(power.values[0]) - last.value)
     allowed = tolerance_mj(power, advance, ends) + change * (power.window_us or 1_000_000) // 2 // NJ_PER_MJ
+    allowed *= _SLACK
     if abs(advance - total_mj) <= allowed:
         return None
     return BORDER.implausible(
@@ -158,6 +178,39 @@ def _continues(readings: Readings, carried: Carried, advance: int, at_us: int) -
         got=f"{advance / 1000:.1f} J",
         at_ns=readings.at_ns(at_us),
     )
+
+
+def _sum(readings: Readings, carried: Carried) -> Finding | None:
+    """Whether the counter's advance since the anchor is the integral of power since then."""
+    power, last, energy, anchor = readings.power, carried.power, readings.tracks.get("energy"), carried.anchor
+    if power is None or last is None or energy is None or anchor is None or power.misses or not readings.dense:
+        return None
+    between_us = _bridged(readings, last)
+    where = int(np.searchsorted(energy.times, int(power.times[-1]) - power.lag_us + 1)) - 1
+    if between_us is None or where < 0 or "energy" in readings.wrapped:
+        return None
+    from_us = (anchor.at_ns - readings.start_ns) // 1000 + power.lag_us
+    to_us = int(energy.times[where]) + power.lag_us
+    total_mj = (carried.anchor_nj + _over(power, last.value, between_us, (from_us, to_us))) // NJ_PER_MJ
+    advance = int(energy.values[where]) - anchor.value
+    ends = tolerance_mj(power, 0, (to_us, to_us)) + carried.anchor_mw * (power.window_us or 1_000_000) // 2 // NJ_PER_MJ
+    allowed = abs(advance) // 100 + _SLACK * ends
+    if abs(advance - total_mj) <= allowed:
+        return None
+    seconds = (readings.at_ns(to_us) - anchor.at_ns) / 1e9
+    return SUM.implausible(
+        expected=f"{total_mj / 1000:.0f} J within {allowed / 1000:.0f} J, the integral of power over {seconds:.0f} s",
+        got=f"{advance / 1000:.0f} J",
+        at_ns=anchor.at_ns,
+    )
+
+
+def _bridged(readings: Readings, last: Last) -> int | None:
+    """Microseconds from the last reading of power before the window to its first; ``None`` for a gap."""
+    if readings.power is None:
+        return None
+    between_us = int(readings.power.times[0]) - (last.at_ns - readings.start_ns) // 1000
+    return between_us if 0 < between_us <= max(250_000, readings.period_us * 3 // 2) else None
 
 
 def _over(power: Power, before_mw: int, between_us: int, part_us: tuple[int, int]) -> int:
@@ -174,13 +227,28 @@ def _carry(readings: Readings, carried: Carried, state: Heat) -> Carried:
     power, energy = readings.power, readings.tracks.get("energy")
     if power is None:
         return Carried(energy=carried.energy, heat=state)
-    last = Last(readings.at_ns(int(power.times[-1])), int(power.values[-1]))
-    if energy is None:
-        kept, since = None, None
-    else:
-        kept = Last(readings.at_ns(int(energy.times[-1])), int(energy.values[-1]))
-        start = np.array([int(energy.times[-1]) + power.lag_us, int(power.times[-1])], dtype=np.int64)
-        sums = power.until(start)
-        since = int(sums[1] - sums[0]) if readings.dense else None
-    spread = power.spread(int(power.times[-1]) - _TAIL_US, int(power.times[-1]))
-    return Carried(power=last, energy=kept, since_nj=since, spread_mw=spread, heat=state)
+    end_us = int(power.times[-1])
+    last = Last(readings.at_ns(end_us), int(power.values[-1]))
+    if energy is None or not readings.dense or "energy" in readings.wrapped:
+        kept = carried.energy if energy is None else Last(readings.at_ns(int(energy.times[-1])), int(energy.values[-1]))
+        return Carried(power=last, energy=kept, heat=state)
+    marks = np.array([int(energy.times[-1]), int(energy.times[0])], dtype=np.int64)
+    since, whole = (int(power.integral[-1]) - power.until(marks + power.lag_us)).tolist()
+    begun = Carried(
+        power=last,
+        energy=Last(readings.at_ns(int(marks[0])), int(energy.values[-1])),
+        since_nj=since,
+        spread_mw=power.spread(min(int(marks[0]), end_us) - _TAIL_US, end_us),
+        anchor=Last(readings.at_ns(int(marks[1])), int(energy.values[0])),
+        anchor_nj=whole,
+        anchor_mw=power.spread(int(marks[1]) - _TAIL_US, int(marks[1]) + _TAIL_US),
+        heat=state,
+    )
+    between_us = None if carried.power is None else _bridged(readings, carried.power)
+    if carried.anchor is None or carried.power is None or between_us is None:
+        return begun
+    if last.at_ns - carried.anchor.at_ns > _SUM_NS:
+        return begun
+    from_us = (carried.anchor.at_ns - readings.start_ns) // 1000 + power.lag_us
+    more = _over(power, carried.power.value, between_us, (from_us, end_us))
+    return replace(begun, anchor=carried.anchor, anchor_nj=carried.anchor_nj + more, anchor_mw=carried.anchor_mw)

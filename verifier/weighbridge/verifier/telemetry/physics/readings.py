@@ -81,6 +81,16 @@ class Power:
         return self.window_us is not None and self.window_us >= _AVERAGING_US
 
     @property
+    def apart_us(self) -> int:
+        """The mean time between two values of the sensor."""
+        return max(REFRESH_US, self.span_us // (len(self.times) - 1))
+
+    @property
+    def misses(self) -> bool:
+        """Whether the sensor looks at power for less than the time between its values."""
+        return self.window_us is not None and self.window_us * 10 < self.apart_us * 9
+
+    @property
     def mean(self) -> int:
         """In mW."""
         return int(self.values.sum()) // len(self.values)
