@@ -63,6 +63,8 @@ class InferencePeer:
                     "tokens_in": 10,
                     "tokens_out": 5,
                     "batch": 1,
+                    "prefill_ns": 20_000_000,
+                    "decode_ns": 300_000_000,
                 }
             )
         self.send({"type": "ticked", "seq": seq})
