@@ -86,5 +86,5 @@ def _distance(before: Profile, after: Profile) -> int:
 
 
 def _median(profile: Profile) -> int:
-    """Of all scores of the calibration, in thousandths."""
-    return int(statistics.median_high(score for run in profile.runs for score in run.scores))
+    """Of the statistics of the calibration's runs, in thousandths."""
+    return int(statistics.median_high(run.statistic for run in profile.runs))
