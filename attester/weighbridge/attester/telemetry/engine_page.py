@@ -70,10 +70,9 @@ _SERIES: Final[Mapping[str, str]] = {
 }
 # Of any server that uses Prometheus's own library for Python: changes when it is started anew.
 _STARTED: Final = "process_start_time_seconds"
-_WANTED: Final = frozenset({*_SERIES, _STARTED})
+_WANTED: Final = re.compile(rf"^(?:{'|'.join((*_SERIES, _STARTED))})[{{ \t][^\n]*$", re.MULTILINE)
 # Ranks of a parallel engine that count the same tokens: the first one's are taken.
 _COPIES: Final = frozenset({"tp_rank", "pp_rank", "moe_ep_rank"})
-_NAME: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 # Of lines that are wanted. The parser's time grows with the square of a line's length.
 _LINE_MAX: Final = 1024
 _LINES_SIZE_MAX: Final = 64 * 1024
@@ -110,7 +109,7 @@ def read_page(data: bytes) -> Page:
     if not text.endswith("\n"):
         # Every line ends so, or some of it is not there: of a number, for one.
         raise _fault("the page is not whole")
-    lines = [line for line in text.split("\n") if (name := _NAME.match(line)) and name.group() in _WANTED]
+    lines: list[str] = _WANTED.findall(text)
     if sum(map(len, lines)) > _LINES_SIZE_MAX or any(len(line) > _LINE_MAX for line in lines):
         raise _fault("the page has too many series, or too long ones")
     sums: dict[str, int] = {}

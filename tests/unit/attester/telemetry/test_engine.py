@@ -164,7 +164,7 @@ def test_sums_have_bounds_too() -> None:
     assert not page.values
 
 
-@pytest.mark.parametrize("started", ["NaN", "Inf", "1e300", "9" * 4000])
+@pytest.mark.parametrize("started", ["NaN", "Inf", "1e300", "9" * 900])
 def test_a_start_that_is_none(started: str) -> None:
     assert read_page(f"vllm:prompt_tokens_total 1\nprocess_start_time_seconds {started}\n".encode()).started is None
 
