@@ -220,7 +220,7 @@ def _joined(
     channels = dict(source.channels)
     for column, name in enumerate(nvml_dear.COLUMNS):
         if name in gpu.dear.absent:
-            channels[name] = Channel(UNITS.get(name, "ns"), None)
+            channels[name] = Channel(UNITS[name], None)
             continue
         read = dear.rows[1 + first + column :: dear.width]
         values: list[int | None] = [None] * len(source.offsets)
@@ -230,7 +230,7 @@ def _joined(
                 values[index] = read[row] - minus
         # GPM's shares are of the time between two readings.
         window_ns = dear.period_ns if name.startswith("gpm_") else None
-        channels[name] = Channel(UNITS.get(name, "ns"), tuple(values), window_ns)
+        channels[name] = Channel(UNITS[name], tuple(values), window_ns)
     events = set(source.events)
     for at, kind, number in dear.events:
         if kind is EventKind.CLOCK_STEP or (

@@ -51,7 +51,8 @@ GPM_METRICS: Final[dict[str, int]] = {
     "gpm_fp32": 12,
     "gpm_fp16": 13,
 }
-_GPM_METRICS_MAX: Final = 333
+# More than any version of nvml.h has; only as many are looked at as are asked for.
+_GPM_METRICS_MAX: Final = 512
 _PPM_PER_PERCENT: Final = 10_000
 # What stands for "none": NVML_VALUE_NOT_AVAILABLE, and all ones in each width.
 _SENTINELS: Final = frozenset({-1, 0xFFFF_FFFF, 0xFFFF_FFFF_FFFF_FFFF, 0x7FFF_FFFF, 0x7FFF_FFFF_FFFF_FFFF})
