@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from weighbridge.verifier.anchors import Anchor, TrustAnchors
     from weighbridge.verifier.requirements import Requirements
 
-Outcome = Literal["affirmed", "held", "denied", "refused", "enrolled", "accepted"]
+Outcome = Literal["affirmed", "held", "indeterminate", "denied", "refused", "enrolled", "accepted"]
 Signatures = Literal["good", "broken", "none"]
 Result = Answer | Opened | Resumed | ResultToken | BundleVerdict | None
 
@@ -232,13 +232,21 @@ def judged(case: Callable[[Arena], Result], arena: Arena) -> Judged:
         return Judged(outcome="refused", codes=(error.code,), exit=error.exit_code, window=None)
     match result:
         case Answer(verdict=verdict):
-            exits = {"affirmed": ExitCode.AFFIRMED, "held": ExitCode.INDETERMINATE, "denied": ExitCode.DENIED}
+            exits = {"affirmed": ExitCode.AFFIRMED, "denied": ExitCode.DENIED}
             codes = _distinct(denial.code for denial in verdict.denials)
-            return Judged(outcome=verdict.outcome, codes=codes, exit=exits[verdict.outcome], window=verdict.seq)
+            return Judged(
+                outcome=verdict.outcome,
+                codes=codes,
+                exit=exits.get(verdict.outcome, ExitCode.INDETERMINATE),
+                window=verdict.seq,
+            )
         case BundleVerdict():
             last = result.verdicts[-1]
             if result.admitted:
                 return Judged(outcome="accepted", codes=(), exit=ExitCode.AFFIRMED, window=last.seq)
+            if not result.denied:
+                codes = _distinct(denial.code for denial in last.denials)
+                return Judged(outcome=last.outcome, codes=codes, exit=ExitCode.INDETERMINATE, window=last.seq)
             codes = _distinct(denial.code for verdict in result.denied for denial in verdict.denials)
             return Judged(outcome="denied", codes=codes, exit=ExitCode.DENIED, window=result.denied[0].seq)
         case Opened():

@@ -103,8 +103,9 @@ def case_008_verbatim_from_another_host(arena: Arena) -> Answer:
 
 def case_009_exchanged_on_the_way(arena: Arena) -> Answer:
     world = arena.settled()
-    other = world.host.observe().telemetry
-    return arena.submit(world, seal(world.host, Forgery(telemetry=lambda _: other)))
+    said = Telemetry.parse(world.host.observe().telemetry)
+    other = replace(said, sources=tuple(replace(item, start_wall_ns=item.start_wall_ns + 1) for item in said.sources))
+    return arena.submit(world, seal(world.host, Forgery(telemetry=lambda _: other.encode())))
 
 
 def case_010_device_left_out(arena: Arena) -> Answer:

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from weighbridge.proto.endorsement import Endorsement
     from weighbridge.proto.measurement_log import Event, Record
     from weighbridge.proto.spot import SpotAnswer
+    from weighbridge.proto.telemetry import Source
     from weighbridge.proto.terms import SignedTerms
     from weighbridge.verifier.files import Files
 
@@ -174,6 +175,8 @@ class Host:
     seq: int = 0
     wall_ns: int = 0
     telemetry: EmulatedTelemetry | None = None
+    # What its sensors read in each window, by session and number.
+    sampled: dict[tuple[bytes, int], tuple[Source, ...]] = field(default_factory=dict)
     sealer: Sealer | None = None
     # What the sampler calls itself; the emulated one's word is never taken by a production policy.
     source: str = "emulated"
@@ -296,8 +299,11 @@ class Host:
         assert self.telemetry is not None
         start, end = self.wall_ns, self.wall_ns + PERIOD_NS
         work = WorkSummary(root=sha256(b"leaf"), requests=1, tokens_in=64, tokens_out=0, batch_max=1)
-        sources = self.telemetry.window(start_wall_ns=start, duration_ns=PERIOD_NS, work=work)
-        named = tuple(replace(item, name=self.source) for item in sources)
+        if (self.session, self.seq) not in self.sampled:
+            # Sensors are read once a window, whatever is made of it: devices go on from one to the next.
+            sources = self.telemetry.window(start_wall_ns=start, duration_ns=PERIOD_NS, work=work)
+            self.sampled[self.session, self.seq] = tuple(sources)
+        named = tuple(replace(item, name=self.source) for item in self.sampled[self.session, self.seq])
         data = Telemetry(session=self.session, seq=self.seq, sources=named).encode()
         tpm_start = self.tpm.read_clock().clock
         interval = Interval(

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from weighbridge.attester.refusal import DenialNotice
+    from weighbridge.attester.telemetry.power_seen import PowerSeen
     from weighbridge.proto import strict
     from weighbridge.proto.workload import WorkSummary
 
@@ -38,7 +39,7 @@ class WindowReport:
 
     ``indeterminate`` says that its samples do not suffice, so that nothing is said of it: no gate opens, and the
     session goes on. ``lost`` says that the spool was full and the window was never sealed; it has no number of its own.
-    ``work`` is known for windows of this run only; ``verdict`` is the verifier's document.
+    ``work`` and ``power`` are known for windows of this run only; ``verdict`` is the verifier's document.
     """
 
     session: bytes
@@ -49,6 +50,7 @@ class WindowReport:
     token_expires: datetime | None
     backlog: int
     verdict: strict.JsonObject | None
+    power: tuple[PowerSeen, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from weighbridge.attester.refusal import VerdictNotice
     from weighbridge.attester.report import NoticeKind, Observer
     from weighbridge.attester.spool import Spool
+    from weighbridge.attester.telemetry.power_seen import PowerSeen
     from weighbridge.attester.trust import TrustedVerifiers
     from weighbridge.attester.weights import MeasurementLog
     from weighbridge.proto.manifest import Manifest
@@ -98,6 +99,7 @@ class AttesterSession:
         self._counts: Counter[str] = Counter()
         self._windows: WindowLoop | None = None
         self._work: dict[int, WorkSummary] = {}
+        self._power: dict[int, tuple[PowerSeen, ...]] = {}
         self._directories = ModelDirectories(config.state / "model-directories")
         self._started = False
 
@@ -247,6 +249,7 @@ class AttesterSession:
                 stop=self._stop,
                 limit=self._config.windows,
                 work=self._work,
+                power=self._power,
                 declared=self._config.declared,
                 spots=SpotReader(self._directories),
             )
@@ -366,6 +369,7 @@ class AttesterSession:
             token_expires=expires,
             backlog=spool.backlog,
             verdict=notice.document,
+            power=self._power.pop(notice.seq, ()),
         )
         self._observer.window(report)
 

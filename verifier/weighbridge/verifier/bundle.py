@@ -35,10 +35,9 @@ from weighbridge.proto.errors import Code, LedgerInconsistent, WeighbridgeError
 from weighbridge.proto.manifest import Manifest
 from weighbridge.verifier.appraisal import Appraiser, Verdict, not_proven, refuse
 from weighbridge.verifier.bundle_format import Bundle, Entry
-from weighbridge.verifier.bundle_proof import evidence_of, open_bundle, walk
+from weighbridge.verifier.bundle_proof import evidence_of, open_bundle, recorded_baselines, walk
 from weighbridge.verifier.published import Published
 from weighbridge.verifier.record import NO_DIGEST, Leaf, Record
-from weighbridge.verifier.replay import RecordedBaselines
 from weighbridge.verifier.session import SessionState
 
 if TYPE_CHECKING:
@@ -209,7 +208,7 @@ def verify(
     verdicts: list[Verdict] = []
     same_policy = recorded_policy = recorded_reference = True
     given = ((seq, record, evidence_of(entry)) for seq, record, entry in opened.windows)
-    for step in walk(given, opened.replayed, anchors, RecordedBaselines(bundle.baselines_named)):
+    for step in walk(given, opened.replayed, anchors, recorded_baselines(bundle)):
         seq, record, verified = step.seq, step.record, step.window
         if isinstance(verified, WeighbridgeError):
             verdict = refuse(verified, enrolled=enrolled, seq=seq, received=step.at, held=record.held)

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from weighbridge.proto import cose, limits, note, strict, tlog
-from weighbridge.proto.digest import sha256
+from weighbridge.proto.digest import D, sha256
 from weighbridge.proto.enrolment import EnrolmentProof
 from weighbridge.proto.errors import Code, LedgerInconsistent, MalformedEvidence, NotAuthentic, WeighbridgeError
 from weighbridge.proto.merkle import leaf_hash, verify_inclusion
 from weighbridge.proto.terms import TERMS_TYP
+from weighbridge.verifier.baselines import Baselines
 from weighbridge.verifier.clock import moment
 from weighbridge.verifier.gpu.chain import ChainCache
 from weighbridge.verifier.procedure import authenticate, fork, unknown_challenge
@@ -48,6 +49,7 @@ __all__ = [
     "open_checkpoint",
     "open_enrolment",
     "proven_record",
+    "recorded_baselines",
     "verifier_key",
     "walk",
 ]
@@ -219,6 +221,15 @@ def evidence_of(entry: Entry) -> bytes:
     if entry.evidence is None:
         raise MalformedEvidence(Code.BUNDLE_MALFORMED, "evidence is missing", where=f"entry {entry.index}")
     return entry.evidence
+
+
+def recorded_baselines(bundle: Bundle) -> RecordedBaselines:
+    """The baselines that the reference values name by which the windows of ``bundle`` were judged.
+
+    Whoever judges by values of his own needs none of the bundle's; where it has not those of a record, there is none.
+    """
+    there = {D("reference", data) for data in bundle.references}
+    return RecordedBaselines(lambda named: bundle.baselines_named(named) if named in there else Baselines())
 
 
 def check_ending(record: Record, evidence: bytes, enrolled: Enrolled, digests: Sequence[bytes]) -> None:

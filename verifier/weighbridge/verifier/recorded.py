@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Final, Self, cast, final
 from weighbridge.proto import strict
 from weighbridge.proto.errors import Code, MalformedEvidence, WeighbridgeError
 from weighbridge.proto.manifest import Manifest
-from weighbridge.verifier.bundle_proof import evidence_of, open_bundle, walk
+from weighbridge.verifier.bundle_proof import evidence_of, open_bundle, recorded_baselines, walk
 from weighbridge.verifier.case import denial_of, make_case
 from weighbridge.verifier.policy_input import Known
 from weighbridge.verifier.published import Published
-from weighbridge.verifier.replay import RecordedBaselines
 from weighbridge.verifier.session import SessionState
 
 if TYPE_CHECKING:
@@ -157,7 +156,7 @@ def windows(
     opened = open_bundle(bundle, anchors)
     given = ((seq, record, evidence_of(entry)) for seq, record, entry in opened.windows)
     by = JudgedBy.of(bundle, anchors, reference=reference, published=collateral)
-    steps = walk(given, opened.replayed, anchors, RecordedBaselines(bundle.baselines_named))
+    steps = walk(given, opened.replayed, anchors, recorded_baselines(bundle))
     return windows_of(steps, opened.replayed, by)
 
 

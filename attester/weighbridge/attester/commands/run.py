@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import os
 import random
+import shutil
 import signal
 import sys
 from contextlib import ExitStack, contextmanager
@@ -24,6 +25,8 @@ from weighbridge.attester.offload import Worker
 from weighbridge.attester.report import Notice
 from weighbridge.attester.session import AttesterSession
 from weighbridge.attester.spool_files import FILE_MAX
+from weighbridge.attester.telemetry import sparkline
+from weighbridge.attester.telemetry.power_seen import power_lines
 from weighbridge.attester.trust import TrustedVerifiers
 from weighbridge.proto import limits, strict
 from weighbridge.proto.errors import Code, EnvironmentFault, ExitCode, MalformedEvidence
@@ -60,6 +63,7 @@ examples:
 """
 
 _FILE_MAX: Final = 2 * 1024 * 1024
+_INDENT: Final = "    "
 _SCHEMA_WINDOW: Final = "weighbridge/attester-window/v1"
 _SCHEMA_NOTICE: Final = "weighbridge/attester-notice/v1"
 _SCHEMA_SUMMARY: Final = "weighbridge/attester-summary/v1"
@@ -280,6 +284,10 @@ class _Printer:
             self._line(f"    {denial.code}: {denial.message}")
             if denial.hint:
                 self._line(f"    hint: {denial.hint}")
+        if self._out.isatty():
+            columns = shutil.get_terminal_size().columns - len(_INDENT) - 1
+            for line in power_lines(report.power, columns=columns, levels=sparkline.levels()):
+                self._line(_INDENT + line)
 
     def notice(self, notice: Notice) -> None:
         """See :meth:`weighbridge.attester.report.Observer.notice`."""

@@ -31,6 +31,31 @@ class Between:
     found: Unreported
 
     @property
+    def device(self) -> bytes:
+        """Which GPU."""
+        return self.before.device
+
+    @property
+    def session(self) -> bytes:
+        """In which its counter was read last."""
+        return self.before.session
+
+    @property
+    def gap_ns(self) -> int:
+        """The time between, by the host's clock."""
+        return self.found.lasts_ns
+
+    @property
+    def energy_mj(self) -> int | None:
+        """By which the counter advanced; ``None`` where it began anew."""
+        return self.found.energy_mj
+
+    @property
+    def idle_mj(self) -> int:
+        """What an idle GPU uses in that time."""
+        return self.found.idle_mj
+
+    @property
     def worked(self) -> bool:
         """Whether that is more than an idle GPU uses, or not known."""
         return self.found.work_mj is None or self.found.work_mj > 0
