@@ -16,13 +16,24 @@ The split was written down before anything was fitted to these traces, and rests
 
 from __future__ import annotations
 
+import gzip
 import hashlib
-from typing import TYPE_CHECKING, Final, Literal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal, cast
+
+import numpy as np
+
+from weighbridge.proto import strict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
-__all__ = ["FAMILIES", "LABELS", "Side", "split"]
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+__all__ = ["FAMILIES", "LABELS", "Label", "Side", "Trace", "split", "traces"]
 
 Side = Literal["development", "held-out"]
 
@@ -92,3 +103,68 @@ def split() -> dict[str, Side]:
         sides[family] = side
         taken[side] += LABELS[family]
     return sides
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Label:
+    """What ran where; it ran twice."""
+
+    round: str
+    system: str
+    benchmark: str
+    scenario: str
+
+    @property
+    def model(self) -> str:
+        """The benchmark without its accuracy target: ``bert-99`` and ``bert-99.9`` run one model."""
+        return self.benchmark.partition("-99")[0]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trace:
+    """One run: milliwatts at 1 Hz between the benchmark's own begin and end."""
+
+    label: Label
+    run: str
+    power_mw: Floats
+
+
+# As the power analyser says it: no reading while it changes its range. A trace with more of them is left out.
+_VALID_SHARE: Final = 0.9
+_VALID_W: Final = 1.0
+# The benchmark's clock and the analyser's differ by up to some seconds.
+_EDGE_S: Final = 5.0
+_LONGEST: Final = 1800
+
+
+def traces(directory: Path, side: Side) -> Iterator[Trace]:
+    """The traces of one side that can be used; those of the other are not opened.
+
+    Args:
+        directory: with ``index.json``.
+        side: of the split.
+    """
+    sides = split()
+    family = {system: name for name, systems in FAMILIES.items() for system in systems}
+    index = strict.json_decode((directory / "index.json").read_bytes(), what="index.json")
+    for row in cast("list[dict[str, str | float]]", index):
+        if sides[family[str(row["system"])]] != side:
+            continue
+        power = _power(directory / str(row["file"]), float(row["t_begin"]), float(row["t_end"]))
+        if power is not None:
+            label = Label(str(row["round"]), str(row["system"]), str(row["benchmark"]), str(row["scenario"]))
+            yield Trace(label, str(row["run"]), power)
+
+
+def _power(file: Path, begin_s: float, end_s: float) -> Floats | None:
+    with gzip.open(file, "rt", encoding="ascii") as lines:
+        columns = next(lines).strip().split(",")
+        time, watts = columns.index("t_s"), columns.index("watts")
+        rows = [line.strip().split(",") for line in lines]
+    times = np.array([float(row[time]) for row in rows])
+    power = np.array([float(row[watts] or "nan") for row in rows])
+    power = power[(times >= begin_s + _EDGE_S) & (times <= end_s - _EDGE_S)]
+    valid = power > _VALID_W
+    if not valid.size or float(valid.mean()) < _VALID_SHARE:
+        return None
+    return np.rint(power[valid][:_LONGEST] * 1000)

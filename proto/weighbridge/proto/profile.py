@@ -224,7 +224,7 @@ class Profile:
                 )
         device = _optional_digest(fields, "device")
         scope = Scope.from_json(cast("strict.JsonValue", fields.take("scope")), where=fields.path("scope"))
-        origin = _one_of(fields.text("origin"), _ORIGINS, fields.path("origin"))
+        origin: Origin = _one_of(fields.text("origin"), _ORIGINS, fields.path("origin"))
         channel = fields.text("channel")
         check_name(channel, where=fields.path("channel"))
         unit_ns = fields.integer("unit_ns", low=1, high=_UNIT_MAX_NS)
