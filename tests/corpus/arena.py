@@ -241,18 +241,22 @@ def judged(case: Callable[[Arena], Result], arena: Arena) -> Judged:
                 window=verdict.seq,
             )
         case BundleVerdict():
-            last = result.verdicts[-1]
-            if result.admitted:
-                return Judged(outcome="accepted", codes=(), exit=ExitCode.AFFIRMED, window=last.seq)
-            if not result.denied:
-                codes = _distinct(denial.code for denial in last.denials)
-                return Judged(outcome=last.outcome, codes=codes, exit=ExitCode.INDETERMINATE, window=last.seq)
-            codes = _distinct(denial.code for verdict in result.denied for denial in verdict.denials)
-            return Judged(outcome="denied", codes=codes, exit=ExitCode.DENIED, window=result.denied[0].seq)
+            return _of_bundle(result)
         case Opened():
             return Judged(outcome="enrolled", codes=(), exit=ExitCode.AFFIRMED, window=None)
         case Resumed() | ResultToken() | None:
             return Judged(outcome="accepted", codes=(), exit=ExitCode.AFFIRMED, window=None)
+
+
+def _of_bundle(result: BundleVerdict) -> Judged:
+    last = result.verdicts[-1]
+    if result.admitted:
+        return Judged(outcome="accepted", codes=(), exit=ExitCode.AFFIRMED, window=last.seq)
+    if not result.denied:
+        codes = _distinct(denial.code for denial in last.denials)
+        return Judged(outcome=last.outcome, codes=codes, exit=ExitCode.INDETERMINATE, window=last.seq)
+    codes = _distinct(denial.code for verdict in result.denied for denial in verdict.denials)
+    return Judged(outcome="denied", codes=codes, exit=ExitCode.DENIED, window=result.denied[0].seq)
 
 
 def _distinct(codes: Iterable[str]) -> tuple[Code, ...]:
