@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from fakes.metrics_page import MetricsServer, ok
 from weighbridge.attester.telemetry.engine import Address, Engine, open_engine
@@ -156,6 +157,26 @@ def test_no_count_is_no_value(value: str) -> None:
     page = read_page(f'vllm:prompt_tokens_total{{a="b"}} {value}\nvllm:generation_tokens_total 1\n'.encode())
     assert page.values == {"tokens_out": 1}
     assert page.senseless == {"tokens_in"}
+
+
+def test_a_page_as_prometheus_writes_it() -> None:
+    registry = CollectorRegistry()
+    tokens = Counter("vllm:generation_tokens", "Generated.", ["model_name"], registry=registry)
+    finished = Counter("vllm:request_success", "Finished.", ["model_name", "finished_reason"], registry=registry)
+    prefill = Histogram("vllm:request_prefill_time_seconds", "Prefill.", ["model_name"], registry=registry)
+    running = Gauge("vllm:num_requests_running", "Running.", ["model_name"], registry=registry)
+    name = 'of "quotes", {braces} and \\ \n'
+    tokens.labels(name).inc(1_234_567)
+    for reason in ("stop", "length"):
+        finished.labels(name, reason).inc(2)
+    prefill.labels(name).observe(0.125)
+    running.labels(name).set(3)
+    assert read_page(generate_latest(registry)).values == {
+        "tokens_out": 1_234_567,
+        "requests": 4,
+        "prefill_time": 125_000_000,
+        "requests_running": 3,
+    }
 
 
 def test_sums_have_bounds_too() -> None:
