@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from weighbridge.attester.clock import WallTimeline
 from weighbridge.attester.report import Notice, WindowReport
 from weighbridge.attester.sealing import Observed, Sealer
+from weighbridge.attester.telemetry.power_seen import PowerSeen, power_seen
 from weighbridge.attester.waiting import first_of
 from weighbridge.proto.errors import WeighbridgeError
 from weighbridge.proto.telemetry import Telemetry
@@ -54,7 +55,8 @@ _SHORTEST_NS: Final = 10_000_000
 class WindowParts:
     """What the loop works with. ``delivery`` runs ``courier``; ``limit`` is the number of windows, ``None`` for no end.
 
-    ``work`` receives the account of each sealed window by its number; ``declared`` are the declared manifests.
+    ``work`` and ``power`` receive what each sealed window was about by its number, until it is reported; ``declared``
+    are the declared manifests.
     """
 
     enrolment: Enrolment
@@ -72,6 +74,7 @@ class WindowParts:
     stop: asyncio.Event
     limit: int | None
     work: dict[int, WorkSummary]
+    power: dict[int, tuple[PowerSeen, ...]]
     declared: tuple[Manifest, ...]
     spots: SpotReader
 
@@ -83,6 +86,7 @@ class _Cut:
     interval: Interval
     telemetry: bytes
     work: WorkSummary
+    power: tuple[PowerSeen, ...]
 
 
 class WindowLoop:
@@ -175,16 +179,17 @@ class WindowLoop:
         if not last:
             self._begin_tick(parts.spool.next_seq + 1)
         tpm_end = (await parts.offload(parts.devices.tpm.read_clock)).clock
-        telemetry = await parts.offload(lambda: self._telemetry(wall_start, duration_ns, work))
+        telemetry, power = await parts.offload(lambda: self._telemetry(wall_start, duration_ns, work))
         interval = Interval(
             tpm_start_ms=self._tpm_start, tpm_end_ms=tpm_end, wall_start_ns=wall_start, wall_end_ns=wall_end
         )
-        return _Cut(interval, telemetry, work)
+        return _Cut(interval, telemetry, work, power)
 
-    def _telemetry(self, wall_start: int, duration_ns: int, work: WorkSummary) -> bytes:
+    def _telemetry(self, wall_start: int, duration_ns: int, work: WorkSummary) -> tuple[bytes, tuple[PowerSeen, ...]]:
         source = self._parts.devices.telemetry
         read = [] if source is None else source.window(start_wall_ns=wall_start, duration_ns=duration_ns, work=work)
-        return Telemetry(session=self._terms.session, seq=self._parts.spool.next_seq, sources=tuple(read)).encode()
+        telemetry = Telemetry(session=self._terms.session, seq=self._parts.spool.next_seq, sources=tuple(read))
+        return telemetry.encode(), power_seen(read)
 
     async def _seal(self, cut: _Cut) -> None:
         parts = self._parts
@@ -194,20 +199,20 @@ class WindowLoop:
             await first_of(parts.courier.settled(), parts.clock.sleep_until(patience), watched=parts.delivery)
         self._check_delivery()
         seq = parts.spool.next_seq
-        parts.work[seq] = cut.work
+        parts.work[seq], parts.power[seq] = cut.work, cut.power
         sealed = await parts.offload(lambda: self._seal_and_spool(cut))
         if self._spot_failure is not None:
             parts.observer.notice(Notice("spot-failed", f"window {seq}: {self._spot_failure}"))
             self._spot_failure = None
         if not sealed:
-            del parts.work[seq]
+            del parts.work[seq], parts.power[seq]
             self.lost += 1
             self._tpm_start = cut.interval.tpm_end_ms
-            self._report(seq, "lost", cut.work)
+            self._report(seq, "lost", cut)
             return
         self.sealed += 1
         if not parts.courier.connected:
-            self._report(seq, "spooled", cut.work)
+            self._report(seq, "spooled", cut)
         parts.courier.notify()
 
     def _seal_and_spool(self, cut: _Cut) -> bool:
@@ -241,17 +246,18 @@ class WindowLoop:
             self._spot_failure = error
             return None
 
-    def _report(self, seq: int, status: str, work: WorkSummary) -> None:
+    def _report(self, seq: int, status: str, cut: _Cut) -> None:
         self._parts.observer.window(
             WindowReport(
                 session=self._terms.session,
                 seq=seq,
                 status="lost" if status == "lost" else "spooled",
-                work=work,
+                work=cut.work,
                 denials=(),
                 token_expires=None,
                 backlog=self._parts.spool.backlog,
                 verdict=None,
+                power=cut.power,
             )
         )
 
