@@ -189,6 +189,10 @@ async def test_an_honest_session_is_admitted_window_by_window(scene: Scene) -> N
     assert scene.spooled() == []
     assert list((scene.state / "spool").iterdir()) == []
     assert scene.watcher.kinds == ["loaded", "enrolled"]
+    # Whoever watches sees the power of each GPU in each window.
+    for report in scene.watcher.windows:
+        assert [len(seen.shape) for seen in report.power] == [10, 10]
+        assert all(seen.watts is not None and seen.watts > 100 for seen in report.power)
 
 
 async def test_windows_are_cut_on_a_grid_and_miss_nothing(scene: Scene) -> None:

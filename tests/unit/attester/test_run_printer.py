@@ -1,0 +1,62 @@
+"""What `run` prints of a window: with a drawing of its power on a terminal, without anywhere else."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+
+from weighbridge.attester.commands.run import _Printer
+from weighbridge.attester.report import WindowReport
+from weighbridge.attester.telemetry import sparkline
+from weighbridge.attester.telemetry.power_seen import PowerSeen
+from weighbridge.proto.workload import WorkSummary
+
+REPORT = WindowReport(
+    session=bytes(16),
+    seq=7,
+    status="affirmed",
+    work=WorkSummary(root=bytes([1]) * 32, requests=2, tokens_in=20, tokens_out=10, batch_max=1),
+    denials=(),
+    token_expires=None,
+    backlog=0,
+    verdict=None,
+    power=(PowerSeen(bytes([0x3F]) * 32, 417.6, (117.0, 400.0, 418.5, None, 418.0)),),
+)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def printed(out: io.StringIO, *, as_json: bool = False) -> str:
+    _Printer(out, io.StringIO(), as_json=as_json).window(REPORT)
+    return out.getvalue()
+
+
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+
+
+def test_a_terminal_shows_the_power(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sparkline, "levels", lambda: sparkline.BLOCKS)
+    first, second = printed(Terminal()).splitlines()
+    assert first.startswith("window     7  affirmed")
+    assert second == "    power ▁██ █  418 W"
+
+
+def test_a_terminal_that_cannot_draw_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sparkline, "levels", lambda: sparkline.ASCII)
+    assert printed(Terminal()).isascii()
+
+
+def test_a_log_does_not() -> None:
+    assert len(printed(io.StringIO()).splitlines()) == 1
+
+
+def test_nor_do_documents() -> None:
+    (line,) = printed(Terminal(), as_json=True).splitlines()
+    assert "power" not in json.loads(line)
