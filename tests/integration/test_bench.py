@@ -121,3 +121,13 @@ def test_policy_prints_figures_that_the_document_has_a_place_for(root: Path) -> 
     filled = performance_figures.fill(performance_figures.DOCUMENT.read_text(), done.stdout)
     assert "| `production_one_gpu_ms_p50` |" in filled
     assert "| a policy of two lines decided |" in filled
+
+
+def test_sampler_prints_what_eight_gpus_cost(root: Path) -> None:
+    done = bench(root, "--quick", "--json", name="sampler")
+    assert done.returncode == 0, done.stderr
+    figures = {figure["name"]: figure for figure in map(json.loads, done.stdout.splitlines())}
+    cost = figures["sampler_cpu_8gpu"]
+    assert cost["unit"] == "% of a core"
+    assert 0 < cost["floor"] < cost["value"]
+    assert figures["window of 8 GPUs: channels"]["value"] == 8 * 24
