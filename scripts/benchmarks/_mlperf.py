@@ -167,4 +167,5 @@ def _power(file: Path, begin_s: float, end_s: float) -> Floats | None:
     valid = power > _VALID_W
     if not valid.size or float(valid.mean()) < _VALID_SHARE:
         return None
-    return np.rint(power[valid][:_LONGEST] * 1000)
+    kept: Floats = power[valid][:_LONGEST]
+    return np.round(kept * 1000)

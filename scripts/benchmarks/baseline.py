@@ -1,0 +1,136 @@
+"""What the baseline is worth on servers that it was not made on, and what a score and a fit cost.
+
+*Detection*: the held-out systems of MLPerf's power logs (`docs/baseline-evaluation.md`), with features, estimator and
+limit as they were frozen before. Claimed and measured stand side by side; peers are a survey's figures over all
+systems. Intervals are Clopper-Pearson's at 95 %, as if sessions were independent, and, because those of one family are
+not, from drawing whole families again and again. Without `WEIGHBRIDGE_TELEMETRY` there is nothing to measure this on.
+
+*Cost*: one unit of 100 samples, features included, and what a session's evidence adds; a fit to 12 runs of 20 units,
+from parsed recordings, each run left out once.
+
+`--quick` repeats too little for the times to mean anything: it shows that the benchmark runs.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
+
+from _detection import Kind, Session, sessions
+from _figures import Figure, main, median_seconds
+from _mlperf import FAMILIES
+
+from support.runs import GPU, record_run
+from weighbridge.verifier.telemetry.calibration import POOLED_CLAIM_PPM, POOLED_LIMIT
+from weighbridge.verifier.telemetry.evidence import SessionEvidence
+from weighbridge.verifier.telemetry.fitting import Settings, fit
+from weighbridge.verifier.telemetry.intervals import clopper_pearson
+from weighbridge.verifier.telemetry.scoring import Scorer
+from weighbridge.verifier.telemetry.units import units_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_RUNS: Final = 12
+_UNITS: Final = 20
+_RESAMPLES: Final = 2000
+_SEED: Final = 20_261_126
+_FIGURES: Final[dict[str, tuple[Kind, float | None]]] = {
+    "mlperf_false_alarm_rate": ("genuine", 0.8),
+    "mlperf_other_benchmark_tpr": ("other benchmark", 73.0),
+    "mlperf_other_scenario_tpr": ("other scenario", 56.0),
+    "mlperf_other_precision_tpr": ("other precision", 18.5),
+}
+"""Kinds of session, and what the survey measured for each, in per cent."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Effort:
+    """How often each is repeated."""
+
+    scores: int
+    fits: int
+
+
+_FULL: Final = _Effort(scores=400, fits=5)
+_QUICK: Final = _Effort(scores=5, fits=1)
+
+
+def figures(effort: _Effort) -> Iterator[Figure]:
+    """All figures that can be had here."""
+    yield Figure("machine: processors", os.cpu_count() or 0, "cores")
+    yield Figure("machine: load before", os.getloadavg()[0], "processes")
+    yield from _costs(effort)
+    directory = os.environ.get("WEIGHBRIDGE_TELEMETRY")
+    if directory:
+        yield from detection(list(sessions(Path(directory) / "mlperf_power", "held-out")))
+    else:
+        print("bench: skipped mlperf_*: WEIGHBRIDGE_TELEMETRY does not name the recordings", file=sys.stderr)
+    yield Figure("machine: load after", os.getloadavg()[0], "processes")
+
+
+def detection(found: Sequence[Session]) -> Iterator[Figure]:
+    """False alarms and detections at the frozen limit."""
+    yield Figure("mlperf: limit, thousandths of the median run", POOLED_LIMIT, "")
+    yield Figure("mlperf: claimed false alarms", POOLED_CLAIM_PPM / 10_000, "%")
+    for name, (kind, peer) in _FIGURES.items():
+        of_kind = [session for session in found if session.kind == kind]
+        hits = sum(_is_flagged(session) for session in of_kind)
+        interval = clopper_pearson(hits, len(of_kind)).scaled(100)
+        low, high = _by_family(of_kind)
+        yield Figure(name, interval.value, "%", peer=peer)
+        yield Figure(f"{name}: flagged", hits, f"of {len(of_kind)} sessions")
+        yield Figure(f"{name}: interval, low", interval.low, "%")
+        yield Figure(f"{name}: interval, high", interval.high, "%")
+        yield Figure(f"{name}: by family, low", low, "%")
+        yield Figure(f"{name}: by family, high", high, "%")
+
+
+def _is_flagged(session: Session) -> bool:
+    return session.statistic > POOLED_LIMIT
+
+
+def _by_family(found: Sequence[Session]) -> tuple[float, float]:
+    """The 95 % interval of the rate when whole families are drawn with replacement."""
+    family = {system: name for name, systems in FAMILIES.items() for system in systems}
+    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for session in found:
+        counts[family[session.baseline.system]][0] += _is_flagged(session)
+        counts[family[session.baseline.system]][1] += 1
+    drawn, rates = random.Random(_SEED), list[float]()  # noqa: S311 - a resampling, not a secret
+    families = [(hits, total) for hits, total in counts.values()]
+    for _ in range(_RESAMPLES):
+        sample = drawn.choices(families, k=len(families))
+        rates.append(100 * sum(hits for hits, _ in sample) / sum(total for _, total in sample))
+    rates.sort()
+    return rates[round(0.025 * _RESAMPLES)], rates[round(0.975 * _RESAMPLES) - 1]
+
+
+def _costs(effort: _Effort) -> Iterator[Figure]:
+    recordings = [record_run(seed, windows=_UNITS) for seed in range(_RUNS)]
+    settings = Settings()
+    profile = fit(recordings, GPU, settings)
+    units = units_of(record_run(_RUNS, windows=1), GPU, settings.unit_ns)
+    scorer = Scorer(profile)
+    score = scorer.score(units[0])
+    evidence = SessionEvidence.start()
+    yield Figure("score_ms", median_seconds(lambda: scorer.score(units[0]), runs=effort.scores) * 1e3, "ms")
+    yield Figure("evidence_ms", median_seconds(lambda: evidence.after(score, profile), runs=effort.scores) * 1e3, "ms")
+    yield Figure("fit_s", median_seconds(lambda: fit(recordings, GPU, settings), runs=effort.fits, warm_up=1), "s")
+    yield Figure("profile of 12 runs", len(profile.encode()), "bytes")
+
+
+def _command(arguments: list[str]) -> int:
+    effort = _QUICK if "--quick" in arguments else _FULL
+    return main(lambda: figures(effort), [argument for argument in arguments if argument != "--quick"])
+
+
+if __name__ == "__main__":
+    sys.exit(_command(sys.argv[1:]))
