@@ -73,6 +73,7 @@ class Trace:
         """As a source sends it; ``sparse`` channels are read at every tenth sample."""
         ticks = np.arange(len(self), dtype=np.int64) * 100_000_000
         offsets = ticks if self.jitter_ns is None else ticks + self.jitter_ns
+        first = int(offsets[0])
         channels = {
             name: Channel(
                 UNITS[name],
@@ -86,9 +87,9 @@ class Trace:
         return Source(
             device=DEVICE,
             name="model",
-            start_wall_ns=self.start_ns,
+            start_wall_ns=self.start_ns + first,
             period_ns=100_000_000,
-            offsets=tuple(offsets.tolist()),
+            offsets=tuple((offsets - first).tolist()),
             channels=channels,
             events=self.events,
         )
