@@ -21,6 +21,7 @@ from weighbridge.proto.errors import ExitCode, WeighbridgeError
 from weighbridge.proto.options import Once
 from weighbridge.verifier.commands import (
     anchors,
+    baseline,
     bundle,
     collateral,
     gpu,
@@ -117,6 +118,9 @@ def parser() -> argparse.ArgumentParser:
     model.configure(commands.add_parser("model", help="sign, revoke, show and compare models and sets of them"))
     reference.configure(
         commands.add_parser("reference", help="learn what a known-good host is, sign and compare sets of it")
+    )
+    baseline.configure(
+        commands.add_parser("baseline", help="record, fit, show and compare what GPUs draw under work")
     )
     policy.configure(commands.add_parser("policy", help="write, check, test, explain, sign and compare policies"))
     anchors.configure(commands.add_parser("anchors", help="list, import and check who is believed: trust anchors"))

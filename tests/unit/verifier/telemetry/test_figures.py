@@ -46,9 +46,11 @@ SESSION = SessionFigure(
     explained=np.array([np.nan, *[430.0] * (UNITS - 1)]),
     residual=np.array([np.nan, *[1.0] * (UNITS - 1)]),
     uncertainty=np.array([np.nan, *[2.0] * (UNITS - 1)]),
+    deviation=5.0,
     verdicts=("unusable", "in_baseline", "in_baseline", "no_baseline", "out_of_baseline", "implausible"),
     evidence=np.array([np.nan, *np.linspace(0, 3, UNITS - 1)]),
     alarm=2.0,
+    alarmed=50.0,
 )
 
 
@@ -88,6 +90,8 @@ def test_nothing_scored_can_be_drawn() -> None:
         residual=nothing,
         uncertainty=nothing,
         evidence=nothing,
+        deviation=0.0,
+        alarmed=None,
         verdicts=("no_baseline",) * UNITS,
     )
     assert session_figure(bare, form="png")

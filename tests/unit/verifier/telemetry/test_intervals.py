@@ -118,8 +118,3 @@ def test_p_values_are_uniform_where_there_is_nothing() -> None:
         small += ways.p_value(means) <= 0.1
     # 2 of 35 distinct pairs of arrangements: exactly 6 of 70 are at most 0.1. Five standard deviations about it.
     assert 600 * 6 / 70 - 35 < small < 600 * 6 / 70 + 35
-
-
-@pytest.mark.parametrize(("bound", "runs"), [(0.01, 99), (0.05, 19), (0.1, 9), (0.5, 1), (1 / 13, 12)])
-def test_a_bound_without_a_distribution_takes_many_runs(bound: float, runs: int) -> None:
-    assert intervals.runs_for_bound(bound) == runs

@@ -173,10 +173,8 @@ def compare(
     whole = fitted(None)
     alarms = [whole.alarm(number, other=True) for number in range(len(second))]
     told()
-    low, high = intervals.bootstrap(
-        lambda rows, columns: float(areas[np.ix_(rows, columns)].mean()), len(first), len(second)
-    )
-    area = Interval(float(areas.mean()), low, high)
+    low, high = intervals.bootstrap(lambda rows, columns: _mean(areas[np.ix_(rows, columns)]), len(first), len(second))
+    area = Interval(_mean(areas), low, high)
     effects, ways, p = _effects(_means(first), _means(second), names)
     enough = ways.smallest <= LEVEL
     return Comparison(
@@ -249,6 +247,12 @@ def _means(runs: Sequence[Run]) -> Floats:
 
 def _mean_of(runs: Sequence[Run], what: Literal["power", "residual"]) -> Floats:
     return np.asarray([(run.power if what == "power" else run.residual).mean() for run in runs])
+
+
+def _mean(areas: Floats) -> float:
+    """Of those that are known: a run of which nothing could be scored has none. Not a number where none is."""
+    known = areas[~np.isnan(areas)]
+    return float(known.mean()) if known.size else math.nan
 
 
 def _units(runs: Sequence[Run]) -> int:

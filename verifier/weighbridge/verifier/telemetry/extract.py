@@ -75,7 +75,7 @@ def extract(bundle: Bundle, *, anchors: TrustAnchors, said: Said) -> Extracted:
 
     Raises:
         MalformedEvidence, NotAuthentic, LedgerInconsistent: as :func:`.bundle_proof.open_bundle`.
-        PolicyDenied: ``RECORDING_DENIED``; ``RECORDING_SCOPE`` where the stack changed within the session, or ``said``
+        PolicyDenied: ``RECORDING_DENIED``; ``BASELINE_SCOPE`` where the stack changed within the session, or ``said``
             contradicts the evidence.
         Indeterminate: ``RECORDING_EMPTY``.
     """
@@ -165,7 +165,7 @@ def _scope(taken: Iterable[tuple[Step, VerifiedWindow]], said: Said) -> Scope:
     limit_mw = _only("power limit, mW", limits_mw)
     if limit_mw is not None and said.power_limit_mw not in {None, limit_mw}:
         raise PolicyDenied(
-            Code.RECORDING_SCOPE,
+            Code.BASELINE_SCOPE,
             "the readings have another power limit",
             where="--power-limit",
             expected=f"{limit_mw} mW",
@@ -192,7 +192,7 @@ def _only(name: str, values: set[_T]) -> _T | None:
     if len(values) > 1:
         listed = sorted(map(shorten, values))
         raise PolicyDenied(
-            Code.RECORDING_SCOPE,
+            Code.BASELINE_SCOPE,
             f"not one and the same in the whole session: {name}",
             where="session",
             got=", ".join(listed),

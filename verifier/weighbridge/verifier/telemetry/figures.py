@@ -116,10 +116,12 @@ class SessionFigure:
         ends: of each unit.
         explained: W, of each unit; not a number where nothing was scored.
         residual: W.
-        uncertainty: W, of the residual.
+        uncertainty: W, of the residual: one standard deviation of a whole run.
+        deviation: W; the smallest sustained change of mean power that would have been flagged; 0 for none.
         verdicts: of each unit, the word.
         evidence: log10 of the e-process after each unit.
         alarm: log10 at which it alarms.
+        alarmed: when it did, or its other bound; ``None`` for never.
     """
 
     title: str
@@ -131,9 +133,11 @@ class SessionFigure:
     explained: Floats
     residual: Floats
     uncertainty: Floats
+    deviation: float
     verdicts: tuple[str, ...]
     evidence: Floats
     alarm: float
+    alarmed: float | None
 
 
 def baseline_figure(data: BaselineFigure, *, form: str) -> bytes:
@@ -162,6 +166,8 @@ def session_figure(data: SessionFigure, *, form: str) -> bytes:
         power, residual, evidence = figure.subplots(3, 1, sharex=True, height_ratios=(1.3, 1.2, 0.8))
         for axes in (power, residual, evidence):
             _shade(axes, data)
+            if data.alarmed is not None:
+                axes.axvline(data.alarmed, color=_VERMILION, linewidth=1.4)
         _power(power, data)
         _residual(residual, data)
         _evidence(evidence, data)
@@ -318,7 +324,10 @@ def _residual(axes: Axes, data: SessionFigure) -> None:
             color=look.colour,
             label=look.label,
         )
-    axes.fill_between([], [], [], color=_BAND, label="its uncertainty")
+    axes.fill_between([], [], [], color=_BAND, label="one standard deviation of a run")
+    if data.deviation:
+        for at, label in ((data.deviation, "smallest sustained change that is seen"), (-data.deviation, None)):
+            axes.axhline(at, color=_BLUE, linewidth=0.9, linestyle=(0, (1, 2)), label=label)
     axes.set_ylabel("sovereignty\nresidual, W")
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=6, frameon=False, fontsize=8, borderaxespad=0.2)
 

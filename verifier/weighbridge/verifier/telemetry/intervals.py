@@ -29,7 +29,6 @@ __all__ = [
     "difference",
     "median_interval",
     "permutations",
-    "runs_for_bound",
 ]
 
 CONFIDENCE: Final = 0.95
@@ -186,18 +185,6 @@ def permutations(first: int, second: int) -> Permutations:
     rng = np.random.default_rng(_SEED)
     drawn = rng.permuted(np.broadcast_to(observed, (ARRANGEMENTS_MAX - 1, total)), axis=1)
     return Permutations(np.vstack([observed[None, :], drawn]), exact=False)
-
-
-def runs_for_bound(bound: float) -> int:
-    """How many calibration runs a distribution-free bound of ``bound`` on false alarms of the next run takes.
-
-    The next of n + 1 exchangeable runs is the largest with probability 1 / (n + 1): no threshold from n runs promises
-    less.
-
-    >>> runs_for_bound(0.01)
-    99
-    """
-    return math.ceil(1 / bound - 1e-9) - 1
 
 
 def _student(probability: float, freedom: float) -> float:

@@ -1,0 +1,231 @@
+"""``weighbridge baseline fit``: twelve runs or more of a GPU and a stack, as a baseline that its owner signs."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from weighbridge.proto import cose, strict
+from weighbridge.proto.baseline import BaselineSet, SignedBaselineSet
+from weighbridge.verifier.clock import moment, nanoseconds
+from weighbridge.verifier.commands import arguments as given
+from weighbridge.verifier.commands import owner_key
+from weighbridge.verifier.commands.baseline_show import profile_document, profile_lines, read_baseline
+from weighbridge.verifier.commands.baseline_text import (
+    NOT_WEIGHTS,
+    NamedRun,
+    device_of,
+    devices_in_all,
+    one_scope,
+    percent,
+    read_runs,
+)
+from weighbridge.verifier.commands.outcome import Outcome, usage, write
+from weighbridge.verifier.commands.progress import Progress
+from weighbridge.verifier.commands.text import counted, plain
+from weighbridge.verifier.keys import open_signing_key, sign_es256
+from weighbridge.verifier.telemetry.fitting import RUNS_MIN, Settings, fit
+from weighbridge.verifier.telemetry.readings import summarise, unit_length
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    from weighbridge.proto.profile import Profile
+
+__all__ = ["configure"]
+
+_COMMAND: Final = "baseline fit"
+_DAYS_MAX: Final = 3650
+_PPM: Final = 1_000_000
+_CAUTION: Final = (
+    "it learned what these runs were, whether good or not: sign it only for runs that you know to be honest"
+)
+_EPILOG: Final = f"""\
+examples:
+  weighbridge baseline fit run-*.wbr --owner "Acme Physics" --name gate --number 1 --days 90 \\
+      --key physics.pem -o gate.baseline
+  weighbridge baseline fit run-*.wbr --held-out later-*.wbr --merge gate.baseline --days 90 \\
+      --key physics.pem -o gate.baseline
+
+At least {RUNS_MIN} runs of the same GPU and the same stack: units of one run are dependent, so that only runs count. A
+profile is fitted to each GPU that is in all of the runs. Thresholds are fixed before the held-out runs are looked at;
+where those raise more false alarms than is claimed, it is said, and the thresholds are widened.
+
+Record runs on different days, from a cold start and a warm one: what they have in common is what is learned.
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``baseline fit`` to ``parser``."""
+    parser.description = "Fit a baseline to runs of one stack, measure its false alarms on others, and sign it."
+    parser.epilog = _EPILOG
+    parser.add_argument("runs", metavar="RUN", nargs="+", help=f"recordings, .wbr; at least {RUNS_MIN}")
+    parser.add_argument(
+        "--held-out", metavar="RUN", nargs="+", default=[], help="further runs: false alarms are counted on them"
+    )
+    parser.add_argument("--owner", metavar="OWNER", type=given.name, help="as in the anchors")
+    parser.add_argument("--name", metavar="NAME", type=given.name, help="of the line of baselines, such as gate")
+    parser.add_argument(
+        "--number", metavar="N", type=given.number, help="higher than ever before (default: one more than --merge has)"
+    )
+    parser.add_argument(
+        "--merge",
+        metavar="OLD",
+        help="keep the profiles of a set of yours for other GPUs and stacks; owner and name are its",
+    )
+    until = parser.add_mutually_exclusive_group(required=True)
+    until.add_argument("--days", metavar="N", type=_days, help="for how long it is valid, from now")
+    until.add_argument("--not-after", metavar="TIME", type=given.date, help="until when it is valid")
+    parser.add_argument("--note", metavar="TEXT", type=given.name, help="for people; one line")
+    owner_key.add_signing(parser)
+    parser.set_defaults(run=_run)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fitted:
+    """A profile, and what it was before held-out runs contradicted it; the same where they did not."""
+
+    profile: Profile
+    before: Profile
+
+
+def _run(arguments: argparse.Namespace) -> Outcome | int:
+    key = open_signing_key(arguments.key)
+    before = None if arguments.merge is None else _previous(arguments.merge, key)
+    place = _place(arguments, before)
+    if isinstance(place, str):
+        return usage(place, command=_COMMAND)
+    owner, name, number = place
+    now = datetime.now(UTC).replace(microsecond=0)
+    until: datetime = arguments.not_after or now + arguments.days
+    if until <= now:
+        return usage("--not-after is in the past: nobody would believe it", command=_COMMAND)
+    every = read_runs([*arguments.runs, *arguments.held_out])
+    runs, held_out = every[: len(arguments.runs)], every[len(arguments.runs) :]
+    one_scope(every)
+    fitted = _fit(runs, held_out, shown=not arguments.json)
+    made = BaselineSet(
+        owner=owner,
+        name=name,
+        number=number,
+        issued_ns=nanoseconds(now),
+        not_before_ns=nanoseconds(now),
+        not_after_ns=nanoseconds(until),
+        profiles=_united(before, [item.profile for item in fitted]),
+        note=arguments.note or ("" if before is None else before.note),
+    )
+    data = made.sign(kid=cose.thumbprint(key.public_key()), signer=lambda signed: sign_es256(key, signed))
+    write(arguments.output, data, doing="writing the baseline")
+    digest = SignedBaselineSet.parse(data).digest.hex()
+    kept = len(made.profiles) - len(fitted)
+    lines = [
+        f"signed {plain(name)}, number {number}, of {plain(owner)}: {counted(len(fitted), 'GPU')}"
+        + (f", and {counted(kept, 'profile')} of --merge" if kept else ""),
+        f"  validity    {strict.time_encode(moment(made.not_before_ns))} to {strict.time_encode(until)}",
+        f"  set         {arguments.output}, sha256 {digest}",
+        *(line for item in fitted for line in ("", *profile_lines(item.profile), *_widened(item))),
+        "",
+        f"  BEWARE      {_CAUTION}",
+        f"  {NOT_WEIGHTS}",
+    ]
+    document: strict.JsonObject = {
+        "schema": "weighbridge/baseline-fit/v1",
+        "owner": owner,
+        "name": name,
+        "number": number,
+        "digest": digest,
+        "not_before": strict.time_encode(moment(made.not_before_ns)),
+        "not_after": strict.time_encode(until),
+        "runs": [run.digest.hex() for run in runs],
+        "held_out": [run.digest.hex() for run in held_out],
+        "kept": kept,
+        "profiles": [
+            {**profile_document(item.profile), "widened_from": _bounds_document(item) if _is_widened(item) else None}
+            for item in fitted
+        ],
+    }
+    return Outcome("\n".join(lines) + "\n", document)
+
+
+def _fit(runs: Sequence[NamedRun], held_out: Sequence[NamedRun], *, shown: bool) -> list[_Fitted]:
+    """A profile of each GPU that all of the runs have."""
+    devices = devices_in_all([*runs, *held_out])
+    periods = {item.device: item.period_ns for item in summarise(runs[0].recording)}
+    learned = [run.recording for run in runs]
+    found: list[_Fitted] = []
+    with Progress("GPUs", len(devices), shown=shown) as progress:
+        for device in devices:
+            progress.note = device_of(device)
+            settings = Settings(unit_ns=unit_length(periods[device]))
+            profile = fit(learned, device, settings, held_out=[run.recording for run in held_out])
+            # Bounds are frozen before they are checked: fitted again without the check, they are what they were.
+            exceeded = profile.checked is not None and profile.checked.widened
+            found.append(_Fitted(profile, fit(learned, device, settings) if exceeded else profile))
+            progress.advance(1)
+    return found
+
+
+def _is_widened(item: _Fitted) -> bool:
+    return item.profile.checked is not None and item.profile.checked.widened
+
+
+def _widened(item: _Fitted) -> Iterator[str]:
+    """What was exceeded on held-out runs, and what became of it."""
+    if not _is_widened(item):
+        return
+    yield "  EXCEEDED    held-out runs raised more false alarms than is claimed: widened to hold them"
+    for old, new in zip(item.before.bounds, item.profile.bounds, strict=True):
+        if old.limit != new.limit:
+            yield f"              threshold {old.basis}: {old.limit / 1000:.2f}, now {new.limit / 1000:.2f}"
+    if item.before.evidence_ppm != item.profile.evidence_ppm:
+        first, now = _PPM / item.before.evidence_ppm, _PPM / item.profile.evidence_ppm
+        yield f"              evidence: {first:,.0f}, now {now:,.0f} ({percent(item.profile.evidence_ppm)})"
+    yield "              what it claims now was checked on no run: hold out others, and fit again"
+
+
+def _bounds_document(item: _Fitted) -> strict.JsonObject:
+    return {
+        "evidence_ppm": item.before.evidence_ppm,
+        "limits_milli": {bound.basis: bound.limit for bound in item.before.bounds},
+    }
+
+
+def _place(arguments: argparse.Namespace, before: BaselineSet | None) -> tuple[str, str, int] | str:
+    """Owner, name and number of the set to make, or what is wrong with the arguments."""
+    owner: str | None = arguments.owner or (None if before is None else before.owner)
+    name: str | None = arguments.name or (None if before is None else before.name)
+    number: int | None = arguments.number or (None if before is None else before.number + 1)
+    if owner is None or name is None or number is None:
+        return "--owner, --name and --number are needed where there is no --merge"
+    if before is not None and ((owner, name) != (before.owner, before.name) or number <= before.number):
+        return (
+            f"--merge is number {before.number} of {before.owner}, {before.name}: this set has its owner, its name and "
+            "a higher number"
+        )
+    return owner, name, number
+
+
+def _previous(path: str, key: ec.EllipticCurvePrivateKey) -> BaselineSet:
+    """The set in ``path``, signed by this key: nobody signs what a stranger wrote."""
+    _, signed = read_baseline(path)
+    owner_key.check_own(signed.message, key, where=path)
+    return signed.claimed
+
+
+def _united(before: BaselineSet | None, fitted: Sequence[Profile]) -> tuple[Profile, ...]:
+    """Those that were fitted, and of the set before those of other GPUs and stacks."""
+    replaced = {(profile.device, profile.channel, profile.scope) for profile in fitted}
+    old = () if before is None else before.profiles
+    kept = [profile for profile in old if (profile.device, profile.channel, profile.scope) not in replaced]
+    return tuple(sorted([*kept, *fitted], key=lambda profile: profile.digest))
+
+
+def _days(text: str) -> timedelta:
+    days = given.decimal(text, what="the number of days", limit=_DAYS_MAX)
+    if days == 0:
+        raise argparse.ArgumentTypeError("a set is valid for a day, at least")
+    return timedelta(days=days)
