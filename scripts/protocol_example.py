@@ -44,7 +44,8 @@ from weighbridge.proto.measurement_log import AttesterStart, ModelLoad, encode_r
 from weighbridge.proto.spdm.evidence import GpuEvidence, encode, gpus_binding
 from weighbridge.proto.spdm.opaque import OpaqueType, encode_tlv
 from weighbridge.proto.spot import PoolEntry, SpotAnswer, SpotChallenge, SpotExpectation, SpotPool, SpotRange
-from weighbridge.proto.telemetry import UNITS, Channel, Source, Telemetry
+from weighbridge.proto.telemetry import UNITS, WINDOWS_NS, Channel, EventKind, Source, Telemetry
+from weighbridge.proto.telemetry import Event as SensorEvent
 from weighbridge.proto.terms import SignedTerms, Terms
 from weighbridge.proto.tpm.constants import (
     TPM_GENERATED,
@@ -523,14 +524,22 @@ def seal_window(enrolment: Enrolment, root: bytes) -> Window:
         period_ns=5 * _SECOND_NS,
         offsets=(0, 5 * _SECOND_NS),
         channels={
-            **{name: Channel(UNITS[name], values) for name, values in readings.items()},
+            **{name: Channel(UNITS[name], values, WINDOWS_NS.get(name)) for name, values in readings.items()},
             "memory_temperature": Channel(UNITS["memory_temperature"], None),
+            "sm_clock": Channel(UNITS["sm_clock"], (None, 1_980)),
         },
+        events=(SensorEvent(0, EventKind.FAULT, "sm_clock"),),
     )
     telemetry = Telemetry(session=terms.session, seq=0, sources=(source,))
     commitment = commit(fixed("salt"), b"request", b"response")
     work = WorkSummary(
-        root=merkle.root([merkle.leaf_hash(commitment)]), requests=1, tokens_in=12, tokens_out=34, batch_max=1
+        root=merkle.root([merkle.leaf_hash(commitment)]),
+        requests=1,
+        tokens_in=12,
+        tokens_out=34,
+        batch_max=1,
+        prefill_ns=41_000_000,
+        decode_ns=330_000_000,
     )
     header = Header(
         tenant=TENANT,

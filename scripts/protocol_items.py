@@ -224,7 +224,14 @@ def _window(made: Judgement) -> tuple[Vector, ...]:
                 Item("SHA-256 of the chain", window.gpus[0].chain_digest),
             ),
         ),
-        Vector("telemetry", (Item("telemetry", evidence.telemetry), Item("SHA-256", window.header.telemetry))),
+        Vector(
+            "telemetry",
+            (
+                Item("telemetry", evidence.telemetry),
+                Item("content", window.telemetry.content()),
+                Item("SHA-256", window.header.telemetry),
+            ),
+        ),
         Vector(
             "log",
             (

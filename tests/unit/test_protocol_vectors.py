@@ -198,6 +198,7 @@ def test_parts_of_the_evidence_are_the_vectors_of_their_own() -> None:
     assert (
         sha256(evidence.telemetry) == VECTORS["telemetry"]["SHA-256"] == Header.parse(VECTORS["header"].first).telemetry
     )
+    assert Telemetry.parse(evidence.telemetry).content() == VECTORS["telemetry"]["content"]
 
 
 def test_gpu_vector() -> None:
@@ -418,6 +419,7 @@ RULES: Final[dict[str, tuple[str, int]]] = {
     "quote": ("quote", 0),
     "gpus": ("gpus", 0),
     "telemetry": ("telemetry", 0),
+    "telemetry-content": ("telemetry", 1),
     "log": ("log", 0),
     "log-record": ("log", 2),
     "parts": ("manifest", 2),

@@ -117,8 +117,16 @@ class Telemetry:
         Raises:
             ValueError: for a value or an offset beyond ``VALUE_MAX``.
         """
-        content = cbor.encode([source.to_cbor() for source in self.sources])
+        content = self.content()
         return cbor.encode({0: VERSION, 1: self.session, 2: self.seq, 3: len(content), 4: zstd.compress(content)})
+
+    def content(self) -> bytes:
+        """The sources, before they are compressed.
+
+        Raises:
+            ValueError: for a value or an offset beyond ``VALUE_MAX``.
+        """
+        return cbor.encode([source.to_cbor() for source in self.sources])
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
