@@ -147,10 +147,12 @@ def traces(directory: Path, side: Side) -> Iterator[Trace]:
     sides = split()
     family = {system: name for name, systems in FAMILIES.items() for system in systems}
     index = strict.json_decode((directory / "index.json").read_bytes(), what="index.json")
-    for row in cast("list[dict[str, str | float]]", index):
+    for row in cast("list[dict[str, str | float | None]]", index):
         if sides[family[str(row["system"])]] != side:
             continue
-        power = _power(directory / str(row["file"]), float(row["t_begin"]), float(row["t_end"]))
+        begin, end = row["t_begin"], row["t_end"]
+        # One label's log does not say when its benchmark began.
+        power = None if begin is None or end is None else _power(directory / str(row["file"]), float(begin), float(end))
         if power is not None:
             label = Label(str(row["round"]), str(row["system"]), str(row["benchmark"]), str(row["scenario"]))
             yield Trace(label, str(row["run"]), power)
