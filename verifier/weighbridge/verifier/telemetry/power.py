@@ -22,7 +22,7 @@ from weighbridge.verifier.telemetry.evidence import SessionEvidence
 from weighbridge.verifier.telemetry.explained import covers, explained_mw, fit_explained
 from weighbridge.verifier.telemetry.features import NAMES, features, residual
 from weighbridge.verifier.telemetry.fitting import Frame, Run, Settings, fit_runs
-from weighbridge.verifier.telemetry.readings import unit_length
+from weighbridge.verifier.telemetry.readings import is_whole, unit_length
 from weighbridge.verifier.telemetry.scoring import Scorer, power_of
 from weighbridge.verifier.telemetry.series import source_of
 from weighbridge.verifier.telemetry.units import units_of
@@ -186,7 +186,7 @@ def _measured(label: str, recording: Recording, device: bytes, period_ns: int) -
     units: list[Unit] = []
     rows: list[Floats] = []
     for unit in units_of(recording, device, unit_ns):
-        if _CHANNEL in unit.series.channels and _CHANNEL not in unit.series.absent:
+        if is_whole(unit, _CHANNEL, samples):
             units.append(unit)
             rows.append(power_of(unit, _CHANNEL, samples))
     if not units:

@@ -6,20 +6,17 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
+from weighbridge.verifier.telemetry.scoring import SHORT
 from weighbridge.verifier.telemetry.series import join, source_of
 from weighbridge.verifier.telemetry.units import units_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from numpy.typing import NDArray
-
     from weighbridge.proto.recording import Recording
     from weighbridge.verifier.telemetry.units import Unit
 
-__all__ = ["FAST_UNIT_NS", "SLOW_UNIT_NS", "Summary", "mean_power_w", "power_of", "summarise", "unit_length"]
+__all__ = ["FAST_UNIT_NS", "SLOW_UNIT_NS", "Summary", "is_whole", "mean_power_w", "summarise", "unit_length"]
 
 FAST_UNIT_NS: Final = 10 * 10**9
 SLOW_UNIT_NS: Final = 30 * 10**9
@@ -82,13 +79,13 @@ def unit_length(period_ns: int) -> int:
     return FAST_UNIT_NS if period_ns <= _FAST_PERIOD_NS else SLOW_UNIT_NS
 
 
-def power_of(unit: Unit) -> NDArray[np.float64]:
-    """W of each reading of the unit's power; empty where there is none."""
-    found = unit.series.readings("power")
-    return np.zeros(0) if found is None else found[1] / _MILLI
+def is_whole(unit: Unit, channel: str, samples: int) -> bool:
+    """Whether the unit has every reading of ``channel`` that is needed to score it: ``samples``, or hardly fewer."""
+    values = unit.series.channels.get(channel)
+    return values is not None and channel not in unit.series.absent and len(values) >= samples - samples // SHORT
 
 
 def mean_power_w(unit: Unit) -> float | None:
-    """The mean of :func:`power_of`; ``None`` where there is no reading."""
-    power = power_of(unit)
-    return float(power.mean()) if power.size else None
+    """W, the mean of all readings of power; ``None`` where there is none."""
+    found = unit.series.readings("power")
+    return None if found is None else float(found[1].mean()) / _MILLI
