@@ -37,6 +37,7 @@ from weighbridge.proto.workload import WorkSummary
 from weighbridge.verifier.anchors import Anchor, TrustAnchors
 from weighbridge.verifier.appraisal import Appraiser
 from weighbridge.verifier.archive import Archive
+from weighbridge.verifier.baselines import Baselines
 from weighbridge.verifier.certs import load_certificate
 from weighbridge.verifier.clock import nanoseconds
 from weighbridge.verifier.core import Answer, Verifier
@@ -380,6 +381,7 @@ class World:
     sent: bytes = b""
     published: Published = field(default_factory=Published.nothing)
     own_files: dict[bytes, policy_set.PolicyFiles] = field(default_factory=dict)
+    baselines: Baselines = field(default_factory=Baselines)
 
     @classmethod
     def make(
@@ -453,7 +455,7 @@ class World:
         """What judges: the policy, and what it judges by."""
         policy = policy_set.shipped(self.policy, reference=self.reference)
         files = {policy.digest: policy.files, **self.own_files}
-        return Appraiser(self.prepared, self.reference, self.models, self.published, files)
+        return Appraiser(self.prepared, self.reference, self.models, self.published, files, baselines=self.baselines)
 
     def restart(self, appraiser: Appraiser | None = None) -> Verifier:
         """The verifier as it comes up again over the same stores: nothing in memory survives."""

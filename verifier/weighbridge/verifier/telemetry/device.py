@@ -18,9 +18,10 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
+from weighbridge.verifier.telemetry.calibration import deciding
 from weighbridge.verifier.telemetry.fingerprints import COPIED
 from weighbridge.verifier.telemetry.physics import Finding, Limits, check_unit, check_window
-from weighbridge.verifier.telemetry.scoring import Scorer
+from weighbridge.verifier.telemetry.scoring import SHORT, Scorer
 from weighbridge.verifier.telemetry.series import join
 from weighbridge.verifier.telemetry.state import DeviceAppraisal, DeviceState, Scored, Word
 from weighbridge.verifier.telemetry.units import UnitBuilder
@@ -165,6 +166,9 @@ def _unfit(series: Series, profile: Profile) -> str:
             f"sampled every {series.period_ns / _SECOND:g} s, "
             f"and the baseline's channel every {profile.period_ns / _SECOND:g} s"
         )
+    needed = profile.unit_ns // profile.period_ns
+    if len(series) < needed - needed // SHORT:
+        return f"{len(series)} samples, of {needed} that are due"
     if profile.channel not in series.channels:
         return f"the baseline is about {profile.channel}, which is not sampled"
     if profile.channel in series.absent:
@@ -202,7 +206,8 @@ def _last(source: Source, count: int) -> Source:
 def _appraisal(state: DeviceState, brought: Brought, found: Sequence[Finding]) -> DeviceAppraisal:
     word, why = _word(state, brought)
     scored = None if state.scored is None else state.scored.score
-    profile = state.profile if brought.profile is not None and not brought.foreign else None
+    profile = None if brought.foreign else brought.profile
+    bound = None if profile is None else deciding(profile)
     shown = dict.fromkeys((*(state.implausible or state.standing), *found))
     return DeviceAppraisal(
         device=brought.device,
@@ -213,7 +218,7 @@ def _appraisal(state: DeviceState, brought: Brought, found: Sequence[Finding]) -
         first_seq=None if state.scored is None else state.scored.first_seq,
         last_seq=None if state.scored is None else state.scored.last_seq,
         score=None if scored is None else state.evidence.statistic,
-        threshold=None if profile is None else min((bound.limit for bound in profile.bounds), default=None),
+        threshold=None if bound is None else bound.limit,
         p_ppb=None if scored is None else scored.p_ppb,
         e_log10_milli=None if scored is None else state.evidence.e_log10_milli,
         residual_mw=None if scored is None else scored.residual_mw,

@@ -1,0 +1,88 @@
+"""Baselines of emulated GPUs at the work that tests declare: recorded in nominal time, fitted, signed and in force.
+
+For what comes of them in sessions. No rate of detection follows from an emulated device.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from support.world import NOON
+from weighbridge.attester.telemetry.emulated import EmulatedTelemetry
+from weighbridge.proto.digest import sha256
+from weighbridge.proto.recording import RecordedWindow, Recording
+from weighbridge.proto.scope import Scope
+from weighbridge.proto.spdm import report as spdm
+from weighbridge.proto.telemetry import Telemetry
+from weighbridge.proto.workload import WorkSummary
+from weighbridge.verifier import baseline_set
+from weighbridge.verifier.anchors import TrustAnchors
+from weighbridge.verifier.baselines import Baselines
+from weighbridge.verifier.clock import nanoseconds
+from weighbridge.verifier.telemetry.fitting import Settings, fit
+
+if TYPE_CHECKING:
+    from support.baseline_owners import BaselineOwner
+    from support.world import Engines, World
+    from weighbridge.attester.gpu.emulated import EmulatedGpus
+
+__all__ = ["SEED", "TOKENS", "put_in_force", "recorded", "signed_set"]
+
+# As in support.world: what a window of a second declares, and what the units' gains are drawn from.
+TOKENS: Final = 64
+SEED: Final = 7
+_RUNS: Final = 12
+_WINDOWS: Final = 6
+_SECONDS: Final = 10
+_FIRST_RUN: Final = 1000
+
+
+def recorded(
+    gpus: EmulatedGpus, model: bytes | None, *, runs: int = _RUNS, windows: int = _WINDOWS, tokens: int = TOKENS
+) -> list[Recording]:
+    """Runs of the devices, each of as many windows of ten seconds, at ``tokens`` a second."""
+    report = spdm.parse(gpus.attest(sha256(b"recorded"))[0].report)
+    scope = Scope(
+        gpu_model="NVIDIA H100 80GB HBM3",
+        driver=report.driver_version or "none",
+        vbios=report.vbios_version,
+        engine="emulated",
+        model=model,
+        workload="tests",
+    )
+    work = WorkSummary(root=sha256(b"leaf"), requests=_SECONDS, tokens_in=_SECONDS * tokens, tokens_out=0, batch_max=1)
+    return [
+        Recording(origin="emulated", label=f"run {run}", scope=scope, windows=_run(gpus, run, windows, work))
+        for run in range(_FIRST_RUN, _FIRST_RUN + runs)
+    ]
+
+
+def signed_set(
+    gpus: EmulatedGpus, model: bytes, owner: BaselineOwner, *, number: int = 1, tokens: int = TOKENS
+) -> bytes:
+    """The file of a set with the profiles of all devices."""
+    runs = recorded(gpus, model, tokens=tokens)
+    profiles = [fit(runs, device, Settings()) for device in gpus.identities()]
+    return owner.sign(owner.content(profiles, number=number))
+
+
+def put_in_force(world: World, engines: Engines, data: bytes, owner: BaselineOwner) -> None:
+    """The verifier of ``world`` comes up again with this set in force, kept as a deployment keeps it."""
+    if owner.anchor() not in world.anchors.anchors:
+        world.anchors = TrustAnchors((*world.anchors.anchors, owner.anchor()))
+    verified = baseline_set.verify(data, anchors=world.anchors)
+    world.archive.keep_baseline(data)
+    world.baselines = Baselines([verified])
+    world.judge_by(engines, world.reference.with_baselines([verified.named]))
+
+
+def _run(gpus: EmulatedGpus, run: int, windows: int, work: WorkSummary) -> tuple[RecordedWindow, ...]:
+    source = EmulatedTelemetry(SEED, gpus.identities(), run=run)
+    start, length = nanoseconds(NOON), _SECONDS * 1_000_000_000
+    made: list[RecordedWindow] = []
+    for seq in range(windows):
+        begin = start + seq * length
+        sources = source.window(start_wall_ns=begin, duration_ns=length, work=work)
+        telemetry = Telemetry(session=bytes(16), seq=seq, sources=tuple(sources)).encode()
+        made.append(RecordedWindow(telemetry=telemetry, work=work, start_ns=begin, end_ns=begin + length))
+    return tuple(made)
