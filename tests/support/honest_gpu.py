@@ -45,7 +45,7 @@ class Trace:
     jitter_ns: NDArray[np.int64] | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
-        return len(self.columns["power"])
+        return len(next(iter(self.columns.values())))
 
     def __getitem__(self, name: str) -> NDArray[np.int64]:
         return self.columns[name]

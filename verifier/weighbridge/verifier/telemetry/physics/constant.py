@@ -19,13 +19,14 @@ CHECK: Final = Check(
     name="power_constant",
     channel="power",
     says=(
-        "power moves by more than 0.02 W, and in load repeats a reading less than 99 times in 100. A sensor that does "
+        "power moves by more than 0.02 W, and in load repeats a reading less than 98 times in 100. A sensor that does "
         "not is dead: unusable. Where the energy counter meanwhile advances at a changing rate, one of them lies"
     ),
     source="honest traces: the quietest, 0.06 % of a capped mean, moves by 0.4 W; idle with a context by 0.06 W",
 )
 _LEAST: Final = 20
 _DEVIATION_MW: Final = 20
+_REPEATS_PERCENT: Final = 98
 _IDLE_MW: Final = 130_000
 _PART_US: Final = 2_000_000
 _RATE_SHARE: Final = 20
@@ -38,7 +39,7 @@ def find(readings: Readings) -> Finding | None:
     if power is None or len(power.values) < _LEAST:
         return None
     low, high = int(power.values.min()), int(power.values.max())
-    repeats = int((np.diff(power.values) == 0).sum()) * 100 > 99 * (len(power.values) - 1)
+    repeats = int((np.diff(power.values) == 0).sum()) * 100 >= _REPEATS_PERCENT * (len(power.values) - 1)
     oversampled = readings.period_us * 10 < 9 * REFRESH_US
     if high - low > 50 * _DEVIATION_MW and not repeats:
         return None
