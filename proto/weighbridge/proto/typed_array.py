@@ -44,9 +44,14 @@ class TypedArray:
         tag = _narrowest(values)
         return cls(tag, struct.pack(f">{len(values)}{_LETTERS[WIDTHS[tag]]}", *values))
 
+    @property
+    def width(self) -> int:
+        """Bytes per integer."""
+        return WIDTHS[self.tag]
+
     def __len__(self) -> int:
         """How many integers there are."""
-        return len(self.octets) // WIDTHS[self.tag]
+        return len(self.octets) // self.width
 
     def integers(self, *, where: str) -> tuple[int, ...]:
         """The values; bound ``len`` first: each takes about 40 bytes.
@@ -54,9 +59,10 @@ class TypedArray:
         Raises:
             MalformedEvidence: ``NOT_DETERMINISTIC``: they would fit a narrower array.
         """
-        width = WIDTHS[self.tag]
+        width = self.width
         values = strict.unpack(f">{len(self)}{_LETTERS[width]}", self.octets, what=where)
-        narrowest = _narrowest(values)
+        # There is no narrower one than of single bytes.
+        narrowest = self.tag if width == 1 else _narrowest(values)
         if narrowest != self.tag:
             raise MalformedEvidence(
                 Code.NOT_DETERMINISTIC,

@@ -104,14 +104,15 @@ class Channel:
             window = cbor.Reader({3: window}, where).integer(3, low=1, high=VALUE_MAX)
         if packed is None and missing is None:
             return cls(unit, None, window)
-        values: list[int | None] = list(unpack(packed, budget=budget, where=where))
+        values = unpack(packed, budget=budget, where=where)
         if len(values) != size:
             raise MalformedEvidence(
                 Code.FIELD_RANGE, "not one value per offset", where=where, expected=size, got=len(values)
             )
-        if missing is not None:
-            _take_out(values, unpack(missing, budget=budget, where=f"{where}.missing"), where=f"{where}.missing")
-        return cls(unit, tuple(values), window)
+        if missing is None:
+            return cls(unit, values, window)
+        where = f"{where}.missing"
+        return cls(unit, _without(values, unpack(missing, budget=budget, where=where), where=where), window)
 
 
 class EventKind(StrEnum):
@@ -160,8 +161,9 @@ class Event:
         return self.offset_ns, self.kind.value, self.channel or ""
 
 
-def _take_out(values: list[int | None], missing: tuple[int, ...], *, where: str) -> None:
-    """Put ``None`` where a reading failed; what stands there repeats the value before it, or is zero."""
+def _without(values: tuple[int, ...], missing: tuple[int, ...], *, where: str) -> tuple[int | None, ...]:
+    """The values with ``None`` where a reading failed; what stands there repeats the value before it, or is zero."""
+    read: list[int | None] = list(values)
     before = -1
     for index in missing:
         if not before < index < len(values):
@@ -169,10 +171,10 @@ def _take_out(values: list[int | None], missing: tuple[int, ...], *, where: str)
         before = index
     if not missing:
         raise MalformedEvidence(Code.NOT_DETERMINISTIC, "no missing reading is null", where=where)
-    stood = list(values)
     for index in missing:
-        if stood[index] != (stood[index - 1] if index else 0):
+        if values[index] != (values[index - 1] if index else 0):
             raise MalformedEvidence(
                 Code.NOT_DETERMINISTIC, "a missing reading has a value", where=where, got=f"index {index}"
             )
-        values[index] = None
+        read[index] = None
+    return tuple(read)
