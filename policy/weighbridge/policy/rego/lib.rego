@@ -709,6 +709,14 @@ always contains d if {
 # Of an alarm the instrument can tell that something differs, and not what.
 telemetry_hint := "let a person look at the host and its record: the alarm says that something differs, not what; weighbridge clear forgives it"
 
+# A GPU used more energy between two sessions than an idle one does. Nobody attested what for, and nobody had to.
+remarks contains w if {
+	some item in object.get(input, ["telemetry", "unreported"], [])
+	item.energy_mj > item.idle_mj
+	message := sprintf("GPU %v used %v mJ in the %v s before this session, and an idle one uses %v mJ", [item.device, item.energy_mj, item.gap_s, item.idle_mj])
+	w := {"code": "TELEMETRY_UNREPORTED", "message": message}
+}
+
 # There are samples of this channel, such as "power", of the device; of the host where `device` is null.
 measured(device, channel) if {
 	some source in sources

@@ -28,9 +28,12 @@ if TYPE_CHECKING:
 
     from weighbridge.policy.authoring.telling import Line
 
-AZURE, HOST = "azure_snp_h100", "bare_metal_tpm_h100"
+AZURE, HOST, MEASURED = "azure_snp_h100", "bare_metal_tpm_h100", "in_baseline"
 SWITCH = 8
 DIFFERENCE = doc.GpuDifference(22, "driver", "Measurement_22", ("aa" * 48,), "bb" * 48, "another build")
+
+
+ENERGY = doc.TelemetryFinding("energy", "power", "implausible", "4120 J to 4180 J", "3700 J")
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,10 @@ class Change:
 
 def gpu(name: str, number: int = 0) -> tuple[str | int, ...]:
     return ("gpus", number, name)
+
+
+def recorded(name: str) -> tuple[str | int, ...]:
+    return ("telemetry", "devices", 0, name)
 
 
 CHANGES = (
@@ -92,6 +99,16 @@ CHANGES = (
         "wanted was a, and it is b",
     ),
     Change(AZURE, ("telemetry", "verdict"), "implausible", 'input.telemetry.verdict is "implausible"'),
+    Change(MEASURED, recorded("verdict"), "out_of_baseline", 'device.verdict is "out_of_baseline"'),
+    Change(MEASURED, recorded("verdict"), "implausible", "some_implausible"),
+    Change(
+        MEASURED,
+        recorded("findings"),
+        (ENERGY,),
+        "the GPU's physical record cannot be: energy of power",
+        ((recorded("verdict"), "implausible"),),
+    ),
+    Change(MEASURED, ("telemetry", "verdict"), "unusable", 'input.telemetry.verdict is "unusable"'),
     Change(AZURE, ("telemetry", "sources", 0, "platform"), "other", 'source.platform is "other"'),
     Change(AZURE, gpu("revocation"), "unknown", 'gpu.revocation is "unknown"'),
     # For the policies of one kind of machine.

@@ -448,6 +448,14 @@ test_a_gpu_of_which_nothing_is_recorded if {
 	lib.telemetry_in_baseline with input as linked
 }
 
+test_work_between_sessions_is_noticed if {
+	between := {"device": "ab", "session": "cd", "gap_s": 60, "energy_mj": 9000000, "idle_mj": 7200000}
+	idle := object.union(between, {"energy_mj": 7000000})
+	anew := object.union(between, {"energy_mj": null})
+	said := [remark | some remark in lib.remarks; remark.code == "TELEMETRY_UNREPORTED"] with input as {"telemetry": {"unreported": [between, idle, anew]}}
+	{remark.message | some remark in said} == {"GPU ab used 9000000 mJ in the 60 s before this session, and an idle one uses 7200000 mJ"}
+}
+
 test_channels if {
 	device := good.input.gpus[0].identity
 	lib.measured(device, "power") with input as good.input
