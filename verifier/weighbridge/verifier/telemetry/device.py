@@ -97,6 +97,11 @@ def follow(state: DeviceState, brought: Brought) -> tuple[DeviceState, DeviceApp
     for unit in units:
         following, of_unit = _judge(following, unit, profile)
         found += of_unit
+    if profile is not None and series is not None and series.readings(profile.channel) is None:
+        # Not to report a channel is no defect. The unit that has begun cannot be scored all the same.
+        why = f"{profile.channel} is not sampled: a new unit begins"
+        anew = UnitBuilder(unit_ns=builder.unit_ns)
+        following = replace(following, builder=anew, usable=False, why=why, standing=())
     broken = [defect for defect in defects if defect.breaks]
     if broken and not _later(units, broken):
         standing = tuple(_finding(defect, brought) for defect in broken)[:_FINDINGS_MAX]
