@@ -13,14 +13,15 @@ The procedure of :func:`verify`:
     that counts them, or a fork that failed it.
 5.  The terms are signed by a ``verifier`` anchor; the enrolment is verified again (:mod:`.replay`).
 6.  Each window is verified again at its recorded receipt time and appraised under the policy, by the reference values
-    and the collateral that its record names or by the caller's.
+    and the collateral that its record names or by the caller's, and by the baselines that the recorded values name.
 7.  Under the policy and values under which it was judged, each verdict is the recorded one. What is taken out of the
     bundle to judge by is what the records name (:meth:`BundleVerdict.require_recorded`, the caller's step).
 
 What still rests on the verifier's word: the receipt times, that its challenges were random, that it had chosen the
-credential's secret, that the answers which it expected to spot checks, the reference sets by which it judged and the
-policy bundles that its verdicts name were their owners', that no newer collateral was at hand, and that the session had
-no windows after the last one shown. The ledger's witnesses limit the first two; nothing in the bundle shows the rest.
+credential's secret, that the answers which it expected to spot checks, the reference sets and baselines by which it
+judged and the policy bundles that its verdicts name were their owners', that no newer collateral was at hand, and that
+the session had no windows after the last one shown. The ledger's witnesses limit the first two; nothing in the bundle
+shows the rest.
 """
 
 from __future__ import annotations

@@ -44,8 +44,8 @@ __all__ = ["configure_verify", "read_bundle", "run_verify"]
 _RECORDED: Final = "recorded"
 _STILL_TRUSTED: Final = (
     "the verifier's word: receipt times, random challenges, the credential's secret at enrolment, "
-    "that spot checks, recorded reference sets and policy bundles are their owners', that no newer collateral was at "
-    "hand, "
+    "that spot checks, recorded reference sets, baselines and policy bundles are their owners', that no newer "
+    "collateral was at hand, "
     "and that no later window of the session was left out"
 )
 
