@@ -26,6 +26,7 @@ from weighbridge.verifier.bundle import Bundle, Entry
 from weighbridge.verifier.record import ChallengePreimage, Leaf, Record
 from weighbridge.verifier.replay import replay_enrolment, replay_window
 from weighbridge.verifier.session import SessionState
+from weighbridge.verifier.telemetry.appraisal import NOTHING
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -228,6 +229,7 @@ def _enrolment_record(enrolment: example.Enrolment) -> Record:
         verdict=strict.json_encode(outcome),
         spot=None,
         collateral=_NO_DIGEST,
+        history=None,
     )
 
 
@@ -245,11 +247,14 @@ def _appraise(enrolment: example.Enrolment, record: Record, window: example.Wind
         position=replayed.position,
         anchors=example.ANCHORS,
     )
-    return appraiser_of(enrolment).appraise(
+    appraiser, enrolled, position = appraiser_of(enrolment), replayed.enrolled, replayed.position
+    physical = appraiser.physical(verified, enrolled=enrolled, position=position, history=NOTHING, at=example.RECEIVED)
+    return appraiser.appraise(
         verified,
-        enrolled=replayed.enrolled,
-        position=replayed.position,
+        enrolled=enrolled,
+        position=position,
         state=SessionState.ENROLLED,
+        physical=physical,
         at=example.RECEIVED,
     )
 
@@ -275,6 +280,7 @@ def _window_record(window: example.Window, verdict: Verdict | None) -> Record:
         verdict=b"" if verdict is None else verdict.encode(),
         spot=window.spot,
         collateral=_NO_DIGEST,
+        history=None if verdict is None else NOTHING,
     )
 
 

@@ -31,8 +31,9 @@ from weighbridge.verifier.host_appraisal import appraise_host
 from weighbridge.verifier.policy_input import Known, policy_input
 from weighbridge.verifier.procedure import authenticate, verify_window
 from weighbridge.verifier.published import Published
-from weighbridge.verifier.replay import replay_enrolment, replay_window
+from weighbridge.verifier.replay import replay_enrolment, replay_telemetry, replay_window
 from weighbridge.verifier.session import Position, SessionState
+from weighbridge.verifier.telemetry.appraisal import NOTHING, TelemetryAppraisal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -119,12 +120,27 @@ class Case:
         return lambda: policy_input(verified, known, weighed=weighed, host=host, gpus=gpus, at=self.at)
 
     def _known(self) -> Known:
-        return Known(self.enrolled, self.position, SessionState.RUNNING, self.world.reference, self.world.models)
+        return Known(
+            self.enrolled,
+            self.position,
+            SessionState.RUNNING,
+            self.world.reference,
+            self.world.models,
+            TelemetryAppraisal("no_baseline", (), self.position.telemetry),
+        )
 
     def _appraise(self, verified: VerifiedWindow, policy: Prepared) -> Verdict:
         appraiser = Appraiser(policy, self.world.reference, self.world.models)
+        physical = appraiser.physical(
+            verified, enrolled=self.enrolled, position=self.position, history=NOTHING, at=self.at
+        )
         return appraiser.appraise(
-            verified, enrolled=self.enrolled, position=self.position, state=SessionState.RUNNING, at=self.at
+            verified,
+            enrolled=self.enrolled,
+            position=self.position,
+            state=SessionState.RUNNING,
+            physical=physical,
+            at=self.at,
         )
 
 
@@ -213,7 +229,8 @@ class Line:
                 anchors=world.anchors,
                 chains=chains,
             )
-            position = position.after(window, obliged=record.obliges_spot_check)
+            physical = replay_telemetry(record, window, enrolled=enrolled, position=position, baselines=world.baselines)
+            position = position.after(window, obliged=record.obliges_spot_check, telemetry=physical.state)
         return enrolled, position, chains
 
     def observe(self) -> Observed:
