@@ -26,6 +26,7 @@ from weighbridge.attester.commands import (
     model,
     run,
     spot_pool,
+    telemetry,
     tpm_arguments,
     verity,
 )
@@ -198,6 +199,7 @@ def _parser() -> argparse.ArgumentParser:
         ("model", model, "sign a model's directory, or verify such a signature"),
         ("spot-pool", spot_pool, "make one-time challenges about a model's bytes, for its verifiers"),
         ("run", run, "run a session: launch or await an inference server, attest it window by window"),
+        ("telemetry", telemetry, "read this host's sensors outside of a session: list, watch, record, import"),
         ("verity", verity, "have the kernel enforce the digests of a model's files, or show them"),
         ("log", log, "show or export the measurement log of a state directory"),
         ("doctor", doctor, "look at what this host lacks, and say what to do about it"),

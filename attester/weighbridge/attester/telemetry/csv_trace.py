@@ -143,12 +143,14 @@ def parse(
     if not names or len(set(names)) != len(names) or len(names) > _COLUMNS_MAX:
         raise ValueError(f"1 to {_COLUMNS_MAX} columns, each channel once")
     if len(data) > BYTES_MAX:
-        raise MalformedEvidence(Code.TOO_LARGE, "the table is too large", where="csv", expected=f"<= {BYTES_MAX} bytes")
+        raise MalformedEvidence(
+            Code.TOO_LARGE, "the table is too large", where="table", expected=f"<= {BYTES_MAX} bytes"
+        )
     lines = _LINES_MAX if only else ROWS_MAX
     # Before anything is made of them.
     if data.count(b"\n") > lines + 1:
         raise MalformedEvidence(
-            Code.TOO_LARGE, "the table has too many lines", where="csv", expected=f"<= {lines}", hint=_SPLIT
+            Code.TOO_LARGE, "the table has too many lines", where="table", expected=f"<= {lines}", hint=_SPLIT
         )
     reader = _Rows(data)
     picked = reader.places([time.heading, *(column.heading for column in columns)])
@@ -169,7 +171,7 @@ def parse(
             if cannot_be_sent:
                 sentinels.append((at, column.channel))
     if not times:
-        raise MalformedEvidence(Code.FIELD_MISSING, "there is no row with samples", where="csv")
+        raise MalformedEvidence(Code.FIELD_MISSING, "there is no row with samples", where="table")
     start = times[0]
     return Trace(
         device=device,
@@ -196,7 +198,7 @@ class _Rows:
         try:
             text = data.removeprefix(b"\xef\xbb\xbf").decode()
         except UnicodeDecodeError as error:
-            raise MalformedEvidence(Code.NOT_UTF8, "the table is not UTF-8", where=f"csv[{error.start}]") from error
+            raise MalformedEvidence(Code.NOT_UTF8, "the table is not UTF-8", where=f"table[{error.start}]") from error
         self._reader = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
         self._headings = [heading.strip() for row in islice(self._cells(), 1) for heading in row]
         if len(set(self._headings)) != len(self._headings):
@@ -250,7 +252,7 @@ class _Rows:
     ) -> MalformedEvidence:
         """The error about the current line."""
         return MalformedEvidence(
-            code, text, where=f"csv:{self._reader.line_num}", expected=expected, got=got, hint=hint
+            code, text, where=f"line {self._reader.line_num}", expected=expected, got=got, hint=hint
         )
 
     def _number(self, cell: str) -> float:
