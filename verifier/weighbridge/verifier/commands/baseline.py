@@ -27,7 +27,8 @@ an owner's key, and the document by which verifiers believe it:
   weighbridge baseline key "Acme Physics" -o physics.pem --anchors physics.json
 
 twelve runs of one GPU and one stack, out of sessions that were verified:
-  weighbridge baseline record session.wb --anchors anchors.json --engine "vllm 0.11.0" --workload chat -o run-01.wbr
+  weighbridge baseline record session.wb --anchors anchors.json --engine "vllm 0.11.0" \\
+      --workload chat -o run-01.wbr
 
 a baseline of them, its false alarms measured on runs that were held out:
   weighbridge baseline fit run-*.wbr --held-out later-*.wbr --owner "Acme Physics" --name gate --number 1 \\

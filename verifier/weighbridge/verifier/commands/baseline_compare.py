@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from weighbridge.proto.errors import ExitCode
 from weighbridge.verifier import baseline_set
+from weighbridge.verifier.clock import moment
 from weighbridge.verifier.commands.baseline_figure import add_figure, session_of, write_figures
 from weighbridge.verifier.commands.baseline_show import read_baseline
 from weighbridge.verifier.commands.baseline_text import (
@@ -120,7 +122,8 @@ def _run(arguments: argparse.Namespace) -> Outcome | int:
     cases = _judged(signed, _runs_of(arguments), shown=not arguments.json)
     word = worst(tuple(case.verdict for case in cases))
     lines = [
-        *([] if verified else ["UNVERIFIED: the baseline's signature was not checked (give --anchors)", ""]),
+        *([] if verified else ["UNVERIFIED: the baseline's signature was not checked (give --anchors)"]),
+        *_not_valid(signed.claimed, datetime.now(UTC)),
         *(line for case in cases for line in (*_case_lines(case, signed.claimed, every=arguments.all), "")),
         NOT_WEIGHTS,
     ]
@@ -142,6 +145,13 @@ def _run(arguments: argparse.Namespace) -> Outcome | int:
         "figures": [str(path) for path in drawn],
     }
     return Outcome("\n".join(lines) + "\n", document, _STATUS[word])
+
+
+def _not_valid(content: BaselineSet, at: datetime) -> list[str]:
+    """What a verifier would say of the whole set, which is compared with all the same."""
+    if moment(content.not_before_ns) <= at <= moment(content.not_after_ns):
+        return []
+    return ["BEWARE: the baseline is not valid now: no verifier judges by it"]
 
 
 def _runs_of(arguments: argparse.Namespace) -> list[NamedRun]:

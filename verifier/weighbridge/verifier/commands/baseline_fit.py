@@ -21,6 +21,7 @@ from weighbridge.verifier.commands.baseline_text import (
     one_scope,
     percent,
     read_runs,
+    wrapped,
 )
 from weighbridge.verifier.commands.outcome import Outcome, usage, write
 from weighbridge.verifier.commands.progress import Progress
@@ -126,10 +127,11 @@ def _run(arguments: argparse.Namespace) -> Outcome | int:
         f"signed {plain(name)}, number {number}, of {plain(owner)}: {counted(len(fitted), 'GPU')}"
         + (f", and {counted(kept, 'profile')} of --merge" if kept else ""),
         f"  validity    {strict.time_encode(moment(made.not_before_ns))} to {strict.time_encode(until)}",
-        f"  set         {arguments.output}, sha256 {digest}",
+        f"  set         sha256 {digest}",
+        f"  file        {arguments.output}",
         *(line for item in fitted for line in ("", *profile_lines(item.profile), *_widened(item))),
         "",
-        f"  BEWARE      {_CAUTION}",
+        *wrapped("BEWARE", _CAUTION),
         f"  {NOT_WEIGHTS}",
     ]
     document: strict.JsonObject = {

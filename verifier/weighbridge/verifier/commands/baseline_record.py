@@ -37,8 +37,10 @@ __all__ = ["configure"]
 _COMMAND: Final = "baseline record"
 _EPILOG: Final = """\
 examples:
-  weighbridge baseline record session.wb --anchors anchors.json --engine "vllm 0.11.0" --workload chat -o run-01.wbr
-  weighbridge baseline record STATE --session HEX --engine "vllm 0.11.0" --workload chat -o run-01.wbr
+  weighbridge baseline record session.wb --anchors anchors.json --engine "vllm 0.11.0" \\
+      --workload chat -o run-01.wbr
+  weighbridge baseline record STATE --session HEX --engine "vllm 0.11.0" \\
+      --workload chat -o run-01.wbr
 
 Readings, declared work, manifest, driver and VBIOS come from the verified evidence, the power limit where it was read;
 engine and workload are your word. A session in which a window was denied is refused: a baseline learns what a good host
@@ -72,7 +74,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--power-limit", metavar="WATTS", type=power_limit, help="as the driver enforces it, where it was not read"
     )
-    parser.add_argument("--label", metavar="TEXT", type=_text, help="for people (default: the session)")
+    parser.add_argument("--label", metavar="TEXT", type=_text, help="for people (default: the source's name)")
     parser.add_argument("-o", "--output", required=True, type=given.output, metavar="RUN.wbr", help="the file to write")
     parser.set_defaults(run=_run)
 

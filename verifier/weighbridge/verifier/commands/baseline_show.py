@@ -175,12 +175,12 @@ def profile_lines(profile: Profile) -> Iterator[str]:
     decides = deciding(profile)
     for bound in profile.bounds:
         yield from _bound(bound, decides=bound == decides)
-    yield (
-        f"  evidence    alarm when it passes {_PPM / profile.evidence_ppm:,.0f}: at most "
-        f"{percent(profile.evidence_ppm)} of sessions, however long,"
+    yield from wrapped(
+        "evidence",
+        f"alarm when it passes {_PPM / profile.evidence_ppm:,.0f}: false alarms in at most "
+        f"{percent(profile.evidence_ppm)} of sessions, however long, in all but {percent(profile.delta_ppm)} of "
+        f"calibrations, if {ASSUMPTIONS['units-like-calibration']}",
     )
-    yield f"              in all but {percent(profile.delta_ppm)} of calibrations, if"
-    yield f"              {ASSUMPTIONS['units-like-calibration']}"
     yield from _checked(profile.checked)
     yield f"  profile     sha256 {profile.digest.hex()}"
     for warning in warnings(profile):
@@ -208,10 +208,14 @@ def warnings(profile: Profile) -> list[str]:
 
 
 def _explained(profile: Profile) -> Iterator[str]:
-    yield f"  explained   {watts(profile.explained.base_mw)} while nothing is served"
-    for term in profile.explained.terms:
-        if term.microwatts:
-            yield f"              {_term(term)}"
+    idle = next(term.low for term in profile.explained.terms if term.name == "busy") == 0
+    seen = "" if idle else " (never seen: extrapolated)"
+    yield f"  explained   {watts(profile.explained.base_mw)} while nothing is served{seen}"
+    told = [term for term in profile.explained.terms if term.microwatts]
+    for term in told:
+        yield f"              {_term(term)}"
+    if len(told) < len(profile.explained.terms):
+        yield "              (terms that moved together in the runs are told as one of them)"
     ranges = [
         f"{_RANGES[term.name]} {term.low / 1000:,.4g} to {term.high / 1000:,.4g}" for term in profile.explained.terms
     ]
@@ -246,12 +250,13 @@ def _term(term: Term) -> str:
 
 def _bound(bound: Bound, *, decides: bool) -> Iterator[str]:
     what = {"runs": "this GPU's", "pooled": "other machines'"}[bound.basis]
-    yield (
-        f"  threshold   {bound.limit / 1000:.2f} x what runs come to, from {what} {counted(bound.runs, 'run')}: "
-        f"{'decides' if decides else 'beside, does not decide'};"
+    assumed = ASSUMPTIONS.get(bound.assumption, plain(bound.assumption))
+    yield from wrapped(
+        "threshold",
+        f"{bound.limit / 1000:.2f} x what runs come to, from {what} {counted(bound.runs, 'run')}"
+        f"{'' if decides else ' (beside: it does not decide)'}: false alarms in at most {percent(bound.claimed_ppm)} "
+        f"of sessions, if {assumed}",
     )
-    yield f"              false alarms in at most {percent(bound.claimed_ppm)} of sessions, if"
-    yield f"              {ASSUMPTIONS.get(bound.assumption, plain(bound.assumption))}"
 
 
 def _checked(checked: Checked | None) -> Iterator[str]:

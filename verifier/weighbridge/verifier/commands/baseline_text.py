@@ -206,15 +206,14 @@ def signed_bar(value: float, reach: float, *, half: int) -> str:
     return f"{bar if value < 0 else '':>{half}}│{bar if value >= 0 else '':<{half}}"
 
 
-def scope_lines(scope: Scope, *, indent: str = "  ") -> list[str]:
-    """The stack, as two lines."""
+def scope_lines(scope: Scope) -> list[str]:
+    """The stack."""
     limit = "not said" if scope.power_limit_mw is None else watts(scope.power_limit_mw)
     vbios = "" if scope.vbios is None else f", VBIOS {plain(scope.vbios)}"
-    model = "not said" if scope.model is None else scope.model.hex()
+    stack = f"{plain(scope.gpu_model)}, driver {plain(scope.driver)}{vbios}, power limit {limit}, "
     return [
-        f"{indent}stack       {plain(scope.gpu_model)}, driver {plain(scope.driver)}{vbios}, power limit {limit}",
-        f"{indent}            engine {plain(scope.engine)}, workload {plain(scope.workload)}",
-        f"{indent}model       {model}",
+        *wrapped("stack", f"{stack}engine {plain(scope.engine)}, workload {plain(scope.workload)}"),
+        f"  model       {'not said' if scope.model is None else scope.model.hex()}",
     ]
 
 

@@ -1,0 +1,409 @@
+"""`weighbridge baseline key | fit | show | compare | power`: what they say, what they refuse, and how they end."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from support.runs import GPU, SCOPE, record_run, write_runs
+from weighbridge.proto.baseline import SignedBaselineSet
+from weighbridge.proto.digest import sha256
+from weighbridge.proto.errors import Code, ExitCode
+from weighbridge.proto.recording import Recording
+from weighbridge.verifier.cli import main
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Run = Callable[..., tuple[int, str, str]]
+
+OWNER: Final = "Acme Physics"
+PLACE: Final = ("--owner", OWNER, "--name", "gate", "--number", "1", "--days", "90")
+
+
+@dataclass(frozen=True)
+class Desk:
+    """Recordings, an owner's key and a baseline.
+
+    Attributes:
+        directory: where all of it is.
+        runs: twelve of them.
+        held_out: five more.
+        hidden: four with undeclared work from their fifth window on.
+        baseline: fitted to ``runs``.
+    """
+
+    directory: Path
+    runs: tuple[str, ...]
+    held_out: tuple[str, ...]
+    hidden: tuple[str, ...]
+    baseline: str
+
+    @property
+    def key(self) -> str:
+        return str(self.directory / "physics.pem")
+
+    @property
+    def anchors(self) -> str:
+        return str(self.directory / "physics.json")
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
+    directory = tmp_path_factory.mktemp("baselines")
+    made = Desk(
+        directory,
+        tuple(write_runs(directory, "run", [record_run(seed, windows=8) for seed in range(1, 25, 2)])),
+        tuple(write_runs(directory, "held", [record_run(seed, windows=8) for seed in range(2, 12, 2)])),
+        tuple(
+            write_runs(
+                directory, "hidden", [record_run(seed, windows=8, extra_w=40, since=4) for seed in range(12, 20, 2)]
+            )
+        ),
+        str(directory / "gate.baseline"),
+    )
+    assert main(["baseline", "key", OWNER, "-o", made.key, "--anchors", made.anchors]) == 0
+    assert main(["baseline", "fit", *made.runs, *PLACE, "--key", made.key, "-o", made.baseline]) == 0
+    return made
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    def command(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        status = main(["baseline", *map(str, arguments)])
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return command
+
+
+@pytest.fixture
+def asked(run: Run) -> Callable[..., tuple[int, Any]]:
+    def command(*arguments: object) -> tuple[int, Any]:
+        status, out, _ = run(*arguments, "--json")
+        return status, json.loads(out)
+
+    return command
+
+
+def other(desk: Desk, tmp_path: Path, **changes: object) -> str:
+    """A copy of a run on another stack."""
+    first = Recording.parse((desk.directory / "run-01.wbr").read_bytes())
+    path = tmp_path / "other.wbr"
+    path.write_bytes(replace(first, scope=replace(SCOPE, **changes)).encode())  # type: ignore[arg-type]  # by name
+    return str(path)
+
+
+# -- fit --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_fit_says_what_it_promises_and_by_what(run: Run, desk: Desk, tmp_path: Path) -> None:
+    target = tmp_path / "gate.baseline"
+    status, out, _ = run(
+        "fit", *desk.runs, "--held-out", *desk.held_out, *PLACE, "--key", desk.key, "-o", target, "--note", "first"
+    )
+    assert status == 0
+    assert f"signed gate, number 1, of {OWNER}: 1 GPU" in out
+    assert "12, 96 units of 10 s at 10 Hz" in out
+    assert "0 of 5 runs raised a false alarm: 0 % (95 %: 0 % to 52.2 %)" in out
+    assert "12 runs cannot give a distribution-free 1 %: that takes 99" in out
+    assert "false alarms in at most 7.69 % of sessions, if" in " ".join(out.split())
+    assert "it says nothing of weights" in out
+    assert "verified" not in out
+    assert all(len(line) <= 100 or str(target) in line for line in out.splitlines())
+    signed = SignedBaselineSet.parse(target.read_bytes()).claimed
+    assert [profile.device for profile in signed.profiles] == [GPU]
+    assert signed.profiles[0].scope == SCOPE
+    assert {item.recording for item in signed.profiles[0].runs} == {
+        Recording.parse((desk.directory / f"run-{number:02}.wbr").read_bytes()).digest for number in range(1, 13)
+    }
+
+
+def test_exceeded_bounds_are_told_with_what_they_were(
+    asked: Callable[..., tuple[int, Any]], run: Run, desk: Desk, tmp_path: Path
+) -> None:
+    arguments = ("fit", *desk.runs, "--held-out", *desk.hidden, *PLACE, "--key", desk.key, "-o", tmp_path / "x")
+    status, out, _ = run(*arguments)
+    assert status == 0
+    assert "EXCEEDED    held-out runs raised more false alarms than is claimed" in out
+    assert "threshold pooled: " in out
+    assert "a bound was exceeded on held-out runs, and widened" in out
+    _, document = asked(*arguments)
+    (profile,) = document["profiles"]
+    assert profile["held_out"]["widened"]
+    assert profile["held_out"]["runs"] == 4
+    limits = {bound["basis"]: bound["limit_milli"] for bound in profile["bounds"]}
+    assert limits["pooled"] > profile["widened_from"]["limits_milli"]["pooled"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ({"driver": "999.1"}, "driver"),
+        ({"engine": "vllm 1.0", "workload": "code"}, "engine, workload"),
+        ({"model": sha256(b"another")}, "model"),
+        ({"power_limit_mw": 500_000}, "power_limit_mw"),
+    ],
+)
+def test_runs_of_several_stacks_are_refused_by_what_differs(
+    asked: Callable[..., tuple[int, Any]], desk: Desk, tmp_path: Path, changes: dict[str, object], names: str
+) -> None:
+    strange = other(desk, tmp_path, **changes)
+    status, document = asked("fit", *desk.runs[1:], strange, *PLACE, "--key", desk.key, "-o", tmp_path / "x")
+    assert status == ExitCode.DENIED
+    assert document["code"] == Code.BASELINE_SCOPE
+    assert document["message"].endswith(f"first run: {names}")
+    assert document["where"] == strange
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_run_counts_once(asked: Callable[..., tuple[int, Any]], desk: Desk, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.wbr"
+    copy.write_bytes((desk.directory / "run-01.wbr").read_bytes())
+    for twice in (copy, desk.runs[0]):
+        status, document = asked("fit", *desk.runs, twice, *PLACE, "--key", desk.key, "-o", tmp_path / "x")
+        assert (status, document["code"]) == (ExitCode.DENIED, Code.BASELINE_SCOPE)
+        assert document["message"] == "the same recording twice"
+
+
+def test_fewer_runs_are_no_baseline(asked: Callable[..., tuple[int, Any]], desk: Desk, tmp_path: Path) -> None:
+    status, document = asked("fit", *desk.runs[:11], *PLACE, "--key", desk.key, "-o", tmp_path / "x")
+    assert (status, document["code"]) == (ExitCode.INDETERMINATE, Code.BASELINE_RUNS)
+    assert "12" in str(document["expected"])
+
+
+def test_a_gpu_is_in_all_runs_or_not_fitted(asked: Callable[..., tuple[int, Any]], desk: Desk, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere.wbr"
+    elsewhere.write_bytes(record_run(99, windows=8, device=sha256(b"another GPU")).encode())
+    status, document = asked("fit", *desk.runs, elsewhere, *PLACE, "--key", desk.key, "-o", tmp_path / "x")
+    assert (status, document["code"]) == (ExitCode.INDETERMINATE, Code.RECORDING_EMPTY)
+
+
+def test_the_next_number_keeps_other_gpus(asked: Callable[..., tuple[int, Any]], desk: Desk, tmp_path: Path) -> None:
+    device = sha256(b"another GPU")
+    runs = write_runs(tmp_path, "two", [record_run(seed, windows=8, device=device) for seed in range(1, 13)])
+    target = tmp_path / "both.baseline"
+    status, document = asked("fit", *runs, "--merge", desk.baseline, "--days", 9, "--key", desk.key, "-o", target)
+    assert (status, document["number"], document["kept"]) == (0, 2, 1)
+    both = SignedBaselineSet.parse(target.read_bytes()).claimed
+    assert {profile.device for profile in both.profiles} == {GPU, device}
+    # Fitted again, a GPU's old profile goes.
+    again = ("fit", *desk.runs, "--merge", target, "--days", 9, "--key", desk.key, "-o", tmp_path / "third")
+    assert asked(*again)[1]["kept"] == 1
+
+
+def test_nobody_continues_what_a_stranger_signed(run: Run, desk: Desk, tmp_path: Path) -> None:
+    key, anchors = tmp_path / "s.pem", tmp_path / "s.json"
+    assert run("key", "Stranger", "-o", key, "--anchors", anchors)[0] == 0
+    status, _, err = run("fit", *desk.runs, "--merge", desk.baseline, "--days", 9, "--key", key, "-o", tmp_path / "x")
+    assert status == ExitCode.NOT_AUTHENTIC
+    assert "another key" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--owner", OWNER, "--name", "gate", "--days", "9"), "--owner, --name and --number are needed"),
+        ((*PLACE[:6], "--not-after", "2020-01-01T00:00:00Z"), "--not-after is in the past"),
+    ],
+)
+def test_arguments_that_do_not_go_together(
+    run: Run, desk: Desk, tmp_path: Path, arguments: tuple[str, ...], says: str
+) -> None:
+    status, _, err = run("fit", *desk.runs, *arguments, "--key", desk.key, "-o", tmp_path / "x")
+    assert status == ExitCode.USAGE
+    assert says in err
+
+
+@pytest.mark.parametrize("data", [b"", b"no recording", bytes(100)])
+def test_what_is_no_recording_is_named(
+    asked: Callable[..., tuple[int, Any]], desk: Desk, tmp_path: Path, data: bytes
+) -> None:
+    path = tmp_path / "junk.wbr"
+    path.write_bytes(data)
+    status, document = asked("fit", *desk.runs, path, *PLACE, "--key", desk.key, "-o", tmp_path / "x")
+    assert status == ExitCode.MALFORMED
+    assert str(path) in document["where"]
+    assert "baseline record" in document["hint"]
+
+
+# -- show -------------------------------------------------------------------------------------------------------------
+
+
+def test_unverified_comes_first_unless_anchors_verify(run: Run, desk: Desk) -> None:
+    status, out, _ = run("show", desk.baseline)
+    assert status == 0
+    assert out.startswith("UNVERIFIED: no signature was checked")
+    status, out, _ = run("show", desk.baseline, "--anchors", desk.anchors)
+    assert status == 0
+    assert out.startswith(f"VERIFIED: signed by {OWNER}")
+    assert "no run was held out" in out
+    assert out.count("it does not decide") == 1
+
+
+def test_an_altered_baseline_is_not_authentic(run: Run, desk: Desk, tmp_path: Path) -> None:
+    data = bytearray((desk.directory / "gate.baseline").read_bytes())
+    data[-1] ^= 1
+    path = tmp_path / "altered"
+    path.write_bytes(bytes(data))
+    assert run("show", path, "--anchors", desk.anchors)[0] == ExitCode.NOT_AUTHENTIC
+    assert run("show", path)[0] == 0
+    assert run("compare", path, desk.runs[0], "--anchors", desk.anchors)[0] == ExitCode.NOT_AUTHENTIC
+
+
+def test_an_expired_baseline_is_called_so(asked: Callable[..., tuple[int, Any]], run: Run, desk: Desk) -> None:
+    assert "EXPIRED" in run("show", desk.baseline, "--at", "2099-01-01T00:00:00Z")[1]
+    assert asked("show", desk.baseline, "--at", "2099-01-01T00:00:00Z")[1]["valid"] is False
+    assert asked("show", desk.baseline)[1]["valid"] is True
+
+
+@pytest.mark.parametrize("form", ["svg", "png"])
+def test_a_baseline_is_drawn_with_its_runs(run: Run, desk: Desk, tmp_path: Path, form: str) -> None:
+    pytest.importorskip("matplotlib")
+    target = tmp_path / f"baseline.{form}"
+    status, out, _ = run("show", desk.baseline, "--runs", *desk.runs, *desk.held_out, "--figure", target)
+    assert status == 0
+    assert f"figure      {target}" in out
+    assert target.stat().st_size > 10_000
+
+
+def test_figures_need_runs_a_form_and_matplotlib(
+    run: Run, desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("show", desk.baseline, "--figure", tmp_path / "x.svg")[0] == ExitCode.USAGE
+    assert run("show", desk.baseline, "--runs", desk.runs[0])[0] == ExitCode.USAGE
+    status, _, err = run("show", desk.baseline, "--runs", desk.runs[0], "--figure", tmp_path / "x.pdf")
+    assert status == ExitCode.USAGE
+    assert ".svg or .png" in err
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    status, _, err = run("show", desk.baseline, "--runs", desk.runs[0], "--figure", tmp_path / "x.svg")
+    assert status == ExitCode.ENVIRONMENT
+    assert "hint: install it: pip install 'weighbridge[figures]'" in err
+
+
+def test_a_recording_is_no_baseline(asked: Callable[..., tuple[int, Any]], desk: Desk) -> None:
+    status, document = asked("show", desk.runs[0])
+    assert status == ExitCode.MALFORMED
+    assert "baseline fit" in document["hint"]
+
+
+# -- compare ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_genuine_run_is_consistent_and_no_more(run: Run, desk: Desk) -> None:
+    status, out, _ = run("compare", desk.baseline, desk.held_out[0], "--anchors", desk.anchors)
+    assert status == 0
+    assert out.startswith("IN BASELINE: held-01.wbr")
+    assert f"physical signature consistent with baseline gate, number 1, of {OWNER};" in out
+    assert "or more would have been seen" in out
+    assert "it says nothing of weights" in out
+    assert max(map(len, out.splitlines())) <= 100
+
+
+def test_hidden_work_names_unit_window_and_channel(asked: Callable[..., tuple[int, Any]], run: Run, desk: Desk) -> None:
+    status, out, _ = run("compare", desk.baseline, desk.held_out[0], desk.hidden[0])
+    assert status == ExitCode.DENIED
+    assert out.startswith("UNVERIFIED: ")
+    assert "OUT OF BASELINE: hidden-01.wbr" in out
+    assert "channel power" in out
+    assert "<< alarm" in out
+    _, document = asked("compare", desk.baseline, desk.held_out[0], desk.hidden[0])
+    assert document["verdict"] == "out_of_baseline"
+    assert [item["verdict"] for item in document["runs"]] == ["in_baseline", "out_of_baseline"]
+    hidden = document["runs"][1]
+    assert hidden["alarm_unit"] >= 4
+    assert hidden["units"][5]["score"]["residual_mw"] > 30_000
+
+
+def test_another_gpu_or_stack_has_no_baseline(
+    asked: Callable[..., tuple[int, Any]], desk: Desk, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere.wbr"
+    elsewhere.write_bytes(record_run(99, device=sha256(b"another GPU")).encode())
+    for path, why in ((str(elsewhere), "does not name this GPU"), (other(desk, tmp_path, driver="1"), "of driver")):
+        status, document = asked("compare", desk.baseline, path)
+        assert (status, document["verdict"]) == (ExitCode.INDETERMINATE, "no_baseline")
+        assert why in document["runs"][0]["why"]
+
+
+def test_what_no_verifier_compares_is_told(run: Run, desk: Desk, tmp_path: Path) -> None:
+    status, out, _ = run("compare", desk.baseline, other(desk, tmp_path, engine="vllm 2"))
+    assert status == 0
+    assert "other than in the baseline: engine vllm 2, not vllm 0.11.0" in out
+
+
+def test_a_session_is_drawn(run: Run, desk: Desk, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    target = tmp_path / "session.png"
+    status, out, _ = run("compare", desk.baseline, desk.hidden[0], desk.held_out[0], "--figure", target)
+    assert status == ExitCode.DENIED
+    for number in (1, 2):
+        assert f"wrote {tmp_path / f'session-{number}.png'}" in out
+        assert (tmp_path / f"session-{number}.png").stat().st_size > 10_000
+
+
+def test_runs_or_a_bundle_are_named(run: Run, desk: Desk) -> None:
+    assert run("compare", desk.baseline)[0] == ExitCode.USAGE
+    assert run("compare", desk.baseline, desk.runs[0], "--bundle", "session.wb")[0] == ExitCode.USAGE
+
+
+# -- power ------------------------------------------------------------------------------------------------------------
+
+
+def test_power_says_yes_no_and_cannot_say(run: Run, asked: Callable[..., tuple[int, Any]], desk: Desk) -> None:
+    status, out, _ = run("power", "--a", *desk.runs, "--b", *desk.hidden)
+    assert status == 0
+    assert "YES: GPU " in out
+    assert "4 of 4 runs of B: 100 % (95 %: 39.8 % to 100 %)" in out
+    assert "for weights    nothing" in out
+    assert "no intent" in out
+    status, out, _ = run("power", "--a", *desk.runs[:6], "--b", *desk.runs[6:])
+    assert status in {0, ExitCode.INDETERMINATE}
+    assert "YES" not in out
+    assert "A was recorded before B" in out
+    status, out, _ = run("power", "--a", *desk.runs[:3], "--b", *desk.hidden[:2])
+    assert status == ExitCode.INDETERMINATE
+    assert "CANNOT SAY: 3 runs of A, 2 of B" in out
+    assert "so few runs cannot tell" in out
+    status, document = asked("power", "--a", *desk.runs[:3], "--b", *desk.hidden[:2])
+    assert status == ExitCode.INDETERMINATE
+    (device,) = document["devices"]
+    assert (device["answer"], device["p"], device["runs"]) == ("cannot_say", None, {"a": 3, "b": 2})
+
+
+def test_conditions_may_differ_in_what_is_asked_about_only(
+    asked: Callable[..., tuple[int, Any]], desk: Desk, tmp_path: Path
+) -> None:
+    code = other(desk, tmp_path, workload="shutdown scenario")
+    _, document = asked("power", "--a", *desk.runs[1:5], "--b", code)
+    assert document["scope_b"]["workload"] == "shutdown scenario"
+    status, document = asked("power", "--a", *desk.runs[1:5], "--b", other(desk, tmp_path, driver="1"))
+    assert (status, document["code"]) == (ExitCode.DENIED, Code.BASELINE_SCOPE)
+
+
+def test_emulated_runs_are_called_so_wherever_they_go(run: Run, desk: Desk, tmp_path: Path) -> None:
+    made = [record_run(seed, windows=8, origin="emulated") for seed in range(50, 63)]
+    runs = write_runs(tmp_path, "emulated", made)
+    target = tmp_path / "e.baseline"
+    _, out, _ = run("fit", *runs[:12], *PLACE, "--key", desk.key, "-o", target)
+    assert "no rate of detection follows" in out
+    for arguments in (("compare", target, runs[12]), ("power", "--a", *runs[:3], "--b", runs[12]), ("show", target)):
+        assert "no rate of detection follows" in run(*arguments)[1]
+
+
+# -- all --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", ["key", "trust", "record", "fit", "show", "compare", "power"])
+def test_every_verb_explains_itself(run: Run, verb: str) -> None:
+    status, out, _ = run(verb, "--help")
+    assert status == 0
+    assert max(map(len, out.splitlines())) <= 100
+    if verb not in {"key", "trust"}:
+        assert "examples:" in out
