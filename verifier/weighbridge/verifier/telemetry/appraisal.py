@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from weighbridge.verifier.telemetry.device import Brought, follow
+from weighbridge.verifier.telemetry.device import Brought, follow, thinned
 from weighbridge.verifier.telemetry.fingerprints import fingerprints
 from weighbridge.verifier.telemetry.history import NOTHING, History, Trace
 from weighbridge.verifier.telemetry.series import join, source_of
@@ -144,7 +144,8 @@ def traces_of(window: VerifiedWindow, state: TelemetryState, *, enrolled: Enroll
         source = source_of(window.telemetry, report.identity)
         if source is None:
             continue
-        series, first_seq = _with_recent(source, seq, state.of(report.identity).recent)
+        power = thinned(source, len(source.offsets))
+        series, first_seq = _with_recent(power, seq, state.of(report.identity).recent)
         traces.append(
             Trace(
                 device=report.identity,
@@ -174,9 +175,12 @@ def _energy(source: Source | None, *, first: bool) -> tuple[int, int] | None:
     channel = None if source is None else source.channels.get("energy")
     if source is None or channel is None or channel.values is None:
         return None
-    pairs = zip(source.offsets, channel.values, strict=True)
-    readings = [(source.start_wall_ns + offset, value) for offset, value in pairs if value is not None and value >= 0]
-    return None if not readings else readings[0 if first else -1]
+    places = range(len(channel.values)) if first else reversed(range(len(channel.values)))
+    for place in places:
+        value = channel.values[place]
+        if value is not None and value >= 0:
+            return source.start_wall_ns + source.offsets[place], value
+    return None
 
 
 def _foreign(profile: Profile, report: VerifiedGpuReport, source: Source | None) -> str:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from weighbridge.verifier.telemetry.units import Unit
     from weighbridge.verifier.telemetry.work import DeclaredWork
 
-__all__ = ["Brought", "follow"]
+__all__ = ["Brought", "follow", "thinned"]
 
 # Where no profile says how long a unit is: as long as most do, by how often is sampled.
 _UNIT_NS: Final = 10_000_000_000
@@ -110,6 +110,14 @@ def follow(state: DeviceState, brought: Brought) -> tuple[DeviceState, DeviceApp
     if cannot_be and not following.implausible:
         following = replace(following, implausible=cannot_be[:_FINDINGS_MAX])
     return following, _appraisal(following, brought, found)
+
+
+def thinned(source: Source, count: int) -> Source:
+    """The last ``count`` samples of ``source``, and of its channels the one that copies are recognised by."""
+    power = source.channels.get("power")
+    values = None if power is None or power.values is None else power.values[-count:]
+    channels = {} if power is None else {"power": replace(power, values=values)}
+    return replace(source, offsets=source.offsets[-count:], channels=channels, events=())
 
 
 def _limits(profile: Profile | None) -> Limits:
@@ -195,17 +203,9 @@ def _recent(state: DeviceState, brought: Brought) -> tuple[tuple[int, Source], .
     for seq, source in reversed((*state.recent, (brought.seq, brought.source))):
         if left <= 0:
             break
-        kept.append((seq, _last(source, left)))
+        kept.append((seq, thinned(source, left)))
         left -= len(source.offsets)
     return tuple(reversed(kept))
-
-
-def _last(source: Source, count: int) -> Source:
-    """The last ``count`` samples of ``source``, and of its channels the one that copies are recognised by."""
-    power = source.channels.get("power")
-    values = None if power is None or power.values is None else power.values[-count:]
-    channels = {} if power is None else {"power": replace(power, values=values)}
-    return replace(source, offsets=source.offsets[-count:], channels=channels, events=())
 
 
 def _appraisal(state: DeviceState, brought: Brought, found: Sequence[Finding]) -> DeviceAppraisal:
