@@ -213,7 +213,7 @@ def _host_source(name: str, world: World) -> Source:
     return Source(device=None, name=name, start_wall_ns=world.host.wall_ns, period_ns=10**8, offsets=(0,), channels={})
 
 
-@pytest.mark.parametrize(("name", "outcome"), [("rapl", "affirmed"), ("emulated", "denied")])
+@pytest.mark.parametrize(("name", "outcome"), [("rapl", "affirmed"), ("emulated", "denied"), ("replay", "denied")])
 def test_an_emulated_sensor_is_none_whatever_it_names(arena: Arena, name: str, outcome: str) -> None:
     world = arena.world(**genuine())
     world.open_session()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
-from corpus.bundle import Exported, export
+from corpus.bundle import Exported, believed, export
 from support.baseline_owners import BaselineOwner, made_up
 from support.gate import Gate
 from support.owners import DAY
@@ -19,6 +20,7 @@ from weighbridge.proto.errors import Code, WeighbridgeError
 from weighbridge.verifier.anchors import TrustAnchors
 from weighbridge.verifier.baseline_watch import BaselineKeeper
 from weighbridge.verifier.bundle_format import Bundle
+from weighbridge.verifier.recorded import windows
 from weighbridge.verifier.reference_watch import ReferenceWatch
 
 if TYPE_CHECKING:
@@ -135,6 +137,22 @@ def test_policies_see_which_sets_are_in_force(replaced: Exported) -> None:
     (named,) = Reference.recorded(replaced.bundle.references[0]).baselines
     data = Reference.recorded(replaced.bundle.references[0]).data()
     assert data["baselines"] == [named.document()]
+
+
+def test_policies_see_of_each_gpu_what_the_verdict_says(replaced: Exported) -> None:
+    verdicts = replaced.verify().verdicts
+    seen = list(windows(replaced.bundle, anchors=believed(replaced.world)))
+    assert len(seen) == len(verdicts) == 2
+    for window, verdict in zip(seen, verdicts, strict=True):
+        assert window.document is not None
+        assert verdict.physical is not None
+        said = json.loads(strict.json_encode(verdict.physical.document()))["devices"]
+        for device in said:
+            del device["first_seq"], device["last_seq"]
+            for finding in device["findings"]:
+                del finding["at_ns"]
+        assert json.loads(window.document.to_json())["telemetry"]["devices"] == said
+        assert window.document.telemetry.verdict == verdict.telemetry == "unusable"
 
 
 def test_a_change_while_serving_is_a_leaf_that_names_old_and_new(replaced: Exported, measured: Measured) -> None:

@@ -73,3 +73,24 @@ def test_what_sticks(arena: Arena, denials: tuple[Denial, ...], sticks: Code | N
     if sticks is None:
         world.host.enrol(world.verifier)
         assert world.window().verdict.opens
+
+
+@pytest.mark.parametrize(
+    ("code", "sticks"),
+    [
+        (Code.TELEMETRY_UNUSABLE, False),
+        (Code.TELEMETRY_NO_BASELINE, False),
+        (Code.TELEMETRY_OUT_OF_BASELINE, True),
+        (Code.TELEMETRY_IMPLAUSIBLE, True),
+    ],
+)
+def test_an_alarm_of_the_physical_record_sticks_and_its_absence_does_not(
+    arena: Arena, code: Code, sticks: bool
+) -> None:
+    """Nobody escapes an alarm by enrolling again; an owner who signs no baseline in time has no fleet to clear."""
+    world = arena.world()
+    world.open_session()
+    world.window()
+    with denying(world, replace(RUDE, code=code.value), HOLIDAY):
+        assert world.window().verdict.outcome == "denied"
+    assert failed_code(world) == (code if sticks else None)

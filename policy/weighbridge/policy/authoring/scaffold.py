@@ -102,7 +102,7 @@ def files(scenario: Scenario) -> Mapping[str, bytes]:
     row = _DATA_ROW if DATA in found else ""
     found["README.md"] = _README.format(title=scenario.title, data=row).encode()
     # Sets are signed by owners, and are not the relying party's to write down.
-    own = scenario.example.reference.with_sets(()).with_hosts(())
+    own = scenario.example.reference.with_sets(()).with_hosts(()).with_baselines(())
     found[REFERENCE] = strict.json_encode(strict.json_decode(own.to_json(), what=REFERENCE), indent=2) + b"\n"
     found.update((name, golden.to_json()) for name, golden in scenario.golden().items())
     return found

@@ -12,12 +12,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from corpus.bundle import believed, export
 from eventlog_support import ima_data
 from fakes.boot_logs import Boot, sha256_name
+from support.baseline_owners import BaselineOwner
 from support.host_owners import HostOwner
 from support.options import changed
 from support.world import World, requirements
 from weighbridge.policy.values.reference import Reference
 from weighbridge.proto.digest import sha256
-from weighbridge.proto.errors import Code, ExitCode
+from weighbridge.proto.errors import Code, ExitCode, MalformedEvidence
 from weighbridge.proto.host_set import HostSet, SignedHostSet
 from weighbridge.proto.tpm.constants import HashAlgorithm
 from weighbridge.verifier.anchors import TrustAnchors, load
@@ -210,6 +211,16 @@ def test_what_a_host_was_is_learned_signed_and_matches_it(make: Callable[..., De
     (host,) = values.hosts
     for quoted, status in ((boot.quoted(), "match"), ({**boot.quoted(), 4: bytes(32)}, "mismatch")):
         assert [found.status for found in matches([host], quoted, 1, host.not_before)] == [status]
+
+
+def test_baselines_are_no_reference_values_of_a_caller(tmp_path: Path) -> None:
+    owner = BaselineOwner()
+    (tmp_path / "baselines.set").write_bytes(owner.sign(owner.content()))
+    anchors = TrustAnchors((owner.anchor(),))
+    with pytest.raises(MalformedEvidence) as refusal:
+        with_sets(Reference({}, {}, {}), [str(tmp_path / "baselines.set")], anchors)
+    assert refusal.value.code is Code.COSE_HEADER
+    assert "records name" in refusal.value.hint
 
 
 def test_the_same_is_learned_from_a_bundle(make: Callable[..., Desk]) -> None:

@@ -12,6 +12,7 @@ from weighbridge.policy import policy_set
 from weighbridge.policy.authoring.sources import collect
 from weighbridge.policy.values.reference import Reference
 from weighbridge.proto import cose, limits
+from weighbridge.proto.baseline import SET_TYP as BASELINE_SET_TYP
 from weighbridge.proto.errors import Code, EnvironmentFault, ExitCode, MalformedEvidence, PolicyDenied
 from weighbridge.proto.host_set import SET_TYP as HOST_SET_TYP
 from weighbridge.proto.manifest import Manifest
@@ -204,6 +205,13 @@ def with_sets(reference: Reference, paths: Sequence[str], trusted: TrustAnchors)
             typ = cose.claimed_typ(data, limit=limits.HOST_SET_MAX, what="signed set")
         if typ == HOST_SET_TYP:
             hosts.append(host_set.verify(data, anchors=trusted).values)
+        elif typ == BASELINE_SET_TYP:
+            raise MalformedEvidence(
+                Code.COSE_HEADER,
+                "it is a set of baselines, by which only `weighbridge serve` judges",
+                where=path,
+                hint="leave it out: what is recorded is judged by the baselines that its records name",
+            )
         else:
             models.append(reference_set.verify(data, anchors=trusted).values)
     return reference.with_sets(models).with_hosts(hosts)
