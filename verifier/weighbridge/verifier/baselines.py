@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from weighbridge.policy.values.baselines import NamedBaseline
-    from weighbridge.proto.baseline import Profile
+    from weighbridge.proto.baseline import BaselineSet, Profile
     from weighbridge.verifier.baseline_set import VerifiedBaselineSet
 
 __all__ = ["Baselines"]
@@ -39,11 +39,16 @@ class _InForce:
     named: NamedBaseline
     digest: bytes
     issued_ns: int
-    profiles: tuple[Profile, ...]
+    profiles: Mapping[bytes, tuple[Profile, ...]] = field(repr=False)
     data: bytes = field(repr=False)
 
-    def of(self, device: bytes) -> list[Profile]:
-        return [profile for profile in self.profiles if profile.device == device]
+    @classmethod
+    def of(cls, named: NamedBaseline, digest: bytes, content: BaselineSet, data: bytes) -> Self:
+        profiles: dict[bytes, tuple[Profile, ...]] = {}
+        for profile in content.profiles:
+            if profile.device is not None:
+                profiles[profile.device] = (*profiles.get(profile.device, ()), profile)
+        return cls(named, digest, content.issued_ns, profiles, data)
 
 
 @final
@@ -53,9 +58,7 @@ class Baselines:
     __slots__ = ("_sets",)
 
     def __init__(self, sets: Iterable[VerifiedBaselineSet] = ()) -> None:
-        self._sets = _in_order(
-            _InForce(item.named, item.digest, item.content.issued_ns, item.content.profiles, item.data) for item in sets
-        )
+        self._sets = _in_order(_InForce.of(item.named, item.digest, item.content, item.data) for item in sets)
 
     @classmethod
     def recorded(cls, named: Iterable[NamedBaseline], file: Callable[[bytes], bytes]) -> Self:
@@ -106,7 +109,7 @@ class Baselines:
             return "no baseline is in force"
         why, best = "no baseline names this GPU", 0
         for item in self._sets:
-            of_device = item.of(device)
+            of_device = item.profiles.get(device, ())
             of_model = [profile for profile in of_device if profile.scope.model == model]
             fit = [profile for profile in of_model if driver is None or profile.scope.driver == driver]
             which = f"{item.named.owner}, {item.named.name}, number {item.named.number}"
@@ -144,7 +147,7 @@ def _recorded(named: NamedBaseline, file: Callable[[bytes], bytes]) -> _InForce:
             expected=digest,
             got=signed.digest,
         )
-    return _InForce(named, digest, claimed.issued_ns, claimed.profiles, data)
+    return _InForce.of(named, digest, claimed, data)
 
 
 def _not_valid(named: NamedBaseline, at: datetime) -> str:
