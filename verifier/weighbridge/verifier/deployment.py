@@ -30,6 +30,7 @@ from weighbridge.verifier.ledger.log import Ledger
 from weighbridge.verifier.ledger.reader import LedgerReader
 from weighbridge.verifier.service import TlsFiles
 from weighbridge.verifier.store import Store
+from weighbridge.verifier.telemetry.history import FINGERPRINTS_KEPT
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -98,8 +99,10 @@ class Deployment:
             raise
 
     @classmethod
-    def open(cls, directory: Path) -> Self:
+    def open(cls, directory: Path, *, fingerprints_kept: int = FINGERPRINTS_KEPT) -> Self:
         """Open the state directory, recovered from whatever interrupted its last owner.
+
+        At most ``fingerprints_kept`` of GPUs' samples are remembered from now on (:mod:`.traces`).
 
         Raises:
             EnvironmentFault: ``FILE_UNREADABLE``, ``LEDGER_LOCKED``, ``KEY_EXPOSED``, ``STATE_CORRUPT``.
@@ -109,7 +112,8 @@ class Deployment:
         keys = VerifierKeys.open(directory / "keys")
         ledger = Ledger.open(directory / "ledger", origin=origin, key=keys.ledger)
         archive = Archive(ContentStore(directory / "content"), ledger)
-        return cls(directory, keys, archive, Store.create_or_open(directory / "sessions.sqlite"))
+        store = Store.create_or_open(directory / "sessions.sqlite", fingerprints_kept=fingerprints_kept)
+        return cls(directory, keys, archive, store)
 
     @classmethod
     @contextlib.contextmanager

@@ -28,7 +28,7 @@ from sqlalchemy import event, exc
 from weighbridge.proto.errors import Code, EnvironmentFault
 from weighbridge.verifier.files import PosixFiles, fault
 from weighbridge.verifier.tables import SCHEMA_VERSION, metadata
-from weighbridge.verifier.traces import FINGERPRINTS_KEPT
+from weighbridge.verifier.telemetry.history import FINGERPRINTS_KEPT
 from weighbridge.verifier.transaction import Conflict, Issued, SessionRow, Subject, SubjectKind, Transaction
 
 if TYPE_CHECKING:

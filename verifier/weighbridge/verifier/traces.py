@@ -22,10 +22,8 @@ if TYPE_CHECKING:
 
     from weighbridge.verifier.telemetry.history import Trace
 
-__all__ = ["FINGERPRINTS_KEPT", "Traces"]
+__all__ = ["Traces"]
 
-# 130 MB or so: 8 GPUs at 10 Hz bring 70 a window of 10 s, so that is three days of such a host without a pause.
-FINGERPRINTS_KEPT: Final = 2_000_000
 # One coincidence is no copy: samples are few and whole watts are coarse.
 _MATCHES_MIN: Final = 2
 # SQLite takes 32,766 parameters in one statement.

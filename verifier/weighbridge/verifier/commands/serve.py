@@ -28,6 +28,7 @@ from weighbridge.verifier.commands.outcome import (
 )
 from weighbridge.verifier.commands.state import deployment_class
 from weighbridge.verifier.requirements import Requirements
+from weighbridge.verifier.telemetry.history import FINGERPRINTS_KEPT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,6 +106,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="HOST:PORT",
         help="port 0 takes any free one (default: 127.0.0.1:0)",
     )
+    parser.add_argument(
+        "--fingerprints",
+        default=FINGERPRINTS_KEPT,
+        type=given.number,
+        metavar="N",
+        help="of GPUs' samples, remembered so that a recording shows that is played again; the oldest go first "
+        f"(default: {FINGERPRINTS_KEPT})",
+    )
     parser.add_argument("--port-file", type=Path, metavar="FILE", help="write the port here once listening")
     parser.add_argument("--json", action="store_true", help="print one JSON document at the end")
     parser.set_defaults(run=_run_serve)
@@ -142,7 +151,7 @@ def _run_serve(arguments: argparse.Namespace) -> Outcome | int:
     manifests = {manifest.digest: manifest for manifest in map(read_manifest, arguments.manifest)}
     anchors = load_anchors(arguments.anchors)
     with contextlib.ExitStack() as stack:
-        opened = stack.enter_context(deployment.open(arguments.state))
+        opened = stack.enter_context(deployment.open(arguments.state, fingerprints_kept=arguments.fingerprints))
         # A restart is no way to set the clock back.
         clock = SystemClock(opened.archive.latest())
         policies = PolicyWatch(
