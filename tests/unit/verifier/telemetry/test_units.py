@@ -66,22 +66,35 @@ def test_short_windows_are_collected() -> None:
     assert len(builder.pending) == 2
 
 
-def test_long_windows_are_cut_in_equal_pieces() -> None:
-    units, _, _ = run([300, 250])
-    assert [len(unit.series) for unit in units] == [100, 100, 100, 125, 125]
-    assert [(unit.first_seq, unit.last_seq) for unit in units] == [(0, 0)] * 3 + [(1, 1)] * 2
-    assert [unit.work.tokens_out for unit in units] == [2, 2, 3, 3, 4]
-    assert sum(unit.work.duration_ns for unit in units) == 55 * SECOND
+def test_long_windows_are_cut_and_what_is_left_begins_the_next_unit() -> None:
+    units, _, builder = run([300, 250, 49])
+    assert [len(unit.series) for unit in units] == [100] * 5 + [99]
+    assert [(unit.first_seq, unit.last_seq) for unit in units] == [(0, 0)] * 3 + [(1, 1)] * 2 + [(1, 2)]
+    assert [unit.work.tokens_out for unit in units] == [2, 2, 3, 2, 3, 9]
+    assert [unit.work.duration_ns for unit in units] == [UNIT] * 5 + [UNIT - PERIOD]
+    assert builder.pending == ()
+    assert builder.work is None
 
 
 def test_a_unit_may_begin_in_one_window_and_end_in_another() -> None:
-    units, _, _ = run([90, 250])
+    units, _, builder = run([90, 250])
     assert [(unit.first_seq, unit.last_seq) for unit in units] == [(0, 1), (1, 1), (1, 1)]
+    assert [unit.work.tokens_out for unit in units] == [7, 2, 3]
+    assert (len(builder.pending[0].offsets), builder.seqs) == (40, (1,))
+    assert builder.work is not None
+    assert (builder.work.tokens_out, builder.work.duration_ns) == (2, 40 * PERIOD)
+
+
+def test_windows_as_long_as_two_units_less_a_sample_hide_nothing() -> None:
+    units, _, _ = run([190] * 10)
+    assert {len(unit.series) for unit in units} == {100}
+    assert len(units) == 19
 
 
 def test_a_window_that_jitters_is_a_unit() -> None:
-    units, _, _ = run([97, 103, 100])
+    units, _, builder = run([97, 103, 100])
     assert [len(unit.series) for unit in units] == [97, 103, 100]
+    assert builder.pending == ()
 
 
 def test_a_builder_is_not_changed() -> None:
@@ -103,7 +116,7 @@ def test_no_sample_and_no_work_is_lost_or_doubled(lengths: list[int]) -> None:
     assert sum(unit.work.tokens_out for unit in units) + (builder.work.tokens_out if builder.work else 0) == 7 * len(
         lengths
     )
-    assert all(95 <= len(unit.series) < 200 + max(lengths) for unit in units)
+    assert all(95 <= len(unit.series) <= 105 for unit in units)
     assert all(before.last_seq <= after.first_seq for before, after in pairwise(units))
 
 
@@ -135,7 +148,7 @@ def test_a_defect_drops_the_begun_unit(source: Source, kind: str) -> None:
     builder, _, _ = fed(UnitBuilder(unit_ns=UNIT), window(0, 50), 0, 50, 0)
     builder, units, defects = fed(builder, source, 50, 100, 1)
     assert kind in {defect.kind for defect in defects if defect.breaks}
-    assert (units, builder.pending, builder.work) == ((), (), None)
+    assert (units, builder.pending, builder.work, builder.seqs) == ((), (), None, ())
 
 
 def test_a_defect_of_another_channel_drops_nothing() -> None:
@@ -144,12 +157,12 @@ def test_a_defect_of_another_channel_drops_nothing() -> None:
     assert (len(units), defect.kind) == (1, "fault")
 
 
-def test_long_windows_keep_their_sound_pieces() -> None:
+def test_a_gap_drops_windows_of_any_length() -> None:
     offsets = tuple(at * PERIOD for at in range(300) if not 150 <= at < 160)
     source = window(0, 290, offsets=offsets)
     builder, units, defects = fed(UnitBuilder(unit_ns=UNIT), source, 0, 300, 4)
     assert [defect.kind for defect in defects] == ["gap"]
-    assert [unit.series.channels["power"][0] for unit in units] == [400_000, 400_190]
+    assert (units, builder.pending) == ((), ())
     assert builder.last_ns == START_NS + 299 * PERIOD
 
 
@@ -159,22 +172,39 @@ def test_a_window_that_lasts_nothing_is_a_defect(interval: tuple[int, int]) -> N
     assert (defect.kind, units, builder.pending) == ("clock_step", (), ())
 
 
-def test_claims_of_any_length_are_taken() -> None:
-    far = (START_NS, START_NS + 2**80)
-    _, units, defects = UnitBuilder(unit_ns=UNIT).after(window(0, 100), DeclaredWork(duration_ns=2**80), far, 0)
-    assert [defect.kind for defect in defects] == ["gap"]
-    assert sum(len(unit.series) for unit in units) <= 100
+@pytest.mark.parametrize("step", [PERIOD * 14 // 10, PERIOD * 9 // 10, 1])
+def test_samples_come_at_the_rate_that_is_said(step: int) -> None:
+    count = 10 * SECOND // step if step > 1 else 200
+    source = window(0, count, offsets=tuple(at * step for at in range(count)))
+    _, units, defects = fed(UnitBuilder(unit_ns=UNIT), source, 0, 100, 0)
+    assert "range" in {defect.kind for defect in defects if defect.breaks}
+    assert units == ()
 
 
-def test_windows_without_end_are_not_collected_without_end() -> None:
-    builder, wrong = UnitBuilder(unit_ns=2**60), list[Defect]()
-    sizes: list[int] = []
-    for seq in range(4097):
-        builder, _, defects = fed(builder, window(seq, seq + 1), seq, seq + 1, seq)
-        wrong += defects
-        sizes.append(len(builder.pending))
-    assert max(sizes) < 4096
-    assert wrong == []
+def test_missing_readings_leave_no_piece_of_a_long_window() -> None:
+    values = [400_000] * 300
+    holes = tuple(None if at in {50, 250} else value for at, value in enumerate(values))
+    source = window(0, 300, channels={"power": Channel("mW", holes)})
+    _, units, defects = fed(UnitBuilder(unit_ns=UNIT), source, 0, 300, 0)
+    assert [defect.kind for defect in defects] == ["missing"]
+    assert units == ()
+
+
+def test_channels_that_a_device_does_not_report_are_cut_too() -> None:
+    channels = {"power": Channel("mW", tuple(range(1, 151))), "energy": Channel("mJ", None)}
+    builder, units, _ = fed(UnitBuilder(unit_ns=UNIT), window(0, 150, channels=channels), 0, 150, 0)
+    assert len(units) == 1
+    (rest,) = builder.pending
+    assert rest.channels["energy"].values is None
+    assert rest.channels["power"].values == tuple(range(101, 151))
+
+
+@pytest.mark.parametrize("end", [START_NS + 2**80, START_NS + 1])
+def test_claims_of_any_length_are_taken(end: int) -> None:
+    work = DeclaredWork(duration_ns=end - START_NS)
+    builder, units, defects = UnitBuilder(unit_ns=UNIT).after(window(0, 100), work, (START_NS, end), 0)
+    assert any(defect.breaks for defect in defects)
+    assert (units, builder.pending) == ((), ())
 
 
 def test_a_unit_lasts() -> None:
@@ -182,26 +212,38 @@ def test_a_unit_lasts() -> None:
         UnitBuilder(unit_ns=0)
 
 
-def test_units_of_a_recording() -> None:
+def recorded(*pieces: tuple[int, int], without: range = range(0)) -> list[tuple[int, int, int]]:
+    """The units of a recording whose windows have these samples: first and last window, length."""
     trace = record("decode", 3)
     scope = Scope(
         gpu_model="H100", driver="1", vbios=None, engine="x", model=None, workload="w", power_limit_mw=700_000
     )
-    windows = tuple(
-        RecordedWindow(
-            telemetry=Telemetry(session=bytes(16), seq=0, sources=(trace.part(first, first + 100).source(),)).encode(),
-            work=WorkSummary.empty(),
-            start_ns=START_NS + first * PERIOD,
-            end_ns=START_NS + (first + 100) * PERIOD,
+    windows: list[RecordedWindow] = []
+    for first, last in pieces:
+        source = trace.part(first, last).source()
+        kept = [at for at in range(last - first) if first + at not in without]
+        channels = {
+            name: replace(channel, values=tuple(channel.values[at] for at in kept))
+            for name, channel in source.channels.items()
+            if channel.values is not None
+        }
+        source = replace(source, offsets=tuple(source.offsets[at] for at in kept), channels=channels)
+        windows.append(
+            RecordedWindow(
+                telemetry=Telemetry(session=bytes(16), seq=0, sources=(source,)).encode(),
+                work=WorkSummary.empty(),
+                start_ns=START_NS + first * PERIOD,
+                end_ns=START_NS + last * PERIOD,
+            )
         )
-        for first in (0, 100, 300, 400)
-    )
-    recording = Recording(origin="host", label="x", scope=scope, windows=windows)
-    units = units_of(recording, DEVICE, UNIT)
-    # The third follows a gap of ten seconds, and is dropped.
-    assert [(unit.first_seq, unit.last_seq, len(unit.series)) for unit in units] == [
-        (0, 0, 100),
-        (1, 1, 100),
-        (3, 3, 100),
-    ]
+    recording = Recording(origin="host", label="x", scope=scope, windows=tuple(windows))
     assert units_of(recording, bytes(32), UNIT) == []
+    return [(unit.first_seq, unit.last_seq, len(unit.series)) for unit in units_of(recording, DEVICE, UNIT)]
+
+
+def test_units_of_a_recording() -> None:
+    assert recorded((0, 100), (100, 300)) == [(0, 0, 100), (1, 1, 100), (1, 1, 100)]
+    # What follows a gap, or lies between two, is kept; what was begun before it is not.
+    assert recorded((0, 50), (150, 250), (250, 350)) == [(1, 1, 100), (2, 2, 100)]
+    assert recorded((0, 300), (300, 400), without=range(120, 130)) == [(0, 0, 100), (0, 0, 100), (1, 1, 100)]
+    assert recorded((0, 300), without=range(150, 250)) == [(0, 0, 100)]

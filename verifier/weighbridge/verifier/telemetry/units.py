@@ -1,27 +1,35 @@
 """Units: the stretches of samples that are scored, each with the work that was declared for it.
 
-A unit is ten seconds at ten samples a second, thirty at one. Windows that are shorter are collected until they make a
-unit; longer ones are cut into equal pieces, and their work with them: work is declared per window, and how it lies
-within one is not known. A unit therefore lasts at least its nominal length and less than twice that, plus a window.
-What breaks a unit drops it from its first sample; the next begins with the next whole window.
+A unit is ten seconds at ten samples a second, thirty at one: a number of samples, since that is what features compare.
+Units follow each other without a gap and without an overlap, so that no sample goes unscored whatever the windows'
+lengths: windows that are shorter are collected, longer ones are cut, and what is left over begins the next unit. Where
+windows are as long as units, but for one part in twenty by which clocks jitter, each window is its own. Work is
+declared per window, and how it lies within one is not known: a part of the samples has that part of the work.
+
+What breaks a window drops the unit that has begun; the next begins with the next whole window.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from dataclasses import dataclass, replace
+from functools import reduce
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from weighbridge.verifier.telemetry.series import DEFECTS_MAX, GAP_PERIODS_MILLI, Defect, join, source_of
+from weighbridge.verifier.telemetry.series import GAP_PERIODS_MILLI, Defect, join, source_of
 from weighbridge.verifier.telemetry.work import DeclaredWork
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import numpy as np
+
     from weighbridge.proto.recording import Recording
     from weighbridge.proto.telemetry import Source
-    from weighbridge.verifier.telemetry.series import Series
+
+from weighbridge.verifier.telemetry.series import Series
 
 __all__ = ["Unit", "UnitBuilder", "units_of"]
 
@@ -29,9 +37,8 @@ __all__ = ["Unit", "UnitBuilder", "units_of"]
 _SHORT: Final = 20
 # Before its first and behind its last sample, a window may miss one more period than lies between two samples.
 _EDGE_PERIODS_MILLI: Final = GAP_PERIODS_MILLI + 1000
-_PENDING_MAX: Final = 4096
-# Later than any sample: intervals are claimed, and may end at any time.
-_FAR_NS: Final = 2**63 - 1
+# Samples that a window may have more or less than its length says, besides.
+_ODD: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,16 +57,16 @@ class UnitBuilder:
 
     Attributes:
         unit_ns: how long a unit lasts.
-        pending: the windows of the unit that has begun.
+        pending: the windows of the unit that has begun, the first of them without what earlier units have of it.
         seqs: their numbers.
-        work: what was declared for them.
+        works: what was declared for each.
         last_ns: wall clock of the last sample before what comes, or ``None``: what comes must follow without a gap.
     """
 
     unit_ns: int
     pending: tuple[Source, ...] = ()
     seqs: tuple[int, ...] = ()
-    work: DeclaredWork | None = None
+    works: tuple[DeclaredWork, ...] = ()
     last_ns: int | None = None
 
     def __post_init__(self) -> None:
@@ -71,13 +78,18 @@ class UnitBuilder:
         if self.unit_ns <= 0:
             raise ValueError("a unit lasts longer than nothing")
 
+    @property
+    def work(self) -> DeclaredWork | None:
+        """What was declared for the unit that has begun, if one has."""
+        return _sum(self.works) if self.works else None
+
     def after(
         self, source: Source | None, work: DeclaredWork, interval: tuple[int, int], seq: int
     ) -> tuple[UnitBuilder, tuple[Unit, ...], tuple[Defect, ...]]:
         """The builder behind one more window, the units that it completes, and what is wrong with its samples.
 
-        Never raises for what the evidence contains. A window with a defect drops the unit that has begun, and itself;
-        one that is itself longer than two units keeps its sound pieces.
+        Never raises for what the evidence contains. A window with a defect that breaks drops the unit that has begun,
+        and itself, however long it is: what ran in a gap nobody knows.
 
         Args:
             source: what the device's sensors read in the window, ``None`` for nothing.
@@ -94,19 +106,67 @@ class UnitBuilder:
         defects += self._edges(series, interval)
         last_ns = int(series.times[-1])
         if any(defect.breaks for defect in defects):
-            units = () if len(defects) >= DEFECTS_MAX else _cut(series, work, (len(series),), (seq,), self.unit_ns)
-            sound = tuple(unit for unit in units if not _hit(unit, defects))
-            return UnitBuilder(unit_ns=self.unit_ns, last_ns=last_ns), sound if len(units) > 1 else (), defects
-        together = work if self.work is None else self.work + work
-        pending, seqs = (*self.pending, source), (*self.seqs, seq)
-        if together.duration_ns < self.unit_ns - self.unit_ns // _SHORT and len(pending) < _PENDING_MAX:
-            begun = UnitBuilder(unit_ns=self.unit_ns, pending=pending, seqs=seqs, work=together, last_ns=last_ns)
+            return UnitBuilder(unit_ns=self.unit_ns, last_ns=last_ns), (), defects
+        pending, seqs, works = (*self.pending, source), (*self.seqs, seq), (*self.works, work)
+        begun = UnitBuilder(unit_ns=self.unit_ns, pending=pending, seqs=seqs, works=works, last_ns=last_ns)
+        size = sum(len(item.offsets) for item in pending)
+        if size < self._samples(source.period_ns) - self._samples(source.period_ns) // _SHORT:
             return begun, (), defects
-        after = UnitBuilder(unit_ns=self.unit_ns, last_ns=last_ns)
         whole, of_all = (series, ()) if len(pending) == 1 else join(pending)
         if whole is None or any(defect.breaks for defect in of_all):
-            return after, (), (*defects, *of_all)
-        return after, _cut(whole, together, tuple(len(item.offsets) for item in pending), seqs, self.unit_ns), defects
+            return UnitBuilder(unit_ns=self.unit_ns, last_ns=last_ns), (), (*defects, *of_all)
+        parts = tuple(
+            _Part(number, len(item.offsets), of) for number, item, of in zip(seqs, pending, works, strict=True)
+        )
+        units, left = self._cut(whole, parts)
+        rest = tuple(
+            _tail(item, part.size) for item, part in zip(pending[len(pending) - len(left) :], left, strict=True)
+        )
+        after = UnitBuilder(
+            unit_ns=self.unit_ns,
+            pending=rest,
+            seqs=tuple(part.seq for part in left),
+            works=tuple(part.work for part in left),
+            last_ns=last_ns,
+        )
+        return after, units, defects
+
+    def _samples(self, period_ns: int) -> int:
+        return max(1, self.unit_ns // period_ns)
+
+    def _cut(self, series: Series, parts: tuple[_Part, ...]) -> tuple[tuple[Unit, ...], tuple[_Part, ...]]:
+        """Units of the samples of whole windows, or what is left of the first, and what remains for the next unit."""
+        samples, size = self._samples(series.period_ns), len(series)
+        count = (size + samples // _SHORT) // samples
+        if count == 0:
+            return (), parts
+        even = abs(size - count * samples) <= samples // _SHORT
+        marks = [size * number // count if even else samples * number for number in range(count + 1)]
+        units: list[Unit] = []
+        for start, stop in pairwise(marks):
+            taken, parts = _take(parts, stop - start)
+            piece = series if stop - start == size else series.cut(start, stop)
+            work = _sum(part.work for part in taken)
+            units.append(Unit(series=piece, work=work, first_seq=taken[0].seq, last_seq=taken[-1].seq))
+        return tuple(units), parts
+
+    def between_gaps(self, series: Series, work: DeclaredWork, seq: int) -> tuple[Unit, ...]:
+        """Units of the samples of one window with gaps that have no gap in them.
+
+        For recordings, where a gap is a fault and hides nothing.
+
+        Args:
+            series: of the window, in which nothing is wrong but gaps.
+            work: declared for the window.
+            seq: its number.
+        """
+        gaps = np.flatnonzero(np.diff(series.times) > _gap(series.period_ns)) + 1
+        units: list[Unit] = []
+        parts: tuple[_Part, ...] = (_Part(seq, len(series), work),)
+        for start, stop in pairwise([0, *gaps.tolist(), len(series)]):
+            taken, parts = _take(parts, stop - start)
+            units += self._cut(series.cut(start, stop), taken)[0]
+        return tuple(units)
 
     def _edges(self, series: Series, interval: tuple[int, int]) -> tuple[Defect, ...]:
         """Whether samples cover the window from its start to its end, and follow those of the window before."""
@@ -116,6 +176,11 @@ class UnitBuilder:
             return (Defect(kind="clock_step", channel=None, at_ns=first, detail="a window that lasts nothing"),)
         edge = series.period_ns * _EDGE_PERIODS_MILLI // 1000
         found: list[Defect] = []
+        due = (end - start) // series.period_ns
+        holed = len(series) > 1 and int(np.diff(series.times).max()) > _gap(series.period_ns)
+        if not -due // _SHORT - _ODD <= len(series) - due <= due // _SHORT + _ODD and not (holed and len(series) < due):
+            detail = f"{len(series)} samples where {due} are due"
+            found.append(Defect(kind="range", channel=None, at_ns=first, detail=detail))
         if first < start - edge or last > end + edge:
             detail = "samples from outside of the window"
             found.append(Defect(kind="clock_step", channel=None, at_ns=first, detail=detail))
@@ -133,7 +198,7 @@ class UnitBuilder:
 
 
 def units_of(recording: Recording, device: bytes, unit_ns: int) -> list[Unit]:
-    """All units of ``device`` in a recording, in order; broken ones are left out.
+    """All units of ``device`` in a recording, in order; broken ones are left out, and those between gaps are kept.
 
     Raises:
         MalformedEvidence: for a window whose telemetry is not well-formed.
@@ -144,8 +209,13 @@ def units_of(recording: Recording, device: bytes, unit_ns: int) -> list[Unit]:
         # A window that lasts nothing is a defect; its work is none's.
         work = DeclaredWork.of(window.work, max(1, window.end_ns - window.start_ns))
         interval = (window.start_ns, window.end_ns)
-        builder, units, _ = builder.after(source_of(telemetry, device), work, interval, number)
+        source = source_of(telemetry, device)
+        builder, units, defects = builder.after(source, work, interval, number)
         found += units
+        broken = {defect.kind for defect in defects if defect.breaks}
+        if source is not None and broken == {"gap"}:
+            series, _ = join((source,))
+            found += () if series is None else builder.between_gaps(series, work, number)
     return found
 
 
@@ -153,41 +223,39 @@ def _gap(period_ns: int) -> int:
     return period_ns * GAP_PERIODS_MILLI // 1000
 
 
-def _hit(unit: Unit, defects: tuple[Defect, ...]) -> bool:
-    """Whether a defect that breaks lies in the unit."""
-    first, last = int(unit.series.times[0]), int(unit.series.times[-1])
-    return any(defect.breaks and first <= defect.at_ns <= last for defect in defects)
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Samples of one window, and the work that goes with them."""
+
+    seq: int
+    size: int
+    work: DeclaredWork
 
 
-def _cut(
-    series: Series, work: DeclaredWork, sizes: tuple[int, ...], seqs: tuple[int, ...], unit_ns: int
-) -> tuple[Unit, ...]:
-    """Equal pieces of a stretch of whole windows, which have ``sizes`` samples and the numbers ``seqs``."""
-    count = max(1, min(len(series), (work.duration_ns + unit_ns // _SHORT) // unit_ns))
-    origin = int(series.times[0]) - series.period_ns // 2
-    inner = [min(origin + work.duration_ns * number // count, _FAR_NS) for number in range(1, count)]
-    marks = [0, *(int(mark) for mark in np.searchsorted(series.times, np.array(inner, dtype=np.int64))), len(series)]
-    ends = list(accumulate(sizes))
-    return tuple(
-        Unit(
-            series=series if count == 1 else series.cut(start, stop),
-            work=_share(work, number, count),
-            first_seq=seqs[bisect_right(ends, start)],
-            last_seq=seqs[bisect_right(ends, stop - 1)],
-        )
-        for number, (start, stop) in enumerate(pairwise(marks))
-        if start < stop
-    )
+def _take(parts: tuple[_Part, ...], size: int) -> tuple[tuple[_Part, ...], tuple[_Part, ...]]:
+    """The first ``size`` samples of these, and the others."""
+    taken: list[_Part] = []
+    for at, part in enumerate(parts):
+        if part.size > size:
+            if size:
+                taken.append(_Part(part.seq, size, _share(part.work, 0, size, part.size)))
+            return tuple(taken), (
+                _Part(part.seq, part.size - size, _share(part.work, size, part.size, part.size)),
+                *parts[at + 1 :],
+            )
+        taken.append(part)
+        size -= part.size
+    return tuple(taken), ()
 
 
-def _share(work: DeclaredWork, number: int, count: int) -> DeclaredWork:
-    """Piece ``number`` of ``count`` of the work; all pieces together are the whole."""
+def _share(work: DeclaredWork, first: int, last: int, whole: int) -> DeclaredWork:
+    """The work of samples ``first`` up to ``last`` of ``whole``; all shares together are the whole."""
 
     def part(amount: int) -> int:
-        return amount * (number + 1) // count - amount * number // count
+        return amount * last // whole - amount * first // whole
 
     return DeclaredWork(
-        duration_ns=part(work.duration_ns),
+        duration_ns=max(1, part(work.duration_ns)),
         requests=part(work.requests),
         tokens_in=part(work.tokens_in),
         tokens_out=part(work.tokens_out),
@@ -195,3 +263,18 @@ def _share(work: DeclaredWork, number: int, count: int) -> DeclaredWork:
         prefill_ns=part(work.prefill_ns),
         decode_ns=part(work.decode_ns),
     )
+
+
+def _sum(works: Iterable[DeclaredWork]) -> DeclaredWork:
+    return reduce(DeclaredWork.__add__, works)
+
+
+def _tail(source: Source, size: int) -> Source:
+    """The last samples of a window, without a defect that breaks a unit."""
+    if size == len(source.offsets):
+        return source
+    channels = {
+        name: channel if channel.values is None else replace(channel, values=channel.values[-size:])
+        for name, channel in source.channels.items()
+    }
+    return replace(source, offsets=source.offsets[-size:], channels=channels, events=())
