@@ -198,6 +198,33 @@ def test_the_next_number_keeps_other_gpus(asked: Callable[..., tuple[int, Any]],
     assert asked(*again)[1]["kept"] == 1
 
 
+def test_a_drift_is_accepted_in_so_many_words_or_refused(
+    asked: Callable[..., tuple[int, Any]], run: Run, desk: Desk, tmp_path: Path
+) -> None:
+    moved = write_runs(tmp_path, "moved", [record_run(seed, windows=8, extra_w=30) for seed in range(1, 13)])
+    target = tmp_path / "x.baseline"
+    arguments = ("fit", *moved, "--merge", desk.baseline, "--days", 9, "--key", desk.key, "-o", target)
+    status, document = asked(*arguments)
+    assert (status, document["code"]) == (ExitCode.DENIED, Code.BASELINE_DRIFT)
+    assert "the power that the same work explains differs by" in document["message"]
+    assert not target.exists()
+    assert run(*arguments, "--accept-drift", "short")[0] == ExitCode.USAGE
+    status, out, _ = run(*arguments, "--accept-drift", "another cold plate was mounted")
+    assert status == 0
+    assert "accepted    GPU " in out
+    assert SignedBaselineSet.parse(target.read_bytes()).claimed.note == "accept_drift: another cold plate was mounted"
+
+
+def test_another_engine_replaces_what_no_verifier_could_choose_between(
+    asked: Callable[..., tuple[int, Any]], desk: Desk, tmp_path: Path
+) -> None:
+    for number, (changes, kept) in enumerate([({"engine": "vllm 0.12"}, 0), ({"driver": "590.1"}, 1)]):
+        scope = replace(SCOPE, **changes)  # type: ignore[arg-type]  # by name
+        runs = write_runs(tmp_path, f"{number}", [record_run(seed, windows=8, scope=scope) for seed in range(1, 25, 2)])
+        arguments = ("fit", *runs, "--merge", desk.baseline, "--days", 9, "--key", desk.key, "-o", tmp_path / "x")
+        assert asked(*arguments)[1]["kept"] == kept
+
+
 def test_nobody_continues_what_a_stranger_signed(run: Run, desk: Desk, tmp_path: Path) -> None:
     key, anchors = tmp_path / "s.pem", tmp_path / "s.json"
     assert run("key", "Stranger", "-o", key, "--anchors", anchors)[0] == 0

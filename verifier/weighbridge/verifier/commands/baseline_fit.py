@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from weighbridge.proto import cose, strict
 from weighbridge.proto.baseline import BaselineSet, SignedBaselineSet
+from weighbridge.proto.errors import Code, PolicyDenied
+from weighbridge.verifier.baseline_watch import ACCEPT_DRIFT
 from weighbridge.verifier.clock import moment, nanoseconds
 from weighbridge.verifier.commands import arguments as given
 from weighbridge.verifier.commands import owner_key
@@ -27,6 +29,7 @@ from weighbridge.verifier.commands.outcome import Outcome, usage, write
 from weighbridge.verifier.commands.progress import Progress
 from weighbridge.verifier.commands.text import counted, plain
 from weighbridge.verifier.keys import open_signing_key, sign_es256
+from weighbridge.verifier.telemetry.drift import drift
 from weighbridge.verifier.telemetry.fitting import RUNS_MIN, Settings, fit
 from weighbridge.verifier.telemetry.readings import summarise, unit_length
 
@@ -42,6 +45,7 @@ __all__ = ["configure"]
 _COMMAND: Final = "baseline fit"
 _DAYS_MAX: Final = 3650
 _PPM: Final = 1_000_000
+_REASON_MIN: Final = 10
 _CAUTION: Final = (
     "it learned what these runs were, whether good or not: sign it only for runs that you know to be honest"
 )
@@ -76,12 +80,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--merge",
         metavar="OLD",
-        help="keep the profiles of a set of yours for other GPUs and stacks; owner and name are its",
+        help="your set before: its owner and name, and what it has of other GPUs, models and drivers",
     )
     until = parser.add_mutually_exclusive_group(required=True)
     until.add_argument("--days", metavar="N", type=_days, help="for how long it is valid, from now")
     until.add_argument("--not-after", metavar="TIME", type=given.date, help="until when it is valid")
-    parser.add_argument("--note", metavar="TEXT", type=given.name, help="for people; one line")
+    note = parser.add_mutually_exclusive_group()
+    note.add_argument("--note", metavar="TEXT", type=given.name, help="for people; one line")
+    note.add_argument(
+        "--accept-drift",
+        metavar="REASON",
+        type=_accepted,
+        help="sign though a GPU has moved away from what --merge says of it, and say why it is meant",
+    )
     owner_key.add_signing(parser)
     parser.set_defaults(run=_run)
 
@@ -109,6 +120,14 @@ def _run(arguments: argparse.Namespace) -> Outcome | int:
     runs, held_out = every[: len(arguments.runs)], every[len(arguments.runs) :]
     one_scope(every)
     fitted = _fit(runs, held_out, shown=not arguments.json)
+    moved = _moved(before, [item.profile for item in fitted])
+    if moved and arguments.accept_drift is None:
+        raise PolicyDenied(
+            Code.BASELINE_DRIFT,
+            "further from the set before than measuring again explains: " + "; ".join(moved),
+            where=str(arguments.merge),
+            hint="find out what has changed; if it is meant, say so: --accept-drift REASON",
+        )
     made = BaselineSet(
         owner=owner,
         name=name,
@@ -117,7 +136,7 @@ def _run(arguments: argparse.Namespace) -> Outcome | int:
         not_before_ns=nanoseconds(now),
         not_after_ns=nanoseconds(until),
         profiles=_united(before, [item.profile for item in fitted]),
-        note=arguments.note or ("" if before is None else before.note),
+        note=arguments.accept_drift or arguments.note or "",
     )
     data = made.sign(kid=cose.thumbprint(key.public_key()), signer=lambda signed: sign_es256(key, signed))
     write(arguments.output, data, doing="writing the baseline")
@@ -129,6 +148,7 @@ def _run(arguments: argparse.Namespace) -> Outcome | int:
         f"  validity    {strict.time_encode(moment(made.not_before_ns))} to {strict.time_encode(until)}",
         f"  set         sha256 {digest}",
         f"  file        {arguments.output}",
+        *(line for words in moved for line in wrapped("accepted", words)),
         *(line for item in fitted for line in ("", *profile_lines(item.profile), *_widened(item))),
         "",
         *wrapped("BEWARE", _CAUTION),
@@ -145,6 +165,7 @@ def _run(arguments: argparse.Namespace) -> Outcome | int:
         "runs": [run.digest.hex() for run in runs],
         "held_out": [run.digest.hex() for run in held_out],
         "kept": kept,
+        "drift": [*moved],
         "profiles": [
             {**profile_document(item.profile), "widened_from": _bounds_document(item) if _is_widened(item) else None}
             for item in fitted
@@ -218,12 +239,40 @@ def _previous(path: str, key: ec.EllipticCurvePrivateKey) -> BaselineSet:
     return signed.claimed
 
 
+def _moved(before: BaselineSet | None, fitted: Sequence[Profile]) -> list[str]:
+    """How far GPUs have moved from what the set before says of them, in words; by the bounds that verifiers keep."""
+    found: list[str] = []
+    for profile in fitted:
+        subject = [item for item in (() if before is None else before.profiles) if _judges_alike(item, profile)]
+        # As verifiers do: where none is of the driver, another driver's counts.
+        same = [item for item in subject if item.scope.driver == profile.scope.driver] or subject
+        if words := next((words for item in same if (words := drift(item, profile))), ()):
+            found.append(f"{device_of(profile.device)}: {', '.join(words)}")
+    return found
+
+
+def _judges_alike(one: Profile, other: Profile) -> bool:
+    """Whether both would judge the same sessions, but for the driver."""
+    return (one.device, one.scope.model) == (other.device, other.scope.model)
+
+
 def _united(before: BaselineSet | None, fitted: Sequence[Profile]) -> tuple[Profile, ...]:
-    """Those that were fitted, and of the set before those of other GPUs and stacks."""
-    replaced = {(profile.device, profile.channel, profile.scope) for profile in fitted}
+    """Those that were fitted, and of the set before those that judge other sessions."""
     old = () if before is None else before.profiles
-    kept = [profile for profile in old if (profile.device, profile.channel, profile.scope) not in replaced]
+    kept = [
+        item
+        for item in old
+        if not any(_judges_alike(item, profile) and item.scope.driver == profile.scope.driver for profile in fitted)
+    ]
     return tuple(sorted([*kept, *fitted], key=lambda profile: profile.digest))
+
+
+def _accepted(text: str) -> str:
+    """The note by which verifiers see that a drift is meant."""
+    reason = given.name(text)
+    if len(reason.strip()) < _REASON_MIN:
+        raise argparse.ArgumentTypeError(f"say why, in {_REASON_MIN} characters or more")
+    return given.name(f"{ACCEPT_DRIFT} {reason}")
 
 
 def _days(text: str) -> timedelta:

@@ -136,9 +136,10 @@ def _lines(
     yield from wrapped("differs", differing)
     yield from _chance(found)
     area = found.area
-    yield (
-        f"  AUROC       {area.value:.2f} (95 %: {area.low:.2f} to {area.high:.2f}, over runs): 0.5 is chance, 1 always"
-    )
+    span = f"95 %: {area.low:.2f} to {area.high:.2f}, over runs"
+    if area.low == area.high:
+        span = "all runs alike: their number is what limits it"
+    yield f"  AUROC       {area.value:.2f} ({span}): 0.5 is chance, 1 always"
     yield f"  detected    {_share(found.detected, found.detected_share, 'B')}"
     yield f"  false       {_share(found.false_alarms, found.false_alarm_share, 'A')}"
     yield f"              each judged by a fit without it; what is stated is at most {_percent(found.bound)}"
