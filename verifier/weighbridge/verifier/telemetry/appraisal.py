@@ -189,8 +189,9 @@ def _foreign(profile: Profile, report: VerifiedGpuReport, source: Source | None)
     if scope.vbios is not None and scope.vbios != report.report.vbios_version:
         return f"the baseline is for VBIOS {scope.vbios}, and the GPU reports {report.report.vbios_version}"
     limit = None if source is None else source.channels.get("power_limit")
-    limits = set() if limit is None or limit.values is None else {value for value in limit.values if value is not None}
-    if scope.power_limit_mw is not None and limits and limits != {scope.power_limit_mw}:
-        got = ", ".join(f"{value / 1000:g}" for value in sorted(limits))
+    values = () if limit is None or limit.values is None else limit.values
+    limits = sorted({value for value in values if value is not None})
+    if scope.power_limit_mw is not None and limits and limits != [scope.power_limit_mw]:
+        got = ", ".join(f"{value / 1000:g}" for value in limits)
         return f"the baseline is for a power limit of {scope.power_limit_mw / 1000:g} W, and the GPU's is {got} W"
     return ""

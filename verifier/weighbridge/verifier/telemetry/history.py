@@ -139,7 +139,7 @@ class Trace:
 
 
 NOTHING: Final = History()
-# 130 MB or so: 8 GPUs at 10 Hz bring 70 a window of 10 s, so that is three days of such a host without a pause.
+# 100 MB or so: 8 GPUs at 10 Hz bring 70 a window of 10 s, so that is three days of such a host without a pause.
 FINGERPRINTS_KEPT: Final = 2_000_000
 
 

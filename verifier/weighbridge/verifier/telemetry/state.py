@@ -162,4 +162,4 @@ _NOTHING: Final = DeviceState()
 
 def worst(words: tuple[Word, ...]) -> Word:
     """The word that speaks for several GPUs; ``no_baseline`` for none."""
-    return min(words, key=WORDS.index, default="no_baseline")
+    return next((word for word in WORDS if word in words), "no_baseline")
