@@ -69,17 +69,19 @@ class Trace:
             jitter_ns=jitter,
         )
 
-    def source(self, *, sparse: tuple[str, ...] = ()) -> Source:
-        """As a source sends it; ``sparse`` channels are read at every tenth sample."""
+    def source(self, *, sparse: tuple[str, ...] = (), absent: tuple[str, ...] = ()) -> Source:
+        """As a source sends it; ``sparse`` channels are read at every tenth sample, ``absent`` at the last five."""
         ticks = np.arange(len(self), dtype=np.int64) * 100_000_000
         offsets = ticks if self.jitter_ns is None else ticks + self.jitter_ns
         first = int(offsets[0])
+
+        def there(name: str, at: int) -> bool:
+            return (name not in sparse or at % 10 == 0) and (name not in absent or at >= len(self) - 5)
+
         channels = {
             name: Channel(
                 UNITS[name],
-                tuple(
-                    value if name not in sparse or at % 10 == 0 else None for at, value in enumerate(values.tolist())
-                ),
+                tuple(value if there(name, at) else None for at, value in enumerate(values.tolist())),
                 WINDOWS_NS.get(name),
             )
             for name, values in self.columns.items()

@@ -23,6 +23,7 @@ from weighbridge.verifier.telemetry.physics import (
     unreported,
 )
 from weighbridge.verifier.telemetry.physics.heat import Heat
+from weighbridge.verifier.telemetry.physics.readings import Readings
 from weighbridge.verifier.telemetry.series import Series, join
 from weighbridge.verifier.telemetry.units import Unit
 from weighbridge.verifier.telemetry.work import DeclaredWork
@@ -151,6 +152,25 @@ def test_energy_is_not_compared_over_a_stall(decode: Trace) -> None:
     assert "energy_integral" not in {item.check for item in check_unit(unit(holed), LIMITS)}
 
 
+@pytest.mark.parametrize(
+    ("moved", "taken"),
+    [
+        ([7_000_000, None, -5_000_000], [7_000, 195_000]),
+        ([10**8, None, 0], [100_000, 200_000]),
+        ([10**8 + 1000, None, 0], [0, 200_000]),  # further away than a period
+        ([10**8, None, -(10**8)], [0, 200_000]),  # no longer in order
+        ([0, 0, 0], [0, 200_000]),  # not where the counter was read
+        ([None, None, None], [0, 200_000]),
+    ],
+)
+def test_the_counter_stands_where_it_was_read(moved: list[int | None], taken: list[int]) -> None:
+    channels: dict[str, list[int | None]] = {"power": [400_000] * 3, "energy": [5, None, 9], "energy_at": moved}
+    readings, findings = Readings.of(made([0, 10**8, 2 * 10**8], channels), LIMITS)
+    assert findings == ()
+    assert readings.tracks["energy"].times.tolist() == taken
+    assert readings.tracks["energy"].values.tolist() == [5, 9]
+
+
 def test_a_counter_that_began_anew_is_not_compared(decode: Trace) -> None:
     reset = decode.having(energy=decode["energy"] - np.where(np.arange(len(decode)) < 150, 0, 10**9))
     assert "energy_monotone" in {item.check for item in check_unit(reset.part(100, 200).unit(), LIMITS)}
@@ -200,6 +220,23 @@ def test_sums_begin_anew_behind_a_gap_and_after_ten_minutes(decode: Trace) -> No
     assert behind.anchor.at_ns > first.anchor.at_ns
     old = replace(first, anchor=replace(first.anchor, at_ns=first.anchor.at_ns - 600 * 10**9))
     assert check_window(decode.part(100, 200).unit().series, old, LIMITS)[1].anchor != old.anchor
+
+
+def test_readings_that_are_older_than_the_last_are_not_compared(decode: Trace) -> None:
+    _, carried = check_window(decode.part(100, 200).unit().series, Carried(), LIMITS)
+    found, _ = check_window(decode.part(0, 100).unit().series, carried, LIMITS)
+    assert found == ()
+
+
+def test_windows_without_power_or_counter_carry_what_there_is(decode: Trace) -> None:
+    first, second, third = (decode.part(at, at + 100) for at in (0, 100, 200))
+    _, carried = check_window(first.unit().series, Carried(), LIMITS)
+    found, without_power = check_window(second.without("power").unit().series, carried, LIMITS)
+    assert (found, without_power.power, without_power.energy) == ((), None, carried.energy)
+    assert check_window(third.unit().series, without_power, LIMITS)[0] == ()
+    found, without_energy = check_window(second.without("energy").unit().series, carried, LIMITS)
+    assert (found, without_energy.energy, without_energy.anchor) == ((), carried.energy, None)
+    assert check_window(third.unit().series, without_energy, LIMITS)[0] == ()
 
 
 # Power.
@@ -281,7 +318,29 @@ def test_a_clock_may_be_low_for_a_moment(decode: Trace) -> None:
     assert "clock_utilisation" in of(slow(85, 100))
 
 
+def test_a_cap_that_is_given_as_a_reason_now_and_then_says_nothing(decode: Trace) -> None:
+    low = decode.having(power=decode["power"] // 2).without("energy", "power_instant")
+    capped = low.having(clock_reasons=np.full(len(low), 4))
+    assert set(of(capped)) == {"power_cap_reason"}
+    assert of(low.having(clock_reasons=np.where(np.arange(len(low)) == 50, 0, 4))) == {}
+    late = capped.part(0, 100).unit(absent=("clock_reasons",)).series
+    assert check_unit(unit(late), LIMITS) == ()
+
+
 # Heat.
+def test_temperatures_that_are_read_too_rarely_say_nothing() -> None:
+    steps = record("steps", 2).having()
+    still = steps.having(temperature=np.full(len(steps), 50_000)).without("energy")
+    found = {item.check for at in range(0, 600, 100) for item in check_unit(still.part(at, at + 100).unit(), LIMITS)}
+    assert found == {"temperature_response"}
+    rarely = {
+        item.check
+        for at in range(0, 600, 100)
+        for item in check_unit(still.part(at, at + 100).unit(absent=("temperature",)), LIMITS)
+    }
+    assert rarely == set()
+
+
 def test_bounds_on_heat_hold_for_every_slow_node() -> None:
     random = np.random.default_rng(1)
     for tau in (16.0, 22.0, 32.0):

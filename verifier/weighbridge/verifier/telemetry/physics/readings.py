@@ -35,6 +35,7 @@ RANGES: Final[Mapping[str, tuple[int, int]]] = {
     "power_instant": (0, 10_000_000),
     "power_limit": (1_000, 5_000_000),
     "energy": (0, 2**60),
+    "energy_at": (-(10**10), 10**10),
     "temperature": (-40_000, 200_000),
     "memory_temperature": (-40_000, 200_000),
     "sm_clock": (0, 10_000),
@@ -165,6 +166,8 @@ class Readings:
                 findings.append(_beyond(name, series, (low, high)))
                 continue
             tracks[name] = Track(every if name not in series.absent else (found[0] - start_ns) // 1000, values)
+        if "energy" in tracks:
+            tracks["energy"] = _as_read(tracks["energy"], tracks.get("energy_at"), max(1, series.period_ns // 1000))
         power = _power(tracks.get("power"), series.windows_ns.get("power"))
         limit = tracks.get("power_limit")
         return cls(
@@ -185,6 +188,20 @@ def _power(track: Track | None, window_ns: int | None) -> Power | None:
     integral = np.zeros(len(track.times), dtype=np.int64)
     np.cumsum(doubled, out=integral[1:])
     return Power(track.times, track.values, integral // 2, None if window_ns is None else window_ns // 1000)
+
+
+def _as_read(energy: Track, moved: Track | None, period_us: int) -> Track:
+    """The energy counter at the times at which it was read, which are not its samples' where reading it takes long.
+
+    They are the host's word, like all times, and within a period of the samples': else they are not taken.
+    """
+    if moved is None or not np.array_equal(moved.times, energy.times):
+        return energy
+    times = energy.times + moved.values // 1000
+    apart = int(np.abs(moved.values).max()) // 1000
+    if apart > period_us or bool((np.diff(times) <= 0).any()):
+        return energy
+    return Track(times, energy.values)
 
 
 def _beyond(name: str, series: Series, band: tuple[int, int]) -> Finding:
