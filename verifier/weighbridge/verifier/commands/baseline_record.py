@@ -134,7 +134,7 @@ def _outcome(found: Extracted, summaries: list[Summary], target: Path) -> Outcom
 
 def summary_lines(item: Summary) -> list[str]:
     """One GPU's readings, as a line or two."""
-    power = "no reading of its power" if item.mean_mw is None else f"{watts(item.mean_mw)} on average"
+    power = "nothing to fit" if item.mean_mw is None else f"{watts(item.mean_mw)} on average"
     lines = [f"  {device_of(item.device)}  {counted(item.units, 'unit')} of {item.unit_ns / 1e9:g} s, {power}"]
     if item.defects:
         shown = ", ".join(f"{count} {plain(kind)}" for kind, count in item.defects.items())
