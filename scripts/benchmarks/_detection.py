@@ -28,12 +28,15 @@ if TYPE_CHECKING:
 
     Integers = NDArray[np.int64]
 
-__all__ = ["UNIT", "Kind", "Session", "limit_of", "sessions"]
+__all__ = ["FROZEN_CLAIM_PPM", "FROZEN_LIMIT", "UNIT", "Kind", "Session", "limit_of", "sessions"]
 
 Kind = Literal["genuine", "other benchmark", "other scenario", "other precision"]
 
 UNIT: Final = 30
 """Samples of a unit, at 1 Hz."""
+FROZEN_LIMIT: Final = 4_564
+"""Thousandths: the largest of the 186 genuine sessions of development systems, before any other was opened."""
+FROZEN_CLAIM_PPM: Final = 10_000
 _UNITS_MIN: Final = 5
 # Units of the one run that a baseline is fitted to overlap: there are few.
 _STEP: Final = 10

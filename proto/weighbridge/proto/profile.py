@@ -362,7 +362,7 @@ def _bounds(rows: list[cbor.CborValue], where: str, *, runs: int) -> tuple[Bound
     for row in rows:
         basis, limit, claimed, rests_on, assumption = cbor.read_array(row, where=where, limit=5, size=5)
         if not isinstance(assumption, str):
-            raise MalformedEvidence(Code.FIELD_RANGE, "not a bound", where=where, expected="|".join(_BASES))
+            raise MalformedEvidence(Code.FIELD_TYPE, "wrong type", where=where, expected="text")
         check_name(assumption, where=where)
         (limit_,) = _integers([limit], where, 1, _SCORE_MAX)
         claimed_, rests_on_ = _integers([claimed, rests_on], where, 1, _PPM)

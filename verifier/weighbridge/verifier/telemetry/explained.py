@@ -33,14 +33,18 @@ _MARGIN_RANGE: Final = 10
 _MARGIN_HIGH: Final = 20
 _MARGIN_LEAST: Final = 50
 _MICRO: Final = 1000
+# A megawatt either way: declared work is anybody's word, and what it explains has to stay a number.
+_POWER_MAX_MW: Final = 10**9
 # Of what is explained already: less than that, and a further regressor, or a later one instead, is noise.
 _WORTH: Final = 1e-3
+# Of regressors that move together, what power follows most directly is named.
+_PREFERRED: Final = ("decode", "prefill", "tokens_out", "tokens_in", "busy")
 
 
 def explained_mw(explained: Explained, work: Sequence[int]) -> int:
     """Milliwatts that ``work`` (:meth:`.work.DeclaredWork.regressors`) explains. Whole numbers: the same everywhere."""
     micro = sum(term.microwatts * amount for term, amount in zip(explained.terms, work, strict=True))
-    return explained.base_mw + micro // _MICRO
+    return max(-_POWER_MAX_MW, min(_POWER_MAX_MW, explained.base_mw + micro // _MICRO))
 
 
 def covers(explained: Explained, work: Sequence[int]) -> bool:
@@ -88,7 +92,8 @@ def _least_squares(power_mw: Floats, work: Integers) -> tuple[float, Floats]:
     """The base and the slopes, none below zero, that leave the least: the best of all sets of regressors."""
     columns = work.astype(np.float64)
     spread = columns.max(axis=0) - columns.min(axis=0)
-    moving = [int(i) for i in np.flatnonzero(spread > np.maximum(_STILL, _STILL_SHARE * columns.max(axis=0)))]
+    moves = spread > np.maximum(_STILL, _STILL_SHARE * columns.max(axis=0))
+    moving = [REGRESSORS.index(name) for name in _PREFERRED if bool(moves[REGRESSORS.index(name)])]
     mean, level = columns.mean(axis=0), float(power_mw.mean())
     unit = np.where(spread > 0, spread, 1.0)
     centred, left = (columns - mean) / unit, power_mw - level

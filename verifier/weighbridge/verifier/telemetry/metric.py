@@ -37,6 +37,7 @@ _STEP: Final = 1_000
 _PRECISION_STEP: Final = 1_000_000
 # Of a profile's whole numbers: below it a feature of quiet sensors would have no scale at all.
 _SCALE_MIN: Final = 1
+_SPREAD_MIN: Final = 1e-5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,6 +62,8 @@ class Metric:
         scale = np.maximum(values.std(axis=0), floors(power_mw, samples))
         scaled = np.clip((values - middle_of) / scale, -CLIP / _STEP, CLIP / _STEP)
         covariance, _ = ledoit_wolf(scaled)
+        # Units that are all alike have no spread to invert.
+        covariance[np.diag_indices(FEATURES)] += _SPREAD_MIN
         # The mean of what is cut is not the median: distances are from where the covariance was taken.
         centre = middle_of + scaled.mean(axis=0) * scale
         return cls(

@@ -1,0 +1,206 @@
+"""Fits: a profile that reads back, that stays quiet about runs like its own, and that says what it would have seen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from support.runs import GPU, SCOPE, record_run
+from weighbridge.proto.errors import Code, Indeterminate, PolicyDenied
+from weighbridge.proto.profile import REGRESSORS, Profile
+from weighbridge.verifier.telemetry.evidence import SessionEvidence
+from weighbridge.verifier.telemetry.fitting import RUNS_MIN, Settings, checked, fit
+from weighbridge.verifier.telemetry.scoring import Scorer
+from weighbridge.verifier.telemetry.series import Series
+from weighbridge.verifier.telemetry.units import Unit, units_of
+from weighbridge.verifier.telemetry.work import DeclaredWork
+
+if TYPE_CHECKING:
+    from weighbridge.proto.recording import Origin, Recording
+
+UNIT_NS = Settings().unit_ns
+
+
+@lru_cache(maxsize=1)
+def runs() -> tuple[Recording, ...]:
+    return tuple(record_run(seed) for seed in range(RUNS_MIN))
+
+
+@lru_cache(maxsize=1)
+def profile() -> Profile:
+    return fit(runs(), GPU, Settings())
+
+
+def end_of(recording: Recording, by: Profile) -> SessionEvidence:
+    scorer, evidence = Scorer(by), SessionEvidence.start()
+    for unit in units_of(recording, GPU, UNIT_NS):
+        evidence = evidence.after(scorer.score(unit), by)
+    return evidence
+
+
+def test_a_fit_reads_back() -> None:
+    assert Profile.parse(profile().encode()) == profile()
+    assert len(profile().runs) == RUNS_MIN
+    assert {run.recording for run in profile().runs} == {run.digest for run in runs()}
+
+
+def test_a_fit_does_not_depend_on_the_order_of_its_runs() -> None:
+    assert fit(runs()[::-1], GPU, Settings()) == profile()
+
+
+def test_declared_work_is_explained() -> None:
+    """The made-up GPU draws 418 W and 2.1 W for each request; runs differ by 0.8 W."""
+    explained = profile().explained
+    slopes = dict(zip(REGRESSORS, (term.microwatts for term in explained.terms), strict=True))
+    assert explained.base_mw == pytest.approx(418_000, abs=2_000)
+    assert slopes["decode"] == pytest.approx(2_100, abs=30)
+    assert 300 < explained.uncertainty_mw < 2_000
+
+
+def test_bounds_say_what_they_rest_on() -> None:
+    own, pooled = profile().bounds
+    assert (own.basis, own.claimed_ppm, own.runs) == ("runs", 76_924, RUNS_MIN)
+    assert (pooled.basis, pooled.claimed_ppm) == ("pooled", 10_000)
+    assert own.limit < pooled.limit
+
+
+def test_a_genuine_run_is_in_the_baseline() -> None:
+    for seed in range(100, 110):
+        end = end_of(record_run(seed, windows=20), profile())
+        assert end.alarm is None
+        assert end.units == 20
+
+
+@pytest.mark.parametrize(("extra_w", "since"), [(15.0, 0), (-15.0, 0), (15.0, 10), (60.0, 0)])
+def test_hidden_computation_is_out_of_it(extra_w: float, since: int) -> None:
+    end = end_of(record_run(200, windows=40, extra_w=extra_w, since=since), profile())
+    assert end.alarm is not None
+
+
+def test_the_smallest_deviation_is_one_that_is_seen() -> None:
+    smallest = profile().smallest_deviation_mw
+    assert smallest is not None
+    assert 500 < smallest < 30_000
+    seen = sum(
+        end_of(record_run(seed, extra_w=sign * smallest * 1.2 / 1000), profile()).alarm is not None
+        for seed in range(300, 305)
+        for sign in (1, -1)
+    )
+    assert seen >= 8
+    unseen = end_of(record_run(310, extra_w=0.1 * smallest / 1000, shift_w=0.0), profile())
+    assert unseen.alarm is None
+
+
+def test_more_work_than_was_seen_is_not_covered() -> None:
+    scorer = Scorer(profile())
+    covered = {unit: scorer.score(one).covered for unit, one in enumerate(units_of(record_run(400), GPU, UNIT_NS))}
+    assert all(covered.values())
+    assert not any(scorer.score(one).covered for one in units_of(record_run(401, busy=(60, 64)), GPU, UNIT_NS))
+
+
+def test_a_score_says_what_was_measured() -> None:
+    unit = units_of(record_run(402, shift_w=0.0), GPU, UNIT_NS)[0]
+    score = Scorer(profile()).score(unit)
+    mean = round(float(unit.series.channels["power"].mean()))
+    assert score.residual_mw + score.explained_mw == pytest.approx(mean, abs=1)
+    assert abs(score.residual_mw) < 5_000
+    assert score.uncertainty_mw == profile().explained.uncertainty_mw
+    assert Scorer(Profile.parse(profile().encode())).score(unit) == score
+
+
+def test_levels_lead_where_power_moves() -> None:
+    unit = units_of(record_run(403, extra_w=40.0, shift_w=0.0), GPU, UNIT_NS)[0]
+    leading = Scorer(profile()).score(unit).leading
+    assert 0 < len(leading) <= 3
+    assert any(name.startswith(("quantile", "mean", "minimum", "maximum")) for name in leading)
+
+
+def cut(unit: Unit, samples: int) -> Unit:
+    series = unit.series
+    short = Series(
+        device=series.device,
+        name=series.name,
+        period_ns=series.period_ns,
+        times=series.times[:samples],
+        channels={name: values[:samples] for name, values in series.channels.items()},
+        absent={},
+        windows_ns=series.windows_ns,
+    )
+    return replace(unit, series=short)
+
+
+def test_units_may_lack_a_sample_and_no_more() -> None:
+    scorer, unit = Scorer(profile()), units_of(record_run(404), GPU, UNIT_NS)[0]
+    assert scorer.score(cut(unit, 96)).score > 0
+    with pytest.raises(ValueError, match="not 100 samples of power"):
+        scorer.score(cut(unit, 94))
+
+
+def test_extreme_readings_have_a_score() -> None:
+    """Whatever a source may send: the score is a number, and far."""
+    scorer, unit = Scorer(profile()), units_of(record_run(405), GPU, UNIT_NS)[0]
+    for value in (0, -1, 2**63 - 1, -(2**63)):
+        values = np.full(100, value, dtype=np.int64)
+        values[::7] = 0
+        strange = replace(unit, series=replace(unit.series, channels={"power": values}))
+        assert scorer.score(strange).score > 100_000
+
+
+def test_work_of_any_size_has_a_score() -> None:
+    unit = units_of(record_run(406), GPU, UNIT_NS)[0]
+    huge = DeclaredWork(duration_ns=1, requests=2**53, tokens_in=2**53, tokens_out=2**53, decode_ns=2**63)
+    assert not Scorer(profile()).score(replace(unit, work=huge)).covered
+
+
+def code_of(recordings: list[Recording], *, device: bytes = GPU, settings: Settings | None = None) -> Code:
+    with pytest.raises((Indeterminate, PolicyDenied)) as refusal:
+        fit(recordings, device, settings or Settings())
+    return refusal.value.code
+
+
+def test_too_few_runs_are_no_baseline() -> None:
+    assert code_of(list(runs()[:11])) is Code.BASELINE_RUNS
+    assert code_of([]) is Code.BASELINE_RUNS
+    assert code_of([*runs()[:11], record_run(50, windows=4)]) is Code.BASELINE_RUNS
+    assert code_of(list(runs()), device=bytes(32)) is Code.BASELINE_RUNS
+    assert code_of(list(runs()), settings=Settings(channel="power_instant")) is Code.BASELINE_RUNS
+
+
+def test_runs_of_different_kinds_are_no_baseline() -> None:
+    other = replace(SCOPE, driver="590.00")
+    assert code_of([*runs()[:11], record_run(50, scope=other)]) is Code.BASELINE_SCOPE
+    assert code_of([*runs()[:11], record_run(50, origin="emulated")]) is Code.BASELINE_SCOPE
+    assert code_of([*runs(), runs()[0]]) is Code.BASELINE_SCOPE
+
+
+@pytest.mark.parametrize(
+    ("origins", "expected"),
+    [(("session", "session"), "session"), (("session", "host"), "host"), (("host", "imported"), "imported")],
+)
+def test_a_profile_is_as_good_as_the_least_of_its_runs(origins: tuple[Origin, Origin], expected: Origin) -> None:
+    recordings = [replace(run, origin=origins[number % 2]) for number, run in enumerate(runs()[:4])]
+    assert fit(recordings, GPU, Settings(runs_min=4)).origin == expected
+
+
+def test_runs_held_out_that_stay_quiet_are_told() -> None:
+    found = fit(runs(), GPU, Settings(), held_out=[record_run(seed) for seed in range(500, 510)])
+    assert found.checked is not None
+    assert (found.checked.runs, found.checked.alarms, found.checked.widened) == (10, 0, False)
+    assert found.checked.high_ppm == 308_498
+    assert found.bounds == profile().bounds
+
+
+def test_runs_held_out_that_contradict_a_bound_widen_it() -> None:
+    """A GPU that moved between calibration and check: what alarmed on genuine runs does so no more, and it is said."""
+    moved = [record_run(seed, windows=12, shift_w=30.0) for seed in range(520, 524)]
+    found = checked(profile(), [units_of(run, GPU, UNIT_NS) for run in moved])
+    assert found.checked is not None
+    assert found.checked.alarms == 4
+    assert found.checked.widened
+    assert found.evidence_ppm < profile().evidence_ppm
+    assert Profile.parse(found.encode()) == found
+    assert [end_of(run, found).alarm for run in moved] == [None] * 4
