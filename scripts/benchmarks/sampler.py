@@ -165,7 +165,8 @@ def _readers(nvml: Nvml, handles: list[object]) -> tuple[Callable[[], object], C
 
     def read_dear() -> None:
         for number, reader in enumerate(dear):
-            reader.read(ticks[1], number * len(nvml_dear.COLUMNS))
+            reader.read_energy(ticks[1], number * len(nvml_dear.COLUMNS))
+            reader.read_others(ticks[1], number * len(nvml_dear.COLUMNS))
         ticks[1].noted()
 
     return read_quick, read_dear

@@ -36,6 +36,7 @@ REPORT = "nvmlDeviceGetConfComputeGpuAttestationReport"
 CERTIFICATE = "nvmlDeviceGetConfComputeGpuCertificate"
 HANDLE = "nvmlDeviceGetHandleByIndex_v2"
 COUNT = "nvmlDeviceGetCount_v2"
+ENERGY = "nvmlDeviceGetTotalEnergyConsumption"
 SET_READY = "nvmlSystemSetConfComputeGpusReadyState"
 GPM_SUPPORT, GPM_SAMPLE, GPM_METRICS = "nvmlGpmQueryDeviceSupport", "nvmlGpmSampleGet", "nvmlGpmMetricsGet"
 # Set, sensors are made up by the library itself; its value is how many µs the dear ones take.
@@ -44,7 +45,7 @@ _NONE = 0xFFFFFFFF
 _ALL_ONES = 0xFFFF_FFFF_FFFF_FFFF
 _INVALID = 2
 _SIGNS = frozenset({REPORT, CERTIFICATE})
-_WIDE = frozenset({"nvmlDeviceGetTotalEnergyConsumption", "nvmlDeviceGetCurrentClocksEventReasons"})
+_WIDE = frozenset({ENERGY, "nvmlDeviceGetCurrentClocksEventReasons"})
 
 
 def build(directory: Path) -> Path:
@@ -84,6 +85,9 @@ class ShimDevice:
     fields: dict[int, tuple[int, int | list[int]]] = field(
         default_factory=lambda: {186: (1, 79_146), 185: (1, 80_000), 82: (1, 41), 197: (1, 1000), 198: (1, 2000)}
     )
+    # Whether its counter of energy counts what field 185 says, from the reading above on.
+    metered: bool = False
+    born_ns: int = field(default_factory=time.monotonic_ns)
     # What the driver says of when a field was answered, µs since 1970, where that is not the truth.
     stamp: int | None = None
     # Metric to percent; None where the device has no GPM.
@@ -266,6 +270,10 @@ def _sensed(device: ShimDevice, name: str, argument: int) -> tuple[int, bytes] |
     """What a sensor answers; ``None`` for what is none."""
     if name == "nvmlDeviceGetFieldValues":
         return _field(device, argument)
+    if name == ENERGY and device.metered:
+        _, power = device.fields[185]
+        since_ns = time.monotonic_ns() - device.born_ns
+        return 0, struct.pack("=Q", _next(device.readings[name]) + _next(power) * since_ns // 10**9)
     if name in device.readings:
         return 0, struct.pack("=Q" if name in _WIDE else "=I", _next(device.readings[name]))
     answers = {

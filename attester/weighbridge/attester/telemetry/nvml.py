@@ -3,8 +3,8 @@
 Two threads read all GPUs, one after the other: one at every tick what costs microseconds, one a second what costs
 milliseconds (energy, PCIe, GPM: 3 to 18 ms a GPU, ``docs/measurements/nvml-h200.md``). Both go into one source per GPU,
 ``nvml``, whose offsets are the quick ticks: a dear reading stands at the tick that is nearest to it, and at all others
-that channel is missing. When the energy counter was read to the millisecond is the channel ``energy_at``, from the
-source's start: energy is to be compared with power there, not at its tick.
+that channel is missing. When the energy counter was read is the channel ``energy_at``, from its sample's offset:
+energy is to be compared with power there, not at its tick. Energy is read before all else that is dear.
 
 *The host says so*: the driver is software of this host, and no reading is signed. A device that is lost, or a driver
 that hangs, ends no session here; it has a source without values, with *fault* or *stall*.
@@ -161,10 +161,12 @@ class NvmlTelemetry:
             first += len(nvml_quick.COLUMNS)
 
     def _read_dear(self, tick: Tick) -> None:
-        first = 0
-        for gpu in self._gpus:
-            gpu.dear.read(tick, first)
-            first += len(nvml_dear.COLUMNS)
+        size = len(nvml_dear.COLUMNS)
+        # First of all, so that it is read near its sample's time whatever the others take.
+        for number, gpu in enumerate(self._gpus):
+            gpu.dear.read_energy(tick, number * size)
+        for number, gpu in enumerate(self._gpus):
+            gpu.dear.read_others(tick, number * size)
 
 
 def _gpus(nvml: Nvml, host: HostFacts) -> tuple[_Gpu, ...]:
@@ -224,10 +226,10 @@ def _joined(
             continue
         read = dear.rows[1 + first + column :: dear.width]
         values: list[int | None] = [None] * len(source.offsets)
-        minus = quick.begin_ns if name == "energy_at" else 0
         for row, index in places:
             if read[row] != MISSING:
-                values[index] = read[row] - minus
+                sampled = quick.begin_ns + source.offsets[index] if name == "energy_at" else 0
+                values[index] = read[row] - sampled
         # GPM's shares are of the time between two readings.
         window_ns = dear.period_ns if name.startswith("gpm_") else None
         channels[name] = Channel(UNITS[name], tuple(values), window_ns)

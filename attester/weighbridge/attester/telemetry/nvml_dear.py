@@ -30,7 +30,7 @@ _FIELDS: Final = ((PCIE_TX, COLUMNS.index("pcie_tx"), 1), (PCIE_RX, COLUMNS.inde
 
 @final
 class DearReader:
-    """Reads them into the columns of :data:`COLUMNS`.
+    """Reads them into the columns of :data:`COLUMNS`, energy apart: of several devices it is to be read first of all.
 
     ``energy_at`` is the monotonic time in the middle of the energy counter's reading. GPM's shares are of the time
     since the reading before, so that the first has none.
@@ -60,13 +60,16 @@ class DearReader:
         present.update(() if self._gpm is None else range(_GPM, len(COLUMNS)))
         self.absent = frozenset(name for column, name in enumerate(COLUMNS) if column not in present)
 
-    def read(self, tick: Tick, first: int) -> None:
-        """Fill in the columns from ``first`` on."""
+    def read_energy(self, tick: Tick, first: int) -> None:
+        """Fill in the energy counter and when it was read, of the columns from ``first`` on."""
         if self._energy is not None:
             began = time.monotonic_ns()
             self._energy.read(tick, first)
             if tick.row[first + _ENERGY] != MISSING:
                 tick.row[first + _ENERGY_AT] = (began + time.monotonic_ns()) // 2
+
+    def read_others(self, tick: Tick, first: int) -> None:
+        """Fill in all other columns."""
         if self._limit is not None and self.limit_due:
             self._limit.read(tick, first)
             self.limit_due = tick.row[first + _LIMIT] == MISSING

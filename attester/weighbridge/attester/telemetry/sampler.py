@@ -43,8 +43,6 @@ _EVENTS_KEPT: Final = limits.TELEMETRY_EVENTS_MAX // 2
 # A window that begins within this of the end of the last one follows on it: the verifier takes samples of so much
 # before and after a window (``TELEMETRY_TIME``).
 _ADJACENT_NS: Final = _SECOND_NS
-# A window that is cut later than it should be reaches up to this before now.
-_LATE_NS: Final = _SECOND_NS // 2
 # Clocks that are disciplined slew by 0.5 ms a second; a difference read across a pause says nothing.
 _STEP_NS: Final = 5_000_000
 _PAUSE_NS: Final = 1_000_000
@@ -114,9 +112,12 @@ class Tick:
 
 @dataclass(slots=True)
 class _Taken:
-    """Up to where windows were taken: monotonic time, row, and the wall clock's lead over the monotonic one then."""
+    """Up to where windows were taken: monotonic time, row, and the wall clock's lead over the monotonic one then.
 
-    until_ns: int
+    ``until_ns`` is ``None`` before the first.
+    """
+
+    until_ns: int | None
     row: int
     lead_ns: int
 
@@ -169,7 +170,7 @@ class Sampler:
         now = self._clock.monotonic_ns()
         self.due_ns = -(-now // period_ns) * period_ns
         self._lead = self._clock.wall_ns() - now
-        self._taken = _Taken(now, 0, self._lead)
+        self._taken = _Taken(None, 0, self._lead)
 
     def start(self) -> None:
         """Begin to sample."""
@@ -233,15 +234,20 @@ class Sampler:
             now, lead = self._clock.monotonic_ns(), self._clock.wall_ns()
             taken = self._taken
             nominal = start_wall_ns - taken.lead_ns
-            apart = nominal - taken.until_ns
+            until = nominal if taken.until_ns is None else taken.until_ns
             oldest = max(taken.row, self._written - self._rows)
-            begin = nominal if apart > _ADJACENT_NS else self._follow(taken.until_ns, oldest)
-            start = start_wall_ns + (begin - nominal if abs(apart) <= _ADJACENT_NS else 0)
-            end = max(begin, min(now, max(nominal + duration_ns, now - _LATE_NS)))
+            follows = taken.until_ns is not None and nominal - until <= _ADJACENT_NS
+            begin = self._follow(until, oldest) if follows else nominal
+            start = start_wall_ns + (begin - nominal if abs(nominal - until) <= _ADJACENT_NS else 0)
+            end = nominal + duration_ns
+            if not 0 <= now - end <= self.period_ns // 2:
+                # Cut early, as a last window is, or late, with what was sampled until then.
+                end = now
+            end = max(begin, end)
             rows, row = self._copied(oldest, begin, end)
             since = self._reading_since
             events = [(max(begin, at), kind, column) for at, kind, column in self._events if at < end]
-            if oldest > taken.row:
+            if oldest > taken.row and self._at(oldest) - begin > self.period_ns:
                 events.insert(0, (begin, EventKind.GAP, None))
             later = [event for event in self._events if event[0] >= end]
             self._events.clear()
@@ -293,16 +299,19 @@ class Sampler:
         """Where a window begins that follows on one ``until`` then: earlier for a sample that was being read then."""
         if row >= self._written:
             return until
-        at = self._ring[row % self._rows * self._width]
+        at = self._at(row)
         return at if until - _ADJACENT_NS <= at < until else until
+
+    def _at(self, row: int) -> int:
+        return self._ring[row % self._rows * self._width]
 
     def _copied(self, row: int, begin: int, end: int) -> tuple[array[int], int]:
         """The rows from ``row`` on whose time lies from ``begin`` to ``end``, and the number of the first one after."""
         width, ring, kept = self._width, self._ring, self._rows
-        while row < self._written and ring[row % kept * width] < begin:
+        while row < self._written and self._at(row) < begin:
             row += 1
         first = row
-        while row < self._written and ring[row % kept * width] < end:
+        while row < self._written and self._at(row) < end:
             row += 1
         low, high = first % kept * width, row % kept * width
         if first == row:

@@ -22,7 +22,7 @@ UNITS: Final[Mapping[str, str]] = {
     "power_instant": "mW",
     "power_limit": "mW",
     "energy": "mJ",  # counter since the driver was loaded
-    "energy_at": "ns",  # when that was read, from the source's start: to the millisecond, as its sample's offset is not
+    "energy_at": "ns",  # when that was read, from its sample's offset
     "temperature": "m°C",
     "memory_temperature": "m°C",
     "sm_clock": "MHz",

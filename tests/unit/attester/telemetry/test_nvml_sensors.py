@@ -58,7 +58,11 @@ def read(reader: QuickReader | DearReader) -> tuple[dict[str, int], Noted]:
     """What was read, by channel, without what is missing; and what was noted."""
     columns = nvml_quick.COLUMNS if isinstance(reader, QuickReader) else nvml_dear.COLUMNS
     tick = Tick(3 + len(columns))
-    reader.read(tick, 3)
+    if isinstance(reader, QuickReader):
+        reader.read(tick, 3)
+    else:
+        reader.read_energy(tick, 3)
+        reader.read_others(tick, 3)
     assert list(tick.row[:3]) == [MISSING] * 3
     row = {name: value for name, value in zip(columns, tick.row[3:], strict=True) if value != MISSING}
     return row, {(kind, columns[(column or 0) - 3]) for kind, column in tick.noted()}

@@ -187,6 +187,36 @@ def test_a_window_longer_than_the_ring_says_that_something_was_lost() -> None:
     assert found.events == ()
 
 
+def test_what_was_sampled_before_the_first_window_is_in_none() -> None:
+    bench = Bench(rows=64)
+    bench.ticks(100)
+    bench.clock.now += 50 * MS
+    bench.until = bench.clock.wall_ns()
+    bench.ticks(3)
+    bench.clock.now += MS
+    found = bench.window()
+    # Nor is it missed, though the ring has lost it.
+    assert (values(found), found.events) == ((101, 102, 103), ())
+    assert found.offsets == (50 * MS, 150 * MS, 250 * MS)
+
+
+@pytest.mark.parametrize("late", [0, 40 * MS, 60 * MS, 700 * MS])
+def test_a_window_that_is_cut_late_has_what_was_sampled_until_then(late: int) -> None:
+    bench = Bench()
+    for cut in (12 * PERIOD, 17 * PERIOD + late, 22 * PERIOD + late):
+        while bench.sampler.due_ns < cut:
+            bench.ticks(1)
+        bench.clock.now = cut
+        start, bench.until = bench.until, bench.clock.wall_ns()
+        found = source(bench.sampler.take(start_wall_ns=start, duration_ns=5 * PERIOD))
+        first, last = (found.start_wall_ns + found.offsets[place] for place in (0, -1))
+        # As the verifier wants it: from the window's start to its end, by not more than a period and a half.
+        assert abs(first - start) < 3 * PERIOD // 2
+        assert abs(last - bench.until) < 3 * PERIOD // 2
+        assert found.events == ()
+        assert len(bench.read) - (values(found)[-1] or 0) <= 1
+
+
 def test_a_failed_read_leaves_a_row_of_nothing() -> None:
     clock = Clock()
     answers: list[int | Exception] = [1, EnvironmentFault(Code.GPU_FAILED, "gone"), OSError("gone"), 4]
