@@ -210,6 +210,23 @@ def test_sums_find_what_single_units_do_not() -> None:
     assert {item.check for item in windows(lying)} == {"energy_sum"}
 
 
+def test_a_sensor_that_is_said_to_miss_what_happens_hides_little_for_long() -> None:
+    trace = record("square", 0, seconds=300)
+
+    def sums(share: float) -> set[str]:
+        carried, found = Carried(), set[str]()
+        for first in range(0, len(trace), 100):
+            power = share * trace["power"][first : first + 100].astype(np.float64)
+            part = trace.part(first, first + 100).having(power=power)
+            series = replace(part.unit().series, windows_ns={"power": 25_000_000})
+            now, carried = check_window(series, carried, LIMITS)
+            found |= {item.check for item in now}
+        return found
+
+    assert sums(1.0) == set()
+    assert sums(0.85) == {"energy_sum"}
+
+
 def test_sums_begin_anew_behind_a_gap_and_after_ten_minutes(decode: Trace) -> None:
     _, first = check_window(decode.part(0, 100).unit().series, Carried(), LIMITS)
     _, next_ = check_window(decode.part(100, 200).unit().series, first, LIMITS)
