@@ -275,7 +275,7 @@ def test_a_baseline_that_moves_needs_its_owners_word(measured: Measured) -> None
     measured.publish(measured.content(moved, number=2, note="measured again"))
     assert measured.renewed(watch) == []
     assert "BASELINE_DRIFT" in measured.gate.lines[-2]
-    assert "accept_drift: the reason" in measured.gate.lines[-1]
+    assert "--accept-drift REASON" in measured.gate.lines[-1]
     measured.publish(measured.content(moved, number=2, note=ACCEPTED))
     assert measured.renewed(watch) == [2]
     (told,) = [item for item in measured.changes() if item["number"] == 2]

@@ -167,7 +167,7 @@ def _drifted(verified: VerifiedBaselineSet, moved: Sequence[str]) -> PolicyDenie
         Code.BASELINE_DRIFT,
         f"the baseline has moved further than measuring again explains: {moved[0]}{more}",
         where=f"{verified.line}, number {verified.number}",
-        hint=f'look at what changed; if it is meant, sign it again with a note: "{ACCEPT_DRIFT} the reason"',
+        hint="look at what changed; if it is meant, sign it again: weighbridge baseline fit --accept-drift REASON",
     )
 
 

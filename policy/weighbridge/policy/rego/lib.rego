@@ -670,7 +670,7 @@ always contains d if {
 	not device_not_contradicting(device)
 	not device_implausible(device)
 	message := sprintf("the GPU's physical record is not that of its baseline: %v", [field(device, "why")])
-	got := sprintf("score %v, evidence %v, unexplained %v mW in 1 deviation of %v mW", [
+	got := sprintf("score %v, evidence %v (both in thousandths); %v mW beyond what the work explains, give or take %v mW", [
 		field(device, "score"),
 		field(device, "e_log10_milli"),
 		field(device, "residual_mw"),
@@ -864,10 +864,14 @@ proof_state(check) := whys[0] if {
 	count(whys) > 0
 } else := "unproven"
 
-# What to do about a check that is not proven. A record that is too short becomes longer by itself.
+# What to do about a check that is not proven. A record that is too short becomes longer by itself, and no reason leaves
+# out what contradicts.
 proof_hint(check, leave) := "wait for the next windows: a unit of samples is not complete yet, or a sensor fails" if {
 	check == "telemetry_baseline"
 	telemetry_code == "TELEMETRY_UNUSABLE"
+} else := telemetry_hint if {
+	check == "telemetry_baseline"
+	telemetry_code in {"TELEMETRY_OUT_OF_BASELINE", "TELEMETRY_IMPLAUSIBLE"}
 } else := sprintf("prove it, or write the reason for leaving it out into reference.unchecked.%v", [check]) if {
 	check in leave
 } else := "prove it: the policy takes no reason for leaving it out"

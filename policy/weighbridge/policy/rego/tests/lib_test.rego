@@ -389,10 +389,11 @@ test_a_record_out_of_its_baseline_says_how_far if {
 	some d in found
 	d.device == measured.input.gpus[0].identity
 	endswith(d.message, "lag1 and mean of power")
-	d.got == "score 5200, evidence 2310, unexplained 48000 mW in 1 deviation of 2600 mW"
+	d.got == "score 5200, evidence 2310 (both in thousandths); 48000 mW beyond what the work explains, give or take 2600 mW"
 	d.expected == sprintf("score at most 1940, by baseline %v", [measured.input.telemetry.devices[0].baseline])
 	object.get(d, "sticks", "said by nobody") == "said by nobody"
 	codes(lacking({"verdict": "out_of_baseline"})) == {"TELEMETRY_OUT_OF_BASELINE"}
+	{e.hint | some e in lacking({"verdict": "out_of_baseline"})} == {lib.telemetry_hint}
 }
 
 test_a_record_that_cannot_be_names_check_and_channel if {
