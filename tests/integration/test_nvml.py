@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 
 from fakes.doctor_host import Paper
-from fakes.nvml_shim import LOST, REPORT, SET_READY, UNKNOWN, ShimDevice, ShimHost, build, loaded
+from fakes.nvml_shim import ENERGY, LOST, REPORT, SET_READY, UNKNOWN, ShimDevice, ShimHost, build, loaded
 from support.site import Done, Factory, Site, run
 from support.world import Engines, World
 from weighbridge.attester.gpu.emulated import EmulatedGpus
@@ -123,6 +123,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 @pytest.fixture
 def host(site: Site, library: Path) -> Iterator[ShimHost]:
     with ShimHost.emulated(library, EmulatedGpus.open(site.factory.vendor, 2)) as running:
+        for device in running.devices:
+            # Verifiers compare the counter of energy with power.
+            device.metered = True
         yield running
 
 
@@ -146,6 +149,23 @@ def test_run_over_nvml(site: Site, host: ShimHost) -> None:
 
 def attest(site: Site, host: ShimHost, *options: object) -> Done:
     return run(*site.attester_command("--gpu", "nvml", *options), env=host.env)
+
+
+def test_run_while_sensors_are_lost_and_hang(site: Site, host: ShimHost) -> None:
+    """A session ends when its GPUs' evidence cannot be had, and not for a sensor."""
+    host.errors["nvmlDeviceGetTemperature", 1] = LOST
+    with site.serving() as verifier:
+        with site.attesting("--gpu", "nvml", "--windows", 4, env=host.env) as attester:
+            attester.until_windows("affirmed", 2)
+            # From now on the thread that reads energy does not come back.
+            host.delays[ENERGY] = 3600
+            done = attester.end()
+        verifier.terminate()
+    assert done.status == 0, done.err
+    (summary,) = [line for line in map(json.loads, done.out.splitlines()) if "affirmed" in line]
+    assert (summary["sealed"], summary["affirmed"]) == (4, 4)
+    # A driver that hangs is left as it is: the evidence was let go of, the sensors were not.
+    assert host.count("nvmlShutdown") == 1
 
 
 def test_run_where_confidential_computing_is_off(site: Site, host: ShimHost) -> None:
