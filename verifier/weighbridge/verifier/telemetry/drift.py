@@ -9,10 +9,10 @@ Pure, in whole numbers. Says nothing of whether either profile is a good one.
 
 from __future__ import annotations
 
-import statistics
 from typing import TYPE_CHECKING, Final
 
 from weighbridge.proto.profile import FEATURE_STEP, FEATURES
+from weighbridge.verifier.telemetry.calibration import reference
 
 if TYPE_CHECKING:
     from weighbridge.proto.profile import Explained, Profile
@@ -42,7 +42,10 @@ def drift(before: Profile, after: Profile) -> tuple[str, ...]:
     share = max(abs(b - a) * _MILLIONTH // max(1, abs(a)) for a, b in _powers(before.explained, after.explained))
     if share > POWER_PPM:
         found.append(f"the power that the same work explains differs by {share / 10_000:.1f} %")
-    if _distance(before, after) * _THOUSAND > _median(before) * before.bounds[0].limit:
+    if (
+        _distance(before, after) * _THOUSAND
+        > reference([run.statistic for run in before.runs]) * before.bounds[0].limit
+    ):
         found.append("what is typical of it would be out of the baseline in force")
     if before.smallest_deviation_mw is not None:
         if after.smallest_deviation_mw is None:
@@ -72,7 +75,7 @@ def _explained(explained: Explained, work: list[int]) -> int:
 
 
 def _distance(before: Profile, after: Profile) -> int:
-    """The score that ``before`` would give to the centre of ``after``: a squared distance, in thousandths."""
+    """What ``before`` would make of the centre of ``after`` as a session: a squared distance, in thousandths."""
     steps = [
         (b - a) * FEATURE_STEP // scale for a, b, scale in zip(before.centre, after.centre, before.scale, strict=True)
     ]
@@ -83,8 +86,3 @@ def _distance(before: Profile, after: Profile) -> int:
             total += weight * steps[row] * steps[column]
             position += 1
     return total * _THOUSAND // (FEATURE_STEP * FEATURE_STEP * _PRECISION)
-
-
-def _median(profile: Profile) -> int:
-    """Of the statistics of the calibration's runs, in thousandths."""
-    return int(statistics.median_high(run.statistic for run in profile.runs))
