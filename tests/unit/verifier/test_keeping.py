@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from corpus.bundle import export
+from support.baseline_owners import BaselineOwner
 from weighbridge.proto.errors import Code, Indeterminate
-from weighbridge.verifier import keeping
+from weighbridge.verifier import baseline_set, keeping
+from weighbridge.verifier.anchors import TrustAnchors
+from weighbridge.verifier.baselines import Baselines
 from weighbridge.verifier.bundle import assemble
 
 if TYPE_CHECKING:
@@ -27,6 +30,24 @@ def test_no_verdict_of_a_policy_whose_files_nobody_has_is_recorded(arena: Arena)
     with pytest.raises(RuntimeError, match="files of its policy"):
         world.window()
     assert world.ledger.size == size
+
+
+def test_no_verdict_by_a_baseline_whose_file_nobody_has_is_recorded(arena: Arena) -> None:
+    owner = BaselineOwner()
+    taken = baseline_set.verify(owner.sign(owner.content()), anchors=TrustAnchors((owner.anchor(),)))
+    world = arena.world()
+    known = Baselines([taken])
+    named = world.reference.with_baselines([taken.named])
+    world.restart(replace(world.appraiser, reference=named))
+    world.open_session()
+    size = world.ledger.size
+    with pytest.raises(RuntimeError, match="files of its baselines"):
+        world.window()
+    assert world.ledger.size == size
+    world.restart(replace(world.appraiser, reference=named, baselines=known))
+    world.open_session()
+    assert world.window().verdict.opens
+    assert world.archive.records.baseline(taken.digest) == taken.data
 
 
 def test_what_was_forgotten_is_kept_again(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, final
 
+from weighbridge.proto import strict
 from weighbridge.verifier.record import NO_DIGEST
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ _KNOWN_MAX: Final = 1024
 
 @final
 class Keeper:
-    """Writes policies, reference values and collateral into an archive, each once as long as it is remembered."""
+    """Writes policies, values, baselines and collateral into an archive, each once as long as it is remembered."""
 
     __slots__ = ("_archive", "_kept")
 
@@ -31,11 +32,13 @@ class Keeper:
 
         Raises:
             EnvironmentFault: as :meth:`.Archive.commit`.
-            RuntimeError: the files of the policy that decided are not known: its verdict could not be recorded.
+            RuntimeError: the files of the policy that decided, or of a baseline in force, are not known: its verdict
+                could not be recorded.
         """
         if len(self._kept) > _KNOWN_MAX:
             self._kept = {NO_DIGEST}
         if verdict.reference is not None and verdict.reference not in self._kept:
+            self._keep_baselines(appraiser)
             self._kept.add(self._archive.keep_reference(appraiser.reference.to_json()))
         if verdict.collateral is not None and verdict.collateral not in self._kept:
             self._kept.add(self._archive.keep_collateral(appraiser.published.collateral))
@@ -43,3 +46,12 @@ class Keeper:
             if digest not in appraiser.files:
                 raise RuntimeError("the appraiser does not know the files of its policy")
             self._kept.add(self._archive.keep_policy(appraiser.files[digest]))
+
+    def _keep_baselines(self, appraiser: Appraiser) -> None:
+        """Keep the signed files that the reference values name: whoever took them in force has done so, as a rule."""
+        files = appraiser.baselines.files
+        named = {strict.hex_decode(item.digest, what="baseline.digest") for item in appraiser.reference.baselines}
+        if not named <= files.keys():
+            raise RuntimeError("the appraiser does not know the files of its baselines")
+        for digest in sorted(named - self._kept):
+            self._kept.add(self._archive.keep_baseline(files[digest]))
