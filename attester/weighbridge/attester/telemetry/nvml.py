@@ -33,7 +33,7 @@ from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence
 from weighbridge.proto.telemetry import UNITS, Channel, Event, EventKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from weighbridge.attester.telemetry.interface import HostFacts
     from weighbridge.attester.telemetry.sampler import Tick
@@ -131,7 +131,6 @@ class NvmlTelemetry:
         _ = work
         quick = self._quick.take(start_wall_ns=start_wall_ns, duration_ns=duration_ns)
         dear = self._dear.take(start_wall_ns=start_wall_ns, duration_ns=duration_ns)
-        places = _places(quick, dear)
         sources: list[Source] = []
         for number, gpu in enumerate(self._gpus):
             source = quick.source(
@@ -142,7 +141,7 @@ class NvmlTelemetry:
                 absent=gpu.quick.absent,
                 moments=("read_at",),
             )
-            sources.append(_joined(source, quick, dear, places, gpu, first=number * len(nvml_dear.COLUMNS)))
+            sources.append(_joined(source, quick, dear, gpu, first=number * len(nvml_dear.COLUMNS)))
             gpu.dear.limit_due = True
         return sources
 
@@ -198,50 +197,50 @@ def _identity(driver: NvmlDriver, index: int, uuid: str) -> bytes:
         return unattested_identity(uuid)
 
 
-def _places(quick: Samples, dear: Samples) -> list[tuple[int, int]]:
-    """Which row of ``dear`` stands at which of ``quick``: the nearest, each at most once, in their order."""
-    offsets = quick.offsets
+def _places(offsets: Sequence[int], read: Sequence[int]) -> list[tuple[int, int]]:
+    """Which of the readings stands at which sample: the nearest, each at most once, in their order.
+
+    Readings are told by their times, in their order, and left out where :data:`MISSING`.
+    """
     places: list[tuple[int, int]] = []
     last = -1
-    for row, at in enumerate(dear.rows[:: dear.width]):
-        offset = at - quick.begin_ns
-        index = bisect_left(offsets, offset)
-        if index and (index == len(offsets) or offset - offsets[index - 1] <= offsets[index] - offset):
+    for number, at in enumerate(read):
+        if at == MISSING:
+            continue
+        index = bisect_left(offsets, at)
+        if index and (index == len(offsets) or at - offsets[index - 1] <= offsets[index] - at):
             index -= 1
         index = max(index, last + 1)
         if index < len(offsets):
-            places.append((row, index))
+            places.append((number, index))
             last = index
     return places
 
 
-def _joined(
-    source: Source, quick: Samples, dear: Samples, places: list[tuple[int, int]], gpu: _Gpu, *, first: int
-) -> Source:
+def _joined(source: Source, quick: Samples, dear: Samples, gpu: _Gpu, *, first: int) -> Source:
     """``source`` with the channels and events of what is dear."""
+    begin, offsets = quick.begin_ns, source.offsets
+    read = {name: dear.rows[1 + first + number :: dear.width] for number, name in enumerate(nvml_dear.COLUMNS)}
+    ticks = _places(offsets, [at - begin for at in dear.rows[:: dear.width]])
+    # Of several devices the last one's is read well behind the tick: at the sample that is nearest to that.
+    energies = _places(offsets, [at if at == MISSING else at - begin for at in read["energy_at"]])
     channels = dict(source.channels)
-    for column, name in enumerate(nvml_dear.COLUMNS):
+    for name, values in read.items():
         if name in gpu.dear.absent:
             channels[name] = Channel(UNITS[name], None)
             continue
-        read = dear.rows[1 + first + column :: dear.width]
-        values: list[int | None] = [None] * len(source.offsets)
-        for row, index in places:
-            if read[row] != MISSING:
-                sampled = quick.begin_ns + source.offsets[index] if name == "energy_at" else 0
-                values[index] = read[row] - sampled
+        placed: list[int | None] = [None] * len(offsets)
+        for number, index in energies if name.startswith("energy") else ticks:
+            if values[number] != MISSING:
+                placed[index] = values[number] - (begin + offsets[index] if name == "energy_at" else 0)
         # GPM's shares are of the time between two readings.
-        window_ns = dear.period_ns if name.startswith("gpm_") else None
-        channels[name] = Channel(UNITS[name], tuple(values), window_ns)
+        channels[name] = Channel(UNITS[name], tuple(placed), dear.period_ns if name.startswith("gpm_") else None)
     events = set(source.events)
-    for at, kind, number in dear.events:
-        if kind is EventKind.CLOCK_STEP or (
-            number is not None and not first <= number < first + len(nvml_dear.COLUMNS)
-        ):
+    for at, kind, column in dear.events:
+        if kind is EventKind.CLOCK_STEP or (column is not None and not first <= column < first + len(read)):
             continue
         # A dear tick that was missed is no gap of the source: its quick ticks are there.
-        name = nvml_dear.COLUMNS[0 if number is None else number - first]
-        events.add(Event(max(0, at - quick.begin_ns), kind, name))
+        events.add(Event(max(0, at - begin), kind, nvml_dear.COLUMNS[0 if column is None else column - first]))
     return replace(source, channels=channels, events=tuple(sorted(events, key=lambda event: event.order)))
 
 
