@@ -632,6 +632,11 @@ FOUND: Final = {
         LIB + "x if count([s | some s in lib.sources; s.platform == `insecure-emulated`]) == 0\n",
         "is empty",
     ),
+    "no bad record of none": (
+        "all-maybe-empty",
+        WHOLE + "x if count([d | some d in input.telemetry.devices; d.verdict == `unusable`]) == 0\n",
+        "is empty",
+    ),
     "an empty list of bad ones": (
         "all-maybe-empty",
         WHOLE + "x if { bad := [g | some g in input.gpus; g.revocation == `revoked`]; bad == [] }\n",
