@@ -16,6 +16,7 @@ than 39 readings. On recorded traces of eight H100s, no two of 170 158 grams of 
 from __future__ import annotations
 
 from hashlib import blake2b
+from operator import index
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -59,7 +60,7 @@ def fingerprints(series: Series) -> tuple[int, ...]:
     frames = sliding_window_view(order, width)
     picks = np.unique(np.arange(len(frames)) + frames.argmin(axis=1))
     wire = np.ascontiguousarray(steps, dtype="<i8").tobytes()
-    kept = {wire[8 * int(pick) : 8 * (int(pick) + GRAM)] for pick in picks if order[pick] != _NEVER}
+    kept = {wire[8 * index(pick) : 8 * (index(pick) + GRAM)] for pick in picks if order[pick] != _NEVER}
     return tuple(sorted(int.from_bytes(blake2b(gram, digest_size=8, person=_PERSON).digest(), "big") for gram in kept))
 
 

@@ -10,6 +10,7 @@ give are marked, never filled in: :meth:`Series.readings` leaves them out.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import index
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -149,10 +150,10 @@ def join(sources: Sequence[Source]) -> tuple[Series | None, tuple[Defect, ...]]:
     times = _frozen(np.concatenate([_times(source) for source in sources]))
     if len(times) > 1:
         steps = np.diff(times)
-        if int(steps.min()) <= 0:
-            where = int(np.argmax(steps <= 0))
-            detail = f"a sample follows that is {-int(steps[where]) / 1e9:.3f} s older, or as old"
-            return None, (Defect(kind="unsorted", channel=None, at_ns=int(times[where]), detail=detail),)
+        if index(steps.min()) <= 0:
+            where = index(np.argmax(steps <= 0))
+            detail = f"a sample follows that is {-index(steps[where]) / 1e9:.3f} s older, or as old"
+            return None, (Defect(kind="unsorted", channel=None, at_ns=index(times[where]), detail=detail),)
     channels, absent, defects = _channels(sources, times)
     defects += _events(sources) + _gaps(times, sources[0].period_ns)
     series = Series(
@@ -210,7 +211,7 @@ def _channels(
         units = {part.unit for part in parts if part is not None}
         if units != {UNITS.get(name, next(iter(units)))}:
             detail = f"in {', '.join(sorted(units))} where {UNITS.get(name, 'one unit')} is due"
-            defects.append(Defect(kind="unit", channel=name, at_ns=int(times[0]), detail=detail))
+            defects.append(Defect(kind="unit", channel=name, at_ns=index(times[0]), detail=detail))
             continue
         if all(part is None or part.values is None for part in parts):
             continue  # not supported, which is a value
@@ -218,15 +219,15 @@ def _channels(
             pieces = [_piece(part, len(source.offsets)) for part, source in zip(parts, sources, strict=True)]
         except (OverflowError, ValueError, TypeError):
             detail = "values that are no 64-bit integers, or not one per sample"
-            defects.append(Defect(kind="range", channel=name, at_ns=int(times[0]), detail=detail))
+            defects.append(Defect(kind="range", channel=name, at_ns=index(times[0]), detail=detail))
             continue
         values = np.concatenate([piece[0] for piece in pieces])
         holes = np.concatenate([piece[1] for piece in pieces])
         if holes.any():
             absent[name] = _frozen_mask(holes)
             if name == "power":
-                detail = f"{int(holes.sum())} readings are missing"
-                at_ns = int(times[int(np.argmax(holes))])
+                detail = f"{index(holes.sum())} readings are missing"
+                at_ns = index(times[index(np.argmax(holes))])
                 defects.append(Defect(kind="missing", channel=name, at_ns=at_ns, detail=detail))
         defects += _sentinels(name, values, holes, times)
         channels[name] = _frozen(values)
@@ -251,15 +252,15 @@ def _sentinels(
 ) -> list[Defect]:
     if name != "power":
         return []  # a counter or a bit set may have any of these values
-    low, high = int(values.min()), int(values.max())
+    low, high = index(values.min()), index(values.max())
     if low > 0 and high < _SENTINELS[1]:
         return []
     found = (np.isin(values, _SENTINELS) | (values == 0)) & ~holes
     if not found.any():
         return []
-    where = int(np.argmax(found))
-    detail = f"{int(values[where])} stands where a reading is due"
-    return [Defect(kind="sentinel", channel=name, at_ns=int(times[where]), detail=detail)]
+    where = index(np.argmax(found))
+    detail = f"{index(values[where])} stands where a reading is due"
+    return [Defect(kind="sentinel", channel=name, at_ns=index(times[where]), detail=detail)]
 
 
 def _events(sources: Sequence[Source]) -> list[Defect]:
@@ -282,8 +283,8 @@ def _gaps(times: NDArray[np.int64], period_ns: int) -> list[Defect]:
         Defect(
             kind="gap",
             channel=None,
-            at_ns=int(times[where]),
-            detail=f"no sample for {int(steps[where]) / 1e9:.3f} s, at a period of {period_ns / 1e9:.3f} s",
+            at_ns=index(times[where]),
+            detail=f"no sample for {index(steps[where]) / 1e9:.3f} s, at a period of {period_ns / 1e9:.3f} s",
         )
         for where in np.flatnonzero(steps > limit)[:DEFECTS_MAX]
     ]

@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import pairwise
+from operator import index
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -104,7 +105,7 @@ class UnitBuilder:
         if series is None:
             return UnitBuilder(unit_ns=self.unit_ns), (), defects
         defects += self._edges(series, interval)
-        last_ns = int(series.times[-1])
+        last_ns = index(series.times[-1])
         if any(defect.breaks for defect in defects):
             return UnitBuilder(unit_ns=self.unit_ns, last_ns=last_ns), (), defects
         pending, seqs, works = (*self.pending, source), (*self.seqs, seq), (*self.works, work)
@@ -171,13 +172,13 @@ class UnitBuilder:
     def _edges(self, series: Series, interval: tuple[int, int]) -> tuple[Defect, ...]:
         """Whether samples cover the window from its start to its end, and follow those of the window before."""
         start, end = interval
-        first, last = int(series.times[0]), int(series.times[-1])
+        first, last = index(series.times[0]), index(series.times[-1])
         if end <= start:
             return (Defect(kind="clock_step", channel=None, at_ns=first, detail="a window that lasts nothing"),)
         edge = series.period_ns * _EDGE_PERIODS_MILLI // 1000
         found: list[Defect] = []
         due = (end - start) // series.period_ns
-        holed = len(series) > 1 and int(np.diff(series.times).max()) > _gap(series.period_ns)
+        holed = len(series) > 1 and index(np.diff(series.times).max()) > _gap(series.period_ns)
         if not -due // _SHORT - _ODD <= len(series) - due <= due // _SHORT + _ODD and not (holed and len(series) < due):
             detail = f"{len(series)} samples where {due} are due"
             found.append(Defect(kind="range", channel=None, at_ns=first, detail=detail))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import index
 from typing import TYPE_CHECKING, Final
 
 from weighbridge.verifier.telemetry.physics.finding import Check
@@ -32,11 +33,11 @@ def find(readings: Readings) -> Finding | None:
     power, busy, limit = readings.power, readings.tracks.get("utilisation"), readings.limit_mw
     if power is None or busy is None or limit is None or power.span_us < _SUSTAINED_US - readings.period_us:
         return None
-    idle, load = _IDLE_MW * limit // _OF_MW, int(busy.values.sum()) // len(busy.values)
+    idle, load = _IDLE_MW * limit // _OF_MW, index(busy.values.sum()) // len(busy.values)
     if load <= _UTILISATION or power.mean >= idle:
         return None
     return CHECK.unusable(
         expected=f"at least {idle / 1000:.0f} W at {load / 10:.0f} % utilisation",
         got=f"{power.mean / 1000:.0f} W over {power.span_us / 1e6:.1f} s",
-        at_ns=readings.at_ns(int(power.times[0])),
+        at_ns=readings.at_ns(index(power.times[0])),
     )

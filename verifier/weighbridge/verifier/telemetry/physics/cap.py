@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import index
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -36,18 +37,18 @@ def find(readings: Readings) -> Finding | None:
     if power is None or limit is None:
         return None
     most = limit * (TRANSIENT_PERCENT if power.averages else _INSTANT_PERCENT) // _PERCENT
-    if int(power.values.max()) > most:
-        where = int(np.argmax(power.values > most))
+    if index(power.values.max()) > most:
+        where = index(np.argmax(power.values > most))
         return CHECK.implausible(
             expected=f"at most {most / 1000:.0f} W, of a limit of {limit / 1000:.0f} W",
-            got=f"{int(power.values[where]) / 1000:.0f} W",
-            at_ns=readings.at_ns(int(power.times[where])),
+            got=f"{index(power.values[where]) / 1000:.0f} W",
+            at_ns=readings.at_ns(index(power.times[where])),
         )
     most = limit * _SUSTAINED_PERCENT // _PERCENT
     if power.span_us >= _SUSTAINED_US - readings.period_us and power.mean > most:
         return CHECK.implausible(
             expected=f"at most {most / 1000:.0f} W on average, of a limit of {limit / 1000:.0f} W",
             got=f"{power.mean / 1000:.0f} W over {power.span_us / 1e6:.1f} s",
-            at_ns=readings.at_ns(int(power.times[0])),
+            at_ns=readings.at_ns(index(power.times[0])),
         )
     return None

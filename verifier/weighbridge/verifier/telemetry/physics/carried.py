@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import isqrt
+from operator import index
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -122,7 +123,7 @@ def _jump(readings: Readings, carried: Carried) -> Finding | None:
     power, limit, last = readings.power, readings.limit_mw, carried.power
     if power is None or limit is None or last is None or power.window_us is None or not power.averages:
         return None
-    first_ns, value = readings.at_ns(int(power.times[0])), int(power.values[0])
+    first_ns, value = readings.at_ns(index(power.times[0])), index(power.values[0])
     apart = (first_ns - last.at_ns) // 1000
     if not 0 < apart < power.window_us:
         return None
@@ -140,7 +141,7 @@ def _border(readings: Readings, carried: Carried) -> Finding | None:
     energy, last = readings.tracks.get("energy"), carried.energy
     if energy is None or last is None or "energy" in readings.wrapped:
         return None
-    at_us, at_ns, count = int(energy.times[0]), readings.at_ns(int(energy.times[0])), int(energy.values[0])
+    at_us, at_ns, count = index(energy.times[0]), readings.at_ns(index(energy.times[0])), index(energy.values[0])
     if at_ns <= last.at_ns:
         return None  # samples out of order: a defect, and no unit
     advance, seconds = count - last.value, (at_ns - last.at_ns) / 1e9
@@ -165,12 +166,12 @@ def _continues(readings: Readings, carried: Carried, advance: int, at_us: int) -
     to_us = at_us + power.lag_us
     from_us = (energy.at_ns - readings.start_ns) // 1000 + power.lag_us
     between_us = _bridged(readings, last)
-    if power.misses or to_us > int(power.times[-1]) or between_us is None:
+    if power.misses or to_us > index(power.times[-1]) or between_us is None:
         return None
     total = carried.since_nj + _over(power, last.value, between_us, (from_us, to_us))
     total_mj = total // NJ_PER_MJ
-    ends = (max(int(power.times[0]), from_us), max(int(power.times[0]), to_us))
-    change = carried.spread_mw + abs(int(power.values[0]) - last.value)
+    ends = (max(index(power.times[0]), from_us), max(index(power.times[0]), to_us))
+    change = carried.spread_mw + abs(index(power.values[0]) - last.value)
     allowed = tolerance_mj(power, advance, ends) + change * (power.window_us or 1_000_000) // 2 // NJ_PER_MJ
     allowed *= _SLACK
     if abs(advance - total_mj) <= allowed:
@@ -188,17 +189,17 @@ def _sum(readings: Readings, carried: Carried) -> Finding | None:
     if power is None or last is None or energy is None or anchor is None or not readings.dense:
         return None
     between_us = _bridged(readings, last)
-    where = int(np.searchsorted(energy.times, int(power.times[-1]) - power.lag_us + 1)) - 1
+    where = index(np.searchsorted(energy.times, index(power.times[-1]) - power.lag_us + 1)) - 1
     if between_us is None or where < 0 or "energy" in readings.wrapped:
         return None
     from_us = (anchor.at_ns - readings.start_ns) // 1000 + power.lag_us
-    to_us = int(energy.times[where]) + power.lag_us
+    to_us = index(energy.times[where]) + power.lag_us
     total_mj = (carried.anchor_nj + _over(power, last.value, between_us, (from_us, to_us))) // NJ_PER_MJ
-    advance = int(energy.values[where]) - anchor.value
+    advance = index(energy.values[where]) - anchor.value
     ends = tolerance_mj(power, 0, (to_us, to_us)) + carried.anchor_mw * (power.window_us or 1_000_000) // 2 // NJ_PER_MJ
     # What a sensor misses between its looks grows by the root of time: claiming such a sensor hides little for long.
     missed = (
-        2 * power.spread(0, int(power.times[-1])) * isqrt(max(0, to_us - from_us) * power.apart_us)
+        2 * power.spread(0, index(power.times[-1])) * isqrt(max(0, to_us - from_us) * power.apart_us)
         if power.misses
         else 0
     )
@@ -217,39 +218,43 @@ def _bridged(readings: Readings, last: Last) -> int | None:
     """Microseconds from the last reading of power before the window to its first; ``None`` for a gap."""
     if readings.power is None:
         return None
-    between_us = int(readings.power.times[0]) - (last.at_ns - readings.start_ns) // 1000
+    between_us = index(readings.power.times[0]) - (last.at_ns - readings.start_ns) // 1000
     return between_us if 0 < between_us <= max(250_000, readings.period_us * 3 // 2) else None
 
 
 def _over(power: Power, before_mw: int, between_us: int, part_us: tuple[int, int]) -> int:
     """Nanojoules of a part of the time from the last reading before the window, a straight line to its first one."""
-    first = int(power.times[0])
+    first = index(power.times[0])
     times = np.concatenate((np.array([first - between_us], dtype=np.int64), power.times))
-    bridge = (before_mw + int(power.values[0])) * between_us // 2
+    bridge = (before_mw + index(power.values[0])) * between_us // 2
     sums = np.concatenate((np.zeros(1, dtype=np.int64), power.integral + bridge))
     low, high = np.rint(np.interp(np.array(part_us, dtype=np.int64), times, sums)).astype(np.int64)
-    return int(high - low)
+    return index(high - low)
 
 
 def _carry(readings: Readings, carried: Carried, state: Heat) -> Carried:
     power, energy = readings.power, readings.tracks.get("energy")
     if power is None:
         return Carried(energy=carried.energy, heat=state)
-    end_us = int(power.times[-1])
-    last = Last(readings.at_ns(end_us), int(power.values[-1]))
+    end_us = index(power.times[-1])
+    last = Last(readings.at_ns(end_us), index(power.values[-1]))
     if energy is None or not readings.dense or "energy" in readings.wrapped:
-        kept = carried.energy if energy is None else Last(readings.at_ns(int(energy.times[-1])), int(energy.values[-1]))
+        kept = (
+            carried.energy
+            if energy is None
+            else Last(readings.at_ns(index(energy.times[-1])), index(energy.values[-1]))
+        )
         return Carried(power=last, energy=kept, heat=state)
-    marks = np.array([int(energy.times[-1]), int(energy.times[0])], dtype=np.int64)
-    since, whole = (int(power.integral[-1]) - power.until(marks + power.lag_us)).tolist()
+    marks = np.array([index(energy.times[-1]), index(energy.times[0])], dtype=np.int64)
+    since, whole = (index(power.integral[-1]) - power.until(marks + power.lag_us)).tolist()
     begun = Carried(
         power=last,
-        energy=Last(readings.at_ns(int(marks[0])), int(energy.values[-1])),
+        energy=Last(readings.at_ns(index(marks[0])), index(energy.values[-1])),
         since_nj=since,
-        spread_mw=power.spread(min(int(marks[0]), end_us) - _TAIL_US, end_us),
-        anchor=Last(readings.at_ns(int(marks[1])), int(energy.values[0])),
+        spread_mw=power.spread(min(index(marks[0]), end_us) - _TAIL_US, end_us),
+        anchor=Last(readings.at_ns(index(marks[1])), index(energy.values[0])),
         anchor_nj=whole,
-        anchor_mw=power.spread(int(marks[1]) - _TAIL_US, int(marks[1]) + _TAIL_US),
+        anchor_mw=power.spread(index(marks[1]) - _TAIL_US, index(marks[1]) + _TAIL_US),
         heat=state,
     )
     between_us = None if carried.power is None else _bridged(readings, carried.power)

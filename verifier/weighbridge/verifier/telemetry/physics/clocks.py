@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import index
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -34,7 +35,7 @@ _USUAL: Final = 0x1 | 0x4
 def find(readings: Readings) -> Finding | None:
     """Whether the clock stays low while the device is busy."""
     clock, busy = readings.tracks.get("sm_clock"), readings.tracks.get("utilisation")
-    if clock is None or busy is None or len(clock.times) != len(busy.times) or int(clock.values.min()) >= _CLOCK_MHZ:
+    if clock is None or busy is None or len(clock.times) != len(busy.times) or index(clock.values.min()) >= _CLOCK_MHZ:
         return None
     reasons = readings.tracks.get("clock_reasons")
     if reasons is not None and bool((reasons.values & ~_USUAL).any()):
@@ -43,11 +44,11 @@ def find(readings: Readings) -> Finding | None:
     # Stretches of readings of which all are low: where the next reading is not, one ends.
     edges = np.flatnonzero(np.diff(np.concatenate(([False], low, [False])).astype(np.int8)))
     for start, stop in zip(edges[::2], edges[1::2], strict=True):
-        lasted = int(clock.times[stop - 1] - clock.times[start])
+        lasted = index(clock.times[stop - 1] - clock.times[start])
         if stop - start >= _READINGS and lasted >= _SUSTAINED_US:
             return CHECK.implausible(
                 expected=f"at least {_CLOCK_MHZ} MHz while utilisation is above {_UTILISATION // 10} %",
-                got=f"{int(clock.values[start])} MHz for {lasted / 1e6:.1f} s",
-                at_ns=readings.at_ns(int(clock.times[start])),
+                got=f"{index(clock.values[start])} MHz for {lasted / 1e6:.1f} s",
+                at_ns=readings.at_ns(index(clock.times[start])),
             )
     return None

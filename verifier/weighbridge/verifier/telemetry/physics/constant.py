@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import index
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -38,31 +39,33 @@ def find(readings: Readings) -> Finding | None:
     power = readings.power
     if power is None or len(power.values) < _LEAST:
         return None
-    low, high = int(power.values.min()), int(power.values.max())
-    repeats = int((np.diff(power.values) == 0).sum()) * 100 >= _REPEATS_PERCENT * (len(power.values) - 1)
+    low, high = index(power.values.min()), index(power.values.max())
+    repeats = index((np.diff(power.values) == 0).sum()) * 100 >= _REPEATS_PERCENT * (len(power.values) - 1)
     oversampled = readings.period_us * 10 < 9 * REFRESH_US
     if high - low > 50 * _DEVIATION_MW and not repeats:
         return None
-    centre = int(power.values[len(power.values) // 2])
-    square = int(((np.clip(power.values, centre - 10**6, centre + 10**6) - power.mean) ** 2).sum()) // len(power.values)
+    centre = index(power.values[len(power.values) // 2])
+    square = index(((np.clip(power.values, centre - 10**6, centre + 10**6) - power.mean) ** 2).sum()) // len(
+        power.values
+    )
     if square >= _DEVIATION_MW**2 and not (repeats and not oversampled and power.mean > _IDLE_MW):
         return None
     expected, got = "readings that move", f"{power.mean / 1000:.2f} W throughout"
     rates = _rates(readings.tracks.get("energy"))
     if rates is not None and rates[1] - rates[0] > rates[1] // _RATE_SHARE + _RATE_FIXED_MW:
         moves = f"while the energy counter advances at {rates[0] / 1000:.0f} to {rates[1] / 1000:.0f} W"
-        return CHECK.implausible(expected=expected, got=f"{got}, {moves}", at_ns=readings.at_ns(int(power.times[0])))
-    return CHECK.unusable(expected=expected, got=got, at_ns=readings.at_ns(int(power.times[0])))
+        return CHECK.implausible(expected=expected, got=f"{got}, {moves}", at_ns=readings.at_ns(index(power.times[0])))
+    return CHECK.unusable(expected=expected, got=got, at_ns=readings.at_ns(index(power.times[0])))
 
 
 def _rates(energy: Track | None) -> tuple[int, int] | None:
     """The lowest and highest power by the counter, in mW, over parts of two seconds."""
     if energy is None:
         return None
-    marks = np.searchsorted(energy.times, np.arange(0, int(energy.times[-1]) + 1, _PART_US))
+    marks = np.searchsorted(energy.times, np.arange(0, index(energy.times[-1]) + 1, _PART_US))
     times, counts = energy.times[marks], energy.values[marks]
     apart = np.diff(times)
-    if len(apart) < 2 or int(apart.min()) < _PART_US // 2:  # noqa: PLR2004 - one rate does not change
+    if len(apart) < 2 or index(apart.min()) < _PART_US // 2:  # noqa: PLR2004 - one rate does not change
         return None
     rates = np.diff(counts) * 1_000_000 // apart
-    return int(rates.min()), int(rates.max())
+    return index(rates.min()), index(rates.max())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import index
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -44,7 +45,7 @@ def find(readings: Readings) -> Finding | None:
         if told[first] and np.array_equal(steps[first : first + GRAM], steps[again : again + GRAM]):
             return CHECK.implausible(
                 expected=f"no {GRAM} readings that come again",
-                got=f"{GRAM} readings again after {int(power.times[again] - power.times[first]) / 1e6:.1f} s",
-                at_ns=readings.at_ns(int(power.times[again])),
+                got=f"{GRAM} readings again after {index(power.times[again] - power.times[first]) / 1e6:.1f} s",
+                at_ns=readings.at_ns(index(power.times[again])),
             )
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import index
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -30,9 +31,9 @@ def find(readings: Readings) -> Finding | None:
     falls = np.flatnonzero(np.diff(energy.values) < 0)
     if len(falls) == 0:
         return None
-    where = int(falls[0])
+    where = index(falls[0])
     return CHECK.implausible(
-        expected=f"at least {int(energy.values[where])} mJ",
-        got=f"{int(energy.values[where + 1])} mJ",
-        at_ns=readings.at_ns(int(energy.times[where + 1])),
+        expected=f"at least {index(energy.values[where])} mJ",
+        got=f"{index(energy.values[where + 1])} mJ",
+        at_ns=readings.at_ns(index(energy.times[where + 1])),
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from math import isqrt
+from operator import index
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -52,15 +54,15 @@ def find(readings: Readings) -> Finding | None:
     pair = _pair(readings)
     if pair is None or readings.power is None:
         return None
-    advance, total = int(pair.counts[-1] - pair.counts[0]), int(pair.sums[-1] - pair.sums[0])
+    advance, total = index(pair.counts[-1] - pair.counts[0]), index(pair.sums[-1] - pair.sums[0])
     if advance == 0 and total > _DEAD_MJ:
         return CHECK.unusable(
             expected=f"a counter that advances by {total / 1000:.0f} J",
             got="a counter that stands still",
-            at_ns=readings.at_ns(int(pair.times[0])),
+            at_ns=readings.at_ns(index(pair.times[0])),
         )
-    marks = np.searchsorted(pair.times, np.arange(int(pair.times[0]), int(pair.times[-1]) + 1, _PART_US))
-    parts = [] if readings.power.misses else [(int(low), int(high), _PART_SLACK) for low, high in pairwise(marks)]
+    marks = np.searchsorted(pair.times, np.arange(index(pair.times[0]), index(pair.times[-1]) + 1, _PART_US))
+    parts = [] if readings.power.misses else [(index(low), index(high), _PART_SLACK) for low, high in pairwise(marks)]
     for first, last, slack in [(0, len(pair.times) - 1, 1), *parts]:
         found = _differ(readings, readings.power, pair, (first, last), slack)
         if found is not None:
@@ -81,7 +83,7 @@ def tolerance_mj(power: Power, energy_mj: int, ends_us: tuple[int, int]) -> int:
     blur, reach = (window // 4, window) if window is not None else (5 * REFRESH_US, 10 * REFRESH_US)
     edges = sum(power.spread(end - reach, end + reach) for end in ends_us) * blur
     whole = power.spread(*ends_us)
-    missed = 2 * whole * int(np.sqrt(float((ends_us[1] - ends_us[0]) * power.apart_us))) if power.misses else 0
+    missed = 2 * whole * isqrt((ends_us[1] - ends_us[0]) * power.apart_us) if power.misses else 0
     return energy_mj // _SHARE + _FIXED_MJ + (edges + REFRESH_US * whole + missed) // NJ_PER_MJ
 
 
@@ -89,12 +91,12 @@ def _hidden_mj(power: Power, pair: _Pair, part: tuple[int, int]) -> int:
     """What swings faster than a sensor's window hide from it at both ends, were they as large as the counter's."""
     stretch = slice(part[0], part[1] + 1)
     times, counts = pair.times[stretch], pair.counts[stretch]
-    stride = max(1, _STRIDE_US * (len(times) - 1) // max(1, int(times[-1] - times[0])))
+    stride = max(1, _STRIDE_US * (len(times) - 1) // max(1, index(times[-1] - times[0])))
     apart = times[stride:] - times[:-stride]
-    if len(apart) == 0 or int(apart.min()) <= 0:
+    if len(apart) == 0 or index(apart.min()) <= 0:
         return 0
     rates = (counts[stride:] - counts[:-stride]) * NJ_PER_MJ // apart
-    return int(rates.max() - rates.min()) * (power.window_us or 0) // 8 // NJ_PER_MJ
+    return index(rates.max() - rates.min()) * (power.window_us or 0) // 8 // NJ_PER_MJ
 
 
 def _pair(readings: Readings) -> _Pair | None:
@@ -104,9 +106,9 @@ def _pair(readings: Readings) -> _Pair | None:
         return None
     # Power that was read from the first reading to the last tells of the time half a window earlier.
     lag = power.lag_us
-    start, stop = np.searchsorted(energy.times, (int(power.times[0]) - lag, int(power.times[-1]) - lag + 1))
-    times, counts = energy.times[int(start) : int(stop)], energy.values[int(start) : int(stop)]
-    if len(times) == 0 or int(times[-1] - times[0]) < _PART_US or bool((np.diff(counts) < 0).any()):
+    start, stop = np.searchsorted(energy.times, (index(power.times[0]) - lag, index(power.times[-1]) - lag + 1))
+    times, counts = energy.times[index(start) : index(stop)], energy.values[index(start) : index(stop)]
+    if len(times) == 0 or index(times[-1] - times[0]) < _PART_US or bool((np.diff(counts) < 0).any()):
         return None
     return _Pair(times, counts, power.until(times + lag) // NJ_PER_MJ)
 
@@ -115,12 +117,12 @@ def _differ(readings: Readings, power: Power, pair: _Pair, part: tuple[int, int]
     first, last = part
     if first == last:
         return None
-    advance = int(pair.counts[last] - pair.counts[first])
-    total = int(pair.sums[last] - pair.sums[first])
+    advance = index(pair.counts[last] - pair.counts[first])
+    total = index(pair.sums[last] - pair.sums[first])
     # Most stretches agree so well that the tolerance need not be known.
     if abs(advance - total) <= slack * (advance // _SHARE + _FIXED_MJ):
         return None
-    ends = (int(pair.times[first]) + power.lag_us, int(pair.times[last]) + power.lag_us)
+    ends = (index(pair.times[first]) + power.lag_us, index(pair.times[last]) + power.lag_us)
     allowed = slack * (tolerance_mj(power, advance, ends) + _hidden_mj(power, pair, part))
     if abs(advance - total) <= allowed:
         return None
@@ -128,5 +130,5 @@ def _differ(readings: Readings, power: Power, pair: _Pair, part: tuple[int, int]
     return CHECK.implausible(
         expected=f"{total / 1000:.1f} J within {allowed / 1000:.1f} J, the integral of power over {seconds:.1f} s",
         got=f"{advance / 1000:.1f} J",
-        at_ns=readings.at_ns(int(pair.times[first])),
+        at_ns=readings.at_ns(index(pair.times[first])),
     )

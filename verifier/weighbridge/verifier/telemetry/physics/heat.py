@@ -8,6 +8,7 @@ coolant's temperature, heat contradicts power only where they are some hundred w
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import index
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -102,15 +103,15 @@ def rate(readings: Readings) -> Finding | None:
         return None
     steps, apart = np.abs(np.diff(heat.values)), np.diff(heat.times)
     for where in np.flatnonzero((steps > _STEP_MK) & (apart <= _SECOND_US)):
-        at = int(heat.times[where + 1])
-        if at - int(power.times[0]) < _SETTLED_US:
+        at = index(heat.times[where + 1])
+        if at - index(power.times[0]) < _SETTLED_US:
             continue
         moved = power.spread(at - _BEFORE_US, at + _BEHIND_US)
         allowed = _STEP_MK + _STEP_PER_W_MK * moved // 1000
-        if int(steps[where]) > allowed:
+        if index(steps[where]) > allowed:
             return RATE.implausible(
-                expected=f"at most {allowed / 1000:.1f} K in {int(apart[where]) / 1e6:.1f} s",
-                got=f"{int(steps[where]) / 1000:.1f} K while power moved by {moved / 1000:.0f} W",
+                expected=f"at most {allowed / 1000:.1f} K in {index(apart[where]) / 1e6:.1f} s",
+                got=f"{index(steps[where]) / 1000:.1f} K while power moved by {moved / 1000:.0f} W",
                 at_ns=readings.at_ns(at),
             )
     return None
@@ -121,17 +122,17 @@ def response(readings: Readings) -> Finding | None:
     power, heat = readings.power, readings.tracks.get("temperature")
     if power is None or heat is None or not readings.dense:
         return None
-    if int(power.values.max()) - int(power.values.min()) < _RESPONSE_MW:
+    if index(power.values.max()) - index(power.values.min()) < _RESPONSE_MW:
         return None
-    end = min(int(power.times[-1]), int(heat.times[-1]))
-    marks = np.arange(max(int(power.times[0]), int(heat.times[0])), end + 1, _SECOND_US)
+    end = min(index(power.times[-1]), index(heat.times[-1]))
+    marks = np.arange(max(index(power.times[0]), index(heat.times[0])), end + 1, _SECOND_US)
     watts = np.diff(power.until(marks)) // _SECOND_US  # mW: nanojoules in a second
     cuts = np.searchsorted(heat.times, marks)
     if len(watts) < _STEADY_S + _FOLLOWS_S + 1 or bool((np.diff(cuts) == 0).any()):
         return None
     sums = np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(heat.values)))
     degrees = np.diff(sums[cuts]) // np.diff(cuts)
-    return _follows(readings, watts.tolist(), degrees.tolist(), int(marks[0]))
+    return _follows(readings, watts.tolist(), degrees.tolist(), index(marks[0]))
 
 
 def ambient(readings: Readings, before: Heat) -> tuple[Finding | None, Heat]:
@@ -139,19 +140,19 @@ def ambient(readings: Readings, before: Heat) -> tuple[Finding | None, Heat]:
     power = readings.power
     if power is None:
         return None, before
-    marks = np.append(np.arange(int(power.times[0]), int(power.times[-1]), _SECOND_US), power.times[-1])
+    marks = np.append(np.arange(index(power.times[0]), index(power.times[-1]), _SECOND_US), power.times[-1])
     sums = power.until(marks)
     state = before
     for joules, lasts in zip(np.diff(sums).tolist(), np.diff(marks).tolist(), strict=True):
         known = lasts > 0 and readings.dense
         state = state.after(joules // lasts, lasts) if known else state.blind(readings.limit_mw, lasts)
     heat = readings.tracks.get("temperature")
-    if heat is None or not readings.dense or int(power.times[-1] - heat.times[-1]) > _SECOND_US:
+    if heat is None or not readings.dense or index(power.times[-1] - heat.times[-1]) > _SECOND_US:
         return None, state
-    degrees = int(heat.values[-1])
+    degrees = index(heat.values[-1])
     # The fast node is somewhere within what was read in the last seconds: its share goes with the bounds of those.
-    last = power.values[int(np.searchsorted(power.times, int(power.times[-1]) - _BEFORE_US)) :]
-    low, high = min(state.low_mw, int(last.min())), max(state.high_mw, int(last.max()))
+    last = power.values[index(np.searchsorted(power.times, index(power.times[-1]) - _BEFORE_US)) :]
+    low, high = min(state.low_mw, index(last.min())), max(state.high_mw, index(last.max()))
     coolest, warmest = degrees - _PER_W_MK[1] * high // 1000, degrees - _PER_W_MK[0] * low // 1000
     if coolest <= _AMBIENT_MK[1] and warmest >= _AMBIENT_MK[0]:
         return None, state
@@ -159,7 +160,7 @@ def ambient(readings: Readings, before: Heat) -> tuple[Finding | None, Heat]:
         expected=f"a coolant of {_AMBIENT_MK[0] // 1000} to {_AMBIENT_MK[1] // 1000} degrees",
         got=f"{coolest / 1000:.0f} to {warmest / 1000:.0f} degrees: chip at {degrees / 1000:.0f}, heated by "
         f"{low / 1000:.0f} to {high / 1000:.0f} W",
-        at_ns=readings.at_ns(int(heat.times[-1])),
+        at_ns=readings.at_ns(index(heat.times[-1])),
     ), state
 
 

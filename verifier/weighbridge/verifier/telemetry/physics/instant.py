@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import isqrt
+from operator import index
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -38,19 +40,19 @@ def find(readings: Readings) -> Finding | None:
         return None
     if (
         power.span_us < _SHORTEST_US - readings.period_us
-        or int(instant.times[-1] - instant.times[0]) < _SHORTEST_US // 2
+        or index(instant.times[-1] - instant.times[0]) < _SHORTEST_US // 2
     ):
         return None
-    mean = int(instant.values.sum()) // len(instant.values)
+    mean = index(instant.values.sum()) // len(instant.values)
     # Twice a mean deviation is more than a standard deviation of anything that power does.
-    deviation = 2 * int(np.abs(instant.values - mean).sum()) // len(instant.values)
-    missed = _ERRORS * deviation * 1000 // int(np.sqrt(len(instant.values)) * 1000)
-    lagged = (int(instant.values.max()) - int(instant.values.min())) * power.lag_us // power.span_us
+    deviation = 2 * index(np.abs(instant.values - mean).sum()) // len(instant.values)
+    missed = _ERRORS * deviation * 1000 // isqrt(len(instant.values) * 1_000_000)
+    lagged = (index(instant.values.max()) - index(instant.values.min())) * power.lag_us // power.span_us
     allowed = power.mean * _SHARE_PERCENT // 100 + _FIXED_MW + missed + lagged
     if abs(mean - power.mean) <= allowed:
         return None
     return CHECK.implausible(
         expected=f"{power.mean / 1000:.0f} W within {allowed / 1000:.0f} W, the mean of power",
         got=f"{mean / 1000:.0f} W",
-        at_ns=readings.at_ns(int(instant.times[0])),
+        at_ns=readings.at_ns(index(instant.times[0])),
     )

@@ -7,6 +7,7 @@ another machine finds the same.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import index
 from typing import TYPE_CHECKING, Final, Self
 
 import numpy as np
@@ -94,12 +95,12 @@ class Power:
     @property
     def mean(self) -> int:
         """In mW."""
-        return int(self.values.sum()) // len(self.values)
+        return index(self.values.sum()) // len(self.values)
 
     @property
     def span_us(self) -> int:
         """From the first reading to the last."""
-        return int(self.times[-1] - self.times[0])
+        return index(self.times[-1] - self.times[0])
 
     def until(self, at: NDArray[np.int64]) -> NDArray[np.int64]:
         """Nanojoules from the first reading to each of these times, straight lines between readings."""
@@ -108,8 +109,8 @@ class Power:
     def spread(self, low_us: int, high_us: int) -> int:
         """Highest less lowest power, in mW, from ``low_us`` to ``high_us`` and one reading on either side."""
         start, stop = np.searchsorted(self.times, (low_us, high_us))
-        part = self.values[max(0, int(start) - 1) : int(stop) + 1]
-        return int(part.max() - part.min()) if len(part) else 0
+        part = self.values[max(0, index(start) - 1) : index(stop) + 1]
+        return index(part.max() - part.min()) if len(part) else 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -151,18 +152,18 @@ class Readings:
         """The readings of ``series``, and findings for channels that are out of physical sense, which are left out."""
         tracks: dict[str, Track] = {}
         findings: list[Finding] = []
-        start_ns = int(series.times[0]) if len(series) else 0
+        start_ns = index(series.times[0]) if len(series) else 0
         every = (series.times - start_ns) // 1000
-        long = len(series) > 0 and int(every[-1]) > _SPAN_MAX_US
+        long = len(series) > 0 and index(every[-1]) > _SPAN_MAX_US
         if long:
-            findings.append(CHECK.unusable(expected=_SPAN, got=f"{int(every[-1]) / 3.6e9:.1f} h", at_ns=start_ns))
+            findings.append(CHECK.unusable(expected=_SPAN, got=f"{index(every[-1]) / 3.6e9:.1f} h", at_ns=start_ns))
         for name in () if long else series.channels:
             found = series.readings(name)
             if found is None:
                 continue
             low, high = RANGES.get(name, (None, None))
             values = found[1]
-            if low is not None and high is not None and (int(values.min()) < low or int(values.max()) > high):
+            if low is not None and high is not None and (index(values.min()) < low or index(values.max()) > high):
                 findings.append(_beyond(name, series, (low, high)))
                 continue
             tracks[name] = Track(every if name not in series.absent else (found[0] - start_ns) // 1000, values)
@@ -173,16 +174,16 @@ class Readings:
         return cls(
             tracks=tracks,
             power=power,
-            limit_mw=limits.power_limit_mw or (None if limit is None else int(limit.values.max())),
+            limit_mw=limits.power_limit_mw or (None if limit is None else index(limit.values.max())),
             period_us=max(1, series.period_ns // 1000),
-            gap_us=0 if power is None else int(np.diff(power.times).max()),
+            gap_us=0 if power is None else index(np.diff(power.times).max()),
             start_ns=start_ns,
             wrapped=series.wrapped,
         ), tuple(findings)
 
 
 def _power(track: Track | None, window_ns: int | None) -> Power | None:
-    if track is None or int(track.times[-1]) == int(track.times[0]):
+    if track is None or index(track.times[-1]) == index(track.times[0]):
         return None  # an integral has two ends
     doubled = (track.values[1:] + track.values[:-1]) * np.diff(track.times)
     integral = np.zeros(len(track.times), dtype=np.int64)
@@ -198,7 +199,7 @@ def _as_read(energy: Track, moved: Track | None, period_us: int) -> Track:
     if moved is None or not np.array_equal(moved.times, energy.times):
         return energy
     times = energy.times + moved.values // 1000
-    apart = int(np.abs(moved.values).max()) // 1000
+    apart = index(np.abs(moved.values).max()) // 1000
     if apart > period_us or bool((np.diff(times) <= 0).any()):
         return energy
     return Track(times, energy.values)
@@ -206,7 +207,7 @@ def _as_read(energy: Track, moved: Track | None, period_us: int) -> Track:
 
 def _beyond(name: str, series: Series, band: tuple[int, int]) -> Finding:
     times, values = series.readings(name) or (series.times, series.channels[name])
-    where = int(np.argmax((values < band[0]) | (values > band[1])))
+    where = index(np.argmax((values < band[0]) | (values > band[1])))
     return Check(name=CHECK.name, channel=name, says=CHECK.says, source=CHECK.source).unusable(
-        expected=f"{band[0]} to {band[1]}", got=str(int(values[where])), at_ns=int(times[where])
+        expected=f"{band[0]} to {band[1]}", got=str(index(values[where])), at_ns=index(times[where])
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import index
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -40,12 +41,12 @@ def find(readings: Readings) -> Finding | None:
     steps = np.abs(np.diff(power.values))
     least = allowed_mw(limit, REFRESH_US, power.window_us)
     for where in np.flatnonzero(steps > least):
-        apart = int(power.times[where + 1] - power.times[where])
+        apart = index(power.times[where + 1] - power.times[where])
         allowed = allowed_mw(limit, apart, power.window_us)
-        if int(steps[where]) > allowed and apart <= max(readings.period_us * 3 // 2, REFRESH_US):
+        if index(steps[where]) > allowed and apart <= max(readings.period_us * 3 // 2, REFRESH_US):
             return CHECK.implausible(
                 expected=f"a change of at most {allowed / 1000:.0f} W in {apart / 1000:.0f} ms",
-                got=f"{int(steps[where]) / 1000:.0f} W",
-                at_ns=readings.at_ns(int(power.times[where + 1])),
+                got=f"{index(steps[where]) / 1000:.0f} W",
+                at_ns=readings.at_ns(index(power.times[where + 1])),
             )
     return None

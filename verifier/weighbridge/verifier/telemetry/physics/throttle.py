@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import index
 from typing import TYPE_CHECKING, Final
 
 from weighbridge.verifier.telemetry.physics.finding import Check
@@ -32,10 +33,10 @@ def find(readings: Readings) -> Finding | None:
         return None
     if power.mean >= limit // 2 or not bool((reasons.values & _CAP).all()):
         return None
-    if int(reasons.times[-1] - reasons.times[0]) < _SUSTAINED_US - readings.period_us:
+    if index(reasons.times[-1] - reasons.times[0]) < _SUSTAINED_US - readings.period_us:
         return None
     return CHECK.implausible(
         expected=f"power of at least {limit / 2000:.0f} W while the power limit holds clocks down",
         got=f"{power.mean / 1000:.0f} W over {power.span_us / 1e6:.1f} s",
-        at_ns=readings.at_ns(int(power.times[0])),
+        at_ns=readings.at_ns(index(power.times[0])),
     )
