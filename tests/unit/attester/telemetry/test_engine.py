@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from fakes.metrics_page import MetricsServer, ok
+from weighbridge.attester.telemetry import engine as module
 from weighbridge.attester.telemetry.engine import Address, Engine, open_engine
 from weighbridge.attester.telemetry.engine_page import CHANNELS, PAGE_MAX, read_page
 from weighbridge.attester.telemetry.interface import HostFacts, TelemetrySource
@@ -366,6 +367,22 @@ def test_a_slow_server_is_waited_for_no_longer_than_the_time(server: MetricsServ
     with pytest.raises(OSError, match="time"):
         Address("127.0.0.1", server.port, "/").fetch(0.3)
     assert 0.25 < time.monotonic() - before < 5
+
+
+def test_time_is_up_however_much_comes(server: MetricsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Late:
+        """Each look at the clock takes a second."""
+
+        now = 0.0
+
+        def monotonic(self) -> float:
+            self.now += 1
+            return self.now
+
+    monkeypatch.setattr(module, "time", Late())
+    server.serve(ok(VLLM))
+    with pytest.raises(TimeoutError):
+        Address("127.0.0.1", server.port, "/").fetch(0.5)
 
 
 def test_an_endless_answer_is_cut(server: MetricsServer) -> None:
