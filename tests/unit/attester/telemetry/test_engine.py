@@ -366,7 +366,8 @@ def test_a_slow_server_is_waited_for_no_longer_than_the_time(server: MetricsServ
     before = time.monotonic()
     with pytest.raises(OSError, match="time"):
         Address("127.0.0.1", server.port, "/").fetch(0.3)
-    assert 0.25 < time.monotonic() - before < 5
+    # It would take more than 15 seconds; the machine may be busy.
+    assert 0.25 < time.monotonic() - before < 12
 
 
 def test_time_is_up_however_much_comes(server: MetricsServer, monkeypatch: pytest.MonkeyPatch) -> None:
