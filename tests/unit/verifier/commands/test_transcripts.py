@@ -50,6 +50,7 @@ COMMANDS: Final = (
     ("model", "revoke"),
     ("model", "show"),
     ("model", "diff"),
+    *(("baseline", verb) for verb in ("key", "trust", "record", "fit", "show", "compare", "power")),
     ("spot", "import"),
     ("spot", "list"),
     ("anchors", "list"),

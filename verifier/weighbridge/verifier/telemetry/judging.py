@@ -182,8 +182,8 @@ def _units(units: list[Unit], profile: Profile) -> tuple[list[JudgedUnit], int |
         readings = unit.series.readings(profile.channel)
         found.append(
             JudgedUnit(
-                begin_ns=int(unit.series.times[0]),
-                end_ns=int(unit.series.times[-1]) + unit.series.period_ns,
+                begin_ns=unit.series.times[0].item(),
+                end_ns=unit.series.times[-1].item() + unit.series.period_ns,
                 first_seq=unit.first_seq,
                 last_seq=unit.last_seq,
                 verdict=_word(implausible=implausible, alarmed=alarm is not None, usable=usable),

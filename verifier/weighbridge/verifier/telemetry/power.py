@@ -201,7 +201,7 @@ def _measured(label: str, recording: Recording, device: bytes, period_ns: int) -
         label=label,
         start_ns=start_ns,
         units=tuple(units),
-        seconds=np.array([(int(unit.series.times[-1]) + period_ns - start_ns) / _SECOND for unit in units]),
+        seconds=np.array([(unit.series.times[-1].item() + period_ns - start_ns) / _SECOND for unit in units]),
         run=Run(
             recording=recording.digest,
             features=np.array([features(row) for row in rows], dtype=np.int64),
