@@ -176,6 +176,14 @@ async def test_windows_are_delivered_in_order_and_the_last_challenge_is_kept(des
     assert desk.lines == ["up"]
 
 
+async def test_a_window_of_which_nothing_is_said_ends_no_session(desk: Desk) -> None:
+    desk.verifier.edit = lambda answer: replace(answer, verdict=verdict(answer.seq, "indeterminate"))
+    desk.seal(3)
+    await desk.deliver()
+    assert desk.answers == [0, 1, 2]
+    assert desk.spool.backlog == 0
+
+
 async def test_what_an_answer_asks_is_kept_with_its_challenge(desk: Desk) -> None:
     asked = SpotChallenge(id=bytes(16), manifest=bytes(32), key=bytes(32), ranges=(SpotRange("a", 0, 1),))
     desk.verifier.edit = lambda answer: replace(answer, spot=asked if answer.seq == 1 else None)

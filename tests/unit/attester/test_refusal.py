@@ -53,6 +53,11 @@ def test_reads_a_verdict() -> None:
     assert got.document["later"] == "passed over"
 
 
+@pytest.mark.parametrize("outcome", ["affirmed", "held", "indeterminate", "denied"])
+def test_every_outcome_is_known(outcome: str) -> None:
+    assert notice(outcome=outcome).outcome == outcome
+
+
 @pytest.mark.parametrize(
     ("changes", "code"),
     [

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 
 import pytest
 
 from weighbridge.attester.commands.run import _Printer
+from weighbridge.attester.refusal import DenialNotice
 from weighbridge.attester.report import WindowReport
 from weighbridge.attester.telemetry import sparkline
 from weighbridge.attester.telemetry.power_seen import PowerSeen
@@ -60,3 +62,14 @@ def test_a_log_does_not() -> None:
 def test_nor_do_documents() -> None:
     (line,) = printed(Terminal(), as_json=True).splitlines()
     assert "power" not in json.loads(line)
+
+
+def test_why_nothing_is_said_of_a_window() -> None:
+    out = io.StringIO()
+    why = DenialNotice("TELEMETRY_UNUSABLE", "4.0 of 10 s sampled", None, None, "wait for a unit")
+    _Printer(out, io.StringIO(), as_json=False).window(replace(REPORT, status="indeterminate", denials=(why,)))
+    assert out.getvalue().splitlines() == [
+        "window     7  indeterminate  2 requests, 20+10 tokens",
+        "    TELEMETRY_UNUSABLE: 4.0 of 10 s sampled",
+        "    hint: wait for a unit",
+    ]

@@ -162,4 +162,7 @@ _NOTHING: Final = DeviceState()
 
 def worst(words: tuple[Word, ...]) -> Word:
     """The word that speaks for several GPUs; ``no_baseline`` for none."""
-    return next((word for word in WORDS if word in words), "no_baseline")
+    for word in WORDS:
+        if word in words:
+            return word
+    return "no_baseline"
