@@ -87,16 +87,22 @@ def tolerance_mj(power: Power, energy_mj: int, ends_us: tuple[int, int]) -> int:
     return energy_mj // _SHARE + _FIXED_MJ + (edges + REFRESH_US * whole + missed) // NJ_PER_MJ
 
 
-def _hidden_mj(power: Power, pair: _Pair, part: tuple[int, int]) -> int:
-    """What swings faster than a sensor's window hide from it at both ends, were they as large as the counter's."""
+def _hidden_mj(readings: Readings, power: Power, pair: _Pair, part: tuple[int, int]) -> int:
+    """What swings faster than a sensor's window hide from it at both ends.
+
+    Were they as large as those of the counter; where that is read too rarely to show any, of instantaneous power.
+    """
     stretch = slice(part[0], part[1] + 1)
     times, counts = pair.times[stretch], pair.counts[stretch]
-    stride = max(1, _STRIDE_US * (len(times) - 1) // max(1, index(times[-1] - times[0])))
-    apart = times[stride:] - times[:-stride]
-    if len(apart) == 0 or index(apart.min()) <= 0:
-        return 0
-    rates = (counts[stride:] - counts[:-stride]) * NJ_PER_MJ // apart
-    return index(rates.max() - rates.min()) * (power.window_us or 0) // 8 // NJ_PER_MJ
+    stride = _STRIDE_US * (len(times) - 1) // max(1, index(times[-1] - times[0]))
+    instant = readings.tracks.get("power_instant")
+    swing = 0
+    if stride > 0:
+        rates = (counts[stride:] - counts[:-stride]) * NJ_PER_MJ // np.maximum(times[stride:] - times[:-stride], 1)
+        swing = index(rates.max() - rates.min())
+    elif instant is not None:
+        swing = index(instant.values.max() - instant.values.min())
+    return swing * (power.window_us or 0) // 8 // NJ_PER_MJ
 
 
 def _pair(readings: Readings) -> _Pair | None:
@@ -123,7 +129,7 @@ def _differ(readings: Readings, power: Power, pair: _Pair, part: tuple[int, int]
     if abs(advance - total) <= slack * (advance // _SHARE + _FIXED_MJ):
         return None
     ends = (index(pair.times[first]) + power.lag_us, index(pair.times[last]) + power.lag_us)
-    allowed = slack * (tolerance_mj(power, advance, ends) + _hidden_mj(power, pair, part))
+    allowed = slack * (tolerance_mj(power, advance, ends) + _hidden_mj(readings, power, pair, part))
     if abs(advance - total) <= allowed:
         return None
     seconds = (ends[1] - ends[0]) / 1e6
