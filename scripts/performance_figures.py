@@ -6,6 +6,7 @@ Usage:
     scripts/bench gpu --json > docs/performance-gpu.jsonl
     scripts/bench tpm --json > docs/performance-tpm.jsonl
     scripts/bench policy --json > docs/performance-policy.jsonl
+    scripts/bench baseline --json > docs/performance-baseline.jsonl
     .venv/bin/python scripts/performance_figures.py
 
 The recordings lie beside the document, and a test holds one to the other: no figure there was written by hand.
@@ -23,7 +24,7 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parent.parent
 DOCUMENT: Final = ROOT / "docs" / "performance.md"
 RECORDINGS: Final = tuple(
-    ROOT / "docs" / f"performance{of}.jsonl" for of in ("", "-measure", "-gpu", "-tpm", "-policy")
+    ROOT / "docs" / f"performance{of}.jsonl" for of in ("", "-measure", "-gpu", "-tpm", "-policy", "-baseline")
 )
 
 _BLOCK: Final = re.compile(
@@ -59,6 +60,9 @@ _TABLES: Final = {
     "policies": {"policy, one": "1 GPU", "policy, eight": "8 GPUs"},
     "policyratios": {"policy ratio": "figure"},
     "policymachine": {"policies": "machine"},
+    "detection": {"frozen": "held out", "widened": "all systems"},
+    "baselineratios": {"baseline ratio": "figure"},
+    "baselinemachine": {"baselines": "machine"},
 }
 # What the rows' figures are in, where it is not said with each.
 _FIRST: Final = {
@@ -71,11 +75,15 @@ _FIRST: Final = {
     "tpmmachine": "during the run",
     "policyratios": "figure",
     "policymachine": "during the run",
+    "detection": "share",
+    "baselineratios": "figure",
+    "baselinemachine": "during the run",
 }
 # Figures that are ratios, by what they are of; all others without a column are of models.
 _RATIOS: Final = {
     "GPU ratio": re.compile(r"report_.+|.+_vs_nvidia"),
     "TPM ratio": re.compile(r"quote_.+"),
+    "baseline ratio": re.compile(r"mlperf_.+|score_ms|evidence_ms|fit_s"),
     "policy ratio": re.compile(r"production_.+|reference_load_s|worker_start_ms"),
     "ratio": re.compile(r".+"),
 }
@@ -112,8 +120,8 @@ def _cell(figure: dict[str, object]) -> _Cell:
     name, unit, ratio = str(figure["name"]), str(figure["unit"]), figure["ratio"]
     if ": " not in name and not _WHOLE.fullmatch(name):
         text = f"{ratio:.2f}x" if isinstance(ratio, float) else "-"
-        if unit in {"ms", "s"}:
-            text = f"{figure['value']:.2f} {unit} ({text})"
+        if unit in {"ms", "s", "%"}:
+            text = f"{figure['value']:.2f} {unit}" + (f" ({text})" if isinstance(ratio, float) else "")
         column = next(column for column, names in _RATIOS.items() if names.fullmatch(name))
         return _Cell(column, f"`{name}`", text)
     if unit == "GB/s":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -121,6 +122,44 @@ def test_policy_prints_figures_that_the_document_has_a_place_for(root: Path) -> 
     filled = performance_figures.fill(performance_figures.DOCUMENT.read_text(), done.stdout)
     assert "| `production_one_gpu_ms_p50` |" in filled
     assert "| a policy of two lines decided |" in filled
+
+
+def test_baseline_prints_figures_that_the_document_has_a_place_for(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WEIGHBRIDGE_TELEMETRY", raising=False)
+    done = bench(root, "--quick", "--json", name="baseline")
+    assert done.returncode == 0, done.stderr
+    assert "skipped mlperf_*: WEIGHBRIDGE_TELEMETRY" in done.stderr
+    figures = {figure["name"]: figure for figure in map(json.loads, done.stdout.splitlines())}
+    assert (figures["score_ms"]["unit"], figures["fit_s"]["unit"]) == ("ms", "s")
+    assert 1000 < figures["baselines: profile of 12 runs"]["value"] < 12_000
+    filled = performance_figures.fill(performance_figures.DOCUMENT.read_text(), done.stdout)
+    assert "| `score_ms` |" in filled
+    assert "| profile of 12 runs |" in filled
+
+
+def test_systems_are_split_as_their_names_say(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The document was written before anything was fitted; code and document still say the same."""
+    monkeypatch.syspath_prepend(str(root / "scripts" / "benchmarks"))
+    split = importlib.import_module("_mlperf")
+    sides = split.split()
+    document = (root / "docs" / "baseline-evaluation.md").read_text()
+    for family, side in sides.items():
+        row = f"| {family} | {len(split.FAMILIES[family])} | {split.LABELS[family]} | {side} |"
+        assert row in document
+    systems = [system for of_family in split.FAMILIES.values() for system in of_family]
+    assert len(systems) == len(set(systems)) == 29
+    assert sides.keys() == split.FAMILIES.keys() == split.LABELS.keys()
+
+
+@pytest.mark.skipif("WEIGHBRIDGE_TELEMETRY" not in os.environ, reason="WEIGHBRIDGE_TELEMETRY names the recordings")
+def test_the_frozen_limit_is_what_development_systems_gave(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(root / "scripts" / "benchmarks"))
+    detection = importlib.import_module("_detection")
+    logs = Path(os.environ["WEIGHBRIDGE_TELEMETRY"]) / "mlperf_power"
+    genuine = [one.statistic for one in detection.sessions(logs, "development") if one.kind == "genuine"]
+    assert len(genuine) == 186
+    limit = detection.limit_of(genuine, claim_ppm=detection.FROZEN_CLAIM_PPM)
+    assert limit == pytest.approx(detection.FROZEN_LIMIT, rel=2e-3)
 
 
 def test_sampler_prints_what_eight_gpus_cost(root: Path) -> None:
