@@ -42,9 +42,9 @@ COLLATERAL_SNAPSHOT_MAX: Final = 4096
 NRAS_ANSWER_MAX: Final = 256 * 1024
 OPENING_MAX: Final = 256 * 1024
 TELEMETRY_MAX: Final = 1024 * 1024
-# 64 GPUs x 12 channels x 60 s at 10 Hz are 460,800 integers, most of one or two bytes, and 6,000 items around them.
+# 64 GPUs x 12 channels x 60 s at 10 Hz, or 8 at 80 Hz, are 500,000 integers, most of one or two bytes, in 6,000 items.
 TELEMETRY_CONTENT_MAX: Final = 2 * 1024 * 1024
-TELEMETRY_VALUES_MAX: Final = 512 * 1024
+TELEMETRY_VALUES_MAX: Final = 1024 * 1024
 TELEMETRY_ITEMS_MAX: Final = 64 * 1024
 TELEMETRY_EVENTS_MAX: Final = 4096
 TELEMETRY_SOURCES_MAX: Final = 256

@@ -23,7 +23,7 @@ _WIDEST: Final = 8
 
 @final
 class Budget:
-    """How many integers one message may still unpack to: 512 KiB of bytes would become 20 MiB of integers."""
+    """How many integers one message may still unpack to: a megabyte of bytes would become forty of integers."""
 
     def __init__(self, values: int) -> None:
         self._left = values
