@@ -126,7 +126,7 @@ class TestRecord:
                 ["--seconds", "10", "-o", "x.wbr", "--emulated-runs", "2", "--telemetry", "linux-host"],
                 "emulated sensors alone",
             ),
-            (["--seconds", "10", "-o", "x.wbr", "--telemetry", "nvml"], "--scope-gpu-model is needed"),
+            (["--seconds", "10", "-o", "x.wbr", "--telemetry", "nvml"], "is needed"),
             (["--seconds", "10", "-o", "x.wbr", "--scope-driver", "a\nb"], "printable"),
         ],
     )

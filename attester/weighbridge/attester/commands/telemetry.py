@@ -23,8 +23,8 @@ examples:
   weighbridge-attester telemetry watch --telemetry nvml --telemetry linux-host
 
   # twenty windows of ten seconds, of every GPU
-  weighbridge-attester telemetry record --telemetry nvml --telemetry engine --seconds 200 --label monday \\
-      --scope-gpu-model H100 --scope-driver 580.95.05 --scope-engine 'vllm 0.11' --scope-workload chat -o monday.wbr
+  weighbridge-attester telemetry record --gpu nvml --telemetry nvml --telemetry engine --seconds 200 \\
+      --label monday --scope-engine 'vllm 0.11' --scope-workload chat --scope-manifest llama.json -o monday.wbr
 
   # without hardware, and without waiting: twelve runs of the same two GPUs under a load that varies
   weighbridge-attester telemetry record --gpu emulated:2 --gpu-vendor state/insecure-emulated-gpus \\

@@ -14,6 +14,7 @@ from weighbridge.attester.commands import telemetry_common as common
 from weighbridge.attester.commands import telemetry_scope
 from weighbridge.attester.commands.progress import Progress
 from weighbridge.attester.telemetry.interface import Options
+from weighbridge.attester.telemetry.nvml_stack import driver_stack
 from weighbridge.attester.telemetry.recorder import Plan, recorded_live, recorded_nominally
 from weighbridge.attester.telemetry.registry import open_sources
 from weighbridge.attester.telemetry.sampler import SystemSampleClock
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["configure", "run"]
 
 _EMULATED: Final = "emulated"
+_NVML: Final = "nvml"
 _NOT_GENUINE: Final = frozenset({_EMULATED, "replay"})
 _SECOND_NS: Final = 1_000_000_000
 _SECONDS_MAX: Final = 7 * 24 * 3600
@@ -73,12 +75,13 @@ def run(args: argparse.Namespace) -> int:
         WeighbridgeError: as :func:`weighbridge.attester.telemetry.registry.open_sources`, as a source does, or
             ``DISK_FULL``, ``FILE_UNWRITABLE``, ``TOO_LARGE``, ``CLOCK_STEPPED``; what was recorded until then is kept.
     """
-    emulated = {choice.name for choice in common.choices_of(args)} == {_EMULATED}
-    defaults = {**_DEFAULTS, "workload": args.label} if emulated else {}
+    names = {choice.name for choice in common.choices_of(args)}
+    emulated = names == {_EMULATED}
+    defaults, watts = _said(args, names)
     mistake = common.misuse(args) or _misuse(args, emulated=emulated) or telemetry_scope.misuse(args, defaults)
     if mistake is not None:
         return common.refuse(mistake)
-    scope = telemetry_scope.read_scope(args, defaults, power_limit_w=_CAP_W if emulated else None)
+    scope = telemetry_scope.read_scope(args, defaults, power_limit_w=watts)
     with ExitStack() as stack:
         host = common.host_of(args, stack)
         if args.emulated_runs is not None:
@@ -87,6 +90,16 @@ def run(args: argparse.Namespace) -> int:
             written = [_live(args, host, scope, stack)]
     telemetry_scope.say(written, as_json=args.json)
     return ExitCode.AFFIRMED
+
+
+def _said(args: argparse.Namespace, names: set[str]) -> tuple[dict[str, str], int | None]:
+    """What is known of the stack without being given, and the power limit in watts."""
+    if names == {_EMULATED}:
+        return {**_DEFAULTS, "workload": args.label}, _CAP_W
+    if _NVML not in names:
+        return {}, None
+    stack = driver_stack()
+    return stack.texts(), stack.power_limit_w
 
 
 def _misuse(args: argparse.Namespace, *, emulated: bool) -> str | None:
