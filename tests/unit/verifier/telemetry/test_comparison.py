@@ -164,3 +164,17 @@ def test_every_fit_is_told() -> None:
     fitted: Callable[[int | None], Largest] = lambda left_out: Largest(a, b, left_out)  # noqa: E731
     _ = compare(a, b, names=NAMES, fitted=fitted, told=told)
     assert count == [4]
+
+
+def test_of_several_gpus_each_is_asked_for_more() -> None:
+    a, b = runs(5, seed=1), runs(5, seed=2, shift=8.0, start=1)
+
+    def fitted(left_out: int | None) -> Largest:
+        return Largest(a, b, left_out)
+
+    # 1 in 252 arrangements: enough for one GPU, too little for thirteen.
+    alone = compare(a, b, names=NAMES, fitted=fitted)
+    among = compare(a, b, names=NAMES, fitted=fitted, level=0.05 / 13)
+    assert (alone.answer, among.answer) == ("yes", "cannot_say")
+    assert alone.p is not None
+    assert among.p is None

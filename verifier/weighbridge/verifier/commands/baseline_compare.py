@@ -267,12 +267,12 @@ def _findings(run: JudgedRun) -> list[str]:
 
 
 def _differing(named: NamedRun, profile: Profile) -> str:
-    """What the verifier does not compare, and people should; unsaid is no difference."""
+    """What the verifier does not compare, and people should. Unsaid is no difference, nor is another name of one GPU."""
     run, own = scope_document(named.recording.scope), scope_document(profile.scope)
     told = [
         f"{field} {plain(str(run[field]))}, not {plain(str(own[field]))}"
         for field in run
-        if run[field] != own[field] and run[field] not in {None, _NOT_SAID}
+        if run[field] != own[field] and run[field] not in {None, _NOT_SAID} and field != "gpu_model"
     ]
     return "; ".join(told)
 

@@ -14,7 +14,7 @@ from weighbridge.verifier.baseline_watch import ACCEPT_DRIFT
 from weighbridge.verifier.clock import moment, nanoseconds
 from weighbridge.verifier.commands import arguments as given
 from weighbridge.verifier.commands import owner_key
-from weighbridge.verifier.commands.baseline_show import profile_document, profile_lines, read_baseline
+from weighbridge.verifier.commands.baseline_show import profile_document, profile_lines, read_baseline, several
 from weighbridge.verifier.commands.baseline_text import (
     NOT_WEIGHTS,
     NamedRun,
@@ -151,6 +151,7 @@ def _run(arguments: argparse.Namespace) -> Outcome | int:
         *(line for words in moved for line in wrapped("accepted", words)),
         *(line for item in fitted for line in ("", *profile_lines(item.profile), *_widened(item))),
         "",
+        *several(len(made.profiles)),
         *wrapped("BEWARE", _CAUTION),
         f"  {NOT_WEIGHTS}",
     ]

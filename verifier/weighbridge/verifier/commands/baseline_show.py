@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from weighbridge.verifier.commands.baseline_text import NamedRun
     from weighbridge.verifier.telemetry.figures import BaselineFigure
 
-__all__ = ["configure", "profile_document", "profile_lines", "read_baseline"]
+__all__ = ["configure", "profile_document", "profile_lines", "read_baseline", "several"]
 
 _COMMAND: Final = "baseline show"
 _PPM: Final = 1_000_000
@@ -106,6 +106,7 @@ def _run(arguments: argparse.Namespace) -> Outcome | int:
         *([f"  note        {plain(content.note)}"] if content.note else []),
         *(line for profile in content.profiles for line in ("", *profile_lines(profile))),
         "",
+        *several(len(content.profiles)),
         f"  {NOT_WEIGHTS}",
     ]
     drawn: list[Path] = []
@@ -185,6 +186,13 @@ def profile_lines(profile: Profile) -> Iterator[str]:
     yield f"  profile     sha256 {profile.digest.hex()}"
     for warning in warnings(profile):
         yield from wrapped("BEWARE", warning)
+
+
+def several(profiles: int) -> list[str]:
+    """What is to be known of promises where there are several."""
+    if profiles == 1:
+        return []
+    return wrapped("BEWARE", "each promise is for one GPU: a host of eight may raise eight times as many false alarms")
 
 
 def warnings(profile: Profile) -> list[str]:

@@ -100,9 +100,10 @@ class Comparison:
         runs: of A and of B.
         units: of A and of B.
         area: AUROC over units, run by run; the interval is a bootstrap over runs.
-        p: permutation p-value that any feature differs; ``None`` where the runs are too few for one below 0.05.
+        p: permutation p-value that any feature differs; ``None`` where the runs are too few for one below ``level``.
         p_exact: whether every arrangement of the runs was counted.
         p_smallest: the smallest that so many runs can give.
+        level: p-values above it are called chance.
         bound: the stated bound on false alarms per run.
         false_alarms: runs of A, of all.
         detected: runs of B, of all.
@@ -121,6 +122,7 @@ class Comparison:
     p: float | None
     p_exact: bool
     p_smallest: float
+    level: float
     bound: float
     false_alarms: tuple[int, int]
     detected: tuple[int, int]
@@ -148,6 +150,7 @@ def compare(
     *,
     names: Sequence[str],
     fitted: Callable[[int | None], Instrument],
+    level: float = LEVEL,
     told: Callable[[], None] = lambda: None,
 ) -> Comparison:
     """Compare the runs of A with those of B; each has a unit, at least.
@@ -157,6 +160,7 @@ def compare(
         second: of B.
         names: of the features.
         fitted: an instrument fitted to all runs of A but the one with this number, or to all of them for ``None``.
+        level: p-values above it are chance; lower where several GPUs are asked, of which any may say yes.
         told: called after each fit.
     """
     if not first or not second:
@@ -176,15 +180,16 @@ def compare(
     low, high = intervals.bootstrap(lambda rows, columns: _mean(areas[np.ix_(rows, columns)]), len(first), len(second))
     area = Interval(_mean(areas), low, high)
     effects, ways, p = _effects(_means(first), _means(second), names)
-    enough = ways.smallest <= LEVEL
+    enough = ways.smallest <= level
     return Comparison(
-        answer=_answer(area, p, runs=min(len(first), len(second)), enough=enough),
+        answer=_answer(area, p if enough else None, level=level, runs=min(len(first), len(second))),
         runs=(len(first), len(second)),
         units=(_units(first), _units(second)),
         area=area,
         p=p if enough else None,
         p_exact=ways.exact,
         p_smallest=ways.smallest,
+        level=level,
         bound=whole.bound,
         false_alarms=(false_alarms, len(first)),
         detected=(sum(alarm is not None for alarm in alarms), len(second)),
@@ -197,12 +202,12 @@ def compare(
     )
 
 
-def _answer(area: Interval, p: float, *, runs: int, enough: bool) -> Answer:
-    if not enough:
+def _answer(area: Interval, p: float | None, *, level: float, runs: int) -> Answer:
+    if p is None:
         return "cannot_say"
-    if p <= LEVEL and area.low > _CHANCE:
+    if p <= level and area.low > _CHANCE:
         return "yes"
-    if p > LEVEL and runs >= RUNS_TO_SAY_NO and area.high < AREA_TO_SAY_NO:
+    if p > level and runs >= RUNS_TO_SAY_NO and area.high < AREA_TO_SAY_NO:
         return "no"
     return "cannot_say"
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from weighbridge.proto.errors import Code, Indeterminate, PolicyDenied
 from weighbridge.verifier.telemetry.calibration import deciding
-from weighbridge.verifier.telemetry.comparison import Comparison, compare
+from weighbridge.verifier.telemetry.comparison import LEVEL, Comparison, compare
 from weighbridge.verifier.telemetry.comparison import Run as Laid
 from weighbridge.verifier.telemetry.evidence import SessionEvidence
 from weighbridge.verifier.telemetry.explained import covers, explained_mw, fit_explained
@@ -65,6 +65,7 @@ def tell_apart(
     second: Sequence[tuple[str, Recording]],
     device: bytes,
     *,
+    level: float = LEVEL,
     told: Callable[[], None] = lambda: None,
 ) -> Comparison:
     """What the physics of ``device`` shows of the difference between two conditions.
@@ -73,6 +74,7 @@ def tell_apart(
         first: runs of A, named for people; :data:`RUNS_MIN` or more.
         second: runs of B, one at least.
         device: in all of them.
+        level: as for :func:`.comparison.compare`.
         told: called after each of ``len(first) + 1`` fits.
 
     Raises:
@@ -111,6 +113,7 @@ def tell_apart(
         laid_out[1],
         names=NAMES,
         fitted=lambda left_out: whole if left_out is None else instrument(left_out),
+        level=level,
         told=told,
     )
 

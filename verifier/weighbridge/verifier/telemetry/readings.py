@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from weighbridge.verifier.telemetry.scoring import SHORT
+from weighbridge.verifier.telemetry.scoring import least_of
 from weighbridge.verifier.telemetry.series import join, source_of
 from weighbridge.verifier.telemetry.units import units_of
 
@@ -82,7 +82,7 @@ def unit_length(period_ns: int) -> int:
 def is_whole(unit: Unit, channel: str, samples: int) -> bool:
     """Whether the unit has every reading of ``channel`` that is needed to score it: ``samples``, or hardly fewer."""
     values = unit.series.channels.get(channel)
-    return values is not None and channel not in unit.series.absent and len(values) >= samples - samples // SHORT
+    return values is not None and channel not in unit.series.absent and len(values) >= least_of(samples)
 
 
 def mean_power_w(unit: Unit) -> float | None:
