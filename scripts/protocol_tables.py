@@ -253,6 +253,7 @@ _MEANINGS: Final[dict[str, str]] = {
     "TELEMETRY_UNUSABLE": "the telemetry does not suffice to be judged yet, or a sensor failed: nothing is said",
     "TELEMETRY_UNREPORTED": "a GPU used more energy between two sessions than an idle one does: a warning",
     "WORKLOAD_COUNTS": "counts that contradict each other or the root",
+    "WORKLOAD_DIFFERS": "declared counts are not those of the server's own counters",
     "LOG_GAP": "a record number out of sequence",
     "LOG_HEAD": "another log than the header signs",
     "LOG_REPLAY": "the log does not lead to the quoted register, or a record extends another one",

@@ -16,7 +16,7 @@ from weighbridge.policy.document import PolicyInput
 from weighbridge.proto import limits, measurement_log, strict
 from weighbridge.proto.collateral import Collateral
 from weighbridge.proto.errors import Code, Indeterminate, NotAuthentic
-from weighbridge.proto.telemetry import Source, Telemetry
+from weighbridge.proto.telemetry import Channel, Source, Telemetry
 from weighbridge.proto.tpm.constants import HashAlgorithm
 from weighbridge.verifier.appraisal import NOT_PROVEN
 from weighbridge.verifier.enrolment import verify_opening, verify_proof
@@ -321,3 +321,30 @@ def test_what_is_verified_is_made_by_verifying_only(arena: Arena, name: str) -> 
         replace(value, seal=None)
     with pytest.raises(TypeError, match="cannot be pickled"):
         pickle.dumps(value)
+
+
+# -- what the inference server counts ----------------------------------------------------------------------------------
+
+
+def _counted(world: World, tokens_in: int) -> Telemetry:
+    """The window's telemetry, with what the server's own counter says of the tokens."""
+    said = Telemetry.parse(world.host.observe().telemetry)
+    engine = Source(
+        device=None,
+        name="engine",
+        start_wall_ns=said.sources[0].start_wall_ns,
+        period_ns=10**9,
+        offsets=(0,),
+        channels={"tokens_in": Channel("1", (tokens_in,))},
+    )
+    return replace(said, sources=(*said.sources, engine))
+
+
+def test_counts_that_the_servers_own_counters_contradict_are_told(arena: Arena) -> None:
+    """A window declares 64 tokens; what two accounts may differ by is many requests in flight."""
+    world = arena.settled()
+    verdicts = [judge(world, change=_counted(world, total)) for total in (7, 100_000, 9_000_000, 9_000_064)]
+    said = [[message for message in warnings(verdict) if "declared in this session" in message] for verdict in verdicts]
+    assert [len(messages) for messages in said] == [0, 0, 1, 1]
+    assert "tokens_in: 192 declared in this session, 9000057 by the server's own counters" in said[-1][0]
+    assert [verdict.document()["outcome"] for verdict in verdicts] == ["affirmed"] * 4

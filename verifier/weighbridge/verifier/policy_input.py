@@ -108,6 +108,7 @@ def policy_input(
         ),
         findings=(
             *_findings(window, position, terms.period_ns, at),
+            *_served(known.physical),
             *_of_host(host),
             *_of_tee(known),
             *(finding for item in gpus for finding in item.findings),
@@ -254,6 +255,19 @@ def _spot_check(window: VerifiedWindow, position: Position, terms: Terms) -> doc
     if window.spot is None or window.held:
         return document.SpotCheck("not_issued", position.spot_seq)
     return document.SpotCheck("passed", window.header.seq)
+
+
+def _served(physical: TelemetryAppraisal) -> tuple[document.Finding, ...]:
+    """Where the host's two accounts of what it served contradict each other."""
+    return tuple(
+        document.Finding(
+            Code.WORKLOAD_DIFFERS.value,
+            None,
+            f"{item.count}: {item.declared} declared in this session, {item.counted} by the server's own counters, "
+            f"which may differ by {item.allowed}",
+        )
+        for item in physical.differences
+    )
 
 
 def _findings(window: VerifiedWindow, position: Position, period_ns: int, at: datetime) -> tuple[document.Finding, ...]:

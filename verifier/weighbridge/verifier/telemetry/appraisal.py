@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from weighbridge.verifier.telemetry.declared import Tolerance
 from weighbridge.verifier.telemetry.device import Brought, follow, thinned
 from weighbridge.verifier.telemetry.fingerprints import fingerprints
 from weighbridge.verifier.telemetry.history import NOTHING, History, Trace
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from weighbridge.verifier.gpu.report import VerifiedGpuReport
     from weighbridge.verifier.procedure import VerifiedWindow
     from weighbridge.verifier.session import Enrolled
+    from weighbridge.verifier.telemetry.declared import Difference
     from weighbridge.verifier.telemetry.series import Series
 
 __all__ = [
@@ -58,6 +60,7 @@ class TelemetryAppraisal:
         state: where the record stands behind this window.
         history: what was remembered when it came.
         unreported: what GPUs used since the session before, in the first window that shows it.
+        differences: between what was declared to be served in this session and the server's own counters.
     """
 
     verdict: Word
@@ -65,6 +68,7 @@ class TelemetryAppraisal:
     state: TelemetryState
     history: History = NOTHING
     unreported: tuple[Between, ...] = ()
+    differences: tuple[Difference, ...] = ()
 
     def document(self) -> strict.JsonObject:
         """The appraisal as verdicts show it: ``docs/protocol.md`` §7."""
@@ -98,6 +102,7 @@ def appraise_telemetry(
     span = header.interval
     interval = span.wall_start_ns, span.wall_end_ns
     work = DeclaredWork.of(header.work, span.wall_end_ns - span.wall_start_ns)
+    served = state.served.after(window.telemetry.sources, header.work)
     devices: list[DeviceAppraisal] = []
     used: list[Between] = []
     states = dict(state.devices)
@@ -130,9 +135,10 @@ def appraise_telemetry(
     return TelemetryAppraisal(
         worst(tuple(item.verdict for item in devices)),
         tuple(devices),
-        TelemetryState(MappingProxyType(states)),
+        TelemetryState(MappingProxyType(states), served),
         history,
         tuple(used),
+        served.differences(Tolerance()),
     )
 
 

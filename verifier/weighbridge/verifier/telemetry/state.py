@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
 
+from weighbridge.verifier.telemetry.declared import EngineTally
 from weighbridge.verifier.telemetry.evidence import SessionEvidence
 from weighbridge.verifier.telemetry.physics import Carried
 
@@ -148,9 +149,13 @@ class DeviceState:
 
 @dataclass(frozen=True, slots=True)
 class TelemetryState:
-    """Where each GPU's record stands, by its identity; those that are not named have brought nothing yet."""
+    """Where each GPU's record stands, by its identity; those that are not named have brought nothing yet.
+
+    ``served`` is what was declared to be served, beside what the inference server's own counters say.
+    """
 
     devices: Mapping[bytes, DeviceState] = field(default_factory=lambda: MappingProxyType({}))
+    served: EngineTally = field(default_factory=EngineTally)
 
     def of(self, device: bytes) -> DeviceState:
         """Where the record of ``device`` stands."""
