@@ -267,7 +267,7 @@ def _findings(run: JudgedRun) -> list[str]:
 
 
 def _differing(named: NamedRun, profile: Profile) -> str:
-    """What the verifier does not compare, and people should. Unsaid is no difference, nor is another name of one GPU."""
+    """What the verifier does not compare, and people should. Unsaid is no difference, nor another name of one GPU."""
     run, own = scope_document(named.recording.scope), scope_document(profile.scope)
     told = [
         f"{field} {plain(str(run[field]))}, not {plain(str(own[field]))}"
