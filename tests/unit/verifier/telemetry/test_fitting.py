@@ -20,7 +20,9 @@ from weighbridge.verifier.telemetry.units import Unit, units_of
 from weighbridge.verifier.telemetry.work import DeclaredWork
 
 if TYPE_CHECKING:
-    from weighbridge.proto.recording import Origin, Recording
+    from collections.abc import Sequence
+
+    from weighbridge.proto.recording import Origin, RecordedWindow, Recording
 
 UNIT_NS = Settings().unit_ns
 
@@ -204,3 +206,32 @@ def test_runs_held_out_that_contradict_a_bound_widen_it() -> None:
     assert found.evidence_ppm < profile().evidence_ppm
     assert Profile.parse(found.encode()) == found
     assert [end_of(run, found).alarm for run in moved] == [None] * 4
+
+
+def test_runs_of_different_rates_are_no_baseline() -> None:
+    slow = record_run(60)
+    windows: list[RecordedWindow] = []
+    for window in slow.windows:
+        telemetry = window.readings()
+        sources = tuple(replace(source, period_ns=200_000_000) for source in telemetry.sources)
+        windows.append(replace(window, telemetry=replace(telemetry, sources=sources).encode()))
+    assert code_of([*runs()[:11], replace(slow, windows=tuple(windows))]) is Code.BASELINE_SCOPE
+
+
+def smallest(recordings: Sequence[Recording], settings: Settings) -> int | None:
+    return fit(recordings, GPU, settings).smallest_deviation_mw
+
+
+def test_who_asks_for_less_certainty_sees_smaller_changes() -> None:
+    """At a claim of 8 %, the bound of twelve own runs decides; at 0.5 % none does, and the evidence is alone."""
+    long = [record_run(seed, windows=20) for seed in range(RUNS_MIN)]
+    loose, usual, strict = (smallest(long, Settings(claim_ppm=claim)) for claim in (80_000, 10_000, 5_000))
+    assert loose is not None
+    assert usual is not None
+    assert strict is not None
+    assert loose < usual < strict
+
+
+def test_two_short_runs_see_nothing_and_say_so() -> None:
+    short = [record_run(seed, windows=5) for seed in (70, 71)]
+    assert smallest(short, Settings(runs_min=2, claim_ppm=5_000)) is None

@@ -25,7 +25,7 @@ from weighbridge.verifier.telemetry.explained import explained_mw, fit_explained
 from weighbridge.verifier.telemetry.features import features, residual
 from weighbridge.verifier.telemetry.intervals import clopper_pearson
 from weighbridge.verifier.telemetry.metric import CLIP, SPAN, Metric, middle
-from weighbridge.verifier.telemetry.scoring import Scorer, power_of
+from weighbridge.verifier.telemetry.scoring import Scorer, least_of, power_of
 from weighbridge.verifier.telemetry.sensitivity import LeftOut, smallest_deviation
 from weighbridge.verifier.telemetry.units import units_of
 
@@ -75,7 +75,7 @@ class Settings:
 class Frame:
     """What the runs have in common."""
 
-    device: bytes | None
+    device: bytes
     scope: Scope
     origin: Origin
     period_ns: int
@@ -120,12 +120,12 @@ def fit(
             got=len(recordings),
             hint="record more runs of this GPU on this stack: units of one run do not count as runs",
         )
-    units = [_units(recording, device, settings) for recording in recordings]
+    units = [_units(recording, frame, settings) for recording in recordings]
     runs = [_run(recording, found, settings, frame) for recording, found in zip(recordings, units, strict=True)]
     profile = fit_runs(runs, frame, settings)
     if not held_out:
         return profile
-    return checked(profile, [_units(recording, device, settings) for recording in held_out])
+    return checked(profile, [_units(recording, frame, settings) for recording in held_out])
 
 
 def fit_runs(runs: Sequence[Run], frame: Frame, settings: Settings) -> Profile:
@@ -291,7 +291,7 @@ def _frame(recordings: Sequence[Recording], device: bytes, settings: Settings) -
     return Frame(device=device, scope=recordings[0].scope, origin=origin, period_ns=periods.pop())
 
 
-def _units(recording: Recording, device: bytes, settings: Settings) -> list[Unit]:
+def _units(recording: Recording, frame: Frame, settings: Settings) -> list[Unit]:
     """The units of a run that can be scored.
 
     Raises:
@@ -299,8 +299,11 @@ def _units(recording: Recording, device: bytes, settings: Settings) -> list[Unit
     """
     found = [
         unit
-        for unit in units_of(recording, device, settings.unit_ns)
-        if settings.channel in unit.series.channels and settings.channel not in unit.series.absent
+        for unit in units_of(recording, frame.device, settings.unit_ns)
+        if unit.series.period_ns == frame.period_ns
+        and settings.channel in unit.series.channels
+        and settings.channel not in unit.series.absent
+        and len(unit.series) >= least_of(settings.unit_ns // frame.period_ns)
     ]
     if len(found) < _UNITS_MIN:
         raise Indeterminate(

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["SHORT", "Scorer", "UnitScore", "power_of"]
+__all__ = ["SHORT", "Scorer", "UnitScore", "least_of", "power_of"]
 
 SHORT: Final = 20
 """A unit may lack one sample in so many: windows are cut by clocks that jitter."""
@@ -99,6 +99,11 @@ class Scorer:
         return tuple(NAMES[place] for place in order if shares[place] > 0)
 
 
+def least_of(samples: int) -> int:
+    """How many samples a unit of nominally so many has to have."""
+    return samples - samples // SHORT
+
+
 def power_of(unit: Unit, channel: str, samples: int) -> Floats:
     """The first ``samples`` of the unit's ``channel``: a unit may be longer than its nominal length.
 
@@ -106,6 +111,6 @@ def power_of(unit: Unit, channel: str, samples: int) -> Floats:
         ValueError: there is no such channel, or too little of it.
     """
     values = unit.series.channels.get(channel)
-    if values is None or len(values) < samples - samples // SHORT:
+    if values is None or len(values) < least_of(samples):
         raise ValueError(f"not {samples} samples of {channel}")
     return values[:samples].astype(np.float64)
