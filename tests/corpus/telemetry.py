@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Final
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
+from support.baseline_owners import BaselineOwner
+from support.baselines import put_in_force, signed_set
 from support.forge import Forgery, random_bytes, seal, with_telemetry
-from support.world import software_key
+from support.world import manifest, software_key
+from weighbridge.attester.gpu.emulated import EmulatedGpus
 from weighbridge.proto import cose
 from weighbridge.proto.telemetry import Telemetry
 
@@ -19,7 +23,51 @@ if TYPE_CHECKING:
 
     from corpus.arena import Arena
     from support.world import World
+    from weighbridge.policy.values.reference import Reference
+    from weighbridge.proto.telemetry import Source
     from weighbridge.verifier.core import Answer
+
+
+OWNER: Final = BaselineOwner()
+# As long as a unit of samples is, in windows of a second.
+UNIT: Final = 10
+
+
+@cache
+def _enrolled() -> tuple[EmulatedGpus, bytes]:
+    """Devices, and the signed set with their profiles: recording and fitting them takes a second."""
+    gpus = EmulatedGpus.create(2)
+    return gpus, signed_set(gpus, manifest().digest, OWNER)
+
+
+def baselined(arena: Arena, *, windows: int = UNIT) -> World:
+    """As many good windows into a session whose samples are compared with a baseline, which nothing excuses from.
+
+    It is judged by the production policy; before the tenth window nothing is said of it.
+    """
+    gpus, signed = _enrolled()
+    world = arena.world(
+        policy="production", platforms=("tpm", "nvidia"), source="nvml", gpus=gpus, reference=_demanding
+    )
+    put_in_force(world, arena.engines, signed, OWNER)
+    if windows:
+        world.open_session()
+    for _ in range(windows):
+        assert world.window().verdict.outcome in {"affirmed", "indeterminate"}
+    return world
+
+
+def sensing(world: World, change: Callable[[Source], Source]) -> None:
+    """The sensors of all devices read something else in the next window; it is signed like any other."""
+    world.host.observe()
+    key = world.host.session, world.host.seq
+    world.host.sampled[key] = tuple(change(source) for source in world.host.sampled[key])
+
+
+def _demanding(made: Reference) -> Reference:
+    reasons = dict(made.unchecked)
+    del reasons["telemetry_baseline"]
+    return replace(made, unchecked=reasons)
 
 
 def _saying(arena: Arena, change: Callable[[Telemetry, World], Telemetry]) -> Answer:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import pytest
 
 from corpus.bundle import Exported, believed, export
-from support.baseline_owners import BaselineOwner
-from support.baselines import SEED, put_in_force, signed_set
-from support.world import PERIOD_NS, World, manifest
-from weighbridge.attester.gpu.emulated import EmulatedGpus
+from corpus.telemetry import UNIT, baselined, sensing
+from support.baselines import SEED
+from support.world import PERIOD_NS, World
 from weighbridge.attester.telemetry.emulated import EmulatedTelemetry
 from weighbridge.proto.errors import Code, ExitCode
 from weighbridge.proto.telemetry import Channel
@@ -25,51 +24,18 @@ from weighbridge.verifier.session import SessionState
 from weighbridge.verifier.telemetry.history import NOTHING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from corpus.arena import Arena
-    from support.world import Engines
-    from weighbridge.policy.values.reference import Reference
     from weighbridge.proto.telemetry import Source
     from weighbridge.verifier.appraisal import Verdict
     from weighbridge.verifier.core import Answer
 
-UNIT: Final = 10
-MODEL: Final = manifest()
-OWNER: Final = BaselineOwner()
-
-
-@pytest.fixture(scope="module")
-def gpus() -> EmulatedGpus:
-    return EmulatedGpus.create(2)
-
-
-@pytest.fixture(scope="module")
-def baseline(gpus: EmulatedGpus) -> bytes:
-    return signed_set(gpus, MODEL.digest, OWNER)
-
-
-def demanding(made: Reference) -> Reference:
-    """Everything is excused but a baseline."""
-    reasons = dict(made.unchecked)
-    del reasons["telemetry_baseline"]
-    return replace(made, unchecked=reasons)
-
 
 @pytest.fixture
-def world(arena: Arena, engines: Engines, gpus: EmulatedGpus, baseline: bytes) -> World:
+def world(arena: Arena) -> World:
     """Under the production policy, which demands a baseline; nothing is enrolled yet."""
-    made = arena.world(policy="production", platforms=("tpm", "nvidia"), source="nvml", gpus=gpus, reference=demanding)
-    put_in_force(made, engines, baseline, OWNER)
-    return made
-
-
-def changed(world: World, change: Callable[[Source], Source]) -> None:
-    """The sensors read something else in the next window."""
-    world.host.observe()
-    key = world.host.session, world.host.seq
-    world.host.sampled[key] = tuple(change(source) for source in world.host.sampled[key])
+    return baselined(arena, windows=0)
 
 
 def run(world: World, windows: int) -> list[Verdict]:
@@ -141,7 +107,7 @@ def test_a_bundle_says_what_is_not_known_yet(world: World, tmp_path: Path, capsy
 def test_sensors_that_fail_close_the_gate_until_a_unit_is_full_again(world: World) -> None:
     world.open_session()
     run(world, UNIT)
-    changed(world, lambda source: replace(source, channels={**source.channels, "power": Channel("mW", None)}))
+    sensing(world, lambda source: replace(source, channels={**source.channels, "power": Channel("mW", None)}))
     verdicts = run(world, UNIT + 2)
     words = [verdict.outcome for verdict in verdicts]
     assert words[:UNIT] == ["indeterminate"] * UNIT
@@ -161,7 +127,7 @@ def test_what_cannot_be_fails_the_session_and_sticks(world: World) -> None:
 
     verdicts: list[Verdict] = []
     for _ in range(UNIT):
-        changed(world, halved)
+        sensing(world, halved)
         verdicts.append(world.window().verdict)
         if verdicts[-1].outcome == "denied":
             break
