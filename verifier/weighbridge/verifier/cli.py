@@ -119,9 +119,7 @@ def parser() -> argparse.ArgumentParser:
     reference.configure(
         commands.add_parser("reference", help="learn what a known-good host is, sign and compare sets of it")
     )
-    baseline.configure(
-        commands.add_parser("baseline", help="record, fit, show and compare what GPUs draw under work")
-    )
+    baseline.configure(commands.add_parser("baseline", help="record, fit, show and compare what GPUs draw under work"))
     policy.configure(commands.add_parser("policy", help="write, check, test, explain, sign and compare policies"))
     anchors.configure(commands.add_parser("anchors", help="list, import and check who is believed: trust anchors"))
     collateral.configure(
