@@ -131,7 +131,7 @@ def _lines(
     differing: str,
     emulated: bool,
 ) -> Iterator[str]:
-    yield f"{_headline(found)}: {device_of(device)}"
+    yield f"{_headline(found)}{', ' if found.answer == 'no' else ': '}{device_of(device)}"
     for name, runs, units, at in (("A", first, found.units[0], 0), ("B", second, found.units[1], 1)):
         ends = Path(runs[0].path).name if len(runs) == 1 else f"{Path(runs[0].path).name} … {Path(runs[-1].path).name}"
         yield f"  {name}           {counted(found.runs[at], 'run')}, {counted(units, 'unit')}: {plain(ends)}"
@@ -197,7 +197,9 @@ def warnings(found: Comparison, *, emulated: bool) -> list[str]:
     """What could make the answer another one."""
     told: list[str] = []
     if not found.interleaved:
-        told.append("A was recorded before B, or B before A: a drift would look like this. Record them in turns")
+        told.append(
+            "A was recorded before B, or B before A: a drift would look like a difference. Record them in turns"
+        )
     if found.outside > _OUTSIDE:
         told.append(
             f"{_percent(found.outside)} of B's units declare work that A never did: what explains them is extrapolated"
