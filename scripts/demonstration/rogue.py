@@ -155,7 +155,8 @@ class Rogue:
             log=log,
             line=line,
             enrolment=enrolment,
-            telemetry=EmulatedTelemetry(7, terms.gpus),
+            # Each session is another run of these devices: the same samples again would be a replay.
+            telemetry=EmulatedTelemetry(7, terms.gpus, run=int.from_bytes(terms.session[:4], "big")),
             model=stage.model,
             challenge=enrolment.challenge,
             spot=enrolment.spot,
