@@ -8,11 +8,11 @@ A profile says what whoever fitted it has recorded on that GPU, whether that was
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Final, Literal, Self, TypeVar, cast
 
 from weighbridge.proto import cbor, limits, strict
+from weighbridge.proto.definite import is_positive_definite
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, MalformedEvidence
 from weighbridge.proto.model_files import check_name
@@ -241,7 +241,7 @@ class Profile:
         centre = _exactly(fields, "centre", size=FEATURES, low=-_FEATURE_MAX, high=_FEATURE_MAX)
         scale = _exactly(fields, "scale", size=FEATURES, low=1, high=_FEATURE_MAX)
         precision = _exactly(fields, "precision", size=_TRIANGLE, low=-_PRECISION_MAX, high=_PRECISION_MAX)
-        if not _is_positive_definite(precision):
+        if not is_positive_definite(precision, FEATURES):
             # A direction in which distance shrinks would hide whatever lies along it.
             raise MalformedEvidence(Code.FIELD_RANGE, "not positive definite", where=fields.path("precision"))
         runs = _runs(fields.array("runs", limit=limits.PROFILE_RUNS_MAX), fields.path("runs"))
@@ -385,23 +385,3 @@ def _checked(fields: cbor.Reader) -> Checked:
     if found.low_ppm > found.high_ppm:
         raise MalformedEvidence(Code.FIELD_RANGE, "an interval ends before it begins", where="profile[checked]")
     return found
-
-
-def _is_positive_definite(triangle: tuple[int, ...]) -> bool:
-    """By Cholesky's decomposition in doubles, with a margin far above their rounding and below any fit's shrinkage."""
-    rows: list[list[float]] = []
-    position = 0
-    full = [[0.0] * FEATURES for _ in range(FEATURES)]
-    for i in range(FEATURES):
-        for j in range(i, FEATURES):
-            full[j][i] = float(triangle[position])
-            position += 1
-    for i in range(FEATURES):
-        row: list[float] = []
-        for j in range(i):
-            row.append((full[i][j] - math.fsum(a * b for a, b in zip(row, rows[j], strict=False))) / rows[j][j])
-        rest = full[i][i] - math.fsum(a * a for a in row)
-        if rest <= full[i][i] * 1e-12 or rest <= 0:
-            return False
-        rows.append([*row, math.sqrt(rest)])
-    return True

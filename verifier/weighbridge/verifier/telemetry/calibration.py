@@ -77,7 +77,7 @@ def runs_needed(claim_ppm: int) -> int:
 
 def reference(statistics: Sequence[int]) -> int:
     """What runs come to: the median of their statistics, in thousandths, at least one."""
-    return max(1, int(median(statistics)))
+    return max(1, math.floor(median(statistics)))
 
 
 def statistic_of(distance: int, level: int, *, of_runs: int) -> int:

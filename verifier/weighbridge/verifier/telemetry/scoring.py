@@ -82,13 +82,13 @@ class Scorer:
         return UnitScore(
             score=score,
             p_ppb=self._p_values.of(score),
-            residual_mw=round(int(found[0]) / _FEATURE_STEP_MW),
+            residual_mw=round(found[0].item() / _FEATURE_STEP_MW),
             explained_mw=explained,
             uncertainty_mw=self._explained.uncertainty_mw,
             covered=covers(self._explained, work),
             leading=self._leading(scaled),
             scaled=tuple(scaled),
-            level=int(raw[0]),
+            level=raw[0].item(),
         )
 
     def _leading(self, scaled: list[int]) -> tuple[str, ...]:

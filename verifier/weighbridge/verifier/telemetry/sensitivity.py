@@ -89,7 +89,7 @@ def _is_flagged(profile: Profile, run: LeftOut, change_mw: float, p_values: PVal
         return True
     capital, scores = START, _distances(run.metric, cut)
     for units, score in enumerate(scores.tolist()):
-        capital, evidence = bet(capital, units, p_values.of(int(score)))
+        capital, evidence = bet(capital, units, p_values.of(math.floor(score)))
         if evidence * profile.evidence_ppm >= ONE * _PPM:
             return True
     return False
