@@ -12,7 +12,8 @@ import pytest
 from corpus.bundle import Exported, believed, export
 from corpus.telemetry import UNIT, baselined, sensing
 from support.baselines import SEED
-from support.world import PERIOD_NS, World
+from support.world import PERIOD_NS, World, requirements
+from weighbridge.attester.gpu.emulated import EmulatedGpus
 from weighbridge.attester.telemetry.emulated import EmulatedTelemetry
 from weighbridge.proto.errors import Code, ExitCode
 from weighbridge.proto.telemetry import Channel
@@ -138,6 +139,31 @@ def test_what_cannot_be_fails_the_session_and_sticks(world: World) -> None:
         subject = tx.subject("gpu", world.host.gpus.identities()[0])
     assert subject is not None
     assert subject.failed_code == Code.TELEMETRY_IMPLAUSIBLE
+
+
+def test_of_eight_devices_the_worst_one_speaks_and_is_named(arena: Arena) -> None:
+    world = arena.world(gpus=EmulatedGpus.create(8), wanted=requirements(gpus=8))
+    world.open_session()
+    bad = sorted(world.host.gpus.identities())[5]
+    assert {verdict.telemetry for verdict in run(world, 3)} == {"no_baseline"}
+
+    def falling(source: Source) -> Source:
+        energy = source.channels["energy"]
+        if source.device != bad or energy.values is None:
+            return source
+        return replace(
+            source, channels={**source.channels, "energy": replace(energy, values=(1,) * len(source.offsets))}
+        )
+
+    sensing(world, falling)
+    verdict = world.window().verdict
+    assert (verdict.outcome, verdict.telemetry) == ("denied", "implausible")
+    assert [denial.device for denial in verdict.denials] == [bad.hex()]
+    devices = physical(verdict)["devices"]
+    assert [device["device"] for device in devices] == sorted(device["device"] for device in devices)
+    assert [device["verdict"] for device in devices] == [
+        "implausible" if device["device"] == bad.hex() else "no_baseline" for device in devices
+    ]
 
 
 def test_a_late_window_is_part_of_the_series(world: World) -> None:
