@@ -191,7 +191,7 @@ def _unfit(series: Series, profile: Profile) -> str:
 
 def _later(units: Sequence[Unit], broken: Sequence[Defect]) -> bool:
     """Whether a full unit ends behind whatever is wrong with the samples."""
-    return bool(units) and int(units[-1].series.times[-1]) > max(defect.at_ns for defect in broken)
+    return bool(units) and bool(units[-1].series.times[-1] > max(defect.at_ns for defect in broken))
 
 
 def _recent(state: DeviceState, brought: Brought) -> tuple[tuple[int, Source], ...]:
