@@ -16,6 +16,7 @@ from typing import Final, TextIO
 
 from acts_honest import honest
 from acts_host import another_gpu, changed_driver, cut_line, reset
+from acts_physics import HOST, hidden_work, record_baseline
 from acts_weights import adapter_swapped, another_model, one_bit, weights_gone
 from stage import BIN, CommandFailed, Stage
 from telling import Act, ActFailed, Result, say
@@ -32,6 +33,7 @@ ACTS: Final[tuple[tuple[str, str, Act], ...]] = (
     ("cut-line", "the line to the verifier cut", cut_line),
     ("adapter", "a declared adapter swapped", adapter_swapped),
     ("weights-gone", "the weights exchanged on the disk", weights_gone),
+    (HOST, "more computed than is declared", hidden_work),
 )
 # Each act plays on a host of its name; the one about resets on two.
 _HOSTS: Final = (*(name for name, _, _ in ACTS), "copied")
@@ -45,6 +47,7 @@ async def play(out: Path, chosen: list[str]) -> int:
     say(f"  model {stage.manifest.name}: {stage.manifest.size / 1e6:.0f} MB, manifest {stage.manifest.digest.hex()}")
     rows: list[tuple[str, str, Result | None, float]] = []
     try:
+        await record_baseline(stage)
         await stage.start_verifier()
         for number, (name, title, act) in enumerate(ACTS, 1):
             if chosen and name not in chosen:

@@ -190,6 +190,11 @@ class Stage:
         """Everything that must be believed to accept this demonstration: emulated roots, and this verifier's keys."""
         return self.out / "anchors.json"
 
+    @property
+    def baseline(self) -> Path:
+        """What the physical record of one host is compared with, signed by its owner."""
+        return self.out / "demo.baseline"
+
     def judging(self) -> list[str | Path]:
         """The options that say how sessions are judged."""
         return [
@@ -243,7 +248,8 @@ class Stage:
         self.verifier = await asyncio.create_subprocess_exec(
             BIN / "weighbridge", "serve", self.state,
             "--requirements", self.out / "requirements.json", *map(str, self.judging()),
-            "--anchors", self.out / "roots.json", "--collateral", self.out / "collateral",
+            "--anchors", self.out / "roots.json", "--anchors", self.out / "baseline-owner.json",
+            "--collateral", self.out / "collateral", "--baseline", self.baseline,
             "--listen", "127.0.0.1:0", "--port-file", port_file,
             stdin=asyncio.subprocess.DEVNULL, stdout=self.log, stderr=self.log,
         )  # fmt: skip

@@ -32,6 +32,7 @@ __all__ = [
     "read_token",
     "say",
     "say_error",
+    "say_long",
     "say_why",
     "session_of",
     "wait_for_token",

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    from weighbridge.attester.commands.gpu_arguments import GpuChoice
     from weighbridge.attester.telemetry.interface import HostFacts
     from weighbridge.proto.recording import RecordedWindow
     from weighbridge.proto.scope import Scope
@@ -95,11 +96,21 @@ def run(args: argparse.Namespace) -> int:
 def _said(args: argparse.Namespace, names: set[str]) -> tuple[dict[str, str], int | None]:
     """What is known of the stack without being given, and the power limit in watts."""
     if names == {_EMULATED}:
-        return {**_DEFAULTS, "workload": args.label}, _CAP_W
+        return {**_DEFAULTS, **_reported(args.gpu), "workload": args.label}, _CAP_W
     if _NVML not in names:
         return {}, None
     stack = driver_stack()
     return stack.texts(), stack.power_limit_w
+
+
+def _reported(gpu: GpuChoice) -> dict[str, str]:
+    """The driver that emulated GPUs report; what is made up without any reports none."""
+    if gpu.kind != _EMULATED:
+        return {}
+    # For those who ask for it.
+    from weighbridge.attester.gpu.emulated import Firmware  # noqa: PLC0415
+
+    return {"driver": Firmware().driver}
 
 
 def _misuse(args: argparse.Namespace, *, emulated: bool) -> str | None:
