@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from support.sensors import Sensors
 from support.world import NOON
-from weighbridge.attester.telemetry.emulated import EmulatedTelemetry
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.recording import RecordedWindow, Recording
 from weighbridge.proto.scope import Scope
@@ -26,11 +26,10 @@ if TYPE_CHECKING:
     from support.world import Engines, World
     from weighbridge.attester.gpu.emulated import EmulatedGpus
 
-__all__ = ["SEED", "TOKENS", "put_in_force", "recorded", "signed_set"]
+__all__ = ["TOKENS", "put_in_force", "recorded", "signed_set"]
 
-# As in support.world: what a window of a second declares, and what the units' gains are drawn from.
+# As in support.world: what a window of a second declares.
 TOKENS: Final = 64
-SEED: Final = 7
 _RUNS: Final = 12
 _WINDOWS: Final = 6
 _SECONDS: Final = 10
@@ -77,7 +76,7 @@ def put_in_force(world: World, engines: Engines, data: bytes, owner: BaselineOwn
 
 
 def _run(gpus: EmulatedGpus, run: int, windows: int, work: WorkSummary) -> tuple[RecordedWindow, ...]:
-    source = EmulatedTelemetry(SEED, gpus.identities(), run=run)
+    source = Sensors(gpus.identities(), run=run)
     start, length = nanoseconds(NOON), _SECONDS * 1_000_000_000
     made: list[RecordedWindow] = []
     for seq in range(windows):

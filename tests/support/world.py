@@ -14,10 +14,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from fakes.soft_tpm import SoftTpm, derive_key
 from support.models import plain, safetensors
+from support.sensors import Sensors
 from weighbridge.attester.gpu.emulated import EmulatedGpus, EmulatedH100
 from weighbridge.attester.sealing import Carried, Observed, SealedWindow, Sealer
 from weighbridge.attester.spot import read_answer
-from weighbridge.attester.telemetry.emulated import EmulatedTelemetry
 from weighbridge.policy import policy_set
 from weighbridge.policy.engines.regorus import RegorusEngine
 from weighbridge.policy.values.reference import CHECKS, Reference
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fakes.boot_logs import Boot
+    from weighbridge.attester.telemetry.interface import TelemetrySource
     from weighbridge.policy.engine import Prepared
     from weighbridge.proto.endorsement import Endorsement
     from weighbridge.proto.measurement_log import Event, Record
@@ -175,7 +176,7 @@ class Host:
     prev: bytes = b""
     seq: int = 0
     wall_ns: int = 0
-    telemetry: EmulatedTelemetry | None = None
+    telemetry: TelemetrySource | None = None
     # What its sensors read in each window, by session and number.
     sampled: dict[tuple[bytes, int], tuple[Source, ...]] = field(default_factory=dict)
     sealer: Sealer | None = None
@@ -279,7 +280,7 @@ class Host:
         assert self.tpm.telemetry_key is not None
         self.telemetry_keys.append(self.tpm.telemetry_key.public_key())
         self.prev, self.seq = terms.prev, 0
-        self.telemetry = EmulatedTelemetry(7, terms.gpus, run=len(self.telemetry_keys))
+        self.telemetry = Sensors(terms.gpus, run=len(self.telemetry_keys), machine=self.tpm.seed)
         self.sealer = Sealer(
             opened.terms,
             tpm=self.tpm,

@@ -11,10 +11,9 @@ import pytest
 
 from corpus.bundle import Exported, believed, export
 from corpus.telemetry import UNIT, baselined, sensing
-from support.baselines import SEED
+from support.sensors import Sensors
 from support.world import PERIOD_NS, World, requirements
 from weighbridge.attester.gpu.emulated import EmulatedGpus
-from weighbridge.attester.telemetry.emulated import EmulatedTelemetry
 from weighbridge.proto.errors import Code, ExitCode
 from weighbridge.proto.telemetry import Channel
 from weighbridge.proto.workload import WorkSummary
@@ -180,7 +179,7 @@ def test_a_late_window_is_part_of_the_series(world: World) -> None:
     assert [verdict.outcome for verdict in run(world, UNIT - 4)] == ["indeterminate"] * (UNIT - 6) + ["affirmed"] * 2
 
 
-def busy(world: World, sensors: EmulatedTelemetry) -> Answer:
+def busy(world: World, sensors: Sensors) -> Answer:
     """A window whose samples are those of a GPU at work: idle ones are too much alike to be told apart."""
     host = world.host
     work = WorkSummary(root=bytes(32), requests=40, tokens_in=4000, tokens_out=4000, batch_max=40)
@@ -194,14 +193,14 @@ def test_samples_of_an_earlier_session_cannot_be(arena: Arena, later: int) -> No
     world = arena.world()
     world.open_session()
     first, devices = world.host.session, world.host.gpus.identities()
-    played = EmulatedTelemetry(SEED, devices, run=later)
+    played = Sensors(devices, run=later)
     assert [busy(world, played).verdict.outcome for _ in range(2 * UNIT)] == ["affirmed"] * 2 * UNIT
     world.verifier.close(world.host.session, peer=world.host.peer)
     world.clock.advance(3600)
     world.host.wall_ns += 3600 * PERIOD_NS
     world.open_session()
     # What a host would play again; another run of the same GPUs is no copy of it.
-    other, again = EmulatedTelemetry(SEED, devices, run=later + 1), EmulatedTelemetry(SEED, devices, run=later)
+    other, again = Sensors(devices, run=later + 1), Sensors(devices, run=later)
     assert [busy(world, other).verdict.outcome for _ in range(UNIT)] == ["affirmed"] * UNIT
     world.verifier.close(world.host.session, peer=world.host.peer)
     world.open_session()

@@ -1,0 +1,48 @@
+"""Emulated sensors whose readings are the same every time, though the emulated GPUs' keys, and so their names, are new.
+
+Readings of :class:`EmulatedTelemetry` follow from its seed, the run and the devices' identities. Here the identities
+are stand-ins, by the order of the real ones, so that what is said of a session does not hang on the keys of the day.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, final
+
+from weighbridge.attester.telemetry.emulated import EmulatedTelemetry
+from weighbridge.proto.digest import sha256
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from weighbridge.proto.telemetry import Source
+    from weighbridge.proto.workload import WorkSummary
+
+__all__ = ["HERE", "Sensors"]
+
+_SEED: Final = 7
+HERE: Final = "tpm"
+"""The machine that a world begins with; others are called by what their TPM's keys are made from."""
+
+
+@final
+class Sensors:
+    """Those of the GPUs in one machine; a machine of another name has other units.
+
+    Args:
+        devices: the GPUs' identities.
+        run: which run of these units this is.
+        machine: whose units they are.
+    """
+
+    def __init__(self, devices: Sequence[bytes], *, run: int, machine: str = HERE) -> None:
+        self._names = {sha256(b"%s/%d" % (machine.encode(), place)): name for place, name in enumerate(sorted(devices))}
+        self._read = EmulatedTelemetry(_SEED, list(self._names), run=run)
+
+    def window(self, *, start_wall_ns: int, duration_ns: int, work: WorkSummary) -> list[Source]:
+        """See :meth:`EmulatedTelemetry.window`."""
+        made = self._read.window(start_wall_ns=start_wall_ns, duration_ns=duration_ns, work=work)
+        return [replace(source, device=self._names[source.device or b""]) for source in made]
+
+    def close(self) -> None:
+        """Nothing to stop."""
