@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from weighbridge.proto.profile import REGRESSORS, Explained, Term
-from weighbridge.verifier.telemetry.explained import covers, energy_per_token_uj, explained_mw, fit_explained
+from weighbridge.verifier.telemetry.explained import covers, energy_per_token_uj, explained_mw, fit_explained, outside
 from weighbridge.verifier.telemetry.work import DeclaredWork
 
 RUN = np.repeat(np.arange(6), 10)
@@ -84,6 +84,16 @@ def test_what_was_not_seen_is_not_covered() -> None:
     assert not covers(found, work_of(40))
     assert not covers(found, work_of(0))
     assert not covers(found, work_of(10, prompts=3))
+
+
+def test_what_was_not_seen_is_said() -> None:
+    work = np.array([work_of(amount) for amount in np.linspace(4, 32, 60)])
+    found = fit_explained(np.linspace(430_000, 480_000, 60), work, RUN)
+    assert outside(found, work_of(4)) == ""
+    assert outside(found, work_of(40)) == (
+        "declared work is outside of what the baseline has seen: requests decoding 40, seen 4 to 32"
+    )
+    assert outside(found, (0, 0, 0, 0, 0)) == "nothing is declared, and no unit of the baseline's runs was idle"
 
 
 def test_energy_per_token_is_what_the_range_says() -> None:

@@ -29,6 +29,7 @@ from weighbridge.verifier.commands.bundle import read_bundle
 from weighbridge.verifier.commands.outcome import Outcome, load_anchors, usage
 from weighbridge.verifier.commands.progress import Progress
 from weighbridge.verifier.commands.text import cut, plain, table
+from weighbridge.verifier.telemetry.device import windows
 from weighbridge.verifier.telemetry.extract import Said, extract
 from weighbridge.verifier.telemetry.judging import judge, why_foreign
 from weighbridge.verifier.telemetry.state import worst
@@ -254,7 +255,7 @@ def _because(run: JudgedRun, profile: Profile, content: BaselineSet) -> Iterator
         unit = run.units[run.alarm]
         after = (unit.end_ns - run.start_ns) / 1e9
         yield (
-            f"  alarm       behind unit {run.alarm + 1} (windows {unit.first_seq} to {unit.last_seq}), "
+            f"  alarm       behind unit {run.alarm + 1} ({windows(unit.first_seq, unit.last_seq)}), "
             f"{after:,.0f} s from the start, channel {plain(profile.channel)}"
         )
 

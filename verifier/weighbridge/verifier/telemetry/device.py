@@ -19,6 +19,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from weighbridge.verifier.telemetry.calibration import deciding
+from weighbridge.verifier.telemetry.explained import outside
 from weighbridge.verifier.telemetry.fingerprints import COPIED
 from weighbridge.verifier.telemetry.physics import Finding, Limits, check_unit, check_window
 from weighbridge.verifier.telemetry.scoring import SHORT, Scorer
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from weighbridge.verifier.telemetry.units import Unit
     from weighbridge.verifier.telemetry.work import DeclaredWork
 
-__all__ = ["Brought", "follow", "thinned"]
+__all__ = ["Brought", "follow", "thinned", "windows"]
 
 # Where no profile says how long a unit is: as long as most do, by how often is sampled.
 _UNIT_NS: Final = 10_000_000_000
@@ -149,13 +150,14 @@ def _judge(state: DeviceState, unit: Unit, profile: Profile | None) -> tuple[Dev
         return replace(state, usable=False, why=unfit, standing=()), ()
     score = _scorer(profile).score(unit)
     if not score.covered:
-        why = "the declared work is outside of what the baseline has seen"
+        why = outside(profile.explained, unit.work.regressors())
         return replace(state, usable=False, why=why, standing=()), ()
     evidence = state.evidence.after(score, profile)
     contradicted = state.contradicted
     if evidence.alarm is not None and not contradicted:
         leading = f"; most of it: {', '.join(score.leading)}" if score.leading else ""
-        contradicted = f"{evidence.alarm}, in windows {unit.first_seq} to {unit.last_seq}, {profile.channel}{leading}"
+        place = windows(unit.first_seq, unit.last_seq)
+        contradicted = f"{evidence.alarm}, in {place}, {profile.channel}{leading}"
     scored = Scored(score=score, first_seq=unit.first_seq, last_seq=unit.last_seq)
     return (
         replace(
@@ -243,16 +245,24 @@ def _word(state: DeviceState, brought: Brought) -> tuple[Word, str]:
     if brought.profile is None or brought.foreign:
         return "no_baseline", brought.foreign
     if not state.usable:
-        return "unusable", "; ".join(part for part in (state.why, _sampled(state.builder)) if part)
+        return "unusable", "; ".join(part for part in (state.why, _sampled(state)) if part)
     return "in_baseline", ""
 
 
-def _sampled(builder: UnitBuilder | None) -> str:
-    """How much of a unit there is."""
+def _sampled(state: DeviceState) -> str:
+    """How much of a unit there is; nothing is said of one that has not begun where the last one says why."""
+    builder = state.builder
     if builder is None:
         return ""
     sampled_ns = 0 if builder.work is None else builder.work.duration_ns
+    if state.why and not sampled_ns:
+        return ""
     return f"{sampled_ns / _SECOND:.1f} of {builder.unit_ns / _SECOND:g} s sampled"
+
+
+def windows(first: int, last: int) -> str:
+    """``window 2``, ``windows 2 to 4``."""
+    return f"window {first}" if first == last else f"windows {first} to {last}"
 
 
 def _words(finding: Finding) -> str:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Integers = NDArray[np.int64]
 
-__all__ = ["covers", "energy_per_token_uj", "explained_mw", "fit_explained"]
+__all__ = ["covers", "energy_per_token_uj", "explained_mw", "fit_explained", "outside"]
 
 # A regressor that hardly moved says nothing of what it costs: thousandths, and a share of its largest value.
 _STILL: Final = 5
@@ -33,6 +33,14 @@ _MARGIN_RANGE: Final = 10
 _MARGIN_HIGH: Final = 20
 _MARGIN_LEAST: Final = 50
 _MICRO: Final = 1000
+_MILLI: Final = 1000
+_MEANS: Final = {
+    "busy": "share of time busy",
+    "prefill": "requests in prefill",
+    "decode": "requests decoding",
+    "tokens_in": "tokens/s in",
+    "tokens_out": "tokens/s out",
+}
 # A megawatt either way: declared work is anybody's word, and what it explains has to stay a number.
 _POWER_MAX_MW: Final = 10**9
 # Of what is explained already: less than that, and a further regressor, or a later one instead, is noise.
@@ -49,11 +57,20 @@ def explained_mw(explained: Explained, work: Sequence[int]) -> int:
 
 def covers(explained: Explained, work: Sequence[int]) -> bool:
     """Whether ``work`` is within what the recordings had, and a little around it."""
+    return not outside(explained, work)
+
+
+def outside(explained: Explained, work: Sequence[int]) -> str:
+    """What of ``work`` is not within what the recordings had, and a little around it, in words; empty where all is."""
     for term, amount in zip(explained.terms, work, strict=True):
         margin = max(_MARGIN_LEAST, (term.high - term.low) // _MARGIN_RANGE, term.high // _MARGIN_HIGH)
         if not term.low - margin <= amount <= term.high + margin:
-            return False
-    return True
+            if not any(work):
+                return "nothing is declared, and no unit of the baseline's runs was idle"
+            now, low, high = (f"{value / _MILLI:,.5g}" for value in (amount, term.low, term.high))
+            seen = f"{_MEANS[term.name]} {now}, seen {low} to {high}"
+            return f"declared work is outside of what the baseline has seen: {seen}"
+    return ""
 
 
 def energy_per_token_uj(explained: Explained) -> int | None:
