@@ -103,6 +103,7 @@ _SIZES: Final = {
     "PROFILE_MAX": "one profile of a baseline",
     "PROFILE_RUNS_MAX": "runs of one profile (a number)",
     "PROFILE_RUN_UNITS_MAX": "units of one run of a profile (a number)",
+    "PROFILE_DEVIATIONS_MAX": "numbers of units after which a profile says what is seen (a number)",
     "BASELINE_SET_MAX": "one baseline set, signed",
     "BASELINE_SET_PROFILES_MAX": "profiles in one baseline set (a number)",
     "POLICY_BUNDLE_MAX": "one policy bundle, signed",

@@ -10,7 +10,17 @@ from fakes.soft_tpm import derive_key
 from support.owners import BEGINNING, DAY, FOREVER
 from support.world import NOON
 from weighbridge.proto import cose
-from weighbridge.proto.baseline import BaselineSet, Bound, CalibrationRun, Explained, Profile, Term
+from weighbridge.proto.baseline import (
+    BaselineSet,
+    Bound,
+    CalibrationRun,
+    Deviation,
+    Explained,
+    Gross,
+    Profile,
+    Reported,
+    Term,
+)
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.profile import FEATURES, REGRESSORS
 from weighbridge.proto.scope import Scope
@@ -50,6 +60,7 @@ def made_up(
         channel=channel,
         unit_ns=unit_ns,
         period_ns=100_000_000,
+        channels=(Reported(channel, 1_000_000_000, unit_ns // 100_000_000),),
         explained=Explained(base_mw, 900, tuple(Term(name, 2, 0, 1_000) for name in REGRESSORS)),
         centre=(centre,) * FEATURES,
         scale=(1_000_000,) * FEATURES,
@@ -58,9 +69,10 @@ def made_up(
             sorted((CalibrationRun(sha256(b"run %d" % n), 30_000, (30_000, 34_000)) for n in range(12)), key=_recording)
         ),
         bounds=(Bound("runs", 1_800, 77_000, 12, "runs-exchangeable"),),
+        gross=Gross((570, 370, 180), 7_557, 396, "devices-alike"),
         evidence_ppm=10_000,
         delta_ppm=100_000,
-        smallest_deviation_mw=smallest_mw,
+        deviations=(Deviation(1, None), Deviation(2, smallest_mw)),
     )
 
 

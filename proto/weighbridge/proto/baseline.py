@@ -14,7 +14,18 @@ from weighbridge.proto import cbor, cose, limits, strict
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, MalformedEvidence
 from weighbridge.proto.model_files import check_name
-from weighbridge.proto.profile import Bound, CalibrationRun, Checked, Explained, Profile, Term, whole
+from weighbridge.proto.profile import (
+    Bound,
+    CalibrationRun,
+    Checked,
+    Deviation,
+    Explained,
+    Gross,
+    Profile,
+    Reported,
+    Term,
+    whole,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,8 +36,11 @@ __all__ = [
     "Bound",
     "CalibrationRun",
     "Checked",
+    "Deviation",
     "Explained",
+    "Gross",
     "Profile",
+    "Reported",
     "SignedBaselineSet",
     "Term",
 ]

@@ -100,6 +100,7 @@ HOST_SET_FIRMWARE_MAX: Final = 64
 PROFILE_MAX: Final = 256 * 1024
 PROFILE_RUNS_MAX: Final = 256
 PROFILE_RUN_UNITS_MAX: Final = 4096
+PROFILE_DEVIATIONS_MAX: Final = 32
 BASELINE_SET_MAX: Final = 4 * 1024 * 1024
 BASELINE_SET_PROFILES_MAX: Final = 256
 # A signed policy: the shipped ones are 2 to 5 KiB, an author's own data up to 1 MiB.

@@ -9,13 +9,35 @@ A profile says what whoever fitted it has recorded on that GPU, whether that was
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal, Self, TypeVar, cast
+from typing import Final, Self, cast
 
 from weighbridge.proto import cbor, limits, strict
 from weighbridge.proto.definite import is_positive_definite
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, MalformedEvidence
 from weighbridge.proto.model_files import check_name
+from weighbridge.proto.profile_parts import (
+    GROSS_UNITS,
+    REGRESSORS,
+    Basis,
+    Bound,
+    CalibrationRun,
+    Checked,
+    Deviation,
+    Explained,
+    Gross,
+    Reported,
+    Term,
+    exactly,
+    one_of,
+    read_bounds,
+    read_channels,
+    read_checked,
+    read_deviations,
+    read_explained,
+    read_gross,
+    read_runs,
+)
 from weighbridge.proto.recording import Origin
 from weighbridge.proto.scope import Scope
 
@@ -23,13 +45,18 @@ __all__ = [
     "FEATURE_SET",
     "FEATURES",
     "FEATURE_STEP",
+    "GROSS_UNITS",
     "PROFILE_TYPE",
     "REGRESSORS",
+    "Basis",
     "Bound",
     "CalibrationRun",
     "Checked",
+    "Deviation",
     "Explained",
+    "Gross",
     "Profile",
+    "Reported",
     "Term",
     "whole",
 ]
@@ -40,87 +67,16 @@ FEATURE_SET: Final = "power-32/1"
 FEATURES: Final = 32
 FEATURE_STEP: Final = 1_000_000
 """Features, their centre and their scale count millionths of the feature's own unit: milliwatts, shares, logarithms."""
-REGRESSORS: Final = ("busy", "prefill", "decode", "tokens_in", "tokens_out")
-"""What power is explained by, each in thousandths: share of the time in which anything was served, requests in prefill
-and in decoding on average, tokens in and out per second."""
-
-Basis = Literal["runs", "pooled"]
-_Word = TypeVar("_Word", bound=str)
 
 _ORIGINS: Final[tuple[Origin, ...]] = ("session", "host", "emulated", "imported")
-_BASES: Final[tuple[Basis, ...]] = ("runs", "pooled")
 _TRIANGLE: Final = FEATURES * (FEATURES + 1) // 2
 # Beyond what any sensor says, and small enough that sums of products stay within 64 bits.
 _FEATURE_MAX: Final = 10**15
 _PRECISION_MAX: Final = 10**12
-_SCORE_MAX: Final = 10**12
-_POWER_MAX: Final = 10**12
 _PPM: Final = 1_000_000
 _UNIT_MAX_NS: Final = 3600 * 10**9
 _UNIT_SAMPLES_MIN: Final = 16
 _UNIT_SAMPLES_MAX: Final = 100_000
-
-
-@dataclass(frozen=True, slots=True)
-class Term:
-    """One regressor: microwatts for each thousandth of it, and from where to where it went in the recordings."""
-
-    name: str
-    microwatts: int
-    low: int
-    high: int
-
-
-@dataclass(frozen=True, slots=True)
-class Explained:
-    """What declared work explains: ``base_mw`` plus the terms. ``uncertainty_mw`` is for a whole run, one sigma."""
-
-    base_mw: int
-    uncertainty_mw: int
-    terms: tuple[Term, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class CalibrationRun:
-    """A run against a fit of the *other* runs, in thousandths.
-
-    ``recording`` is the digest of its recording. ``statistic`` is the squared distance of the run as a whole, the
-    largest of its blocks; ``scores`` are those of its units, in order.
-    """
-
-    recording: bytes
-    statistic: int
-    scores: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Bound:
-    """A false-alarm bound: a session's statistic passes ``limit`` in at most ``claimed_ppm``, if ``assumption`` holds.
-
-    ``limit`` is in thousandths of the median of the runs' statistics. ``basis``: the profile's own ``runs``, or
-    sessions ``pooled`` from other machines. ``assumption`` is a name that the verifier has a text for. ``runs`` is how
-    many whole runs it rests on.
-    """
-
-    basis: Basis
-    limit: int
-    claimed_ppm: int
-    runs: int
-    assumption: str
-
-
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """What happened on runs that were held out: alarms among them, and the 95 % interval of the rate (Clopper-Pearson).
-
-    ``widened`` says that a bound was exceeded there, and its limit raised afterwards.
-    """
-
-    runs: int
-    alarms: int
-    low_ppm: int
-    high_ppm: int
-    widened: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,10 +84,10 @@ class Profile:
     """A well-formed profile. Says nothing of truth.
 
     ``device`` is the GPU's identity, 32 bytes, or ``None`` for a source that is no GPU. ``channel`` is whose samples
-    are scored, ``unit_ns`` how long a unit is, ``period_ns`` the time between samples. ``precision`` is the upper
-    triangle, row by row, in millionths. ``delta_ppm`` is the chance, over calibrations, that the p-values derived from
-    ``runs`` are too small. ``smallest_deviation_mw`` is the smallest sustained change of mean power that would have
-    been flagged in nine of ten of ``runs``; ``None`` where no change would.
+    are scored, ``unit_ns`` how long a unit is, ``period_ns`` the time between samples. ``channels`` are what a source
+    has to report for its units to be scored. ``precision`` is the upper triangle, row by row, in millionths.
+    ``delta_ppm`` is the chance, over calibrations, that the p-values derived from ``runs`` are too small.
+    ``deviations`` say what is seen after how many units, the last of them after a whole block.
     """
 
     device: bytes | None
@@ -140,15 +96,17 @@ class Profile:
     channel: str
     unit_ns: int
     period_ns: int
+    channels: tuple[Reported, ...]
     explained: Explained
     centre: tuple[int, ...]
     scale: tuple[int, ...]
     precision: tuple[int, ...]
     runs: tuple[CalibrationRun, ...]
     bounds: tuple[Bound, ...]
+    gross: Gross
     evidence_ppm: int
     delta_ppm: int
-    smallest_deviation_mw: int | None
+    deviations: tuple[Deviation, ...]
     checked: Checked | None = None
 
     def document(self) -> strict.JsonObject:
@@ -162,6 +120,7 @@ class Profile:
             "channel": self.channel,
             "unit_ns": self.unit_ns,
             "period_ns": self.period_ns,
+            "channels": [[channel.name, channel.window_ns, channel.readings] for channel in self.channels],
             "explained": {
                 "base_mw": self.explained.base_mw,
                 "uncertainty_mw": self.explained.uncertainty_mw,
@@ -174,9 +133,10 @@ class Profile:
             "bounds": [
                 [bound.basis, bound.limit, bound.claimed_ppm, bound.runs, bound.assumption] for bound in self.bounds
             ],
+            "gross": [list(self.gross.limits), self.gross.claimed_ppm, self.gross.runs, self.gross.assumption],
             "evidence_ppm": self.evidence_ppm,
             "delta_ppm": self.delta_ppm,
-            "smallest_deviation_mw": self.smallest_deviation_mw,
+            "deviations": [[seen.units, seen.milliwatts] for seen in self.deviations],
             "checked": None
             if self.checked is None
             else {
@@ -224,7 +184,7 @@ class Profile:
                 )
         device = _optional_digest(fields, "device")
         scope = Scope.from_json(cast("strict.JsonValue", fields.take("scope")), where=fields.path("scope"))
-        origin: Origin = _one_of(fields.text("origin"), _ORIGINS, fields.path("origin"))
+        origin: Origin = one_of(fields.text("origin"), _ORIGINS, fields.path("origin"))
         channel = fields.text("channel")
         check_name(channel, where=fields.path("channel"))
         unit_ns = fields.integer("unit_ns", low=1, high=_UNIT_MAX_NS)
@@ -237,22 +197,20 @@ class Profile:
                 expected=f"{_UNIT_SAMPLES_MIN} to {_UNIT_SAMPLES_MAX} periods",
                 got=f"{unit_ns}/{period_ns}",
             )
-        explained = _explained(fields.table("explained"))
-        centre = _exactly(fields, "centre", size=FEATURES, low=-_FEATURE_MAX, high=_FEATURE_MAX)
-        scale = _exactly(fields, "scale", size=FEATURES, low=1, high=_FEATURE_MAX)
-        precision = _exactly(fields, "precision", size=_TRIANGLE, low=-_PRECISION_MAX, high=_PRECISION_MAX)
+        channels = read_channels(fields, scored=channel, samples=unit_ns // period_ns)
+        explained = read_explained(fields.table("explained"))
+        centre = exactly(fields, "centre", size=FEATURES, low=-_FEATURE_MAX, high=_FEATURE_MAX)
+        scale = exactly(fields, "scale", size=FEATURES, low=1, high=_FEATURE_MAX)
+        precision = exactly(fields, "precision", size=_TRIANGLE, low=-_PRECISION_MAX, high=_PRECISION_MAX)
         if not is_positive_definite(precision, FEATURES):
             # A direction in which distance shrinks would hide whatever lies along it.
             raise MalformedEvidence(Code.FIELD_RANGE, "not positive definite", where=fields.path("precision"))
-        runs = _runs(fields.array("runs", limit=limits.PROFILE_RUNS_MAX), fields.path("runs"))
-        bounds = _bounds(fields.array("bounds", limit=len(_BASES)), fields.path("bounds"), runs=len(runs))
+        runs = read_runs(fields.array("runs", limit=limits.PROFILE_RUNS_MAX), fields.path("runs"))
+        bounds = read_bounds(fields, runs=len(runs))
+        gross = read_gross(fields.take("gross"), fields.path("gross"))
         evidence_ppm = fields.integer("evidence_ppm", low=1, high=_PPM - 1)
         delta_ppm = fields.integer("delta_ppm", low=1, high=_PPM - 1)
-        smallest = fields.take("smallest_deviation_mw")
-        if smallest is not None and (isinstance(smallest, bool) or not isinstance(smallest, int) or smallest < 1):
-            raise MalformedEvidence(
-                Code.FIELD_RANGE, "not milliwatts or null", where=fields.path("smallest_deviation_mw")
-            )
+        deviations = read_deviations(fields, units=min(len(run.scores) for run in runs))
         checked = fields.optional_table("checked")
         fields.end()
         return cls(
@@ -262,16 +220,18 @@ class Profile:
             channel=channel,
             unit_ns=unit_ns,
             period_ns=period_ns,
+            channels=channels,
             explained=explained,
             centre=centre,
             scale=scale,
             precision=precision,
             runs=runs,
             bounds=bounds,
+            gross=gross,
             evidence_ppm=evidence_ppm,
             delta_ppm=delta_ppm,
-            smallest_deviation_mw=smallest,
-            checked=None if checked is None else _checked(checked),
+            deviations=deviations,
+            checked=None if checked is None else read_checked(checked),
         )
 
 
@@ -290,98 +250,6 @@ def whole(value: strict.JsonValue, where: str) -> cbor.CborValue:
     return value
 
 
-def _exactly(fields: cbor.Reader, key: str, *, size: int, low: int, high: int) -> tuple[int, ...]:
-    values = cbor.read_array(fields.take(key), where=fields.path(key), limit=size, size=size)
-    return _integers(values, fields.path(key), low, high)
-
-
-def _integers(values: list[cbor.CborValue], where: str, low: int, high: int) -> tuple[int, ...]:
-    if not all(type(value) is int for value in values):
-        raise MalformedEvidence(Code.FIELD_TYPE, "not all integers", where=where)
-    numbers = cast("list[int]", values)
-    if numbers and not (low <= min(numbers) and max(numbers) <= high):
-        raise MalformedEvidence(Code.FIELD_RANGE, "out of range", where=where, expected=f"{low}..{high}")
-    return tuple(numbers)
-
-
-def _one_of(value: cbor.CborValue, words: tuple[_Word, ...], where: str) -> _Word:
-    for word in words:
-        if value == word:
-            return word
-    raise MalformedEvidence(Code.FIELD_RANGE, "no such word", where=where, expected="|".join(words))
-
-
 def _optional_digest(fields: cbor.Reader, key: str) -> bytes | None:
     text = fields.optional_text(key)
     return None if text is None else strict.hex_decode(text, what=fields.path(key), size=limits.DIGEST_SIZE)
-
-
-def _explained(fields: cbor.Reader) -> Explained:
-    base = fields.integer("base_mw", low=-_POWER_MAX, high=_POWER_MAX)
-    uncertainty = fields.uint("uncertainty_mw", limit=_POWER_MAX)
-    rows = cbor.read_array(
-        fields.take("terms"), where=fields.path("terms"), limit=len(REGRESSORS), size=len(REGRESSORS)
-    )
-    where = fields.path("terms")
-    fields.end()
-    return Explained(
-        base, uncertainty, tuple(_term(row, name, where) for row, name in zip(rows, REGRESSORS, strict=True))
-    )
-
-
-def _term(row: cbor.CborValue, name: str, where: str) -> Term:
-    said, *numbers = cbor.read_array(row, where=where, limit=4, size=4)
-    if said != name:
-        raise MalformedEvidence(Code.FIELD_RANGE, "not the regressors in their order", where=where, expected=name)
-    microwatts, low, high = _integers(numbers, where, 0, _POWER_MAX)
-    if low > high:
-        raise MalformedEvidence(Code.FIELD_RANGE, "a range ends before it begins", where=where, got=name)
-    return Term(name, microwatts, low, high)
-
-
-def _runs(rows: list[cbor.CborValue], where: str) -> tuple[CalibrationRun, ...]:
-    found: list[CalibrationRun] = []
-    for row in rows:
-        recording, statistic, scores = cbor.read_array(row, where=where, limit=3, size=3)
-        if not isinstance(recording, str):
-            raise MalformedEvidence(Code.FIELD_TYPE, "wrong type", where=where, expected="text")
-        digest = strict.hex_decode(recording, what=where, size=limits.DIGEST_SIZE)
-        values = cbor.read_array(scores, where=where, limit=limits.PROFILE_RUN_UNITS_MAX)
-        (whole_run,) = _integers([statistic], where, 0, _SCORE_MAX)
-        found.append(CalibrationRun(digest, whole_run, _integers(values, where, 0, _SCORE_MAX)))
-    if not found or any(not run.scores for run in found):
-        raise MalformedEvidence(Code.FIELD_RANGE, "no runs, or one without a unit", where=where)
-    if [run.recording for run in found] != sorted({run.recording for run in found}):
-        # A recording that counts twice would make a bound out of half the runs.
-        raise MalformedEvidence(Code.NOT_DETERMINISTIC, "recordings are not distinct and ascending", where=where)
-    return tuple(found)
-
-
-def _bounds(rows: list[cbor.CborValue], where: str, *, runs: int) -> tuple[Bound, ...]:
-    found: list[Bound] = []
-    for row in rows:
-        basis, limit, claimed, rests_on, assumption = cbor.read_array(row, where=where, limit=5, size=5)
-        if not isinstance(assumption, str):
-            raise MalformedEvidence(Code.FIELD_TYPE, "wrong type", where=where, expected="text")
-        check_name(assumption, where=where)
-        (limit_,) = _integers([limit], where, 1, _SCORE_MAX)
-        claimed_, rests_on_ = _integers([claimed, rests_on], where, 1, _PPM)
-        found.append(Bound(_one_of(basis, _BASES, where), limit_, claimed_, rests_on_, assumption))
-    if tuple(bound.basis for bound in found) != _BASES[: len(found)] or not found or found[0].runs != runs:
-        raise MalformedEvidence(Code.FIELD_RANGE, "not the bound of its own runs first", where=where)
-    return tuple(found)
-
-
-def _checked(fields: cbor.Reader) -> Checked:
-    runs = fields.integer("runs", low=1, high=_PPM)
-    found = Checked(
-        runs=runs,
-        alarms=fields.uint("alarms", limit=runs),
-        low_ppm=fields.uint("low_ppm", limit=_PPM),
-        high_ppm=fields.uint("high_ppm", limit=_PPM),
-        widened=fields.boolean("widened"),
-    )
-    fields.end()
-    if found.low_ppm > found.high_ppm:
-        raise MalformedEvidence(Code.FIELD_RANGE, "an interval ends before it begins", where="profile[checked]")
-    return found

@@ -15,7 +15,7 @@ from support.mutations import check_total
 from weighbridge.proto import limits, strict
 from weighbridge.proto.baseline import BaselineSet, SignedBaselineSet
 from weighbridge.proto.errors import Code, MalformedEvidence
-from weighbridge.proto.profile import FEATURES, Bound, CalibrationRun, Checked, Profile
+from weighbridge.proto.profile import FEATURES, Bound, CalibrationRun, Checked, Deviation, Profile
 
 OWNER = BaselineOwner()
 PROFILE = replace(
@@ -49,7 +49,7 @@ def inside(name: str, **values: object) -> bytes:
 
 def test_what_is_encoded_is_parsed_to_the_same() -> None:
     assert Profile.parse(VALID) == PROFILE
-    bare = replace(PROFILE, device=None, checked=None, smallest_deviation_mw=None, bounds=PROFILE.bounds[:1])
+    bare = replace(PROFILE, device=None, checked=None, deviations=(Deviation(1, None),), bounds=PROFILE.bounds[:1])
     assert Profile.parse(bare.encode()) == bare
     assert BaselineSet.parse(SET) == CONTENT
     signed = SignedBaselineSet.parse(OWNER.sign(CONTENT))
@@ -159,8 +159,34 @@ BOUND = ["runs", 1_900, 76_924, 12, "a"]
         ("evidence_ppm", 0, Code.FIELD_RANGE),
         ("evidence_ppm", 1_000_000, Code.FIELD_RANGE),
         ("delta_ppm", 0, Code.FIELD_RANGE),
-        ("smallest_deviation_mw", 0, Code.FIELD_RANGE),
-        ("smallest_deviation_mw", True, Code.FIELD_RANGE),
+        ("gross", [[570, 370], 1, 396, "a"], Code.FIELD_RANGE),
+        ("gross", [[570, 370, 0], 1, 396, "a"], Code.FIELD_RANGE),
+        ("gross", [[570, 370, 180], 0, 396, "a"], Code.FIELD_RANGE),
+        ("gross", [[570, 370, 180], 1, 396, ""], Code.FIELD_RANGE),
+        ("gross", [[570, 370, 180], 1, 396, 7], Code.FIELD_TYPE),
+        ("gross", [[570, 370, 180.5], 1, 396, "a"], Code.FIELD_TYPE),
+        ("gross", [], Code.FIELD_RANGE),
+        ("gross", None, Code.FIELD_TYPE),
+        ("deviations", [], Code.FIELD_RANGE),
+        ("deviations", [[2, 1]], Code.FIELD_RANGE),
+        ("deviations", [[1, 0]], Code.FIELD_RANGE),
+        ("deviations", [[1, True]], Code.FIELD_TYPE),
+        ("deviations", [[1, 9], [1, 8]], Code.FIELD_RANGE),
+        ("deviations", [[1, 9], [2, 10]], Code.FIELD_RANGE),
+        ("deviations", [[1, 9], [2, None]], Code.FIELD_RANGE),
+        ("deviations", [[1, None], [3, 1]], Code.FIELD_RANGE),
+        ("deviations", [[1, None]] * 33, Code.TOO_LARGE),
+        ("channels", [], Code.FIELD_RANGE),
+        ("channels", [["energy", None, 100]], Code.FIELD_RANGE),
+        ("channels", [["power", None, 0]], Code.FIELD_RANGE),
+        ("channels", [["power", None, 101]], Code.FIELD_RANGE),
+        ("channels", [["power", 0, 100]], Code.FIELD_RANGE),
+        ("channels", [["power", True, 100]], Code.FIELD_TYPE),
+        ("channels", [["power", None]], Code.FIELD_RANGE),
+        ("channels", [[7, None, 100]], Code.FIELD_TYPE),
+        ("channels", [["power", None, 100], ["energy", None, 100]], Code.NOT_DETERMINISTIC),
+        ("channels", [["power", None, 100]] * 2, Code.NOT_DETERMINISTIC),
+        ("channels", [["power", None, 100]] * 65, Code.TOO_LARGE),
         ("explained", {"base_mw": 0, "uncertainty_mw": 0, "terms": []}, Code.FIELD_RANGE),
         ("explained", {"base_mw": 0, "uncertainty_mw": 0, "terms": [["busy", 0, 0, 0]] * 5}, Code.FIELD_RANGE),
         ("checked", {"runs": 1, "alarms": 2, "low_ppm": 0, "high_ppm": 1, "widened": False}, Code.FIELD_RANGE),

@@ -11,13 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.baseline_owners import made_up
-from weighbridge.proto.profile import FEATURES, Bound
+from weighbridge.proto.profile import FEATURES, Bound, Deviation
 from weighbridge.verifier.telemetry.calibration import (
     ASSUMPTIONS,
     POOLED_LIMIT,
     PValues,
     bounds_of,
     deciding,
+    deviation_after,
     reference,
     runs_needed,
     span_of,
@@ -82,6 +83,13 @@ def test_runs_come_to_their_median() -> None:
     assert reference([0]) == 1
     assert statistic_of(6_000, 0, of_runs=2_000) == 3_000
     assert statistic_of(0, -20_000, of_runs=2_000) == 3_000
+
+
+def test_what_is_seen_depends_on_how_many_units_there_are() -> None:
+    seen = (Deviation(1, None), Deviation(2, 68_000), Deviation(5, 900))
+    profile = replace(made_up(), deviations=seen)
+    found = [deviation_after(profile, units) for units in (0, 1, 2, 4, 5, 500)]
+    assert found == [None, None, 68_000, 68_000, 900, 900]
 
 
 def test_a_block_is_as_long_as_the_shortest_run() -> None:

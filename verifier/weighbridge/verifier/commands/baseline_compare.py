@@ -243,12 +243,12 @@ def _because(run: JudgedRun, profile: Profile, content: BaselineSet) -> Iterator
     appraisal = run.appraisal
     named = f"{plain(content.name)}, number {content.number}, of {plain(content.owner)}"
     match appraisal.verdict:
-        case "in_baseline" if profile.smallest_deviation_mw is not None:
-            least = watts(profile.smallest_deviation_mw)
+        case "in_baseline" if appraisal.smallest_deviation_mw is not None:
+            least = watts(appraisal.smallest_deviation_mw)
             yield f"  because     physical signature consistent with baseline {named};"
             yield f"              a sustained change of {least} or more would have been seen"
         case "in_baseline":
-            yield f"  because     physical signature consistent with baseline {named}, which can see no change at all"
+            yield f"  because     physical signature consistent with baseline {named}, which can see no change yet"
         case _:
             yield from wrapped("because", plain(appraisal.why))
     if run.alarm is not None:

@@ -102,7 +102,7 @@ def baseline_of(
         title=f"{content.name}, number {content.number}, of {content.owner}",
         subtitle=f"{device_of(profile.device)}  ·  {stack}  ·  {counts}{_emulated(profile)}",
         runs=tuple(drawn),
-        deviation=(profile.smallest_deviation_mw or 0) / _MILLI,
+        deviation=(profile.deviations[-1].milliwatts or 0) / _MILLI,
     )
 
 
@@ -123,7 +123,7 @@ def session_of(content: BaselineSet, profile: Profile, name: str, run: JudgedRun
         explained=np.asarray([nan if score is None else score.explained_mw / _MILLI for score in scored]),
         residual=np.asarray([nan if score is None else score.residual_mw / _MILLI for score in scored]),
         uncertainty=np.asarray([nan if score is None else score.uncertainty_mw / _MILLI for score in scored]),
-        deviation=(profile.smallest_deviation_mw or 0) / _MILLI,
+        deviation=(run.appraisal.smallest_deviation_mw or 0) / _MILLI,
         verdicts=tuple(unit.verdict for unit in units),
         evidence=np.asarray([nan if unit.score is None else unit.e_log10_milli / _MILLI for unit in units]),
         alarm=float(np.log10(_PPM / profile.evidence_ppm)),

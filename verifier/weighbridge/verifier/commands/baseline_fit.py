@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    from weighbridge.proto.profile import Profile
+    from weighbridge.proto.profile import Gross, Profile
 
 __all__ = ["configure"]
 
@@ -205,16 +205,23 @@ def _widened(item: _Fitted) -> Iterator[str]:
     for old, new in zip(item.before.bounds, item.profile.bounds, strict=True):
         if old.limit != new.limit:
             yield f"              threshold {old.basis}: {old.limit / 1000:.2f}, now {new.limit / 1000:.2f}"
+    if item.before.gross != item.profile.gross:
+        yield f"              gross: {_shares(item.before.gross)}, now {_shares(item.profile.gross)}"
     if item.before.evidence_ppm != item.profile.evidence_ppm:
         first, now = _PPM / item.before.evidence_ppm, _PPM / item.profile.evidence_ppm
         yield f"              evidence: {first:,.0f}, now {now:,.0f} ({percent(item.profile.evidence_ppm)})"
     yield "              what it claims now was checked on no run: hold out others, and fit again"
 
 
+def _shares(gross: Gross) -> str:
+    return " / ".join(f"{limit / 10:g} %" for limit in gross.limits)
+
+
 def _bounds_document(item: _Fitted) -> strict.JsonObject:
     return {
         "evidence_ppm": item.before.evidence_ppm,
         "limits_milli": {bound.basis: bound.limit for bound in item.before.bounds},
+        "gross_limits_milli": list(item.before.gross.limits),
     }
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from weighbridge.proto import limits, strict
 from weighbridge.proto.baseline import SignedBaselineSet
 from weighbridge.proto.errors import Code, Indeterminate
-from weighbridge.proto.profile import FEATURE_SET
+from weighbridge.proto.profile import FEATURE_SET, GROSS_UNITS
 from weighbridge.verifier import baseline_set
 from weighbridge.verifier.clock import moment
 from weighbridge.verifier.commands import arguments as given
@@ -26,7 +26,7 @@ from weighbridge.verifier.commands.baseline_text import (
 )
 from weighbridge.verifier.commands.outcome import Outcome, load_anchors, read, taken_for, usage
 from weighbridge.verifier.commands.text import counted, plain
-from weighbridge.verifier.telemetry.calibration import ASSUMPTIONS, deciding, runs_needed
+from weighbridge.verifier.telemetry.calibration import ASSUMPTIONS, deciding, runs_needed, together_ppm
 from weighbridge.verifier.telemetry.judging import judge
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from weighbridge.proto.profile import Bound, Checked, Profile, Term
+    from weighbridge.proto.profile import Bound, Checked, Gross, Profile, Term
     from weighbridge.verifier.commands.baseline_text import NamedRun
     from weighbridge.verifier.telemetry.figures import BaselineFigure
 
@@ -42,6 +42,7 @@ __all__ = ["configure", "profile_document", "profile_lines", "read_baseline", "s
 
 _COMMAND: Final = "baseline show"
 _PPM: Final = 1_000_000
+_SECOND: Final = 1e9
 _DISTRIBUTION_FREE: Final = 10_000
 """One per cent, in parts per million: what people take a verdict to mean."""
 _EPILOG: Final = """\
@@ -168,20 +169,18 @@ def profile_lines(profile: Profile) -> Iterator[str]:
     )
     yield from _explained(profile)
     yield f"  run to run  ± {watts(profile.explained.uncertainty_mw)}: one standard deviation of a run's mean residual"
-    if profile.smallest_deviation_mw is None:
-        yield "  sees        no sustained change of mean power, however large: it cannot alarm"
-    else:
-        least = watts(profile.smallest_deviation_mw)
-        yield f"  sees        a sustained change of mean power of {least} or more, in nine of ten of its runs"
+    yield from _sees(profile)
     decides = deciding(profile)
     for bound in profile.bounds:
         yield from _bound(bound, decides=bound == decides)
+    yield from _gross(profile.gross)
     yield from wrapped(
         "evidence",
         f"alarm when it passes {_PPM / profile.evidence_ppm:,.0f}: false alarms in at most "
         f"{percent(profile.evidence_ppm)} of sessions, however long, in all but {percent(profile.delta_ppm)} of "
         f"calibrations, if {ASSUMPTIONS['units-like-calibration']}",
     )
+    yield f"  together    false alarms in at most {percent(together_ppm(profile))} of sessions: claims add up"
     yield from _checked(profile.checked)
     yield f"  profile     sha256 {profile.digest.hex()}"
     for warning in warnings(profile):
@@ -206,7 +205,7 @@ def warnings(profile: Profile) -> list[str]:
         found.append("no run was held out: the false alarms that it promises were never measured")
     elif profile.checked.widened:
         found.append("a bound was exceeded on held-out runs, and widened: what it says now was not checked again")
-    if profile.smallest_deviation_mw is None:
+    if profile.deviations[-1].milliwatts is None:
         found.append("it sees no change of mean power: more runs, or longer ones, are needed")
     if profile.origin == "emulated":
         found.append(EMULATED)
@@ -254,6 +253,31 @@ def _term(term: Term) -> str:
             return f"+ {each:,.4f} J for each token in"
         case _:
             return f"+ {each:,.4f} J for each token out"
+
+
+def _sees(profile: Profile) -> Iterator[str]:
+    seen = [
+        f"{watts(one.milliwatts)} after {one.units * profile.unit_ns / _SECOND:g} s"
+        for one in profile.deviations
+        if one.milliwatts is not None
+    ]
+    if not seen:
+        yield "  sees        no sustained change of mean power, however large"
+        return
+    yield from wrapped("sees", f"a sustained change of mean power of {', '.join(seen)}, in nine of ten of its runs")
+
+
+def _gross(gross: Gross) -> Iterator[str]:
+    sizes = [
+        f"{limit / 10:g} % {'in the last unit' if units == 1 else f'in the last {units}'}"
+        for units, limit in zip(GROSS_UNITS, gross.limits, strict=True)
+    ]
+    yield from wrapped(
+        "gross",
+        f"power off by more than {', '.join(sizes)}, of what declared work explains, from other machines' "
+        f"{counted(gross.runs, 'run')}: false alarms in at most {percent(gross.claimed_ppm)} of sessions, if "
+        f"{ASSUMPTIONS.get(gross.assumption, plain(gross.assumption))}",
+    )
 
 
 def _bound(bound: Bound, *, decides: bool) -> Iterator[str]:
@@ -305,7 +329,11 @@ def profile_document(profile: Profile) -> strict.JsonObject:
                 for term in profile.explained.terms
             ],
         },
-        "smallest_deviation_mw": profile.smallest_deviation_mw,
+        "channels": [
+            {"name": channel.name, "window_ns": channel.window_ns, "readings": channel.readings}
+            for channel in profile.channels
+        ],
+        "deviations": [{"units": seen.units, "milliwatts": seen.milliwatts} for seen in profile.deviations],
         "bounds": [
             {
                 "basis": bound.basis,
@@ -316,6 +344,13 @@ def profile_document(profile: Profile) -> strict.JsonObject:
             }
             for bound in profile.bounds
         ],
+        "gross": {
+            "limits_milli": list(profile.gross.limits),
+            "claimed_ppm": profile.gross.claimed_ppm,
+            "runs": profile.gross.runs,
+            "assumption": profile.gross.assumption,
+        },
+        "together_ppm": together_ppm(profile),
         "evidence_ppm": profile.evidence_ppm,
         "delta_ppm": profile.delta_ppm,
         "held_out": None

@@ -1,6 +1,6 @@
 """What a score is worth: thresholds of whole runs, and p-values of single units that hold for this calibration.
 
-Two kinds of bound stand side by side, because each rests on something that may be untrue:
+Two kinds of bound on a block of units stand side by side, because each rests on something that may be untrue:
 
 ``runs``
     A session's statistic passes the largest of R runs in at most 1/(R + 1) of sessions, if the session is one more run
@@ -9,6 +9,8 @@ Two kinds of bound stand side by side, because each rests on something that may 
 ``pooled``
     What one in a hundred of :data:`POOLED_RUNS` genuine sessions of other machines passed, each in units of its own
     calibration. It claims 1 %, if this device strays from its own baseline as those did from theirs.
+
+Power that is off by far is seen before a block is full (:mod:`.gross`).
 
 Beside them, p-values for evidence that grows unit by unit (:mod:`.evidence`). The plain rank of a score among the
 calibration's is right on average over calibrations only, and this one calibration may be a lucky one; *calibration-
@@ -41,10 +43,12 @@ __all__ = [
     "PValues",
     "bounds_of",
     "deciding",
+    "deviation_after",
     "reference",
     "runs_needed",
     "span_of",
     "statistic_of",
+    "together_ppm",
 ]
 
 POOLED_LIMIT: Final = 7_344
@@ -107,6 +111,18 @@ def bounds_of(statistics: Sequence[int], *, claim_ppm: int) -> tuple[Bound, ...]
 def deciding(profile: Profile) -> Bound | None:
     """The bound whose limit a session may not pass: the first that claims no more than is asked for; maybe none."""
     return next((bound for bound in profile.bounds if bound.claimed_ppm <= profile.evidence_ppm), None)
+
+
+def together_ppm(profile: Profile) -> int:
+    """What all that can alarm claims together: sessions that pass one of them are no more than their sum."""
+    bound = deciding(profile)
+    return profile.evidence_ppm + profile.gross.claimed_ppm + (0 if bound is None else bound.claimed_ppm)
+
+
+def deviation_after(profile: Profile, units: int) -> int | None:
+    """Milliwatts of a change, sustained for so many units, that would have been flagged; ``None`` where none would."""
+    seen = [deviation.milliwatts for deviation in profile.deviations if deviation.units <= units]
+    return seen[-1] if seen else None
 
 
 def span_of(profile: Profile, *, at_most: int) -> int:

@@ -18,11 +18,12 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
-from weighbridge.verifier.telemetry.calibration import deciding
+from weighbridge.verifier.telemetry.calibration import deciding, deviation_after
 from weighbridge.verifier.telemetry.explained import outside
 from weighbridge.verifier.telemetry.fingerprints import COPIED
 from weighbridge.verifier.telemetry.physics import Finding, Limits, check_unit, check_window
-from weighbridge.verifier.telemetry.scoring import SHORT, Scorer
+from weighbridge.verifier.telemetry.reported import unfit
+from weighbridge.verifier.telemetry.scoring import Scorer
 from weighbridge.verifier.telemetry.series import join
 from weighbridge.verifier.telemetry.state import DeviceAppraisal, DeviceState, Scored, Word
 from weighbridge.verifier.telemetry.units import UnitBuilder
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from weighbridge.proto.profile import Profile
     from weighbridge.proto.telemetry import Source
     from weighbridge.verifier.telemetry.history import Copy
-    from weighbridge.verifier.telemetry.series import Defect, Series
+    from weighbridge.verifier.telemetry.series import Defect
     from weighbridge.verifier.telemetry.units import Unit
     from weighbridge.verifier.telemetry.work import DeclaredWork
 
@@ -146,8 +147,8 @@ def _judge(state: DeviceState, unit: Unit, profile: Profile | None) -> tuple[Dev
         return replace(state, usable=False, why=_words(shown[0]), standing=shown), findings
     if profile is None:
         return replace(state, usable=True, why="", standing=()), ()
-    if unfit := _unfit(unit.series, profile):
-        return replace(state, usable=False, why=unfit, standing=()), ()
+    if why := unfit(unit.series, profile):
+        return replace(state, usable=False, why=why, standing=()), ()
     score = _scorer(profile).score(unit)
     if not score.covered:
         why = outside(profile.explained, unit.work.regressors())
@@ -172,23 +173,6 @@ def _judge(state: DeviceState, unit: Unit, profile: Profile | None) -> tuple[Dev
         ),
         (),
     )
-
-
-def _unfit(series: Series, profile: Profile) -> str:
-    """Why the profile cannot score these samples, in words; empty where it can."""
-    if series.period_ns != profile.period_ns:
-        return (
-            f"sampled every {series.period_ns / _SECOND:g} s, "
-            f"and the baseline's channel every {profile.period_ns / _SECOND:g} s"
-        )
-    needed = profile.unit_ns // profile.period_ns
-    if len(series) < needed - needed // SHORT:
-        return f"{len(series)} samples, of {needed} that are due"
-    if profile.channel not in series.channels:
-        return f"the baseline is about {profile.channel}, which is not sampled"
-    if profile.channel in series.absent:
-        return f"readings of {profile.channel} are missing"
-    return ""
 
 
 def _later(units: Sequence[Unit], broken: Sequence[Defect]) -> bool:
@@ -231,7 +215,7 @@ def _appraisal(state: DeviceState, brought: Brought, found: Sequence[Finding]) -
         residual_mw=None if scored is None else scored.residual_mw,
         explained_mw=None if scored is None else scored.explained_mw,
         uncertainty_mw=None if scored is None else scored.uncertainty_mw,
-        smallest_deviation_mw=None if profile is None else profile.smallest_deviation_mw,
+        smallest_deviation_mw=None if profile is None else deviation_after(profile, state.evidence.units),
         findings=tuple(shown)[:_FINDINGS_MAX],
     )
 

@@ -47,13 +47,14 @@ def drift(before: Profile, after: Profile) -> tuple[str, ...]:
         > reference([run.statistic for run in before.runs]) * before.bounds[0].limit
     ):
         found.append("what is typical of it would be out of the baseline in force")
-    if before.smallest_deviation_mw is not None:
-        if after.smallest_deviation_mw is None:
+    # Each after a whole block of units.
+    saw, sees = before.deviations[-1].milliwatts, after.deviations[-1].milliwatts
+    if saw is not None:
+        if sees is None:
             found.append("no change of power would be seen by it")
-        elif after.smallest_deviation_mw * _THOUSAND > before.smallest_deviation_mw * SEES_LESS:
+        elif sees * _THOUSAND > saw * SEES_LESS:
             found.append(
-                f"it sees changes of {after.smallest_deviation_mw / _THOUSAND:.1f} W only, "
-                f"the one in force of {before.smallest_deviation_mw / _THOUSAND:.1f} W"
+                f"it sees changes of {sees / _THOUSAND:.1f} W only, the one in force of {saw / _THOUSAND:.1f} W"
             )
     return tuple(found)
 

@@ -1,5 +1,7 @@
 """What a session's units say together: a statistic of each block, and evidence that grows with each unit.
 
+*The early look* (:mod:`.gross`) is at the last three units, after each: power that is off as a whole, by much.
+
 *The statistic* is looked at once for each block of units (:data:`.metric.SPAN`) against the limit of the bound that
 decides (:func:`.calibration.deciding`). Blocks do not overlap; its claim is for a session of as many blocks as the
 calibration's runs had.
@@ -20,14 +22,16 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Self
 
+from weighbridge.proto.profile import GROSS_UNITS
 from weighbridge.verifier.telemetry.calibration import deciding, reference, span_of, statistic_of
+from weighbridge.verifier.telemetry.gross import off_by, passed, stray
 from weighbridge.verifier.telemetry.metric import SPAN, Metric, middle
 
 if TYPE_CHECKING:
-    from weighbridge.proto.profile import Bound, Profile
+    from weighbridge.proto.profile import Bound, Gross, Profile
     from weighbridge.verifier.telemetry.scoring import UnitScore
 
-__all__ = ["ONE", "START", "SessionEvidence", "bet"]
+__all__ = ["ONE", "START", "Rules", "SessionEvidence", "bet", "rules_of"]
 
 # In thousandths: small ones win much on few small p-values, large ones little on many.
 _BETS: Final = (30, 60, 125, 200, 300, 400, 500, 600, 700, 800, 900)
@@ -42,6 +46,57 @@ _MILLI: Final = 1_000
 _RICH: Final = ONE * 10**30
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Rules:
+    """By what units are judged together: what is computed of a profile once.
+
+    Attributes:
+        metric: how far a block of units is.
+        reference: what runs come to.
+        span: units of a block.
+        bound: that decides on a full block, if one does.
+        gross: of the early look.
+        evidence_ppm: what the evidence claims.
+    """
+
+    metric: Metric
+    reference: int
+    span: int
+    bound: Bound | None
+    gross: Gross
+    evidence_ppm: int
+
+    def gross_alarm(self, strays: tuple[int, ...]) -> str | None:
+        """Whether power as a whole is off by more than genuine sessions are: the alarm in words."""
+        size = passed(strays, self.gross)
+        if size is None:
+            return None
+        off = off_by(strays, size)
+        return (
+            f"power {abs(off) / 10:.0f} % {'above' if off > 0 else 'below'} what declared work explains, in the last "
+            f"{'unit' if size == 1 else f'{size} units'}, passed {self.gross.limits[size - 1] / 10:.3g} %, "
+            f"as in at most {_percent(self.gross.claimed_ppm)} of genuine sessions (gross)"
+        )
+
+    def evidence_alarm(self, evidence: int) -> str | None:
+        """Whether the evidence, in parts of 2**64, has passed its limit: the alarm in words."""
+        if evidence * self.evidence_ppm < ONE * _PPM:
+            return None
+        return (
+            f"evidence passed {_PPM / self.evidence_ppm:,.0f}, "
+            f"as in at most {_percent(self.evidence_ppm)} of genuine sessions"
+        )
+
+    def block_alarm(self, statistic: int) -> str | None:
+        """Whether a full block's statistic has passed its limit: the alarm in words."""
+        if self.bound is None or statistic <= self.bound.limit:
+            return None
+        return (
+            f"statistic {statistic / _MILLI:.2f} passed {self.bound.limit / _MILLI:.2f}, "
+            f"as in at most {_percent(self.bound.claimed_ppm)} of genuine sessions ({self.bound.basis})"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class SessionEvidence:
     """One device's evidence so far. Immutable: made again from the same units, it is the same.
@@ -49,6 +104,7 @@ class SessionEvidence:
     Attributes:
         units: how many were seen.
         block: scaled and cut, and the level of each, of the block that has begun.
+        strays: how far the last three were off, in thousandths of what is explained, the newest last.
         statistic: of the last full block, or of the begun one while there is none; thousandths of what runs come to.
         capital: what each bet has won, in parts of 2**64.
         e_log10_milli: the evidence, as thousandths of its decimal logarithm.
@@ -57,6 +113,7 @@ class SessionEvidence:
 
     units: int = 0
     block: tuple[tuple[int, ...], ...] = ()
+    strays: tuple[int, ...] = ()
     statistic: int = 0
     capital: tuple[int, ...] = START
     e_log10_milli: int = 0
@@ -69,31 +126,28 @@ class SessionEvidence:
 
     def after(self, score: UnitScore, profile: Profile) -> SessionEvidence:
         """With one more unit. One that is not covered changes nothing."""
-        if not score.covered:
-            return self
-        known = _known(profile)
+        return self.by(rules_of(profile), score) if score.covered else self
+
+    def by(self, rules: Rules, score: UnitScore) -> SessionEvidence:
+        """With one more unit, which is covered."""
         block = (*self.block, (*score.scaled, score.level))
-        is_full = len(block) >= known.span
+        strays = (*self.strays, stray(score.residual_mw, score.explained_mw))[-GROSS_UNITS[-1] :]
+        is_full = len(block) >= rules.span
         statistic = self.statistic
-        if is_full or self.units < known.span:
+        if is_full or self.units < rules.span:
             *cut, level = middle(block)
-            statistic = statistic_of(known.metric.distance(cut), level, of_runs=known.reference)
+            statistic = statistic_of(rules.metric.distance(cut), level, of_runs=rules.reference)
         capital, evidence = bet(self.capital, self.units, score.p_ppb)
         alarm = self.alarm
-        if alarm is None and evidence * profile.evidence_ppm >= ONE * _PPM:
-            alarm = (
-                f"evidence passed {_PPM / profile.evidence_ppm:,.0f}, "
-                f"as in at most {_percent(profile.evidence_ppm)} of genuine sessions"
-            )
-        elif alarm is None and is_full and known.bound is not None and statistic > known.bound.limit:
-            alarm = (
-                f"statistic {statistic / _MILLI:.2f} passed {known.bound.limit / _MILLI:.2f}, "
-                f"as in at most {_percent(known.bound.claimed_ppm)} of genuine sessions ({known.bound.basis})"
-            )
+        if alarm is None:
+            alarm = rules.gross_alarm(strays) or rules.evidence_alarm(evidence)
+        if alarm is None and is_full:
+            alarm = rules.block_alarm(statistic)
         return replace(
             self,
             units=self.units + 1,
             block=() if is_full else block,
+            strays=strays,
             statistic=statistic,
             capital=capital,
             e_log10_milli=math.floor(math.log10(max(1, evidence) / ONE) * _MILLI),
@@ -116,30 +170,23 @@ def bet(capital: tuple[int, ...], units: int, p_ppb: int) -> tuple[tuple[int, ..
     return won, sum(won) // len(won) + ONE // (units + 2)
 
 
+@lru_cache(maxsize=256)
+def rules_of(profile: Profile) -> Rules:
+    """The rules of a profile."""
+    return Rules(
+        metric=Metric.of(profile),
+        reference=reference([run.statistic for run in profile.runs]),
+        span=span_of(profile, at_most=SPAN),
+        bound=deciding(profile),
+        gross=profile.gross,
+        evidence_ppm=profile.evidence_ppm,
+    )
+
+
 @lru_cache(maxsize=4096)
 def _gains(p_ppb: int) -> tuple[int, ...]:
     """What each bet makes of one, in parts of 2**32."""
     return tuple(math.floor((e / _MILLI) * (p_ppb / _PPB) ** (e / _MILLI - 1) * 2**32) for e in _BETS)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Known:
-    """What is computed of a profile once."""
-
-    metric: Metric
-    reference: int
-    span: int
-    bound: Bound | None
-
-
-@lru_cache(maxsize=256)
-def _known(profile: Profile) -> _Known:
-    return _Known(
-        Metric.of(profile),
-        reference([run.statistic for run in profile.runs]),
-        span_of(profile, at_most=SPAN),
-        deciding(profile),
-    )
 
 
 def _percent(ppm: int) -> str:

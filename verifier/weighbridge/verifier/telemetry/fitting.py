@@ -17,16 +17,18 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from weighbridge.proto.errors import Code, Indeterminate, PolicyDenied
-from weighbridge.proto.profile import CalibrationRun, Checked, Profile
+from weighbridge.proto.profile import FEATURE_STEP, CalibrationRun, Checked, Deviation, Profile
 from weighbridge.proto.recording import Origin
 from weighbridge.verifier.telemetry.calibration import bounds_of, reference, span_of, statistic_of
 from weighbridge.verifier.telemetry.evidence import SessionEvidence
 from weighbridge.verifier.telemetry.explained import explained_mw, fit_explained
 from weighbridge.verifier.telemetry.features import features, residual
+from weighbridge.verifier.telemetry.gross import gross_of, stray, widened
 from weighbridge.verifier.telemetry.intervals import clopper_pearson
 from weighbridge.verifier.telemetry.metric import CLIP, SPAN, Metric, middle
+from weighbridge.verifier.telemetry.reported import lack, reported
 from weighbridge.verifier.telemetry.scoring import Scorer, least_of, power_of
-from weighbridge.verifier.telemetry.sensitivity import LeftOut, smallest_deviation
+from weighbridge.verifier.telemetry.sensitivity import LeftOut, deviations
 from weighbridge.verifier.telemetry.units import units_of
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from weighbridge.proto.profile import Explained
+    from weighbridge.proto.profile import Explained, Reported
     from weighbridge.proto.recording import Recording
     from weighbridge.proto.scope import Scope
     from weighbridge.verifier.telemetry.units import Unit
@@ -73,12 +75,13 @@ class Settings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
-    """What the runs have in common."""
+    """What the runs have in common. ``channels`` are what their units have at least."""
 
     device: bytes
     scope: Scope
     origin: Origin
     period_ns: int
+    channels: tuple[Reported, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -108,7 +111,8 @@ def fit(
 
     Raises:
         Indeterminate: ``BASELINE_RUNS`` for too few runs, or too few units in one.
-        PolicyDenied: ``BASELINE_SCOPE`` for runs of different stacks, origins or rates, or one that is there twice.
+        PolicyDenied: ``BASELINE_SCOPE`` for runs of different stacks, origins, rates or sensors, or one that is there
+            twice.
         MalformedEvidence: a window's telemetry is none.
     """
     frame = _frame([*recordings, *held_out], device, settings)
@@ -121,15 +125,26 @@ def fit(
             hint="record more runs of this GPU on this stack: units of one run do not count as runs",
         )
     units = [_units(recording, frame, settings) for recording in recordings]
+    frame = replace(frame, channels=reported(units, samples=settings.unit_ns // frame.period_ns))
+    units = [_whole(recording, found, frame) for recording, found in zip(recordings, units, strict=True)]
     runs = [_run(recording, found, settings, frame) for recording, found in zip(recordings, units, strict=True)]
-    profile = fit_runs(runs, frame, settings)
+    profile, left_out = _calibrated(runs, frame, settings)
+    profile = replace(profile, deviations=deviations(profile, left_out))
     if not held_out:
         return profile
-    return checked(profile, [_units(recording, frame, settings) for recording in held_out])
+    return checked(profile, [_whole(run, _units(run, frame, settings), frame) for run in held_out])
 
 
 def fit_runs(runs: Sequence[Run], frame: Frame, settings: Settings) -> Profile:
-    """The profile of runs whose features are there already. At least two; the caller has counted them."""
+    """The profile of runs whose features are there already. At least two; the caller has counted them.
+
+    What it would have seen is not looked for: its ``deviations`` promise nothing.
+    """
+    return _calibrated(runs, frame, settings)[0]
+
+
+def _calibrated(runs: Sequence[Run], frame: Frame, settings: Settings) -> tuple[Profile, list[LeftOut]]:
+    """The profile, and each run as judged by the others."""
     ordered = sorted(runs, key=lambda run: run.recording)
     samples = settings.unit_ns // frame.period_ns
     everything = _Pool.of(ordered)
@@ -139,7 +154,9 @@ def fit_runs(runs: Sequence[Run], frame: Frame, settings: Settings) -> Profile:
         # 1. A fit that has not seen the run, and the run's units scaled by it.
         other_explained, other = everything.without(number).fit(samples)
         less = np.array([explained_mw(other_explained, work) for work in run.work.tolist()], dtype=np.int64)
-        left_out.append(LeftOut(other, other.scaled(residual(run.features, less))))
+        rest = residual(run.features, less)
+        residual_mw = np.rint(rest[:, 0] / FEATURE_STEP).astype(np.int64)
+        left_out.append(LeftOut(other, other.scaled(rest), residual_mw, less))
     span = min(SPAN, *(len(run.features) for run in ordered))
     scores = [_scores(one) for one in left_out]
     blocks = [_blocks(one, span) for one in left_out]
@@ -154,6 +171,7 @@ def fit_runs(runs: Sequence[Run], frame: Frame, settings: Settings) -> Profile:
         channel=settings.channel,
         unit_ns=settings.unit_ns,
         period_ns=frame.period_ns,
+        channels=frame.channels,
         explained=explained,
         centre=tuple(metric.centre.tolist()),
         scale=tuple(metric.scale.tolist()),
@@ -163,19 +181,19 @@ def fit_runs(runs: Sequence[Run], frame: Frame, settings: Settings) -> Profile:
             for run, distance, found in zip(ordered, distances, scores, strict=True)
         ),
         bounds=bounds_of(statistics, claim_ppm=settings.claim_ppm),
+        gross=gross_of([_strays(one) for one in left_out]),
         evidence_ppm=settings.claim_ppm,
         delta_ppm=settings.delta_ppm,
-        smallest_deviation_mw=None,
+        deviations=(Deviation(1, None),),
     )
-    # 3. What it would have seen.
-    return replace(profile, smallest_deviation_mw=smallest_deviation(profile, left_out))
+    return profile, left_out
 
 
 def checked(profile: Profile, held_out: Sequence[Sequence[Unit]]) -> Profile:
     """``profile`` with what happened on runs that it has not seen; wider where they contradict what it claims."""
     scorer = Scorer(profile)
     ends = [_end(profile, scorer, units) for units in held_out]
-    alarms = sum(end.alarm is not None for end, _ in ends)
+    alarms = sum(end.evidence.alarm is not None for end in ends)
     interval = clopper_pearson(alarms, len(ends))
     exceeded = alarms * _PPM > profile.evidence_ppm * len(ends)
     found = Checked(
@@ -187,21 +205,35 @@ def checked(profile: Profile, held_out: Sequence[Sequence[Unit]]) -> Profile:
     )
     if not exceeded:
         return replace(profile, checked=found)
-    largest = max(statistic for _, statistic in ends)
+    largest = max(end.largest for end in ends)
     bounds = tuple(replace(bound, limit=max(bound.limit, largest)) for bound in profile.bounds)
-    richest = max(end.e_log10_milli for end, _ in ends)
+    gross = widened(profile.gross, [end.strays for end in ends])
+    richest = max(end.evidence.e_log10_milli for end in ends)
     # Evidence that genuine runs reached says that little: it has to be passed by a tenth of a decade.
     evidence = min(profile.evidence_ppm, max(1, int(_PPM / 10 ** (richest / 1000 + 0.1))))
-    return replace(profile, bounds=bounds, evidence_ppm=evidence, checked=found)
+    return replace(profile, bounds=bounds, gross=gross, evidence_ppm=evidence, checked=found)
 
 
-def _end(profile: Profile, scorer: Scorer, units: Sequence[Unit]) -> tuple[SessionEvidence, int]:
-    """Where a run ends, and the largest statistic of its full blocks."""
+@dataclass(frozen=True, slots=True)
+class _End:
+    """Where a run ends: its evidence, the largest statistic of its full blocks, and how far its units stray."""
+
+    evidence: SessionEvidence
+    largest: int
+    strays: list[int]
+
+
+def _end(profile: Profile, scorer: Scorer, units: Sequence[Unit]) -> _End:
     evidence, largest, span = SessionEvidence.start(), 0, span_of(profile, at_most=SPAN)
-    for unit in units:
-        evidence = evidence.after(scorer.score(unit), profile)
+    scores = [score for unit in units if (score := scorer.score(unit)).covered]
+    for score in scores:
+        evidence = evidence.after(score, profile)
         largest = max(largest, evidence.statistic if evidence.units >= span else 0)
-    return evidence, largest
+    return _End(evidence, largest, [stray(score.residual_mw, score.explained_mw) for score in scores])
+
+
+def _strays(one: LeftOut) -> list[int]:
+    return [stray(*pair) for pair in zip(one.residual_mw.tolist(), one.explained_mw.tolist(), strict=True)]
 
 
 def _scores(one: LeftOut) -> list[int]:
@@ -288,7 +320,7 @@ def _frame(recordings: Sequence[Recording], device: bytes, settings: Settings) -
         )
     if len(periods) > 1:
         raise PolicyDenied(Code.BASELINE_SCOPE, "runs of different rates", got=sorted(periods))
-    return Frame(device=device, scope=recordings[0].scope, origin=origin, period_ns=periods.pop())
+    return Frame(device=device, scope=recordings[0].scope, origin=origin, period_ns=periods.pop(), channels=())
 
 
 def _units(recording: Recording, frame: Frame, settings: Settings) -> list[Unit]:
@@ -305,16 +337,42 @@ def _units(recording: Recording, frame: Frame, settings: Settings) -> list[Unit]
         and settings.channel not in unit.series.absent
         and len(unit.series) >= least_of(settings.unit_ns // frame.period_ns)
     ]
-    if len(found) < _UNITS_MIN:
+    _check_count(
+        recording,
+        found,
+        f"too few whole units of {settings.channel} in a run",
+        hint=f"a unit is {settings.unit_ns / _SECOND:g} s without a gap; leave broken runs out",
+    )
+    return found
+
+
+def _whole(recording: Recording, units: Sequence[Unit], frame: Frame) -> list[Unit]:
+    """Those of a run's units that have all the channels: others would be scored in no session.
+
+    Raises:
+        Indeterminate: too few of them.
+    """
+    found = [unit for unit in units if not lack(unit.series, frame.channels)]
+    lacking = {lack(unit.series, frame.channels) for unit in units} - {""}
+    _check_count(
+        recording,
+        found,
+        "too few units with all channels in a run",
+        hint=f"leave it out, or record it anew: {'; '.join(sorted(lacking))}",
+    )
+    return found
+
+
+def _check_count(recording: Recording, units: Sequence[Unit], what: str, *, hint: str) -> None:
+    if len(units) < _UNITS_MIN:
         raise Indeterminate(
             Code.BASELINE_RUNS,
-            f"too few whole units of {settings.channel} in a run",
+            what,
             where=recording.label,
             expected=f"{_UNITS_MIN} or more",
-            got=len(found),
-            hint=f"a unit is {settings.unit_ns / _SECOND:g} s without a gap; leave broken runs out",
+            got=len(units),
+            hint=hint,
         )
-    return found
 
 
 def _run(recording: Recording, units: Sequence[Unit], settings: Settings, frame: Frame) -> Run:

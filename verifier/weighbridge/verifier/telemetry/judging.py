@@ -15,7 +15,7 @@ import numpy as np
 from weighbridge.verifier.telemetry.device import Brought, follow
 from weighbridge.verifier.telemetry.evidence import SessionEvidence
 from weighbridge.verifier.telemetry.physics import Limits, check_unit
-from weighbridge.verifier.telemetry.readings import is_whole
+from weighbridge.verifier.telemetry.reported import unfit
 from weighbridge.verifier.telemetry.scoring import Scorer
 from weighbridge.verifier.telemetry.series import source_of
 from weighbridge.verifier.telemetry.state import DeviceState
@@ -164,15 +164,13 @@ def _appraisal(
 def _units(units: list[Unit], profile: Profile) -> tuple[list[JudgedUnit], int | None]:
     scorer, evidence = Scorer(profile), SessionEvidence.start()
     limits = Limits(power_limit_mw=profile.scope.power_limit_mw)
-    samples = profile.unit_ns // profile.period_ns
     found: list[JudgedUnit] = []
     alarm: int | None = None
     implausible = False
     for number, unit in enumerate(units):
         findings = check_unit(unit, limits)
         score = None
-        fits = unit.series.period_ns == profile.period_ns and is_whole(unit, profile.channel, samples)
-        if fits and not findings:
+        if not findings and not unfit(unit.series, profile):
             score = scorer.score(unit)
             evidence = evidence.after(score, profile) if score.covered else evidence
         if evidence.alarm is not None and alarm is None:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Final, final
 import numpy as np
 
 from weighbridge.proto.errors import Code, Indeterminate, PolicyDenied
-from weighbridge.verifier.telemetry.calibration import deciding
+from weighbridge.proto.profile import Reported
+from weighbridge.verifier.telemetry.calibration import together_ppm
 from weighbridge.verifier.telemetry.comparison import LEVEL, Comparison, compare
 from weighbridge.verifier.telemetry.comparison import Run as Laid
 from weighbridge.verifier.telemetry.evidence import SessionEvidence
@@ -94,7 +95,9 @@ def tell_apart(
     period_ns = _period([*first, *second], device)
     sides = tuple([_measured(label, run, device, period_ns) for label, run in side] for side in (first, second))
     settings = Settings(unit_ns=unit_length(period_ns), runs_min=RUNS_MIN)
-    frame = Frame(device=device, scope=first[0][1].scope, origin=first[0][1].origin, period_ns=period_ns)
+    scope, origin = first[0][1].scope, first[0][1].origin
+    channels = (Reported(_CHANNEL, None, settings.unit_ns // period_ns),)
+    frame = Frame(device=device, scope=scope, origin=origin, period_ns=period_ns, channels=channels)
 
     def instrument(left_out: int | None) -> _Fitted:
         chosen = [run.run for at, run in enumerate(sides[0]) if at != left_out]
@@ -145,9 +148,8 @@ class _Fitted:
 
     @property
     def bound(self) -> float:
-        """Both kinds of alarm together: neither claims more than its own."""
-        decides = deciding(self.profile)
-        return (self.profile.evidence_ppm + (0 if decides is None else decides.claimed_ppm)) / _PPM
+        """All kinds of alarm together: none claims more than its own."""
+        return together_ppm(self.profile) / _PPM
 
     def scores(self, run: int, *, other: bool) -> Floats:
         """Of the units that are covered."""

@@ -1,21 +1,24 @@
-"""What a profile would have seen: the smallest sustained change of mean power that it flags in nine of ten of its runs.
+"""What a profile would have seen, and after how long: the smallest change of mean power that it flags by then.
 
-Each run is judged by the fit that has not seen it, with its power raised or lowered throughout. An instrument that
-says only "in the baseline" says nothing: this is how large a lie it would have let pass.
+Each run is judged by the fit that has not seen it, with its power raised or lowered throughout, by the very rules that
+judge sessions. An instrument that says only "in the baseline" says nothing: this is how large a lie it would have let
+pass, after one unit, after two, and so on to a whole block.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from weighbridge.verifier.telemetry.calibration import LEVEL_WEIGHT, PValues, deciding, reference, span_of
-from weighbridge.verifier.telemetry.evidence import ONE, START, bet
+from weighbridge.proto.profile import Deviation
+from weighbridge.verifier.telemetry.calibration import PValues
+from weighbridge.verifier.telemetry.evidence import SessionEvidence, rules_of
 from weighbridge.verifier.telemetry.features import LEVELS
-from weighbridge.verifier.telemetry.metric import CLIP, SPAN
+from weighbridge.verifier.telemetry.metric import CLIP
+from weighbridge.verifier.telemetry.scoring import UnitScore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,48 +26,51 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from weighbridge.proto.profile import Profile
+    from weighbridge.verifier.telemetry.evidence import Rules
     from weighbridge.verifier.telemetry.metric import Metric
 
-    Floats = NDArray[np.float64]
     Integers = NDArray[np.int64]
 
-__all__ = ["LeftOut", "smallest_deviation"]
+__all__ = ["LeftOut", "deviations"]
 
 _RUNS_SHARE: Final = 0.9
-_STEPS: Final = 40
-# From a thousandth of the base to all of it.
+_STEPS: Final = 60
+# From a thousandth of the power to all of it.
 _LEAST: Final = 1e-3
-_MOST: Final = 1.0
-_PPM: Final = 1_000_000
+_AFTER: Final = (1, 2, 3, 5, 10)
 _STEP_MW: Final = 1_000_000
 _MILLI: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LeftOut:
-    """A run scaled by a fit of the others: thousandths, not cut, a unit each a row."""
+    """A run by a fit of the others, a unit each a row. ``scaled`` are thousandths of each feature's scale, not cut."""
 
     metric: Metric
     scaled: Integers
+    residual_mw: Integers
+    explained_mw: Integers
 
 
-def smallest_deviation(profile: Profile, runs: Sequence[LeftOut]) -> int | None:
-    """Milliwatts from which on a change, up or down, is flagged in nine of ten runs; ``None`` where none would be."""
-    power = max(1.0, *(abs(term) for term in _powers(profile)))
-    sizes = np.geomspace(_LEAST, _MOST, _STEPS) * power
+def deviations(profile: Profile, runs: Sequence[LeftOut]) -> tuple[Deviation, ...]:
+    """The smallest change, up or down, that is flagged in nine of ten runs after so many units, up to a whole block.
+
+    Args:
+        profile: whose ``deviations`` do not count.
+        runs: its runs, each as long as a block at least.
+    """
+    rules = rules_of(profile)
     p_values = PValues([score for run in profile.runs for score in run.scores], delta_ppm=profile.delta_ppm)
-    found: list[float] = []
-    for run in runs:
-        worst = 0
-        for sign in (1, -1):
-            # The largest change that is not flagged, so that whatever is larger is.
-            for number in range(_STEPS - 1, worst - 1, -1):
-                if not _is_flagged(profile, run, sign * float(sizes[number]), p_values):
-                    worst = max(worst, number + 1)
-                    break
-        found.append(math.inf if worst == _STEPS else float(sizes[worst]))
-    least = sorted(found)[math.ceil(_RUNS_SHARE * len(found)) - 1]
-    return None if math.isinf(least) else math.ceil(least)
+    least_mw = max(1.0, *(abs(term) for term in _powers(profile)))
+    sizes = [round(size) for size in np.unique(np.ceil(np.geomspace(_LEAST, 1.0, _STEPS) * least_mw)).tolist()]
+    after = (*(units for units in _AFTER if units < rules.span), rules.span)
+    seen = [_seen(replace(rules, metric=run.metric), run, p_values, sizes) for run in runs]
+    nth = math.ceil(_RUNS_SHARE * len(runs)) - 1
+    found: list[Deviation] = []
+    for units in after:
+        smallest = sorted(_smallest(flagged, sizes, units) for flagged in seen)[nth]
+        found.append(Deviation(units, None if math.isinf(smallest) else round(smallest)))
+    return tuple(found)
 
 
 def _powers(profile: Profile) -> tuple[float, float]:
@@ -78,30 +84,44 @@ def _powers(profile: Profile) -> tuple[float, float]:
     return low, high
 
 
-def _is_flagged(profile: Profile, run: LeftOut, change_mw: float, p_values: PValues) -> bool:
-    moved = run.scaled.astype(np.float64)
+def _smallest(flagged: Sequence[int], sizes: Sequence[int], units: int) -> float:
+    """The size from which on all are flagged after so many units."""
+    below = max((number for number, after in enumerate(flagged) if after > units), default=-1)
+    return math.inf if below + 1 == len(sizes) else sizes[below + 1]
+
+
+def _seen(rules: Rules, run: LeftOut, p_values: PValues, sizes: Sequence[int]) -> list[int]:
+    """After how many units each size is flagged, up and down; more than a block's where one of them is not."""
+    found = [rules.span + 1] * len(sizes)
+    for number in reversed(range(len(sizes))):
+        found[number] = max(_flagged(rules, run, p_values, sign * sizes[number]) for sign in (1, -1))
+        if found[number] > rules.span:
+            # What is smaller has to be flagged for certain, too: it does not count any more.
+            break
+    return found
+
+
+def _flagged(rules: Rules, run: LeftOut, p_values: PValues, change_mw: int) -> int:
+    """Behind which unit the run would be flagged, had it drawn so much more throughout."""
     levels = list(LEVELS)
-    moved[:, levels] += change_mw * _STEP_MW * _MILLI / run.metric.scale[levels]
-    cut = np.clip(moved, -CLIP, CLIP)
-    span = span_of(profile, at_most=SPAN)
-    bound = deciding(profile)
-    if bound is not None and _statistic(profile, run, cut[:span], moved[:span, 0]) > bound.limit:
-        return True
-    capital, scores = START, _distances(run.metric, cut)
-    for units, score in enumerate(scores.tolist()):
-        capital, evidence = bet(capital, units, p_values.of(math.floor(score)))
-        if evidence * profile.evidence_ppm >= ONE * _PPM:
-            return True
-    return False
-
-
-def _statistic(profile: Profile, run: LeftOut, cut: Floats, level: Floats) -> float:
-    of_runs = reference([one.statistic for one in profile.runs])
-    distance = float(_distances(run.metric, np.median(cut, axis=0)[np.newaxis])[0])
-    return max(distance / of_runs * _MILLI, abs(float(np.median(level))) * LEVEL_WEIGHT / _MILLI)
-
-
-def _distances(metric: Metric, cut: Floats) -> Floats:
-    """As :meth:`.metric.Metric.distance`, of many units and in doubles."""
-    found: Floats = np.einsum("ij,jk,ik->i", cut, metric.precision.astype(np.float64), cut)
-    return found / (_MILLI * _STEP_MW)
+    raw = run.scaled.copy()
+    raw[:, levels] += np.floor(change_mw * _STEP_MW * _MILLI / run.metric.scale[levels]).astype(np.int64)
+    evidence = SessionEvidence.start()
+    for row, residual, explained in zip(raw[: rules.span], run.residual_mw, run.explained_mw, strict=False):
+        cut: list[int] = np.clip(row, -CLIP, CLIP).tolist()
+        score = run.metric.distance(cut)
+        unit = UnitScore(
+            score=score,
+            p_ppb=p_values.of(score),
+            residual_mw=residual.item() + change_mw,
+            explained_mw=explained.item(),
+            uncertainty_mw=0,
+            covered=True,
+            leading=(),
+            scaled=tuple(cut),
+            level=row[0].item(),
+        )
+        evidence = evidence.by(rules, unit)
+        if evidence.alarm is not None:
+            return evidence.units
+    return rules.span + 1

@@ -178,8 +178,7 @@ def _whole(sources: Sequence[Source]) -> Defect | None:
         at_ns = sources[0].start_wall_ns if sources else 0
         return Defect(kind="missing", channel=None, at_ns=at_ns, detail="no sample")
     first, at_ns = sources[0], sources[0].start_wall_ns
-    if any((item.device, item.name, item.period_ns) != (first.device, first.name, first.period_ns) for item in sources):
-        detail = "windows of another device, sensor path or period"
+    if detail := _unlike(sources):
         return Defect(kind="source", channel=None, at_ns=at_ns, detail=detail)
     count = sum(len(source.offsets) for source in sources)
     if count > SAMPLES_MAX:
@@ -193,6 +192,18 @@ def _whole(sources: Sequence[Source]) -> Defect | None:
             detail = f"a wall clock of {source.start_wall_ns} ns"
             return Defect(kind="clock_step", channel=None, at_ns=at_ns, detail=detail)
     return None
+
+
+def _unlike(sources: Sequence[Source]) -> str:
+    """What windows do not have in common that they must, in words; empty for nothing."""
+    first, said = sources[0], dict[str, int | None]()
+    for source in sources:
+        if (source.device, source.name, source.period_ns) != (first.device, first.name, first.period_ns):
+            return "windows of another device, sensor path or period"
+        for name, channel in source.channels.items():
+            if said.setdefault(name, channel.window_ns) != channel.window_ns:
+                return f"windows in which {name} is a mean over different times"
+    return ""
 
 
 def _times(source: Source) -> NDArray[np.int64]:

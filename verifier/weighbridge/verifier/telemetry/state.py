@@ -52,7 +52,8 @@ class DeviceAppraisal:
         residual_mw: power measured less what declared work explains.
         explained_mw: what declared work explains.
         uncertainty_mw: of the residual.
-        smallest_deviation_mw: the smallest sustained change of mean power that would have been flagged.
+        smallest_deviation_mw: the smallest change of mean power that would have been flagged by now, had it been there
+            in all units that were scored by this profile.
         findings: by which the word stands, and what else this window's checks found.
     """
 
