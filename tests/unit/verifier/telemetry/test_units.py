@@ -207,6 +207,29 @@ def test_claims_of_any_length_are_taken(end: int) -> None:
     assert (units, builder.pending) == ((), ())
 
 
+def test_no_more_is_kept_than_a_unit_may_have() -> None:
+    # At a nanosecond a sample a unit would never be full, and all windows of the session would be kept.
+    times = tuple(range(2000))
+    channels = {"power": Channel("mW", (300_000,) * 2000)}
+    source = Source(device=DEVICE, name="nvml", start_wall_ns=START_NS, period_ns=1, offsets=times, channels=channels)
+    work, interval = DeclaredWork(duration_ns=2000), (START_NS, START_NS + 2000)
+    builder, units, (defect,) = UnitBuilder(unit_ns=UNIT).after(source, work, interval, 0)
+    assert (units, builder.pending, defect.kind, defect.breaks) == ((), (), "size", True)
+
+
+def test_no_more_is_kept_than_a_message_may_have() -> None:
+    many = {f"c{number}": Channel("1", (1,) * 2000) for number in range(63)}
+    builder, kept = UnitBuilder(unit_ns=100_000 * 1000), 0
+    for seq in range(10):
+        start = START_NS + seq * 2_000_000
+        offsets = tuple(range(0, 2_000_000, 1000))
+        source = Source(device=DEVICE, name="adc", start_wall_ns=start, period_ns=1000, offsets=offsets, channels=many)
+        builder, _, defects = builder.after(source, DeclaredWork(duration_ns=1), (start, start + 2_000_000), seq)
+        kept = max(kept, len(builder.pending))
+    assert {defect.kind for defect in defects} <= {"size"}
+    assert kept == 2**20 // (2000 * 64)
+
+
 def test_a_unit_lasts() -> None:
     with pytest.raises(ValueError, match="longer than nothing"):
         UnitBuilder(unit_ns=0)

@@ -40,6 +40,9 @@ _SHORT: Final = 20
 _EDGE_PERIODS_MILLI: Final = GAP_PERIODS_MILLI + 1000
 # Samples that a window may have more or less than its length says, besides.
 _ODD: Final = 3
+# Whoever says that he samples more often than any profile, or reports more quantities, must not have all of it kept.
+_SAMPLES_MAX: Final = 100_000
+_VALUES_MAX: Final = 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +107,7 @@ class UnitBuilder:
         series, defects = join((source,))
         if series is None:
             return UnitBuilder(unit_ns=self.unit_ns), (), defects
-        defects += self._edges(series, interval)
+        defects += self._edges(series, interval) + self._size(source)
         last_ns = index(series.times[-1])
         if any(defect.breaks for defect in defects):
             return UnitBuilder(unit_ns=self.unit_ns, last_ns=last_ns), (), defects
@@ -169,6 +172,14 @@ class UnitBuilder:
             units += self._cut(series.cut(start, stop), taken)[0]
         return tuple(units)
 
+    def _size(self, source: Source) -> tuple[Defect, ...]:
+        """Whether the begun unit has become larger with ``source`` than any may be."""
+        values = sum(map(_values, (*self.pending, source)))
+        if self._samples(source.period_ns) <= _SAMPLES_MAX and values <= _VALUES_MAX:
+            return ()
+        detail = f"more than a unit may have: {values} readings so far, at one every {source.period_ns} ns"
+        return (Defect(kind="size", channel=None, at_ns=source.start_wall_ns, detail=detail),)
+
     def _edges(self, series: Series, interval: tuple[int, int]) -> tuple[Defect, ...]:
         """Whether samples cover the window from its start to its end, and follow those of the window before."""
         start, end = interval
@@ -218,6 +229,11 @@ def units_of(recording: Recording, device: bytes, unit_ns: int) -> list[Unit]:
             series, _ = join((source,))
             found += () if series is None else builder.between_gaps(series, work, number)
     return found
+
+
+def _values(source: Source) -> int:
+    """How many integers are kept of a window."""
+    return len(source.offsets) * (1 + len(source.channels))
 
 
 def _gap(period_ns: int) -> int:
