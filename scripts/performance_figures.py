@@ -61,6 +61,7 @@ _TABLES: Final = {
     "policyratios": {"policy ratio": "figure"},
     "policymachine": {"policies": "machine"},
     "detection": {"frozen": "held out", "widened": "all systems"},
+    "early": {"early": "all systems"},
     "baselineratios": {"baseline ratio": "figure"},
     "baselinemachine": {"baselines": "machine"},
 }
@@ -76,6 +77,7 @@ _FIRST: Final = {
     "policyratios": "figure",
     "policymachine": "during the run",
     "detection": "share",
+    "early": "early look",
     "baselineratios": "figure",
     "baselinemachine": "during the run",
 }

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Final, Literal
 import numpy as np
 from _mlperf import Label, Side, traces
 
+from weighbridge.proto.profile import FEATURE_STEP
 from weighbridge.verifier.telemetry.calibration import reference, statistic_of
 from weighbridge.verifier.telemetry.features import features
+from weighbridge.verifier.telemetry.gross import stray
 from weighbridge.verifier.telemetry.metric import CLIP, SPAN, Metric, middle
 
 if TYPE_CHECKING:
@@ -49,18 +51,24 @@ _LABELS_MIN: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A session against a baseline, and the statistic it ends with, in thousandths."""
+    """A session against a baseline: the statistic it ends with, and how far each of its units strays, in thousandths.
+
+    A unit strays by its mean power, less that of the baseline's run, as a share of the latter: no work is declared in
+    these logs, so that the same power is explained throughout.
+    """
 
     baseline: Label
     label: Label
     kind: Kind
     statistic: int
+    strays: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Baseline:
     metric: Metric
     of_runs: int
+    power_mw: int
 
 
 def sessions(directory: Path, side: Side) -> Iterator[Session]:
@@ -83,12 +91,13 @@ def sessions(directory: Path, side: Side) -> Iterator[Session]:
         if len(labels) < _LABELS_MIN:
             continue
         for label in labels:
-            units, power_mw = training[label]
-            if len(units) < _TRAINING_MIN:
+            learned, power_mw = training[label]
+            if len(learned) < _TRAINING_MIN:
                 continue
-            baseline = _fit(units, power_mw)
+            baseline = _fit(learned, power_mw)
             for other in labels:
-                yield Session(label, other, _kind(label, other), _statistic(baseline, tests[other]))
+                units = tests[other]
+                yield Session(label, other, _kind(label, other), _statistic(baseline, units), _strays(baseline, units))
 
 
 def limit_of(genuine: Sequence[int], *, claim_ppm: int) -> int:
@@ -108,7 +117,12 @@ def _fit(units: Integers, power_mw: float) -> _Baseline:
         apart = (numbers < quarter[0] - _OVERLAP) | (numbers > quarter[-1] + _OVERLAP)
         metric = Metric.fit(units[apart], power_mw, UNIT)
         distances.append(_distance(metric, units[quarter[::_OVERLAP]])[0])
-    return _Baseline(Metric.fit(units, power_mw, UNIT), reference(distances))
+    return _Baseline(Metric.fit(units, power_mw, UNIT), reference(distances), round(power_mw))
+
+
+def _strays(baseline: _Baseline, units: Integers) -> tuple[int, ...]:
+    mean_mw: list[int] = (units[:, 0] // FEATURE_STEP).tolist()
+    return tuple(stray(mean - baseline.power_mw, baseline.power_mw) for mean in mean_mw)
 
 
 def _statistic(baseline: _Baseline, units: Integers) -> int:

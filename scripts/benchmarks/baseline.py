@@ -3,9 +3,10 @@
 *Detection*: the held-out systems of MLPerf's power logs (`docs/baseline-evaluation.md`), with features, estimator and
 limit as they were frozen before they were looked at. Claimed and measured stand side by side; peers are a survey's
 figures over all systems. *Widened*: all systems, each family against a limit from all others, as the limit in the
-product is taken. Intervals are Clopper-Pearson's at 95 %, as if sessions were independent, and, because those of one
-family are not, from drawing whole families again and again. Without `WEIGHBRIDGE_TELEMETRY` there is nothing to
-measure this on.
+product is taken. *Early*: how far power strays in the last one, two and three units of the genuine sessions of all
+systems, which is where the limits of the early look are from, and how many sessions pass them within so many units.
+Intervals are Clopper-Pearson's at 95 %, as if sessions were independent, and, because those of one family are not, from
+drawing whole families again and again. Without `WEIGHBRIDGE_TELEMETRY` there is nothing to measure this on.
 
 *Cost*: one unit of 100 samples, features included, and what a session's evidence adds; a fit to 12 runs of 20 units,
 from parsed recordings, each run left out once.
@@ -19,7 +20,7 @@ import os
 import random
 import sys
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -30,15 +31,20 @@ from _figures import Figure, main, median_seconds
 from _mlperf import FAMILIES
 
 from support.runs import GPU, record_run
+from weighbridge.proto.profile import GROSS_UNITS
 from weighbridge.verifier.telemetry.calibration import POOLED_CLAIM_PPM, POOLED_LIMIT
 from weighbridge.verifier.telemetry.evidence import SessionEvidence
 from weighbridge.verifier.telemetry.fitting import Settings, fit
+from weighbridge.verifier.telemetry.gross import gross_of, largest, passed
 from weighbridge.verifier.telemetry.intervals import clopper_pearson
+from weighbridge.verifier.telemetry.metric import SPAN
 from weighbridge.verifier.telemetry.scoring import Scorer
 from weighbridge.verifier.telemetry.units import units_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from weighbridge.proto.profile import Gross
 
 _RUNS: Final = 12
 _UNITS: Final = 20
@@ -81,6 +87,7 @@ def figures(effort: _Effort) -> Iterator[Figure]:
         yield from detection("frozen", FROZEN_LIMIT, FROZEN_CLAIM_PPM, frozen)
         all_of_them = across([*held_out, *sessions(logs, "development")])
         yield from detection("widened", POOLED_LIMIT, POOLED_CLAIM_PPM, all_of_them)
+        yield from early([one for one, _ in all_of_them])
     else:
         print("bench: skipped mlperf_*: WEIGHBRIDGE_TELEMETRY does not name the recordings", file=sys.stderr)
     yield Figure("baselines: load after", os.getloadavg()[0], "processes")
@@ -114,6 +121,36 @@ def detection(what: str, limit: int, claim_ppm: int, judged: Sequence[tuple[Sess
         yield Figure(f"{what}: {row}, 95 % of sessions, to", interval.high, "%")
         yield Figure(f"{what}: {row}, 95 % of families, from", low, "%")
         yield Figure(f"{what}: {row}, 95 % of families, to", high, "%")
+
+
+def early(found: Sequence[Session]) -> Iterator[Figure]:
+    """What the limits of the early look are from, and what they show where they were chosen."""
+    furthest = [largest(one.strays) for one in found if one.kind == "genuine"]
+    gross = gross_of([])
+    for units, limit, column in zip(GROSS_UNITS, gross.limits, zip(*furthest, strict=True), strict=True):
+        last = "last unit" if units == 1 else f"last {units} units"
+        yield Figure(f"early: {last}, largest of {len(column)} genuine sessions", max(column) / 10, "%")
+        yield Figure(f"early: {last}, limit", limit / 10, "%")
+    yield Figure("early: false alarms, claimed", gross.claimed_ppm / 10_000, "%")
+    for kind in _NAMES:
+        strays = [one.strays for one in found if one.kind == kind]
+        row = "false alarms" if kind == "genuine" else kind
+        for count in (1, 3, SPAN):
+            hits = sum(_passes(one[:count], gross) for one in strays)
+            after = "1 unit" if count == 1 else f"{count} units"
+            yield Figure(f"early: {row}, flagged after {after}", hits, f"of {len(strays):,}")
+    strange = 0
+    for family in {_family(one) for one in found}:
+        genuine = [(_family(one) == family, one.strays) for one in found if one.kind == "genuine"]
+        others = [largest(strays) for own, strays in genuine if not own]
+        one, two, three = (-(-max(column) // 10) * 10 for column in zip(*others, strict=True))
+        limits = replace(gross, limits=(one, two, three))
+        strange += sum(_passes(strays, limits) for own, strays in genuine if own)
+    yield Figure("early: false alarms, each family by the limits of all others", strange, f"of {len(furthest):,}")
+
+
+def _passes(strays: Sequence[int], gross: Gross) -> bool:
+    return any(passed(strays[:end], gross) is not None for end in range(1, len(strays) + 1))
 
 
 def _family(session: Session) -> str:

@@ -14,6 +14,8 @@ from types import SimpleNamespace
 import performance_figures
 import pytest
 
+from weighbridge.verifier.telemetry import gross
+
 FIELDS = {"name", "value", "unit", "floor", "peer", "ratio"}
 
 
@@ -160,6 +162,26 @@ def test_the_frozen_limit_is_what_development_systems_gave(root: Path, monkeypat
     assert len(genuine) == 186
     limit = detection.limit_of(genuine, claim_ppm=detection.FROZEN_CLAIM_PPM)
     assert limit == pytest.approx(detection.FROZEN_LIMIT, rel=2e-3)
+
+
+@pytest.mark.skipif("WEIGHBRIDGE_TELEMETRY" not in os.environ, reason="WEIGHBRIDGE_TELEMETRY names the recordings")
+def test_the_limits_of_the_early_look_are_what_all_systems_gave(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The largest of all genuine sessions, rounded up to a whole per cent; more than three units stray no more."""
+    monkeypatch.syspath_prepend(str(root / "scripts" / "benchmarks"))
+    detection = importlib.import_module("_detection")
+    logs = Path(os.environ["WEIGHBRIDGE_TELEMETRY"]) / "mlperf_power"
+    genuine = [
+        one.strays
+        for side in ("development", "held-out")
+        for one in detection.sessions(logs, side)
+        if one.kind == "genuine"
+    ]
+    assert len(genuine) == gross.RUNS
+    furthest = [max(column) for column in zip(*map(gross.largest, genuine), strict=True)]
+    assert tuple(-(-off // 10) * 10 for off in furthest) == gross.LIMITS
+    for size in range(4, 21):
+        stretches = (gross.off_by(one[:end], size) for one in genuine for end in range(size, len(one) + 1))
+        assert max(map(abs, stretches)) <= furthest[-1] + 1
 
 
 def test_sampler_prints_what_eight_gpus_cost(root: Path) -> None:

@@ -264,7 +264,7 @@ def _sees(profile: Profile) -> Iterator[str]:
     if not seen:
         yield "  sees        no sustained change of mean power, however large"
         return
-    yield from wrapped("sees", f"a sustained change of mean power of {', '.join(seen)}, in nine of ten of its runs")
+    yield from wrapped("sees", f"a sustained change of {', '.join(seen)}, in nine of ten runs")
 
 
 def _gross(gross: Gross) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 Each unit is off by its residual as a share of what is explained, in thousandths, with its sign. The last unit, the
 median of the last two and that of the last three are looked at after each unit, each against a limit of its own: the
-largest of :data:`RUNS` genuine sessions of other machines, at most 20 units each, rounded up (56.2, 36.5 and 17.6 %).
+largest of :data:`RUNS` genuine sessions of other machines, at most 20 units each, rounded up (56.2, 36.5 and 17.5 %).
 A new session passes one of them only if it is the largest of all there: by chance in 1 of 397, and in 3 of 397 for the
 three together, if this device strays from its own baseline as those did from theirs. Where they stray furthest is in a
 session's first unit, while a load begins.
