@@ -48,6 +48,9 @@ _DRIVER_S: Final = 60.0
 class EmulatedDevice:
     """One unit: its gains, and the state that goes on from window to window.
 
+    It begins warm: the first load is taken for what it did before, long enough for everything to settle. A server that
+    is watched is one that serves; a load that begins in a later window begins cold, as it would.
+
     Args:
         model: the parameters.
         seed: what units' gains are drawn from, together with ``identity``: they stay the same in every run.
@@ -75,19 +78,21 @@ class EmulatedDevice:
         self._noise = 0.0
         self._cap = 1.0
         self._credit = (0.0, 0.0)
-        # As if the context had been resident long enough for everything to settle.
-        self._nodes = (self._resistance[0] * self._context, self._resistance[1] * self._context)
         self._energy_mj = (self._context * self._gain + self._offset) * _DRIVER_S * 1000.0
-        self._watts = np.full(_SENSOR_STEPS, self._context)
-        self._kinds = np.zeros(_SENSOR_STEPS, dtype=np.int64)
+        self._nodes = (0.0, 0.0)
+        # The second before what comes; nothing yet.
+        self._watts = np.zeros(0)
+        self._kinds = np.zeros(0, dtype=np.int64)
 
     def read(self, load: Load, *, samples: int, steps: int) -> dict[str, NDArray[np.int64]]:
         """Readings by channel, in the channels' units: ``samples`` of each, taken after every ``steps`` steps."""
         model = self._model
         count = samples * steps
-        kinds = self._shares(load, count)
         targets = np.array([model.context_w, model.prefill_w, load.decode_w])
         asked = self._context + (targets - model.context_w) * self._dynamic
+        if not len(self._watts):
+            self._warm(load, asked)
+        kinds = self._shares(load, count)
         noises = np.array([model.noise_idle_w, model.noise_w, model.noise_w])
         watts, caps, nodes = self._settle(asked[kinds], noises[kinds])
         joules = self._energy_mj + np.cumsum((watts * self._gain + self._offset) * (_STEP_S * 1000.0))
@@ -115,6 +120,18 @@ class EmulatedDevice:
             "clock_reasons": np.where(lowest < _CAPPED, _REASON_POWER_CAP, np.where(busy == 0, _REASON_IDLE, 0)),
             "power_limit": np.full(samples, round(model.cap_w * 1000), dtype=np.int64),
         }
+
+    def _warm(self, load: Load, asked: NDArray[np.float64]) -> None:
+        """As if this load had lasted for long, within what the cap allows."""
+        kinds = self._shares(load, _SENSOR_STEPS)
+        wanted = asked[kinds]
+        # Leakage heats, and heat leaks.
+        settled = float(wanted.mean()) / (1.0 - self._model.leak_w_per_k * sum(self._resistance))
+        self._cap = max(_CAP_LEAST, min(1.0, self._model.cap_w / settled))
+        fast, slow = (resistance * settled * self._cap for resistance in self._resistance)
+        self._nodes = (fast, slow)
+        self._watts = (wanted + self._model.leak_w_per_k * (fast + slow)) * self._cap
+        self._kinds = kinds
 
     def _shunt(self, watts: NDArray[np.float64]) -> NDArray[np.int64]:
         """Milliwatts, as the shunt sees them: the same gain and offset that the energy counter is behind."""

@@ -128,6 +128,19 @@ def test_power_is_that_of_measured_h100s(name: str, watts: int) -> None:
     assert 0.001 < statistics.stdev(units) / watts < 0.06
 
 
+@pytest.mark.parametrize("load", LOADS.values(), ids=LOADS)
+def test_a_run_begins_warm(load: tuple[int, int]) -> None:
+    """As if its first load had lasted for long: the first ten seconds are as the ones that follow."""
+    first, *later = (statistics.mean(values([window], "power")) for window in run([load] * 5))
+    assert abs(first - statistics.mean(later)) < 800
+
+
+def test_a_load_that_begins_later_begins_cold() -> None:
+    idle, busy, settled = (values([window], "power") for window in run([(0, 0), *[LOADS["eight streams"]] * 2]))
+    assert busy[0] < (statistics.mean(idle) + statistics.mean(settled)) / 2
+    assert statistics.mean(busy) < statistics.mean(settled) - 5_000
+
+
 def test_cap_holds() -> None:
     hot = values(run([(0, 10**7)] * 3), "power")
     assert max(hot) < 760_000
