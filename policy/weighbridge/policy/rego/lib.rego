@@ -840,8 +840,8 @@ excused(leave) := {entry |
 unproven_denials(entries, leave) := {d |
 	left_out := {entry.check | some entry in entries}
 	some check in unproven - left_out
-	message := sprintf("%v is not proven", [check])
-	d := denial(proof_code(check), null, message, "proven", proof_state(check), proof_hint(check, leave))
+	state := proof_state(check)
+	d := denial(proof_code(check), proof_device(check), proof_message(check, state), "proven", state, proof_hint(check, leave))
 }
 
 # The code of the denial for a check that is not proven: of the physical record, by what it says.
@@ -857,16 +857,33 @@ telemetry_code := "TELEMETRY_UNUSABLE" if input.telemetry.verdict == "unusable"
 
 telemetry_code := "TELEMETRY_IMPLAUSIBLE" if input.telemetry.verdict == "implausible"
 
-# How it stands with the check: of the physical record, why, in the words of the first device that says why.
-proof_state(check) := whys[0] if {
+# The first GPU of which is said what is said of all of them, where that is not that it is in its baseline.
+unsettled := devices[0] if {
+	input.telemetry.verdict != "in_baseline"
+	devices := [device | some device in recorded; device.verdict == input.telemetry.verdict]
+	count(devices) > 0
+}
+
+# The GPU that is to be looked at for a check that is not proven.
+proof_device(check) := device if {
 	check == "telemetry_baseline"
-	whys := [why | some device in recorded; not device.verdict == "in_baseline"; why := field(device, "why"); is_string(why)]
-	count(whys) > 0
+	device := unsettled.device
+} else := null
+
+# How it stands with the check: of the physical record, why, in the words of that GPU.
+proof_state(check) := unsettled.why if {
+	check == "telemetry_baseline"
+	is_string(unsettled.why)
 } else := "unproven"
+
+# That a check is not proven, and why, where the evidence says why.
+proof_message(check, state) := sprintf("%v is not proven", [check]) if {
+	state == "unproven"
+} else := sprintf("%v is not proven: %v", [check, state])
 
 # What to do about a check that is not proven. A record that is too short becomes longer by itself, and no reason leaves
 # out what contradicts.
-proof_hint(check, leave) := "wait for the next windows: a unit of samples is not complete yet, or a sensor fails" if {
+proof_hint(check, leave) := "wait for the next windows: a unit of samples is complete then; if it stays, a sensor fails, or no run of the baseline had such work" if {
 	check == "telemetry_baseline"
 	telemetry_code == "TELEMETRY_UNUSABLE"
 } else := telemetry_hint if {

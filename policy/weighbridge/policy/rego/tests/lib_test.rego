@@ -419,7 +419,21 @@ test_a_record_that_is_too_short if {
 	codes(found) == {"TELEMETRY_UNUSABLE"}
 	some d in found
 	d.got == "the first unit of samples is not complete"
+	d.message == "telemetry_baseline is not proven: the first unit of samples is not complete"
+	d.device == measured.input.gpus[0].identity
 	startswith(d.hint, "wait")
+}
+
+# Of two GPUs, the one that the word over all of them comes from.
+test_which_gpu_is_without_a_baseline if {
+	short := object.union(measured.input.telemetry.devices[0], {"verdict": "unusable", "why": "4.0 of 10 s sampled"})
+	foreign := object.union(short, {"device": other, "verdict": "no_baseline", "why": "the baseline is of another driver"})
+	two := json.patch(measured.input, [
+		{"op": "replace", "path": "/telemetry/devices", "value": [short, foreign]},
+		{"op": "replace", "path": "/telemetry/verdict", "value": "no_baseline"},
+	])
+	found := lib.unproven_denials({{"check": "platform_tcb"}}, lib.checks) with input as two with data.reference as measured.reference
+	{[d.code, d.device, d.got] | some d in found} == {["TELEMETRY_NO_BASELINE", other, "the baseline is of another driver"]}
 }
 
 test_a_record_without_a_baseline if {
