@@ -57,8 +57,16 @@ class TestRecord:
         assert len(set.union(*readings)) == sum(map(len, readings))
         printed = capsys.readouterr().out
         assert f"file     {tmp_path / 'demo-02.wbr'}  {two.digest.hex()[:16]}…" in printed
+        tokens = sum(window.work.tokens_out for window in two.windows)
         assert "3 windows, 30 s" in printed
+        assert f"{tokens:,} out" in printed
         assert all(len(line) <= 100 for line in printed.splitlines() if str(tmp_path) not in line)
+
+    def test_a_run_that_begins_idle_as_a_session_does(self, tmp_path: Path) -> None:
+        out = tmp_path / "x.wbr"
+        arguments = ("--emulated-runs", "1", "--seconds", "40", "--idle", "20", "--load", "10+100", "-o", str(out))
+        assert record(*arguments) == ExitCode.AFFIRMED
+        assert [window.work.tokens_out for window in loaded(out).windows] == [0, 0, 1000, 1000]
 
     def test_one_run_has_the_name_that_was_given(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         out = tmp_path / "demo.wbr"
@@ -115,6 +123,7 @@ class TestRecord:
         ("arguments", "said"),
         [
             (["--seconds", "15", "-o", "x.wbr"], "multiple of --window"),
+            (["--seconds", "20", "--idle", "5", "-o", "x.wbr"], "--idle must be a multiple of --window, 10"),
             (["--seconds", "10", "-o", "x.cbor"], "ends in .wbr"),
             (["--seconds", "0", "-o", "x.wbr"], "from 1 to"),
             (["--seconds", "200000", "--window", "1", "-o", "x.wbr"], "at most 10000 windows"),
@@ -147,6 +156,7 @@ class TestRecord:
         arguments = ["telemetry", "record", "--label", "x", "--seconds", "10", "-o", "x.wbr", *SCOPE]
         assert main(arguments) == ExitCode.USAGE
         assert "name a source" in capsys.readouterr().err
+        assert main([*arguments, "--telemetry", "linux-host", "--idle", "10"]) == ExitCode.USAGE
         assert main([*arguments, "--telemetry", "linux-host", "--load", "1+1"]) == ExitCode.USAGE
         assert "source engine" in capsys.readouterr().err
 

@@ -22,13 +22,13 @@ examples:
   # look at it
   weighbridge-attester telemetry watch --telemetry nvml --telemetry linux-host
 
-  # twenty windows of ten seconds, of every GPU
+  # twenty windows of ten seconds, of every GPU; begin before the load does: sessions begin idle
   weighbridge-attester telemetry record --gpu nvml --telemetry nvml --telemetry engine --seconds 200 \\
       --label monday --scope-engine 'vllm 0.11' --scope-workload chat --scope-manifest llama.json -o monday.wbr
 
-  # without hardware, and without waiting: twelve runs of the same two GPUs under a load that varies
+  # without hardware, and without waiting: twelve runs of the same two GPUs, idle at first, then under a varied load
   weighbridge-attester telemetry record --gpu emulated:2 --gpu-vendor state/insecure-emulated-gpus \\
-      --emulated-runs 12 --seconds 200 --load 200+1000..400+3000 --label demo -o demo.wbr
+      --emulated-runs 12 --seconds 200 --idle 10 --load 200+1000..400+3000 --label demo -o demo.wbr
 
   # somebody's measurements
   weighbridge-attester telemetry import --csv trace.csv --time t_s:s --column power=watts:W --label wall \\

@@ -21,6 +21,7 @@ from weighbridge.attester.telemetry.sampler import SystemSampleClock
 from weighbridge.proto import limits
 from weighbridge.proto.errors import ExitCode, WeighbridgeError
 from weighbridge.proto.recording import Recording
+from weighbridge.proto.workload import WorkSummary
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -64,7 +65,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=common.number(1, _RUNS_MAX),
         help="with emulated sensors alone: N runs in nominal time, without waiting; they differ as runs of one GPU do, "
-        "and lie in NAME-01.wbr to NAME-N.wbr",
+        "and lie in NAME-01.wbr to NAME-N.wbr; a single one in NAME.wbr",
+    )
+    parser.add_argument(
+        "--idle",
+        metavar="S",
+        type=common.number(0, _SECONDS_MAX),
+        default=0,
+        help="with emulated sensors: seconds at the beginning of each run in which nothing is served, as in a session "
+        "(default: 0)",
     )
     telemetry_scope.add_scope(parser)
 
@@ -116,13 +125,15 @@ def _reported(gpu: GpuChoice) -> dict[str, str]:
 def _misuse(args: argparse.Namespace, *, emulated: bool) -> str | None:
     if args.seconds % args.window:
         return f"--seconds must be a multiple of --window, {args.window}"
+    if args.idle % args.window:
+        return f"--idle must be a multiple of --window, {args.window}"
     if args.seconds // args.window > limits.RECORDING_WINDOWS_MAX:
         return f"a recording has at most {limits.RECORDING_WINDOWS_MAX} windows"
     choices = common.choices_of(args)
     if args.emulated_runs is not None and (not emulated or len(choices) != 1):
         return "--emulated-runs is for emulated sensors alone: others cannot be read before their time"
-    if args.load.high != (0, 0) and not any(choice.name == _EMULATED for choice in choices):
-        return "--load is for emulated sensors: for others, add the source engine"
+    if (args.idle or args.load.high != (0, 0)) and not any(choice.name == _EMULATED for choice in choices):
+        return "--load and --idle are for emulated sensors: for others, add the source engine"
     return None
 
 
@@ -192,4 +203,9 @@ def _first_run(options: Mapping[str, str]) -> int:
 
 def _plan(args: argparse.Namespace, seed: str) -> Plan:
     rng, window_ns = random.Random(seed), args.window * _SECOND_NS  # noqa: S311 - emulated work, not a secret
-    return Plan(args.seconds // args.window, window_ns, lambda _: args.load.draw(rng, window_ns))
+    idle = args.idle // args.window
+
+    def work(number: int) -> WorkSummary:
+        return WorkSummary.empty() if number < idle else args.load.draw(rng, window_ns)
+
+    return Plan(args.seconds // args.window, window_ns, work)

@@ -180,8 +180,9 @@ def _tallies(recording: Recording) -> dict[tuple[bytes | None, str], _Tally]:
 def _contents(recording: Recording) -> list[str]:
     windows = recording.windows
     seconds = sum(window.end_ns - window.start_ns for window in windows) / _SECOND_NS
-    tokens = sum(window.work.tokens_in for window in windows), sum(window.work.tokens_out for window in windows)
-    shown = [f"{len(windows)} windows, {seconds:.0f} s, {tokens[0]}+{tokens[1]} tokens declared"]
+    into, out = sum(window.work.tokens_in for window in windows), sum(window.work.tokens_out for window in windows)
+    tokens = f"declared: {into:,} tokens in, {out:,} out" if into or out else "no work declared"
+    shown = [f"{len(windows)} windows, {seconds:.0f} s; {tokens}"]
     for (device, name), tally in _tallies(recording).items():
         events = ", ".join(f"{kind} {count}" for kind, count in tally.events.items())
         mean = f", {tally.power[0] / tally.power[1]:.1f} W" if tally.power[1] else ""
