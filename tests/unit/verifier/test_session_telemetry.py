@@ -170,13 +170,26 @@ def test_a_late_window_is_part_of_the_series(world: World) -> None:
     run(world, 4)
     late = world.host.seal()
     world.host.advance(late)
-    world.clock.advance(60)
+    world.clock.advance(6)
     answer = world.send(late.evidence)
     assert answer.challenge is not None
     world.host.challenge = answer.challenge
     assert answer.verdict.outcome == "indeterminate"
     assert answer.verdict.held
     assert [verdict.outcome for verdict in run(world, UNIT - 4)] == ["indeterminate"] * (UNIT - 6) + ["affirmed"] * 2
+
+
+def test_samples_of_another_day_say_nothing_of_this_one(arena: Arena, world: World) -> None:
+    world.open_session()
+    world.host.wall_ns -= 86_400 * 1_000_000_000
+    verdicts = run(world, UNIT + 1)
+    assert {verdict.outcome for verdict in verdicts} == {"indeterminate"}
+    device = physical(verdicts[-1])["devices"][0]
+    assert (device["units"], device["verdict"]) == (1, "unusable")
+    assert "86401.0 s before the window came" in device["why"]
+    # As it was judged then: not by the clock of whoever looks again.
+    again = Exported(arena.engines, world, export(world)).verify()
+    assert [verdict.outcome for verdict in again.verdicts] == ["indeterminate"] * (UNIT + 1)
 
 
 def busy(world: World, sensors: Sensors) -> Answer:

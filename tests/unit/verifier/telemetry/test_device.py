@@ -232,6 +232,36 @@ def test_a_gap_is_unusable_until_the_next_unit_is_full(profile: Profile) -> None
     ]
 
 
+def test_whoever_loses_the_samples_of_every_second_unit_is_believed_less_and_less(profile: Profile) -> None:
+    # What ran in a unit that is never scored nobody knows, and its windows go by the unit before it.
+    line, whole = Line(profile), played(1, 120)
+    words = line.all_of(whole, [10])
+    for start in range(10, 120, 10):
+        part = cut(whole, start, start + 10)
+        words.append(line.brings(without(part, 90, 5) if start % 20 else part, 10).verdict)
+    assert words == ["in_baseline", "unusable"] * 2 + ["unusable"] * 8
+    assert line.state.lapses == 2
+    assert line.said[-2].why == "1 of 2 units in a row, as samples were lost so often"
+
+
+def test_units_that_are_scored_make_good_what_was_lost(profile: Profile) -> None:
+    line, whole = Line(profile), played(1, 10)
+    line.brings(whole, 10)
+    line.state = replace(line.state, usable=False, row=19, lapses=20)
+    assert line.brings(cut(played(1, 20), 10, 20), 10).verdict == "in_baseline"
+    assert (line.state.row, line.state.lapses) == (20, 19)
+
+
+def test_a_unit_that_was_not_compared_opens_nothing_later(profile: Profile) -> None:
+    line, whole = Line(profile), played(1, 40)
+    assert line.all_of(whole, [5]) == ["unusable"]
+    line.foreign = "the baseline is for a power limit of 600 W, and the GPU's is 700 W"
+    assert line.brings(cut(whole, 5, 10), 5).verdict == "no_baseline"
+    line.foreign = ""
+    said = line.brings(cut(whole, 10, 15), 5)
+    assert (said.verdict, said.units) == ("unusable", 0)
+
+
 def test_a_window_without_samples_is_unusable(profile: Profile) -> None:
     line, whole = Line(profile), played(1, 40)
     assert line.all_of(whole, [10]) == ["in_baseline"]

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from weighbridge.verifier.clock import nanoseconds
 from weighbridge.verifier.telemetry.declared import Tolerance
 from weighbridge.verifier.telemetry.device import Brought, follow, thinned
 from weighbridge.verifier.telemetry.fingerprints import fingerprints
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from weighbridge.proto import strict
     from weighbridge.proto.profile import Profile
     from weighbridge.proto.telemetry import Source
+    from weighbridge.proto.terms import Terms
     from weighbridge.verifier.baselines import Baselines
     from weighbridge.verifier.gpu.report import VerifiedGpuReport
     from weighbridge.verifier.procedure import VerifiedWindow
@@ -48,6 +50,11 @@ __all__ = [
     "traces_of",
     "worst",
 ]
+
+
+# How far the host's wall clock may lag, as it may run ahead (:mod:`weighbridge.verifier.procedure`).
+_BEHIND_NS: Final = 5_000_000_000
+_SECOND: Final = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +110,7 @@ def appraise_telemetry(
     interval = span.wall_start_ns, span.wall_end_ns
     work = DeclaredWork.of(header.work, span.wall_end_ns - span.wall_start_ns)
     served = state.served.after(window.telemetry.sources, header.work)
+    stale = "" if window.held else _stale(span.wall_end_ns, terms, at)
     devices: list[DeviceAppraisal] = []
     used: list[Between] = []
     states = dict(state.devices)
@@ -126,6 +134,7 @@ def appraise_telemetry(
             profile=profile,
             baseline=None if chosen is None else chosen[1],
             foreign=foreign,
+            stale=stale,
         )
         states[device], said = follow(before, brought)
         devices.append(said)
@@ -187,6 +196,17 @@ def _energy(source: Source | None, *, first: bool) -> tuple[int, int] | None:
         if value is not None and value >= 0:
             return source.start_wall_ns + source.offsets[place], value
     return None
+
+
+def _stale(end_ns: int, terms: Terms, at: datetime) -> str:
+    """Why samples up to ``end_ns`` say nothing of a fresh window received ``at``, in words; empty where they do.
+
+    By the host's clock, which it may set as it likes: else it could have its sensors' record of another day judged.
+    """
+    behind_ns = nanoseconds(at) - end_ns
+    if behind_ns <= max(2 * terms.period_ns, terms.period_ns + terms.lateness_ns) + _BEHIND_NS:
+        return ""
+    return f"samples end {behind_ns / _SECOND:.1f} s before the window came: set the host's clock, or attest in time"
 
 
 def _foreign(profile: Profile, report: VerifiedGpuReport, source: Source | None) -> str:

@@ -5,9 +5,11 @@ What decides the word, in this order:
 1. A finding that is ``implausible``, of this window or an earlier one: it stays for the session.
 2. Evidence against the baseline that has passed its limit: ``out_of_baseline`` stays for the session as well.
 3. No profile, or one of another stack: ``no_baseline``.
-4. The last full unit could not be scored, or something has interrupted the samples since: ``unusable`` until the next
-   full unit.
-5. ``in_baseline``.
+4. The samples are of another time than that of their receipt: ``unusable``, as long as they are.
+5. The last full unit could not be scored, or something has interrupted the samples since: ``unusable`` until the next
+   full unit, and each time it happens for a unit more. Else a host would lose the samples of every second unit, of
+   which nobody could say then what it had computed, and be ``in_baseline`` by the others.
+6. ``in_baseline``.
 
 Pure, and never raises for what the evidence contains.
 """
@@ -49,6 +51,8 @@ _FINDINGS_MAX: Final = 8
 # As many samples of the windows before are kept as copies across the border are recognised by.
 _RECENT_MAX: Final = COPIED - 1
 _SECOND: Final = 1_000_000_000
+# As many units in a row are asked for at most, and make good one lapse.
+_ROW: Final = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +69,7 @@ class Brought:
         profile: of the baseline for this GPU, model and driver, if there is one.
         baseline: digest of the signed set that has it.
         foreign: why it is not compared with a profile, in words; empty where it is.
+        stale: why its samples say nothing of now, in words; empty where they do.
     """
 
     device: bytes
@@ -76,6 +81,7 @@ class Brought:
     profile: Profile | None
     baseline: bytes | None
     foreign: str
+    stale: str = ""
 
 
 def follow(state: DeviceState, brought: Brought) -> tuple[DeviceState, DeviceAppraisal]:
@@ -84,7 +90,7 @@ def follow(state: DeviceState, brought: Brought) -> tuple[DeviceState, DeviceApp
     if profile is not None and profile != state.profile:
         # Nothing that was measured against another profile says anything of this one, save that it was contradicted.
         state = replace(
-            state, profile=profile, evidence=type(state.evidence).start(), usable=False, why="", standing=()
+            state, profile=profile, evidence=type(state.evidence).start(), usable=False, row=0, why="", standing=()
         )
     series = None if brought.source is None else join([brought.source])[0]
     found: list[Finding] = [] if brought.copy is None else [_replayed(brought.copy, brought)]
@@ -103,11 +109,11 @@ def follow(state: DeviceState, brought: Brought) -> tuple[DeviceState, DeviceApp
         # Not to report a channel is no defect. The unit that has begun cannot be scored all the same.
         why = f"{profile.channel} is not sampled: a new unit begins"
         anew = UnitBuilder(unit_ns=builder.unit_ns)
-        following = replace(following, builder=anew, usable=False, why=why, standing=())
+        following = _lapsed(replace(following, builder=anew), why)
     broken = [defect for defect in defects if defect.breaks]
     if broken and not _later(units, broken):
         standing = tuple(_finding(defect, brought) for defect in broken)[:_FINDINGS_MAX]
-        following = replace(following, usable=False, why=f"{_words(standing[0])}: a new unit begins", standing=standing)
+        following = _lapsed(following, f"{_words(standing[0])}: a new unit begins", standing)
     cannot_be = tuple(item for item in found if item.verdict == "implausible")
     if cannot_be and not following.implausible:
         following = replace(following, implausible=cannot_be[:_FINDINGS_MAX])
@@ -144,15 +150,15 @@ def _judge(state: DeviceState, unit: Unit, profile: Profile | None) -> tuple[Dev
     findings = check_unit(unit, _limits(profile))
     if findings:
         shown = findings[:_FINDINGS_MAX]
-        return replace(state, usable=False, why=_words(shown[0]), standing=shown), findings
+        return _lapsed(state, _words(shown[0]), shown), findings
     if profile is None:
-        return replace(state, usable=True, why="", standing=()), ()
+        return _lapsed(state, "it was not compared with a baseline"), ()
     if why := unfit(unit.series, profile):
-        return replace(state, usable=False, why=why, standing=()), ()
+        return _lapsed(state, why), ()
     score = _scorer(profile).score(unit)
     if not score.covered:
         why = outside(profile.explained, unit.work.regressors())
-        return replace(state, usable=False, why=why, standing=()), ()
+        return _lapsed(state, why), ()
     evidence = state.evidence.after(score, profile)
     contradicted = state.contradicted
     if evidence.alarm is not None and not contradicted:
@@ -160,19 +166,26 @@ def _judge(state: DeviceState, unit: Unit, profile: Profile | None) -> tuple[Dev
         place = windows(unit.first_seq, unit.last_seq)
         contradicted = f"{evidence.alarm}, in {place}, {profile.channel}{leading}"
     scored = Scored(score=score, first_seq=unit.first_seq, last_seq=unit.last_seq)
-    return (
-        replace(
-            state,
-            evidence=evidence,
-            units=state.units + 1,
-            scored=scored,
-            usable=True,
-            why="",
-            standing=(),
-            contradicted=contradicted,
-        ),
-        (),
+    following = replace(
+        state, evidence=evidence, units=state.units + 1, scored=scored, standing=(), contradicted=contradicted
     )
+    return _in_a_row(following), ()
+
+
+def _in_a_row(state: DeviceState) -> DeviceState:
+    """The state behind one more unit that was scored."""
+    row = state.row + 1
+    lapses = max(0, state.lapses - 1) if row % _ROW == 0 else state.lapses
+    if row >= lapses:
+        return replace(state, row=row, lapses=lapses, usable=True, why="")
+    why = f"{row} of {lapses} units in a row, as samples were lost so often"
+    return replace(state, row=row, lapses=lapses, usable=False, why=why)
+
+
+def _lapsed(state: DeviceState, why: str, standing: tuple[Finding, ...] = ()) -> DeviceState:
+    """The state behind samples that cannot be scored. What goes on without a pause is one lapse."""
+    lapses = min(_ROW, state.lapses + state.usable)
+    return replace(state, usable=False, row=0, lapses=lapses, why=why, standing=standing)
 
 
 def _later(units: Sequence[Unit], broken: Sequence[Defect]) -> bool:
@@ -228,6 +241,8 @@ def _word(state: DeviceState, brought: Brought) -> tuple[Word, str]:
         return "out_of_baseline", state.contradicted
     if brought.profile is None or brought.foreign:
         return "no_baseline", brought.foreign
+    if brought.stale:
+        return "unusable", brought.stale
     if not state.usable:
         return "unusable", "; ".join(part for part in (state.why, _sampled(state)) if part)
     return "in_baseline", ""

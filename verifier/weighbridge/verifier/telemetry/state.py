@@ -127,7 +127,9 @@ class DeviceState:
         evidence: what the units that were scored by it say together.
         units: how many were scored in this session, by whatever profile.
         scored: the last of them.
-        usable: whether the last full unit could be scored, and nothing has interrupted the samples since.
+        usable: whether enough units could be scored, and nothing has interrupted the samples since.
+        row: how many units were scored one after the other, up to now.
+        lapses: how often samples ceased to be usable; fewer once many units were scored in a row.
         why: why not.
         standing: the findings for which it could not.
         implausible: the findings by which it stays ``implausible``; none where it is not.
@@ -142,6 +144,8 @@ class DeviceState:
     units: int = 0
     scored: Scored | None = None
     usable: bool = False
+    row: int = 0
+    lapses: int = 0
     why: str = ""
     standing: tuple[Finding, ...] = ()
     implausible: tuple[Finding, ...] = ()
