@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -14,11 +15,11 @@ from weighbridge.proto.baseline import SignedBaselineSet
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, ExitCode
 from weighbridge.proto.recording import Recording
+from weighbridge.proto.workload import WorkSummary
 from weighbridge.verifier.cli import main
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     Run = Callable[..., tuple[int, str, str]]
 
@@ -123,6 +124,19 @@ def test_a_fit_says_what_it_promises_and_by_what(run: Run, desk: Desk, tmp_path:
     assert {item.recording for item in signed.profiles[0].runs} == {
         Recording.parse((desk.directory / f"run-{number:02}.wbr").read_bytes()).digest for number in range(1, 13)
     }
+
+
+def test_runs_that_never_were_idle_open_no_gate(run: Run, desk: Desk, tmp_path: Path) -> None:
+    target = tmp_path / "gate.baseline"
+    said = "sessions begin idle"
+    assert said in run("fit", *desk.runs, *PLACE, "--key", desk.key, "-o", target)[1]
+    assert said in run("show", target)[1]
+    begun: list[Recording] = []
+    for path in desk.runs:
+        first, *others = (busy := Recording.parse(Path(path).read_bytes())).windows
+        begun.append(replace(busy, windows=(replace(first, work=WorkSummary.empty()), *others)))
+    idle = write_runs(tmp_path, "idle", begun)
+    assert said not in run("fit", *idle, *PLACE, "--key", desk.key, "-o", target)[1]
 
 
 def test_exceeded_bounds_are_told_with_what_they_were(
@@ -329,6 +343,7 @@ def test_a_genuine_run_is_consistent_and_no_more(run: Run, desk: Desk) -> None:
     assert out.startswith("IN BASELINE: held-01.wbr")
     assert f"physical signature consistent with baseline gate, number 1, of {OWNER};" in out
     assert "or more would have been seen" in out
+    assert "beyond 10^2.0 it is an alarm" in out
     assert "it says nothing of weights" in out
     assert max(map(len, out.splitlines())) <= 100
 
@@ -353,7 +368,12 @@ def test_another_gpu_or_stack_has_no_baseline(
 ) -> None:
     elsewhere = tmp_path / "elsewhere.wbr"
     elsewhere.write_bytes(record_run(99, device=sha256(b"another GPU")).encode())
-    for path, why in ((str(elsewhere), "does not name this GPU"), (other(desk, tmp_path, driver="1"), "of driver")):
+    (unsaid := tmp_path / "unsaid").mkdir()
+    for path, why in (
+        (str(elsewhere), "does not name this GPU"),
+        (other(desk, tmp_path, driver="1"), "of driver"),
+        (other(desk, unsaid, model=None), "says no manifest"),
+    ):
         status, document = asked("compare", desk.baseline, path)
         assert (status, document["verdict"]) == (ExitCode.INDETERMINATE, "no_baseline")
         assert why in document["runs"][0]["why"]

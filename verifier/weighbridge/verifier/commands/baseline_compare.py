@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -52,6 +53,7 @@ _LINE: Final = 60
 _HALF: Final = 6
 _FINDINGS: Final = 8
 _LABEL_MAX: Final = 100
+_PPM: Final = 1_000_000
 _NOT_SAID: Final = "not said"
 _WORDS: Final[dict[Word, str]] = {
     "in_baseline": "in baseline",
@@ -209,6 +211,8 @@ def _case_lines(case: _Case, content: BaselineSet, *, every: bool) -> Iterator[s
     known = [value for value in residuals if value is not None]
     if known:
         yield f"  residual    {residual_line(residuals, width=_LINE)}  {min(known):+,.1f} to {max(known):+,.1f} W"
+        alarm = math.log10(_PPM / profile.evidence_ppm)
+        yield f"  evidence    of all units so far against a genuine session; beyond 10^{alarm:.1f} it is an alarm"
     yield ""
     reach = max((abs(value) for value in known), default=0.0)
     rows = [_row(number, unit, run, reach) for number, unit in enumerate(run.units, start=1)]

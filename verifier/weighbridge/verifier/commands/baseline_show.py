@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from weighbridge.proto import limits, strict
 from weighbridge.proto.baseline import SignedBaselineSet
 from weighbridge.proto.errors import Code, Indeterminate
-from weighbridge.proto.profile import FEATURE_SET, GROSS_UNITS
+from weighbridge.proto.profile import FEATURE_SET, GROSS_UNITS, REGRESSORS
 from weighbridge.verifier import baseline_set
 from weighbridge.verifier.clock import moment
 from weighbridge.verifier.commands import arguments as given
@@ -27,6 +27,7 @@ from weighbridge.verifier.commands.baseline_text import (
 from weighbridge.verifier.commands.outcome import Outcome, load_anchors, read, taken_for, usage
 from weighbridge.verifier.commands.text import counted, plain
 from weighbridge.verifier.telemetry.calibration import ASSUMPTIONS, deciding, runs_needed, together_ppm
+from weighbridge.verifier.telemetry.explained import covers
 from weighbridge.verifier.telemetry.judging import judge
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ __all__ = ["configure", "profile_document", "profile_lines", "read_baseline", "s
 _COMMAND: Final = "baseline show"
 _PPM: Final = 1_000_000
 _SECOND: Final = 1e9
+_IDLE: Final = (0,) * len(REGRESSORS)
 _DISTRIBUTION_FREE: Final = 10_000
 """One per cent, in parts per million: what people take a verdict to mean."""
 _EPILOG: Final = """\
@@ -211,6 +213,11 @@ def warnings(profile: Profile) -> list[str]:
         found.append(EMULATED)
     if profile.scope.model is None:
         found.append("no manifest is said: no verifier will compare a session with it")
+    if not covers(profile.explained, _IDLE):
+        found.append(
+            "no run was idle for a unit, and sessions begin idle: of an idle unit it says nothing, and a gate that "
+            "waits for in_baseline never opens; record runs that begin before their load"
+        )
     return found
 
 

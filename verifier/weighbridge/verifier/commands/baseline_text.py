@@ -144,7 +144,7 @@ def devices_in_all(runs: Sequence[NamedRun]) -> list[bytes]:
             Code.RECORDING_EMPTY,
             "no GPU is in all of the runs",
             where=runs[0].path if runs else "RUN",
-            hint="a baseline is for one physical GPU: record all runs on it",
+            hint="a baseline is for one physical GPU: record all runs on it (imported tables: --device says which)",
         )
     return sorted(common)
 

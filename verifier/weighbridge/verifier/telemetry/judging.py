@@ -102,7 +102,8 @@ def why_foreign(recording: Recording, profile: Profile) -> str:
     """Why a verifier would not compare ``recording`` with ``profile``, in words; empty where it would."""
     scope, own = recording.scope, profile.scope
     if scope.model != own.model:
-        return "the baseline is of another manifest"
+        said = "the baseline is of another manifest"
+        return said if scope.model is not None else "the recording says no manifest, and the baseline is of one"
     if scope.driver != own.driver:
         return f"the baseline is of driver {own.driver}, the run of {scope.driver}"
     return ""
