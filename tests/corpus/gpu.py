@@ -121,7 +121,11 @@ def _signing(
     arena: Arena, second: Callable[[World, bytes], GpuEvidence], *, extra_anchors: Sequence[Anchor] = ()
 ) -> Answer:
     """The first device as it is; in the second's place what ``second`` makes of the window's nonce."""
-    world = arena.settled(extra_anchors=list(extra_anchors))
+    return answered(arena, arena.settled(extra_anchors=list(extra_anchors)), second)
+
+
+def answered(arena: Arena, world: World, second: Callable[[World, bytes], GpuEvidence]) -> Answer:
+    """The next window, with what ``second`` makes of its nonce in the second device's place."""
     nonces: list[bytes] = []
 
     def remember(window: bytes) -> bytes:

@@ -13,10 +13,12 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from support.baseline_owners import BaselineOwner
 from support.baselines import put_in_force, signed_set
 from support.forge import Forgery, random_bytes, seal, with_telemetry
-from support.world import manifest, software_key
+from support.world import WORK, manifest, software_key
 from weighbridge.attester.gpu.emulated import EmulatedGpus
 from weighbridge.proto import cose
+from weighbridge.proto.digest import sha256
 from weighbridge.proto.telemetry import Telemetry
+from weighbridge.proto.workload import WorkSummary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,25 +33,26 @@ if TYPE_CHECKING:
 OWNER: Final = BaselineOwner()
 # As long as a unit of samples is, in windows of a second.
 UNIT: Final = 10
+# What GPUs are at work with in each second.
+SERVING: Final = WorkSummary(root=sha256(b"leaf"), requests=8, tokens_in=2000, tokens_out=2000, batch_max=8)
 
 
 @cache
-def _enrolled() -> tuple[EmulatedGpus, bytes]:
-    """Devices, and the signed set with their profiles: recording and fitting them takes a second."""
+def enrolled(work: WorkSummary = WORK) -> tuple[EmulatedGpus, bytes]:
+    """Devices, and the signed set with their profiles at ``work``: recording and fitting them takes a second."""
     gpus = EmulatedGpus.create(2)
-    return gpus, signed_set(gpus, manifest().digest, OWNER)
+    return gpus, signed_set(gpus, manifest().digest, OWNER, work=work)
 
 
-def baselined(arena: Arena, *, windows: int = UNIT) -> World:
+def baselined(arena: Arena, *, windows: int = UNIT, work: WorkSummary = WORK) -> World:
     """As many good windows into a session whose samples are compared with a baseline, which nothing excuses from.
 
     It is judged by the production policy; before the tenth window nothing is said of it.
     """
-    gpus, signed = _enrolled()
-    world = arena.world(
-        policy="production", platforms=("tpm", "nvidia"), source="nvml", gpus=gpus, reference=_demanding
-    )
+    gpus, signed = enrolled(work)
+    world = arena.world(policy="production", platforms=("tpm", "nvidia"), source="nvml", gpus=gpus, reference=demanding)
     put_in_force(world, arena.engines, signed, OWNER)
+    world.host.work = work
     if windows:
         world.open_session()
     for _ in range(windows):
@@ -64,7 +67,32 @@ def sensing(world: World, change: Callable[[Source], Source]) -> None:
     world.host.sampled[key] = tuple(change(source) for source in world.host.sampled[key])
 
 
-def _demanding(made: Reference) -> Reference:
+def answers(world: World, most: int, change: Callable[[Source], Source] | None = None) -> list[Answer]:
+    """To the next windows, ``most`` of them, with ``change`` to what each reads; none follows one that is denied."""
+    found: list[Answer] = []
+    while len(found) < most and not (found and found[-1].verdict.outcome == "denied"):
+        if change is not None:
+            sensing(world, change)
+        found.append(world.window())
+    return found
+
+
+def admitted_though(answer: Answer) -> Answer:
+    """``answer`` is of a window that the record speaks for: it says all the same what is not proven."""
+    verdict = answer.verdict
+    assert verdict.opens
+    assert verdict.telemetry == "in_baseline"
+    said = verdict.document()["not_proven"]
+    assert isinstance(said, list)
+    assert "telemetry can contradict and corroborate; it can never vouch for weights" in said
+    assert any("evasion-tuned workloads are out of reach" in str(line) for line in said)
+    assert verdict.physical is not None
+    for device in verdict.physical.devices:
+        assert device.residual_mw is not None
+    return answer
+
+
+def demanding(made: Reference) -> Reference:
     reasons = dict(made.unchecked)
     del reasons["telemetry_baseline"]
     return replace(made, unchecked=reasons)

@@ -5,16 +5,16 @@ For what comes of them in sessions. No rate of detection follows from an emulate
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from support.sensors import Sensors
-from support.world import NOON
+from support.sensors import Sensors, Undeclared
+from support.world import NOON, WORK
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.recording import RecordedWindow, Recording
 from weighbridge.proto.scope import Scope
 from weighbridge.proto.spdm import report as spdm
 from weighbridge.proto.telemetry import Telemetry
-from weighbridge.proto.workload import WorkSummary
 from weighbridge.verifier import baseline_set
 from weighbridge.verifier.anchors import TrustAnchors
 from weighbridge.verifier.baselines import Baselines
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from support.baseline_owners import BaselineOwner
     from support.world import Engines, World
     from weighbridge.attester.gpu.emulated import EmulatedGpus
+    from weighbridge.proto.profile import Profile
+    from weighbridge.proto.workload import WorkSummary
 
-__all__ = ["TOKENS", "put_in_force", "recorded", "signed_set"]
+__all__ = ["fitted", "put_in_force", "recorded", "signed_set"]
 
-# As in support.world: what a window of a second declares.
-TOKENS: Final = 64
 _RUNS: Final = 12
 _WINDOWS: Final = 6
 _SECONDS: Final = 10
@@ -37,9 +37,12 @@ _FIRST_RUN: Final = 1000
 
 
 def recorded(
-    gpus: EmulatedGpus, model: bytes | None, *, runs: int = _RUNS, windows: int = _WINDOWS, tokens: int = TOKENS
+    gpus: EmulatedGpus, model: bytes | None, *, work: WorkSummary = WORK, undeclared: int = 0
 ) -> list[Recording]:
-    """Runs of the devices, each of as many windows of ten seconds, at ``tokens`` a second."""
+    """Runs of the devices, each of six windows of ten seconds, with ``work`` in each second.
+
+    ``undeclared``: tokens that are decoded in each second beside it.
+    """
     report = spdm.parse(gpus.attest(sha256(b"recorded"))[0].report)
     scope = Scope(
         gpu_model="NVIDIA H100 80GB HBM3",
@@ -49,20 +52,27 @@ def recorded(
         model=model,
         workload="tests",
     )
-    work = WorkSummary(root=sha256(b"leaf"), requests=_SECONDS, tokens_in=_SECONDS * tokens, tokens_out=0, batch_max=1)
+    whole = replace(
+        work,
+        requests=_SECONDS * work.requests,
+        tokens_in=_SECONDS * work.tokens_in,
+        tokens_out=_SECONDS * work.tokens_out,
+    )
     return [
-        Recording(origin="emulated", label=f"run {run}", scope=scope, windows=_run(gpus, run, windows, work))
-        for run in range(_FIRST_RUN, _FIRST_RUN + runs)
+        Recording(origin="emulated", label=f"run {run}", scope=scope, windows=_run(gpus, run, whole, undeclared))
+        for run in range(_FIRST_RUN, _FIRST_RUN + _RUNS)
     ]
 
 
-def signed_set(
-    gpus: EmulatedGpus, model: bytes, owner: BaselineOwner, *, number: int = 1, tokens: int = TOKENS
-) -> bytes:
+def fitted(gpus: EmulatedGpus, model: bytes, *, work: WorkSummary = WORK, undeclared: int = 0) -> tuple[Profile, ...]:
+    """The profiles of all devices, from runs as :func:`recorded` makes them."""
+    runs = recorded(gpus, model, work=work, undeclared=undeclared)
+    return tuple(fit(runs, device, Settings()) for device in gpus.identities())
+
+
+def signed_set(gpus: EmulatedGpus, model: bytes, owner: BaselineOwner, *, work: WorkSummary = WORK) -> bytes:
     """The file of a set with the profiles of all devices."""
-    runs = recorded(gpus, model, tokens=tokens)
-    profiles = [fit(runs, device, Settings()) for device in gpus.identities()]
-    return owner.sign(owner.content(profiles, number=number))
+    return owner.sign(owner.content(fitted(gpus, model, work=work)))
 
 
 def put_in_force(world: World, engines: Engines, data: bytes, owner: BaselineOwner) -> None:
@@ -75,11 +85,11 @@ def put_in_force(world: World, engines: Engines, data: bytes, owner: BaselineOwn
     world.judge_by(engines, world.reference.with_baselines([verified.named]))
 
 
-def _run(gpus: EmulatedGpus, run: int, windows: int, work: WorkSummary) -> tuple[RecordedWindow, ...]:
-    source = Sensors(gpus.identities(), run=run)
+def _run(gpus: EmulatedGpus, run: int, work: WorkSummary, undeclared: int) -> tuple[RecordedWindow, ...]:
+    source = Undeclared(Sensors(gpus.identities(), run=run), tokens=undeclared)
     start, length = nanoseconds(NOON), _SECONDS * 1_000_000_000
     made: list[RecordedWindow] = []
-    for seq in range(windows):
+    for seq in range(_WINDOWS):
         begin = start + seq * length
         sources = source.window(start_wall_ns=begin, duration_ns=length, work=work)
         telemetry = Telemetry(session=bytes(16), seq=seq, sources=tuple(sources)).encode()

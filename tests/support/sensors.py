@@ -13,14 +13,16 @@ from weighbridge.attester.telemetry.emulated import EmulatedTelemetry
 from weighbridge.proto.digest import sha256
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from weighbridge.attester.telemetry.interface import TelemetrySource
     from weighbridge.proto.telemetry import Source
     from weighbridge.proto.workload import WorkSummary
 
-__all__ = ["HERE", "Sensors"]
+__all__ = ["HERE", "Sensors", "Undeclared", "reading"]
 
 _SEED: Final = 7
+_SECOND: Final = 1_000_000_000
 HERE: Final = "tpm"
 """The machine that a world begins with; others are called by what their TPM's keys are made from."""
 
@@ -46,3 +48,36 @@ class Sensors:
 
     def close(self) -> None:
         """Nothing to stop."""
+
+
+@final
+class Undeclared:
+    """Sensors of GPUs that compute more than is declared: the physical effect of hidden work.
+
+    Args:
+        read: the sensors.
+        tokens: decoded in each second by all GPUs together, beside what is declared.
+    """
+
+    def __init__(self, read: TelemetrySource, *, tokens: int) -> None:
+        self._read = read
+        self.tokens = tokens
+
+    def window(self, *, start_wall_ns: int, duration_ns: int, work: WorkSummary) -> list[Source]:
+        """See :meth:`EmulatedTelemetry.window`."""
+        done = replace(work, tokens_out=work.tokens_out + self.tokens * duration_ns // _SECOND)
+        return self._read.window(start_wall_ns=start_wall_ns, duration_ns=duration_ns, work=done)
+
+    def close(self) -> None:
+        """Nothing to stop."""
+
+
+def reading(source: Source, **changes: Callable[[int, int], float]) -> Source:
+    """``source`` with other readings in these channels, each from its place in the window and what was read."""
+    channels = dict(source.channels)
+    for name, change in changes.items():
+        channel = channels[name]
+        assert channel.values is not None
+        made = (None if value is None else round(change(at, value)) for at, value in enumerate(channel.values))
+        channels[name] = replace(channel, values=tuple(made))
+    return replace(source, channels=channels)

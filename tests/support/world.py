@@ -68,6 +68,7 @@ PERIOD_NS = 1_000_000_000
 EMULATED = "insecure-emulated"
 PEER = sha256(b"the attester's channel key")
 CNF = sha256(b"the serving key")
+WORK = WorkSummary(root=sha256(b"leaf"), requests=1, tokens_in=64, tokens_out=0, batch_max=1)
 
 
 class FakeClock:
@@ -177,6 +178,8 @@ class Host:
     seq: int = 0
     wall_ns: int = 0
     telemetry: TelemetrySource | None = None
+    # What it serves in each window, and declares.
+    work: WorkSummary = WORK
     # What its sensors read in each window, by session and number.
     sampled: dict[tuple[bytes, int], tuple[Source, ...]] = field(default_factory=dict)
     sealer: Sealer | None = None
@@ -300,7 +303,7 @@ class Host:
         """What the next window is about."""
         assert self.telemetry is not None
         start, end = self.wall_ns, self.wall_ns + PERIOD_NS
-        work = WorkSummary(root=sha256(b"leaf"), requests=1, tokens_in=64, tokens_out=0, batch_max=1)
+        work = self.work
         if (self.session, self.seq) not in self.sampled:
             # Sensors are read once a window, whatever is made of it: devices go on from one to the next.
             sources = self.telemetry.window(start_wall_ns=start, duration_ns=PERIOD_NS, work=work)
