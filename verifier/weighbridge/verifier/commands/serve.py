@@ -82,8 +82,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         type=Path,
-        help="a set that its owner signed, of models, hosts or baselines (several times); looked at again before each "
-        "window, and on SIGHUP",
+        help="a set that its owner signed, of models, hosts or baselines: three names of one option (several times); "
+        "looked at again before each window, and on SIGHUP",
     )
     parser.add_argument(
         "--collateral",
