@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from weighbridge.verifier.core import Answer
 
 
+SECOND = 1_000_000_000
+
+
 @pytest.fixture
 def world(arena: Arena) -> World:
     """Under the production policy, which demands a baseline; nothing is enrolled yet."""
@@ -181,15 +184,26 @@ def test_a_late_window_is_part_of_the_series(world: World) -> None:
 
 def test_samples_of_another_day_say_nothing_of_this_one(arena: Arena, world: World) -> None:
     world.open_session()
-    world.host.wall_ns -= 86_400 * 1_000_000_000
+    world.host.wall_ns -= 86_400 * SECOND
     verdicts = run(world, UNIT + 1)
     assert {verdict.outcome for verdict in verdicts} == {"indeterminate"}
     device = physical(verdicts[-1])["devices"][0]
-    assert (device["units"], device["verdict"]) == (1, "unusable")
-    assert "86401.0 s before the window came" in device["why"]
+    assert (device["units"], device["verdict"]) == (0, "unusable")
+    assert "s before the session did, by the host's clock" in device["why"]
     # As it was judged then: not by the clock of whoever looks again.
     again = Exported(arena.engines, world, export(world)).verify()
     assert [verdict.outcome for verdict in again.verdicts] == ["indeterminate"] * (UNIT + 1)
+
+
+def test_a_clock_that_is_slowed_down_says_nothing_of_now(world: World) -> None:
+    world.open_session()
+    assert run(world, UNIT)[-1].outcome == "affirmed"
+    # Windows go on without a gap by the host's clock, and take longer by the verifier's.
+    words: list[str] = []
+    for _ in range(8):
+        world.clock.advance(1)
+        words.append(world.window().verdict.outcome)
+    assert words == ["affirmed"] * 6 + ["indeterminate"] * 2
 
 
 def busy(world: World, sensors: Sensors) -> Answer:

@@ -110,7 +110,7 @@ def appraise_telemetry(
     interval = span.wall_start_ns, span.wall_end_ns
     work = DeclaredWork.of(header.work, span.wall_end_ns - span.wall_start_ns)
     served = state.served.after(window.telemetry.sources, header.work)
-    stale = "" if window.held else _stale(span.wall_end_ns, terms, at)
+    stale = _stale(interval, terms, None if window.held else at)
     devices: list[DeviceAppraisal] = []
     used: list[Between] = []
     states = dict(state.devices)
@@ -198,15 +198,20 @@ def _energy(source: Source | None, *, first: bool) -> tuple[int, int] | None:
     return None
 
 
-def _stale(end_ns: int, terms: Terms, at: datetime) -> str:
-    """Why samples up to ``end_ns`` say nothing of a fresh window received ``at``, in words; empty where they do.
+def _stale(interval: tuple[int, int], terms: Terms, at: datetime | None) -> str:
+    """Why samples of ``interval`` are of another time than the session's, in words; empty where they are not.
 
-    By the host's clock, which it may set as it likes: else it could have its sensors' record of another day judged.
+    The host sets its clock as it likes: else it could have its sensors' record of another day judged. ``at`` is when a
+    fresh window was received; a held one is late as it is, and none that is fresh follows it without a gap unless it is
+    of its time.
     """
-    behind_ns = nanoseconds(at) - end_ns
-    if behind_ns <= max(2 * terms.period_ns, terms.period_ns + terms.lateness_ns) + _BEHIND_NS:
-        return ""
-    return f"samples end {behind_ns / _SECOND:.1f} s before the window came: set the host's clock, or attest in time"
+    start, end = interval
+    allowed = max(2 * terms.period_ns, terms.period_ns + terms.lateness_ns) + _BEHIND_NS
+    if start < terms.issued_ns - allowed:
+        return f"samples begin {(terms.issued_ns - start) / _SECOND:.1f} s before the session did, by the host's clock"
+    if at is not None and end < nanoseconds(at) - allowed:
+        return f"samples end {(nanoseconds(at) - end) / _SECOND:.1f} s before they came, by the host's clock"
+    return ""
 
 
 def _foreign(profile: Profile, report: VerifiedGpuReport, source: Source | None) -> str:

@@ -5,11 +5,10 @@ What decides the word, in this order:
 1. A finding that is ``implausible``, of this window or an earlier one: it stays for the session.
 2. Evidence against the baseline that has passed its limit: ``out_of_baseline`` stays for the session as well.
 3. No profile, or one of another stack: ``no_baseline``.
-4. The samples are of another time than that of their receipt: ``unusable``, as long as they are.
-5. The last full unit could not be scored, or something has interrupted the samples since: ``unusable`` until the next
+4. The last full unit could not be scored, or something has interrupted the samples since: ``unusable`` until the next
    full unit, and each time it happens for a unit more. Else a host would lose the samples of every second unit, of
    which nobody could say then what it had computed, and be ``in_baseline`` by the others.
-6. ``in_baseline``.
+5. ``in_baseline``.
 
 Pure, and never raises for what the evidence contains.
 """
@@ -26,7 +25,7 @@ from weighbridge.verifier.telemetry.fingerprints import COPIED
 from weighbridge.verifier.telemetry.physics import Finding, Limits, check_unit, check_window
 from weighbridge.verifier.telemetry.reported import unfit
 from weighbridge.verifier.telemetry.scoring import Scorer
-from weighbridge.verifier.telemetry.series import join
+from weighbridge.verifier.telemetry.series import Defect, join
 from weighbridge.verifier.telemetry.state import DeviceAppraisal, DeviceState, Scored, Word
 from weighbridge.verifier.telemetry.units import UnitBuilder
 
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
     from weighbridge.proto.profile import Profile
     from weighbridge.proto.telemetry import Source
     from weighbridge.verifier.telemetry.history import Copy
-    from weighbridge.verifier.telemetry.series import Defect
     from weighbridge.verifier.telemetry.units import Unit
     from weighbridge.verifier.telemetry.work import DeclaredWork
 
@@ -69,7 +67,7 @@ class Brought:
         profile: of the baseline for this GPU, model and driver, if there is one.
         baseline: digest of the signed set that has it.
         foreign: why it is not compared with a profile, in words; empty where it is.
-        stale: why its samples say nothing of now, in words; empty where they do.
+        stale: why its samples are of another time, in words; empty where they are not. They make no unit.
     """
 
     device: bytes
@@ -98,9 +96,7 @@ def follow(state: DeviceState, brought: Brought) -> tuple[DeviceState, DeviceApp
     if series is not None:
         findings, carried = check_window(series, carried, _limits(profile))
         found += findings
-    builder, units, defects = _builder(state, profile, brought.source).after(
-        brought.source, brought.work, brought.interval, brought.seq
-    )
+    builder, units, defects = _units(state, profile, brought)
     following = replace(state, builder=builder, carried=carried, recent=_recent(state, brought))
     for unit in units:
         following, of_unit = _judge(following, unit, profile)
@@ -130,6 +126,17 @@ def thinned(source: Source, count: int) -> Source:
 
 def _limits(profile: Profile | None) -> Limits:
     return Limits(power_limit_mw=None if profile is None else profile.scope.power_limit_mw)
+
+
+def _units(
+    state: DeviceState, profile: Profile | None, brought: Brought
+) -> tuple[UnitBuilder, tuple[Unit, ...], tuple[Defect, ...]]:
+    """What the window's samples add to the unit that has begun, or complete of it."""
+    builder = _builder(state, profile, brought.source)
+    if not brought.stale:
+        return builder.after(brought.source, brought.work, brought.interval, brought.seq)
+    old = Defect(kind="clock_step", channel=None, at_ns=brought.interval[0], detail=brought.stale)
+    return UnitBuilder(unit_ns=builder.unit_ns), (), (old,)
 
 
 def _builder(state: DeviceState, profile: Profile | None, source: Source | None) -> UnitBuilder:
@@ -241,8 +248,6 @@ def _word(state: DeviceState, brought: Brought) -> tuple[Word, str]:
         return "out_of_baseline", state.contradicted
     if brought.profile is None or brought.foreign:
         return "no_baseline", brought.foreign
-    if brought.stale:
-        return "unusable", brought.stale
     if not state.usable:
         return "unusable", "; ".join(part for part in (state.why, _sampled(state)) if part)
     return "in_baseline", ""
