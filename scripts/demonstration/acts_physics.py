@@ -53,7 +53,7 @@ async def hidden_work(stage: Stage) -> Result:
     """In the middle of a session, the GPUs begin to compute what nobody declares: the power says so."""
     host = stage.hosts[HOST]
     undeclared = host.directory / "undeclared"
-    known = Waiting(lambda document: document.get("status") == "affirmed", 3)
+    known = Waiting(lambda document: (document.get("verdict") or {}).get("telemetry") == "in_baseline", 1)
     attester = await Attester.start(
         [
             *stage.options(host), "--telemetry", f"emulated:undeclared={undeclared}", "--windows", "60",
@@ -61,7 +61,8 @@ async def hidden_work(stage: Stage) -> Result:
         ],
         known.watch,
     )  # fmt: skip
-    await known.until(attester, "windows affirmed, once a unit of samples was full")
+    await known.until(attester, "a unit of samples that is in the baseline")
+    say("    ten seconds are sampled: the physical record is consistent with the baseline")
     # In one step: half a number is no number.
     _put(undeclared, f"{_HIDDEN}\n")
     say(f"    from here on, {_HIDDEN} tokens a second more are computed than are declared")
