@@ -11,7 +11,7 @@ import pytest
 
 from weighbridge.policy.authoring.examples import EXAMPLES
 from weighbridge.policy.authoring.golden import at_time
-from weighbridge.policy.document import Gpu, PolicyInput
+from weighbridge.policy.document import Gpu, PolicyInput, TelemetryVerdict
 from weighbridge.policy.engines.regorus import RegorusEngine
 from weighbridge.policy.policy_set import PolicyModule, shipped
 from weighbridge.policy.values.owner_sets import ModelValue, OwnerSet, StatementValue
@@ -100,3 +100,26 @@ def test_an_evaluation_that_is_too_old(denied: Denied) -> None:
 def test_the_hours(denied: Denied, time: str, refused: bool) -> None:
     found = denied(at_time(EXAMPLE.input, datetime.fromisoformat(f"{time}+00:00")))
     assert found == ({"OUT_OF_HOURS"} if refused else set())
+
+
+@pytest.mark.parametrize(
+    ("word", "code"),
+    [
+        ("in_baseline", None),
+        ("unusable", "TELEMETRY_UNUSABLE"),
+        ("no_baseline", "TELEMETRY_NO_BASELINE"),
+        ("out_of_baseline", "TELEMETRY_OUT_OF_BASELINE"),
+    ],
+)
+def test_a_baseline_that_is_demanded(root: Path, word: TelemetryVerdict, code: str | None) -> None:
+    """Nothing but ``TELEMETRY_UNUSABLE`` makes a window indeterminate: the rule has to give the code of the word."""
+    text = (root / "docs" / "policy.md").read_text(encoding="utf-8")
+    block = text.split("**To demand a baseline**")[1].split("```rego\n")[1].split("```")[0]
+    example = EXAMPLES["in_baseline"]
+    telemetry = example.input.telemetry
+    devices = tuple(replace(device, verdict=word) for device in telemetry.devices)
+    document = replace(example.input, telemetry=replace(telemetry, verdict=word, devices=devices))
+    whole = shipped("production", reference=example.reference)
+    own = PolicyModule("gate.rego", f"{HEAD}\n{block}".encode())
+    with RegorusEngine().load(replace(whole, modules=(whole.modules[0], own))) as policy:
+        assert {item.code for item in policy.decide(document).denials} == ({code} if code else set())
