@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from unittest import mock
@@ -204,6 +206,24 @@ def test_a_clock_that_is_slowed_down_says_nothing_of_now(world: World) -> None:
         world.clock.advance(1)
         words.append(world.window().verdict.outcome)
     assert words == ["affirmed"] * 6 + ["indeterminate"] * 2
+
+
+def test_no_host_has_all_others_forgotten(world: World) -> None:
+    # 20,000 samples in a second, each unlike the next: 1,900 fingerprints of each GPU, where an honest one brings one.
+    world.open_session()
+    count = 20_000
+    start = iter((300_000, 400_000))
+
+    def many(source: Source) -> Source:
+        low = next(start)
+        power = Channel("mW", tuple(low + at * 7919 % 50_021 for at in range(count)))
+        offsets = tuple(range(0, SECOND, SECOND // count))
+        return replace(source, period_ns=SECOND // count, offsets=offsets, channels={"power": power})
+
+    sensing(world, many)
+    assert world.window().verdict.outcome == "indeterminate"
+    with closing(sqlite3.connect(world.directory / "sessions.sqlite")) as store:
+        assert store.execute("SELECT count(*) FROM fingerprints").fetchone() == (2 * (8 + 12),)
 
 
 def busy(world: World, sensors: Sensors) -> Answer:

@@ -55,6 +55,10 @@ __all__ = [
 # How far the host's wall clock may lag, as it may run ahead (:mod:`weighbridge.verifier.procedure`).
 _BEHIND_NS: Final = 5_000_000_000
 _SECOND: Final = 1_000_000_000
+# What one GPU's samples may take of a memory that is all hosts': as much as 100 Hz bring. Of more, those of the least
+# values are looked up and kept, which are the same for a copy.
+_FINGERPRINTS_LEAST: Final = 8
+_FINGERPRINTS_EACH_SECOND: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +157,9 @@ def appraise_telemetry(
 
 def traces_of(window: VerifiedWindow, state: TelemetryState, *, enrolled: Enrolled) -> tuple[Trace, ...]:
     """What of ``window`` is looked up in the verifier's memory before it is appraised, and kept there afterwards."""
-    seq = window.header.seq
+    seq, span = window.header.seq, window.header.interval
+    lasts_ns = min(span.wall_end_ns - span.wall_start_ns, 2 * enrolled.terms.period_ns)
+    most = _FINGERPRINTS_LEAST + _FINGERPRINTS_EACH_SECOND * lasts_ns // _SECOND
     traces: list[Trace] = []
     for report in _gpus(enrolled):
         source = source_of(window.telemetry, report.identity)
@@ -165,7 +171,7 @@ def traces_of(window: VerifiedWindow, state: TelemetryState, *, enrolled: Enroll
             Trace(
                 device=report.identity,
                 first_seq=first_seq,
-                fingerprints=() if series is None else fingerprints(series),
+                fingerprints=() if series is None else fingerprints(series)[:most],
                 reading=_energy(source, first=False),
             )
         )
