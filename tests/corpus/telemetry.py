@@ -1,10 +1,10 @@
-"""Rows A57 and A58: telemetry of somebody else, and telemetry that nobody attested signed."""
+"""Rows A57 and A58: telemetry of somebody else, telemetry that nobody attested signed, and what is no telemetry."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -12,12 +12,13 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from support.baseline_owners import BaselineOwner
 from support.baselines import put_in_force, signed_set
-from support.forge import Forgery, random_bytes, seal, with_telemetry
+from support.forge import Forgery, interval, random_bytes, seal, with_telemetry
 from support.world import WORK, manifest, software_key
 from weighbridge.attester.gpu.emulated import EmulatedGpus
-from weighbridge.proto import cose
+from weighbridge.proto import cbor, cose, zstd
 from weighbridge.proto.digest import sha256
-from weighbridge.proto.telemetry import Telemetry
+from weighbridge.proto.telemetry import VERSION, Telemetry
+from weighbridge.proto.typed_array import TypedArray
 from weighbridge.proto.workload import WorkSummary
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 OWNER: Final = BaselineOwner()
 # As long as a unit of samples is, in windows of a second.
 UNIT: Final = 10
+_CONTENT_MAX: Final = 1_000_000
+# In the place of what our encoder has no word for.
+_FLOAT: Final = "\N{DOUBLE DAGGER} a number"
 # What GPUs are at work with in each second.
 SERVING: Final = WorkSummary(root=sha256(b"leaf"), requests=8, tokens_in=2000, tokens_out=2000, batch_max=8)
 
@@ -202,3 +206,68 @@ def case_012_device_twice(arena: Arena) -> Answer:
 
 def case_013_none_at_all(arena: Arena) -> Answer:
     return _saying(arena, lambda said, _: replace(said, sources=()))
+
+
+# -- what is no record at all ------------------------------------------------------------------------------------------
+
+
+def _written(arena: Arena, change: Callable[[dict[int, Any]], None], *, floats: bytes = b"") -> Answer:
+    """A window in whose telemetry the first device's map was changed; a ``_FLOAT`` in it becomes these bytes."""
+    world = arena.settled()
+    seen = world.host.observe()
+    sources: Any = cbor.decode(
+        Telemetry.parse(seen.telemetry).content(), limit=_CONTENT_MAX, what="content", typed_arrays=True
+    )
+    change(sources[0])
+    content = cbor.encode(sources).replace(cbor.encode(_FLOAT), floats)
+    return _unpacking_to(arena, world, content, size=len(content))
+
+
+def _unpacking_to(arena: Arena, world: World, content: bytes, *, size: int) -> Answer:
+    """A window whose telemetry is ``content``, and is said to be of ``size`` bytes."""
+    data = {0: VERSION, 1: world.host.session, 2: world.host.seq, 3: size, 4: zstd.compress(content)}
+    return arena.submit(world, seal(world.host, observed=with_telemetry(cbor.encode(data), world.host.observe())))
+
+
+def _power(source: dict[int, Any], **fields: object) -> None:
+    unit, deltas, missing, window = source[5]["power"]
+    made = {"unit": unit, "deltas": deltas, "missing": missing, "window": window, **fields}
+    source[5]["power"] = list(made.values())
+
+
+def case_014_times_out_of_order(arena: Arena) -> Answer:
+    return _written(arena, lambda source: source.update({4: TypedArray.of([0, 200, -100, *[100] * 7])}))
+
+
+def case_015_a_time_twice(arena: Arena) -> Answer:
+    return _written(arena, lambda source: source.update({4: TypedArray.of([0, 0, *[100_000_000] * 8])}))
+
+
+def case_016_power_in_watts(arena: Arena) -> Answer:
+    return _written(arena, lambda source: _power(source, unit="W"))
+
+
+def case_017_ten_million_samples(arena: Arena) -> Answer:
+    return _written(arena, lambda source: source.update({4: TypedArray(72, bytes([1]) * 10**7)}))
+
+
+def case_018_a_reading_that_is_not_a_number(arena: Arena) -> Answer:
+    return _written(arena, lambda source: _power(source, deltas=_FLOAT), floats=bytes.fromhex("f97e00"))
+
+
+def case_019_a_reading_of_1e30(arena: Arena) -> Answer:
+    return _written(arena, lambda source: _power(source, deltas=_FLOAT), floats=b"\xc2\x4d" + (10**30).to_bytes(13))
+
+
+def case_020_readings_that_overflow(arena: Arena) -> Answer:
+    return _written(arena, lambda source: _power(source, deltas=TypedArray.of([2**62] * 10)))
+
+
+def case_021_unpacks_to_more_than_is_said(arena: Arena) -> Answer:
+    return _unpacking_to(arena, arena.settled(), bytes(50_000_000), size=1000)
+
+
+def case_022_a_window_of_no_length(arena: Arena) -> Answer:
+    world = arena.settled()
+    end = world.host.observe().interval.wall_end_ns
+    return arena.submit(world, seal(world.host, interval(wall_start_ns=end)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from hypothesis import given
@@ -16,6 +16,9 @@ from weighbridge.proto import limits, strict
 from weighbridge.proto.baseline import BaselineSet, SignedBaselineSet
 from weighbridge.proto.errors import Code, MalformedEvidence
 from weighbridge.proto.profile import FEATURES, Bound, CalibrationRun, Checked, Deviation, Profile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 OWNER = BaselineOwner()
 PROFILE = replace(
@@ -260,3 +263,37 @@ def test_a_set_has_one_spelling() -> None:
 def test_a_run_counts_once() -> None:
     runs = (CalibrationRun(bytes(32), 1, (1,)),) * 2
     assert code_of(replace(PROFILE, runs=runs).encode()) is Code.NOT_DETERMINISTIC
+
+
+Path = tuple[str | int, ...]
+
+
+def _places(value: object, path: Path = ()) -> list[Path]:
+    inner: list[tuple[str | int, object]] = []
+    if isinstance(value, dict):
+        inner += cast("Document", value).items()
+    elif isinstance(value, list):
+        inner += enumerate(cast("list[object]", value))
+    return [path, *(place for key, item in inner for place in _places(item, (*path, key)))]
+
+
+def _with(value: object, path: Path, new: object) -> object:
+    if not path:
+        return new
+    key, *rest = path
+    if isinstance(value, dict):
+        return {name: _with(item, tuple(rest), new) if name == key else item for name, item in value.items()}
+    items = enumerate(cast("list[object]", value))
+    return [_with(item, tuple(rest), new) if place == key else item for place, item in items]
+
+
+@pytest.mark.parametrize(("valid", "parse"), [(VALID, Profile.parse), (SET, BaselineSet.parse)], ids=["profile", "set"])
+@given(data=st.data())
+def test_any_value_anywhere_is_one_or_malformed(
+    valid: bytes, parse: Callable[[bytes], Profile | BaselineSet], data: st.DataObject
+) -> None:
+    """In what it has of lists in lists as well: calibration runs, bounds, terms, deviations."""
+    document = json.loads(valid)
+    place = data.draw(st.sampled_from(_places(document)))
+    other = json.dumps(_with(document, place, data.draw(JSON)), sort_keys=True, separators=(",", ":")).encode()
+    check_total(parse, lambda made: made.encode(), other)  # type: ignore[attr-defined] # of a profile or a set

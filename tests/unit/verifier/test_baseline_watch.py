@@ -1,4 +1,4 @@
-"""Baselines while a verifier serves: taken, replaced, refused; each change in the ledger, named by every verdict."""
+"""Row A61. Baselines while a verifier serves: taken, replaced, refused; each change in the ledger and in verdicts."""
 
 from __future__ import annotations
 
