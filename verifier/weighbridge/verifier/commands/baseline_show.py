@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -263,11 +264,13 @@ def _term(term: Term) -> str:
 
 
 def _sees(profile: Profile) -> Iterator[str]:
-    seen = [
-        f"{watts(one.milliwatts)} after {one.units * profile.unit_ns / _SECOND:g} s"
-        for one in profile.deviations
-        if one.milliwatts is not None
-    ]
+    seen: list[str] = []
+    least = math.inf
+    for one in profile.deviations:
+        # Later, less is seen, or nothing is to be said.
+        if one.milliwatts is not None and one.milliwatts < least:
+            least = one.milliwatts
+            seen.append(f"{watts(least)} after {one.units * profile.unit_ns / _SECOND:g} s")
     if not seen:
         yield "  sees        no sustained change of mean power, however large"
         return
@@ -293,8 +296,8 @@ def _bound(bound: Bound, *, decides: bool) -> Iterator[str]:
     yield from wrapped(
         "threshold",
         f"{bound.limit / 1000:.2f} x what runs come to, from {what} {counted(bound.runs, 'run')}"
-        f"{'' if decides else ' (beside: it does not decide)'}: false alarms in at most {percent(bound.claimed_ppm)} "
-        f"of sessions, if {assumed}",
+        f"{'' if decides else ' (for comparison: it does not decide)'}: false alarms in at most "
+        f"{percent(bound.claimed_ppm)} of sessions, if {assumed}",
     )
 
 

@@ -63,7 +63,7 @@ cuts off would else hide how far power as a whole has moved."""
 ASSUMPTIONS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "sessions-like-runs": "a genuine session differs from the calibration runs as they do from one another",
-        "devices-alike": "this device strays from its baseline as the servers strayed from theirs that the limit is of",
+        "devices-alike": "this device strays from its baseline as those servers strayed from theirs",
         "units-like-calibration": "a genuine unit scores as the calibration's did, whatever came before it",
     }
 )
