@@ -110,7 +110,7 @@ def decode(data: bytes, *, limit: int, what: str, items: int | None = None, type
         raise MalformedEvidence(
             Code.TOO_LARGE, f"{what} is too large", where=what, expected=f"<= {limit} bytes", got=f"{len(data)} bytes"
         )
-    if items is not None:
+    if items is not None and len(data) > items:  # every item takes a byte at least
         _check_count(data, items, what)
     try:
         value: CborValue = cbor2.loads(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from weighbridge.proto import cbor
 from weighbridge.proto.errors import Code, MalformedEvidence
-from weighbridge.proto.telemetry.differences import VALUE_MAX, Budget, pack, unpack
+from weighbridge.proto.telemetry.differences import VALUE_MAX, Budget, ascends, pack, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -104,15 +104,14 @@ class Channel:
             window = cbor.Reader({3: window}, where).integer(3, low=1, high=VALUE_MAX)
         if packed is None and missing is None:
             return cls(unit, None, window)
-        values = unpack(packed, budget=budget, where=where)
+        differences, values = unpack(packed, budget=budget, where=where)
         if len(values) != size:
             raise MalformedEvidence(
                 Code.FIELD_RANGE, "not one value per offset", where=where, expected=size, got=len(values)
             )
         if missing is None:
             return cls(unit, values, window)
-        where = f"{where}.missing"
-        return cls(unit, _without(values, unpack(missing, budget=budget, where=where), where=where), window)
+        return cls(unit, _without(differences, values, missing, budget=budget, where=f"{where}.missing"), window)
 
 
 class EventKind(StrEnum):
@@ -161,20 +160,23 @@ class Event:
         return self.offset_ns, self.kind.value, self.channel or ""
 
 
-def _without(values: tuple[int, ...], missing: tuple[int, ...], *, where: str) -> tuple[int | None, ...]:
+def _without(
+    differences: tuple[int, ...], values: tuple[int, ...], missing: cbor.CborValue, *, budget: Budget, where: str
+) -> tuple[int | None, ...]:
     """The values with ``None`` where a reading failed; what stands there repeats the value before it, or is zero."""
-    read: list[int | None] = list(values)
-    before = -1
-    for index in missing:
-        if not before < index < len(values):
-            raise MalformedEvidence(Code.FIELD_RANGE, "indices do not ascend within the values", where=where, got=index)
-        before = index
-    if not missing:
+    steps, indices = unpack(missing, budget=budget, where=where)
+    if not indices:
         raise MalformedEvidence(Code.NOT_DETERMINISTIC, "no missing reading is null", where=where)
-    for index in missing:
-        if values[index] != (values[index - 1] if index else 0):
-            raise MalformedEvidence(
-                Code.NOT_DETERMINISTIC, "a missing reading has a value", where=where, got=f"index {index}"
-            )
+    if not ascends(steps) or indices[-1] >= len(values):
+        raise MalformedEvidence(
+            Code.FIELD_RANGE, "indices do not ascend within the values", where=where, expected=f"< {len(values)}"
+        )
+    wrong = next(filter(differences.__getitem__, indices), None)
+    if wrong is not None:
+        raise MalformedEvidence(
+            Code.NOT_DETERMINISTIC, "a missing reading has a value", where=where, got=f"index {wrong}"
+        )
+    read: list[int | None] = list(values)
+    for index in indices:
         read[index] = None
     return tuple(read)

@@ -15,7 +15,7 @@ from weighbridge.proto.typed_array import TypedArray
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["VALUE_MAX", "Budget", "pack", "unpack"]
+__all__ = ["VALUE_MAX", "Budget", "ascends", "pack", "unpack"]
 
 VALUE_MAX: Final = 2**62 - 1
 _WIDEST: Final = 8
@@ -50,8 +50,8 @@ def pack(values: Sequence[int]) -> TypedArray:
     return TypedArray.of([value - before for before, value in pairwise((0, *values))])
 
 
-def unpack(packed: object, *, budget: Budget, where: str) -> tuple[int, ...]:
-    """The values again.
+def unpack(packed: object, *, budget: Budget, where: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The differences, and the values again.
 
     Raises:
         MalformedEvidence: ``FIELD_TYPE`` for anything but a typed array; ``TOO_LARGE``; ``NOT_DETERMINISTIC``;
@@ -60,11 +60,17 @@ def unpack(packed: object, *, budget: Budget, where: str) -> tuple[int, ...]:
     if not isinstance(packed, TypedArray):
         raise MalformedEvidence(Code.FIELD_TYPE, "wrong type", where=where, expected="typed array")
     budget.take(len(packed), where=where)
-    values = tuple(accumulate(packed.integers(where=where)))
+    differences = packed.integers(where=where)
+    values = tuple(accumulate(differences))
     # As many narrower differences as a message may have cannot reach so far.
     if packed.width == _WIDEST and _beyond(values):
         raise MalformedEvidence(Code.FIELD_RANGE, "a value is beyond 2**62", where=where)
-    return values
+    return differences, values
+
+
+def ascends(differences: Sequence[int]) -> bool:
+    """Whether values with these differences ascend, from zero or above it."""
+    return not differences or (differences[0] >= 0 and min(differences[1:], default=1) > 0)
 
 
 def _beyond(values: Sequence[int]) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Self
 from weighbridge.proto import cbor, limits, zstd
 from weighbridge.proto.errors import Code, MalformedEvidence
 from weighbridge.proto.telemetry.channels import NAME_MAX, Channel, Event
-from weighbridge.proto.telemetry.differences import VALUE_MAX, Budget, pack, unpack
+from weighbridge.proto.telemetry.differences import VALUE_MAX, Budget, ascends, pack, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -171,12 +171,12 @@ class Telemetry:
 
 
 def _offsets(packed: cbor.CborValue, *, budget: Budget, where: str) -> tuple[int, ...]:
-    offsets = unpack(packed, budget=budget, where=where)
+    differences, offsets = unpack(packed, budget=budget, where=where)
     if len(offsets) > limits.TELEMETRY_SAMPLES_MAX:
         raise MalformedEvidence(
             Code.TOO_LARGE, "too many samples", where=where, expected=f"<= {limits.TELEMETRY_SAMPLES_MAX}"
         )
-    if offsets and (offsets[0] < 0 or offsets != tuple(sorted(set(offsets)))):
+    if not ascends(differences):
         raise MalformedEvidence(Code.FIELD_RANGE, "offsets do not ascend from zero", where=where)
     return offsets
 

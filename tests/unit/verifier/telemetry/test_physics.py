@@ -23,7 +23,7 @@ from weighbridge.verifier.telemetry.physics import (
     unreported,
 )
 from weighbridge.verifier.telemetry.physics.heat import Heat
-from weighbridge.verifier.telemetry.physics.readings import Readings
+from weighbridge.verifier.telemetry.physics.readings import readings_of
 from weighbridge.verifier.telemetry.series import Series, join
 from weighbridge.verifier.telemetry.units import Unit
 from weighbridge.verifier.telemetry.work import DeclaredWork
@@ -165,7 +165,7 @@ def test_energy_is_not_compared_over_a_stall(decode: Trace) -> None:
 )
 def test_the_counter_stands_where_it_was_read(moved: list[int | None], taken: list[int]) -> None:
     channels: dict[str, list[int | None]] = {"power": [400_000] * 3, "energy": [5, None, 9], "energy_at": moved}
-    readings, findings = Readings.of(made([0, 10**8, 2 * 10**8], channels), LIMITS)
+    readings, findings = readings_of(made([0, 10**8, 2 * 10**8], channels), LIMITS)
     assert findings == ()
     assert readings.tracks["energy"].times.tolist() == taken
     assert readings.tracks["energy"].values.tolist() == [5, 9]

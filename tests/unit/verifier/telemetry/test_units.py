@@ -15,7 +15,7 @@ from weighbridge.proto.recording import RecordedWindow, Recording
 from weighbridge.proto.scope import Scope
 from weighbridge.proto.telemetry import Channel, Event, EventKind, Source, Telemetry
 from weighbridge.proto.workload import WorkSummary
-from weighbridge.verifier.telemetry.series import Defect
+from weighbridge.verifier.telemetry.series import Defect, Sampled
 from weighbridge.verifier.telemetry.units import Unit, UnitBuilder, units_of
 from weighbridge.verifier.telemetry.work import DeclaredWork
 
@@ -41,7 +41,7 @@ def fed(
     builder: UnitBuilder, source: Source | None, first: int, last: int, seq: int, *, tokens: int = 0
 ) -> tuple[UnitBuilder, tuple[Unit, ...], tuple[Defect, ...]]:
     work = DeclaredWork(duration_ns=(last - first) * PERIOD, tokens_out=tokens, requests=1, batch_max=seq + 1)
-    return builder.after(source, work, (START_NS + first * PERIOD, START_NS + last * PERIOD), seq)
+    return builder.after(Sampled.of(source), work, (START_NS + first * PERIOD, START_NS + last * PERIOD), seq)
 
 
 def run(lengths: list[int], *, tokens: int = 7) -> tuple[list[Unit], list[Defect], UnitBuilder]:
@@ -168,7 +168,9 @@ def test_a_gap_drops_windows_of_any_length() -> None:
 
 @pytest.mark.parametrize("interval", [(START_NS, START_NS), (START_NS + 5, START_NS)])
 def test_a_window_that_lasts_nothing_is_a_defect(interval: tuple[int, int]) -> None:
-    builder, units, (defect,) = UnitBuilder(unit_ns=UNIT).after(window(0, 1), DeclaredWork(duration_ns=1), interval, 0)
+    builder, units, (defect,) = UnitBuilder(unit_ns=UNIT).after(
+        Sampled.of(window(0, 1)), DeclaredWork(duration_ns=1), interval, 0
+    )
     assert (defect.kind, units, builder.pending) == ("clock_step", (), ())
 
 
@@ -202,7 +204,7 @@ def test_channels_that_a_device_does_not_report_are_cut_too() -> None:
 @pytest.mark.parametrize("end", [START_NS + 2**80, START_NS + 1])
 def test_claims_of_any_length_are_taken(end: int) -> None:
     work = DeclaredWork(duration_ns=end - START_NS)
-    builder, units, defects = UnitBuilder(unit_ns=UNIT).after(window(0, 100), work, (START_NS, end), 0)
+    builder, units, defects = UnitBuilder(unit_ns=UNIT).after(Sampled.of(window(0, 100)), work, (START_NS, end), 0)
     assert any(defect.breaks for defect in defects)
     assert (units, builder.pending) == ((), ())
 
@@ -213,7 +215,7 @@ def test_no_more_is_kept_than_a_unit_may_have() -> None:
     channels = {"power": Channel("mW", (300_000,) * 2000)}
     source = Source(device=DEVICE, name="nvml", start_wall_ns=START_NS, period_ns=1, offsets=times, channels=channels)
     work, interval = DeclaredWork(duration_ns=2000), (START_NS, START_NS + 2000)
-    builder, units, (defect,) = UnitBuilder(unit_ns=UNIT).after(source, work, interval, 0)
+    builder, units, (defect,) = UnitBuilder(unit_ns=UNIT).after(Sampled.of(source), work, interval, 0)
     assert (units, builder.pending, defect.kind, defect.breaks) == ((), (), "size", True)
 
 
@@ -224,7 +226,9 @@ def test_no_more_is_kept_than_a_message_may_have() -> None:
         start = START_NS + seq * 2_000_000
         offsets = tuple(range(0, 2_000_000, 1000))
         source = Source(device=DEVICE, name="adc", start_wall_ns=start, period_ns=1000, offsets=offsets, channels=many)
-        builder, _, defects = builder.after(source, DeclaredWork(duration_ns=1), (start, start + 2_000_000), seq)
+        builder, _, defects = builder.after(
+            Sampled.of(source), DeclaredWork(duration_ns=1), (start, start + 2_000_000), seq
+        )
         kept = max(kept, len(builder.pending))
         kinds |= {defect.kind for defect in defects}
     assert kinds == {"size"}

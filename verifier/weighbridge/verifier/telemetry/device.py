@@ -25,7 +25,7 @@ from weighbridge.verifier.telemetry.fingerprints import COPIED
 from weighbridge.verifier.telemetry.physics import Finding, Limits, check_unit, check_window
 from weighbridge.verifier.telemetry.reported import unfit
 from weighbridge.verifier.telemetry.scoring import Scorer
-from weighbridge.verifier.telemetry.series import Defect, join
+from weighbridge.verifier.telemetry.series import Defect, Sampled
 from weighbridge.verifier.telemetry.state import DeviceAppraisal, DeviceState, Scored, Word
 from weighbridge.verifier.telemetry.units import UnitBuilder
 
@@ -90,13 +90,14 @@ def follow(state: DeviceState, brought: Brought) -> tuple[DeviceState, DeviceApp
         state = replace(
             state, profile=profile, evidence=type(state.evidence).start(), usable=False, row=0, why="", standing=()
         )
-    series = None if brought.source is None else join([brought.source])[0]
+    sampled = Sampled.of(brought.source)
+    series = sampled.series
     found: list[Finding] = [] if brought.copy is None else [_replayed(brought.copy, brought)]
     carried = state.carried
     if series is not None:
         findings, carried = check_window(series, carried, _limits(profile))
         found += findings
-    builder, units, defects = _units(state, profile, brought)
+    builder, units, defects = _units(state, profile, brought, sampled)
     following = replace(state, builder=builder, carried=carried, recent=_recent(state, brought))
     for unit in units:
         following, of_unit = _judge(following, unit, profile)
@@ -129,12 +130,12 @@ def _limits(profile: Profile | None) -> Limits:
 
 
 def _units(
-    state: DeviceState, profile: Profile | None, brought: Brought
+    state: DeviceState, profile: Profile | None, brought: Brought, sampled: Sampled
 ) -> tuple[UnitBuilder, tuple[Unit, ...], tuple[Defect, ...]]:
     """What the window's samples add to the unit that has begun, or complete of it."""
     builder = _builder(state, profile, brought.source)
     if not brought.stale:
-        return builder.after(brought.source, brought.work, brought.interval, brought.seq)
+        return builder.after(sampled, brought.work, brought.interval, brought.seq)
     old = Defect(kind="clock_step", channel=None, at_ns=brought.interval[0], detail=brought.stale)
     return UnitBuilder(unit_ns=builder.unit_ns), (), (old,)
 

@@ -16,14 +16,16 @@ than 39 readings. On recorded traces of eight H100s, no two of 170 158 grams of 
 from __future__ import annotations
 
 from hashlib import blake2b
-from operator import index
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 if TYPE_CHECKING:
+    from typing import TypeVar
+
     from numpy.typing import NDArray
+
+    _Number = TypeVar("_Number", np.int64, np.uint64)
 
     from weighbridge.verifier.telemetry.series import Series
 
@@ -56,11 +58,10 @@ def fingerprints(series: Series) -> tuple[int, ...]:
         return ()
     steps = rounded(found[1])
     order = np.where(looked_at(steps), grams(steps), _NEVER)
-    width = min(_WINDOW, len(order))
-    frames = sliding_window_view(order, width)
-    picks = np.unique(np.arange(len(frames)) + frames.argmin(axis=1))
-    wire = np.ascontiguousarray(steps, dtype="<i8").tobytes()
-    kept = {wire[8 * index(pick) : 8 * (index(pick) + GRAM)] for pick in picks if order[pick] != _NEVER}
+    frames = _runs(order, min(_WINDOW, len(order)))
+    picks = np.arange(len(frames)) + frames.argmin(axis=1)
+    wire = steps.astype("<i8").tobytes()
+    kept = {wire[8 * pick : 8 * (pick + GRAM)] for pick in set(picks[order[picks] != _NEVER].tolist())}
     return tuple(sorted(int.from_bytes(blake2b(gram, digest_size=8, person=_PERSON).digest(), "big") for gram in kept))
 
 
@@ -69,7 +70,7 @@ def grams(steps: NDArray[np.int64]) -> NDArray[np.uint64]:
 
     Equal grams have equal values; different ones hardly ever do, unless somebody made them so.
     """
-    mixed = sliding_window_view(steps.astype(np.uint64), GRAM) @ _WEIGHTS
+    mixed = np.correlate(steps.astype(np.uint64), _WEIGHTS)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * _MIX[0]
     mixed = (mixed ^ (mixed >> np.uint64(27))) * _MIX[1]
     return mixed ^ (mixed >> np.uint64(31))
@@ -77,8 +78,8 @@ def grams(steps: NDArray[np.int64]) -> NDArray[np.uint64]:
 
 def looked_at(steps: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which of these grams tell of anything: 1 W between highest and lowest, and eight values."""
-    ordered = np.sort(sliding_window_view(steps, GRAM), axis=1)
-    distinct = (ordered[:, 1:] != ordered[:, :-1]).sum(axis=1) + 1
+    ordered = np.sort(_runs(steps, GRAM), axis=1)
+    distinct = np.count_nonzero(ordered[:, 1:] != ordered[:, :-1], axis=1) + 1
     told: NDArray[np.bool_] = (ordered[:, -1] - ordered[:, 0] >= _SPAN) & (distinct >= _DISTINCT)
     return told
 
@@ -86,3 +87,9 @@ def looked_at(steps: NDArray[np.int64]) -> NDArray[np.bool_]:
 def rounded(values: NDArray[np.int64]) -> NDArray[np.int64]:
     """Milliwatts in steps of 0.1 W."""
     return (values + _STEP_MW // 2) // _STEP_MW
+
+
+def _runs(values: NDArray[_Number], size: int) -> NDArray[_Number]:
+    """Every ``size`` consecutive values, one run a row."""
+    runs: NDArray[_Number] = values[np.arange(len(values) - size + 1)[:, np.newaxis] + np.arange(size)]
+    return runs

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from operator import index
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, Self
 
 import numpy as np
 
@@ -20,12 +20,25 @@ from weighbridge.proto.telemetry import UNITS, EventKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import TypeVar
 
     from numpy.typing import NDArray
 
     from weighbridge.proto.telemetry import Channel, Source, Telemetry
 
-__all__ = ["DEFECTS_MAX", "GAP_PERIODS_MILLI", "SAMPLES_MAX", "Defect", "DefectKind", "Series", "join", "source_of"]
+    _Item = TypeVar("_Item", np.int64, np.bool_)
+
+__all__ = [
+    "DEFECTS_MAX",
+    "GAP_PERIODS_MILLI",
+    "SAMPLES_MAX",
+    "Defect",
+    "DefectKind",
+    "Sampled",
+    "Series",
+    "join",
+    "source_of",
+]
 
 # Two samples further apart than this many thousandths of a period have a gap between them.
 GAP_PERIODS_MILLI: Final = 1500
@@ -126,6 +139,23 @@ class Series:
         )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Sampled:
+    """What one window brought of one sensor path: as it was sent, joined, and what is wrong with it.
+
+    ``source`` is ``None`` for nothing at all, ``series`` where there is none to speak of.
+    """
+
+    source: Source | None
+    series: Series | None
+    defects: tuple[Defect, ...]
+
+    @classmethod
+    def of(cls, source: Source | None) -> Self:
+        """``source``, joined."""
+        return cls(None, None, ()) if source is None else cls(source, *join((source,)))
+
+
 def source_of(telemetry: Telemetry, device: bytes) -> Source | None:
     """The source by which ``device`` is judged: the first, by name, that reports its power; any other failing that."""
     sources = sorted((item for item in telemetry.sources if item.device == device), key=lambda item: item.name)
@@ -148,14 +178,13 @@ def join(sources: Sequence[Source]) -> tuple[Series | None, tuple[Defect, ...]]:
     if whole is not None:
         return None, (whole,)
     times = _frozen(np.concatenate([_times(source) for source in sources]))
-    if len(times) > 1:
-        steps = np.diff(times)
-        if index(steps.min()) <= 0:
-            where = index(np.argmax(steps <= 0))
-            detail = f"a sample follows that is {-index(steps[where]) / 1e9:.3f} s older, or as old"
-            return None, (Defect(kind="unsorted", channel=None, at_ns=index(times[where]), detail=detail),)
+    steps = times[1:] - times[:-1]
+    if (steps <= 0).any():
+        where = index(np.argmax(steps <= 0))
+        detail = f"a sample follows that is {-index(steps[where]) / 1e9:.3f} s older, or as old"
+        return None, (Defect(kind="unsorted", channel=None, at_ns=index(times[where]), detail=detail),)
     channels, absent, defects = _channels(sources, times)
-    defects += _events(sources) + _gaps(times, sources[0].period_ns)
+    defects += _events(sources) + _gaps(times, steps, sources[0].period_ns)
     series = Series(
         device=sources[0].device,
         name=sources[0].name,
@@ -217,10 +246,10 @@ def _channels(
     channels: dict[str, NDArray[np.int64]] = {}
     absent: dict[str, NDArray[np.bool_]] = {}
     defects: list[Defect] = []
-    for name in sorted({name for source in sources for name in source.channels}):
+    for name in sorted(set[str]().union(*(source.channels for source in sources))):
         parts = [source.channels.get(name) for source in sources]
         units = {part.unit for part in parts if part is not None}
-        if units != {UNITS.get(name, next(iter(units)))}:
+        if len(units) > 1 or UNITS.get(name) not in {None, *units}:
             detail = f"in {', '.join(sorted(units))} where {UNITS.get(name, 'one unit')} is due"
             defects.append(Defect(kind="unit", channel=name, at_ns=index(times[0]), detail=detail))
             continue
@@ -232,46 +261,46 @@ def _channels(
             detail = "values that are no 64-bit integers, or not one per sample"
             defects.append(Defect(kind="range", channel=name, at_ns=index(times[0]), detail=detail))
             continue
-        values = np.concatenate([piece[0] for piece in pieces])
-        holes = np.concatenate([piece[1] for piece in pieces])
-        if holes.any():
-            absent[name] = _frozen_mask(holes)
-            if name == "power":
-                detail = f"{index(holes.sum())} readings are missing"
-                at_ns = index(times[index(np.argmax(holes))])
-                defects.append(Defect(kind="missing", channel=name, at_ns=at_ns, detail=detail))
-        defects += _sentinels(name, values, holes, times)
-        channels[name] = _frozen(values)
+        channels[name] = _frozen(np.concatenate([piece[0] for piece in pieces]))
+        if any(holes is not None for _, holes in pieces):
+            absent[name] = _frozen(
+                np.concatenate(
+                    [np.zeros(len(part), dtype=np.bool_) if holes is None else holes for part, holes in pieces]
+                )
+            )
+        if name == "power":
+            defects += _of_power(channels[name], absent.get(name), times)
     return channels, absent, defects
 
 
-def _piece(part: Channel | None, size: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """One window's values, and where they are missing."""
+def _piece(part: Channel | None, size: int) -> tuple[NDArray[np.int64], NDArray[np.bool_] | None]:
+    """One window's values, and where they are missing; ``None`` where none is."""
     if part is None or part.values is None:
         return np.zeros(size, dtype=np.int64), np.ones(size, dtype=np.bool_)
     if len(part.values) != size:
         raise ValueError("not one value per sample")
     if None not in part.values:
-        return np.array(part.values, dtype=np.int64), np.zeros(size, dtype=np.bool_)
+        return np.array(part.values, dtype=np.int64), None
     filled = [0 if value is None else value for value in part.values]
     holes = np.array([value is None for value in part.values], dtype=np.bool_)
     return np.array(filled, dtype=np.int64), holes
 
 
-def _sentinels(
-    name: str, values: NDArray[np.int64], holes: NDArray[np.bool_], times: NDArray[np.int64]
-) -> list[Defect]:
-    if name != "power":
-        return []  # a counter or a bit set may have any of these values
-    low, high = index(values.min()), index(values.max())
-    if low > 0 and high < _SENTINELS[1]:
-        return []
-    found = (np.isin(values, _SENTINELS) | (values == 0)) & ~holes
-    if not found.any():
-        return []
-    where = index(np.argmax(found))
-    detail = f"{index(values[where])} stands where a reading is due"
-    return [Defect(kind="sentinel", channel=name, at_ns=index(times[where]), detail=detail)]
+def _of_power(values: NDArray[np.int64], holes: NDArray[np.bool_] | None, times: NDArray[np.int64]) -> list[Defect]:
+    """Missing readings, and what stands for none: of power alone, since others may have any of these values."""
+    defects: list[Defect] = []
+    there = np.ones(len(values), dtype=np.bool_) if holes is None else ~holes
+    if holes is not None:
+        detail = f"{index(holes.sum())} readings are missing"
+        at_ns = index(times[index(np.argmax(holes))])
+        defects.append(Defect(kind="missing", channel="power", at_ns=at_ns, detail=detail))
+    if index(values.min()) <= 0 or index(values.max()) >= _SENTINELS[1]:
+        found = (np.isin(values, _SENTINELS) | (values == 0)) & there
+        if found.any():
+            where = index(np.argmax(found))
+            detail = f"{index(values[where])} stands where a reading is due"
+            defects.append(Defect(kind="sentinel", channel="power", at_ns=index(times[where]), detail=detail))
+    return defects
 
 
 def _events(sources: Sequence[Source]) -> list[Defect]:
@@ -287,8 +316,7 @@ def _events(sources: Sequence[Source]) -> list[Defect]:
     ]
 
 
-def _gaps(times: NDArray[np.int64], period_ns: int) -> list[Defect]:
-    steps = np.diff(times)
+def _gaps(times: NDArray[np.int64], steps: NDArray[np.int64], period_ns: int) -> list[Defect]:
     limit = period_ns * GAP_PERIODS_MILLI // 1000
     return [
         Defect(
@@ -297,7 +325,7 @@ def _gaps(times: NDArray[np.int64], period_ns: int) -> list[Defect]:
             at_ns=index(times[where]),
             detail=f"no sample for {index(steps[where]) / 1e9:.3f} s, at a period of {period_ns / 1e9:.3f} s",
         )
-        for where in np.flatnonzero(steps > limit)[:DEFECTS_MAX]
+        for where in (steps > limit).nonzero()[0][:DEFECTS_MAX]
     ]
 
 
@@ -306,11 +334,6 @@ def _reports(source: Source, channel: str) -> bool:
     return found is not None and found.values is not None
 
 
-def _frozen(array: NDArray[np.int64]) -> NDArray[np.int64]:
-    array.setflags(write=False)
-    return array
-
-
-def _frozen_mask(array: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _frozen(array: NDArray[_Item]) -> NDArray[_Item]:
     array.setflags(write=False)
     return array

@@ -19,18 +19,16 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from weighbridge.verifier.telemetry.series import GAP_PERIODS_MILLI, Defect, join, source_of
+from weighbridge.verifier.telemetry.series import GAP_PERIODS_MILLI, Defect, Sampled, Series, join, source_of
 from weighbridge.verifier.telemetry.work import DeclaredWork
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    import numpy as np
+    from numpy.typing import NDArray
 
     from weighbridge.proto.recording import Recording
     from weighbridge.proto.telemetry import Source
-
-from weighbridge.verifier.telemetry.series import Series
 
 __all__ = ["Unit", "UnitBuilder", "units_of"]
 
@@ -88,7 +86,7 @@ class UnitBuilder:
         return _sum(self.works) if self.works else None
 
     def after(
-        self, source: Source | None, work: DeclaredWork, interval: tuple[int, int], seq: int
+        self, sampled: Sampled, work: DeclaredWork, interval: tuple[int, int], seq: int
     ) -> tuple[UnitBuilder, tuple[Unit, ...], tuple[Defect, ...]]:
         """The builder behind one more window, the units that it completes, and what is wrong with its samples.
 
@@ -96,15 +94,15 @@ class UnitBuilder:
         and itself, however long it is: what ran in a gap nobody knows.
 
         Args:
-            source: what the device's sensors read in the window, ``None`` for nothing.
+            sampled: what the device's sensors read in the window.
             work: declared for the window.
             interval: the window's start and end, wall clock, ns.
             seq: the window's number.
         """
+        source, series, defects = sampled.source, sampled.series, sampled.defects
         if source is None:
             missing = Defect(kind="missing", channel=None, at_ns=interval[0], detail="no samples of this device")
             return UnitBuilder(unit_ns=self.unit_ns), (), (missing,)
-        series, defects = join((source,))
         if series is None:
             return UnitBuilder(unit_ns=self.unit_ns), (), defects
         defects += self._edges(series, interval) + self._size(source)
@@ -164,7 +162,7 @@ class UnitBuilder:
             work: declared for the window.
             seq: its number.
         """
-        gaps = np.flatnonzero(np.diff(series.times) > _gap(series.period_ns)) + 1
+        gaps = np.flatnonzero(_gaps(series)) + 1
         units: list[Unit] = []
         parts: tuple[_Part, ...] = (_Part(seq, len(series), work),)
         for start, stop in pairwise([0, *gaps.tolist(), len(series)]):
@@ -189,8 +187,8 @@ class UnitBuilder:
         edge = series.period_ns * _EDGE_PERIODS_MILLI // 1000
         found: list[Defect] = []
         due = (end - start) // series.period_ns
-        holed = len(series) > 1 and index(np.diff(series.times).max()) > _gap(series.period_ns)
-        if not -due // _SHORT - _ODD <= len(series) - due <= due // _SHORT + _ODD and not (holed and len(series) < due):
+        beside = len(series) - due
+        if not -due // _SHORT - _ODD <= beside <= due // _SHORT + _ODD and not (beside < 0 and _gaps(series).any()):
             detail = f"{len(series)} samples where {due} are due"
             found.append(Defect(kind="range", channel=None, at_ns=first, detail=detail))
         if first < start - edge or last > end + edge:
@@ -221,19 +219,23 @@ def units_of(recording: Recording, device: bytes, unit_ns: int) -> list[Unit]:
         # A window that lasts nothing is a defect; its work is none's.
         work = DeclaredWork.of(window.work, max(1, window.end_ns - window.start_ns))
         interval = (window.start_ns, window.end_ns)
-        source = source_of(telemetry, device)
-        builder, units, defects = builder.after(source, work, interval, number)
+        sampled = Sampled.of(source_of(telemetry, device))
+        builder, units, defects = builder.after(sampled, work, interval, number)
         found += units
         broken = {defect.kind for defect in defects if defect.breaks}
-        if source is not None and broken == {"gap"}:
-            series, _ = join((source,))
-            found += () if series is None else builder.between_gaps(series, work, number)
+        if sampled.series is not None and broken == {"gap"}:
+            found += builder.between_gaps(sampled.series, work, number)
     return found
 
 
 def _values(source: Source) -> int:
     """How many integers are kept of a window."""
     return len(source.offsets) * (1 + len(source.channels))
+
+
+def _gaps(series: Series) -> NDArray[np.bool_]:
+    """Behind which samples there is a gap."""
+    return series.times[1:] - series.times[:-1] > _gap(series.period_ns)
 
 
 def _gap(period_ns: int) -> int:

@@ -73,7 +73,7 @@ def check_unit(unit: Unit, limits: Limits | None = None) -> tuple[Finding, ...]:
         unit: the samples.
         limits: what is known of the device.
     """
-    stretch, findings = readings.Readings.of(unit.series, limits or Limits())
+    stretch, findings = readings.readings_of(unit.series, limits or Limits())
     if stretch.power is None and not findings:
         at_ns = stretch.start_ns
         findings = (constant.CHECK.unusable(expected="readings of power", got="none, or one", at_ns=at_ns),)

@@ -37,7 +37,7 @@ def find(readings: Readings) -> Finding | None:
     if power is None or limit is None:
         return None
     most = limit * (TRANSIENT_PERCENT if power.averages else _INSTANT_PERCENT) // _PERCENT
-    if index(power.values.max()) > most:
+    if power.high > most:
         where = index(np.argmax(power.values > most))
         return CHECK.implausible(
             expected=f"at most {most / 1000:.0f} W, of a limit of {limit / 1000:.0f} W",

@@ -11,13 +11,15 @@ import numpy as np
 
 from weighbridge.verifier.telemetry.physics import heat, slew
 from weighbridge.verifier.telemetry.physics.cap import TRANSIENT_PERCENT
-from weighbridge.verifier.telemetry.physics.energy import NJ_PER_MJ, tolerance_mj
+from weighbridge.verifier.telemetry.physics.energy import NJ_PER_MJ, agree, tolerance_mj
 from weighbridge.verifier.telemetry.physics.finding import Check, Finding, Limits
 from weighbridge.verifier.telemetry.physics.heat import Heat
-from weighbridge.verifier.telemetry.physics.readings import Readings
+from weighbridge.verifier.telemetry.physics.readings import readings_of
 
 if TYPE_CHECKING:
-    from weighbridge.verifier.telemetry.physics.readings import Power
+    from numpy.typing import NDArray
+
+    from weighbridge.verifier.telemetry.physics.readings import Readings
     from weighbridge.verifier.telemetry.series import Series
 
 __all__ = ["BORDER", "JUMP", "SUM", "Carried", "Last", "check_window"]
@@ -101,16 +103,51 @@ def check_window(series: Series, carried: Carried, limits: Limits | None = None)
     """
     if len(series) == 0:
         return (), carried
-    readings, _ = Readings.of(series, limits or Limits())
-    border = _border(readings, carried)
-    found = [_jump(readings, carried), border, None if border is not None else _sum(readings, carried)]
+    readings, _ = readings_of(series, limits or Limits())
+    bridge = _Bridge.of(readings, carried)
+    border = _border(readings, carried, bridge)
+    found = [_jump(readings, carried), border, None if border is not None else _sum(readings, carried, bridge)]
     state = carried.heat or Heat.unknown(readings.limit_mw)
     if carried.power is not None:
         between = max(0, readings.start_ns - carried.power.at_ns) // 1000
         state = _between(readings, carried.power, state, between)
     warm, state = heat.ambient(readings, state)
     findings = tuple(item for item in (*found, warm) if item is not None)
-    return findings, _carry(readings, carried, state)
+    return findings, _carry(readings, carried, bridge, state)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Bridge:
+    """The integral of power over the border: from the last reading before it in a straight line to the first behind.
+
+    ``times`` are µs from the start of the window, the first of them before it; ``sums`` nanojoules from there;
+    ``change`` is by how much power differs between the two readings, in mW.
+    """
+
+    times: NDArray[np.int64]
+    sums: NDArray[np.int64]
+    change: int
+
+    @classmethod
+    def of(cls, readings: Readings, carried: Carried) -> _Bridge | None:
+        """``None`` where power was not read on either side, or there is a gap."""
+        power, last = readings.power, carried.power
+        if power is None or last is None:
+            return None
+        first_us, first_mw = index(power.times[0]), index(power.values[0])
+        between_us = first_us - (last.at_ns - readings.start_ns) // 1000
+        if not 0 < between_us <= max(250_000, readings.period_us * 3 // 2):
+            return None
+        return cls(
+            times=np.concatenate(([first_us - between_us], power.times)),
+            sums=np.concatenate(([0], power.integral + (last.value + first_mw) * between_us // 2)),
+            change=abs(first_mw - last.value),
+        )
+
+    def over(self, from_us: int, to_us: int) -> int:
+        """Nanojoules of a part of the time."""
+        low, high = np.rint(np.interp((from_us, to_us), self.times, self.sums)).astype(np.int64)
+        return index(high - low)
 
 
 def _between(readings: Readings, last: Last, state: Heat, between_us: int) -> Heat:
@@ -137,7 +174,7 @@ def _jump(readings: Readings, carried: Carried) -> Finding | None:
     )
 
 
-def _border(readings: Readings, carried: Carried) -> Finding | None:
+def _border(readings: Readings, carried: Carried, bridge: _Bridge | None) -> Finding | None:
     energy, last = readings.tracks.get("energy"), carried.energy
     if energy is None or last is None or "energy" in readings.wrapped:
         return None
@@ -155,23 +192,25 @@ def _border(readings: Readings, carried: Carried) -> Finding | None:
                 got=f"{advance / 1000:.0f} J",
                 at_ns=at_ns,
             )
-    return _continues(readings, carried, advance, at_us)
+    return _continues(readings, carried, bridge, (advance, at_us))
 
 
-def _continues(readings: Readings, carried: Carried, advance: int, at_us: int) -> Finding | None:
-    """Whether the counter's advance over the border is the integral of power over it."""
-    power, last, energy = readings.power, carried.power, carried.energy
-    if power is None or last is None or energy is None or carried.since_nj is None or not readings.dense:
+def _continues(
+    readings: Readings, carried: Carried, bridge: _Bridge | None, reading: tuple[int, int]
+) -> Finding | None:
+    """Whether the counter's advance over the border, up to a reading at a time, is the integral of power over it."""
+    power, energy, (advance, at_us) = readings.power, carried.energy, reading
+    if power is None or bridge is None or energy is None or carried.since_nj is None or not readings.dense:
         return None
     to_us = at_us + power.lag_us
     from_us = (energy.at_ns - readings.start_ns) // 1000 + power.lag_us
-    between_us = _bridged(readings, last)
-    if power.misses or to_us > index(power.times[-1]) or between_us is None:
+    if power.misses or to_us > index(power.times[-1]):
         return None
-    total = carried.since_nj + _over(power, last.value, between_us, (from_us, to_us))
-    total_mj = total // NJ_PER_MJ
+    total_mj = (carried.since_nj + bridge.over(from_us, to_us)) // NJ_PER_MJ
+    if agree(advance, total_mj, _SLACK):
+        return None
     ends = (max(index(power.times[0]), from_us), max(index(power.times[0]), to_us))
-    change = carried.spread_mw + abs(index(power.values[0]) - last.value)
+    change = carried.spread_mw + bridge.change
     allowed = tolerance_mj(power, advance, ends) + change * (power.window_us or 1_000_000) // 2 // NJ_PER_MJ
     allowed *= _SLACK
     if abs(advance - total_mj) <= allowed:
@@ -183,26 +222,23 @@ def _continues(readings: Readings, carried: Carried, advance: int, at_us: int) -
     )
 
 
-def _sum(readings: Readings, carried: Carried) -> Finding | None:
+def _sum(readings: Readings, carried: Carried, bridge: _Bridge | None) -> Finding | None:
     """Whether the counter's advance since the anchor is the integral of power since then."""
-    power, last, energy, anchor = readings.power, carried.power, readings.tracks.get("energy"), carried.anchor
-    if power is None or last is None or energy is None or anchor is None or not readings.dense:
+    power, energy, anchor = readings.power, readings.tracks.get("energy"), carried.anchor
+    if power is None or bridge is None or energy is None or anchor is None or not readings.dense:
         return None
-    between_us = _bridged(readings, last)
     where = index(np.searchsorted(energy.times, index(power.times[-1]) - power.lag_us + 1)) - 1
-    if between_us is None or where < 0 or "energy" in readings.wrapped:
+    if where < 0 or "energy" in readings.wrapped:
         return None
     from_us = (anchor.at_ns - readings.start_ns) // 1000 + power.lag_us
     to_us = index(energy.times[where]) + power.lag_us
-    total_mj = (carried.anchor_nj + _over(power, last.value, between_us, (from_us, to_us))) // NJ_PER_MJ
+    total_mj = (carried.anchor_nj + bridge.over(from_us, to_us)) // NJ_PER_MJ
     advance = index(energy.values[where]) - anchor.value
+    if abs(advance - total_mj) <= abs(advance) // 100:
+        return None  # what else is allowed need not be known
     ends = tolerance_mj(power, 0, (to_us, to_us)) + carried.anchor_mw * (power.window_us or 1_000_000) // 2 // NJ_PER_MJ
     # What a sensor misses between its looks grows by the root of time: claiming such a sensor hides little for long.
-    missed = (
-        2 * power.spread(0, index(power.times[-1])) * isqrt(max(0, to_us - from_us) * power.apart_us)
-        if power.misses
-        else 0
-    )
+    missed = 2 * (power.high - power.low) * isqrt(max(0, to_us - from_us) * power.apart_us) if power.misses else 0
     allowed = abs(advance) // 100 + _SLACK * ends + missed // NJ_PER_MJ
     if abs(advance - total_mj) <= allowed:
         return None
@@ -214,25 +250,7 @@ def _sum(readings: Readings, carried: Carried) -> Finding | None:
     )
 
 
-def _bridged(readings: Readings, last: Last) -> int | None:
-    """Microseconds from the last reading of power before the window to its first; ``None`` for a gap."""
-    if readings.power is None:
-        return None
-    between_us = index(readings.power.times[0]) - (last.at_ns - readings.start_ns) // 1000
-    return between_us if 0 < between_us <= max(250_000, readings.period_us * 3 // 2) else None
-
-
-def _over(power: Power, before_mw: int, between_us: int, part_us: tuple[int, int]) -> int:
-    """Nanojoules of a part of the time from the last reading before the window, a straight line to its first one."""
-    first = index(power.times[0])
-    times = np.concatenate((np.array([first - between_us], dtype=np.int64), power.times))
-    bridge = (before_mw + index(power.values[0])) * between_us // 2
-    sums = np.concatenate((np.zeros(1, dtype=np.int64), power.integral + bridge))
-    low, high = np.rint(np.interp(np.array(part_us, dtype=np.int64), times, sums)).astype(np.int64)
-    return index(high - low)
-
-
-def _carry(readings: Readings, carried: Carried, state: Heat) -> Carried:
+def _carry(readings: Readings, carried: Carried, bridge: _Bridge | None, state: Heat) -> Carried:
     power, energy = readings.power, readings.tracks.get("energy")
     if power is None:
         return Carried(energy=carried.energy, heat=state)
@@ -245,23 +263,20 @@ def _carry(readings: Readings, carried: Carried, state: Heat) -> Carried:
             else Last(readings.at_ns(index(energy.times[-1])), index(energy.values[-1]))
         )
         return Carried(power=last, energy=kept, heat=state)
-    marks = np.array([index(energy.times[-1]), index(energy.times[0])], dtype=np.int64)
-    since, whole = (index(power.integral[-1]) - power.until(marks + power.lag_us)).tolist()
+    first_us, last_us = index(energy.times[0]), index(energy.times[-1])
+    since, whole = (index(power.integral[-1]) - power.until((last_us + power.lag_us, first_us + power.lag_us))).tolist()
     begun = Carried(
         power=last,
-        energy=Last(readings.at_ns(index(marks[0])), index(energy.values[-1])),
+        energy=Last(readings.at_ns(last_us), index(energy.values[-1])),
         since_nj=since,
-        spread_mw=power.spread(min(index(marks[0]), end_us) - _TAIL_US, end_us),
-        anchor=Last(readings.at_ns(index(marks[1])), index(energy.values[0])),
+        spread_mw=power.spread(min(last_us, end_us) - _TAIL_US, end_us),
+        anchor=Last(readings.at_ns(first_us), index(energy.values[0])),
         anchor_nj=whole,
-        anchor_mw=power.spread(index(marks[1]) - _TAIL_US, index(marks[1]) + _TAIL_US),
+        anchor_mw=power.spread(first_us - _TAIL_US, first_us + _TAIL_US),
         heat=state,
     )
-    between_us = None if carried.power is None else _bridged(readings, carried.power)
-    if carried.anchor is None or carried.power is None or between_us is None:
+    anchor = carried.anchor
+    if anchor is None or bridge is None or last.at_ns - anchor.at_ns > _SUM_NS:
         return begun
-    if last.at_ns - carried.anchor.at_ns > _SUM_NS:
-        return begun
-    from_us = (carried.anchor.at_ns - readings.start_ns) // 1000 + power.lag_us
-    more = _over(power, carried.power.value, between_us, (from_us, end_us))
-    return replace(begun, anchor=carried.anchor, anchor_nj=carried.anchor_nj + more, anchor_mw=carried.anchor_mw)
+    more = bridge.over((anchor.at_ns - readings.start_ns) // 1000 + power.lag_us, end_us)
+    return replace(begun, anchor=anchor, anchor_nj=carried.anchor_nj + more, anchor_mw=carried.anchor_mw)

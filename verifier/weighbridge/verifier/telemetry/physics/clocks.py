@@ -35,7 +35,7 @@ _USUAL: Final = 0x1 | 0x4
 def find(readings: Readings) -> Finding | None:
     """Whether the clock stays low while the device is busy."""
     clock, busy = readings.tracks.get("sm_clock"), readings.tracks.get("utilisation")
-    if clock is None or busy is None or len(clock.times) != len(busy.times) or index(clock.values.min()) >= _CLOCK_MHZ:
+    if clock is None or busy is None or len(clock.times) != len(busy.times) or clock.low >= _CLOCK_MHZ:
         return None
     reasons = readings.tracks.get("clock_reasons")
     if reasons is not None and bool((reasons.values & ~_USUAL).any()):

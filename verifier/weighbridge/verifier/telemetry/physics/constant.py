@@ -39,10 +39,9 @@ def find(readings: Readings) -> Finding | None:
     power = readings.power
     if power is None or len(power.values) < _LEAST:
         return None
-    low, high = index(power.values.min()), index(power.values.max())
-    repeats = index((np.diff(power.values) == 0).sum()) * 100 >= _REPEATS_PERCENT * (len(power.values) - 1)
+    repeats = np.count_nonzero(power.steps == 0) * 100 >= _REPEATS_PERCENT * len(power.steps)
     oversampled = readings.period_us * 10 < 9 * REFRESH_US
-    if high - low > 50 * _DEVIATION_MW and not repeats:
+    if power.high - power.low > 50 * _DEVIATION_MW and not repeats:
         return None
     centre = index(power.values[len(power.values) // 2])
     square = index(((np.clip(power.values, centre - 10**6, centre + 10**6) - power.mean) ** 2).sum()) // len(

@@ -5,8 +5,6 @@ from __future__ import annotations
 from operator import index
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
 from weighbridge.verifier.telemetry.physics.finding import Check
 
 if TYPE_CHECKING:
@@ -28,10 +26,10 @@ def find(readings: Readings) -> Finding | None:
     energy = readings.tracks.get("energy")
     if energy is None or "energy" in readings.wrapped:
         return None
-    falls = np.flatnonzero(np.diff(energy.values) < 0)
-    if len(falls) == 0:
+    falls = energy.values[1:] < energy.values[:-1]
+    if not falls.any():
         return None
-    where = index(falls[0])
+    where = index(falls.argmax())
     return CHECK.implausible(
         expected=f"at least {index(energy.values[where])} mJ",
         got=f"{index(energy.values[where + 1])} mJ",

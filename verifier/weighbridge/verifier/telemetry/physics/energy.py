@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from weighbridge.verifier.telemetry.physics.finding import Finding
     from weighbridge.verifier.telemetry.physics.readings import Power, Readings
 
-__all__ = ["CHECK", "NJ_PER_MJ", "find", "tolerance_mj"]
+__all__ = ["CHECK", "NJ_PER_MJ", "agree", "find", "tolerance_mj"]
 
 CHECK: Final = Check(
     name="energy_integral",
@@ -68,6 +68,11 @@ def find(readings: Readings) -> Finding | None:
         if found is not None:
             return found
     return None
+
+
+def agree(energy_mj: int, total_mj: int, slack: int) -> bool:
+    """Whether counter and integral are so near to each other that :func:`tolerance_mj` need not be known."""
+    return abs(energy_mj - total_mj) <= slack * (energy_mj // _SHARE + _FIXED_MJ)
 
 
 def tolerance_mj(power: Power, energy_mj: int, ends_us: tuple[int, int]) -> int:
@@ -125,8 +130,7 @@ def _differ(readings: Readings, power: Power, pair: _Pair, part: tuple[int, int]
         return None
     advance = index(pair.counts[last] - pair.counts[first])
     total = index(pair.sums[last] - pair.sums[first])
-    # Most stretches agree so well that the tolerance need not be known.
-    if abs(advance - total) <= slack * (advance // _SHARE + _FIXED_MJ):
+    if agree(advance, total, slack):
         return None
     ends = (index(pair.times[first]) + power.lag_us, index(pair.times[last]) + power.lag_us)
     allowed = slack * (tolerance_mj(power, advance, ends) + _hidden_mj(readings, power, pair, part))

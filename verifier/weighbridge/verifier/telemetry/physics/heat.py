@@ -101,7 +101,7 @@ def rate(readings: Readings) -> Finding | None:
     power, heat = readings.power, readings.tracks.get("temperature")
     if power is None or heat is None or len(heat.times) == 0:
         return None
-    steps, apart = np.abs(np.diff(heat.values)), np.diff(heat.times)
+    steps, apart = np.abs(heat.values[1:] - heat.values[:-1]), heat.times[1:] - heat.times[:-1]
     for where in np.flatnonzero((steps > _STEP_MK) & (apart <= _SECOND_US)):
         at = index(heat.times[where + 1])
         if at - index(power.times[0]) < _SETTLED_US:
@@ -122,7 +122,7 @@ def response(readings: Readings) -> Finding | None:
     power, heat = readings.power, readings.tracks.get("temperature")
     if power is None or heat is None or not readings.dense:
         return None
-    if index(power.values.max()) - index(power.values.min()) < _RESPONSE_MW:
+    if power.high - power.low < _RESPONSE_MW:
         return None
     end = min(index(power.times[-1]), index(heat.times[-1]))
     marks = np.arange(max(index(power.times[0]), index(heat.times[0])), end + 1, _SECOND_US)

@@ -47,7 +47,7 @@ def find(readings: Readings) -> Finding | None:
     # Twice a mean deviation is more than a standard deviation of anything that power does.
     deviation = 2 * index(np.abs(instant.values - mean).sum()) // len(instant.values)
     missed = _ERRORS * deviation * 1000 // isqrt(len(instant.values) * 1_000_000)
-    lagged = (index(instant.values.max()) - index(instant.values.min())) * power.lag_us // power.span_us
+    lagged = (instant.high - instant.low) * power.lag_us // power.span_us
     allowed = power.mean * _SHARE_PERCENT // 100 + _FIXED_MW + missed + lagged
     if abs(mean - power.mean) <= allowed:
         return None

@@ -6,7 +6,8 @@ another machine finds the same.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from operator import index
 from typing import TYPE_CHECKING, Final, Self
 
@@ -15,14 +16,14 @@ import numpy as np
 from weighbridge.verifier.telemetry.physics.finding import Check
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from weighbridge.verifier.telemetry.physics.finding import Finding, Limits
     from weighbridge.verifier.telemetry.series import Series
 
-__all__ = ["CHECK", "RANGES", "REFRESH_US", "Power", "Readings", "Track"]
+__all__ = ["CHECK", "RANGES", "REFRESH_US", "Power", "Readings", "Track", "readings_of"]
 
 # A sensor gives a new value every so often, however often it is asked: docs/measurements/nvml-h200.md, finding 1.
 REFRESH_US: Final = 100_000
@@ -54,23 +55,59 @@ CHECK: Final = Check(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Track:
-    """The readings of one channel that there are: times in µs from the first sample of the stretch, and values."""
+    """The readings of one channel that there are: times in µs from the first sample of the stretch, and values.
 
-    times: NDArray[np.int64]
-    values: NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Power:
-    """Readings of power, in mW, and their integral: nanojoules from the first reading to each.
-
-    ``window_us`` is over how long the sensor takes the mean, ``None`` where that is not known.
+    ``low`` and ``high`` are the least and the greatest of these.
     """
 
     times: NDArray[np.int64]
     values: NDArray[np.int64]
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Power:
+    """Readings of power, in mW, as a track has them, and what follows from them.
+
+    Attributes:
+        steps: from each value to the next.
+        apart: the time between the two.
+        mean: of the values.
+        integral: nanojoules from the first reading to each.
+        window_us: over how long the sensor takes the mean, ``None`` where that is not known.
+    """
+
+    times: NDArray[np.int64]
+    values: NDArray[np.int64]
+    low: int
+    high: int
+    steps: NDArray[np.int64]
+    apart: NDArray[np.int64]
+    mean: int
     integral: NDArray[np.int64]
     window_us: int | None
+
+    @classmethod
+    def of(cls, track: Track, window_ns: int | None) -> Self | None:
+        """What follows from ``track``; ``None`` where it has no two readings: an integral has two ends."""
+        times, values = track.times, track.values
+        apart = times[1:] - times[:-1]
+        if not apart.any():
+            return None
+        integral = np.zeros(len(times), dtype=np.int64)
+        ((values[1:] + values[:-1]) * apart).cumsum(out=integral[1:])
+        return cls(
+            times=times,
+            values=values,
+            low=track.low,
+            high=track.high,
+            steps=values[1:] - values[:-1],
+            apart=apart,
+            mean=index(values.sum()) // len(values),
+            integral=integral // 2,
+            window_us=None if window_ns is None else window_ns // 1000,
+        )
 
     @property
     def lag_us(self) -> int:
@@ -93,23 +130,18 @@ class Power:
         return self.window_us is not None and self.window_us * 10 < self.apart_us * 9
 
     @property
-    def mean(self) -> int:
-        """In mW."""
-        return index(self.values.sum()) // len(self.values)
-
-    @property
     def span_us(self) -> int:
         """From the first reading to the last."""
         return index(self.times[-1] - self.times[0])
 
-    def until(self, at: NDArray[np.int64]) -> NDArray[np.int64]:
+    def until(self, at: NDArray[np.int64] | Sequence[int]) -> NDArray[np.int64]:
         """Nanojoules from the first reading to each of these times, straight lines between readings."""
         return np.rint(np.interp(at, self.times, self.integral)).astype(np.int64)
 
     def spread(self, low_us: int, high_us: int) -> int:
         """Highest less lowest power, in mW, from ``low_us`` to ``high_us`` and one reading on either side."""
-        start, stop = np.searchsorted(self.times, (low_us, high_us))
-        part = self.values[max(0, index(start) - 1) : index(stop) + 1]
+        start, stop = self.times.searchsorted((low_us, high_us)).tolist()
+        part = self.values[max(0, start - 1) : stop + 1]
         return index(part.max() - part.min()) if len(part) else 0
 
 
@@ -147,48 +179,46 @@ class Readings:
         """
         return self.gap_us <= max(250_000, self.period_us * 3 // 2)
 
-    @classmethod
-    def of(cls, series: Series, limits: Limits) -> tuple[Self, tuple[Finding, ...]]:
-        """The readings of ``series``, and findings for channels that are out of physical sense, which are left out."""
-        tracks: dict[str, Track] = {}
-        findings: list[Finding] = []
-        start_ns = index(series.times[0]) if len(series) else 0
-        every = (series.times - start_ns) // 1000
-        long = len(series) > 0 and index(every[-1]) > _SPAN_MAX_US
-        if long:
-            findings.append(CHECK.unusable(expected=_SPAN, got=f"{index(every[-1]) / 3.6e9:.1f} h", at_ns=start_ns))
-        for name in () if long else series.channels:
-            found = series.readings(name)
-            if found is None:
-                continue
-            low, high = RANGES.get(name, (None, None))
-            values = found[1]
-            if low is not None and high is not None and (index(values.min()) < low or index(values.max()) > high):
-                findings.append(_beyond(name, series, (low, high)))
-                continue
-            tracks[name] = Track(every if name not in series.absent else (found[0] - start_ns) // 1000, values)
-        if "energy" in tracks:
-            tracks["energy"] = _as_read(tracks["energy"], tracks.get("energy_at"), max(1, series.period_ns // 1000))
-        power = _power(tracks.get("power"), series.windows_ns.get("power"))
-        limit = tracks.get("power_limit")
-        return cls(
-            tracks=tracks,
-            power=power,
-            limit_mw=limits.power_limit_mw or (None if limit is None else index(limit.values.max())),
-            period_us=max(1, series.period_ns // 1000),
-            gap_us=0 if power is None else index(np.diff(power.times).max()),
-            start_ns=start_ns,
-            wrapped=series.wrapped,
-        ), tuple(findings)
 
+@lru_cache(maxsize=16)
+def readings_of(series: Series, limits: Limits) -> tuple[Readings, tuple[Finding, ...]]:
+    """The readings of ``series``, and findings for channels that are out of physical sense, which are left out.
 
-def _power(track: Track | None, window_ns: int | None) -> Power | None:
-    if track is None or index(track.times[-1]) == index(track.times[0]):
-        return None  # an integral has two ends
-    doubled = (track.values[1:] + track.values[:-1]) * np.diff(track.times)
-    integral = np.zeros(len(track.times), dtype=np.int64)
-    np.cumsum(doubled, out=integral[1:])
-    return Power(track.times, track.values, integral // 2, None if window_ns is None else window_ns // 1000)
+    The last ones are remembered: most windows are a unit, and are looked at as both.
+    """
+    tracks: dict[str, Track] = {}
+    findings: list[Finding] = []
+    period_us = max(1, series.period_ns // 1000)
+    start_ns = index(series.times[0]) if len(series) else 0
+    every = (series.times - start_ns) // 1000
+    long = len(series) > 0 and index(every[-1]) > _SPAN_MAX_US
+    if long:
+        findings.append(CHECK.unusable(expected=_SPAN, got=f"{index(every[-1]) / 3.6e9:.1f} h", at_ns=start_ns))
+    for name in () if long else series.channels:
+        found = series.readings(name)
+        if found is None:
+            continue
+        times, values = found
+        low, high = index(values.min()), index(values.max())
+        least, most = RANGES.get(name, (low, high))
+        if low < least or high > most:
+            findings.append(_beyond(name, found, (least, most)))
+            continue
+        tracks[name] = Track(every if name not in series.absent else (times - start_ns) // 1000, values, low, high)
+    if "energy" in tracks:
+        tracks["energy"] = _as_read(tracks["energy"], tracks.get("energy_at"), period_us)
+    power = Power.of(tracks["power"], series.windows_ns.get("power")) if "power" in tracks else None
+    limit = tracks.get("power_limit")
+    readings = Readings(
+        tracks=tracks,
+        power=power,
+        limit_mw=limits.power_limit_mw or (None if limit is None else limit.high),
+        period_us=period_us,
+        gap_us=0 if power is None else index(power.apart.max()),
+        start_ns=start_ns,
+        wrapped=series.wrapped,
+    )
+    return readings, tuple(findings)
 
 
 def _as_read(energy: Track, moved: Track | None, period_us: int) -> Track:
@@ -199,14 +229,14 @@ def _as_read(energy: Track, moved: Track | None, period_us: int) -> Track:
     if moved is None or not np.array_equal(moved.times, energy.times):
         return energy
     times = energy.times + moved.values // 1000
-    apart = index(np.abs(moved.values).max()) // 1000
-    if apart > period_us or bool((np.diff(times) <= 0).any()):
+    apart = max(moved.high, -moved.low) // 1000
+    if apart > period_us or bool((times[1:] <= times[:-1]).any()):
         return energy
-    return Track(times, energy.values)
+    return replace(energy, times=times)
 
 
-def _beyond(name: str, series: Series, band: tuple[int, int]) -> Finding:
-    times, values = series.readings(name) or (series.times, series.channels[name])
+def _beyond(name: str, found: tuple[NDArray[np.int64], NDArray[np.int64]], band: tuple[int, int]) -> Finding:
+    times, values = found
     where = index(np.argmax((values < band[0]) | (values > band[1])))
     return Check(name=CHECK.name, channel=name, says=CHECK.says, source=CHECK.source).unusable(
         expected=f"{band[0]} to {band[1]}", got=str(index(values[where])), at_ns=index(times[where])

@@ -38,10 +38,10 @@ def find(readings: Readings) -> Finding | None:
     power, limit = readings.power, readings.limit_mw
     if power is None or limit is None or power.window_us is None or not power.averages:
         return None
-    steps = np.abs(np.diff(power.values))
+    steps = np.abs(power.steps)
     least = allowed_mw(limit, REFRESH_US, power.window_us)
     for where in np.flatnonzero(steps > least):
-        apart = index(power.times[where + 1] - power.times[where])
+        apart = index(power.apart[where])
         allowed = allowed_mw(limit, apart, power.window_us)
         if index(steps[where]) > allowed and apart <= max(readings.period_us * 3 // 2, REFRESH_US):
             return CHECK.implausible(
