@@ -17,6 +17,8 @@ __all__ = ["Clock", "SystemClock", "WallTimeline"]
 _SECOND_NS: Final = 1_000_000_000
 # The verifier denies a window that ends 5 s in its future: stop before that.
 _AHEAD_NS: Final = 3 * _SECOND_NS
+# It denies samples that lie 1 s outside of their window, which is as long as the samples by the monotonic clock.
+_BACK_NS: Final = 900_000_000
 # Two good clocks drift apart by less than one part in this many.
 _DRIFT: Final = 10_000
 
@@ -65,13 +67,13 @@ class WallTimeline:
         verifier_ns: the verifier's clock now, as the terms say it.
     """
 
-    __slots__ = ("_clock", "_end", "_heard_at", "_verifier")
+    __slots__ = ("_clock", "_cut_at", "_end", "_heard_at", "_verifier")
 
     def __init__(self, clock: Clock, *, verifier_ns: int) -> None:
         self._clock = clock
         self._end = clock.wall_ns()
         self._verifier = verifier_ns
-        self._heard_at = clock.monotonic_ns()
+        self._cut_at = self._heard_at = clock.monotonic_ns()
 
     def heard(self, verifier_ns: int) -> None:
         """The verifier's clock now, as an answer says it."""
@@ -81,23 +83,27 @@ class WallTimeline:
     def cut(self) -> tuple[int, int]:
         """The interval from the last cut to now, nanoseconds since 1970.
 
-        A clock that was set by less than the interval's length makes it shorter or longer: it is what the host's clock
-        said.
+        A clock that was set forward makes it longer: it is what the host's clock said.
 
         Raises:
             EnvironmentFault: ``CLOCK_STEPPED`` when it is now earlier than the last cut: every label would lie in a
-                window that was sealed already; or so far ahead of the verifier's clock that it would have to deny the
-                window, for which a host is remembered.
+                window that was sealed already; or was set back since, so that the window would be shorter than its
+                samples; or is so far ahead of the verifier's clock. The verifier would have to deny the window, for
+                which a host is remembered.
         """
         start, now = self._end, self._clock.wall_ns()
         if now <= start:
             raise _stepped("set back behind the last window", expected=f"> {start} ns", off=(start - now, "behind it"))
-        elapsed = self._clock.monotonic_ns() - self._heard_at
+        monotonic = self._clock.monotonic_ns()
+        if (back := start + monotonic - self._cut_at - now) > _BACK_NS:
+            least = now + back - _BACK_NS
+            raise _stepped("set back within a window", expected=f">= {least} ns", off=(back, "less than was measured"))
+        elapsed = monotonic - self._heard_at
         latest = self._verifier + elapsed + _AHEAD_NS + elapsed // _DRIFT
         if now > latest:
             ahead = now - self._verifier - elapsed
             raise _stepped("set ahead of the verifier's", expected=f"<= {latest} ns", off=(ahead, "ahead of it"))
-        self._end = now
+        self._end, self._cut_at = now, monotonic
         return start, now
 
 

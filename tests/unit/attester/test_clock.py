@@ -37,6 +37,20 @@ def test_a_step_behind_the_last_cut_is_refused(step: int) -> None:
     assert "set back" in caught.value.message
 
 
+def test_a_step_back_within_a_window_is_refused_before_the_verifier_has_to() -> None:
+    # Samples go by the monotonic clock: they would lie outside of the window's label, and that sticks to the host.
+    clock, line = timeline()
+    clock.elapsed_ns += 10 * SECOND
+    clock.skew_ns = -SECOND // 2
+    assert line.cut() == (NOON_NS, NOON_NS + 9 * SECOND + SECOND // 2)
+    clock.elapsed_ns += 10 * SECOND
+    clock.skew_ns = -4 * SECOND
+    with pytest.raises(EnvironmentFault) as caught:
+        line.cut()
+    assert caught.value.code is Code.CLOCK_STEPPED
+    assert "set back within a window" in caught.value.message
+
+
 def test_a_clock_that_runs_ahead_of_the_verifier_is_refused_before_the_verifier_has_to() -> None:
     clock, line = timeline(ahead=3 * SECOND - 1)
     clock.elapsed_ns += SECOND
