@@ -92,6 +92,7 @@ INVARIANTS: Final = (
             Code.TRUNCATED,
             Code.TRAILING_BYTES,
             Code.NOT_CBOR,
+            Code.NOT_ZSTD,
             Code.NOT_DETERMINISTIC,
             Code.DUPLICATE_KEY,
             Code.FIELD_MISSING,
