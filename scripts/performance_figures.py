@@ -41,6 +41,8 @@ _TABLES: Final = {
         "8gpu": "8 GPUs",
         "8gpu_no_report": "8 GPUs, no report",
     },
+    "telemetry": {"1gpu telemetry": "1 GPU", "8gpu telemetry": "8 GPUs"},
+    "telemetryratios": {"telemetry ratio": "figure"},
     "recording": {
         "1gpu recorded": "1 GPU",
         "1gpu recorded, CPU": "1 GPU, CPU",
@@ -70,6 +72,7 @@ _FIRST: Final = {
     "measuring": "GB/s",
     "ratios": "figure",
     "measurer": "during the run",
+    "telemetryratios": "figure",
     "gpuratios": "figure",
     "gpumachine": "during the run",
     "tpmratios": "figure",
@@ -83,6 +86,7 @@ _FIRST: Final = {
 }
 # Figures that are ratios, by what they are of; all others without a column are of models.
 _RATIOS: Final = {
+    "telemetry ratio": re.compile(r"telemetry_ms_.+"),
     "GPU ratio": re.compile(r"report_.+|.+_vs_nvidia"),
     "TPM ratio": re.compile(r"quote_.+"),
     "baseline ratio": re.compile(r"mlperf_.+|score_ms|evidence_ms|fit_s"),

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Final, Self
 # For the line below: the world is the tests'.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 
+from support.baseline_owners import BaselineOwner
+from support.baselines import put_in_force, signed_set
 from support.world import World, requirements
 from weighbridge.attester.gpu.emulated import EmulatedGpus
 from weighbridge.attester.sealing import Observed, SealedWindow
@@ -33,7 +35,7 @@ from weighbridge.verifier.procedure import authenticate, verify_window
 from weighbridge.verifier.published import Published
 from weighbridge.verifier.replay import replay_enrolment, replay_telemetry, replay_window
 from weighbridge.verifier.session import Position, SessionState
-from weighbridge.verifier.telemetry.appraisal import NOTHING, TelemetryAppraisal
+from weighbridge.verifier.telemetry.appraisal import NOTHING, TelemetryAppraisal, traces_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,12 +49,15 @@ if TYPE_CHECKING:
     from weighbridge.verifier.gpu.chain import VerifiedGpuChain
     from weighbridge.verifier.procedure import VerifiedWindow
     from weighbridge.verifier.session import Enrolled
+    from weighbridge.verifier.telemetry.history import Trace
 
 __all__ = ["PERIOD_NS", "Case", "Line"]
 
 PERIOD_NS: Final = 10_000_000_000
 _SECOND_NS: Final = 1_000_000_000
-_TOKENS: Final = 20_000
+_TOKENS: Final = 2_000  # in a second
+_BATCH: Final = 8
+_OWNER: Final = BaselineOwner()
 # One for all, as a verifier has it: what it reads it remembers.
 _PUBLISHED: Final = Published.nothing()
 
@@ -119,6 +124,14 @@ class Case:
         )
         return lambda: policy_input(verified, known, weighed=weighed, host=host, gpus=gpus, at=self.at)
 
+    def traces(self, verified: VerifiedWindow) -> tuple[Trace, ...]:
+        """What of its samples is looked up in the verifier's memory."""
+        return traces_of(verified, self.position.telemetry, enrolled=self.enrolled)
+
+    def compare(self, verified: VerifiedWindow) -> TelemetryAppraisal:
+        """What its samples say, by the baselines in force."""
+        return self._physical(self._appraiser(self.world.prepared), verified)
+
     def _known(self) -> Known:
         return Known(
             self.enrolled,
@@ -130,18 +143,21 @@ class Case:
         )
 
     def _appraise(self, verified: VerifiedWindow, policy: Prepared) -> Verdict:
-        appraiser = Appraiser(policy, self.world.reference, self.world.models)
-        physical = appraiser.physical(
-            verified, enrolled=self.enrolled, position=self.position, history=NOTHING, at=self.at
-        )
+        appraiser = self._appraiser(policy)
         return appraiser.appraise(
             verified,
             enrolled=self.enrolled,
             position=self.position,
             state=SessionState.RUNNING,
-            physical=physical,
+            physical=self._physical(appraiser, verified),
             at=self.at,
         )
+
+    def _appraiser(self, policy: Prepared) -> Appraiser:
+        return Appraiser(policy, self.world.reference, self.world.models, baselines=self.world.baselines)
+
+    def _physical(self, appraiser: Appraiser, verified: VerifiedWindow) -> TelemetryAppraisal:
+        return appraiser.physical(verified, enrolled=self.enrolled, position=self.position, history=NOTHING, at=self.at)
 
 
 class Line:
@@ -167,6 +183,14 @@ class Line:
         # The first window shows the model being loaded, as no later one does.
         line.deliver(line.seal())
         return line
+
+    def baseline(self) -> None:
+        """From here on samples are compared with a baseline of the very GPUs, and each window fills a unit of it."""
+        world = self.world
+        if world.engines is None:
+            raise RuntimeError("the world's policy engine is another's")
+        signed = signed_set(world.host.gpus, world.host.model.digest, _OWNER, work=_work(seconds=1))
+        put_in_force(world, world.engines, signed, _OWNER)
 
     def close(self) -> None:
         """End it."""
@@ -239,7 +263,7 @@ class Line:
         if host.telemetry is None:
             raise RuntimeError("no session")
         start = host.wall_ns
-        work = WorkSummary(root=sha256(b"leaf"), requests=64, tokens_in=_TOKENS, tokens_out=0, batch_max=8)
+        work = _work(seconds=PERIOD_NS // _SECOND_NS)
         sources = host.telemetry.window(start_wall_ns=start, duration_ns=PERIOD_NS, work=work)
         named = tuple(replace(item, name=host.source) for item in sources)
         began = host.tpm.read_clock().clock
@@ -263,3 +287,10 @@ def _affirmed(verdict: Verdict) -> Verdict:
     if not verdict.opens:
         raise RuntimeError(f"the window was not affirmed: {verdict.encode().decode()}")
     return verdict
+
+
+def _work(*, seconds: int) -> WorkSummary:
+    """What is declared for as long."""
+    return WorkSummary(
+        root=sha256(b"leaf"), requests=6 * seconds, tokens_in=_TOKENS * seconds, tokens_out=0, batch_max=_BATCH
+    )

@@ -86,6 +86,7 @@ def measure(effort: _Effort, directory: Path) -> Iterator[Figure]:
             )
         finally:
             line.close()
+        yield from _telemetry(gpus, directory / f"{gpus}-telemetry", rounds=effort.rounds[gpus])
     yield from sealing(directory / "sealing", rounds=effort.sealing)
     yield Figure("machine: load after", os.getloadavg()[0], "processes")
 
@@ -117,6 +118,32 @@ def _verification(label: str, case: Case, *, rounds: int) -> Iterator[Figure]:
     yield Figure(f"window_vs_floor_{label}_cpu", costs[_WHOLE].cpu, _UNIT, floor.cpu)
     for name, cost in in_turns(_first_time(case), rounds=rounds // 4 or 1).items():
         yield Figure(f"{label}: {name}", cost.wall, _UNIT)
+
+
+def _telemetry(gpus: int, directory: Path, *, rounds: int) -> Iterator[Figure]:
+    """What samples cost in a window that fills a unit of the baseline that they are compared with."""
+    line = Line.open(directory, gpus=gpus)
+    try:
+        line.baseline()
+        line.deliver(line.seal())
+        case = line.case(report=True)
+        verified, sent = case.verify(), Evidence.parse(case.raw).telemetry
+        said = case.compare(verified).verdict
+        if said != "in_baseline":
+            raise RuntimeError(f"the samples are {said}")
+        bare = _bare(case)
+        steps: dict[str, Callable[[], object]] = {
+            "hashed and parsed": lambda: (sha256(sent), telemetry.Telemetry.parse(sent)),
+            "fingerprinted for the memory": lambda: case.traces(verified),
+            "checked, scored and appraised": lambda: case.compare(verified),
+        }
+        costs = in_turns({**bare, **steps}, rounds=rounds)
+    finally:
+        line.close()
+    for name in steps:
+        yield Figure(f"{gpus}gpu telemetry: {name}", costs[name].wall, _UNIT)
+    whole, floor = _sum(costs[name] for name in steps), _sum(costs[name] for name in bare)
+    yield Figure(f"telemetry_ms_{gpus}gpu", whole.wall / 1000, "ms", floor.wall / 1000)
 
 
 def _bare(case: Case) -> dict[str, Callable[[], object]]:

@@ -35,8 +35,12 @@ def test_window_prints_figures_that_the_document_has_a_place_for(root: Path) -> 
         whole = next(figure for figure in figures if figure["name"] == f"window_vs_floor_{label}")
         assert whole["unit"] == "µs"
         assert whole["ratio"] == whole["value"] / whole["floor"] > 1
+    for label in ("telemetry_ms_1gpu", "telemetry_ms_8gpu"):
+        (figure,) = (figure for figure in figures if figure["name"] == label)
+        assert (figure["unit"], figure["ratio"]) == ("ms", figure["value"] / figure["floor"])
     filled = performance_figures.fill(performance_figures.DOCUMENT.read_text(), done.stdout)
     assert filled.count("**verified and appraised**") == 2
+    assert filled.count("| `telemetry_ms_") == 2
 
 
 def test_window_refuses_what_it_does_not_know(root: Path) -> None:
