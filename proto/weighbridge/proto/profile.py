@@ -109,6 +109,10 @@ class Profile:
     deviations: tuple[Deviation, ...]
     checked: Checked | None = None
 
+    def __hash__(self) -> int:
+        """Of what hardly ever is the same in two profiles: all of it takes longer than most that is looked up by it."""
+        return hash((self.device, self.centre))
+
     def document(self) -> strict.JsonObject:
         """The profile as JSON's own types."""
         return {

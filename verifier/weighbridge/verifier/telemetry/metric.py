@@ -9,6 +9,7 @@ stays. All of it in whole numbers once a profile is made.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import mul
 from typing import TYPE_CHECKING, Final, Self
 
 import numpy as np
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Integers = NDArray[np.int64]
 
-__all__ = ["CLIP", "SPAN", "Metric", "middle"]
+__all__ = ["CLIP", "SPAN", "Metric", "distance_of", "middle"]
 
 CLIP: Final = 6_000
 """Thousandths of a feature's scale beyond which it counts no further."""
@@ -92,11 +93,19 @@ class Metric:
         """Thousandths of each feature's scale, not cut yet; of one unit, or of several, one a row."""
         return (features - self.centre) * _STEP // self.scale
 
-    def distance(self, cut: Sequence[int]) -> int:
-        """The squared distance, in thousandths, of what was scaled and cut. Exact: no sum is rounded on its way."""
+    def shares(self, cut: Sequence[int]) -> list[int]:
+        """What each feature adds to the distance of what was scaled and cut. Exact: nothing is rounded on its way."""
         weights: list[int] = (self.precision @ np.array(cut, dtype=np.int64)).tolist()
-        total = sum(amount * weight for amount, weight in zip(cut, weights, strict=True))
-        return max(0, total) // (_STEP * _PRECISION_STEP)
+        return list(map(mul, cut, weights))
+
+    def distance(self, cut: Sequence[int]) -> int:
+        """The squared distance, in thousandths, of what was scaled and cut."""
+        return distance_of(self.shares(cut))
+
+
+def distance_of(shares: Sequence[int]) -> int:
+    """The squared distance, in thousandths, to which the features add these."""
+    return max(0, sum(shares)) // (_STEP * _PRECISION_STEP)
 
 
 def middle(rows: Sequence[Sequence[int]]) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ import numpy as np
 from weighbridge.verifier.telemetry.calibration import PValues
 from weighbridge.verifier.telemetry.explained import covers, explained_mw
 from weighbridge.verifier.telemetry.features import NAMES, features, residual
-from weighbridge.verifier.telemetry.metric import CLIP, Metric
+from weighbridge.verifier.telemetry.metric import CLIP, Metric, distance_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -78,7 +78,8 @@ class Scorer:
         found = residual(features(power), explained)
         raw = self._metric.scaled(found)
         scaled: list[int] = np.minimum(np.maximum(raw, -CLIP), CLIP).tolist()
-        score = self._metric.distance(scaled)
+        shares = self._metric.shares(scaled)
+        score = distance_of(shares)
         return UnitScore(
             score=score,
             p_ppb=self._p_values.of(score),
@@ -86,17 +87,10 @@ class Scorer:
             explained_mw=explained,
             uncertainty_mw=self._explained.uncertainty_mw,
             covered=covers(self._explained, work),
-            leading=self._leading(scaled),
+            leading=_leading(shares),
             scaled=tuple(scaled),
             level=raw[0].item(),
         )
-
-    def _leading(self, scaled: list[int]) -> tuple[str, ...]:
-        """The features that add most to the distance, the largest first; none that takes from it."""
-        cut = np.array(scaled, dtype=np.int64)
-        shares: list[int] = (cut * (self._metric.precision @ cut)).tolist()
-        order = sorted(range(len(shares)), key=shares.__getitem__, reverse=True)[:_LEADING]
-        return tuple(NAMES[place] for place in order if shares[place] > 0)
 
 
 def least_of(samples: int) -> int:
@@ -114,3 +108,9 @@ def power_of(unit: Unit, channel: str, samples: int) -> Floats:
     if values is None or len(values) < least_of(samples):
         raise ValueError(f"not {samples} samples of {channel}")
     return values[:samples].astype(np.float64)
+
+
+def _leading(shares: list[int]) -> tuple[str, ...]:
+    """The features that add most to the distance, the largest first; none that takes from it."""
+    order = sorted(range(len(shares)), key=shares.__getitem__, reverse=True)[:_LEADING]
+    return tuple(NAMES[place] for place in order if shares[place] > 0)

@@ -256,34 +256,36 @@ def _channels(
         if all(part is None or part.values is None for part in parts):
             continue  # not supported, which is a value
         try:
-            pieces = [_piece(part, len(source.offsets)) for part, source in zip(parts, sources, strict=True)]
+            values, holes = _column(parts, sources)
         except (OverflowError, ValueError, TypeError):
             detail = "values that are no 64-bit integers, or not one per sample"
             defects.append(Defect(kind="range", channel=name, at_ns=index(times[0]), detail=detail))
             continue
-        channels[name] = _frozen(np.concatenate([piece[0] for piece in pieces]))
-        if any(holes is not None for _, holes in pieces):
-            absent[name] = _frozen(
-                np.concatenate(
-                    [np.zeros(len(part), dtype=np.bool_) if holes is None else holes for part, holes in pieces]
-                )
-            )
+        channels[name] = _frozen(values)
+        if holes is not None:
+            absent[name] = _frozen(holes)
         if name == "power":
-            defects += _of_power(channels[name], absent.get(name), times)
+            defects += _of_power(values, holes, times)
     return channels, absent, defects
 
 
-def _piece(part: Channel | None, size: int) -> tuple[NDArray[np.int64], NDArray[np.bool_] | None]:
-    """One window's values, and where they are missing; ``None`` where none is."""
-    if part is None or part.values is None:
-        return np.zeros(size, dtype=np.int64), np.ones(size, dtype=np.bool_)
-    if len(part.values) != size:
-        raise ValueError("not one value per sample")
-    if None not in part.values:
-        return np.array(part.values, dtype=np.int64), None
-    filled = [0 if value is None else value for value in part.values]
-    holes = np.array([value is None for value in part.values], dtype=np.bool_)
-    return np.array(filled, dtype=np.int64), holes
+def _column(
+    parts: Sequence[Channel | None], sources: Sequence[Source]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_] | None]:
+    """All windows' values, and where they are missing; ``None`` where none is."""
+    read: list[int | None] = []
+    for part, source in zip(parts, sources, strict=True):
+        size = len(source.offsets)
+        values = (None,) * size if part is None or part.values is None else part.values
+        if len(values) != size:
+            raise ValueError("not one value per sample")
+        read += values
+    # Few channels miss any, and to look for one takes as long as to fail of it.
+    try:
+        return np.array(read, dtype=np.int64), None
+    except TypeError:
+        filled = [0 if value is None else value for value in read]
+        return np.array(filled, dtype=np.int64), np.array([value is None for value in read], dtype=np.bool_)
 
 
 def _of_power(values: NDArray[np.int64], holes: NDArray[np.bool_] | None, times: NDArray[np.int64]) -> list[Defect]:

@@ -61,9 +61,9 @@ def find(readings: Readings) -> Finding | None:
             got="a counter that stands still",
             at_ns=readings.at_ns(index(pair.times[0])),
         )
-    marks = np.searchsorted(pair.times, np.arange(index(pair.times[0]), index(pair.times[-1]) + 1, _PART_US))
-    parts = [] if readings.power.misses else [(index(low), index(high), _PART_SLACK) for low, high in pairwise(marks)]
-    for first, last, slack in [(0, len(pair.times) - 1, 1), *parts]:
+    marks = np.arange(index(pair.times[0]), index(pair.times[-1]) + 1, _PART_US)
+    cuts: list[int] = [] if readings.power.misses else pair.times.searchsorted(marks).tolist()
+    for first, last, slack in [(0, len(pair.times) - 1, 1), *((*part, _PART_SLACK) for part in pairwise(cuts))]:
         found = _differ(readings, readings.power, pair, (first, last), slack)
         if found is not None:
             return found
@@ -119,7 +119,7 @@ def _pair(readings: Readings) -> _Pair | None:
     lag = power.lag_us
     start, stop = np.searchsorted(energy.times, (index(power.times[0]) - lag, index(power.times[-1]) - lag + 1))
     times, counts = energy.times[index(start) : index(stop)], energy.values[index(start) : index(stop)]
-    if len(times) == 0 or index(times[-1] - times[0]) < _PART_US or bool((np.diff(counts) < 0).any()):
+    if len(times) == 0 or index(times[-1] - times[0]) < _PART_US or bool((counts[1:] < counts[:-1]).any()):
         return None
     return _Pair(times, counts, power.until(times + lag) // NJ_PER_MJ)
 

@@ -8,6 +8,7 @@ coolant's temperature, heat contradicts power only where they are some hundred w
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from operator import index
 from typing import TYPE_CHECKING, Final
 
@@ -140,18 +141,21 @@ def ambient(readings: Readings, before: Heat) -> tuple[Finding | None, Heat]:
     power = readings.power
     if power is None:
         return None, before
-    marks = np.append(np.arange(index(power.times[0]), index(power.times[-1]), _SECOND_US), power.times[-1])
-    sums = power.until(marks)
+    first_us, last_us = index(power.times[0]), index(power.times[-1])
+    marks = [*range(first_us, last_us, _SECOND_US), last_us]
     state = before
-    for joules, lasts in zip(np.diff(sums).tolist(), np.diff(marks).tolist(), strict=True):
-        known = lasts > 0 and readings.dense
-        state = state.after(joules // lasts, lasts) if known else state.blind(readings.limit_mw, lasts)
+    for (since, start), (until, end) in pairwise(zip(power.until(marks).tolist(), marks, strict=True)):
+        lasts = end - start
+        if readings.dense:
+            state = state.after((until - since) // lasts, lasts)
+        else:
+            state = state.blind(readings.limit_mw, lasts)
     heat = readings.tracks.get("temperature")
-    if heat is None or not readings.dense or index(power.times[-1] - heat.times[-1]) > _SECOND_US:
+    if heat is None or not readings.dense or last_us - index(heat.times[-1]) > _SECOND_US:
         return None, state
     degrees = index(heat.values[-1])
     # The fast node is somewhere within what was read in the last seconds: its share goes with the bounds of those.
-    last = power.values[index(np.searchsorted(power.times, index(power.times[-1]) - _BEFORE_US)) :]
+    last = power.values[index(np.searchsorted(power.times, last_us - _BEFORE_US)) :]
     low, high = min(state.low_mw, index(last.min())), max(state.high_mw, index(last.max()))
     coolest, warmest = degrees - _PER_W_MK[1] * high // 1000, degrees - _PER_W_MK[0] * low // 1000
     if coolest <= _AMBIENT_MK[1] and warmest >= _AMBIENT_MK[0]:
