@@ -349,6 +349,60 @@ def test_no_more_than_a_unit_is_pending(profile: Profile) -> None:
         assert sum(len(source.offsets) for _, source in line.state.recent) < 10 * RATE
 
 
+def hidden(line: Line, tokens: Sequence[int]) -> list[DeviceAppraisal]:
+    """Windows of a second, with so many undeclared tokens in each."""
+    source = EmulatedTelemetry(7, [GPU], run=1)
+    said: list[DeviceAppraisal] = []
+    for second, beside in enumerate(tokens):
+        done = replace(work_of(1), tokens_in=TOKENS + beside)
+        (window,) = source.window(start_wall_ns=START + second * SECOND, duration_ns=SECOND, work=done)
+        said.append(line.brings(window, 1))
+    return said
+
+
+def test_half_a_unit_that_is_grossly_off_closes_the_gate_and_accuses_nobody(profile: Profile) -> None:
+    line = Line(profile)
+    said = hidden(line, [0] * 10 + [22_000] * 5)
+    assert [one.verdict for one in said[9:]] == ["in_baseline"] * 5 + ["unusable"]
+    assert said[-1].why.startswith("the unit that has begun draws ")
+    assert said[-1].why.endswith(" % more than declared work explains: wait for its end")
+    assert said[-1].findings == ()
+    # Nothing has lapsed, and no evidence came of it.
+    assert (line.state.usable, line.state.lapses, line.state.evidence.units) == (True, 0, 1)
+
+
+def test_a_unit_that_began_badly_and_is_good_when_it_is_full_opens_it_again(profile: Profile) -> None:
+    line = Line(profile)
+    said = hidden(line, [0] * 10 + [4_500] * 5 + [0] * 6)
+    words = [one.verdict for one in said[9:]]
+    closed = words.count("unusable")
+    assert words == ["in_baseline"] * 5 + ["unusable"] * closed + ["in_baseline"] * (7 - closed)
+    assert 1 <= closed <= 5
+    assert (said[-1].units, said[-1].why, line.state.lapses) == (2, "", 0)
+
+
+def test_work_beyond_what_the_baseline_has_seen_excuses_no_unit_that_has_begun(profile: Profile) -> None:
+    line, source = Line(profile), EmulatedTelemetry(7, [GPU], run=1)
+    (window,) = source.window(start_wall_ns=START, duration_ns=10 * SECOND, work=work_of(10))
+    assert line.brings(window, 10).verdict == "in_baseline"
+    work = replace(work_of(5), tokens_in=5 * 20_000)
+    (window,) = source.window(start_wall_ns=START + 10 * SECOND, duration_ns=5 * SECOND, work=work)
+    brought = Brought(
+        device=GPU,
+        source=window,
+        work=DeclaredWork.of(work, 5 * SECOND),
+        interval=(START + 10 * SECOND, START + 15 * SECOND),
+        seq=1,
+        copy=None,
+        profile=profile,
+        baseline=SET,
+        foreign="",
+    )
+    _, said = follow(line.state, brought)
+    assert said.verdict == "unusable"
+    assert "wait for its end" in said.why
+
+
 parts = st.lists(st.integers(1, 10), min_size=1, max_size=6)
 
 

@@ -8,7 +8,8 @@ What decides the word, in this order:
 4. The last full unit could not be scored, or something has interrupted the samples since: ``unusable`` until the next
    full unit, and each time it happens for a unit more. Else a host would lose the samples of every second unit, of
    which nobody could say then what it had computed, and be ``in_baseline`` by the others.
-5. ``in_baseline``.
+5. The unit that has begun is half there and grossly off (:mod:`.begun`): ``unusable`` until it is full.
+6. ``in_baseline``.
 
 Pure, and never raises for what the evidence contains.
 """
@@ -19,6 +20,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
+from weighbridge.verifier.telemetry.begun import begins_badly
 from weighbridge.verifier.telemetry.calibration import deciding, deviation_after
 from weighbridge.verifier.telemetry.explained import outside
 from weighbridge.verifier.telemetry.fingerprints import COPIED
@@ -251,6 +253,8 @@ def _word(state: DeviceState, brought: Brought) -> tuple[Word, str]:
         return "no_baseline", brought.foreign
     if not state.usable:
         return "unusable", "; ".join(part for part in (state.why, _sampled(state)) if part)
+    if why := begins_badly(state.builder, brought.profile):
+        return "unusable", why
     return "in_baseline", ""
 
 
