@@ -127,28 +127,29 @@ def test_a_fit_says_what_it_promises_and_by_what(run: Run, desk: Desk, tmp_path:
 
 
 def test_runs_that_never_were_idle_open_no_gate(run: Run, desk: Desk, tmp_path: Path) -> None:
-    target = tmp_path / "gate.baseline"
     said = "sessions begin idle"
-    assert said in run("fit", *desk.runs, *PLACE, "--key", desk.key, "-o", target)[1]
-    assert said in run("show", target)[1]
+    assert said in run("fit", *desk.runs, *PLACE, "--key", desk.key, "-o", tmp_path / "busy.baseline")[1]
+    assert said in run("show", tmp_path / "busy.baseline")[1]
     begun: list[Recording] = []
     for path in desk.runs:
         first, *others = (busy := Recording.parse(Path(path).read_bytes())).windows
         begun.append(replace(busy, windows=(replace(first, work=WorkSummary.empty()), *others)))
     idle = write_runs(tmp_path, "idle", begun)
-    assert said not in run("fit", *idle, *PLACE, "--key", desk.key, "-o", target)[1]
+    status, out, _ = run("fit", *idle, *PLACE, "--key", desk.key, "-o", tmp_path / "idle.baseline")
+    assert status == 0
+    assert said not in out
 
 
 def test_exceeded_bounds_are_told_with_what_they_were(
     asked: Callable[..., tuple[int, Any]], run: Run, desk: Desk, tmp_path: Path
 ) -> None:
-    arguments = ("fit", *desk.runs, "--held-out", *desk.hidden, *PLACE, "--key", desk.key, "-o", tmp_path / "x")
-    status, out, _ = run(*arguments)
+    arguments = ("fit", *desk.runs, "--held-out", *desk.hidden, *PLACE, "--key", desk.key, "-o")
+    status, out, _ = run(*arguments, tmp_path / "x")
     assert status == 0
     assert "EXCEEDED    held-out runs raised more false alarms than is claimed" in out
     assert "threshold pooled: " in out
     assert "a bound was exceeded on held-out runs, and widened" in out
-    _, document = asked(*arguments)
+    _, document = asked(*arguments, tmp_path / "y")
     (profile,) = document["profiles"]
     assert profile["held_out"]["widened"]
     assert profile["held_out"]["runs"] == 4
@@ -235,8 +236,63 @@ def test_another_engine_replaces_what_no_verifier_could_choose_between(
     for number, (changes, kept) in enumerate([({"engine": "vllm 0.12"}, 0), ({"driver": "590.1"}, 1)]):
         scope = replace(SCOPE, **changes)  # type: ignore[arg-type]  # by name
         runs = write_runs(tmp_path, f"{number}", [record_run(seed, windows=8, scope=scope) for seed in range(1, 25, 2)])
-        arguments = ("fit", *runs, "--merge", desk.baseline, "--days", 9, "--key", desk.key, "-o", tmp_path / "x")
+        target = tmp_path / f"{number}.baseline"
+        arguments = ("fit", *runs, "--merge", desk.baseline, "--days", 9, "--key", desk.key, "-o", target)
         assert asked(*arguments)[1]["kept"] == kept
+
+
+def test_a_set_is_replaced_by_the_next_of_its_line_only(
+    asked: Callable[..., tuple[int, Any]], desk: Desk, tmp_path: Path
+) -> None:
+    target = tmp_path / "gate.baseline"
+    first = Path(desk.baseline).read_bytes()
+    target.write_bytes(first)
+
+    def fitted(number: int, *, owner: str = OWNER, name: str = "gate", into: Path = target) -> tuple[int, Any]:
+        line = ("--owner", owner, "--name", name, "--number", number, "--days", 9)
+        return asked("fit", *desk.runs, *line, "--key", desk.key, "-o", into)
+
+    status, document = fitted(1)
+    assert (status, document["code"]) == (ExitCode.ENVIRONMENT, Code.FILE_UNWRITABLE)
+    assert document["got"] == f"number 1 of {OWNER}, gate"
+    assert "--number 2" in document["hint"]
+    for owner, name in (("Acme", "gate"), (OWNER, "chat")):
+        status, document = fitted(2, owner=owner, name=name)
+        assert (status, document["code"]) == (ExitCode.ENVIRONMENT, Code.FILE_UNWRITABLE)
+        assert document["hint"] == "name another file with -o"
+    (recording := tmp_path / "run.wbr").write_bytes(Path(desk.runs[0]).read_bytes())
+    assert fitted(2, into=recording)[1]["got"] == "something that is no baseline set"
+    assert recording.read_bytes() == Path(desk.runs[0]).read_bytes()
+    assert target.read_bytes() == first
+    assert fitted(2)[0] == 0
+    # What is merged is replaced: the number is one more without a word.
+    arguments = ("fit", *desk.runs, "--merge", target, "--days", 9, "--key", desk.key, "-o", target)
+    assert asked(*arguments)[1]["number"] == 3
+
+
+def test_the_key_is_its_owners_where_anchors_are_given(run: Run, desk: Desk, tmp_path: Path) -> None:
+    arguments = ("fit", *desk.runs, "--name", "gate", "--number", "1", "--days", "9", "--key", desk.key)
+    status, _, err = run(*arguments, "--owner", "Acme", "--anchors", desk.anchors, "-o", tmp_path / "x")
+    assert status == ExitCode.NOT_AUTHENTIC
+    assert f"CHAIN_UNTRUSTED: the key is another owner's, at --owner, expected Acme, got {OWNER}" in err
+    key, anchors = tmp_path / "s.pem", tmp_path / "s.json"
+    assert run("key", "Stranger", "-o", key, "--anchors", anchors)[0] == 0
+    status, _, err = run(*arguments, "--owner", OWNER, "--anchors", anchors, "-o", tmp_path / "x")
+    assert status == ExitCode.NOT_AUTHENTIC
+    assert "no anchor of purpose baseline-owner has this key" in err
+    assert not (tmp_path / "x").exists()
+    status, out, _ = run(*arguments, "--owner", OWNER, "--anchors", desk.anchors, "-o", tmp_path / "x")
+    assert status == 0
+    assert "  key         sha256 " in out
+    assert "nobody checked" not in out
+    _, out, _ = run(*arguments, "--owner", "Acme", "-o", tmp_path / "y")
+    assert "(no --anchors: nobody checked that it is Acme's)" in out
+    # Whoever has changed keys names both: the old one for what is merged, the new one for what is signed.
+    changed = tmp_path / "changed.json"
+    assert run("key", OWNER, "-o", tmp_path / "new.pem", "--anchors", changed)[0] == 0
+    merging = ("fit", *desk.runs, "--merge", desk.baseline, "--days", "9", "--key", tmp_path / "new.pem")
+    assert run(*merging, "--anchors", changed, "-o", tmp_path / "z")[0] == ExitCode.NOT_AUTHENTIC
+    assert run(*merging, "--anchors", changed, "--anchors", desk.anchors, "-o", tmp_path / "z")[0] == 0
 
 
 def test_nobody_continues_what_a_stranger_signed(run: Run, desk: Desk, tmp_path: Path) -> None:
@@ -285,7 +341,26 @@ def test_unverified_comes_first_unless_anchors_verify(run: Run, desk: Desk) -> N
     assert status == 0
     assert out.startswith(f"VERIFIED: signed by {OWNER}")
     assert "no run was held out" in out
-    assert " ".join(out.split()).count("it does not decide") == 1
+
+
+def test_what_counts_fits_a_screen_and_the_rest_is_asked_for(run: Run, desk: Desk) -> None:
+    _, short, _ = run("show", desk.baseline)
+    lines = short[short.index("GPU ") :].split("\n\n")[0].splitlines()
+    assert [line.split()[0] for line in lines if line[2:3].strip()][1:6] == [
+        "stack",
+        "model",
+        "sees",
+        "together",
+        "held",
+    ]
+    assert len(lines) <= 14
+    assert "threshold" not in short
+    assert "--all" in short
+    _, every, _ = run("show", desk.baseline, "--all")
+    assert set(lines) < set(every.splitlines())
+    assert " ".join(every.split()).count("it does not decide") == 1
+    assert "times as far as a typical run strays" in " ".join(every.split())
+    assert "--all" not in every
 
 
 def test_an_altered_baseline_is_not_authentic(run: Run, desk: Desk, tmp_path: Path) -> None:
@@ -299,7 +374,14 @@ def test_an_altered_baseline_is_not_authentic(run: Run, desk: Desk, tmp_path: Pa
 
 
 def test_an_expired_baseline_is_called_so(asked: Callable[..., tuple[int, Any]], run: Run, desk: Desk) -> None:
-    assert "EXPIRED" in run("show", desk.baseline, "--at", "2099-01-01T00:00:00Z")[1]
+    at = ("--at", "2099-01-01T00:00:00Z")
+    assert run("show", desk.baseline, *at)[1].startswith("UNVERIFIED, EXPIRED: ")
+    status, out, _ = run("show", desk.baseline, *at, "--anchors", desk.anchors)
+    assert out.startswith(f"VERIFIED, EXPIRED: signed by {OWNER}")
+    # As of other sets: to show one decides nothing.
+    assert status == 0
+    out = run("show", desk.baseline, "--at", "2020-01-01T00:00:00Z", "--anchors", desk.anchors)[1]
+    assert out.startswith("VERIFIED, NOT YET VALID: ")
     assert asked("show", desk.baseline, "--at", "2099-01-01T00:00:00Z")[1]["valid"] is False
     assert asked("show", desk.baseline)[1]["valid"] is True
 
@@ -354,13 +436,28 @@ def test_hidden_work_names_unit_window_and_channel(asked: Callable[..., tuple[in
     assert out.startswith("UNVERIFIED: ")
     assert "OUT OF BASELINE: hidden-01.wbr" in out
     assert "channel power" in out
-    assert "<< alarm" in out
+    assert "<< alarm behind this unit" in out
     _, document = asked("compare", desk.baseline, desk.held_out[0], desk.hidden[0])
     assert document["verdict"] == "out_of_baseline"
     assert [item["verdict"] for item in document["runs"]] == ["in_baseline", "out_of_baseline"]
     hidden = document["runs"][1]
     assert hidden["alarm_unit"] >= 4
     assert hidden["units"][5]["score"]["residual_mw"] > 30_000
+
+
+@pytest.mark.parametrize("columns", [40, 80, 84, 92, 100, 200])
+def test_what_is_compared_fits_the_terminal(
+    run: Run, desk: Desk, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    out = run("compare", desk.baseline, desk.hidden[0])[1]
+    body = out[out.index("OUT OF BASELINE") : out.index("it says nothing")]
+    assert max(map(len, body.splitlines())) <= min(100, max(80, columns))
+    assert "out_of_baseline" in body
+    assert "<< alarm behind this unit" in body
+    # Bars go first, and then the seconds: what they show is said by other columns.
+    assert ("█" in body[body.index("unit  ") :]) == (columns >= 92)
+    assert ("from s" in body) == (columns >= 84)
 
 
 def test_another_gpu_or_stack_has_no_baseline(
@@ -418,6 +515,7 @@ def test_power_says_yes_no_and_cannot_say(run: Run, asked: Callable[..., tuple[i
     assert status == ExitCode.INDETERMINATE
     assert "CANNOT SAY: 3 runs of A, 2 of B" in out
     assert "so few runs cannot tell" in out
+    assert "time        0 s" not in out
     status, document = asked("power", "--a", *desk.runs[:3], "--b", *desk.hidden[:2])
     assert status == ExitCode.INDETERMINATE
     (device,) = document["devices"]

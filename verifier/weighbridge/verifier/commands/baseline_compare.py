@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,13 +24,14 @@ from weighbridge.verifier.commands.baseline_text import (
     residual_line,
     scope_document,
     signed_bar,
+    terminal,
     watts,
     wrapped,
 )
 from weighbridge.verifier.commands.bundle import read_bundle
 from weighbridge.verifier.commands.outcome import Outcome, load_anchors, usage
 from weighbridge.verifier.commands.progress import Progress
-from weighbridge.verifier.commands.text import cut, plain, table
+from weighbridge.verifier.commands.text import cut, plain, rest, table
 from weighbridge.verifier.telemetry.device import windows
 from weighbridge.verifier.telemetry.extract import Said, extract
 from weighbridge.verifier.telemetry.judging import judge, why_foreign
@@ -51,6 +53,9 @@ _COMMAND: Final = "baseline compare"
 _ROWS: Final = 30
 _LINE: Final = 60
 _HALF: Final = 6
+_UNDER: Final = " " * 8
+_BESIDE: Final = 36
+"""What stands beside a line of residuals, in columns."""
 _FINDINGS: Final = 8
 _LABEL_MAX: Final = 100
 _PPM: Final = 1_000_000
@@ -210,26 +215,47 @@ def _case_lines(case: _Case, content: BaselineSet, *, every: bool) -> Iterator[s
     residuals = [None if unit.score is None else unit.score.residual_mw / 1000 for unit in run.units]
     known = [value for value in residuals if value is not None]
     if known:
-        yield f"  residual    {residual_line(residuals, width=_LINE)}  {min(known):+,.1f} to {max(known):+,.1f} W"
+        line = residual_line(residuals, width=min(_LINE, terminal() - _BESIDE))
+        yield f"  residual    {line}  {min(known):+,.1f} to {max(known):+,.1f} W"
         alarm = math.log10(_PPM / profile.evidence_ppm)
-        yield f"  evidence    of all units so far against a genuine session; beyond 10^{alarm:.1f} it is an alarm"
+        told = f"of all units so far against a genuine session; beyond 10^{alarm:.1f} it is an alarm"
+        yield from wrapped("evidence", told)
     yield ""
     reach = max((abs(value) for value in known), default=0.0)
-    rows = [_row(number, unit, run, reach) for number, unit in enumerate(run.units, start=1)]
-    yield from cut([f"  {line}" for line in table(_HEAD, rows, right=6)], None if every else _ROWS + 1)
+    shown = run.units if every else run.units[:_ROWS]
+    yield from _table(shown, run, reach, width=terminal())
+    yield from rest(len(run.units) - len(shown), "more units")
 
 
 _HEAD: Final = ("unit", "windows", "from s", "measured", "explained", "residual", "", "evidence", "verdict")
+_BAR: Final = _HEAD.index("")
+_FROM: Final = _HEAD.index("from s")
+_LAYOUTS: Final = ((_HALF, ()), (_HALF // 2, ()), (0, (_BAR,)), (0, (_FROM, _BAR)))
+"""Half of the bars' width, and the columns to leave out: the first that fits the terminal, or else the last."""
 
 
-def _row(number: int, unit: JudgedUnit, run: JudgedRun, reach: float) -> tuple[str, ...]:
+def _table(units: Sequence[JudgedUnit], run: JudgedRun, reach: float, *, width: int) -> Iterator[str]:
+    """A row for each unit; what is to be said of it stands behind, where there is room, or below."""
+    lines: list[str] = []
+    for half, without in _LAYOUTS:
+        rows = [_row(number, unit, run, reach, half=half) for number, unit in enumerate(units, start=1)]
+        kept = [tuple(cell for at, cell in enumerate(row) if at not in without) for row in (_HEAD, *rows)]
+        lines = [f"  {line}" for line in table(kept[0], kept[1:], right=_BAR - sum(at < _BAR for at in without))]
+        if max(map(len, lines)) <= width:
+            break
+    yield lines[0]
+    for number, (line, unit) in enumerate(zip(lines[1:], units, strict=True)):
+        note = "<< alarm behind this unit" if run.alarm == number else _note(unit)
+        if not note or len(line) + len(note) < width:
+            yield f"{line} {note}".rstrip()
+        else:
+            yield line
+            yield from textwrap.wrap(note, width, initial_indent=_UNDER, subsequent_indent=_UNDER)
+
+
+def _row(number: int, unit: JudgedUnit, run: JudgedRun, reach: float, *, half: int) -> tuple[str, ...]:
     windows = f"{unit.first_seq}" if unit.first_seq == unit.last_seq else f"{unit.first_seq}-{unit.last_seq}"
     score = unit.score
-    note = f" ({unit.findings[0].check}, {unit.findings[0].channel})" if unit.findings else ""
-    if score is not None and not score.covered:
-        note = " (work outside of the baseline's)"
-    if run.alarm == number - 1:
-        note = " << alarm"
     return (
         str(number),
         windows,
@@ -237,10 +263,17 @@ def _row(number: int, unit: JudgedUnit, run: JudgedRun, reach: float) -> tuple[s
         watts(unit.mean_mw),
         "" if score is None else watts(score.explained_mw),
         "" if score is None else f"{score.residual_mw / 1000:+,.1f} W",
-        "" if score is None else signed_bar(score.residual_mw / 1000, reach, half=_HALF),
+        "" if score is None else signed_bar(score.residual_mw / 1000, reach, half=half),
         "" if score is None else f"10^{unit.e_log10_milli / 1000:.1f}",
-        f"{unit.verdict}{note}",
+        unit.verdict,
     )
+
+
+def _note(unit: JudgedUnit) -> str:
+    """Why a unit has its verdict, in short."""
+    if unit.score is not None and not unit.score.covered:
+        return "(work outside of the baseline's)"
+    return f"({unit.findings[0].check}, {unit.findings[0].channel})" if unit.findings else ""
 
 
 def _because(run: JudgedRun, profile: Profile, content: BaselineSet) -> Iterator[str]:
@@ -249,18 +282,20 @@ def _because(run: JudgedRun, profile: Profile, content: BaselineSet) -> Iterator
     match appraisal.verdict:
         case "in_baseline" if appraisal.smallest_deviation_mw is not None:
             least = watts(appraisal.smallest_deviation_mw)
-            yield f"  because     physical signature consistent with baseline {named};"
-            yield f"              a sustained change of {least} or more would have been seen"
+            yield from wrapped("because", f"physical signature consistent with baseline {named};")
+            yield from wrapped("", f"a sustained change of {least} or more would have been seen")
         case "in_baseline":
-            yield f"  because     physical signature consistent with baseline {named}, which can see no change yet"
+            told = f"physical signature consistent with baseline {named}, which can see no change yet"
+            yield from wrapped("because", told)
         case _:
             yield from wrapped("because", plain(appraisal.why))
     if run.alarm is not None:
         unit = run.units[run.alarm]
         after = (unit.end_ns - run.start_ns) / 1e9
-        yield (
-            f"  alarm       behind unit {run.alarm + 1} ({windows(unit.first_seq, unit.last_seq)}), "
-            f"{after:,.0f} s from the start, channel {plain(profile.channel)}"
+        yield from wrapped(
+            "alarm",
+            f"behind unit {run.alarm + 1} ({windows(unit.first_seq, unit.last_seq)}), {after:,.0f} s from the start, "
+            f"channel {plain(profile.channel)}",
         )
 
 

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Final
 
 from weighbridge.proto import cose, strict
 from weighbridge.proto.baseline import BaselineSet, SignedBaselineSet
-from weighbridge.proto.errors import Code, PolicyDenied
+from weighbridge.proto.digest import sha256
+from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence, NotAuthentic, PolicyDenied
+from weighbridge.verifier import baseline_set
 from weighbridge.verifier.baseline_watch import ACCEPT_DRIFT
 from weighbridge.verifier.clock import moment, nanoseconds
 from weighbridge.verifier.commands import arguments as given
 from weighbridge.verifier.commands import owner_key
-from weighbridge.verifier.commands.baseline_show import profile_document, profile_lines, read_baseline, several
+from weighbridge.verifier.commands.baseline_profile import profile_document, profile_lines, several
+from weighbridge.verifier.commands.baseline_show import read_baseline
 from weighbridge.verifier.commands.baseline_text import (
     NOT_WEIGHTS,
     NamedRun,
@@ -25,7 +28,7 @@ from weighbridge.verifier.commands.baseline_text import (
     read_runs,
     wrapped,
 )
-from weighbridge.verifier.commands.outcome import Outcome, usage, write
+from weighbridge.verifier.commands.outcome import Outcome, load_anchors, usage, write
 from weighbridge.verifier.commands.progress import Progress
 from weighbridge.verifier.commands.text import counted, plain
 from weighbridge.verifier.keys import open_signing_key, sign_es256
@@ -35,10 +38,12 @@ from weighbridge.verifier.telemetry.readings import summarise, unit_length
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from cryptography.hazmat.primitives.asymmetric import ec
 
     from weighbridge.proto.profile import Gross, Profile
+    from weighbridge.verifier.anchors import TrustAnchors
 
 __all__ = ["configure"]
 
@@ -59,6 +64,9 @@ examples:
 At least {RUNS_MIN} runs of the same GPU and the same stack: units of one run are dependent, so that only runs count. A
 profile is fitted to each GPU that is in all of the runs. Thresholds are fixed before the held-out runs are looked at;
 where those raise more false alarms than is claimed, it is said, and the thresholds are widened.
+
+An existing SET is replaced by one of its owner, its name and a higher number, and by nothing else. With --anchors, the
+key has to be that owner's.
 
 Record runs on different days, from a cold start and a warm one: what they have in common is what is learned.
 """
@@ -94,6 +102,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="sign though a GPU has moved away from what --merge says of it, and say why it is meant",
     )
     owner_key.add_signing(parser)
+    parser.add_argument(
+        "--anchors",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="sign nothing that these would not verify; also believe OLD though another key signed it (several times)",
+    )
     parser.set_defaults(run=_run)
 
 
@@ -107,7 +122,8 @@ class _Fitted:
 
 def _run(arguments: argparse.Namespace) -> Outcome | int:
     key = open_signing_key(arguments.key)
-    before = None if arguments.merge is None else _previous(arguments.merge, key)
+    trusted = load_anchors(arguments.anchors) if arguments.anchors else None
+    before = None if arguments.merge is None else _previous(arguments.merge, key, trusted)
     place = _place(arguments, before)
     if isinstance(place, str):
         return usage(place, command=_COMMAND)
@@ -116,6 +132,10 @@ def _run(arguments: argparse.Namespace) -> Outcome | int:
     until: datetime = arguments.not_after or now + arguments.days
     if until <= now:
         return usage("--not-after is in the past: nobody would believe it", command=_COMMAND)
+    # What would fail in the end fails before the work: the key's owner, and what the file has now.
+    if trusted is not None:
+        _check_owner(trusted, key, owner)
+    _check_replaced(arguments.output, owner=owner, name=name, number=number)
     every = read_runs([*arguments.runs, *arguments.held_out])
     runs, held_out = every[: len(arguments.runs)], every[len(arguments.runs) :]
     one_scope(every)
@@ -138,7 +158,8 @@ def _run(arguments: argparse.Namespace) -> Outcome | int:
         profiles=_united(before, [item.profile for item in fitted]),
         note=arguments.accept_drift or arguments.note or "",
     )
-    data = made.sign(kid=cose.thumbprint(key.public_key()), signer=lambda signed: sign_es256(key, signed))
+    thumbprint = cose.thumbprint(key.public_key())
+    data = made.sign(kid=thumbprint, signer=lambda signed: sign_es256(key, signed))
     write(arguments.output, data, doing="writing the baseline")
     digest = SignedBaselineSet.parse(data).digest.hex()
     kept = len(made.profiles) - len(fitted)
@@ -146,6 +167,8 @@ def _run(arguments: argparse.Namespace) -> Outcome | int:
         f"signed {plain(name)}, number {number}, of {plain(owner)}: {counted(len(fitted), 'GPU')}"
         + (f", and {counted(kept, 'profile')} of --merge" if kept else ""),
         f"  validity    {strict.time_encode(moment(made.not_before_ns))} to {strict.time_encode(until)}",
+        f"  key         sha256 {thumbprint.hex()}",
+        *([] if trusted is not None else [f"              (no --anchors: nobody checked that it is {plain(owner)}'s)"]),
         f"  set         sha256 {digest}",
         f"  file        {arguments.output}",
         *(line for words in moved for line in wrapped("accepted", words)),
@@ -160,6 +183,8 @@ def _run(arguments: argparse.Namespace) -> Outcome | int:
         "owner": owner,
         "name": name,
         "number": number,
+        "key": thumbprint.hex(),
+        "checked": trusted is not None,
         "digest": digest,
         "not_before": strict.time_encode(moment(made.not_before_ns)),
         "not_after": strict.time_encode(until),
@@ -240,9 +265,59 @@ def _place(arguments: argparse.Namespace, before: BaselineSet | None) -> tuple[s
     return owner, name, number
 
 
-def _previous(path: str, key: ec.EllipticCurvePrivateKey) -> BaselineSet:
-    """The set in ``path``, signed by this key: nobody signs what a stranger wrote."""
-    _, signed = read_baseline(path)
+def _check_owner(trusted: TrustAnchors, key: ec.EllipticCurvePrivateKey, owner: str) -> None:
+    """Require that ``trusted`` believe ``key`` of ``owner``: what it signs would be verified by nobody else.
+
+    Raises:
+        NotAuthentic: ``CHAIN_UNTRUSTED``.
+    """
+    thumbprint = cose.thumbprint(key.public_key())
+    names = {anchor.name for anchor in trusted.select("baseline-owner") if sha256(anchor.spki) == thumbprint}
+    if owner not in names:
+        raise NotAuthentic(
+            Code.CHAIN_UNTRUSTED,
+            "the key is another owner's" if names else "no anchor of purpose baseline-owner has this key",
+            where="--owner" if names else "--key",
+            expected=owner if names else None,
+            got=", ".join(sorted(names)) if names else thumbprint,
+            hint="name the key's owner as the anchors do" if names else "name the document with that key: --anchors",
+        )
+
+
+def _check_replaced(target: Path, *, owner: str, name: str, number: int) -> None:
+    """Require that nothing is lost at ``target``: it is free, or has an earlier set of the same line.
+
+    Raises:
+        EnvironmentFault: ``FILE_UNWRITABLE``.
+    """
+    if not target.exists():
+        return
+    hint = "name another file with -o"
+    try:
+        there = read_baseline(str(target))[1].claimed
+    except MalformedEvidence:
+        found = "something that is no baseline set"
+    else:
+        if (there.owner, there.name) == (owner, name) and there.number < number:
+            return
+        found = f"number {there.number} of {there.owner}, {there.name}"
+        if (there.owner, there.name) == (owner, name):
+            hint = f"give it a higher number, --number {there.number + 1}, or {hint}"
+    raise EnvironmentFault(
+        Code.FILE_UNWRITABLE,
+        "it exists already, and is not overwritten",
+        where=str(target),
+        expected=f"a number below {number} of {owner}, {name}",
+        got=found,
+        hint=hint,
+    )
+
+
+def _previous(path: str, key: ec.EllipticCurvePrivateKey, trusted: TrustAnchors | None) -> BaselineSet:
+    """The set in ``path``, signed by this key or by one that the anchors name: nobody signs what a stranger wrote."""
+    data, signed = read_baseline(path)
+    if trusted is not None and signed.message.claimed_kid != cose.thumbprint(key.public_key()):
+        return baseline_set.verify(data, anchors=trusted).content
     owner_key.check_own(signed.message, key, where=path)
     return signed.claimed
 

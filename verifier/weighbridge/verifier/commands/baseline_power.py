@@ -185,6 +185,8 @@ def _share(counts: tuple[int, int], found: Interval, condition: str) -> str:
 def _seconds(found: Interval) -> str:
     if math.isinf(found.value):
         return "half of B's runs, or more, raise no alarm at all"
+    if found.low <= 0 and math.isinf(found.high):
+        return "cannot say: of so few runs, anything from at once to never"
     high = "longer than the runs" if math.isinf(found.high) else f"{found.high:,.0f} s"
     return f"{found.value:,.0f} s to the alarm, in the median over B's runs (95 %: {found.low:,.0f} s to {high})"
 

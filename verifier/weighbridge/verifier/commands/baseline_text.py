@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import shutil
 import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -39,6 +40,8 @@ __all__ = [
     "scope_document",
     "scope_lines",
     "signed_bar",
+    "stack_lines",
+    "terminal",
     "watts",
     "wrapped",
 ]
@@ -48,7 +51,9 @@ EMULATED: Final = "emulated: made by no hardware; no rate of detection follows f
 _BLOCKS: Final = "▁▂▃▄▅▆▇█"
 _PPM: Final = 10_000
 _WATTS_MAX: Final = 100_000
-_WIDTH: Final = 86
+_WIDTHS: Final = (80, 100)
+"""Of a terminal, in columns: what it has at least, and beyond which lines are hard to read."""
+_INDENT: Final = 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,9 +198,15 @@ def residual_line(values: Sequence[float | None], *, width: int) -> str:
     return "".join(" " if value is None else _BLOCKS[round((value / reach + 1) / 2 * top)] for value in chosen)
 
 
+def terminal() -> int:
+    """How many columns to fill: those of the terminal, from 80 to 100; 100 where the output is none."""
+    least, most = _WIDTHS
+    return min(most, max(least, shutil.get_terminal_size((most, 0)).columns))
+
+
 def wrapped(label: str, text: str) -> list[str]:
-    """``label`` and what it says, within a hundred columns."""
-    lines = textwrap.wrap(text, _WIDTH, break_long_words=False, break_on_hyphens=False) or [""]
+    """``label`` and what it says, within the terminal."""
+    lines = textwrap.wrap(text, terminal() - _INDENT, break_long_words=False, break_on_hyphens=False) or [""]
     return [f"  {label if at == 0 else '':<10}  {line}" for at, line in enumerate(lines)]
 
 
@@ -206,15 +217,17 @@ def signed_bar(value: float, reach: float, *, half: int) -> str:
     return f"{bar if value < 0 else '':>{half}}│{bar if value >= 0 else '':<{half}}"
 
 
-def scope_lines(scope: Scope) -> list[str]:
-    """The stack."""
+def stack_lines(scope: Scope) -> list[str]:
+    """The stack, but for the model."""
     limit = "not said" if scope.power_limit_mw is None else watts(scope.power_limit_mw)
     vbios = "" if scope.vbios is None else f", VBIOS {plain(scope.vbios)}"
     stack = f"{plain(scope.gpu_model)}, driver {plain(scope.driver)}{vbios}, power limit {limit}, "
-    return [
-        *wrapped("stack", f"{stack}engine {plain(scope.engine)}, workload {plain(scope.workload)}"),
-        f"  model       {'not said' if scope.model is None else scope.model.hex()}",
-    ]
+    return wrapped("stack", f"{stack}engine {plain(scope.engine)}, workload {plain(scope.workload)}")
+
+
+def scope_lines(scope: Scope) -> list[str]:
+    """The stack and the model."""
+    return [*stack_lines(scope), f"  model       {'not said' if scope.model is None else scope.model.hex()}"]
 
 
 def scope_document(scope: Scope) -> strict.JsonObject:

@@ -335,7 +335,7 @@ def _residual(axes: Axes, data: SessionFigure) -> None:
 def _evidence(axes: Axes, data: SessionFigure) -> None:
     axes.axhline(data.alarm, color=_VERMILION, linewidth=1.0, linestyle=(0, (4, 3)))
     axes.annotate(
-        f"alarm at 10^{data.alarm:.2g}" if not data.alarm.is_integer() else f"alarm at {10 ** round(data.alarm):,}",
+        f"alarm at {data.alarm:.3g} (10^{data.alarm:.3g} = {10**data.alarm:,.0f})",
         (1, data.alarm),
         xycoords=("axes fraction", "data"),
         xytext=(-2, 2),
