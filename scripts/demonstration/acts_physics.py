@@ -53,7 +53,7 @@ async def hidden_work(stage: Stage) -> Result:
     """In the middle of a session, the GPUs begin to compute what nobody declares: the power says so."""
     host = stage.hosts[HOST]
     undeclared = host.directory / "undeclared"
-    known = Waiting(lambda document: (document.get("verdict") or {}).get("telemetry") == "in_baseline", 1)
+    known = Waiting(_is_in_baseline, 1)
     attester = await Attester.start(
         [
             *stage.options(host), "--telemetry", f"emulated:undeclared={undeclared}", "--windows", "60",
@@ -81,6 +81,11 @@ async def hidden_work(stage: Stage) -> Result:
     expect(code in refusal, f"the refusal does not name {code}: {refusal}")
     await why(stage, session_of(attester), "out_of_baseline", window=verdict["seq"])
     return Result("refused", f"{code}: window {verdict['seq']}, power, {unexplained:+.0f} W unexplained")
+
+
+def _is_in_baseline(document: dict[str, Any]) -> bool:
+    verdict: dict[str, Any] = document.get("verdict") or {}
+    return verdict.get("telemetry") == "in_baseline"
 
 
 def _put(path: Path, text: str) -> None:
