@@ -4,7 +4,8 @@
 limit as they were frozen before they were looked at. Claimed and measured stand side by side; peers are a survey's
 figures over all systems. *Widened*: all systems, each family against a limit from all others, as the limit in the
 product is taken. *Early*: how far power strays in the last one, two and three units of the genuine sessions of all
-systems, which is where the limits of the early look are from, and how many sessions pass them within so many units.
+systems, which is where the limits of the early look are from, and how many sessions pass them within so many units; and
+the same of the third highest of a session's twenty units, for the upper side of blocks.
 Intervals are Clopper-Pearson's at 95 %, as if sessions were independent, and, because those of one family are not, from
 drawing whole families again and again. Without `WEIGHBRIDGE_TELEMETRY` there is nothing to measure this on.
 
@@ -35,7 +36,7 @@ from weighbridge.proto.profile import GROSS_UNITS
 from weighbridge.verifier.telemetry.calibration import POOLED_CLAIM_PPM, POOLED_LIMIT
 from weighbridge.verifier.telemetry.evidence import SessionEvidence
 from weighbridge.verifier.telemetry.fitting import Settings, fit
-from weighbridge.verifier.telemetry.gross import gross_of, largest, passed
+from weighbridge.verifier.telemetry.gross import gross_of, largest, passed, upper
 from weighbridge.verifier.telemetry.intervals import clopper_pearson
 from weighbridge.verifier.telemetry.metric import SPAN
 from weighbridge.verifier.telemetry.scoring import Scorer
@@ -88,6 +89,7 @@ def figures(effort: _Effort) -> Iterator[Figure]:
         all_of_them = across([*held_out, *sessions(logs, "development")])
         yield from detection("widened", POOLED_LIMIT, POOLED_CLAIM_PPM, all_of_them)
         yield from early([one for one, _ in all_of_them])
+        yield from upper_side([one for one, _ in all_of_them])
     else:
         print("bench: skipped mlperf_*: WEIGHBRIDGE_TELEMETRY does not name the recordings", file=sys.stderr)
     yield Figure("baselines: load after", os.getloadavg()[0], "processes")
@@ -126,7 +128,7 @@ def detection(what: str, limit: int, claim_ppm: int, judged: Sequence[tuple[Sess
 def early(found: Sequence[Session]) -> Iterator[Figure]:
     """What the limits of the early look are from, and what they show where they were chosen."""
     furthest = [largest(one.strays) for one in found if one.kind == "genuine"]
-    gross = gross_of([])
+    gross = gross_of([], span=SPAN)
     for units, limit, column in zip(GROSS_UNITS, gross.limits, zip(*furthest, strict=True), strict=True):
         last = "last unit" if units == 1 else f"last {units} units"
         yield Figure(f"early: {last}, largest of {len(column)} genuine sessions", max(column) / 10, "%")
@@ -147,6 +149,39 @@ def early(found: Sequence[Session]) -> Iterator[Figure]:
         limits = replace(gross, limits=(one, two, three))
         strange += sum(_passes(strays, limits) for own, strays in genuine if own)
     yield Figure("early: false alarms, each family by the limits of all others", strange, f"of {len(furthest):,}")
+
+
+def upper_side(found: Sequence[Session]) -> Iterator[Figure]:
+    """What the limit of a block's upper side is from, what it shows there, and what of that nothing else does."""
+    gross = gross_of([], span=SPAN)
+    genuine = [(_family(one), upper(one.strays)) for one in found if one.kind == "genuine"]
+    yield Figure(
+        f"early: upper side, largest of {len(genuine)} genuine sessions", max(high for _, high in genuine) / 10, "%"
+    )
+    yield Figure("early: upper side, limit", gross.upper / 10, "%")
+    for kind in _NAMES:
+        of_kind = [one for one in found if one.kind == kind]
+        hits = [one for one in of_kind if upper(one.strays) > gross.upper]
+        row = "false alarms" if kind == "genuine" else kind
+        yield Figure(f"early: upper side, {row}, flagged", len(hits), f"of {len(of_kind):,}")
+        alone = sum(one.statistic <= POOLED_LIMIT and not _passes(one.strays, gross) for one in hits)
+        yield Figure(f"early: upper side, {row}, flagged by nothing else", alone, f"of {len(of_kind):,}")
+    strange = 0
+    for family in {family for family, _ in genuine}:
+        limit = -(-max(high for own, high in genuine if own != family) // 10) * 10
+        strange += sum(high > limit for own, high in genuine if own == family)
+    yield Figure(
+        "early: upper side, false alarms, each family by the limit of all others", strange, f"of {len(genuine):,}"
+    )
+    for every, number in ((3, "3rd"), (5, "5th"), (10, "10th")):
+        hidden = [
+            [off + (gross.limits[0] if place % every == every - 1 else 0) for place, off in enumerate(one.strays)]
+            for one in found
+            if one.kind == "genuine"
+        ]
+        hits_of = sum(upper(strays) > gross.upper for strays in hidden)
+        name = f"early: upper side, {gross.limits[0] / 10:g} % more in every {number} unit, flagged"
+        yield Figure(name, hits_of, f"of {len(hidden):,}")
 
 
 def _passes(strays: Sequence[int], gross: Gross) -> bool:

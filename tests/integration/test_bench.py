@@ -186,6 +186,7 @@ def test_the_limits_of_the_early_look_are_what_all_systems_gave(root: Path, monk
     for size in range(4, 21):
         stretches = (gross.off_by(one[:end], size) for one in genuine for end in range(size, len(one) + 1))
         assert max(map(abs, stretches)) <= furthest[-1] + 1
+    assert -(-max(map(gross.upper, genuine)) // 10) * 10 == gross.UPPER
 
 
 def test_sampler_prints_what_eight_gpus_cost(root: Path) -> None:

@@ -69,7 +69,7 @@ def made_up(
             sorted((CalibrationRun(sha256(b"run %d" % n), 30_000, (30_000, 34_000)) for n in range(12)), key=_recording)
         ),
         bounds=(Bound("runs", 1_800, 77_000, 12, "runs-exchangeable"),),
-        gross=Gross((570, 370, 180), 7_557, 396, "devices-alike"),
+        gross=Gross((570, 370, 180), 140, 10_076, 396, "devices-alike"),
         evidence_ppm=10_000,
         delta_ppm=100_000,
         deviations=(Deviation(1, None), Deviation(2, smallest_mw)),

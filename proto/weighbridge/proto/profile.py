@@ -137,7 +137,13 @@ class Profile:
             "bounds": [
                 [bound.basis, bound.limit, bound.claimed_ppm, bound.runs, bound.assumption] for bound in self.bounds
             ],
-            "gross": [list(self.gross.limits), self.gross.claimed_ppm, self.gross.runs, self.gross.assumption],
+            "gross": [
+                list(self.gross.limits),
+                self.gross.upper,
+                self.gross.claimed_ppm,
+                self.gross.runs,
+                self.gross.assumption,
+            ],
             "evidence_ppm": self.evidence_ppm,
             "delta_ppm": self.delta_ppm,
             "deviations": [[seen.units, seen.milliwatts] for seen in self.deviations],

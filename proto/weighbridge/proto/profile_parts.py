@@ -99,14 +99,16 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Gross:
-    """The bound of the early look: how far power may be off, whatever else is, before a block of units is full.
+    """How far power may be off, whatever else is: early, and of a full block the upper side.
 
     Power is off by the residual as a share of what is explained. The median of the last unit, of the last two and of
-    the last three (:data:`GROSS_UNITS`) pass their limit, in thousandths, in at most ``claimed_ppm`` of sessions, if
-    ``assumption`` holds. ``runs`` is how many whole runs it rests on.
+    the last three (:data:`GROSS_UNITS`) pass their limit of ``limits``, in thousandths, or all but a tenth of a full
+    block's units do not stay below ``upper``, in at most ``claimed_ppm`` of sessions, if ``assumption`` holds. ``runs``
+    is how many whole runs it rests on.
     """
 
     limits: tuple[int, int, int]
+    upper: int
     claimed_ppm: int
     runs: int
     assumption: str
@@ -232,11 +234,11 @@ def read_bounds(fields: cbor.Reader, *, runs: int) -> tuple[Bound, ...]:
 
 def read_gross(value: cbor.CborValue, where: str) -> Gross:
     """Read the member ``gross``."""
-    rows, claimed, rests_on, assumption = cbor.read_array(value, where=where, limit=4, size=4)
+    rows, upper, claimed, rests_on, assumption = cbor.read_array(value, where=where, limit=5, size=5)
     limits_ = cbor.read_array(rows, where=where, limit=len(GROSS_UNITS), size=len(GROSS_UNITS))
-    one, two, three = _integers(limits_, where, 1, _SCORE_MAX)
+    one, two, three, upper_ = _integers([*limits_, upper], where, 1, _SCORE_MAX)
     claimed_, rests_on_ = _integers([claimed, rests_on], where, 1, _PPM)
-    return Gross((one, two, three), claimed_, rests_on_, _name(assumption, where))
+    return Gross((one, two, three), upper_, claimed_, rests_on_, _name(assumption, where))
 
 
 def read_deviations(fields: cbor.Reader, *, units: int) -> tuple[Deviation, ...]:

@@ -10,7 +10,7 @@ Two kinds of bound on a block of units stand side by side, because each rests on
     What one in a hundred of :data:`POOLED_RUNS` genuine sessions of other machines passed, each in units of its own
     calibration. It claims 1 %, if this device strays from its own baseline as those did from theirs.
 
-Power that is off by far is seen before a block is full (:mod:`.gross`).
+Power that is off by far is seen before a block is full, and in a minority of its units (:mod:`.gross`).
 
 Beside them, p-values for evidence that grows unit by unit (:mod:`.evidence`). The plain rank of a score among the
 calibration's is right on average over calibrations only, and this one calibration may be a lucky one; *calibration-

@@ -1,16 +1,18 @@
-"""What a session's units say together: a statistic of each block, and evidence that grows with each unit.
+"""What a GPU's units say together, over all its sessions: a statistic of each block, and evidence that grows with each.
 
-*The early look* (:mod:`.gross`) is at the last three units, after each: power that is off as a whole, by much.
+*The early look* (:mod:`.gross`) is at the last three units, after each: power that is off as a whole, by much. And of
+each full block, its upper side is looked at beside its median, so that no minority of units hides behind the others.
 
 *The statistic* is looked at once for each block of units (:data:`.metric.SPAN`) against the limit of the bound that
-decides (:func:`.calibration.deciding`). Blocks do not overlap; its claim is for a session of as many blocks as the
-calibration's runs had.
+decides (:func:`.calibration.deciding`). Blocks do not overlap; a session goes on with the one that the session before
+has begun (:mod:`.past`). The claim is for as many blocks as the calibration's runs had.
 
 *The evidence* is what a gambler would have won who bets against "these are genuine units" and cannot win on average
 if they are (an e-process: Vovk, Wang, *E-values*, 2021; Ville's inequality). Against each p-value it bets e p^(e - 1),
 for several e at once; and it begins anew with every unit, with a stake of 1/(s (s + 1)) on a change at unit s, so that
-hours of genuine units do not bury a change that comes late. All of it together passes 1/claim in at most ``claim`` of
-genuine sessions, however long, if the p-values are valid given what came before.
+hours of genuine units do not bury a change that comes late. All of it together ever passes 1/claim for at most
+``claim`` of genuine GPUs, however many units they have by one profile, if the p-values are valid given what came
+before.
 
 Pure and in whole numbers; each bet is rounded down.
 """
@@ -24,26 +26,27 @@ from typing import TYPE_CHECKING, Final, Self
 
 from weighbridge.proto.profile import GROSS_UNITS
 from weighbridge.verifier.telemetry.calibration import deciding, reference, span_of, statistic_of
-from weighbridge.verifier.telemetry.gross import off_by, passed, stray
+from weighbridge.verifier.telemetry.gross import off_by, passed, stray, upper
 from weighbridge.verifier.telemetry.metric import SPAN, Metric, middle
 
 if TYPE_CHECKING:
     from weighbridge.proto.profile import Bound, Gross, Profile
     from weighbridge.verifier.telemetry.scoring import UnitScore
 
-__all__ = ["ONE", "START", "Rules", "SessionEvidence", "bet", "rules_of"]
+__all__ = ["BETS", "ONE", "RICH", "START", "Rules", "SessionEvidence", "bet", "evidence_of", "log10_milli", "rules_of"]
 
 # In thousandths: small ones win much on few small p-values, large ones little on many.
 _BETS: Final = (30, 60, 125, 200, 300, 400, 500, 600, 700, 800, 900)
 ONE: Final = 2**64
 """The evidence before anything was seen: amounts are in parts of it."""
-START: Final = (0,) * len(_BETS)
+BETS: Final = len(_BETS)
+START: Final = (0,) * BETS
 """What each bet has before anything was seen."""
 _PPM: Final = 1_000_000
 _PPB: Final = 1_000_000_000
 _MILLI: Final = 1_000
-# More than this no sum of stakes needs to be known: 10^30.
-_RICH: Final = ONE * 10**30
+RICH: Final = ONE * 10**30
+"""More than this no sum of stakes needs to be known: 10^30."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,7 +58,7 @@ class Rules:
         reference: what runs come to.
         span: units of a block.
         bound: that decides on a full block, if one does.
-        gross: of the early look.
+        gross: of the early look, and of a block's upper side.
         evidence_ppm: what the evidence claims.
     """
 
@@ -78,13 +81,25 @@ class Rules:
             f"as in at most {_percent(self.gross.claimed_ppm)} of genuine sessions (gross)"
         )
 
+    def upper_alarm(self, strays: tuple[int, ...]) -> str | None:
+        """Whether too many units of a full block are above what is explained: the alarm in words."""
+        high = upper(strays)
+        if high <= self.gross.upper:
+            return None
+        count = sum(off >= high for off in strays)
+        return (
+            f"power {high / 10:.0f} % or more above what declared work explains in {count} of the last {len(strays)} "
+            f"units, passed {self.gross.upper / 10:.3g} %, "
+            f"as in at most {_percent(self.gross.claimed_ppm)} of genuine sessions (gross)"
+        )
+
     def evidence_alarm(self, evidence: int) -> str | None:
         """Whether the evidence, in parts of 2**64, has passed its limit: the alarm in words."""
         if evidence * self.evidence_ppm < ONE * _PPM:
             return None
         return (
             f"evidence passed {_PPM / self.evidence_ppm:,.0f}, "
-            f"as in at most {_percent(self.evidence_ppm)} of genuine sessions"
+            f"as in at most {_percent(self.evidence_ppm)} of genuine GPUs, over all their sessions"
         )
 
     def block_alarm(self, statistic: int) -> str | None:
@@ -99,12 +114,13 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class SessionEvidence:
-    """One device's evidence so far. Immutable: made again from the same units, it is the same.
+    """One device's evidence so far, by one profile. Immutable: made again from the same units, it is the same.
 
     Attributes:
         units: how many were seen.
         block: scaled and cut, and the level of each, of the block that has begun.
-        strays: how far the last three were off, in thousandths of what is explained, the newest last.
+        strays: how far the units of the begun block were off, and the last three at least, in thousandths of what is
+            explained, the newest last.
         statistic: of the last full block, or of the begun one while there is none; thousandths of what runs come to.
         capital: what each bet has won, in parts of 2**64.
         e_log10_milli: the evidence, as thousandths of its decimal logarithm.
@@ -131,7 +147,8 @@ class SessionEvidence:
     def by(self, rules: Rules, score: UnitScore) -> SessionEvidence:
         """With one more unit, which is covered."""
         block = (*self.block, (*score.scaled, score.level))
-        strays = (*self.strays, stray(score.residual_mw, score.explained_mw))[-GROSS_UNITS[-1] :]
+        kept = max(len(block), GROSS_UNITS[-1])
+        strays = (*self.strays, stray(score.residual_mw, score.explained_mw))[-kept:]
         is_full = len(block) >= rules.span
         statistic = self.statistic
         if is_full or self.units < rules.span:
@@ -140,17 +157,17 @@ class SessionEvidence:
         capital, evidence = bet(self.capital, self.units, score.p_ppb)
         alarm = self.alarm
         if alarm is None:
-            alarm = rules.gross_alarm(strays) or rules.evidence_alarm(evidence)
+            alarm = rules.gross_alarm(strays[-GROSS_UNITS[-1] :]) or rules.evidence_alarm(evidence)
         if alarm is None and is_full:
-            alarm = rules.block_alarm(statistic)
+            alarm = rules.block_alarm(statistic) or rules.upper_alarm(strays[-rules.span :])
         return replace(
             self,
             units=self.units + 1,
             block=() if is_full else block,
-            strays=strays,
+            strays=strays[-GROSS_UNITS[-1] :] if is_full else strays,
             statistic=statistic,
             capital=capital,
-            e_log10_milli=math.floor(math.log10(max(1, evidence) / ONE) * _MILLI),
+            e_log10_milli=log10_milli(evidence),
             alarm=alarm,
         )
 
@@ -164,10 +181,18 @@ def bet(capital: tuple[int, ...], units: int, p_ppb: int) -> tuple[tuple[int, ..
         p_ppb: this one, in billionths.
     """
     stake = ONE // ((units + 1) * (units + 2))
-    won = tuple(
-        min(_RICH, (had + stake) * gain >> 32) for had, gain in zip(capital, _gains(max(1, p_ppb)), strict=True)
-    )
-    return won, sum(won) // len(won) + ONE // (units + 2)
+    won = tuple(min(RICH, (had + stake) * gain >> 32) for had, gain in zip(capital, _gains(max(1, p_ppb)), strict=True))
+    return won, evidence_of(won, units + 1)
+
+
+def evidence_of(capital: tuple[int, ...], units: int) -> int:
+    """The evidence behind so many units, in parts of 2**64, of what the bets have and what is not staked yet."""
+    return sum(capital) // len(capital) + ONE // (units + 1)
+
+
+def log10_milli(evidence: int) -> int:
+    """Thousandths of the decimal logarithm of so many parts of 2**64, rounded down."""
+    return math.floor(math.log10(max(1, evidence) / ONE) * _MILLI)
 
 
 @lru_cache(maxsize=256)

@@ -181,7 +181,7 @@ def _calibrated(runs: Sequence[Run], frame: Frame, settings: Settings) -> tuple[
             for run, distance, found in zip(ordered, distances, scores, strict=True)
         ),
         bounds=bounds_of(statistics, claim_ppm=settings.claim_ppm),
-        gross=gross_of([_strays(one) for one in left_out]),
+        gross=gross_of([_strays(one) for one in left_out], span=span),
         evidence_ppm=settings.claim_ppm,
         delta_ppm=settings.delta_ppm,
         deviations=(Deviation(1, None),),
@@ -207,7 +207,7 @@ def checked(profile: Profile, held_out: Sequence[Sequence[Unit]]) -> Profile:
         return replace(profile, checked=found)
     largest = max(end.largest for end in ends)
     bounds = tuple(replace(bound, limit=max(bound.limit, largest)) for bound in profile.bounds)
-    gross = widened(profile.gross, [end.strays for end in ends])
+    gross = widened(profile.gross, [end.strays for end in ends], span=span_of(profile, at_most=SPAN))
     richest = max(end.evidence.e_log10_milli for end in ends)
     # Evidence that genuine runs reached says that little: it has to be passed by a tenth of a decade.
     evidence = min(profile.evidence_ppm, max(1, int(_PPM / 10 ** (richest / 1000 + 0.1))))
