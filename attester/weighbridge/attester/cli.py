@@ -102,11 +102,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: without the program's name; those of this process by default.
     """
-    if not _has_output():
-        return ExitCode.ENVIRONMENT
     try:
+        if not _has_output():
+            return ExitCode.ENVIRONMENT
         status = _run(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        # While the grammar is built, or twice: the first time ends a session in good order.
+        sys.stderr.write(f"{PROGRAM}: interrupted\n")
+        return ExitCode.ENVIRONMENT
     except BrokenPipeError:
         # Whoever read our output has gone.
         _abandon_output()
@@ -130,10 +134,6 @@ def _run(arguments: list[str]) -> int:
     except WeighbridgeError as error:
         _print_error(error, as_json=bool(getattr(args, "json", False)), debug=args.debug)
         return error.exit_code
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        # Interrupted twice.
-        sys.stderr.write(f"{PROGRAM}: interrupted\n")
-        return ExitCode.ENVIRONMENT
     except OSError:
         raise
     except Exception as error:  # noqa: BLE001 - the one place: an answer and status 1, never a traceback unasked

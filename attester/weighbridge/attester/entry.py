@@ -17,4 +17,7 @@ def main() -> int:
         sys.stderr.write(f"weighbridge-attester: error: TOOL_MISSING: {error.name} is not installed\n")
         sys.stderr.write("hint: pip install 'weighbridge[attester]' (needs libtss2-dev and a compiler)\n")
         return ExitCode.ENVIRONMENT
+    except KeyboardInterrupt:
+        sys.stderr.write("weighbridge-attester: interrupted\n")
+        return ExitCode.ENVIRONMENT
     return run()

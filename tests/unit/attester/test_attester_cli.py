@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from fakes.models import write_model
 from fakes.soft_tpm import derive_key
-from weighbridge.attester import cli
+from weighbridge.attester import cli, entry
 from weighbridge.attester.commands import run as run_command
 from weighbridge.attester.weights import measure
 from weighbridge.proto import cose
+from weighbridge.proto.errors import ExitCode
 from weighbridge.verifier.anchors import Anchor, TrustAnchors
 from weighbridge.verifier.pki import create_authority, issue_client
+
+if TYPE_CHECKING:
+    from typing import Never
 
 
 @dataclass(frozen=True)
@@ -260,6 +267,26 @@ def test_what_is_nobodys_error(
     assert "Traceback" not in done.err
     if code == 1:
         assert "Traceback" in shell("--debug", "init", "--state", "x").err
+
+
+def interrupted(_: object = None) -> Never:
+    raise KeyboardInterrupt
+
+
+def test_an_interrupt_while_the_grammar_is_built(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("weighbridge.attester.cli._parser", interrupted)
+    done = shell("doctor")
+    assert (done.code, done.out, done.err) == (8, "", "weighbridge-attester: interrupted\n")
+
+
+def test_an_interrupt_while_the_command_line_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loading = ModuleType("weighbridge.attester.cli")
+    vars(loading)["__getattr__"] = interrupted
+    monkeypatch.setitem(sys.modules, loading.__name__, loading)
+    assert entry.main() == ExitCode.ENVIRONMENT
+    assert capsys.readouterr() == ("", "weighbridge-attester: interrupted\n")
 
 
 def test_measure_is_there(shell: Shell, tmp_path: Path) -> None:

@@ -135,11 +135,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: without the program's name; those of this process by default.
     """
-    if not _has_output():
-        return ExitCode.ENVIRONMENT
     try:
+        if not _has_output():
+            return ExitCode.ENVIRONMENT
         status = _run(arguments)
         sys.stdout.flush()
+    except KeyboardInterrupt:
+        # At any time: also while the grammar is built.
+        print(f"{PROGRAM}: interrupted", file=sys.stderr)
+        return ExitCode.ENVIRONMENT
     except BrokenPipeError:
         # Whoever read our output has gone; nothing more can be told to anybody.
         _abandon_output()
@@ -165,9 +169,6 @@ def _run(arguments: Sequence[str] | None) -> int:
         return _fail(error, as_json=as_json)
     except OSError:
         raise
-    except KeyboardInterrupt:
-        print(f"{PROGRAM}: interrupted", file=sys.stderr)
-        return ExitCode.ENVIRONMENT
     except Exception as error:  # noqa: BLE001 - the one place: an answer and status 1, never a traceback unasked
         return _internal(error, as_json=as_json, debug=parsed.debug)
     if isinstance(outcome, int):
