@@ -183,6 +183,37 @@ def test_over_declared_tokens_do_not_hide_work() -> None:
     assert (difference.count, difference.kind) == ("tokens_out", "over")
 
 
+MINUTE = 60 * 10**9
+
+
+@pytest.mark.parametrize(
+    ("lasts_ns", "requests", "tokens", "minutes"),
+    [(-1, 4, 4_096, 4), (0, 4, 4_096, 4), (10 * MINUTE, 45, 47_103, 45), (60 * MINUTE, 256, 262_144, 256)],
+)
+def test_a_session_that_has_begun_may_declare_little_that_was_not_counted(
+    lasts_ns: int, requests: int, tokens: int, minutes: int
+) -> None:
+    tolerance = Tolerance().within(lasts_ns)
+    assert tolerance.allowed("requests", 0, "over") == requests
+    assert tolerance.allowed("tokens_out", 0, "over") == tolerance.allowed("tokens_in", 0, "over") == tokens
+    assert tolerance.allowed("decode_ns", 0, "over") // MINUTE == minutes
+    # What is in flight is counted, and declared later.
+    assert tolerance.allowed("decode_ns", 0, "under") == 256 * MINUTE
+    assert Tolerance().within(100 * 60 * MINUTE) == Tolerance()
+
+
+def test_a_short_session_that_declares_an_hour_of_decoding_differs() -> None:
+    """It would explain a whole GPU's power."""
+    tally = EngineTally().after([engine(decode_time=(0,))], work(0, 0, 0), lasts_ns=MINUTE)
+    assert tally.lasts_ns == 0
+    tally = tally.after([engine(decode_time=(0,))], work(1, 1, 1, decode_ns=9 * MINUTE), lasts_ns=MINUTE)
+    (difference,) = tally.differences(Tolerance())
+    assert (difference.count, difference.kind, tally.lasts_ns) == ("decode_ns", "over", MINUTE)
+    assert difference.allowed < 9 * MINUTE
+    long = tally.after([engine(decode_time=(0,))], work(0, 0, 0), lasts_ns=10 * MINUTE)
+    assert long.differences(Tolerance()) == ()
+
+
 def test_sums_of_what_one_does_not_count_are_not_counted() -> None:
     assert Counts(requests=1, tokens_in=2) + Counts(requests=3) == Counts(requests=4)
     assert Counts.of(work(1, 2, 3)) + Counts.of(WorkSummary.empty()) == Counts.of(work(1, 2, 3))

@@ -113,7 +113,7 @@ def appraise_telemetry(
     span = header.interval
     interval = span.wall_start_ns, span.wall_end_ns
     work = DeclaredWork.of(header.work, span.wall_end_ns - span.wall_start_ns)
-    served = state.served.after(window.telemetry.sources, header.work)
+    served = state.served.after(window.telemetry.sources, header.work, lasts_ns=span.wall_end_ns - span.wall_start_ns)
     stale = _stale(interval, terms, None if window.held else at)
     devices: list[DeviceAppraisal] = []
     used: list[Between] = []

@@ -40,7 +40,12 @@ __all__ = [
 ]
 
 ENGINE: Final = "engine"
+Kind = Literal["over", "under"]
+"""More declared than counted, or less."""
 _MILLION: Final = 10**6
+_HOUR_NS: Final = 3600 * 10**9
+# Of what is tolerated at most, what a stretch that has just begun is allowed to declare beyond what was counted.
+_AT_FIRST_PPM: Final = 15_625
 # Channels of the source, and which count each is.
 _CHANNELS: Final[Mapping[str, str]] = {
     "requests": "requests",
@@ -96,22 +101,38 @@ _NOTHING: Final = Counts(requests=0, tokens_in=0, tokens_out=0, prefill_ns=0, de
 class Tolerance:
     """How far two honest accounts of one stretch differ: where a request is counted when it ends, and where at once.
 
+    What is in flight at the end of a stretch is counted and not declared yet; what was at its beginning is declared and
+    was counted before. The second could hide other work, most of all in a short session: so it is allowed little of at
+    first (:meth:`within`).
+
     Attributes:
         ppm: of what was counted.
         requests: that were in flight when the stretch began or ended.
         tokens: of them.
         time_ns: of them.
+        over_ppm: how much of the last three may be declared beyond what was counted.
     """
 
     ppm: int = 10_000
     requests: int = 256
     tokens: int = 256 * 1024
     time_ns: int = 256 * 60 * 10**9
+    over_ppm: int = _MILLION
 
-    def allowed(self, count: str, counted: int) -> int:
-        """By how much the declared count may differ."""
+    def within(self, lasts_ns: int) -> Tolerance:
+        """That of a stretch so long: a 64th of it may be declared beyond what was counted at first, all in an hour.
+
+        By default 4 requests, 4,096 tokens and 4 minutes of prefill or decoding; so a session gains the time of no more
+        than some four requests side by side.
+        """
+        grown = (_MILLION - _AT_FIRST_PPM) * min(max(0, lasts_ns), _HOUR_NS) // _HOUR_NS
+        return replace(self, over_ppm=_AT_FIRST_PPM + grown)
+
+    def allowed(self, count: str, counted: int, kind: Kind) -> int:
+        """By how much the declared count may differ, over or under."""
         absolute = {"requests": self.requests, "tokens_in": self.tokens, "tokens_out": self.tokens}
-        return absolute.get(count, self.time_ns) + counted * self.ppm // _MILLION
+        most = absolute.get(count, self.time_ns)
+        return (most * self.over_ppm // _MILLION if kind == "over" else most) + counted * self.ppm // _MILLION
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,9 +149,9 @@ class Difference:
     allowed: int
 
     @property
-    def kind(self) -> Literal["over", "under"]:
+    def kind(self) -> Kind:
         """Which way."""
-        return "over" if self.declared > self.counted else "under"
+        return _kind(self.declared, self.counted)
 
     def finding(self, *, at_ns: int) -> Finding:
         """As appraisal has it: two accounts contradict each other. ``at_ns`` is the end of the stretch."""
@@ -155,15 +176,17 @@ class EngineTally:
         counted: by the server.
         last: newest reading of each count; empty as long as there is none.
         restarts: samples in which a counter had fallen.
+        lasts_ns: how long the windows were, all together, that were added up.
     """
 
     declared: Counts = _NOTHING
     counted: Counts = Counts()
     last: Mapping[str, int] = field(default_factory=dict[str, int])
     restarts: int = 0
+    lasts_ns: int = 0
 
-    def after(self, sources: Sequence[Source], work: WorkSummary) -> EngineTally:
-        """The tally behind one more window: its sources, and what its header declares."""
+    def after(self, sources: Sequence[Source], work: WorkSummary, *, lasts_ns: int = 0) -> EngineTally:
+        """The tally behind one more window: its sources, what its header declares, and how long it was."""
         series = _series(sources)
         if not self.last:
             last = {count: readings[-1][1] for count, readings in series.items()}
@@ -184,12 +207,13 @@ class EngineTally:
             counted=Counts(**counted),
             last=last,
             restarts=self.restarts + len(fell),
+            lasts_ns=self.lasts_ns + max(0, lasts_ns),
         )
 
     def differences(self, tolerance: Tolerance) -> tuple[Difference, ...]:
         """Counts that differ by more than they may; after a restart, only those of which too little was declared."""
         compare = compare_part if self.restarts else compare_counts
-        return compare(self.declared, self.counted, tolerance)
+        return compare(self.declared, self.counted, tolerance.within(self.lasts_ns))
 
 
 def compare_counts(declared: Counts, counted: Counts, tolerance: Tolerance) -> tuple[Difference, ...]:
@@ -213,10 +237,14 @@ def _differences(declared: Counts, counted: Counts, tolerance: Tolerance) -> lis
         own = theirs[name]
         if said is None or own is None:
             continue
-        allowed = tolerance.allowed(name, own)
+        allowed = tolerance.allowed(name, own, _kind(said, own))
         if abs(said - own) > allowed:
             found.append(Difference(count=name, declared=said, counted=own, allowed=allowed))
     return found
+
+
+def _kind(declared: int, counted: int) -> Kind:
+    return "over" if declared > counted else "under"
 
 
 def _series(sources: Sequence[Source]) -> dict[str, list[tuple[int, int]]]:
