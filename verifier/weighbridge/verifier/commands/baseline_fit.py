@@ -239,14 +239,14 @@ def _widened(item: _Fitted) -> Iterator[str]:
 
 
 def _shares(gross: Gross) -> str:
-    return " / ".join(f"{limit / 10:g} %" for limit in gross.limits)
+    return " / ".join(f"{limit / 10:g} %" for limit in (*gross.limits, gross.upper))
 
 
 def _bounds_document(item: _Fitted) -> strict.JsonObject:
     return {
         "evidence_ppm": item.before.evidence_ppm,
         "limits_milli": {bound.basis: bound.limit for bound in item.before.bounds},
-        "gross_limits_milli": list(item.before.gross.limits),
+        "gross_limits_milli": [*item.before.gross.limits, item.before.gross.upper],
     }
 
 

@@ -168,7 +168,10 @@ def _sees(profile: Profile) -> Iterator[str]:
     if not seen:
         yield "  sees        no sustained change of mean power, however large"
         return
-    yield from wrapped("sees", f"a sustained change of {', '.join(seen)}, in nine of ten runs")
+    yield from wrapped(
+        "sees",
+        f"a sustained change of {', '.join(seen)}, in nine of ten runs, if it is there in every unit until then",
+    )
 
 
 def _gross(gross: Gross) -> Iterator[str]:
@@ -178,7 +181,8 @@ def _gross(gross: Gross) -> Iterator[str]:
     ]
     yield from wrapped(
         "gross",
-        f"power off by more than {', '.join(sizes)}, of what declared work explains, from other machines' "
+        f"power off by more than {', '.join(sizes)}, of what declared work explains, or above it by more than "
+        f"{gross.upper / 10:g} % in more than one in ten of a block's units, from other machines' "
         f"{counted(gross.runs, 'run')}: false alarms in at most {percent(gross.claimed_ppm)} of sessions, if "
         f"{ASSUMPTIONS.get(gross.assumption, plain(gross.assumption))}",
     )
@@ -250,6 +254,7 @@ def profile_document(profile: Profile) -> strict.JsonObject:
         ],
         "gross": {
             "limits_milli": list(profile.gross.limits),
+            "upper_milli": profile.gross.upper,
             "claimed_ppm": profile.gross.claimed_ppm,
             "runs": profile.gross.runs,
             "assumption": profile.gross.assumption,
