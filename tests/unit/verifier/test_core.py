@@ -255,6 +255,7 @@ def test_a_failure_is_forgiven_for_a_recorded_reason_only(world: World) -> None:
             "identity": identity.hex(),
             "code": "WINDOW_PREV",
             "reason": "mended",
+            "forgotten": [],
         }
     world.open_session()
     assert world.window().verdict.opens

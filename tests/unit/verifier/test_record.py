@@ -16,7 +16,10 @@ from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, MalformedEvidence
 from weighbridge.proto.spot import SpotChallenge, SpotExpectation, SpotRange
 from weighbridge.verifier.record import NO_DIGEST, ChallengePreimage, Kind, Leaf, Record
+from weighbridge.verifier.telemetry.evidence import SessionEvidence
 from weighbridge.verifier.telemetry.history import Copy, History, Reading
+from weighbridge.verifier.telemetry.past import Past, write_evidence
+from weighbridge.verifier.telemetry.remains import Remains
 
 if TYPE_CHECKING:
     from weighbridge.proto import cbor
@@ -45,11 +48,30 @@ RECORD: Final = Record(
     history=History(
         (Reading(device=bytes(32), session=bytes(16), seq=4, wall_ns=5, energy_mj=6),),
         (Copy(device=bytes(32), original=sha256(b"gpu"), session=bytes(16), seq=7, matches=8),),
+        (
+            Past(
+                device=bytes(32),
+                profile=sha256(b"profile"),
+                session=bytes(16),
+                seq=9,
+                evidence=SessionEvidence.start(),
+                row=1,
+                lapses=2,
+                remains=Remains(3, 4, 5),
+            ),
+        ),
     ),
 )
 EMPTY: Final = Record.note("junk", session=bytes(16), seq=None, received_ns=0, verdict=b"{}")
 LEAF: Final = Leaf.of(RECORD)
 _READ: Final[list[cbor.CborValue]] = [bytes(32), bytes(16), 4, 5, 6]
+_PAST: Final[list[cbor.CborValue]] = [
+    *(bytes(32), bytes(32), bytes(16), 4),
+    write_evidence(SessionEvidence.start()),
+    5,
+    6,
+    [7, 8, 9],
+]
 _COPY: Final[list[cbor.CborValue]] = [bytes(32), bytes(32), bytes(16), 7, 8]
 
 
@@ -118,15 +140,21 @@ def test_every_field_is_needed(record_key: int | str, leaf_key: int | str) -> No
         (17, None, Code.FIELD_TYPE),
         (17, bytes(31), Code.FIELD_RANGE),
         (18, [], Code.FIELD_RANGE),
-        (18, [[], [], []], Code.TOO_LARGE),
+        (18, [[], []], Code.FIELD_RANGE),
+        (18, [[], [], [], []], Code.TOO_LARGE),
         (18, {}, Code.FIELD_TYPE),
-        (18, [[_READ, _READ], []], Code.NOT_DETERMINISTIC),
-        (18, [[], [_COPY, _COPY]], Code.NOT_DETERMINISTIC),
-        (18, [[_COPY], []], Code.FIELD_RANGE),
-        (18, [[_READ[:4]], []], Code.FIELD_RANGE),
-        (18, [[[*_READ[:4], -1]], []], Code.FIELD_RANGE),
-        (18, [[], [[*_COPY[:4], 0]]], Code.FIELD_RANGE),
-        (18, [[bytes([n]) for n in range(65)], []], Code.TOO_LARGE),
+        (18, [[_READ, _READ], [], []], Code.NOT_DETERMINISTIC),
+        (18, [[], [_COPY, _COPY], []], Code.NOT_DETERMINISTIC),
+        (18, [[_COPY], [], []], Code.FIELD_RANGE),
+        (18, [[_READ[:4]], [], []], Code.FIELD_RANGE),
+        (18, [[[*_READ[:4], -1]], [], []], Code.FIELD_RANGE),
+        (18, [[], [[*_COPY[:4], 0]], []], Code.FIELD_RANGE),
+        (18, [[], [], [_PAST, _PAST]], Code.NOT_DETERMINISTIC),
+        (18, [[], [], [_PAST[:7]]], Code.FIELD_RANGE),
+        (18, [[], [], [[*_PAST[:4], b"", *_PAST[5:]]]], Code.NOT_CBOR),
+        (18, [[], [], [[*_PAST[:6], 21, _PAST[7]]]], Code.FIELD_RANGE),
+        (18, [[], [], [[*_PAST[:7], [0, 0]]]], Code.FIELD_RANGE),
+        (18, [[bytes([n]) for n in range(65)], [], []], Code.TOO_LARGE),
         (19, None, Code.FIELD_UNKNOWN),
     ],
 )

@@ -19,7 +19,7 @@ from weighbridge.verifier.case import denial_of, make_case
 from weighbridge.verifier.clock import SOURCE
 from weighbridge.verifier.policy_input import Known
 from weighbridge.verifier.published import Published
-from weighbridge.verifier.telemetry.appraisal import appraise_telemetry
+from weighbridge.verifier.telemetry.appraisal import appraise_telemetry, wanted_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -168,6 +168,12 @@ class Appraiser:
     def __post_init__(self) -> None:
         """Name the reference values once: they are as long as they are many."""
         object.__setattr__(self, "reference_digest", self.reference.digest)
+
+    def wanted(
+        self, window: VerifiedWindow, *, enrolled: Enrolled, position: Position, at: datetime
+    ) -> tuple[tuple[bytes, bytes], ...]:
+        """The GPUs that ``window`` is the first of its session to judge by a profile, each with its digest."""
+        return wanted_of(window, position.telemetry, enrolled=enrolled, baselines=self.baselines, at=at)
 
     def physical(
         self, window: VerifiedWindow, *, enrolled: Enrolled, position: Position, history: History, at: datetime

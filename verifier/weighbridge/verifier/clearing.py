@@ -25,6 +25,9 @@ def clear(
 ) -> tuple[Code, int]:
     """Record the act, then forgive; returns what was forgiven and the ledger index of the record.
 
+    A GPU's record begins anew as well, by every profile: else what was forgiven would be held against it once more. The
+    ledger keeps what it had come to.
+
     If power fails between the two, the ledger tells of an act that had no effect: the failure still stands.
 
     Raises:
@@ -35,14 +38,16 @@ def clear(
         raise ValueError("a failure is cleared for a reason")
     with store.transaction() as tx:
         subject = tx.subject(kind, identity)
+        pasts = tx.traces.pasts(identity) if kind == "gpu" else ()
     if subject is None or subject.failed_code is None:
         raise Indeterminate(Code.SESSION_UNKNOWN, f"no failure sticks to this {kind}", where=identity.hex())
-    document = {
+    document: strict.JsonObject = {
         "schema": "weighbridge/clearing/v1",
         "kind": kind,
         "identity": identity.hex(),
         "code": subject.failed_code.value,
         "reason": reason,
+        "forgotten": [past.document() for past in pasts],
     }
     record = Record.note(
         "clearing",
@@ -54,4 +59,6 @@ def clear(
     committed = archive.commit(record, None)
     with store.transaction() as tx:
         tx.clear_failure(kind, identity, reason=reason, at_ns=nanoseconds(at))
+        if kind == "gpu":
+            tx.traces.forget(identity)
     return subject.failed_code, committed.index

@@ -193,11 +193,12 @@ class Verifier:
             verdict = refuse(error, enrolled=live.enrolled, seq=seq, received=now, held=held)
         else:
             traces = traces_of(verified, live.position.telemetry, enrolled=live.enrolled)
+            wanted = self._appraiser.wanted(verified, enrolled=live.enrolled, position=live.position, at=now)
             physical = self._appraiser.physical(
                 verified,
                 enrolled=live.enrolled,
                 position=live.position,
-                history=self._sessions.recall(live, traces),
+                history=self._sessions.recall(live, traces, wanted),
                 at=now,
             )
             verdict = self._appraiser.appraise(

@@ -10,6 +10,7 @@ from weighbridge.verifier.challenge import hand_out, issue
 from weighbridge.verifier.clock import nanoseconds
 from weighbridge.verifier.replay import RecordedBaselines, replay_enrolment, replay_telemetry, replay_window
 from weighbridge.verifier.session import Enrolled, Position, SessionState, ledgered_log
+from weighbridge.verifier.telemetry.appraisal import pasts_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -158,15 +159,20 @@ class LiveSessions:
                 received_ns=nanoseconds(at),
             )
             tx.advance_ak(terms.ak, head=following.prev, log=ledgered_log(verified))
-            tx.traces.remember(terms.session, live.position.seq, traces)
+            seq = live.position.seq
+            past = pasts_of(physical.state, session=terms.session, seq=seq)
+            tx.traces.remember(terms.session, seq, traces, past)
             issued = hand_out(tx, issued, terms=terms, position=following, unanswered=_unanswered(live, verified))
         live.position, live.state, live.issued = following, state, issued
         return issued
 
-    def recall(self, live: Live, traces: Sequence[Trace]) -> History:
-        """What is remembered of GPUs that concerns ``traces``, which the next window of ``live`` brings."""
+    def recall(self, live: Live, traces: Sequence[Trace], wanted: Sequence[tuple[bytes, bytes]]) -> History:
+        """What is remembered of GPUs that concerns the next window of ``live``.
+
+        ``traces`` are what it brings, ``wanted`` the GPUs that it is the first to judge by a profile, with its digest.
+        """
         with self._store.transaction() as tx:
-            return tx.traces.recall(live.terms.session, live.position.seq, traces)
+            return tx.traces.recall(live.terms.session, live.position.seq, traces, wanted)
 
     def replay(self, live: Live, record: Record, evidence: bytes) -> tuple[VerifiedWindow, TelemetryAppraisal]:
         """The next window of ``live`` from its record, verified and its samples appraised as when it arrived."""

@@ -15,6 +15,7 @@ __all__ = [
     "metadata",
     "origins",
     "owners",
+    "pasts",
     "session_gpus",
     "sessions",
     "spots",
@@ -171,6 +172,23 @@ counters: Final = sa.Table(
     sa.Column("seq", sa.BigInteger, nullable=False),
     sa.Column("wall_ns", sa.BigInteger, nullable=False),
     sa.Column("energy_mj", sa.BigInteger, nullable=False),
+)
+
+# What the record of each GPU has come to by each profile that it was judged by, over its sessions (telemetry/past.py).
+pasts: Final = sa.Table(
+    "pasts",
+    metadata,
+    _octets("device", _DIGEST, primary_key=True),
+    _octets("profile", _DIGEST, primary_key=True),
+    sa.Column("session", sa.LargeBinary(_SESSION), sa.ForeignKey("sessions.id"), nullable=False),
+    sa.Column("seq", sa.BigInteger, nullable=False),
+    sa.Column("evidence", sa.LargeBinary, nullable=False),
+    # "row" is a word of SQL.
+    sa.Column("in_row", sa.BigInteger, nullable=False),
+    sa.Column("lapses", sa.BigInteger, nullable=False),
+    sa.Column("remains_ns", sa.BigInteger, nullable=False),
+    sa.Column("drawn_uj", sa.BigInteger, nullable=False),
+    sa.Column("explained_uj", sa.BigInteger, nullable=False),
 )
 
 # Whose samples, in which session: named by each of their fingerprints.

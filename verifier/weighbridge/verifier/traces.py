@@ -1,21 +1,25 @@
-"""What GPUs' samples were like, beyond their sessions: three tables of the verifier's durable state. See :mod:`.store`.
+"""What GPUs' samples were like, beyond their sessions: four tables of the verifier's durable state. See :mod:`.store`.
 
-The last reading of each energy counter, so that work between two sessions shows; and where each stretch of samples was
-seen first, so that a recording shows that is played again. What a window brings is remembered in the transaction that
-takes it into its session's chain; a window that is looked up again, because power failed in between, does not find
-itself. Fingerprints are bounded: the oldest go first, and what has gone can be played again unnoticed.
+The last reading of each energy counter, so that work between two sessions shows; where each stretch of samples was
+seen first, so that a recording shows that is played again; and what the record of each GPU has come to, so that no new
+session escapes it. What a window brings is remembered in the transaction that takes it into its session's chain; a
+window that is looked up again, because power failed in between, does not find itself. Fingerprints are bounded: the
+oldest go first, and what has gone can be played again unnoticed. Of each GPU there is one past by each profile.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Final, NamedTuple, final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
-from weighbridge.verifier.tables import counters, fingerprints, origins
+from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence
+from weighbridge.verifier.tables import counters, fingerprints, origins, pasts
 from weighbridge.verifier.telemetry.history import Copy, History, Reading
+from weighbridge.verifier.telemetry.past import Past, read_evidence, write_evidence
+from weighbridge.verifier.telemetry.remains import Remains
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -46,6 +50,15 @@ _KEEP_READING: Final = _UPSERT.on_conflict_do_update(
     index_elements=[counters.c.device],
     set_={name: _UPSERT.excluded[name] for name in ("session", "seq", "wall_ns", "energy_mj")},
 )
+_PASTS: Final = sa.select(pasts).where(pasts.c.device.in_(sa.bindparam("devices", expanding=True)))
+_KEEP_PAST: Final = insert(pasts)
+_REPLACE_PAST: Final = _KEEP_PAST.on_conflict_do_update(
+    index_elements=[pasts.c.device, pasts.c.profile],
+    set_={
+        name: _KEEP_PAST.excluded[name]
+        for name in ("session", "seq", "evidence", "in_row", "lapses", "remains_ns", "drawn_uj", "explained_uj")
+    },
+)
 _KEEP_ORIGIN: Final = insert(origins).on_conflict_do_nothing(index_elements=[origins.c.session, origins.c.device])
 _ORIGIN: Final = sa.select(origins.c.number, origins.c.device).where(origins.c.session == sa.bindparam("of"))
 _KEEP_FINGERPRINT: Final = insert(fingerprints).on_conflict_do_nothing(index_elements=[fingerprints.c.value])
@@ -74,8 +87,12 @@ class Traces:
         self._connection = connection
         self._kept = kept
 
-    def recall(self, session: bytes, seq: int, traces: Sequence[Trace]) -> History:
+    def recall(
+        self, session: bytes, seq: int, traces: Sequence[Trace], wanted: Sequence[tuple[bytes, bytes]] = ()
+    ) -> History:
         """What is remembered that concerns ``traces``, which window ``seq`` of ``session`` brings.
+
+        ``wanted`` are GPUs with the digests of profiles: of these it is said what their record had come to.
 
         Of the session itself, only what another GPU brought counts, or a window before those that a trace is made of.
         Of one window, a GPU's samples may be those of another GPU as well: the first by identity is the original.
@@ -85,8 +102,8 @@ class Traces:
             Reading(device=row.device, session=row.session, seq=row.seq, wall_ns=row.wall_ns, energy_mj=row.energy_mj)
             for row in self._connection.execute(_READ, {"devices": devices, "of": session})
         )
-        wanted = sorted({value for trace in traces for value in trace.fingerprints})
-        seen = dict(self._seen(wanted)) if wanted else {}
+        values = sorted({value for trace in traces for value in trace.fingerprints})
+        seen = dict(self._seen(values)) if values else {}
         copies: list[Copy] = []
         for number, trace in enumerate(sorted(traces, key=lambda item: item.device)):
             places = [
@@ -99,10 +116,15 @@ class Traces:
                 copies.append(copy)
             for value in trace.fingerprints:
                 seen.setdefault(value, _Place(_SIGN + number, session, trace.device, seq))
-        return History(readings, tuple(copies))
+        return History(readings, tuple(copies), self._pasts(wanted) if wanted else ())
 
-    def remember(self, session: bytes, seq: int, traces: Sequence[Trace]) -> None:
-        """Keep what window ``seq`` of ``session`` brings. What was seen before stays where it was seen first."""
+    def remember(self, session: bytes, seq: int, traces: Sequence[Trace], past: Sequence[Past] = ()) -> None:
+        """Keep what window ``seq`` of ``session`` brings. What was seen before stays where it was seen first.
+
+        ``past`` is what the record of each GPU has come to behind the window, in place of what it was before.
+        """
+        if past:
+            self._connection.execute(_REPLACE_PAST, [_columns(item) for item in past])
         readings = [
             {
                 "device": trace.device,
@@ -131,11 +153,60 @@ class Traces:
         )
         self._connection.execute(_FORGET, {"kept": self._kept})
 
+    def forget(self, device: bytes) -> tuple[Past, ...]:
+        """Let the record of ``device`` begin anew, by every profile: an operator's act. Returns what is forgotten."""
+        found = self.pasts(device)
+        self._connection.execute(sa.delete(pasts).where(pasts.c.device == device))
+        return found
+
+    def pasts(self, device: bytes) -> tuple[Past, ...]:
+        """What the record of ``device`` has come to, by each profile, in the order of their digests."""
+        rows = self._connection.execute(_PASTS.order_by(pasts.c.profile), {"devices": [device]})
+        return tuple(_past(row) for row in rows)
+
+    def _pasts(self, wanted: Sequence[tuple[bytes, bytes]]) -> tuple[Past, ...]:
+        rows = self._connection.execute(_PASTS.order_by(pasts.c.device), {"devices": [device for device, _ in wanted]})
+        return tuple(_past(row) for row in rows if (row.device, row.profile) in wanted)
+
     def _seen(self, values: Sequence[int]) -> Iterator[tuple[int, _Place]]:
         for first in range(0, len(values), _CHUNK):
             chunk = [value - _SIGN for value in values[first : first + _CHUNK]]
             for row in self._connection.execute(_SEEN, {"values": chunk}):
                 yield row.value + _SIGN, _Place(row.number, row.session, row.device, row.seq)
+
+
+def _columns(past: Past) -> dict[str, object]:
+    return {
+        "device": past.device,
+        "profile": past.profile,
+        "session": past.session,
+        "seq": past.seq,
+        "evidence": write_evidence(past.evidence),
+        "in_row": past.row,
+        "lapses": past.lapses,
+        "remains_ns": past.remains.lasts_ns,
+        "drawn_uj": past.remains.drawn_uj,
+        "explained_uj": past.remains.explained_uj,
+    }
+
+
+def _past(row: sa.Row[Any]) -> Past:
+    try:
+        evidence = read_evidence(row.evidence, where="pasts.evidence")
+    except MalformedEvidence as error:
+        raise EnvironmentFault(
+            Code.STATE_CORRUPT, "what a GPU's record has come to cannot be read", where=row.device.hex()
+        ) from error
+    return Past(
+        device=row.device,
+        profile=row.profile,
+        session=row.session,
+        seq=row.seq,
+        evidence=evidence,
+        row=row.in_row,
+        lapses=row.lapses,
+        remains=Remains(row.remains_ns, row.drawn_uj, row.explained_uj),
+    )
 
 
 def _copy_of(device: bytes, places: Sequence[_Place]) -> Copy | None:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Final
 
 from weighbridge.verifier.clock import nanoseconds
 from weighbridge.verifier.telemetry.declared import Tolerance
-from weighbridge.verifier.telemetry.device import Brought, follow, thinned
+from weighbridge.verifier.telemetry.device import Brought, follow, past_of, thinned
 from weighbridge.verifier.telemetry.fingerprints import fingerprints
 from weighbridge.verifier.telemetry.history import NOTHING, History, Trace
+from weighbridge.verifier.telemetry.past import Past, digest_of
 from weighbridge.verifier.telemetry.series import join, source_of
 from weighbridge.verifier.telemetry.state import DeviceAppraisal, DeviceState, TelemetryState, Word, worst
 from weighbridge.verifier.telemetry.unreported import Between, between
@@ -42,12 +43,15 @@ __all__ = [
     "DeviceAppraisal",
     "DeviceState",
     "History",
+    "Past",
     "TelemetryAppraisal",
     "TelemetryState",
     "Trace",
     "Word",
     "appraise_telemetry",
+    "pasts_of",
     "traces_of",
+    "wanted_of",
     "worst",
 ]
 
@@ -120,14 +124,16 @@ def appraise_telemetry(
     states = dict(state.devices)
     for report in _gpus(enrolled):
         device, before = report.identity, state.of(report.identity)
-        source = source_of(window.telemetry, device)
-        driver = report.report.driver_version
-        chosen = baselines.choose(device, terms.model, at, driver=driver)
+        chosen = baselines.choose(device, terms.model, at, driver=report.report.driver_version)
         profile = None if chosen is None else chosen[0]
+        source = source_of(window.telemetry, device)
         if profile is None:
-            foreign = baselines.why_none(device, terms.model, at, driver=driver)
+            foreign = baselines.why_none(device, terms.model, at, driver=report.report.driver_version)
         else:
             foreign = _foreign(profile, report, source)
+        past = None
+        if profile is not None and history.pasts:
+            past = history.past(device, digest_of(profile))
         brought = Brought(
             device=device,
             source=source,
@@ -139,6 +145,7 @@ def appraise_telemetry(
             baseline=None if chosen is None else chosen[1],
             foreign=foreign,
             stale=stale,
+            past=past,
         )
         states[device], said = follow(before, brought)
         devices.append(said)
@@ -176,6 +183,31 @@ def traces_of(window: VerifiedWindow, state: TelemetryState, *, enrolled: Enroll
             )
         )
     return tuple(traces)
+
+
+def wanted_of(
+    window: VerifiedWindow, state: TelemetryState, *, enrolled: Enrolled, baselines: Baselines, at: datetime
+) -> tuple[tuple[bytes, bytes], ...]:
+    """Of which GPUs it is asked what their record had come to, and by which profile: by digest.
+
+    Those that ``window`` is the first of its session to judge by that profile.
+    """
+    wanted: list[tuple[bytes, bytes]] = []
+    for report in _gpus(enrolled):
+        device = report.identity
+        chosen = baselines.choose(device, enrolled.terms.model, at, driver=report.report.driver_version)
+        profile = None if chosen is None else chosen[0]
+        if profile is None or profile == state.of(device).profile:
+            continue
+        if not _foreign(profile, report, source_of(window.telemetry, device)):
+            wanted.append((device, digest_of(profile)))
+    return tuple(wanted)
+
+
+def pasts_of(state: TelemetryState, *, session: bytes, seq: int) -> tuple[Past, ...]:
+    """What the record of each GPU has come to behind window ``seq`` of ``session``: kept for the session after it."""
+    found = (past_of(of, device, session=session, seq=seq) for device, of in sorted(state.devices.items()))
+    return tuple(past for past in found if past is not None)
 
 
 def _gpus(enrolled: Enrolled) -> list[VerifiedGpuReport]:

@@ -8,6 +8,7 @@ so that half a unit is looked at, and not less, and by the widest of the limits.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from weighbridge.verifier.telemetry.explained import explained_mw
@@ -17,37 +18,53 @@ if TYPE_CHECKING:
     from weighbridge.proto.profile import Profile
     from weighbridge.verifier.telemetry.units import UnitBuilder
 
-__all__ = ["begins_badly"]
+__all__ = ["Begun", "begins_badly", "begun_of"]
 
 # One unit in so many parts is looked at.
 _PARTS: Final = 2
 
 
-def begins_badly(builder: UnitBuilder | None, profile: Profile) -> str:
-    """Why nothing good is said of the unit that has begun, in words; empty where there is no reason, or too little.
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """How long the unit that has begun lasts so far, its mean power, and what declared work explains of that."""
 
-    Declared work explains no more here than it did in the baseline's runs at most: a unit that declares more than they
-    had is not scored when it is full, and must not pass until then.
-    """
-    work = None if builder is None else builder.work
-    if builder is None or work is None or work.duration_ns * _PARTS < profile.unit_ns:
+    lasts_ns: int
+    power_mw: int
+    explained_mw: int
+
+
+def begins_badly(builder: UnitBuilder | None, profile: Profile) -> str:
+    """Why nothing good is said of the unit that has begun, in words; empty where there is no reason, or too little."""
+    begun = begun_of(builder, profile)
+    if begun is None or begun.lasts_ns * _PARTS < profile.unit_ns:
         return ""
-    power: list[int] = []
-    for source in builder.pending:
-        channel = source.channels.get(profile.channel)
-        values = () if channel is None or channel.values is None else channel.values
-        power += [value for value in values if value is not None]
-    if not power:
-        return ""
-    seen = [
-        min(max(amount, term.low), term.high)
-        for term, amount in zip(profile.explained.terms, work.regressors(), strict=True)
-    ]
-    explained = explained_mw(profile.explained, seen)
-    off = stray(sum(power) // len(power) - explained, explained)
+    off = stray(begun.power_mw - begun.explained_mw, begun.explained_mw)
     if abs(off) <= profile.gross.limits[0]:
         return ""
     return (
         f"the unit that has begun draws {abs(off) / 10:.0f} % {'more' if off > 0 else 'less'} than declared work "
         "explains: wait for its end"
     )
+
+
+def begun_of(builder: UnitBuilder | None, profile: Profile) -> Begun | None:
+    """What the unit that has begun draws so far, if one has.
+
+    Declared work explains no more here than it did in the baseline's runs at most: a unit that declares more than they
+    had is not scored when it is full, and must not pass until then.
+    """
+    work = None if builder is None else builder.work
+    if builder is None or work is None:
+        return None
+    power: list[int] = []
+    for source in builder.pending:
+        channel = source.channels.get(profile.channel)
+        values = () if channel is None or channel.values is None else channel.values
+        power += [value for value in values if value is not None]
+    if not power:
+        return None
+    seen = [
+        min(max(amount, term.low), term.high)
+        for term, amount in zip(profile.explained.terms, work.regressors(), strict=True)
+    ]
+    return Begun(work.duration_ns, sum(power) // len(power), explained_mw(profile.explained, seen))

@@ -3,7 +3,8 @@
 What decides the word, in this order:
 
 1. A finding that is ``implausible``, of this window or an earlier one: it stays for the session.
-2. Evidence against the baseline that has passed its limit: ``out_of_baseline`` stays for the session as well.
+2. Evidence against the baseline that has passed its limit, be it what earlier sessions ended with (:mod:`.remains`):
+   ``out_of_baseline`` stays for the session as well.
 3. No profile, or one of another stack: ``no_baseline``.
 4. The last full unit could not be scored, or something has interrupted the samples since: ``unusable`` until the next
    full unit, and each time it happens for a unit more. Else a host would lose the samples of every second unit, of
@@ -22,9 +23,12 @@ from typing import TYPE_CHECKING, Final
 
 from weighbridge.verifier.telemetry.begun import begins_badly
 from weighbridge.verifier.telemetry.calibration import deciding, deviation_after
+from weighbridge.verifier.telemetry.evidence import SessionEvidence
 from weighbridge.verifier.telemetry.explained import outside
 from weighbridge.verifier.telemetry.fingerprints import COPIED
+from weighbridge.verifier.telemetry.past import LAPSES_MAX, Past, digest_of
 from weighbridge.verifier.telemetry.physics import Finding, Limits, check_unit, check_window
+from weighbridge.verifier.telemetry.remains import NO_REMAINS
 from weighbridge.verifier.telemetry.reported import unfit
 from weighbridge.verifier.telemetry.scoring import Scorer
 from weighbridge.verifier.telemetry.series import Defect, Sampled
@@ -40,7 +44,7 @@ if TYPE_CHECKING:
     from weighbridge.verifier.telemetry.units import Unit
     from weighbridge.verifier.telemetry.work import DeclaredWork
 
-__all__ = ["Brought", "follow", "thinned", "windows"]
+__all__ = ["Brought", "follow", "past_of", "thinned", "windows"]
 
 # Where no profile says how long a unit is: as long as most do, by how often is sampled.
 _UNIT_NS: Final = 10_000_000_000
@@ -51,8 +55,6 @@ _FINDINGS_MAX: Final = 8
 # As many samples of the windows before are kept as copies across the border are recognised by.
 _RECENT_MAX: Final = COPIED - 1
 _SECOND: Final = 1_000_000_000
-# As many units in a row are asked for at most, and make good one lapse.
-_ROW: Final = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +72,7 @@ class Brought:
         baseline: digest of the signed set that has it.
         foreign: why it is not compared with a profile, in words; empty where it is.
         stale: why its samples are of another time, in words; empty where they are not. They make no unit.
+        past: what its record had come to by ``profile``, where the session judges it by that for the first time.
     """
 
     device: bytes
@@ -82,16 +85,14 @@ class Brought:
     baseline: bytes | None
     foreign: str
     stale: str = ""
+    past: Past | None = None
 
 
 def follow(state: DeviceState, brought: Brought) -> tuple[DeviceState, DeviceAppraisal]:
     """The state behind one more window, and what is said of the GPU then."""
     profile = None if brought.foreign else brought.profile
     if profile is not None and profile != state.profile:
-        # Nothing that was measured against another profile says anything of this one, save that it was contradicted.
-        state = replace(
-            state, profile=profile, evidence=type(state.evidence).start(), usable=False, row=0, why="", standing=()
-        )
+        state = _judged_by(state, profile, brought.past)
     sampled = Sampled.of(brought.source)
     series = sampled.series
     found: list[Finding] = [] if brought.copy is None else [_replayed(brought.copy, brought)]
@@ -119,12 +120,48 @@ def follow(state: DeviceState, brought: Brought) -> tuple[DeviceState, DeviceApp
     return following, _appraisal(following, brought, found)
 
 
+def past_of(state: DeviceState, device: bytes, *, session: bytes, seq: int) -> Past | None:
+    """What the record of ``device`` has come to behind window ``seq`` of ``session``, by the profile that judges it.
+
+    What is left of a unit counts only if its windows could go by the word of the unit before.
+    """
+    profile = state.profile
+    if profile is None:
+        return None
+    return Past(
+        device=device,
+        profile=digest_of(profile),
+        session=session,
+        seq=seq,
+        evidence=replace(state.evidence, alarm=None),
+        row=state.row,
+        lapses=state.lapses,
+        remains=state.remains.beside(state.builder, profile) if state.usable else state.remains,
+    )
+
+
 def thinned(source: Source, count: int) -> Source:
     """The last ``count`` samples of ``source``, and of its channels the one that copies are recognised by."""
     power = source.channels.get("power")
     values = None if power is None or power.values is None else power.values[-count:]
     channels = {} if power is None else {"power": replace(power, values=values)}
     return replace(source, offsets=source.offsets[-count:], channels=channels, events=())
+
+
+def _judged_by(state: DeviceState, profile: Profile, past: Past | None) -> DeviceState:
+    """The state from which ``profile`` judges: where the session before has left it, if one has.
+
+    Nothing that was measured against another profile says anything of this one, save that it was contradicted.
+    """
+    anew = replace(state, profile=profile, usable=False, why="", standing=())
+    if past is None:
+        return replace(anew, evidence=SessionEvidence.start(), remains=NO_REMAINS, row=0)
+    lapses, remains, contradicted = max(state.lapses, past.lapses), past.remains, state.contradicted
+    if remains.lasts_ns >= profile.unit_ns:
+        contradicted, remains = contradicted or past.remains.alarm(profile) or "", NO_REMAINS
+    return replace(
+        anew, evidence=past.evidence, remains=remains, row=past.row, lapses=lapses, contradicted=contradicted
+    )
 
 
 def _limits(profile: Profile | None) -> Limits:
@@ -185,7 +222,7 @@ def _judge(state: DeviceState, unit: Unit, profile: Profile | None) -> tuple[Dev
 def _in_a_row(state: DeviceState) -> DeviceState:
     """The state behind one more unit that was scored."""
     row = state.row + 1
-    lapses = max(0, state.lapses - 1) if row % _ROW == 0 else state.lapses
+    lapses = max(0, state.lapses - 1) if row % LAPSES_MAX == 0 else state.lapses
     if row >= lapses:
         return replace(state, row=row, lapses=lapses, usable=True, why="")
     why = f"{row} of {lapses} units in a row, as samples were lost so often"
@@ -194,7 +231,7 @@ def _in_a_row(state: DeviceState) -> DeviceState:
 
 def _lapsed(state: DeviceState, why: str, standing: tuple[Finding, ...] = ()) -> DeviceState:
     """The state behind samples that cannot be scored. What goes on without a pause is one lapse."""
-    lapses = min(_ROW, state.lapses + state.usable)
+    lapses = min(LAPSES_MAX, state.lapses + state.usable)
     return replace(state, usable=False, row=0, lapses=lapses, why=why, standing=standing)
 
 

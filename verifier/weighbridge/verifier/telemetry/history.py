@@ -1,8 +1,9 @@
 """What the verifier remembers of GPUs beyond a session, as far as one window is judged by it.
 
 Two questions are put to the memory (:mod:`weighbridge.verifier.traces`) for each window: what the energy counter of
-each GPU read at the end of the session before, and whether a stretch of these samples was seen before. What came out is
-a :class:`History`: it is written into the window's record, so that whoever judges the window again sees what was seen
+each GPU read at the end of the session before, and whether a stretch of these samples was seen before; and a third one
+where a session first judges a GPU by a profile: what its record had come to (:mod:`.past`). What came out is a
+:class:`History`: it is written into the window's record, so that whoever judges the window again sees what was seen
 then, whatever the memory has forgotten or learned since.
 """
 
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from weighbridge.proto import cbor, limits
 from weighbridge.proto.errors import Code, MalformedEvidence
+from weighbridge.verifier.telemetry.past import Past
 
 if TYPE_CHECKING:
     from weighbridge.proto import strict
@@ -22,6 +24,7 @@ __all__ = ["FINGERPRINTS_KEPT", "NOTHING", "Copy", "History", "Reading", "Trace"
 _SESSION: Final = 16
 _COUNT_MAX: Final = 2**53
 _PARTS: Final = 5
+_LISTS: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,10 +78,11 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What was remembered when a window came. Ordered by device, each once in ``readings``, and once in ``copies``."""
+    """What was remembered when a window came. Ordered by device, each once in each of the three."""
 
     readings: tuple[Reading, ...] = ()
     copies: tuple[Copy, ...] = ()
+    pasts: tuple[Past, ...] = ()
 
     def reading(self, device: bytes) -> Reading | None:
         """The last reading before this session, where there is one."""
@@ -88,11 +92,16 @@ class History:
         """What the samples of ``device`` repeat, if anything."""
         return next((item for item in self.copies if item.device == device), None)
 
+    def past(self, device: bytes, profile: bytes) -> Past | None:
+        """What the record of ``device`` had come to by the profile of this digest, if it was asked for and known."""
+        return next((item for item in self.pasts if (item.device, item.profile) == (device, profile)), None)
+
     def to_cbor(self) -> list[cbor.CborValue]:
         """The history as records hold it: ``docs/protocol.md`` §7."""
         return [
             [[item.device, item.session, item.seq, item.wall_ns, item.energy_mj] for item in self.readings],
             [[item.device, item.original, item.session, item.seq, item.matches] for item in self.copies],
+            [item.to_cbor() for item in self.pasts],
         ]
 
     @classmethod
@@ -101,22 +110,25 @@ class History:
 
         Raises:
             MalformedEvidence: ``FIELD_TYPE``, ``FIELD_RANGE`` or ``TOO_LARGE``; ``NOT_DETERMINISTIC`` for devices that
-                are not in order, each once.
+                are not in order, each once; what :meth:`.Past.from_cbor` raises.
         """
-        parts = cbor.read_array(value, where=where, limit=2, size=2)
+        parts = cbor.read_array(value, where=where, limit=_LISTS, size=_LISTS)
         fields = cbor.Reader(dict(enumerate(parts)), where)
         readings = tuple(_reading(item, f"{where}[0]") for item in fields.array(0, limit=limits.GPUS_MAX))
         copies = tuple(_copy(item, f"{where}[1]") for item in fields.array(1, limit=limits.GPUS_MAX))
-        for devices in ([item.device for item in readings], [item.device for item in copies]):
+        pasts = tuple(Past.from_cbor(item, where=f"{where}[2]") for item in fields.array(2, limit=limits.GPUS_MAX))
+        for items in (readings, copies, pasts):
+            devices = [item.device for item in items]
             if devices != sorted(set(devices)):
                 raise MalformedEvidence(Code.NOT_DETERMINISTIC, "devices are not in order, each once", where=where)
-        return cls(readings, copies)
+        return cls(readings, copies, pasts)
 
     def document(self) -> strict.JsonObject:
         """The history as verdicts show it."""
         return {
             "readings": [item.document() for item in self.readings],
             "copies": [item.document() for item in self.copies],
+            "pasts": [item.document() for item in self.pasts],
         }
 
 

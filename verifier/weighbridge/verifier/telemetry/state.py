@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from weighbridge.verifier.telemetry.declared import EngineTally
 from weighbridge.verifier.telemetry.evidence import SessionEvidence
 from weighbridge.verifier.telemetry.physics import Carried
+from weighbridge.verifier.telemetry.remains import NO_REMAINS, Remains
 
 if TYPE_CHECKING:
     from weighbridge.proto import strict
@@ -48,7 +49,8 @@ class DeviceAppraisal:
         score: how far the session is from the baseline, in thousandths of the profile's median.
         threshold: the score above which it is out of it.
         p_ppb: the unit's calibration-conditional p-value, in parts per billion.
-        e_log10_milli: the session's evidence against the baseline: 1000 times the logarithm to base ten.
+        e_log10_milli: the evidence against the baseline, over this GPU's sessions by the profile: 1000 times the
+            logarithm to base ten.
         residual_mw: power measured less what declared work explains.
         explained_mw: what declared work explains.
         uncertainty_mw: of the residual.
@@ -124,11 +126,12 @@ class DeviceState:
         carried: the end of the last window, which the next one must continue.
         recent: the last samples, each window's with its number, among which copies are looked for.
         profile: what the evidence is about.
-        evidence: what the units that were scored by it say together.
+        evidence: what the units that were scored by it say together, those of earlier sessions included.
+        remains: what earlier sessions ended with, as far as it was not looked at yet.
         units: how many were scored in this session, by whatever profile.
         scored: the last of them.
         usable: whether enough units could be scored, and nothing has interrupted the samples since.
-        row: how many units were scored one after the other, up to now.
+        row: how many units were scored one after the other, up to now, those of earlier sessions included.
         lapses: how often samples ceased to be usable; fewer once many units were scored in a row.
         why: why not.
         standing: the findings for which it could not.
@@ -141,6 +144,7 @@ class DeviceState:
     recent: tuple[tuple[int, Source], ...] = ()
     profile: Profile | None = None
     evidence: SessionEvidence = field(default_factory=SessionEvidence.start)
+    remains: Remains = NO_REMAINS
     units: int = 0
     scored: Scored | None = None
     usable: bool = False

@@ -1,0 +1,97 @@
+"""What sessions end with: windows of a unit that was never full, and so never scored, though they opened a gate.
+
+Else a host would do what nobody is to see in the last windows of each session, and close it before their unit is full.
+What their power and the declared work come to is summed up over sessions, and once it is as long as a unit it is looked
+at as one is whose power is off as a whole (:mod:`.gross`), by the widest of the limits: when a session ends, servers
+declare the last requests late, and a GPU that was at work does not idle at once. What is less than that, in less than a
+unit at the end of each session, stays unseen. Pure and in whole numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Self
+
+from weighbridge.proto import cbor
+from weighbridge.verifier.telemetry.begun import begun_of
+from weighbridge.verifier.telemetry.gross import stray
+
+if TYPE_CHECKING:
+    from weighbridge.proto.profile import Profile
+    from weighbridge.verifier.telemetry.units import UnitBuilder
+
+__all__ = ["NO_REMAINS", "Remains"]
+
+_PARTS: Final = 3
+_LASTS_MAX: Final = 2**53
+_ENERGY_MAX: Final = 2**62
+_PJ_IN_UJ: Final = 1_000_000
+_TENTHS: Final = 10
+_PPM_TO_PERCENT: Final = 10_000
+_SECOND: Final = 10**9
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """How long unscored windows lasted together, what they drew, and what declared work explains of it.
+
+    Attributes:
+        lasts_ns: nanoseconds.
+        drawn_uj: microjoules.
+        explained_uj: microjoules.
+    """
+
+    lasts_ns: int = 0
+    drawn_uj: int = 0
+    explained_uj: int = 0
+
+    def beside(self, builder: UnitBuilder | None, profile: Profile) -> Remains:
+        """With the unit that has begun, were it never to be full."""
+        begun = begun_of(builder, profile)
+        if begun is None:
+            return self
+        return Remains(
+            min(_LASTS_MAX, self.lasts_ns + begun.lasts_ns),
+            _bounded(self.drawn_uj + begun.power_mw * begun.lasts_ns // _PJ_IN_UJ),
+            _bounded(self.explained_uj + begun.explained_mw * begun.lasts_ns // _PJ_IN_UJ),
+        )
+
+    def alarm(self, profile: Profile) -> str | None:
+        """Whether power as a whole is off by more than that of a genuine unit, in words; never of less than a unit."""
+        if self.lasts_ns < profile.unit_ns:
+            return None
+        off = stray(self.drawn_uj - self.explained_uj, self.explained_uj)
+        limit = profile.gross.limits[0]
+        if abs(off) <= limit:
+            return None
+        return (
+            f"power {abs(off) / _TENTHS:.0f} % {'above' if off > 0 else 'below'} what declared work explains, in the "
+            f"last {self.lasts_ns / _SECOND:.1f} s of earlier sessions, which no unit has, passed "
+            f"{limit / _TENTHS:.3g} %, as in at most {profile.gross.claimed_ppm / _PPM_TO_PERCENT:.2g} % of genuine "
+            f"sessions (gross), {profile.channel}"
+        )
+
+    def to_cbor(self) -> list[cbor.CborValue]:
+        """As records hold it: ``docs/protocol.md`` §7."""
+        return [self.lasts_ns, self.drawn_uj, self.explained_uj]
+
+    @classmethod
+    def from_cbor(cls, value: cbor.CborValue, *, where: str) -> Self:
+        """Read what :meth:`to_cbor` writes.
+
+        Raises:
+            MalformedEvidence: ``FIELD_TYPE`` or ``FIELD_RANGE``.
+        """
+        fields = cbor.Reader(dict(enumerate(cbor.read_array(value, where=where, limit=_PARTS, size=_PARTS))), where)
+        return cls(
+            fields.uint(0, limit=_LASTS_MAX),
+            fields.integer(1, low=-_ENERGY_MAX, high=_ENERGY_MAX),
+            fields.integer(2, low=-_ENERGY_MAX, high=_ENERGY_MAX),
+        )
+
+
+NO_REMAINS: Final = Remains()
+
+
+def _bounded(energy_uj: int) -> int:
+    return max(-_ENERGY_MAX, min(_ENERGY_MAX, energy_uj))
