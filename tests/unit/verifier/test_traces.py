@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -11,10 +14,13 @@ from hypothesis import strategies as st
 from support.mutations import inputs
 from weighbridge.proto import cbor
 from weighbridge.proto.digest import sha256
-from weighbridge.proto.errors import MalformedEvidence
+from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence
 from weighbridge.verifier.session import SessionState
 from weighbridge.verifier.store import Store
+from weighbridge.verifier.telemetry.evidence import START, SessionEvidence
 from weighbridge.verifier.telemetry.history import NOTHING, Copy, History, Reading, Trace
+from weighbridge.verifier.telemetry.past import Past
+from weighbridge.verifier.telemetry.remains import Remains
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -187,3 +193,44 @@ def test_any_bytes_are_a_history_or_malformed(data: bytes) -> None:
     except MalformedEvidence:
         return
     assert cbor.encode(history.to_cbor()) == data
+
+
+def past(device: bytes = GPU, *, profile: bytes = GPU, session: bytes = FIRST, seq: int = 0, row: int = 1) -> Past:
+    return Past(
+        device=device,
+        profile=profile,
+        session=session,
+        seq=seq,
+        evidence=SessionEvidence(units=3, strays=(-4, 5), capital=tuple(range(len(START)))),
+        row=row,
+        lapses=2,
+        remains=Remains(7, -8, 9),
+    )
+
+
+def test_what_a_record_has_come_to_is_kept_by_profile_and_the_last_of_it_counts(store: Store) -> None:
+    ours, theirs = past(), past(OTHER, profile=OTHER)
+    with store.transaction() as tx:
+        tx.traces.remember(FIRST, 0, [], [ours, theirs, past(profile=OTHER)])
+        tx.traces.remember(SECOND, 4, [], [newer := past(session=SECOND, seq=4, row=2)])
+        found = tx.traces.recall(SECOND, 0, [], [(OTHER, OTHER), (GPU, GPU)])
+        assert [(item.device, item.row) for item in found.pasts] == [(GPU, 2), (OTHER, 1)]
+        assert tx.traces.pasts(GPU) == tx.traces.forget(GPU)
+        assert tx.traces.pasts(GPU) == ()
+    (again, other) = found.pasts
+    # The logarithm is not kept: it follows from the rest.
+    assert replace(again, evidence=replace(again.evidence, e_log10_milli=0)) == newer
+    assert found.past(OTHER, OTHER) is other
+    assert found.past(OTHER, GPU) is None
+    assert recall(store, 0).pasts == ()
+
+
+def test_a_past_that_cannot_be_read_is_a_fault_of_this_machine(store: Store, tmp_path: Path) -> None:
+    with store.transaction() as tx:
+        tx.traces.remember(FIRST, 0, [], [past()])
+    with closing(sqlite3.connect(tmp_path / "state.db")) as state:
+        state.execute("UPDATE pasts SET evidence = X'00'")
+        state.commit()
+    with pytest.raises(EnvironmentFault) as fault, store.transaction() as tx:
+        tx.traces.pasts(GPU)
+    assert fault.value.code is Code.STATE_CORRUPT
