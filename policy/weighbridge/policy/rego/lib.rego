@@ -61,6 +61,7 @@ lists_present if {
 	is_array(input.weights.differences)
 	is_array(input.telemetry.sources)
 	is_array(input.telemetry.devices)
+	is_array(input.telemetry.unreported)
 	is_array(input.platform.differences)
 	is_array(input.findings)
 }
@@ -929,6 +930,7 @@ sound if {
 	telemetry_not_contradicting
 	is_array(input.telemetry.sources)
 	is_array(input.telemetry.devices)
+	is_array(input.telemetry.unreported)
 
 	# There is a GPU, and nothing is against any device.
 	is_array(input.gpus)
