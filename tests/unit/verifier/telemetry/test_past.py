@@ -198,6 +198,8 @@ def test_only_windows_that_could_be_affirmed_are_left_over() -> None:
     assert seen is not None
     # Milliwatts for a second are a thousand times as many microjoules.
     assert counted.remains == Remains(SECOND + 5, 200_000 * 1_000 + 6, seen.explained_mw * 1_000 + 7)
-    passed_over = past_of(replace(state, usable=False), GPU, session=bytes(16), seq=0)
-    assert passed_over is not None
-    assert passed_over.remains == Remains(5, 6, 7)
+    unread = replace(source, channels={PROFILE.channel: Channel("mW", (None, None))})
+    for other in (replace(state, usable=False), replace(state, builder=replace(builder, pending=(unread,)))):
+        passed_over = past_of(other, GPU, session=bytes(16), seq=0)
+        assert passed_over is not None
+        assert passed_over.remains == Remains(5, 6, 7)

@@ -156,11 +156,14 @@ def _judged_by(state: DeviceState, profile: Profile, past: Past | None) -> Devic
     anew = replace(state, profile=profile, usable=False, why="", standing=())
     if past is None:
         return replace(anew, evidence=SessionEvidence.start(), remains=NO_REMAINS, row=0)
-    lapses, remains, contradicted = max(state.lapses, past.lapses), past.remains, state.contradicted
-    if remains.lasts_ns >= profile.unit_ns:
-        contradicted, remains = contradicted or past.remains.alarm(profile) or "", NO_REMAINS
+    remains, alarm = past.remains.looked_at(profile)
     return replace(
-        anew, evidence=past.evidence, remains=remains, row=past.row, lapses=lapses, contradicted=contradicted
+        anew,
+        evidence=past.evidence,
+        remains=remains,
+        row=past.row,
+        lapses=max(state.lapses, past.lapses),
+        contradicted=state.contradicted or alarm,
     )
 
 

@@ -56,15 +56,18 @@ class Remains:
             _bounded(self.explained_uj + begun.explained_mw * begun.lasts_ns // _PJ_IN_UJ),
         )
 
-    def alarm(self, profile: Profile) -> str | None:
-        """Whether power as a whole is off by more than that of a genuine unit, in words; never of less than a unit."""
+    def looked_at(self, profile: Profile) -> tuple[Remains, str]:
+        """What is to be looked at another time, and an alarm in words; empty where there is none.
+
+        Nothing is looked at before it is as long as a unit: and then once.
+        """
         if self.lasts_ns < profile.unit_ns:
-            return None
+            return self, ""
         off = stray(self.drawn_uj - self.explained_uj, self.explained_uj)
         limit = profile.gross.limits[0]
         if abs(off) <= limit:
-            return None
-        return (
+            return NO_REMAINS, ""
+        return NO_REMAINS, (
             f"power {abs(off) / _TENTHS:.0f} % {'above' if off > 0 else 'below'} what declared work explains, in the "
             f"last {self.lasts_ns / _SECOND:.1f} s of earlier sessions, which no unit has, passed "
             f"{limit / _TENTHS:.3g} %, as in at most {profile.gross.claimed_ppm / _PPM_TO_PERCENT:.2g} % of genuine "
