@@ -35,7 +35,7 @@ from weighbridge.verifier.procedure import authenticate, verify_window
 from weighbridge.verifier.published import Published
 from weighbridge.verifier.replay import replay_enrolment, replay_telemetry, replay_window
 from weighbridge.verifier.session import Position, SessionState
-from weighbridge.verifier.telemetry.appraisal import NOTHING, TelemetryAppraisal, traces_of
+from weighbridge.verifier.telemetry.appraisal import NOTHING, TelemetryAppraisal, named_of, traces_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -126,7 +126,8 @@ class Case:
 
     def traces(self, verified: VerifiedWindow) -> tuple[Trace, ...]:
         """What of its samples is looked up in the verifier's memory."""
-        return traces_of(verified, self.position.telemetry, enrolled=self.enrolled)
+        named = named_of(self.enrolled, baselines=self.world.baselines, at=self.at)
+        return traces_of(verified, self.position.telemetry, enrolled=self.enrolled, named=named)
 
     def compare(self, verified: VerifiedWindow) -> TelemetryAppraisal:
         """What its samples say, by the baselines in force."""

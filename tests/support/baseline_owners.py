@@ -57,6 +57,7 @@ def made_up(
         device=device,
         scope=Scope(gpu_model="H100", driver=driver, engine="vllm 0.11", model=model, workload=workload),
         origin="session",
+        source="nvml",
         channel=channel,
         unit_ns=unit_ns,
         period_ns=100_000_000,

@@ -34,6 +34,8 @@ _RUNS: Final = 12
 _WINDOWS: Final = 6
 _SECONDS: Final = 10
 _FIRST_RUN: Final = 1000
+# What the sampler calls itself where genuine platforms are asked for.
+_SOURCE: Final = "nvml"
 
 
 def recorded(
@@ -92,6 +94,7 @@ def _run(gpus: EmulatedGpus, run: int, work: WorkSummary, undeclared: int) -> tu
     for seq in range(_WINDOWS):
         begin = start + seq * length
         sources = source.window(start_wall_ns=begin, duration_ns=length, work=work)
-        telemetry = Telemetry(session=bytes(16), seq=seq, sources=tuple(sources)).encode()
+        named = tuple(replace(item, name=_SOURCE) for item in sources)
+        telemetry = Telemetry(session=bytes(16), seq=seq, sources=named).encode()
         made.append(RecordedWindow(telemetry=telemetry, work=work, start_ns=begin, end_ns=begin + length))
     return tuple(made)

@@ -18,6 +18,7 @@ from support.sensors import Sensors
 from weighbridge.attester.gpu.emulated import EmulatedGpus, EmulatedH100
 from weighbridge.attester.sealing import Carried, Observed, SealedWindow, Sealer
 from weighbridge.attester.spot import read_answer
+from weighbridge.attester.telemetry.emulated import NAME
 from weighbridge.policy import policy_set
 from weighbridge.policy.engines.regorus import RegorusEngine
 from weighbridge.policy.values.reference import CHECKS, Reference
@@ -308,7 +309,10 @@ class Host:
             # Sensors are read once a window, whatever is made of it: devices go on from one to the next.
             sources = self.telemetry.window(start_wall_ns=start, duration_ns=PERIOD_NS, work=work)
             self.sampled[self.session, self.seq] = tuple(sources)
-        named = tuple(replace(item, name=self.source) for item in self.sampled[self.session, self.seq])
+        named = tuple(
+            replace(item, name=self.source) if item.name == NAME else item
+            for item in self.sampled[self.session, self.seq]
+        )
         data = Telemetry(session=self.session, seq=self.seq, sources=named).encode()
         tpm_start = self.tpm.read_clock().clock
         interval = Interval(

@@ -83,9 +83,10 @@ _UNIT_SAMPLES_MAX: Final = 100_000
 class Profile:
     """A well-formed profile. Says nothing of truth.
 
-    ``device`` is the GPU's identity, 32 bytes, or ``None`` for a source that is no GPU. ``channel`` is whose samples
-    are scored, ``unit_ns`` how long a unit is, ``period_ns`` the time between samples. ``channels`` are what a source
-    has to report for its units to be scored. ``precision`` is the upper triangle, row by row, in millionths.
+    ``device`` is the GPU's identity, 32 bytes, or ``None`` for a source that is no GPU. ``source`` is the name of the
+    sensor path and ``channel`` whose samples of it are scored, ``unit_ns`` how long a unit is, ``period_ns`` the time
+    between samples. ``channels`` are what the source has to report for its units to be scored. ``precision`` is the
+    upper triangle, row by row, in millionths.
     ``delta_ppm`` is the chance, over calibrations, that the p-values derived from ``runs`` are too small.
     ``deviations`` say what is seen after how many units, the last of them after a whole block.
     """
@@ -93,6 +94,7 @@ class Profile:
     device: bytes | None
     scope: Scope
     origin: Origin
+    source: str
     channel: str
     unit_ns: int
     period_ns: int
@@ -121,6 +123,7 @@ class Profile:
             "device": None if self.device is None else self.device.hex(),
             "scope": self.scope.to_json(),
             "origin": self.origin,
+            "source": self.source,
             "channel": self.channel,
             "unit_ns": self.unit_ns,
             "period_ns": self.period_ns,
@@ -195,7 +198,8 @@ class Profile:
         device = _optional_digest(fields, "device")
         scope = Scope.from_json(cast("strict.JsonValue", fields.take("scope")), where=fields.path("scope"))
         origin: Origin = one_of(fields.text("origin"), _ORIGINS, fields.path("origin"))
-        channel = fields.text("channel")
+        source, channel = fields.text("source"), fields.text("channel")
+        check_name(source, where=fields.path("source"))
         check_name(channel, where=fields.path("channel"))
         unit_ns = fields.integer("unit_ns", low=1, high=_UNIT_MAX_NS)
         period_ns = fields.integer("period_ns", low=1, high=unit_ns)
@@ -227,6 +231,7 @@ class Profile:
             device=device,
             scope=scope,
             origin=origin,
+            source=source,
             channel=channel,
             unit_ns=unit_ns,
             period_ns=period_ns,

@@ -126,6 +126,8 @@ BOUND = ["runs", 1_900, 76_924, 12, "a"]
         ("device", "0x", Code.NOT_HEX),
         ("origin", "measured", Code.FIELD_RANGE),
         ("channel", "", Code.FIELD_RANGE),
+        ("source", "", Code.FIELD_RANGE),
+        ("source", None, Code.FIELD_TYPE),
         ("unit_ns", 0, Code.FIELD_RANGE),
         ("unit_ns", 10_000_000_001, Code.FIELD_RANGE),
         ("unit_ns", 1_000_000_000, Code.FIELD_RANGE),

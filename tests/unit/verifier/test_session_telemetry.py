@@ -12,7 +12,7 @@ from unittest import mock
 import pytest
 
 from corpus.bundle import Exported, believed, export
-from corpus.telemetry import UNIT, baselined, sensing
+from corpus.telemetry import SERVING, UNIT, baselined, sensing
 from support.sensors import Sensors
 from support.world import PERIOD_NS, World, requirements
 from weighbridge.attester.gpu.emulated import EmulatedGpus
@@ -118,6 +118,65 @@ def test_sensors_that_fail_close_the_gate_until_a_unit_is_full_again(world: Worl
     assert words[:UNIT] == ["indeterminate"] * UNIT
     assert words[UNIT:] == ["affirmed"] * 2
     assert "power" in physical(verdicts[0])["devices"][0]["why"]
+
+
+def together(*sources: Source) -> tuple[Source, ...]:
+    return tuple(sorted(sources, key=lambda item: (item.device or b"", item.name)))
+
+
+def test_a_source_beside_the_baselines_own_is_not_asked(world: World) -> None:
+    """By name it would be the first. It says throughout that nothing is computed."""
+    world.open_session()
+
+    def beside(source: Source) -> Source:
+        power = source.channels["power"]
+        flat = replace(power, values=(117_000,) * len(source.offsets))
+        return replace(source, name="aaa", channels={**source.channels, "power": flat})
+
+    said: list[Verdict] = []
+    for _ in range(UNIT + 1):
+        world.host.observe()
+        key = world.host.session, world.host.seq
+        own = world.host.sampled[key]
+        world.host.sampled[key] = together(*own, *map(beside, own))
+        said.append(world.window().verdict)
+    assert [verdict.outcome for verdict in said] == ["indeterminate"] * (UNIT - 1) + ["affirmed"] * 2
+    residuals = {device["residual_mw"] for device in physical(said[-1])["devices"]}
+    assert residuals != {0}
+    world.open_session()
+    said = []
+    for _ in range(UNIT + 1):
+        sensing(world, lambda source: replace(source, name="aaa"))
+        said.append(world.window().verdict)
+    assert {verdict.telemetry for verdict in said} == {"unusable"}
+    assert "sampled by aaa, and the baseline's runs by nvml" in physical(said[-1])["devices"][0]["why"]
+
+
+def test_no_source_hides_that_the_judged_one_is_a_copy(arena: Arena) -> None:
+    """What is looked up in the memory is what is judged, whatever comes before it by name."""
+    world = baselined(arena, windows=0, work=SERVING)
+    world.open_session()
+    first = world.host.session
+    run(world, 2 * UNIT)
+    world.verifier.close(first, peer=world.host.peer)
+    world.clock.advance(3600)
+    world.host.wall_ns += 3600 * PERIOD_NS
+    world.open_session()
+    checks: set[str] = set()
+    for seq in range(2 * UNIT):
+        world.host.observe()
+        key = world.host.session, world.host.seq
+        fresh = world.host.sampled[key]
+        again = (
+            replace(old, start_wall_ns=new.start_wall_ns)
+            for old, new in zip(world.host.sampled[first, seq], fresh, strict=True)
+        )
+        world.host.sampled[key] = together(*again, *(replace(item, name="aaa") for item in fresh))
+        verdict = world.window().verdict
+        checks |= {item["check"] for device in physical(verdict)["devices"] for item in device["findings"]}
+        if verdict.outcome == "denied":
+            break
+    assert "replay" in checks
 
 
 def test_what_cannot_be_fails_the_session_and_sticks(world: World) -> None:

@@ -19,7 +19,7 @@ from weighbridge.verifier.case import denial_of, make_case
 from weighbridge.verifier.clock import SOURCE
 from weighbridge.verifier.policy_input import Known
 from weighbridge.verifier.published import Published
-from weighbridge.verifier.telemetry.appraisal import appraise_telemetry, wanted_of
+from weighbridge.verifier.telemetry.appraisal import appraise_telemetry, named_of, wanted_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -174,6 +174,10 @@ class Appraiser:
     ) -> tuple[tuple[bytes, bytes], ...]:
         """The GPUs that ``window`` is the first of its session to judge by a profile, each with its digest."""
         return wanted_of(window, position.telemetry, enrolled=enrolled, baselines=self.baselines, at=at)
+
+    def named(self, *, enrolled: Enrolled, at: datetime) -> Mapping[bytes, str]:
+        """By which of their sources the GPUs are judged, by the baselines in force."""
+        return named_of(enrolled, baselines=self.baselines, at=at)
 
     def physical(
         self, window: VerifiedWindow, *, enrolled: Enrolled, position: Position, history: History, at: datetime

@@ -192,7 +192,8 @@ class Verifier:
         except WeighbridgeError as error:
             verdict = refuse(error, enrolled=live.enrolled, seq=seq, received=now, held=held)
         else:
-            traces = traces_of(verified, live.position.telemetry, enrolled=live.enrolled)
+            named = self._appraiser.named(enrolled=live.enrolled, at=now)
+            traces = traces_of(verified, live.position.telemetry, enrolled=live.enrolled, named=named)
             wanted = self._appraiser.wanted(verified, enrolled=live.enrolled, position=live.position, at=now)
             physical = self._appraiser.physical(
                 verified,

@@ -69,11 +69,13 @@ def settle_last(archive: Archive, store: Store, sessions: LiveSessions) -> None:
         live = sessions.restore(record.session)
         verified, physical = sessions.replay(live, record, archive.records.evidence(record))
         opens = outcome == "affirmed" and not record.held
+        profiles = {device: of.profile for device, of in physical.state.devices.items()}
+        named = {device: profile.source for device, profile in profiles.items() if profile is not None}
         sessions.advance(
             live,
             verified,
             physical,
-            traces=traces_of(verified, live.position.telemetry, enrolled=live.enrolled),
+            traces=traces_of(verified, live.position.telemetry, enrolled=live.enrolled, named=named),
             index=index,
             opens=opens,
             obliged=record.obliges_spot_check,

@@ -73,20 +73,20 @@ def over(window_ns: int | None) -> Edit:
     return lambda channels: {**channels, "power": replace(channels["power"], window_ns=window_ns)}
 
 
-def said_of(recording: Recording) -> list[DeviceAppraisal]:
+def said_of(recording: Recording, by: Profile | None = None) -> list[DeviceAppraisal]:
     """What a verifier says behind each window."""
-    state = DeviceState()
+    state, by = DeviceState(), by or profile()
     said: list[DeviceAppraisal] = []
     for seq, window in enumerate(recording.windows):
         interval = (window.start_ns, window.end_ns)
         brought = Brought(
             device=GPU,
-            source=source_of(window.readings(), GPU),
+            source=source_of(window.readings(), GPU, by.source),
             work=DeclaredWork.of(window.work, window.end_ns - window.start_ns),
             interval=interval,
             seq=seq,
             copy=None,
-            profile=profile(),
+            profile=by,
             baseline=bytes(32),
             foreign="",
         )
@@ -164,6 +164,80 @@ def test_settings_are_to_be_there_and_no_more() -> None:
     assert channels == (Reported("energy", None, 10), POWER, Reported("power_limit", None, 0))
     assert lack(run[0].series, channels) == ""
     assert "power_limit is not sampled" in lack(units(record_run(3, windows=5))[0].series, channels)
+
+
+def of_source(recording: Recording, *names: str, power: Edit | None = None, since: int = 0) -> Recording:
+    """The device's readings under other names, once for each; those of the first with other channels."""
+    windows = list(recording.windows)
+    for number in range(since, len(windows)):
+        telemetry = windows[number].readings()
+        (own,) = telemetry.sources
+        sources = [replace(own, name=name) for name in names]
+        if power is not None:
+            sources[0] = replace(sources[0], channels=power(own.channels))
+        ordered = tuple(sorted(sources, key=lambda item: item.name))
+        windows[number] = replace(windows[number], telemetry=replace(telemetry, sources=ordered).encode())
+    return replace(recording, windows=tuple(windows))
+
+
+def flat(channels: Mapping[str, Channel]) -> Mapping[str, Channel]:
+    """As much power as the baseline's runs have on average, whatever the GPU draws."""
+    values = channels["power"].values or ()
+    return {**channels, "power": replace(channels["power"], values=(450_000,) * len(values))}
+
+
+def test_a_source_that_another_is_put_before_is_judged_all_the_same() -> None:
+    """By name ``aaa`` is before ``model``: it says what the baseline expects, and nobody asks it."""
+    assert profile().source == "model"
+    honest = of_source(record_run(110, windows=3), "aaa", "model", power=flat)
+    assert [said.verdict for said in said_of(honest)] == ["in_baseline"] * 3
+    hidden = said_of(of_source(record_run(111, windows=3, extra_w=200.0), "aaa", "model", power=flat))
+    assert [said.verdict for said in hidden] == ["in_baseline"] + ["out_of_baseline"] * 2
+    assert (hidden[0].residual_mw or 0) > 190_000
+
+
+def test_a_source_of_another_name_is_not_compared() -> None:
+    for said in said_of(of_source(record_run(112, windows=3), "aaa")):
+        assert (said.verdict, said.units, said.score) == ("unusable", 0, None)
+        assert "sampled by aaa, and the baseline's runs by model" in said.why
+    judged = judge(of_source(record_run(112, windows=3), "aaa"), profile(), baseline=bytes(32))
+    assert (judged.appraisal.verdict, judged.scored) == ("unusable", [])
+    # Whatever comes in its place, from when on: what was begun is dropped.
+    words = [said.verdict for said in said_of(of_source(record_run(113, windows=4), "aaa", since=2))]
+    assert words == ["in_baseline"] * 2 + ["unusable"] * 2
+
+
+def test_runs_of_different_sources_are_no_baseline() -> None:
+    runs = [record_run(seed) for seed in range(11)]
+    with pytest.raises(PolicyDenied) as refusal:
+        fit([*runs, of_source(record_run(11), "other")], GPU, Settings())
+    assert refusal.value.code is Code.BASELINE_SCOPE
+    assert "model, other" in str(refusal.value)
+    made = fit([*runs, of_source(record_run(11), "other", since=6)], GPU, Settings())
+    assert (made.source, min(len(run.scores) for run in made.runs)) == ("model", 6)
+
+
+def limited(*values: int | None) -> Edit:
+    return lambda channels: {**channels, "power_limit": Channel("mW", (*values, *[None] * (100 - len(values))))}
+
+
+def test_a_limit_of_power_has_to_be_read_in_every_window() -> None:
+    """Else nothing would show that another is in force."""
+    made = fit([edited(record_run(seed), limited(700_000)) for seed in range(12)], GPU, Settings())
+    assert made.channels[-1] == Reported("power_limit", None, 0)
+    run = record_run(114, windows=4)
+    read = edited(run, limited(700_000))
+    assert [said.verdict for said in said_of(read, made)] == ["in_baseline"] * 4
+    for edit in (limited(None), lambda channels: {**channels, "power_limit": Channel("mW", None)}):
+        for said in said_of(edited(run, edit), made):
+            assert said.verdict == "unusable"
+            assert "power_limit is not" in said.why
+        late = said_of(edited(read, edit, since=2, until=3), made)
+        assert [said.verdict for said in late] == ["in_baseline", "in_baseline", "unusable", "in_baseline"]
+        assert late[2].why.startswith("power_limit is not read, and the baseline is for one of 700 W")
+    # A baseline for no limit asks for the channel alone, as its runs had it.
+    free = replace(made, scope=replace(made.scope, power_limit_mw=None))
+    assert [said.verdict for said in said_of(edited(run, limited(None)), free)] == ["in_baseline"] * 4
 
 
 def test_runs_whose_sensors_differ_are_no_baseline() -> None:

@@ -192,6 +192,10 @@ def test_the_source_with_power_speaks_for_a_device() -> None:
     assert source_of(telemetry, DEVICE) is some
     assert source_of(replace(telemetry, sources=(none,)), DEVICE) is none
     assert source_of(telemetry, bytes(32)) is None
+    # That of the baseline, whatever stands before it, and if it reports no power.
+    assert source_of(telemetry, DEVICE, none.name) is none
+    assert source_of(telemetry, DEVICE, "else") is some
+    assert source_of(telemetry, bytes(32), some.name) is None
 
 
 def test_honest_samples_have_no_defect() -> None:

@@ -53,7 +53,7 @@ def profile_lines(profile: Profile) -> Iterator[str]:
     yield from scope_lines(profile.scope)
     yield (
         f"  runs        {len(profile.runs)}, {counted(units, 'unit')} of {profile.unit_ns / 1e9:g} s at "
-        f"{1e9 / profile.period_ns:g} Hz, channel {plain(profile.channel)}, {profile.origin}"
+        f"{1e9 / profile.period_ns:g} Hz, {plain(profile.source)}'s channel {plain(profile.channel)}, {profile.origin}"
     )
     yield from _explained(profile)
     yield f"  run to run  ± {watts(profile.explained.uncertainty_mw)}: one standard deviation of a run's mean residual"
@@ -218,6 +218,7 @@ def profile_document(profile: Profile) -> strict.JsonObject:
         "digest": profile.digest.hex(),
         "origin": profile.origin,
         "scope": scope_document(profile.scope),
+        "source": profile.source,
         "channel": profile.channel,
         "features": FEATURE_SET,
         "unit_ns": profile.unit_ns,

@@ -23,7 +23,7 @@ from weighbridge.verifier.telemetry.unreported import Between, between
 from weighbridge.verifier.telemetry.work import DeclaredWork
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from weighbridge.proto import strict
@@ -49,6 +49,7 @@ __all__ = [
     "Trace",
     "Word",
     "appraise_telemetry",
+    "named_of",
     "pasts_of",
     "traces_of",
     "wanted_of",
@@ -126,7 +127,7 @@ def appraise_telemetry(
         device, before = report.identity, state.of(report.identity)
         chosen = baselines.choose(device, terms.model, at, driver=report.report.driver_version)
         profile = None if chosen is None else chosen[0]
-        source = source_of(window.telemetry, device)
+        source = source_of(window.telemetry, device, None if profile is None else profile.source)
         if profile is None:
             foreign = baselines.why_none(device, terms.model, at, driver=report.report.driver_version)
         else:
@@ -162,14 +163,30 @@ def appraise_telemetry(
     )
 
 
-def traces_of(window: VerifiedWindow, state: TelemetryState, *, enrolled: Enrolled) -> tuple[Trace, ...]:
-    """What of ``window`` is looked up in the verifier's memory before it is appraised, and kept there afterwards."""
+def named_of(enrolled: Enrolled, *, baselines: Baselines, at: datetime) -> Mapping[bytes, str]:
+    """By which of their sources GPUs are judged: the names that their profiles have, of those that have one."""
+    found: dict[bytes, str] = {}
+    for report in _gpus(enrolled):
+        driver = report.report.driver_version
+        chosen = baselines.choose(report.identity, enrolled.terms.model, at, driver=driver)
+        if chosen is not None:
+            found[report.identity] = chosen[0].source
+    return found
+
+
+def traces_of(
+    window: VerifiedWindow, state: TelemetryState, *, enrolled: Enrolled, named: Mapping[bytes, str]
+) -> tuple[Trace, ...]:
+    """What of ``window`` is looked up in the verifier's memory before it is appraised, and kept there afterwards.
+
+    ``named``: by which source of a GPU it is judged (:func:`named_of`), so that no other is looked up in its place.
+    """
     seq, span = window.header.seq, window.header.interval
     lasts_ns = min(span.wall_end_ns - span.wall_start_ns, 2 * enrolled.terms.period_ns)
     most = _FINGERPRINTS_LEAST + _FINGERPRINTS_EACH_SECOND * lasts_ns // _SECOND
     traces: list[Trace] = []
     for report in _gpus(enrolled):
-        source = source_of(window.telemetry, report.identity)
+        source = source_of(window.telemetry, report.identity, named.get(report.identity))
         if source is None:
             continue
         power = thinned(source, len(source.offsets))
@@ -199,7 +216,7 @@ def wanted_of(
         profile = None if chosen is None else chosen[0]
         if profile is None or profile == state.of(device).profile:
             continue
-        if not _foreign(profile, report, source_of(window.telemetry, device)):
+        if not _foreign(profile, report, source_of(window.telemetry, device, profile.source)):
             wanted.append((device, digest_of(profile)))
     return tuple(wanted)
 

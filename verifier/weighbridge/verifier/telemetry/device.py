@@ -29,7 +29,7 @@ from weighbridge.verifier.telemetry.fingerprints import COPIED
 from weighbridge.verifier.telemetry.past import LAPSES_MAX, Past, digest_of
 from weighbridge.verifier.telemetry.physics import Finding, Limits, check_unit, check_window
 from weighbridge.verifier.telemetry.remains import NO_REMAINS
-from weighbridge.verifier.telemetry.reported import unfit
+from weighbridge.verifier.telemetry.reported import unfit, unread
 from weighbridge.verifier.telemetry.scoring import Scorer
 from weighbridge.verifier.telemetry.series import Defect, Sampled
 from weighbridge.verifier.telemetry.state import DeviceAppraisal, DeviceState, Scored, Word
@@ -105,11 +105,10 @@ def follow(state: DeviceState, brought: Brought) -> tuple[DeviceState, DeviceApp
     for unit in units:
         following, of_unit = _judge(following, unit, profile)
         found += of_unit
-    if profile is not None and series is not None and series.readings(profile.channel) is None:
+    if profile is not None and series is not None and (lacking := unread(series, profile)):
         # Not to report a channel is no defect. The unit that has begun cannot be scored all the same.
-        why = f"{profile.channel} is not sampled: a new unit begins"
         anew = UnitBuilder(unit_ns=builder.unit_ns)
-        following = _lapsed(replace(following, builder=anew), why)
+        following = _lapsed(replace(following, builder=anew), f"{lacking}: a new unit begins")
     broken = [defect for defect in defects if defect.breaks]
     if broken and not _later(units, broken):
         standing = tuple(_finding(defect, brought) for defect in broken)[:_FINDINGS_MAX]

@@ -29,6 +29,7 @@ from weighbridge.verifier.telemetry.metric import CLIP, SPAN, Metric, middle
 from weighbridge.verifier.telemetry.reported import lack, reported
 from weighbridge.verifier.telemetry.scoring import Scorer, least_of, power_of
 from weighbridge.verifier.telemetry.sensitivity import LeftOut, deviations
+from weighbridge.verifier.telemetry.series import source_of
 from weighbridge.verifier.telemetry.units import units_of
 
 if TYPE_CHECKING:
@@ -75,11 +76,12 @@ class Settings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
-    """What the runs have in common. ``channels`` are what their units have at least."""
+    """What the runs have in common. ``source`` is the sensor path; ``channels`` are what their units have at least."""
 
     device: bytes
     scope: Scope
     origin: Origin
+    source: str
     period_ns: int
     channels: tuple[Reported, ...]
 
@@ -168,6 +170,7 @@ def _calibrated(runs: Sequence[Run], frame: Frame, settings: Settings) -> tuple[
         device=frame.device,
         scope=frame.scope,
         origin=frame.origin,
+        source=frame.source,
         channel=settings.channel,
         unit_ns=settings.unit_ns,
         period_ns=frame.period_ns,
@@ -307,20 +310,24 @@ def _frame(recordings: Sequence[Recording], device: bytes, settings: Settings) -
         raise PolicyDenied(Code.BASELINE_SCOPE, "runs of emulated and of real hardware", got=", ".join(sorted(origins)))
     # The least that all of them are: who read the samples, and from what.
     origin: Origin = next(word for word in _ORIGINS if word in origins)
-    periods = {
-        source.period_ns
+    firsts = [
+        source
         for recording in recordings
         for window in recording.windows[:1]
-        for source in window.readings().sources
-        if source.device == device
-    }
-    if not periods:
+        if (source := source_of(window.readings(), device)) is not None
+    ]
+    if not firsts:
         raise Indeterminate(
             Code.BASELINE_RUNS, "no run has this device", got=device, hint="`weighbridge baseline show` lists them"
         )
+    names, periods = ({source.name for source in firsts}, {source.period_ns for source in firsts})
+    if len(names) > 1:
+        hint = "record all runs with the same --telemetry options"
+        raise PolicyDenied(Code.BASELINE_SCOPE, "runs of different sources", got=", ".join(sorted(names)), hint=hint)
     if len(periods) > 1:
         raise PolicyDenied(Code.BASELINE_SCOPE, "runs of different rates", got=sorted(periods))
-    return Frame(device=device, scope=recordings[0].scope, origin=origin, period_ns=periods.pop(), channels=())
+    scope, name, period_ns = recordings[0].scope, names.pop(), periods.pop()
+    return Frame(device=device, scope=scope, origin=origin, source=name, period_ns=period_ns, channels=())
 
 
 def _units(recording: Recording, frame: Frame, settings: Settings) -> list[Unit]:
@@ -331,8 +338,9 @@ def _units(recording: Recording, frame: Frame, settings: Settings) -> list[Unit]
     """
     found = [
         unit
-        for unit in units_of(recording, frame.device, settings.unit_ns)
-        if unit.series.period_ns == frame.period_ns
+        for unit in units_of(recording, frame.device, settings.unit_ns, source=frame.source)
+        if unit.series.name == frame.source
+        and unit.series.period_ns == frame.period_ns
         and settings.channel in unit.series.channels
         and settings.channel not in unit.series.absent
         and len(unit.series) >= least_of(settings.unit_ns // frame.period_ns)

@@ -125,7 +125,7 @@ def judge(recording: Recording, profile: Profile, *, baseline: bytes) -> JudgedR
     if device is None:
         raise ValueError("a profile of no GPU judges no session")
     foreign = why_foreign(recording, profile)
-    units = [] if foreign else units_of(recording, device, profile.unit_ns)
+    units = [] if foreign else units_of(recording, device, profile.unit_ns, source=profile.source)
     judged, alarm = _units(units, profile)
     series = [unit.series.readings(profile.channel) for unit in units]
     known = [found for found in series if found is not None]
@@ -147,7 +147,7 @@ def _appraisal(
     for seq, window in enumerate(recording.windows):
         brought = Brought(
             device=device,
-            source=source_of(window.readings(), device),
+            source=source_of(window.readings(), device, profile.source),
             work=DeclaredWork.of(window.work, window.end_ns - window.start_ns),
             interval=(window.start_ns, window.end_ns),
             seq=seq,

@@ -80,7 +80,7 @@ def tell_apart(
 
     Raises:
         Indeterminate: ``BASELINE_RUNS`` for too few runs of A; ``RECORDING_EMPTY`` where a run has no whole unit.
-        PolicyDenied: ``BASELINE_SCOPE`` where runs are sampled at different rates.
+        PolicyDenied: ``BASELINE_SCOPE`` where runs are sampled at different rates, or by different sources.
         MalformedEvidence: a window's telemetry is none.
     """
     if len(first) < RUNS_MIN:
@@ -97,7 +97,8 @@ def tell_apart(
     settings = Settings(unit_ns=unit_length(period_ns), runs_min=RUNS_MIN)
     scope, origin = first[0][1].scope, first[0][1].origin
     channels = (Reported(_CHANNEL, None, settings.unit_ns // period_ns),)
-    frame = Frame(device=device, scope=scope, origin=origin, period_ns=period_ns, channels=channels)
+    source = _source(sides)
+    frame = Frame(device=device, scope=scope, origin=origin, source=source, period_ns=period_ns, channels=channels)
 
     def instrument(left_out: int | None) -> _Fitted:
         chosen = [run.run for at, run in enumerate(sides[0]) if at != left_out]
@@ -183,6 +184,20 @@ def _period(runs: Sequence[tuple[str, Recording]], device: bytes) -> int:
             hint="record both conditions with the same --telemetry options",
         )
     return next(iter(found), 1)
+
+
+def _source(sides: Sequence[Sequence[_Measured]]) -> str:
+    """The sensor path of all units: a sensor of another gain would look like another condition."""
+    found = {unit.series.name: run.label for side in sides for run in side for unit in run.units}
+    if len(found) > 1:
+        raise PolicyDenied(
+            Code.BASELINE_SCOPE,
+            "runs are sampled by different sources",
+            where=list(found.values())[1],
+            got=" and ".join(sorted(found)),
+            hint="record both conditions with the same --telemetry options",
+        )
+    return next(iter(found))
 
 
 def _measured(label: str, recording: Recording, device: bytes, period_ns: int) -> _Measured:

@@ -2,7 +2,8 @@
 
 A host that leaves out its energy counter has not been caught in a contradiction; but nothing contradicts its power any
 more. So a unit that lacks what the runs had, or has fewer readings of it, or says that a sensor takes its mean over
-another time, is ``unusable`` and never scored. More channels than the runs had do no harm.
+another time, is ``unusable`` and never scored. So is one of another sensor path: who adds a source of his own has not
+changed what the baseline was recorded from. More channels than the runs had do no harm.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from statistics import median_low
 from typing import TYPE_CHECKING, Final
 
-from weighbridge.proto.errors import Code, PolicyDenied
+from weighbridge.proto.errors import Code, PolicyDenied, shorten
 from weighbridge.proto.profile import Reported
 from weighbridge.verifier.telemetry.scoring import least_of
 
@@ -21,13 +22,15 @@ if TYPE_CHECKING:
     from weighbridge.verifier.telemetry.series import Series
     from weighbridge.verifier.telemetry.units import Unit
 
-__all__ = ["lack", "reported", "unfit"]
+__all__ = ["lack", "reported", "unfit", "unread"]
 
+_LIMIT: Final = "power_limit"
 # Read when they may have changed, once in a window: how many of them a unit has follows from the windows' length.
-_SETTINGS: Final = frozenset({"power_limit"})
+_SETTINGS: Final = frozenset({_LIMIT})
 # One reading in so many may fail, and one always: what is read once a second is not in step with units.
 _FAIL: Final = 10
 _SECOND: Final = 1_000_000_000
+_WATT: Final = 1_000
 
 
 def reported(runs: Sequence[Sequence[Unit]], *, samples: int) -> tuple[Reported, ...]:
@@ -58,6 +61,8 @@ def lack(series: Series, channels: Sequence[Reported]) -> str:
 
 def unfit(series: Series, profile: Profile) -> str:
     """Why ``profile`` cannot score these samples of a unit, in words; empty where it can."""
+    if series.name != profile.source:
+        return f"sampled by {shorten(series.name)}, and the baseline's runs by {profile.source}"
     if series.period_ns != profile.period_ns:
         return (
             f"sampled every {series.period_ns / _SECOND:g} s, "
@@ -71,6 +76,20 @@ def unfit(series: Series, profile: Profile) -> str:
     if profile.channel in series.absent:
         return f"readings of {profile.channel} are missing"
     return lack(series, profile.channels)
+
+
+def unread(series: Series, profile: Profile) -> str:
+    """What these samples of one window lack that every window has to have, in words; empty where they have it.
+
+    A limit of power is read once a window: a baseline for one limit holds for no window that does not say its own.
+    """
+    if series.readings(profile.channel) is None:
+        return f"{profile.channel} is not sampled"
+    limit_mw = profile.scope.power_limit_mw
+    due = limit_mw is not None and any(channel.name == _LIMIT for channel in profile.channels)
+    if limit_mw is not None and due and series.readings(_LIMIT) is None:
+        return f"{_LIMIT} is not read, and the baseline is for one of {limit_mw / _WATT:g} W"
+    return ""
 
 
 def _typical(name: str, series: Sequence[Series], samples: int) -> Reported:

@@ -156,9 +156,14 @@ class Sampled:
         return cls(None, None, ()) if source is None else cls(source, *join((source,)))
 
 
-def source_of(telemetry: Telemetry, device: bytes) -> Source | None:
-    """The source by which ``device`` is judged: the first, by name, that reports its power; any other failing that."""
+def source_of(telemetry: Telemetry, device: bytes, named: str | None = None) -> Source | None:
+    """The source by which ``device`` is judged: that of the baseline, ``named``, whatever others say beside it.
+
+    Where there is none of that name: the first, by name, that reports the device's power; any other failing that.
+    """
     sources = sorted((item for item in telemetry.sources if item.device == device), key=lambda item: item.name)
+    if (its := next((item for item in sources if item.name == named), None)) is not None:
+        return its
     return next((item for item in sources if _reports(item, "power")), sources[0] if sources else None)
 
 

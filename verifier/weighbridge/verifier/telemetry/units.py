@@ -207,8 +207,10 @@ class UnitBuilder:
         return tuple(found)
 
 
-def units_of(recording: Recording, device: bytes, unit_ns: int) -> list[Unit]:
+def units_of(recording: Recording, device: bytes, unit_ns: int, *, source: str | None = None) -> list[Unit]:
     """All units of ``device`` in a recording, in order; broken ones are left out, and those between gaps are kept.
+
+    ``source``: by the sensor path of this name, as :func:`.series.source_of` takes it.
 
     Raises:
         MalformedEvidence: for a window whose telemetry is not well-formed.
@@ -219,7 +221,7 @@ def units_of(recording: Recording, device: bytes, unit_ns: int) -> list[Unit]:
         # A window that lasts nothing is a defect; its work is none's.
         work = DeclaredWork.of(window.work, max(1, window.end_ns - window.start_ns))
         interval = (window.start_ns, window.end_ns)
-        sampled = Sampled.of(source_of(telemetry, device))
+        sampled = Sampled.of(source_of(telemetry, device, source))
         builder, units, defects = builder.after(sampled, work, interval, number)
         found += units
         broken = {defect.kind for defect in defects if defect.breaks}
