@@ -423,8 +423,8 @@ def test_a_genuine_run_is_consistent_and_no_more(run: Run, desk: Desk) -> None:
     status, out, _ = run("compare", desk.baseline, desk.held_out[0], "--anchors", desk.anchors)
     assert status == 0
     assert out.startswith("IN BASELINE: held-01.wbr")
-    assert f"physical signature consistent with baseline gate, number 1, of {OWNER};" in out
-    assert "or more would have been seen" in out
+    assert f"physical signature consistent with baseline gate, number 1, of {OWNER};" in " ".join(out.split())
+    assert "or more would have been seen" in " ".join(out.split())
     assert "beyond 10^2.0 it is an alarm" in out
     assert "it says nothing of weights" in out
     assert max(map(len, out.splitlines())) <= 100
