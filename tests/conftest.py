@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 
+# What is printed does not depend on where the tests are started: those that share the work are told of 80 columns.
+os.environ["COLUMNS"] = "100"
+
 # Continuous integration repeats the same examples, so that a red run is red again; at a desk every run tries new ones.
 hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True, database=None)
 hypothesis.settings.register_profile("dev", deadline=None, max_examples=50)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from weighbridge.attester.commands import telemetry_common as common
 from weighbridge.attester.commands import telemetry_scope
 from weighbridge.attester.commands.progress import Progress
+from weighbridge.attester.telemetry.emulated_load import by_the_second
 from weighbridge.attester.telemetry.interface import Options
 from weighbridge.attester.telemetry.nvml_stack import driver_stack
 from weighbridge.attester.telemetry.recorder import Plan, recorded_live, recorded_nominally
@@ -208,4 +209,4 @@ def _plan(args: argparse.Namespace, seed: str) -> Plan:
     def work(number: int) -> WorkSummary:
         return WorkSummary.empty() if number < idle else args.load.draw(rng, window_ns)
 
-    return Plan(args.seconds // args.window, window_ns, work)
+    return Plan(args.seconds // args.window, window_ns, work, lambda of: by_the_second(rng, of, args.window))

@@ -4,10 +4,10 @@ Driven by *counted tokens* and by nominal time. How busy the machine is that com
 run, devices, durations and counts give the same bytes, but for the start time that the caller states.
 
 Work to power: tokens in cost prefill time, tokens out decode time at the concurrency that was declared or that their
-rate needs; each 10 ms step is busy in proportion (:mod:`~weighbridge.attester.telemetry.emulated_model`). Power to
-sensors: a power cap, trailing means read every 100 ms, a monotone energy counter behind the same shunt, a thermal
-network of two nodes read in whole degrees (:mod:`~weighbridge.attester.telemetry.emulated_device`). Every unit has its
-own gains, drawn from the seed and its identity; every run of it differs by what runs of one unit differ by.
+rate needs; so many steps of 10 ms are busy, in no rhythm (:mod:`~weighbridge.attester.telemetry.emulated_model`).
+Power to sensors: a power cap, trailing means read every 100 ms, a monotone energy counter behind the same shunt, a
+thermal network of two nodes read in whole degrees (:mod:`~weighbridge.attester.telemetry.emulated_device`). Every unit
+has its own gains, drawn from the seed and its identity; every run of it differs by what runs of one unit differ by.
 
 A file may say that the hardware computes more than is declared: the physical effect of hidden work, without hiding any.
 

@@ -1,7 +1,8 @@
 """One emulated H100: what its sensors read while it works, as one array per channel.
 
-Power is stepped every 10 ms, each step busy or not in the proportion that the load says: a power cap that reacts within
-a second, noise with a memory, leakage that grows with heat, two thermal nodes. What has to be stepped, one state after
+Power is stepped every 10 ms, each step busy or not in the proportion that the load says, and not in step with anything:
+a rhythm would be the same in every run, and another with every change of the load. A power cap that reacts within a
+second, noise with a memory, leakage that grows with heat, two thermal nodes. What has to be stepped, one state after
 another, is a loop over numbers; what sensors make of it (trailing means, a counter, rounding) is done on whole windows.
 """
 
@@ -77,7 +78,9 @@ class EmulatedDevice:
         self._kick = math.sqrt(1.0 - self._decay**2)
         self._noise = 0.0
         self._cap = 1.0
-        self._credit = (0.0, 0.0)
+        self._prefill, self._decode = (
+            _Bursts(_generator(b"%d/%d/%s/" % (seed, run, kind) + identity)) for kind in (b"prefill", b"decode")
+        )
         self._energy_mj = (self._context * self._gain + self._offset) * _DRIVER_S * 1000.0
         self._nodes = (0.0, 0.0)
         # The second before what comes; nothing yet.
@@ -126,7 +129,9 @@ class EmulatedDevice:
         kinds = self._shares(load, _SENSOR_STEPS)
         wanted = asked[kinds]
         # Leakage heats, and heat leaks.
-        settled = float(wanted.mean()) / (1.0 - self._model.leak_w_per_k * sum(self._resistance))
+        idle, prefill, decode = asked.tolist()
+        mean = idle + load.prefill * (prefill - idle) + load.decode * (decode - idle)
+        settled = mean / (1.0 - self._model.leak_w_per_k * sum(self._resistance))
         self._cap = max(_CAP_LEAST, min(1.0, self._model.cap_w / settled))
         fast, slow = (resistance * settled * self._cap for resistance in self._resistance)
         self._nodes = (fast, slow)
@@ -138,14 +143,11 @@ class EmulatedDevice:
         return _whole((watts * self._gain + self._offset) * 1000)
 
     def _shares(self, load: Load, count: int) -> NDArray[np.int64]:
-        """Of each step: 0 idle, 1 prefill, 2 decode. Shares of busy time accumulate until they make a whole step."""
-        prefill = self._credit[0] + load.prefill * np.arange(count + 1)
-        filled = np.diff(np.floor(prefill)) > 0
-        free = np.concatenate(([0], np.cumsum(~filled)))
-        decode = self._credit[1] + (min(1.0, load.decode / (1.0 - load.prefill)) if load.decode else 0.0) * free
-        decoded = np.diff(np.floor(decode)) > 0
-        self._credit = (float(prefill[-1]) % 1.0, float(decode[-1]) % 1.0)
-        return np.where(filled, 1, np.where(decoded, 2, 0))
+        """Of each step: 0 idle, 1 prefill, 2 decode."""
+        prefill = self._prefill.steps(load.prefill, np.ones(count, dtype=np.bool_))
+        rest = min(1.0, load.decode / (1.0 - load.prefill)) if load.decode else 0.0
+        decode = self._decode.steps(rest, ~prefill)
+        return np.where(prefill, 1, np.where(decode, 2, 0))
 
     def _settle(
         self, asked: NDArray[np.float64], noises: NDArray[np.float64]
@@ -170,6 +172,37 @@ class EmulatedDevice:
         self._noise, self._cap, self._nodes = noise, cap, (fast, slow)
         watts, caps, fasts, slows = np.array(rows, dtype=np.float64).reshape(-1, 4).T
         return watts, caps, (fasts, slows)
+
+
+@final
+class _Bursts:
+    """Busy steps of one kind. Shares of them accumulate; each is made somewhere while the next whole one does.
+
+    How windows are cut changes nothing.
+    """
+
+    def __init__(self, random: np.random.Generator) -> None:
+        self._random = random
+        self._owed = 0.0
+        # Where in its turn each next step is made: drawn, and not made yet.
+        self._early: NDArray[np.float64] = np.zeros(0)
+
+    def steps(self, share: float, free: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Which of the steps that are ``free`` are busy, a ``share`` of them."""
+        busy = np.zeros(len(free), dtype=np.bool_)
+        owed: NDArray[np.float64] = np.cumsum(free, dtype=np.float64) * share + self._owed
+        if not share or not len(owed):
+            return busy
+        turns = np.arange(math.floor(owed[-1].item()) + 1, dtype=np.float64)
+        missing = max(0, len(turns) - len(self._early))
+        self._early = np.concatenate((self._early, self._random.random(missing)))
+        # No two turns' steps come closer than one step brings: a share of one makes every step.
+        due: NDArray[np.float64] = turns + 1 - (1 - share) * self._early[: len(turns)]
+        made = due[due <= owed[-1]]
+        busy[np.searchsorted(owed, made)] = True
+        self._early = self._early[len(made) :]
+        self._owed = owed[-1].item() - len(made)
+        return busy & free
 
 
 def _generator(key: bytes) -> np.random.Generator:

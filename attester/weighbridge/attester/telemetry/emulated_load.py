@@ -1,5 +1,8 @@
 """Declared work for emulated devices to do: so many tokens a second, from one figure to another, window by window.
 
+Within a window work comes unevenly, as requests do: a long one is read second by second, so that its samples are what
+those of as many short ones would be.
+
 >>> import random
 >>> load = LoadRange.parse("200+1000..400+3000@8")
 >>> work = load.draw(random.Random(1), 10**10)
@@ -10,7 +13,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import TYPE_CHECKING, Final, Self
 
 from weighbridge.proto import strict
@@ -21,7 +25,7 @@ from weighbridge.proto.workload import WorkSummary
 if TYPE_CHECKING:
     import random
 
-__all__ = ["LoadRange"]
+__all__ = ["LoadRange", "by_the_second"]
 
 _RATE_MAX: Final = 10_000_000
 _STREAMS_MAX: Final = 4096
@@ -83,3 +87,27 @@ class LoadRange:
             batch_max=max(1, self.streams),
             decode_ns=self.streams * duration_ns if tokens_out else 0,
         )
+
+
+def by_the_second(rng: random.Random, work: WorkSummary, seconds: int) -> list[WorkSummary]:
+    """How the work of a window lies within it: evenly in half of all; in others, a second has none up to twice as much.
+
+    All together they have the tokens and the decoding time of ``work``; what else they say is made up.
+    """
+    swing = max(0.0, 2 * rng.random() - 1)
+    weights = [1 + swing * (2 * rng.random() - 1) for _ in range(seconds)]
+    done = [0.0, *accumulate(weights)]
+    marks = [amount / done[-1] for amount in done]
+
+    def part(amount: int, number: int) -> int:
+        return round(amount * marks[number + 1]) - round(amount * marks[number])
+
+    return [
+        replace(
+            work,
+            tokens_in=part(work.tokens_in, number),
+            tokens_out=part(work.tokens_out, number),
+            decode_ns=work.decode_ns // seconds,
+        )
+        for number in range(seconds)
+    ]

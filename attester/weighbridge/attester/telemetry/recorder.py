@@ -6,7 +6,7 @@ Nothing of it is signed, and no challenge dates it: a recording is as good as th
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, final
 
@@ -32,11 +32,16 @@ _ENGINE: Final = "engine"
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How many windows of which length; ``work`` is what is declared of each before it is read."""
+    """How many windows of which length; ``work`` is what is declared of each before it is read.
+
+    ``parts``: how that lies within the window, in stretches of equal length, where sensors compute what they read; by
+    default it lies evenly.
+    """
 
     windows: int
     window_ns: int
     work: Callable[[int], WorkSummary]
+    parts: Callable[[WorkSummary], Sequence[WorkSummary]] = lambda work: (work,)
 
 
 def recorded_nominally(source: TelemetrySource, plan: Plan, *, start_ns: int) -> Iterator[RecordedWindow]:
@@ -44,8 +49,14 @@ def recorded_nominally(source: TelemetrySource, plan: Plan, *, start_ns: int) ->
     for number in range(plan.windows):
         start = start_ns + number * plan.window_ns
         work = plan.work(number)
-        read = source.window(start_wall_ns=start, duration_ns=plan.window_ns, work=work)
-        yield window_of(number, read, work=work, start_ns=start, end_ns=start + plan.window_ns)
+        parts = plan.parts(work)
+        length = plan.window_ns // len(parts)
+        read = [
+            source.window(start_wall_ns=start + place * length, duration_ns=length, work=part)
+            for place, part in enumerate(parts)
+        ]
+        sources = [_joined(pieces) for pieces in zip(*read, strict=True)]
+        yield window_of(number, sources, work=work, start_ns=start, end_ns=start + plan.window_ns)
 
 
 def recorded_live(source: TelemetrySource, plan: Plan, *, clock: SampleClock) -> Iterator[RecordedWindow]:
@@ -125,6 +136,26 @@ class EngineWork:
         known = [self._last.get(name, values[0]), *values]
         self._last[name] = values[-1]
         return sum(later - earlier if later >= earlier else later for earlier, later in pairwise(known))
+
+
+def _joined(pieces: Sequence[Source]) -> Source:
+    """One sensor path's samples of stretches that follow each other, as those of one window."""
+    first = pieces[0]
+    later = [(piece.start_wall_ns - first.start_wall_ns, piece) for piece in pieces]
+    return replace(
+        first,
+        offsets=tuple(offset + by for by, piece in later for offset in piece.offsets),
+        channels={
+            name: replace(
+                channel,
+                values=None
+                if channel.values is None
+                else tuple(value for piece in pieces for value in piece.channels[name].values or ()),
+            )
+            for name, channel in first.channels.items()
+        },
+        events=tuple(replace(event, offset_ns=event.offset_ns + by) for by, piece in later for event in piece.events),
+    )
 
 
 def _read(source: Source, name: str) -> list[int]:

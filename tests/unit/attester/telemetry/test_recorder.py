@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 import threading
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from weighbridge.attester.telemetry.emulated import EmulatedTelemetry, made_up
-from weighbridge.attester.telemetry.emulated_load import LoadRange
+from weighbridge.attester.telemetry.emulated_load import LoadRange, by_the_second
 from weighbridge.attester.telemetry.recorder import EngineWork, Plan, recorded_live, recorded_nominally
 from weighbridge.proto.errors import Code, EnvironmentFault
 from weighbridge.proto.recording import RecordedWindow, Recording
@@ -70,6 +71,45 @@ def test_the_same_seed_and_run_give_the_same_bytes() -> None:
         for _ in range(2)
     )
     assert one.digest == two.digest
+
+
+def test_long_windows_are_read_by_the_second() -> None:
+    """As many short ones of the same work would read the same; what is declared is that of the window."""
+    halves = [WorkSummary(root=bytes(32), requests=1, tokens_in=n, tokens_out=0, batch_max=1) for n in (0, 9000)]
+    whole = replace(halves[1], tokens_in=9000)
+    long, short = EmulatedTelemetry(1, made_up(2)), EmulatedTelemetry(1, made_up(2))
+    (one,) = recorded_nominally(long, Plan(1, 2 * SECOND, lambda _: whole, lambda _: halves), start_ns=7)
+    two = list(recorded_nominally(short, Plan(2, SECOND, lambda number: halves[number]), start_ns=7))
+    assert (one.work, one.start_ns, one.end_ns) == (whole, 7, 7 + 2 * SECOND)
+    for place, source in enumerate(one.readings().sources):
+        first, second = (window.readings().sources[place] for window in two)
+        assert source.offsets == (*first.offsets, *(offset + SECOND for offset in second.offsets))
+        for name, channel in source.channels.items():
+            ends = first.channels[name].values, second.channels[name].values
+            assert channel.values == (None if None in ends else (*(ends[0] or ()), *(ends[1] or ())))
+
+
+@given(st.integers(0, 10**6), st.integers(0, 10**6), st.integers(1, 30), st.integers(0, 2**32))
+def test_the_seconds_of_a_window_have_its_work(tokens_in: int, tokens_out: int, seconds: int, seed: int) -> None:
+    work = WorkSummary(
+        root=bytes(32),
+        requests=1,
+        tokens_in=tokens_in,
+        tokens_out=tokens_out,
+        batch_max=4,
+        decode_ns=4 * seconds * SECOND,
+    )
+    parts = by_the_second(random.Random(seed), work, seconds)
+    assert sum(part.tokens_in for part in parts) == tokens_in
+    assert sum(part.tokens_out for part in parts) == tokens_out
+    assert {part.decode_ns for part in parts} == {4 * SECOND}
+    assert all(part.tokens_in <= 2 * tokens_in / max(1, seconds / 2) + 1 for part in parts)
+
+
+def test_half_of_all_windows_are_even_within() -> None:
+    work = WorkSummary(root=bytes(32), requests=1, tokens_in=10_000, tokens_out=0, batch_max=1)
+    even = [{part.tokens_in for part in by_the_second(random.Random(seed), work, 10)} == {1_000} for seed in range(200)]
+    assert 70 < sum(even) < 130
 
 
 def test_live_windows_follow_each_other() -> None:
