@@ -297,6 +297,10 @@ class Code(StrEnum):
     LEDGER_PROOF = "LEDGER_PROOF"
     LEDGER_INCONSISTENT = "LEDGER_INCONSISTENT"
     LEDGER_LOCKED = "LEDGER_LOCKED"
+    LEDGER_FORK = "LEDGER_FORK"
+    LEDGER_ROLLBACK = "LEDGER_ROLLBACK"
+    LEDGER_WITNESS = "LEDGER_WITNESS"
+    LEDGER_UNREACHABLE = "LEDGER_UNREACHABLE"
     BUNDLE_MALFORMED = "BUNDLE_MALFORMED"
     BUNDLE_VERDICT = "BUNDLE_VERDICT"
 
@@ -350,6 +354,7 @@ _HINTS: Final = {
     Code.STATE_CORRUPT: "check the disk, and keep what is there to be examined",
     Code.STATE_LOCKED: "stop the other process, then try again",
     Code.LEDGER_LOCKED: "stop the other process, then try again",
+    Code.LEDGER_UNREACHABLE: "try again later: nothing that was seen before is forgotten",
     Code.KEY_EXPOSED: "make new keys: these may have been copied",
     Code.VERITY_UNSUPPORTED: "ext4 needs `tune2fs -O verity`; else put the model on a device with dm-verity",
     Code.WEIGHTS_UNREADABLE: "is it the model's directory, and may this user read all of it?",
