@@ -17,10 +17,10 @@ import numpy as np
 from _mlperf import Label, Side, traces
 
 from weighbridge.proto.profile import FEATURE_STEP
-from weighbridge.verifier.telemetry.calibration import reference, statistic_of
-from weighbridge.verifier.telemetry.features import features
-from weighbridge.verifier.telemetry.gross import stray
-from weighbridge.verifier.telemetry.metric import CLIP, SPAN, Metric, middle
+from weighbridge.verifier.telemetry.detector.calibration import reference, statistic_of
+from weighbridge.verifier.telemetry.detector.features import features
+from weighbridge.verifier.telemetry.detector.gross import stray
+from weighbridge.verifier.telemetry.detector.metric import CLIP, SPAN, Metric, middle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

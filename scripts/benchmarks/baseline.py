@@ -33,14 +33,14 @@ from _mlperf import FAMILIES
 
 from support.runs import GPU, record_run
 from weighbridge.proto.profile import GROSS_UNITS
-from weighbridge.verifier.telemetry.calibration import POOLED_CLAIM_PPM, POOLED_LIMIT
-from weighbridge.verifier.telemetry.evidence import SessionEvidence
-from weighbridge.verifier.telemetry.fitting import Settings, fit
-from weighbridge.verifier.telemetry.gross import gross_of, largest, passed, upper
-from weighbridge.verifier.telemetry.intervals import clopper_pearson
-from weighbridge.verifier.telemetry.metric import SPAN
-from weighbridge.verifier.telemetry.scoring import Scorer
-from weighbridge.verifier.telemetry.units import units_of
+from weighbridge.verifier.telemetry.detector.calibration import POOLED_CLAIM_PPM, POOLED_LIMIT
+from weighbridge.verifier.telemetry.detector.evidence import SessionEvidence
+from weighbridge.verifier.telemetry.detector.gross import gross_of, largest, passed, upper
+from weighbridge.verifier.telemetry.detector.metric import SPAN
+from weighbridge.verifier.telemetry.detector.scoring import Scorer
+from weighbridge.verifier.telemetry.samples.units import units_of
+from weighbridge.verifier.telemetry.study.fitting import Settings, fit
+from weighbridge.verifier.telemetry.study.intervals import clopper_pearson
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -13,7 +13,7 @@ from weighbridge.verifier import baseline_set
 from weighbridge.verifier.anchors import load
 from weighbridge.verifier.baselines import Baselines
 from weighbridge.verifier.clock import moment
-from weighbridge.verifier.telemetry.calibration import ASSUMPTIONS
+from weighbridge.verifier.telemetry.detector.calibration import ASSUMPTIONS
 
 if TYPE_CHECKING:
     from pathlib import Path

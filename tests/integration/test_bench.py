@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import performance_figures
 import pytest
 
-from weighbridge.verifier.telemetry import gross
+from weighbridge.verifier.telemetry.detector import gross
 
 FIELDS = {"name", "value", "unit", "floor", "peer", "ratio"}
 

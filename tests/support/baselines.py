@@ -19,7 +19,7 @@ from weighbridge.verifier import baseline_set
 from weighbridge.verifier.anchors import TrustAnchors
 from weighbridge.verifier.baselines import Baselines
 from weighbridge.verifier.clock import nanoseconds
-from weighbridge.verifier.telemetry.fitting import Settings, fit
+from weighbridge.verifier.telemetry.study.fitting import Settings, fit
 
 if TYPE_CHECKING:
     from support.baseline_owners import BaselineOwner

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from weighbridge.proto.telemetry import UNITS, WINDOWS_NS, Channel, Event, Source
-from weighbridge.verifier.telemetry.series import join
-from weighbridge.verifier.telemetry.units import Unit
-from weighbridge.verifier.telemetry.work import DeclaredWork
+from weighbridge.verifier.telemetry.samples.series import join
+from weighbridge.verifier.telemetry.samples.units import Unit
+from weighbridge.verifier.telemetry.samples.work import DeclaredWork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-# What weighbridge.verifier.telemetry.figures calls of matplotlib 3.10 and later; its own types are partly unknown.
+# What verifier.telemetry.study.figures calls of matplotlib 3.10 and later; its own types are partly unknown.
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 

@@ -16,7 +16,7 @@ from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, MalformedEvidence
 from weighbridge.proto.spot import SpotChallenge, SpotExpectation, SpotRange
 from weighbridge.verifier.record import NO_DIGEST, ChallengePreimage, Kind, Leaf, Record
-from weighbridge.verifier.telemetry.evidence import SessionEvidence
+from weighbridge.verifier.telemetry.detector.evidence import SessionEvidence
 from weighbridge.verifier.telemetry.history import Copy, History, Reading
 from weighbridge.verifier.telemetry.past import Past, write_evidence
 from weighbridge.verifier.telemetry.remains import Remains
@@ -61,6 +61,7 @@ RECORD: Final = Record(
             ),
         ),
     ),
+    previous=sha256(b"the window before"),
 )
 EMPTY: Final = Record.note("junk", session=bytes(16), seq=None, received_ns=0, verdict=b"{}")
 LEAF: Final = Leaf.of(RECORD)
@@ -155,7 +156,8 @@ def test_every_field_is_needed(record_key: int | str, leaf_key: int | str) -> No
         (18, [[], [], [[*_PAST[:6], 21, _PAST[7]]]], Code.FIELD_RANGE),
         (18, [[], [], [[*_PAST[:7], [0, 0]]]], Code.FIELD_RANGE),
         (18, [[bytes([n]) for n in range(65)], [], []], Code.TOO_LARGE),
-        (19, None, Code.FIELD_UNKNOWN),
+        (19, bytes(31), Code.FIELD_RANGE),
+        (20, None, Code.FIELD_UNKNOWN),
     ],
 )
 def test_records_out_of_range_are_refused(key: int, value: cbor.CborValue, code: Code) -> None:
@@ -169,7 +171,10 @@ def test_records_out_of_range_are_refused(key: int, value: cbor.CborValue, code:
         (1, "", Code.FIELD_RANGE),
         (3, True, Code.FIELD_TYPE),
         (7, None, Code.FIELD_TYPE),
-        (8, None, Code.FIELD_UNKNOWN),
+        (8, bytes(31), Code.FIELD_RANGE),
+        (9, None, Code.FIELD_TYPE),
+        (10, None, Code.FIELD_TYPE),
+        (11, None, Code.FIELD_UNKNOWN),
     ],
 )
 def test_leaves_out_of_range_are_refused(key: int, value: cbor.CborValue, code: Code) -> None:
@@ -196,15 +201,21 @@ def test_a_leaf_commits_to_the_whole_record() -> None:
         "spot": None,
         "collateral": NO_DIGEST,
         "history": None,
+        "previous": None,
     }
     assert set(changes) == set(Record.__slots__)
     leaves = {Leaf.of(replace(RECORD, **{name: other})).record for name, other in changes.items()}
-    assert len(leaves | {LEAF.record}) == 19
+    assert len(leaves | {LEAF.record}) == 20
+
+
+def test_a_leaf_names_what_can_be_followed_without_the_records() -> None:
+    assert (LEAF.window, LEAF.previous) == (RECORD.window, RECORD.previous)
+    assert (LEAF.policy, LEAF.collateral) == (RECORD.policy, RECORD.collateral)
 
 
 def test_a_leaf_is_small() -> None:
     """DESIGN: raw windows would be half a terabyte a day at design rate."""
-    assert len(LEAF.encode()) < 256
+    assert len(LEAF.encode()) < 280
 
 
 # -- the bundle that a policy came in ----------------------------------------------------------------------------------

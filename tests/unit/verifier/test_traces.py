@@ -17,7 +17,7 @@ from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence
 from weighbridge.verifier.session import SessionState
 from weighbridge.verifier.store import Store
-from weighbridge.verifier.telemetry.evidence import START, SessionEvidence
+from weighbridge.verifier.telemetry.detector.evidence import START, SessionEvidence
 from weighbridge.verifier.telemetry.history import NOTHING, Copy, History, Reading, Trace
 from weighbridge.verifier.telemetry.past import Past
 from weighbridge.verifier.telemetry.remains import Remains

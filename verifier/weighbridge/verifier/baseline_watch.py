@@ -6,9 +6,10 @@ never seen again. So a set is taken by the procedure of :meth:`BaselineKeeper.ta
 1. Its owner has signed it (:mod:`.baseline_set`).
 2. No other owner has a profile in force for one of its GPUs and models at the same time: ``BASELINE_CONFLICT``.
 3. It is not older than one of its line that was seen before: ``REFERENCE_ROLLBACK``.
-4. Each profile is within the bounds of :mod:`.telemetry.drift` from those that it replaces: of the line's set before,
-   of the line's *origin*, and of its owner's other sets in force. Or else the owner accepts the drift in the signed
-   note, and the set is the line's new origin: ``BASELINE_DRIFT``. So no baseline is moved far in small steps either.
+4. Each profile is within the bounds of :mod:`.telemetry.detector.drift` from those that it replaces: of the line's set
+   before, of the line's *origin*, and of its owner's other sets in force. Or else the owner accepts the drift in the
+   signed note, and the set is the line's new origin: ``BASELINE_DRIFT``. So no baseline is moved far in small steps
+   either.
 5. The file enters the content store, and a leaf of kind ``baseline`` the ledger: which set follows which.
 6. The set is the newest of its line from now on.
 
@@ -25,7 +26,7 @@ from weighbridge.proto.errors import Code, Indeterminate, PolicyDenied
 from weighbridge.verifier import baseline_set
 from weighbridge.verifier.clock import nanoseconds
 from weighbridge.verifier.record import Record
-from weighbridge.verifier.telemetry.drift import drift
+from weighbridge.verifier.telemetry.detector.drift import drift
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -17,10 +17,10 @@ from weighbridge.proto.scope import Scope
 from weighbridge.proto.telemetry import Channel, Source, Telemetry
 from weighbridge.proto.workload import WorkSummary
 from weighbridge.verifier.telemetry.device import Brought, follow
-from weighbridge.verifier.telemetry.fitting import Settings, fit
 from weighbridge.verifier.telemetry.history import Copy
+from weighbridge.verifier.telemetry.samples.work import DeclaredWork
 from weighbridge.verifier.telemetry.state import DeviceState, worst
-from weighbridge.verifier.telemetry.work import DeclaredWork
+from weighbridge.verifier.telemetry.study.fitting import Settings, fit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -17,15 +17,15 @@ from weighbridge.proto.errors import Code, MalformedEvidence
 from weighbridge.proto.profile import FEATURES, Profile
 from weighbridge.proto.telemetry import Channel, Source
 from weighbridge.verifier.telemetry.begun import begun_of
+from weighbridge.verifier.telemetry.detector.evidence import BETS, RICH, SessionEvidence
+from weighbridge.verifier.telemetry.detector.metric import CLIP, SPAN
+from weighbridge.verifier.telemetry.detector.scoring import UnitScore
 from weighbridge.verifier.telemetry.device import Brought, follow, past_of
-from weighbridge.verifier.telemetry.evidence import BETS, RICH, SessionEvidence
-from weighbridge.verifier.telemetry.metric import CLIP, SPAN
 from weighbridge.verifier.telemetry.past import LAPSES_MAX, Past, digest_of, read_evidence, write_evidence
 from weighbridge.verifier.telemetry.remains import NO_REMAINS, Remains
-from weighbridge.verifier.telemetry.scoring import UnitScore
+from weighbridge.verifier.telemetry.samples.units import UnitBuilder
+from weighbridge.verifier.telemetry.samples.work import DeclaredWork
 from weighbridge.verifier.telemetry.state import DeviceState
-from weighbridge.verifier.telemetry.units import UnitBuilder
-from weighbridge.verifier.telemetry.work import DeclaredWork
 
 SECOND: Final = 1_000_000_000
 GPU: Final = sha256(b"a GPU")

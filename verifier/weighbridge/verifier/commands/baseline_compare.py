@@ -33,9 +33,9 @@ from weighbridge.verifier.commands.outcome import Outcome, load_anchors, usage
 from weighbridge.verifier.commands.progress import Progress
 from weighbridge.verifier.commands.text import cut, plain, rest, table
 from weighbridge.verifier.telemetry.device import windows
-from weighbridge.verifier.telemetry.extract import Said, extract
-from weighbridge.verifier.telemetry.judging import judge, why_foreign
 from weighbridge.verifier.telemetry.state import worst
+from weighbridge.verifier.telemetry.study.extract import Said, extract
+from weighbridge.verifier.telemetry.study.judging import judge, why_foreign
 
 if TYPE_CHECKING:
     import argparse
@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     from weighbridge.proto import strict
     from weighbridge.proto.baseline import BaselineSet, SignedBaselineSet
     from weighbridge.proto.profile import Profile
-    from weighbridge.verifier.telemetry.judging import JudgedRun, JudgedUnit
     from weighbridge.verifier.telemetry.state import Word
+    from weighbridge.verifier.telemetry.study.judging import JudgedRun, JudgedUnit
 
 __all__ = ["configure"]
 

@@ -12,7 +12,7 @@ from weighbridge.verifier.commands import arguments as given
 from weighbridge.verifier.commands.baseline_text import device_of
 from weighbridge.verifier.commands.outcome import write
 from weighbridge.verifier.commands.text import counted
-from weighbridge.verifier.telemetry.figures import (
+from weighbridge.verifier.telemetry.study.figures import (
     FORMATS,
     BaselineFigure,
     RunOfFigure,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from weighbridge.proto.baseline import BaselineSet
     from weighbridge.proto.profile import Profile
     from weighbridge.verifier.commands.baseline_text import NamedRun
-    from weighbridge.verifier.telemetry.judging import JudgedRun
+    from weighbridge.verifier.telemetry.study.judging import JudgedRun
 
 __all__ = ["add_figure", "baseline_of", "session_of", "write_figures"]
 

@@ -32,9 +32,9 @@ from weighbridge.verifier.commands.outcome import Outcome, load_anchors, usage, 
 from weighbridge.verifier.commands.progress import Progress
 from weighbridge.verifier.commands.text import counted, plain
 from weighbridge.verifier.keys import open_signing_key, sign_es256
-from weighbridge.verifier.telemetry.drift import drift
-from weighbridge.verifier.telemetry.fitting import RUNS_MIN, Settings, fit
-from weighbridge.verifier.telemetry.readings import summarise, unit_length
+from weighbridge.verifier.telemetry.detector.drift import drift
+from weighbridge.verifier.telemetry.study.fitting import RUNS_MIN, Settings, fit
+from weighbridge.verifier.telemetry.study.readings import summarise, unit_length
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

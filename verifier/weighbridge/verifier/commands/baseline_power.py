@@ -24,8 +24,8 @@ from weighbridge.verifier.commands.baseline_text import (
 from weighbridge.verifier.commands.outcome import Outcome
 from weighbridge.verifier.commands.progress import Progress
 from weighbridge.verifier.commands.text import counted, plain
-from weighbridge.verifier.telemetry.comparison import AREA_TO_SAY_NO, LEVEL, RUNS_TO_SAY_NO
-from weighbridge.verifier.telemetry.power import tell_apart
+from weighbridge.verifier.telemetry.study.comparison import AREA_TO_SAY_NO, LEVEL, RUNS_TO_SAY_NO
+from weighbridge.verifier.telemetry.study.power import tell_apart
 
 if TYPE_CHECKING:
     import argparse
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
     from weighbridge.proto import strict
     from weighbridge.proto.scope import Scope
-    from weighbridge.verifier.telemetry.comparison import Answer, Comparison
-    from weighbridge.verifier.telemetry.intervals import Interval
+    from weighbridge.verifier.telemetry.study.comparison import Answer, Comparison
+    from weighbridge.verifier.telemetry.study.intervals import Interval
 
 __all__ = ["configure"]
 

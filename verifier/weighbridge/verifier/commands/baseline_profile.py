@@ -17,8 +17,8 @@ from weighbridge.verifier.commands.baseline_text import (
     wrapped,
 )
 from weighbridge.verifier.commands.text import counted, plain
-from weighbridge.verifier.telemetry.calibration import ASSUMPTIONS, deciding, runs_needed, together_ppm
-from weighbridge.verifier.telemetry.explained import covers
+from weighbridge.verifier.telemetry.detector.calibration import ASSUMPTIONS, deciding, runs_needed, together_ppm
+from weighbridge.verifier.telemetry.detector.explained import covers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -23,14 +23,14 @@ from weighbridge.verifier.commands.bundle import read_bundle
 from weighbridge.verifier.commands.outcome import Outcome, load_anchors, no_state, read, usage, write
 from weighbridge.verifier.commands.state import deployment_class, open_store
 from weighbridge.verifier.commands.text import counted, plain
-from weighbridge.verifier.telemetry.extract import Said, extract
-from weighbridge.verifier.telemetry.readings import Summary, summarise
+from weighbridge.verifier.telemetry.study.extract import Said, extract
+from weighbridge.verifier.telemetry.study.readings import Summary, summarise
 
 if TYPE_CHECKING:
     from weighbridge.proto import strict
     from weighbridge.verifier.anchors import TrustAnchors
     from weighbridge.verifier.bundle import Bundle
-    from weighbridge.verifier.telemetry.extract import Extracted
+    from weighbridge.verifier.telemetry.study.extract import Extracted
 
 __all__ = ["configure"]
 

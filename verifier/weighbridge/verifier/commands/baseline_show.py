@@ -16,7 +16,7 @@ from weighbridge.verifier.commands.baseline_profile import profile_document, pro
 from weighbridge.verifier.commands.baseline_text import NOT_WEIGHTS, read_runs
 from weighbridge.verifier.commands.outcome import Outcome, load_anchors, read, taken_for, usage
 from weighbridge.verifier.commands.text import plain
-from weighbridge.verifier.telemetry.judging import judge
+from weighbridge.verifier.telemetry.study.judging import judge
 
 if TYPE_CHECKING:
     import argparse
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from weighbridge.verifier.commands.baseline_text import NamedRun
-    from weighbridge.verifier.telemetry.figures import BaselineFigure
+    from weighbridge.verifier.telemetry.study.figures import BaselineFigure
 
 __all__ = ["configure", "read_baseline"]
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from weighbridge.proto import strict
     from weighbridge.proto.scope import Scope
-    from weighbridge.verifier.telemetry.intervals import Interval
+    from weighbridge.verifier.telemetry.study.intervals import Interval
 
 __all__ = [
     "EMULATED",

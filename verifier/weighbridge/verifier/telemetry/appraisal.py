@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Final
 from weighbridge.verifier.clock import nanoseconds
 from weighbridge.verifier.telemetry.declared import Tolerance
 from weighbridge.verifier.telemetry.device import Brought, follow, past_of, thinned
-from weighbridge.verifier.telemetry.fingerprints import fingerprints
 from weighbridge.verifier.telemetry.history import NOTHING, History, Trace
 from weighbridge.verifier.telemetry.past import Past, digest_of
-from weighbridge.verifier.telemetry.series import join, source_of
+from weighbridge.verifier.telemetry.samples.fingerprints import fingerprints
+from weighbridge.verifier.telemetry.samples.series import join, source_of
+from weighbridge.verifier.telemetry.samples.work import DeclaredWork
 from weighbridge.verifier.telemetry.state import DeviceAppraisal, DeviceState, TelemetryState, Word, worst
 from weighbridge.verifier.telemetry.unreported import Between, between
-from weighbridge.verifier.telemetry.work import DeclaredWork
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from weighbridge.verifier.procedure import VerifiedWindow
     from weighbridge.verifier.session import Enrolled
     from weighbridge.verifier.telemetry.declared import Difference
-    from weighbridge.verifier.telemetry.series import Series
+    from weighbridge.verifier.telemetry.samples.series import Series
 
 __all__ = [
     "NOTHING",

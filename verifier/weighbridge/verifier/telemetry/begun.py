@@ -1,9 +1,9 @@
 """The unit that has begun: windows of it go by the word of the unit before, unless it is grossly off already.
 
 Else as many windows as fit into a unit could show anything at all, and each of them open a gate. So once half of a unit
-is there, its power as a whole is looked at: past the limit that a whole unit has (:mod:`.gross`), nothing good is said
-until the unit is full. That accuses nobody, and no evidence comes of it. Many servers declare work when a request ends,
-so that half a unit is looked at, and not less, and by the widest of the limits.
+is there, its power as a whole is looked at: past the limit that a whole unit has (:mod:`.detector.gross`), nothing good
+is said until the unit is full. That accuses nobody, and no evidence comes of it. Many servers declare work when a
+request ends, so that half a unit is looked at, and not less, and by the widest of the limits.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from weighbridge.verifier.telemetry.explained import explained_mw
-from weighbridge.verifier.telemetry.gross import stray
+from weighbridge.verifier.telemetry.detector.explained import explained_mw
+from weighbridge.verifier.telemetry.detector.gross import stray
 
 if TYPE_CHECKING:
     from weighbridge.proto.profile import Profile
-    from weighbridge.verifier.telemetry.units import UnitBuilder
+    from weighbridge.verifier.telemetry.samples.units import UnitBuilder
 
 __all__ = ["Begun", "begins_badly", "begun_of"]
 

@@ -22,18 +22,18 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from weighbridge.verifier.telemetry.begun import begins_badly
-from weighbridge.verifier.telemetry.calibration import deciding, deviation_after
-from weighbridge.verifier.telemetry.evidence import SessionEvidence
-from weighbridge.verifier.telemetry.explained import outside
-from weighbridge.verifier.telemetry.fingerprints import COPIED
+from weighbridge.verifier.telemetry.detector.calibration import deciding, deviation_after
+from weighbridge.verifier.telemetry.detector.evidence import SessionEvidence
+from weighbridge.verifier.telemetry.detector.explained import outside
+from weighbridge.verifier.telemetry.detector.reported import unfit, unread
+from weighbridge.verifier.telemetry.detector.scoring import Scorer
 from weighbridge.verifier.telemetry.past import LAPSES_MAX, Past, digest_of
 from weighbridge.verifier.telemetry.physics import Finding, Limits, check_unit, check_window
 from weighbridge.verifier.telemetry.remains import NO_REMAINS
-from weighbridge.verifier.telemetry.reported import unfit, unread
-from weighbridge.verifier.telemetry.scoring import Scorer
-from weighbridge.verifier.telemetry.series import Defect, Sampled
+from weighbridge.verifier.telemetry.samples.fingerprints import COPIED
+from weighbridge.verifier.telemetry.samples.series import Defect, Sampled
+from weighbridge.verifier.telemetry.samples.units import UnitBuilder
 from weighbridge.verifier.telemetry.state import DeviceAppraisal, DeviceState, Scored, Word
-from weighbridge.verifier.telemetry.units import UnitBuilder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from weighbridge.proto.profile import Profile
     from weighbridge.proto.telemetry import Source
     from weighbridge.verifier.telemetry.history import Copy
-    from weighbridge.verifier.telemetry.units import Unit
-    from weighbridge.verifier.telemetry.work import DeclaredWork
+    from weighbridge.verifier.telemetry.samples.units import Unit
+    from weighbridge.verifier.telemetry.samples.work import DeclaredWork
 
 __all__ = ["Brought", "follow", "past_of", "thinned", "windows"]
 

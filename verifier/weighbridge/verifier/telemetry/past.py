@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Final, Self
 from weighbridge.proto import cbor
 from weighbridge.proto.errors import Code, MalformedEvidence
 from weighbridge.proto.profile import FEATURES, GROSS_UNITS
-from weighbridge.verifier.telemetry.evidence import BETS, RICH, SessionEvidence, evidence_of, log10_milli
-from weighbridge.verifier.telemetry.metric import CLIP, SPAN
+from weighbridge.verifier.telemetry.detector.evidence import BETS, RICH, SessionEvidence, evidence_of, log10_milli
+from weighbridge.verifier.telemetry.detector.metric import CLIP, SPAN
 from weighbridge.verifier.telemetry.remains import Remains
 
 if TYPE_CHECKING:

@@ -2,9 +2,9 @@
 
 Else a host would do what nobody is to see in the last windows of each session, and close it before their unit is full.
 What their power and the declared work come to is summed up over sessions, and once it is as long as a unit it is looked
-at as one is whose power is off as a whole (:mod:`.gross`), by the widest of the limits: when a session ends, servers
-declare the last requests late, and a GPU that was at work does not idle at once. What is less than that, in less than a
-unit at the end of each session, stays unseen. Pure and in whole numbers.
+at as one is whose power is off as a whole (:mod:`.detector.gross`), by the widest of the limits: when a session ends,
+servers declare the last requests late, and a GPU that was at work does not idle at once. What is less than that, in
+less than a unit at the end of each session, stays unseen. Pure and in whole numbers.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Final, Self
 
 from weighbridge.proto import cbor
 from weighbridge.verifier.telemetry.begun import begun_of
-from weighbridge.verifier.telemetry.gross import stray
+from weighbridge.verifier.telemetry.detector.gross import stray
 
 if TYPE_CHECKING:
     from weighbridge.proto.profile import Profile
-    from weighbridge.verifier.telemetry.units import UnitBuilder
+    from weighbridge.verifier.telemetry.samples.units import UnitBuilder
 
 __all__ = ["NO_REMAINS", "Remains"]
 

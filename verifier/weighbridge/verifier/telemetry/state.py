@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
 
 from weighbridge.verifier.telemetry.declared import EngineTally
-from weighbridge.verifier.telemetry.evidence import SessionEvidence
+from weighbridge.verifier.telemetry.detector.evidence import SessionEvidence
 from weighbridge.verifier.telemetry.physics import Carried
 from weighbridge.verifier.telemetry.remains import NO_REMAINS, Remains
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from weighbridge.proto import strict
     from weighbridge.proto.profile import Profile
     from weighbridge.proto.telemetry import Source
+    from weighbridge.verifier.telemetry.detector.scoring import UnitScore
     from weighbridge.verifier.telemetry.physics import Finding
-    from weighbridge.verifier.telemetry.scoring import UnitScore
-    from weighbridge.verifier.telemetry.units import UnitBuilder
+    from weighbridge.verifier.telemetry.samples.units import UnitBuilder
 
 __all__ = ["WORDS", "DeviceAppraisal", "DeviceState", "Scored", "TelemetryState", "Word", "worst"]
 

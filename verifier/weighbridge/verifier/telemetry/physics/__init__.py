@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from weighbridge.verifier.telemetry.physics.readings import Readings
-    from weighbridge.verifier.telemetry.units import Unit
+    from weighbridge.verifier.telemetry.samples.units import Unit
 
 __all__ = [
     "CHECKS",

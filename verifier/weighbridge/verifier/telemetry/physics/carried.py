@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from weighbridge.verifier.telemetry.physics.readings import Readings
-    from weighbridge.verifier.telemetry.series import Series
+    from weighbridge.verifier.telemetry.samples.series import Series
 
 __all__ = ["BORDER", "JUMP", "SUM", "Carried", "Last", "check_window"]
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from weighbridge.verifier.telemetry.fingerprints import GRAM, grams, looked_at, rounded
 from weighbridge.verifier.telemetry.physics.finding import Check
+from weighbridge.verifier.telemetry.samples.fingerprints import GRAM, grams, looked_at, rounded
 
 if TYPE_CHECKING:
     from weighbridge.verifier.telemetry.physics.finding import Finding

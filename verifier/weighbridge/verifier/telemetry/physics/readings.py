@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from weighbridge.verifier.telemetry.physics.finding import Finding, Limits
-    from weighbridge.verifier.telemetry.series import Series
+    from weighbridge.verifier.telemetry.samples.series import Series
 
 __all__ = ["CHECK", "RANGES", "REFRESH_US", "Power", "Readings", "Track", "readings_of"]
 
