@@ -230,6 +230,7 @@ def _enrolment_record(enrolment: example.Enrolment) -> Record:
         spot=None,
         collateral=_NO_DIGEST,
         history=None,
+        previous=None,
     )
 
 
@@ -281,6 +282,7 @@ def _window_record(window: example.Window, verdict: Verdict | None) -> Record:
         spot=window.spot,
         collateral=_NO_DIGEST,
         history=None if verdict is None else NOTHING,
+        previous=None,
     )
 
 

@@ -233,3 +233,21 @@ def test_an_archive_keeps_what_a_record_names_and_nothing_else(arena: Arena) -> 
     latest = world.archive.latest()
     assert latest is not None
     assert latest.timestamp() == 1
+
+
+def test_a_record_names_the_window_before_it(arena: Arena) -> None:
+    """As its leaf does: so whoever has the leaves alone follows the chain that is verified here."""
+    world = arena.settled(2)
+    with world.store.transaction() as tx:
+        records = [world.archive.records.record(index) for index in tx.window_indices(world.host.session)]
+    assert [record.previous for record in records] == [None, records[0].window]
+    record, evidence = first_window(world)
+    replayed = again(world, *enrolment(world))
+
+    def replay() -> object:
+        forged = replace(record, previous=sha256(b"another"))
+        return replay_window(
+            forged, evidence, enrolled=replayed.enrolled, position=replayed.position, anchors=world.anchors
+        )
+
+    assert code_of(replay, LedgerInconsistent) is Code.LEDGER_INCONSISTENT

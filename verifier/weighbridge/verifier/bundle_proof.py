@@ -23,6 +23,7 @@ from weighbridge.verifier.record import NO_DIGEST, Leaf, Record
 from weighbridge.verifier.replay import (
     RecordedBaselines,
     ReplayedEnrolment,
+    check_previous,
     replay_enrolment,
     replay_telemetry,
     replay_window,
@@ -238,6 +239,7 @@ def check_ending(record: Record, evidence: bytes, enrolled: Enrolled, digests: S
     A fork shows beside the window that was there first. That a challenge was not issued is the verifier's word, as it
     is that the others were.
     """
+    check_previous(record, digests[-1] if digests else None)
     seq = record.seq or 0
     if seq >= len(digests) and not _refused_for(record, Code.CHALLENGE_UNKNOWN):
         return

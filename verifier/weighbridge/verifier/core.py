@@ -342,6 +342,7 @@ class Verifier:
             spot=spot,
             collateral=verdict.collateral or NO_DIGEST,
             history=None if verdict.physical is None else verdict.physical.history,
+            previous=live.position.window,
         )
         self._keeper.keep(verdict, self._appraiser)
         committed = self._archive.commit(record, data)

@@ -287,6 +287,7 @@ class Enroller:
             spot=None,
             collateral=collateral,
             history=None,
+            previous=None,
         )
 
     def _forget_stale(self, at: datetime, peer: bytes) -> None:

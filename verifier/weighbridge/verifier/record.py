@@ -1,8 +1,8 @@
 """Verdict records and the ledger leaves that commit to them. Byte layout: ``docs/protocol.md`` §7.
 
 A record is everything about one judgement that the evidence itself does not say: when it was received, under which
-challenge, policy and reference values, and the verdict. A leaf is the ~200-byte commitment to it that enters the
-append-only log; record and evidence lie in the content store under the digests that the leaf names.
+challenge, policy and reference values, and the verdict. A leaf is the commitment to it, below 280 bytes, that enters
+the append-only log; record and evidence lie in the content store under the digests that the leaf names.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ class Record:
     ``terms``, ``secret`` (the credential that was activated) and ``requirements`` exist for enrolments only;
     ``verdict`` is the JSON document that was answered; ``spot`` is what the window had to answer, spent by then;
     ``collateral`` is the digest of what makers of hardware had published and the verifier judged by; ``history`` is
-    what was remembered of the GPUs beyond the session, ``None`` where nothing was asked for.
+    what was remembered of the GPUs beyond the session, ``None`` where nothing was asked for; ``previous`` is the H of
+    the window before which the session's chain had reached when this one came, ``None`` before its first one.
     """
 
     kind: Kind
@@ -66,6 +67,7 @@ class Record:
     spot: SpotExpectation | None
     collateral: bytes
     history: History | None
+    previous: bytes | None
 
     @classmethod
     def note(cls, kind: Kind, *, session: bytes, seq: int | None, received_ns: int, verdict: bytes) -> Self:
@@ -89,6 +91,7 @@ class Record:
             spot=None,
             collateral=NO_DIGEST,
             history=None,
+            previous=None,
         )
 
     @property
@@ -147,6 +150,7 @@ class Record:
                 16: None if self.spot is None else self.spot.to_cbor(),
                 17: self.collateral,
                 18: None if self.history is None else self.history.to_cbor(),
+                19: self.previous,
             }
         )
 
@@ -177,6 +181,7 @@ class Record:
             spot=SpotExpectation.from_cbor(fields.take(16), where="record[16]"),
             collateral=fields.digest(17),
             history=_history(fields),
+            previous=fields.optional_digest(19),
         )
         fields.end()
         return record
@@ -184,9 +189,10 @@ class Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leaf:
-    """The ledger entry: enough to find a judgement and to detect that it was changed.
+    """The ledger entry: enough to find a judgement, to follow a session's chain, and to detect that either was changed.
 
-    ``record`` is the SHA-256 of the record's bytes, under which the content store has them.
+    ``record`` is the SHA-256 of the record's bytes, under which the content store has them; the other digests are the
+    record's own, so that whoever has the entries alone sees gaps, forks and changes of policy.
     """
 
     kind: Kind
@@ -196,6 +202,9 @@ class Leaf:
     window: bytes | None
     evidence: bytes | None
     record: bytes
+    previous: bytes | None
+    collateral: bytes
+    policy: bytes
 
     @classmethod
     def of(cls, record: Record) -> Self:
@@ -208,6 +217,9 @@ class Leaf:
             window=record.window,
             evidence=record.evidence,
             record=sha256(record.encode()),
+            previous=record.previous,
+            collateral=record.collateral,
+            policy=record.policy,
         )
 
     def encode(self) -> bytes:
@@ -222,6 +234,9 @@ class Leaf:
                 5: self.window,
                 6: self.evidence,
                 7: self.record,
+                8: self.previous,
+                9: self.collateral,
+                10: self.policy,
             }
         )
 
@@ -241,6 +256,9 @@ class Leaf:
             window=fields.optional_digest(5),
             evidence=fields.optional_digest(6),
             record=fields.digest(7),
+            previous=fields.optional_digest(8),
+            collateral=fields.digest(9),
+            policy=fields.digest(10),
         )
         fields.end()
         return leaf

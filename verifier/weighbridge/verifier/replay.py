@@ -34,7 +34,14 @@ if TYPE_CHECKING:
     from weighbridge.verifier.record import Record
     from weighbridge.verifier.telemetry.appraisal import TelemetryAppraisal
 
-__all__ = ["RecordedBaselines", "ReplayedEnrolment", "replay_enrolment", "replay_telemetry", "replay_window"]
+__all__ = [
+    "RecordedBaselines",
+    "ReplayedEnrolment",
+    "check_previous",
+    "replay_enrolment",
+    "replay_telemetry",
+    "replay_window",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +151,10 @@ def replay_window(
         MalformedEvidence, NotAuthentic: as the procedure in :mod:`weighbridge.verifier.procedure`;
             ``CHALLENGE_UNKNOWN`` when a window recorded as fresh does not carry the challenge whose preimage is
             recorded.
-        LedgerInconsistent: ``LEDGER_INCONSISTENT`` when it was asked about another model.
+        LedgerInconsistent: ``LEDGER_INCONSISTENT`` when it was asked about another model, or its record names another
+            window as the one before it.
     """
+    check_previous(record, position.window)
     window = authenticate(evidence, enrolled=enrolled, peer=enrolled.terms.peer)
     if record.spot is not None and record.spot.challenge.manifest != enrolled.terms.model:
         raise LedgerInconsistent(
@@ -178,6 +187,22 @@ def replay_window(
         at=moment(record.received_ns),
         chains=chains,
     )
+
+
+def check_previous(record: Record, previous: bytes | None) -> None:
+    """Require that the record of a window names the one which the session's chain had reached: its leaf says it too.
+
+    Raises:
+        LedgerInconsistent: ``LEDGER_INCONSISTENT``.
+    """
+    if record.previous != previous:
+        raise LedgerInconsistent(
+            Code.LEDGER_INCONSISTENT,
+            "the record names another window as the one before it",
+            where="record.previous",
+            expected=previous,
+            got=record.previous,
+        )
 
 
 def replay_telemetry(

@@ -107,15 +107,17 @@ class Enrolled:
 class Position:
     """Where the chain stands after the last recorded window: what the next one must continue.
 
-    ``gpus`` are the latest verified reports, ``wall_end_ns`` the end of the last interval by the host's clock,
-    ``held`` the number of held windows since the last fresh one, ``held_since_ns`` where the first of them begins,
-    ``spot_seq`` the last fresh window that passed a spot check, ``spot_owed`` whether a policy obliged the host to one
-    and no fresh window has passed it since, ``runtime`` the kernel's list of measured files so far, ``telemetry`` what
-    the appraisal of samples carries from window to window.
+    ``window`` is H of the last window, ``None`` before the first; ``gpus`` are the latest verified reports,
+    ``wall_end_ns`` the end of the last interval by the host's clock, ``held`` the number of held windows since the last
+    fresh one, ``held_since_ns`` where the first of them begins, ``spot_seq`` the last fresh window that passed a spot
+    check, ``spot_owed`` whether a policy obliged the host to one and no fresh window has passed it since, ``runtime``
+    the kernel's list of measured files so far, ``telemetry`` what the appraisal of samples carries from window to
+    window.
     """
 
     seq: int
     prev: bytes
+    window: bytes | None
     quote: VerifiedQuote
     log: LogState
     manifests: Mapping[bytes, Manifest]
@@ -134,6 +136,7 @@ class Position:
         return cls(
             seq=0,
             prev=enrolled.terms.prev,
+            window=None,
             quote=enrolled.quote,
             log=verified.log,
             manifests=verified.manifests,
@@ -162,6 +165,7 @@ class Position:
             self,
             seq=self.seq + 1,
             prev=binding.link(window.digest, window.qualifying_data),
+            window=window.digest,
             quote=window.quote,
             log=window.log,
             manifests={**self.manifests, **window.manifests},
