@@ -26,7 +26,7 @@ shows the rest.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from weighbridge.policy.values.reference import Reference
@@ -34,9 +34,13 @@ from weighbridge.proto import strict
 from weighbridge.proto.digest import D, sha256
 from weighbridge.proto.errors import Code, LedgerInconsistent, WeighbridgeError
 from weighbridge.proto.manifest import Manifest
-from weighbridge.verifier.appraisal import Appraiser, Verdict, not_proven, refuse
+from weighbridge.proto.window import Evidence
+from weighbridge.verifier import bundle_checks
+from weighbridge.verifier.appraisal import Appraiser, Verdict, refuse
 from weighbridge.verifier.bundle_format import Bundle, Entry
 from weighbridge.verifier.bundle_proof import evidence_of, open_bundle, recorded_baselines, walk
+from weighbridge.verifier.bundle_verdict import BundleVerdict, BundleWindow
+from weighbridge.verifier.check_tree import Check
 from weighbridge.verifier.published import Published
 from weighbridge.verifier.record import NO_DIGEST, Leaf, Record
 from weighbridge.verifier.session import SessionState
@@ -47,84 +51,11 @@ if TYPE_CHECKING:
     from weighbridge.policy.policy_set import PolicyFiles
     from weighbridge.verifier.anchors import TrustAnchors
     from weighbridge.verifier.archive import Records
+    from weighbridge.verifier.bundle_checks import Trail
+    from weighbridge.verifier.bundle_proof import Step
     from weighbridge.verifier.ledger.reader import LedgerReader
-    from weighbridge.verifier.tpm.ak import VerifiedAk
 
-__all__ = ["Bundle", "BundleVerdict", "Entry", "assemble", "ending", "verify"]
-
-
-@dataclass(frozen=True, slots=True)
-class BundleVerdict:
-    """What a bundle shows: the verdict on each window, made again.
-
-    Attributes:
-        session: whose windows they are.
-        model: digest of the declared manifest.
-        adapters: digests of the manifests that were declared beside it, loaded or not.
-        verdicts: made now, in the order of the windows.
-        origin: the ledger's name.
-        size: the ledger's number of entries under the bundle's checkpoint.
-        same_policy: whether each verdict could be compared with the recorded one, and is it.
-        recorded_policy: whether every decision was made under the policy of the record.
-        recorded_reference: whether every decision was made by the reference values of the record.
-        ak: the attestation key that everything rests on, and why it is believed.
-    """
-
-    session: bytes
-    model: bytes
-    adapters: tuple[bytes, ...]
-    verdicts: tuple[Verdict, ...]
-    origin: str
-    size: int
-    same_policy: bool
-    recorded_policy: bool
-    recorded_reference: bool
-    ak: VerifiedAk
-
-    @property
-    def not_proven(self) -> tuple[str, ...]:
-        """What none of the verdicts shows: of the measuring code, what not all of them show."""
-        codes = [verdict.attester_code for verdict in self.verdicts]
-        unproven = next((code for code in codes if code is None or code.status != "proven"), None)
-        return not_proven(self.ak, codes[0] if codes and unproven is None else None)
-
-    @property
-    def admitted(self) -> bool:
-        """Whether nothing was denied, and the last fresh window was affirmed.
-
-        Windows before it may be indeterminate: until a unit of samples is full, and while sensors fail, no gate opens.
-        """
-        fresh = [verdict.outcome for verdict in self.verdicts if not verdict.held]
-        return fresh[-1:] == ["affirmed"] and not self.denied
-
-    @property
-    def denied(self) -> tuple[Verdict, ...]:
-        """The verdicts that refuse."""
-        return tuple(verdict for verdict in self.verdicts if verdict.outcome == "denied")
-
-    def require_recorded(self, *, policy: bool, reference: bool) -> None:
-        """Require that what was taken out of the bundle to judge by is what the records name.
-
-        Nothing else speaks for a bundle's policy and reference values: whoever wrote the file wrote them.
-
-        Args:
-            policy: whether the policy was the bundle's.
-            reference: whether the reference values were.
-
-        Raises:
-            LedgerInconsistent: ``BUNDLE_VERDICT``.
-        """
-        for taken, same, message in (
-            (policy, self.recorded_policy, "the bundle's policy is not the one that the records name"),
-            (reference, self.recorded_reference, "the bundle's reference values are not those that the records name"),
-        ):
-            if taken and not same:
-                raise LedgerInconsistent(
-                    Code.BUNDLE_VERDICT,
-                    message,
-                    where="bundle",
-                    hint="name your own: --policy and --reference",
-                )
+__all__ = ["Bundle", "BundleVerdict", "BundleWindow", "Entry", "assemble", "ending", "verify"]
 
 
 def assemble(
@@ -182,7 +113,11 @@ def assemble(
 
 
 def verify(
-    bundle: Bundle, *, anchors: TrustAnchors, appraiser: Callable[[Bundle, bytes, bytes], Appraiser]
+    bundle: Bundle,
+    *,
+    anchors: TrustAnchors,
+    appraiser: Callable[[Bundle, bytes, bytes], Appraiser],
+    trail: Trail | None = None,
 ) -> BundleVerdict:
     """Re-make every verdict of ``bundle``: the module's procedure from step 2.
 
@@ -193,6 +128,7 @@ def verify(
             manifests from it, and the digests of the reference values and of the policy that the record names.
             Called once for each. One that brings no collateral judges by what the record names. Where an invariant
             refused before any policy, the policy is the one that judged before, zeros where none ever did.
+        trail: is told how far this came, for the checks of a bundle that is refused.
 
     Raises:
         MalformedEvidence: a part is not well-formed.
@@ -200,20 +136,24 @@ def verify(
         LedgerInconsistent: ``LEDGER_PROOF``, ``LEDGER_INCONSISTENT``; ``BUNDLE_VERDICT`` when the recorded verdict is
             not the one that evidence and policy give.
     """
+    trail = trail or bundle_checks.Trail()
     # 2. to 5.
-    opened = open_bundle(bundle, anchors)
+    opened = open_bundle(bundle, anchors, trail=trail)
+    trail.stage = "windows"
     # 6. and 7.
     judges: dict[tuple[bytes, bytes, bytes], Appraiser] = {}
     policy = next((record.policy for _, record, _ in opened.windows if record.policy != NO_DIGEST), NO_DIGEST)
     enrolled, state = opened.replayed.enrolled, SessionState.ENROLLED
-    verdicts: list[Verdict] = []
+    tally, windows = bundle_checks.Tally(), list[BundleWindow]()
     same_policy = recorded_policy = recorded_reference = True
     given = ((seq, record, evidence_of(entry)) for seq, record, entry in opened.windows)
-    for step in walk(given, opened.replayed, anchors, recorded_baselines(bundle)):
+    steps = walk(given, opened.replayed, anchors, recorded_baselines(bundle))
+    for step, (_, _, entry) in zip(steps, opened.windows, strict=True):
         seq, record, verified = step.seq, step.record, step.window
         if isinstance(verified, WeighbridgeError):
             verdict = refuse(verified, enrolled=enrolled, seq=seq, received=step.at, held=record.held)
         else:
+            tally.add(verified)
             policy = record.policy if record.policy != NO_DIGEST else policy
             key = policy, record.reference, record.collateral
             if key not in judges:
@@ -251,18 +191,23 @@ def verify(
                 expected=sha256(record.verdict),
                 got=sha256(verdict.encode()),
             )
-        verdicts.append(verdict)
+        windows.append(_window(step, entry, verdict, same=same))
     return BundleVerdict(
-        session=enrolled.terms.session,
-        model=enrolled.terms.model,
-        adapters=enrolled.terms.adapters,
-        verdicts=tuple(verdicts),
+        terms=enrolled.terms,
+        gpus=enrolled.gpus,
+        windows=tuple(windows),
         origin=opened.checkpoint.origin,
         size=opened.checkpoint.size,
         same_policy=same_policy,
         recorded_policy=recorded_policy,
         recorded_reference=recorded_reference,
         ak=enrolled.ak,
+        checks=(
+            Check("bundle", "passed", f"{len(bundle.entries)} entries, well-formed"),
+            bundle_checks.ledger(opened, len(bundle.entries)),
+            bundle_checks.enrolment(enrolled),
+            bundle_checks.windows(windows, tally),
+        ),
     )
 
 
@@ -289,6 +234,20 @@ def ending(reader: LedgerReader, session: bytes, *, after: int, seq: int) -> tup
         else:
             others.append(index)
     return tuple(sorted([*last.values(), *others]))
+
+
+def _window(step: Step, entry: Entry, verdict: Verdict, *, same: bool) -> BundleWindow:
+    """What is shown of a window that was judged again."""
+    verified = None if isinstance(step.window, WeighbridgeError) else step.window
+    return BundleWindow(
+        seq=step.seq,
+        index=entry.index,
+        received=step.at,
+        header=None if verified is None else verified.header,
+        samples=None if verified is None else Evidence.parse(evidence_of(entry)).telemetry,
+        verdict=verdict,
+        same=same or None,
+    )
 
 
 def _sorted(files: PolicyFiles) -> PolicyFiles:

@@ -16,6 +16,7 @@ from weighbridge.proto.errors import Code, LedgerInconsistent, MalformedEvidence
 from weighbridge.proto.merkle import leaf_hash, verify_inclusion
 from weighbridge.proto.terms import TERMS_TYP
 from weighbridge.verifier.baselines import Baselines
+from weighbridge.verifier.bundle_checks import Trail
 from weighbridge.verifier.clock import moment
 from weighbridge.verifier.gpu.chain import ChainCache
 from weighbridge.verifier.procedure import authenticate, fork, unknown_challenge
@@ -66,12 +67,14 @@ class OpenedBundle:
         windows: number, record and entry of each, in order. The last may have the number of an earlier one: a fork, by
             which the session failed.
         replayed: the enrolment, verified again.
+        closed: whether a closing counts the windows.
     """
 
     checkpoint: tlog.VerifiedCheckpoint
     enrolment: Record
     windows: tuple[tuple[int, Record, Entry], ...]
     replayed: ReplayedEnrolment
+    closed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +98,13 @@ class Step:
     physical: TelemetryAppraisal
 
 
-def open_bundle(bundle: Bundle, anchors: TrustAnchors) -> OpenedBundle:
+def open_bundle(bundle: Bundle, anchors: TrustAnchors, *, trail: Trail | None = None) -> OpenedBundle:
     """Steps 2 to 5 of the procedure of :mod:`.bundle`.
+
+    Args:
+        bundle: parsed, untrusted.
+        anchors: whose keys are believed.
+        trail: is told how far this came.
 
     Raises:
         MalformedEvidence: a part is not well-formed.
@@ -104,7 +112,9 @@ def open_bundle(bundle: Bundle, anchors: TrustAnchors) -> OpenedBundle:
         LedgerInconsistent: ``LEDGER_PROOF``, ``LEDGER_INCONSISTENT``; ``BUNDLE_VERDICT`` where the collateral that the
             enrolment names is not there.
     """
+    trail = trail or Trail()
     # 2.
+    trail.stage = "ledger"
     checkpoint, ledger = open_checkpoint(bundle.checkpoint, anchors)
     # 3.
     records = [proven_record(entry, checkpoint) for entry in bundle.entries]
@@ -114,6 +124,7 @@ def open_bundle(bundle: Bundle, anchors: TrustAnchors) -> OpenedBundle:
     # 4.
     windows = _check_order(bundle, records)
     # 5.
+    trail.stage = "enrolment"
     replayed = replay_enrolment(
         records[0],
         evidence_of(bundle.entries[0]),
@@ -121,7 +132,7 @@ def open_bundle(bundle: Bundle, anchors: TrustAnchors) -> OpenedBundle:
         verifier_key=verifier_key(records[0], anchors),
         collateral=bundle.collateral_named(records[0].collateral),
     )
-    return OpenedBundle(checkpoint, records[0], tuple(windows), replayed)
+    return OpenedBundle(checkpoint, records[0], tuple(windows), replayed, records[-1].kind == "closing")
 
 
 def open_enrolment(bundle: Bundle, anchors: TrustAnchors) -> tuple[ReplayedEnrolment, EnrolmentProof, Record]:

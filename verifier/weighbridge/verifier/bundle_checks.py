@@ -1,0 +1,215 @@
+"""The tree of checks of a proof bundle: of one that was verified, and of one that was not, as far as it was come to.
+
+The names are those of the steps of :mod:`.bundle`. Nothing here decides.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Literal, final
+
+from weighbridge.proto import strict
+from weighbridge.verifier.check_tree import Check
+from weighbridge.verifier.clock import moment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from weighbridge.proto.errors import WeighbridgeError
+    from weighbridge.verifier.appraisal import Verdict
+    from weighbridge.verifier.bundle_proof import OpenedBundle
+    from weighbridge.verifier.bundle_verdict import BundleWindow
+    from weighbridge.verifier.check_tree import Result
+    from weighbridge.verifier.procedure import VerifiedWindow
+    from weighbridge.verifier.session import Enrolled
+
+__all__ = ["Stage", "Tally", "Trail", "enrolment", "ledger", "windows"]
+
+Stage = Literal["bundle", "ledger", "enrolment", "windows"]
+_STAGES: Final[dict[Stage, str]] = {
+    "bundle": "well-formed and bounded",
+    "ledger": "a trusted ledger has every record, in the order of one session without a gap",
+    "enrolment": "terms, attestation key, telemetry key, GPUs and boot, verified again",
+    "windows": "verified and judged again, and compared with the recorded verdicts",
+}
+_NAMED_MAX: Final = 4
+
+
+@final
+class Trail:
+    """How far a verification has come: for a tree of one that failed. Made anew for each."""
+
+    __slots__ = ("stage",)
+
+    def __init__(self) -> None:
+        self.stage: Stage = "bundle"
+
+    def failed(self, error: WeighbridgeError) -> tuple[Check, ...]:
+        """The checks, where ``error`` was raised at the stage that was come to last."""
+        stages = list(_STAGES)
+        reached = stages.index(self.stage)
+        checks: list[Check] = []
+        for number, (stage, text) in enumerate(_STAGES.items()):
+            if number == reached:
+                where = f" ({error.where})" if error.where else ""
+                checks.append(Check(stage, "failed", f"{error.code.value}: {error.message}{where}"))
+            else:
+                checks.append(Check(stage, "passed" if number < reached else "not checked", text))
+        return tuple(checks)
+
+
+@final
+class Tally:
+    """What was counted of the windows that were verified again."""
+
+    __slots__ = ("_fresh", "_log", "_reports", "_samples", "_spots", "_verified")
+
+    def __init__(self) -> None:
+        self._verified = 0
+        self._fresh = 0
+        self._reports = 0
+        self._samples = 0
+        self._spots = 0
+        self._log = 0
+
+    def add(self, window: VerifiedWindow) -> None:
+        """Count ``window``, which was verified."""
+        self._verified += 1
+        self._fresh += not window.held
+        self._reports += 0 if window.gpus is None else len(window.gpus)
+        self._samples += sum(len(source.offsets) * len(source.channels) for source in window.telemetry.sources)
+        self._spots += window.spot is not None
+        self._log = len(window.log.records)
+
+    def checks(self) -> tuple[Check, ...]:
+        """What holds in every window that was verified."""
+        result: Result = "passed" if self._verified else "not checked"
+        return (
+            Check(
+                "chain",
+                result,
+                f"{self._verified} headers signed by the telemetry key, each continuing the one before",
+                "the order and number of windows rest on the host's key and the ledger together",
+            ),
+            Check(
+                "freshness",
+                result,
+                f"{self._fresh} answer the challenge whose preimage is recorded",
+                "that challenges were random, and when windows came, is the verifier's word",
+            ),
+            Check(
+                "quotes",
+                result,
+                f"{self._verified} by the attestation key, over header and GPU reports; no reset, the same boot",
+            ),
+            Check(
+                "GPU reports",
+                result if self._reports else "not checked",
+                f"{self._reports} signed by the enrolled devices under their maker's root",
+                "binding is not co-location; no signed byte says that confidential computing is on",
+            ),
+            Check(
+                "measurement log",
+                result,
+                f"{self._log} records lead to the quoted register",
+                "what was loaded before or around the measured loader is not in it",
+            ),
+            Check(
+                "telemetry",
+                result,
+                f"{self._samples} readings, whose digests the headers have",
+                "no reading is signed by a sensor: they contradict and corroborate, and never vouch for weights",
+            ),
+            Check(
+                "spot checks",
+                result if self._spots else "not checked",
+                f"{self._spots} answered as the model's owner had computed",
+                "possession of the model's files, not what runs; the expected answers are the verifier's word",
+            ),
+        )
+
+
+def ledger(opened: OpenedBundle, entries: int) -> Check:
+    """Steps 2 to 4, passed."""
+    checkpoint = opened.checkpoint
+    last = opened.windows[-1][0] if opened.windows else None
+    return Check(
+        "ledger",
+        "passed",
+        f"{checkpoint.origin}, {checkpoint.size} entries",
+        "that it showed others the same entries, only its witnesses say",
+        (
+            Check("checkpoint", "passed", f"signed by the anchor {checkpoint.origin}"),
+            Check("inclusion", "passed", f"{entries} records are those that {entries} leaves of its tree commit to"),
+            Check(
+                "order",
+                "passed",
+                "an enrolment" + ("" if last is None else f" and {len(opened.windows)} windows, without a gap"),
+                "" if opened.closed else "no closing counts them: later windows may have been left out",
+            ),
+        ),
+    )
+
+
+def enrolment(enrolled: Enrolled) -> Check:
+    """Step 5, passed."""
+    terms, ak = enrolled.terms, enrolled.ak
+    gpus = sum(report.kind == "gpu" for report in enrolled.gpus)
+    switches = len(enrolled.gpus) - gpus
+    return Check(
+        "enrolment",
+        "passed",
+        f"of tenant {terms.tenant}, at {strict.time_encode(moment(terms.issued_ns))}",
+        "",
+        (
+            Check("terms", "passed", "signed by the verifier, and what was proven"),
+            Check("attestation key", "passed", f"{ak.platform}: {ak.provenance} under {ak.anchor}", ak.unproven),
+            Check("telemetry key", "passed", "certified by the attestation key; no TPM reset survives it"),
+            Check(
+                "devices",
+                "passed",
+                f"{gpus} GPUs" + (f" and {switches} switches" if switches else "") + ", each signed under its root",
+            ),
+            Check(
+                "boot",
+                "not checked" if enrolled.boot is None else "passed",
+                "the terms demand no logs of it" if enrolled.boot is None else "its logs lead to the quoted registers",
+            ),
+        ),
+    )
+
+
+def windows(found: Sequence[BundleWindow], tally: Tally) -> Check:
+    """Steps 6 and 7, passed, whatever the verdicts are."""
+    judged = [window.verdict for window in found if window.verdict is not None]
+    withheld = len(found) - len(judged)
+    denied = _some(judged, lambda verdict: verdict.outcome == "denied")
+    waiting = _some(judged, lambda verdict: verdict.outcome == "indeterminate")
+    affirmed = sum(verdict.outcome == "affirmed" for verdict in judged)
+    held = sum(verdict.outcome == "held" for verdict in judged)
+    compared = sum(window.same is True for window in found)
+    verdicts = Check(
+        "verdicts",
+        "failed" if denied else "passed" if affirmed else "not checked",
+        f"{affirmed} affirmed, {held} held, {len(waiting)} indeterminate, {len(denied)} denied",
+        "",
+        tuple(_denial(verdict) for verdict in [*denied, *waiting][:_NAMED_MAX]),
+    )
+    same = Check(
+        "as recorded",
+        "passed" if compared == len(found) and found else "not checked",
+        f"{compared} of {len(found)} are byte for byte what was recorded",
+        "" if compared == len(found) else "the others were judged by what you gave, not by what the records name",
+    )
+    shown = () if not withheld else (Check("evidence", "withheld", f"of {withheld} windows"),)
+    return Check(
+        "windows", "passed" if found else "not checked", f"{len(found)}", "", (*tally.checks(), verdicts, same, *shown)
+    )
+
+
+def _some(verdicts: Sequence[Verdict], which: Callable[[Verdict], bool]) -> list[Verdict]:
+    return [verdict for verdict in verdicts if which(verdict)]
+
+
+def _denial(verdict: Verdict) -> Check:
+    said = "; ".join(f"{denial.code}: {denial.message}" for denial in verdict.denials)
+    return Check(f"window {verdict.seq}", "failed" if verdict.outcome == "denied" else "not checked", said)
