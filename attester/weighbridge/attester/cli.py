@@ -33,7 +33,7 @@ from weighbridge.attester.commands import (
 from weighbridge.attester.durable import write_fault
 from weighbridge.proto import strict
 from weighbridge.proto.errors import ExitCode, WeighbridgeError
-from weighbridge.proto.options import Once
+from weighbridge.proto.options import Once, UsageFault, asks_json, error_document, fault_document
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 PROGRAM: Final = "weighbridge-attester"
-_SCHEMA_ERROR: Final = "weighbridge/error/v1"
 
 _DESCRIPTION: Final = """\
 Measures a model's weights into the TPM, records the physics of its work, binds both to the GPU's own attestation, and
@@ -68,7 +67,7 @@ exit status:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says `error:` and what to do, exits with the status of the table; no abbreviations, nothing given twice."""
+    """Raises what is wrong, and how to get help; no abbreviations, nothing given twice."""
 
     def __init__(
         self,
@@ -91,9 +90,12 @@ class _Parser(argparse.ArgumentParser):
             self.register("action", action, Once)
 
     def error(self, message: str) -> NoReturn:
-        """Print the error and how to get help; exit with status 2."""
-        sys.stderr.write(f"{PROGRAM}: error: {message}\nhint: `{self.prog} --help` shows the arguments\n")
-        raise SystemExit(ExitCode.USAGE)
+        """Raise what is wrong.
+
+        Raises:
+            UsageFault: always.
+        """
+        raise UsageFault(message, hint=f"`{self.prog} --help` shows the arguments")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -105,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if not _has_output():
             return ExitCode.ENVIRONMENT
-        status = _run(list(sys.argv[1:] if arguments is None else arguments))
+        status = _answer(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
     except (KeyboardInterrupt, asyncio.CancelledError):
         # While the grammar is built, or twice: the first time ends a session in good order.
@@ -124,20 +126,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
+def _answer(arguments: list[str]) -> int:
+    """Run the command, or say what is wrong with its arguments: to people, and to programs that ask for it."""
+    try:
+        return _run(arguments)
+    except UsageFault as error:
+        if asks_json(arguments):
+            _print_document(error.document())
+        _print_text(error.message, error.hint)
+        return ExitCode.USAGE
+
+
 def _run(arguments: list[str]) -> int:
     try:
         args = _parse(arguments)
     except SystemExit as stop:
+        # Help or the version was printed.
         return stop.code if isinstance(stop.code, int) else ExitCode.USAGE
+    as_json = bool(getattr(args, "json", False))
     try:
         return int(args.call(args))  # lenient: an ExitCode
-    except WeighbridgeError as error:
-        _print_error(error, as_json=bool(getattr(args, "json", False)), debug=args.debug)
-        return error.exit_code
-    except OSError:
+    except (UsageFault, OSError):
         raise
+    except WeighbridgeError as error:
+        _print_error(error, as_json=as_json, debug=args.debug)
+        return error.exit_code
     except Exception as error:  # noqa: BLE001 - the one place: an answer and status 1, never a traceback unasked
-        sys.stderr.write(f"{PROGRAM}: internal error: {type(error).__name__}: {error}\n")
+        message = f"internal error: {type(error).__name__}: {error}"
+        if as_json:
+            _print_document(fault_document(message, ExitCode.INTERNAL))
+        sys.stderr.write(f"{PROGRAM}: {message}\n")
         if args.debug:
             traceback.print_exc()
         else:
@@ -218,14 +236,21 @@ def _parser() -> argparse.ArgumentParser:
 
 def _print_error(error: WeighbridgeError, *, as_json: bool, debug: bool) -> None:
     if as_json:
-        document = {"schema": _SCHEMA_ERROR, "exit": error.exit_code.value, **error.document()}
-        sys.stdout.write(strict.json_encode(document).decode() + "\n")
-        sys.stdout.flush()
-    sys.stderr.write(f"{PROGRAM}: error: {error}\n")
-    if error.hint:
-        sys.stderr.write(f"hint: {error.hint}\n")
+        _print_document(error_document(error))
+    _print_text(str(error), error.hint)
     if debug:
         traceback.print_exception(error)
+
+
+def _print_document(document: strict.JsonObject) -> None:
+    sys.stdout.write(strict.json_encode(document).decode() + "\n")
+    sys.stdout.flush()
+
+
+def _print_text(text: str, hint: str) -> None:
+    sys.stderr.write(f"{PROGRAM}: error: {text}\n")
+    if hint:
+        sys.stderr.write(f"hint: {hint}\n")
 
 
 if __name__ == "__main__":

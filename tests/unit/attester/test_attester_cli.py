@@ -173,6 +173,30 @@ def test_a_command_that_is_not_there(shell: Shell, host: Host) -> None:
     assert "there is no command after --" in done.err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["fly", "--json"], "invalid choice: 'fly'"),
+        (["measure", "--json", ".", "--windows", "1"], "unrecognized arguments: --windows 1"),
+        (["measure", "--json", ".", "--", "x"], "only `run` takes a command"),
+        (["measure", "--json", ".", "-o", "./m.json"], "-o FILE lies in DIR"),
+        (["telemetry", "record", "--json"], "required: --seconds, --label, -o/--out"),
+        (["measure", "--json", "\udcff", "--fly"], "--fly"),
+    ],
+)
+def test_whoever_reads_json_gets_a_document_of_wrong_arguments(shell: Shell, arguments: list[str], text: str) -> None:
+    done = shell(*arguments)
+    document = json.loads(done.out)
+    assert done.code == document["exit"] == 2
+    assert (document["schema"], document["code"]) == ("weighbridge/error/v1", None)
+    assert text in document["message"]
+    assert done.err.startswith(f"weighbridge-attester: error: {document['message']}\n")
+
+
+def test_the_servers_json_is_not_ours(shell: Shell) -> None:
+    assert shell("measure", ".", "--", "server", "--json").out == ""
+
+
 def error_of(done: Transcript) -> str:
     lines = done.err.splitlines()
     assert lines[0].startswith("weighbridge-attester: error: ")

@@ -6,7 +6,8 @@ import argparse
 
 import pytest
 
-from weighbridge.proto.options import Once
+from weighbridge.proto.errors import Code, EnvironmentFault, ExitCode
+from weighbridge.proto.options import Once, UsageFault, asks_json, error_document, fault_document
 
 
 @pytest.fixture
@@ -47,3 +48,29 @@ def test_what_collects_and_flags_may_be_repeated(parser: argparse.ArgumentParser
 def test_twice(parser: argparse.ArgumentParser, twice: tuple[str, ...]) -> None:
     with pytest.raises(argparse.ArgumentError, match="given twice"):
         parser.parse_args(["p", *twice])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "asked"),
+    [
+        ((), False),
+        (("measure", "--json"), True),
+        (("--json", "fly"), True),
+        (("run", "--jso"), False),
+        (("run", "--", "server", "--json"), False),
+        (("run", "--json", "--", "server"), True),
+    ],
+)
+def test_who_reads_json(arguments: tuple[str, ...], asked: bool) -> None:
+    assert asks_json(arguments) is asked
+
+
+def test_every_error_document_has_the_same_fields() -> None:
+    refused = error_document(EnvironmentFault(Code.DISK_FULL, "no space", where="x", hint="make room"))
+    misused = UsageFault("no such thing", hint="`x --help`").document()
+    broken = fault_document("it broke", ExitCode.INTERNAL)
+    assert set(refused) == set(misused) == set(broken)
+    assert [document["schema"] for document in (refused, misused, broken)] == ["weighbridge/error/v1"] * 3
+    assert [document["exit"] for document in (refused, misused, broken)] == [8, 2, 1]
+    assert [document["code"] for document in (refused, misused, broken)] == ["DISK_FULL", None, None]
+    assert [document["hint"] for document in (refused, misused, broken)] == ["make room", "`x --help`", None]

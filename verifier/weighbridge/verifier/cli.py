@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, NoReturn, TextIO
 
 from weighbridge.proto import strict
 from weighbridge.proto.errors import ExitCode, WeighbridgeError
-from weighbridge.proto.options import Once
+from weighbridge.proto.options import Once, UsageFault, asks_json, error_document, fault_document
 from weighbridge.verifier.commands import (
     anchors,
     baseline,
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 __all__ = ["main", "parser"]
 
 PROGRAM: Final = "weighbridge"
-_SCHEMA_ERROR: Final = "weighbridge/error/v1"
 
 _EPILOG: Final = """\
 exit status:
@@ -60,7 +59,7 @@ examples:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says `error:` and what to do, exits with the status of the table; no abbreviations, nothing given twice."""
+    """Raises what is wrong, and how to get help; no abbreviations, nothing given twice."""
 
     def __init__(
         self,
@@ -78,9 +77,12 @@ class _Parser(argparse.ArgumentParser):
             self.register("action", action, Once)
 
     def error(self, message: str) -> NoReturn:
-        """Print the error and how to get help; exit with status 2."""
-        sys.stderr.write(f"{PROGRAM}: error: {message}\nhint: `{self.prog} --help` shows the arguments\n")
-        raise SystemExit(ExitCode.USAGE)
+        """Raise what is wrong.
+
+        Raises:
+            UsageFault: always.
+        """
+        raise UsageFault(message, hint=f"`{self.prog} --help` shows the arguments")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -138,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if not _has_output():
             return ExitCode.ENVIRONMENT
-        status = _run(arguments)
+        status = _answer(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
     except KeyboardInterrupt:
         # At any time: also while the grammar is built.
@@ -155,34 +157,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
-def _run(arguments: Sequence[str] | None) -> int:
+def _answer(arguments: Sequence[str]) -> int:
+    """Run the command, or say what is wrong with its arguments: to people, and to programs that ask for it."""
+    try:
+        return _run(arguments)
+    except UsageFault as error:
+        if asks_json(arguments):
+            _print_document(error.document())
+        _print_error(error.message, error.hint)
+        return ExitCode.USAGE
+
+
+def _run(arguments: Sequence[str]) -> int:
     try:
         parsed = parser().parse_args(arguments)
     except SystemExit as stop:
+        # Help or the version was printed.
         return stop.code if isinstance(stop.code, int) else ExitCode.USAGE
     as_json = bool(getattr(parsed, "json", False))
     try:
         outcome: Outcome | int = parsed.run(parsed)
+    except (UsageFault, OSError):
+        raise
     except WeighbridgeError as error:
         if parsed.debug:
             traceback.print_exception(error)
         return _fail(error, as_json=as_json)
-    except OSError:
-        raise
     except Exception as error:  # noqa: BLE001 - the one place: an answer and status 1, never a traceback unasked
         return _internal(error, as_json=as_json, debug=parsed.debug)
     if isinstance(outcome, int):
         return outcome
-    sys.stdout.write(strict.json_encode(outcome.document, indent=2).decode() + "\n" if as_json else outcome.text)
+    if as_json:
+        _print_document(outcome.document)
+    else:
+        sys.stdout.write(outcome.text)
     return outcome.status
 
 
 def _fail(error: WeighbridgeError, *, as_json: bool) -> int:
     if as_json:
-        _print_error({**error.document()}, error.exit_code)
-    print(f"{PROGRAM}: error: {error}", file=sys.stderr)
-    if error.hint:
-        print(f"hint: {error.hint}", file=sys.stderr)
+        _print_document(error_document(error))
+    _print_error(str(error), error.hint)
     return error.exit_code
 
 
@@ -190,8 +205,7 @@ def _internal(error: Exception, *, as_json: bool, debug: bool) -> int:
     """A defect of ours."""
     message = f"internal error: {type(error).__name__}: {error}"
     if as_json:
-        empty = dict.fromkeys(("code", "where", "expected", "got", "clause", "hint"))
-        _print_error({**empty, "message": message}, ExitCode.INTERNAL)
+        _print_document(fault_document(message, ExitCode.INTERNAL))
     print(f"{PROGRAM}: {message}", file=sys.stderr)
     if debug:
         traceback.print_exception(error)
@@ -200,9 +214,14 @@ def _internal(error: Exception, *, as_json: bool, debug: bool) -> int:
     return ExitCode.INTERNAL
 
 
-def _print_error(document: strict.JsonObject, status: ExitCode) -> None:
-    document = {"schema": _SCHEMA_ERROR, "exit": int(status), **document}  # lenient: an ExitCode
+def _print_document(document: strict.JsonObject) -> None:
     sys.stdout.write(strict.json_encode(document, indent=2).decode() + "\n")
+
+
+def _print_error(text: str, hint: str) -> None:
+    print(f"{PROGRAM}: error: {text}", file=sys.stderr)
+    if hint:
+        print(f"hint: {hint}", file=sys.stderr)
 
 
 def _has_output() -> bool:

@@ -19,6 +19,7 @@ from weighbridge.attester.weights.directory import check_ignored, resolved
 from weighbridge.proto import strict
 from weighbridge.proto.errors import ExitCode
 from weighbridge.proto.manifest import Algorithm, Manifest
+from weighbridge.proto.options import UsageFault
 
 if TYPE_CHECKING:
     from weighbridge.proto.manifest_diff import Difference
@@ -98,8 +99,7 @@ def run(args: argparse.Namespace) -> int:
     """
     mistake = _mistake(args)
     if mistake is not None:
-        sys.stderr.write(f"weighbridge-attester: error: {mistake}\n")
-        return ExitCode.USAGE
+        raise UsageFault(mistake)
     with contextlib.ExitStack() as stack:
         cache = _cache(args)
         if cache is not None:

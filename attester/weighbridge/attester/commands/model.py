@@ -23,6 +23,7 @@ from weighbridge.attester.weights.directory import resolved
 from weighbridge.proto import cose, limits, strict
 from weighbridge.proto.errors import ExitCode, MalformedEvidence
 from weighbridge.proto.manifest import check_path
+from weighbridge.proto.options import UsageFault
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -173,7 +174,7 @@ def _ignored(text: str) -> str:
 
 def _sign(args: argparse.Namespace) -> int:
     if args.chain and args.certificate is None:
-        return _usage("--chain without --certificate")
+        raise UsageFault("--chain without --certificate")
     directory: Path = args.directory
     output: Path = args.output
     key = model_signing.load_signing_key(
@@ -207,14 +208,9 @@ def _sign(args: argparse.Namespace) -> int:
     return ExitCode.AFFIRMED
 
 
-def _usage(message: str) -> int:
-    sys.stderr.write(f"weighbridge-attester: error: {message}\n")
-    return ExitCode.USAGE
-
-
 def _verify(args: argparse.Namespace) -> int:
     if len({value is None for value in (args.trusted_root, args.identity, args.issuer)}) != 1:
-        return _usage("--trusted-root, --identity and --issuer belong together")
+        raise UsageFault("--trusted-root, --identity and --issuer belong together")
     directory: Path = args.directory
     signature: Path = args.signature
     data = read_file(signature, limit=limits.MODEL_SIGNATURE_MAX, what="signature")

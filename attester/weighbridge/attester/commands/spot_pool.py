@@ -15,6 +15,7 @@ from weighbridge.attester.weights.directory import resolved
 from weighbridge.attester.weights.measurement import compare
 from weighbridge.proto import limits, strict
 from weighbridge.proto.errors import Code, ExitCode, MalformedEvidence, NotAuthentic
+from weighbridge.proto.options import UsageFault
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,9 +74,9 @@ def run(args: argparse.Namespace) -> int:
     directory: Path = args.directory
     output: Path = args.output
     if args.ranges * args.range_bytes > limits.SPOT_BYTES_MAX:
-        return _usage(f"--ranges times --range-bytes is more than {limits.SPOT_BYTES_MAX} bytes")
+        raise UsageFault(f"--ranges times --range-bytes is more than {limits.SPOT_BYTES_MAX} bytes")
     if resolved(output).is_relative_to(resolved(directory)):
-        return _usage("-o FILE lies in DIR and would be part of the next measurement")
+        raise UsageFault("-o FILE lies in DIR and would be part of the next measurement")
     manifest = read_manifest(args.manifest)
     # A pool over other bytes would fail every honest host.
     with Progress(sys.stderr, "measured") as progress:
@@ -109,11 +110,6 @@ def run(args: argparse.Namespace) -> int:
         f"pool        {output} (secret: see --help)\n"
     )
     return ExitCode.AFFIRMED
-
-
-def _usage(message: str) -> int:
-    sys.stderr.write(f"weighbridge-attester: error: {message}\n")
-    return ExitCode.USAGE
 
 
 def _number(high: int) -> Callable[[str], int]:

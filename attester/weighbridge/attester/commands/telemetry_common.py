@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -13,7 +12,7 @@ from weighbridge.attester.telemetry.emulated_load import LoadRange
 from weighbridge.attester.telemetry.interface import HostFacts
 from weighbridge.attester.telemetry.registry import Choice
 from weighbridge.proto import strict
-from weighbridge.proto.errors import ExitCode, MalformedEvidence
+from weighbridge.proto.errors import MalformedEvidence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +30,6 @@ __all__ = [
     "misuse",
     "number",
     "reading",
-    "refuse",
 ]
 
 _TIMEOUT_S: Final = 30
@@ -149,12 +147,6 @@ def misuse(args: argparse.Namespace) -> str | None:
     if (args.gpu.kind == "emulated") != (args.gpu_vendor is not None):
         return "--gpu emulated:N and --gpu-vendor DIR go together"
     return None
-
-
-def refuse(text: str) -> int:
-    """Say what is wrong with the arguments; the exit status."""
-    sys.stderr.write(f"weighbridge-attester: error: {text}\n")
-    return ExitCode.USAGE
 
 
 def device_name(device: bytes | None) -> str:

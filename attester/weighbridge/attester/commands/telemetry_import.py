@@ -13,6 +13,7 @@ from weighbridge.attester.telemetry import csv_trace
 from weighbridge.attester.telemetry.recorder import window_of
 from weighbridge.proto import limits, strict
 from weighbridge.proto.errors import ExitCode, MalformedEvidence
+from weighbridge.proto.options import UsageFault
 from weighbridge.proto.recording import Recording
 from weighbridge.proto.workload import WorkSummary
 
@@ -95,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
     if len(dict(args.only)) != len(args.only):
         mistake = "--only names a column twice"
     if mistake is not None:
-        return common.refuse(mistake)
+        raise UsageFault(mistake)
     scope = telemetry_scope.read_scope(args, {})
     data = read_file(args.csv, limit=csv_trace.BYTES_MAX, what="table of measurements")
     try:

@@ -21,6 +21,7 @@ from weighbridge.attester.telemetry.registry import open_sources
 from weighbridge.attester.telemetry.sampler import SystemSampleClock
 from weighbridge.proto import limits
 from weighbridge.proto.errors import ExitCode, WeighbridgeError
+from weighbridge.proto.options import UsageFault
 from weighbridge.proto.recording import Recording
 from weighbridge.proto.workload import WorkSummary
 
@@ -91,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     defaults, watts = _said(args, names)
     mistake = common.misuse(args) or _misuse(args, emulated=emulated) or telemetry_scope.misuse(args, defaults)
     if mistake is not None:
-        return common.refuse(mistake)
+        raise UsageFault(mistake)
     scope = telemetry_scope.read_scope(args, defaults, power_limit_w=watts)
     with ExitStack() as stack:
         host = common.host_of(args, stack)

@@ -18,6 +18,7 @@ from weighbridge.attester.telemetry.registry import open_sources
 from weighbridge.attester.telemetry.sampler import SystemSampleClock
 from weighbridge.proto import strict
 from weighbridge.proto.errors import ExitCode
+from weighbridge.proto.options import UsageFault
 
 if TYPE_CHECKING:
     from weighbridge.attester.telemetry.interface import TelemetrySource
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     """
     mistake = common.misuse(args)
     if mistake is not None:
-        return common.refuse(mistake)
+        raise UsageFault(mistake)
     with ExitStack() as stack:
         source = open_sources(common.choices_of(args), common.host_of(args, stack))
         stack.callback(source.close)

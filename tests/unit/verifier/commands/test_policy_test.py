@@ -274,5 +274,6 @@ def test_watching_survives_what_is_broken_meanwhile(run: Run, monkeypatch: pytes
 
 def test_watching_is_for_people(run: Run, mine: Path) -> None:
     status, out, err = run(mine, "--watch", "--json")
-    assert (status, out) == (ExitCode.USAGE, "")
+    assert status == ExitCode.USAGE
+    assert json.loads(out)["message"].endswith("leave out --json")
     assert "leave out --json" in err

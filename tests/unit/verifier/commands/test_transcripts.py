@@ -206,6 +206,27 @@ def test_mistakes_in_a_command_touch_nothing(run: Callable[..., Done], command: 
     assert hint.startswith("hint: `weighbridge")
 
 
+@pytest.mark.parametrize(
+    ("command", "text"),
+    [
+        (("another", "--json"), "invalid choice: 'another'"),
+        (("verify", "bundle", "--json"), "required: FILE"),
+        (("verify", "bundle", "a", "--models", "b", "--json"), "--models and --hosts need --reference"),
+        (("inspect", "gpu", "-", "--chain", "-", "--json"), "cannot both be standard input"),
+        (("verify", "log", "a", "--json"), "at least one value"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value[:2]),
+)
+def test_whoever_reads_json_gets_a_document_of_wrong_arguments(
+    run: Callable[..., Done], command: tuple[str, ...], text: str
+) -> None:
+    done = run(*command)
+    assert done.status == done.document["exit"] == ExitCode.USAGE
+    assert (done.document["schema"], done.document["code"]) == ("weighbridge/error/v1", None)
+    assert text in done.document["message"]
+    assert done.err == f"weighbridge: error: {done.document['message']}\nhint: {done.document['hint']}\n"
+
+
 # -- verify bundle -----------------------------------------------------------------------------------------------------
 
 

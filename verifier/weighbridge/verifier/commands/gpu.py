@@ -13,7 +13,7 @@ from weighbridge.proto.spdm import report as spdm
 from weighbridge.proto.spdm.opaque import OpaqueType
 from weighbridge.verifier import certs
 from weighbridge.verifier.commands.gpu_document import describe_report
-from weighbridge.verifier.commands.outcome import taken_for
+from weighbridge.verifier.commands.outcome import taken_for, usage
 from weighbridge.verifier.gpu import (
     check_nonce,
 )
@@ -43,8 +43,8 @@ def configure_inspect(parser: argparse.ArgumentParser) -> None:
 
 def run_inspect(args: argparse.Namespace) -> int:
     """Parse and print; returns the exit status."""
-    if _twice_stdin(args):
-        return ExitCode.USAGE
+    if args.report == "-" == args.chain:
+        usage("REPORT and --chain cannot both be standard input", command="inspect gpu")
     try:
         data = load_report(args.report)
         with taken_for(args.report, what="an SPDM report", hint=_WHOLE):
@@ -127,13 +127,6 @@ def _describe_chain(chain: Sequence[bytes]) -> list[strict.JsonObject]:
             }
         )
     return listed
-
-
-def _twice_stdin(args: argparse.Namespace) -> bool:
-    if args.report != "-" or args.chain != "-":
-        return False
-    sys.stderr.write("weighbridge: error: REPORT and --chain cannot both be standard input\n")
-    return True
 
 
 def _fail(error: WeighbridgeError, schema: str, *, json: bool) -> int:

@@ -7,7 +7,6 @@ compares these with values that a quote signs; whether a TPM signed them is not 
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import TYPE_CHECKING, Final
 
 from weighbridge.proto import limits, strict
@@ -24,7 +23,7 @@ from weighbridge.proto.eventlog import (
     require_whole_boot,
 )
 from weighbridge.proto.tpm.constants import HashAlgorithm, digest_size
-from weighbridge.verifier.commands.outcome import Outcome
+from weighbridge.verifier.commands.outcome import Outcome, usage
 from weighbridge.verifier.commands.outcome import read as read_file
 
 if TYPE_CHECKING:
@@ -143,8 +142,7 @@ def run_verify(arguments: argparse.Namespace) -> Outcome | int:
     start: list[tuple[Register, bytes]] = arguments.start
     mistake = _mistake(given, start, bank)
     if mistake:
-        sys.stderr.write(f"weighbridge: error: {mistake}\nhint: `weighbridge verify log --help` shows the arguments\n")
-        return ExitCode.USAGE
+        usage(mistake, command="verify log")
     log = _read(arguments)
     expected = dict(given)
     values = require(log, bank, expected, start=dict(start))

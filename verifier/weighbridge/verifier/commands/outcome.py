@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from weighbridge.policy import policy_set
 from weighbridge.policy.authoring.sources import collect
@@ -16,6 +15,7 @@ from weighbridge.proto.baseline import SET_TYP as BASELINE_SET_TYP
 from weighbridge.proto.errors import Code, EnvironmentFault, ExitCode, MalformedEvidence, PolicyDenied
 from weighbridge.proto.host_set import SET_TYP as HOST_SET_TYP
 from weighbridge.proto.manifest import Manifest
+from weighbridge.proto.options import UsageFault
 from weighbridge.proto.policy_bundle import SignedPolicyBundle, is_signed
 from weighbridge.verifier import anchors, host_set, reference_set
 from weighbridge.verifier.files import PosixFiles, fault, install, standard_input
@@ -217,10 +217,13 @@ def with_sets(reference: Reference, paths: Sequence[str], trusted: TrustAnchors)
     return reference.with_sets(models).with_hosts(hosts)
 
 
-def usage(message: str, *, command: str) -> ExitCode:
-    """Say what is wrong with the arguments, where each alone is right; the exit status."""
-    print(f"weighbridge: error: {message}\nhint: `weighbridge {command} --help` shows the arguments", file=sys.stderr)  # noqa: T201 - an error
-    return ExitCode.USAGE
+def usage(message: str, *, command: str) -> NoReturn:
+    """Refuse arguments of which each alone is right.
+
+    Raises:
+        UsageFault: always.
+    """
+    raise UsageFault(message, hint=f"`weighbridge {command} --help` shows the arguments")
 
 
 def load_policy(names: Sequence[str], reference: Reference) -> PolicySet:
