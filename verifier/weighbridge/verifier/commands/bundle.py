@@ -38,11 +38,22 @@ if TYPE_CHECKING:
     from weighbridge.policy.engine import Decision, PolicyEngine, Prepared, Revision
     from weighbridge.policy.values.reference import Reference
     from weighbridge.verifier.anchors import TrustAnchors
+    from weighbridge.verifier.bundle_checks import Trail
 
-__all__ = ["configure_verify", "read_bundle", "run_verify"]
+__all__ = [
+    "STILL_TRUSTED",
+    "configure_judging",
+    "configure_verify",
+    "judge",
+    "misused",
+    "policies_of",
+    "read_bundle",
+    "run_verify",
+    "status_of",
+]
 
 _RECORDED: Final = "recorded"
-_STILL_TRUSTED: Final = (
+STILL_TRUSTED: Final = (
     "the verifier's word: receipt times, random challenges, the credential's secret at enrolment, "
     "that spot checks, recorded reference sets, baselines and policy bundles are their owners', that no newer "
     "collateral was at hand, "
@@ -57,6 +68,13 @@ def configure_verify(parser: argparse.ArgumentParser) -> None:
         "admitted, 3 malformed, 4 not authentic, 5 denied, 6 indeterminate. `attester` says whether it is proven which "
         "code measured, or what is missing: docs/attester-code.md."
     )
+    configure_judging(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON document, on failure too")
+    parser.set_defaults(run=run_verify)
+
+
+def configure_judging(parser: argparse.ArgumentParser) -> None:
+    """Add the bundle, and by what it is judged, to ``parser``."""
     parser.add_argument("bundle", metavar="FILE", help="a session.wb file, or - for standard input")
     parser.add_argument(
         "--anchors",
@@ -93,8 +111,6 @@ def configure_verify(parser: argparse.ArgumentParser) -> None:
         help="judge by what makers of hardware publish as this store has it now: what was revoked since counts "
         "(default: what the records name)",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON document, on failure too")
-    parser.set_defaults(run=run_verify)
 
 
 def read_bundle(path: str) -> Bundle:
@@ -115,17 +131,42 @@ def run_verify(arguments: argparse.Namespace) -> Outcome | int:
     Raises:
         WeighbridgeError: as :func:`weighbridge.verifier.bundle.verify`.
     """
+    if (wrong := misused(arguments, command="verify bundle")) is not None:
+        return wrong
+    return _outcome(judge(arguments, read_bundle(arguments.bundle)), policies_of(arguments))
+
+
+def misused(arguments: argparse.Namespace, *, command: str) -> ExitCode | None:
+    """Say which arguments of ``command`` do not fit together, if some do not; the exit status then."""
     if arguments.models and arguments.reference is None:
-        return usage("--models and --hosts need --reference", command="verify bundle")
+        return usage("--models and --hosts need --reference", command=command)
     if is_foreign(arguments) and arguments.policy in ([], [_RECORDED]):
-        return usage("--foreign needs --policy: the recorded policy has its own", command="verify bundle")
-    bundle = read_bundle(arguments.bundle)
+        return usage("--foreign needs --policy: the recorded policy has its own", command=command)
+    return None
+
+
+def policies_of(arguments: argparse.Namespace) -> list[str]:
+    """By which policies it is judged, as it was asked for."""
+    return arguments.policy or [_RECORDED]
+
+
+def judge(arguments: argparse.Namespace, bundle: Bundle, *, trail: Trail | None = None) -> BundleVerdict:
+    """``bundle`` verified and appraised again, as ``arguments`` say.
+
+    Args:
+        arguments: of :func:`configure_judging`.
+        bundle: parsed, untrusted.
+        trail: is told how far this came.
+
+    Raises:
+        WeighbridgeError: as :func:`weighbridge.verifier.bundle.verify`.
+    """
     anchors = load_anchors(arguments.anchors)
     own = None
     if arguments.reference is not None:
         own = with_sets(read_reference(arguments.reference), arguments.models, anchors)
     published = _published(arguments.collateral, anchors)
-    names: list[str] = arguments.policy or [_RECORDED]
+    names = policies_of(arguments)
     engine = arguments.engine.open()
     with ExitStack() as stack:
 
@@ -139,9 +180,16 @@ def run_verify(arguments: argparse.Namespace) -> Outcome | int:
             )
             return Appraiser(prepared, reference, {manifest.digest: manifest for manifest in manifests}, published)
 
-        result = verify(bundle, anchors=anchors, appraiser=appraiser)
+        result = verify(bundle, anchors=anchors, appraiser=appraiser, trail=trail)
     result.require_recorded(policy=names == [_RECORDED], reference=own is None)
-    return _outcome(result, names)
+    return result
+
+
+def status_of(result: BundleVerdict) -> tuple[ExitCode, str]:
+    """The exit status for ``result``, and its word."""
+    if result.admitted:
+        return ExitCode.AFFIRMED, "ADMITTED"
+    return (ExitCode.DENIED, "DENIED") if result.denied else (ExitCode.INDETERMINATE, "INDETERMINATE")
 
 
 def _published(directory: Path | None, anchors: TrustAnchors) -> Published:
@@ -201,8 +249,7 @@ def _outcome(result: BundleVerdict, names: list[str]) -> Outcome:
     waiting = sum(verdict.outcome == "indeterminate" for verdict in result.verdicts)
     unsettled = f"{waiting} indeterminate, " if waiting else ""
     denied = result.denied
-    status = ExitCode.AFFIRMED if result.admitted else ExitCode.DENIED if denied else ExitCode.INDETERMINATE
-    word = {ExitCode.AFFIRMED: "ADMITTED", ExitCode.DENIED: "DENIED"}.get(status, "INDETERMINATE")
+    status, word = status_of(result)
     lines = [
         f"{word}: session {result.session.hex()} under policy {', '.join(names)}",
         f"  model      {result.model.hex()}",
@@ -217,7 +264,7 @@ def _outcome(result: BundleVerdict, names: list[str]) -> Outcome:
         *(line for verdict in _unsettled(result, status) for line in _denials(verdict, "not yet")),
         *(f"  unchecked  {check}: {reason}" for check, reason in _unchecked(result)),
         *(f"  not proven {line}" for line in result.not_proven),
-        f"  rests on   {_STILL_TRUSTED}",
+        f"  rests on   {STILL_TRUSTED}",
     ]
     document: strict.JsonObject = {
         "schema": "weighbridge/verify-bundle/v1",
@@ -229,7 +276,7 @@ def _outcome(result: BundleVerdict, names: list[str]) -> Outcome:
         "recorded_policy": result.same_policy,
         "windows": [verdict.document() for verdict in result.verdicts],
         "ledger": {"origin": result.origin, "size": result.size},
-        "rests_on": _STILL_TRUSTED,
+        "rests_on": STILL_TRUSTED,
     }
     return Outcome("\n".join(lines) + "\n", document, status)
 
