@@ -114,6 +114,7 @@ _SIZES: Final = {
     "NAME_MAX": "a text for which nothing else is said, in UTF-8",
     "LEDGER_ENTRY_MAX": "one ledger entry",
     "CHECKPOINT_MAX": "one signed note; an offline proof may have twice as much",
+    "LEDGER_RECEIPT_MAX": "one receipt of the ledger",
     "BUNDLE_MAX": "one proof bundle",
     "JSON_MAX": "one JSON document for which nothing else is said",
     "JSON_DEPTH_MAX": "nesting of JSON (a number)",

@@ -116,6 +116,8 @@ NAME_MAX: Final = 512
 # C2SP tlog-tiles: an entry has a 16-bit length.
 LEDGER_ENTRY_MAX: Final = 65_535
 CHECKPOINT_MAX: Final = 64 * 1024
+# RFC 9942: 63 hashes, a name twice, a signature.
+LEDGER_RECEIPT_MAX: Final = 4096
 BUNDLE_MAX: Final = 256 * 1024 * 1024
 JSON_MAX: Final = 16 * 1024 * 1024
 JSON_DEPTH_MAX: Final = 32

@@ -24,7 +24,9 @@ __all__ = [
     "CompactRange",
     "Nodes",
     "consistency_proof",
+    "consistency_root",
     "inclusion_proof",
+    "inclusion_root",
     "leaf_hash",
     "node_hash",
     "nodes_of",
@@ -39,6 +41,8 @@ EMPTY_ROOT: Final = hashlib.sha256(b"").digest()
 
 _LEAF: Final = b"\x00"
 _NODE: Final = b"\x01"
+_INCLUSION: Final = "RFC 9162 §2.1.3.2"
+_CONSISTENCY: Final = "RFC 9162 §2.1.4.2"
 
 Nodes = Callable[[int, int], bytes]
 """``nodes(level, index)``: the hash over leaves ``index * 2**level`` to ``(index + 1) * 2**level``, all present."""
@@ -179,15 +183,28 @@ def verify_inclusion(leaf: bytes, proof: Sequence[bytes], *, index: int, size: i
     Raises:
         LedgerInconsistent: ``LEDGER_PROOF``.
     """
-    clause = "RFC 9162 §2.1.3.2"
-    _check_sizes((leaf, root, *proof), clause)
+    _check_sizes((root,), _INCLUSION)
+    computed = inclusion_root(leaf, proof, index=index, size=size)
+    if computed != root:
+        raise _refuse("inclusion proof leads to another root", _INCLUSION, expected=root, got=computed)
+
+
+def inclusion_root(leaf: bytes, proof: Sequence[bytes], *, index: int, size: int) -> bytes:
+    """The root of the one tree of ``size`` leaves that has ``leaf`` at ``index`` and ``proof`` above it.
+
+    Shows nothing by itself: it is for whoever has a signature over the root and not the root (RFC 9942 §5.2.1).
+
+    Raises:
+        LedgerInconsistent: ``LEDGER_PROOF`` when a tree of this size has no such path.
+    """
+    _check_sizes((leaf, *proof), _INCLUSION)
     if not 0 <= index < size:
-        raise _refuse("leaf index outside the tree", clause, expected=f"0..{size - 1}", got=index)
+        raise _refuse("leaf index outside the tree", _INCLUSION, expected=f"0..{size - 1}", got=index)
     first, last = index, size - 1
     computed = leaf
     for sibling in proof:
         if last == 0:
-            raise _refuse("inclusion proof is too long", clause, got=len(proof))
+            raise _refuse("inclusion proof is too long", _INCLUSION, got=len(proof))
         if first & 1 or first == last:
             computed = node_hash(sibling, computed)
             while not first & 1 and first:
@@ -196,9 +213,8 @@ def verify_inclusion(leaf: bytes, proof: Sequence[bytes], *, index: int, size: i
             computed = node_hash(computed, sibling)
         first, last = first >> 1, last >> 1
     if last != 0:
-        raise _refuse("inclusion proof is too short", clause, got=len(proof))
-    if computed != root:
-        raise _refuse("inclusion proof leads to another root", clause, expected=root, got=computed)
+        raise _refuse("inclusion proof is too short", _INCLUSION, got=len(proof))
+    return computed
 
 
 def verify_consistency(proof: Sequence[bytes], *, old: int, old_root: bytes, new: int, new_root: bytes) -> None:
@@ -214,26 +230,36 @@ def verify_consistency(proof: Sequence[bytes], *, old: int, old_root: bytes, new
     Raises:
         LedgerInconsistent: ``LEDGER_PROOF``.
     """
-    clause = "RFC 9162 §2.1.4.2"
-    _check_sizes((old_root, new_root, *proof), clause)
+    _check_sizes((old_root, new_root, *proof), _CONSISTENCY)
     if not 0 <= old <= new:
-        raise _refuse("later tree is smaller", clause, expected=f">= {old}", got=new)
+        raise _refuse("later tree is smaller", _CONSISTENCY, expected=f">= {old}", got=new)
     if old in {0, new}:
         if proof:
-            raise _refuse("consistency proof should be empty", clause, got=len(proof))
+            raise _refuse("consistency proof should be empty", _CONSISTENCY, got=len(proof))
         expected = new_root if old == new else EMPTY_ROOT
         if old_root != expected:
-            raise _refuse("two roots for one tree size", clause, expected=expected, got=old_root)
+            raise _refuse("two roots for one tree size", _CONSISTENCY, expected=expected, got=old_root)
         return
-    _verify_growth(proof, old=old, old_root=old_root, new=new, new_root=new_root)
+    computed = consistency_root(proof, old=old, old_root=old_root, new=new)
+    if computed != new_root:
+        raise _refuse("consistency proof leads to another new root", _CONSISTENCY, expected=new_root, got=computed)
 
 
-def _verify_growth(proof: Sequence[bytes], *, old: int, old_root: bytes, new: int, new_root: bytes) -> None:
-    """RFC 9162 §2.1.4.2 for ``0 < old < new``, its steps numbered as there."""
-    clause = "RFC 9162 §2.1.4.2"
+def consistency_root(proof: Sequence[bytes], *, old: int, old_root: bytes, new: int) -> bytes:
+    """The root of the one tree of ``new`` leaves that ``proof`` makes of the tree under ``old_root``.
+
+    RFC 9162 §2.1.4.2 for ``0 < old < new``, its steps numbered as there. Shows nothing by itself, as
+    :func:`inclusion_root`.
+
+    Raises:
+        LedgerInconsistent: ``LEDGER_PROOF``, for other sizes as well.
+    """
+    _check_sizes((old_root, *proof), _CONSISTENCY)
+    if not 0 < old < new:
+        raise _refuse("no later tree after an earlier one", _CONSISTENCY, expected=f"> {old} > 0", got=new)
     # 1. An empty path proves nothing.
     if not proof:
-        raise _refuse("consistency proof is empty", clause)
+        raise _refuse("consistency proof is empty", _CONSISTENCY)
     # 2. A perfect old tree is itself the first node.
     path = [old_root, *proof] if old & (old - 1) == 0 else list(proof)
     # 3., 4.
@@ -245,7 +271,7 @@ def _verify_growth(proof: Sequence[bytes], *, old: int, old_root: bytes, new: in
     # 6.
     for sibling in path[1:]:
         if last == 0:
-            raise _refuse("consistency proof is too long", clause, got=len(proof))
+            raise _refuse("consistency proof is too long", _CONSISTENCY, got=len(proof))
         if first & 1 or first == last:
             first_root = node_hash(sibling, first_root)
             last_root = node_hash(sibling, last_root)
@@ -256,11 +282,10 @@ def _verify_growth(proof: Sequence[bytes], *, old: int, old_root: bytes, new: in
         first, last = first >> 1, last >> 1
     # 7.
     if last != 0:
-        raise _refuse("consistency proof is too short", clause, got=len(proof))
+        raise _refuse("consistency proof is too short", _CONSISTENCY, got=len(proof))
     if first_root != old_root:
-        raise _refuse("consistency proof leads to another old root", clause, expected=old_root, got=first_root)
-    if last_root != new_root:
-        raise _refuse("consistency proof leads to another new root", clause, expected=new_root, got=last_root)
+        raise _refuse("consistency proof leads to another old root", _CONSISTENCY, expected=old_root, got=first_root)
+    return last_root
 
 
 def _split(width: int) -> int:

@@ -75,6 +75,12 @@ class NoteKey:
         return cls(name, key.public_bytes(Encoding.Raw, PublicFormat.Raw))
 
     @property
+    def spki(self) -> bytes:
+        """The SubjectPublicKeyInfo in DER, as trust anchors carry it."""
+        public = Ed25519PublicKey.from_public_bytes(self.public)
+        return public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+    @property
     def key_id(self) -> bytes:
         """SHA-256(name || 0x0A || 0x01 || public)[:4]: a hint, not a commitment."""
         return sha256(self.name.encode() + b"\n" + _ED25519 + self.public)[:_KEY_ID_SIZE]
