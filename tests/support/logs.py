@@ -89,9 +89,9 @@ class Host:
         )
 
 
-def honest(name: str = "a session", windows: int = 3) -> list[bytes]:
+def honest(name: str = "a session", windows: int = 3, *, at_ns: int = START) -> list[bytes]:
     """The entries of a session from its enrolment to its closing."""
-    host = Host(name)
+    host = Host(name, at_ns=at_ns)
     return [host.enrol(), *host.windows(windows), host.close()]
 
 

@@ -83,12 +83,12 @@ class Followed:
 @final
 @dataclass(slots=True)
 class Chains:
-    """The sessions of a log that have not ended, the policies that judged in it, and its latest receipt time.
+    """The sessions of a log that have not ended, the policies that judged in it, and when its last entry was received.
 
     Attributes:
         sessions: by identifier; the one that was heard of longest ago is the first.
         policies: digests of those that have judged, in the order of their first appearance.
-        latest_ns: the latest receipt time; 0 before the first.
+        latest_ns: receipt time of the last entry; 0 before the first.
         events: what was noticed since it was emptied: at most :data:`EVENTS_MAX`.
         unlisted: how many more there were.
     """
@@ -113,7 +113,8 @@ class Chains:
                 "backdated", "received before the entry in front of it", index, leaf,
                 expected=f">= {self.latest_ns}", got=f"{leaf.received_ns}",
             )  # fmt: skip
-        self.latest_ns = max(self.latest_ns, leaf.received_ns)
+        # Of this entry, not the latest of all: one clock that was wrong once is told once.
+        self.latest_ns = leaf.received_ns
         match leaf.kind:
             case "enrolment":
                 if leaf.session not in self.sessions:

@@ -89,13 +89,15 @@ class DirectorySource:
             return None
         except OSError as error:
             raise _unreadable(error, file) from error
-        with os.fdopen(descriptor, "rb") as stream:
+        try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise EnvironmentFault(Code.FILE_UNREADABLE, "not a file", where=str(file))
-            try:
+            with open(descriptor, "rb", closefd=False) as stream:
                 data = stream.read(limit + 1)
-            except OSError as error:
-                raise _unreadable(error, file) from error
+        except OSError as error:
+            raise _unreadable(error, file) from error
+        finally:
+            os.close(descriptor)
         return _bounded(data, limit, str(file))
 
     def place(self, path: str) -> str:
