@@ -82,6 +82,14 @@ class _Counting:
         self.syncs += 1
         self._files.write(path, data, mode=mode)
 
+    def extend(self, path: Path, data: bytes, *, at: int, mode: int) -> None:
+        self.syncs += 1
+        self._files.extend(path, data, at=at, mode=mode)
+
+    def sync(self, path: Path) -> None:
+        self.syncs += 1
+        self._files.sync(path)
+
     def rename(self, source: Path, target: Path) -> None:
         self._files.rename(source, target)
 

@@ -51,6 +51,15 @@ class FaultyFiles:
             lambda: self._files.write(path, data[: len(data) // 2], mode=mode),
         )
 
+    def extend(self, path: Path, data: bytes, *, at: int, mode: int) -> None:
+        self._do(
+            lambda: self._files.extend(path, data, at=at, mode=mode),
+            lambda: self._files.extend(path, data[: len(data) // 2], at=at, mode=mode),
+        )
+
+    def sync(self, path: Path) -> None:
+        self._do(lambda: self._files.sync(path))
+
     def rename(self, source: Path, target: Path) -> None:
         self._do(lambda: self._files.rename(source, target))
 
@@ -93,6 +102,28 @@ class VolatileFiles:
 
     def write(self, path: Path, data: bytes, *, mode: int) -> None:
         self._step(lambda: self._files.write(path, data, mode=mode))
+
+    def extend(self, path: Path, data: bytes, *, at: int, mode: int) -> None:
+        def extend() -> None:
+            self._files.extend(path, data, at=at, mode=mode)
+            self._content_synced(path)
+
+        if self.cut_after is not None and self.count == self.cut_after:
+            # Torn: what had begun to be written may be there, or not.
+            self._files.extend(path, data[: len(data) // 2], at=at, mode=mode)
+        self._step(extend)
+
+    def sync(self, path: Path) -> None:
+        def sync() -> None:
+            self._files.sync(path)
+            self._content_synced(path)
+
+        self._step(sync)
+
+    def _content_synced(self, path: Path) -> None:
+        """What is in the file is on disk; whether its name is, is another matter."""
+        if path in self._durable:
+            self._durable[path] = path.read_bytes()
 
     def rename(self, source: Path, target: Path) -> None:
         self._step(lambda: self._files.rename(source, target))

@@ -23,9 +23,9 @@ _WINDOW_MAX: Final = 8 * 1024 * 1024
 _LEVEL: Final = 9
 
 
-def compress(data: bytes) -> bytes:
-    """One frame that declares the size of ``data``."""
-    return zstandard.ZstdCompressor(level=_LEVEL, write_checksum=False, write_content_size=True).compress(data)
+def compress(data: bytes, *, level: int = _LEVEL) -> bytes:
+    """One frame that declares the size of ``data``; ``level`` is zstd's, 1 the fastest."""
+    return zstandard.ZstdCompressor(level=level, write_checksum=False, write_content_size=True).compress(data)
 
 
 def decompress(data: bytes, *, size: int, what: str) -> bytes:

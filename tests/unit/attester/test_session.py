@@ -22,6 +22,7 @@ from fakes.models import flip_bit, write_model
 from fakes.soft_tpm import derive_key
 from fakes.verifier_line import VerifierTransport
 from fakes.virtual_time import VirtualClock
+from support.contents import contents
 from support.spots import left
 from support.world import LOG_PCR, PERIOD_NS, World, requirements
 from weighbridge.attester.configuration import Devices, SessionConfig, Surroundings
@@ -151,10 +152,9 @@ class Scene:
     def recorded(self) -> list[Header]:
         """The headers of the windows that the verifier recorded, in order, of all sessions."""
         found: list[Header] = []
-        for content in sorted((self.world.directory / "content").rglob("*")):
-            if content.is_file():
-                with contextlib.suppress(Exception):
-                    found.append(Header.parse(Evidence.parse(content.read_bytes()).signed_header().payload))
+        for content in contents(self.world.directory / "content").values():
+            with contextlib.suppress(Exception):
+                found.append(Header.parse(Evidence.parse(content).signed_header().payload))
         return sorted(found, key=lambda header: (header.interval.wall_start_ns, header.seq))
 
 
@@ -210,11 +210,9 @@ async def test_windows_are_cut_on_a_grid_and_miss_nothing(scene: Scene) -> None:
 
 async def test_the_telemetry_of_a_window_is_that_of_its_samples(scene: Scene) -> None:
     await scene.run(windows=3)
-    for content in (scene.world.directory / "content").rglob("*"):
-        if not content.is_file():
-            continue
+    for content in contents(scene.world.directory / "content").values():
         try:
-            evidence = Evidence.parse(content.read_bytes())
+            evidence = Evidence.parse(content)
         except Exception:  # noqa: BLE001, S112 - records lie there as well
             continue
         sources = Telemetry.parse(evidence.telemetry).sources

@@ -11,11 +11,13 @@ import pytest
 
 from corpus.bundle import Exported, believed, export
 from support.baseline_owners import BaselineOwner, made_up
+from support.contents import remove
 from support.gate import Gate
 from support.owners import DAY
 from support.world import NOON, reference_for
 from weighbridge.policy.values.reference import Reference
 from weighbridge.proto import strict
+from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, WeighbridgeError
 from weighbridge.verifier.anchors import TrustAnchors
 from weighbridge.verifier.baseline_watch import BaselineKeeper
@@ -185,9 +187,7 @@ def test_a_bundle_with_an_altered_file_is_refused(replaced: Exported) -> None:
 
 def test_a_file_that_the_store_has_lost_is_missed_at_export(replaced: Exported) -> None:
     world = replaced.world
-    for path in (world.directory / "content").glob("*/*"):
-        if path.read_bytes() == replaced.bundle.baselines[0]:
-            path.unlink()
+    remove(world.directory / "content", sha256(replaced.bundle.baselines[0]))
     assert code_of(lambda: export(world)) is Code.EVIDENCE_ABSENT
 
 
@@ -327,9 +327,7 @@ def test_what_was_taken_before_has_to_be_there(measured: Measured) -> None:
     world = measured.gate.world
     measured.publish(measured.content())
     watch = measured.start()
-    for path in (world.directory / "content").glob("*/*"):
-        if path.read_bytes() == measured.path.read_bytes():
-            path.unlink()
+    remove(world.directory / "content", sha256(measured.path.read_bytes()))
     measured.publish(measured.content(number=2))
     assert measured.renewed(watch) == []
     assert "not in the content store any more" in measured.gate.lines[-2]

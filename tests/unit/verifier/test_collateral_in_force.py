@@ -16,6 +16,7 @@ from fakes import rims
 from fakes.forged_snp import ForgedSnp
 from fakes.ocsp_responder import Order, RevocableVendor
 from fakes.soft_tpm import SoftTpm
+from support.contents import alter, remove
 from support.gate import Gate
 from support.world import EMULATED, NOON
 from weighbridge.attester.gpu.emulated import EmulatedGpus, EmulatedH100
@@ -363,23 +364,19 @@ def test_a_session_goes_on_after_a_restart(arena: Arena) -> None:
     assert {record.collateral for record in records(world)} == {world.published.digest}
 
 
-def content_of(world: World, digest: bytes) -> Path:
-    name = digest.hex()
-    return world.directory / "content" / name[:3] / name
-
-
 def test_a_session_whose_collateral_was_lost_or_altered_does_not_go_on(arena: Arena) -> None:
     world = judged(arena)
-    path = content_of(world, world.published.digest)
-    kept = path.read_bytes()
-    path.chmod(0o600)
-    path.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
+    content, collateral = world.directory / "content", world.published.digest
+    alter(content, collateral)
     world.restart()
     sealed = world.host.seal()
     assert code_of(lambda: world.send(sealed.evidence), LedgerInconsistent) is Code.LEDGER_INCONSISTENT
-    path.unlink()
+    alter(content, collateral)
+    kept = shutil.copytree(content, world.directory / "kept")
+    remove(content, collateral)
     assert code_of(lambda: world.send(sealed.evidence), Indeterminate) is Code.EVIDENCE_ABSENT
-    path.write_bytes(kept)
+    shutil.rmtree(content)
+    kept.rename(content)
     world.clock.advance(1)
     assert world.deliver(sealed).verdict.opens
 

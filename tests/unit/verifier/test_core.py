@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import tempfile
 from contextlib import closing
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from corpus.arena import Arena
 from corpus.weights import OTHER
 from fakes.broken_files import FaultyFiles
+from support.contents import alter, remove
 from support.forge import claim, random_bytes, seal
 from support.mutations import inputs
 from weighbridge.proto import strict
@@ -126,14 +128,16 @@ def test_records_that_are_gone_or_altered_are_not_replaced_by_belief(world: Worl
         (first, _) = tx.window_indices(world.host.session)
     evidence = world.archive.records.record(first).evidence
     assert evidence is not None
-    (path,) = (world.directory / "content").rglob(evidence.hex())
-    data = path.read_bytes()
-    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    content = world.directory / "content"
+    alter(content, evidence)
     world.restart()
     assert code_of(lambda: world.send(b""), LedgerInconsistent) is Code.LEDGER_INCONSISTENT
-    path.unlink()
+    alter(content, evidence)
+    kept = shutil.copytree(content, world.directory / "kept")
+    remove(content, evidence)
     assert code_of(lambda: world.send(b""), Indeterminate) is Code.EVIDENCE_ABSENT
-    path.write_bytes(data)
+    shutil.rmtree(content)
+    kept.rename(content)
     assert world.window().verdict.opens
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from corpus.bundle import export
 from support.baseline_owners import BaselineOwner
+from support.contents import contents, remove
 from weighbridge.proto.errors import Code, Indeterminate
 from weighbridge.verifier import baseline_set, keeping
 from weighbridge.verifier.anchors import TrustAnchors
@@ -64,9 +65,9 @@ def test_what_was_forgotten_is_kept_again(arena: Arena, monkeypatch: pytest.Monk
 def test_a_policy_that_the_state_has_lost_can_be_named(arena: Arena) -> None:
     world = arena.settled(1)
     files = export(world).policies
-    for path in (world.directory / "content").glob("*/*"):
-        if ADMITTING in path.read_bytes():
-            path.unlink()
+    for digest, content in contents(world.directory / "content").items():
+        if ADMITTING in content:
+            remove(world.directory / "content", digest)
     with pytest.raises(Indeterminate) as refusal:
         export(world)
     assert (refusal.value.code, "--policy" in refusal.value.hint) == (Code.EVIDENCE_ABSENT, True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from corpus.bundle import believed, export
+from support.contents import remove
 from support.recorded import record
 from weighbridge.proto.errors import Code, WeighbridgeError
 from weighbridge.verifier.deployment import Deployment
@@ -96,7 +97,7 @@ def test_what_was_removed_is_missed(made: Recorded, tmp_path: Path) -> None:
     with Deployment.reading(copy) as (records, _), made.world.store.transaction() as tx:
         evidence = records.record(tx.window_indices(session.session)[1]).evidence
     assert evidence is not None
-    (copy / "content" / evidence.hex()[:3] / evidence.hex()).unlink()
+    remove(copy / "content", evidence)
     with pytest.raises(WeighbridgeError) as refusal:
         windows_of(made, session, copy)
     assert refusal.value.code is Code.EVIDENCE_ABSENT

@@ -31,6 +31,17 @@ class Files(Protocol):
         """Create or overwrite ``path`` and return when its content is on disk. Not atomic: for staging only."""
         ...
 
+    def extend(self, path: Path, data: bytes, *, at: int, mode: int) -> None:
+        """Let ``path``, created if need be, end with ``data`` from offset ``at`` on, and return when it is on disk.
+
+        What lies before ``at`` is not touched, whatever fails; what lies behind is cut off first.
+        """
+        ...
+
+    def sync(self, path: Path) -> None:
+        """Return when the content of ``path`` is on disk, whoever wrote it."""
+        ...
+
     def rename(self, source: Path, target: Path) -> None:
         """Put ``source`` in the place of ``target`` atomically; durable after :meth:`sync_directory`."""
         ...
@@ -61,6 +72,29 @@ class PosixFiles:
             rest = memoryview(data)
             while rest:
                 rest = rest[os.write(descriptor, rest) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def extend(self, path: Path, data: bytes, *, at: int, mode: int) -> None:
+        """See :meth:`Files.extend`."""
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+        try:
+            if os.fstat(descriptor).st_size > at:
+                os.ftruncate(descriptor, at)
+            rest = memoryview(data)
+            while rest:
+                written = os.pwrite(descriptor, rest, at)
+                rest, at = rest[written:], at + written
+            # The new size is needed to read the data: it is synced with it.
+            os.fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def sync(self, path: Path) -> None:
+        """See :meth:`Files.sync`."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)

@@ -6,8 +6,8 @@ The writer (:mod:`.log`) and the auditor (:mod:`.audit`) share nothing but the e
 from __future__ import annotations
 
 from weighbridge.verifier.ledger.audit import AuditReport, audit
-from weighbridge.verifier.ledger.content import ContentStore
+from weighbridge.verifier.ledger.content import Content, ContentStore
 from weighbridge.verifier.ledger.log import Appended, Ledger
 from weighbridge.verifier.ledger.reader import LedgerReader
 
-__all__ = ["Appended", "AuditReport", "ContentStore", "Ledger", "LedgerReader", "audit"]
+__all__ = ["Appended", "AuditReport", "Content", "ContentStore", "Ledger", "LedgerReader", "audit"]
