@@ -6,6 +6,8 @@ import argparse
 import io
 import json
 import threading
+from importlib import metadata
+from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from weighbridge.attester.gpu.emulated import EmulatedGpus
 from weighbridge.attester.telemetry import sparkline
 from weighbridge.attester.telemetry.emulated import EmulatedTelemetry, made_up
 from weighbridge.attester.telemetry.emulated_load import LoadRange
-from weighbridge.attester.telemetry.registry import PlugIn
+from weighbridge.attester.telemetry.registry import GROUP, PlugIn
 from weighbridge.proto.errors import ExitCode
 from weighbridge.proto.recording import Recording
 from weighbridge.proto.telemetry import Event, EventKind
@@ -351,6 +353,22 @@ class TestList:
             "read": True,
         }
         assert document["sources"][1]["error"]["code"] == "TELEMETRY_SOURCE"
+
+    def test_one_that_breaks(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        # `json:loads` is called with what plug-ins are given, and raises a TypeError.
+        found = EntryPoints([EntryPoint("broken", "json:loads", GROUP), *metadata.entry_points(group=GROUP)])
+        monkeypatch.setattr(metadata, "entry_points", lambda *, group: found.select(group=group))
+        monkeypatch.setattr(
+            telemetry_list, "plugins", lambda: (PlugIn("broken", "somebody", "json:loads"), *self.PLUGINS[:1])
+        )
+        assert main(["telemetry", "list"]) == ExitCode.AFFIRMED
+        first, *others = capsys.readouterr().out.splitlines()
+        assert first.startswith("broken      the plug-in is broken: TypeError: ")
+        assert any(line.startswith("emulated    ab3c2959: power") for line in others)
+        assert main(["telemetry", "watch", "--telemetry", "broken"]) == ExitCode.ENVIRONMENT
+        error, hint = capsys.readouterr().err.splitlines()
+        assert "TELEMETRY_SOURCE: the plug-in is broken: TypeError: " in error
+        assert hint.startswith("hint: look at its options")
 
     def test_nothing_installed(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         monkeypatch.setattr(telemetry_list, "plugins", tuple)

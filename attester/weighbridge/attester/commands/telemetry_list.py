@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from weighbridge.attester.commands.telemetry_common import device_name
+from weighbridge.attester.telemetry.blame import BROKEN
 from weighbridge.attester.telemetry.interface import HostFacts
 from weighbridge.attester.telemetry.registry import Choice, PlugIn, open_sources, plugins
 from weighbridge.proto import strict
@@ -79,7 +80,7 @@ def _lines(finding: _Finding) -> list[str]:
     if error is None:
         lines = [_said(source) for source in finding.sources] or ["can be opened, and reads nothing"]
     else:
-        lines = [f"{'needs options' if error.message.startswith(_MISSING) else 'not here'}: {error.message}"]
+        lines = [_refused(error.message)]
         if error.hint:
             lines.append(f"hint: {error.hint}")
     shown: list[str] = []
@@ -87,6 +88,12 @@ def _lines(finding: _Finding) -> list[str]:
         shown += textwrap.wrap(line, _WIDTH - _INDENT, subsequent_indent="  ") or [""]
     shown[0] = f"{plugin.name:<{_INDENT - 1}} {shown[0]}{by}"
     return [shown[0], *(" " * _INDENT + line for line in shown[1:])]
+
+
+def _refused(message: str) -> str:
+    if message.startswith(BROKEN):
+        return message
+    return f"{'needs options' if message.startswith(_MISSING) else 'not here'}: {message}"
 
 
 def _said(source: Source) -> str:

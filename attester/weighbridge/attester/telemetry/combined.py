@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Final, final
 
+from weighbridge.attester.telemetry.blame import blamed
 from weighbridge.proto.errors import Code, EnvironmentFault
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from weighbridge.proto.workload import WorkSummary
 
 __all__ = ["Combined"]
+
+_HINT: Final = "report it to whoever made the plug-in, or leave it out"
 
 
 @final
@@ -29,12 +32,14 @@ class Combined:
 
         Raises:
             EnvironmentFault: ``TELEMETRY_SOURCE``: two of them read a device under one name, so that nobody could tell
-                their samples apart; or what one of them raises.
+                their samples apart, or one breaks; or what one of them raises of this kind.
         """
         read: list[Source] = []
         by: dict[tuple[bytes | None, str], str] = {}
         for plugin, source in self._sources:
-            for item in source.window(start_wall_ns=start_wall_ns, duration_ns=duration_ns, work=work):
+            with blamed(plugin, hint=_HINT):
+                found = tuple(source.window(start_wall_ns=start_wall_ns, duration_ns=duration_ns, work=work))
+            for item in found:
                 other = by.get((item.device, item.name))
                 if other is not None:
                     raise EnvironmentFault(
@@ -51,8 +56,13 @@ class Combined:
     def close(self) -> None:
         """See :meth:`TelemetrySource.close`: each, though another fails."""
         with ExitStack() as closing:
-            for _, source in self._sources:
-                closing.callback(source.close)
+            for plugin, source in self._sources:
+                closing.callback(_close, plugin, source)
+
+
+def _close(plugin: str, source: TelemetrySource) -> None:
+    with blamed(plugin, hint=_HINT):
+        source.close()
 
 
 def _named(device: bytes | None) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from typing import TYPE_CHECKING, Final, Self
 
+from weighbridge.attester.telemetry.blame import blamed
 from weighbridge.attester.telemetry.combined import Combined
 from weighbridge.attester.telemetry.interface import TelemetrySource
 from weighbridge.proto.errors import Code, EnvironmentFault
@@ -80,8 +81,8 @@ def open_sources(
         entry_points: stands for those of this environment.
 
     Raises:
-        EnvironmentFault: ``TELEMETRY_SOURCE`` for one that is unknown, offered twice, cannot be loaded, or refuses its
-            options; whatever a plug-in raises of this kind.
+        EnvironmentFault: ``TELEMETRY_SOURCE`` for one that is unknown, offered twice, cannot be loaded, breaks, or
+            refuses its options; whatever a plug-in raises of this kind.
         ValueError: no choice.
     """
     if not choices:
@@ -108,21 +109,30 @@ def _load(name: str, found: Sequence[EntryPoint]) -> object:
     if len(named) > 1:
         packages = ", ".join(sorted("?" if item.dist is None else item.dist.name for item in named))
         raise _refusal(name, "several packages offer a source of this name", hint=f"uninstall one of: {packages}")
-    try:
-        return named[0].load()
-    except (ImportError, AttributeError) as error:
-        known = ", ".join(sorted({item.name for item in found} - {name}))
-        raise _refusal(
-            name,
-            f"the source cannot be loaded: {error}",
-            hint=f"install what it needs (weighbridge[attester] for those of weighbridge), or choose another: {known}",
-        ) from error
+    others = ", ".join(sorted({item.name for item in found} - {name}))
+    with blamed(name, hint=_report(named[0], others)):
+        try:
+            return named[0].load()
+        except (ImportError, AttributeError) as error:
+            raise _refusal(
+                name,
+                f"the source cannot be loaded: {error}",
+                hint="install what it needs (weighbridge[attester] for those of weighbridge), or choose another: "
+                + others,
+            ) from error
+
+
+def _report(broken: EntryPoint, others: str) -> str:
+    """What to do about a plug-in that breaks before it was given anything."""
+    package = "its package" if broken.dist is None else broken.dist.name
+    return f"report it to whoever made {package}, or choose another: {others}"
 
 
 def _made(factory: object, choice: Choice, host: HostFacts) -> TelemetrySource:
     if not callable(factory):
         raise _refusal(choice.name, "what is registered under this name makes no source")
-    source: object = factory(choice.options, host)
+    with blamed(choice.name, hint="look at its options; if they are right, report it to whoever made the plug-in"):
+        source: object = factory(choice.options, host)
     if not isinstance(source, TelemetrySource):
         raise _refusal(choice.name, "what the plug-in made is no source of telemetry")
     return source

@@ -6,6 +6,7 @@ import re
 import sys
 import time
 from collections.abc import Mapping
+from importlib.machinery import ModuleSpec
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
@@ -23,6 +24,7 @@ from weighbridge.proto.workload import WorkSummary
 
 BUILT_IN = ("adc", "emulated", "engine", "linux-host", "nvml", "replay")
 MODULE = "weighbridge_test_plugins"
+BAD_MODULE = "weighbridge_test_broken"
 DOCUMENT = Path(__file__).parents[4] / "docs" / "telemetry-sources.md"
 
 
@@ -53,6 +55,32 @@ class Fixed:
         self.closed = True
 
 
+class Late(Fixed):
+    """Breaks as soon as it is asked for anything."""
+
+    made: list[Fixed] = []  # noqa: RUF012 - of this class alone
+
+    def window(self, *, start_wall_ns: int, duration_ns: int, work: WorkSummary) -> list[Source]:
+        raise ZeroDivisionError(f"not yet\n{start_wall_ns} {duration_ns} {work}")
+
+    def close(self) -> None:
+        raise RuntimeError
+
+
+class BadModule:
+    """A module that breaks while it is imported, and its own finder."""
+
+    @staticmethod
+    def find_spec(name: str, *_: object) -> ModuleSpec | None:
+        return ModuleSpec(name, BadModule()) if name == BAD_MODULE else None  # type: ignore[arg-type]  # as importlib asks
+
+    def create_module(self, _: ModuleSpec) -> None:
+        return None
+
+    def exec_module(self, _: ModuleType) -> None:
+        raise ValueError("a setting is missing\nand more " + "x" * 300)
+
+
 @pytest.fixture(autouse=True)
 def installed(monkeypatch: pytest.MonkeyPatch) -> tuple[EntryPoint, ...]:
     """A package of plug-ins that is there for one test."""
@@ -66,8 +94,12 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> tuple[EntryPoint, ...]:
         constant=3,
         nothing=lambda options, host: (options, host),
         broken=lambda options, _: Options("broken", options).number("rate", 1, 5),
+        raises=lambda options, _: {}[options["path"]],
+        leaves=lambda *_: sys.exit(0),
+        late=Late,
     )
     monkeypatch.setitem(sys.modules, MODULE, module)
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, BadModule])
     values = {
         "fixed": f"{MODULE}:Fixed",
         "other": f"{MODULE}:Fixed",
@@ -76,6 +108,10 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> tuple[EntryPoint, ...]:
         "broken": f"{MODULE}:broken",
         "absent": f"{MODULE}:absent",
         "no-module": "weighbridge_no_such_module:source",
+        "bad-module": f"{BAD_MODULE}:source",
+        "raises": f"{MODULE}:raises",
+        "leaves": f"{MODULE}:leaves",
+        "late": f"{MODULE}:late",
     }
     return tuple(EntryPoint(name, value, GROUP) for name, value in values.items())
 
@@ -151,6 +187,9 @@ def test_several_are_one(installed: tuple[EntryPoint, ...]) -> None:
         ("constant", "makes no source"),
         ("nothing", "is no source"),
         ("broken", "the option rate is missing"),
+        ("bad-module", "the plug-in is broken: ValueError: a setting is missing"),
+        ("raises", "the plug-in is broken: KeyError: 'path'"),
+        ("leaves", "the plug-in is broken: SystemExit: 0"),
     ],
 )
 def test_what_will_not_do(installed: tuple[EntryPoint, ...], name: str, text: str) -> None:
@@ -164,10 +203,32 @@ def test_what_will_not_do(installed: tuple[EntryPoint, ...], name: str, text: st
     assert [item.closed for item in made()] == [True]
 
 
+def test_one_that_breaks_later(installed: tuple[EntryPoint, ...]) -> None:
+    source = open_sources([Choice("late"), Choice("fixed")], HostFacts(), entry_points=installed)
+    with pytest.raises(EnvironmentFault) as caught:
+        window(source)
+    assert (caught.value.code, caught.value.where) == (Code.TELEMETRY_SOURCE, "--telemetry late")
+    assert caught.value.message == "the plug-in is broken: ZeroDivisionError: not yet"
+    with pytest.raises(EnvironmentFault, match="broken: RuntimeError"):
+        source.close()
+    # The others are closed all the same.
+    assert [item.closed for item in made()] == [True]
+
+
+def test_an_error_is_told_in_one_line_that_ends(installed: tuple[EntryPoint, ...]) -> None:
+    long = "y" * 1000
+    with pytest.raises(EnvironmentFault) as caught:
+        open_sources([Choice("raises", {"path": long})], HostFacts(), entry_points=installed)
+    assert len(caught.value.message) < 250
+    assert caught.value.message.endswith("…")
+
+
 def test_the_hint_lists_what_there_is(installed: tuple[EntryPoint, ...]) -> None:
     with pytest.raises(EnvironmentFault) as caught:
         open_sources([Choice("nmvl")], HostFacts(), entry_points=installed)
-    assert caught.value.hint.endswith("absent, broken, constant, fixed, no-module, nothing, other")
+    assert caught.value.hint.endswith(
+        "absent, bad-module, broken, constant, fixed, late, leaves, no-module, nothing, other, raises"
+    )
     with pytest.raises(EnvironmentFault) as caught:
         open_sources([Choice("nmvl")], HostFacts(), entry_points=())
     assert "install weighbridge again" in caught.value.hint
