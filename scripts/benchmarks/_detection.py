@@ -2,7 +2,7 @@
 
 The baseline of a label is its run ``ranging``, a session is at most 20 units of 30 s of ``run_1``: of the same label a
 genuine one, of another label of the same system and round a deviation. Features, estimator and statistic are the
-product's. With one run for a baseline, what runs come to is taken from four quarters of that run, each against the
+product's. With one run for a baseline, how far a run strays is taken from four quarters of that run, each against the
 other three; the product takes it from whole runs, which these logs do not have.
 """
 

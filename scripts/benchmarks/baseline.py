@@ -109,7 +109,7 @@ def across(found: Sequence[Session]) -> list[tuple[Session, bool]]:
 
 def detection(what: str, limit: int, claim_ppm: int, judged: Sequence[tuple[Session, bool]]) -> Iterator[Figure]:
     """Claimed and measured, of sessions and whether each was flagged."""
-    yield Figure(f"{what}: limit", limit / 1000, "x what runs come to")
+    yield Figure(f"{what}: limit", limit / 1000, "x as far as a typical run strays")
     yield Figure(f"{what}: false alarms, claimed", claim_ppm / 10_000, "%")
     for kind in _NAMES:
         of_kind = [(session, flagged) for session, flagged in judged if session.kind == kind]
