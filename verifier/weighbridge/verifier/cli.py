@@ -19,28 +19,14 @@ from typing import TYPE_CHECKING, Final, NoReturn, TextIO
 from weighbridge.proto import strict
 from weighbridge.proto.errors import ExitCode, WeighbridgeError
 from weighbridge.proto.options import Once, UsageFault, asks_json, error_document, fault_document
-from weighbridge.verifier.commands import (
-    anchors,
-    baseline,
-    bundle,
-    collateral,
-    gpu,
-    gpu_verify,
-    ledger,
-    log,
-    model,
-    nras,
-    operate,
-    policy,
-    reference,
-    spot,
-    token,
-)
-from weighbridge.verifier.commands.outcome import Outcome
+from weighbridge.verifier.commands import catalogue
+from weighbridge.verifier.commands.catalogue import Command
 from weighbridge.verifier.files import fault
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
+
+    from weighbridge.verifier.commands.outcome import Outcome
 
 __all__ = ["main", "parser"]
 
@@ -56,6 +42,36 @@ examples:
   weighbridge verify gpu report.bin --chain chain.pem --nonce HEX --at now
   weighbridge verify bundle session.wb --anchors anchors.json --policy production
 """
+
+
+_COMMANDS: Final = (
+    Command("report", "write a recorded session as one HTML file for people", "report"),
+    Command("init", "make a new verifier: keys, ledger, store, channel certificates", "operate", "configure_init"),
+    Command("admit", "issue a channel certificate for an attester's signing request", "operate", "configure_admit"),
+    Command("serve", "judge attesters over gRPC", "serve"),
+    Command("sessions", "list the sessions that this verifier has recorded", "operate", "configure_sessions"),
+    Command("export", "write a session's proof bundle", "operate", "configure_export"),
+    Command("clear", "forgive a failure that sticks, for a recorded reason", "operate", "configure_clear"),
+    Command("spot", "import and count spot challenges", "spot"),
+    Command("model", "sign, revoke, show and compare models and sets of them", "model"),
+    Command("reference", "learn what a known-good host is, sign and compare sets of it", "reference"),
+    Command("baseline", "record, fit, show and compare what GPUs draw under work", "baseline", group=True),
+    Command("policy", "write, check, test, explain, sign and compare policies", "policy", group=True),
+    Command("anchors", "list, import and check who is believed: trust anchors", "anchors"),
+    Command("collateral", "import, list, check, fetch and remove what makers of hardware publish", "collateral"),
+    Command("ledger", "prove, verify and audit a ledger", "ledger"),
+)
+_INSPECT: Final = (
+    Command("gpu", "an SPDM report of an NVIDIA GPU", "gpu", "configure_inspect"),
+    Command("log", "an event log: of a session, of firmware, of IMA, or a CEL", "log", "configure_inspect"),
+)
+_VERIFY: Final = (
+    Command("gpu", "recorded evidence of GPUs and NVSwitches: of one, or of a host", "gpu_verify"),
+    Command("log", "an event log: that it leads to the values a quote signs", "log", "configure_verify"),
+    Command("bundle", "a recorded session: every verdict made again, offline", "bundle", "configure_verify"),
+    Command("nras", "what NVIDIA's attestation service said: a witness's word", "nras", "configure_verify"),
+    Command("token", "a result token: signature, audience, expiry", "token", "configure_verify"),
+)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -85,8 +101,12 @@ class _Parser(argparse.ArgumentParser):
         raise UsageFault(message, hint=f"`{self.prog} --help` shows the arguments")
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line's grammar."""
+def parser(words: Collection[str] | None = None) -> argparse.ArgumentParser:
+    """The command line's grammar.
+
+    Args:
+        words: of the command line, for the grammar of the commands among them; by default that of all.
+    """
     top = _Parser(
         prog=PROGRAM,
         description="Verify that a host measured the declared weights and committed to serving the session with them; "
@@ -97,37 +117,14 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"weighbridge {metadata.version('weighbridge')}")
     top.add_argument("--debug", action="store_true", help="print the traceback of an error")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    inspect = commands.add_parser("inspect", help="parse and print; verifies nothing, and says so first")
-    inspected = inspect.add_subparsers(dest="kind", required=True, metavar="KIND")
-    one = inspected.add_parser("gpu", help="an SPDM report of an NVIDIA GPU")
-    gpu.configure_inspect(one)
-    one.set_defaults(run=gpu.run_inspect)
-    log.configure_inspect(inspected.add_parser("log", help="an event log: of a session, of firmware, of IMA, or a CEL"))
-
-    verify = commands.add_parser("verify", help="verify evidence, a proof bundle or a result token")
-    verified = verify.add_subparsers(dest="kind", required=True, metavar="KIND")
-    gpu_verify.configure(
-        verified.add_parser("gpu", help="recorded evidence of GPUs and NVSwitches: of one, or of a host")
-    )
-    log.configure_verify(verified.add_parser("log", help="an event log: that it leads to the values a quote signs"))
-    bundle.configure_verify(verified.add_parser("bundle", help="a recorded session: every verdict made again, offline"))
-    nras.configure_verify(verified.add_parser("nras", help="what NVIDIA's attestation service said: a witness's word"))
-    token.configure_verify(verified.add_parser("token", help="a result token: signature, audience, expiry"))
-
-    operate.configure(commands)
-    spot.configure(commands.add_parser("spot", help="import and count spot challenges"))
-    model.configure(commands.add_parser("model", help="sign, revoke, show and compare models and sets of them"))
-    reference.configure(
-        commands.add_parser("reference", help="learn what a known-good host is, sign and compare sets of it")
-    )
-    baseline.configure(commands.add_parser("baseline", help="record, fit, show and compare what GPUs draw under work"))
-    policy.configure(commands.add_parser("policy", help="write, check, test, explain, sign and compare policies"))
-    anchors.configure(commands.add_parser("anchors", help="list, import and check who is believed: trust anchors"))
-    collateral.configure(
-        commands.add_parser("collateral", help="import, list, check, fetch and remove what makers of hardware publish")
-    )
-    ledger.configure(commands.add_parser("ledger", help="prove, verify and audit a ledger"))
+    for name, about, kinds in (
+        ("inspect", "parse and print; verifies nothing, and says so first", _INSPECT),
+        ("verify", "verify evidence, a proof bundle or a result token", _VERIFY),
+    ):
+        group = commands.add_parser(name, help=about)
+        if words is None or name in words:
+            catalogue.add(group.add_subparsers(dest="kind", required=True, metavar="KIND"), kinds, words)
+    catalogue.add(commands, _COMMANDS, words)
     return top
 
 
@@ -170,7 +167,7 @@ def _answer(arguments: Sequence[str]) -> int:
 
 def _run(arguments: Sequence[str]) -> int:
     try:
-        parsed = parser().parse_args(arguments)
+        parsed = parser(arguments).parse_args(arguments)
     except SystemExit as stop:
         # Help or the version was printed.
         return stop.code if isinstance(stop.code, int) else ExitCode.USAGE

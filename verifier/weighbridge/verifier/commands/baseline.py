@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import argparse
 import textwrap
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from weighbridge.verifier.commands import (
-    baseline_compare,
-    baseline_fit,
-    baseline_power,
-    baseline_record,
-    baseline_show,
-    owner_key,
-)
-from weighbridge.verifier.commands.owner_key import Role
+from weighbridge.verifier.commands import catalogue
+from weighbridge.verifier.commands.catalogue import Command
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 __all__ = ["configure"]
 
 _WIDTH: Final = 100
-_ROLES: Final = (Role("--owner", "baseline-owner", "believe its baselines"),)
 _EPILOG: Final = """\
 examples:
 
@@ -46,27 +41,27 @@ docs/baseline.md says what a baseline can and cannot say. It never vouches for w
 """
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the sub-commands to ``parser``; each sets ``run`` to a function from the arguments to an ``Outcome``."""
+_VERBS: Final = (
+    Command("key", "make a baselines' owner's key, and the anchors document for it", "baseline_owner", "configure_key"),
+    Command("trust", "make an anchors document for somebody else's public key", "baseline_owner", "configure_trust"),
+    Command("record", "make a run of a verified session", "baseline_record"),
+    Command("fit", "fit and sign a baseline, measure its false alarms", "baseline_fit"),
+    Command("show", "what a baseline says and promises", "baseline_show"),
+    Command("compare", "judge runs by a baseline, unit by unit", "baseline_compare"),
+    Command("power", "what can be told apart between two conditions", "baseline_power"),
+)
+
+
+def configure(parser: argparse.ArgumentParser, words: Collection[str] | None = None) -> None:
+    """Add the sub-commands to ``parser``; each sets ``run`` to a function from the arguments to an ``Outcome``.
+
+    Args:
+        parser: of the group.
+        words: as :func:`.catalogue.add` takes them.
+    """
     parser.epilog, parser.formatter_class = _EPILOG, argparse.RawDescriptionHelpFormatter
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    owner_key.configure_key(
-        verbs.add_parser("key", help="make a baselines' owner's key, and the anchors document for it"),
-        command="baseline",
-        purpose="baseline-owner",
-        signs="baselines",
-        example="Acme Physics",
-    )
-    owner_key.configure_trust(
-        verbs.add_parser("trust", help="make an anchors document for somebody else's public key"),
-        _ROLES,
-        command="baseline",
-    )
-    baseline_record.configure(verbs.add_parser("record", help="make a run of a verified session"))
-    baseline_fit.configure(verbs.add_parser("fit", help="fit and sign a baseline, measure its false alarms"))
-    baseline_show.configure(verbs.add_parser("show", help="what a baseline says and promises"))
-    baseline_compare.configure(verbs.add_parser("compare", help="judge runs by a baseline, unit by unit"))
-    baseline_power.configure(verbs.add_parser("power", help="what can be told apart between two conditions"))
+    catalogue.add(verbs, _VERBS, words)
     for verb in verbs.choices.values():
         verb.formatter_class = argparse.RawDescriptionHelpFormatter
         verb.add_argument("--json", action="store_true", help="print one JSON document, on failure too")

@@ -39,6 +39,7 @@ def configure_inspect(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("report", metavar="REPORT", help=f"SPDM report, raw or hexadecimal: {_PLACE}")
     parser.add_argument("--chain", metavar="FILE", help="its certificate chain, PEM, leaf first")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.set_defaults(run=run_inspect)
 
 
 def run_inspect(args: argparse.Namespace) -> int:

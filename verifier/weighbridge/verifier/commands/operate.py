@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
 
 from weighbridge.policy import policy_set
 from weighbridge.policy.values.reference import Reference
@@ -16,32 +15,14 @@ from weighbridge.verifier.commands import serve
 from weighbridge.verifier.commands.outcome import Outcome, load_policy, no_state, read, read_manifest, read_reference
 from weighbridge.verifier.commands.state import deployment_class, open_store
 
-__all__ = ["Commands", "configure"]
-
-
-class Commands(Protocol):
-    """What argparse gives for sub-commands, which has no public name."""
-
-    def add_parser(self, name: str, *, help: str) -> argparse.ArgumentParser:  # noqa: A002 - argparse's word
-        """Add a sub-command."""
-        ...
-
-
-def configure(commands: Commands) -> None:
-    """Add the operator's commands to the command line's."""
-    _configure_init(commands)
-    _configure_admit(commands)
-    serve.configure(commands.add_parser("serve", help="judge attesters over gRPC"))
-    _configure_sessions(commands)
-    _configure_export(commands)
-    _configure_clear(commands)
+__all__ = ["configure_admit", "configure_clear", "configure_export", "configure_init", "configure_sessions"]
 
 
 # -- init, admit ------------------------------------------------------------------------------------------------------
 
 
-def _configure_init(commands: Commands) -> None:
-    parser = commands.add_parser("init", help="make a new verifier: keys, ledger, store, channel certificates")
+def configure_init(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``weighbridge init``."""
     parser.add_argument("state", type=Path, metavar="STATE", help="directory to make")
     parser.add_argument(
         "--origin", required=True, type=given.origin, help="the ledger's name, such as ledger.example/windows"
@@ -75,8 +56,8 @@ def _run_init(arguments: argparse.Namespace) -> Outcome:
     return Outcome(text, document)
 
 
-def _configure_admit(commands: Commands) -> None:
-    parser = commands.add_parser("admit", help="issue a channel certificate for an attester's signing request")
+def configure_admit(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``weighbridge admit``."""
     parser.add_argument("state", type=Path, metavar="STATE", help="the verifier's directory")
     parser.add_argument("request", metavar="CSR", help="the attester's request (PEM), or - for standard input")
     parser.add_argument("-o", "--output", required=True, type=given.output, metavar="FILE", help="where to write it")
@@ -115,8 +96,8 @@ def _run_admit(arguments: argparse.Namespace) -> Outcome:
 # -- sessions, export, clear ------------------------------------------------------------------------------------------
 
 
-def _configure_sessions(commands: Commands) -> None:
-    parser = commands.add_parser("sessions", help="list the sessions that this verifier has recorded")
+def configure_sessions(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``weighbridge sessions``."""
     parser.add_argument("state", type=Path, metavar="STATE", help="the verifier's directory")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.set_defaults(run=_run_sessions)
@@ -145,8 +126,8 @@ def _run_sessions(arguments: argparse.Namespace) -> Outcome:
     return Outcome("".join(lines) or "no sessions\n", {"schema": "weighbridge/sessions/v1", "sessions": listed})
 
 
-def _configure_export(commands: Commands) -> None:
-    parser = commands.add_parser("export", help="write a session's proof bundle")
+def configure_export(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``weighbridge export``."""
     parser.description = (
         "Write a session's proof bundle, with every policy and all reference values by which it was judged: STATE has "
         "them."
@@ -206,8 +187,8 @@ def _run_export(arguments: argparse.Namespace) -> Outcome:
     return Outcome(text, {"schema": "weighbridge/export/v1", "windows": windows, "bytes": len(data)})
 
 
-def _configure_clear(commands: Commands) -> None:
-    parser = commands.add_parser("clear", help="forgive a failure that sticks, for a recorded reason")
+def configure_clear(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``weighbridge clear``."""
     parser.add_argument("state", type=Path, metavar="STATE", help="the verifier's directory (not while it serves)")
     parser.add_argument("kind", choices=("ak", "gpu"), help="what failed")
     parser.add_argument("identity", metavar="IDENTITY", type=given.digest, help="64 hexadecimal digits")

@@ -4,22 +4,13 @@ from __future__ import annotations
 
 import argparse
 import textwrap
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from weighbridge.verifier.commands import (
-    policy_bundle,
-    policy_check,
-    policy_diff,
-    policy_docs,
-    policy_engines,
-    policy_eval,
-    policy_explain,
-    policy_init,
-    policy_input,
-    policy_invariants,
-    policy_replay,
-    policy_test,
-)
+from weighbridge.verifier.commands import catalogue
+from weighbridge.verifier.commands.catalogue import Command
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 __all__ = ["configure"]
 
@@ -42,26 +33,34 @@ examples:
 """
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the sub-commands to ``parser``; each sets ``run`` to a function from the arguments to an ``Outcome``."""
+_VERBS: Final = (
+    Command("init", "write a starting policy with tests, by scenario", "policy_init"),
+    Command("check", "find what is dangerous, say why, and the safe way", "policy_check"),
+    Command("test", "run a policy's tests and golden inputs, with coverage", "policy_test"),
+    Command("eval", "the decision on one document, or the value of a query", "policy_eval"),
+    Command("explain", "why a window was refused: rule, line, both sides", "policy_explain"),
+    Command("docs", "what policies see: the input, reference values, the library", "policy_docs"),
+    Command("input", "what policies see of a recorded window, as JSON", "policy_input"),
+    Command("invariants", "what no policy sees past, nor can switch off", "policy_invariants"),
+    Command("key", "make an author's key, and the anchors document for it", "policy_bundle", "configure_key"),
+    Command("trust", "make an anchors document for somebody else's public key", "policy_bundle", "configure_trust"),
+    Command("bundle", "sign a policy, verify it, show what is in it", "policy_bundle"),
+    Command("replay", "which recorded decisions a new policy would change", "policy_replay"),
+    Command("diff", "two policies side by side: rules, looks, decisions", "policy_diff"),
+    Command("engines", "which engines there are, and whether each conforms", "policy_engines"),
+)
+
+
+def configure(parser: argparse.ArgumentParser, words: Collection[str] | None = None) -> None:
+    """Add the sub-commands to ``parser``; each sets ``run`` to a function from the arguments to an ``Outcome``.
+
+    Args:
+        parser: of the group.
+        words: as :func:`.catalogue.add` takes them.
+    """
     parser.epilog, parser.formatter_class = _EPILOG, argparse.RawDescriptionHelpFormatter
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    policy_init.configure(verbs.add_parser("init", help="write a starting policy with tests, by scenario"))
-    policy_check.configure(verbs.add_parser("check", help="find what is dangerous, say why, and the safe way"))
-    policy_test.configure(verbs.add_parser("test", help="run a policy's tests and golden inputs, with coverage"))
-    policy_eval.configure(verbs.add_parser("eval", help="the decision on one document, or the value of a query"))
-    policy_explain.configure(verbs.add_parser("explain", help="why a window was refused: rule, line, both sides"))
-    policy_docs.configure(verbs.add_parser("docs", help="what policies see: the input, reference values, the library"))
-    policy_input.configure(verbs.add_parser("input", help="what policies see of a recorded window, as JSON"))
-    policy_invariants.configure(verbs.add_parser("invariants", help="what no policy sees past, nor can switch off"))
-    policy_bundle.configure_keys(
-        verbs.add_parser("key", help="make an author's key, and the anchors document for it"),
-        verbs.add_parser("trust", help="make an anchors document for somebody else's public key"),
-    )
-    policy_bundle.configure(verbs.add_parser("bundle", help="sign a policy, verify it, show what is in it"))
-    policy_replay.configure(verbs.add_parser("replay", help="which recorded decisions a new policy would change"))
-    policy_diff.configure(verbs.add_parser("diff", help="two policies side by side: rules, looks, decisions"))
-    policy_engines.configure(verbs.add_parser("engines", help="which engines there are, and whether each conforms"))
+    catalogue.add(verbs, _VERBS, words)
     for verb in verbs.choices.values():
         verb.description, verb.epilog = _wrapped(verb.description), _wrapped(verb.epilog)
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from weighbridge.policy.authoring.sources import Sources
     from weighbridge.policy.policy_set import PolicySet
 
-__all__ = ["configure", "configure_keys"]
+__all__ = ["configure", "configure_key", "configure_trust"]
 
 _ROLES: Final = (owner_key.Role("--author", "policy-author", "believe its policy bundles"),)
 _DAYS: Final = 90
@@ -55,15 +55,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
         verb.add_argument("--json", action="store_true", help="print one JSON document")
 
 
-def configure_keys(key: argparse.ArgumentParser, trust: argparse.ArgumentParser) -> None:
-    """Add the arguments of ``policy key`` and ``policy trust``."""
+def configure_key(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``policy key``."""
     owner_key.configure_key(
-        key, command="policy", purpose="policy-author", signs="policy bundles", example="Acme Safety"
+        parser, command="policy", purpose="policy-author", signs="policy bundles", example="Acme Safety"
     )
-    owner_key.configure_trust(trust, _ROLES, command="policy")
-    for parser in (key, trust):
-        owner_key.add_tenant(parser)
-        parser.add_argument("--json", action="store_true", help="print one JSON document")
+    _add_common(parser)
+
+
+def configure_trust(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``policy trust``."""
+    owner_key.configure_trust(parser, _ROLES, command="policy")
+    _add_common(parser)
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    owner_key.add_tenant(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
 # -- sign --------------------------------------------------------------------------------------------------------------
