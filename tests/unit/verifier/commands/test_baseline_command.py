@@ -111,10 +111,10 @@ def test_a_fit_says_what_it_promises_and_by_what(run: Run, desk: Desk, tmp_path:
     )
     assert status == 0
     assert f"signed gate, number 1, of {OWNER}: 1 GPU" in out
-    assert "12, 96 units of 10 s at 10 Hz" in out
     assert "0 of 5 runs raised a false alarm: 0 % (95 %: 0 % to 52.2 %)" in out
     assert "12 runs cannot give a distribution-free 1 %: that takes 99" in out
-    assert "false alarms in at most 7.69 % of sessions, if" in " ".join(out.split())
+    assert f"… all of it: weighbridge baseline show {target} --all" in out
+    assert "threshold" not in out
     assert "it says nothing of weights" in out
     assert "verified" not in out
     assert all(len(line) <= 100 or str(target) in line for line in out.splitlines())
@@ -124,6 +124,10 @@ def test_a_fit_says_what_it_promises_and_by_what(run: Run, desk: Desk, tmp_path:
     assert {item.recording for item in signed.profiles[0].runs} == {
         Recording.parse((desk.directory / f"run-{number:02}.wbr").read_bytes()).digest for number in range(1, 13)
     }
+    _, every, _ = run("fit", *desk.runs, *PLACE, "--key", desk.key, "-o", tmp_path / "all.baseline", "--all")
+    assert "12, 96 units of 10 s at 10 Hz" in every
+    assert "false alarms in at most 7.69 % of sessions, if" in " ".join(every.split())
+    assert "--all" not in every
 
 
 def test_runs_that_never_were_idle_open_no_gate(run: Run, desk: Desk, tmp_path: Path) -> None:

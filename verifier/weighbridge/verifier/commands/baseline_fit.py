@@ -16,7 +16,7 @@ from weighbridge.verifier.baseline_watch import ACCEPT_DRIFT
 from weighbridge.verifier.clock import moment, nanoseconds
 from weighbridge.verifier.commands import arguments as given
 from weighbridge.verifier.commands import owner_key
-from weighbridge.verifier.commands.baseline_profile import profile_document, profile_lines, several
+from weighbridge.verifier.commands.baseline_profile import profile_document, profile_lines, profile_summary, several
 from weighbridge.verifier.commands.baseline_show import read_baseline
 from weighbridge.verifier.commands.baseline_text import (
     NOT_WEIGHTS,
@@ -109,6 +109,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="sign nothing that these would not verify; also believe OLD though another key signed it (several times)",
     )
+    parser.add_argument(
+        "--all", action="store_true", help="print all of each GPU: what explains its power, and each promise apart"
+    )
     parser.set_defaults(run=_run)
 
 
@@ -163,6 +166,7 @@ def _run(arguments: argparse.Namespace) -> Outcome | int:
     write(arguments.output, data, doing="writing the baseline")
     digest = SignedBaselineSet.parse(data).digest.hex()
     kept = len(made.profiles) - len(fitted)
+    lines_of = profile_lines if arguments.all else profile_summary
     lines = [
         f"signed {plain(name)}, number {number}, of {plain(owner)}: {counted(len(fitted), 'GPU')}"
         + (f", and {counted(kept, 'profile')} of --merge" if kept else ""),
@@ -172,11 +176,12 @@ def _run(arguments: argparse.Namespace) -> Outcome | int:
         f"  set         sha256 {digest}",
         f"  file        {arguments.output}",
         *(line for words in moved for line in wrapped("accepted", words)),
-        *(line for item in fitted for line in ("", *profile_lines(item.profile), *_widened(item))),
+        *(line for item in fitted for line in ("", *lines_of(item.profile), *_widened(item))),
         "",
         *several(len(made.profiles)),
         *wrapped("BEWARE", _CAUTION),
         f"  {NOT_WEIGHTS}",
+        *([] if arguments.all else [f"  … all of it: weighbridge baseline show {arguments.output} --all"]),
     ]
     document: strict.JsonObject = {
         "schema": "weighbridge/baseline-fit/v1",
