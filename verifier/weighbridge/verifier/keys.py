@@ -1,8 +1,9 @@
 """The verifier's own keys on disk.
 
-Two keys with one purpose each: a P-256 key signs terms and result tokens; an Ed25519 key signs ledger
-checkpoints. They lie as PKCS #8 PEM files with mode 0600 in a directory with mode 0700. Nothing is encrypted: whoever
-reads them is the verifier. Keys that others may read are refused, not repaired: they may have been read.
+Two keys with one purpose each: a P-256 key signs terms and result tokens; an Ed25519 key signs what the root of the
+ledger is, as checkpoints and as receipts. They lie as PKCS #8 PEM files with mode 0600 in a directory with mode 0700.
+Nothing is encrypted: whoever reads them is the verifier. Keys that others may read are refused, not repaired: they may
+have been read.
 """
 
 from __future__ import annotations
@@ -36,7 +37,14 @@ from weighbridge.verifier.files import Files, PosixFiles, fault, install
 if TYPE_CHECKING:
     from datetime import datetime
 
-__all__ = ["VerifierKeys", "create_signing_key", "open_signing_key", "sign_es256"]
+__all__ = [
+    "VerifierKeys",
+    "create_signing_key",
+    "create_witness_key",
+    "open_ledger_key",
+    "open_signing_key",
+    "sign_es256",
+]
 
 _SIGNING: Final = "signing.pem"
 _LEDGER: Final = "ledger.pem"
@@ -52,7 +60,7 @@ class VerifierKeys:
 
     Attributes:
         signing: P-256; terms, result tokens.
-        ledger: Ed25519; ledger checkpoints.
+        ledger: Ed25519; ledger checkpoints, and receipts for trees that have one.
     """
 
     signing: ec.EllipticCurvePrivateKey
@@ -95,11 +103,7 @@ class VerifierKeys:
                 or somebody else owns them, ``STATE_CORRUPT`` when a file is not such a key.
         """
         _check_directory(directory)
-        signing = open_signing_key(directory / _SIGNING)
-        ledger = _load(directory / _LEDGER)
-        if not isinstance(ledger, Ed25519PrivateKey):
-            raise EnvironmentFault(Code.STATE_CORRUPT, "not an Ed25519 key", where=str(directory / _LEDGER))
-        return cls(signing, ledger)
+        return cls(open_signing_key(directory / _SIGNING), open_ledger_key(directory / _LEDGER))
 
     @property
     def thumbprint(self) -> bytes:
@@ -145,18 +149,19 @@ def create_signing_key(path: Path, *, files: Files | None = None) -> ec.Elliptic
     Raises:
         EnvironmentFault: ``FILE_UNWRITABLE``, also when it exists; ``DISK_FULL``.
     """
-    if path.exists():
-        raise EnvironmentFault(
-            Code.FILE_UNWRITABLE,
-            "it exists already",
-            where=str(path),
-            hint="choose another file: keys are not replaced",
-        )
     key = ec.generate_private_key(ec.SECP256R1())
-    try:
-        install(files or PosixFiles(), _pem(key), path, staging=path.with_name(f".{path.name}.new"), mode=_MODE)
-    except OSError as error:
-        raise fault(error, path, "creating the key") from error
+    _create(path, key, files)
+    return key
+
+
+def create_witness_key(path: Path, *, files: Files | None = None) -> Ed25519PrivateKey:
+    """A new Ed25519 key in the file ``path``, as :func:`create_signing_key` makes one; :func:`open_ledger_key` reads it.
+
+    Raises:
+        EnvironmentFault: ``FILE_UNWRITABLE``, also when it exists; ``DISK_FULL``.
+    """
+    key = Ed25519PrivateKey.generate()
+    _create(path, key, files)
     return key
 
 
@@ -172,10 +177,36 @@ def open_signing_key(path: Path) -> ec.EllipticCurvePrivateKey:
     return key
 
 
+def open_ledger_key(path: Path) -> Ed25519PrivateKey:
+    """The Ed25519 key in the file ``path``, which nobody else may read.
+
+    Raises:
+        EnvironmentFault: as :meth:`VerifierKeys.open`.
+    """
+    key = _load(path)
+    if not isinstance(key, Ed25519PrivateKey):
+        raise EnvironmentFault(Code.STATE_CORRUPT, "not an Ed25519 key", where=str(path))
+    return key
+
+
 def sign_es256(key: ec.EllipticCurvePrivateKey, data: bytes) -> bytes:
     """ES256 over ``data`` by a P-256 key: r then s, big-endian, 64 bytes (RFC 9053 §2.1)."""
     r, s = decode_dss_signature(key.sign(data, ec.ECDSA(hashes.SHA256())))
     return r.to_bytes(32) + s.to_bytes(32)
+
+
+def _create(path: Path, key: ec.EllipticCurvePrivateKey | Ed25519PrivateKey, files: Files | None) -> None:
+    if path.exists():
+        raise EnvironmentFault(
+            Code.FILE_UNWRITABLE,
+            "it exists already",
+            where=str(path),
+            hint="choose another file: keys are not replaced",
+        )
+    try:
+        install(files or PosixFiles(), _pem(key), path, staging=path.with_name(f".{path.name}.new"), mode=_MODE)
+    except OSError as error:
+        raise fault(error, path, "creating the key") from error
 
 
 def _pem(key: ec.EllipticCurvePrivateKey | Ed25519PrivateKey) -> bytes:

@@ -46,6 +46,9 @@ def test_prove_and_verify(directory: Path, tmp_path: Path, capsys: pytest.Captur
     for what in (("--entry", tmp_path / "entry"), ("--leaf-hash", leaf)):
         status, out, err = run(capsys, "verify", tmp_path / "proof", *what, "--key", VKEY)
         assert (status, out, err) == (0, f"in the ledger: entry 1 of 3 in {ORIGIN}\n", "")
+    by_file = run(capsys, "prove", directory, 1, "--key", VKEY, "-o", tmp_path / "1.tlog-proof")
+    assert by_file == (0, f"wrote {tmp_path}/1.tlog-proof: entry 1 of 3 in {ORIGIN}\n", "")
+    assert (tmp_path / "1.tlog-proof").read_bytes() == (tmp_path / "proof").read_bytes()
     (tmp_path / "entry").write_bytes(b"entry X")
     status, out, err = run(capsys, "verify", tmp_path / "proof", "--entry", tmp_path / "entry", "--key", VKEY)
     assert (status, out) == (ExitCode.LEDGER_INCONSISTENT, "")
