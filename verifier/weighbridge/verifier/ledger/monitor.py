@@ -51,8 +51,8 @@ class Keep(Protocol):
 class Reading(Protocol):
     """Who wants to know how far the reading is."""
 
-    def __call__(self, done: int, total: int) -> None:
-        """``done`` of ``total`` new entries have been read."""
+    def __call__(self, count: int, total: int) -> None:
+        """``count`` more of ``total`` new entries have been read."""
         ...
 
 
@@ -135,7 +135,7 @@ class Monitor:
                 _take(chains, number, entry)
             tree = tree.extend([merkle.leaf_hash(entry) for entry in entries])
             if self._reading is not None:
-                self._reading(tree.size - before, shown.size - before)
+                self._reading(len(entries), shown.size - before)
         # 4.
         if tree.root != shown.root:
             raise self._another_root(None if seen is None else seen.checkpoint, shown, before)
