@@ -178,6 +178,11 @@ class HttpSource:
             is_whole = True
         except (OSError, http.client.HTTPException) as error:
             raise (TimeoutError() if late.is_set() else error) from error
+        except EnvironmentFault as error:
+            if late.is_set():
+                # What was cut off, we have cut off.
+                raise TimeoutError from error
+            raise
         finally:
             watchdog.cancel()
             if not is_whole:
