@@ -37,6 +37,7 @@ Label = Literal[
     "policy",  # digest of a policy set
     "reference",  # digest of a reference set
     "work",  # leaf of the workload tree
+    "pseudonym",  # what a redacted bundle calls a device, under its tenant's salt
 ]
 
 

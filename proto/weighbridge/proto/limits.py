@@ -118,7 +118,11 @@ LEDGER_ENTRY_MAX: Final = 65_535
 CHECKPOINT_MAX: Final = 64 * 1024
 # RFC 9942: 63 hashes, a name twice, a signature.
 LEDGER_RECEIPT_MAX: Final = 4096
+# An hour of 8 GPUs is 30 MiB unpacked and 3 MiB packed; some hours fit. That much memory is taken to open one.
 BUNDLE_MAX: Final = 256 * 1024 * 1024
+BUNDLE_CONTENT_MAX: Final = 256 * 1024 * 1024
+# Requests that one bundle shows: each is 1.5 KiB at most.
+BUNDLE_REQUESTS_MAX: Final = 10_000
 JSON_MAX: Final = 16 * 1024 * 1024
 JSON_DEPTH_MAX: Final = 32
 CBOR_DEPTH_MAX: Final = 12

@@ -2,7 +2,7 @@
 
 Deterministic CBOR (``docs/protocol.md`` §9). It holds the enrolment, every window with its evidence, the records, an
 inclusion proof for each under one checkpoint, all policies and reference values that the records name (they may change
-while a session lasts), and the declared manifests.
+while a session lasts), and the declared manifests. Of windows that are withheld it has the leaves.
 
 The procedure of :func:`verify`:
 
@@ -16,6 +16,10 @@ The procedure of :func:`verify`:
     and the collateral that its record names or by the caller's, and by the baselines that the recorded values name.
 7.  Under the policy and values under which it was judged, each verdict is the recorded one. What is taken out of the
     bundle to judge by is what the records name (:meth:`BundleVerdict.require_recorded`, the caller's step).
+8.  Where windows are withheld, steps 6 and 7 go as far as the first of them. Those behind it that are shown are
+    verified as far as they can be alone (:mod:`.disclosed`); their verdicts are the recorded ones, not made again.
+9.  Requests that are shown are among those that their windows' headers count. Nothing in the bundle is there twice, or
+    for nothing.
 
 What still rests on the verifier's word: the receipt times, that its challenges were random, that it had chosen the
 credential's secret, that the answers which it expected to spot checks, the reference sets and baselines by which it
@@ -27,89 +31,44 @@ shows the rest.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, final
 
-from weighbridge.policy.values.reference import Reference
 from weighbridge.proto import strict
-from weighbridge.proto.digest import D, sha256
-from weighbridge.proto.errors import Code, LedgerInconsistent, WeighbridgeError
-from weighbridge.proto.manifest import Manifest
+from weighbridge.proto.digest import sha256
+from weighbridge.proto.errors import (
+    Code,
+    Indeterminate,
+    LedgerInconsistent,
+    MalformedEvidence,
+    NotAuthentic,
+    WeighbridgeError,
+)
 from weighbridge.proto.window import Evidence
 from weighbridge.verifier import bundle_checks
 from weighbridge.verifier.appraisal import Appraiser, Verdict, refuse
+from weighbridge.verifier.bundle_assembly import assemble, ending
 from weighbridge.verifier.bundle_format import Bundle, Entry
+from weighbridge.verifier.bundle_order import check_members
 from weighbridge.verifier.bundle_proof import evidence_of, open_bundle, recorded_baselines, walk
 from weighbridge.verifier.bundle_verdict import BundleVerdict, BundleWindow
 from weighbridge.verifier.check_tree import Check
+from weighbridge.verifier.clock import moment
+from weighbridge.verifier.disclosed import check_requests, verify_alone
+from weighbridge.verifier.gpu.chain import ChainCache
 from weighbridge.verifier.published import Published
-from weighbridge.verifier.record import NO_DIGEST, Leaf, Record
+from weighbridge.verifier.record import NO_DIGEST, Record
+from weighbridge.verifier.recorded import read_verdict
 from weighbridge.verifier.session import SessionState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator
+    from datetime import datetime
 
-    from weighbridge.policy.policy_set import PolicyFiles
     from weighbridge.verifier.anchors import TrustAnchors
-    from weighbridge.verifier.archive import Records
     from weighbridge.verifier.bundle_checks import Trail
-    from weighbridge.verifier.bundle_proof import Step
-    from weighbridge.verifier.ledger.reader import LedgerReader
+    from weighbridge.verifier.bundle_proof import OpenedBundle, Step
 
 __all__ = ["Bundle", "BundleVerdict", "BundleWindow", "Entry", "assemble", "ending", "verify"]
-
-
-def assemble(
-    records: Records,
-    reader: LedgerReader,
-    indices: Sequence[int],
-    *,
-    policies: Sequence[PolicyFiles] = (),
-    references: Sequence[bytes] = (),
-    manifests: Sequence[Manifest],
-) -> Bundle:
-    """The bundle of one session.
-
-    Args:
-        records: of the verifier that judged it.
-        reader: a snapshot of its ledger, which proves every entry.
-        indices: ledger indices of the enrolment, the windows of the chain and what ended it (:func:`ending`), in order.
-        policies: files of policies that the verifier may not have kept; those that no record names are left out.
-        references: reference values, canonical JSON, likewise.
-        manifests: the declared manifests.
-
-    Raises:
-        WeighbridgeError: as :class:`.Records`.
-    """
-    entries: list[Entry] = []
-    given = {D("reference", data): data for data in references}
-    given_files = {D("policy", [[name, content] for name, content in files]): files for files in map(_sorted, policies)}
-    judged: dict[bytes, PolicyFiles] = {}
-    used: dict[bytes, bytes] = {}
-    published: dict[bytes, bytes] = {}
-    baselines: dict[bytes, bytes] = {}
-    for index in indices:
-        record = records.record(index)
-        if record.policy != NO_DIGEST and record.policy not in judged:
-            judged[record.policy] = given_files.get(record.policy) or records.policy(record.policy)
-        if (named := record.reference) != NO_DIGEST and named not in used:
-            used[named] = given.get(named) or records.reference(named)
-            for baseline in Reference.recorded(used[named]).baselines:
-                digest = strict.hex_decode(baseline.digest, what="baseline.digest")
-                if digest not in baselines:
-                    baselines[digest] = records.baseline(digest)
-        if record.collateral != NO_DIGEST and record.collateral not in published:
-            published[record.collateral] = records.collateral(record.collateral).encode()
-        evidence = None if record.evidence is None else records.evidence(record)
-        entries.append(Entry(index, reader.inclusion_proof(index), record.encode(), evidence))
-    return Bundle(
-        checkpoint=reader.checkpoint.note,
-        entries=tuple(entries),
-        policies=tuple(judged.values()),
-        references=tuple(used.values()),
-        manifests=tuple(manifest.pack() for manifest in manifests),
-        collaterals=tuple(published.values()),
-        baselines=tuple(baselines.values()),
-    )
 
 
 def verify(
@@ -117,6 +76,7 @@ def verify(
     *,
     anchors: TrustAnchors,
     appraiser: Callable[[Bundle, bytes, bytes], Appraiser],
+    at: datetime | None = None,
     trail: Trail | None = None,
 ) -> BundleVerdict:
     """Re-make every verdict of ``bundle``: the module's procedure from step 2.
@@ -128,112 +88,186 @@ def verify(
             manifests from it, and the digests of the reference values and of the policy that the record names.
             Called once for each. One that brings no collateral judges by what the record names. Where an invariant
             refused before any policy, the policy is the one that judged before, zeros where none ever did.
+        at: the time from which one looks; ``None`` for whatever time the records say.
         trail: is told how far this came, for the checks of a bundle that is refused.
 
     Raises:
         MalformedEvidence: a part is not well-formed.
-        NotAuthentic: a signature or binding does not hold.
+        NotAuthentic: a signature or binding does not hold; ``BUNDLE_REQUEST``.
         LedgerInconsistent: ``LEDGER_PROOF``, ``LEDGER_INCONSISTENT``; ``BUNDLE_VERDICT`` when the recorded verdict is
             not the one that evidence and policy give.
+        Indeterminate: ``BUNDLE_FUTURE``; ``BUNDLE_WITHHELD`` for a redacted bundle.
     """
     trail = trail or bundle_checks.Trail()
     # 2. to 5.
-    opened = open_bundle(bundle, anchors, trail=trail)
+    opened = open_bundle(bundle, anchors, partial=True, trail=trail)
+    if at is not None:
+        _require_before(opened, at)
     trail.stage = "windows"
     # 6. and 7.
-    judges: dict[tuple[bytes, bytes, bytes], Appraiser] = {}
-    policy = next((record.policy for _, record, _ in opened.windows if record.policy != NO_DIGEST), NO_DIGEST)
-    enrolled, state = opened.replayed.enrolled, SessionState.ENROLLED
-    tally, windows = bundle_checks.Tally(), list[BundleWindow]()
-    same_policy = recorded_policy = recorded_reference = True
+    enrolled, tally = opened.replayed.enrolled, bundle_checks.Tally()
+    judging = _Judging(bundle, opened, anchors, appraiser)
+    windows: list[BundleWindow] = []
     given = ((seq, record, evidence_of(entry)) for seq, record, entry in opened.windows)
     steps = walk(given, opened.replayed, anchors, recorded_baselines(bundle))
     for step, (_, _, entry) in zip(steps, opened.windows, strict=True):
-        seq, record, verified = step.seq, step.record, step.window
-        if isinstance(verified, WeighbridgeError):
-            verdict = refuse(verified, enrolled=enrolled, seq=seq, received=step.at, held=record.held)
-        else:
-            tally.add(verified)
-            policy = record.policy if record.policy != NO_DIGEST else policy
-            key = policy, record.reference, record.collateral
-            if key not in judges:
-                made = appraiser(bundle, record.reference, policy)
-                if made.published.digest == NO_DIGEST:
-                    made = replace(made, published=Published(bundle.collateral_named(record.collateral), anchors))
-                judges[key] = made
-            judge = judges[key]
-            verdict = judge.appraise(
-                verified,
-                enrolled=enrolled,
-                position=step.position,
-                state=state,
-                physical=step.physical,
-                at=step.at,
-            )
-            verdict = _in_its_revision(verdict, record)
-            state = (
-                SessionState.RUNNING
-                if verdict.opens
-                else SessionState.MEASURED
-                if state is SessionState.ENROLLED
-                else state
-            )
-        same = _same_policy(record, verdict)
-        same_policy = same_policy and same
-        if (decision := verdict.decision) is not None:
-            recorded_policy = recorded_policy and decision.policy_digest == record.policy
-        recorded_reference = recorded_reference and verdict.reference in {None, record.reference}
-        if same and verdict.encode() != record.verdict and not _by_another_engine(record, verdict):
-            raise LedgerInconsistent(
-                Code.BUNDLE_VERDICT,
-                "evidence and policy do not give the recorded verdict",
-                where=f"window {seq}",
-                expected=sha256(record.verdict),
-                got=sha256(verdict.encode()),
-            )
-        windows.append(_window(step, entry, verdict, same=same))
+        if not isinstance(step.window, WeighbridgeError):
+            tally.add(step.window)
+        windows.append(judging.judge(step, entry))
+    # 8.
+    windows += _alone(opened, anchors, tally)
+    # 9.
+    check_requests(bundle.requests, {item.seq: item.header for item in windows if item.header is not None})
+    records = (opened.enrolment, *(record for _, record, _ in (*opened.windows, *opened.beyond)))
+    check_members(bundle, records)
     return BundleVerdict(
         terms=enrolled.terms,
         gpus=enrolled.gpus,
         windows=tuple(windows),
         origin=opened.checkpoint.origin,
         size=opened.checkpoint.size,
-        same_policy=same_policy,
-        recorded_policy=recorded_policy,
-        recorded_reference=recorded_reference,
+        same_policy=judging.same_policy,
+        recorded_policy=judging.recorded_policy,
+        recorded_reference=judging.recorded_reference,
         ak=enrolled.ak,
+        withheld=len(opened.withheld),
+        requests=bundle.requests,
+        cosigned=tuple(item.key.name for item in opened.cosigned),
         checks=(
-            Check("bundle", "passed", f"{len(bundle.entries)} entries, well-formed"),
+            Check("bundle", "passed", f"{len(bundle.entries)} judgements shown, {len(bundle.withheld)} withheld"),
             bundle_checks.ledger(opened, len(bundle.entries)),
             bundle_checks.enrolment(enrolled),
-            bundle_checks.windows(windows, tally),
+            bundle_checks.windows(windows, tally, withheld=len(opened.withheld)),
+            *bundle_checks.requests(bundle.requests),
         ),
     )
 
 
-def ending(reader: LedgerReader, session: bytes, *, after: int, seq: int) -> tuple[int, ...]:
-    """Where the ledger says how a session ended: the window that failed it, or its closing.
+@final
+class _Judging:
+    """Steps 6 and 7, window by window; what of the recorded was met again."""
 
-    Neither continues its chain, so nobody else remembers them. A window that was recorded twice, because power failed
-    before the session knew of it, is named where it was recorded last.
+    def __init__(
+        self,
+        bundle: Bundle,
+        opened: OpenedBundle,
+        anchors: TrustAnchors,
+        appraiser: Callable[[Bundle, bytes, bytes], Appraiser],
+    ) -> None:
+        self._bundle = bundle
+        self._anchors = anchors
+        self._appraiser = appraiser
+        self._enrolled = opened.replayed.enrolled
+        self._state = SessionState.ENROLLED
+        self._judges: dict[tuple[bytes, bytes, bytes], Appraiser] = {}
+        judged = (record.policy for _, record, _ in opened.windows if record.policy != NO_DIGEST)
+        self._policy = next(judged, NO_DIGEST)
+        self.same_policy = self.recorded_policy = self.recorded_reference = True
 
-    Args:
-        reader: of the ledger.
-        session: 16 bytes.
-        after: ledger index of its last window in the chain, or of its enrolment.
-        seq: the number of windows in the chain.
-    """
-    last: dict[int, int] = {}
-    others: list[int] = []
-    for index in range(after + 1, reader.checkpoint.size):
-        leaf = Leaf.parse(reader.entry(index))
-        if leaf.session != session:
-            continue
-        if leaf.kind == "window" and leaf.seq is not None and leaf.seq >= seq:
-            last[leaf.seq] = index
+    def judge(self, step: Step, entry: Entry) -> BundleWindow:
+        """The verdict on the window of ``step``, compared with the recorded one.
+
+        Raises:
+            LedgerInconsistent: ``BUNDLE_VERDICT``.
+        """
+        record, verdict = step.record, self._verdict(step)
+        same = _same_policy(record, verdict)
+        self.same_policy = self.same_policy and same
+        if (decision := verdict.decision) is not None:
+            self.recorded_policy = self.recorded_policy and decision.policy_digest == record.policy
+        self.recorded_reference = self.recorded_reference and verdict.reference in {None, record.reference}
+        if same and verdict.encode() != record.verdict and not _by_another_engine(record, verdict):
+            raise LedgerInconsistent(
+                Code.BUNDLE_VERDICT,
+                "evidence and policy do not give the recorded verdict",
+                where=f"window {step.seq}",
+                expected=sha256(record.verdict),
+                got=sha256(verdict.encode()),
+            )
+        return _window(step, entry, verdict, same=same)
+
+    def _verdict(self, step: Step) -> Verdict:
+        record, verified = step.record, step.window
+        if isinstance(verified, WeighbridgeError):
+            return refuse(verified, enrolled=self._enrolled, seq=step.seq, received=step.at, held=record.held)
+        verdict = self._judge_of(record).appraise(
+            verified,
+            enrolled=self._enrolled,
+            position=step.position,
+            state=self._state,
+            physical=step.physical,
+            at=step.at,
+        )
+        if verdict.opens:
+            self._state = SessionState.RUNNING
+        elif self._state is SessionState.ENROLLED:
+            self._state = SessionState.MEASURED
+        return _in_its_revision(verdict, record)
+
+    def _judge_of(self, record: Record) -> Appraiser:
+        self._policy = record.policy if record.policy != NO_DIGEST else self._policy
+        key = self._policy, record.reference, record.collateral
+        if key not in self._judges:
+            made = self._appraiser(self._bundle, record.reference, self._policy)
+            if made.published.digest == NO_DIGEST:
+                published = Published(self._bundle.collateral_named(record.collateral), self._anchors)
+                made = replace(made, published=published)
+            self._judges[key] = made
+        return self._judges[key]
+
+
+def _alone(opened: OpenedBundle, anchors: TrustAnchors, tally: bundle_checks.Tally) -> Iterator[BundleWindow]:
+    """Step 8."""
+    chains, before = ChainCache(), None
+    for seq, record, entry in opened.beyond:
+        recorded = read_verdict(record.verdict)
+        try:
+            before = verify_alone(
+                evidence_of(entry),
+                record,
+                enrolled=opened.replayed.enrolled,
+                anchors=anchors,
+                before=before,
+                chains=chains,
+            )
+        except (MalformedEvidence, NotAuthentic) as error:
+            if recorded["outcome"] != "denied":
+                raise
+            before, shown = None, None
+            tally.refused(seq, error)
         else:
-            others.append(index)
-    return tuple(sorted([*last.values(), *others]))
+            shown = before
+            tally.add_alone(before)
+        yield BundleWindow(
+            seq=seq,
+            index=entry.index,
+            received=moment(record.received_ns),
+            header=None if shown is None else shown.header,
+            samples=None if shown is None else shown.samples,
+            verdict=None,
+            recorded=recorded,
+            same=None,
+        )
+
+
+def _require_before(opened: OpenedBundle, at: datetime) -> None:
+    """Require that nothing was recorded after ``at``."""
+    records = (record for _, record, _ in (*opened.windows, *opened.beyond))
+    latest = max(
+        opened.enrolment.received_ns,
+        *(record.received_ns for record in records),
+        *(leaf.received_ns for leaf in opened.withheld),
+        0,
+    )
+    if moment(latest) > at:
+        raise Indeterminate(
+            Code.BUNDLE_FUTURE,
+            "recorded after the time from which you look",
+            where="bundle.entries",
+            expected=f"<= {strict.time_encode(at)}",
+            got=strict.time_encode(moment(latest)),
+            hint="name a later time: --at; or the verifier's clock, or yours, is wrong",
+        )
 
 
 def _window(step: Step, entry: Entry, verdict: Verdict, *, same: bool) -> BundleWindow:
@@ -246,12 +280,9 @@ def _window(step: Step, entry: Entry, verdict: Verdict, *, same: bool) -> Bundle
         header=None if verified is None else verified.header,
         samples=None if verified is None else Evidence.parse(evidence_of(entry)).telemetry,
         verdict=verdict,
+        recorded=read_verdict(step.record.verdict),
         same=same or None,
     )
-
-
-def _sorted(files: PolicyFiles) -> PolicyFiles:
-    return tuple(sorted(files))
 
 
 def _in_its_revision(verdict: Verdict, record: Record) -> Verdict:

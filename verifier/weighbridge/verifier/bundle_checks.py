@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 
     from weighbridge.proto.errors import WeighbridgeError
     from weighbridge.verifier.appraisal import Verdict
+    from weighbridge.verifier.bundle_format import ShownRequest
     from weighbridge.verifier.bundle_proof import OpenedBundle
     from weighbridge.verifier.bundle_verdict import BundleWindow
     from weighbridge.verifier.check_tree import Result
+    from weighbridge.verifier.disclosed import AloneWindow
     from weighbridge.verifier.procedure import VerifiedWindow
     from weighbridge.verifier.session import Enrolled
 
@@ -61,10 +63,12 @@ class Trail:
 class Tally:
     """What was counted of the windows that were verified again."""
 
-    __slots__ = ("_fresh", "_log", "_reports", "_samples", "_spots", "_verified")
+    __slots__ = ("_alone", "_fresh", "_log", "_refused", "_reports", "_samples", "_spots", "_verified")
 
     def __init__(self) -> None:
         self._verified = 0
+        self._alone = 0
+        self._refused: list[Check] = []
         self._fresh = 0
         self._reports = 0
         self._samples = 0
@@ -79,6 +83,15 @@ class Tally:
         self._samples += sum(len(source.offsets) * len(source.channels) for source in window.telemetry.sources)
         self._spots += window.spot is not None
         self._log = len(window.log.records)
+
+    def add_alone(self, window: AloneWindow) -> None:
+        """Count ``window``, which was verified as far as it can be without those before it."""
+        self._alone += 1
+        self._reports += window.reports
+
+    def refused(self, seq: int, error: WeighbridgeError) -> None:
+        """Remember that window ``seq``, recorded as denied, is none that could be verified alone."""
+        self._refused.append(Check(f"window {seq}", "failed", f"{error.code.value}: {error.message}"))
 
     def checks(self) -> tuple[Check, ...]:
         """What holds in every window that was verified."""
@@ -125,13 +138,28 @@ class Tally:
                 f"{self._spots} answered as the model's owner had computed",
                 "possession of the model's files, not what runs; the expected answers are the verifier's word",
             ),
+            *self._by_themselves(),
+        )
+
+    def _by_themselves(self) -> tuple[Check, ...]:
+        if not self._alone and not self._refused:
+            return ()
+        return (
+            Check(
+                "shown alone",
+                "passed" if self._alone else "not checked",
+                f"{self._alone} windows behind withheld ones: header, quote, GPU reports, samples",
+                "their clocks, logs and verdicts continue what is withheld: those are the verifier's recorded word",
+                tuple(self._refused),
+            ),
         )
 
 
 def ledger(opened: OpenedBundle, entries: int) -> Check:
     """Steps 2 to 4, passed."""
     checkpoint = opened.checkpoint
-    last = opened.windows[-1][0] if opened.windows else None
+    others = f" and {len(opened.withheld)} leaves" if opened.withheld else ""
+    known = ", ".join(item.key.name for item in opened.cosigned)
     return Check(
         "ledger",
         "passed",
@@ -139,11 +167,17 @@ def ledger(opened: OpenedBundle, entries: int) -> Check:
         "that it showed others the same entries, only its witnesses say",
         (
             Check("checkpoint", "passed", f"signed by the anchor {checkpoint.origin}"),
-            Check("inclusion", "passed", f"{entries} records are those that {entries} leaves of its tree commit to"),
+            Check(
+                "witnesses",
+                "passed" if opened.cosigned else "not checked",
+                f"{len(opened.cosigned)} of those you trust cosigned it" + (f": {known}" if known else ""),
+                "" if opened.cosigned else "whether others were shown the same ledger, nobody says",
+            ),
+            Check("inclusion", "passed", f"{entries} records{others} are in its tree"),
             Check(
                 "order",
                 "passed",
-                "an enrolment" + ("" if last is None else f" and {len(opened.windows)} windows, without a gap"),
+                f"{entries + len(opened.withheld)} judgements of one session, from its enrolment on, without a gap",
                 "" if opened.closed else "no closing counts them: later windows may have been left out",
             ),
         ),
@@ -178,10 +212,9 @@ def enrolment(enrolled: Enrolled) -> Check:
     )
 
 
-def windows(found: Sequence[BundleWindow], tally: Tally) -> Check:
-    """Steps 6 and 7, passed, whatever the verdicts are."""
+def windows(found: Sequence[BundleWindow], tally: Tally, *, withheld: int) -> Check:
+    """Steps 6 to 8, passed, whatever the verdicts are."""
     judged = [window.verdict for window in found if window.verdict is not None]
-    withheld = len(found) - len(judged)
     denied = _some(judged, lambda verdict: verdict.outcome == "denied")
     waiting = _some(judged, lambda verdict: verdict.outcome == "indeterminate")
     affirmed = sum(verdict.outcome == "affirmed" for verdict in judged)
@@ -196,13 +229,35 @@ def windows(found: Sequence[BundleWindow], tally: Tally) -> Check:
     )
     same = Check(
         "as recorded",
-        "passed" if compared == len(found) and found else "not checked",
-        f"{compared} of {len(found)} are byte for byte what was recorded",
-        "" if compared == len(found) else "the others were judged by what you gave, not by what the records name",
+        "passed" if compared == len(judged) and judged else "not checked",
+        f"{compared} of {len(judged)} are byte for byte what was recorded",
+        "" if compared == len(judged) else "the others were judged by what you gave, not by what the records name",
     )
-    shown = () if not withheld else (Check("evidence", "withheld", f"of {withheld} windows"),)
-    return Check(
-        "windows", "passed" if found else "not checked", f"{len(found)}", "", (*tally.checks(), verdicts, same, *shown)
+    shown = (
+        Check(
+            "evidence withheld",
+            "withheld",
+            f"{withheld} judgements: the ledger has a commitment to each, and nothing else is known of them",
+        ),
+    )
+    below = (*tally.checks(), verdicts, same, *(shown if withheld else ()))
+    return Check("windows", "passed" if found else "not checked", f"{len(found)} shown", "", below)
+
+
+def requests(found: Sequence[ShownRequest]) -> tuple[Check, ...]:
+    """Step 9, passed; nothing where no request is shown."""
+    if not found:
+        return ()
+    seqs = sorted({item.seq for item in found})
+    return (
+        Check(
+            "requests",
+            "passed",
+            f"{len(found)} are among those that the headers of windows {', '.join(map(str, seqs[:_NAMED_MAX]))}"
+            + (" and others" if len(seqs) > _NAMED_MAX else "")
+            + " count",
+            "what is counted is the host's word; that a model computed it, nothing here says",
+        ),
     )
 
 

@@ -1,6 +1,8 @@
 """The proof bundle's file: well-formed, and bounded. What it shows is :mod:`.bundle`'s business.
 
-Deterministic CBOR, ``docs/protocol.md`` §9.
+A CBOR map of a version, a size and one zstd frame, and in the frame the content, deterministic CBOR:
+``docs/protocol.md`` §9. What windows repeat, chains of certificates above all, costs nothing a second time. There are
+no names of files in it, and so no paths to follow.
 """
 
 from __future__ import annotations
@@ -9,24 +11,28 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
 from weighbridge.policy.values.reference import Reference
-from weighbridge.proto import cbor, limits
+from weighbridge.proto import cbor, limits, zstd
 from weighbridge.proto.collateral import Collateral
 from weighbridge.proto.digest import D, sha256
 from weighbridge.proto.errors import Code, LedgerInconsistent, MalformedEvidence
+from weighbridge.proto.workload import SALT_SIZE
 from weighbridge.verifier.baselines import Baselines
 from weighbridge.verifier.record import NO_DIGEST
 
 if TYPE_CHECKING:
     from weighbridge.policy.policy_set import PolicyFiles
 
-__all__ = ["Bundle", "Entry", "read_files"]
+__all__ = ["Bundle", "Entry", "ShownRequest", "Withheld", "read_files"]
 
-_VERSION: Final = "weighbridge/v1/bundle"
+_VERSION: Final = "weighbridge/v2/bundle"
+_REDACTION_MAX: Final = 64 * 1024 * 1024
 _ENTRIES_MAX: Final = 100_000
 _PROOF_MAX: Final = 64
 # The shipped library beside the files of a policy bundle.
 _FILES_MAX: Final = limits.POLICY_BUNDLE_FILES_MAX + 1
 _REFERENCES_MAX: Final = 1024
+# Each entry with a whole proof, the largest number of requests likewise, and the files of all policies.
+_ITEMS_MAX: Final = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +45,52 @@ class Entry:
     evidence: bytes | None
 
 
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """A judgement that is not shown: its place in the ledger, the proof of that, and the leaf, which commits to it."""
+
+    index: int
+    proof: tuple[bytes, ...]
+    leaf: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownRequest:
+    """One request that a window's header counts: its place in the window's work, and what opens its commitment.
+
+    Attributes:
+        seq: the window's number.
+        index: from 0, in the order in which requests ended.
+        proof: inclusion under the header's root, from the leaf's sibling upwards.
+        salt: 32 bytes.
+        request: SHA-256 of the body as received.
+        response: SHA-256 of the body as sent.
+    """
+
+    seq: int
+    index: int
+    proof: tuple[bytes, ...]
+    salt: bytes
+    request: bytes
+    response: bytes
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
-    """A well-formed bundle. Says nothing of truth."""
+    """A well-formed bundle. Says nothing of truth.
+
+    Attributes:
+        checkpoint: the ledger's, with its witnesses' cosignatures.
+        entries: the judgements that are shown, in the ledger's order.
+        policies: by which they were made; so are all that follow but the last two.
+        references: canonical JSON.
+        manifests: the declared ones, packed.
+        collaterals: what makers of hardware had published.
+        baselines: signed sets.
+        withheld: the judgements that are not shown, in the ledger's order.
+        requests: in the order of windows and places.
+        redaction: signed by the verifier, what a redacted bundle says of the judgements; ``None`` in all others.
+    """
 
     checkpoint: bytes
     entries: tuple[Entry, ...]
@@ -50,12 +99,32 @@ class Bundle:
     manifests: tuple[bytes, ...]
     collaterals: tuple[bytes, ...]
     baselines: tuple[bytes, ...]
+    withheld: tuple[Withheld, ...] = ()
+    requests: tuple[ShownRequest, ...] = ()
+    redaction: bytes | None = None
 
     def encode(self) -> bytes:
-        """The file's bytes."""
+        """The file's bytes.
+
+        Raises:
+            MalformedEvidence: ``TOO_LARGE``: nobody could open it.
+        """
+        content = self.content()
+        if len(content) > limits.BUNDLE_CONTENT_MAX:
+            raise MalformedEvidence(
+                Code.TOO_LARGE,
+                "the bundle is too large",
+                where="bundle",
+                expected=f"<= {limits.BUNDLE_CONTENT_MAX} bytes",
+                got=f"{len(content)} bytes",
+                hint="export a part of the session: --windows",
+            )
+        return cbor.encode({0: _VERSION, 1: len(content), 2: zstd.compress_long(content)})
+
+    def content(self) -> bytes:
+        """What the frame unpacks to: one bundle has one content, whatever packs it."""
         return cbor.encode(
             {
-                0: _VERSION,
                 1: self.checkpoint,
                 2: [[entry.index, list(entry.proof), entry.record, entry.evidence] for entry in self.entries],
                 3: [[[name, content] for name, content in files] for files in self.policies],
@@ -63,6 +132,12 @@ class Bundle:
                 5: list(self.manifests),
                 6: list(self.collaterals),
                 7: list(self.baselines),
+                8: [[item.index, list(item.proof), item.leaf] for item in self.withheld],
+                9: [
+                    [item.seq, item.index, list(item.proof), item.salt, item.request, item.response]
+                    for item in self.requests
+                ],
+                10: self.redaction,
             }
         )
 
@@ -71,9 +146,25 @@ class Bundle:
         """Parse a bundle.
 
         Raises:
-            MalformedEvidence: for any bytes that :meth:`encode` would not have written.
+            MalformedEvidence: for any bytes that :meth:`encode` would not have written, but for how they are packed;
+                ``NOT_ZSTD`` for a frame that does not hold exactly the content whose size is stated.
         """
-        fields = cbor.read_versioned(data, version=_VERSION, limit=limits.BUNDLE_MAX, what="bundle")
+        head = cbor.read_versioned(data, version=_VERSION, limit=limits.BUNDLE_MAX, what="bundle")
+        size, frame = head.uint(1), head.octets(2, limit=limits.BUNDLE_MAX)
+        head.end()
+        if size > limits.BUNDLE_CONTENT_MAX:
+            # Before anything is allocated: some bytes can stand for any number.
+            raise MalformedEvidence(
+                Code.TOO_LARGE,
+                "the content is too large",
+                where="bundle[1]",
+                expected=f"<= {limits.BUNDLE_CONTENT_MAX} bytes",
+                got=f"{size} bytes",
+            )
+        content = zstd.decompress(frame, size=size, what="bundle", window=zstd.LONG_WINDOW)
+        fields = cbor.read_map(
+            cbor.decode(content, limit=limits.BUNDLE_CONTENT_MAX, what="bundle", items=_ITEMS_MAX), where="bundle"
+        )
         bundle = cls(
             checkpoint=fields.octets(1, limit=limits.CHECKPOINT_MAX),
             entries=tuple(_entry(item, index) for index, item in enumerate(fields.array(2, limit=_ENTRIES_MAX))),
@@ -85,6 +176,11 @@ class Bundle:
             manifests=fields.octet_strings(5, count=limits.MANIFESTS_MAX, limit=limits.MANIFEST_PACKED_MAX),
             collaterals=fields.octet_strings(6, count=_REFERENCES_MAX, limit=limits.REFERENCE_MAX),
             baselines=fields.octet_strings(7, count=_REFERENCES_MAX, limit=limits.BASELINE_SET_MAX),
+            withheld=tuple(_withheld(item, index) for index, item in enumerate(fields.array(8, limit=_ENTRIES_MAX))),
+            requests=tuple(
+                _request(item, index) for index, item in enumerate(fields.array(9, limit=limits.BUNDLE_REQUESTS_MAX))
+            ),
+            redaction=fields.optional_octets(10, limit=_REDACTION_MAX),
         )
         fields.end()
         return bundle
@@ -169,14 +265,38 @@ class Bundle:
 
 
 def _entry(value: cbor.CborValue, number: int) -> Entry:
-    where = f"bundle.entries[{number}]"
-    parts = cbor.Reader(dict(enumerate(cbor.read_array(value, where=where, limit=4, size=4))), where)
+    parts = _parts(value, f"bundle.entries[{number}]", 4)
     return Entry(
         index=parts.uint(0, limit=2**53),
         proof=parts.octet_strings(1, count=_PROOF_MAX, limit=limits.DIGEST_SIZE),
         record=parts.octets(2),
         evidence=parts.optional_octets(3),
     )
+
+
+def _withheld(value: cbor.CborValue, number: int) -> Withheld:
+    parts = _parts(value, f"bundle.withheld[{number}]", 3)
+    return Withheld(
+        index=parts.uint(0, limit=2**53),
+        proof=parts.octet_strings(1, count=_PROOF_MAX, limit=limits.DIGEST_SIZE),
+        leaf=parts.octets(2, limit=limits.LEDGER_ENTRY_MAX),
+    )
+
+
+def _request(value: cbor.CborValue, number: int) -> ShownRequest:
+    parts = _parts(value, f"bundle.requests[{number}]", 6)
+    return ShownRequest(
+        seq=parts.uint(0, limit=2**53),
+        index=parts.uint(1, limit=2**53),
+        proof=parts.octet_strings(2, count=_PROOF_MAX, limit=limits.DIGEST_SIZE),
+        salt=parts.octets(3, size=SALT_SIZE),
+        request=parts.digest(4),
+        response=parts.digest(5),
+    )
+
+
+def _parts(value: cbor.CborValue, where: str, size: int) -> cbor.Reader:
+    return cbor.Reader(dict(enumerate(cbor.read_array(value, where=where, limit=size, size=size))), where)
 
 
 def read_files(value: cbor.CborValue, where: str) -> PolicyFiles:

@@ -9,14 +9,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from weighbridge.proto import cose, limits, note, strict, tlog
+from weighbridge.proto import cose, cosignature, limits, note, strict, tlog
 from weighbridge.proto.digest import D, sha256
 from weighbridge.proto.enrolment import EnrolmentProof
-from weighbridge.proto.errors import Code, LedgerInconsistent, MalformedEvidence, NotAuthentic, WeighbridgeError
+from weighbridge.proto.errors import (
+    Code,
+    Indeterminate,
+    LedgerInconsistent,
+    MalformedEvidence,
+    NotAuthentic,
+    WeighbridgeError,
+)
 from weighbridge.proto.merkle import leaf_hash, verify_inclusion
 from weighbridge.proto.terms import TERMS_TYP
 from weighbridge.verifier.baselines import Baselines
 from weighbridge.verifier.bundle_checks import Trail
+from weighbridge.verifier.bundle_order import Place, check_order, in_order
 from weighbridge.verifier.clock import moment
 from weighbridge.verifier.gpu.chain import ChainCache
 from weighbridge.verifier.procedure import authenticate, fork, unknown_challenge
@@ -38,7 +46,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec
 
     from weighbridge.verifier.anchors import Anchor, TrustAnchors
-    from weighbridge.verifier.bundle_format import Bundle, Entry
+    from weighbridge.verifier.bundle_format import Bundle, Entry, Withheld
     from weighbridge.verifier.procedure import VerifiedWindow
     from weighbridge.verifier.session import Enrolled, Position
 
@@ -50,10 +58,12 @@ __all__ = [
     "open_bundle",
     "open_checkpoint",
     "open_enrolment",
+    "proven_leaf",
     "proven_record",
     "recorded_baselines",
     "verifier_key",
     "walk",
+    "witnesses",
 ]
 
 
@@ -68,6 +78,9 @@ class OpenedBundle:
             which the session failed.
         replayed: the enrolment, verified again.
         closed: whether a closing counts the windows.
+        beyond: those that are shown behind one that is withheld, likewise.
+        withheld: the leaves of what is not shown, in order.
+        cosigned: by which of the trusted witnesses the checkpoint is cosigned.
     """
 
     checkpoint: tlog.VerifiedCheckpoint
@@ -75,6 +88,9 @@ class OpenedBundle:
     windows: tuple[tuple[int, Record, Entry], ...]
     replayed: ReplayedEnrolment
     closed: bool
+    beyond: tuple[tuple[int, Record, Entry], ...] = ()
+    withheld: tuple[Leaf, ...] = ()
+    cosigned: tuple[cosignature.VerifiedCosignature, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +114,15 @@ class Step:
     physical: TelemetryAppraisal
 
 
-def open_bundle(bundle: Bundle, anchors: TrustAnchors, *, trail: Trail | None = None) -> OpenedBundle:
+def open_bundle(
+    bundle: Bundle, anchors: TrustAnchors, *, partial: bool = False, trail: Trail | None = None
+) -> OpenedBundle:
     """Steps 2 to 5 of the procedure of :mod:`.bundle`.
 
     Args:
         bundle: parsed, untrusted.
         anchors: whose keys are believed.
+        partial: whether a bundle will do in which windows are withheld.
         trail: is told how far this came.
 
     Raises:
@@ -111,18 +130,26 @@ def open_bundle(bundle: Bundle, anchors: TrustAnchors, *, trail: Trail | None = 
         NotAuthentic: a signature or binding does not hold.
         LedgerInconsistent: ``LEDGER_PROOF``, ``LEDGER_INCONSISTENT``; ``BUNDLE_VERDICT`` where the collateral that the
             enrolment names is not there.
+        Indeterminate: ``BUNDLE_WITHHELD``.
     """
     trail = trail or Trail()
     # 2.
     trail.stage = "ledger"
     checkpoint, ledger = open_checkpoint(bundle.checkpoint, anchors)
+    cosigned = cosignature.verify_all(note.parse(bundle.checkpoint), witnesses(anchors))
     # 3.
     records = [proven_record(entry, checkpoint) for entry in bundle.entries]
-    for record in records:
+    leaves = [proven_leaf(item, checkpoint) for item in bundle.withheld]
+    for received_ns in [record.received_ns for record in records] + [leaf.received_ns for leaf in leaves]:
         # A key that was given up must not speak for what came later; when that was, only the records say.
-        ledger.check_validity(moment(record.received_ns))
+        ledger.check_validity(moment(received_ns))
     # 4.
-    windows = _check_order(bundle, records)
+    places = in_order(bundle, records, leaves)
+    check_order(places)
+    if bundle.redaction is not None or places[0].shown is None:
+        raise _withheld("the bundle is redacted: its evidence is withheld", "enrolment")
+    if bundle.withheld and not partial:
+        raise _withheld("windows of the session are withheld", f"entry {bundle.withheld[0].index}")
     # 5.
     trail.stage = "enrolment"
     replayed = replay_enrolment(
@@ -132,7 +159,17 @@ def open_bundle(bundle: Bundle, anchors: TrustAnchors, *, trail: Trail | None = 
         verifier_key=verifier_key(records[0], anchors),
         collateral=bundle.collateral_named(records[0].collateral),
     )
-    return OpenedBundle(checkpoint, records[0], tuple(windows), replayed, records[-1].kind == "closing")
+    until = next((number for number, place in enumerate(places) if place.shown is None), len(places))
+    return OpenedBundle(
+        checkpoint=checkpoint,
+        enrolment=records[0],
+        windows=_shown(places[:until]),
+        replayed=replayed,
+        closed=places[-1].kind == "closing",
+        beyond=_shown(places[until:]),
+        withheld=tuple(leaves),
+        cosigned=cosigned,
+    )
 
 
 def open_enrolment(bundle: Bundle, anchors: TrustAnchors) -> tuple[ReplayedEnrolment, EnrolmentProof, Record]:
@@ -224,6 +261,23 @@ def proven_record(entry: Entry, checkpoint: tlog.VerifiedCheckpoint) -> Record:
     return record
 
 
+def proven_leaf(item: Withheld, checkpoint: tlog.VerifiedCheckpoint) -> Leaf:
+    """The leaf of ``item``, which is in the checkpoint's tree; nothing is known of the record that it commits to.
+
+    Raises:
+        MalformedEvidence: it is no leaf.
+        LedgerInconsistent: ``LEDGER_PROOF``.
+    """
+    leaf = Leaf.parse(item.leaf)
+    verify_inclusion(leaf_hash(item.leaf), item.proof, index=item.index, size=checkpoint.size, root=checkpoint.root)
+    return leaf
+
+
+def witnesses(anchors: TrustAnchors) -> tuple[cosignature.WitnessKey, ...]:
+    """The witnesses among ``anchors``."""
+    return tuple(cosignature.WitnessKey.from_spki(item.name, item.spki) for item in anchors.select("witness"))
+
+
 def evidence_of(entry: Entry) -> bytes:
     """The evidence of ``entry``.
 
@@ -307,44 +361,18 @@ def walk(
         yield Step(seq, record, moment(record.received_ns), before, window, physical)
 
 
-def _check_order(bundle: Bundle, records: Sequence[Record]) -> list[tuple[int, Record, Entry]]:
-    """The windows and their numbers, once the records are those of one session from its enrolment on, without a gap.
+def _shown(places: Sequence[Place]) -> tuple[tuple[int, Record, Entry], ...]:
+    """Number, record and entry of each window that is shown."""
+    return tuple((place.seq or 0, *place.shown) for place in places if place.kind == "window" and place.shown)
 
-    The last may have the number of an earlier one: a fork, by which the session failed.
-    """
-    if not records or records[0].kind != "enrolment":
-        raise MalformedEvidence(
-            Code.BUNDLE_MALFORMED, "the bundle does not begin with an enrolment", where="bundle.entries"
-        )
-    last = len(records) - 1 if records[-1].kind == "closing" else len(records)
-    windows: list[tuple[int, Record, Entry]] = []
-    for seq, (record, entry) in enumerate(zip(records[1:last], bundle.entries[1:last], strict=True)):
-        forked = seq + 2 == len(records) and record.seq is not None and record.seq < seq
-        if record.kind != "window" or (record.seq != seq and not forked):
-            raise MalformedEvidence(
-                Code.BUNDLE_MALFORMED,
-                "windows are missing or out of order",
-                where=f"entry {entry.index}",
-                expected=seq,
-                got=record.seq,
-            )
-        windows.append((record.seq or 0, record, entry))
-    if last < len(records) and records[last].seq != len(windows):
-        raise MalformedEvidence(
-            Code.BUNDLE_MALFORMED,
-            "windows before the closing are missing",
-            where="bundle.entries",
-            expected=records[last].seq,
-            got=len(windows),
-        )
-    if {record.session for record in records} != {records[0].session}:
-        raise MalformedEvidence(Code.BUNDLE_MALFORMED, "the records are of several sessions", where="bundle.entries")
-    indices = [entry.index for entry in bundle.entries]
-    if indices != sorted(set(indices)):
-        raise MalformedEvidence(
-            Code.BUNDLE_MALFORMED, "the entries are not in the ledger's order", where="bundle.entries"
-        )
-    return windows
+
+def _withheld(message: str, where: str) -> Indeterminate:
+    return Indeterminate(
+        Code.BUNDLE_WITHHELD,
+        message,
+        where=where,
+        hint="verify bundle --records-only says what was recorded; the whole bundle, what it rests on",
+    )
 
 
 def _refused_for(record: Record, code: Code) -> bool:

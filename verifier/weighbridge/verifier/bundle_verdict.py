@@ -12,9 +12,11 @@ from weighbridge.verifier.appraisal import not_proven
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from weighbridge.proto import strict
     from weighbridge.proto.terms import Terms
     from weighbridge.proto.window import Header
     from weighbridge.verifier.appraisal import Verdict
+    from weighbridge.verifier.bundle_format import ShownRequest
     from weighbridge.verifier.check_tree import Check
     from weighbridge.verifier.gpu.report import VerifiedGpuReport
     from weighbridge.verifier.tpm.ak import VerifiedAk
@@ -32,7 +34,8 @@ class BundleWindow:
         received: when the verifier received it, by its own word.
         header: verified; ``None`` where the window is withheld, or its verification refused it.
         samples: the telemetry as it was sent, whose digest the header has; ``None`` likewise.
-        verdict: made again; ``None`` where the evidence for it is withheld.
+        verdict: made again; ``None`` where a window before it is withheld.
+        recorded: the verdict's document as it was recorded, schema ``weighbridge/verdict/v1``.
         same: whether the recorded verdict is this one; ``None`` where they cannot be compared.
     """
 
@@ -42,6 +45,7 @@ class BundleWindow:
     header: Header | None
     samples: bytes | None
     verdict: Verdict | None
+    recorded: strict.JsonObject
     same: bool | None
 
     @property
@@ -57,13 +61,16 @@ class BundleVerdict:
     Attributes:
         terms: of the session.
         gpus: the reports of the enrolled devices, in the order of their identities.
-        windows: in their order.
+        windows: those that are shown, in their order.
         origin: the ledger's name.
         size: the ledger's number of entries under the bundle's checkpoint.
         same_policy: whether each verdict could be compared with the recorded one, and is it.
         recorded_policy: whether every decision was made under the policy of the record.
         recorded_reference: whether every decision was made by the reference values of the record.
         ak: the attestation key that everything rests on, and why it is believed.
+        withheld: how many judgements of the session are not shown.
+        requests: those that are shown, each counted by its window's header.
+        cosigned: the names of the trusted witnesses that cosigned the checkpoint.
         checks: what was checked.
     """
 
@@ -76,6 +83,9 @@ class BundleVerdict:
     recorded_policy: bool
     recorded_reference: bool
     ak: VerifiedAk
+    withheld: int
+    requests: tuple[ShownRequest, ...]
+    cosigned: tuple[str, ...]
     checks: tuple[Check, ...]
 
     @property
@@ -97,11 +107,6 @@ class BundleVerdict:
     def verdicts(self) -> tuple[Verdict, ...]:
         """Those that were made now, in the order of the windows."""
         return tuple(window.verdict for window in self.windows if window.verdict is not None)
-
-    @property
-    def withheld(self) -> bool:
-        """Whether the evidence for a verdict is not shown."""
-        return any(window.verdict is None for window in self.windows)
 
     @property
     def not_proven(self) -> tuple[str, ...]:

@@ -65,7 +65,18 @@ if TYPE_CHECKING:
     from weighbridge.verifier.tpm.quote import VerifiedQuote
     from weighbridge.verifier.weights import LogState
 
-__all__ = ["AuthenticWindow", "VerifiedWindow", "authenticate", "fork", "unknown_challenge", "verify_window"]
+__all__ = [
+    "AuthenticWindow",
+    "Signatures",
+    "VerifiedWindow",
+    "authenticate",
+    "check_header",
+    "check_telemetry",
+    "fork",
+    "unknown_challenge",
+    "verify_signatures",
+    "verify_window",
+]
 
 # How far a host's wall clock may run ahead of the verifier's receipt time.
 _SKEW_NS: Final = 5_000_000_000
@@ -125,6 +136,15 @@ class VerifiedWindow:
     def __reduce__(self) -> NoReturn:
         """Refuse pickling: it would bring a verified object back without verification."""
         raise TypeError("VerifiedWindow cannot be pickled")
+
+
+@dataclass(frozen=True, slots=True)
+class Signatures:
+    """What steps 9 and 10 proved of a window: its devices' reports, and the quote over all of it."""
+
+    gpus: tuple[VerifiedGpuReport, ...] | None
+    quote: VerifiedQuote
+    qualifying_data: bytes
 
 
 def authenticate(raw: bytes, *, enrolled: Enrolled, peer: bytes) -> AuthenticWindow:
@@ -221,13 +241,13 @@ def verify_window(
     """
     header, evidence, terms = window.header, window.evidence, enrolled.terms
     # 4.
-    _check_header(header, enrolled)
+    check_header(header, enrolled)
     # 5.
     _check_chain(header, position)
     # 6.
     _check_interval(header, position, at)
     # 7.
-    samples = _check_telemetry(evidence.telemetry, header, enrolled)
+    samples = check_telemetry(evidence.telemetry, header, enrolled)
     # 8.
     records = measurement_log.parse_records(evidence.log)
     log = position.log.extended(records, bank=HashAlgorithm(terms.bank), pcr=terms.log_pcr)
@@ -235,29 +255,9 @@ def verify_window(
         raise NotAuthentic(
             Code.LOG_HEAD, "the log is not the one that was signed", where="log", expected=header.log_head, got=log.head
         )
-    # 9.
-    if (evidence.gpus is not None) != terms.gpu_due(header.seq):
-        code = Code.EVIDENCE_ABSENT if evidence.gpus is None else Code.EVIDENCE_UNEXPECTED
-        raise NotAuthentic(code, "GPU reports are not where the terms demand them", where=f"window {header.seq}")
-    reports = None if evidence.gpus is None else gpu_evidence.parse(evidence.gpus)
-    gpus = None
-    if reports is not None:
-        nonce = binding.gpu_nonce(window.digest)
-        gpus = verify_gpus(
-            reports,
-            nonce=nonce,
-            anchors=anchors,
-            at=at,
-            expected=frozenset(terms.gpus),
-            cache=chains,
-            accept=frozenset(gpu.kind for gpu in enrolled.gpus),
-        )
-    # 10.
-    rows = None if gpus is None else [report.binding_row for report in gpus]
-    digest, qualifying_data = seal(window.header_bytes, gpu_evidence.rows_binding(rows), None)
-    selection = PcrSelection.of(HashAlgorithm(terms.bank), terms.pcrs)
-    quote_evidence = QuoteEvidence.parse(evidence.quote)
-    quote = verify_quote(quote_evidence, enrolled.ak, qualifying_data=qualifying_data, selection=selection)
+    # 9. and 10.
+    signed = verify_signatures(window, enrolled=enrolled, anchors=anchors, at=at, chains=chains)
+    gpus, quote = signed.gpus, signed.quote
     # 11.
     check_continuity(first=enrolled.quote, previous=position.quote, current=quote)
     _check_tpm_interval(header, position, quote)
@@ -289,8 +289,8 @@ def verify_window(
     return VerifiedWindow(
         seal=_SEAL,
         header=header,
-        digest=digest,
-        qualifying_data=qualifying_data,
+        digest=window.digest,
+        qualifying_data=signed.qualifying_data,
         held=held,
         quote=quote,
         gpus=gpus,
@@ -300,6 +300,46 @@ def verify_window(
         manifests=manifests,
         spot=None if spot is None else spot.challenge.id,
     )
+
+
+def verify_signatures(
+    window: AuthenticWindow,
+    *,
+    enrolled: Enrolled,
+    anchors: TrustAnchors,
+    at: datetime,
+    chains: ChainCache | None = None,
+) -> Signatures:
+    """Steps 9 and 10, which take nothing of the windows before.
+
+    Raises:
+        MalformedEvidence, NotAuthentic: as :func:`verify_window`.
+    """
+    header, evidence, terms = window.header, window.evidence, enrolled.terms
+    # 9.
+    if (evidence.gpus is not None) != terms.gpu_due(header.seq):
+        code = Code.EVIDENCE_ABSENT if evidence.gpus is None else Code.EVIDENCE_UNEXPECTED
+        raise NotAuthentic(code, "GPU reports are not where the terms demand them", where=f"window {header.seq}")
+    reports = None if evidence.gpus is None else gpu_evidence.parse(evidence.gpus)
+    gpus = None
+    if reports is not None:
+        nonce = binding.gpu_nonce(window.digest)
+        gpus = verify_gpus(
+            reports,
+            nonce=nonce,
+            anchors=anchors,
+            at=at,
+            expected=frozenset(terms.gpus),
+            cache=chains,
+            accept=frozenset(gpu.kind for gpu in enrolled.gpus),
+        )
+    # 10.
+    rows = None if gpus is None else [report.binding_row for report in gpus]
+    _, qualifying_data = seal(window.header_bytes, gpu_evidence.rows_binding(rows), None)
+    selection = PcrSelection.of(HashAlgorithm(terms.bank), terms.pcrs)
+    quote_evidence = QuoteEvidence.parse(evidence.quote)
+    quote = verify_quote(quote_evidence, enrolled.ak, qualifying_data=qualifying_data, selection=selection)
+    return Signatures(gpus, quote, qualifying_data)
 
 
 def _continue_runtime(data: bytes | None, position: Position, terms: Terms, quote: VerifiedQuote) -> RuntimeLog | None:
@@ -312,7 +352,8 @@ def _continue_runtime(data: bytes | None, position: Position, terms: Terms, quot
     return position.runtime.extended(data, quoted=quote.pcrs[RUNTIME_PCR], bank=quote.bank)
 
 
-def _check_header(header: Header, enrolled: Enrolled) -> None:
+def check_header(header: Header, enrolled: Enrolled) -> None:
+    """Step 4."""
     terms = enrolled.terms
     expected: tuple[tuple[Code, str, object, object], ...] = (
         (Code.WINDOW_SESSION, "session", terms.session, header.session),
@@ -388,7 +429,8 @@ def _check_tpm_interval(header: Header, position: Position, quote: VerifiedQuote
         )
 
 
-def _check_telemetry(data: bytes, header: Header, enrolled: Enrolled) -> telemetry.Telemetry:
+def check_telemetry(data: bytes, header: Header, enrolled: Enrolled) -> telemetry.Telemetry:
+    """Step 7."""
     digest = sha256(data)
     if digest != header.telemetry:
         raise NotAuthentic(

@@ -1,0 +1,104 @@
+"""Puts a proof bundle together out of a verifier's records and its ledger."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from weighbridge.policy.values.reference import Reference
+from weighbridge.proto import strict
+from weighbridge.proto.digest import D
+from weighbridge.verifier.bundle_format import Bundle, Entry
+from weighbridge.verifier.record import NO_DIGEST, Leaf
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from weighbridge.policy.policy_set import PolicyFiles
+    from weighbridge.proto.manifest import Manifest
+    from weighbridge.verifier.archive import Records
+    from weighbridge.verifier.ledger.reader import LedgerReader
+
+__all__ = ["assemble", "ending"]
+
+
+def assemble(
+    records: Records,
+    reader: LedgerReader,
+    indices: Sequence[int],
+    *,
+    policies: Sequence[PolicyFiles] = (),
+    references: Sequence[bytes] = (),
+    manifests: Sequence[Manifest],
+) -> Bundle:
+    """The bundle of one session.
+
+    Args:
+        records: of the verifier that judged it.
+        reader: a snapshot of its ledger, which proves every entry.
+        indices: ledger indices of the enrolment, the windows of the chain and what ended it (:func:`ending`), in order.
+        policies: files of policies that the verifier may not have kept; those that no record names are left out.
+        references: reference values, canonical JSON, likewise.
+        manifests: the declared manifests.
+
+    Raises:
+        WeighbridgeError: as :class:`.Records`.
+    """
+    entries: list[Entry] = []
+    given = {D("reference", data): data for data in references}
+    given_files = {D("policy", [[name, content] for name, content in files]): files for files in map(_sorted, policies)}
+    judged: dict[bytes, PolicyFiles] = {}
+    used: dict[bytes, bytes] = {}
+    published: dict[bytes, bytes] = {}
+    baselines: dict[bytes, bytes] = {}
+    for index in indices:
+        record = records.record(index)
+        if record.policy != NO_DIGEST and record.policy not in judged:
+            judged[record.policy] = given_files.get(record.policy) or records.policy(record.policy)
+        if (named := record.reference) != NO_DIGEST and named not in used:
+            used[named] = given.get(named) or records.reference(named)
+            for baseline in Reference.recorded(used[named]).baselines:
+                digest = strict.hex_decode(baseline.digest, what="baseline.digest")
+                if digest not in baselines:
+                    baselines[digest] = records.baseline(digest)
+        if record.collateral != NO_DIGEST and record.collateral not in published:
+            published[record.collateral] = records.collateral(record.collateral).encode()
+        evidence = None if record.evidence is None else records.evidence(record)
+        entries.append(Entry(index, reader.inclusion_proof(index), record.encode(), evidence))
+    return Bundle(
+        checkpoint=reader.checkpoint.note,
+        entries=tuple(entries),
+        policies=tuple(judged.values()),
+        references=tuple(used.values()),
+        manifests=tuple(manifest.pack() for manifest in manifests),
+        collaterals=tuple(published.values()),
+        baselines=tuple(baselines.values()),
+    )
+
+
+def ending(reader: LedgerReader, session: bytes, *, after: int, seq: int) -> tuple[int, ...]:
+    """Where the ledger says how a session ended: the window that failed it, or its closing.
+
+    Neither continues its chain, so nobody else remembers them. A window that was recorded twice, because power failed
+    before the session knew of it, is named where it was recorded last.
+
+    Args:
+        reader: of the ledger.
+        session: 16 bytes.
+        after: ledger index of its last window in the chain, or of its enrolment.
+        seq: the number of windows in the chain.
+    """
+    last: dict[int, int] = {}
+    others: list[int] = []
+    for index in range(after + 1, reader.checkpoint.size):
+        leaf = Leaf.parse(reader.entry(index))
+        if leaf.session != session:
+            continue
+        if leaf.kind == "window" and leaf.seq is not None and leaf.seq >= seq:
+            last[leaf.seq] = index
+        else:
+            others.append(index)
+    return tuple(sorted([*last.values(), *others]))
+
+
+def _sorted(files: PolicyFiles) -> PolicyFiles:
+    return tuple(sorted(files))
