@@ -80,6 +80,14 @@ class WallTimeline:
         self._verifier = verifier_ns
         self._heard_at = self._clock.monotonic_ns()
 
+    def behind_ns(self) -> int:
+        """By how much the host's clock lags behind the verifier's, nanoseconds, at least; negative where it leads.
+
+        What an answer took on its way is counted in favour of the host's clock: how far one leads is not known by this.
+        """
+        elapsed = self._clock.monotonic_ns() - self._heard_at
+        return self._verifier + elapsed - self._clock.wall_ns()
+
     def cut(self) -> tuple[int, int]:
         """The interval from the last cut to now, nanoseconds since 1970.
 

@@ -230,7 +230,7 @@ def denied(notice: VerdictNotice) -> PolicyDenied:
     known = first is not None and first.code in Code.__members__
     return PolicyDenied(
         Code(first.code) if first is not None and known else Code.POLICY_DENIED,
-        "the verifier denied the window: " + ("no reason given" if first is None else first.message),
+        "the verifier denied the window: " + ("no reason given" if first is None else first.text),
         where=f"window {notice.seq}",
         expected=None if first is None else first.expected,
         got=None if first is None else first.got,

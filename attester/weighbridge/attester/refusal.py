@@ -32,6 +32,7 @@ _OUTCOMES: Final = frozenset(get_args(Outcome))
 _SCHEMA: Final = "weighbridge/verdict/v1"
 _DENIALS_MAX: Final = 4096
 _JWT_PARTS: Final = 3
+_SHORT: Final = 16
 _ERRORS: Final[Mapping[int, type[WeighbridgeError]]] = {
     error.exit_code: error
     for error in (MalformedEvidence, NotAuthentic, PolicyDenied, Indeterminate, LedgerInconsistent, EnvironmentFault)
@@ -40,13 +41,21 @@ _ERRORS: Final[Mapping[int, type[WeighbridgeError]]] = {
 
 @dataclass(frozen=True, slots=True)
 class DenialNotice:
-    """One reason for a denial, as the verifier gave it."""
+    """One reason for a denial, as the verifier gave it. ``device`` is the GPU that it is about, if it is about one."""
 
     code: str
     message: str
     expected: str | None
     got: str | None
     hint: str | None
+    device: str | None = None
+
+    @property
+    def text(self) -> str:
+        """What it says, and of which GPU: the first digits of its identity tell a host's GPUs apart."""
+        if self.device is None or self.device[:_SHORT] in self.message:
+            return self.message
+        return f"GPU {self.device[:_SHORT]}…: {self.message}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +141,7 @@ def _denial(value: strict.JsonValue) -> DenialNotice:
         expected=_optional(fields, "expected"),
         got=_optional(fields, "got"),
         hint=_optional(fields, "hint"),
+        device=_optional(fields, "device"),
     )
 
 

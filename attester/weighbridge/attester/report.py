@@ -30,6 +30,7 @@ NoticeKind = Literal[
     "spot-failed",
     "boot-logs",
     "gpus",
+    "clock",
 ]
 
 

@@ -49,6 +49,9 @@ _TICK_SHARE: Final = 0.8
 _PATIENCE_SHARE: Final = 2
 # What remains of a window when the session ends is sealed unless it is shorter than this.
 _SHORTEST_NS: Final = 10_000_000
+# A clock that is kept by a time service lags by milliseconds. Verifiers bear with more: they say nothing of a window
+# whose samples end two windows and 5 s, or more, before it came.
+_BEHIND_NS: Final = 2 * _SECOND_NS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +108,7 @@ class WindowLoop:
         self._tpm_start = 0
         self._tick: asyncio.Task[int] | None = None
         self._spot_failure: WeighbridgeError | None = None
+        self._lags = False
         self._timeline = WallTimeline(parts.clock, verifier_ns=self._terms.issued_ns)
         self._sealer = Sealer(
             parts.enrolment.terms,
@@ -119,6 +123,7 @@ class WindowLoop:
     def heard(self, received: datetime) -> None:
         """An answer came, to a window that the verifier ``received`` then, by its clock."""
         self._timeline.heard((received - _EPOCH) // _MICROSECOND * 1000)
+        self._tell_lag()
 
     async def run(self) -> None:
         """Cut and seal until the session is stopped, its server ends, or the limit is reached.
@@ -128,6 +133,7 @@ class WindowLoop:
             WeighbridgeError: what the courier raises.
         """
         parts, period = self._parts, self._terms.period_ns
+        self._tell_lag()
         start = parts.clock.monotonic_ns()
         self._tpm_start = (await parts.offload(parts.devices.tpm.read_clock)).clock
         # What was served before belongs to no window.
@@ -147,6 +153,20 @@ class WindowLoop:
                 start = end
         finally:
             self._end_tick()
+
+    def _tell_lag(self) -> None:
+        """Say once that the clock lags, and again when it does so after it did not. One that leads ends the session."""
+        behind = self._timeline.behind_ns()
+        lagged, self._lags = self._lags, behind > _BEHIND_NS
+        if self._lags and not lagged:
+            self._parts.observer.notice(
+                Notice(
+                    "clock",
+                    f"this host's clock is {behind / _SECOND_NS:.1f} s behind the verifier's. Samples are dated by it, "
+                    "and the verifier says nothing of old ones: windows come out indeterminate, and no gate opens. Set "
+                    "it (chrony, NTP), then start again",
+                )
+            )
 
     async def _until(self, boundary: int) -> bool:
         """Wait for ``boundary``; whether the session ends before it."""

@@ -87,3 +87,15 @@ async def test_the_systems_clock() -> None:
     async with asyncio.timeout(1):
         await clock.sleep_until(0)
     assert abs(clock.wall_ns() - clock.wall_ns()) < SECOND
+
+
+def test_how_far_behind_is_known_at_least() -> None:
+    clock, line = timeline(ahead=-30 * SECOND)
+    assert line.behind_ns() == 30 * SECOND
+    clock.elapsed_ns += SECOND
+    assert line.behind_ns() == 30 * SECOND
+    # The answer took a second on its way: by that much the clock may lag more.
+    line.heard(NOON_NS + 30 * SECOND)
+    assert line.behind_ns() == 29 * SECOND
+    clock.skew_ns = 60 * SECOND
+    assert line.behind_ns() < 0

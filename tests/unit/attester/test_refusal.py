@@ -53,6 +53,17 @@ def test_reads_a_verdict() -> None:
     assert got.document["later"] == "passed over"
 
 
+def test_a_denial_about_one_gpu_names_it() -> None:
+    gpu = "3f" * 32
+    (first,) = notice(denials=[{**DENIAL, "device": gpu}]).denials
+    assert (first.device, first.text) == (gpu, "GPU 3f3f3f3f3f3f3f3f…: another model")
+    assert "GPU 3f3f3f3f3f3f3f3f…: another model" in str(denied(notice(denials=[{**DENIAL, "device": gpu}])))
+    (named,) = notice(denials=[{**DENIAL, "device": gpu, "message": f"GPU {gpu} is lost"}]).denials
+    assert named.text == f"GPU {gpu} is lost"
+    (other,) = notice().denials
+    assert (other.device, other.text) == (None, "another model")
+
+
 @pytest.mark.parametrize("outcome", ["affirmed", "held", "indeterminate", "denied"])
 def test_every_outcome_is_known(outcome: str) -> None:
     assert notice(outcome=outcome).outcome == outcome
@@ -70,6 +81,7 @@ def test_every_outcome_is_known(outcome: str) -> None:
         ({"denials": [1]}, Code.FIELD_TYPE),
         ({"denials": [{**DENIAL, "code": 1}]}, Code.FIELD_TYPE),
         ({"denials": [{**DENIAL, "hint": 1}]}, Code.FIELD_TYPE),
+        ({"denials": [{**DENIAL, "device": 1}]}, Code.FIELD_TYPE),
         ({"received_at": "now"}, Code.NOT_A_TIME),
     ],
 )

@@ -67,9 +67,12 @@ def test_nor_do_documents() -> None:
 def test_why_nothing_is_said_of_a_window() -> None:
     out = io.StringIO()
     why = DenialNotice("TELEMETRY_UNUSABLE", "4.0 of 10 s sampled", None, None, "wait for a unit")
-    _Printer(out, io.StringIO(), as_json=False).window(replace(REPORT, status="indeterminate", denials=(why,)))
+    gpu = replace(why, device="3f" * 32)
+    _Printer(out, io.StringIO(), as_json=False).window(replace(REPORT, status="indeterminate", denials=(why, gpu)))
     assert out.getvalue().splitlines() == [
         "window     7  indeterminate  2 requests, 20+10 tokens",
         "    TELEMETRY_UNUSABLE: 4.0 of 10 s sampled",
+        "    hint: wait for a unit",
+        "    TELEMETRY_UNUSABLE: GPU 3f3f3f3f3f3f3f3f…: 4.0 of 10 s sampled",
         "    hint: wait for a unit",
     ]

@@ -492,6 +492,20 @@ async def test_a_small_step_back_makes_a_short_interval(scene: Scene) -> None:
     assert lengths == [PERIOD_NS, PERIOD_NS, PERIOD_NS * 3 // 4, PERIOD_NS]
 
 
+@pytest.mark.parametrize(("behind_s", "told"), [(1, []), (40, ["clock"])])
+async def test_a_clock_that_lags_is_told_once_with_what_becomes_of_it(
+    scene: Scene, behind_s: int, told: list[str]
+) -> None:
+    scene.clock.skew_ns = -behind_s * 1_000_000_000
+    await scene.run()
+    notices = [notice for notice in scene.watcher.notices if notice.kind == "clock"]
+    assert [notice.kind for notice in notices] == told
+    for notice in notices:
+        assert f"{behind_s}.0 s behind the verifier's" in notice.message
+        assert "indeterminate" in notice.message
+        assert "NTP" in notice.message
+
+
 class FullDisk:
     """A disk that is full from operation ``at`` on."""
 

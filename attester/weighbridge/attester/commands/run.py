@@ -281,7 +281,7 @@ class _Printer:
         waiting = f"  ({report.backlog} waiting)" if report.backlog else ""
         self._line(f"window {report.seq:>5}  {report.status:<13}{counted}{waiting}")
         for denial in report.denials if report.status in {"denied", "indeterminate"} else ():
-            self._line(f"    {denial.code}: {denial.message}")
+            self._line(f"    {denial.code}: {denial.text}")
             if denial.hint:
                 self._line(f"    hint: {denial.hint}")
         if self._out.isatty():
