@@ -46,6 +46,7 @@ __all__ = [
     "configure_verify",
     "judge",
     "misused",
+    "parse_bundle",
     "policies_of",
     "read_bundle",
     "run_verify",
@@ -120,7 +121,15 @@ def read_bundle(path: str) -> Bundle:
         EnvironmentFault: ``FILE_UNREADABLE``.
         MalformedEvidence: as :meth:`Bundle.parse`, naming the file, or ``TOO_LARGE``.
     """
-    data = read(path, limit=limits.BUNDLE_MAX)
+    return parse_bundle(read(path, limit=limits.BUNDLE_MAX), path)
+
+
+def parse_bundle(data: bytes, path: str) -> Bundle:
+    """The bundle that ``data`` is, which was read from the file ``path``. Nothing of it is verified.
+
+    Raises:
+        MalformedEvidence: as :meth:`Bundle.parse`, naming the file.
+    """
     with taken_for(path, what="a proof bundle", hint="name a whole file that `weighbridge export` wrote"):
         return Bundle.parse(data)
 

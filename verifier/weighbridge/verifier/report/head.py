@@ -1,0 +1,134 @@
+"""The verdict, first: in one word, in one sentence, and what it does not say."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from weighbridge.verifier.report.markup import Child, Markup, element
+from weighbridge.verifier.report.parts import facts, hexadecimal, icon, reasons, utc
+from weighbridge.verifier.report.scale import span_text
+from weighbridge.verifier.report.words import HEADINGS, IN_SHORT, OUTCOMES, PLAIN, joined_with_and, plural
+
+if TYPE_CHECKING:
+    from weighbridge.verifier.report.view import Failure, Row, SessionView
+
+__all__ = ["failed", "heading", "in_plain_words"]
+
+_REASONS_MAX: Final = 2
+_LINKS: Final = (
+    ("where", "What ran where"),
+    ("timeline", "Window by window"),
+    ("physical", "Power, heat and clocks"),
+    ("checks", "Every check"),
+    ("limits", "What this does not prove"),
+    ("again", "Check it yourself"),
+    ("words", "Words"),
+)
+
+
+def heading(view: SessionView) -> Markup:
+    """The page's head: the verdict on the session."""
+    said = HEADINGS[view.standing]
+    title = element("h1", icon(said.tone), said.word)
+    verdict = element(
+        "div", title, element("p", said.meaning, class_="lead"), *_because(view), class_=f"verdict {view.standing}"
+    )
+    links = element("ul", *(element("li", element("a", text, href=f"#{name}")) for name, text in _LINKS))
+    return element(
+        "header",
+        _kicker("Session report", view.session),
+        verdict,
+        _emulated() if view.emulated else None,
+        element("p", element("b", "In short, what it is not: "), IN_SHORT, class_="limits-short"),
+        element("nav", links, aria_label="Parts of this report"),
+    )
+
+
+def failed(failure: Failure) -> Markup:
+    """The whole of the page where the bundle was not verified: why, and nothing that the bundle says."""
+    error = failure.error
+    title = element("h1", icon("bad"), "Not verified")
+    lead = (
+        "This file could not be verified by what was given. As long as it is not, nothing in it counts: so nothing of "
+        "it is shown but where it failed."
+    )
+    where = element("code", error.where) if error.where else None
+    return element(
+        "header",
+        _kicker("Session report", ""),
+        element(
+            "div",
+            title,
+            element("p", lead, class_="lead"),
+            element("p", element("code", error.code.value), ": ", error.message),
+            facts(
+                [
+                    ("Where", where),
+                    ("Expected", _value(error.expected)),
+                    ("Found", _value(error.got)),
+                    ("What to do", error.hint or None),
+                    ("Digest of the file", hexadecimal(failure.again.bundle)),
+                ]
+            ),
+            class_="verdict denied",
+        ),
+    )
+
+
+def in_plain_words() -> Markup:
+    """What any of this is, to somebody who has never heard of it."""
+    items = [element("li", element("b", title), text) for title, text in PLAIN]
+    return element(
+        "section",
+        element("h2", "In plain words", id="plain-title"),
+        element("ul", *items, class_="plain"),
+        id="plain",
+        aria_labelledby="plain-title",
+    )
+
+
+def _kicker(title: str, session: str) -> Markup:
+    name = element("span", element("strong", "Weighbridge"), f" · {title}")
+    return element("p", name, element("span", "session ", hexadecimal(session)) if session else None, class_="kicker")
+
+
+def _emulated() -> Markup:
+    text = (
+        "The security chip or the GPUs of this session are emulated in software (insecure-emulated). The report shows "
+        "how Weighbridge works; it proves nothing about any hardware."
+    )
+    return element("p", element("b", "Emulated devices. "), text, class_="note")
+
+
+def _because(view: SessionView) -> list[Child]:
+    """In numbers, and for a refusal its first reasons."""
+    told = joined_with_and([f"{count:,} {OUTCOMES[outcome].word}" for outcome, count in view.counts] or [""])
+    model = view.model_name or "the declared model"
+    if not view.rows:
+        return [element("p", f"The host was enrolled on {utc(view.began)}, and no window of it is here.")]
+    lines: list[Child] = [
+        element(
+            "p",
+            element("b", model),
+            f" on {plural(len(view.gpus), 'GPU')}, {utc(view.began)}, for {span_text(view.seconds)}: "
+            f"{plural(len(view.rows), 'window')}, {told}.",
+        )
+    ]
+    speaks = _speaking(view)
+    if speaks is not None:
+        what = "first refused" if speaks.outcome == "denied" else "the last, not decided"
+        lines += [element("p", f"Window {speaks.seq}, {what}:"), reasons(speaks.reasons, most=_REASONS_MAX)]
+    return lines
+
+
+def _speaking(view: SessionView) -> Row | None:
+    """The window for whose sake the session is not admitted."""
+    if view.standing == "admitted":
+        return None
+    denied = next((row for row in view.rows if row.outcome == "denied"), None)
+    last = view.rows[-1]
+    return denied or (last if last.reasons else None)
+
+
+def _value(value: str | None) -> Child:
+    return None if value is None else hexadecimal(value)
