@@ -106,7 +106,7 @@ class Ledger:
             directory: its parent exists.
             origin: the ledger's name and that of its key: 1 to 255 printable ASCII characters without space and plus,
                 such as ``ledger.example/windows``.
-            key: signs the checkpoints, and nothing else anywhere.
+            key: signs the checkpoints, and receipts for trees that have one; nothing else anywhere.
             files: the file system; the local one by default.
 
         Raises:
