@@ -293,10 +293,14 @@ def case_019_times_that_go_back(arena: Arena) -> Answer:
 
 
 def case_020_energy_left_out_once_admitted(arena: Arena) -> Answer:
-    """The gate shuts with the unit in which it is missing, not before."""
+    """The gate shuts with the unit in which it is missing, not before; and then it is said what is missing."""
     world = baselined(arena, work=SERVING)
     found = answers(world, 3 * UNIT, _without("energy"))
+    assert all(answer.verdict.opens for answer in found[: UNIT - 1])
     assert not any(answer.verdict.opens for answer in found[UNIT - 1 :])
+    physical = found[UNIT - 1].verdict.physical
+    assert physical is not None
+    assert all("energy" in device.why for device in physical.devices), [device.why for device in physical.devices]
     return found[-1]
 
 

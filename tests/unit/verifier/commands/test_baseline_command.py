@@ -358,6 +358,9 @@ def test_what_counts_fits_a_screen_and_the_rest_is_asked_for(run: Run, desk: Des
         "held",
     ]
     assert len(lines) <= 14
+    assert "claims add up; not in it, 0.252 % of sessions that begin with a look at what earlier" in " ".join(
+        short.split()
+    )
     assert "threshold" not in short
     assert "--all" in short
     _, every, _ = run("show", desk.baseline, "--all")

@@ -17,7 +17,13 @@ from weighbridge.verifier.commands.baseline_text import (
     wrapped,
 )
 from weighbridge.verifier.commands.text import counted, plain
-from weighbridge.verifier.telemetry.detector.calibration import ASSUMPTIONS, deciding, runs_needed, together_ppm
+from weighbridge.verifier.telemetry.detector.calibration import (
+    ASSUMPTIONS,
+    deciding,
+    ending_ppm,
+    runs_needed,
+    together_ppm,
+)
 from weighbridge.verifier.telemetry.detector.explained import covers
 
 if TYPE_CHECKING:
@@ -107,7 +113,12 @@ def warnings(profile: Profile) -> list[str]:
 
 def _together(profile: Profile) -> Iterator[str]:
     """How often a session is wrongly accused: what is claimed, and what was counted."""
-    yield f"  together    false alarms in at most {percent(together_ppm(profile))} of sessions: claims add up"
+    yield from wrapped(
+        "together",
+        f"false alarms in at most {percent(together_ppm(profile))} of sessions: claims add up; not in it, "
+        f"{percent(ending_ppm(profile))} of sessions that begin with a look at what earlier ones ended with, if that "
+        "strays as a unit does",
+    )
     yield from _checked(profile.checked)
 
 
@@ -261,6 +272,7 @@ def profile_document(profile: Profile) -> strict.JsonObject:
             "assumption": profile.gross.assumption,
         },
         "together_ppm": together_ppm(profile),
+        "ending_ppm": ending_ppm(profile),
         "evidence_ppm": profile.evidence_ppm,
         "delta_ppm": profile.delta_ppm,
         "held_out": None

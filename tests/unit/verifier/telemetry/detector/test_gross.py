@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from support.baseline_owners import made_up
 from weighbridge.proto.profile import FEATURES, Gross
-from weighbridge.verifier.telemetry.detector.calibration import together_ppm
+from weighbridge.verifier.telemetry.detector.calibration import ending_ppm, together_ppm
 from weighbridge.verifier.telemetry.detector.evidence import SessionEvidence
 from weighbridge.verifier.telemetry.detector.gross import (
     CLAIM_PPM,
@@ -60,6 +60,7 @@ def test_four_limits_claim_four_times_what_one_does() -> None:
     assert Gross(LIMITS, UPPER, CLAIM_PPM, 396, "devices-alike") == GROSS
     assert abs(CLAIM_PPM - 4e6 / 397) < 1
     assert together_ppm(made_up()) == 10_000 + CLAIM_PPM
+    assert abs(ending_ppm(made_up()) - CLAIM_PPM / 4) < 1
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,7 @@ __all__ = [
     "bounds_of",
     "deciding",
     "deviation_after",
+    "ending_ppm",
     "reference",
     "runs_needed",
     "span_of",
@@ -114,9 +115,20 @@ def deciding(profile: Profile) -> Bound | None:
 
 
 def together_ppm(profile: Profile) -> int:
-    """What all that can alarm claims together: sessions that pass one of them are no more than their sum."""
+    """What all that can alarm claims together: sessions that pass one of them are no more than their sum.
+
+    Not in it: :func:`ending_ppm`, which sessions that follow many others alone may add.
+    """
     bound = deciding(profile)
     return profile.evidence_ppm + profile.gross.claimed_ppm + (0 if bound is None else bound.claimed_ppm)
+
+
+def ending_ppm(profile: Profile) -> int:
+    """What the look at the ends of earlier sessions (:mod:`..remains`) claims: one limit more, as a unit's.
+
+    It is had once for as much as a unit has, and by the session that begins then. Nothing was measured of such ends.
+    """
+    return -(-_PPM // (profile.gross.runs + 1))
 
 
 def deviation_after(profile: Profile, units: int) -> int | None:
