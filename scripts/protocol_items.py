@@ -10,7 +10,7 @@ import protocol_example as example
 import protocol_judgement as judgement
 import protocol_owners as owners
 
-from weighbridge.proto import binding, cbor, cose, merkle, note, strict, tlog
+from weighbridge.proto import binding, cbor, cose, merkle, note, receipt, strict, tlog
 from weighbridge.proto.digest import D, sha256
 from weighbridge.proto.spdm.evidence import binding_rows
 from weighbridge.proto.v1 import attestation_pb2
@@ -340,7 +340,20 @@ def _ledger(made: Judgement) -> tuple[Vector, ...]:
             ),
         ),
         Vector("ledger-proof", (Item("1.tlog-proof", made.proof.encode(), "text"),)),
+        _receipts(made, hashes),
     )
+
+
+def _receipts(made: Judgement, hashes: list[bytes]) -> Vector:
+    first, both = (
+        tlog.open_checkpoint(signed, example.NOTE_KEY, origin=example.ORIGIN)
+        for signed in (example.checkpoint(made.entries[:1]), made.checkpoint)
+    )
+    path = merkle.consistency_proof(1, 2, merkle.nodes_of(hashes))
+    sign = example.LEDGER_KEY.sign
+    entry = receipt.sign_inclusion(both, hashes[1], receipt.Inclusion(1, made.proof.path), signer=sign)
+    growth = receipt.sign_consistency(first, both, path, signer=sign)
+    return Vector("ledger-receipt", (Item("of entry 1", entry), Item("of growth from 1 to 2", growth)))
 
 
 def _results(made: Judgement) -> tuple[Vector, ...]:

@@ -24,7 +24,7 @@ from weighbridge.attester.weights import measure
 from weighbridge.policy import policy_set
 from weighbridge.policy.engines.regorus import RegorusEngine
 from weighbridge.policy.values.reference import Reference
-from weighbridge.proto import binding, cbor, cose, measurement_log, merkle, note, strict, tlog
+from weighbridge.proto import binding, cbor, cose, measurement_log, merkle, note, receipt, strict, tlog
 from weighbridge.proto.digest import D, sha256
 from weighbridge.proto.enrolment import EnrolmentChallenge, EnrolmentProof, Opening
 from weighbridge.proto.errors import MalformedEvidence, NotAuthentic, WeighbridgeError
@@ -117,6 +117,7 @@ ROUND_TRIPS: Final[dict[str, Callable[[bytes], bytes]]] = {
     "tiles": lambda data: tlog.encode_bundle(tlog.parse_bundle(data, width=2)),
     "checkpoint": lambda data: note.parse(data).raw,
     "ledger-proof": lambda data: tlog.parse_proof(data).encode(),
+    "ledger-receipt": lambda data: receipt.parse(data).raw,
     "reference": lambda data: Reference.parse(data).to_json(),
     "reference-set": lambda data: ReferenceSet.parse(data).encode(),
     "policy-bundle": lambda data: PolicyBundle.parse(data).encode(),
@@ -302,6 +303,18 @@ def test_ledger_vectors_are_one_tree() -> None:
     assert entry.index == 1
 
 
+def test_receipts_are_of_the_same_tree() -> None:
+    vector, hashes = VECTORS["ledger-receipt"], tlog.parse_tile(VECTORS["tiles"]["tile/0/000.p/2"], width=2)
+    included = receipt.verify_inclusion(
+        receipt.parse(vector["of entry 1"]), hashes[1], example.NOTE_KEY, origin=example.ORIGIN
+    )
+    entries = tlog.parse_bundle(VECTORS["tiles"].first, width=2)
+    first = tlog.open_checkpoint(example.checkpoint(entries[:1]), example.NOTE_KEY, origin=example.ORIGIN)
+    grown = receipt.verify_consistency(receipt.parse(vector["of growth from 1 to 2"]), first, origin=example.ORIGIN)
+    assert (included.index, included.size, grown.size) == (1, 2, 2)
+    assert included.root == grown.root == VECTORS["tiles"]["root"]
+
+
 def test_token_vector() -> None:
     vector = VECTORS["token"]
     key = example.VERIFIER_KEY.public_key()
@@ -429,6 +442,7 @@ RULES: Final[dict[str, tuple[str, int]]] = {
     "spot-challenge": ("spot", 0),
     "record": ("record", 0),
     "leaf": ("leaf", 0),
+    "ledger-receipt": ("ledger-receipt", 0),
     "bundle": ("bundle", 0),
     "reference-set": ("reference-set", 0),
     "signed-reference-set": ("reference-set", 1),
