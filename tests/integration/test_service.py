@@ -7,6 +7,7 @@ import json
 import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import grpc
 import grpc.aio
@@ -20,20 +21,23 @@ from hypothesis import given, settings
 from support.service import Authority, Raw, Remote, Served
 from support.spots import left, stock
 from support.world import World, requirements
+from weighbridge.attester.client import Answer
 from weighbridge.proto import limits
 from weighbridge.proto.enrolment import Opening
 from weighbridge.proto.errors import Code, EnvironmentFault, WeighbridgeError
 from weighbridge.proto.v1 import attestation_pb2 as pb
 from weighbridge.proto.window import Evidence
+from weighbridge.verifier import service
 from weighbridge.verifier.ledger.audit import audit
 from weighbridge.verifier.session import SessionState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from weighbridge.policy.document import PolicyInput
     from weighbridge.policy.engine import Decision, Prepared
+    from weighbridge.verifier.core import Judged, Settled
 
 NOWHERE = bytes(16)
 
@@ -124,6 +128,66 @@ def test_a_cut_stream_is_resumed(world: World, served: Served) -> None:
     _, world.host.challenge = again.resume(world.host.session)
     assert again.window(world.host)["outcome"] == "affirmed"
     assert again.close(world.host.session)["windows"] == 3
+
+
+def test_windows_that_wait_are_settled_together(world: World, served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each answer goes to the one that asked, and the failure of one, or a fault of the disk, is told as ever."""
+    monkeypatch.setattr(service, "_TURN", 60.0)
+    hosts = [world.host, world.another_host("second"), world.another_host("third")]
+    remotes = [served.join(host, f"attester-{number}") for number, host in enumerate(hosts)]
+    turns: list[int] = []
+    settle, judge, go = world.verifier.settle, world.verifier.judge, threading.Event()
+
+    def noted(judged: Sequence[Judged]) -> tuple[Settled, ...]:
+        turns.append(len(judged))
+        return settle(judged)
+
+    def waiting(session: bytes, data: bytes, *, peer: bytes, beside: Sequence[Judged] = ()) -> Judged:
+        assert go.wait(10)
+        return judge(session, data, peer=peer, beside=beside)
+
+    monkeypatch.setattr(world.verifier, "settle", noted)
+    monkeypatch.setattr(world.verifier, "judge", waiting)
+
+    def send(windows: list[bytes]) -> list[str]:
+        """What comes of each: the outcome, or the code of a refusal."""
+
+        async def send_all() -> list[Answer | BaseException]:
+            go.clear()
+            pairs = zip(remotes, windows, strict=True)
+            tasks = [asyncio.ensure_future(remote.line.window(data)) for remote, data in pairs]
+            # The first is under way when the others arrive.
+            await asyncio.sleep(0.2)
+            go.set()
+            return await asyncio.gather(*tasks, return_exceptions=True)
+
+        told: list[str] = []
+        for host, answer in zip(hosts, served.run(send_all()), strict=True):
+            if isinstance(answer, Answer):
+                verdict = json.loads(answer.verdict)
+                assert verdict["session"] == host.session.hex()
+                host.challenge = answer.challenge or b""
+                told.append(verdict["outcome"])
+            else:
+                assert isinstance(answer, WeighbridgeError)
+                told.append(answer.code)
+        return told
+
+    world.clock.advance(1)
+    sealed = [host.seal() for host in hosts]
+    assert send([window.evidence for window in sealed]) == ["affirmed"] * 3
+    assert sum(turns) == 3
+    assert max(turns) >= 2
+    for host, window in zip(hosts, sealed, strict=True):
+        host.advance(window)
+    world.clock.advance(1)
+    sealed = [host.seal() for host in hosts]
+    full = EnvironmentFault(Code.DISK_FULL, "no space left")
+    with monkeypatch.context() as patch:
+        patch.setattr(world.verifier, "settle", mock.Mock(side_effect=full))
+        told = send([b"junk", *(window.evidence for window in sealed[1:])])
+        assert told == [Code.NOT_CBOR, Code.DISK_FULL, Code.DISK_FULL]
+    assert send([window.evidence for window in sealed]) == ["affirmed"] * 3
 
 
 def test_two_attesters_at_once(world: World, served: Served) -> None:

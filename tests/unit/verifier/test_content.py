@@ -333,11 +333,11 @@ def test_power_cut_after_a_put(tmp_path: Path, how: Broken | None, *, keep: bool
         root.mkdir()
         disk = VolatileFiles(root)
         files = FaultyFiles(how=how or Broken.NOT_DONE, inner=disk)
+        # Somebody was here before; that what he left was synced is known to nobody.
+        ContentStore(root / "content", files=disk).put(b"a" + CHAIN, (CHAIN,))
+        store = ContentStore(root / "content", files=files)
+        files.arm(0 if how is None else at)
         with contextlib.suppress(EnvironmentFault):
-            # Somebody was here before; that what he left was synced is known to nobody.
-            ContentStore(root / "content", files=disk).put(b"a" + CHAIN, (CHAIN,))
-            store = ContentStore(root / "content", files=files)
-            files.arm(0 if how is None else at)
             store.put(b"evidence" + CHAIN, (CHAIN,))
         files.arm(0)
         digest = store.put(b"evidence" + CHAIN, (CHAIN,))

@@ -8,13 +8,20 @@ from unittest import mock
 
 import pytest
 
-from support.world import World, manifest
+from support.world import Host, World, manifest
 from weighbridge.attester.sealing import SealedWindow
 from weighbridge.policy.document import PolicyInput
 from weighbridge.policy.engine import Decision, Outcome
+from weighbridge.proto import cose, limits
 from weighbridge.proto.errors import Code, EnvironmentFault, PolicyDenied
-from weighbridge.verifier.live import LiveSessions
+from weighbridge.proto.terms import TERMS_TYP, Terms
+from weighbridge.proto.workload import WorkSummary
+from weighbridge.verifier.answers import Answer
+from weighbridge.verifier.clearing import clear
+from weighbridge.verifier.live import LiveSessions, subjects_of
 from weighbridge.verifier.session import SessionState
+from weighbridge.verifier.settling import Judged
+from weighbridge.verifier.store import Conflict
 
 
 class PowerLost(BaseException):
@@ -153,4 +160,190 @@ def test_samples_of_another_time_are_refused(tmp_path: Path) -> None:
     world.host.wall_ns += 3_600_000_000_000
     answer = world.window(replace(world.host.observe(), telemetry=late))
     assert [denial.code for denial in answer.verdict.denials] == [Code.TELEMETRY_TIME]
+    world.close()
+
+
+# -- windows that are settled together ---------------------------------------------------------------------------------
+
+
+def hosts(world: World, count: int) -> list[Host]:
+    """As many hosts, each with a session, the declared model loaded, and one window behind it."""
+    made = [world.host, *(world.another_host(f"host {number}") for number in range(1, count))]
+    for host in made:
+        world.open_session(host)
+    world.clock.advance(1)
+    for host in made:
+        world.deliver(host.seal(), host=host)
+    return made
+
+
+def judged(world: World, made: list[Host]) -> list[tuple[SealedWindow, Judged]]:
+    """The next window of each, judged and not settled."""
+    world.clock.advance(1)
+    sealed = [host.seal() for host in made]
+    return [
+        (window, world.verifier.judge(host.session, window.evidence, peer=host.peer))
+        for host, window in zip(made, sealed, strict=True)
+    ]
+
+
+def standing(world: World, host: Host) -> tuple[SessionState, int]:
+    with world.store.transaction() as tx:
+        row = tx.session(host.session)
+    assert row is not None
+    return row.state, row.next_seq
+
+
+def settled_to(world: World) -> int:
+    with world.store.transaction() as tx:
+        return tx.progress.settled()
+
+
+def test_windows_are_settled_together(tmp_path: Path) -> None:
+    world = World.make(tmp_path)
+    made = hosts(world, 3)
+    size = world.ledger.size
+    made[1].log.load(manifest("other", weights=b"other"))
+    answers = [settled() for settled in world.verifier.settle([item for _, item in judged(world, made)])]
+    assert [answer.verdict.outcome for answer in answers] == ["affirmed", "denied", "affirmed"]
+    assert [answer.index for answer in answers] == [size, size + 1, size + 2]
+    assert [answer.token is None for answer in answers] == [False, True, False]
+    states = [SessionState.RUNNING, SessionState.FAILED, SessionState.RUNNING]
+    assert [standing(world, host)[0] for host in made] == states
+    assert settled_to(world) == world.ledger.size == size + 3
+    assert world.verifier.settle([]) == ()
+    world.close()
+
+
+def test_two_windows_of_one_session_are_not(tmp_path: Path) -> None:
+    world = World.make(tmp_path)
+    (host,) = hosts(world, 1)
+    ((_, one),) = judged(world, [host])
+    ((_, two),) = judged(world, [host])
+    with pytest.raises(ValueError, match="one session"):
+        world.verifier.settle([one, two])
+    world.close()
+
+
+@pytest.mark.parametrize("after", ["ledger", "part of the recovery"])
+def test_a_loss_of_power_loses_none_of_them(tmp_path: Path, after: str) -> None:
+    """All are in the ledger and none in the store: two go on, one has failed, whenever power fails again."""
+    world = World.make(tmp_path)
+    made = hosts(world, 3)
+    made[1].log.load(manifest("other", weights=b"other"))
+    windows = judged(world, made)
+    with mock.patch.object(LiveSessions, "carry_out", side_effect=PowerLost), pytest.raises(PowerLost):
+        world.verifier.settle([item for _, item in windows])
+    if after != "ledger":
+        with mock.patch.object(LiveSessions, "_write_end", side_effect=PowerLost), pytest.raises(PowerLost):
+            world.restart()
+        assert settled_to(world) == world.ledger.size - 2
+    world.restart()
+    assert [standing(world, host) for host in made] == [
+        (SessionState.RUNNING, 2),
+        (SessionState.FAILED, 1),
+        (SessionState.RUNNING, 2),
+    ]
+    assert settled_to(world) == world.ledger.size
+    for host, (window, _) in zip(made, windows, strict=True):
+        host.advance(window)
+    host = made[2]
+    host.challenge = world.verifier.resume(host.session, peer=host.peer).challenge
+    world.clock.advance(1)
+    assert world.deliver(host.seal(), host=host).verdict.opens
+    with pytest.raises(PolicyDenied):
+        made[1].enrol(world.verifier)
+    world.close()
+
+
+def test_a_store_that_cannot_be_written_leaves_all_of_them_where_they_were(tmp_path: Path) -> None:
+    """They come again. Until they have, a restart looks at what was recorded, however much came between."""
+    world = World.make(tmp_path)
+    made = hosts(world, 3)
+    made[1].log.load(manifest("other", weights=b"other"))
+    windows = judged(world, made[:2])
+    size = world.ledger.size
+    full = EnvironmentFault(Code.DISK_FULL, "no space left")
+    with mock.patch.object(LiveSessions, "_write_end", side_effect=full), pytest.raises(EnvironmentFault):
+        world.verifier.settle([item for _, item in windows])
+    assert [standing(world, host) for host in made[:2]] == [(SessionState.RUNNING, 1)] * 2
+    world.deliver(made[2].seal(), host=made[2])
+    assert settled_to(world) == size
+    assert world.deliver(windows[0][0], host=made[0]).verdict.opens
+    assert settled_to(world) == size + 1
+    # The failed one never comes again.
+    world.restart()
+    assert standing(world, made[1]) == (SessionState.FAILED, 1)
+    assert settled_to(world) == world.ledger.size
+    world.close()
+
+
+def test_what_the_store_has_against_one_concerns_it_alone(tmp_path: Path) -> None:
+    world = World.make(tmp_path)
+    made = hosts(world, 2)
+    windows = judged(world, made)
+    with world.store.transaction() as tx:
+        # Another replica has ended it meanwhile.
+        tx.set_state(made[0].session, SessionState.CLOSED)
+    refused, admitted = world.verifier.settle([item for _, item in windows])
+    with pytest.raises(Conflict):
+        refused()
+    assert admitted().verdict.opens
+    assert [standing(world, host) for host in made] == [(SessionState.CLOSED, 1), (SessionState.RUNNING, 2)]
+    world.close()
+
+
+def test_samples_that_two_of_them_have_in_common_are_found(tmp_path: Path) -> None:
+    """Else whoever has two hosts send one recording at the same time would never be found out."""
+    world = World.make(tmp_path)
+    one, two = world.host, world.another_host("another")
+    for host in (one, two):
+        # Idle samples are too much alike to be told apart.
+        host.work = WorkSummary(root=bytes(32), requests=40, tokens_in=4000, tokens_out=4000, batch_max=40)
+        world.open_session(host)
+    copies: list[int] = []
+    answers: list[Answer] = []
+    while not any(copies):
+        assert len(copies) < 20
+        world.clock.advance(1)
+        first = one.seal()
+        assert one.terms is not None
+        assert two.terms is not None
+        names = dict(zip(one.terms.terms.gpus, two.terms.terms.gpus, strict=True))
+        two.sampled[two.session, two.seq] = tuple(
+            replace(source, device=None if source.device is None else names[source.device])
+            for source in one.sampled[one.session, one.seq]
+        )
+        second = two.seal()
+        items: list[Judged] = []
+        for host, window in ((one, first), (two, second)):
+            items.append(world.verifier.judge(host.session, window.evidence, peer=host.peer, beside=items))
+        answers = [settled() for settled in world.verifier.settle(items)]
+        copies.append(sum(len(answer.verdict.physical.history.copies) for answer in answers if answer.verdict.physical))
+        for host, window, answer in zip((one, two), (first, second), answers, strict=True):
+            host.advance(window)
+            host.challenge = answer.challenge or b""
+    assert [answer.verdict.outcome for answer in answers] == ["affirmed", "denied"]
+    assert {denial.code for denial in answers[1].verdict.denials} == {Code.TELEMETRY_IMPLAUSIBLE}
+    world.close()
+
+
+def test_a_failure_that_was_cleared_does_not_come_back(tmp_path: Path) -> None:
+    """A refused enrolment was the last judgement; the operator's act is behind it."""
+    world = World.make(tmp_path)
+    world.host.log.load(manifest("other", weights=b"other"))
+    with pytest.raises(PolicyDenied):
+        world.host.enrol(world.verifier)
+    (terms,) = [
+        Terms.parse(cose.parse(record.terms, typ=TERMS_TYP, limit=limits.TERMS_MAX, what="terms").payload)
+        for record in [world.archive.records.record(0)]
+        if record.terms is not None
+    ]
+    for kind, identity in subjects_of(terms):
+        clear(world.archive, world.store, kind, identity, reason="a test", at=world.clock.now())
+    world.restart()
+    with world.store.transaction() as tx:
+        subject = tx.subject("ak", terms.ak)
+    assert subject is not None
+    assert subject.failed_code is None
     world.close()

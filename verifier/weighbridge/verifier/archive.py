@@ -13,9 +13,11 @@ from weighbridge.proto.errors import Indeterminate
 from weighbridge.verifier.baselines import Baselines
 from weighbridge.verifier.bundle_format import read_files
 from weighbridge.verifier.clock import moment
+from weighbridge.verifier.ledger.content import Content
 from weighbridge.verifier.record import NO_DIGEST, Leaf, Record
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from weighbridge.policy.policy_set import PolicyFiles
@@ -193,20 +195,36 @@ class Archive:
         return self._content.put(preimage("collateral", collateral.encode()))
 
     def commit(self, record: Record, evidence: bytes | None) -> Committed:
-        """Record one judgement. When this returns, a power failure cannot take it away.
-
-        Args:
-            record: names ``evidence`` by its SHA-256.
-            evidence: as received, if there is any.
+        """Record one judgement, as :meth:`commit_all` does.
 
         Raises:
-            EnvironmentFault: the disk is full or failed; nothing half-written is visible and it is safe to retry.
+            EnvironmentFault: see there.
         """
-        if evidence is not None and self._content.put(evidence) != record.evidence:
-            raise ValueError("the record names other evidence")
-        digest = self._content.put(record.encode())
-        appended = self.ledger.append([Leaf.of(record).encode()])
-        return Committed(appended.first_index, appended.leaf_hashes[0], digest)
+        return self.commit_all([(record, None if evidence is None else Content(evidence))])[0]
+
+    def commit_all(self, judgements: Sequence[tuple[Record, Content | None]]) -> tuple[Committed, ...]:
+        """Record judgements, together. When this returns, a power failure cannot take any of them away.
+
+        Args:
+            judgements: at least one; each record names its evidence, as received, by its SHA-256.
+
+        Raises:
+            EnvironmentFault: the disk is full or failed. Usually none of them is in the ledger, but all may be: when
+                the very commit was reported as failed. All may be recorded again.
+        """
+        leaves = [Leaf.of(record) for record, _ in judgements]
+        contents = [Content(record.encode()) for record, _ in judgements]
+        contents += [evidence for _, evidence in judgements if evidence is not None]
+        # If power fails here: contents that nobody refers to.
+        kept = self._content.put_all(contents)
+        if {leaf.record for leaf in leaves} | {leaf.evidence for leaf in leaves if leaf.evidence} != set(kept):
+            raise ValueError("a record names other evidence")
+        # If power fails here: all of these leaves are in the ledger, or none.
+        appended = self.ledger.append([leaf.encode() for leaf in leaves])
+        return tuple(
+            Committed(appended.first_index + number, leaf_hash, leaf.record)
+            for number, (leaf, leaf_hash) in enumerate(zip(leaves, appended.leaf_hashes, strict=True))
+        )
 
 
 def _second(data: bytes, what: str) -> bytes:

@@ -1,14 +1,8 @@
 """The verifier: takes untrusted bytes, answers with verdicts, records everything before it answers.
 
-Order of durability for one judgement, and what is true if power fails after each step:
-
-1. Evidence and record enter the content store. Nobody refers to them yet.
-2. The leaf enters the ledger and is synced. The judgement is recorded; the session does not know yet. The attester
-   has no answer and sends the window again. On starting, the verifier finishes what the last leaf tells of
-   (:mod:`.recovery`), so that a failure is not forgotten and no other window takes this one's place.
-3. The session's row advances by compare-and-swap on (session, seq, prev). A second replica with another window loses
-   here, before any answer.
-4. The answer leaves.
+A window is judged (:meth:`Verifier.judge`), which changes nothing, and then recorded and answered
+(:meth:`Verifier.settle`), together with others that came meanwhile: :mod:`.settling` says in which order, and what is
+true if power fails at each step.
 
 One caller at a time: the service runs this object in one thread.
 """
@@ -23,19 +17,21 @@ from weighbridge.proto import strict
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.enrolment import EnrolmentChallenge
 from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic, WeighbridgeError
-from weighbridge.verifier import acceptance, result_token
+from weighbridge.proto.spdm.evidence import chains_in
 from weighbridge.verifier.answers import Answer, Opened, Renewal, Resumed
-from weighbridge.verifier.appraisal import Verdict, refuse
+from weighbridge.verifier.appraisal import refuse
 from weighbridge.verifier.challenge import hand_out, hardly_asked, issue, preimage_of
 from weighbridge.verifier.clock import moment, nanoseconds
 from weighbridge.verifier.enroller import Enroller
 from weighbridge.verifier.gpu.chain import ChainCache
 from weighbridge.verifier.keeping import Keeper
-from weighbridge.verifier.live import Live, LiveSessions
+from weighbridge.verifier.ledger.content import Content
+from weighbridge.verifier.live import End, Ending, Live, LiveSessions
 from weighbridge.verifier.procedure import authenticate, fork, unknown_challenge, verify_window
 from weighbridge.verifier.record import NO_DIGEST, Record
-from weighbridge.verifier.recovery import settle_last
+from weighbridge.verifier.recovery import settle
 from weighbridge.verifier.session import SessionState
+from weighbridge.verifier.settling import Judged, Settled, Settler, spot_of
 from weighbridge.verifier.telemetry.appraisal import traces_of
 
 if TYPE_CHECKING:
@@ -45,7 +41,7 @@ if TYPE_CHECKING:
     from weighbridge.proto.spot import SpotExpectation
     from weighbridge.verifier.anchors import TrustAnchors
     from weighbridge.verifier.appraisal import Appraiser
-    from weighbridge.verifier.archive import Archive, Committed
+    from weighbridge.verifier.archive import Archive
     from weighbridge.verifier.clock import Clock
     from weighbridge.verifier.keys import VerifierKeys
     from weighbridge.verifier.procedure import AuthenticWindow, VerifiedWindow
@@ -53,7 +49,7 @@ if TYPE_CHECKING:
     from weighbridge.verifier.store import Issued, Store
     from weighbridge.verifier.telemetry.history import Trace
 
-__all__ = ["Answer", "Opened", "Renewal", "Resumed", "Verifier"]
+__all__ = ["Answer", "Judged", "Opened", "Renewal", "Resumed", "Settled", "Verifier"]
 
 
 @final
@@ -80,7 +76,6 @@ class Verifier:
         self._archive = archive
         self._store = store
         self._clock = clock
-        self._issuer = issuer
         self._chains = ChainCache()
         self._sessions = LiveSessions(
             archive=archive,
@@ -89,6 +84,7 @@ class Verifier:
             keys=keys,
             chains=self._chains,
         )
+        self._settler = Settler(archive=archive, sessions=self._sessions, keys=keys, issuer=issuer)
         self._enroller = Enroller(
             requirements=requirements,
             anchors=anchors,
@@ -100,7 +96,7 @@ class Verifier:
             sessions=self._sessions,
         )
         self._junk: Counter[Code] = Counter()
-        settle_last(archive, store, self._sessions)
+        settle(archive, store, self._sessions)
 
     @property
     def thumbprint(self) -> bytes:
@@ -129,7 +125,7 @@ class Verifier:
         # What is revoked by now counts: of what the terms rest on, windows look at no more than the devices again.
         self.refresh()
         terms, live = self._enroller.prove(data, peer=peer, at=self._clock.now())
-        return Opened(terms, live.issued.digest, _spot_of(live.issued))
+        return Opened(terms, live.issued.digest, spot_of(live.issued))
 
     def resume(self, session: bytes, *, peer: bytes) -> Resumed:
         """Take up a session whose stream was cut.
@@ -145,15 +141,39 @@ class Verifier:
             issued = issue(self._archive.ledger.root, session, live.position.seq, at=now)
             with self._store.transaction() as tx:
                 live.issued = hand_out(tx, issued, terms=live.terms, position=live.position)
-        return Resumed(live.position.seq, live.issued.digest, _spot_of(live.issued))
+        return Resumed(live.position.seq, live.issued.digest, spot_of(live.issued))
 
     def window(self, session: bytes, data: bytes, *, peer: bytes) -> Answer:
         """Judge one window, record the judgement, answer.
 
         Raises:
+            EnvironmentFault: as :meth:`judge` and :meth:`settle`.
+            WeighbridgeError: as :meth:`judge`.
+            Conflict: the store knows of another step of this session: a fork, by another replica.
+        """
+        (settled,) = self.settle([self.judge(session, data, peer=peer)])
+        return settled()
+
+    def settle(self, judged: Sequence[Judged]) -> tuple[Settled, ...]:
+        """Record ``judged``, each of another session, as :meth:`.Settler.settle`; then their answers can be had.
+
+        Nothing else may be done with the verifier between their judgements and this.
+
+        Raises:
+            EnvironmentFault: nothing is answered, and all of these windows may come again.
+        """
+        return self._settler.settle(judged)
+
+    def judge(self, session: bytes, data: bytes, *, peer: bytes, beside: Sequence[Judged] = ()) -> Judged:
+        """Judge one window. Nothing comes of it before :meth:`settle`.
+
+        ``beside`` are those, of other sessions, with which it will be settled, and before it: else whoever has two
+        hosts send one recording at once would not be found out.
+
+        Raises:
             EnvironmentFault: this machine is at fault: nothing was judged, and the same window may come again.
             WeighbridgeError: the bytes could not be attributed to the session, or are out of place: refused without
-                any effect on it. Whatever is attributable gets an :class:`Answer`, good or bad.
+                any effect on it. Whatever is attributable is judged, good or bad.
         """
         now = self._clock.now()
         self.refresh()
@@ -199,7 +219,7 @@ class Verifier:
                 verified,
                 enrolled=live.enrolled,
                 position=live.position,
-                history=self._sessions.recall(live, traces, wanted),
+                history=self._sessions.recall(live, traces, wanted, [item.beside for item in beside if item.goes_on]),
                 at=now,
             )
             verdict = self._appraiser.appraise(
@@ -210,7 +230,37 @@ class Verifier:
                 physical=physical,
                 at=now,
             )
-        return self._settle(live, window, verified, verdict, data, now, spot, traces)
+        record = Record(
+            kind="window",
+            session=live.terms.session,
+            seq=verdict.seq,
+            received_ns=nanoseconds(now),
+            held=verdict.held,
+            preimage=None if verdict.held else preimage_of(live.issued),
+            opening=None,
+            terms=None,
+            secret=None,
+            window=window.digest,
+            evidence=sha256(data),
+            policy=NO_DIGEST if verdict.decision is None else verdict.decision.policy_digest,
+            reference=verdict.reference or NO_DIGEST,
+            requirements=None,
+            verdict=verdict.encode(),
+            spot=spot,
+            collateral=verdict.collateral or NO_DIGEST,
+            history=None if verdict.physical is None else verdict.physical.history,
+            previous=live.position.window,
+        )
+        self._keeper.keep(verdict, self._appraiser)
+        return Judged(
+            live=live,
+            verified=verified,
+            verdict=verdict,
+            record=record,
+            evidence=Content(data, () if verified is None else chains_in(window.evidence.gpus)),
+            traces=traces,
+            at=now,
+        )
 
     def close(self, session: bytes, *, peer: bytes) -> strict.JsonObject:
         """End a session in good order and return its summary, schema ``weighbridge/session-summary/v1``."""
@@ -224,8 +274,8 @@ class Verifier:
             received_ns=nanoseconds(now),
             verdict=strict.json_encode(summary),
         )
-        self._archive.commit(record, None)
-        self._sessions.end(live, SessionState.CLOSED, at=now)
+        committed = self._archive.commit(record, None)
+        self._sessions.carry_out([Ending(live, End(SessionState.CLOSED, now, None), committed.index)])
         return summary
 
     def follow(self, renewal: Renewal) -> None:
@@ -310,98 +360,6 @@ class Verifier:
             raise unknown_challenge(header)
         return row
 
-    def _settle(  # noqa: PLR0917 - the judgement and what it was made of
-        self,
-        live: Live,
-        window: AuthenticWindow,
-        verified: VerifiedWindow | None,
-        verdict: Verdict,
-        data: bytes,
-        now: datetime,
-        spot: SpotExpectation | None,
-        traces: Sequence[Trace],
-    ) -> Answer:
-        terms = live.terms
-        document = verdict.encode()
-        record = Record(
-            kind="window",
-            session=terms.session,
-            seq=verdict.seq,
-            received_ns=nanoseconds(now),
-            held=verdict.held,
-            preimage=None if verdict.held else preimage_of(live.issued),
-            opening=None,
-            terms=None,
-            secret=None,
-            window=window.digest,
-            evidence=sha256(data),
-            policy=NO_DIGEST if verdict.decision is None else verdict.decision.policy_digest,
-            reference=verdict.reference or NO_DIGEST,
-            requirements=None,
-            verdict=document,
-            spot=spot,
-            collateral=verdict.collateral or NO_DIGEST,
-            history=None if verdict.physical is None else verdict.physical.history,
-            previous=live.position.window,
-        )
-        self._keeper.keep(verdict, self._appraiser)
-        committed = self._archive.commit(record, data)
-        if verified is None or verdict.physical is None or verdict.outcome == "denied":
-            self._fail(live, verdict, now)
-            return Answer(verdict, None, None, committed.index, None)
-        issued = self._sessions.advance(
-            live,
-            verified,
-            verdict.physical,
-            traces=traces,
-            index=committed.index,
-            opens=verdict.opens,
-            obliged=verdict.obliges_spot_check,
-            at=now,
-        )
-        token = self._token(live, verified, verdict, committed, now) if verdict.opens else None
-        return Answer(verdict, token, issued.digest, committed.index, _spot_of(issued))
-
-    def _token(
-        self, live: Live, verified: VerifiedWindow, verdict: Verdict, committed: Committed, now: datetime
-    ) -> str:
-        """The token for ``verified``, behind which ``live`` already stands."""
-        terms, decision = live.terms, verdict.decision
-        if decision is None:
-            raise RuntimeError("an affirmed verdict without a decision")
-        # What each device signed: where no report was due, a GPU's is that of an earlier window.
-        signed = {f"gpu{index}": report.nonce for index, report in enumerate(live.position.gpus)}
-        signed["tpm0"] = verified.qualifying_data
-        nonces = {name: signed.get(name, verified.digest) for name in decision.trust_claims}
-        claims = result_token.Claims(
-            issuer=self._issuer,
-            audience=terms.audience,
-            session=terms.session,
-            tenant=terms.tenant,
-            seq=verdict.seq,
-            model=terms.model,
-            adapters=verified.log.beside(terms.model),
-            cnf=terms.cnf,
-            policy=decision.policy_digest,
-            reference=decision.reference_digest,
-            nonces=nonces,
-            vectors=decision.trust_claims,
-            unchecked={item.check: item.reason for item in decision.unchecked},
-            ledger_origin=self._archive.ledger.key.name,
-            ledger_index=committed.index,
-            ledger_leaf=committed.leaf_hash,
-        )
-        return result_token.issue(
-            claims, self._keys.signing, received=now, period_ns=terms.period_ns, within=decision.reattest_within
-        )
-
-    def _fail(self, live: Live, verdict: Verdict, now: datetime) -> None:
-        """The session has failed: that latches. It sticks to its AK and GPUs, unless only the model is to blame."""
-        first = acceptance.sticking((denial.code, denial.sticks) for denial in verdict.denials)
-        # An author's policy denies with codes of its own, which are not ours to remember by.
-        code = None if first is None else next((known for known in Code if known.value == first), Code.POLICY_DENIED)
-        self._sessions.end(live, SessionState.FAILED, at=now, code=code)
-
     def _summary(self, live: Live, state: SessionState) -> strict.JsonObject:
         terms = live.terms
         return {
@@ -412,8 +370,3 @@ class Verifier:
             "model": terms.model.hex(),
             "ledger": {"origin": self._archive.ledger.key.name, "size": self._archive.ledger.size},
         }
-
-
-def _spot_of(issued: Issued) -> bytes | None:
-    """The spot challenge that leaves with ``issued``: spent, and not answered yet."""
-    return None if issued.spot is None else issued.spot.challenge.encode()

@@ -17,6 +17,7 @@ from weighbridge.verifier import weights
 from weighbridge.verifier.challenge import hand_out, issue, preimage_of
 from weighbridge.verifier.clock import moment, nanoseconds
 from weighbridge.verifier.enrolment import ak_thumbprint, check_ledgered, verify_opening, verify_proof
+from weighbridge.verifier.ledger.content import Content
 from weighbridge.verifier.live import Live, LiveSessions, subjects_of
 from weighbridge.verifier.record import NO_DIGEST, Record
 from weighbridge.verifier.replay import enrolled_of
@@ -172,14 +173,15 @@ class Enroller:
             pending, signed, evidence=sha256(data), findings=findings, collateral=published.digest, at=at
         )
         self._archive.keep_collateral(published.collateral)
-        committed = self._archive.commit(record, data)
+        # Hosts of one kind declare the same models, and boot the same way.
+        (committed,) = self._archive.commit_all([(record, Content(data, (proof.manifests, proof.boot or b"")))])
         enrolled = enrolled_of(signed, verified)
         if findings:
-            self._remember(terms, findings, at)
+            self._remember(terms, findings, at, committed.index)
             raise _refusal(findings)
         issued = issue(self._archive.ledger.root, terms.session, 0, at=at)
         position = Position.start(enrolled, verified)
-        with self._store.transaction() as tx:
+        with self._sessions.owing(terms.session, committed.index) as tx:
             # An attester that enrols again has restarted: its old session is over, by its own word.
             interrupted = tx.open_session(
                 session=terms.session,
@@ -197,11 +199,11 @@ class Enroller:
         self._sessions.add(live, interrupted=interrupted)
         return signed, live
 
-    def _remember(self, terms: Terms, findings: tuple[Denial, ...], at: datetime) -> None:
+    def _remember(self, terms: Terms, findings: tuple[Denial, ...], at: datetime, index: int) -> None:
         """Let the first new finding stick; that something failed before is none, or it would spread to innocents."""
         code = next((Code(found.code) for found in findings if found.code != Code.SUBJECT_FAILED), None)
         if code is not None:
-            with self._store.transaction() as tx:
+            with self._sessions.owing(terms.session, index) as tx:
                 tx.fail_subjects(subjects_of(terms), code=code, session=None, at_ns=nanoseconds(at))
 
     def _terms(self, session: bytes, verified: VerifiedEnrolment, at: datetime) -> Terms:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
@@ -11,9 +12,10 @@ from weighbridge.verifier.clock import nanoseconds
 from weighbridge.verifier.replay import RecordedBaselines, replay_enrolment, replay_telemetry, replay_window
 from weighbridge.verifier.session import Enrolled, Position, SessionState, ledgered_log
 from weighbridge.verifier.telemetry.appraisal import pasts_of
+from weighbridge.verifier.transaction import Conflict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Generator, Iterable, Sequence
     from datetime import datetime
 
     from weighbridge.proto.terms import Terms
@@ -23,11 +25,12 @@ if TYPE_CHECKING:
     from weighbridge.verifier.keys import VerifierKeys
     from weighbridge.verifier.procedure import VerifiedWindow
     from weighbridge.verifier.record import Record
-    from weighbridge.verifier.store import Issued, SessionRow, Store, SubjectKind
+    from weighbridge.verifier.store import Issued, SessionRow, Store, SubjectKind, Transaction
     from weighbridge.verifier.telemetry.appraisal import TelemetryAppraisal
     from weighbridge.verifier.telemetry.history import History, Trace
+    from weighbridge.verifier.traces import Beside
 
-__all__ = ["End", "Live", "LiveSessions", "subjects_of"]
+__all__ = ["Advance", "End", "Ending", "Live", "LiveSessions", "subjects_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +61,43 @@ class Live:
         return self.enrolled.terms
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advance:
+    """A recorded window that continues its session's chain.
+
+    Attributes:
+        live: the session, which stands before the window.
+        verified: the window.
+        physical: what its samples came to.
+        traces: what :meth:`LiveSessions.recall` was asked about.
+        index: of its leaf in the ledger.
+        opens: whether it opens a gate.
+        obliged: whether its verdict demands a spot check.
+        at: its receipt time.
+    """
+
+    live: Live
+    verified: VerifiedWindow
+    physical: TelemetryAppraisal
+    traces: Sequence[Trace]
+    index: int
+    opens: bool
+    obliged: bool
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """A recorded judgement that ends its session; ``index`` is its leaf's, ``None`` where it was said before."""
+
+    live: Live
+    end: End
+    index: int | None
+
+
 @final
 class LiveSessions:
-    """Finds sessions that have not ended, and ends them."""
+    """Finds sessions that have not ended, moves them on, and ends them."""
 
     def __init__(
         self,
@@ -78,6 +115,8 @@ class LiveSessions:
         self._chains = chains
         self._baselines = RecordedBaselines(archive.records.baselines)
         self._live: dict[bytes, Live] = {}
+        # Of sessions whose last judgement is in the ledger and not in the store: the index of its leaf.
+        self._owed: dict[bytes, int] = {}
 
     def find(self, session: bytes, *, peer: bytes) -> Live:
         """The session, which has not ended, for the peer that it belongs to.
@@ -93,7 +132,7 @@ class LiveSessions:
         _require_peer(live.enrolled, peer)
         if live.ended is not None:
             # The store could not be written when it ended.
-            self._write_end(live, live.ended)
+            self.carry_out([Ending(live, live.ended, None)])
             raise _ended(live.ended.state, session)
         return live
 
@@ -101,78 +140,123 @@ class LiveSessions:
         """Take up a session that has just been enrolled, in place of those that it interrupted."""
         for old in interrupted:
             self._live.pop(old, None)
+            self._owed.pop(old, None)
         self._live[live.terms.session] = live
 
-    def end(self, live: Live, state: SessionState, *, at: datetime, code: Code | None = None) -> None:
-        """End a session durably; a failure, named by ``code``, sticks to its AK and GPUs.
+    def carry_out(
+        self, steps: Sequence[Advance | Ending], *, known: int | None = None
+    ) -> tuple[Issued | Conflict | None, ...]:
+        """Let the store know of recorded judgements, each of another session, in one transaction.
+
+        Args:
+            steps: what they come to.
+            known: up to which entry of the ledger the store then knows of everything; for whoever finishes what was
+                begun. Otherwise that is all of it, but for sessions whose judgements it could not be told.
+
+        Returns:
+            For each step the challenge for the session's next window, or nothing where it has ended; or what the store
+            has against it, which concerns that session alone: it stands where it stood.
 
         Raises:
-            EnvironmentFault: the store cannot be written. The session has ended all the same, in memory for now.
+            EnvironmentFault: the store cannot be written. All sessions stand where they stood, but those that have
+                ended have done so in memory.
         """
-        # First: whatever happens to the disk, no window of it is admitted any more.
-        live.ended = End(state, at, code)
-        self._write_end(live, live.ended)
-
-    def _write_end(self, live: Live, end: End) -> None:
-        terms = live.terms
+        for step in steps:
+            if isinstance(step, Ending):
+                # First: whatever happens to the disk, no window of it is admitted any more.
+                step.live.ended = step.end
+            if step.index is not None:
+                self._owed.setdefault(step.live.terms.session, step.index)
+        done: list[tuple[Position, SessionState, Issued] | Conflict | None] = []
         with self._store.transaction() as tx:
-            if end.code is not None:
-                tx.fail_subjects(subjects_of(terms), code=end.code, session=terms.session, at_ns=nanoseconds(end.at))
-            tx.set_state(terms.session, end.state)
-        self._live.pop(terms.session, None)
+            for step in steps:
+                try:
+                    with tx.part():
+                        done.append(self._write_end(tx, step) if isinstance(step, Ending) else self.advance(tx, step))
+                except Conflict as conflict:
+                    done.append(conflict)
+            # If power fails before this is durable, whoever starts next begins where it was: see :mod:`.recovery`.
+            tx.progress.settle(self._settled(frozenset(step.live.terms.session for step in steps), known))
+        results: list[Issued | Conflict | None] = []
+        for step, result in zip(steps, done, strict=True):
+            self._owed.pop(step.live.terms.session, None)
+            if isinstance(step, Ending):
+                self._live.pop(step.live.terms.session, None)
+            if isinstance(result, tuple):
+                step.live.position, step.live.state, step.live.issued = result
+                results.append(result[2])
+            else:
+                results.append(result)
+        return tuple(results)
 
-    def advance(
-        self,
-        live: Live,
-        verified: VerifiedWindow,
-        physical: TelemetryAppraisal,
-        *,
-        traces: Sequence[Trace],
-        index: int,
-        opens: bool,
-        obliged: bool,
-        at: datetime,
-    ) -> Issued:
-        """Move a session's chain past a recorded window, durably; the challenge for the next one.
+    @contextlib.contextmanager
+    def owing(self, session: bytes, index: int) -> Generator[Transaction]:
+        """A transaction that lets the store know of the enrolment recorded at ``index``; as :meth:`.Store.transaction`.
 
-        ``traces`` are what :meth:`recall` was asked about.
+        Until it succeeds, whoever starts anew looks at that record again.
+        """
+        self._owed[session] = index
+        try:
+            with self._store.transaction() as tx:
+                yield tx
+                tx.progress.settle(self._settled(frozenset([session]), None))
+        except (Conflict, PolicyDenied):
+            # Refused by what the store knows: there is nothing to make up for.
+            del self._owed[session]
+            raise
+        del self._owed[session]
+
+    def _settled(self, paid: frozenset[bytes], known: int | None) -> int:
+        """Up to where the store knows of everything in the ledger, once it knows of the last judgements on ``paid``."""
+        owed = [index for session, index in self._owed.items() if session not in paid]
+        return min([self._archive.ledger.size if known is None else known, *owed])
+
+    @staticmethod
+    def _write_end(tx: Transaction, step: Ending) -> None:
+        terms, end = step.live.terms, step.end
+        if end.code is not None:
+            tx.fail_subjects(subjects_of(terms), code=end.code, session=terms.session, at_ns=nanoseconds(end.at))
+        tx.set_state(terms.session, end.state)
+
+    def advance(self, tx: Transaction, step: Advance) -> tuple[Position, SessionState, Issued]:
+        """Move a session's chain past a recorded window: where it stands then, which is true once ``tx`` is durable.
 
         Raises:
             Conflict: the store knows of another step: a fork, by another replica.
-            EnvironmentFault: the store cannot be written; the session stands where it stood.
         """
-        terms = live.terms
-        following = live.position.after(verified, obliged=obliged, telemetry=physical.state)
-        running = opens or live.state is SessionState.RUNNING
+        live, verified, terms = step.live, step.verified, step.live.terms
+        following = live.position.after(verified, obliged=step.obliged, telemetry=step.physical.state)
+        running = step.opens or live.state is SessionState.RUNNING
         state = SessionState.RUNNING if running else SessionState.MEASURED
-        issued = issue(self._archive.ledger.root, terms.session, following.seq, at=at)
-        with self._store.transaction() as tx:
-            tx.advance(
-                terms.session,
-                expected_seq=live.position.seq,
-                expected_prev=live.position.prev,
-                prev=following.prev,
-                state=state,
-                window=verified.digest,
-                index=index,
-                held=verified.held,
-                received_ns=nanoseconds(at),
-            )
-            tx.advance_ak(terms.ak, head=following.prev, log=ledgered_log(verified))
-            seq = live.position.seq
-            past = pasts_of(physical.state, session=terms.session, seq=seq)
-            tx.traces.remember(terms.session, seq, traces, past)
-            issued = hand_out(tx, issued, terms=terms, position=following, unanswered=_unanswered(live, verified))
-        live.position, live.state, live.issued = following, state, issued
-        return issued
+        issued = issue(self._archive.ledger.root, terms.session, following.seq, at=step.at)
+        tx.advance(
+            terms.session,
+            expected_seq=live.position.seq,
+            expected_prev=live.position.prev,
+            prev=following.prev,
+            state=state,
+            window=verified.digest,
+            index=step.index,
+            held=verified.held,
+            received_ns=nanoseconds(step.at),
+        )
+        tx.advance_ak(terms.ak, head=following.prev, log=ledgered_log(verified))
+        seq = live.position.seq
+        past = pasts_of(step.physical.state, session=terms.session, seq=seq)
+        tx.traces.remember(terms.session, seq, step.traces, past)
+        issued = hand_out(tx, issued, terms=terms, position=following, unanswered=_unanswered(live, verified))
+        return following, state, issued
 
-    def recall(self, live: Live, traces: Sequence[Trace], wanted: Sequence[tuple[bytes, bytes]]) -> History:
+    def recall(
+        self, live: Live, traces: Sequence[Trace], wanted: Sequence[tuple[bytes, bytes]], beside: Sequence[Beside]
+    ) -> History:
         """What is remembered of GPUs that concerns the next window of ``live``.
 
-        ``traces`` are what it brings, ``wanted`` the GPUs that it is the first to judge by a profile, with its digest.
+        ``traces`` are what it brings, ``wanted`` the GPUs that it is the first to judge by a profile, with its digest,
+        ``beside`` what windows bring that will have been carried out before it.
         """
         with self._store.transaction() as tx:
-            return tx.traces.recall(live.terms.session, live.position.seq, traces, wanted)
+            return tx.traces.recall(live.terms.session, live.position.seq, traces, wanted, beside=beside)
 
     def replay(self, live: Live, record: Record, evidence: bytes) -> tuple[VerifiedWindow, TelemetryAppraisal]:
         """The next window of ``live`` from its record, verified and its samples appraised as when it arrived."""
@@ -195,7 +279,9 @@ class LiveSessions:
         Raises:
             WeighbridgeError: as :meth:`find`.
         """
-        return self._restore(session, None)
+        if session not in self._live:
+            self._live[session] = self._restore(session, None)
+        return self._live[session]
 
     def _restore(self, session: bytes, peer: bytes | None) -> Live:
         """Re-make a session from its records: the same procedures as when its evidence arrived."""

@@ -1,8 +1,8 @@
-"""Finishes the one judgement that a loss of power may have cut off between ledger and store.
+"""Finishes the judgements that a loss of power, or a fault of the disk, has cut off between ledger and store.
 
-One judgement is made at a time, and its leaf enters the ledger before the store learns of it: so at most the last leaf
-is unknown to the store. What it tells of is carried out by the code that would have done so. Acts of the operator may
-have been recorded since, before anything was judged again: they are looked past.
+The leaves of judgements that are made together enter the ledger before the store learns of any. The store remembers up
+to which entry it knows of everything: what the leaves behind that tell of is carried out by the code that would have
+done so. Doing it again changes nothing. Acts of the operator among them have had their effect.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from weighbridge.proto.errors import Code, LedgerInconsistent
 from weighbridge.proto.terms import TERMS_TYP, Terms
 from weighbridge.verifier import acceptance
 from weighbridge.verifier.clock import moment
-from weighbridge.verifier.live import subjects_of
+from weighbridge.verifier.live import Advance, End, Ending, subjects_of
+from weighbridge.verifier.record import Leaf
 from weighbridge.verifier.session import SessionState
 from weighbridge.verifier.telemetry.appraisal import traces_of
 
@@ -24,15 +25,15 @@ if TYPE_CHECKING:
     from weighbridge.verifier.record import Record
     from weighbridge.verifier.store import Store
 
-__all__ = ["settle_last"]
+__all__ = ["settle"]
 
-_ACTS: Final = frozenset({"clearing", "baseline"})
+_SESSIONS: Final = frozenset({"closing", "enrolment", "window"})
 
 
-def settle_last(archive: Archive, store: Store, sessions: LiveSessions) -> None:
-    """Let the store know of the last judgement. Does nothing when it does already.
+def settle(archive: Archive, store: Store, sessions: LiveSessions) -> None:
+    """Let the store know of every judgement in the ledger. Does nothing when it does already.
 
-    Everything is done as of the recorded receipt time: the present plays no part.
+    Everything is done as of the recorded receipt times: the present plays no part.
 
     Args:
         archive: of this verifier.
@@ -41,46 +42,63 @@ def settle_last(archive: Archive, store: Store, sessions: LiveSessions) -> None:
 
     Raises:
         EnvironmentFault: the store cannot be read or written.
-        LedgerInconsistent: the last record is not what the ledger commits to.
+        LedgerInconsistent: a record is not what the ledger commits to.
     """
-    index = archive.ledger.size - 1
-    while index >= 0 and archive.records.record(index).kind in _ACTS:
-        index -= 1
-    if index < 0:
-        return
+    size = archive.ledger.size
+    with store.transaction() as tx:
+        first = tx.progress.settled()
+    reader = archive.ledger.reader()
+    for index in range(first, size):
+        leaf = Leaf.parse(reader.entry(index))
+        if leaf.kind in _SESSIONS and _concerns(leaf, store):
+            _settle(archive, store, sessions, index)
+    if first < size:
+        with store.transaction() as tx:
+            tx.progress.settle(size)
+
+
+def _concerns(leaf: Leaf, store: Store) -> bool:
+    """Whether ``leaf`` may tell of something that the store does not know: without reading its record."""
+    if leaf.kind == "enrolment":
+        return True
+    with store.transaction() as tx:
+        row = tx.session(leaf.session)
+        recorded = None if leaf.seq is None else tx.window_digest(leaf.session, leaf.seq)
+    # What is in the chain is known of; another window of its number, a fork, ends the session.
+    in_chain = leaf.kind == "window" and recorded is not None and recorded == leaf.window
+    return row is not None and not row.state.final and not in_chain
+
+
+def _settle(archive: Archive, store: Store, sessions: LiveSessions, index: int) -> None:
     record = archive.records.record(index)
     outcome, denials = _told(record)
-    if record.kind == "enrolment" and outcome == "denied":
-        _settle_enrolment(store, record, [code for code, _ in denials])
-    if record.kind not in {"window", "closing"}:
+    if record.kind == "enrolment":
+        if outcome == "denied":
+            _settle_enrolment(store, record, [code for code, _ in denials])
         return
-    with store.transaction() as tx:
-        row = tx.session(record.session)
-    if row is None or row.state.final:
-        return
+    at = moment(record.received_ns)
+    live = sessions.restore(record.session)
     if record.kind == "closing":
-        sessions.end(sessions.restore(record.session), SessionState.CLOSED, at=moment(record.received_ns))
+        _ = sessions.carry_out([Ending(live, End(SessionState.CLOSED, at, None), index)], known=index + 1)
     elif outcome == "denied":
         sticking = acceptance.sticking(denials)
         code = _known(sticking) if sticking is not None else None if denials else Code.POLICY_DENIED
-        live = sessions.restore(record.session)
-        sessions.end(live, SessionState.FAILED, at=moment(record.received_ns), code=code)
-    elif record.seq == row.next_seq:
-        live = sessions.restore(record.session)
+        _ = sessions.carry_out([Ending(live, End(SessionState.FAILED, at, code), index)], known=index + 1)
+    elif record.seq == live.position.seq:
         verified, physical = sessions.replay(live, record, archive.records.evidence(record))
-        opens = outcome == "affirmed" and not record.held
         profiles = {device: of.profile for device, of in physical.state.devices.items()}
         named = {device: profile.source for device, profile in profiles.items() if profile is not None}
-        sessions.advance(
-            live,
-            verified,
-            physical,
+        step = Advance(
+            live=live,
+            verified=verified,
+            physical=physical,
             traces=traces_of(verified, live.position.telemetry, enrolled=live.enrolled, named=named),
             index=index,
-            opens=opens,
+            opens=outcome == "affirmed" and not record.held,
             obliged=record.obliges_spot_check,
-            at=moment(record.received_ns),
+            at=at,
         )
+        _ = sessions.carry_out([step], known=index + 1)
 
 
 def _settle_enrolment(store: Store, record: Record, codes: list[str]) -> None:
@@ -97,7 +115,7 @@ def _told(record: Record) -> tuple[str | None, list[tuple[str, bool]]]:
     """The recorded outcome; of its denials, the code, and whether it sticks, which older records do not say."""
     document = strict.json_decode(record.verdict, what="record")
     if not isinstance(document, dict):
-        raise LedgerInconsistent(Code.LEDGER_INCONSISTENT, "the last record has no verdict", where="record")
+        raise LedgerInconsistent(Code.LEDGER_INCONSISTENT, "a record has no verdict", where="record")
     outcome, denials = document.get("outcome"), document.get("denials")
     told = [
         (str(item.get("code")), item.get("sticks") is not False)

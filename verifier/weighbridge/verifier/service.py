@@ -1,14 +1,17 @@
 """The gRPC face of the verifier: one long-lived stream per attester, over mutual TLS.
 
 This module only moves bytes: it names the peer by its TLS key, hands messages to :class:`~.core.Verifier` one at a
-time in one thread, and turns answers into messages. protobuf goes no further in.
+time in one thread, and turns answers into messages. protobuf goes no further in. Windows that came while the thread was
+busy are judged one after the other and then settled together.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar, final
 
@@ -23,12 +26,14 @@ from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, EnvironmentFault, ExitCode, MalformedEvidence, NotAuthentic, WeighbridgeError
 from weighbridge.proto.v1 import attestation_pb2, attestation_pb2_grpc
 from weighbridge.verifier.ports import check_port
+from weighbridge.verifier.settling import Judged
+from weighbridge.verifier.turns import Turns
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Hashable, Sequence
     from pathlib import Path
 
-    from weighbridge.verifier.core import Answer, Verifier
+    from weighbridge.verifier.core import Settled, Verifier
 
 __all__ = ["AttestationService", "TlsFiles", "serve"]
 
@@ -39,6 +44,8 @@ _REFRESH_PERIOD: Final = 1.0
 # For answers that are on their way; attesters resume by themselves.
 _GRACE: Final = 0.5
 _STREAMS_MAX: Final = 1024
+# So long are windows judged before those that have been are recorded: whoever came first waits no longer than that.
+_TURN: Final = 0.01
 _SESSION_SIZE: Final = 16
 
 
@@ -74,6 +81,7 @@ class AttestationService(attestation_pb2_grpc.AttestationServiceServicer):
         self._verifier = verifier
         # The verifier is one caller at a time; a thread of its own keeps the event loop answering.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="verifier")
+        self._turns = Turns(self._thread, self._turn)
         self._fault = ""
 
     async def Attest(
@@ -84,7 +92,10 @@ class AttestationService(attestation_pb2_grpc.AttestationServiceServicer):
         """One stream: requests in, exactly one response each, in order."""
         stream = _Stream(self._verifier, _peer(context))
         async for request in request_iterator:
-            yield await self._run(partial(stream.handle, request))
+            if request.HasField("window"):
+                yield await self._turns.take(_Sent(stream, request.window), sender=stream.sender)
+            else:
+                yield await self._run(partial(stream.handle, request))
 
     async def record_junk(self) -> None:
         """Enter counted junk into the ledger, once per period, for as long as the task runs."""
@@ -100,7 +111,25 @@ class AttestationService(attestation_pb2_grpc.AttestationServiceServicer):
 
     async def settled(self) -> None:
         """Return when every request that came before has been judged."""
+        await self._turns.done()
         await self._run(lambda: None)
+
+    def _turn(self, windows: Sequence[_Sent]) -> list[attestation_pb2.AttestResponse]:
+        """Judge windows one by one, as many as there is time for, and settle them together; their responses."""
+        outcomes: list[Judged | attestation_pb2.AttestResponse] = []
+        judged: list[Judged] = []
+        until = time.monotonic() + _TURN
+        for sent in windows:
+            outcomes.append(_guarded(partial(sent.stream.judge, sent.window, judged)))
+            judged = [item for item in outcomes if isinstance(item, Judged)]
+            if time.monotonic() > until:
+                break
+        settled = _guarded(partial(self._verifier.settle, judged))
+        if isinstance(settled, attestation_pb2.AttestResponse):
+            # Nothing was recorded for certain: all of them may come again.
+            return [settled if isinstance(item, Judged) else item for item in outcomes]
+        answers = iter(settled)
+        return [_guarded(partial(_answer, next(answers))) if isinstance(item, Judged) else item for item in outcomes]
 
     async def _run(self, call: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
@@ -138,18 +167,18 @@ class _Stream:
         self._peer = peer
         self._session: bytes | None = None
 
+    @property
+    def sender(self) -> Hashable:
+        """The session that it speaks for: another stream may, too, that has taken its place."""
+        return id(self) if self._session is None else self._session
+
     def handle(self, request: attestation_pb2.AttestRequest) -> attestation_pb2.AttestResponse:
-        try:
-            return self._handle(request)
-        except WeighbridgeError as error:
-            # What no session answers for. Of windows the verifier keeps count itself.
-            if isinstance(error, MalformedEvidence | NotAuthentic) and not request.HasField("window"):
-                self._verifier.count_junk(error)
-            elif isinstance(error, EnvironmentFault):
-                _report(f"nothing was judged: {error}")
-            return _refusal(error)
-        except Exception as error:  # noqa: BLE001 - one of the two places: the answer is "refused", never "go on"
-            return _internal(error)
+        """The response to anything but a window."""
+        # What no session answers for is counted. Of windows the verifier keeps count itself.
+        return _guarded(partial(self._handle, request), junk=self._verifier.count_junk)
+
+    def judge(self, window: bytes, beside: Sequence[Judged]) -> Judged:
+        return self._verifier.judge(self._own(), window, peer=self._peer, beside=beside)
 
     def _handle(self, request: attestation_pb2.AttestRequest) -> attestation_pb2.AttestResponse:
         match request.WhichOneof("request"):
@@ -169,9 +198,6 @@ class _Stream:
                     next_seq=resumed.next_seq, challenge=resumed.challenge, spot=resumed.spot
                 )
                 return attestation_pb2.AttestResponse(resumed=state)
-            case "window":
-                answer = self._verifier.window(self._own(), request.window, peer=self._peer)
-                return attestation_pb2.AttestResponse(answer=_answer(answer))
             case "close":
                 session = _session_of(request.close)
                 if session != self._own():
@@ -196,14 +222,40 @@ class _Stream:
         return self._session
 
 
-def _answer(answer: Answer) -> attestation_pb2.Answer:
-    return attestation_pb2.Answer(
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A window, and the stream that it came over."""
+
+    stream: _Stream
+    window: bytes
+
+
+def _guarded(
+    call: Callable[[], _T], *, junk: Callable[[WeighbridgeError], None] | None = None
+) -> _T | attestation_pb2.AttestResponse:
+    """What ``call`` returns, or the refusal that it comes to; ``junk`` counts what was not well-formed or genuine."""
+    try:
+        return call()
+    except WeighbridgeError as error:
+        if isinstance(error, EnvironmentFault):
+            _report(f"nothing was judged: {error}")
+        elif junk is not None and isinstance(error, MalformedEvidence | NotAuthentic):
+            junk(error)
+        return _refusal(error)
+    except Exception as error:  # noqa: BLE001 - one of the two places: the answer is "refused", never "go on"
+        return _internal(error)
+
+
+def _answer(settled: Settled) -> attestation_pb2.AttestResponse:
+    answer = settled()
+    message = attestation_pb2.Answer(
         seq=answer.verdict.seq,
         verdict=answer.verdict.encode(),
         token=answer.token,
         challenge=answer.challenge,
         spot=answer.spot,
     )
+    return attestation_pb2.AttestResponse(answer=message)
 
 
 def _session_of(message: attestation_pb2.Resume | attestation_pb2.Close) -> bytes:

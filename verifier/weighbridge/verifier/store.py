@@ -27,7 +27,7 @@ from sqlalchemy import event, exc
 
 from weighbridge.proto.errors import Code, EnvironmentFault
 from weighbridge.verifier.files import PosixFiles, fault
-from weighbridge.verifier.tables import SCHEMA_VERSION, metadata
+from weighbridge.verifier.tables import SCHEMA_VERSION, metadata, progress
 from weighbridge.verifier.telemetry.history import FINGERPRINTS_KEPT
 from weighbridge.verifier.transaction import Conflict, Issued, SessionRow, Subject, SubjectKind, Transaction
 
@@ -100,6 +100,7 @@ class Store:
         version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
         if version == 0 and not sa.inspect(connection).get_table_names():
             metadata.create_all(connection)
+            connection.execute(sa.insert(progress).values(id=0, settled=0))
             connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
         elif version != SCHEMA_VERSION:
             raise EnvironmentFault(

@@ -16,6 +16,7 @@ __all__ = [
     "origins",
     "owners",
     "pasts",
+    "progress",
     "session_gpus",
     "sessions",
     "spots",
@@ -23,7 +24,7 @@ __all__ = [
     "windows",
 ]
 
-SCHEMA_VERSION: Final = 5
+SCHEMA_VERSION: Final = 6
 
 metadata: Final = sa.MetaData()
 
@@ -36,6 +37,15 @@ def _octets(name: str, size: int, *, primary_key: bool = False, nullable: bool =
     exact = sa.CheckConstraint(f"length({name}) = {size}")
     return sa.Column(name, sa.LargeBinary(size), exact, primary_key=primary_key, nullable=nullable and not primary_key)
 
+
+# One row, made with the tables: how many of the ledger's entries all else here knows of. Entries behind that may be
+# known as well.
+progress: Final = sa.Table(
+    "progress",
+    metadata,
+    sa.Column("id", sa.Integer, sa.CheckConstraint("id = 0"), primary_key=True),
+    sa.Column("settled", sa.BigInteger, nullable=False),
+)
 
 # What outlives its sessions: an attestation key or a GPU. A failure sticks to it until somebody clears it.
 subjects: Final = sa.Table(

@@ -10,6 +10,7 @@ oldest go first, and what has gone can be played again unnoticed. Of each GPU th
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 import sqlalchemy as sa
@@ -22,17 +23,19 @@ from weighbridge.verifier.telemetry.past import Past, read_evidence, write_evide
 from weighbridge.verifier.telemetry.remains import Remains
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from weighbridge.verifier.telemetry.history import Trace
 
-__all__ = ["Traces"]
+__all__ = ["Beside", "Traces"]
 
 # One coincidence is no copy: samples are few and whole watts are coarse.
 _MATCHES_MIN: Final = 2
 # SQLite takes 32,766 parameters in one statement.
 _CHUNK: Final = 10_000
 _SIGN: Final = 1 << 63
+# Numbers of origins that have none yet: behind all there are, and before those of the window itself.
+_BESIDE: Final = 1 << 62
 
 # Put together once: building a statement takes longer than running it.
 _SEEN: Final = (
@@ -68,6 +71,14 @@ _FORGET: Final = sa.delete(fingerprints).where(
 )
 
 
+class Beside(NamedTuple):
+    """A window of another session that is judged just before, and what it brings."""
+
+    session: bytes
+    seq: int
+    traces: Sequence[Trace]
+
+
 class _Place(NamedTuple):
     """Where a fingerprint was seen first; ``number`` is that of its origin."""
 
@@ -88,11 +99,18 @@ class Traces:
         self._kept = kept
 
     def recall(
-        self, session: bytes, seq: int, traces: Sequence[Trace], wanted: Sequence[tuple[bytes, bytes]] = ()
+        self,
+        session: bytes,
+        seq: int,
+        traces: Sequence[Trace],
+        wanted: Sequence[tuple[bytes, bytes]] = (),
+        *,
+        beside: Sequence[Beside] = (),
     ) -> History:
         """What is remembered that concerns ``traces``, which window ``seq`` of ``session`` brings.
 
-        ``wanted`` are GPUs with the digests of profiles: of these it is said what their record had come to.
+        ``wanted`` are GPUs with the digests of profiles: of these it is said what their record had come to. ``beside``
+        are windows of other sessions that will be remembered before this one, in their order.
 
         Of the session itself, only what another GPU brought counts, or a window before those that a trace is made of.
         Of one window, a GPU's samples may be those of another GPU as well: the first by identity is the original.
@@ -104,6 +122,8 @@ class Traces:
         )
         values = sorted({value for trace in traces for value in trace.fingerprints})
         seen = dict(self._seen(values)) if values else {}
+        for value, coming in _places(beside):
+            seen.setdefault(value, coming)
         copies: list[Copy] = []
         for number, trace in enumerate(sorted(traces, key=lambda item: item.device)):
             places = [
@@ -173,6 +193,16 @@ class Traces:
             chunk = [value - _SIGN for value in values[first : first + _CHUNK]]
             for row in self._connection.execute(_SEEN, {"values": chunk}):
                 yield row.value + _SIGN, _Place(row.number, row.session, row.device, row.seq)
+
+
+def _places(beside: Sequence[Beside]) -> Iterator[tuple[int, _Place]]:
+    """Where each fingerprint of windows that are not remembered yet will have been seen; behind all that are."""
+    number = _BESIDE
+    for window in beside:
+        for trace in sorted(window.traces, key=lambda item: item.device):
+            for value in trace.fingerprints:
+                yield value, _Place(number, window.session, trace.device, window.seq)
+            number += 1
 
 
 def _columns(past: Past) -> dict[str, object]:

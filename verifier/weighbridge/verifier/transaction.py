@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, final
 
 import sqlalchemy as sa
+from sqlalchemy import exc
 from sqlalchemy.dialects.sqlite import insert
 
 from weighbridge.proto.errors import Code, PolicyDenied
@@ -14,6 +16,7 @@ from weighbridge.proto.spot import SpotChallenge, SpotExpectation
 from weighbridge.verifier import statements
 from weighbridge.verifier.enrolment import LedgeredLog
 from weighbridge.verifier.owners import Owners
+from weighbridge.verifier.progress import Progress
 from weighbridge.verifier.session import SessionState
 from weighbridge.verifier.spots import Spots
 from weighbridge.verifier.tables import challenges, clearances, session_gpus, sessions, subjects, windows
@@ -99,16 +102,31 @@ class Transaction:
     Attributes:
         spots: the spot challenges.
         owners: the reference sets that were seen.
+        progress: how much of the ledger all this knows of.
         traces: what GPUs' samples were like.
     """
 
-    __slots__ = ("_connection", "owners", "spots", "traces")
+    __slots__ = ("_connection", "owners", "progress", "spots", "traces")
 
     def __init__(self, connection: sa.Connection, *, fingerprints_kept: int) -> None:
         self._connection = connection
         self.spots = Spots(connection)
         self.owners = Owners(connection)
+        self.progress = Progress(connection)
         self.traces = Traces(connection, kept=fingerprints_kept)
+
+    @contextlib.contextmanager
+    def part(self) -> Generator[None]:
+        """All of the block or nothing: what raises :class:`Conflict` undoes itself, and nothing before it.
+
+        Raises:
+            Conflict: as :class:`.Store`.
+        """
+        try:
+            with self._connection.begin_nested():
+                yield
+        except exc.IntegrityError as error:
+            raise Conflict(str(error.orig)) from error
 
     # -- sessions -----------------------------------------------------------------------------------------------------
 
@@ -208,6 +226,25 @@ class Transaction:
         """Every session, oldest first."""
         ids = self._connection.scalars(sa.select(sessions.c.id).order_by(sessions.c.opened_ns, sessions.c.id)).all()
         return tuple(self._require(session) for session in ids)
+
+    def others_of(self, gpus: Sequence[bytes], *, tenant: str) -> tuple[tuple[bytes, int, int], ...]:
+        """The sessions of other tenants than ``tenant`` that had one of ``gpus``, oldest first.
+
+        Returns:
+            Of each its identifier, when it was opened, and when its last window was received; nanoseconds since 1970.
+        """
+        last = sa.func.coalesce(sa.func.max(windows.c.received_ns), sessions.c.opened_ns)
+        rows = self._connection.execute(
+            sa.select(sessions.c.id, sessions.c.opened_ns, last)
+            .join(windows, windows.c.session == sessions.c.id, isouter=True)
+            .where(
+                sessions.c.tenant != tenant,
+                sessions.c.id.in_(sa.select(session_gpus.c.session).where(session_gpus.c.identity.in_(gpus))),
+            )
+            .group_by(sessions.c.id, sessions.c.opened_ns)
+            .order_by(sessions.c.opened_ns, sessions.c.id)
+        )
+        return tuple((row[0], row[1], row[2]) for row in rows)
 
     def live_sessions(self) -> tuple[bytes, ...]:
         """The sessions that have not ended, oldest first."""
