@@ -274,6 +274,12 @@ def test_a_cosignature_that_is_demanded_and_missing(run: Run, log: Path, witness
     assert (status, "LEDGER_WITNESS" in err) == (ExitCode.NOT_AUTHENTIC, True)
 
 
+def test_a_receipt_carries_no_cosignatures(run: Run, witness: Witness, tmp_path: Path) -> None:
+    (tmp_path / "receipt").write_bytes(bytes([0xD2]))
+    status, _, err = run("verify", tmp_path / "receipt", "--leaf-hash", "00" * 32, "--witness", witness.anchors)
+    assert (status, "--witness is for proofs" in err) == (ExitCode.USAGE, True)
+
+
 def test_a_witness_cosigns_no_second_history(log: Path, witness: Witness, tmp_path: Path) -> None:
     witness.look(log)
     before = witness.head.read_bytes()

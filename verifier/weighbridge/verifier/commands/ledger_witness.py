@@ -16,7 +16,7 @@ from weighbridge.proto import cosignature, limits, note, strict, tlog
 from weighbridge.proto.cosignature import WitnessKey
 from weighbridge.proto.errors import Code, EnvironmentFault, Indeterminate, LedgerInconsistent
 from weighbridge.verifier.anchors import Anchor, TrustAnchors
-from weighbridge.verifier.clock import moment
+from weighbridge.verifier.clock import moment, nanoseconds
 from weighbridge.verifier.commands import arguments as given
 from weighbridge.verifier.commands.ledger_key import WITNESS_HELP, ledger_key, witness_keys
 from weighbridge.verifier.commands.ledger_watch import add_watch, source, watch
@@ -118,7 +118,7 @@ def run_witness(arguments: argparse.Namespace) -> ExitCode:
         line = cosignature.sign(
             note.parse(signed).claimed_text,
             key=key,
-            time=int(at.timestamp()),  # lenient: a time
+            time=nanoseconds(at) // _SECOND,
             signer=private.sign,
         )
         write(arguments.output, cosignature.attach(signed, line, keys=[key]), doing="writing the cosigned head")
