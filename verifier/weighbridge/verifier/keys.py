@@ -155,7 +155,7 @@ def create_signing_key(path: Path, *, files: Files | None = None) -> ec.Elliptic
 
 
 def create_witness_key(path: Path, *, files: Files | None = None) -> Ed25519PrivateKey:
-    """A new Ed25519 key in the file ``path``, as :func:`create_signing_key` makes one; :func:`open_ledger_key` reads it.
+    """A new Ed25519 key in the file ``path``, as :func:`create_signing_key` does it; :func:`open_ledger_key` reads it.
 
     Raises:
         EnvironmentFault: ``FILE_UNWRITABLE``, also when it exists; ``DISK_FULL``.
