@@ -82,7 +82,7 @@ def asks_json(arguments: Sequence[str]) -> bool:
 
 def error_document(error: WeighbridgeError) -> strict.JsonObject:
     """A refusal, for programs."""
-    return {"schema": _SCHEMA, "exit": int(error.exit_code), **error.document()}  # lenient: an ExitCode
+    return {"schema": _SCHEMA, "exit": error.exit_code.value, **error.document()}
 
 
 def fault_document(message: str, status: ExitCode, *, hint: str = "") -> strict.JsonObject:
@@ -90,8 +90,8 @@ def fault_document(message: str, status: ExitCode, *, hint: str = "") -> strict.
     empty = dict.fromkeys(("code", "where", "expected", "got", "clause"))
     return {
         "schema": _SCHEMA,
-        "exit": int(status),
+        "exit": status.value,
         **empty,
         "message": message,
         "hint": hint or None,
-    }  # lenient: an ExitCode
+    }
