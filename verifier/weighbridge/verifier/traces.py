@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
 from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence
-from weighbridge.verifier.tables import counters, fingerprints, origins, pasts
+from weighbridge.verifier.tables import counters, fingerprints, origins, pasts, sessions
 from weighbridge.verifier.telemetry.history import Copy, History, Reading
 from weighbridge.verifier.telemetry.past import Past, read_evidence, write_evidence
 from weighbridge.verifier.telemetry.remains import Remains
@@ -112,8 +112,10 @@ class Traces:
         ``wanted`` are GPUs with the digests of profiles: of these it is said what their record had come to. ``beside``
         are windows of other sessions that will be remembered before this one, in their order.
 
-        Of the session itself, only what another GPU brought counts, or a window before those that a trace is made of.
-        Of one window, a GPU's samples may be those of another GPU as well: the first by identity is the original.
+        Whose session another tenant's was, and when in it, is not said: a history is written into records, and tenants
+        get theirs. Of the session itself, only what another GPU brought counts, or a window before those that a trace
+        is made of. Of one window, a GPU's samples may be those of another GPU as well: the first by identity is the
+        original.
         """
         devices = [trace.device for trace in traces]
         readings = tuple(
@@ -136,7 +138,7 @@ class Traces:
                 copies.append(copy)
             for value in trace.fingerprints:
                 seen.setdefault(value, _Place(_SIGN + number, session, trace.device, seq))
-        return History(readings, tuple(copies), self._pasts(wanted) if wanted else ())
+        return self._own(session, History(readings, tuple(copies), self._pasts(wanted) if wanted else ()))
 
     def remember(self, session: bytes, seq: int, traces: Sequence[Trace], past: Sequence[Past] = ()) -> None:
         """Keep what window ``seq`` of ``session`` brings. What was seen before stays where it was seen first.
@@ -183,6 +185,19 @@ class Traces:
         """What the record of ``device`` has come to, by each profile, in the order of their digests."""
         rows = self._connection.execute(_PASTS.order_by(pasts.c.profile), {"devices": [device]})
         return tuple(_past(row) for row in rows)
+
+    def _own(self, session: bytes, history: History) -> History:
+        """``history`` without the names of sessions of another tenant than that of ``session``."""
+        named = history.sessions - {session}
+        if not named:
+            return history
+        tenant = sa.select(sessions.c.tenant).where(sessions.c.id == session).scalar_subquery()
+        theirs = frozenset(
+            self._connection.scalars(
+                sa.select(sessions.c.id).where(sessions.c.id.in_(named), sessions.c.tenant != tenant)
+            )
+        )
+        return history.without(theirs)
 
     def _pasts(self, wanted: Sequence[tuple[bytes, bytes]]) -> tuple[Past, ...]:
         rows = self._connection.execute(_PASTS.order_by(pasts.c.device), {"devices": [device for device, _ in wanted]})

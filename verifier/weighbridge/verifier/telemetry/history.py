@@ -9,7 +9,7 @@ then, whatever the memory has forgotten or learned since.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Self
 
 from weighbridge.proto import cbor, limits
@@ -17,12 +17,17 @@ from weighbridge.proto.errors import Code, MalformedEvidence
 from weighbridge.verifier.telemetry.past import Past
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from weighbridge.proto import strict
 
-__all__ = ["FINGERPRINTS_KEPT", "NOTHING", "Copy", "History", "Reading", "Trace"]
+__all__ = ["ANOTHER_TENANTS", "FINGERPRINTS_KEPT", "NOTHING", "Copy", "History", "Reading", "Trace"]
 
 _SESSION: Final = 16
 _COUNT_MAX: Final = 2**53
+# What stands for a session that was another tenant's, and for the GPU in it that samples were copied from.
+ANOTHER_TENANTS: Final = bytes(_SESSION)
+NO_DEVICE: Final = bytes(limits.DIGEST_SIZE)
 _PARTS: Final = 5
 _LISTS: Final = 3
 
@@ -95,6 +100,31 @@ class History:
     def past(self, device: bytes, profile: bytes) -> Past | None:
         """What the record of ``device`` had come to by the profile of this digest, if it was asked for and known."""
         return next((item for item in self.pasts if (item.device, item.profile) == (device, profile)), None)
+
+    @property
+    def sessions(self) -> frozenset[bytes]:
+        """The sessions that it names."""
+        named = {item.session for item in self.readings} | {item.session for item in self.copies}
+        return frozenset(named | {item.session for item in self.pasts}) - {ANOTHER_TENANTS}
+
+    def without(self, sessions: Collection[bytes]) -> History:
+        """The same of the GPUs, with nothing that says where in which of ``sessions`` it was."""
+        if not sessions:
+            return self
+        return History(
+            tuple(
+                replace(item, session=ANOTHER_TENANTS, seq=0) if item.session in sessions else item
+                for item in self.readings
+            ),
+            tuple(
+                replace(item, session=ANOTHER_TENANTS, original=NO_DEVICE, seq=0) if item.session in sessions else item
+                for item in self.copies
+            ),
+            tuple(
+                replace(item, session=ANOTHER_TENANTS, seq=0) if item.session in sessions else item
+                for item in self.pasts
+            ),
+        )
 
     def to_cbor(self) -> list[cbor.CborValue]:
         """The history as records hold it: ``docs/protocol.md`` §7."""
