@@ -349,6 +349,7 @@ _MEANINGS: Final[dict[str, str]] = {
     "BUNDLE_WITHHELD": "what would have to be judged is not in the bundle",
     "BUNDLE_FUTURE": "recorded after the time from which one looks",
     "BUNDLE_REQUEST": "a shown request is not among those that its window counts",
+    "BUNDLE_TENANT": "the session is not the tenant's for whom its bundle is to be written",
     "PORT_UNAVAILABLE": "the port is taken, or cannot be listened on",
     "TPM_ABSENT": "no TPM there",
     "TPM_BUSY": "the TPM is in use, or its registers keep changing",

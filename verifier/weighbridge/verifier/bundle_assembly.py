@@ -6,19 +6,20 @@ from typing import TYPE_CHECKING
 
 from weighbridge.policy.values.reference import Reference
 from weighbridge.proto import strict
-from weighbridge.proto.digest import D
-from weighbridge.verifier.bundle_format import Bundle, Entry
+from weighbridge.proto.digest import D, sha256
+from weighbridge.verifier.bundle_format import Bundle, Entry, Withheld
 from weighbridge.verifier.record import NO_DIGEST, Leaf
+from weighbridge.verifier.redaction import Redaction, Row, salt_thumbprint, summary, terms_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Container, Sequence
 
     from weighbridge.policy.policy_set import PolicyFiles
     from weighbridge.proto.manifest import Manifest
     from weighbridge.verifier.archive import Records
     from weighbridge.verifier.ledger.reader import LedgerReader
 
-__all__ = ["assemble", "ending"]
+__all__ = ["assemble", "ending", "redact"]
 
 
 def assemble(
@@ -29,6 +30,7 @@ def assemble(
     policies: Sequence[PolicyFiles] = (),
     references: Sequence[bytes] = (),
     manifests: Sequence[Manifest],
+    withhold: Container[int] = frozenset(),
 ) -> Bundle:
     """The bundle of one session.
 
@@ -39,11 +41,13 @@ def assemble(
         policies: files of policies that the verifier may not have kept; those that no record names are left out.
         references: reference values, canonical JSON, likewise.
         manifests: the declared manifests.
+        withhold: ledger indices of those of which only the leaf is shown.
 
     Raises:
         WeighbridgeError: as :class:`.Records`.
     """
     entries: list[Entry] = []
+    withheld: list[Withheld] = []
     given = {D("reference", data): data for data in references}
     given_files = {D("policy", [[name, content] for name, content in files]): files for files in map(_sorted, policies)}
     judged: dict[bytes, PolicyFiles] = {}
@@ -51,6 +55,9 @@ def assemble(
     published: dict[bytes, bytes] = {}
     baselines: dict[bytes, bytes] = {}
     for index in indices:
+        if index in withhold:
+            withheld.append(Withheld(index, reader.inclusion_proof(index), reader.entry(index)))
+            continue
         record = records.record(index)
         if record.policy != NO_DIGEST and record.policy not in judged:
             judged[record.policy] = given_files.get(record.policy) or records.policy(record.policy)
@@ -72,6 +79,61 @@ def assemble(
         manifests=tuple(manifest.pack() for manifest in manifests),
         collaterals=tuple(published.values()),
         baselines=tuple(baselines.values()),
+        withheld=tuple(withheld),
+    )
+
+
+def redact(
+    records: Records,
+    reader: LedgerReader,
+    indices: Sequence[int],
+    *,
+    salt: bytes,
+    issued_ns: int,
+    kid: bytes,
+    signer: Callable[[bytes], bytes],
+    withhold: Container[int] = frozenset(),
+) -> Bundle:
+    """The redacted bundle of one session: leaves, and what the verifier says of the records behind them.
+
+    Args:
+        records: of the verifier that judged it.
+        reader: a snapshot of its ledger.
+        indices: as :func:`assemble` takes them.
+        salt: the tenant's, 32 bytes.
+        issued_ns: the present, since 1970.
+        kid: thumbprint of the verifier's key.
+        signer: signs with it.
+        withhold: ledger indices of those of which nothing is said.
+
+    Raises:
+        WeighbridgeError: as :class:`.Records`.
+    """
+    terms = terms_of(records.record(indices[0]))
+    rows: list[Row] = []
+    for index in indices:
+        if index not in withhold:
+            record = records.record(index)
+            rows.append(Row(index, sha256(record.encode()), summary(record, salt=salt, tenant=terms.tenant)))
+    redaction = Redaction(
+        session=terms.session,
+        tenant=terms.tenant,
+        salt=salt_thumbprint(salt, terms.tenant),
+        issued_ns=issued_ns,
+        model=terms.model,
+        adapters=terms.adapters,
+        rows=tuple(rows),
+    )
+    return Bundle(
+        checkpoint=reader.checkpoint.note,
+        entries=(),
+        policies=(),
+        references=(),
+        manifests=(),
+        collaterals=(),
+        baselines=(),
+        withheld=tuple(Withheld(index, reader.inclusion_proof(index), reader.entry(index)) for index in indices),
+        redaction=redaction.sign(kid=kid, signer=signer),
     )
 
 

@@ -61,6 +61,7 @@ __all__ = [
     "proven_leaf",
     "proven_record",
     "recorded_baselines",
+    "trusted_verifier",
     "verifier_key",
     "walk",
     "witnesses",
@@ -226,14 +227,23 @@ def verifier_key(record: Record, anchors: TrustAnchors) -> ec.EllipticCurvePubli
         NotAuthentic: ``CHAIN_UNTRUSTED``, ``CHAIN_EXPIRED``.
     """
     claimed = cose.parse(record.terms or b"", typ=TERMS_TYP, limit=limits.TERMS_MAX, what="terms").claimed_kid
+    return trusted_verifier(claimed, anchors, at=moment(record.received_ns), where="terms")
+
+
+def trusted_verifier(claimed: bytes, anchors: TrustAnchors, *, at: datetime, where: str) -> ec.EllipticCurvePublicKey:
+    """The ``verifier`` anchor's key of thumbprint ``claimed``, which is believed at ``at``.
+
+    Raises:
+        NotAuthentic: ``CHAIN_UNTRUSTED``, ``CHAIN_EXPIRED``.
+    """
     for anchor in anchors.select("verifier"):
         if sha256(anchor.spki) == claimed:
-            anchor.check_validity(moment(record.received_ns))
+            anchor.check_validity(at)
             return cose.load_p256(anchor.spki, what=f"anchor {anchor.name}")
     raise NotAuthentic(
         Code.CHAIN_UNTRUSTED,
-        "the verifier that signed the terms is not trusted",
-        where="terms",
+        f"the verifier that signed the {where} is not trusted",
+        where=where,
         got=claimed,
         hint="name the anchors of the verifier that kept it: --anchors",
     )

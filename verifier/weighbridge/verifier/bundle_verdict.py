@@ -129,6 +129,11 @@ class BundleVerdict:
         """The verdicts that refuse."""
         return tuple(verdict for verdict in self.verdicts if verdict.outcome == "denied")
 
+    @property
+    def recorded_denied(self) -> bool:
+        """Whether a window that is not judged again was recorded as denied."""
+        return any(window.verdict is None and window.recorded["outcome"] == "denied" for window in self.windows)
+
     def require_recorded(self, *, policy: bool, reference: bool) -> None:
         """Require that what was taken out of the bundle to judge by is what the records name.
 

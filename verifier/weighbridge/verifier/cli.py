@@ -50,7 +50,7 @@ _COMMANDS: Final = (
     Command("admit", "issue a channel certificate for an attester's signing request", "operate", "configure_admit"),
     Command("serve", "judge attesters over gRPC", "serve"),
     Command("sessions", "list the sessions that this verifier has recorded", "operate", "configure_sessions"),
-    Command("export", "write a session's proof bundle", "operate", "configure_export"),
+    Command("export", "write a session's proof bundle: whole, in part, or redacted", "export"),
     Command("clear", "forgive a failure that sticks, for a recorded reason", "operate", "configure_clear"),
     Command("spot", "import and count spot challenges", "spot"),
     Command("model", "sign, revoke, show and compare models and sets of them", "model"),

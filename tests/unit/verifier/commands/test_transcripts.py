@@ -245,14 +245,24 @@ def test_a_good_bundle_is_admitted(run: Callable[..., Done], site: Site) -> None
     assert any("3: 3 affirmed, 0 held, 0 denied" in line for line in rest)
     assert any(line.startswith("  attester   unproven: boot-log, boot-chain, ") for line in rest)
     assert sum(line.startswith("  not proven ") for line in rest) >= 4
-    assert rest[-1].startswith("  rests on   the verifier's word")
+    assert sum(line.startswith("  rests on   the verifier's word") for line in rest) == 1
+    tree = rest[rest.index("  checks") :]
+    assert [line[5:].split()[0] for line in tree if line.startswith(("  ├─ ", "  └─ "))] == [
+        "bundle",
+        "ledger",
+        "enrolment",
+        "windows",
+    ]
+    assert any("as recorded" in line and "passed: 3 of 3" in line for line in tree)
+    # What it gives away is said, to whoever might hand it on.
+    assert [line.split()[1] for line in rest if line.startswith("  identifies ")].count("device") == 2
 
 
 def test_a_good_bundle_as_json(run: Callable[..., Done], site: Site) -> None:
     done = run(*verified(site, "good.wb", "--json"))
     assert (done.status, done.err) == (ExitCode.AFFIRMED, "")
     document = done.document
-    assert document["schema"] == "weighbridge/verify-bundle/v1"
+    assert document["schema"] == "weighbridge/verify-bundle/v2"
     assert (document["outcome"], document["recorded_policy"], len(document["windows"])) == ("admitted", True, 3)
     assert strict.json_decode(done.out.encode(), what="it") == document
 
@@ -285,7 +295,9 @@ def test_what_cannot_be_verified(
     assert done.status == status
     assert done.err.splitlines()[0].startswith(f"weighbridge: error: {code.value}: ")
     if not as_json:
-        assert done.out == ""
+        # Once a bundle was come to, the checks say how far.
+        assert done.out.startswith(f"NOT VERIFIED: {code.value}\n" if name == "edited.wb" else "")
+        assert bool(done.out) == (name == "edited.wb")
         return
     document = done.document
     assert document["schema"] == "weighbridge/error/v1"
@@ -309,7 +321,10 @@ def test_collateral_of_ones_own(run: Callable[..., Done], site: Site, tmp_path: 
 
 def test_with_the_shipped_anchors_nobody_is_trusted(run: Callable[..., Done], site: Site) -> None:
     done = run("verify", "bundle", site.file("good.wb"))
-    assert (done.status, done.out) == (ExitCode.NOT_AUTHENTIC, "")
+    assert done.status == ExitCode.NOT_AUTHENTIC
+    assert done.out.startswith("NOT VERIFIED: CHAIN_UNTRUSTED\n  checks\n")
+    assert "─ ledger          failed: CHAIN_UNTRUSTED" in done.out
+    assert "─ windows         not checked: " in done.out
     error, hint = done.err.splitlines()
     assert error.startswith("weighbridge: error: CHAIN_UNTRUSTED: the ledger is not trusted")
     assert hint.startswith("hint: ")
@@ -412,7 +427,7 @@ def test_a_token_as_json(run: Callable[..., Done], site: Site) -> None:
         ("token.jwt", (), -60, ExitCode.NOT_AUTHENTIC, Code.TOKEN_NOT_YET_VALID),
         ("token.jwt", ("--audience", "another"), 0, ExitCode.NOT_AUTHENTIC, Code.TOKEN_AUDIENCE),
         ("other.jwt", (), 0, ExitCode.NOT_AUTHENTIC, Code.TOKEN_SIGNATURE),
-        ("good.wb", (), 0, ExitCode.MALFORMED, Code.TOO_LARGE),
+        ("good.wb", (), 0, ExitCode.MALFORMED, Code.TOKEN_MALFORMED),
         ("reference.json", (), 0, ExitCode.MALFORMED, Code.TOKEN_MALFORMED),
         ("absent.jwt", (), 0, ExitCode.ENVIRONMENT, Code.FILE_UNREADABLE),
     ],
@@ -471,7 +486,10 @@ def test_an_export_is_the_bundle(run: Callable[..., Done], site: Site, tmp_path:
     target = tmp_path / "session.wb"
     done = run("export", site.state, session, "-o", target, *judging(site))
     assert (done.status, done.err) == (ExitCode.AFFIRMED, "")
-    assert done.out == f"wrote {target}: 3 windows, {target.stat().st_size} bytes\n"
+    first, *given_away = done.out.splitlines()
+    assert first == f"wrote {target}: full, 3 windows, {target.stat().st_size} bytes"
+    assert all(line.startswith("  identifies ") for line in given_away)
+    assert [line.split()[1] for line in given_away] == ["device", "device", "attestation", "channel", "endorsement"]
     verifying = run("verify", "bundle", target, "--anchors", site.file("anchors.json"))
     assert verifying.out.startswith("ADMITTED")
 

@@ -1,4 +1,4 @@
-"""``weighbridge init | admit | sessions | export | clear``: what is done with a verifier's state directory."""
+"""``weighbridge init | admit | sessions | clear``: what is done with a verifier's state directory."""
 
 from __future__ import annotations
 
@@ -6,16 +6,12 @@ import argparse
 from datetime import UTC, datetime
 from pathlib import Path
 
-from weighbridge.policy import policy_set
-from weighbridge.policy.values.reference import Reference
 from weighbridge.proto import limits, strict
-from weighbridge.proto.errors import Code, Indeterminate
 from weighbridge.verifier.commands import arguments as given
-from weighbridge.verifier.commands import serve
-from weighbridge.verifier.commands.outcome import Outcome, load_policy, no_state, read, read_manifest, read_reference
+from weighbridge.verifier.commands.outcome import Outcome, no_state, read
 from weighbridge.verifier.commands.state import deployment_class, open_store
 
-__all__ = ["configure_admit", "configure_clear", "configure_export", "configure_init", "configure_sessions"]
+__all__ = ["configure_admit", "configure_clear", "configure_init", "configure_sessions"]
 
 
 # -- init, admit ------------------------------------------------------------------------------------------------------
@@ -93,7 +89,7 @@ def _run_admit(arguments: argparse.Namespace) -> Outcome:
     return Outcome(text, {"schema": "weighbridge/admit/v1", "peer": peer})
 
 
-# -- sessions, export, clear ------------------------------------------------------------------------------------------
+# -- sessions, clear ------------------------------------------------------------------------------------------
 
 
 def configure_sessions(parser: argparse.ArgumentParser) -> None:
@@ -124,67 +120,6 @@ def _run_sessions(arguments: argparse.Namespace) -> Outcome:
     ]
     lines = [f"{row.id.hex()}  {row.state.value:<11}  {row.next_seq:>6} windows\n" for row in rows]
     return Outcome("".join(lines) or "no sessions\n", {"schema": "weighbridge/sessions/v1", "sessions": listed})
-
-
-def configure_export(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of ``weighbridge export``."""
-    parser.description = (
-        "Write a session's proof bundle, with every policy and all reference values by which it was judged: STATE has "
-        "them."
-    )
-    parser.add_argument("state", type=Path, metavar="STATE", help="the verifier's directory")
-    parser.add_argument("session", metavar="SESSION", type=given.session, help="32 hexadecimal digits")
-    parser.add_argument("-o", "--output", required=True, type=given.output, metavar="FILE", help="such as session.wb")
-    parser.add_argument("--reference", metavar="FILE", help="reference values, should STATE have lost them")
-    parser.add_argument(
-        "--policy",
-        metavar="POLICY",
-        action="append",
-        default=[],
-        help=f"a policy that comes with Weighbridge ({', '.join(policy_set.SHIPPED)}), or a Rego file (several times), "
-        "should STATE have lost it",
-    )
-    serve.add_manifests(parser)
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
-    parser.set_defaults(run=_run_export)
-
-
-def _run_export(arguments: argparse.Namespace) -> Outcome:
-    deployment = deployment_class()
-    from weighbridge.verifier.bundle import assemble, ending  # noqa: PLC0415 - only here
-    from weighbridge.verifier.files import PosixFiles, fault, install  # noqa: PLC0415
-
-    session: bytes = arguments.session
-    given_values = () if arguments.reference is None else (read_reference(arguments.reference),)
-    given_policies = [load_policy(arguments.policy, Reference({}, {}, {})).files] if arguments.policy else []
-    manifests = [read_manifest(path) for path in arguments.manifest]
-    store = open_store(arguments.state)
-    try:
-        with store.transaction() as tx:
-            row, indices = tx.session(session), tx.window_indices(session)
-    finally:
-        store.close()
-    if row is None:
-        raise Indeterminate(Code.SESSION_UNKNOWN, "no such session here", where="SESSION", got=session)
-    chain = (row.enrolment_index, *indices)
-    with deployment.reading(arguments.state) as (records, reader):
-        bundle = assemble(
-            records,
-            reader,
-            [*chain, *ending(reader, session, after=chain[-1], seq=len(indices))],
-            policies=given_policies,
-            references=[values.to_json() for values in given_values],
-            manifests=manifests,
-        )
-    data = bundle.encode()
-    target: Path = arguments.output
-    try:
-        install(PosixFiles(), data, target, staging=target.with_name(f".{target.name}.new"), mode=0o644)
-    except OSError as error:
-        raise fault(error, target, "writing the bundle") from error
-    windows = sum(entry.evidence is not None for entry in bundle.entries[1:])
-    text = f"wrote {target}: {windows} windows, {len(data)} bytes\n"
-    return Outcome(text, {"schema": "weighbridge/export/v1", "windows": windows, "bytes": len(data)})
 
 
 def configure_clear(parser: argparse.ArgumentParser) -> None:

@@ -1,0 +1,210 @@
+"""What ``verify bundle`` says: a summary, what the file gives away, and the tree of checks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from weighbridge.proto.errors import Code, ExitCode
+from weighbridge.verifier.commands.outcome import Outcome
+from weighbridge.verifier.commands.text import LINES, plain
+from weighbridge.verifier.commands.tree import Branch, render
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from weighbridge.policy.engine import Revision
+    from weighbridge.proto import strict
+    from weighbridge.proto.errors import WeighbridgeError
+    from weighbridge.verifier.appraisal import Verdict
+    from weighbridge.verifier.bundle import BundleVerdict, BundleWindow
+    from weighbridge.verifier.bundle_checks import Trail
+    from weighbridge.verifier.bundle_records import RecordsVerdict
+    from weighbridge.verifier.check_tree import Check
+    from weighbridge.verifier.identifiers import Identifier
+
+__all__ = ["RECORDED", "STILL_TRUSTED", "failed", "judged", "named", "records", "tree"]
+
+RECORDED: Final = "recorded"
+"""Names the policy that judged each window."""
+STILL_TRUSTED: Final = (
+    "the verifier's word: receipt times, random challenges, the credential's secret at enrolment, "
+    "that spot checks, recorded reference sets, baselines and policy bundles are their owners', that no newer "
+    "collateral was at hand, "
+    "and that no later window of the session was left out"
+)
+_BY_ITS_WORD: Final = "the verifier's word: what it recorded; nothing was judged again, and no evidence was looked at"
+_LABEL: Final = 16
+
+
+def tree(checks: Sequence[Check]) -> str:
+    """The tree of ``checks``, ending with a newline."""
+    root = Branch("checks", tuple(_branch(check) for check in checks))
+    return "".join(f"  {line}\n" for line in render(root))
+
+
+def failed(error: WeighbridgeError, trail: Trail) -> str:
+    """What is said of a bundle that could not be verified, before the error itself."""
+    word = "EVIDENCE WITHHELD" if error.code is Code.BUNDLE_WITHHELD else "NOT VERIFIED"
+    return f"{word}: {error.code.value}\n{tree(trail.failed(error))}"
+
+
+def _branch(check: Check) -> Branch:
+    below = tuple(_branch(child) for child in check.children)
+    if check.residual:
+        below = (Branch(f"leaves open: {check.residual}", indent=2), *below)
+    return Branch(f"{check.name:<{_LABEL}}{check.result}: {check.detail}", below, _LABEL)
+
+
+def named(held: Sequence[Identifier]) -> list[str]:
+    """The lines that say which permanent identifiers a file gives away."""
+    lines = [f"  identifies {plain(item.what)} {item.identity.hex()}" for item in held[:LINES]]
+    return lines + ([f"             … {len(held) - LINES} more: --json has all"] if len(held) > LINES else [])
+
+
+def judged(
+    result: BundleVerdict, names: list[str], *, status: ExitCode, word: str, given_away: Sequence[Identifier]
+) -> Outcome:
+    """The outcome of a bundle whose verdicts were made again.
+
+    Args:
+        result: what was found.
+        names: by which policies it was judged, as it was asked for.
+        status: the exit status.
+        word: what it comes to.
+        given_away: the permanent identifiers that the bundle has.
+    """
+    affirmed = sum(verdict.outcome == "affirmed" for verdict in result.verdicts)
+    held = sum(verdict.outcome == "held" for verdict in result.verdicts)
+    waiting = sum(verdict.outcome == "indeterminate" for verdict in result.verdicts)
+    unsettled = f"{waiting} indeterminate, " if waiting else ""
+    denied = result.denied
+    lines = [
+        f"{word}: session {result.session.hex()} under policy {', '.join(names)}",
+        f"  model      {result.model.hex()}",
+        *(f"  adapter    {manifest.hex()}" for manifest in result.adapters),
+        f"  platform   {result.ak.platform}: {result.ak.provenance} under {result.ak.anchor}",
+        *([f"             {result.ak.detail}"] if result.ak.detail else []),
+        f"  attester   {_code(result)}",
+        f"  windows    {len(result.verdicts)}: {affirmed} affirmed, {held} held, {unsettled}{len(denied)} denied",
+        f"  ledger     {result.origin}, {result.size} entries, every record proven to be in it",
+        *([f"  withheld   {result.withheld} judgements: nothing is known of them"] if result.withheld else []),
+        *(_policies(result) if names == [RECORDED] else []),
+        *(line for verdict in denied[:1] for line in _denials(verdict, "denied")),
+        *(line for verdict in _unsettled(result, status) for line in _denials(verdict, "not yet")),
+        *(f"  unchecked  {check}: {reason}" for check, reason in _unchecked(result)),
+        *(f"  not proven {line}" for line in result.not_proven),
+        f"  rests on   {STILL_TRUSTED}",
+        *named(given_away),
+        *tree(result.checks).splitlines(),
+    ]
+    document: strict.JsonObject = {
+        "schema": "weighbridge/verify-bundle/v2",
+        "kind": "partial" if result.withheld else "full",
+        "outcome": word.lower(),
+        "session": result.session.hex(),
+        "model": result.model.hex(),
+        "adapters": [manifest.hex() for manifest in result.adapters],
+        "policy": list(names),
+        "recorded_policy": result.same_policy,
+        "windows": [_window(window) for window in result.windows],
+        "withheld": result.withheld,
+        "requests": [
+            {"seq": item.seq, "index": item.index, "request": item.request.hex(), "response": item.response.hex()}
+            for item in result.requests
+        ],
+        "ledger": {"origin": result.origin, "size": result.size, "cosigned": list(result.cosigned)},
+        "identifiers": [{"what": item.what, "identity": item.identity.hex()} for item in given_away],
+        "not_proven": list(result.not_proven),
+        "checks": [check.document() for check in result.checks],
+        "rests_on": STILL_TRUSTED,
+    }
+    return Outcome("\n".join(lines) + "\n", document, status)
+
+
+def _code(result: BundleVerdict) -> str:
+    """What is shown of the attester's code, by the first window that shows the least; docs/attester-code.md."""
+    codes = [verdict.attester_code for verdict in result.verdicts]
+    known = [code for code in codes if code is not None]
+    if not known or len(known) < len(codes):
+        return "unproven"
+    least = max(known, key=lambda code: len(code.missing))
+    return f"unproven: {', '.join(least.missing)}" if least.missing else least.status
+
+
+def _policies(result: BundleVerdict) -> list[str]:
+    """Which policy judged which windows, where that is more than one, or came in a signed bundle."""
+    spans: dict[tuple[bytes, Revision | None], list[int]] = {}
+    for verdict in result.verdicts:
+        if (decision := verdict.decision) is not None:
+            spans.setdefault((decision.policy_digest, decision.revision), []).append(verdict.seq)
+    if all(revision is None for _, revision in spans) and len(spans) <= 1:
+        return []
+    return [
+        f"  policy     {digest.hex()}, windows {seqs[0]} to {seqs[-1]}"
+        + ("" if revision is None else f"\n             {_named(revision)}")
+        for (digest, revision), seqs in spans.items()
+    ]
+
+
+def _named(revision: Revision) -> str:
+    whose = "" if revision.tenant is None else f" for {plain(revision.tenant)}"
+    return f"{plain(revision.owner)}, {plain(revision.name)}{whose}, number {revision.number}"
+
+
+def _unsettled(result: BundleVerdict, status: ExitCode) -> tuple[Verdict, ...]:
+    """The last verdict, where it is for its sake that nothing is said."""
+    last = result.verdicts[-1:]
+    return last if status == ExitCode.INDETERMINATE and last and last[0].outcome == "indeterminate" else ()
+
+
+def _denials(verdict: Verdict, what: str) -> list[str]:
+    lines: list[str] = []
+    for denial in verdict.denials:
+        lines.append(f"  {what:<10} window {verdict.seq}: {denial.code}: {denial.message}")
+        if denial.hint:
+            lines.append(f"             hint: {denial.hint}")
+    return lines
+
+
+def _unchecked(result: BundleVerdict) -> list[tuple[str, str]]:
+    decisions = [verdict.decision for verdict in result.verdicts if verdict.decision is not None]
+    return sorted({(item.check, item.reason) for decision in decisions for item in decision.unchecked})
+
+
+def _window(window: BundleWindow) -> strict.JsonObject:
+    """A window's verdict: made again, or, behind one that is withheld, the recorded one."""
+    if window.verdict is not None:
+        return {**window.verdict.document(), "judged": "again"}
+    return {**window.recorded, "judged": "recorded"}
+
+
+def records(result: RecordsVerdict) -> Outcome:
+    """The outcome of a bundle of which it was asked what was recorded."""
+    status = ExitCode.AFFIRMED if result.admitted else ExitCode.DENIED if result.denied else ExitCode.INDETERMINATE
+    said = {ExitCode.AFFIRMED: "ADMITTED", ExitCode.DENIED: "DENIED"}.get(status, "INDETERMINATE")
+    kind = "redacted" if result.redacted else "partial" if len(result.shown) < len(result.windows) else "full"
+    outcomes = [window.outcome for window in result.shown]
+    counts = ", ".join(f"{outcomes.count(word)} {word}" for word in ("affirmed", "held", "indeterminate", "denied"))
+    lines = [
+        f"RECORDED AS {said}: session {result.session.hex()}, by its verifier's word alone",
+        *([] if result.model is None else [f"  model      {result.model.hex()}"]),
+        f"  windows    {len(result.windows)}, of which {len(result.shown)} are told: {counts}",
+        f"  ledger     {result.origin}, {result.size} entries, every judgement proven to be in it",
+        *(["  devices    go by pseudonyms under the tenant's salt"] if result.redacted else []),
+        f"  rests on   {_BY_ITS_WORD}",
+        *tree(result.checks).splitlines(),
+    ]
+    document: strict.JsonObject = {
+        "schema": "weighbridge/verify-bundle-records/v1",
+        "kind": kind,
+        "outcome": f"recorded as {said.lower()}",
+        "session": result.session.hex(),
+        "model": None if result.model is None else result.model.hex(),
+        "windows": [
+            {"seq": window.seq, "ledger_index": window.index, "recorded": window.document} for window in result.windows
+        ],
+        "ledger": {"origin": result.origin, "size": result.size, "cosigned": list(result.cosigned)},
+        "rests_on": _BY_ITS_WORD,
+        "checks": [check.document() for check in result.checks],
+    }
+    return Outcome("\n".join(lines) + "\n", document, status)
