@@ -6,7 +6,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from weighbridge.proto import limits
+from weighbridge.proto import limits, strict
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Indeterminate, LedgerInconsistent, MalformedEvidence, NotAuthentic
 from weighbridge.verifier.bundle_checks import Trail
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from weighbridge.proto.errors import WeighbridgeError
 
-__all__ = ["configure", "run_report"]
+__all__ = ["command_of", "configure", "run_report"]
 
 _COMMAND = "report"
 _DOING = "writing the report"
@@ -66,7 +66,7 @@ def run_report(arguments: argparse.Namespace) -> Outcome | int:
         return usage("--output names the bundle itself", command=_COMMAND)
     data = read(arguments.bundle, limit=limits.BUNDLE_MAX)
     again = Again(
-        command=_command(arguments),
+        command=command_of(arguments),
         bundle=sha256(data).hex(),
         size=len(data),
         version=metadata.version("weighbridge"),
@@ -111,7 +111,7 @@ def _same(output: Path, bundle: str) -> bool:
     return bundle != "-" and output.exists() and Path(bundle).exists() and output.samefile(bundle)
 
 
-def _command(arguments: argparse.Namespace) -> tuple[str, ...]:
+def command_of(arguments: argparse.Namespace) -> tuple[str, ...]:
     """The command that verifies the same by the same."""
     parts = ["weighbridge", "verify", "bundle", arguments.bundle]
     for option, values in (
@@ -124,6 +124,7 @@ def _command(arguments: argparse.Namespace) -> tuple[str, ...]:
         ("--reference", [arguments.reference]),
         ("--models", arguments.models),
         ("--collateral", [arguments.collateral]),
+        ("--at", [None if arguments.at is None else strict.time_encode(arguments.at)]),
     ):
         for value in values:
             if value is not None and not (option == "--engine" and value == DEFAULT):

@@ -178,7 +178,7 @@ _HEIGHTS: Final = {
     "held": 0.42,
     "indeterminate": 0.24,
     "denied": 1.0,
-    "withheld": 0.12,
+    "recorded": 0.12,
     "in_baseline": 0.62,
     "unusable": 0.24,
     "no_baseline": 0.12,

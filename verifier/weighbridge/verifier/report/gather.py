@@ -81,6 +81,8 @@ def gather(
         emulated=EMULATED in {result.ak.platform, *(device.platform for device in devices)},
         rows=tuple(_row(window, clock) for window in result.windows),
         gpus=_gpus(result, clock),
+        withheld=result.withheld,
+        witnesses=result.cosigned,
         policies=_policies(decisions),
         judged_by=tuple(judged_by),
         references=tuple(sorted(digest.hex() for digest in references)),
@@ -144,7 +146,9 @@ def _span(window: BundleWindow, period_ns: int) -> tuple[int, int]:
 def _standing(result: BundleVerdict) -> Standing:
     if result.admitted:
         return "admitted"
-    return "denied" if result.denied else "indeterminate"
+    if result.denied or result.recorded_denied:
+        return "denied"
+    return "withheld" if result.withheld else "indeterminate"
 
 
 def _code(result: BundleVerdict) -> tuple[str, tuple[str, ...]]:
@@ -186,11 +190,15 @@ def _row(window: BundleWindow, clock: _Clock) -> Row:
         seq=window.seq,
         start=start,
         end=end,
-        outcome="withheld" if verdict is None else verdict.outcome,
-        reasons=() if verdict is None else _reasons(verdict),
+        outcome="recorded" if verdict is None else verdict.outcome,
+        reasons=_recorded(window) if verdict is None else _reasons(verdict),
         word=None if physical is None else physical.verdict,
         shown=window.samples is not None,
     )
+
+
+def _recorded(window: BundleWindow) -> tuple[Reason, ...]:
+    return (Reason("recorded", f"recorded as {window.recorded['outcome']}: that is the verifier's word", "", None),)
 
 
 def _reasons(verdict: Verdict) -> tuple[Reason, ...]:
@@ -220,7 +228,7 @@ class _Channel:
         np.minimum.at(self._low, columns[there], values[there])
         np.maximum.at(self._high, columns[there], values[there])
         self._sum += float(values[there].sum())
-        self._count += int(there.sum())
+        self._count += len(columns[there])
 
     def trace(self) -> Trace | None:
         """All of it; nothing where no sample came."""

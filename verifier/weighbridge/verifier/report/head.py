@@ -4,15 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from weighbridge.proto.errors import Indeterminate
 from weighbridge.verifier.report.markup import Child, Markup, element
 from weighbridge.verifier.report.parts import facts, hexadecimal, icon, reasons, utc
 from weighbridge.verifier.report.scale import span_text
-from weighbridge.verifier.report.words import HEADINGS, IN_SHORT, OUTCOMES, PLAIN, joined_with_and, plural
+from weighbridge.verifier.report.words import (
+    FAILED,
+    HEADINGS,
+    IN_SHORT,
+    INCOMPLETE,
+    OUTCOMES,
+    PLAIN,
+    joined_with_and,
+    plural,
+)
 
 if TYPE_CHECKING:
     from weighbridge.verifier.report.view import Failure, Row, SessionView
+    from weighbridge.verifier.report.words import Said
 
-__all__ = ["failed", "heading", "in_plain_words"]
+__all__ = ["failed", "failed_word", "heading", "in_plain_words"]
 
 _REASONS_MAX: Final = 2
 _LINKS: Final = (
@@ -47,19 +58,16 @@ def heading(view: SessionView) -> Markup:
 def failed(failure: Failure) -> Markup:
     """The whole of the page where the bundle was not verified: why, and nothing that the bundle says."""
     error = failure.error
-    title = element("h1", icon("bad"), "Not verified")
-    lead = (
-        "This file could not be verified by what was given. As long as it is not, nothing in it counts: so nothing of "
-        "it is shown but where it failed."
-    )
+    said = failed_word(failure)
+    look = "withheld" if said is INCOMPLETE else "denied"
     where = element("code", error.where) if error.where else None
     return element(
         "header",
         _kicker("Session report", ""),
         element(
             "div",
-            title,
-            element("p", lead, class_="lead"),
+            element("h1", icon(said.tone), said.word),
+            element("p", said.meaning, class_="lead"),
             element("p", element("code", error.code.value), ": ", error.message),
             facts(
                 [
@@ -70,9 +78,14 @@ def failed(failure: Failure) -> Markup:
                     ("Digest of the file", hexadecimal(failure.again.bundle)),
                 ]
             ),
-            class_="verdict denied",
+            class_=f"verdict {look}",
         ),
     )
+
+
+def failed_word(failure: Failure) -> Said:
+    """What is said of the file as a whole."""
+    return INCOMPLETE if isinstance(failure.error, Indeterminate) else FAILED
 
 
 def in_plain_words() -> Markup:

@@ -58,7 +58,7 @@ def render_failure(failure: Failure) -> bytes:
             _footer(failure.again.version),
         ]
     )
-    return _page("Not verified", body)
+    return _page(head.failed_word(failure).word, body)
 
 
 def _page(title: str, body: Markup) -> bytes:

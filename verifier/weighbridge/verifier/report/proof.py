@@ -60,7 +60,10 @@ def again(view: SessionView) -> Markup:
         verify_again(view.again),
         facts(rows),
         element("h3", "The ledger's checkpoint"),
-        element("p", "Signed by the ledger. Whoever kept an earlier or a later one can demand that this one fits."),
+        element(
+            "p",
+            f"Signed by the ledger{_witnesses(view)}. Whoever kept an earlier or a later one can demand that it fits.",
+        ),
         element("pre", *_lines(view.checkpoint), tabindex=0),
     )
 
@@ -88,6 +91,10 @@ def _of_file(of: Again) -> list[tuple[str, Child]]:
         ("Size of the file", f"{of.size:,} bytes"),
         ("Made by", f"weighbridge {of.version}"),
     ]
+
+
+def _witnesses(view: SessionView) -> str:
+    return f", and cosigned by its witnesses {', '.join(view.witnesses)}" if view.witnesses else ""
 
 
 def _lines(text: str) -> list[Child]:

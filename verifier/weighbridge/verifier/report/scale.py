@@ -71,14 +71,14 @@ def axis(low: float, high: float, *, intervals: int = 3) -> Axis:
 def ticks(seconds: float) -> tuple[float, ...]:
     """Round times from the start on, few of them, for an axis of so many ``seconds``."""
     step = next((step for step in _TIMES if seconds / step <= _TICKS_MOST), _DAY * math.ceil(seconds / _DAY / 5))
-    return tuple(float(step * place) for place in range(int(seconds / step) + 1))
+    return tuple(float(step * place) for place in range(math.floor(seconds / step) + 1))
 
 
 def number(value: float) -> str:
     """``value`` with three significant digits, whole ones in full."""
     if round(value, _SMALL) == 0:
         return "0"
-    return f"{value:,.0f}" if abs(value) >= _WHOLE or value == int(value) else f"{value:.3g}"
+    return f"{value:,.0f}" if abs(value) >= _WHOLE or value == round(value) else f"{value:.3g}"
 
 
 def elapsed(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
 from weighbridge.verifier.report.charts import Cell, Swatch, legend_item, strip
@@ -21,13 +22,18 @@ _SPANS_MAX: Final = 200
 _HEIGHT: Final = 44
 _REASONS_MAX: Final = 5
 # Of several windows in one column the one that speaks loudest is drawn.
-_LOUDEST: Final[tuple[Shown, ...]] = ("denied", "withheld", "indeterminate", "held", "affirmed")
+_LOUDEST: Final[tuple[Shown, ...]] = ("denied", "recorded", "indeterminate", "held", "affirmed")
 
 
 def timeline(view: SessionView) -> Markup:
     """The section."""
+    missing = None
+    if view.withheld:
+        text = f"{plural(view.withheld, 'judgement')} of this session are withheld: not in this bundle, and not shown."
+        missing = element("p", text, class_="note")
     if not view.rows:
-        return section("timeline", "Window by window", element("p", "No window of this session is in the bundle."))
+        none = element("p", "No window of this session is in the bundle.")
+        return section("timeline", "Window by window", none, missing)
     present = view.counts
     told = f"Verdicts of {plural(len(view.rows), 'window')}: " + joined_with_and(
         [f"{count:,} {OUTCOMES[outcome].word}" for outcome, count in present]
@@ -52,6 +58,7 @@ def timeline(view: SessionView) -> Markup:
         "timeline",
         "Window by window",
         element("p", "The taller the bar, the louder the verdict speaks: a refusal fills the strip."),
+        missing,
         figure,
         element("h3", "What was said"),
         element("p", "In order; windows that were told the same stand together.", class_="soft small"),
@@ -69,9 +76,9 @@ def columns(pieces: Sequence[tuple[float, float, str]], loudest: Sequence[str], 
     rank = {word: place for place, word in enumerate(loudest)}
     found: dict[int, str] = {}
     for start, end, word in pieces:
-        first = min(COLUMNS - 1, max(0, int(start / seconds * COLUMNS)))
+        first = min(COLUMNS - 1, max(0, math.floor(start / seconds * COLUMNS)))
         # What ends where a column begins is not in that column.
-        last = min(COLUMNS - 1, max(first, -int(-end / seconds * COLUMNS // 1) - 1))
+        last = min(COLUMNS - 1, max(first, math.ceil(end / seconds * COLUMNS) - 1))
         for column in range(first, last + 1):
             if column not in found or rank[word] < rank[found[column]]:
                 found[column] = word

@@ -35,10 +35,10 @@ __all__ = [
     "Unit",
 ]
 
-Standing = Literal["admitted", "denied", "indeterminate"]
-Shown = Literal["affirmed", "held", "indeterminate", "denied", "withheld"]
-"""The verdict on a window; ``withheld`` where the evidence for one is not in the bundle."""
-SHOWN: Final[tuple[Shown, ...]] = ("affirmed", "held", "indeterminate", "denied", "withheld")
+Standing = Literal["admitted", "denied", "withheld", "indeterminate"]
+Shown = Literal["affirmed", "held", "indeterminate", "denied", "recorded"]
+"""The verdict on a window; ``recorded`` where it could not be made again, as evidence before it is withheld."""
+SHOWN: Final[tuple[Shown, ...]] = ("affirmed", "held", "indeterminate", "denied", "recorded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Reason:
 class Row:
     """One window: from ``start`` to ``end``, seconds, the verdict made again, and the word for the physical record.
 
-    ``word`` is ``None`` where nothing was said of it: its evidence is withheld, or was refused before.
+    ``word`` is ``None`` where nothing was said of it: it could not be judged again, or was refused before.
     ``shown`` says whether its samples are in the bundle.
     """
 
@@ -199,6 +199,8 @@ class SessionView:
         emulated: whether any of it is emulated, so that nothing is shown of hardware.
         rows: the windows.
         gpus: their physical records, in the order of ``devices``.
+        withheld: how many judgements of the session are not in the bundle.
+        witnesses: the names of those that cosigned the checkpoint.
         policies: digests of those that judged, hex, each with the name of the signed bundle it came in, or nothing.
         judged_by: as it was asked for: ``recorded`` or names.
         references: digests of the reference values, hex.
@@ -231,6 +233,8 @@ class SessionView:
     emulated: bool
     rows: tuple[Row, ...]
     gpus: tuple[Gpu, ...]
+    withheld: int
+    witnesses: tuple[str, ...]
     policies: tuple[tuple[str, str], ...]
     judged_by: tuple[str, ...]
     references: tuple[str, ...]

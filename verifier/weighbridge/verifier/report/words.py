@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BY_CODE",
+    "FAILED",
     "GLOSSARY",
     "HEADINGS",
+    "INCOMPLETE",
     "IN_SHORT",
     "OPEN_ENDS",
     "OUTCOMES",
@@ -48,6 +50,12 @@ HEADINGS: Final[Mapping[Standing, Said]] = {
         "good", "Admitted", "A host that measured the declared model weights committed to serving this session."
     ),
     "denied": Said("bad", "Denied", "Do not rely on this session: what it showed was refused."),
+    "withheld": Said(
+        "held",
+        "Evidence withheld",
+        "Not all of this session is shown, so there is no verdict on it: what is shown holds, and what is not may say "
+        "anything.",
+    ),
     "indeterminate": Said(
         "wait",
         "Not decided",
@@ -56,12 +64,25 @@ HEADINGS: Final[Mapping[Standing, Said]] = {
     ),
 }
 
+FAILED: Final = Said(
+    "bad",
+    "Not verified",
+    "This file could not be verified by what was given. As long as it is not, nothing in it counts: so nothing of it "
+    "is shown but where it failed.",
+)
+INCOMPLETE: Final = Said(
+    "held",
+    "Evidence withheld",
+    "This file does not show what a verdict is made of, so none could be made again. What its verifier recorded, "
+    "weighbridge verify bundle --records-only says, by the verifier's word.",
+)
+
 OUTCOMES: Final[Mapping[Shown, Said]] = {
     "affirmed": Said("good", "affirmed", "came in time, and everything that was demanded was shown"),
     "held": Said("held", "held", "came too late to open a gate; kept and checked all the same"),
     "indeterminate": Said("wait", "not decided", "nothing speaks against it; its readings do not suffice yet"),
     "denied": Said("bad", "denied", "refused, for the reason below"),
-    "withheld": Said("none", "withheld", "the evidence for a verdict is not in this bundle"),
+    "recorded": Said("none", "not judged again", "evidence before it is withheld: its verdict is the verifier's word"),
 }
 
 RECORD: Final[Mapping[Word, Said]] = {
