@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from corpus.bundle import believed, export
+from corpus.bundle import believed, export, redacted
 from corpus.weights import OTHER
 from support.pages import Page
 from weighbridge.proto.errors import ExitCode
@@ -117,6 +117,22 @@ def test_a_bundle_that_is_not_verified_shows_nothing(desk: Desk, stranger: bool)
     assert "tiny" not in page.one("body").text
     assert page.one("section", id="checks").text.count("failed") == 2
     assert desk.again() == status
+
+
+def test_part_of_a_session(arena: Arena, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    world = arena.settled(3)
+    (tmp_path / "anchors.json").write_bytes(believed(world).encode())
+    whole = export(world)
+    desk = Desk(tmp_path, export(world, withhold=[whole.entries[1].index]), capsys)
+    assert desk.run() == ExitCode.INDETERMINATE
+    assert desk.page.one("h1").text == "Evidence withheld"
+    assert "1 judgement of this session is withheld" in desk.page.one("section", id="timeline").text
+    assert desk.again() == ExitCode.INDETERMINATE
+    desk.bundle = redacted(world)
+    assert desk.run() == ExitCode.INDETERMINATE
+    assert desk.page.one("h1").text == "Evidence withheld"
+    assert "tiny" not in desk.page.one("body").text
+    assert desk.again() == ExitCode.INDETERMINATE
 
 
 def test_what_is_no_bundle(desk: Desk) -> None:

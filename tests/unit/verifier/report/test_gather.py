@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from corpus.bundle import exported
+from corpus.bundle import Exported, export, exported
 from corpus.telemetry import sensing
 from support.baseline_owners import made_up
 from support.sensors import reading
@@ -19,7 +19,6 @@ from weighbridge.verifier.telemetry.state import DeviceState, TelemetryState
 
 if TYPE_CHECKING:
     from corpus.arena import Arena
-    from corpus.bundle import Exported
     from weighbridge.verifier.bundle import BundleVerdict, BundleWindow
     from weighbridge.verifier.report.view import SessionView
     from weighbridge.verifier.telemetry.state import DeviceAppraisal
@@ -66,11 +65,11 @@ def test_a_session(made: Exported) -> None:
 
 def test_samples_are_drawn_where_they_were_taken(arena: Arena) -> None:
     world = arena.settled(2)
-    # In the third window: 10 W more with every sample, and one that is missing.
+    # In the third window: 10 W more with every sample.
     sensing(world, lambda source: reading(source, power=lambda at, _: 100_000 + 10_000 * at))
     world.window()
     arena.forget()
-    made = exported_of(arena, world)
+    made = Exported(arena.engines, world, export(world))
     shown = view(made.verify(), made)
     power = shown.gpus[0].traces["power"]
     columns = power.envelope.known.nonzero()[0]
@@ -78,13 +77,6 @@ def test_samples_are_drawn_where_they_were_taken(arena: Arena) -> None:
     assert last.tolist() == [100.0 + 10 * at for at in range(10)]
     assert power.most == 190
     assert power.reach >= 12
-
-
-def exported_of(arena: Arena, world: object) -> Exported:
-    from corpus.bundle import Exported as Made  # noqa: PLC0415 - beside its type
-    from corpus.bundle import export  # noqa: PLC0415
-
-    return Made(arena.engines, world, export(world))  # type: ignore[arg-type] # a world
 
 
 def test_what_a_baseline_says(made: Exported) -> None:

@@ -29,7 +29,10 @@ def timeline(view: SessionView) -> Markup:
     """The section."""
     missing = None
     if view.withheld:
-        text = f"{plural(view.withheld, 'judgement')} of this session are withheld: not in this bundle, and not shown."
+        are = "is" if view.withheld == 1 else "are"
+        text = (
+            f"{plural(view.withheld, 'judgement')} of this session {are} withheld: not in this bundle, and not shown."
+        )
         missing = element("p", text, class_="note")
     if not view.rows:
         none = element("p", "No window of this session is in the bundle.")
