@@ -7,25 +7,37 @@ from typing import TYPE_CHECKING
 
 from corpus.policy import genuine
 from corpus.weights import OTHER
+from fakes.ocsp_responder import DAY, Order, RevocableVendor
 from support.forge import claim, random_bytes, seal
+from support.world import NOON
+from weighbridge.attester.gpu.emulated import EmulatedGpus, EmulatedH100
 from weighbridge.policy import policy_set
 from weighbridge.policy.values.reference import Reference
 from weighbridge.proto import strict
+from weighbridge.proto.collateral import Collateral, CollateralItem
 from weighbridge.proto.manifest import Manifest
 from weighbridge.verifier import anchors as default_anchors
 from weighbridge.verifier.appraisal import Appraiser
 from weighbridge.verifier.bundle import Bundle, BundleVerdict, assemble, ending, verify
+from weighbridge.verifier.bundle_assembly import redact
+from weighbridge.verifier.bundle_format import ShownRequest
+from weighbridge.verifier.clock import nanoseconds
 from weighbridge.verifier.ledger.reader import LedgerReader
 from weighbridge.verifier.published import Published
 from weighbridge.verifier.record import NO_DIGEST, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
+    from datetime import datetime
 
     from corpus.arena import Arena
     from support.world import Engines, World
     from weighbridge.verifier.anchors import TrustAnchors
     from weighbridge.verifier.bundle import Entry
+
+
+SALT = bytes(range(32))
+"""Some tenant's."""
 
 
 def believed(world: World) -> TrustAnchors:
@@ -38,22 +50,51 @@ def believed(world: World) -> TrustAnchors:
     return world.anchors.with_anchors(own)
 
 
-def export(world: World, *, session: bytes | None = None, indices: Sequence[int] | None = None) -> Bundle:
+def export(
+    world: World,
+    *,
+    session: bytes | None = None,
+    indices: Sequence[int] | None = None,
+    withhold: Container[int] = frozenset(),
+) -> Bundle:
     """The bundle of a session, the host's unless another one is named, as the operator writes it now.
 
-    ``indices`` are put in the place of the ledger indices that it would have.
+    ``indices`` are put in the place of the ledger indices that it would have; of ``withhold`` it shows the leaves.
     """
-    wanted = session or world.host.session
-    with world.store.transaction() as tx:
-        row, windows = tx.session(wanted), tx.window_indices(wanted)
-    assert row is not None
-    reader = LedgerReader.open(world.directory / "ledger", key=world.ledger.key, origin=world.ledger.key.name)
-    chain = (row.enrolment_index, *windows)
+    reader, recorded = indices_of(world, session or world.host.session)
     return assemble(
         world.archive.records,
         reader,
-        indices or [*chain, *ending(reader, wanted, after=chain[-1], seq=len(windows))],
+        indices or recorded,
         manifests=list(world.models.values()),
+        withhold=withhold,
+    )
+
+
+def indices_of(world: World, session: bytes) -> tuple[LedgerReader, list[int]]:
+    """The world's ledger, and where in it the judgements of ``session`` are."""
+    with world.store.transaction() as tx:
+        row, windows = tx.session(session), tx.window_indices(session)
+    assert row is not None
+    reader = LedgerReader.open(world.directory / "ledger", key=world.ledger.key, origin=world.ledger.key.name)
+    chain = (row.enrolment_index, *windows)
+    return reader, [*chain, *ending(reader, session, after=chain[-1], seq=len(windows))]
+
+
+def redacted(
+    world: World, *, session: bytes | None = None, salt: bytes = SALT, withhold: Container[int] = frozenset()
+) -> Bundle:
+    """The redacted bundle of a session, as :func:`export` names it; of ``withhold`` it says nothing."""
+    reader, indices = indices_of(world, session or world.host.session)
+    return redact(
+        world.archive.records,
+        reader,
+        indices,
+        salt=salt,
+        issued_ns=nanoseconds(world.clock.at),
+        kid=world.keys.thumbprint,
+        signer=world.keys.sign,
+        withhold=withhold,
     )
 
 
@@ -72,6 +113,7 @@ class Exported:
         anchors: TrustAnchors | None = None,
         policy: policy_set.Shipped | None = None,
         published: Published | None = None,
+        at: datetime | None = None,
     ) -> BundleVerdict:
         """As a relying party does, from the file's bytes; by what was recorded unless it has its own."""
         parsed = Bundle.parse((bundle or self.bundle).encode())
@@ -84,7 +126,7 @@ class Exported:
             return Appraiser(self.engines.load(chosen), reference, manifests, published or Published.nothing())
 
         manifests = {made.digest: made for made in map(Manifest.unpack, parsed.manifests)}
-        result = verify(parsed, anchors=anchors or believed(self.world), appraiser=appraiser)
+        result = verify(parsed, anchors=anchors or believed(self.world), appraiser=appraiser, at=at)
         result.require_recorded(policy=policy is None, reference=True)
         return result
 
@@ -270,3 +312,93 @@ def case_023_reference_values_edited(arena: Arena) -> BundleVerdict:
 def case_024_manifest_left_out(arena: Arena) -> BundleVerdict:
     made = exported(arena)
     return made.verify(replace(made.bundle, manifests=()))
+
+
+# -- when something was revoked ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Revocable:
+    """A world whose GPUs' maker can revoke the second one's certificate, and a session of one good window."""
+
+    arena: Arena
+    world: World
+    maker: RevocableVendor
+
+    @classmethod
+    def make(cls, arena: Arena) -> _Revocable:
+        maker = RevocableVendor.create()
+        gpus = EmulatedGpus(maker.vendor, [EmulatedH100.make(maker.vendor) for _ in range(2)])
+        return cls(arena, arena.settled(1, gpus=gpus), maker)
+
+    def revocation(self) -> CollateralItem:
+        """The maker's word that it is revoked, from now on."""
+        now = self.world.clock.at
+        order = Order(status="revoked", this_update=now, next_update=now + DAY, produced_at=now)
+        chain = self.world.host.gpus.devices[1].keys.chain
+        return CollateralItem("ocsp", self.maker.responses(chain, order)[0])
+
+    def exported(self) -> Exported:
+        self.arena.forget()
+        return Exported(self.arena.engines, self.world, export(self.world))
+
+
+def case_025_sealed_before_a_revocation_and_received_after_it(arena: Arena) -> BundleVerdict:
+    """Whatever time the host writes into its evidence: what counts is when the verifier had it."""
+    made = _Revocable.make(arena)
+    sealed = made.world.host.seal()
+    made.world.clock.advance(1)
+    made.world.publish(made.revocation())
+    assert made.world.deliver(sealed).verdict.outcome == "denied"
+    return made.exported().verify()
+
+
+def case_026_received_before_a_revocation(arena: Arena) -> BundleVerdict:
+    """By what was known then: the verdict is the recorded one for good."""
+    made = _Revocable.make(arena)
+    made.world.clock.advance(1)
+    made.world.publish(made.revocation())
+    return made.exported().verify()
+
+
+def case_027_revoked_since_by_what_is_published_today(arena: Arena) -> BundleVerdict:
+    """Whoever asks today, with what is known today, does not take the word of a key that its maker took back."""
+    made = _Revocable.make(arena)
+    made.world.clock.advance(60)
+    published = Published(Collateral.of(made.revocation()), believed(made.world))
+    return made.exported().verify(published=published)
+
+
+def case_028_seen_from_a_time_before_it_was_recorded(arena: Arena) -> BundleVerdict:
+    return exported(arena).verify(at=NOON)
+
+
+# -- what it does not show, and what it should not have ----------------------------------------------------------------
+
+
+def case_029_redacted(arena: Arena) -> BundleVerdict:
+    """Nothing can be judged where nothing is shown."""
+    made = exported(arena)
+    return made.verify(redacted(made.world))
+
+
+def case_030_a_member_twice(arena: Arena) -> BundleVerdict:
+    made = exported(arena)
+    return made.verify(replace(made.bundle, references=2 * made.bundle.references))
+
+
+def case_031_a_member_that_nothing_names(arena: Arena) -> BundleVerdict:
+    made = exported(arena)
+    return made.verify(replace(made.bundle, policies=(*made.bundle.policies, (("a.rego", b"package a"),))))
+
+
+def case_032_both_shown_and_withheld(arena: Arena) -> BundleVerdict:
+    made = exported(arena)
+    withheld = export(made.world, withhold=[made.bundle.entries[2].index]).withheld
+    return made.verify(replace(made.bundle, withheld=withheld))
+
+
+def case_033_a_request_that_no_window_counts(arena: Arena) -> BundleVerdict:
+    made = exported(arena)
+    request = ShownRequest(seq=1, index=0, proof=(), salt=bytes(32), request=bytes(32), response=bytes(32))
+    return made.verify(replace(made.bundle, requests=(request,)))
