@@ -23,7 +23,7 @@ from weighbridge.verifier.session import SessionState
 from weighbridge.verifier.store import Issued, Store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from _windows import Case, Line
@@ -81,6 +81,15 @@ class _Counting:
     def write(self, path: Path, data: bytes, *, mode: int) -> None:
         self.syncs += 1
         self._files.write(path, data, mode=mode)
+
+    def write_all(self, contents: Mapping[Path, bytes], *, mode: int) -> None:
+        self.syncs += len(contents)
+        self._files.write_all(contents, mode=mode)
+
+    def sync_directories(self, paths: Iterable[Path]) -> None:
+        directories = tuple(paths)
+        self.syncs += len(directories)
+        self._files.sync_directories(directories)
 
     def extend(self, path: Path, data: bytes, *, at: int, mode: int) -> None:
         self.syncs += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from pathlib import Path
 
@@ -50,6 +50,14 @@ class FaultyFiles:
             lambda: self._files.write(path, data, mode=mode),
             lambda: self._files.write(path, data[: len(data) // 2], mode=mode),
         )
+
+    def write_all(self, contents: Mapping[Path, bytes], *, mode: int) -> None:
+        for path, data in contents.items():
+            self.write(path, data, mode=mode)
+
+    def sync_directories(self, paths: Iterable[Path]) -> None:
+        for path in paths:
+            self.sync_directory(path)
 
     def extend(self, path: Path, data: bytes, *, at: int, mode: int) -> None:
         self._do(
@@ -102,6 +110,14 @@ class VolatileFiles:
 
     def write(self, path: Path, data: bytes, *, mode: int) -> None:
         self._step(lambda: self._files.write(path, data, mode=mode))
+
+    def write_all(self, contents: Mapping[Path, bytes], *, mode: int) -> None:
+        for path, data in contents.items():
+            self.write(path, data, mode=mode)
+
+    def sync_directories(self, paths: Iterable[Path]) -> None:
+        for path in paths:
+            self.sync_directory(path)
 
     def extend(self, path: Path, data: bytes, *, at: int, mode: int) -> None:
         def extend() -> None:

@@ -43,6 +43,8 @@ _INT_MAX: Final = 2**64 - 1
 _INT_MIN: Final = -(2**64)
 _LEAVES: Final = frozenset({int, bytes, str, bool, type(None), TypedArray})
 _STRINGS: Final = frozenset({bytes, str})
+_NUMBERS: Final = frozenset({int})
+_PLAIN: Final = frozenset({bytes, str, bool, type(None)})
 # Before every key.
 _LOWEST: Final = (-1, 0, b"")
 
@@ -77,10 +79,19 @@ def _ordered(value: object) -> object:
         return [_ordered(item) for item in cast("Iterable[object]", value)]
     if isinstance(value, dict):
         items = cast("dict[object, object]", value)
-        return {key: _ordered(items[key]) for key in sorted(items, key=_rank)}
+        keys = items if _is_ordered(items) else sorted(items, key=_rank)
+        return {key: item if type(item := items[key]) in _PLAIN else _ordered(item) for key in keys}
     if isinstance(value, TypedArray):
         return cbor2.CBORTag(value.tag, value.octets)
     raise TypeError(f"no CBOR encoding for {type(value).__name__}")
+
+
+def _is_ordered(items: dict[object, object]) -> bool:
+    """Whether the keys are numbers, not negative, and ascend: so our structures are written down as a rule."""
+    if not _NUMBERS.issuperset(map(type, items)):
+        return False
+    keys = cast("list[int]", list(items))
+    return keys == sorted(keys) and (not keys or keys[0] >= 0)
 
 
 def _rank(key: object) -> tuple[int, int, bytes]:

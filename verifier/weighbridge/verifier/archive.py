@@ -212,13 +212,12 @@ class Archive:
             EnvironmentFault: the disk is full or failed. Usually none of them is in the ledger, but all may be: when
                 the very commit was reported as failed. All may be recorded again.
         """
-        leaves = [Leaf.of(record) for record, _ in judgements]
-        contents = [Content(record.encode()) for record, _ in judgements]
-        contents += [evidence for _, evidence in judgements if evidence is not None]
+        records = [Content(record.encode()) for record, _ in judgements]
         # If power fails here: contents that nobody refers to.
-        kept = self._content.put_all(contents)
-        if {leaf.record for leaf in leaves} | {leaf.evidence for leaf in leaves if leaf.evidence} != set(kept):
+        kept = self._content.put_all([*records, *(evidence for _, evidence in judgements if evidence is not None)])
+        if [record.evidence for record, _ in judgements if record.evidence is not None] != list(kept[len(records) :]):
             raise ValueError("a record names other evidence")
+        leaves = [Leaf.of(record, digest=digest) for (record, _), digest in zip(judgements, kept, strict=False)]
         # If power fails here: all of these leaves are in the ledger, or none.
         appended = self.ledger.append([leaf.encode() for leaf in leaves])
         return tuple(

@@ -13,7 +13,8 @@ import errno
 import os
 import shutil
 import sys
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Final, Protocol, TextIO, final
 
@@ -29,6 +30,10 @@ class Files(Protocol):
 
     def write(self, path: Path, data: bytes, *, mode: int) -> None:
         """Create or overwrite ``path`` and return when its content is on disk. Not atomic: for staging only."""
+        ...
+
+    def write_all(self, contents: Mapping[Path, bytes], *, mode: int) -> None:
+        """:meth:`write` several files; when that fails, each of them may have been written or not."""
         ...
 
     def extend(self, path: Path, data: bytes, *, at: int, mode: int) -> None:
@@ -50,6 +55,10 @@ class Files(Protocol):
         """Return when the names in ``path`` are on disk."""
         ...
 
+    def sync_directories(self, paths: Iterable[Path]) -> None:
+        """:meth:`sync_directory` several."""
+        ...
+
     def make_directory(self, path: Path, *, mode: int) -> None:
         """Create ``path``, whose parent exists; nothing happens when it is a directory already."""
         ...
@@ -67,14 +76,20 @@ class PosixFiles:
 
     def write(self, path: Path, data: bytes, *, mode: int) -> None:
         """See :meth:`Files.write`."""
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
-        try:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[os.write(descriptor, rest) :]
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        self.write_all({path: data}, mode=mode)
+
+    def write_all(self, contents: Mapping[Path, bytes], *, mode: int) -> None:
+        """See :meth:`Files.write_all`."""
+        with contextlib.ExitStack() as opened:
+            descriptors: list[int] = []
+            for path, data in contents.items():
+                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+                opened.callback(os.close, descriptor)
+                descriptors.append(descriptor)
+                rest = memoryview(data)
+                while rest:
+                    rest = rest[os.write(descriptor, rest) :]
+            _sync_together(descriptors)
 
     def extend(self, path: Path, data: bytes, *, at: int, mode: int) -> None:
         """See :meth:`Files.extend`."""
@@ -105,11 +120,16 @@ class PosixFiles:
 
     def sync_directory(self, path: Path) -> None:
         """See :meth:`Files.sync_directory`."""
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        self.sync_directories([path])
+
+    def sync_directories(self, paths: Iterable[Path]) -> None:
+        """See :meth:`Files.sync_directories`."""
+        with contextlib.ExitStack() as opened:
+            descriptors: list[int] = []
+            for path in paths:
+                descriptors.append(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+                opened.callback(os.close, descriptors[-1])
+            _sync_together(descriptors)
 
     def make_directory(self, path: Path, *, mode: int) -> None:
         """See :meth:`Files.make_directory`."""
@@ -126,6 +146,32 @@ class PosixFiles:
                 shutil.rmtree(path)
             else:
                 path.unlink()
+
+
+def _sync_together(descriptors: Sequence[int]) -> None:
+    """Return when all are on disk.
+
+    At the same time: a file system writes its journal once for those that wait together, and once for each that comes
+    alone. The interpreter lets go of its lock meanwhile.
+    """
+    if len(descriptors) == 1:
+        os.fsync(descriptors[0])
+        return
+    failed: list[OSError] = []
+
+    def sync(descriptor: int) -> None:
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=sync, args=(descriptor,)) for descriptor in descriptors]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failed:
+        raise failed[0]
 
 
 @final

@@ -207,8 +207,8 @@ class Leaf:
     policy: bytes
 
     @classmethod
-    def of(cls, record: Record) -> Self:
-        """The leaf that commits to ``record``."""
+    def of(cls, record: Record, *, digest: bytes | None = None) -> Self:
+        """The leaf that commits to ``record``; ``digest``, if it is known, is the SHA-256 of the record's bytes."""
         return cls(
             kind=record.kind,
             session=record.session,
@@ -216,7 +216,7 @@ class Leaf:
             received_ns=record.received_ns,
             window=record.window,
             evidence=record.evidence,
-            record=sha256(record.encode()),
+            record=sha256(record.encode()) if digest is None else digest,
             previous=record.previous,
             collateral=record.collateral,
             policy=record.policy,

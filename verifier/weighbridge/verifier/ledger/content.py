@@ -165,7 +165,8 @@ class ContentStore:
         if recipe is None:
             return digest, content.data, segment.PLAIN
         for name, part in parts:
-            if name not in fresh and part in content.data and not self._durable(name):
+            # What is kept although no recipe has come to need it does no harm.
+            if name not in fresh and not self._durable(name):
                 fresh[name] = part
         return digest, recipe, segment.RECIPE
 

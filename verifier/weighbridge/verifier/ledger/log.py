@@ -25,7 +25,8 @@ closed         as it was                                                  open â
 :meth:`Ledger.open` and recovery after a failed append are the same code, :meth:`Ledger.settle`. What no code here can
 notice is the whole directory put back to an earlier state: that takes a witness, or anybody who kept a checkpoint.
 
-NOTE: an append costs about eight syncs whatever its size: collect entries and append them together.
+An append waits for the disk four times whatever its size (staged files together, directories together, head,
+checkpoint): collect entries and append them together.
 """
 
 from __future__ import annotations
@@ -226,10 +227,10 @@ class Ledger:
             after = _State(self._sign(growth.edge), growth.edge)
             # From here on a failure may leave the head old or new: the next append asks the disk.
             self._unsettled = True
-            self._storage.write_tiles(growth.files)
-            self._storage.commit(after.checkpoint.note)
+            self._storage.write_tiles(growth.files, after.checkpoint.note)
+            self._storage.commit_staged()
             self._state = after
-            self._storage.publish(after.checkpoint.note)
+            self._storage.publish_staged()
             self._unsettled = False
             self._storage.tidy(growth.files)
         return Appended(

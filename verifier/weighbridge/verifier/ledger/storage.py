@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, final
 
 from weighbridge.proto.errors import Code, EnvironmentFault
@@ -17,7 +18,6 @@ from weighbridge.verifier.ledger.reader import CHECKPOINT, read_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 __all__ = ["HEAD", "Storage"]
 
@@ -83,31 +83,44 @@ class Storage:
         """
         return read_file(self.directory / name)
 
-    def write_tiles(self, tiles: Mapping[str, bytes]) -> None:
+    def write_tiles(self, tiles: Mapping[str, bytes], note: bytes) -> None:
         """Stage, sync, rename, sync directories: after this the tiles are durable, and no checkpoint names them yet.
+
+        ``note`` is staged with them, to be named by :meth:`commit_staged` and :meth:`publish_staged`.
 
         Raises:
             EnvironmentFault: ``DISK_FULL`` or ``FILE_UNWRITABLE``.
         """
         try:
-            staged: list[tuple[Path, Path]] = []
-            for number, (name, data) in enumerate(tiles.items()):
-                staging = self.directory / _STAGING / str(number)
-                # If power fails here: readers see nothing new; the next append overwrites what is staged.
-                self._files.write(staging, data, mode=_PUBLIC)
-                staged.append((staging, self.directory / name))
+            staging = self.directory / _STAGING
+            staged = [(staging / str(number), self.directory / name) for number, name in enumerate(tiles)]
+            contents = {source: tiles[str(target.relative_to(self.directory))] for source, target in staged}
+            notes = {staging / self._staged_name(name): note for name in (HEAD, CHECKPOINT)}
+            # If power fails here: readers see nothing new; the next append overwrites what is staged.
+            self._files.write_all(contents | notes, mode=_PUBLIC)
             made: set[Path] = set()
             for staging, target in staged:
                 made.update(self._directories.make(target.parent))
                 # If power fails here: some tiles are wider than the checkpoint says. Their beginnings are the same, so
                 # readers of any signed checkpoint see what they saw; the next append puts its own in their place.
                 self._files.rename(staging, target)
-            for directory in sorted({target.parent for _, target in staged} | {path.parent for path in made}):
-                self._files.sync_directory(directory)
+            self._files.sync_directories(
+                sorted({target.parent for _, target in staged} | {path.parent for path in made})
+            )
             self._directories.synced(made)
         except OSError as error:
             self._clear_staging()
             raise fault(error, self.directory, "appending to the ledger") from error
+
+    def commit_staged(self) -> None:
+        """:meth:`commit` the note that was staged."""
+        # If power fails here: as there. The note's content was synced before it gets this name.
+        self._name_staged(HEAD, "committing to the ledger")
+
+    def publish_staged(self) -> None:
+        """:meth:`publish` the note that was staged."""
+        # If power fails here: as there.
+        self._name_staged(CHECKPOINT, "publishing the ledger's checkpoint")
 
     def commit(self, note: bytes) -> None:
         """Make ``note`` the head: from here on it is what this ledger has signed.
@@ -140,10 +153,25 @@ class Storage:
                 with contextlib.suppress(OSError):
                     self._files.remove(partial)
 
+    @staticmethod
+    def _staged_name(name: str) -> str:
+        return Path(name).name
+
+    def _name_staged(self, name: str, doing: str) -> None:
+        target = self.directory / name
+        try:
+            self._files.rename(self.directory / _STAGING / self._staged_name(name), target)
+            self._files.sync_directory(target.parent)
+        except OSError as error:
+            self._clear_staging()
+            raise fault(error, target, doing) from error
+
     def _install(self, name: str, note: bytes, doing: str) -> None:
         target = self.directory / name
         try:
-            install(self._files, note, target, staging=self.directory / _STAGING / target.name, mode=_PUBLIC)
+            install(
+                self._files, note, target, staging=self.directory / _STAGING / self._staged_name(name), mode=_PUBLIC
+            )
         except OSError as error:
             self._clear_staging()
             raise fault(error, target, doing) from error
