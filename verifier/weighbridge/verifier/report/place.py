@@ -28,7 +28,7 @@ def where(view: SessionView) -> Markup:
         ("When", f"{utc(view.began)}, for {span_text(view.seconds)}{period}"),
         ("Attestation key", _key(view)),
         ("Measuring code", _code(view)),
-        ("Ledger", f"{view.origin}, {view.size:,} entries; every record of this session is in it"),
+        ("Ledger", f"{view.origin}, {view.size:,} entries; every record that is shown here is in it"),
     ]
     devices = table(
         "GPUs and switches, by what each of them signed about itself",
