@@ -138,13 +138,14 @@ def test_a_little_all_the_time_is_found_though_no_session_fills_a_block(world: W
 
 
 def test_honest_sessions_that_end_amid_a_unit_are_affirmed_one_after_the_other(world: World) -> None:
-    for number in range(30):
+    # Two blocks of six units, and six times two ends of sessions.
+    for number in range(12):
         answers = session(world, UNIT + 5)
         words = [answer.verdict.outcome for answer in answers]
         assert words == ["indeterminate"] * (UNIT - 1) + ["affirmed"] * 6, (number, device(answers[-1])["why"])
     with world.store.transaction() as tx:
         (past,) = tx.traces.pasts(world.host.gpus.identities()[0])
-    assert (past.evidence.units, past.row, past.lapses) == (30, 30, 0)
+    assert (past.evidence.units, past.row, past.lapses) == (12, 12, 0)
     # Two sessions' ends are a unit: that much was looked at each time, and let go.
     assert past.remains.lasts_ns <= 10_000_000_000
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Self, final
 
 from weighbridge.policy.checker.syntax import Module, parse
@@ -84,7 +85,7 @@ class Workbench:
         request = load_request(modules, data, coverage=coverage, syntax=syntax)
         try:
             tree = self._exchange(request, self._limits.load_seconds)
-            self.syntax: tuple[Module, ...] = parse(tree) if syntax else ()
+            self.syntax: tuple[Module, ...] = _read(tree) if syntax else ()
         except BaseException:
             self.close()
             raise
@@ -135,6 +136,13 @@ class Workbench:
 
     def _exchange(self, request: bytes, seconds: float) -> bytes:
         return self._worker.exchange(request, seconds=seconds, reply_max=self._limits.syntax_max)
+
+
+# Author's tools load one policy several times over, as it is and beside tests, and to read a tree takes a while. What
+# a worker says of a policy is remembered for the very same bytes alone: no worker can speak of another's policy.
+@lru_cache(maxsize=4)
+def _read(tree: bytes) -> tuple[Module, ...]:
+    return parse(tree)
 
 
 def spawn(limits: Limits, program: Program | None = None) -> Worker:

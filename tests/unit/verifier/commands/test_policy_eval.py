@@ -181,6 +181,10 @@ def test_the_value_of_a_query(run: Run, mine: Path, document: Path, query: str, 
     status, out, err = run(mine, "--input", document, "--query", query)
     assert (status, err) == (ExitCode.AFFIRMED, "")
     assert json.loads(out) == value
+
+
+@pytest.mark.parametrize(("query", "value"), [("deny", []), ("input.work.requests * 2", 24), ("null", None)])
+def test_the_value_of_a_query_in_a_document(run: Run, mine: Path, document: Path, query: str, value: object) -> None:
     _, out, _ = run(mine, "--input", document, "--query", query, "--json")
     found = json.loads(out)
     assert (found["schema"], found["defined"], found["value"]) == ("weighbridge/policy-query/v1", True, value)

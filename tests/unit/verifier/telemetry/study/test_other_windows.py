@@ -33,7 +33,7 @@ START: Final = 1_790_000_000 * SECOND
 GPUS: Final = made_up(2)
 SCOPE: Final = Scope(gpu_model="H100", driver="580", engine="emulated", workload="embeddings")
 # A block of units, and a part of the next.
-WINDOWS: Final = 250
+WINDOWS: Final = 210
 
 
 def run(number: int, plan: Plan) -> Recording:
@@ -76,11 +76,10 @@ def arrivals(number: int) -> int:
 
 
 @pytest.mark.parametrize(
-    "served",
-    [lambda number: LINES[number % 8], lambda _: 85, arrivals],
-    ids=["the demonstration's", "even", "as they come"],
+    ("number", "served"),
+    [(100, lambda number: LINES[number % 8]), (101, lambda _: 85), (100, arrivals), (101, arrivals)],
+    ids=["the demonstration's", "even", "as they come", "as they come to another run"],
 )
-@pytest.mark.parametrize("number", [100, 101])
 def test_an_honest_session_of_short_windows_stays_in_the_baseline(number: int, served: Callable[[int], int]) -> None:
     plan = Plan(WINDOWS, SECOND, lambda window: tokens(served(window) if window > 2 else 0))
     judged = judge(run(number, plan), profile(), baseline=bytes(32))

@@ -107,8 +107,8 @@ def _flagged(rules: Rules, run: LeftOut, p_values: PValues, change_mw: int) -> i
     raw = run.scaled.copy()
     raw[:, levels] += np.floor(change_mw * _STEP_MW * _MILLI / run.metric.scale[levels]).astype(np.int64)
     evidence = SessionEvidence.start()
-    for row, residual, explained in zip(raw[: rules.span], run.residual_mw, run.explained_mw, strict=False):
-        cut: list[int] = np.clip(row, -CLIP, CLIP).tolist()
+    cuts = np.clip(raw[: rules.span], -CLIP, CLIP).tolist()
+    for row, cut, residual, explained in zip(raw, cuts, run.residual_mw, run.explained_mw, strict=False):
         score = run.metric.distance(cut)
         unit = UnitScore(
             score=score,
