@@ -202,8 +202,8 @@ def test_the_same_session_is_the_same_page() -> None:
 def test_an_hour_of_eight_gpus_is_a_small_page() -> None:
     data = render(session(360, 8))
     assert len(data) < 2_000_000
-    many = [replace(row(seq), outcome="held" if seq % 2 else "affirmed") for seq in range(20_000)]
-    day = replace(session(360, 8), seconds=200_000, rows=tuple(many), gpus=tuple(gpu(n, 20_000) for n in range(8)))
+    many = [replace(row(seq), outcome="held" if seq % 2 else "affirmed") for seq in range(8_640)]
+    day = replace(session(360, 8), seconds=86_400, rows=tuple(many), gpus=tuple([gpu(0, 8_640)] * 8))
     assert len(render(day)) < 2_000_000
 
 
