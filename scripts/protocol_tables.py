@@ -260,7 +260,8 @@ _MEANINGS: Final[dict[str, str]] = {
     "TELEMETRY_OUT_OF_BASELINE": "the telemetry is not what its baseline says of this model on this GPU",
     "TELEMETRY_IMPLAUSIBLE": "the telemetry cannot be: no GPU behaves so",
     "TELEMETRY_UNUSABLE": "the telemetry does not suffice to be judged yet, or a sensor failed: nothing is said",
-    "TELEMETRY_UNREPORTED": "a GPU used more energy between two sessions than an idle one does: a warning",
+    "TELEMETRY_UNREPORTED": "a GPU used more energy between two sessions than an idle one does, or what it used is not "
+    "known: a warning",
     "WORKLOAD_COUNTS": "counts that contradict each other or the root",
     "WORKLOAD_DIFFERS": "declared counts are not those of the server's own counters",
     "LOG_GAP": "a record number out of sequence",

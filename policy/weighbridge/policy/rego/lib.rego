@@ -718,6 +718,15 @@ remarks contains w if {
 	w := {"code": "TELEMETRY_UNREPORTED", "message": message}
 }
 
+# Its energy counter began anew in between, as it does when its driver is loaded: what it used then is not known. To
+# compare null with a number would say nothing.
+remarks contains w if {
+	some item in object.get(input, ["telemetry", "unreported"], [])
+	item.energy_mj == null
+	message := sprintf("the energy counter of GPU %v began anew in the %v s before this session: what it used is not known", [item.device, item.gap_s])
+	w := {"code": "TELEMETRY_UNREPORTED", "message": message}
+}
+
 # There are samples of this channel, such as "power", of the device; of the host where `device` is null.
 measured(device, channel) if {
 	some source in sources

@@ -56,11 +56,6 @@ class Between:
         return self.found.idle_mj
 
     @property
-    def worked(self) -> bool:
-        """Whether that is more than an idle GPU uses, or not known."""
-        return self.found.work_mj is None or self.found.work_mj > 0
-
-    @property
     def words(self) -> str:
         """What it says, for people."""
         return f"{self.found.words} (since window {self.before.seq} of session {self.before.session.hex()})"
