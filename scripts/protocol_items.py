@@ -383,7 +383,14 @@ def _results(made: Judgement) -> tuple[Vector, ...]:
             ),
         ),
         _policy_bundle(owners.write(judgement.MODULES, made.enrolment.terms.terms.tenant)),
-        Vector("bundle", (Item("bundle", made.bundle.encode()), Item("SHA-256", sha256(made.bundle.encode())))),
+        Vector(
+            "bundle",
+            (
+                Item("bundle", made.bundle.encode()),
+                Item("content", made.bundle.content()),
+                Item("SHA-256 of the content", sha256(made.bundle.content())),
+            ),
+        ),
         Vector(
             "envelope",
             (

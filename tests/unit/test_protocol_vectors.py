@@ -444,6 +444,7 @@ RULES: Final[dict[str, tuple[str, int]]] = {
     "leaf": ("leaf", 0),
     "ledger-receipt": ("ledger-receipt", 0),
     "bundle": ("bundle", 0),
+    "bundle-content": ("bundle", 1),
     "reference-set": ("reference-set", 0),
     "signed-reference-set": ("reference-set", 1),
     "policy-bundle": ("policy-bundle", 0),

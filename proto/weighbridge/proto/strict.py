@@ -41,6 +41,9 @@ JsonValue = None | bool | int | float | str | list["JsonValue"] | dict[str, "Jso
 JsonObject = dict[str, JsonValue]
 
 _HEX: Final = re.compile(r"(?:[0-9a-f]{2})*")
+_STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*"?', re.DOTALL)
+_BRACKET: Final = re.compile(r"[\[{\]}]")
+_TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[{]|[\]}]', re.DOTALL)
 _DECIMAL: Final = re.compile(r"0|[1-9][0-9]{0,18}")
 _TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?Z")
 
@@ -201,8 +204,14 @@ def _check_depth(text: str, what: str) -> None:
     # Most documents have fewer brackets than levels are allowed: no need to look at where they stand.
     if text.count("[") + text.count("{") <= limits.JSON_DEPTH_MAX:
         return
+    deepest = depth = 0
+    for bracket in _BRACKET.findall(_STRING.sub("", text)):
+        depth += 1 if bracket in "[{" else -1
+        deepest = max(deepest, depth)
+    if deepest <= limits.JSON_DEPTH_MAX:
+        return
     depth = 0
-    for token in re.finditer(r'"(?:[^"\\]|\\.)*"?|[\[{]|[\]}]', text, re.DOTALL):
+    for token in _TOKEN.finditer(text):
         first = token.group()[0]
         if first in "[{":
             depth += 1

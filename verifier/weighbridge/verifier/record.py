@@ -8,6 +8,7 @@ the append-only log; record and evidence lie in the content store under the dige
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Literal, Self, cast, get_args
 
 from weighbridge.policy.engine import Revision
@@ -101,7 +102,7 @@ class Record:
         Raises:
             MalformedEvidence: the verdict is not strict JSON.
         """
-        verdict = strict.json_decode(self.verdict, what="verdict")
+        verdict = _document(self.verdict)
         items = verdict.get("obligations") if isinstance(verdict, dict) else None
         demanded = items if isinstance(items, list) else []
         return any(isinstance(item, dict) and item.get("kind") == "spot_check" for item in demanded)
@@ -113,7 +114,7 @@ class Record:
         Raises:
             MalformedEvidence: the verdict is not strict JSON, or names a bundle otherwise than verdicts do.
         """
-        verdict = strict.json_decode(self.verdict, what="verdict")
+        verdict = _document(self.verdict)
         policy = verdict.get("policy") if isinstance(verdict, dict) else None
         match policy.get("bundle") if isinstance(policy, dict) else None:
             case None:
@@ -262,6 +263,12 @@ class Leaf:
         )
         fields.end()
         return leaf
+
+
+@lru_cache(maxsize=1)
+def _document(verdict: bytes) -> strict.JsonValue:
+    """What was answered; not to be changed. Whoever judges again asks several times, window after window."""
+    return strict.json_decode(verdict, what="verdict")
 
 
 def _kind(fields: cbor.Reader, key: int) -> Kind:
