@@ -7,6 +7,7 @@ Usage:
     scripts/bench tpm --json > docs/performance-tpm.jsonl
     scripts/bench policy --json > docs/performance-policy.jsonl
     scripts/bench baseline --json > docs/performance-baseline.jsonl
+    scripts/bench ledger --json > docs/performance-ledger.jsonl
     .venv/bin/python scripts/performance_figures.py
 
 The recordings lie beside the document, and a test holds one to the other: no figure there was written by hand.
@@ -24,7 +25,8 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parent.parent
 DOCUMENT: Final = ROOT / "docs" / "performance.md"
 RECORDINGS: Final = tuple(
-    ROOT / "docs" / f"performance{of}.jsonl" for of in ("", "-measure", "-gpu", "-tpm", "-policy", "-baseline")
+    ROOT / "docs" / f"performance{of}.jsonl"
+    for of in ("", "-measure", "-gpu", "-tpm", "-policy", "-baseline", "-ledger")
 )
 
 _BLOCK: Final = re.compile(
@@ -66,6 +68,8 @@ _TABLES: Final = {
     "early": {"early": "all systems"},
     "baselineratios": {"baseline ratio": "figure"},
     "baselinemachine": {"baselines": "machine"},
+    "ledgerratios": {"ledger ratio": "figure"},
+    "ledgermachine": {"ledger": "during the run"},
 }
 # What the rows' figures are in, where it is not said with each.
 _FIRST: Final = {
@@ -83,6 +87,8 @@ _FIRST: Final = {
     "early": "early look",
     "baselineratios": "figure",
     "baselinemachine": "during the run",
+    "ledgerratios": "figure",
+    "ledgermachine": "ledger",
 }
 # Figures that are ratios, by what they are of; all others without a column are of models.
 _RATIOS: Final = {
@@ -90,6 +96,7 @@ _RATIOS: Final = {
     "GPU ratio": re.compile(r"report_.+|.+_vs_nvidia"),
     "TPM ratio": re.compile(r"quote_.+"),
     "baseline ratio": re.compile(r"mlperf_.+|score_ms|evidence_ms|fit_s"),
+    "ledger ratio": re.compile(r"append_.+|open_10m_s|inclusion_ms|bundle_1h_.+"),
     "policy ratio": re.compile(r"production_.+|reference_load_s|worker_start_ms"),
     "ratio": re.compile(r".+"),
 }
@@ -128,6 +135,8 @@ def _cell(figure: dict[str, object]) -> _Cell:
         text = f"{ratio:.2f}x" if isinstance(ratio, float) else "-"
         if unit in {"ms", "s", "%"}:
             text = f"{figure['value']:.2f} {unit}" + (f" ({text})" if isinstance(ratio, float) else "")
+        elif unit in {"MB", "per second"}:
+            text = f"{_number(figure['value'])} {unit}" + (f" ({text})" if isinstance(ratio, float) else "")
         column = next(column for column, names in _RATIOS.items() if names.fullmatch(name))
         return _Cell(column, f"`{name}`", text)
     if unit == "GB/s":

@@ -143,6 +143,26 @@ def test_baseline_prints_figures_that_the_document_has_a_place_for(root: Path, m
     assert "| profile of 12 runs |" in filled
 
 
+def test_ledger_prints_figures_that_the_document_has_a_place_for(root: Path, tmp_path: Path) -> None:
+    done = bench(root, "--quick", "--json", "--dir", str(tmp_path), name="ledger")
+    assert done.returncode == 0, done.stderr
+    figures = {figure["name"]: figure for figure in map(json.loads, done.stdout.splitlines())}
+    for name, unit in (
+        ("append_durable_per_s", "per second"),
+        ("append_p99_ms", "ms"),
+        ("open_10m_s", "s"),
+        ("inclusion_ms", "ms"),
+        ("bundle_1h_verify_s", "s"),
+        ("bundle_1h_mb", "MB"),
+    ):
+        assert figures[name]["unit"] == unit
+    assert 0 < figures["append_durable_per_s"]["ratio"] < 1
+    filled = performance_figures.fill(performance_figures.DOCUMENT.read_text(), done.stdout)
+    assert "| `append_durable_per_s` |" in filled
+    assert "| one sync |" in filled
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_systems_are_split_as_their_names_say(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The document was written before anything was fitted; code and document still say the same."""
     monkeypatch.syspath_prepend(str(root / "scripts" / "benchmarks"))

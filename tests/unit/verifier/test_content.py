@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import random
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 
 from fakes.broken_files import Broken, FaultyFiles, PowerCut, VolatileFiles
 from support.contents import alter, contents, remove, segments
+from support.disks import small_disk
 from weighbridge.proto import limits
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, EnvironmentFault, Indeterminate, LedgerInconsistent, WeighbridgeError
@@ -382,3 +385,30 @@ def test_a_reader_is_not_misled_by_what_a_writer_has_written_over(tmp_path: Path
     store.put(random_bytes(700))
     digest = store.put(b"begun" * 300)
     assert [reader.get(name) for name in (sha256(b"another"), digest)] == [b"another", b"begun" * 300]
+
+
+def test_disk_full_for_real(tmp_path: Path) -> None:
+    """The kernel refuses to write: what was there is read, and the next put works."""
+    with small_disk(tmp_path / "disk") as disk:
+        store = ContentStore(disk.path / "content")
+        before = store.put(b"before")
+        disk.fill(os.getpid())
+        try:
+            code = code_of(lambda: store.put(random_bytes(100_000)), EnvironmentFault)
+            assert store.get(before) == b"before"
+            assert ContentStore(disk.path / "content").get(before) == b"before"
+        finally:
+            disk.free()
+        assert code is Code.DISK_FULL
+        data = random_bytes(100_000)
+        assert store.get(store.put(data)) == ContentStore(disk.path / "content").get(sha256(data)) == data
+
+
+def test_what_cannot_be_written_can_be_read(tmp_path: Path) -> None:
+    """A store on a disk that is read-only, or of another user."""
+    digest = ContentStore(tmp_path).put(b"evidence")
+    files = FaultyFiles(number=errno.EROFS)
+    store = ContentStore(tmp_path, files=files)
+    files.arm(1)
+    assert code_of(lambda: store.put(b"more"), EnvironmentFault) is Code.FILE_UNWRITABLE
+    assert store.get(digest) == b"evidence"

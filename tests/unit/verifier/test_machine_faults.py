@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Self
+from unittest import mock
 
 import pytest
 
 from fakes.broken_files import Broken, FaultyFiles
 from support.world import World
-from weighbridge.proto.errors import Code, EnvironmentFault
+from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic
 from weighbridge.verifier import store
 from weighbridge.verifier.ledger.audit import audit
 from weighbridge.verifier.ledger.log import Ledger
 from weighbridge.verifier.session import SessionState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
     from pathlib import Path
     from types import TracebackType
 
+    from support.world import Host
+    from weighbridge.attester.sealing import SealedWindow
     from weighbridge.policy.document import PolicyInput
     from weighbridge.policy.engine import Decision
+    from weighbridge.verifier.answers import Answer
+    from weighbridge.verifier.settling import Judged
+    from weighbridge.verifier.store import Transaction
 
 
 @pytest.fixture
@@ -123,3 +130,122 @@ def test_a_full_disk_at_any_step_loses_nothing(world: World, how: Broken) -> Non
     assert [world.archive.records.record(index).seq for index in indices] == list(range(step + 1))
     key = world.ledger.key
     assert audit(world.directory / "ledger", key, key.name).size == world.ledger.size
+
+
+# -- windows that are settled together ---------------------------------------------------------------------------------
+
+
+def settle(world: World, hosts: list[Host], sealed: list[SealedWindow]) -> list[Answer]:
+    """The windows of all hosts arrive, are judged, and settled together."""
+    judged: list[Judged] = []
+    for host, window in zip(hosts, sealed, strict=True):
+        judged.append(world.verifier.judge(host.session, window.evidence, peer=host.peer, beside=judged))
+    return [settled() for settled in world.verifier.settle(judged)]
+
+
+def verify_everything(world: World, hosts: list[Host], windows: int) -> None:
+    """The whole tree, computed anew; each session's chain, each record and its evidence read back and hashed."""
+    assert audit(world.directory / "ledger", world.ledger.key, world.ledger.key.name).size == world.ledger.size
+    records = world.archive.records
+    for host in hosts:
+        with world.store.transaction() as tx:
+            indices = tx.window_indices(host.session)
+        found = [records.record(index) for index in indices]
+        assert [record.seq for record in found] == list(range(windows))
+        assert [record.previous for record in found] == [None, *(record.window for record in found[:-1])]
+        assert all(records.evidence(record) for record in found)
+
+
+def go_on(world: World, hosts: list[Host], sealed: list[SealedWindow]) -> None:
+    """As attesters do: what the verifier does not have comes again, and all go on from where it stands."""
+    with world.store.transaction() as tx:
+        rows = [tx.session(host.session) for host in hosts]
+    missing = [
+        (host, window)
+        for host, window, row in zip(hosts, sealed, rows, strict=True)
+        if row is not None and row.next_seq == window.seq
+    ]
+    answers = settle(world, [host for host, _ in missing], [window for _, window in missing])
+    assert [answer.verdict.outcome for answer in answers] == ["affirmed"] * len(missing)
+    for host, window in zip(hosts, sealed, strict=True):
+        host.advance(window)
+        host.challenge = world.verifier.resume(host.session, peer=host.peer).challenge
+
+
+@pytest.fixture
+def hosts(world: World) -> list[Host]:
+    """Two, each with one window behind it."""
+    other = world.another_host("another")
+    world.open_session(other)
+    world.deliver(other.seal(), host=other)
+    return [world.host, other]
+
+
+@pytest.mark.parametrize("how", list(Broken))
+def test_a_fault_at_any_step_of_a_turn_loses_nothing(world: World, hosts: list[Host], how: Broken) -> None:
+    """Each write of content and ledger fails once; every other time the verifier is started anew then."""
+    faulty = FaultyFiles(how=how)
+    world.ledger.close()
+    world.ledger = Ledger.open(
+        world.directory / "ledger", origin="ledger.example/test", key=world.keys.ledger, files=faulty
+    )
+    world.files = faulty
+    world.restart()
+    step, failed = 0, True
+    while failed:
+        step += 1
+        world.clock.advance(1)
+        sealed = [host.seal() for host in hosts]
+        faulty.arm(step)
+        try:
+            _ = settle(world, hosts, sealed)
+            failed = False
+        except EnvironmentFault as fault:
+            assert fault.code is Code.DISK_FULL  # noqa: PT017 - the end of the loop is the turn that succeeds
+        faulty.arm(0)
+        if step % 2:
+            world.ledger.settle()
+            world.restart()
+        go_on(world, hosts, sealed)
+        verify_everything(world, hosts, step + 1)
+    assert step > 10
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("persisted", [False, True])
+def test_a_transaction_that_is_reported_as_failed(
+    world: World, hosts: list[Host], *, persisted: bool, restarted: bool
+) -> None:
+    """Whether it is on disk or not, and whether the verifier is started anew: each window is in the chain once."""
+    world.clock.advance(1)
+    sealed = [host.seal() for host in hosts]
+    transaction = world.store.transaction
+
+    @contextlib.contextmanager
+    def failing() -> Generator[Transaction]:
+        settled = -1
+        with transaction() as tx:
+            before = tx.progress.settled()
+            yield tx
+            settled = tx.progress.settled()
+            if settled != before and not persisted:
+                raise EnvironmentFault(Code.DISK_FULL, "broken on purpose")
+        if settled != before:
+            raise EnvironmentFault(Code.DISK_FULL, "broken on purpose")
+
+    with mock.patch.object(type(world.store), "transaction", side_effect=failing), pytest.raises(EnvironmentFault):
+        settle(world, hosts, sealed)
+    if restarted:
+        world.restart()
+    elif persisted:
+        # The verifier looks before it judges again.
+        with pytest.raises(NotAuthentic) as refused:
+            settle(world, hosts, sealed)
+        assert refused.value.code is Code.WINDOW_DUPLICATE
+    go_on(world, hosts, sealed)
+    world.clock.advance(1)
+    assert [answer.verdict.outcome for answer in settle(world, hosts, [host.seal() for host in hosts])] == [
+        "affirmed",
+        "affirmed",
+    ]
+    verify_everything(world, hosts, 3)

@@ -117,6 +117,8 @@ class LiveSessions:
         self._live: dict[bytes, Live] = {}
         # Of sessions whose last judgement is in the ledger and not in the store: the index of its leaf.
         self._owed: dict[bytes, int] = {}
+        # Sessions whose last transaction was reported as failed: it may be on disk all the same.
+        self._doubtful: set[bytes] = set()
 
     def find(self, session: bytes, *, peer: bytes) -> Live:
         """The session, which has not ended, for the peer that it belongs to.
@@ -126,6 +128,8 @@ class LiveSessions:
             PolicyDenied: ``SESSION_FAILED`` or ``SESSION_STATE``: it has ended, which is final.
             WeighbridgeError: its records do not make the session that its row tells of.
         """
+        if session in self._doubtful:
+            self._ask_the_disk(session)
         live = self._live.get(session)
         if live is None:
             live = self._live[session] = self._restore(session, peer)
@@ -167,6 +171,8 @@ class LiveSessions:
                 step.live.ended = step.end
             if step.index is not None:
                 self._owed.setdefault(step.live.terms.session, step.index)
+        sessions = frozenset(step.live.terms.session for step in steps)
+        self._doubtful |= sessions
         done: list[tuple[Position, SessionState, Issued] | Conflict | None] = []
         with self._store.transaction() as tx:
             for step in steps:
@@ -176,11 +182,13 @@ class LiveSessions:
                 except Conflict as conflict:
                     done.append(conflict)
             # If power fails before this is durable, whoever starts next begins where it was: see :mod:`.recovery`.
-            tx.progress.settle(self._settled(frozenset(step.live.terms.session for step in steps), known))
+            tx.progress.settle(self._settled(sessions, known))
+        self._doubtful -= sessions
         results: list[Issued | Conflict | None] = []
         for step, result in zip(steps, done, strict=True):
             self._owed.pop(step.live.terms.session, None)
-            if isinstance(step, Ending):
+            if isinstance(step, Ending) or isinstance(result, Conflict):
+                # Where the store knows better, the session is made anew from what it knows.
                 self._live.pop(step.live.terms.session, None)
             if isinstance(result, tuple):
                 step.live.position, step.live.state, step.live.issued = result
@@ -188,6 +196,19 @@ class LiveSessions:
             else:
                 results.append(result)
         return tuple(results)
+
+    def _ask_the_disk(self, session: bytes) -> None:
+        """Forget what is remembered of a session if the disk has more of it.
+
+        Raises:
+            EnvironmentFault: the store cannot be read: it is asked again the next time.
+        """
+        with self._store.transaction() as tx:
+            row = tx.session(session)
+        live = self._live.get(session)
+        if live is not None and live.ended is None and row is not None and row.next_seq != live.position.seq:
+            del self._live[session]
+        self._doubtful.discard(session)
 
     @contextlib.contextmanager
     def owing(self, session: bytes, index: int) -> Generator[Transaction]:
@@ -243,7 +264,7 @@ class LiveSessions:
         tx.advance_ak(terms.ak, head=following.prev, log=ledgered_log(verified))
         seq = live.position.seq
         past = pasts_of(step.physical.state, session=terms.session, seq=seq)
-        tx.traces.remember(terms.session, seq, step.traces, past)
+        tx.traces.remember(terms.session, seq, step.traces, past, at_ns=nanoseconds(step.at))
         issued = hand_out(tx, issued, terms=terms, position=following, unanswered=_unanswered(live, verified))
         return following, state, issued
 

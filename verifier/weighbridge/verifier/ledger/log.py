@@ -17,7 +17,8 @@ ledger sign two histories. States:
 =============  =========================================================  ====================================
 state          durable                                                    next
 =============  =========================================================  ====================================
-settled        head, its tiles, the published checkpoint: the same note   append → settled, or unsettled
+settled        head and its tiles; the same checkpoint is published,      append → settled, or unsettled
+               after a loss of power perhaps an earlier one
 unsettled      head, old or new but whole, and its tiles                  settle → settled, or still unsettled
 closed         as it was                                                  open → settled
 =============  =========================================================  ====================================
@@ -25,8 +26,8 @@ closed         as it was                                                  open �
 :meth:`Ledger.open` and recovery after a failed append are the same code, :meth:`Ledger.settle`. What no code here can
 notice is the whole directory put back to an earlier state: that takes a witness, or anybody who kept a checkpoint.
 
-An append waits for the disk four times whatever its size (staged files together, directories together, head,
-checkpoint): collect entries and append them together.
+An append waits for the disk three times whatever its size (staged files together, directories together, head): collect
+entries and append them together.
 """
 
 from __future__ import annotations

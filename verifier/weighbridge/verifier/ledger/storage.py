@@ -115,12 +115,13 @@ class Storage:
     def commit_staged(self) -> None:
         """:meth:`commit` the note that was staged."""
         # If power fails here: as there. The note's content was synced before it gets this name.
-        self._name_staged(HEAD, "committing to the ledger")
+        self._name_staged(HEAD, "committing to the ledger", durably=True)
 
     def publish_staged(self) -> None:
-        """:meth:`publish` the note that was staged."""
-        # If power fails here: as there.
-        self._name_staged(CHECKPOINT, "publishing the ledger's checkpoint")
+        """:meth:`publish` the note that was staged: readers see it from now on, until power fails."""
+        # If power fails here, or later: readers see an earlier checkpoint or this one, each whole; opening publishes
+        # the head again. So nobody waits for the disk once more.
+        self._name_staged(CHECKPOINT, "publishing the ledger's checkpoint", durably=False)
 
     def commit(self, note: bytes) -> None:
         """Make ``note`` the head: from here on it is what this ledger has signed.
@@ -157,11 +158,12 @@ class Storage:
     def _staged_name(name: str) -> str:
         return Path(name).name
 
-    def _name_staged(self, name: str, doing: str) -> None:
+    def _name_staged(self, name: str, doing: str, *, durably: bool) -> None:
         target = self.directory / name
         try:
             self._files.rename(self.directory / _STAGING / self._staged_name(name), target)
-            self._files.sync_directory(target.parent)
+            if durably:
+                self._files.sync_directory(target.parent)
         except OSError as error:
             self._clear_staging()
             raise fault(error, target, doing) from error
