@@ -6,10 +6,10 @@ never seen again. So a set is taken by the procedure of :meth:`BaselineKeeper.ta
 1. Its owner has signed it (:mod:`.baseline_set`).
 2. No other owner has a profile in force for one of its GPUs and models at the same time: ``BASELINE_CONFLICT``.
 3. It is not older than one of its line that was seen before: ``REFERENCE_ROLLBACK``.
-4. Each profile is within the bounds of :mod:`.telemetry.detector.drift` from those that it replaces: of the line's set
-   before, of the line's *origin*, and of its owner's other sets in force. Or else the owner accepts the drift in the
-   signed note, and the set is the line's new origin: ``BASELINE_DRIFT``. So no baseline is moved far in small steps
-   either.
+4. Each profile is within the bounds of :mod:`.telemetry.detector.drift` from those that it replaces, in power and in
+   what it asks for: of the line's set before, of the line's *origin*, and of its owner's other sets in force. Or else
+   the owner accepts the drift in the signed note, and the set is the line's new origin: ``BASELINE_DRIFT``. So no
+   baseline is moved far in small steps either.
 5. The file enters the content store, and a leaf of kind ``baseline`` the ledger: which set follows which.
 6. The set is the newest of its line from now on.
 
@@ -151,8 +151,9 @@ def _drift(before: Iterable[Profile], content: BaselineSet) -> list[str]:
         subject = [item for item in old if (item.device, item.scope.model) == (new.device, new.scope.model)]
         # Of another driver: the same GPU and model, which has moved with its stack.
         same = [item for item in subject if item.scope.driver == new.scope.driver] or subject
-        if words := next((words for item in same for words in drift(item, new)), ""):
-            found.append(f"GPU {(new.device or b'').hex()[:16]}: {words}")
+        # All of it: what the owner accepts, he accepts in full.
+        if words := dict.fromkeys(words for item in same for words in drift(item, new)):
+            found.append(f"GPU {(new.device or b'').hex()[:16]}: {'; '.join(words)}")
     return found
 
 

@@ -21,6 +21,8 @@ from weighbridge.verifier.cli import main
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from weighbridge.proto.recording import RecordedWindow
+
     Run = Callable[..., tuple[int, str, str]]
 
 OWNER: Final = "Acme Physics"
@@ -195,6 +197,40 @@ def test_fewer_runs_are_no_baseline(asked: Callable[..., tuple[int, Any]], desk:
     status, document = asked("fit", *desk.runs[:11], *PLACE, "--key", desk.key, "-o", tmp_path / "x")
     assert (status, document["code"]) == (ExitCode.INDETERMINATE, Code.BASELINE_RUNS)
     assert "12" in str(document["expected"])
+
+
+def test_what_only_some_runs_report_is_said_and_taking_it_away_needs_a_word(
+    asked: Callable[..., tuple[int, Any]], run: Run, desk: Desk, tmp_path: Path
+) -> None:
+    """Whoever makes the recordings need only leave the energy counter out of one of them."""
+    first = Recording.parse((desk.directory / "run-01.wbr").read_bytes())
+    lacking = tmp_path / "lacking.wbr"
+    lacking.write_bytes(replace(first, windows=tuple(without_energy(window) for window in first.windows)).encode())
+    runs = (lacking, *desk.runs[1:])
+    target = tmp_path / "less.baseline"
+    status, out, _ = run("fit", *runs, *PLACE, "--key", desk.key, "-o", target)
+    assert status == 0
+    assert "BEWARE      only some of the runs have energy: sessions that leave it out are judged by the" in out
+    again = ("--merge", desk.baseline, "--days", "90", "--key", desk.key, "-o", tmp_path / "next.baseline")
+    status, _, err = run("fit", *runs, *again)
+    assert status == ExitCode.DENIED
+    assert Code.BASELINE_DRIFT in err
+    assert "it asks for no energy, the one in force does" in err
+    status, told = asked("fit", *runs, *again, "--accept-drift", "its counter is broken")
+    assert status == 0
+    assert [profile["in_some"] for profile in told["profiles"]] == [["energy"]]
+    assert "it asks for no energy" in told["drift"][0]
+    _, whole = asked("fit", *desk.runs, *PLACE, "--key", desk.key, "-o", tmp_path / "whole.baseline")
+    assert [profile["in_some"] for profile in whole["profiles"]] == [[]]
+
+
+def without_energy(window: RecordedWindow) -> RecordedWindow:
+    said = window.readings()
+    sources = (
+        replace(source, channels={name: made for name, made in source.channels.items() if name != "energy"})
+        for source in said.sources
+    )
+    return replace(window, telemetry=replace(said, sources=tuple(sources)).encode())
 
 
 def test_a_gpu_is_in_all_runs_or_not_fitted(asked: Callable[..., tuple[int, Any]], desk: Desk, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from weighbridge.verifier.commands.text import counted, plain
 from weighbridge.verifier.keys import open_signing_key, sign_es256
 from weighbridge.verifier.telemetry.detector.drift import drift
 from weighbridge.verifier.telemetry.study.fitting import RUNS_MIN, Settings, fit
-from weighbridge.verifier.telemetry.study.readings import summarise, unit_length
+from weighbridge.verifier.telemetry.study.readings import in_some, summarise, unit_length
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -117,10 +117,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Fitted:
-    """A profile, and what it was before held-out runs contradicted it; the same where they did not."""
+    """A profile, and what it was before held-out runs contradicted it; the same where they did not.
+
+    ``in_some`` are channels that only some of its runs have, so that no session has to.
+    """
 
     profile: Profile
     before: Profile
+    in_some: tuple[str, ...]
 
 
 def _run(arguments: argparse.Namespace) -> Outcome | int:
@@ -176,7 +180,7 @@ def _run(arguments: argparse.Namespace) -> Outcome | int:
         f"  set         sha256 {digest}",
         f"  file        {arguments.output}",
         *(line for words in moved for line in wrapped("accepted", words)),
-        *(line for item in fitted for line in ("", *lines_of(item.profile), *_widened(item))),
+        *(line for item in fitted for line in ("", *lines_of(item.profile), *_not_asked(item), *_widened(item))),
         "",
         *several(len(made.profiles)),
         *wrapped("BEWARE", _CAUTION),
@@ -198,7 +202,11 @@ def _run(arguments: argparse.Namespace) -> Outcome | int:
         "kept": kept,
         "drift": [*moved],
         "profiles": [
-            {**profile_document(item.profile), "widened_from": _bounds_document(item) if _is_widened(item) else None}
+            {
+                **profile_document(item.profile),
+                "in_some": [*item.in_some],
+                "widened_from": _bounds_document(item) if _is_widened(item) else None,
+            }
             for item in fitted
         ],
     }
@@ -218,9 +226,20 @@ def _fit(runs: Sequence[NamedRun], held_out: Sequence[NamedRun], *, shown: bool)
             profile = fit(learned, device, settings, held_out=[run.recording for run in held_out])
             # Bounds are frozen before they are checked: fitted again without the check, they are what they were.
             exceeded = profile.checked is not None and profile.checked.widened
-            found.append(_Fitted(profile, fit(learned, device, settings) if exceeded else profile))
+            first = fit(learned, device, settings) if exceeded else profile
+            found.append(_Fitted(profile, first, in_some(learned, profile)))
             progress.advance(1)
     return found
+
+
+def _not_asked(item: _Fitted) -> Iterator[str]:
+    """What sessions need not report, though some runs did."""
+    if item.in_some:
+        yield from wrapped(
+            "BEWARE",
+            f"only some of the runs have {', '.join(map(plain, item.in_some))}: sessions that leave it out are judged "
+            "by the rest. Leave out the runs that lack it, or record them anew",
+        )
 
 
 def _is_widened(item: _Fitted) -> bool:

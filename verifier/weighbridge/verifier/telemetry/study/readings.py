@@ -11,12 +11,22 @@ from weighbridge.verifier.telemetry.samples.series import join, source_of
 from weighbridge.verifier.telemetry.samples.units import units_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from weighbridge.proto.profile import Profile
     from weighbridge.proto.recording import Recording
     from weighbridge.verifier.telemetry.samples.units import Unit
 
-__all__ = ["FAST_UNIT_NS", "SLOW_UNIT_NS", "Summary", "is_whole", "mean_power_w", "summarise", "unit_length"]
+__all__ = [
+    "FAST_UNIT_NS",
+    "SLOW_UNIT_NS",
+    "Summary",
+    "in_some",
+    "is_whole",
+    "mean_power_w",
+    "summarise",
+    "unit_length",
+]
 
 FAST_UNIT_NS: Final = 10 * 10**9
 SLOW_UNIT_NS: Final = 30 * 10**9
@@ -72,6 +82,20 @@ def summarise(recording: Recording) -> list[Summary]:
             )
         )
     return found
+
+
+def in_some(recordings: Sequence[Recording], profile: Profile) -> tuple[str, ...]:
+    """Channels that some of these runs of the profile's GPU have and ``profile`` does not ask for, as others lack them.
+
+    Raises:
+        MalformedEvidence: a window's telemetry is none.
+    """
+    found: set[str] = set()
+    for window in (window for recording in recordings for window in recording.windows):
+        for source in window.readings().sources:
+            if (source.device, source.name) == (profile.device, profile.source):
+                found.update(name for name, channel in source.channels.items() if channel.values is not None)
+    return tuple(sorted(found.difference(channel.name for channel in profile.channels)))
 
 
 def unit_length(period_ns: int) -> int:
