@@ -82,14 +82,10 @@ class _Counting:
         self.syncs += 1
         self._files.write(path, data, mode=mode)
 
-    def write_all(self, contents: Mapping[Path, bytes], *, mode: int) -> None:
-        self.syncs += len(contents)
-        self._files.write_all(contents, mode=mode)
-
-    def sync_directories(self, paths: Iterable[Path]) -> None:
-        directories = tuple(paths)
-        self.syncs += len(directories)
-        self._files.sync_directories(directories)
+    def write_all(self, contents: Mapping[Path, bytes], *, mode: int, directories: Iterable[Path] = ()) -> None:
+        named = tuple(directories)
+        self.syncs += len(contents) + len(named)
+        self._files.write_all(contents, mode=mode, directories=named)
 
     def extend(self, path: Path, data: bytes, *, at: int, mode: int) -> None:
         self.syncs += 1

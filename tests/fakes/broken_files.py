@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from pathlib import Path
@@ -27,6 +28,7 @@ class FaultyFiles:
         self._files = inner or PosixFiles()
         self._how = how
         self._number = number
+        self._counting = threading.Lock()
         self.at = at
         self.count = 0
 
@@ -35,8 +37,10 @@ class FaultyFiles:
         self.count, self.at = 0, at
 
     def _do(self, operation: Callable[[], None], half: Callable[[], None] | None = None) -> None:
-        self.count += 1
-        if self.count != self.at:
+        with self._counting:
+            self.count += 1
+            spared = self.count != self.at
+        if spared:
             operation()
             return
         if self._how is Broken.DONE:
@@ -51,12 +55,10 @@ class FaultyFiles:
             lambda: self._files.write(path, data[: len(data) // 2], mode=mode),
         )
 
-    def write_all(self, contents: Mapping[Path, bytes], *, mode: int) -> None:
+    def write_all(self, contents: Mapping[Path, bytes], *, mode: int, directories: Iterable[Path] = ()) -> None:
         for path, data in contents.items():
             self.write(path, data, mode=mode)
-
-    def sync_directories(self, paths: Iterable[Path]) -> None:
-        for path in paths:
+        for path in directories:
             self.sync_directory(path)
 
     def extend(self, path: Path, data: bytes, *, at: int, mode: int) -> None:
@@ -111,12 +113,10 @@ class VolatileFiles:
     def write(self, path: Path, data: bytes, *, mode: int) -> None:
         self._step(lambda: self._files.write(path, data, mode=mode))
 
-    def write_all(self, contents: Mapping[Path, bytes], *, mode: int) -> None:
+    def write_all(self, contents: Mapping[Path, bytes], *, mode: int, directories: Iterable[Path] = ()) -> None:
         for path, data in contents.items():
             self.write(path, data, mode=mode)
-
-    def sync_directories(self, paths: Iterable[Path]) -> None:
-        for path in paths:
+        for path in directories:
             self.sync_directory(path)
 
     def extend(self, path: Path, data: bytes, *, at: int, mode: int) -> None:

@@ -122,7 +122,7 @@ def test_a_full_disk_at_any_step_loses_nothing(world: World, how: Broken) -> Non
             failed = fault.code
             assert world.deliver(sealed).verdict.outcome == "affirmed", step
     assert failed is None
-    assert step > faulty.count > 10
+    assert step > faulty.count > 8
     world.files = None
     assert state_of(world) == (SessionState.RUNNING, step + 1)
     with world.store.transaction() as tx:
@@ -208,7 +208,7 @@ def test_a_fault_at_any_step_of_a_turn_loses_nothing(world: World, hosts: list[H
             world.restart()
         go_on(world, hosts, sealed)
         verify_everything(world, hosts, step + 1)
-    assert step > 10
+    assert step > 8
 
 
 @pytest.mark.parametrize("restarted", [False, True])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, final
 
 from weighbridge.policy.values.reference import Reference
 from weighbridge.proto import cbor, limits
 from weighbridge.proto.collateral import Collateral
-from weighbridge.proto.digest import preimage
+from weighbridge.proto.digest import preimage, sha256
 from weighbridge.proto.errors import Indeterminate
 from weighbridge.verifier.baselines import Baselines
 from weighbridge.verifier.bundle_format import read_files
@@ -212,14 +213,22 @@ class Archive:
             EnvironmentFault: the disk is full or failed. Usually none of them is in the ledger, but all may be: when
                 the very commit was reported as failed. All may be recorded again.
         """
-        records = [Content(record.encode()) for record, _ in judgements]
-        # If power fails here: contents that nobody refers to.
-        kept = self._content.put_all([*records, *(evidence for _, evidence in judgements if evidence is not None)])
-        if [record.evidence for record, _ in judgements if record.evidence is not None] != list(kept[len(records) :]):
-            raise ValueError("a record names other evidence")
-        leaves = [Leaf.of(record, digest=digest) for (record, _), digest in zip(judgements, kept, strict=False)]
-        # If power fails here: all of these leaves are in the ledger, or none.
-        appended = self.ledger.append([leaf.encode() for leaf in leaves])
+        contents = [Content(record.encode()) for record, _ in judgements]
+        digests = [sha256(content.data) for content in contents]
+        digests += [record.evidence for record, _ in judgements if record.evidence is not None]
+        contents += [evidence for _, evidence in judgements if evidence is not None]
+        leaves = [Leaf.of(record, digest=digest) for (record, _), digest in zip(judgements, digests, strict=False)]
+        # At the same time as tiles are written: neither refers to the other yet.
+        # If power fails before both are done: contents that nobody refers to, and tiles that no checkpoint names.
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="contents") as thread:
+            kept = thread.submit(self._content.put_all, contents)
+
+            def ready() -> None:
+                if list(kept.result()) != digests:
+                    raise ValueError("a record names other evidence")
+
+            # If power fails after: all of these leaves are in the ledger, or none.
+            appended = self.ledger.append([leaf.encode() for leaf in leaves], ready=ready)
         return tuple(
             Committed(appended.first_index + number, leaf_hash, leaf.record)
             for number, (leaf, leaf_hash) in enumerate(zip(leaves, appended.leaf_hashes, strict=True))

@@ -32,8 +32,11 @@ class Files(Protocol):
         """Create or overwrite ``path`` and return when its content is on disk. Not atomic: for staging only."""
         ...
 
-    def write_all(self, contents: Mapping[Path, bytes], *, mode: int) -> None:
-        """:meth:`write` several files; when that fails, each of them may have been written or not."""
+    def write_all(self, contents: Mapping[Path, bytes], *, mode: int, directories: Iterable[Path] = ()) -> None:
+        """:meth:`write` several files and :meth:`sync_directory` several directories, waiting for the disk once.
+
+        When that fails, each of it may have been done or not, or in part.
+        """
         ...
 
     def extend(self, path: Path, data: bytes, *, at: int, mode: int) -> None:
@@ -55,10 +58,6 @@ class Files(Protocol):
         """Return when the names in ``path`` are on disk."""
         ...
 
-    def sync_directories(self, paths: Iterable[Path]) -> None:
-        """:meth:`sync_directory` several."""
-        ...
-
     def make_directory(self, path: Path, *, mode: int) -> None:
         """Create ``path``, whose parent exists; nothing happens when it is a directory already."""
         ...
@@ -78,7 +77,7 @@ class PosixFiles:
         """See :meth:`Files.write`."""
         self.write_all({path: data}, mode=mode)
 
-    def write_all(self, contents: Mapping[Path, bytes], *, mode: int) -> None:
+    def write_all(self, contents: Mapping[Path, bytes], *, mode: int, directories: Iterable[Path] = ()) -> None:
         """See :meth:`Files.write_all`."""
         with contextlib.ExitStack() as opened:
             descriptors: list[int] = []
@@ -89,6 +88,9 @@ class PosixFiles:
                 rest = memoryview(data)
                 while rest:
                     rest = rest[os.write(descriptor, rest) :]
+            for path in directories:
+                descriptors.append(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+                opened.callback(os.close, descriptors[-1])
             _sync_together(descriptors)
 
     def extend(self, path: Path, data: bytes, *, at: int, mode: int) -> None:
@@ -120,16 +122,7 @@ class PosixFiles:
 
     def sync_directory(self, path: Path) -> None:
         """See :meth:`Files.sync_directory`."""
-        self.sync_directories([path])
-
-    def sync_directories(self, paths: Iterable[Path]) -> None:
-        """See :meth:`Files.sync_directories`."""
-        with contextlib.ExitStack() as opened:
-            descriptors: list[int] = []
-            for path in paths:
-                descriptors.append(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-                opened.callback(os.close, descriptors[-1])
-            _sync_together(descriptors)
+        self.write_all({}, mode=0, directories=[path])
 
     def make_directory(self, path: Path, *, mode: int) -> None:
         """See :meth:`Files.make_directory`."""

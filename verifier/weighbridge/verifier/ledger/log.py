@@ -10,7 +10,7 @@ On disk, below the ledger's directory, are exactly the files of C2SP tlog-tiles,
     writer/head                the last checkpoint that was signed: the one commit point
     writer/staging/            files that have no name yet
 
-An append goes **stage → sync → rename → sync directories → commit the head → publish the checkpoint**
+An append goes **write tiles, stage the head → sync both, and directories → commit the head → publish the checkpoint**
 (:mod:`.storage`). Readers are shown only checkpoints that were committed before, so no power failure can make this
 ledger sign two histories. States:
 
@@ -26,8 +26,7 @@ closed         as it was                                                  open �
 :meth:`Ledger.open` and recovery after a failed append are the same code, :meth:`Ledger.settle`. What no code here can
 notice is the whole directory put back to an earlier state: that takes a witness, or anybody who kept a checkpoint.
 
-An append waits for the disk three times whatever its size (staged files together, directories together, head): collect
-entries and append them together.
+An append waits for the disk twice whatever its size: collect entries and append them together.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ from weighbridge.verifier.ledger.reader import CHECKPOINT, LedgerReader
 from weighbridge.verifier.ledger.storage import HEAD, Storage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -200,7 +199,7 @@ class Ledger:
         """See :meth:`.reader.LedgerReader.consistency_proof`."""
         return self.reader().consistency_proof(old, new)
 
-    def append(self, entries: Sequence[bytes]) -> Appended:
+    def append(self, entries: Sequence[bytes], *, ready: Callable[[], object] | None = None) -> Appended:
         """Append ``entries`` in order, all or none, and return when a power failure cannot take them away.
 
         After an :class:`EnvironmentFault` the entries are usually not in the ledger, but may be: when the very commit
@@ -208,6 +207,8 @@ class Ledger:
 
         Args:
             entries: at least one, each at most 65,535 bytes.
+            ready: called before the commit; whatever it raises prevents that. What the entries refer to is durable
+                when it has returned.
 
         Raises:
             EnvironmentFault: ``DISK_FULL``, ``FILE_UNWRITABLE`` or ``FILE_UNREADABLE``.
@@ -229,6 +230,8 @@ class Ledger:
             # From here on a failure may leave the head old or new: the next append asks the disk.
             self._unsettled = True
             self._storage.write_tiles(growth.files, after.checkpoint.note)
+            if ready is not None:
+                ready()
             self._storage.commit_staged()
             self._state = after
             self._storage.publish_staged()

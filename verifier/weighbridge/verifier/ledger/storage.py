@@ -84,32 +84,31 @@ class Storage:
         return read_file(self.directory / name)
 
     def write_tiles(self, tiles: Mapping[str, bytes], note: bytes) -> None:
-        """Stage, sync, rename, sync directories: after this the tiles are durable, and no checkpoint names them yet.
+        """Make tiles durable, which no checkpoint names yet, and stage ``note``, waiting for the disk once.
 
-        ``note`` is staged with them, to be named by :meth:`commit_staged` and :meth:`publish_staged`.
+        ``note`` gets its names from :meth:`commit_staged` and :meth:`publish_staged`. Tiles are written under their
+        own names: none of them has that of a tile of a signed checkpoint, for each is wider or further on.
 
         Raises:
             EnvironmentFault: ``DISK_FULL`` or ``FILE_UNWRITABLE``.
         """
+        staging = self.directory / _STAGING
+        contents = {self.directory / name: data for name, data in tiles.items()}
         try:
-            staging = self.directory / _STAGING
-            staged = [(staging / str(number), self.directory / name) for number, name in enumerate(tiles)]
-            contents = {source: tiles[str(target.relative_to(self.directory))] for source, target in staged}
-            notes = {staging / self._staged_name(name): note for name in (HEAD, CHECKPOINT)}
-            # If power fails here: readers see nothing new; the next append overwrites what is staged.
-            self._files.write_all(contents | notes, mode=_PUBLIC)
             made: set[Path] = set()
-            for staging, target in staged:
-                made.update(self._directories.make(target.parent))
-                # If power fails here: some tiles are wider than the checkpoint says. Their beginnings are the same, so
-                # readers of any signed checkpoint see what they saw; the next append puts its own in their place.
-                self._files.rename(staging, target)
-            self._files.sync_directories(
-                sorted({target.parent for _, target in staged} | {path.parent for path in made})
-            )
+            for path in contents:
+                made.update(self._directories.make(path.parent))
+            named = {path.parent for path in contents} | {path.parent for path in made}
+            notes = {staging / _staged_name(name): note for name in (HEAD, CHECKPOINT)}
+            # If power fails here: some tiles are there, whole or in part, that no checkpoint names. Readers of any
+            # signed one see what they saw: its own tiles are untouched. The next append writes over what is there.
+            self._files.write_all(contents | notes, mode=_PUBLIC, directories=sorted(named))
             self._directories.synced(made)
         except OSError as error:
             self._clear_staging()
+            for path in contents:
+                with contextlib.suppress(OSError):
+                    self._files.remove(path)
             raise fault(error, self.directory, "appending to the ledger") from error
 
     def commit_staged(self) -> None:
@@ -154,14 +153,10 @@ class Storage:
                 with contextlib.suppress(OSError):
                     self._files.remove(partial)
 
-    @staticmethod
-    def _staged_name(name: str) -> str:
-        return Path(name).name
-
     def _name_staged(self, name: str, doing: str, *, durably: bool) -> None:
         target = self.directory / name
         try:
-            self._files.rename(self.directory / _STAGING / self._staged_name(name), target)
+            self._files.rename(self.directory / _STAGING / _staged_name(name), target)
             if durably:
                 self._files.sync_directory(target.parent)
         except OSError as error:
@@ -171,9 +166,7 @@ class Storage:
     def _install(self, name: str, note: bytes, doing: str) -> None:
         target = self.directory / name
         try:
-            install(
-                self._files, note, target, staging=self.directory / _STAGING / self._staged_name(name), mode=_PUBLIC
-            )
+            install(self._files, note, target, staging=self.directory / _STAGING / _staged_name(name), mode=_PUBLIC)
         except OSError as error:
             self._clear_staging()
             raise fault(error, target, doing) from error
@@ -183,6 +176,10 @@ class Storage:
         for path in (self.directory / _STAGING).glob("*"):
             with contextlib.suppress(OSError):
                 self._files.remove(path)
+
+
+def _staged_name(name: str) -> str:
+    return Path(name).name
 
 
 def _take_lock(path: Path) -> int:
