@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 NUMBERS = TypedArray.of([0, 5])  # 0, 5
+HOSTILE = "x\x1b[2J\nPASS all good"
 WIDE = TypedArray(75, TypedArray.of([2**62]).octets)
 
 
@@ -140,6 +141,19 @@ def test_parsed() -> None:
         ({"source_5": {"power": ["mW", TypedArray.of([2**61, 2**61]), None, None]}}, Code.FIELD_RANGE),
         ({"source_5": {"power": ["mW", NUMBERS, None, 0]}}, Code.FIELD_RANGE),
         ({"source_5": {"power": ["mW", NUMBERS, None, True]}}, Code.FIELD_TYPE),
+        # names: nothing that a terminal obeys, that ends a line, or that looks like another
+        ({"source_1": ""}, Code.FIELD_RANGE),
+        ({"source_1": HOSTILE}, Code.FIELD_RANGE),
+        ({"source_1": "nvml "}, Code.FIELD_RANGE),
+        ({"source_5": {HOSTILE: ["1", NUMBERS, None, None]}}, Code.FIELD_RANGE),
+        ({"source_5": {" power": ["1", NUMBERS, None, None]}}, Code.FIELD_RANGE),
+        ({"source_5": {"p\N{CYRILLIC SMALL LETTER O}wer": ["1", NUMBERS, None, None]}}, Code.FIELD_RANGE),
+        ({"source_5": {"x\x7f": ["1", NUMBERS, None, None]}}, Code.FIELD_RANGE),
+        ({"source_5": {"x": ["", NUMBERS, None, None]}}, Code.FIELD_RANGE),
+        ({"source_5": {"x": [HOSTILE, NUMBERS, None, None]}}, Code.FIELD_RANGE),
+        ({"source_5": {"x": ["m\N{RIGHT-TO-LEFT OVERRIDE}W", NUMBERS, None, None]}}, Code.FIELD_RANGE),
+        ({"source_5": {"x": ["m\N{SOFT HYPHEN}W", NUMBERS, None, None]}}, Code.FIELD_RANGE),
+        ({"source_6": [[0, "gap", HOSTILE]]}, Code.FIELD_RANGE),
         # missing readings: none said twice, none with a value, none outside
         ({"source_5": {"power": ["mW", None, TypedArray.of([0]), None]}}, Code.FIELD_TYPE),
         ({"source_5": {"power": ["mW", NUMBERS, TypedArray.of([]), None]}}, Code.NOT_DETERMINISTIC),
@@ -163,6 +177,42 @@ def test_parsed() -> None:
 )
 def test_each_field_is_checked(changes: dict[str, object], code: Code) -> None:
     assert refusal(value(**changes)) == code
+
+
+def test_what_is_refused_is_not_said_as_it_is() -> None:
+    for changes in ({"source_1": HOSTILE}, {"source_5": {HOSTILE: ["1", NUMBERS, None, None]}}):
+        with pytest.raises(MalformedEvidence) as caught:
+            Telemetry.parse(cbor.encode(value(**changes)))
+        assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("unit", ["mW", "m°C", "‰", "µA²", "1/min", "Ω", "kWh per day", "℃"])
+def test_units_as_people_write_them(unit: str) -> None:
+    made = Telemetry.parse(cbor.encode(value(source_5={"x of hwmon0:1": [unit, NUMBERS, None, None]})))
+    assert made.sources[0].channels == {"x of hwmon0:1": Channel(unit, (0, 5))}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        Source(device=None, name=HOSTILE, start_wall_ns=0, period_ns=1, offsets=(), channels={}),
+        Source(device=None, name="", start_wall_ns=0, period_ns=1, offsets=(), channels={}),
+        Source(device=None, name="x", start_wall_ns=0, period_ns=1, offsets=(), channels={HOSTILE: Channel("1", ())}),
+        Source(device=None, name="x", start_wall_ns=0, period_ns=1, offsets=(), channels={"x": Channel(HOSTILE, ())}),
+        Source(
+            device=None,
+            name="x",
+            start_wall_ns=0,
+            period_ns=1,
+            offsets=(),
+            channels={},
+            events=(Event(0, EventKind.GAP, HOSTILE),),
+        ),
+    ],
+)
+def test_what_no_verifier_would_read_is_not_sent(source: Source) -> None:
+    with pytest.raises(ValueError, match="not (a|the name)"):
+        Telemetry(session=bytes(16), seq=0, sources=(source,)).encode()
 
 
 def test_one_path_per_device() -> None:
@@ -213,7 +263,7 @@ def test_what_is_encoded_is_parsed(offsets: list[int], data: st.DataObject) -> N
     integers = st.none() | st.integers(-VALUE_MAX, VALUE_MAX) | st.integers(-200, 200)
     values = st.none() | st.lists(integers, min_size=len(offsets), max_size=len(offsets)).map(tuple)
     windows = st.none() | st.integers(1, VALUE_MAX)
-    names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=10).map(lambda text: "x" + text)
+    names = st.from_regex(r"x([ -~]{0,9}[!-~])?", fullmatch=True)
     made = st.builds(Channel, st.sampled_from(["K", "mW"]), values, windows)
     events = st.builds(Event, st.integers(0, VALUE_MAX), st.sampled_from(EventKind), st.none() | names)
     source = Source(

@@ -21,6 +21,7 @@ from weighbridge.proto.errors import ExitCode, WeighbridgeError
 from weighbridge.proto.options import Once, UsageFault, asks_json, error_document, fault_document
 from weighbridge.verifier.commands import catalogue
 from weighbridge.verifier.commands.catalogue import Command
+from weighbridge.verifier.commands.text import obeyed
 from weighbridge.verifier.files import fault
 
 if TYPE_CHECKING:
@@ -187,7 +188,8 @@ def _run(arguments: Sequence[str]) -> int:
     if as_json:
         _print_document(outcome.document)
     else:
-        sys.stdout.write(outcome.text)
+        # Whatever a command has left of others' words in its lines.
+        sys.stdout.write(obeyed(outcome.text))
     return outcome.status
 
 

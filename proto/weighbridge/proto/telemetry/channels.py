@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Final, Self
 from weighbridge.proto import cbor
 from weighbridge.proto.errors import Code, MalformedEvidence
 from weighbridge.proto.telemetry.differences import VALUE_MAX, Budget, ascends, pack, unpack
+from weighbridge.proto.telemetry.names import NAME_MAX, check_name, check_unit, is_name, is_unit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["NAME_MAX", "UNITS", "VALUE_MAX", "WINDOWS_NS", "Channel", "Event", "EventKind"]
+__all__ = ["UNITS", "VALUE_MAX", "WINDOWS_NS", "Channel", "Event", "EventKind"]
 
 # Units of the channels that are named here; a source may add others under other names. Temperatures are Celsius, "1"
 # is a number of things, and a counter never falls but where its device or its server began anew.
@@ -52,7 +53,6 @@ UNITS: Final[Mapping[str, str]] = {
 }
 # What a sensor's value is the mean of, where that is known: the time before the sample.
 WINDOWS_NS: Final[Mapping[str, int]] = {"power": 1_000_000_000, "power_instant": 25_000_000}
-NAME_MAX: Final = 64
 _PARTS: Final = 4
 
 
@@ -75,8 +75,10 @@ class Channel:
         """``[unit, differences or null, indices of missing readings or null, window or null]``.
 
         Raises:
-            ValueError: for a value beyond :data:`VALUE_MAX`.
+            ValueError: for a value beyond :data:`VALUE_MAX`, and for what is no unit.
         """
+        if not is_unit(self.unit):
+            raise ValueError(f"not a unit: {self.unit!a}")
         if self.values is None:
             return [self.unit, None, None, self.window_ns]
         missing = [index for index, value in enumerate(self.values) if value is None]
@@ -92,12 +94,13 @@ class Channel:
         """Read the channel ``name`` of a source with ``size`` offsets.
 
         Raises:
-            MalformedEvidence: ``FIELD_RANGE`` for another number of values, and for a named channel in another unit;
-                a decoding code.
+            MalformedEvidence: ``FIELD_RANGE`` for another number of values, for what is no unit, and for a named
+                channel in another unit; a decoding code.
         """
         unit, packed, missing, window = cbor.read_array(value, where=where, limit=_PARTS, size=_PARTS)
         if not isinstance(unit, str) or len(unit.encode()) > NAME_MAX:
             raise MalformedEvidence(Code.FIELD_TYPE, "a channel's unit is a short text", where=where)
+        check_unit(unit, where=where)
         if unit != UNITS.get(name, unit):
             raise MalformedEvidence(Code.FIELD_RANGE, "wrong unit", where=where, expected=UNITS[name], got=unit)
         if window is not None:
@@ -134,7 +137,13 @@ class Event:
     channel: str | None
 
     def to_cbor(self) -> list[cbor.CborValue]:
-        """``[offset, kind, channel or null]``."""
+        """``[offset, kind, channel or null]``.
+
+        Raises:
+            ValueError: for what is no channel's name.
+        """
+        if self.channel is not None and not is_name(self.channel):
+            raise ValueError(f"not a channel's name: {self.channel!a}")
         return [self.offset_ns, self.kind.value, self.channel]
 
     @classmethod
@@ -142,14 +151,14 @@ class Event:
         """Read an event.
 
         Raises:
-            MalformedEvidence: ``FIELD_RANGE`` for a kind that is not known; a decoding code.
+            MalformedEvidence: ``FIELD_RANGE`` for a kind that is not known, and for what is no name; a decoding code.
         """
         parts = cbor.read_array(value, where=where, limit=3, size=3)
         fields = cbor.Reader(dict(enumerate(parts)), where)
         offset, kind = fields.uint(0, limit=VALUE_MAX), fields.text(1, limit=NAME_MAX)
         channel = fields.optional_text(2, limit=NAME_MAX)
-        if channel == "":
-            raise MalformedEvidence(Code.FIELD_RANGE, "a channel has a name, or is null", where=where)
+        if channel is not None:
+            check_name(channel, where=where)
         if kind not in set(EventKind):
             raise MalformedEvidence(Code.FIELD_RANGE, "unknown kind of event", where=where, got=kind)
         return cls(offset, EventKind(kind), channel)

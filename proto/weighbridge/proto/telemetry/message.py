@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Final, Self
 
 from weighbridge.proto import cbor, limits, zstd
 from weighbridge.proto.errors import Code, MalformedEvidence
-from weighbridge.proto.telemetry.channels import NAME_MAX, Channel, Event
+from weighbridge.proto.telemetry.channels import Channel, Event
 from weighbridge.proto.telemetry.differences import VALUE_MAX, Budget, ascends, pack, unpack
+from weighbridge.proto.telemetry.names import NAME_MAX, check_name, is_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,8 +48,11 @@ class Source:
         """The source as it is sent, uncompressed.
 
         Raises:
-            ValueError: for a value or an offset beyond ``VALUE_MAX``.
+            ValueError: for a value or an offset beyond ``VALUE_MAX``, and for what is no name or unit.
         """
+        for name in (self.name, *self.channels):
+            if not is_name(name):
+                raise ValueError(f"not the name of a source or a channel: {name!a}")
         channels: dict[int | str, cbor.CborValue] = {name: channel.to_cbor() for name, channel in self.channels.items()}
         return {
             0: self.device,
@@ -66,11 +70,13 @@ class Source:
 
         Raises:
             MalformedEvidence: ``FIELD_RANGE`` for offsets that do not ascend, for channels of another length, for
-                events out of order and for a named channel in another unit; a decoding code.
+                events out of order, for what is no name or unit, and for a named channel in another unit; a decoding
+                code.
         """
         fields = cbor.read_map(value, where=where)
         device = fields.optional_digest(0)
         name = fields.text(1, limit=NAME_MAX)
+        check_name(name, where=fields.path(1))
         start = fields.uint(2, limit=VALUE_MAX)
         period = fields.integer(3, low=1, high=VALUE_MAX)
         offsets = _offsets(fields.take(4), budget=budget, where=f"{where}.offsets")
@@ -88,9 +94,10 @@ class Source:
             )
         channels: dict[str, Channel] = {}
         for key in names:
-            place = f"{where}.{key}"
             if not isinstance(key, str) or not 0 < len(key.encode()) <= NAME_MAX:
-                raise MalformedEvidence(Code.FIELD_TYPE, "a channel's name is a short text", where=place)
+                raise MalformedEvidence(Code.FIELD_TYPE, "a channel's name is a short text", where=f"{where}.{key!a}")
+            check_name(key, where=f"{where}.channels")
+            place = f"{where}.{key}"
             channels[key] = Channel.from_cbor(table.take(key), name=key, size=len(offsets), budget=budget, where=place)
         return cls(
             device=device,

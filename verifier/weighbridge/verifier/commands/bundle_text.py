@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from weighbridge.proto.errors import Code, ExitCode
 from weighbridge.verifier.commands.outcome import Outcome
-from weighbridge.verifier.commands.text import LINES, plain
+from weighbridge.verifier.commands.text import LINES, line, plain
 from weighbridge.verifier.commands.tree import Branch, render
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ _LABEL: Final = 16
 def tree(checks: Sequence[Check]) -> str:
     """The tree of ``checks``, ending with a newline."""
     root = Branch("checks", tuple(_branch(check) for check in checks))
-    return "".join(f"  {line}\n" for line in render(root))
+    return "".join(f"  {said}\n" for said in render(root))
 
 
 def failed(error: WeighbridgeError, trail: Trail) -> str:
@@ -89,10 +89,10 @@ def judged(
         f"  ledger     {result.origin}, {result.size} entries, every record proven to be in it",
         *([f"  withheld   {result.withheld} judgements: nothing is known of them"] if result.withheld else []),
         *(_policies(result) if names == [RECORDED] else []),
-        *(line for verdict in denied[:1] for line in _denials(verdict, "denied")),
-        *(line for verdict in _unsettled(result, status) for line in _denials(verdict, "not yet")),
+        *(said for verdict in denied[:1] for said in _denials(verdict, "denied")),
+        *(said for verdict in _unsettled(result, status) for said in _denials(verdict, "not yet")),
         *(f"  unchecked  {check}: {reason}" for check, reason in _unchecked(result)),
-        *(f"  not proven {line}" for line in result.not_proven),
+        *(f"  not proven {said}" for said in result.not_proven),
         f"  rests on   {STILL_TRUSTED}",
         *named(given_away),
         *tree(result.checks).splitlines(),
@@ -118,7 +118,7 @@ def judged(
         "checks": [check.document() for check in result.checks],
         "rests_on": STILL_TRUSTED,
     }
-    return Outcome("\n".join(lines) + "\n", document, status)
+    return Outcome("".join(f"{line(said)}\n" for said in lines), document, status)
 
 
 def _code(result: BundleVerdict) -> str:
@@ -140,9 +140,12 @@ def _policies(result: BundleVerdict) -> list[str]:
     if all(revision is None for _, revision in spans) and len(spans) <= 1:
         return []
     return [
-        f"  policy     {digest.hex()}, windows {seqs[0]} to {seqs[-1]}"
-        + ("" if revision is None else f"\n             {_named(revision)}")
+        said
         for (digest, revision), seqs in spans.items()
+        for said in (
+            f"  policy     {digest.hex()}, windows {seqs[0]} to {seqs[-1]}",
+            *([] if revision is None else [f"             {_named(revision)}"]),
+        )
     ]
 
 
@@ -207,4 +210,4 @@ def records(result: RecordsVerdict) -> Outcome:
         "rests_on": _BY_ITS_WORD,
         "checks": [check.document() for check in result.checks],
     }
-    return Outcome("\n".join(lines) + "\n", document, status)
+    return Outcome("".join(f"{line(said)}\n" for said in lines), document, status)

@@ -20,6 +20,7 @@ from weighbridge.verifier.clock import moment
 from weighbridge.verifier.commands import arguments as given
 from weighbridge.verifier.commands.ledger_key import ledger_key
 from weighbridge.verifier.commands.progress import Progress
+from weighbridge.verifier.commands.text import line
 from weighbridge.verifier.ledger.locked import LockedFile
 from weighbridge.verifier.ledger.monitor import Monitor
 from weighbridge.verifier.ledger.source import Source, open_source
@@ -158,7 +159,7 @@ class Teller:
             head: strict.JsonObject = {"schema": _SCHEMA, "event": kind.lower(), "origin": self.origin, "at": when}
             sys.stdout.write(strict.json_encode({**head, **document}).decode() + "\n")
         else:
-            sys.stdout.write(f"{when}  {kind:<{_WIDE}}  {text}\n")
+            sys.stdout.write(f"{when}  {kind:<{_WIDE}}  {line(text)}\n")
         # Whoever waits for it at the other end of a pipe is to have it now.
         sys.stdout.flush()
 

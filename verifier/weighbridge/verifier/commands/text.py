@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from weighbridge.proto import limits
@@ -9,12 +10,14 @@ from weighbridge.proto import limits
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["LINES", "counted", "cut", "plain", "rest", "short", "size_of", "table"]
+__all__ = ["LINES", "counted", "cut", "line", "obeyed", "plain", "rest", "short", "size_of", "table"]
 
 LINES: Final = 20
 """What a screen takes, of a model with 700 files or a set with 1000 models."""
 _UNITS: Final = ("kB", "MB", "GB", "TB", "PB")
 _THOUSAND: Final = 1000
+# Control characters of ISO 6429, other ends of lines, and what has text run backwards.
+_OBEYED: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def counted(number: int, what: str, *, width: int = 0) -> str:
@@ -30,6 +33,20 @@ def short(text: str) -> str:
 def plain(text: str) -> str:
     """Names of a file are whatever its author wrote: nothing of them reaches the terminal that cannot be printed."""
     return text if text.isprintable() else ascii(text)
+
+
+def line(text: str) -> str:
+    """One line, whoever wrote parts of it: what cannot be printed is escaped, and an end of line too."""
+    return text if text.isprintable() else "".join(char if char.isprintable() else _escaped(char) for char in text)
+
+
+def obeyed(text: str) -> str:
+    """``text`` of several lines with nothing in it that a terminal obeys, but for the ends of lines and tabs."""
+    return _OBEYED.sub(lambda found: _escaped(found.group()), text)
+
+
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape").decode("ascii")
 
 
 def size_of(size: int) -> str:
