@@ -29,6 +29,8 @@ _HOUR: Final = 3600
 _KNOWN_WINDOWS: Final = 2 * UNIT
 # What units are judged in, together: docs/baseline.md.
 _BLOCK: Final = 6 * UNIT
+# As many readings one after the other are found again: docs/baseline.md.
+_COPIED: Final = 59
 # A second's samples at 10 Hz.
 _SAMPLES: Final = 10
 
@@ -43,9 +45,9 @@ def serving(arena: Arena, windows: int = 2) -> World:
     return world
 
 
-def _cannot_be(world: World, change: Change, *, check: str) -> Answer:
+def _cannot_be(world: World, change: Change, *, check: str, most: int = 2 * UNIT) -> Answer:
     """The window in which a check whose name begins with ``check`` contradicts what the sensors of a GPU read."""
-    answer = answers(world, 2 * UNIT, change)[-1]
+    answer = answers(world, most, change)[-1]
     assert answer.verdict.telemetry == "implausible"
     assert answer.verdict.physical is not None
     found = {item.check for device in answer.verdict.physical.devices for item in device.findings}
@@ -130,11 +132,10 @@ class _Played:
         return reading(played, power=lambda place, value: value + noise[place])
 
 
-def _seen(world: World, windows: int = _KNOWN_WINDOWS) -> list[dict[bytes, Source]]:
+def _seen(world: World, windows: int = _KNOWN_WINDOWS, change: Change | None = None) -> list[dict[bytes, Source]]:
     """What the GPUs read in the next windows, by GPU; their session is closed then, and an hour goes by."""
     session, first = world.host.session, world.host.seq
-    for _ in range(windows):
-        assert world.window().verdict.outcome in {"affirmed", "indeterminate"}
+    assert all(answer.verdict.outcome in {"affirmed", "indeterminate"} for answer in answers(world, windows, change))
     read = [world.host.sampled[session, seq] for seq in range(first, first + windows)]
     world.verifier.close(session, peer=world.host.peer)
     world.clock.advance(_HOUR)
@@ -248,6 +249,21 @@ def case_012_gpus_exchanged_mid_session(arena: Arena) -> Answer:
     return _cannot_be(
         world, lambda source: replace(counted(source), device=names[source.device or b""]), check="energy_"
     )
+
+
+def case_026_played_again_one_sample_a_window(arena: Arena) -> Answer:
+    """An earlier session, sampled once a second, in windows of a second: none has more than one reading of it."""
+    world = serving(arena, 0)
+    return _cannot_be(world, _Played(_seen(world, _COPIED, _once_a_window)), check="replay", most=_COPIED)
+
+
+def _once_a_window(source: Source) -> Source:
+    """The first sample of a window of a second, as of a source that takes one."""
+    channels = {
+        name: replace(channel, values=None if channel.values is None else channel.values[:1])
+        for name, channel in source.channels.items()
+    }
+    return replace(source, period_ns=PERIOD_NS, offsets=source.offsets[:1], channels=channels, events=())
 
 
 # -- of no use: never admitted, and nobody is accused ------------------------------------------------------------------

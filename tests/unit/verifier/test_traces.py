@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 FIRST, SECOND = bytes(16), bytes([1] * 16)
 GPU, OTHER = sorted((sha256(b"gpu 0"), sha256(b"gpu 1")))
 KEPT: Final = 100
+HOURLY: Final = 1_000
+HOUR_NS: Final = 3_600_000_000_000
 
 
 @pytest.fixture
@@ -51,12 +53,12 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def trace(*fingerprints: int, device: bytes = GPU, first_seq: int = 0, reading: tuple[int, int] | None = None) -> Trace:
-    return Trace(device=device, first_seq=first_seq, fingerprints=fingerprints, reading=reading)
+    return Trace(device=device, first_seq=first_seq, fingerprints=fingerprints, hourly=HOURLY, reading=reading)
 
 
-def keep(store: Store, seq: int, *traces: Trace, session: bytes = FIRST) -> None:
+def keep(store: Store, seq: int, *traces: Trace, session: bytes = FIRST, at_ns: int = 0) -> None:
     with store.transaction() as tx:
-        tx.traces.remember(session, seq, traces)
+        tx.traces.remember(session, seq, traces, at_ns=at_ns)
 
 
 def recall(store: Store, seq: int, *traces: Trace, session: bytes = SECOND) -> History:
@@ -130,6 +132,57 @@ def test_no_more_is_kept_than_may_be_and_the_oldest_goes(store: Store) -> None:
     with store.transaction() as tx:
         (copy,) = tx.traces.recall(SECOND, 0, [trace(*range(60))]).copies
     assert copy.matches == KEPT - 60
+
+
+def shares(tmp_path: Path) -> dict[bytes, int]:
+    """How many fingerprints each GPU has: as they are, and as they are counted."""
+    with closing(sqlite3.connect(tmp_path / "state.db")) as state:
+        of_origin = "FROM fingerprints JOIN origins ON origin = origins.number"
+        found = dict(state.execute(f"SELECT device, count(*) {of_origin} GROUP BY 1"))
+        assert dict(state.execute("SELECT device, kept FROM shares WHERE kept > 0")) == found
+        assert state.execute("SELECT kept FROM memory").fetchone() == (sum(found.values()),)
+    return found
+
+
+def test_no_gpu_has_anothers_forgotten_beyond_an_equal_part(store: Store, tmp_path: Path) -> None:
+    keep(store, 0, trace(*range(60)))
+    for seq in range(20):
+        keep(store, seq, trace(*range(1000 + 40 * seq, 1040 + 40 * seq), device=OTHER), session=SECOND)
+    assert shares(tmp_path) == {GPU: KEPT // 2, OTHER: KEPT // 2}
+    # Of each what was new last.
+    (copy,) = recall(store, 30, trace(*range(60)), session=SECOND).copies
+    assert copy.matches == KEPT // 2
+    assert not recall(store, 30, trace(*range(1000, 1040)), session=FIRST).copies
+
+
+def test_less_is_kept_when_less_may_be(store: Store, tmp_path: Path) -> None:
+    keep(store, 0, trace(*range(60)), trace(*range(100, 130), device=OTHER))
+    store.close()
+    with closing(Store.create_or_open(tmp_path / "state.db", fingerprints_kept=10)) as smaller:
+        keep(smaller, 1, trace(1000))
+    assert shares(tmp_path) == {GPU: 5, OTHER: 5}
+
+
+def test_what_is_kept_of_a_gpu_grows_with_time_and_not_with_its_windows(store: Store, tmp_path: Path) -> None:
+    def brings(first: int, hour: float) -> int:
+        keep(store, first, replace(trace(*range(first, first + 20)), hourly=10), at_ns=int(hour * HOUR_NS))
+        return shares(tmp_path).get(GPU, 0)
+
+    # An hour's, at once; then as time goes by, by which windows it may.
+    assert [brings(first, 1) for first in (100, 200)] == [10, 10]
+    assert [brings(300 + 20 * tenth, 1 + tenth / 10) for tenth in range(1, 11)] == list(range(11, 21))
+    # A day's at most, for what comes late, and nothing more where the clock is set back.
+    keep(store, 600, replace(trace(*range(600, 700)), hourly=3), at_ns=1000 * HOUR_NS)
+    keep(store, 700, replace(trace(*range(700, 800)), hourly=3), at_ns=HOUR_NS)
+    assert shares(tmp_path) == {GPU: 20 + 24 * 3}
+
+
+def test_what_is_of_no_use_is_looked_up_and_not_kept(store: Store) -> None:
+    keep(store, 0, replace(trace(1, 2), hourly=0))
+    assert recall(store, 1, trace(1, 2)) == NOTHING
+    keep(store, 1, trace(1, 2))
+    (copy,) = recall(store, 2, replace(trace(1, 2), hourly=0)).copies
+    assert copy.matches == 2
 
 
 def test_more_fingerprints_than_fit_into_one_statement(store: Store) -> None:
@@ -211,8 +264,8 @@ def past(device: bytes = GPU, *, profile: bytes = GPU, session: bytes = FIRST, s
 def test_what_a_record_has_come_to_is_kept_by_profile_and_the_last_of_it_counts(store: Store) -> None:
     ours, theirs = past(), past(OTHER, profile=OTHER)
     with store.transaction() as tx:
-        tx.traces.remember(FIRST, 0, [], [ours, theirs, past(profile=OTHER)])
-        tx.traces.remember(SECOND, 4, [], [newer := past(session=SECOND, seq=4, row=2)])
+        tx.traces.remember(FIRST, 0, [], [ours, theirs, past(profile=OTHER)], at_ns=0)
+        tx.traces.remember(SECOND, 4, [], [newer := past(session=SECOND, seq=4, row=2)], at_ns=0)
         found = tx.traces.recall(SECOND, 0, [], [(OTHER, OTHER), (GPU, GPU)])
         assert [(item.device, item.row) for item in found.pasts] == [(GPU, 2), (OTHER, 1)]
         assert tx.traces.pasts(GPU) == tx.traces.forget(GPU)
@@ -227,7 +280,7 @@ def test_what_a_record_has_come_to_is_kept_by_profile_and_the_last_of_it_counts(
 
 def test_a_past_that_cannot_be_read_is_a_fault_of_this_machine(store: Store, tmp_path: Path) -> None:
     with store.transaction() as tx:
-        tx.traces.remember(FIRST, 0, [], [past()])
+        tx.traces.remember(FIRST, 0, [], [past()], at_ns=0)
     with closing(sqlite3.connect(tmp_path / "state.db")) as state:
         state.execute("UPDATE pasts SET evidence = X'00'")
         state.commit()

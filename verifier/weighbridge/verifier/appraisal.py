@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from weighbridge.policy.document import AttesterCode
     from weighbridge.policy.values.reference import Reference
     from weighbridge.proto.manifest import Manifest
+    from weighbridge.proto.profile import Profile
     from weighbridge.verifier.case import Case
     from weighbridge.verifier.procedure import VerifiedWindow
     from weighbridge.verifier.session import Enrolled, Position, SessionState
@@ -175,8 +176,8 @@ class Appraiser:
         """The GPUs that ``window`` is the first of its session to judge by a profile, each with its digest."""
         return wanted_of(window, position.telemetry, enrolled=enrolled, baselines=self.baselines, at=at)
 
-    def named(self, *, enrolled: Enrolled, at: datetime) -> Mapping[bytes, str]:
-        """By which of their sources the GPUs are judged, by the baselines in force."""
+    def named(self, *, enrolled: Enrolled, at: datetime) -> Mapping[bytes, Profile]:
+        """By which profiles the GPUs are judged, of the baselines in force."""
         return named_of(enrolled, baselines=self.baselines, at=at)
 
     def physical(

@@ -87,7 +87,7 @@ def _settle(archive: Archive, store: Store, sessions: LiveSessions, index: int) 
     elif record.seq == live.position.seq:
         verified, physical = sessions.replay(live, record, archive.records.evidence(record))
         profiles = {device: of.profile for device, of in physical.state.devices.items()}
-        named = {device: profile.source for device, profile in profiles.items() if profile is not None}
+        named = {device: profile for device, profile in profiles.items() if profile is not None}
         step = Advance(
             live=live,
             verified=verified,

@@ -12,6 +12,7 @@ __all__ = [
     "clearances",
     "counters",
     "fingerprints",
+    "memory",
     "metadata",
     "origins",
     "owners",
@@ -19,12 +20,13 @@ __all__ = [
     "progress",
     "session_gpus",
     "sessions",
+    "shares",
     "spots",
     "subjects",
     "windows",
 ]
 
-SCHEMA_VERSION: Final = 6
+SCHEMA_VERSION: Final = 7
 
 metadata: Final = sa.MetaData()
 
@@ -209,10 +211,11 @@ origins: Final = sa.Table(
     sa.Column("session", sa.LargeBinary(_SESSION), sa.ForeignKey("sessions.id"), nullable=False),
     _octets("device", _DIGEST, nullable=False),
     sa.UniqueConstraint("session", "device"),
+    sa.Index("origins_of", "device"),
 )
 
-# Where each stretch of samples was seen first. Numbers ascend without a gap; the oldest rows are removed when there are
-# more than the verifier is told to keep.
+# Where each stretch of samples was seen first. Numbers ascend; rows are removed when there are more than the verifier
+# is told to keep (fingerprint_memory.py).
 fingerprints: Final = sa.Table(
     "fingerprints",
     metadata,
@@ -220,4 +223,24 @@ fingerprints: Final = sa.Table(
     sa.Column("value", sa.BigInteger, nullable=False, unique=True),
     sa.Column("origin", sa.Integer, sa.ForeignKey("origins.number"), nullable=False),
     sa.Column("seq", sa.BigInteger, nullable=False),
+    sa.Index("fingerprints_of", "origin"),
+)
+
+# How many fingerprints there are: one row, made with the first.
+memory: Final = sa.Table(
+    "memory",
+    metadata,
+    sa.Column("id", sa.Integer, sa.CheckConstraint("id = 0"), primary_key=True),
+    sa.Column("kept", sa.BigInteger, nullable=False),
+)
+
+# How many of them are each GPU's, and how many more it may have as of a time: millionths.
+shares: Final = sa.Table(
+    "shares",
+    metadata,
+    _octets("device", _DIGEST, primary_key=True),
+    sa.Column("kept", sa.BigInteger, nullable=False),
+    sa.Column("credit", sa.BigInteger, nullable=False),
+    sa.Column("at_ns", sa.BigInteger, nullable=False),
+    sa.Index("shares_by_size", "kept"),
 )

@@ -1,10 +1,11 @@
-"""What GPUs' samples were like, beyond their sessions: four tables of the verifier's durable state. See :mod:`.store`.
+"""What GPUs' samples were like, beyond their sessions, in the verifier's durable state. See :mod:`.store`.
 
 The last reading of each energy counter, so that work between two sessions shows; where each stretch of samples was
 seen first, so that a recording shows that is played again; and what the record of each GPU has come to, so that no new
 session escapes it. What a window brings is remembered in the transaction that takes it into its session's chain; a
-window that is looked up again, because power failed in between, does not find itself. Fingerprints are bounded: the
-oldest go first, and what has gone can be played again unnoticed. Of each GPU there is one past by each profile.
+window that is looked up again, because power failed in between, does not find itself. Fingerprints are bounded
+(:mod:`.fingerprint_memory`), and what has gone can be played again unnoticed. Of each GPU there is one past by each
+profile.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
 from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence
-from weighbridge.verifier.tables import counters, fingerprints, origins, pasts, sessions
+from weighbridge.verifier.fingerprint_memory import FingerprintMemory, Place
+from weighbridge.verifier.tables import counters, pasts, sessions
 from weighbridge.verifier.telemetry.history import Copy, History, Reading
 from weighbridge.verifier.telemetry.past import Past, read_evidence, write_evidence
 from weighbridge.verifier.telemetry.remains import Remains
+from weighbridge.verifier.telemetry.samples.fingerprints import MATCHES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,20 +32,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Beside", "Traces"]
 
-# One coincidence is no copy: samples are few and whole watts are coarse.
-_MATCHES_MIN: Final = 2
-# SQLite takes 32,766 parameters in one statement.
-_CHUNK: Final = 10_000
 _SIGN: Final = 1 << 63
 # Numbers of origins that have none yet: behind all there are, and before those of the window itself.
 _BESIDE: Final = 1 << 62
 
 # Put together once: building a statement takes longer than running it.
-_SEEN: Final = (
-    sa.select(fingerprints.c.value, fingerprints.c.seq, origins.c.session, origins.c.device, origins.c.number)
-    .join(origins, origins.c.number == fingerprints.c.origin)
-    .where(fingerprints.c.value.in_(sa.bindparam("values", expanding=True)))
-)
 _READ: Final = (
     sa.select(counters)
     .where(counters.c.device.in_(sa.bindparam("devices", expanding=True)), counters.c.session != sa.bindparam("of"))
@@ -62,13 +56,6 @@ _REPLACE_PAST: Final = _KEEP_PAST.on_conflict_do_update(
         for name in ("session", "seq", "evidence", "in_row", "lapses", "remains_ns", "drawn_uj", "explained_uj")
     },
 )
-_KEEP_ORIGIN: Final = insert(origins).on_conflict_do_nothing(index_elements=[origins.c.session, origins.c.device])
-_ORIGIN: Final = sa.select(origins.c.number, origins.c.device).where(origins.c.session == sa.bindparam("of"))
-_KEEP_FINGERPRINT: Final = insert(fingerprints).on_conflict_do_nothing(index_elements=[fingerprints.c.value])
-_FORGET: Final = sa.delete(fingerprints).where(
-    fingerprints.c.number
-    <= sa.select(sa.func.max(fingerprints.c.number)).scalar_subquery() - sa.bindparam("kept", type_=sa.Integer)
-)
 
 
 class Beside(NamedTuple):
@@ -79,24 +66,15 @@ class Beside(NamedTuple):
     traces: Sequence[Trace]
 
 
-class _Place(NamedTuple):
-    """Where a fingerprint was seen first; ``number`` is that of its origin."""
-
-    number: int
-    session: bytes
-    device: bytes
-    seq: int
-
-
 @final
 class Traces:
     """The memory within one transaction, of ``kept`` fingerprints at most. Given by :class:`.Transaction`."""
 
-    __slots__ = ("_connection", "_kept")
+    __slots__ = ("_connection", "_memory")
 
     def __init__(self, connection: sa.Connection, *, kept: int) -> None:
         self._connection = connection
-        self._kept = kept
+        self._memory = FingerprintMemory(connection, kept=kept)
 
     def recall(
         self,
@@ -123,7 +101,7 @@ class Traces:
             for row in self._connection.execute(_READ, {"devices": devices, "of": session})
         )
         values = sorted({value for trace in traces for value in trace.fingerprints})
-        seen = dict(self._seen(values)) if values else {}
+        seen = dict(self._memory.seen(values)) if values else {}
         for value, coming in _places(beside):
             seen.setdefault(value, coming)
         copies: list[Copy] = []
@@ -137,12 +115,15 @@ class Traces:
             if (copy := _copy_of(trace.device, places)) is not None:
                 copies.append(copy)
             for value in trace.fingerprints:
-                seen.setdefault(value, _Place(_SIGN + number, session, trace.device, seq))
+                seen.setdefault(value, Place(_SIGN + number, session, trace.device, seq))
         return self._own(session, History(readings, tuple(copies), self._pasts(wanted) if wanted else ()))
 
-    def remember(self, session: bytes, seq: int, traces: Sequence[Trace], past: Sequence[Past] = ()) -> None:
-        """Keep what window ``seq`` of ``session`` brings. What was seen before stays where it was seen first.
+    def remember(
+        self, session: bytes, seq: int, traces: Sequence[Trace], past: Sequence[Past] = (), *, at_ns: int
+    ) -> None:
+        """Keep what window ``seq`` of ``session`` brings, received at ``at_ns``.
 
+        What was seen before stays where it was seen first.
         ``past`` is what the record of each GPU has come to behind the window, in place of what it was before.
         """
         if past:
@@ -160,20 +141,7 @@ class Traces:
         ]
         if readings:
             self._connection.execute(_KEEP_READING, readings)
-        hashed = sorted((trace for trace in traces if trace.fingerprints), key=lambda item: item.device)
-        if not hashed:
-            return
-        self._connection.execute(_KEEP_ORIGIN, [{"session": session, "device": trace.device} for trace in hashed])
-        numbers = {row.device: row.number for row in self._connection.execute(_ORIGIN, {"of": session})}
-        self._connection.execute(
-            _KEEP_FINGERPRINT,
-            [
-                {"value": value - _SIGN, "origin": numbers[trace.device], "seq": seq}
-                for trace in hashed
-                for value in trace.fingerprints
-            ],
-        )
-        self._connection.execute(_FORGET, {"kept": self._kept})
+        self._memory.keep(session, seq, traces, at_ns=at_ns)
 
     def forget(self, device: bytes) -> tuple[Past, ...]:
         """Let the record of ``device`` begin anew, by every profile: an operator's act. Returns what is forgotten."""
@@ -203,20 +171,14 @@ class Traces:
         rows = self._connection.execute(_PASTS.order_by(pasts.c.device), {"devices": [device for device, _ in wanted]})
         return tuple(_past(row) for row in rows if (row.device, row.profile) in wanted)
 
-    def _seen(self, values: Sequence[int]) -> Iterator[tuple[int, _Place]]:
-        for first in range(0, len(values), _CHUNK):
-            chunk = [value - _SIGN for value in values[first : first + _CHUNK]]
-            for row in self._connection.execute(_SEEN, {"values": chunk}):
-                yield row.value + _SIGN, _Place(row.number, row.session, row.device, row.seq)
 
-
-def _places(beside: Sequence[Beside]) -> Iterator[tuple[int, _Place]]:
+def _places(beside: Sequence[Beside]) -> Iterator[tuple[int, Place]]:
     """Where each fingerprint of windows that are not remembered yet will have been seen; behind all that are."""
     number = _BESIDE
     for window in beside:
         for trace in sorted(window.traces, key=lambda item: item.device):
             for value in trace.fingerprints:
-                yield value, _Place(number, window.session, trace.device, window.seq)
+                yield value, Place(number, window.session, trace.device, window.seq)
             number += 1
 
 
@@ -254,13 +216,13 @@ def _past(row: sa.Row[Any]) -> Past:
     )
 
 
-def _copy_of(device: bytes, places: Sequence[_Place]) -> Copy | None:
+def _copy_of(device: bytes, places: Sequence[Place]) -> Copy | None:
     """The origin with which there is most in common, the oldest of several; ``None`` where that is too little."""
     counts = Counter((place.number, place.session, place.device) for place in places)
     if not counts:
         return None
     (number, session, original), matches = min(counts.items(), key=lambda item: (-item[1], item[0]))
-    if matches < _MATCHES_MIN:
+    if matches < MATCHES:
         return None
     first = min(place.seq for place in places if place.number == number)
     return Copy(device=device, original=original, session=session, seq=first, matches=matches)

@@ -111,8 +111,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=FINGERPRINTS_KEPT,
         type=given.number,
         metavar="N",
-        help="of GPUs' samples, remembered so that a recording shows that is played again; the oldest go first "
-        f"(default: {FINGERPRINTS_KEPT})",
+        help="of GPUs' samples, remembered so that a recording shows that is played again; of what is too "
+        f"much, the GPU with most loses its oldest (default: {FINGERPRINTS_KEPT})",
     )
     parser.add_argument("--port-file", type=Path, metavar="FILE", help="write the port here once listening")
     parser.add_argument("--json", action="store_true", help="print one JSON document at the end")

@@ -7,23 +7,25 @@ comes about is :mod:`.device`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 from weighbridge.verifier.clock import nanoseconds
 from weighbridge.verifier.telemetry.declared import Tolerance
-from weighbridge.verifier.telemetry.device import Brought, follow, past_of, thinned
+from weighbridge.verifier.telemetry.device import Brought, follow, past_of
 from weighbridge.verifier.telemetry.history import NOTHING, History, Trace
 from weighbridge.verifier.telemetry.past import Past, digest_of
 from weighbridge.verifier.telemetry.samples.fingerprints import fingerprints
-from weighbridge.verifier.telemetry.samples.series import join, source_of
+from weighbridge.verifier.telemetry.samples.series import join, power_of, source_of
 from weighbridge.verifier.telemetry.samples.work import DeclaredWork
 from weighbridge.verifier.telemetry.state import DeviceAppraisal, DeviceState, TelemetryState, Word, worst
 from weighbridge.verifier.telemetry.unreported import Between, between
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from datetime import datetime
 
     from weighbridge.proto import strict
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
     from weighbridge.verifier.procedure import VerifiedWindow
     from weighbridge.verifier.session import Enrolled
     from weighbridge.verifier.telemetry.declared import Difference
-    from weighbridge.verifier.telemetry.samples.series import Series
 
 __all__ = [
     "NOTHING",
@@ -60,10 +61,14 @@ __all__ = [
 # How far the host's wall clock may lag, as it may run ahead (:mod:`weighbridge.verifier.procedure`).
 _BEHIND_NS: Final = 5_000_000_000
 _SECOND: Final = 1_000_000_000
-# What one GPU's samples may take of a memory that is all hosts': as much as 100 Hz bring. Of more, those of the least
-# values are looked up and kept, which are the same for a copy.
-_FINGERPRINTS_LEAST: Final = 8
-_FINGERPRINTS_EACH_SECOND: Final = 12
+# Of a window, what is looked up beside what its length brings: the readings of the windows before have some.
+_FINGERPRINTS_LEAST: Final = 16
+# Two readings in 21 make a fingerprint, on average. Of what comes to more than three, those of the least values are
+# looked up and kept, which are the same for a copy.
+_READINGS_EACH: Final = 7
+# Where no profile says how often is sampled, what is kept of a GPU is as much as 100 Hz bring.
+_PERIOD_MIN_NS: Final = 10_000_000
+_HOUR_NS: Final = 3_600_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,39 +168,42 @@ def appraise_telemetry(
     )
 
 
-def named_of(enrolled: Enrolled, *, baselines: Baselines, at: datetime) -> Mapping[bytes, str]:
-    """By which of their sources GPUs are judged: the names that their profiles have, of those that have one."""
-    found: dict[bytes, str] = {}
+def named_of(enrolled: Enrolled, *, baselines: Baselines, at: datetime) -> Mapping[bytes, Profile]:
+    """By which profiles GPUs are judged, of those that have one: they say which source counts, and how it samples."""
+    found: dict[bytes, Profile] = {}
     for report in _gpus(enrolled):
         driver = report.report.driver_version
         chosen = baselines.choose(report.identity, enrolled.terms.model, at, driver=driver)
         if chosen is not None:
-            found[report.identity] = chosen[0].source
+            found[report.identity] = chosen[0]
     return found
 
 
 def traces_of(
-    window: VerifiedWindow, state: TelemetryState, *, enrolled: Enrolled, named: Mapping[bytes, str]
+    window: VerifiedWindow, state: TelemetryState, *, enrolled: Enrolled, named: Mapping[bytes, Profile]
 ) -> tuple[Trace, ...]:
     """What of ``window`` is looked up in the verifier's memory before it is appraised, and kept there afterwards.
 
-    ``named``: by which source of a GPU it is judged (:func:`named_of`), so that no other is looked up in its place.
+    ``named``: by which profile a GPU is judged (:func:`named_of`), so that no source is looked up but that.
     """
     seq, span = window.header.seq, window.header.interval
     lasts_ns = min(span.wall_end_ns - span.wall_start_ns, 2 * enrolled.terms.period_ns)
-    most = _FINGERPRINTS_LEAST + _FINGERPRINTS_EACH_SECOND * lasts_ns // _SECOND
     traces: list[Trace] = []
     for report in _gpus(enrolled):
-        source = source_of(window.telemetry, report.identity, named.get(report.identity))
+        profile = named.get(report.identity)
+        source = source_of(window.telemetry, report.identity, None if profile is None else profile.source)
         if source is None:
             continue
-        power = thinned(source, len(source.offsets))
-        series, first_seq = _with_recent(power, seq, state.of(report.identity).recent)
+        recent = state.of(report.identity).recent
+        power = [value for _, values in recent for value in values] + list(power_of(source))
+        hourly = _hourly(max(_PERIOD_MIN_NS, source.period_ns) if profile is None else profile.period_ns)
+        most = _FINGERPRINTS_LEAST + hourly * lasts_ns // _HOUR_NS
         traces.append(
             Trace(
                 device=report.identity,
-                first_seq=first_seq,
-                fingerprints=() if series is None else fingerprints(series)[:most],
+                first_seq=recent[0][0] if recent else seq,
+                fingerprints=fingerprints(np.array(power, dtype=np.int64))[:most],
+                hourly=hourly if _of_use(source, profile) else 0,
                 reading=_energy(source, first=False),
             )
         )
@@ -231,13 +239,18 @@ def _gpus(enrolled: Enrolled) -> list[VerifiedGpuReport]:
     return sorted((gpu for gpu in enrolled.gpus if gpu.kind == "gpu"), key=lambda gpu: gpu.identity)
 
 
-def _with_recent(source: Source, seq: int, recent: Sequence[tuple[int, Source]]) -> tuple[Series | None, int]:
-    """The window's samples behind those of the last windows, if they continue them, and the first window's number."""
-    for start in range(len(recent)):
-        series, _ = join([*(item for _, item in recent[start:]), source])
-        if series is not None:
-            return series, recent[start][0]
-    return join([source])[0], seq
+def _hourly(period_ns: int) -> int:
+    """How many fingerprints samples of this period make in an hour at most."""
+    return _HOUR_NS // (period_ns * _READINGS_EACH)
+
+
+def _of_use(source: Source, profile: Profile | None) -> bool:
+    """Whether samples may become part of a unit that is scored: of others nothing is kept."""
+    if profile is not None and (source.name, source.period_ns) != (profile.source, profile.period_ns):
+        return False
+    power = {name: channel for name, channel in source.channels.items() if name == "power"}
+    series, defects = join((replace(source, channels=power),))
+    return series is not None and not any(defect.breaks for defect in defects)
 
 
 def _energy(source: Source | None, *, first: bool) -> tuple[int, int] | None:
@@ -256,15 +269,15 @@ def _energy(source: Source | None, *, first: bool) -> tuple[int, int] | None:
 def _stale(interval: tuple[int, int], terms: Terms, at: datetime | None) -> str:
     """Why samples of ``interval`` are of another time than the session's, in words; empty where they are not.
 
-    The host sets its clock as it likes: else it could have its sensors' record of another day judged. ``at`` is when a
-    fresh window was received; a held one is late as it is, and none that is fresh follows it without a gap unless it is
-    of its time.
+    The host sets its clock as it likes: else it could have its sensors' record of another day judged, or of the minute
+    before the session, and do what it likes while the gate is open. ``at`` is when a fresh window was received, which
+    is no later behind its end than the terms allow; a held one is late as it is, and none that is fresh follows it
+    without a gap unless it is of its time.
     """
     start, end = interval
-    allowed = max(2 * terms.period_ns, terms.period_ns + terms.lateness_ns) + _BEHIND_NS
-    if start < terms.issued_ns - allowed:
+    if start < terms.issued_ns - _BEHIND_NS:
         return f"samples begin {(terms.issued_ns - start) / _SECOND:.1f} s before the session did, by the host's clock"
-    if at is not None and end < nanoseconds(at) - allowed:
+    if at is not None and end < nanoseconds(at) - terms.lateness_ns - _BEHIND_NS:
         return f"samples end {(nanoseconds(at) - end) / _SECOND:.1f} s before they came, by the host's clock"
     return ""
 

@@ -31,7 +31,7 @@ from weighbridge.verifier.telemetry.past import LAPSES_MAX, Past, digest_of
 from weighbridge.verifier.telemetry.physics import Finding, Limits, check_unit, check_window
 from weighbridge.verifier.telemetry.remains import NO_REMAINS
 from weighbridge.verifier.telemetry.samples.fingerprints import COPIED
-from weighbridge.verifier.telemetry.samples.series import Defect, Sampled
+from weighbridge.verifier.telemetry.samples.series import Defect, Sampled, power_of
 from weighbridge.verifier.telemetry.samples.units import UnitBuilder
 from weighbridge.verifier.telemetry.state import DeviceAppraisal, DeviceState, Scored, Word
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from weighbridge.verifier.telemetry.samples.units import Unit
     from weighbridge.verifier.telemetry.samples.work import DeclaredWork
 
-__all__ = ["Brought", "follow", "past_of", "thinned", "windows"]
+__all__ = ["Brought", "follow", "past_of", "windows"]
 
 # Where no profile says how long a unit is: as long as most do, by how often is sampled.
 _UNIT_NS: Final = 10_000_000_000
@@ -52,7 +52,7 @@ _SLOW_UNIT_NS: Final = 30_000_000_000
 _FAST_NS: Final = 500_000_000
 # Findings that are kept and shown: the first ones.
 _FINDINGS_MAX: Final = 8
-# As many samples of the windows before are kept as copies across the border are recognised by.
+# As many readings of the windows before are kept as make a copy of one more recognisable: windows may have one each.
 _RECENT_MAX: Final = COPIED - 1
 _SECOND: Final = 1_000_000_000
 
@@ -137,14 +137,6 @@ def past_of(state: DeviceState, device: bytes, *, session: bytes, seq: int) -> P
         lapses=state.lapses,
         remains=state.remains.beside(state.builder, profile) if state.usable else state.remains,
     )
-
-
-def thinned(source: Source, count: int) -> Source:
-    """The last ``count`` samples of ``source``, and of its channels the one that copies are recognised by."""
-    power = source.channels.get("power")
-    values = None if power is None or power.values is None else power.values[-count:]
-    channels = {} if power is None else {"power": replace(power, values=values)}
-    return replace(source, offsets=source.offsets[-count:], channels=channels, events=())
 
 
 def _judged_by(state: DeviceState, profile: Profile, past: Past | None) -> DeviceState:
@@ -242,17 +234,16 @@ def _later(units: Sequence[Unit], broken: Sequence[Defect]) -> bool:
     return bool(units) and bool(units[-1].series.times[-1] > max(defect.at_ns for defect in broken))
 
 
-def _recent(state: DeviceState, brought: Brought) -> tuple[tuple[int, Source], ...]:
-    """The last windows' samples, no more of them than are needed."""
-    if brought.source is None:
-        return state.recent
-    kept: list[tuple[int, Source]] = []
+def _recent(state: DeviceState, brought: Brought) -> tuple[tuple[int, tuple[int, ...]], ...]:
+    """The last readings of power by window, no more of them than are needed."""
+    kept: list[tuple[int, tuple[int, ...]]] = []
     left = _RECENT_MAX
-    for seq, source in reversed((*state.recent, (brought.seq, brought.source))):
+    for seq, power in reversed((*state.recent, (brought.seq, power_of(brought.source)))):
         if left <= 0:
             break
-        kept.append((seq, thinned(source, left)))
-        left -= len(source.offsets)
+        if power:
+            kept.append((seq, power[-left:]))
+            left -= len(power)
     return tuple(reversed(kept))
 
 

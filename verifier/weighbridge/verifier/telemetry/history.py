@@ -171,17 +171,20 @@ class Trace:
         first_seq: the first window that has a sample among those that were hashed: what of this session is as late as
             this is the trace itself, and no copy.
         fingerprints: of the samples, 64 bits each, each once, in ascending order.
+        hourly: how many of them are kept in an hour at most, by how often the GPU is sampled; none where the samples
+            are of no use.
         reading: wall clock in ns and energy in mJ of the last sample with a reading of the counter, if there is one.
     """
 
     device: bytes
     first_seq: int
     fingerprints: tuple[int, ...]
+    hourly: int
     reading: tuple[int, int] | None
 
 
 NOTHING: Final = History()
-# 100 MB or so: 8 GPUs at 10 Hz bring 70 a window of 10 s, so that is three days of such a host without a pause.
+# 120 MB or so: 8 GPUs at 10 Hz bring 70 a window of 10 s, so that is three days of such a host without a pause.
 FINGERPRINTS_KEPT: Final = 2_000_000
 
 

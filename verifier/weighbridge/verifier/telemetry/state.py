@@ -20,7 +20,6 @@ from weighbridge.verifier.telemetry.remains import NO_REMAINS, Remains
 if TYPE_CHECKING:
     from weighbridge.proto import strict
     from weighbridge.proto.profile import Profile
-    from weighbridge.proto.telemetry import Source
     from weighbridge.verifier.telemetry.detector.scoring import UnitScore
     from weighbridge.verifier.telemetry.physics import Finding
     from weighbridge.verifier.telemetry.samples.units import UnitBuilder
@@ -124,7 +123,7 @@ class DeviceState:
     Attributes:
         builder: the unit that has begun.
         carried: the end of the last window, which the next one must continue.
-        recent: the last samples, each window's with its number, among which copies are looked for.
+        recent: the last readings of power, each window's with its number, among which copies are looked for.
         profile: what the evidence is about.
         evidence: what the units that were scored by it say together, those of earlier sessions included.
         remains: what earlier sessions ended with, as far as it was not looked at yet.
@@ -141,7 +140,7 @@ class DeviceState:
 
     builder: UnitBuilder | None = None
     carried: Carried = field(default_factory=Carried)
-    recent: tuple[tuple[int, Source], ...] = ()
+    recent: tuple[tuple[int, tuple[int, ...]], ...] = ()
     profile: Profile | None = None
     evidence: SessionEvidence = field(default_factory=SessionEvidence.start)
     remains: Remains = NO_REMAINS

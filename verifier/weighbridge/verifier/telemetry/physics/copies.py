@@ -21,7 +21,8 @@ CHECK: Final = Check(
     channel="power",
     says=(
         "no 20 readings of a stretch come again in it, at 0.1 W, where they span 1 W and have eight different values. "
-        "Copies of earlier stretches are found by their fingerprints; both are blind to a dither of 0.1 W"
+        "Copies of earlier stretches are found by their fingerprints; both are blind to a dither of 0.1 W at one "
+        "reading in twenty"
     ),
     source="H100 at 10 Hz: 0 of 170 158 grams of different sessions were equal",
 )

@@ -6,11 +6,13 @@ each 20 consecutive grams the one with the least value is kept (winnowing: Schle
 so that
 
 *two series that have the same 39 readings one after the other share a fingerprint*, if one of the 20 grams in these is
-looked at. Every gram that is kept is hashed with BLAKE2b to 64 bits; no key is involved, and equal samples have equal
-fingerprints everywhere.
+looked at, and such that have the same 59 share two (:data:`COPIED`), which is what a copy is recognised by. Every gram
+that is kept is hashed with BLAKE2b to 64 bits; no key is involved, and equal samples have equal fingerprints
+everywhere.
 
-Not found: copies that were changed, by as little as 0.1 W at each reading, resampled, or cut into stretches of less
-than 39 readings. On recorded traces of eight H100s, no two of 170 158 grams of different sessions were equal.
+Not found: copies that were changed, be it by 0.1 W at one reading in twenty, of which every gram has one; that were
+resampled; or that were cut into stretches of less than 59 readings. On recorded traces of eight H100s, no two of
+170 158 grams of different sessions were equal.
 """
 
 from __future__ import annotations
@@ -27,15 +29,15 @@ if TYPE_CHECKING:
 
     _Number = TypeVar("_Number", np.int64, np.uint64)
 
-    from weighbridge.verifier.telemetry.samples.series import Series
-
-__all__ = ["COPIED", "GRAM", "fingerprints", "grams", "looked_at", "rounded"]
+__all__ = ["COPIED", "GRAM", "MATCHES", "fingerprints", "grams", "looked_at", "rounded"]
 
 # Readings in a gram, and grams of which one is kept.
 GRAM: Final = 20
 _WINDOW: Final = 20
-# A copied stretch of as many readings is found.
-COPIED: Final = GRAM + _WINDOW - 1
+# One coincidence is no copy: samples are few and whole watts are coarse. So many are.
+MATCHES: Final = 2
+# A copied stretch of as many readings has as many fingerprints in common with its original.
+COPIED: Final = GRAM + MATCHES * _WINDOW - 1
 _STEP_MW: Final = 100
 _SPAN: Final = 10
 _DISTINCT: Final = 8
@@ -47,16 +49,15 @@ _MIX: Final = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 _WEIGHTS: Final = np.array([(0x9E3779B97F4A7C15 * (2 * k + 1)) % 2**64 for k in range(GRAM)], dtype=np.uint64)
 
 
-def fingerprints(series: Series) -> tuple[int, ...]:
-    """The fingerprints of the power in ``series``: 64 bits each, each once, in ascending order.
+def fingerprints(power: NDArray[np.int64]) -> tuple[int, ...]:
+    """The fingerprints of readings of ``power`` in milliwatts: 64 bits each, each once, in ascending order.
 
-    Missing readings are left out as if they had not been due. Series of less than 39 readings have one fingerprint, or
-    none: copies of them are found whole, or not.
+    When they were read plays no part, nor what was missing between them: else a copy with other times, or with a gap,
+    would be another series. Less than 39 readings have one fingerprint, or none.
     """
-    found = series.readings("power")
-    if found is None or len(found[1]) < GRAM:
+    if len(power) < GRAM:
         return ()
-    steps = rounded(found[1])
+    steps = rounded(power)
     order = np.where(looked_at(steps), grams(steps), _NEVER)
     frames = _runs(order, min(_WINDOW, len(order)))
     picks = np.arange(len(frames)) + frames.argmin(axis=1)

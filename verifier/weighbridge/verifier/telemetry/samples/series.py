@@ -37,6 +37,7 @@ __all__ = [
     "Sampled",
     "Series",
     "join",
+    "power_of",
     "source_of",
 ]
 
@@ -165,6 +166,14 @@ def source_of(telemetry: Telemetry, device: bytes, named: str | None = None) -> 
     if (its := next((item for item in sources if item.name == named), None)) is not None:
         return its
     return next((item for item in sources if _reports(item, "power")), sources[0] if sources else None)
+
+
+def power_of(source: Source | None) -> tuple[int, ...]:
+    """The readings of power that ``source`` has, as they were sent, whatever is wrong with them otherwise."""
+    channel = None if source is None else source.channels.get("power")
+    if channel is None or channel.values is None or channel.unit != UNITS["power"]:
+        return ()
+    return tuple(value for value in channel.values if value is not None)
 
 
 def join(sources: Sequence[Source]) -> tuple[Series | None, tuple[Defect, ...]]:
