@@ -13,11 +13,14 @@ from corpus.gpu import answered
 from corpus.policy import without
 from corpus.telemetry import SERVING, UNIT, admitted_though, answers, baselined
 from corpus.weights import OTHER
+from support.cutting import cut, joined, read, times
 from support.measured import HIDDEN
-from support.sensors import Sensors, Undeclared
+from support.sensors import Sensors, Undeclared, reading
+from support.world import PERIOD_NS, requirements
 from weighbridge.attester.gpu.emulated import Forgery as Misreport
 from weighbridge.proto.errors import Code
 from weighbridge.proto.measurement_log import ModelUnload
+from weighbridge.proto.workload import WorkSummary
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,12 +28,17 @@ if TYPE_CHECKING:
     from corpus.arena import Arena
     from support.world import World
     from weighbridge.proto.telemetry import Source
-    from weighbridge.proto.workload import WorkSummary
     from weighbridge.verifier.core import Answer
 
 _MOST: Final = 12 * UNIT
 # Beside 2000 tokens a second that are declared: a fifth more, in batches that have room for it.
 _IN_SPARE_SLOTS: Final = 400
+# As many tokens a second as nobody overlooks.
+_ALL_OUT: Final = 60_000
+_HALF_NS: Final = PERIOD_NS // 2
+_THREE_NS: Final = PERIOD_NS * 3 // 10
+_UNIT_NS: Final = UNIT * PERIOD_NS
+_MINUTE: Final = 6
 
 
 class _OneOfThem:
@@ -152,6 +160,80 @@ def case_009_hidden_work_declared_away(arena: Arena) -> Answer:
     world.open_session()
     found = answers(world, 2 * UNIT)
     assert not any(answer.verdict.opens for answer in found)
+    return found[-1]
+
+
+def case_012_hidden_work_in_windows_that_last_nothing(arena: Arena) -> Answer:
+    """Three samples in a window of a nanosecond: no unit would seem to have begun."""
+    world = baselined(arena, work=SERVING)
+    nothing = WorkSummary.empty()
+    found: list[Answer] = []
+    for _ in range(2 * UNIT):
+        sources = read(world, lasts_ns=_THREE_NS, done=replace(nothing, tokens_out=_ALL_OUT * 3 // 10))
+        said = (_THREE_NS // 2, _THREE_NS // 2 + 1)
+        found.append(cut(world, sources, work=nothing, lasts_ns=_THREE_NS, said=said))
+    return _never_opened(found)
+
+
+def case_013_work_at_a_rate_that_the_window_makes(arena: Arena) -> Answer:
+    """Two fifths of the work are declared, for windows that are said to last two fifths of the time."""
+    world = baselined(arena, windows=0, work=SERVING)
+    world.open_session()
+    found: list[Answer] = []
+    for _ in range(3 * UNIT):
+        sources = read(world, lasts_ns=_HALF_NS, done=times(SERVING, 500))
+        said = (_HALF_NS * 3 // 10, _HALF_NS * 7 // 10)
+        found.append(cut(world, sources, work=times(SERVING, 200), lasts_ns=_HALF_NS, said=said))
+    return _never_opened(found)
+
+
+def case_014_hidden_work_in_units_of_a_long_window(arena: Arena) -> Answer:
+    """Windows of a minute, of which the last ten seconds are good, and one reading of each other unit beyond sense."""
+    world = baselined(
+        arena, windows=0, work=SERVING, wanted=requirements(period_ns=_MINUTE * _UNIT_NS, lateness_ns=5 * PERIOD_NS)
+    )
+    world.open_session()
+    world.host.wall_ns += PERIOD_NS
+    found = [_of_a_minute(world, hidden=0)]
+    assert found[0].verdict.opens
+    found += [_of_a_minute(world, hidden=_MINUTE - 1) for _ in range(2)]
+    return _never_opened(found[1:])
+
+
+def _of_a_minute(world: World, *, hidden: int) -> Answer:
+    """A window of six units, with hidden work in as many of them, each with a reading that no sensor gives."""
+    sources: list[Source] = []
+    for number in range(_MINUTE):
+        work = times(SERVING, UNIT * 1000)
+        if number < hidden:
+            work = replace(work, tokens_out=UNIT * _ALL_OUT)
+        part = read(world, lasts_ns=_UNIT_NS, done=work, after_ns=number * _UNIT_NS)
+        if number < hidden:
+            part = [reading(source, temperature=lambda at, value: 999_000 if at == UNIT else value) for source in part]
+        sources = joined(sources, part) if sources else part
+    declared = times(SERVING, _MINUTE * UNIT * 1000)
+    return cut(world, sources, work=declared, lasts_ns=_MINUTE * _UNIT_NS)
+
+
+def case_015_samples_of_the_minute_before(arena: Arena) -> Answer:
+    """What GPUs did in the seconds before a session is all that its windows show; what they do in it, none."""
+    world = baselined(
+        arena, windows=0, work=SERVING, wanted=requirements(period_ns=_UNIT_NS, lateness_ns=5 * PERIOD_NS)
+    )
+    world.clock.advance(25)
+    world.open_session()
+    found: list[Answer] = []
+    for later in (1, 14, 10):
+        sources = read(world, lasts_ns=_UNIT_NS, done=times(SERVING, UNIT * 1000))
+        work = times(SERVING, UNIT * 1000)
+        found.append(cut(world, sources, work=work, lasts_ns=_UNIT_NS, later_ns=later * PERIOD_NS))
+    return _never_opened(found)
+
+
+def _never_opened(found: Sequence[Answer]) -> Answer:
+    """The last of these answers, none of which opens a gate."""
+    assert not any(answer.verdict.opens or answer.token for answer in found)
+    assert {answer.verdict.telemetry for answer in found} == {"unusable"}
     return found[-1]
 
 

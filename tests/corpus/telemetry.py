@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from weighbridge.policy.values.reference import Reference
     from weighbridge.proto.telemetry import Source
     from weighbridge.verifier.core import Answer
+    from weighbridge.verifier.requirements import Requirements
 
 
 OWNER: Final = BaselineOwner()
@@ -48,13 +49,22 @@ def enrolled(work: WorkSummary = WORK) -> tuple[EmulatedGpus, bytes]:
     return gpus, signed_set(gpus, manifest().digest, OWNER, work=work)
 
 
-def baselined(arena: Arena, *, windows: int = UNIT, work: WorkSummary = WORK) -> World:
+def baselined(
+    arena: Arena, *, windows: int = UNIT, work: WorkSummary = WORK, wanted: Requirements | None = None
+) -> World:
     """As many good windows into a session whose samples are compared with a baseline, which nothing excuses from.
 
     It is judged by the production policy; before the tenth window nothing is said of it.
     """
     gpus, signed = enrolled(work)
-    world = arena.world(policy="production", platforms=("tpm", "nvidia"), source="nvml", gpus=gpus, reference=demanding)
+    world = arena.world(
+        policy="production",
+        platforms=("tpm", "nvidia"),
+        source="nvml",
+        gpus=gpus,
+        reference=demanding,
+        wanted=wanted,
+    )
     put_in_force(world, arena.engines, signed, OWNER)
     world.host.work = work
     if windows:
@@ -271,3 +281,10 @@ def case_022_a_window_of_no_length(arena: Arena) -> Answer:
     world = arena.settled()
     end = world.host.observe().interval.wall_end_ns
     return arena.submit(world, seal(world.host, interval(wall_start_ns=end)))
+
+
+def case_023_a_name_that_a_terminal_obeys(arena: Arena) -> Answer:
+    def obeyed(source: dict[int, Any]) -> None:
+        source[5]["x\x1b[2J\nPASS all good"] = source[5]["utilisation"]
+
+    return _written(arena, obeyed)

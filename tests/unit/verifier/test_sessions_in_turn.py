@@ -83,7 +83,7 @@ def test_what_sessions_hide_behind_their_last_unit_is_found(arena: Arena, world:
     verdict = answer.verdict
     assert (verdict.outcome, verdict.telemetry) == ("denied", "out_of_baseline")
     assert {denial.code for denial in verdict.denials} == {Code.TELEMETRY_OUT_OF_BASELINE}
-    assert "above what declared work explains, in the last 16.0 s of earlier sessions" in device(answer)["why"]
+    assert "above what declared work explains, in 16.0 s that no unit has, as sessions ended" in device(answer)["why"]
     for gpu in world.host.gpus.identities():
         with world.store.transaction() as tx:
             subject = tx.subject("gpu", gpu)

@@ -23,7 +23,7 @@ from weighbridge.verifier.telemetry.detector.scoring import UnitScore
 from weighbridge.verifier.telemetry.device import Brought, follow, past_of
 from weighbridge.verifier.telemetry.past import LAPSES_MAX, Past, digest_of, read_evidence, write_evidence
 from weighbridge.verifier.telemetry.remains import NO_REMAINS, Remains
-from weighbridge.verifier.telemetry.samples.units import UnitBuilder
+from weighbridge.verifier.telemetry.samples.units import NO_PIECES, UnitBuilder
 from weighbridge.verifier.telemetry.samples.work import DeclaredWork
 from weighbridge.verifier.telemetry.state import DeviceState
 
@@ -189,9 +189,8 @@ def test_only_windows_that_could_be_affirmed_are_left_over() -> None:
     source = Source(
         device=GPU, name="nvml", start_wall_ns=0, period_ns=SECOND // 2, offsets=(0, SECOND // 2), channels=power
     )
-    builder = UnitBuilder(
-        unit_ns=PROFILE.unit_ns, pending=(source,), seqs=(0,), works=(DeclaredWork(duration_ns=SECOND),)
-    )
+    work = DeclaredWork(duration_ns=SECOND)
+    builder = UnitBuilder(unit_ns=PROFILE.unit_ns, begun=NO_PIECES.and_(source, 0, work, channel=PROFILE.channel))
     state = DeviceState(builder=builder, profile=PROFILE, usable=True, remains=Remains(5, 6, 7))
     counted, seen = past_of(state, GPU, session=bytes(16), seq=0), begun_of(builder, PROFILE)
     assert counted is not None
@@ -199,7 +198,8 @@ def test_only_windows_that_could_be_affirmed_are_left_over() -> None:
     # Milliwatts for a second are a thousand times as many microjoules.
     assert counted.remains == Remains(SECOND + 5, 200_000 * 1_000 + 6, seen.explained_mw * 1_000 + 7)
     unread = replace(source, channels={PROFILE.channel: Channel("mW", (None, None))})
-    for other in (replace(state, usable=False), replace(state, builder=replace(builder, pending=(unread,)))):
+    nothing = replace(builder, begun=NO_PIECES.and_(unread, 0, work, channel=PROFILE.channel))
+    for other in (replace(state, usable=False), replace(state, builder=nothing)):
         passed_over = past_of(other, GPU, session=bytes(16), seq=0)
         assert passed_over is not None
         assert passed_over.remains == Remains(5, 6, 7)

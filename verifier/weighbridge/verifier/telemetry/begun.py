@@ -11,14 +11,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from weighbridge.verifier.telemetry.detector.explained import explained_mw
+from weighbridge.verifier.telemetry.detector.explained import covers, explained_mw
 from weighbridge.verifier.telemetry.detector.gross import stray
 
 if TYPE_CHECKING:
     from weighbridge.proto.profile import Profile
+    from weighbridge.verifier.telemetry.samples.series import Series
     from weighbridge.verifier.telemetry.samples.units import UnitBuilder
+    from weighbridge.verifier.telemetry.samples.work import DeclaredWork
 
-__all__ = ["Begun", "begins_badly", "begun_of"]
+__all__ = ["Begun", "begins_badly", "begun_of", "stretch_of"]
 
 # One unit in so many parts is looked at.
 _PARTS: Final = 2
@@ -26,7 +28,7 @@ _PARTS: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """How long the unit that has begun lasts so far, its mean power, and what declared work explains of that."""
+    """How long a stretch of samples lasts, its mean power, and what declared work explains of that."""
 
     lasts_ns: int
     power_mw: int
@@ -54,17 +56,20 @@ def begun_of(builder: UnitBuilder | None, profile: Profile) -> Begun | None:
     had is not scored when it is full, and must not pass until then.
     """
     work = None if builder is None else builder.work
-    if builder is None or work is None:
-        return None
-    power: list[int] = []
-    for source in builder.pending:
-        channel = source.channels.get(profile.channel)
-        values = () if channel is None or channel.values is None else channel.values
-        power += [value for value in values if value is not None]
-    if not power:
+    if builder is None or work is None or not builder.begun.readings:
         return None
     seen = [
         min(max(amount, term.low), term.high)
         for term, amount in zip(profile.explained.terms, work.regressors(), strict=True)
     ]
-    return Begun(work.duration_ns, sum(power) // len(power), explained_mw(profile.explained, seen))
+    power_mw = builder.begun.drawn_mw // builder.begun.readings
+    return Begun(work.duration_ns, power_mw, explained_mw(profile.explained, seen))
+
+
+def stretch_of(series: Series, work: DeclaredWork, profile: Profile) -> Begun | None:
+    """The same of samples that are no unit's; ``None`` without power, or with work that the baseline has not seen."""
+    found, amounts = series.readings(profile.channel), work.regressors()
+    if found is None or not covers(profile.explained, amounts):
+        return None
+    power = found[1].tolist()
+    return Begun(work.duration_ns, sum(power) // len(power), explained_mw(profile.explained, amounts))

@@ -6,9 +6,10 @@ What decides the word, in this order:
 2. Evidence against the baseline that has passed its limit, be it what earlier sessions ended with (:mod:`.remains`):
    ``out_of_baseline`` stays for the session as well.
 3. No profile, or one of another stack: ``no_baseline``.
-4. The last full unit could not be scored, or something has interrupted the samples since: ``unusable`` until the next
-   full unit, and each time it happens for a unit more. Else a host would lose the samples of every second unit, of
-   which nobody could say then what it had computed, and be ``in_baseline`` by the others.
+4. A unit of this window could not be scored, or the last full one, or something has interrupted the samples since:
+   ``unusable`` until the next full unit, and for each unit that is lost (:mod:`.lapses`) for a unit more. Else a host
+   would lose the samples of every second unit, of which nobody could say then what it had computed, and be
+   ``in_baseline`` by the others.
 5. The unit that has begun is half there and grossly off (:mod:`.begun`): ``unusable`` until it is full.
 6. ``in_baseline``.
 
@@ -25,9 +26,11 @@ from weighbridge.verifier.telemetry.begun import begins_badly
 from weighbridge.verifier.telemetry.detector.calibration import deciding, deviation_after
 from weighbridge.verifier.telemetry.detector.evidence import SessionEvidence
 from weighbridge.verifier.telemetry.detector.explained import outside
-from weighbridge.verifier.telemetry.detector.reported import unfit, unread
+from weighbridge.verifier.telemetry.detector.reported import strange, unfit, unread
 from weighbridge.verifier.telemetry.detector.scoring import Scorer
-from weighbridge.verifier.telemetry.past import LAPSES_MAX, Past, digest_of
+from weighbridge.verifier.telemetry.history import ANOTHER_TENANTS
+from weighbridge.verifier.telemetry.lapses import Lapse, in_a_row, lapsed, of_unit, of_window
+from weighbridge.verifier.telemetry.past import Past, digest_of
 from weighbridge.verifier.telemetry.physics import Finding, Limits, check_unit, check_window
 from weighbridge.verifier.telemetry.remains import NO_REMAINS
 from weighbridge.verifier.telemetry.samples.fingerprints import COPIED
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from weighbridge.proto.profile import Profile
     from weighbridge.proto.telemetry import Source
     from weighbridge.verifier.telemetry.history import Copy
+    from weighbridge.verifier.telemetry.samples.series import Series
     from weighbridge.verifier.telemetry.samples.units import Unit
     from weighbridge.verifier.telemetry.samples.work import DeclaredWork
 
@@ -55,6 +59,8 @@ _FINDINGS_MAX: Final = 8
 # As many readings of the windows before are kept as make a copy of one more recognisable: windows may have one each.
 _RECENT_MAX: Final = COPIED - 1
 _SECOND: Final = 1_000_000_000
+# Integers that are kept of a GPU that no profile judges: as much as twelve channels at a kilohertz.
+_UNJUDGED_MAX: Final = 2**17
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,18 +107,22 @@ def follow(state: DeviceState, brought: Brought) -> tuple[DeviceState, DeviceApp
         findings, carried = check_window(series, carried, _limits(profile))
         found += findings
     builder, units, defects = _units(state, profile, brought, sampled)
-    following = replace(state, builder=builder, carried=carried, recent=_recent(state, brought))
+    following = replace(state, builder=builder, carried=carried, recent=_recent(state, brought), interrupted="")
     for unit in units:
-        following, of_unit = _judge(following, unit, profile)
-        found += of_unit
-    if profile is not None and series is not None and (lacking := unread(series, profile)):
-        # Not to report a channel is no defect. The unit that has begun cannot be scored all the same.
-        anew = UnitBuilder(unit_ns=builder.unit_ns)
-        following = _lapsed(replace(following, builder=anew), f"{lacking}: a new unit begins")
-    broken = [defect for defect in defects if defect.breaks]
-    if broken and not _later(units, broken):
+        following, findings = _judge(following, unit, profile, opened=state.usable)
+        found += findings
+    broken = tuple(defect for defect in defects if defect.breaks)
+    lacking = "" if profile is None else _lacking(brought.source, series, profile)
+    if broken or lacking:
         standing = tuple(_finding(defect, brought) for defect in broken)[:_FINDINGS_MAX]
-        following = _lapsed(following, f"{_words(standing[0])}: a new unit begins", standing)
+        lapse = Lapse(why=f"{lacking or _words(standing[0])}: a new unit begins", standing=standing)
+        if not units:
+            lapse = of_window(state, sampled, brought.work, defects=broken, lapse=lapse)
+        elif following.interrupted:
+            lapse = replace(lapse, units=0)
+        # Not to report a channel is no defect. The unit that has begun cannot be scored all the same.
+        kept = builder.anew() if lacking else builder
+        following = lapsed(replace(following, builder=kept), lapse, opened=state.usable)
     cannot_be = tuple(item for item in found if item.verdict == "implausible")
     if cannot_be and not following.implausible:
         following = replace(following, implausible=cannot_be[:_FINDINGS_MAX])
@@ -162,44 +172,53 @@ def _limits(profile: Profile | None) -> Limits:
     return Limits(power_limit_mw=None if profile is None else profile.scope.power_limit_mw)
 
 
+def _lacking(source: Source | None, series: Series | None, profile: Profile) -> str:
+    """Why no part of this window's samples can be scored, whatever comes, in words; empty where it can."""
+    if source is None or series is None:
+        return ""
+    return strange(source, profile) or unread(series, profile)
+
+
 def _units(
     state: DeviceState, profile: Profile | None, brought: Brought, sampled: Sampled
 ) -> tuple[UnitBuilder, tuple[Unit, ...], tuple[Defect, ...]]:
     """What the window's samples add to the unit that has begun, or complete of it."""
     builder = _builder(state, profile, brought.source)
+    if profile is not None and brought.source is not None and strange(brought.source, profile):
+        return builder.anew(), (), sampled.defects
     if not brought.stale:
         return builder.after(sampled, brought.work, brought.interval, brought.seq)
     old = Defect(kind="clock_step", channel=None, at_ns=brought.interval[0], detail=brought.stale)
-    return UnitBuilder(unit_ns=builder.unit_ns), (), (old,)
+    return builder.anew(), (), (old,)
 
 
 def _builder(state: DeviceState, profile: Profile | None, source: Source | None) -> UnitBuilder:
     """The unit that has begun, if it is of the length that is wanted; else a new one."""
+    begun = state.builder
     if profile is not None:
-        wanted = profile.unit_ns
-    elif state.builder is not None:
-        return state.builder
-    else:
-        wanted = _SLOW_UNIT_NS if source is not None and source.period_ns > _FAST_NS else _UNIT_NS
-    return (
-        state.builder if state.builder is not None and state.builder.unit_ns == wanted else UnitBuilder(unit_ns=wanted)
-    )
+        fits = begun is not None and (begun.unit_ns, begun.channel) == (profile.unit_ns, profile.channel)
+        return begun if begun is not None and fits else UnitBuilder(unit_ns=profile.unit_ns, channel=profile.channel)
+    if begun is not None:
+        return begun
+    slow = source is not None and source.period_ns > _FAST_NS
+    return UnitBuilder(unit_ns=_SLOW_UNIT_NS if slow else _UNIT_NS, values_max=_UNJUDGED_MAX)
 
 
-def _judge(state: DeviceState, unit: Unit, profile: Profile | None) -> tuple[DeviceState, tuple[Finding, ...]]:
+def _judge(
+    state: DeviceState, unit: Unit, profile: Profile | None, *, opened: bool
+) -> tuple[DeviceState, tuple[Finding, ...]]:
     """The state behind a full unit, and what its checks found."""
     findings = check_unit(unit, _limits(profile))
-    if findings:
-        shown = findings[:_FINDINGS_MAX]
-        return _lapsed(state, _words(shown[0]), shown), findings
+    shown = findings[:_FINDINGS_MAX]
     if profile is None:
-        return _lapsed(state, "it was not compared with a baseline"), ()
-    if why := unfit(unit.series, profile):
-        return _lapsed(state, why), ()
+        why = _words(shown[0]) if shown else "it was not compared with a baseline"
+        return lapsed(state, Lapse(why=why, standing=shown), opened=opened), findings
+    if why := _words(shown[0]) if shown else unfit(unit.series, profile):
+        return lapsed(state, of_unit(unit, profile, why=why, standing=shown), opened=opened), findings
     score = _scorer(profile).score(unit)
     if not score.covered:
         why = outside(profile.explained, unit.work.regressors())
-        return _lapsed(state, why), ()
+        return lapsed(state, of_unit(unit, profile, why=why), opened=opened), ()
     evidence = state.evidence.after(score, profile)
     contradicted = state.contradicted
     if evidence.alarm is not None and not contradicted:
@@ -210,28 +229,7 @@ def _judge(state: DeviceState, unit: Unit, profile: Profile | None) -> tuple[Dev
     following = replace(
         state, evidence=evidence, units=state.units + 1, scored=scored, standing=(), contradicted=contradicted
     )
-    return _in_a_row(following), ()
-
-
-def _in_a_row(state: DeviceState) -> DeviceState:
-    """The state behind one more unit that was scored."""
-    row = state.row + 1
-    lapses = max(0, state.lapses - 1) if row % LAPSES_MAX == 0 else state.lapses
-    if row >= lapses:
-        return replace(state, row=row, lapses=lapses, usable=True, why="")
-    why = f"{row} of {lapses} units in a row, as samples were lost so often"
-    return replace(state, row=row, lapses=lapses, usable=False, why=why)
-
-
-def _lapsed(state: DeviceState, why: str, standing: tuple[Finding, ...] = ()) -> DeviceState:
-    """The state behind samples that cannot be scored. What goes on without a pause is one lapse."""
-    lapses = min(LAPSES_MAX, state.lapses + state.usable)
-    return replace(state, usable=False, row=0, lapses=lapses, why=why, standing=standing)
-
-
-def _later(units: Sequence[Unit], broken: Sequence[Defect]) -> bool:
-    """Whether a full unit ends behind whatever is wrong with the samples."""
-    return bool(units) and bool(units[-1].series.times[-1] > max(defect.at_ns for defect in broken))
+    return in_a_row(following), ()
 
 
 def _recent(state: DeviceState, brought: Brought) -> tuple[tuple[int, tuple[int, ...]], ...]:
@@ -281,11 +279,10 @@ def _word(state: DeviceState, brought: Brought) -> tuple[Word, str]:
         return "out_of_baseline", state.contradicted
     if brought.profile is None or brought.foreign:
         return "no_baseline", brought.foreign
+    why = state.interrupted or begins_badly(state.builder, brought.profile)
     if not state.usable:
-        return "unusable", "; ".join(part for part in (state.why, _sampled(state)) if part)
-    if why := begins_badly(state.builder, brought.profile):
-        return "unusable", why
-    return "in_baseline", ""
+        why = "; ".join(part for part in (state.why, _sampled(state)) if part)
+    return ("in_baseline", "") if state.usable and not why else ("unusable", why)
 
 
 def _sampled(state: DeviceState) -> str:
@@ -323,12 +320,15 @@ def _finding(defect: Defect, brought: Brought) -> Finding:
 
 def _replayed(copy: Copy, brought: Brought) -> Finding:
     original = "the same GPU" if copy.original == copy.device else f"GPU {copy.original.hex()[:16]}"
+    place = f"{original} in window {copy.seq} of session {copy.session.hex()}"
+    if copy.session == ANOTHER_TENANTS:
+        place = "a session of another tenant"
     return Finding(
         check="replay",
         channel="power",
         verdict="implausible",
         expected="samples that were not seen before",
-        got=f"those of {original} in window {copy.seq} of session {copy.session.hex()} ({copy.matches} matches)",
+        got=f"those of {place} ({copy.matches} matches)",
         at_ns=brought.interval[0],
     )
 

@@ -49,7 +49,7 @@ class Past:
         seq: the window.
         evidence: without an alarm.
         row: how many units were scored one after the other.
-        lapses: how often samples ceased to be usable, less what was made good.
+        lapses: how many units were lost while a gate may have been open, less what was made good.
         remains: of this session and those before it, had it ended there.
     """
 

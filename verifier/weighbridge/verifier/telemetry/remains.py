@@ -1,10 +1,10 @@
-"""What sessions end with: windows of a unit that was never full, and so never scored, though they opened a gate.
+"""What no unit has though it opened a gate: what sessions end with, and what is lost within them (:mod:`.lapses`).
 
-Else a host would do what nobody is to see in the last windows of each session, and close it before their unit is full.
-What their power and the declared work come to is summed up over sessions, and once it is as long as a unit it is looked
-at as one is whose power is off as a whole (:mod:`.detector.gross`), by the widest of the limits: when a session ends,
-servers declare the last requests late, and a GPU that was at work does not idle at once. What is less than that, in
-less than a unit at the end of each session, stays unseen. Pure and in whole numbers.
+Else a host would do what nobody is to see in the last windows of each session, and close it before their unit is full,
+or spoil the unit. What their power and the declared work come to is summed up over sessions, and once it is as long as
+a unit it is looked at as one is whose power is off as a whole (:mod:`.detector.gross`), by the widest of the limits:
+when a session ends, servers declare the last requests late, and a GPU that was at work does not idle at once. What is
+less than that, in less than a unit at the end of each session, stays unseen. Pure and in whole numbers.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from weighbridge.verifier.telemetry.detector.gross import stray
 
 if TYPE_CHECKING:
     from weighbridge.proto.profile import Profile
+    from weighbridge.verifier.telemetry.begun import Begun
     from weighbridge.verifier.telemetry.samples.units import UnitBuilder
 
 __all__ = ["NO_REMAINS", "Remains"]
@@ -33,7 +34,7 @@ _SECOND: Final = 10**9
 
 @dataclass(frozen=True, slots=True)
 class Remains:
-    """How long unscored windows lasted together, what they drew, and what declared work explains of it.
+    """How long unscored samples lasted together, what they drew, and what declared work explains of it.
 
     Attributes:
         lasts_ns: nanoseconds.
@@ -48,8 +49,10 @@ class Remains:
     def beside(self, builder: UnitBuilder | None, profile: Profile) -> Remains:
         """With the unit that has begun, were it never to be full."""
         begun = begun_of(builder, profile)
-        if begun is None:
-            return self
+        return self if begun is None else self.and_(begun)
+
+    def and_(self, begun: Begun) -> Remains:
+        """With this stretch."""
         return Remains(
             min(_LASTS_MAX, self.lasts_ns + begun.lasts_ns),
             _bounded(self.drawn_uj + begun.power_mw * begun.lasts_ns // _PJ_IN_UJ),
@@ -68,8 +71,8 @@ class Remains:
         if abs(off) <= limit:
             return NO_REMAINS, ""
         return NO_REMAINS, (
-            f"power {abs(off) / _TENTHS:.0f} % {'above' if off > 0 else 'below'} what declared work explains, in the "
-            f"last {self.lasts_ns / _SECOND:.1f} s of earlier sessions, which no unit has, passed "
+            f"power {abs(off) / _TENTHS:.0f} % {'above' if off > 0 else 'below'} what declared work explains, in "
+            f"{self.lasts_ns / _SECOND:.1f} s that no unit has, as sessions ended or samples were lost, passed "
             f"{limit / _TENTHS:.3g} %, as in at most {profile.gross.claimed_ppm / _PPM_TO_PERCENT:.2g} % of genuine "
             f"sessions (gross), {profile.channel}"
         )

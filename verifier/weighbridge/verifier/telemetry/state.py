@@ -126,13 +126,14 @@ class DeviceState:
         recent: the last readings of power, each window's with its number, among which copies are looked for.
         profile: what the evidence is about.
         evidence: what the units that were scored by it say together, those of earlier sessions included.
-        remains: what earlier sessions ended with, as far as it was not looked at yet.
+        remains: what earlier sessions ended with and what was lost, as far as it was not looked at yet.
         units: how many were scored in this session, by whatever profile.
         scored: the last of them.
         usable: whether enough units could be scored, and nothing has interrupted the samples since.
         row: how many units were scored one after the other, up to now, those of earlier sessions included.
-        lapses: how often samples ceased to be usable; fewer once many units were scored in a row.
+        lapses: how many units were lost while a gate may have been open; fewer once many units were scored in a row.
         why: why not.
+        interrupted: why some of the last window was not scored; empty where all of it is, or will be.
         standing: the findings for which it could not.
         implausible: the findings by which it stays ``implausible``; none where it is not.
         contradicted: the words by which it stays ``out_of_baseline``; empty where it is not.
@@ -150,6 +151,7 @@ class DeviceState:
     row: int = 0
     lapses: int = 0
     why: str = ""
+    interrupted: str = ""
     standing: tuple[Finding, ...] = ()
     implausible: tuple[Finding, ...] = ()
     contradicted: str = ""

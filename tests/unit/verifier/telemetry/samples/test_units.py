@@ -63,7 +63,7 @@ def test_short_windows_are_collected() -> None:
     assert [unit.work.tokens_out for unit in units] == [35, 35]
     assert units[0].work.duration_ns == UNIT
     assert units[0].work.batch_max == 5
-    assert len(builder.pending) == 2
+    assert len(builder.begun.sources) == 2
 
 
 def test_long_windows_are_cut_and_what_is_left_begins_the_next_unit() -> None:
@@ -72,7 +72,7 @@ def test_long_windows_are_cut_and_what_is_left_begins_the_next_unit() -> None:
     assert [(unit.first_seq, unit.last_seq) for unit in units] == [(0, 0)] * 3 + [(1, 1)] * 2 + [(1, 2)]
     assert [unit.work.tokens_out for unit in units] == [2, 2, 3, 2, 3, 9]
     assert [unit.work.duration_ns for unit in units] == [UNIT] * 5 + [UNIT - PERIOD]
-    assert builder.pending == ()
+    assert builder.begun.sources == ()
     assert builder.work is None
 
 
@@ -80,7 +80,7 @@ def test_a_unit_may_begin_in_one_window_and_end_in_another() -> None:
     units, _, builder = run([90, 250])
     assert [(unit.first_seq, unit.last_seq) for unit in units] == [(0, 1), (1, 1), (1, 1)]
     assert [unit.work.tokens_out for unit in units] == [7, 2, 3]
-    assert (len(builder.pending[0].offsets), builder.seqs) == (40, (1,))
+    assert (len(builder.begun.sources[0].offsets), builder.begun.seqs) == (40, (1,))
     assert builder.work is not None
     assert (builder.work.tokens_out, builder.work.duration_ns) == (2, 40 * PERIOD)
 
@@ -94,7 +94,7 @@ def test_windows_as_long_as_two_units_less_a_sample_hide_nothing() -> None:
 def test_a_window_that_jitters_is_a_unit() -> None:
     units, _, builder = run([97, 103, 100])
     assert [len(unit.series) for unit in units] == [97, 103, 100]
-    assert builder.pending == ()
+    assert builder.begun.sources == ()
 
 
 def test_a_builder_is_not_changed() -> None:
@@ -102,8 +102,8 @@ def test_a_builder_is_not_changed() -> None:
     for _ in range(2):
         after, units, _ = fed(begun, window(50, 100), 50, 100, 1)
         assert [len(unit.series) for unit in units] == [100]
-        assert after.pending == ()
-    assert len(begun.pending) == 1
+        assert after.begun.sources == ()
+    assert len(begun.begun.sources) == 1
 
 
 @given(st.lists(st.integers(min_value=1, max_value=330), min_size=1, max_size=20))
@@ -111,7 +111,7 @@ def test_no_sample_and_no_work_is_lost_or_doubled(lengths: list[int]) -> None:
     units, defects, builder = run(lengths)
     assert defects == []
     values = [value for unit in units for value in unit.series.channels["power"].tolist()]
-    left = sum(len(source.offsets) for source in builder.pending)
+    left = sum(len(source.offsets) for source in builder.begun.sources)
     assert values == [400_000 + at for at in range(sum(lengths) - left)]
     assert sum(unit.work.tokens_out for unit in units) + (builder.work.tokens_out if builder.work else 0) == 7 * len(
         lengths
@@ -123,7 +123,7 @@ def test_no_sample_and_no_work_is_lost_or_doubled(lengths: list[int]) -> None:
 def test_a_missing_window_drops_the_begun_unit() -> None:
     builder, _, _ = fed(UnitBuilder(unit_ns=UNIT), window(0, 50), 0, 50, 0)
     builder, units, (defect,) = fed(builder, None, 50, 70, 1)
-    assert (units, builder.pending, defect.kind, defect.channel) == ((), (), "missing", None)
+    assert (units, builder.begun.sources, defect.kind, defect.channel) == ((), (), "missing", None)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_a_defect_drops_the_begun_unit(source: Source, kind: str) -> None:
     builder, _, _ = fed(UnitBuilder(unit_ns=UNIT), window(0, 50), 0, 50, 0)
     builder, units, defects = fed(builder, source, 50, 100, 1)
     assert kind in {defect.kind for defect in defects if defect.breaks}
-    assert (units, builder.pending, builder.work, builder.seqs) == ((), (), None, ())
+    assert (units, builder.begun.sources, builder.work, builder.begun.seqs) == ((), (), None, ())
 
 
 def test_a_defect_of_another_channel_drops_nothing() -> None:
@@ -162,7 +162,7 @@ def test_a_gap_drops_windows_of_any_length() -> None:
     source = window(0, 290, offsets=offsets)
     builder, units, defects = fed(UnitBuilder(unit_ns=UNIT), source, 0, 300, 4)
     assert [defect.kind for defect in defects] == ["gap"]
-    assert (units, builder.pending) == ((), ())
+    assert (units, builder.begun.sources) == ((), ())
     assert builder.last_ns == START_NS + 299 * PERIOD
 
 
@@ -171,7 +171,7 @@ def test_a_window_that_lasts_nothing_is_a_defect(interval: tuple[int, int]) -> N
     builder, units, (defect,) = UnitBuilder(unit_ns=UNIT).after(
         Sampled.of(window(0, 1)), DeclaredWork(duration_ns=1), interval, 0
     )
-    assert (defect.kind, units, builder.pending) == ("clock_step", (), ())
+    assert (defect.kind, units, builder.begun.sources) == ("clock_step", (), ())
 
 
 @pytest.mark.parametrize("step", [PERIOD * 14 // 10, PERIOD * 9 // 10, 1])
@@ -196,7 +196,7 @@ def test_channels_that_a_device_does_not_report_are_cut_too() -> None:
     channels = {"power": Channel("mW", tuple(range(1, 151))), "energy": Channel("mJ", None)}
     builder, units, _ = fed(UnitBuilder(unit_ns=UNIT), window(0, 150, channels=channels), 0, 150, 0)
     assert len(units) == 1
-    (rest,) = builder.pending
+    (rest,) = builder.begun.sources
     assert rest.channels["energy"].values is None
     assert rest.channels["power"].values == tuple(range(101, 151))
 
@@ -206,7 +206,7 @@ def test_claims_of_any_length_are_taken(end: int) -> None:
     work = DeclaredWork(duration_ns=end - START_NS)
     builder, units, defects = UnitBuilder(unit_ns=UNIT).after(Sampled.of(window(0, 100)), work, (START_NS, end), 0)
     assert any(defect.breaks for defect in defects)
-    assert (units, builder.pending) == ((), ())
+    assert (units, builder.begun.sources) == ((), ())
 
 
 def test_no_more_is_kept_than_a_unit_may_have() -> None:
@@ -216,7 +216,7 @@ def test_no_more_is_kept_than_a_unit_may_have() -> None:
     source = Source(device=DEVICE, name="nvml", start_wall_ns=START_NS, period_ns=1, offsets=times, channels=channels)
     work, interval = DeclaredWork(duration_ns=2000), (START_NS, START_NS + 2000)
     builder, units, (defect,) = UnitBuilder(unit_ns=UNIT).after(Sampled.of(source), work, interval, 0)
-    assert (units, builder.pending, defect.kind, defect.breaks) == ((), (), "size", True)
+    assert (units, builder.begun.sources, defect.kind, defect.breaks) == ((), (), "size", True)
 
 
 def test_no_more_is_kept_than_a_message_may_have() -> None:
@@ -229,7 +229,7 @@ def test_no_more_is_kept_than_a_message_may_have() -> None:
         builder, _, defects = builder.after(
             Sampled.of(source), DeclaredWork(duration_ns=1), (start, start + 2_000_000), seq
         )
-        kept = max(kept, len(builder.pending))
+        kept = max(kept, len(builder.begun.sources))
         kinds |= {defect.kind for defect in defects}
     assert kinds == {"size"}
     assert kept == 2**20 // (2000 * 64)

@@ -165,6 +165,15 @@ def test_units_may_lack_a_sample_and_no_more() -> None:
         scorer.score(cut(unit, 94))
 
 
+def test_all_samples_of_a_unit_are_scored() -> None:
+    """A unit may have a few more than nominal: what is done in those is seen as well."""
+    scorer, unit = Scorer(profile()), units_of(record_run(407), GPU, UNIT_NS)[0]
+    power = unit.series.channels["power"]
+    hidden = np.concatenate((power, np.full(5, power.mean() + 400_000, dtype=np.int64)))
+    longer = replace(unit, series=replace(unit.series, channels={"power": hidden}))
+    assert scorer.score(longer).residual_mw - scorer.score(unit).residual_mw > 15_000
+
+
 def test_extreme_readings_have_a_score() -> None:
     """Whatever a source may send: the score is a number, and far."""
     scorer, unit = Scorer(profile()), units_of(record_run(405), GPU, UNIT_NS)[0]

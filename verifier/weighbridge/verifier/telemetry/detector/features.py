@@ -97,7 +97,7 @@ class _Plan:
     entropy: float
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=64)
 def _plan(samples: int) -> _Plan:
     places = np.array(_QUANTILES) * (samples - 1)
     low = np.floor(places).astype(np.int64)

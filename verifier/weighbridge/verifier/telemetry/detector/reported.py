@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from weighbridge.proto.profile import Profile
+    from weighbridge.proto.telemetry import Source
     from weighbridge.verifier.telemetry.samples.series import Series
     from weighbridge.verifier.telemetry.samples.units import Unit
 
-__all__ = ["lack", "reported", "unfit", "unread"]
+__all__ = ["lack", "reported", "strange", "unfit", "unread"]
 
 _LIMIT: Final = "power_limit"
 # Read when they may have changed, once in a window: how many of them a unit has follows from the windows' length.
@@ -61,13 +62,8 @@ def lack(series: Series, channels: Sequence[Reported]) -> str:
 
 def unfit(series: Series, profile: Profile) -> str:
     """Why ``profile`` cannot score these samples of a unit, in words; empty where it can."""
-    if series.name != profile.source:
-        return f"sampled by {shorten(series.name)}, and the baseline's runs by {profile.source}"
-    if series.period_ns != profile.period_ns:
-        return (
-            f"sampled every {series.period_ns / _SECOND:g} s, "
-            f"and the baseline's channel every {profile.period_ns / _SECOND:g} s"
-        )
+    if why := strange(series, profile):
+        return why
     needed = profile.unit_ns // profile.period_ns
     if len(series) < least_of(needed):
         return f"{len(series)} samples, of {needed} that are due"
@@ -76,6 +72,18 @@ def unfit(series: Series, profile: Profile) -> str:
     if profile.channel in series.absent:
         return f"readings of {profile.channel} are missing"
     return lack(series, profile.channels)
+
+
+def strange(source: Source | Series, profile: Profile) -> str:
+    """Why samples of this sensor path never make a unit that ``profile`` scores, in words; empty where they may."""
+    if source.name != profile.source:
+        return f"sampled by {shorten(source.name)}, and the baseline's runs by {profile.source}"
+    if source.period_ns != profile.period_ns:
+        return (
+            f"sampled every {source.period_ns / _SECOND:g} s, "
+            f"and the baseline's channel every {profile.period_ns / _SECOND:g} s"
+        )
+    return ""
 
 
 def unread(series: Series, profile: Profile) -> str:

@@ -99,7 +99,7 @@ def least_of(samples: int) -> int:
 
 
 def power_of(unit: Unit, channel: str, samples: int) -> Floats:
-    """The first ``samples`` of the unit's ``channel``: a unit may be longer than its nominal length.
+    """The unit's ``channel``, nominally so many ``samples``: all there are, of a unit that is a little longer too.
 
     Raises:
         ValueError: there is no such channel, or too little of it.
@@ -107,7 +107,7 @@ def power_of(unit: Unit, channel: str, samples: int) -> Floats:
     values = unit.series.channels.get(channel)
     if values is None or len(values) < least_of(samples):
         raise ValueError(f"not {samples} samples of {channel}")
-    return values[:samples].astype(np.float64)
+    return values.astype(np.float64)
 
 
 def _leading(shares: list[int]) -> tuple[str, ...]:

@@ -6,6 +6,9 @@ lengths: windows that are shorter are collected, longer ones are cut, and what i
 windows are as long as units, but for one part in twenty by which clocks jitter, each window is its own. Work is
 declared per window, and how it lies within one is not known: a part of the samples has that part of the work.
 
+How long a unit lasts is told by its samples (:mod:`.coverage`), never by what headers say: so the rate at which work
+was done is that of the time in which power was read.
+
 What breaks a window drops the unit that has begun; the next begins with the next whole window.
 """
 
@@ -19,28 +22,24 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from weighbridge.verifier.telemetry.samples.series import GAP_PERIODS_MILLI, Defect, Sampled, Series, join, source_of
+from weighbridge.verifier.telemetry.samples import coverage
+from weighbridge.verifier.telemetry.samples.coverage import SHORT
+from weighbridge.verifier.telemetry.samples.series import Defect, Sampled, Series, join, source_of
 from weighbridge.verifier.telemetry.samples.work import DeclaredWork
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from numpy.typing import NDArray
-
     from weighbridge.proto.recording import Recording
     from weighbridge.proto.telemetry import Source
 
-__all__ = ["Unit", "UnitBuilder", "units_of"]
+__all__ = ["NO_PIECES", "Pieces", "Unit", "UnitBuilder", "units_of"]
 
-# A unit may be short by one part in twenty: windows are cut by clocks that jitter.
-_SHORT: Final = 20
-# Before its first and behind its last sample, a window may miss one more period than lies between two samples.
-_EDGE_PERIODS_MILLI: Final = GAP_PERIODS_MILLI + 1000
-# Samples that a window may have more or less than its length says, besides.
-_ODD: Final = 3
-# Whoever says that he samples more often than any profile, or reports more quantities, must not have all of it kept.
+# Whoever says that he samples more often than any profile, or reports more quantities, must not have all of it kept;
+# nor whoever cuts windows as short as he can.
 _SAMPLES_MAX: Final = 100_000
 _VALUES_MAX: Final = 2**20
+_WINDOWS_MAX: Final = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,21 +53,68 @@ class Unit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pieces:
+    """What there is of a unit that has begun. Sums go along, so that a window costs the same however many there are.
+
+    Attributes:
+        sources: the windows, the first of them without what earlier units have of it.
+        seqs: their numbers.
+        works: what was declared for each; each lasts as long as its samples do.
+        work: all of it; ``None`` for none.
+        since_ns: wall clock of the first sample; ``None`` for none.
+        samples: how many there are.
+        values: how many integers are kept.
+        drawn_mw: all readings of power together.
+        readings: how many these are.
+    """
+
+    sources: tuple[Source, ...] = ()
+    seqs: tuple[int, ...] = ()
+    works: tuple[DeclaredWork, ...] = ()
+    work: DeclaredWork | None = None
+    since_ns: int | None = None
+    samples: int = 0
+    values: int = 0
+    drawn_mw: int = 0
+    readings: int = 0
+
+    def and_(self, source: Source, seq: int, work: DeclaredWork, *, channel: str) -> Pieces:
+        """With one more window, whose power is in ``channel``."""
+        power = source.channels.get(channel)
+        read = [value for value in (() if power is None else power.values or ()) if value is not None]
+        first_ns = source.start_wall_ns + source.offsets[0] if source.offsets else None
+        return Pieces(
+            sources=(*self.sources, source),
+            seqs=(*self.seqs, seq),
+            works=(*self.works, work),
+            work=work if self.work is None else self.work + work,
+            since_ns=first_ns if self.since_ns is None else self.since_ns,
+            samples=self.samples + len(source.offsets),
+            values=self.values + _values(source),
+            drawn_mw=self.drawn_mw + sum(read),
+            readings=self.readings + len(read),
+        )
+
+
+NO_PIECES: Final = Pieces()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UnitBuilder:
     """The unit that has begun. Pure: :meth:`after` returns another builder and changes nothing.
 
     Attributes:
         unit_ns: how long a unit lasts.
-        pending: the windows of the unit that has begun, the first of them without what earlier units have of it.
-        seqs: their numbers.
-        works: what was declared for each.
+        channel: of which the sum is kept.
+        values_max: how many integers are kept at most.
+        begun: what there is of the unit.
         last_ns: wall clock of the last sample before what comes, or ``None``: what comes must follow without a gap.
     """
 
     unit_ns: int
-    pending: tuple[Source, ...] = ()
-    seqs: tuple[int, ...] = ()
-    works: tuple[DeclaredWork, ...] = ()
+    channel: str = "power"
+    values_max: int = _VALUES_MAX
+    begun: Pieces = NO_PIECES
     last_ns: int | None = None
 
     def __post_init__(self) -> None:
@@ -83,7 +129,11 @@ class UnitBuilder:
     @property
     def work(self) -> DeclaredWork | None:
         """What was declared for the unit that has begun, if one has."""
-        return _sum(self.works) if self.works else None
+        return self.begun.work
+
+    def anew(self, last_ns: int | None = None) -> UnitBuilder:
+        """Nothing of a unit, behind a sample at ``last_ns``."""
+        return replace(self, begun=NO_PIECES, last_ns=last_ns)
 
     def after(
         self, sampled: Sampled, work: DeclaredWork, interval: tuple[int, int], seq: int
@@ -95,43 +145,43 @@ class UnitBuilder:
 
         Args:
             sampled: what the device's sensors read in the window.
-            work: declared for the window.
+            work: declared for the window; it is taken for the time that the samples cover, however long it says.
             interval: the window's start and end, wall clock, ns.
             seq: the window's number.
         """
         source, series, defects = sampled.source, sampled.series, sampled.defects
         if source is None:
             missing = Defect(kind="missing", channel=None, at_ns=interval[0], detail="no samples of this device")
-            return UnitBuilder(unit_ns=self.unit_ns), (), (missing,)
+            return self.anew(), (), (missing,)
         if series is None:
-            return UnitBuilder(unit_ns=self.unit_ns), (), defects
-        defects += self._edges(series, interval) + self._size(source)
+            return self.anew(), (), defects
+        defects += coverage.edges(series, interval, self.last_ns)
+        gap = any(defect.kind == "gap" and defect.breaks for defect in defects)
+        defects += coverage.pace(series, before=self.begun.samples, since_ns=self.begun.since_ns, gap=gap)
+        defects += self._size(source)
         last_ns = index(series.times[-1])
         if any(defect.breaks for defect in defects):
-            return UnitBuilder(unit_ns=self.unit_ns, last_ns=last_ns), (), defects
-        pending, seqs, works = (*self.pending, source), (*self.seqs, seq), (*self.works, work)
-        begun = UnitBuilder(unit_ns=self.unit_ns, pending=pending, seqs=seqs, works=works, last_ns=last_ns)
-        size = sum(len(item.offsets) for item in pending)
-        if size < self._samples(source.period_ns) - self._samples(source.period_ns) // _SHORT:
-            return begun, (), defects
-        whole, of_all = (series, ()) if len(pending) == 1 else join(pending)
-        if whole is None or any(defect.breaks for defect in of_all):
-            return UnitBuilder(unit_ns=self.unit_ns, last_ns=last_ns), (), (*defects, *of_all)
-        parts = tuple(
-            _Part(number, len(item.offsets), of) for number, item, of in zip(seqs, pending, works, strict=True)
-        )
-        units, left = self._cut(whole, parts)
-        rest = tuple(
-            _tail(item, part.size) for item, part in zip(pending[len(pending) - len(left) :], left, strict=True)
-        )
-        after = UnitBuilder(
-            unit_ns=self.unit_ns,
-            pending=rest,
-            seqs=tuple(part.seq for part in left),
-            works=tuple(part.work for part in left),
-            last_ns=last_ns,
-        )
-        return after, units, defects
+            return self.anew(last_ns), (), defects
+        done = replace(work, duration_ns=coverage.covered_ns(series, self.last_ns))
+        begun = self.begun.and_(source, seq, done, channel=self.channel)
+        following, units, uneven = replace(self, begun=begun, last_ns=last_ns).filled(series)
+        return following, units, (*defects, *uneven)
+
+    def filled(self, series: Series) -> tuple[UnitBuilder, tuple[Unit, ...], tuple[Defect, ...]]:
+        """The units that are full now, of which the last samples are ``series``, and what is left."""
+        begun, samples = self.begun, self._samples(series.period_ns)
+        if begun.samples < samples - samples // SHORT:
+            return self, (), ()
+        whole, defects = (series, ()) if len(begun.sources) == 1 else join(begun.sources)
+        if whole is None or any(defect.breaks for defect in defects):
+            return self.anew(self.last_ns), (), defects
+        units, left = self._cut(whole, _parts(begun))
+        if uneven := tuple(item for unit in units for item in coverage.unit_pace(unit.series, samples)):
+            return self.anew(self.last_ns), (), uneven
+        rest = NO_PIECES
+        for item, part in zip(begun.sources[len(begun.sources) - len(left) :], left, strict=True):
+            rest = rest.and_(_tail(item, part.size), part.seq, part.work, channel=self.channel)
+        return replace(self, begun=rest), units, ()
 
     def _samples(self, period_ns: int) -> int:
         return max(1, self.unit_ns // period_ns)
@@ -139,10 +189,10 @@ class UnitBuilder:
     def _cut(self, series: Series, parts: tuple[_Part, ...]) -> tuple[tuple[Unit, ...], tuple[_Part, ...]]:
         """Units of the samples of whole windows, or what is left of the first, and what remains for the next unit."""
         samples, size = self._samples(series.period_ns), len(series)
-        count = (size + samples // _SHORT) // samples
+        count = (size + samples // SHORT) // samples
         if count == 0:
             return (), parts
-        even = abs(size - count * samples) <= samples // _SHORT
+        even = abs(size - count * samples) <= samples // SHORT
         marks = [size * number // count if even else samples * number for number in range(count + 1)]
         units: list[Unit] = []
         for start, stop in pairwise(marks):
@@ -162,7 +212,7 @@ class UnitBuilder:
             work: declared for the window.
             seq: its number.
         """
-        gaps = np.flatnonzero(_gaps(series)) + 1
+        gaps = np.flatnonzero(coverage.gaps(series)) + 1
         units: list[Unit] = []
         parts: tuple[_Part, ...] = (_Part(seq, len(series), work),)
         for start, stop in pairwise([0, *gaps.tolist(), len(series)]):
@@ -172,39 +222,14 @@ class UnitBuilder:
 
     def _size(self, source: Source) -> tuple[Defect, ...]:
         """Whether the begun unit has become larger with ``source`` than any may be."""
-        values = sum(map(_values, (*self.pending, source)))
-        if self._samples(source.period_ns) <= _SAMPLES_MAX and values <= _VALUES_MAX:
+        values, windows = self.begun.values + _values(source), len(self.begun.sources) + 1
+        if self._samples(source.period_ns) <= _SAMPLES_MAX and values <= self.values_max and windows <= _WINDOWS_MAX:
             return ()
-        detail = f"more than a unit may have: {values} readings so far, at one every {source.period_ns} ns"
+        detail = (
+            f"more than a unit may have: {values} readings in {windows} windows so far, "
+            f"at one every {source.period_ns} ns"
+        )
         return (Defect(kind="size", channel=None, at_ns=source.start_wall_ns, detail=detail),)
-
-    def _edges(self, series: Series, interval: tuple[int, int]) -> tuple[Defect, ...]:
-        """Whether samples cover the window from its start to its end, and follow those of the window before."""
-        start, end = interval
-        first, last = index(series.times[0]), index(series.times[-1])
-        if end <= start:
-            return (Defect(kind="clock_step", channel=None, at_ns=first, detail="a window that lasts nothing"),)
-        edge = series.period_ns * _EDGE_PERIODS_MILLI // 1000
-        found: list[Defect] = []
-        due = (end - start) // series.period_ns
-        beside = len(series) - due
-        if not -due // _SHORT - _ODD <= beside <= due // _SHORT + _ODD and not (beside < 0 and _gaps(series).any()):
-            detail = f"{len(series)} samples where {due} are due"
-            found.append(Defect(kind="range", channel=None, at_ns=first, detail=detail))
-        if first < start - edge or last > end + edge:
-            detail = "samples from outside of the window"
-            found.append(Defect(kind="clock_step", channel=None, at_ns=first, detail=detail))
-        if self.last_ns is not None and first <= self.last_ns:
-            detail = f"samples begin {(self.last_ns - first) / 1e9:.3f} s before those of the window before ended"
-            found.append(Defect(kind="unsorted", channel=None, at_ns=first, detail=detail))
-        between = first - start - edge if self.last_ns is None else first - self.last_ns - _gap(series.period_ns)
-        if between > 0:
-            detail = "no sample at the start of the window"
-            found.append(Defect(kind="gap", channel=None, at_ns=first, detail=detail))
-        if last < end - edge:
-            detail = f"no sample in the last {(end - last) / 1e9:.3f} s of the window"
-            found.append(Defect(kind="gap", channel=None, at_ns=last, detail=detail))
-        return tuple(found)
 
 
 def units_of(recording: Recording, device: bytes, unit_ns: int, *, source: str | None = None) -> list[Unit]:
@@ -235,15 +260,6 @@ def _values(source: Source) -> int:
     return len(source.offsets) * (1 + len(source.channels))
 
 
-def _gaps(series: Series) -> NDArray[np.bool_]:
-    """Behind which samples there is a gap."""
-    return series.times[1:] - series.times[:-1] > _gap(series.period_ns)
-
-
-def _gap(period_ns: int) -> int:
-    return period_ns * GAP_PERIODS_MILLI // 1000
-
-
 @dataclass(frozen=True, slots=True)
 class _Part:
     """Samples of one window, and the work that goes with them."""
@@ -251,6 +267,11 @@ class _Part:
     seq: int
     size: int
     work: DeclaredWork
+
+
+def _parts(begun: Pieces) -> tuple[_Part, ...]:
+    rows = zip(begun.seqs, begun.sources, begun.works, strict=True)
+    return tuple(_Part(seq, len(source.offsets), work) for seq, source, work in rows)
 
 
 def _take(parts: tuple[_Part, ...], size: int) -> tuple[tuple[_Part, ...], tuple[_Part, ...]]:
