@@ -23,7 +23,6 @@ from weighbridge.verifier.telemetry.physics import (
 )
 from weighbridge.verifier.telemetry.physics.heat import Heat
 from weighbridge.verifier.telemetry.physics.readings import readings_of
-from weighbridge.verifier.telemetry.samples.fingerprints import fingerprints
 from weighbridge.verifier.telemetry.samples.series import Series, join
 from weighbridge.verifier.telemetry.samples.units import Unit
 from weighbridge.verifier.telemetry.samples.work import DeclaredWork
@@ -416,7 +415,6 @@ def test_no_samples_raise(series: Series, again: Series) -> None:
         assert all(item.check in {check.name for check in CHECKS} for item in check_unit(unit(series), limits))
         _, carried = check_window(series, Carried(), limits)
         check_window(again, carried, limits)
-    fingerprints(series)
 
 
 def test_nothing_is_nothing(decode: Trace) -> None:
