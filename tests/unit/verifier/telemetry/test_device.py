@@ -147,7 +147,7 @@ class Line:
         return words
 
 
-COPY: Final = Copy(device=GPU, original=GPU, session=bytes(16), seq=3, matches=4)
+COPY: Final = Copy(device=GPU, original=GPU, session=bytes([1] * 16), seq=3, matches=4)
 
 
 def test_until_a_unit_is_full_nothing_is_said_and_then_each_window_has_its_word(profile: Profile) -> None:
@@ -346,7 +346,7 @@ def test_no_more_than_a_unit_is_pending(profile: Profile) -> None:
         line.brings(cut(whole, second, second + 1), 1)
         builder = line.state.builder
         assert builder is not None
-        assert sum(len(source.offsets) for source in builder.pending) < 10 * RATE
+        assert sum(len(source.offsets) for source in builder.begun.sources) < 10 * RATE
         assert sum(len(power) for _, power in line.state.recent) <= COPIED - 1
         assert second < 6 or sum(len(power) for _, power in line.state.recent) == COPIED - 1
 
