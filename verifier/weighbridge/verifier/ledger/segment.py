@@ -10,8 +10,9 @@ Numbers have four bytes, big-endian. The checksum covers what finds a content an
 content's own SHA-256 is for, which every reader computes. So a damaged frame is seen as damage to the contents in it,
 by their names, and the blocks behind it are found all the same.
 
-Of a row's content, kind 0 has the bytes themselves; kind 1 a *recipe*, deterministic CBOR: an array of byte strings,
-and of arrays with one digest each, that of another content of kind 0, which are to be joined.
+Of a row's content, kind 0 has the bytes themselves; kind 1 a *recipe*, deterministic CBOR: an array of byte strings
+which are to be joined. Every other one, from the second on, is the digest of another content of kind 0, which takes its
+place.
 
 An *index* says where the contents of a segment's beginning lie: ``"WBI1" | number of rows | bytes of the segment that
 it covers (8 bytes) | row…`` with rows ``SHA-256 | offset of the block (8 bytes)``, ascending. It can be made again.
@@ -219,15 +220,9 @@ def encode_recipe(data: bytes, parts: Sequence[tuple[bytes, bytes]]) -> bytes | 
         found = data.find(part[:_NEEDLE], at)
         if found < 0 or not part or not data.startswith(part, found):
             continue
-        if found > at:
-            items.append(data[at:found])
-        items.append([digest])
+        items += [data[at:found], digest]
         at = found + len(part)
-    if at == 0:
-        return None
-    if at < len(data):
-        items.append(data[at:])
-    return cbor.encode(items)
+    return cbor.encode([*items, data[at:]]) if items else None
 
 
 def parse_recipe(data: bytes) -> list[bytes | tuple[bytes]]:
@@ -237,14 +232,11 @@ def parse_recipe(data: bytes) -> list[bytes | tuple[bytes]]:
         MalformedEvidence: a decoding code.
     """
     value = cbor.decode(data, limit=_RAW_MAX, what="recipe")
-    items: list[bytes | tuple[bytes]] = []
-    for number, item in enumerate(cbor.read_array(value, where="recipe", limit=_ROWS_MAX)):
-        if isinstance(item, bytes):
-            items.append(item)
-        else:
-            part = cbor.read_array(item, where=f"recipe[{number}]", limit=1, size=1)
-            items.append((cbor.Reader({0: part[0]}, f"recipe[{number}]").digest(0),))
-    return items
+    items = cbor.Reader(dict(enumerate(cbor.read_array(value, where="recipe", limit=_ROWS_MAX))), "recipe")
+    return [
+        (items.digest(number),) if number % 2 else items.octets(number, limit=_RAW_MAX)
+        for number in range(len(items.keys()))
+    ]
 
 
 def encode_index(rows: Iterable[tuple[bytes, int]], *, covered: int) -> bytes:
