@@ -18,6 +18,7 @@ from weighbridge.verifier.telemetry.declared import Tolerance
 from weighbridge.verifier.telemetry.device import Brought, follow, past_of
 from weighbridge.verifier.telemetry.history import NOTHING, History, Trace
 from weighbridge.verifier.telemetry.past import Past, digest_of
+from weighbridge.verifier.telemetry.samples.coverage import edges, pace
 from weighbridge.verifier.telemetry.samples.fingerprints import fingerprints
 from weighbridge.verifier.telemetry.samples.series import join, power_of, source_of
 from weighbridge.verifier.telemetry.samples.work import DeclaredWork
@@ -203,7 +204,7 @@ def traces_of(
                 device=report.identity,
                 first_seq=recent[0][0] if recent else seq,
                 fingerprints=fingerprints(np.array(power, dtype=np.int64))[:most],
-                hourly=hourly if _of_use(source, profile) else 0,
+                hourly=hourly if _of_use(source, profile, (span.wall_start_ns, span.wall_end_ns)) else 0,
                 reading=_energy(source, first=False),
             )
         )
@@ -244,13 +245,16 @@ def _hourly(period_ns: int) -> int:
     return _HOUR_NS // (period_ns * _READINGS_EACH)
 
 
-def _of_use(source: Source, profile: Profile | None) -> bool:
+def _of_use(source: Source, profile: Profile | None, interval: tuple[int, int]) -> bool:
     """Whether samples may become part of a unit that is scored: of others nothing is kept."""
     if profile is not None and (source.name, source.period_ns) != (profile.source, profile.period_ns):
         return False
     power = {name: channel for name, channel in source.channels.items() if name == "power"}
     series, defects = join((replace(source, channels=power),))
-    return series is not None and not any(defect.breaks for defect in defects)
+    if series is None:
+        return False
+    defects += edges(series, interval, None) + pace(series, before=0, since_ns=None, gap=False)
+    return not any(defect.breaks for defect in defects)
 
 
 def _energy(source: Source | None, *, first: bool) -> tuple[int, int] | None:
