@@ -254,6 +254,25 @@ def test_a_second_owner_has_no_say_on_the_same_gpu_and_model(measured: Measured,
     measured.start(other)
 
 
+def test_who_signs_for_anothers_gpu_while_a_verifier_serves_is_named_and_shuts_nobody_out(
+    measured: Measured, tmp_path: Path
+) -> None:
+    other = tmp_path / "beta.set"
+    measured.publish(measured.content())
+    other.write_bytes(BETA.sign(BETA.content([measured.profile(1)])))
+    watch = measured.start(other)
+    other.write_bytes(BETA.sign(BETA.content([measured.profile(0), measured.profile(1)], number=2)))
+    assert measured.renewed(watch) == []
+    told = next(line for line in measured.gate.lines if "BASELINE_CONFLICT" in line)
+    assert f"{other} is not taken, and what it held before stays in force" in told
+    for words in ("baseline set of Beta Power, inference", "baseline set of Acme Power, inference"):
+        assert words in told
+    assert measured.gate.world.host.gpus.identities()[0].hex()[:16] in told
+    # Acme's word on the GPU counts as before, and it may still change it.
+    measured.publish(measured.content(number=2))
+    assert sorted(measured.renewed(watch)) == [1, 2]
+
+
 def test_a_set_that_is_not_valid_now_is_told(measured: Measured) -> None:
     measured.publish(OWNER.content([measured.profile()], not_before=NOON + timedelta(days=1)))
     measured.start()

@@ -128,7 +128,7 @@ def _check_owners(one: VerifiedBaselineSet, other: VerifiedBaselineSet) -> None:
             Code.BASELINE_CONFLICT,
             "another owner has a baseline for the same GPU and model",
             where=str(one.line),
-            expected=f"none of GPU {device.hex()} with model {model.hex()}",
+            expected=f"none of GPU {device.hex()[:16]} with model {model.hex()[:16]}",
             got=str(other.line),
             hint="let one of them sign for this GPU; take the other's file away first: --baseline",
         )
