@@ -174,12 +174,15 @@ def test_a_bundle_cannot_bring_the_reference_values_that_admit_it(
     assert world.window().verdict.outcome == "denied"
     admitting = reference_for(world.host.gpus, list(world.models.values())).to_json()
     forged = replace(export(world), references=(admitting,))
-    assert verify(world, forged, tmp_path, "--policy", "insecure_development") == ExitCode.MALFORMED
-    assert "BUNDLE_MALFORMED: nothing in the bundle names it, at bundle.references" in capsys.readouterr().err
+    assert verify(world, forged, tmp_path, "--policy", "insecure_development") == ExitCode.LEDGER_INCONSISTENT
+    assert "reference values" in capsys.readouterr().err
     # Named by the relying party, they are its own decision.
     (tmp_path / "own.json").write_bytes(admitting)
     own = ("--policy", "insecure_development", "--reference", str(tmp_path / "own.json"))
     assert verify(world, export(world), tmp_path, *own) == ExitCode.AFFIRMED
+    # What no record names has no place in the file, used or not.
+    assert verify(world, forged, tmp_path, *own) == ExitCode.MALFORMED
+    assert "BUNDLE_MALFORMED: nothing in the bundle names it, at bundle.references" in capsys.readouterr().err
 
 
 def test_a_bundle_without_its_policy_shows_nothing(make: Callable[..., World], tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from corpus.arena import Arena
 from corpus.bundle import SALT, Exported, believed, export, indices_of, redacted
+from support.forge import Forgery, claim, seal
 from support.world import NOON, requirements
-from weighbridge.proto import cosignature, merkle, strict
+from weighbridge.proto import cosignature, limits, merkle, strict
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, WeighbridgeError
 from weighbridge.proto.merkle import leaf_hash
@@ -28,7 +29,7 @@ from weighbridge.verifier.disclosed import verify_alone
 from weighbridge.verifier.gpu.chain import ChainCache
 from weighbridge.verifier.identifiers import identifiers
 from weighbridge.verifier.record import Record
-from weighbridge.verifier.redaction import Redaction, Row, pseudonym, salt_thumbprint, terms_of
+from weighbridge.verifier.redaction import Redaction, Row, pseudonym, salt_thumbprint, summary, terms_of
 from weighbridge.verifier.shown_requests import ClaimedWork, show
 from weighbridge.verifier.telemetry.history import ANOTHER_TENANTS, History, Reading
 
@@ -179,6 +180,58 @@ def test_a_window_shown_alone_is_that_of_its_record(made: Made) -> None:
     chained = partial(alone, entries[2].evidence, second)
     assert chained(before=alone(evidence, first)).header.seq == 1
     assert code_of(partial(chained, before=broken)) is Code.WINDOW_PREV
+
+
+@pytest.mark.parametrize(
+    ("wrong", "hidden", "header"),
+    [
+        # What it should continue is withheld, or is not.
+        (claim(prev=bytes(32)), 1, True),
+        (claim(prev=bytes(32)), 0, False),
+        (Forgery(gpu_nonce=lambda _: bytes(32)), 1, False),
+    ],
+)
+def test_a_denied_window_behind_a_gap_is_told(arena: Arena, wrong: Forgery, hidden: int, *, header: bool) -> None:
+    """Whether or not what refused it can be seen in it alone, the record says so, and nothing is made of it."""
+    world = arena.settled(2)
+    world.clock.advance(1)
+    assert world.deliver(seal(world.host, wrong)).verdict.outcome == "denied"
+    _, indices = indices_of(world, world.host.session)
+    result = Exported(arena.engines, world, export(world)).verify(export(world, withhold=[indices[1 + hidden]]))
+    assert [window.recorded["outcome"] for window in result.windows] == ["affirmed", "denied"]
+    assert (result.windows[-1].header is not None) == header
+    assert (result.recorded_denied, result.admitted, result.denied) == (True, False, ())
+    assert found(result.checks, "shown alone").worst == ("passed" if header else "failed")
+
+
+def test_evidence_that_is_refused_is_not_recorded_as_good(arena: Arena) -> None:
+    """A verifier that took what it should have refused is found out, also where a window is shown alone."""
+    world = arena.settled(2)
+    _, indices = indices_of(world, world.host.session)
+    sealed = seal(world.host, Forgery(gpu_nonce=lambda _: bytes(32)))
+    good = world.archive.records.record(indices[2])
+    taken = replace(good, seq=2, held=True, window=sealed.digest, evidence=sha256(sealed.evidence))
+    index = world.archive.commit(taken, sealed.evidence).index
+    bundle = export(world, indices=[*indices, index], withhold=[indices[1]])
+    assert code_of(lambda: Exported(arena.engines, world, bundle).verify()) is Code.GPU_NONCE
+
+
+def test_what_nobody_could_open_is_not_written(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "BUNDLE_CONTENT_MAX", 1000)
+    assert code_of(made.exported.bundle.encode) is Code.TOO_LARGE
+
+
+def test_a_manifest_is_there_once(made: Made) -> None:
+    bundle = made.exported.bundle
+    twice = replace(bundle, manifests=2 * bundle.manifests)
+    assert code_of(lambda: made.exported.verify(twice)) is Code.BUNDLE_MALFORMED
+    # Whatever it begins with, it is only looked at for what it gives away.
+    assert identifiers(replace(bundle, entries=bundle.entries[1:])) == ()
+
+
+def test_a_record_that_no_verifier_writes_has_no_summary(made: Made) -> None:
+    record = replace(Record.parse(made.exported.bundle.entries[1].record), verdict=b"[]")
+    assert code_of(lambda: summary(record, salt=SALT, tenant="tenant-a")) is Code.FIELD_TYPE
 
 
 def test_who_needs_every_window_says_so(made: Made) -> None:

@@ -432,8 +432,9 @@ def test_without_it_or_with_another_nothing_is_judged(exported: Exported) -> Non
     for collaterals in ((), (fewer,), (more, fewer), (Collateral().encode(),), (b"junk",), (kept[:-1],)):
         forged = replace(exported.bundle, collaterals=collaterals)
         assert code_of(partial(exported.verify, forged), LedgerInconsistent) is Code.BUNDLE_VERDICT
-    # What no record names is looked at by nobody.
-    assert exported.verify(replace(exported.bundle, collaterals=(b"junk", more, kept))).admitted
+    # What no record names has no place in it.
+    more_of_it = replace(exported.bundle, collaterals=(kept, more))
+    assert code_of(lambda: exported.verify(more_of_it), MalformedEvidence) is Code.BUNDLE_MALFORMED
 
 
 @pytest.mark.parametrize("entry", [0, 1])
