@@ -159,7 +159,7 @@ def _appended(
     busy = (time.process_time() - busy) / len(windows)
     stored = (_size(directory / "appended") - before) / len(windows)
     yield Figure("append_durable_per_s", reached, "per second", floor=_bare(windows, directory))
-    yield Figure("ledger: CPU for one of them", busy * 1e6, "µs")
+    yield Figure("ledger: CPU for one of them", busy * 1e6, "microseconds")
     sent = sum(len(record.encode()) + len(content.data) for record, content in windows) / len(windows)
     yield Figure("ledger: a window's evidence and record", sent, "bytes")
     yield Figure("ledger: of these on disk, the ledger with them", stored, "bytes")
