@@ -5,8 +5,8 @@ The memory is all hosts', and none may have it filled by what it sends. So a GPU
 1. *A rate*: what is new of it is taken from a credit, which grows with the verifier's time and not with the host's
    windows, by what its sample rate makes (:attr:`.Trace.hourly`). It is an hour's when the GPU is seen first, and a
    day's at most, for windows that a host delivers late.
-2. *A share*: where there is too much, the GPU that has most loses its oldest. None is left with less than an equal
-   part because of what others send.
+2. *A share*: where there is too much, the GPU that has most loses its oldest. None is left with less than seven
+   eighths of an equal part because of what others send.
 """
 
 from __future__ import annotations
@@ -32,6 +32,10 @@ _SIGN: Final = 1 << 63
 _WHOLE: Final = 1_000_000
 _HOUR_NS: Final = 3_600_000_000_000
 _HOURS_MAX: Final = 24
+# Of an equal part, the share by which the GPU with most may be left with less, so that not each window has to forget;
+# and how many rows are enough at once, as others wait meanwhile.
+_SLACK: Final = 8
+_AT_ONCE: Final = 1_000
 
 # Put together once: building a statement takes longer than running it.
 _SEEN: Final = (
@@ -40,7 +44,7 @@ _SEEN: Final = (
     .where(fingerprints.c.value.in_(sa.bindparam("values", expanding=True)))
 )
 _KNOWN: Final = sa.select(fingerprints.c.value).where(fingerprints.c.value.in_(sa.bindparam("values", expanding=True)))
-_KEEP_ORIGIN: Final = insert(origins).on_conflict_do_nothing(index_elements=[origins.c.session, origins.c.device])
+_KEEP_ORIGIN: Final = sa.insert(origins)
 _ORIGIN: Final = sa.select(origins.c.number, origins.c.device).where(origins.c.session == sa.bindparam("of"))
 _KEEP: Final = sa.insert(fingerprints)
 _SHARES: Final = sa.select(shares).where(shares.c.device.in_(sa.bindparam("devices", expanding=True)))
@@ -110,8 +114,10 @@ class FingerprintMemory:
         taken = self._taken([trace for trace in traces if trace.fingerprints and trace.hourly], at_ns)
         if not taken:
             return
-        self._connection.execute(_KEEP_ORIGIN, [{"session": session, "device": device} for device in taken])
-        numbers = {row.device: row.number for row in self._connection.execute(_ORIGIN, {"of": session})}
+        numbers = self._origins(session)
+        if new := [device for device in taken if device not in numbers]:
+            self._connection.execute(_KEEP_ORIGIN, [{"session": session, "device": device} for device in new])
+            numbers = self._origins(session)
         rows = [
             {"value": value - _SIGN, "origin": numbers[device], "seq": seq}
             for device, values in taken.items()
@@ -149,24 +155,28 @@ class FingerprintMemory:
             self._connection.execute(_KEEP_SHARE, list(rows.values()))
         return found
 
+    def _origins(self, session: bytes) -> dict[bytes, int]:
+        """The numbers of the GPUs of ``session`` that have one."""
+        return {row.device: row.number for row in self._connection.execute(_ORIGIN, {"of": session})}
+
     def _shares(self, devices: Sequence[bytes]) -> dict[bytes, tuple[int, int, int]]:
         """What each GPU has, its credit, and as of when."""
         rows = self._connection.execute(_SHARES, {"devices": devices})
         return {row.device: (row.kept, row.credit, row.at_ns) for row in rows}
 
     def _forget(self, excess: int) -> None:
-        """Forget as many, each time the oldest of the GPU that has most."""
+        """Forget as many, and some more, each time the oldest of the GPU that has most."""
         equal = self._kept // max(1, self._connection.execute(_GPUS).scalar_one())
-        left = excess
-        while left > 0:
+        forgotten = 0
+        while forgotten < excess:
             most = self._connection.execute(_MOST).one()
             # Whoever has most of too much has more than an equal part.
-            part = min(left, max(1, most.kept - equal))
+            part = min(most.kept - (equal - equal // _SLACK), max(excess - forgotten, _AT_ONCE))
             self._connection.execute(_FORGET, {"of": most.device, "part": part})
             self._connection.execute(_FORGET_ORIGINS, {"of": most.device})
             self._connection.execute(_LESS, {"of": most.device, "part": part})
-            left -= part
-        self._connection.execute(_ADD, {"id": 0, "kept": -excess})
+            forgotten += part
+        self._connection.execute(_ADD, {"id": 0, "kept": -forgotten})
 
     def _rows(self, statement: sa.Executable, values: Sequence[int]) -> Iterator[sa.Row[Any]]:
         for first in range(0, len(values), _CHUNK):
