@@ -97,16 +97,14 @@ def lapsed(state: DeviceState, lapse: Lapse, *, opened: bool) -> DeviceState:
     shown = replace(
         state, usable=False, row=0, why=lapse.why, standing=lapse.standing, interrupted=state.interrupted or lapse.why
     )
-    if not (opened or state.usable):
+    profile, remains = state.profile, state.remains
+    if profile is None or not (opened or state.usable):
         return shown
-    remains, contradicted = state.remains, state.contradicted
-    for seen in lapse.owed if state.profile is not None else ():
+    for seen in lapse.owed:
         remains = remains.and_(seen)
-    if state.profile is not None:
-        remains, alarm = remains.looked_at(state.profile)
-        contradicted = contradicted or alarm
+    remains, alarm = remains.looked_at(profile)
     lapses = min(LAPSES_MAX, state.lapses + lapse.units)
-    return replace(shown, lapses=lapses, remains=remains, contradicted=contradicted)
+    return replace(shown, lapses=lapses, remains=remains, contradicted=state.contradicted or alarm)
 
 
 def in_a_row(state: DeviceState) -> DeviceState:
