@@ -26,6 +26,7 @@ __all__ = [
     "PLAIN",
     "PROVENANCES",
     "RECORD",
+    "UNCLOSED",
     "Said",
     "Tone",
     "joined_with_and",
@@ -64,6 +65,10 @@ HEADINGS: Final[Mapping[Standing, Said]] = {
     ),
 }
 
+UNCLOSED: Final = (
+    "The session was not closed in this file: that it has the last windows is the word of whoever gave it to you, who "
+    "could have left out a refused one."
+)
 FAILED: Final = Said(
     "bad",
     "Not verified",
@@ -189,7 +194,7 @@ BY_CODE: Final[Mapping[str, str]] = {
     Code.TELEMETRY_IMPLAUSIBLE.value: "Readings of a GPU contradict each other, or physics.",
     Code.TELEMETRY_UNUSABLE.value: "There are too few good readings of a GPU to compare, so far.",
     Code.TELEMETRY_NO_BASELINE.value: "There is no baseline to compare a GPU with.",
-    Code.TELEMETRY_UNREPORTED.value: "A GPU worked between two sessions, unreported.",
+    Code.TELEMETRY_UNREPORTED.value: "A GPU worked between two sessions, or may have, unreported.",
     Code.WORKLOAD_DIFFERS.value: "What was declared to be served differs from what the server counted.",
     Code.WINDOW_FORK.value: "The host signed two different answers for one window.",
     Code.WINDOW_HELD.value: "The answer came too late.",
