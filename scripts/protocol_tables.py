@@ -348,6 +348,7 @@ _MEANINGS: Final[dict[str, str]] = {
     "BUNDLE_MALFORMED": "a bundle whose entries or other members are missing, repeated, out of order or of no use",
     "BUNDLE_VERDICT": "evidence and policy do not give the recorded verdict",
     "BUNDLE_WITHHELD": "what would have to be judged is not in the bundle",
+    "BUNDLE_UNCLOSED": "the session is not closed in the bundle, and that was demanded",
     "BUNDLE_FUTURE": "recorded after the time from which one looks",
     "BUNDLE_REQUEST": "a shown request is not among those that its window counts",
     "BUNDLE_TENANT": "the session is not the tenant's for whom its bundle is to be written",

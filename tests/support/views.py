@@ -103,6 +103,7 @@ def session(windows: int = 6, gpus: int = 2) -> SessionView:
         rows=tuple(row(seq) for seq in range(windows)),
         gpus=tuple(gpu(n, windows) for n in range(gpus)),
         withheld=0,
+        closed=True,
         witnesses=("a witness",),
         policies=(("0b" * 32, "number 3 of production, by an author"),),
         judged_by=("recorded",),

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from corpus.arena import Arena
 from corpus.bundle import SALT, Exported, believed, export, indices_of, redacted
+from corpus.weights import OTHER
 from support.forge import Forgery, claim, seal
 from support.world import NOON, requirements
 from weighbridge.proto import cosignature, limits, merkle, strict
@@ -24,11 +25,14 @@ from weighbridge.proto.workload import WorkSummary, commit
 from weighbridge.verifier import tenancy
 from weighbridge.verifier.anchors import Anchor, TrustAnchors
 from weighbridge.verifier.bundle import Bundle
+from weighbridge.verifier.bundle_format import Withheld
 from weighbridge.verifier.bundle_records import verify_records
+from weighbridge.verifier.bundle_verdict import require_closed
+from weighbridge.verifier.clock import moment
 from weighbridge.verifier.disclosed import verify_alone
 from weighbridge.verifier.gpu.chain import ChainCache
 from weighbridge.verifier.identifiers import identifiers
-from weighbridge.verifier.record import Record
+from weighbridge.verifier.record import Leaf, Record
 from weighbridge.verifier.redaction import Redaction, Row, pseudonym, salt_thumbprint, summary, terms_of
 from weighbridge.verifier.shown_requests import ClaimedWork, show
 from weighbridge.verifier.telemetry.history import ANOTHER_TENANTS, History, Reading
@@ -377,6 +381,27 @@ def test_a_redacted_bundle_of_some_windows(made: Made) -> None:
     result = made.records(redacted(made.world, withhold=made.windows[:3]))
     assert [window.outcome for window in result.windows] == [None, None, None, "affirmed", "affirmed"]
     assert [window.seq for window in result.shown] == [3, 4]
+    assert (result.untold, result.admitted) == (3, False)
+
+
+def test_a_closing_of_which_nothing_is_said_is_untold(made: Made) -> None:
+    closing = made.exported.bundle.entries[-1].index
+    result = made.records(redacted(made.world, withhold=[closing]))
+    assert (result.untold, result.closed, result.admitted) == (1, True, False)
+
+
+def test_a_cut_bundle_says_that_it_is_not_closed(made: Made) -> None:
+    """Whoever hands on a file can cut off its end, and so a refused window: what it says then is said of the rest."""
+    whole = made.exported.bundle
+    assert made.exported.verify().closed
+    cut = made.exported.verify(replace(whole, entries=whole.entries[:-2]))
+    assert (cut.admitted, cut.closed) == (True, False)
+    assert "may have left out" in found(cut.checks, "order").residual
+    told = made.records(replace(whole, entries=whole.entries[:-2]))
+    assert (told.admitted, told.closed) == (True, False)
+    assert "may have left out" in found(told.checks, "records").residual
+    require_closed(closed=True)
+    assert code_of(lambda: require_closed(closed=False)) is Code.BUNDLE_UNCLOSED
 
 
 def test_what_it_says_is_the_verifiers_word(made: Made) -> None:
@@ -419,11 +444,29 @@ def test_a_redacted_bundle_brings_nothing_else(made: Made) -> None:
 def test_records_only_of_each_kind(made: Made, name: str) -> None:
     kinds = {"full": made.exported.bundle, "partial": made.but(1, 2), "redacted": redacted(made.world)}
     result = made.records(kinds[name])
-    assert result.admitted
-    assert len(result.shown) == (2 if name == "partial" else WINDOWS)
+    whole = name != "partial"
+    assert (result.admitted, result.untold, result.closed) == (whole, 0 if whole else WINDOWS - 2, True)
+    assert len(result.shown) == (WINDOWS if whole else 2)
     later = partial(verify_records, kinds[name], anchors=believed(made.world))
-    assert later(at=NOON + timedelta(hours=1)).admitted
+    assert later(at=NOON + timedelta(hours=1)).admitted is whole
     assert code_of(lambda: later(at=NOON)) is Code.BUNDLE_FUTURE
+
+
+def test_a_denied_window_cannot_be_hidden(arena: Arena) -> None:
+    """Any holder of a bundle can put a leaf in a record's place: what was recorded of it is not told then."""
+    world = arena.settled(2)
+    world.host.log.load(OTHER)
+    assert world.window().verdict.outcome == "denied"
+    arena.forget()
+    full = export(world)
+    said = verify_records(full, anchors=believed(world))
+    assert (len(said.denied), said.admitted, said.untold) == (1, False, 0)
+    last = full.entries[-1]
+    leaf = Leaf.of(Record.parse(last.record)).encode()
+    hidden = replace(full, entries=full.entries[:-1], withheld=(Withheld(last.index, last.proof, leaf),))
+    for bundle in (hidden, redacted(world, withhold=[last.index])):
+        said = verify_records(bundle, anchors=believed(world))
+        assert (said.denied, said.admitted, said.untold) == ((), False, 1)
 
 
 # -- witnesses ---------------------------------------------------------------------------------------------------------
@@ -447,6 +490,19 @@ def test_witnesses_that_are_trusted_are_counted(made: Made) -> None:
     other = cosignature.sign(b"another\n1\nhead\n", key=key, time=1, signer=private.sign)
     forged = replace(bundle, checkpoint=bundle.checkpoint + other)
     assert code_of(lambda: made.exported.verify(forged, anchors=anchors)) is Code.LEDGER_WITNESS
+    # One that was not trusted when it cosigned is a stranger; and a stranger's line is not the note's that is shown.
+    stranger = cosigned.checkpoint + b"\xe2\x80\x94 <script>alert(1)</script> AAAAAAAA\n"
+    assert made.exported.verify(replace(bundle, checkpoint=stranger), anchors=anchors).checkpoint.encode() == (
+        cosigned.checkpoint
+    )
+    for times in ((span.not_before, moment(1_779_999_999 * 10**9)), (moment(1_780_000_001 * 10**9), span.not_after)):
+        limited = replace(anchor, not_before=times[0], not_after=times[1])
+        result = made.exported.verify(cosigned, anchors=believed(made.world).with_anchors([limited]))
+        assert (result.cosigned, result.checkpoint.encode()) == ((), bundle.checkpoint)
+        said = made.records(cosigned, anchors=believed(made.world).with_anchors([limited]))
+        assert said.cosigned == ()
+    named = believed(made.world).with_anchors([replace(anchor, name="Witness One")])
+    assert code_of(lambda: made.exported.verify(cosigned, anchors=named)) is Code.KEY_MALFORMED
 
 
 # -- whose it is -------------------------------------------------------------------------------------------------------

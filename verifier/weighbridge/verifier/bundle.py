@@ -23,9 +23,9 @@ The procedure of :func:`verify`:
 
 What still rests on the verifier's word: the receipt times, that its challenges were random, that it had chosen the
 credential's secret, that the answers which it expected to spot checks, the reference sets and baselines by which it
-judged and the policy bundles that its verdicts name were their owners', that no newer collateral was at hand, and that
-the session had no windows after the last one shown. The ledger's witnesses limit the first two; nothing in the bundle
-shows the rest.
+judged and the policy bundles that its verdicts name were their owners', and that no newer collateral was at hand. The
+ledger's witnesses limit the first two; nothing in the bundle shows the rest. That the session had no windows after the
+last one, its closing says; without one it is the word of whoever gave the file, who can cut off its end.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ from weighbridge.verifier.published import Published
 from weighbridge.verifier.record import NO_DIGEST, Record
 from weighbridge.verifier.recorded import read_verdict
 from weighbridge.verifier.session import SessionState
+from weighbridge.verifier.witnesses import verified_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -131,8 +132,10 @@ def verify(
         recorded_reference=judging.recorded_reference,
         ak=enrolled.ak,
         withheld=len(opened.withheld),
+        closed=opened.closed,
         requests=bundle.requests,
         cosigned=tuple(item.key.name for item in opened.cosigned),
+        checkpoint=verified_lines(opened.checkpoint, opened.cosigned),
         checks=(
             Check("bundle", "passed", f"{len(bundle.entries)} judgements shown, {len(bundle.withheld)} withheld"),
             bundle_checks.ledger(opened, len(bundle.entries)),

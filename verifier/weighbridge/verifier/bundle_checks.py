@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from weighbridge.verifier.procedure import VerifiedWindow
     from weighbridge.verifier.session import Enrolled
 
-__all__ = ["Stage", "Tally", "Trail", "enrolment", "ledger", "windows"]
+__all__ = ["UNCLOSED", "Stage", "Tally", "Trail", "enrolment", "ledger", "windows"]
 
 Stage = Literal["bundle", "ledger", "enrolment", "windows"]
 _STAGES: Final[dict[Stage, str]] = {
@@ -34,6 +34,8 @@ _STAGES: Final[dict[Stage, str]] = {
     "windows": "verified and judged again, and compared with the recorded verdicts",
 }
 _NAMED_MAX: Final = 4
+UNCLOSED: Final = "no closing counts the windows: whoever gave you the file may have left out the last ones"
+"""What a bundle without the session's closing leaves open."""
 
 
 @final
@@ -178,7 +180,7 @@ def ledger(opened: OpenedBundle, entries: int) -> Check:
                 "order",
                 "passed",
                 f"{entries + len(opened.withheld)} judgements of one session, from its enrolment on, without a gap",
-                "" if opened.closed else "no closing counts them: later windows may have been left out",
+                "" if opened.closed else UNCLOSED,
             ),
         ),
     )

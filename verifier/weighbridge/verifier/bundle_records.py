@@ -16,16 +16,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from weighbridge.proto import cose, cosignature, note, strict
+from weighbridge.proto import cose, strict
 from weighbridge.proto.errors import Code, Indeterminate, LedgerInconsistent, MalformedEvidence
-from weighbridge.verifier.bundle_checks import Trail
+from weighbridge.verifier.bundle_checks import UNCLOSED, Trail
 from weighbridge.verifier.bundle_order import check_order, in_order
-from weighbridge.verifier.bundle_proof import open_checkpoint, proven_leaf, proven_record, trusted_verifier, witnesses
+from weighbridge.verifier.bundle_proof import open_checkpoint, proven_leaf, proven_record, trusted_verifier
 from weighbridge.verifier.check_tree import Check
 from weighbridge.verifier.clock import moment
 from weighbridge.verifier.record import Leaf
 from weighbridge.verifier.recorded import read_verdict
 from weighbridge.verifier.redaction import REDACTION_TYP, Redaction, terms_of
+from weighbridge.verifier.witnesses import cosignatures
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -70,6 +71,8 @@ class RecordsVerdict:
         model: digest of the declared manifest; ``None`` where that is withheld.
         redacted: whether devices go by pseudonyms, and the rest is withheld.
         windows: all of the session's, in order.
+        untold: of how many judgements, windows or others, nothing is said.
+        closed: whether a closing counts the windows: without one, whoever gave the file may have left out the last.
         origin: the ledger's name.
         size: the number of its entries under the bundle's checkpoint.
         cosigned: the names of the trusted witnesses that cosigned it.
@@ -80,6 +83,8 @@ class RecordsVerdict:
     model: bytes | None
     redacted: bool
     windows: tuple[RecordedJudgement, ...]
+    untold: int
+    closed: bool
     origin: str
     size: int
     cosigned: tuple[str, ...]
@@ -97,9 +102,12 @@ class RecordsVerdict:
 
     @property
     def admitted(self) -> bool:
-        """Whether, of what is shown, nothing was denied, and the last fresh window was affirmed."""
+        """Whether every judgement is told, nothing was denied, and the last fresh window was affirmed.
+
+        What is not told may be a denial: whoever hands a file on can leave it out.
+        """
         fresh = [window.outcome for window in self.shown if not window.held]
-        return fresh[-1:] == ["affirmed"] and not self.denied
+        return fresh[-1:] == ["affirmed"] and not self.denied and not self.untold
 
 
 def verify_records(
@@ -123,7 +131,7 @@ def verify_records(
     # 1.
     trail.stage = "ledger"
     checkpoint, ledger = open_checkpoint(bundle.checkpoint, anchors)
-    cosigned = cosignature.verify_all(note.parse(bundle.checkpoint), witnesses(anchors))
+    cosigned = cosignatures(checkpoint, anchors)
     records = [proven_record(entry, checkpoint) for entry in bundle.entries]
     leaves = [proven_leaf(item, checkpoint) for item in bundle.withheld]
     # 2.
@@ -150,11 +158,15 @@ def verify_records(
         model = terms_of(records[0]).model
     witness = ", ".join(item.key.name for item in cosigned) or "none that you trust"
     known = sum(window.outcome is not None for window in windows)
+    told = {entry.index for entry in bundle.entries} | (set() if redaction is None else set(said))
+    closed = places[-1].kind == "closing"
     return RecordsVerdict(
         session=session,
         model=model,
         redacted=redaction is not None,
         windows=windows,
+        untold=sum(place.index not in told for place in places),
+        closed=closed,
         origin=checkpoint.origin,
         size=checkpoint.size,
         cosigned=tuple(item.key.name for item in cosigned),
@@ -170,7 +182,9 @@ def verify_records(
                 "records",
                 "passed",
                 f"{known} of {len(windows)} verdicts are told",
-                "the verifier's word: nothing was judged again" + (", and its summaries" if redaction else ""),
+                "the verifier's word: nothing was judged again"
+                + (", and its summaries" if redaction else "")
+                + ("" if closed else f"; {UNCLOSED}"),
             ),
             Check("evidence", "withheld" if leaves else "not checked", "not looked at"),
         ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from weighbridge.proto.errors import Code, LedgerInconsistent
+from weighbridge.proto.errors import Code, Indeterminate, LedgerInconsistent
 from weighbridge.proto.telemetry import Telemetry
 from weighbridge.verifier.appraisal import not_proven
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from weighbridge.verifier.gpu.report import VerifiedGpuReport
     from weighbridge.verifier.tpm.ak import VerifiedAk
 
-__all__ = ["BundleVerdict", "BundleWindow"]
+__all__ = ["BundleVerdict", "BundleWindow", "require_closed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +69,10 @@ class BundleVerdict:
         recorded_reference: whether every decision was made by the reference values of the record.
         ak: the attestation key that everything rests on, and why it is believed.
         withheld: how many judgements of the session are not shown.
+        closed: whether a closing counts the windows: without one, whoever gave the file may have left out the last.
         requests: those that are shown, each counted by its window's header.
         cosigned: the names of the trusted witnesses that cosigned the checkpoint.
+        checkpoint: its note, with the signature lines of the ledger and of these witnesses, and no stranger's.
         checks: what was checked.
     """
 
@@ -84,8 +86,10 @@ class BundleVerdict:
     recorded_reference: bool
     ak: VerifiedAk
     withheld: int
+    closed: bool
     requests: tuple[ShownRequest, ...]
     cosigned: tuple[str, ...]
+    checkpoint: str
     checks: tuple[Check, ...]
 
     @property
@@ -120,6 +124,7 @@ class BundleVerdict:
         """Whether nothing is withheld, nothing was denied, and the last fresh window was affirmed.
 
         Windows before it may be indeterminate: until a unit of samples is full, and while sensors fail, no gate opens.
+        Where the session is not closed, this is said of the windows that are there.
         """
         fresh = [verdict.outcome for verdict in self.verdicts if not verdict.held]
         return fresh[-1:] == ["affirmed"] and not self.denied and not self.withheld
@@ -157,3 +162,18 @@ class BundleVerdict:
                     where="bundle",
                     hint="name your own: --policy and --reference",
                 )
+
+
+def require_closed(*, closed: bool) -> None:
+    """Require that a closing counts the windows of a bundle, so that none can have been left out behind the last.
+
+    Raises:
+        Indeterminate: ``BUNDLE_UNCLOSED``.
+    """
+    if not closed:
+        raise Indeterminate(
+            Code.BUNDLE_UNCLOSED,
+            "the session is not closed in the bundle: its last windows may have been left out",
+            where="bundle.entries",
+            hint="export it again once the session has ended; without --closed it is judged as far as it goes",
+        )

@@ -110,9 +110,22 @@ def test_a_part_is_judged_as_far_as_it_goes(line: Line) -> None:
     assert (document["schema"], document["kind"]) == ("weighbridge/verify-bundle/v2", "partial")
     assert [(window["seq"], window["judged"]) for window in document["windows"]] == [(1, "recorded"), (2, "recorded")]
     told = line.verify("--records-only")
-    assert (told.status, told.err) == (0, "")
-    assert told.out.startswith("RECORDED AS ADMITTED: session ")
+    assert (told.status, told.err) == (ExitCode.INDETERMINATE, "")
+    assert told.out.startswith("EVIDENCE WITHHELD: session ")
+    assert "  not told   2 judgements: any of them may be a denial\n" in told.out
     assert "of which 2 are told: 2 affirmed" in told.out
+
+
+def test_a_closing_can_be_demanded(line: Line) -> None:
+    assert line.export().status == 0
+    for more in ((), ("--records-only",)):
+        said = line.verify(*more)
+        assert said.status == ExitCode.AFFIRMED
+        assert said.out.splitlines()[0].endswith(", so far: the session was not closed in it")
+        assert "whoever gave you the file that no later window was left out" in said.out
+        demanded = line.verify("--closed", *more)
+        assert demanded.status == ExitCode.INDETERMINATE
+        assert "BUNDLE_UNCLOSED" in demanded.err
 
 
 def test_one_window_from_the_beginning_is_judged_again(line: Line) -> None:

@@ -66,7 +66,8 @@ def test_an_admitted_session(desk: Desk) -> None:
     assert said.count("\n") == 1
     assert said.startswith("ADMITTED: session ")
     page = desk.page
-    assert page.one("h1").text == "Admitted"
+    assert page.one("h1").text == "Admitted so far"
+    assert "The session was not closed in this file" in page.one("header").text
     text = page.one("body").text
     for told in ("tiny on 2 GPUs", "3 windows, 3 affirmed", "proves nothing about any hardware", "ledger.example/test"):
         assert told in text

@@ -235,7 +235,7 @@ def verified(site: Site, name: str, *more: str) -> list[str | Path]:
 
 
 def test_a_good_bundle_is_admitted(run: Callable[..., Done], site: Site) -> None:
-    done = run(*verified(site, "good.wb"))
+    done = run(*verified(site, "good.wb", "--closed"))
     assert (done.status, done.err) == (ExitCode.AFFIRMED, "")
     first, *rest = done.out.splitlines()
     session = site.bundles["good"]

@@ -27,10 +27,11 @@ from weighbridge.verifier.appraisal import Appraiser
 from weighbridge.verifier.bundle import Bundle, BundleVerdict, verify
 from weighbridge.verifier.bundle_checks import Trail
 from weighbridge.verifier.bundle_records import verify_records
+from weighbridge.verifier.bundle_verdict import require_closed
 from weighbridge.verifier.collateral.store import CollateralStore
 from weighbridge.verifier.commands import arguments as given
 from weighbridge.verifier.commands import bundle_text
-from weighbridge.verifier.commands.bundle_text import RECORDED, STILL_TRUSTED
+from weighbridge.verifier.commands.bundle_text import RECORDED
 from weighbridge.verifier.commands.engines import add_engine
 from weighbridge.verifier.commands.foreign import add_foreign, is_foreign, with_foreign
 from weighbridge.verifier.commands.outcome import (
@@ -57,7 +58,6 @@ if TYPE_CHECKING:
     from weighbridge.verifier.anchors import TrustAnchors
 
 __all__ = [
-    "STILL_TRUSTED",
     "configure_judging",
     "configure_verify",
     "judge",
@@ -87,6 +87,11 @@ def configure_verify(parser: argparse.ArgumentParser) -> None:
         "--records-only",
         action="store_true",
         help="judge nothing again: say what the verifier recorded, by its word; all that a redacted bundle shows",
+    )
+    parser.add_argument(
+        "--closed",
+        action="store_true",
+        help="exit 6 unless the session was closed in it: else whoever gave you the file may have cut off its end",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document, on failure too")
     parser.set_defaults(run=run_verify)
@@ -171,9 +176,14 @@ def run_verify(arguments: argparse.Namespace) -> Outcome | int:
     try:
         if arguments.records_only:
             anchors = load_anchors(arguments.anchors)
-            return bundle_text.records(verify_records(bundle, anchors=anchors, at=arguments.at, trail=trail))
+            told = verify_records(bundle, anchors=anchors, at=arguments.at, trail=trail)
+            if arguments.closed and bundle_text.records_status(told) != ExitCode.DENIED:
+                require_closed(closed=told.closed)
+            return bundle_text.records(told)
         result = judge(arguments, bundle, trail=trail)
         status, word = status_of(result)
+        if arguments.closed and status != ExitCode.DENIED:
+            require_closed(closed=result.closed)
         return bundle_text.judged(
             result, policies_of(arguments), status=status, word=word, given_away=identifiers(bundle)
         )

@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from weighbridge.verifier.check_tree import Check
     from weighbridge.verifier.identifiers import Identifier
 
-__all__ = ["RECORDED", "STILL_TRUSTED", "failed", "judged", "named", "records", "tree"]
+__all__ = ["RECORDED", "failed", "judged", "named", "records", "records_status", "rests_on", "so_far", "tree"]
 
 RECORDED: Final = "recorded"
 """Names the policy that judged each window."""
-STILL_TRUSTED: Final = (
+_STILL_TRUSTED: Final = (
     "the verifier's word: receipt times, random challenges, the credential's secret at enrolment, "
-    "that spot checks, recorded reference sets, baselines and policy bundles are their owners', that no newer "
-    "collateral was at hand, "
-    "and that no later window of the session was left out"
+    "that spot checks, recorded reference sets, baselines and policy bundles are their owners', and that no newer "
+    "collateral was at hand"
 )
+_SO_FAR: Final = ", so far: the session was not closed in it"
 _BY_ITS_WORD: Final = "the verifier's word: what it recorded; nothing was judged again, and no evidence was looked at"
 _LABEL: Final = 16
 
@@ -46,6 +46,16 @@ def failed(error: WeighbridgeError, trail: Trail) -> str:
     """What is said of a bundle that could not be verified, before the error itself."""
     word = "EVIDENCE WITHHELD" if error.code is Code.BUNDLE_WITHHELD else "NOT VERIFIED"
     return f"{word}: {error.code.value}\n{tree(trail.failed(error))}"
+
+
+def rests_on(said: str = _STILL_TRUSTED, *, closed: bool) -> str:
+    """Whose word an answer rests on: the verifier's, ``said``, and without a closing that of whoever gave the file."""
+    return said if closed else f"{said}; and the word of whoever gave you the file that no later window was left out"
+
+
+def so_far(result: BundleVerdict | RecordsVerdict) -> str:
+    """What is added to a good answer on a session that is not closed in the bundle."""
+    return _SO_FAR if result.admitted and not result.closed else ""
 
 
 def _branch(check: Check) -> Branch:
@@ -79,7 +89,7 @@ def judged(
     unsettled = f"{waiting} indeterminate, " if waiting else ""
     denied = result.denied
     lines = [
-        f"{word}: session {result.session.hex()} under policy {', '.join(names)}",
+        f"{word}: session {result.session.hex()} under policy {', '.join(names)}{so_far(result)}",
         f"  model      {result.model.hex()}",
         *(f"  adapter    {manifest.hex()}" for manifest in result.adapters),
         f"  platform   {result.ak.platform}: {result.ak.provenance} under {result.ak.anchor}",
@@ -93,7 +103,7 @@ def judged(
         *(said for verdict in _unsettled(result, status) for said in _denials(verdict, "not yet")),
         *(f"  unchecked  {check}: {reason}" for check, reason in _unchecked(result)),
         *(f"  not proven {said}" for said in result.not_proven),
-        f"  rests on   {STILL_TRUSTED}",
+        f"  rests on   {rests_on(closed=result.closed)}",
         *named(given_away),
         *tree(result.checks).splitlines(),
     ]
@@ -108,6 +118,7 @@ def judged(
         "recorded_policy": result.same_policy,
         "windows": [_window(window) for window in result.windows],
         "withheld": result.withheld,
+        "closed": result.closed,
         "requests": [
             {"seq": item.seq, "index": item.index, "request": item.request.hex(), "response": item.response.hex()}
             for item in result.requests
@@ -116,7 +127,7 @@ def judged(
         "identifiers": [{"what": item.what, "identity": item.identity.hex()} for item in given_away],
         "not_proven": list(result.not_proven),
         "checks": [check.document() for check in result.checks],
-        "rests_on": STILL_TRUSTED,
+        "rests_on": rests_on(closed=result.closed),
     }
     return Outcome("".join(f"{line(said)}\n" for said in lines), document, status)
 
@@ -181,33 +192,45 @@ def _window(window: BundleWindow) -> strict.JsonObject:
     return {**window.recorded, "judged": "recorded"}
 
 
+def records_status(result: RecordsVerdict) -> ExitCode:
+    """The exit status for what was recorded."""
+    if result.admitted:
+        return ExitCode.AFFIRMED
+    return ExitCode.DENIED if result.denied else ExitCode.INDETERMINATE
+
+
 def records(result: RecordsVerdict) -> Outcome:
     """The outcome of a bundle of which it was asked what was recorded."""
-    status = ExitCode.AFFIRMED if result.admitted else ExitCode.DENIED if result.denied else ExitCode.INDETERMINATE
+    status = records_status(result)
+    withheld = status == ExitCode.INDETERMINATE and result.untold
     said = {ExitCode.AFFIRMED: "ADMITTED", ExitCode.DENIED: "DENIED"}.get(status, "INDETERMINATE")
+    word = "EVIDENCE WITHHELD" if withheld else f"RECORDED AS {said}"
     kind = "redacted" if result.redacted else "partial" if len(result.shown) < len(result.windows) else "full"
     outcomes = [window.outcome for window in result.shown]
     counts = ", ".join(f"{outcomes.count(word)} {word}" for word in ("affirmed", "held", "indeterminate", "denied"))
     lines = [
-        f"RECORDED AS {said}: session {result.session.hex()}, by its verifier's word alone",
+        f"{word}: session {result.session.hex()}, by its verifier's word alone{so_far(result)}",
         *([] if result.model is None else [f"  model      {result.model.hex()}"]),
         f"  windows    {len(result.windows)}, of which {len(result.shown)} are told: {counts}",
         f"  ledger     {result.origin}, {result.size} entries, every judgement proven to be in it",
         *(["  devices    go by pseudonyms under the tenant's salt"] if result.redacted else []),
-        f"  rests on   {_BY_ITS_WORD}",
+        *([f"  not told   {result.untold} judgements: any of them may be a denial"] if result.untold else []),
+        f"  rests on   {rests_on(_BY_ITS_WORD, closed=result.closed)}",
         *tree(result.checks).splitlines(),
     ]
     document: strict.JsonObject = {
         "schema": "weighbridge/verify-bundle-records/v1",
         "kind": kind,
-        "outcome": f"recorded as {said.lower()}",
+        "outcome": word.lower(),
+        "untold": result.untold,
+        "closed": result.closed,
         "session": result.session.hex(),
         "model": None if result.model is None else result.model.hex(),
         "windows": [
             {"seq": window.seq, "ledger_index": window.index, "recorded": window.document} for window in result.windows
         ],
         "ledger": {"origin": result.origin, "size": result.size, "cosigned": list(result.cosigned)},
-        "rests_on": _BY_ITS_WORD,
+        "rests_on": rests_on(_BY_ITS_WORD, closed=result.closed),
         "checks": [check.document() for check in result.checks],
     }
     return Outcome("".join(f"{line(said)}\n" for said in lines), document, status)

@@ -12,7 +12,6 @@ from weighbridge.proto.errors import Indeterminate, LedgerInconsistent, Malforme
 from weighbridge.verifier.bundle_checks import Trail
 from weighbridge.verifier.commands import arguments as given
 from weighbridge.verifier.commands.bundle import (
-    STILL_TRUSTED,
     configure_judging,
     judge,
     misused,
@@ -20,6 +19,7 @@ from weighbridge.verifier.commands.bundle import (
     policies_of,
     status_of,
 )
+from weighbridge.verifier.commands.bundle_text import rests_on, so_far
 from weighbridge.verifier.commands.engines import DEFAULT
 from weighbridge.verifier.commands.outcome import Outcome, read, usage, write
 from weighbridge.verifier.commands.text import size_of
@@ -84,12 +84,14 @@ def run_report(arguments: argparse.Namespace) -> Outcome | int:
         if trail.stage != "bundle":
             _write_failure(output, error, trail, again)
         raise
-    view = gather(result, bundle, judged_by=policies_of(arguments), rests_on=STILL_TRUSTED, again=again)
+    view = gather(
+        result, bundle, judged_by=policies_of(arguments), rests_on=rests_on(closed=result.closed), again=again
+    )
     page = render(view)
     write(output, page, doing=_DOING)
     status, word = status_of(result)
     return Outcome(
-        f"{word}: session {result.session.hex()}; report in {output} ({size_of(len(page))})\n",
+        f"{word}: session {result.session.hex()}{so_far(result)}; report in {output} ({size_of(len(page))})\n",
         {
             "schema": "weighbridge/report/v1",
             "outcome": word.lower(),

@@ -50,7 +50,7 @@ def gather(
 
     Args:
         result: of ``bundle``, as it was verified.
-        bundle: for what ``result`` names by digest: manifests, which their digest fits, and the checkpoint.
+        bundle: for what ``result`` names by digest: manifests, which their digest fits.
         judged_by: the policies, as they were asked for.
         rests_on: what rests on the verifier's word.
         again: how to verify again.
@@ -82,6 +82,7 @@ def gather(
         rows=tuple(_row(window, clock) for window in result.windows),
         gpus=_gpus(result, clock),
         withheld=result.withheld,
+        closed=result.closed,
         witnesses=result.cosigned,
         policies=_policies(decisions),
         judged_by=tuple(judged_by),
@@ -89,7 +90,7 @@ def gather(
         unchecked=tuple(sorted({(item.check, item.reason) for of in decisions for item in of.unchecked})),
         origin=result.origin,
         size=result.size,
-        checkpoint=bundle.checkpoint.decode(),
+        checkpoint=result.checkpoint,
         checks=result.checks,
         not_proven=result.not_proven,
         rests_on=rests_on,

@@ -15,6 +15,7 @@ from weighbridge.verifier.report.words import (
     INCOMPLETE,
     OUTCOMES,
     PLAIN,
+    UNCLOSED,
     joined_with_and,
     plural,
 )
@@ -40,10 +41,11 @@ _LINKS: Final = (
 def heading(view: SessionView) -> Markup:
     """The page's head: the verdict on the session."""
     said = HEADINGS[view.standing]
-    title = element("h1", icon(said.tone), said.word)
-    verdict = element(
-        "div", title, element("p", said.meaning, class_="lead"), *_because(view), class_=f"verdict {view.standing}"
-    )
+    so_far = view.standing == "admitted" and not view.closed
+    title = element("h1", icon(said.tone), said.word + (" so far" if so_far else ""))
+    lead = element("p", said.meaning, class_="lead")
+    unclosed = element("p", element("b", "Not closed. "), UNCLOSED) if so_far else None
+    verdict = element("div", title, lead, unclosed, *_because(view), class_=f"verdict {view.standing}")
     links = element("ul", *(element("li", element("a", text, href=f"#{name}")) for name, text in _LINKS))
     return element(
         "header",

@@ -200,6 +200,7 @@ class SessionView:
         rows: the windows.
         gpus: their physical records, in the order of ``devices``.
         withheld: how many judgements of the session are not in the bundle.
+        closed: whether a closing counts the windows.
         witnesses: the names of those that cosigned the checkpoint.
         policies: digests of those that judged, hex, each with the name of the signed bundle it came in, or nothing.
         judged_by: as it was asked for: ``recorded`` or names.
@@ -234,6 +235,7 @@ class SessionView:
     rows: tuple[Row, ...]
     gpus: tuple[Gpu, ...]
     withheld: int
+    closed: bool
     witnesses: tuple[str, ...]
     policies: tuple[tuple[str, str], ...]
     judged_by: tuple[str, ...]
