@@ -28,12 +28,12 @@ from weighbridge.verifier.bundle import Bundle
 from weighbridge.verifier.bundle_format import Withheld
 from weighbridge.verifier.bundle_records import verify_records
 from weighbridge.verifier.bundle_verdict import require_closed
-from weighbridge.verifier.clock import moment
+from weighbridge.verifier.clock import moment, nanoseconds
 from weighbridge.verifier.disclosed import verify_alone
 from weighbridge.verifier.gpu.chain import ChainCache
 from weighbridge.verifier.identifiers import identifiers
 from weighbridge.verifier.record import Leaf, Record
-from weighbridge.verifier.redaction import Redaction, Row, pseudonym, salt_thumbprint, summary, terms_of
+from weighbridge.verifier.redaction import Redaction, Row, facts, pseudonym, salt_thumbprint, summary, terms_of
 from weighbridge.verifier.shown_requests import ClaimedWork, show
 from weighbridge.verifier.telemetry.history import ANOTHER_TENANTS, History, Reading
 
@@ -282,13 +282,19 @@ def test_no_other_request_passes_for_it(made: Made, field: str) -> None:
     other = {
         "seq": 9,
         "index": 2,
-        "proof": second.proof,
+        "proof": first.proof,
         "salt": bytes(32),
         "request": bytes(32),
         "response": bytes(32),
     }
-    forged = replace(bundle, requests=(replace(first, **{field: other[field]}), second))  # type: ignore[arg-type]
+    forged = replace(bundle, requests=(first, replace(second, **{field: other[field]})))  # type: ignore[arg-type]
     assert code_of(lambda: made.exported.verify(forged)) is Code.BUNDLE_REQUEST
+
+
+def test_no_request_counts_twice(made: Made) -> None:
+    bundle = show(made.exported.bundle, ClaimedWork.parse_all(_claimed()))
+    for requests in (2 * bundle.requests, bundle.requests[::-1], bundle.requests[:1] * 2):
+        assert code_of(partial(made.exported.verify, replace(bundle, requests=requests))) is Code.BUNDLE_MALFORMED
 
 
 def test_requests_of_a_window_that_is_not_shown(made: Made) -> None:
@@ -328,8 +334,9 @@ def _signed(made: Made, **changes: object) -> Bundle:
     redaction = Redaction(
         session=terms.session,
         tenant=terms.tenant,
+        origin="ledger.example/test",
         salt=salt_thumbprint(SALT, terms.tenant),
-        issued_ns=terms.issued_ns,
+        issued_ns=nanoseconds(made.world.clock.at),
         model=terms.model,
         adapters=terms.adapters,
         rows=rows,
@@ -368,13 +375,27 @@ def test_a_device_has_one_name_under_one_salt(made: Made) -> None:
     gpu = min(made.world.host.gpus.identities())
     name = pseudonym(SALT, "tenant-a", gpu).hex().encode()
     assert name in redacted(made.world).content()
-    assert name not in redacted(made.world, salt=bytes(32)).content()
+    assert name not in redacted(made.world, salt=SALT[::-1]).content()
     assert pseudonym(SALT, "tenant-b", gpu).hex().encode() != name
-    for wrong in (b"", SALT[1:]):
+    for wrong in (b"", SALT[1:], bytes(32), SALT[:7] * 5):
         with pytest.raises(ValueError, match="32 bytes"):
-            pseudonym(wrong, "tenant-a", gpu)
+            pseudonym(wrong[:32], "tenant-a", gpu)
         with pytest.raises(ValueError, match="32 bytes"):
-            salt_thumbprint(wrong, "tenant-a")
+            salt_thumbprint(wrong[:32], "tenant-a")
+
+
+def test_devices_stand_in_the_order_of_their_pseudonyms(made: Made) -> None:
+    """That of identities, which a verdict has, would say which of two is the smaller one."""
+    first = Record.parse(made.exported.bundle.entries[0].record)
+    orders: set[bool] = set()
+    for number in range(16):
+        salt = sha256(b"salt %d" % number)
+        document = strict.json_decode(summary(first, salt=salt, tenant="tenant-a"), what="summary")
+        assert isinstance(document, dict)
+        names = [pseudonym(salt, "tenant-a", gpu).hex() for gpu in terms_of(first).gpus]
+        assert document["devices"] == sorted(names)
+        orders.add(document["devices"] == names)
+    assert orders == {True, False}
 
 
 def test_a_redacted_bundle_of_some_windows(made: Made) -> None:
@@ -428,10 +449,34 @@ def test_it_says_it_of_the_records_that_the_ledger_has(made: Made) -> None:
     assert (own.shown, own.admitted) == ((), False)
 
 
-@pytest.mark.parametrize("document", [b"[]", b"{}", b'{"outcome":1}'])
-def test_a_summary_that_says_nothing(made: Made, document: bytes) -> None:
+def test_it_says_it_of_one_ledger_and_afterwards(made: Made) -> None:
+    """What a verifier signs of its own ledger is not believed of another's, nor what is dated before it happened."""
+    assert code_of(lambda: made.records(_signed(made, origin="ledger.example/b"))) is Code.LEDGER_INCONSISTENT
+    last = Record.parse(made.exported.bundle.entries[-1].record).received_ns
+    assert made.records(_signed(made, rows=(), issued_ns=last)).untold == WINDOWS + 2
+    assert code_of(lambda: made.records(_signed(made, rows=(), issued_ns=last - 1))) is Code.LEDGER_INCONSISTENT
+    later = Bundle.parse(_signed(made, rows=(), issued_ns=last + 10**9).encode())
+    told = partial(verify_records, later, anchors=believed(made.world))
+    assert told(at=moment(last + 10**9)).redacted
+    assert code_of(lambda: told(at=moment(last))) is Code.BUNDLE_FUTURE
+
+
+@pytest.mark.parametrize("name", ["kind", "seq", "received_at"])
+def test_a_summary_is_of_the_judgement_in_whose_row_it_stands(made: Made, name: str) -> None:
     entry = made.exported.bundle.entries[1]
-    row = Row(entry.index, sha256(entry.record), document)
+    record = Record.parse(entry.record)
+    document = strict.json_decode(summary(record, salt=SALT, tenant="tenant-a"), what="summary")
+    assert isinstance(document, dict)
+    assert {**facts(record)}.items() <= document.items()
+    row = Row(entry.index, sha256(entry.record), strict.json_encode({**document, name: "another"}))
+    assert code_of(lambda: made.records(_signed(made, rows=(row,)))) is Code.LEDGER_INCONSISTENT
+
+
+@pytest.mark.parametrize("document", [None, {}, {"outcome": 1}])
+def test_a_summary_that_says_nothing(made: Made, document: strict.JsonObject | None) -> None:
+    entry = made.exported.bundle.entries[1]
+    said = b"[]" if document is None else strict.json_encode({**facts(Record.parse(entry.record)), **document})
+    row = Row(entry.index, sha256(entry.record), said)
     assert code_of(lambda: made.records(_signed(made, rows=(row,)))) is Code.FIELD_TYPE
 
 

@@ -118,6 +118,7 @@ def redact(
     redaction = Redaction(
         session=terms.session,
         tenant=terms.tenant,
+        origin=reader.checkpoint.origin,
         salt=salt_thumbprint(salt, terms.tenant),
         issued_ns=issued_ns,
         model=terms.model,

@@ -4,8 +4,9 @@ The procedure of :func:`verify_records`:
 
 1. the checkpoint is signed by a ``ledger`` anchor, and every record or leaf is in its tree;
 2. they are the judgements of one session, in order, without a gap; each window's leaf names the H of the one before;
-3. of a redacted bundle: what it says is signed by a ``verifier`` anchor, is of this session, and each row has the
-   digest of the record that its leaf commits to.
+3. of a redacted bundle: what it says is signed by a ``verifier`` anchor that is believed when it says so, and that is
+   after all of which it tells; it is of this session and ledger; each row has the digest of the record that its leaf
+   commits to, and that leaf's kind, number and time.
 
 Not checked: that any of it was right. A verdict here is what the verifier wrote down when it had the evidence; for a
 redacted bundle, moreover, what it says today that it wrote.
@@ -25,7 +26,7 @@ from weighbridge.verifier.check_tree import Check
 from weighbridge.verifier.clock import moment
 from weighbridge.verifier.record import Leaf
 from weighbridge.verifier.recorded import read_verdict
-from weighbridge.verifier.redaction import REDACTION_TYP, Redaction, terms_of
+from weighbridge.verifier.redaction import REDACTION_TYP, Redaction, facts, terms_of
 from weighbridge.verifier.witnesses import cosignatures
 
 if TYPE_CHECKING:
@@ -145,9 +146,14 @@ def verify_records(
     _check_links([by_index[place.index] for place in places])
     # 3.
     trail.stage = "enrolment"
-    redaction = None if bundle.redaction is None else _redaction(bundle, by_index, anchors)
+    redaction = None
+    if bundle.redaction is not None:
+        _check_alone(bundle)
+        redaction = _redaction(bundle.redaction, by_index, anchors, origin=checkpoint.origin)
+        if at is not None and moment(redaction.issued_ns) > at:
+            raise _from_later(moment(redaction.issued_ns), at, "redaction")
     session = places[0].session
-    said = _said(bundle, records, redaction)
+    said = _said(bundle, records, redaction, by_index)
     windows = tuple(
         _judgement(place.seq or 0, place.index, by_index[place.index], said.get(place.index))
         for place in places
@@ -191,7 +197,9 @@ def verify_records(
     )
 
 
-def _said(bundle: Bundle, records: Sequence[Record], redaction: Redaction | None) -> Mapping[int, strict.JsonObject]:
+def _said(
+    bundle: Bundle, records: Sequence[Record], redaction: Redaction | None, by_index: Mapping[int, Leaf]
+) -> Mapping[int, strict.JsonObject]:
     """What is said of windows, by ledger index."""
     if redaction is None:
         return {
@@ -204,6 +212,7 @@ def _said(bundle: Bundle, records: Sequence[Record], redaction: Redaction | None
         document = strict.json_decode(row.document, what="redaction")
         if not isinstance(document, dict):
             raise MalformedEvidence(Code.FIELD_TYPE, "not a summary", where=f"redaction, entry {row.index}")
+        _check_facts(document, by_index[row.index], row.index)
         found[row.index] = document
     return found
 
@@ -222,19 +231,52 @@ def _judgement(seq: int, index: int, leaf: Leaf, said: strict.JsonObject | None)
     )
 
 
-def _redaction(bundle: Bundle, leaves: Mapping[int, Leaf], anchors: TrustAnchors) -> Redaction:
-    """What a redacted bundle says, once it is signed and of the judgements whose leaves are there."""
+def _check_facts(document: strict.JsonObject, leaf: Leaf, index: int) -> None:
+    """Require that a summary is of the judgement in whose row it stands."""
+    for name, value in facts(leaf).items():
+        if document.get(name) != value:
+            raise LedgerInconsistent(
+                Code.LEDGER_INCONSISTENT,
+                f"the summary has another {name} than the ledger's leaf",
+                where=f"redaction, entry {index}",
+                expected=str(value),
+                got=str(document.get(name)),
+            )
+
+
+def _check_alone(bundle: Bundle) -> None:
     beside = (bundle.entries, bundle.policies, bundle.references, bundle.manifests, bundle.requests)
     if any(beside) or bundle.collaterals or bundle.baselines:
         raise MalformedEvidence(
             Code.BUNDLE_MALFORMED, "a redacted bundle shows nothing but its summaries", where="bundle"
         )
-    message = cose.parse(bundle.redaction or b"", typ=REDACTION_TYP, limit=_REDACTION_MAX, what="redaction")
+
+
+def _redaction(data: bytes, leaves: Mapping[int, Leaf], anchors: TrustAnchors, *, origin: str) -> Redaction:
+    """What a redacted bundle says, once it is signed and of the judgements whose leaves are there."""
+    message = cose.parse(data, typ=REDACTION_TYP, limit=_REDACTION_MAX, what="redaction")
     claimed = Redaction.parse(message.payload)
     key = trusted_verifier(message.claimed_kid, anchors, at=moment(claimed.issued_ns), where="redaction")
     redaction = Redaction.parse(cose.verify(message, key))
     if {leaf.session for leaf in leaves.values()} != {redaction.session}:
         raise MalformedEvidence(Code.BUNDLE_MALFORMED, "the summaries are of another session", where="redaction")
+    if redaction.origin != origin:
+        raise LedgerInconsistent(
+            Code.LEDGER_INCONSISTENT,
+            "the summaries are of another ledger",
+            where="redaction",
+            expected=origin,
+            got=redaction.origin,
+        )
+    latest = max(leaf.received_ns for leaf in leaves.values())
+    if redaction.issued_ns < latest:
+        raise LedgerInconsistent(
+            Code.LEDGER_INCONSISTENT,
+            "the summaries are dated before what they tell of",
+            where="redaction",
+            expected=f">= {strict.time_encode(moment(latest))}",
+            got=strict.time_encode(moment(redaction.issued_ns)),
+        )
     indices = [row.index for row in redaction.rows]
     if indices != sorted(set(indices)):
         raise MalformedEvidence(Code.BUNDLE_MALFORMED, "summaries are repeated or out of order", where="redaction")
@@ -270,11 +312,15 @@ def _check_links(leaves: Sequence[Leaf]) -> None:
 
 def _require_before(leaf: Leaf, at: datetime | None) -> None:
     if at is not None and moment(leaf.received_ns) > at:
-        raise Indeterminate(
-            Code.BUNDLE_FUTURE,
-            "recorded after the time from which you look",
-            where=f"{leaf.kind} {leaf.seq}",
-            expected=f"<= {strict.time_encode(at)}",
-            got=strict.time_encode(moment(leaf.received_ns)),
-            hint="name a later time: --at; or the verifier's clock, or yours, is wrong",
-        )
+        raise _from_later(moment(leaf.received_ns), at, f"{leaf.kind} {leaf.seq}")
+
+
+def _from_later(then: datetime, at: datetime, where: str) -> Indeterminate:
+    return Indeterminate(
+        Code.BUNDLE_FUTURE,
+        "recorded after the time from which you look",
+        where=where,
+        expected=f"<= {strict.time_encode(at)}",
+        got=strict.time_encode(then),
+        hint="name a later time: --at; or the verifier's clock, or yours, is wrong",
+    )

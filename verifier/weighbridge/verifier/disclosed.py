@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from weighbridge.proto import binding
 from weighbridge.proto.digest import D
-from weighbridge.proto.errors import Code, LedgerInconsistent, NotAuthentic
+from weighbridge.proto.errors import Code, LedgerInconsistent, MalformedEvidence, NotAuthentic
 from weighbridge.proto.merkle import leaf_hash, verify_inclusion
 from weighbridge.verifier.clock import moment
 from weighbridge.verifier.procedure import authenticate, check_header, check_telemetry, verify_signatures
@@ -132,8 +132,12 @@ def check_requests(requests: Sequence[ShownRequest], headers: Mapping[int, Heade
         headers: verified, by the windows' numbers.
 
     Raises:
+        MalformedEvidence: ``BUNDLE_MALFORMED``: one is there twice, or they are out of order.
         NotAuthentic: ``BUNDLE_REQUEST``.
     """
+    places = [(item.seq, item.index) for item in requests]
+    if places != sorted(set(places)):
+        raise MalformedEvidence(Code.BUNDLE_MALFORMED, "requests are repeated or out of order", where="bundle.requests")
     for item in requests:
         where = f"request {item.index} of window {item.seq}"
         header = headers.get(item.seq)

@@ -8,6 +8,9 @@ a maker wrote is among them, nor any power.
 
 Each row has the digest of the record that it was made of, which is that of the ledger's leaf: whoever shows the record
 later shows whether the row was true. Until then it is the verifier's word.
+
+Not prevented: most records have random bytes of the verifier, so that nobody can guess one and know it by its digest.
+That of a window whose verification was refused has none: whoever knows the rest of it can try what he does not know.
 """
 
 from __future__ import annotations
@@ -24,9 +27,20 @@ from weighbridge.verifier.clock import moment
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from weighbridge.verifier.record import Record
+    from weighbridge.verifier.record import Leaf, Record
 
-__all__ = ["REDACTION_TYP", "SALT_SIZE", "Redaction", "Row", "pseudonym", "salt_thumbprint", "summary", "terms_of"]
+__all__ = [
+    "REDACTION_TYP",
+    "SALT_SIZE",
+    "Redaction",
+    "Row",
+    "facts",
+    "is_salt",
+    "pseudonym",
+    "salt_thumbprint",
+    "summary",
+    "terms_of",
+]
 
 REDACTION_TYP: Final = "application/vnd.weighbridge.redaction+cose"
 SALT_SIZE: Final = 32
@@ -35,6 +49,8 @@ _SCHEMA: Final = "weighbridge/redacted/v1"
 _MAX: Final = 64 * 1024 * 1024
 _ROWS_MAX: Final = 100_000
 _ROW_MAX: Final = 64 * 1024
+# Of 32 random bytes fewer are distinct less often than once in 2^100.
+_DISTINCT_MIN: Final = 8
 _DEVICE_FIELDS: Final = ("verdict", "units", "score", "threshold", "p_ppb", "e_log10_milli")
 
 
@@ -54,6 +70,7 @@ class Redaction:
     Attributes:
         session: 16 bytes.
         tenant: whose it is, and whose salt.
+        origin: the name of the ledger that has the judgements.
         salt: :func:`salt_thumbprint`.
         issued_ns: since 1970, by the verifier's clock.
         model: digest of the declared manifest, which names no device.
@@ -63,6 +80,7 @@ class Redaction:
 
     session: bytes
     tenant: str
+    origin: str
     salt: bytes
     issued_ns: int
     model: bytes
@@ -81,6 +99,7 @@ class Redaction:
                 5: self.model,
                 6: list(self.adapters),
                 7: [[row.index, row.record, row.document] for row in self.rows],
+                8: self.origin,
             }
         )
         return cose.sign(payload, kid=kid, typ=REDACTION_TYP, signer=signer)
@@ -101,6 +120,7 @@ class Redaction:
             model=fields.digest(5),
             adapters=fields.octet_strings(6, count=limits.ADAPTERS_MAX, limit=limits.DIGEST_SIZE),
             rows=tuple(_row(item, number) for number, item in enumerate(fields.array(7, limit=_ROWS_MAX))),
+            origin=fields.text(8),
         )
         fields.end()
         return redaction
@@ -114,16 +134,28 @@ def pseudonym(salt: bytes, tenant: str, identity: bytes) -> bytes:
         tenant: as terms name it.
         identity: 32 bytes.
     """
-    if len(salt) != SALT_SIZE:
-        raise ValueError(f"a salt has {SALT_SIZE} bytes")
+    _check(salt)
     return D("pseudonym", salt, tenant, identity)
 
 
 def salt_thumbprint(salt: bytes, tenant: str) -> bytes:
     """What tells salts apart without giving them away: two bundles that have the same one use the same names."""
-    if len(salt) != SALT_SIZE:
-        raise ValueError(f"a salt has {SALT_SIZE} bytes")
+    _check(salt)
     return D("pseudonym", salt, tenant, None)
+
+
+def is_salt(value: bytes) -> bool:
+    """Whether ``value`` may be random: of the size, and not a few bytes over and over, which anybody would try."""
+    return len(value) == SALT_SIZE and len(set(value)) >= _DISTINCT_MIN
+
+
+def facts(record: Record | Leaf) -> strict.JsonObject:
+    """What a judgement's leaf says as well as its record: no summary may say anything else."""
+    return {
+        "kind": record.kind,
+        "seq": record.seq,
+        "received_at": strict.time_encode(moment(record.received_ns)),
+    }
 
 
 def summary(record: Record, *, salt: bytes, tenant: str) -> bytes:
@@ -137,12 +169,7 @@ def summary(record: Record, *, salt: bytes, tenant: str) -> bytes:
     Raises:
         MalformedEvidence: the record holds what no verifier writes.
     """
-    said: strict.JsonObject = {
-        "schema": _SCHEMA,
-        "kind": record.kind,
-        "seq": record.seq,
-        "received_at": strict.time_encode(moment(record.received_ns)),
-    }
+    said: strict.JsonObject = {"schema": _SCHEMA, **facts(record)}
     if record.kind == "window":
         said |= _of_window(record, salt, tenant)
     elif record.kind == "enrolment":
@@ -170,13 +197,7 @@ def _of_window(record: Record, salt: bytes, tenant: str) -> strict.JsonObject:
         "outcome": verdict.get("outcome"),
         "denials": _each(verdict.get("denials"), "code"),
         "telemetry": verdict.get("telemetry"),
-        "devices": [
-            {
-                "device": pseudonym(salt, tenant, strict.hex_decode(str(item.get("device")), what="device")).hex(),
-                **{name: item.get(name) for name in _DEVICE_FIELDS},
-            }
-            for item in _objects(physical.get("devices"))
-        ],
+        "devices": _of_devices(_objects(physical.get("devices")), salt, tenant),
         "attester_code": _object(verdict.get("attester_code")).get("status"),
         "platform": {name: platform.get(name) for name in ("name", "provenance", "state_held_by")},
         "unchecked": _each(verdict.get("unchecked"), "check"),
@@ -184,16 +205,30 @@ def _of_window(record: Record, salt: bytes, tenant: str) -> strict.JsonObject:
     }
 
 
+def _of_devices(devices: list[strict.JsonObject], salt: bytes, tenant: str) -> list[strict.JsonValue]:
+    """What is said of each, ascending by pseudonym: a verdict's order is that of the identities."""
+    said: dict[str, strict.JsonValue] = {}
+    for item in devices:
+        name = pseudonym(salt, tenant, strict.hex_decode(str(item.get("device")), what="device")).hex()
+        said[name] = {"device": name, **{field: item.get(field) for field in _DEVICE_FIELDS}}
+    return [said[name] for name in sorted(said)]
+
+
 def _of_enrolment(record: Record, salt: bytes, tenant: str) -> strict.JsonObject:
     terms = terms_of(record)
     return {
-        "devices": [pseudonym(salt, tenant, identity).hex() for identity in terms.gpus],
+        "devices": [*sorted(pseudonym(salt, tenant, identity).hex() for identity in terms.gpus)],
         "attestation_key": pseudonym(salt, tenant, terms.ak).hex(),
         "evidence": list(terms.evidence),
         "period_ns": terms.period_ns,
         "gpu_every": terms.gpu_every,
         "spot_every": terms.spot_every,
     }
+
+
+def _check(salt: bytes) -> None:
+    if not is_salt(salt):
+        raise ValueError(f"a salt has {SALT_SIZE} bytes, random ones")
 
 
 def _object(value: strict.JsonValue) -> strict.JsonObject:

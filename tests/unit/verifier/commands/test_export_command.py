@@ -148,7 +148,7 @@ def test_what_is_no_range(line: Line, text: str) -> None:
 
 def test_a_redacted_bundle_is_told_and_not_judged(line: Line, tmp_path: Path) -> None:
     salt = tmp_path / "salt"
-    salt.write_text(bytes(32).hex() + "\n")
+    salt.write_text(sha256(b"salt").hex() + "\n")
     done = line.export("--redact", salt)
     assert (
         done.out == f"wrote {line.file}: redacted, 0 windows, 5 judgements withheld, {line.file.stat().st_size} bytes\n"
@@ -169,7 +169,10 @@ def test_a_redacted_bundle_is_told_and_not_judged(line: Line, tmp_path: Path) ->
     assert not [gpu for gpu in line.site.gpus if gpu.hex() in text]
 
 
-@pytest.mark.parametrize("content", [b"", b"00", b"00" * 32 + b"\n\n", b"\xff" * 64, b"zz" * 32])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"00", b"00" * 32, b"0011" * 16, sha256(b"salt").hex().encode() + b"\n\n", b"\xff" * 64, b"zz" * 32],
+)
 def test_what_is_no_salt(line: Line, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "salt").write_bytes(content)
     done = line.export("--redact", tmp_path / "salt")
@@ -192,7 +195,7 @@ def test_a_request_is_shown(line: Line, tmp_path: Path) -> None:
     assert "─ requests        passed: 1 are among those that the headers of windows 2 count\n" in said.out
     assert line.verify("--json").document["requests"][0]["request"] == shown["request"]
     assert line.export("--request", listed, "--windows", "1").status == ExitCode.NOT_AUTHENTIC
-    (tmp_path / "salt").write_text("00" * 32)
+    (tmp_path / "salt").write_text(sha256(b"salt").hex())
     assert line.export("--request", listed, "--redact", tmp_path / "salt").status == ExitCode.USAGE
 
 

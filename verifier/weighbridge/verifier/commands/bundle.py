@@ -176,7 +176,7 @@ def run_verify(arguments: argparse.Namespace) -> Outcome | int:
     try:
         if arguments.records_only:
             anchors = load_anchors(arguments.anchors)
-            told = verify_records(bundle, anchors=anchors, at=arguments.at, trail=trail)
+            told = verify_records(bundle, anchors=anchors, at=arguments.at or datetime.now(UTC), trail=trail)
             if arguments.closed and bundle_text.records_status(told) != ExitCode.DENIED:
                 require_closed(closed=told.closed)
             return bundle_text.records(told)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from weighbridge.policy import policy_set
 from weighbridge.policy.values.reference import Reference
 from weighbridge.proto import limits, strict
-from weighbridge.proto.errors import Code, Indeterminate, PolicyDenied
+from weighbridge.proto.errors import Code, Indeterminate, MalformedEvidence, PolicyDenied
 from weighbridge.verifier.bundle_assembly import assemble, ending, redact
 from weighbridge.verifier.clock import nanoseconds
 from weighbridge.verifier.commands import arguments as given
@@ -28,7 +28,7 @@ from weighbridge.verifier.commands.outcome import (
 from weighbridge.verifier.commands.state import deployment_class, open_store
 from weighbridge.verifier.identifiers import identifiers
 from weighbridge.verifier.keys import VerifierKeys
-from weighbridge.verifier.redaction import SALT_SIZE
+from weighbridge.verifier.redaction import SALT_SIZE, is_salt
 from weighbridge.verifier.shown_requests import ClaimedWork, show
 from weighbridge.verifier.tenancy import foreign
 
@@ -203,7 +203,10 @@ def _salt(path: str) -> bytes:
     data = read(path, limit=_SALT_FILE_MAX)
     with taken_for(path, what="a salt", hint="make one of 64 hexadecimal digits: openssl rand -hex 32 > salt"):
         text = data.removesuffix(b"\n").decode("ascii", "replace")
-        return strict.hex_decode(text, what="salt", size=SALT_SIZE)
+        salt = strict.hex_decode(text, what="salt", size=SALT_SIZE)
+        if not is_salt(salt):
+            raise MalformedEvidence(Code.FIELD_RANGE, "not random: anybody would try it", where="salt")
+        return salt
 
 
 def _works(path: str) -> tuple[ClaimedWork, ...]:
