@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from weighbridge.proto.errors import Code, EnvironmentFault
+from weighbridge.proto.errors import Code, EnvironmentFault, LedgerInconsistent
 from weighbridge.verifier import anchors
 from weighbridge.verifier.deployment import Deployment
 from weighbridge.verifier.record import Record
@@ -139,3 +140,20 @@ def test_a_key_that_others_can_read_is_not_used(state: Path) -> None:
 def test_a_name_that_is_no_text(state: Path) -> None:
     (state / "origin").write_bytes(b"\xff")
     assert code_of(state) is Code.FILE_UNREADABLE
+
+
+def test_its_ledger_is_not_opened_in_an_earlier_state(state: Path, tmp_path: Path) -> None:
+    """Else an operator's command would add to it, and sign a second history."""
+    shutil.copytree(state / "ledger", tmp_path / "old")
+    with Deployment.open(state) as opened, opened.store.transaction() as tx:
+        _ = opened.archive.ledger.append([b"an entry"])
+        tx.progress.settle(1, opened.archive.ledger.reader().checkpoint)
+    with Deployment.open(state) as opened:
+        assert opened.archive.ledger.size == 1
+    shutil.rmtree(state / "ledger")
+    shutil.copytree(tmp_path / "old", state / "ledger")
+    for _ in range(2):
+        # Again: what was opened has been let go of.
+        with pytest.raises(LedgerInconsistent) as refused, Deployment.open(state):
+            pass
+        assert refused.value.code is Code.LEDGER_ROLLBACK

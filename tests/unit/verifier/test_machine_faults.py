@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 from unittest import mock
 
 import pytest
 
 from fakes.broken_files import Broken, FaultyFiles
-from support.world import World
-from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic
+from support.world import WORK, World
+from weighbridge.proto.errors import Code, EnvironmentFault, LedgerInconsistent, NotAuthentic, PolicyDenied
 from weighbridge.verifier import store
 from weighbridge.verifier.ledger.audit import audit
 from weighbridge.verifier.ledger.log import Ledger
+from weighbridge.verifier.ledger.storage import Storage
+from weighbridge.verifier.live import LiveSessions
 from weighbridge.verifier.session import SessionState
 
 if TYPE_CHECKING:
@@ -120,7 +124,13 @@ def test_a_full_disk_at_any_step_loses_nothing(world: World, how: Broken) -> Non
             world.send(sealed.evidence)
         except EnvironmentFault as fault:
             failed = fault.code
-            assert world.deliver(sealed).verdict.outcome == "affirmed", step
+            try:
+                assert world.deliver(sealed).verdict.outcome == "affirmed", step
+            except NotAuthentic as known:
+                # It was recorded all the same, and has been carried out by now.
+                assert known.code is Code.WINDOW_DUPLICATE  # noqa: PT017 - one of two good ends
+                world.host.advance(sealed)
+                world.host.challenge = world.verifier.resume(world.host.session, peer=world.host.peer).challenge
     assert failed is None
     assert step > faulty.count > 8
     world.files = None
@@ -130,6 +140,74 @@ def test_a_full_disk_at_any_step_loses_nothing(world: World, how: Broken) -> Non
     assert [world.archive.records.record(index).seq for index in indices] == list(range(step + 1))
     key = world.ledger.key
     assert audit(world.directory / "ledger", key, key.name).size == world.ledger.size
+
+
+@pytest.mark.parametrize("step", ["commit_staged", "publish_staged"])
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_denial_that_was_reported_as_not_recorded_is_not_forgotten(
+    world: World, step: str, *, restarted: bool
+) -> None:
+    """The disk fails once the head is there. Another session goes on; then an honest window is sent in its place."""
+    other = world.another_host("another")
+    world.open_session(other)
+    world.clock.advance(1)
+    honest = world.host.seal()
+    denied = world.host.seal(replace(world.host.observe(), prev=bytes(32)))
+    working = getattr(Storage, step)
+
+    def failing(storage: Storage) -> None:
+        working(storage)
+        raise EnvironmentFault(Code.DISK_FULL, "broken on purpose")
+
+    size = world.ledger.size
+    with mock.patch.object(Storage, step, failing), pytest.raises(EnvironmentFault):
+        world.send(denied.evidence)
+    # Something else that is recorded makes the ledger look at its disk.
+    world.verifier.count_junk(NotAuthentic(Code.WINDOW_PEER, "a test"))
+    world.verifier.record_junk()
+    assert world.ledger.size == size + 2
+    assert world.deliver(other.seal(), host=other).verdict.outcome == "affirmed"
+    if restarted:
+        world.restart()
+    with pytest.raises(PolicyDenied) as refused:
+        world.send(honest.evidence)
+    assert refused.value.code is Code.SESSION_FAILED
+    assert state_of(world) == (SessionState.FAILED, 1)
+
+
+def test_no_other_window_takes_the_place_of_one_that_the_store_was_not_told_of(world: World) -> None:
+    world.clock.advance(1)
+    one = world.host.seal()
+    two = world.host.seal(replace(world.host.observe(), work=replace(WORK, root=bytes(range(32)))))
+    locked = EnvironmentFault(Code.STATE_LOCKED, "broken on purpose")
+    with mock.patch.object(LiveSessions, "advance", side_effect=locked), pytest.raises(EnvironmentFault):
+        world.send(one.evidence)
+    answer = world.send(two.evidence)
+    assert [denial.code for denial in answer.verdict.denials] == [Code.WINDOW_FORK]
+    assert state_of(world) == (SessionState.FAILED, 2)
+
+
+def test_a_ledger_that_was_put_back_is_not_written_to(world: World, tmp_path: Path) -> None:
+    """The state beside it knows of more: whoever goes on from there signs a second history."""
+
+    def put_back() -> None:
+        world.ledger.close()
+        shutil.rmtree(tmp_path / "ledger")
+        shutil.copytree(tmp_path / "old", tmp_path / "ledger")
+        world.ledger = Ledger.open(tmp_path / "ledger", origin="ledger.example/test", key=world.keys.ledger)
+
+    shutil.copytree(tmp_path / "ledger", tmp_path / "old")
+    newer = [world.window() for _ in range(2)]
+    put_back()
+    with pytest.raises(LedgerInconsistent) as caught:
+        world.restart()
+    assert caught.value.code is Code.LEDGER_ROLLBACK
+    # Nor when something has been added to it since.
+    for _ in newer:
+        world.ledger.append([b"another entry"])
+    with pytest.raises(LedgerInconsistent) as caught:
+        world.restart()
+    assert caught.value.code is Code.LEDGER_FORK
 
 
 # -- windows that are settled together ---------------------------------------------------------------------------------
@@ -158,14 +236,13 @@ def verify_everything(world: World, hosts: list[Host], windows: int) -> None:
 
 def go_on(world: World, hosts: list[Host], sealed: list[SealedWindow]) -> None:
     """As attesters do: what the verifier does not have comes again, and all go on from where it stands."""
-    with world.store.transaction() as tx:
-        rows = [tx.session(host.session) for host in hosts]
-    missing = [
-        (host, window)
-        for host, window, row in zip(hosts, sealed, rows, strict=True)
-        if row is not None and row.next_seq == window.seq
-    ]
-    answers = settle(world, [host for host, _ in missing], [window for _, window in missing])
+    missing: list[Judged] = []
+    for host, window in zip(hosts, sealed, strict=True):
+        try:
+            missing.append(world.verifier.judge(host.session, window.evidence, peer=host.peer, beside=missing))
+        except NotAuthentic as known:
+            assert known.code is Code.WINDOW_DUPLICATE  # noqa: PT017 - one of two good ends
+    answers = [settled() for settled in world.verifier.settle(missing)]
     assert [answer.verdict.outcome for answer in answers] == ["affirmed"] * len(missing)
     for host, window in zip(hosts, sealed, strict=True):
         host.advance(window)

@@ -13,7 +13,7 @@ from weighbridge.attester.sealing import SealedWindow
 from weighbridge.policy.document import PolicyInput
 from weighbridge.policy.engine import Decision, Outcome
 from weighbridge.proto import cose, limits
-from weighbridge.proto.errors import Code, EnvironmentFault, PolicyDenied
+from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic, PolicyDenied
 from weighbridge.proto.terms import TERMS_TYP, Terms
 from weighbridge.proto.workload import WorkSummary
 from weighbridge.verifier.answers import Answer
@@ -256,25 +256,33 @@ def test_a_loss_of_power_loses_none_of_them(tmp_path: Path, after: str) -> None:
     world.close()
 
 
-def test_a_store_that_cannot_be_written_leaves_all_of_them_where_they_were(tmp_path: Path) -> None:
-    """They come again. Until they have, a restart looks at what was recorded, however much came between."""
+def test_what_the_store_could_not_be_told_of_is_finished_first(tmp_path: Path) -> None:
+    """All of it, before whatever comes next, of whichever session: as after a restart."""
     world = World.make(tmp_path)
     made = hosts(world, 3)
     made[1].log.load(manifest("other", weights=b"other"))
     windows = judged(world, made[:2])
     size = world.ledger.size
     full = EnvironmentFault(Code.DISK_FULL, "no space left")
-    with mock.patch.object(LiveSessions, "_write_end", side_effect=full), pytest.raises(EnvironmentFault):
-        world.verifier.settle([item for _, item in windows])
-    assert [standing(world, host) for host in made[:2]] == [(SessionState.RUNNING, 1)] * 2
+    with mock.patch.object(LiveSessions, "_write_end", side_effect=full):
+        with pytest.raises(EnvironmentFault):
+            world.verifier.settle([item for _, item in windows])
+        assert [standing(world, host) for host in made[:2]] == [(SessionState.RUNNING, 1)] * 2
+        assert settled_to(world) == size
+        # As long as it lasts, nobody is judged.
+        with pytest.raises(EnvironmentFault):
+            world.deliver(made[2].seal(), host=made[2])
+        assert world.ledger.size == size + 2
     world.deliver(made[2].seal(), host=made[2])
-    assert settled_to(world) == size
-    assert world.deliver(windows[0][0], host=made[0]).verdict.opens
-    assert settled_to(world) == size + 1
-    # The failed one never comes again.
-    world.restart()
-    assert standing(world, made[1]) == (SessionState.FAILED, 1)
-    assert settled_to(world) == world.ledger.size
+    assert [standing(world, host) for host in made] == [
+        (SessionState.RUNNING, 2),
+        (SessionState.FAILED, 1),
+        (SessionState.RUNNING, 2),
+    ]
+    assert settled_to(world) == world.ledger.size == size + 3
+    with pytest.raises(NotAuthentic) as again:
+        world.deliver(windows[0][0], host=made[0])
+    assert again.value.code is Code.WINDOW_DUPLICATE
     world.close()
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, final
 
 from weighbridge.policy.values.reference import Reference
-from weighbridge.proto import cbor, limits
+from weighbridge.proto import cbor, limits, merkle
 from weighbridge.proto.collateral import Collateral
 from weighbridge.proto.digest import preimage, sha256
-from weighbridge.proto.errors import Indeterminate
+from weighbridge.proto.errors import Code, Indeterminate, LedgerInconsistent
 from weighbridge.verifier.baselines import Baselines
 from weighbridge.verifier.bundle_format import read_files
 from weighbridge.verifier.clock import moment
@@ -139,12 +139,60 @@ class Records:
 class Archive:
     """Writes a record and its evidence durably, then commits to them in the ledger."""
 
-    __slots__ = ("_content", "ledger", "records")
+    __slots__ = ("_content", "_unsure", "ledger", "records")
 
     def __init__(self, content: ContentStore, ledger: Ledger) -> None:
         self._content = content
+        self._unsure: int | None = None
         self.ledger = ledger
         self.records = Records(content, ledger)
+
+    @property
+    def unsure(self) -> int | None:
+        """From which entry on the ledger may have some although whoever recorded them was told that it has failed."""
+        return self._unsure
+
+    def settle(self) -> None:
+        """Ask the disk what the ledger has, where that is not known.
+
+        Raises:
+            WeighbridgeError: as :meth:`.Ledger.settle`.
+        """
+        if not self.ledger.settled:
+            self.ledger.settle()
+
+    def made_sure(self) -> None:
+        """Everybody knows by now what the ledger has."""
+        self._unsure = None
+
+    def require_history(self, size: int, root: bytes) -> None:
+        """Require that the ledger goes on from the tree of ``size`` entries with ``root``, which was seen before.
+
+        Raises:
+            EnvironmentFault: ``FILE_UNREADABLE``.
+            LedgerInconsistent: ``LEDGER_ROLLBACK`` where it has fewer entries, ``LEDGER_FORK`` where it has others; or
+                as :meth:`.LedgerReader.consistency_proof`.
+        """
+        hint = "put back the newer ledger; or begin anew, with new keys: weighbridge init"
+        reader = self.ledger.reader()
+        now = reader.checkpoint
+        if size > now.size:
+            raise LedgerInconsistent(
+                Code.LEDGER_ROLLBACK,
+                "the ledger was put back to an earlier state than the verifier's own",
+                where="ledger",
+                expected=size,
+                got=now.size,
+                hint=hint,
+            )
+        try:
+            proof = reader.consistency_proof(size)
+            merkle.verify_consistency(proof, old=size, old_root=root, new=now.size, new_root=now.root)
+        except LedgerInconsistent as error:
+            if error.code is not Code.LEDGER_PROOF:
+                raise
+            message = "the ledger does not go on from the state in which the verifier has seen it"
+            raise LedgerInconsistent(Code.LEDGER_FORK, message, where=f"ledger, size {size}", hint=hint) from error
 
     def latest(self) -> datetime | None:
         """The receipt time of the last judgement, ``None`` before the first: a clock that says earlier is wrong.
@@ -211,13 +259,17 @@ class Archive:
 
         Raises:
             EnvironmentFault: the disk is full or failed. Usually none of them is in the ledger, but all may be: when
-                the very commit was reported as failed. All may be recorded again.
+                the very commit was reported as failed. :attr:`unsure` says from where on, until :meth:`made_sure`:
+                :func:`.recovery.settle` finishes those.
         """
         contents = [Content(record.encode()) for record, _ in judgements]
         digests = [sha256(content.data) for content in contents]
         digests += [record.evidence for record, _ in judgements if record.evidence is not None]
         contents += [evidence for _, evidence in judgements if evidence is not None]
         leaves = [Leaf.of(record, digest=digest) for (record, _), digest in zip(judgements, digests, strict=False)]
+        before = self._unsure
+        if before is None:
+            self._unsure = self.ledger.size
         # At the same time as tiles are written: neither refers to the other yet.
         # If power fails before both are done: contents that nobody refers to, and tiles that no checkpoint names.
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="contents") as thread:
@@ -229,6 +281,7 @@ class Archive:
 
             # If power fails after: all of these leaves are in the ledger, or none.
             appended = self.ledger.append([leaf.encode() for leaf in leaves], ready=ready)
+        self._unsure = before
         return tuple(
             Committed(appended.first_index + number, leaf_hash, leaf.record)
             for number, (leaf, leaf_hash) in enumerate(zip(leaves, appended.leaf_hashes, strict=True))

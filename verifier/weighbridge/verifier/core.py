@@ -122,6 +122,7 @@ class Verifier:
             EnvironmentFault: this machine is at fault: nothing was judged, and the proof may come again.
             WeighbridgeError: the proof is refused; a ``PolicyDenied`` names every finding and has been recorded.
         """
+        self._catch_up()
         # What is revoked by now counts: of what the terms rest on, windows look at no more than the devices again.
         self.refresh()
         terms, live = self._enroller.prove(data, peer=peer, at=self._clock.now())
@@ -134,6 +135,7 @@ class Verifier:
             NotAuthentic: ``SESSION_UNKNOWN``, ``WINDOW_PEER``.
             PolicyDenied: ``SESSION_FAILED`` or ``SESSION_STATE``: it has ended.
         """
+        self._catch_up()
         now = self._clock.now()
         live = self._sessions.find(session, peer=peer)
         # Else a host could empty the pool by cutting its line over and over.
@@ -175,6 +177,7 @@ class Verifier:
             WeighbridgeError: the bytes could not be attributed to the session, or are out of place: refused without
                 any effect on it. Whatever is attributable is judged, good or bad.
         """
+        self._catch_up()
         now = self._clock.now()
         self.refresh()
         live = self._sessions.find(session, peer=peer)
@@ -264,6 +267,7 @@ class Verifier:
 
     def close(self, session: bytes, *, peer: bytes) -> strict.JsonObject:
         """End a session in good order and return its summary, schema ``weighbridge/session-summary/v1``."""
+        self._catch_up()
         now = self._clock.now()
         live = self._sessions.find(session, peer=peer)
         summary = self._summary(live, SessionState.CLOSED)
@@ -310,6 +314,19 @@ class Verifier:
         )
         self._archive.commit(record, None)
         self._junk.clear()
+
+    def _catch_up(self) -> None:
+        """Finish what a fault of this machine has cut off, before anything else is judged.
+
+        Else a denial that the disk reported as not recorded would be forgotten, and another window could take the
+        place of one that is recorded already.
+
+        Raises:
+            EnvironmentFault: it is still at fault.
+            LedgerInconsistent: as :func:`.recovery.settle`.
+        """
+        if self._archive.unsure is not None or self._sessions.behind:
+            settle(self._archive, self._store, self._sessions)
 
     # -- one window ---------------------------------------------------------------------------------------------------
 

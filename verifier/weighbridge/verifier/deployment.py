@@ -28,6 +28,7 @@ from weighbridge.verifier.keys import VerifierKeys
 from weighbridge.verifier.ledger.content import ContentStore
 from weighbridge.verifier.ledger.log import Ledger
 from weighbridge.verifier.ledger.reader import LedgerReader
+from weighbridge.verifier.recovery import require_history
 from weighbridge.verifier.service import TlsFiles
 from weighbridge.verifier.store import Store
 from weighbridge.verifier.telemetry.history import FINGERPRINTS_KEPT
@@ -106,14 +107,22 @@ class Deployment:
 
         Raises:
             EnvironmentFault: ``FILE_UNREADABLE``, ``LEDGER_LOCKED``, ``KEY_EXPOSED``, ``STATE_CORRUPT``.
-            LedgerInconsistent: the ledger contradicts what was signed.
+            LedgerInconsistent: the ledger contradicts what was signed; ``LEDGER_ROLLBACK`` or ``LEDGER_FORK``: it was
+                put back to an earlier state, or is not the one that the sessions were recorded in.
         """
         origin = _origin(directory)
         keys = VerifierKeys.open(directory / "keys")
         ledger = Ledger.open(directory / "ledger", origin=origin, key=keys.ledger)
         archive = Archive(ContentStore(directory / "content"), ledger)
         store = Store.create_or_open(directory / "sessions.sqlite", fingerprints_kept=fingerprints_kept)
-        return cls(directory, keys, archive, store)
+        opened = cls(directory, keys, archive, store)
+        try:
+            # Before anybody signs anything with it.
+            require_history(archive, store)
+        except BaseException:
+            opened.close()
+            raise
+        return opened
 
     @classmethod
     @contextlib.contextmanager

@@ -182,7 +182,7 @@ class LiveSessions:
                 except Conflict as conflict:
                     done.append(conflict)
             # If power fails before this is durable, whoever starts next begins where it was: see :mod:`.recovery`.
-            tx.progress.settle(self._settled(sessions, known))
+            self._settle(tx, sessions, known)
         self._doubtful -= sessions
         results: list[Issued | Conflict | None] = []
         for step, result in zip(steps, done, strict=True):
@@ -220,17 +220,32 @@ class LiveSessions:
         try:
             with self._store.transaction() as tx:
                 yield tx
-                tx.progress.settle(self._settled(frozenset([session]), None))
+                self._settle(tx, frozenset([session]), None)
         except (Conflict, PolicyDenied):
             # Refused by what the store knows: there is nothing to make up for.
             del self._owed[session]
             raise
         del self._owed[session]
 
-    def _settled(self, paid: frozenset[bytes], known: int | None) -> int:
+    @property
+    def behind(self) -> bool:
+        """Whether the store could not be told of a judgement that is in the ledger."""
+        return bool(self._owed)
+
+    def settled(self) -> None:
+        """The store knows of everything in the ledger, durably."""
+        self._owed.clear()
+
+    def _settle(self, tx: Transaction, paid: frozenset[bytes], known: int | None) -> None:
         """Up to where the store knows of everything in the ledger, once it knows of the last judgements on ``paid``."""
-        owed = [index for session, index in self._owed.items() if session not in paid]
-        return min([self._archive.ledger.size if known is None else known, *owed])
+        tree, unsure = self._archive.ledger.reader().checkpoint, self._archive.unsure
+        least = [index for session, index in self._owed.items() if session not in paid]
+        if known is not None:
+            least.append(known)
+        elif unsure is not None:
+            # What is there may have been recorded by somebody who does not know: nobody has carried it out.
+            least.append(unsure)
+        tx.progress.settle(min([tree.size, *least]), tree)
 
     @staticmethod
     def _write_end(tx: Transaction, step: Ending) -> None:
@@ -300,6 +315,8 @@ class LiveSessions:
         Raises:
             WeighbridgeError: as :meth:`find`.
         """
+        if session in self._doubtful:
+            self._ask_the_disk(session)
         if session not in self._live:
             self._live[session] = self._restore(session, None)
         return self._live[session]

@@ -1,5 +1,8 @@
 """Finishes the judgements that a loss of power, or a fault of the disk, has cut off between ledger and store.
 
+Whoever starts does this first; and a verifier that goes on, before it judges anything after a fault: what is in the
+ledger counts, whatever was said of it.
+
 The leaves of judgements that are made together enter the ledger before the store learns of any. The store remembers up
 to which entry it knows of everything: what the leaves behind that tell of is carried out by the code that would have
 done so. Doing it again changes nothing. Acts of the operator among them have had their effect.
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
     from weighbridge.verifier.record import Record
     from weighbridge.verifier.store import Store
 
-__all__ = ["settle"]
+__all__ = ["require_history", "settle"]
 
 _SESSIONS: Final = frozenset({"closing", "enrolment", "window"})
 
@@ -38,12 +41,15 @@ def settle(archive: Archive, store: Store, sessions: LiveSessions) -> None:
     Args:
         archive: of this verifier.
         store: of this verifier.
-        sessions: nothing is under way yet.
+        sessions: nothing is being judged.
 
     Raises:
-        EnvironmentFault: the store cannot be read or written.
-        LedgerInconsistent: a record is not what the ledger commits to.
+        EnvironmentFault: ledger or store cannot be read or written.
+        LedgerInconsistent: a record is not what the ledger commits to; or ``LEDGER_ROLLBACK`` or ``LEDGER_FORK``: it
+            is not the ledger that the store knows.
     """
+    archive.settle()
+    require_history(archive, store)
     size = archive.ledger.size
     with store.transaction() as tx:
         first = tx.progress.settled()
@@ -54,7 +60,24 @@ def settle(archive: Archive, store: Store, sessions: LiveSessions) -> None:
             _settle(archive, store, sessions, index)
     if first < size:
         with store.transaction() as tx:
-            tx.progress.settle(size)
+            tx.progress.settle(size, archive.ledger.reader().checkpoint)
+    sessions.settled()
+    archive.made_sure()
+
+
+def require_history(archive: Archive, store: Store) -> None:
+    """Require that the ledger goes on from the state in which the store has seen it.
+
+    A ledger and a store that were put back together are not found out: that takes a witness, or whoever has kept a
+    checkpoint.
+
+    Raises:
+        EnvironmentFault: ledger or store cannot be read.
+        LedgerInconsistent: ``LEDGER_ROLLBACK`` or ``LEDGER_FORK``; as :meth:`.Archive.require_history`.
+    """
+    with store.transaction() as tx:
+        size, root = tx.progress.seen()
+    archive.require_history(size, root)
 
 
 def _concerns(leaf: Leaf, store: Store) -> bool:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Final, Self, final
 import sqlalchemy as sa
 from sqlalchemy import event, exc
 
+from weighbridge.proto import merkle
 from weighbridge.proto.errors import Code, EnvironmentFault
 from weighbridge.verifier.files import PosixFiles, fault
 from weighbridge.verifier.tables import SCHEMA_VERSION, metadata, progress
@@ -100,7 +101,7 @@ class Store:
         version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
         if version == 0 and not sa.inspect(connection).get_table_names():
             metadata.create_all(connection)
-            connection.execute(sa.insert(progress).values(id=0, settled=0))
+            connection.execute(sa.insert(progress).values(id=0, settled=0, size=0, root=merkle.EMPTY_ROOT))
             connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
         elif version != SCHEMA_VERSION:
             raise EnvironmentFault(

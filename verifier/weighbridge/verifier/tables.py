@@ -26,7 +26,7 @@ __all__ = [
     "windows",
 ]
 
-SCHEMA_VERSION: Final = 7
+SCHEMA_VERSION: Final = 8
 
 metadata: Final = sa.MetaData()
 
@@ -40,13 +40,15 @@ def _octets(name: str, size: int, *, primary_key: bool = False, nullable: bool =
     return sa.Column(name, sa.LargeBinary(size), exact, primary_key=primary_key, nullable=nullable and not primary_key)
 
 
-# One row, made with the tables: how many of the ledger's entries all else here knows of. Entries behind that may be
-# known as well.
+# One row, made with the tables: how many of the ledger's entries all else here knows of, entries behind that may be
+# known as well; and the ledger's tree as it was then, by which one that was put back to an earlier state is found out.
 progress: Final = sa.Table(
     "progress",
     metadata,
     sa.Column("id", sa.Integer, sa.CheckConstraint("id = 0"), primary_key=True),
     sa.Column("settled", sa.BigInteger, nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    _octets("root", _DIGEST, nullable=False),
 )
 
 # What outlives its sessions: an attestation key or a GPU. A failure sticks to it until somebody clears it.

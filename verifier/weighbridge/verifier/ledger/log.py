@@ -179,6 +179,11 @@ class Ledger:
         """The public key of the checkpoints; its name is the origin."""
         return self._note_key
 
+    @property
+    def settled(self) -> bool:
+        """Whether that is what the disk has, too: not after an append has failed, until :meth:`settle` or the next."""
+        return not self._unsettled
+
     def checkpoint(self) -> bytes:
         """The signed note of the last commit."""
         return self._state.checkpoint.note
