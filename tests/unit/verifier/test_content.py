@@ -387,6 +387,29 @@ def test_a_reader_is_not_misled_by_what_a_writer_has_written_over(tmp_path: Path
     assert [reader.get(name) for name in (sha256(b"another"), digest)] == [b"another", b"begun" * 300]
 
 
+def test_nobody_indexes_what_a_living_writer_may_write_over(tmp_path: Path) -> None:
+    """The first one's write is there, though reported as failed, when another begins; then it writes over it."""
+    faulty = FaultyFiles(how=Broken.DONE)
+    one = ContentStore(tmp_path, files=faulty)
+    one.put(b"begin")
+    faulty.arm(1)
+    with pytest.raises(EnvironmentFault):
+        one.put(random_bytes(5000))
+    faulty.arm(0)
+    other = ContentStore(tmp_path)
+    other.put(b"another's")
+    wanted = [random_bytes(3000), random_bytes(1000)]
+    digests = [one.put(data) for data in wanted]
+    for reader in (one, other, ContentStore(tmp_path)):
+        assert [reader.get(digest) for digest in digests] == wanted
+    # Once it is gone, whoever begins next indexes its segment.
+    (left, _) = sorted(segments(tmp_path))
+    del one
+    ContentStore(tmp_path).put(b"a third one's")
+    assert left.with_name(f"{left.name}{segment.INDEX_SUFFIX}").exists()
+    assert [ContentStore(tmp_path).get(digest) for digest in digests] == wanted
+
+
 def test_disk_full_for_real(tmp_path: Path) -> None:
     """The kernel refuses to write: what was there is read, and the next put works."""
     with small_disk(tmp_path / "disk") as disk:

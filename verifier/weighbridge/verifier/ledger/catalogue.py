@@ -98,8 +98,8 @@ class Catalogue:
         self._segments.clear()
         _ = self._refresh()
 
-    def unindexed(self) -> Iterator[tuple[str, list[tuple[bytes, int]], int]]:
-        """Of each segment whose end no index covers: name, digests with their blocks' offsets, and where it ends.
+    def unindexed(self) -> tuple[str, ...]:
+        """The segments whose end no index covers: those of writers that were stopped, and those that are in use.
 
         Damaged ones are left out: their end is looked at whenever they are opened.
 
@@ -107,10 +107,16 @@ class Catalogue:
             EnvironmentFault: ``FILE_UNREADABLE``.
         """
         _ = self._refresh()
-        for name, known in self._segments.items():
-            if known.rows and not known.damaged:
-                found = self._scan(name, 0)
-                yield name, [(row.digest, at) for at, block in found.blocks for row in block.rows], found.end
+        return tuple(name for name, known in self._segments.items() if known.rows and not known.damaged)
+
+    def whole(self, name: str) -> tuple[list[tuple[bytes, int]], int]:
+        """Of a segment that nobody writes to: digests with their blocks' offsets, and where it ends.
+
+        Raises:
+            EnvironmentFault: ``FILE_UNREADABLE``.
+        """
+        found = self._scan(name, 0)
+        return [(row.digest, at) for at, block in found.blocks for row in block.rows], found.end
 
     def next_name(self) -> str:
         """A name that sorts behind all others and that no other writer chooses."""

@@ -8,7 +8,8 @@ returned stays; what :meth:`ContentStore.get` returns has just been hashed. On d
 
 Whatever is put together is one write and one sync. A part that many contents have in common, such as a device's chain
 of certificates, is kept once, and the contents refer to it. Nothing is ever rewritten: a writer adds to the end of its
-own segment and, when a write has failed, writes over what that may have left behind the last one that succeeded.
+own segment and, when a write has failed, writes over what that may have left behind the last one that succeeded. It
+locks that segment: nobody else writes an index of one that may still change.
 
 If power fails during a write, the end of a segment is something that no block is, or a block whose frame was not
 written: nobody was told of what is in it, and it is put again. An index is written after its segment was synced, and
@@ -29,6 +30,7 @@ from weighbridge.proto.errors import Code, EnvironmentFault, Indeterminate, Ledg
 from weighbridge.verifier.files import Files, PosixFiles, fault, install
 from weighbridge.verifier.ledger import segment
 from weighbridge.verifier.ledger.catalogue import Catalogue, Place
+from weighbridge.verifier.ledger.segment_lock import SegmentLock
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,7 +69,7 @@ class ContentStore:
         EnvironmentFault: ``DISK_FULL`` or ``FILE_UNWRITABLE``.
     """
 
-    __slots__ = ("_at", "_catalogue", "_directory", "_files", "_known", "_own", "_rows", "_unpacked")
+    __slots__ = ("_at", "_catalogue", "_directory", "_files", "_known", "_lock", "_own", "_rows", "_unpacked")
 
     def __init__(self, directory: Path, *, files: Files | None = None) -> None:
         self._directory = directory / _SEGMENTS
@@ -81,6 +83,7 @@ class ContentStore:
         self._catalogue = Catalogue(self._directory)
         # The segment that this object writes to, how much of it is durable, and what is in that.
         self._own: str | None = None
+        self._lock: SegmentLock | None = None
         self._at = 0
         self._rows: list[tuple[bytes, int]] = []
         # Parts that are durable. The longest unused first, as in the other.
@@ -218,19 +221,25 @@ class ContentStore:
 
     def _begin(self) -> None:
         """A segment of our own, behind all others; those that were left without an index get one."""
-        for name, rows, covered in self._catalogue.unindexed():
-            self._files.sync(self._directory / name)
-            self._index(name, rows, covered)
-        self._own, self._at, self._rows = self._catalogue.next_name(), 0, []
+        for name in self._catalogue.unindexed():
+            # Looked at once it is locked: its writer, who is gone then, writes over what a failed write has left.
+            with SegmentLock.of_ended(self._directory / name) as ended:
+                if ended:
+                    self._files.sync(self._directory / name)
+                    self._index(name, *self._catalogue.whole(name))
+        name = self._catalogue.next_name()
+        self._lock = SegmentLock.of_new(self._directory / name)
+        self._own, self._at, self._rows = name, 0, []
 
     def _end(self) -> None:
         """Go on in another segment. The index is for those who open the store: they manage without, too."""
-        name, rows, covered = self._own, self._rows, self._at
-        self._own = None
-        if name is not None:
+        name, rows, covered, lock = self._own, self._rows, self._at, self._lock
+        self._own, self._lock = None, None
+        if name is not None and lock is not None:
             # All of it is durable already; the beginning of the next segment tries again.
             with contextlib.suppress(OSError):
                 self._index(name, rows, covered)
+            lock.release()
 
     def _index(self, name: str, rows: Sequence[tuple[bytes, int]], covered: int) -> None:
         target = self._directory / f"{name}{segment.INDEX_SUFFIX}"
