@@ -11,17 +11,19 @@ import pytest
 
 from corpus.bundle import Exported, believed, export
 from support.baseline_owners import BaselineOwner, made_up
+from support.baselines import put_in_force
 from support.contents import remove
 from support.gate import Gate
 from support.owners import DAY
 from support.world import NOON, reference_for
 from weighbridge.policy.values.reference import Reference
 from weighbridge.proto import strict
-from weighbridge.proto.digest import sha256
-from weighbridge.proto.errors import Code, WeighbridgeError
+from weighbridge.proto.digest import D, sha256
+from weighbridge.proto.errors import Code, LedgerInconsistent, WeighbridgeError
 from weighbridge.verifier.anchors import TrustAnchors
 from weighbridge.verifier.baseline_watch import BaselineKeeper
 from weighbridge.verifier.bundle_format import Bundle
+from weighbridge.verifier.identifiers import identifiers
 from weighbridge.verifier.recorded import windows
 from weighbridge.verifier.reference_watch import ReferenceWatch
 
@@ -176,6 +178,46 @@ def test_a_bundle_without_a_file_that_its_values_name_is_refused(replaced: Expor
     assert code_of(
         lambda: replaced.verify(replace(replaced.bundle, baselines=replaced.bundle.baselines[kept:][:1]))
     ) is (Code.BUNDLE_VERDICT)
+
+
+def test_a_set_that_counts_cannot_be_left_out_whoever_judges(replaced: Exported) -> None:
+    """Under a policy that lets a GPU without a baseline pass, to leave its set out would be to leave out a refusal."""
+    with pytest.raises(LedgerInconsistent, match="a baseline set is left out") as refusal:
+        replaced.verify(replace(replaced.bundle, baselines=()), policy="production")
+    assert refusal.value.code is Code.BUNDLE_VERDICT
+
+
+def test_sets_of_other_gpus_stay_where_they_are(arena: Arena) -> None:
+    """They may be another tenant's: of what it has, one's bundle says that there is a set, and whose."""
+    world = arena.world()
+    theirs, model = sha256(b"another tenant's GPU"), sha256(b"another tenant's model")
+    owner = BaselineOwner("Others' Power")
+    put_in_force(world, arena.engines, owner.sign(owner.content([made_up(theirs, model)])), owner)
+    world.open_session()
+    assert world.window().verdict.opens
+    made = Exported(arena.engines, world, export(world))
+    assert made.bundle.baselines == ()
+    (named,) = Reference.recorded(made.bundle.references[0]).baselines
+    assert made.bundle.lacks_baselines(D("reference", made.bundle.references[0]))
+    assert world.archive.records.baseline(strict.hex_decode(named.digest, what="digest"))
+    for secret in (theirs, model):
+        assert secret not in made.bundle.content()
+        assert secret.hex().encode() not in made.bundle.content()
+    assert made.verify().same_policy
+    assert "another device" not in {item.what for item in identifiers(made.bundle)}
+
+
+def test_what_a_set_says_of_other_gpus_is_told(measured: Measured, arena: Arena) -> None:
+    """A set is signed as a whole: what else is in it goes with it, and whoever hands it on is told."""
+    world, theirs = measured.gate.world, sha256(b"another tenant's GPU")
+    measured.publish(measured.content(measured.profile(0), measured.profile(1), made_up(theirs, sha256(b"its model"))))
+    measured.start()
+    world.open_session()
+    assert world.window().verdict.opens
+    made = Exported(arena.engines, world, export(world))
+    others = [item.identity for item in identifiers(made.bundle) if item.what == "another device"]
+    assert others == [theirs]
+    assert made.verify().same_policy
 
 
 def test_a_bundle_with_an_altered_file_is_refused(replaced: Exported) -> None:

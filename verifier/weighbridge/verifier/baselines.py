@@ -55,13 +55,14 @@ class _InForce:
 class Baselines:
     """Sets of profiles, each with the times between which its owner vouches for it."""
 
-    __slots__ = ("_sets",)
+    __slots__ = ("_others", "_sets")
 
     def __init__(self, sets: Iterable[VerifiedBaselineSet] = ()) -> None:
+        self._others = False
         self._sets = _in_order(_InForce.of(item.named, item.digest, item.content, item.data) for item in sets)
 
     @classmethod
-    def recorded(cls, named: Iterable[NamedBaseline], file: Callable[[bytes], bytes]) -> Self:
+    def recorded(cls, named: Iterable[NamedBaseline], file: Callable[[bytes], bytes | None]) -> Self:
         """The sets that recorded reference values name.
 
         That their owners signed them, and when their keys were believed, is the word of whoever recorded the values:
@@ -69,7 +70,8 @@ class Baselines:
 
         Args:
             named: of the reference values.
-            file: the signed file of a digest.
+            file: the signed file of a digest; ``None`` where it is left out, because it is said to name none of the
+                GPUs that are asked for. Whether it names one, the caller finds by what was recorded.
 
         Raises:
             MalformedEvidence: a file is no set.
@@ -77,7 +79,9 @@ class Baselines:
             WeighbridgeError: what ``file`` raises.
         """
         made = cls()
-        made._sets = _in_order(_recorded(name, file) for name in named)
+        found = [_recorded(name, file) for name in named]
+        made._sets = _in_order(item for item in found if item is not None)
+        made._others = None in found
         return made
 
     @property
@@ -105,7 +109,7 @@ class Baselines:
         return found if isinstance(found, str) else ""
 
     def _find(self, device: bytes, model: bytes, at: datetime, driver: str | None) -> tuple[Profile, bytes] | str:
-        if not self._sets:
+        if not self._sets and not self._others:
             return "no baseline is in force"
         why, best = "no baseline names this GPU", 0
         for item in self._sets:
@@ -134,9 +138,10 @@ def _in_order(sets: Iterable[_InForce]) -> tuple[_InForce, ...]:
     return tuple(sorted(sets, key=lambda item: (-item.issued_ns, -item.named.number, item.digest)))
 
 
-def _recorded(named: NamedBaseline, file: Callable[[bytes], bytes]) -> _InForce:
+def _recorded(named: NamedBaseline, file: Callable[[bytes], bytes | None]) -> _InForce | None:
     digest = strict.hex_decode(named.digest, what="baseline.digest")
-    data = file(digest)
+    if (data := file(digest)) is None:
+        return None
     signed = SignedBaselineSet.parse(data)
     claimed = signed.claimed
     if (claimed.owner, claimed.name, claimed.number, signed.digest) != (named.owner, named.name, named.number, digest):

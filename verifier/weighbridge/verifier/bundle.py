@@ -162,6 +162,7 @@ class _Judging:
         self._appraiser = appraiser
         self._enrolled = opened.replayed.enrolled
         self._state = SessionState.ENROLLED
+        self._lacking: dict[bytes, bool] = {}
         self._judges: dict[tuple[bytes, bytes, bytes], Appraiser] = {}
         judged = (record.policy for _, record, _ in opened.windows if record.policy != NO_DIGEST)
         self._policy = next(judged, NO_DIGEST)
@@ -174,6 +175,7 @@ class _Judging:
             LedgerInconsistent: ``BUNDLE_VERDICT``.
         """
         record, verdict = step.record, self._verdict(step)
+        self._check_baselines(step, verdict)
         same = _same_policy(record, verdict)
         self.same_policy = self.same_policy and same
         if (decision := verdict.decision) is not None:
@@ -188,6 +190,25 @@ class _Judging:
                 got=sha256(verdict.encode()),
             )
         return _window(step, entry, verdict, same=same)
+
+    def _check_baselines(self, step: Step, verdict: Verdict) -> None:
+        """Require of a bundle that leaves out baseline sets that they say nothing of its GPUs, whoever's policy judges.
+
+        Raises:
+            LedgerInconsistent: ``BUNDLE_VERDICT``.
+        """
+        named = step.record.reference
+        if named not in self._lacking:
+            self._lacking[named] = self._bundle.lacks_baselines(named)
+        if not self._lacking[named] or verdict.physical is None:
+            return
+        recorded = read_verdict(step.record.verdict)["physical"]
+        if recorded is not None and recorded != verdict.physical.document():
+            raise LedgerInconsistent(
+                Code.BUNDLE_VERDICT,
+                "a baseline set is left out that says something of the session's GPUs",
+                where=f"window {step.seq}",
+            )
 
     def _verdict(self, step: Step) -> Verdict:
         record, verified = step.record, step.window

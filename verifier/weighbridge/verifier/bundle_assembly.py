@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from weighbridge.policy.values.reference import Reference
 from weighbridge.proto import strict
+from weighbridge.proto.baseline import SignedBaselineSet
 from weighbridge.proto.digest import D, sha256
 from weighbridge.verifier.bundle_format import Bundle, Entry, Withheld
 from weighbridge.verifier.record import NO_DIGEST, Leaf
@@ -54,6 +55,8 @@ def assemble(
     used: dict[bytes, bytes] = {}
     published: dict[bytes, bytes] = {}
     baselines: dict[bytes, bytes] = {}
+    others: set[bytes] = set()
+    gpus = terms_of(records.record(indices[0])).gpus
     for index in indices:
         if index in withhold:
             withheld.append(Withheld(index, reader.inclusion_proof(index), reader.entry(index)))
@@ -65,8 +68,14 @@ def assemble(
             used[named] = given.get(named) or records.reference(named)
             for baseline in Reference.recorded(used[named]).baselines:
                 digest = strict.hex_decode(baseline.digest, what="baseline.digest")
-                if digest not in baselines:
-                    baselines[digest] = records.baseline(digest)
+                if digest in baselines or digest in others:
+                    continue
+                # A set of other GPUs may be another tenant's: what it says of them is nobody's business here.
+                file = records.baseline(digest)
+                if {profile.device for profile in SignedBaselineSet.parse(file).claimed.profiles}.isdisjoint(gpus):
+                    others.add(digest)
+                else:
+                    baselines[digest] = file
         if record.collateral != NO_DIGEST and record.collateral not in published:
             published[record.collateral] = records.collateral(record.collateral).encode()
         evidence = None if record.evidence is None else records.evidence(record)

@@ -86,7 +86,7 @@ class Bundle:
         references: canonical JSON.
         manifests: the declared ones, packed.
         collaterals: what makers of hardware had published.
-        baselines: signed sets.
+        baselines: signed sets, those that name a GPU of the session.
         withheld: the judgements that are not shown, in the ledger's order.
         requests: in the order of windows and places.
         redaction: signed by the verifier, what a redacted bundle says of the judgements; ``None`` in all others.
@@ -225,13 +225,24 @@ class Bundle:
     def baselines_named(self, reference: bytes) -> Baselines:
         """The baselines that the reference values, which a record names by ``reference``, name in their turn.
 
+        A set that is not in the bundle is taken for one that names no GPU of the session. That this is so, only the
+        recorded verdicts show (:meth:`lacks_baselines`).
+
         Raises:
             MalformedEvidence: a file of the bundle, or the values, are not well-formed.
-            LedgerInconsistent: ``BUNDLE_VERDICT`` when they are not among those of the bundle.
+            LedgerInconsistent: ``BUNDLE_VERDICT`` when the values are not among those of the bundle.
         """
         if reference == NO_DIGEST:
             return Baselines()
-        return Baselines.recorded(self.reference_named(reference).baselines, self._baseline)
+        files = {sha256(data): data for data in self.baselines}
+        return Baselines.recorded(self.reference_named(reference).baselines, files.get)
+
+    def lacks_baselines(self, reference: bytes) -> bool:
+        """Whether a baseline set is left out that the values of ``reference`` name; not where these are not there."""
+        if reference not in {D("reference", data) for data in self.references}:
+            return False
+        there = {sha256(data).hex() for data in self.baselines}
+        return not {item.digest for item in self.reference_named(reference).baselines} <= there
 
     def collateral_named(self, digest: bytes) -> Collateral:
         """The collateral that a record names; none for one that names none.
@@ -248,17 +259,6 @@ class Bundle:
         raise LedgerInconsistent(
             Code.BUNDLE_VERDICT,
             "the bundle's collateral is not the one that the records name",
-            where="bundle",
-            expected=digest,
-        )
-
-    def _baseline(self, digest: bytes) -> bytes:
-        for data in self.baselines:
-            if sha256(data) == digest:
-                return data
-        raise LedgerInconsistent(
-            Code.BUNDLE_VERDICT,
-            "the bundle has not the baselines that its reference values name",
             where="bundle",
             expected=digest,
         )

@@ -164,7 +164,9 @@ def verify_records(
         model = terms_of(records[0]).model
     witness = ", ".join(item.key.name for item in cosigned) or "none that you trust"
     known = sum(window.outcome is not None for window in windows)
-    told = {entry.index for entry in bundle.entries} | (set() if redaction is None else set(said))
+    told = {entry.index for entry in bundle.entries}
+    if redaction is not None:
+        told |= said.keys()
     closed = places[-1].kind == "closing"
     return RecordsVerdict(
         session=session,

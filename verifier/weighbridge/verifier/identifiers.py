@@ -1,14 +1,16 @@
 """Which permanent identifiers a proof bundle gives away: what tells a device from all others, as long as it lives.
 
 They are read out of what the bundle shows and are not verified: whoever hands a file on wants to know what is in it.
-What a device cannot be found by is not listed: keys of one session, digests of models, measurements.
+What a device cannot be found by is not listed: keys of one session, the digests of its models, measurements.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from weighbridge.proto import cbor
+from weighbridge.policy.values.reference import Reference
+from weighbridge.proto import cbor, strict
+from weighbridge.proto.baseline import SignedBaselineSet
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.endorsement import endorsement_to_cbor
 from weighbridge.proto.enrolment import Opening
@@ -31,8 +33,11 @@ class Identifier(NamedTuple):
 def identifiers(bundle: Bundle) -> tuple[Identifier, ...]:
     """The permanent identifiers in ``bundle``; none in a redacted one.
 
+    After those of the session come those that it needs besides, of others perhaps: a signed set says what it says of
+    all its devices, and reference values name all the models that were accepted.
+
     Raises:
-        MalformedEvidence: the record of the enrolment, or its terms, are not well-formed.
+        MalformedEvidence: the record of the enrolment, its terms, values or sets are not well-formed.
     """
     found: list[Identifier] = []
     for entry in bundle.entries[:1]:
@@ -44,4 +49,24 @@ def identifiers(bundle: Bundle) -> tuple[Identifier, ...]:
         found += [Identifier("attestation key", terms.ak), Identifier("channel key", terms.peer)]
         if record.opening is not None and (endorsement := Opening.parse(record.opening).endorsement) is not None:
             found.append(Identifier("endorsement", sha256(cbor.encode(endorsement_to_cbor(endorsement)))))
+        found += _of_others(bundle, {*terms.gpus, terms.model, *terms.adapters})
     return tuple(found)
+
+
+def _of_others(bundle: Bundle, own: set[bytes]) -> list[Identifier]:
+    """Devices and models of which the bundle says something though the session has them not, each once."""
+    devices = {
+        profile.device
+        for data in bundle.baselines
+        for profile in SignedBaselineSet.parse(data).claimed.profiles
+        if profile.device is not None
+    }
+    models: set[bytes] = set()
+    for data in bundle.references:
+        values = Reference.recorded(data)
+        named = {*values.models, *(model.manifest for item in values.sets for model in item.models)}
+        models |= {strict.hex_decode(digest, what="reference.models") for digest in named}
+    return [
+        *(Identifier("another device", identity) for identity in sorted(devices - own)),
+        *(Identifier("another model", digest) for digest in sorted(models - own)),
+    ]
