@@ -4,9 +4,9 @@ Order of durability, and what is true if power fails after each step:
 
 1. All evidence and records enter the content store, with one sync. Nobody refers to them yet.
 2. All leaves enter the ledger, together or not at all, and are synced. The judgements are recorded; the sessions do not
-   know yet. The attesters have no answer and send their windows again. On starting, the verifier finishes what the
-   leaves tell of that its state does not know (:mod:`.recovery`), so that a failure is not forgotten and no other
-   window takes a judged one's place.
+   know yet. The attesters have no answer and send their windows again. On starting, and before it judges anything
+   after a fault of the disk, the verifier finishes what the leaves tell of that its state does not know
+   (:mod:`.recovery`), so that a failure is not forgotten and no other window takes a judged one's place.
 3. The sessions' rows advance in one transaction, each by compare-and-swap on (session, seq, prev). A second replica
    with another window loses here, before any answer, and only that session does. With them goes up to where the state
    knows of the ledger.
@@ -96,7 +96,8 @@ class Settler:
         """Record ``judged``, each of another session, and move their sessions on; the answers, in their order.
 
         Raises:
-            EnvironmentFault: this machine is at fault: nothing is answered, and all of these windows may come again.
+            EnvironmentFault: this machine is at fault: nothing is answered, and all of these windows may come again;
+                what of them was recorded all the same is finished first, and is ``WINDOW_DUPLICATE`` then.
             ValueError: two are of one session.
         """
         if len({item.record.session for item in judged}) != len(judged):

@@ -24,7 +24,8 @@ closed         as it was                                                  open â
 =============  =========================================================  ====================================
 
 :meth:`Ledger.open` and recovery after a failed append are the same code, :meth:`Ledger.settle`. What no code here can
-notice is the whole directory put back to an earlier state: that takes a witness, or anybody who kept a checkpoint.
+notice is the whole directory put back to an earlier state: that takes the verifier's own state beside it
+(:func:`.recovery.require_history`), a witness, or anybody who kept a checkpoint.
 
 An append waits for the disk twice whatever its size: collect entries and append them together.
 """
