@@ -54,6 +54,7 @@ __all__ = [
     "Part",
     "check_name",
     "check_path",
+    "digest_of",
     "encode_manifests",
     "parse_manifests",
     "range_digest",
@@ -66,6 +67,8 @@ Algorithm = Literal["sha256", "blake3"]
 _ALGORITHMS: Final[tuple[Algorithm, ...]] = get_args(Algorithm)
 
 _FILE_FIELDS: Final = 4
+# The head, and a path and a table for each file.
+_PACKED_ITEMS_MAX: Final = 3 + 2 * limits.MANIFEST_FILES_MAX
 
 
 @final
@@ -124,7 +127,7 @@ class Manifest:
             raise MalformedEvidence(Code.FIELD_RANGE, "manifest names no file", where="manifest.files")
         files = tuple(_file_from_cbor(entry, f"manifest.files[{index}]") for index, entry in enumerate(entries))
         _check_ascending([file.path for file in files], "manifest.files")
-        return cls(name, algorithm, ignored, files, data, D("manifest", data))
+        return cls(name, algorithm, ignored, files, data, digest_of(data))
 
     def telling(self, paths: Collection[str]) -> Manifest:
         """This manifest with the tables of the files ``paths`` only."""
@@ -151,9 +154,7 @@ class Manifest:
         Raises:
             MalformedEvidence: a decoding code, or as :meth:`parse`; ``MANIFEST_DIGEST`` for another file's table.
         """
-        value = cbor.decode(data, limit=limits.MANIFEST_PACKED_MAX, what="manifest")
-        pair = cbor.read_array(value, where="manifest", limit=2, size=2)
-        outer = cbor.Reader(dict(enumerate(pair)), "manifest")
+        outer = _packed(data)
         manifest = cls.parse(outer.octets(0, limit=limits.MANIFEST_MAX))
         tables = outer.table(1)
         files = {file.path: file for file in manifest.files}
@@ -164,6 +165,15 @@ class Manifest:
                 raise MalformedEvidence(Code.FIELD_UNKNOWN, "a table of no such file", where=where)
             files[key] = files[key].with_table(table, where)
         return _with_files(manifest, files.values())
+
+    @classmethod
+    def unpack_head(cls, data: bytes) -> bytes:
+        """The head in what :meth:`pack` wrote: whose manifest it is, :func:`digest_of` says, before more is read.
+
+        Raises:
+            MalformedEvidence: a decoding code. Neither head nor tables are looked into.
+        """
+        return _packed(data).octets(0, limit=limits.MANIFEST_MAX)
 
     @property
     def size(self) -> int:
@@ -226,6 +236,11 @@ class Manifest:
         return manifest
 
 
+def digest_of(head: bytes) -> bytes:
+    """What terms, logs and policies call the manifest with this head, well-formed or not."""
+    return D("manifest", head)
+
+
 def encode_manifests(manifests: Iterable[Manifest]) -> bytes:
     """The evidence part that carries manifests, with those of their tables for which there is room."""
     carried = list(manifests)
@@ -243,6 +258,11 @@ def parse_manifests(data: bytes) -> tuple[Manifest, ...]:
     items = cbor.read_array(value, where="manifests", limit=limits.MANIFESTS_MAX)
     reader = cbor.Reader(dict(enumerate(items)), "manifests")
     return tuple(Manifest.unpack(reader.octets(index)) for index in range(len(items)))
+
+
+def _packed(data: bytes) -> cbor.Reader:
+    value = cbor.decode(data, limit=limits.MANIFEST_PACKED_MAX, what="manifest", items=_PACKED_ITEMS_MAX)
+    return cbor.Reader(dict(enumerate(cbor.read_array(value, where="manifest", limit=2, size=2))), "manifest")
 
 
 def _with_files(manifest: Manifest, files: Iterable[FileEntry]) -> Manifest:

@@ -15,15 +15,16 @@ import pytest
 from hypothesis import given
 
 from corpus.arena import Arena
-from corpus.bundle import Exported, believed, export
+from corpus.bundle import Exported, believed, export, indices_of
 from fakes.soft_tpm import derive_key
 from support.mutations import check_total, inputs
-from support.world import NOON
+from support.world import NOON, manifest
 from weighbridge.proto import cbor, cose, limits, zstd
 from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic, WeighbridgeError
 from weighbridge.verifier.anchors import TrustAnchors
-from weighbridge.verifier.bundle import Bundle, Entry
+from weighbridge.verifier.bundle import Bundle, Entry, assemble
 from weighbridge.verifier.bundle_format import ShownRequest, Withheld
+from weighbridge.verifier.bundle_proof import open_bundle
 from weighbridge.verifier.record import Record
 
 if TYPE_CHECKING:
@@ -176,7 +177,8 @@ def test_a_bomb_is_refused_before_it_takes_any_memory() -> None:
     tracemalloc.start()
     try:
         assert code_of(lambda: Bundle.parse(packed(b"", size=most + 1, frame=frame))) is Code.TOO_LARGE
-        assert code_of(lambda: Bundle.parse(packed(b"", size=most, frame=frame))) is Code.NOT_ZSTD
+        assert code_of(lambda: Bundle.parse(packed(b"", size=most, frame=frame))) is Code.TOO_LARGE
+        assert code_of(lambda: Bundle.parse(packed(b"", size=16 * 1024 * 1024, frame=frame))) is Code.NOT_ZSTD
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -184,6 +186,51 @@ def test_a_bomb_is_refused_before_it_takes_any_memory() -> None:
 
 
 # -- made again --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("item", [b"\x80", b"\xa0", b"\x40"])
+def test_many_small_items_are_refused_before_any_is_made(item: bytes) -> None:
+    """They take a byte each here, and eighty in memory."""
+    count = 200_000
+    content = b"\xa1\x01" + bytes([4 << 5 | 26]) + count.to_bytes(4) + count * item
+    data = packed(content)
+    tracemalloc.start()
+    try:
+        with pytest.raises(MalformedEvidence, match="too many items") as refusal:
+            Bundle.parse(data)
+        assert tracemalloc.get_traced_memory()[1] < 2 * len(content)
+    finally:
+        tracemalloc.stop()
+    assert refusal.value.code is Code.TOO_LARGE
+
+
+def test_no_small_frame_stands_for_much() -> None:
+    size = 16 * 1024 * 1024
+    within, beyond = (packed(cbor.encode(bytes(length - 5))) for length in (size, size + 1))
+    assert code_of(lambda: Bundle.parse(within)) is Code.FIELD_TYPE
+    with pytest.raises(MalformedEvidence, match="too large for a frame") as refusal:
+        Bundle.parse(beyond)
+    assert refusal.value.code is Code.TOO_LARGE
+    with pytest.raises(MalformedEvidence, match="too large for a frame"):
+        replace(SMALL, references=(bytes(size),)).encode()
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_manifests_that_no_terms_declare_are_not_unpacked(made: Exported, times: int) -> None:
+    """What is behind their heads may be anything: it is not looked at."""
+    head = (b"head", made.world.host.model.raw)[times - 1]
+    other = cbor.encode([head, {"tables": 7}])
+    bundle = replace(made.bundle, manifests=(*made.bundle.manifests, other))
+    with pytest.raises(MalformedEvidence, match=("no terms declare", "there twice")[times - 1]) as refusal:
+        open_bundle(bundle, believed(made.world))
+    assert refusal.value.code is Code.BUNDLE_MALFORMED
+
+
+def test_manifests_that_a_session_has_not_declared_are_not_brought(made: Exported) -> None:
+    reader, indices = indices_of(made.world, made.world.host.session)
+    manifests = [manifest("another", weights=b"another"), made.world.host.model]
+    bundle = assemble(made.world.archive.records, reader, indices, manifests=manifests)
+    assert bundle.manifests == (made.world.host.model.pack(),)
 
 
 def test_every_verdict_is_the_recorded_one(made: Exported) -> None:

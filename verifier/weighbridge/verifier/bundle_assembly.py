@@ -41,7 +41,7 @@ def assemble(
         indices: ledger indices of the enrolment, the windows of the chain and what ended it (:func:`ending`), in order.
         policies: files of policies that the verifier may not have kept; those that no record names are left out.
         references: reference values, canonical JSON, likewise.
-        manifests: the declared manifests.
+        manifests: among others the declared ones; those that no terms declare are left out.
         withhold: ledger indices of those of which only the leaf is shown.
 
     Raises:
@@ -56,7 +56,8 @@ def assemble(
     published: dict[bytes, bytes] = {}
     baselines: dict[bytes, bytes] = {}
     others: set[bytes] = set()
-    gpus = terms_of(records.record(indices[0])).gpus
+    terms = terms_of(records.record(indices[0]))
+    declared = {manifest.digest: manifest for manifest in manifests if manifest.digest in terms.declared}
     for index in indices:
         if index in withhold:
             withheld.append(Withheld(index, reader.inclusion_proof(index), reader.entry(index)))
@@ -72,7 +73,9 @@ def assemble(
                     continue
                 # A set of other GPUs may be another tenant's: what it says of them is nobody's business here.
                 file = records.baseline(digest)
-                if {profile.device for profile in SignedBaselineSet.parse(file).claimed.profiles}.isdisjoint(gpus):
+                if {profile.device for profile in SignedBaselineSet.parse(file).claimed.profiles}.isdisjoint(
+                    terms.gpus
+                ):
                     others.add(digest)
                 else:
                     baselines[digest] = file
@@ -85,7 +88,7 @@ def assemble(
         entries=tuple(entries),
         policies=tuple(judged.values()),
         references=tuple(used.values()),
-        manifests=tuple(manifest.pack() for manifest in manifests),
+        manifests=tuple(manifest.pack() for manifest in declared.values()),
         collaterals=tuple(published.values()),
         baselines=tuple(baselines.values()),
         withheld=tuple(withheld),

@@ -31,8 +31,15 @@ _PROOF_MAX: Final = 64
 # The shipped library beside the files of a policy bundle.
 _FILES_MAX: Final = limits.POLICY_BUNDLE_FILES_MAX + 1
 _REFERENCES_MAX: Final = 1024
-# Each entry with a whole proof, the largest number of requests likewise, and the files of all policies.
-_ITEMS_MAX: Final = 16 * 1024 * 1024
+# Each entry with the proof of a ledger of 2^30, the largest number of requests likewise, and the files of all policies.
+_ITEMS_MAX: Final = 4 * 1024 * 1024
+# What is short in a bundle stands beside what is long: proofs, records, evidence. So there are twelve bytes for each
+# item at least, but for some that may be short altogether, such as a policy's files.
+_ITEMS_LEAST: Final = 64 * 1024
+_ITEM_SIZE_MIN: Final = 12
+# Nine tenths of a real bundle repeat; a frame that stands for more than this has nothing in it.
+_RATIO_MAX: Final = 128
+_CONTENT_LEAST: Final = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +126,9 @@ class Bundle:
                 got=f"{len(content)} bytes",
                 hint="export a part of the session: --windows",
             )
-        return cbor.encode({0: _VERSION, 1: len(content), 2: zstd.compress_long(content)})
+        frame = zstd.compress_long(content)
+        _check_ratio(len(content), frame)
+        return cbor.encode({0: _VERSION, 1: len(content), 2: frame})
 
     def content(self) -> bytes:
         """What the frame unpacks to: one bundle has one content, whatever packs it."""
@@ -161,9 +170,10 @@ class Bundle:
                 expected=f"<= {limits.BUNDLE_CONTENT_MAX} bytes",
                 got=f"{size} bytes",
             )
+        _check_ratio(size, frame)
         content = zstd.decompress(frame, size=size, what="bundle", window=zstd.LONG_WINDOW)
         fields = cbor.read_map(
-            cbor.decode(content, limit=limits.BUNDLE_CONTENT_MAX, what="bundle", items=_ITEMS_MAX), where="bundle"
+            cbor.decode(content, limit=limits.BUNDLE_CONTENT_MAX, what="bundle", items=_items_max(size)), where="bundle"
         )
         bundle = cls(
             checkpoint=fields.octets(1, limit=limits.CHECKPOINT_MAX),
@@ -262,6 +272,24 @@ class Bundle:
             where="bundle",
             expected=digest,
         )
+
+
+def _check_ratio(size: int, frame: bytes) -> None:
+    """Require that content of ``size`` bytes is no more than frames of real bundles stand for."""
+    most = max(_CONTENT_LEAST, _RATIO_MAX * len(frame))
+    if size > most:
+        raise MalformedEvidence(
+            Code.TOO_LARGE,
+            f"the content is too large for a frame of {len(frame)} bytes",
+            where="bundle[1]",
+            expected=f"<= {most} bytes",
+            got=f"{size} bytes",
+        )
+
+
+def _items_max(size: int) -> int:
+    """How many data items content of ``size`` bytes may have: each takes far more memory than it has bytes."""
+    return min(_ITEMS_MAX, _ITEMS_LEAST + size // _ITEM_SIZE_MIN)
 
 
 def _entry(value: cbor.CborValue, number: int) -> Entry:

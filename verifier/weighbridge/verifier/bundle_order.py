@@ -9,15 +9,17 @@ from weighbridge.policy.values.reference import Reference
 from weighbridge.proto import strict
 from weighbridge.proto.digest import D, sha256
 from weighbridge.proto.errors import Code, MalformedEvidence
+from weighbridge.proto.manifest import Manifest, digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from weighbridge.policy.policy_set import PolicyFiles
+    from weighbridge.proto.terms import Terms
     from weighbridge.verifier.bundle_format import Bundle, Entry
     from weighbridge.verifier.record import Kind, Leaf, Record
 
-__all__ = ["Place", "check_members", "check_order", "in_order"]
+__all__ = ["Place", "check_manifests", "check_members", "check_order", "in_order"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,22 @@ def check_order(places: Sequence[Place]) -> None:
         raise MalformedEvidence(Code.BUNDLE_MALFORMED, "the records are of several sessions", where="bundle.entries")
 
 
+def check_manifests(bundle: Bundle, terms: Terms) -> None:
+    """Require that ``terms`` declare the manifests of ``bundle``, each once. None is unpacked.
+
+    Raises:
+        MalformedEvidence: ``BUNDLE_MALFORMED``; one that is not packed as it should be.
+    """
+    digests = [digest_of(Manifest.unpack_head(data)) for data in bundle.manifests]
+    for digest in digests:
+        if digest not in terms.declared:
+            raise MalformedEvidence(
+                Code.BUNDLE_MALFORMED, "no terms declare the manifest", where="bundle.manifests", got=digest
+            )
+    if len(set(digests)) != len(digests):
+        raise MalformedEvidence(Code.BUNDLE_MALFORMED, "a manifest is there twice", where="bundle.manifests")
+
+
 def check_members(bundle: Bundle, records: Iterable[Record]) -> None:
     """Require that what the bundle brings beside its entries is there once, and for one of ``records``.
 
@@ -121,8 +139,6 @@ def check_members(bundle: Bundle, records: Iterable[Record]) -> None:
     lengths = [len(set(there)) for _, there, _ in members]
     if sizes != lengths or len(references) != len(bundle.references):
         raise MalformedEvidence(Code.BUNDLE_MALFORMED, "a member is there twice", where="bundle")
-    if len(set(bundle.manifests)) != len(bundle.manifests):
-        raise MalformedEvidence(Code.BUNDLE_MALFORMED, "a manifest is there twice", where="bundle.manifests")
 
 
 def _policy_digest(files: PolicyFiles) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from weighbridge.proto import cose, cosignature, limits, note, strict, tlog
+from weighbridge.proto import cose, limits, note, strict, tlog
 from weighbridge.proto.digest import D, sha256
 from weighbridge.proto.enrolment import EnrolmentProof
 from weighbridge.proto.errors import (
@@ -24,7 +24,7 @@ from weighbridge.proto.merkle import leaf_hash, verify_inclusion
 from weighbridge.proto.terms import TERMS_TYP
 from weighbridge.verifier.baselines import Baselines
 from weighbridge.verifier.bundle_checks import Trail
-from weighbridge.verifier.bundle_order import Place, check_order, in_order
+from weighbridge.verifier.bundle_order import Place, check_manifests, check_order, in_order
 from weighbridge.verifier.clock import moment
 from weighbridge.verifier.gpu.chain import ChainCache
 from weighbridge.verifier.procedure import authenticate, fork, unknown_challenge
@@ -38,6 +38,7 @@ from weighbridge.verifier.replay import (
     replay_window,
 )
 from weighbridge.verifier.telemetry.appraisal import TelemetryAppraisal
+from weighbridge.verifier.witnesses import cosignatures
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
     from cryptography.hazmat.primitives.asymmetric import ec
 
+    from weighbridge.proto.cosignature import VerifiedCosignature
     from weighbridge.verifier.anchors import Anchor, TrustAnchors
     from weighbridge.verifier.bundle_format import Bundle, Entry, Withheld
     from weighbridge.verifier.procedure import VerifiedWindow
@@ -64,7 +66,6 @@ __all__ = [
     "trusted_verifier",
     "verifier_key",
     "walk",
-    "witnesses",
 ]
 
 
@@ -81,7 +82,7 @@ class OpenedBundle:
         closed: whether a closing counts the windows.
         beyond: those that are shown behind one that is withheld, likewise.
         withheld: the leaves of what is not shown, in order.
-        cosigned: by which of the trusted witnesses the checkpoint is cosigned.
+        cosigned: by which of the witnesses that were trusted then the checkpoint is cosigned.
     """
 
     checkpoint: tlog.VerifiedCheckpoint
@@ -91,7 +92,7 @@ class OpenedBundle:
     closed: bool
     beyond: tuple[tuple[int, Record, Entry], ...] = ()
     withheld: tuple[Leaf, ...] = ()
-    cosigned: tuple[cosignature.VerifiedCosignature, ...] = ()
+    cosigned: tuple[VerifiedCosignature, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +138,7 @@ def open_bundle(
     # 2.
     trail.stage = "ledger"
     checkpoint, ledger = open_checkpoint(bundle.checkpoint, anchors)
-    cosigned = cosignature.verify_all(note.parse(bundle.checkpoint), witnesses(anchors))
+    cosigned = cosignatures(checkpoint, anchors)
     # 3.
     records = [proven_record(entry, checkpoint) for entry in bundle.entries]
     leaves = [proven_leaf(item, checkpoint) for item in bundle.withheld]
@@ -160,6 +161,7 @@ def open_bundle(
         verifier_key=verifier_key(records[0], anchors),
         collateral=bundle.collateral_named(records[0].collateral),
     )
+    check_manifests(bundle, replayed.enrolled.terms)
     until = next((number for number, place in enumerate(places) if place.shown is None), len(places))
     return OpenedBundle(
         checkpoint=checkpoint,
@@ -281,11 +283,6 @@ def proven_leaf(item: Withheld, checkpoint: tlog.VerifiedCheckpoint) -> Leaf:
     leaf = Leaf.parse(item.leaf)
     verify_inclusion(leaf_hash(item.leaf), item.proof, index=item.index, size=checkpoint.size, root=checkpoint.root)
     return leaf
-
-
-def witnesses(anchors: TrustAnchors) -> tuple[cosignature.WitnessKey, ...]:
-    """The witnesses among ``anchors``."""
-    return tuple(cosignature.WitnessKey.from_spki(item.name, item.spki) for item in anchors.select("witness"))
 
 
 def evidence_of(entry: Entry) -> bytes:

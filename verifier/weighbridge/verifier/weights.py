@@ -140,13 +140,15 @@ def appraise(
     """
     # A model that was loaded and unloaded again since the last window counts too.
     seen = {item.recnum: item for item in (*log.models, *(log.fresh if window is not None else ()))}
+    # Of those alone a bundle has the manifests, and so they alone may say something.
+    known = {digest: references[digest] for digest in declared if digest in references}
     loaded = tuple(
         LoadedModel(
             item.manifest,
             item.name,
             item.manifest in declared,
             recnum,
-            binding(item, measured.get(item.manifest) or references.get(item.manifest)),
+            binding(item, measured.get(item.manifest) or known.get(item.manifest)),
             item.root,
         )
         for recnum, item in sorted(seen.items())
@@ -156,8 +158,7 @@ def appraise(
     undeclared = [model for model in loaded if not model.declared]
     for model in undeclared[:_UNDECLARED_MAX]:
         if room := _DIFFERENCES_MAX - len(differences):
-            known = [references[digest] for digest in declared if digest in references]
-            found = _differences(known, measured.get(model.manifest))[:room]
+            found = _differences(list(known.values()), measured.get(model.manifest))[:room]
             differences += found
             denials += [_mismatch(difference, window) for difference in found]
         name = shorten(repr(model.name), _TEXT_MAX)

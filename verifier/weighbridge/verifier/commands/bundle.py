@@ -227,17 +227,20 @@ def judge(arguments: argparse.Namespace, bundle: Bundle, *, trail: Trail | None 
     published = _published(arguments.collateral, anchors, at)
     names = policies_of(arguments)
     engine = arguments.engine.open()
+    manifests: dict[bytes, Manifest] = {}
     with ExitStack() as stack:
 
         def appraiser(parsed: Bundle, recorded: bytes, judged: bytes) -> Appraiser:
             reference = own or parsed.reference_named(recorded)
-            manifests = (Manifest.unpack(data) for data in parsed.manifests)
             prepared = stack.enter_context(
                 engine.load(with_foreign(load_policy(names, reference), arguments))
                 if names != [RECORDED]
                 else _recorded(engine, parsed, judged, reference)
             )
-            return Appraiser(prepared, reference, {manifest.digest: manifest for manifest in manifests}, published)
+            if not manifests:
+                # Once, and not before terms have named them.
+                manifests.update((made.digest, made) for made in map(Manifest.unpack, parsed.manifests))
+            return Appraiser(prepared, reference, manifests, published)
 
         with _collecting_rarely():
             result = verify(bundle, anchors=anchors, appraiser=appraiser, at=at, trail=trail)

@@ -56,7 +56,7 @@ def gather(
         again: how to verify again.
     """
     terms = result.terms
-    names = {made.digest: made.name for made in map(Manifest.unpack, bundle.manifests)}
+    names = {made.digest: made.name for made in map(Manifest.parse, map(Manifest.unpack_head, bundle.manifests))}
     clock = _Clock.of(result)
     decisions = [verdict.decision for verdict in result.verdicts if verdict.decision is not None]
     devices = tuple(_device(report) for report in result.gpus)
