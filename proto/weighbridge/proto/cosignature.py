@@ -45,7 +45,8 @@ _KEY_ID_SIZE: Final = 4
 _PUBLIC_SIZE: Final = 32
 _TIME_SIZE: Final = 8
 _SIGNATURE_SIZE: Final = 64
-_TIME_MAX: Final = 2**63 - 1
+# The last second of the year 9999: what comes later is no date to whoever shows or compares it.
+_TIME_MAX: Final = 253_402_300_799
 _VKEY: Final = re.compile(r"([!-*,-~]{1,255})\+([0-9a-f]{8})\+([A-Za-z0-9+/=]{1,64})")
 _ANY_TEXT: Final = b"-\n"
 
@@ -153,7 +154,7 @@ def message(text: bytes, *, time: int) -> bytes:
     """What a witness signs: two lines, and the whole text of the note.
 
     Raises:
-        ValueError: unless ``0 <= time < 2**63``.
+        ValueError: unless ``time`` is from 1970 to the end of the year 9999.
     """
     if not 0 <= time <= _TIME_MAX:
         raise ValueError(f"not a POSIX time: {time}")

@@ -95,7 +95,8 @@ def test_a_key_is_a_name_and_32_bytes() -> None:
 
 
 def test_a_time_is_one() -> None:
-    for time in (-1, 2**63):
+    assert b"time 253402300799\n" in cosignature.message(TEXT, time=253_402_300_799)
+    for time in (-1, 253_402_300_800):
         with pytest.raises(ValueError, match="POSIX"):
             cosignature.message(TEXT, time=time)
     with pytest.raises(ValueError, match="64 bytes"):
@@ -113,11 +114,21 @@ def forged(blob: bytes) -> bytes:
         forged(bytes(72)),
         forged(bytes(71)),
         forged(b"\xff" * 8 + bytes(64)),
+        forged((2**62).to_bytes(8, "big") + FIRST.sign(b"cosignature/v1\ntime %d\n" % (2**62) + TEXT)),
         forged(AT.to_bytes(8, "big") + LOG.sign(cosignature.message(TEXT, time=AT))),
         forged((AT + 1).to_bytes(8, "big") + FIRST.sign(cosignature.message(TEXT, time=AT))),
         forged(AT.to_bytes(8, "big") + FIRST.sign(TEXT)),
     ],
-    ids=["another text", "zeros", "short", "time too large", "another key", "another time", "without the header"],
+    ids=[
+        "another text",
+        "zeros",
+        "short",
+        "time too large",
+        "after the year 9999",
+        "another key",
+        "another time",
+        "without the header",
+    ],
 )
 def test_a_line_that_does_not_verify_is_refused_beside_a_good_one(bad: bytes) -> None:
     for data in (bad, line() + bad):

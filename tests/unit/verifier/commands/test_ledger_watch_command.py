@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from weighbridge.proto import cosignature, note, tlog
 from weighbridge.proto.errors import ExitCode
 from weighbridge.verifier import anchors
 from weighbridge.verifier.cli import main
+from weighbridge.verifier.clock import moment
 from weighbridge.verifier.ledger import Ledger
 
 Run = Callable[..., tuple[int, str, str]]
@@ -272,6 +274,20 @@ def test_a_cosignature_that_is_demanded_and_missing(run: Run, log: Path, witness
         "verify", tmp_path / "2.tlog-proof", "--entry", tmp_path / "entry", "--witness", witness.anchors
     )
     assert (status, "LEDGER_WITNESS" in err) == (ExitCode.NOT_AUTHENTIC, True)
+
+
+def test_a_witness_that_was_not_trusted_when_it_cosigned(run: Run, log: Path, witness: Witness, tmp_path: Path) -> None:
+    assert witness.look(log)[0] == 0
+    assert run("cosign", log, witness.head, "--witness", witness.anchors)[0] == 0
+    assert run("prove", log, 2, "-o", tmp_path / "2.tlog-proof")[0] == 0
+    (tmp_path / "entry").write_bytes(honest("first")[2])
+    (anchor,) = anchors.load(witness.anchors.read_bytes()).anchors
+    later = replace(anchor, not_before=moment(START + 61 * SECOND))
+    (tmp_path / "later.json").write_bytes(anchors.TrustAnchors((later,)).encode())
+    asked = ("verify", tmp_path / "2.tlog-proof", "--entry", tmp_path / "entry", "--witness")
+    assert run(*asked, witness.anchors)[0] == 0
+    status, _, err = run(*asked, tmp_path / "later.json")
+    assert (status, "CHAIN_EXPIRED" in err) == (ExitCode.NOT_AUTHENTIC, True)
 
 
 def test_a_receipt_carries_no_cosignatures(run: Run, witness: Witness, tmp_path: Path) -> None:

@@ -1,0 +1,63 @@
+"""Whose cosignatures on a checkpoint count: those of witnesses that are trusted, made while they were.
+
+None is demanded here. A witness states the time itself: whoever has a key that was given up can state an earlier one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from weighbridge.proto import cosignature, note
+from weighbridge.proto.cosignature import WitnessKey
+from weighbridge.proto.errors import Code, MalformedEvidence
+from weighbridge.verifier.clock import moment
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from weighbridge.proto import tlog
+    from weighbridge.proto.cosignature import VerifiedCosignature
+    from weighbridge.verifier.anchors import Anchor, TrustAnchors
+
+__all__ = ["cosignatures", "verified_lines", "witness_key"]
+
+_SECOND_NS: Final = 10**9
+
+
+def witness_key(anchor: Anchor, *, where: str = "anchors") -> WitnessKey:
+    """The key of ``anchor``, one of purpose ``witness``.
+
+    Raises:
+        MalformedEvidence: ``KEY_MALFORMED``: its name cannot stand on a signature line; ``KEY_UNSUPPORTED``.
+    """
+    if not note.is_key_name(anchor.name):
+        raise MalformedEvidence(Code.KEY_MALFORMED, "not a witness's name", where=where, got=anchor.name)
+    return WitnessKey.from_spki(anchor.name, anchor.spki)
+
+
+def cosignatures(checkpoint: tlog.VerifiedCheckpoint, anchors: TrustAnchors) -> tuple[VerifiedCosignature, ...]:
+    """By which of the witnesses among ``anchors`` ``checkpoint`` is cosigned, in their order.
+
+    One that was not trusted at the time that it states is no more than a stranger.
+
+    Raises:
+        MalformedEvidence: as :func:`witness_key`.
+        NotAuthentic: ``LEDGER_WITNESS`` when any line by one of them does not verify.
+    """
+    signed = note.parse(checkpoint.note)
+    believed: dict[WitnessKey, VerifiedCosignature] = {}
+    for anchor in anchors.select("witness"):
+        for cosigned in cosignature.verify_all(signed, [witness_key(anchor)]):
+            if anchor.not_before <= moment(cosigned.time * _SECOND_NS) <= anchor.not_after:
+                believed[cosigned.key] = cosigned
+    return tuple(believed.values())
+
+
+def verified_lines(checkpoint: tlog.VerifiedCheckpoint, cosigned: Sequence[VerifiedCosignature]) -> str:
+    """The note of ``checkpoint`` with the signature lines of its ledger and of ``cosigned``, and no stranger's."""
+    signed = note.parse(checkpoint.note)
+    keys = {(checkpoint.key.name, checkpoint.key.key_id), *((item.key.name, item.key.key_id) for item in cosigned)}
+    head = signed.claimed_text.decode()
+    lines = checkpoint.note.decode()[len(head) + 1 :].splitlines(keepends=True)
+    found = zip(lines, signed.signatures, strict=True)
+    return f"{head}\n" + "".join(line for line, of in found if (of.claimed_name, of.key_id) in keys)
