@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -97,6 +98,48 @@ def test_an_old_window_again() -> None:
     host = Host()
     entries = [host.enrol(), *host.windows(3)]
     assert kinds(*entries, entries[1])[-1] == "twice"
+
+
+def test_a_window_entered_a_third_time() -> None:
+    """It is not heard of either: silence cannot be put off by what was there before."""
+    host = Host()
+    entries = [host.enrol(), *host.windows(2)]
+    last = Leaf.parse(entries[-1])
+    again = [replace(last, received_ns=last.received_ns + turn * 200 * SECOND).encode() for turn in (1, 2, 3)]
+    assert kinds(*entries, again[0]) == []
+    events = told(*entries, *again)
+    assert [(event.kind, event.index) for event in events] == [("silent", 4), ("twice", 4), ("twice", 5)]
+    host.at_ns = last.received_ns + 600 * SECOND
+    assert [event.kind for event in told(*entries, *again, host.window(), host.window())][3:] == []
+
+
+def test_a_session_that_is_enrolled_again() -> None:
+    first, second = Host(), Host(at_ns=START + 60 * SECOND)
+    entries = [first.enrol(), *first.windows(2), first.close(), second.enrol(), *second.windows(2), second.close()]
+    (event,) = told(*entries)
+    assert (event.kind, event.index, event.text) == ("reused", 4, "a session that had ended is enrolled again")
+    third, fourth = Host(), Host()
+    assert kinds(third.enrol(), fourth.enrol(), *third.windows(2), third.close()) == ["reused"]
+    assert kinds(honest()[0], *honest()[1:3], honest()[0]) == ["backdated", "reused"]
+
+
+def test_what_has_ended_is_remembered_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    chains, host = Chains(SILENCE), Host()
+    told(*honest(), chains=chains)
+    assert chains.copy().ended == chains.ended == {host.session: START + 30 * SECOND}
+    told(at=START + 30 * SECOND + module.FORGET_NS, chains=chains)
+    assert list(chains.ended) == [host.session]
+    told(at=START + 31 * SECOND + module.FORGET_NS, chains=chains)
+    assert chains.ended == {}
+    monkeypatch.setattr(module, "SESSIONS_MAX", 2)
+    told(*[entry for number in range(3) for entry in honest(f"session {number}")], chains=chains)
+    assert list(chains.ended) == [Host(f"session {number}").session for number in (1, 2)]
+
+
+def test_a_clock_that_creeps_back() -> None:
+    """Each step is within what a batch takes to gather, and all of them are not."""
+    entries = [Host(f"session {step}", at_ns=START - step * 5 * SECOND).enrol() for step in range(7)]
+    assert [(event.kind, event.index) for event in told(*entries)] == [("backdated", step) for step in (2, 4, 6)]
 
 
 @pytest.mark.parametrize(
@@ -200,7 +243,7 @@ def test_entries_that_are_no_leaves() -> None:
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("SESSIONS_MAX", "EVENTS_MAX", "POLICIES_MAX"):
+    for name in ("SESSIONS_MAX", "EVENTS_MAX", "POLICIES_MAX", "MOVES_MAX"):
         monkeypatch.setattr(module, name, 2)
     chains = Chains(SILENCE)
     hosts = [Host(f"session {number}", policy=sha256(b"%d" % number)) for number in range(4)]
@@ -212,6 +255,18 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (len(chains.events), chains.unlisted) == (2, 3)
     told(*[host.window() for host in hosts], chains=chains)
     assert len(chains.policies) == 2
+
+
+def test_changes_of_policy_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOVES_MAX", 2)
+    chains, host = Chains(SILENCE), Host()
+    chains.take(0, Leaf.parse(host.enrol()))
+    for number in range(5):
+        host.policy = sha256(b"policy %d" % number)
+        chains.take(number + 1, Leaf.parse(host.window()))
+    chains.settle(host.at_ns)
+    events, unlisted = chains.drain()
+    assert ([event.kind for event in events], unlisted) == (["policy", "policy"], 2)
 
 
 @given(

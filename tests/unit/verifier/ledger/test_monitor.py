@@ -391,7 +391,8 @@ def test_no_alteration_of_any_file_is_accepted(
 
 def remembered(directory: Path) -> Watched:
     host = Host("open", at_ns=NOW)
-    append(directory, [host.enrol(), *host.windows(2), Host("not begun", at_ns=host.at_ns).enrol()])
+    entries = [host.enrol(), *host.windows(2)]
+    append(directory, [*entries, entries[-1], Host("not begun", at_ns=host.at_ns).enrol()])
     seen = watching(directory).seen
     assert seen is not None
     return seen
@@ -399,7 +400,8 @@ def remembered(directory: Path) -> Watched:
 
 def test_what_is_remembered_is_read_back(directory: Path, tmp_path: Path) -> None:
     seen = remembered(directory)
-    assert len(seen.chains.sessions) == 2
+    assert [followed.repeated for followed in seen.chains.sessions.values()] == [True, False]
+    assert len(seen.chains.ended) == 1
     with LockedFile(tmp_path / "state") as file:
         assert load(file, KEY, silence_ns=SILENCE) is None
         file.replace(seen.encode())
@@ -449,6 +451,10 @@ def replaced(seen: Watched, old: str, new: str) -> bytes:
         (" - ", " 7 ", Code.LEDGER_MALFORMED),
         (" - ", " ", Code.LEDGER_MALFORMED),
         (" heard", " loud", Code.LEDGER_MALFORMED),
+        ('"ended":["', '"ended":[7,"', Code.LEDGER_MALFORMED),
+        ('"ended":["', '"ended":["' + "00" * 16 + '","', Code.LEDGER_MALFORMED),
+        ('"ended":["', '"ended":["' + "00" * 16 + ' 9223372036854775808","', Code.FIELD_RANGE),
+        ('"ended":["', '"ended":["' + "00" * 15 + ' 7","', Code.FIELD_RANGE),
         ("ledger-monitor/v1", "ledger-monitor/v2", Code.LEDGER_MALFORMED),
     ],
 )

@@ -5,7 +5,8 @@ Does not show what any verdict was: leaves only commit to records. Neither can a
 that was never used: a session counts from its first window on. All of it is the writer's word until its root is known
 to be signed: whoever feeds leaves in looks at what came of them only afterwards.
 
-Memory is bounded: at most :data:`SESSIONS_MAX` sessions are followed, those that were heard of last.
+Memory is bounded: at most :data:`SESSIONS_MAX` sessions are followed, those that were heard of last. As many that ended
+are remembered for :data:`FORGET_NS`: that one of them is enrolled again later than that is not seen.
 """
 
 from __future__ import annotations
@@ -16,10 +17,21 @@ from typing import Final, Literal, final
 
 from weighbridge.verifier.record import NO_DIGEST, Leaf
 
-__all__ = ["EVENTS_MAX", "FORGET_NS", "POLICIES_MAX", "SESSIONS_MAX", "Chains", "Event", "EventKind", "Followed"]
+__all__ = [
+    "EVENTS_MAX",
+    "FORGET_NS",
+    "MOVES_MAX",
+    "POLICIES_MAX",
+    "SESSIONS_MAX",
+    "Chains",
+    "Event",
+    "EventKind",
+    "Followed",
+]
 
 SESSIONS_MAX: Final = 200_000
 POLICIES_MAX: Final = 4096
+MOVES_MAX: Final = 1024
 EVENTS_MAX: Final = 10_000
 # A session from which nothing came for so long is not followed any more: held windows are delivered within days.
 FORGET_NS: Final = 7 * 24 * 3600 * 10**9
@@ -32,6 +44,7 @@ EventKind = Literal[
     "broken",
     "twice",
     "unenrolled",
+    "reused",
     "silent",
     "policy",
     "backdated",
@@ -49,9 +62,10 @@ class Event:
     Attributes:
         kind: ``gap``: windows are missing. ``broken``: a window names another predecessor than the one before it.
             ``twice``: two windows of one number. ``unenrolled``: a window of a session that was not enrolled here, or
-            had ended. ``silent``: neither window nor closing. ``policy``: another policy judges. ``backdated``,
-            ``postdated``: a receipt time that cannot be. ``unreadable``: no leaf. ``crowded``: more sessions than are
-            followed. ``stalled``: the log does not grow.
+            had ended. ``reused``: a session that is under way, or had ended, is enrolled again. ``silent``: neither
+            window nor closing. ``policy``: another policy judges. ``backdated``, ``postdated``: a receipt time that
+            cannot be. ``unreadable``: no leaf. ``crowded``: more sessions than are followed. ``stalled``: the log does
+            not grow.
         text: for people, in a few words.
         index: of the entry, where it is one.
         session: 16 bytes, where it is about one.
@@ -71,24 +85,35 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """A session: the number that its next window has, and what the last one was; all of it zero before the first."""
+    """A session: the number that its next window has, and what the last one was; all of it zero before the first.
+
+    Attributes:
+        seq: how many windows it has.
+        window: H of the last one.
+        policy: the one that judged last.
+        at_ns: when it was heard of: receipt time of the last window, as it was entered first.
+        silent: whether it was told that nothing comes.
+        repeated: whether the last window was entered twice.
+    """
 
     seq: int
     window: bytes
     policy: bytes
     at_ns: int
     silent: bool
+    repeated: bool = False
 
 
 @final
 @dataclass(slots=True)
 class Chains:
-    """The sessions of a log that have not ended, the policies that judged in it, and when its last entry was received.
+    """The sessions of a log, the policies that judged in it, and how far its time has come.
 
     Attributes:
-        sessions: by identifier; the one that was heard of longest ago is the first.
+        sessions: those that have not ended, by identifier; the one that was heard of longest ago is the first.
         policies: digests of those that have judged, in the order of their first appearance.
-        latest_ns: receipt time of the last entry; 0 before the first.
+        latest_ns: the latest receipt time since the last one that was told to be too early; 0 before the first.
+        ended: receipt times of the closings of sessions, in their order: at most :data:`SESSIONS_MAX`.
         events: what was noticed since it was emptied: at most :data:`EVENTS_MAX`.
         unlisted: how many more there were.
     """
@@ -97,6 +122,7 @@ class Chains:
     sessions: dict[bytes, Followed] = field(default_factory=dict)
     policies: dict[bytes, None] = field(default_factory=dict)
     latest_ns: int = 0
+    ended: dict[bytes, int] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     unlisted: int = 0
     _moves: Counter[tuple[bytes, bytes]] = field(default_factory=Counter)
@@ -104,21 +130,22 @@ class Chains:
 
     def copy(self) -> Chains:
         """Another one that stands where this one does, with no events."""
-        return Chains(self.silence_ns, dict(self.sessions), dict(self.policies), self.latest_ns)
+        return Chains(self.silence_ns, dict(self.sessions), dict(self.policies), self.latest_ns, dict(self.ended))
 
     def take(self, index: int, leaf: Leaf) -> None:
         """Follow the log's next entry."""
         if leaf.received_ns < self.latest_ns - _DISORDER_NS:
             self._note(
-                "backdated", "received before the entry in front of it", index, leaf,
+                "backdated", "received before an entry in front of it", index, leaf,
                 expected=f">= {self.latest_ns}", got=f"{leaf.received_ns}",
             )  # fmt: skip
-        # Of this entry, not the latest of all: one clock that was wrong once is told once.
-        self.latest_ns = leaf.received_ns
+            # From here on: one clock that was wrong once is told once.
+            self.latest_ns = leaf.received_ns
+        # The latest, not the one before: else a clock could creep back, entry by entry.
+        self.latest_ns = max(self.latest_ns, leaf.received_ns)
         match leaf.kind:
             case "enrolment":
-                if leaf.session not in self.sessions:
-                    self._put(leaf.session, Followed(0, NO_DIGEST, NO_DIGEST, leaf.received_ns, silent=False))
+                self._enrolment(index, leaf)
             case "window":
                 self._window(index, leaf)
             case "closing":
@@ -143,6 +170,8 @@ class Chains:
                     expected=f"<= {now_ns}", got=f"{self.latest_ns}",
                 )
             )  # fmt: skip
+        for session in [session for session, at_ns in self.ended.items() if now_ns - at_ns > FORGET_NS]:
+            del self.ended[session]
         for session, followed in list(self.sessions.items()):
             quiet = now_ns - followed.at_ns
             if quiet > FORGET_NS:
@@ -170,6 +199,16 @@ class Chains:
         self.events, self.unlisted = [], 0
         return told
 
+    def _enrolment(self, index: int, leaf: Leaf) -> None:
+        # A challenge is met once, whatever fails: no verifier enters two.
+        if leaf.session in self.sessions:
+            # Its windows still have to follow each other.
+            self._note("reused", "a session that has not ended is enrolled again", index, leaf)
+            return
+        if self.ended.pop(leaf.session, None) is not None:
+            self._note("reused", "a session that had ended is enrolled again", index, leaf)
+        self._put(leaf.session, Followed(0, NO_DIGEST, NO_DIGEST, leaf.received_ns, silent=False))
+
     def _window(self, index: int, leaf: Leaf) -> None:
         if leaf.seq is None or leaf.window is None:
             self.unreadable(index, "a window without its number or digest")
@@ -182,6 +221,7 @@ class Chains:
             known = Followed(leaf.seq, leaf.previous or NO_DIGEST, NO_DIGEST, leaf.received_ns, silent=False)
         elif known.seq and not known.silent and (quiet := leaf.received_ns - known.at_ns) > self.silence_ns:
             self._add(_silent(leaf.session, known, quiet, index=index))
+            known = replace(known, silent=True)
         if leaf.seq < known.seq:
             self._again(index, leaf, known)
             return
@@ -199,16 +239,23 @@ class Chains:
         self._put(leaf.session, Followed(leaf.seq + 1, leaf.window, policy, leaf.received_ns, silent=False))
 
     def _again(self, index: int, leaf: Leaf, known: Followed) -> None:
-        """A number that was there before: the last window may be entered twice when power fails; no other may."""
-        if leaf.seq != known.seq - 1 or leaf.window != known.window:
+        """A number that was there before: the last window may be entered twice when power fails; no other, nor thrice.
+
+        Nothing was heard of the session by it.
+        """
+        if leaf.seq != known.seq - 1 or leaf.window != known.window or known.repeated:
             self._note(
                 "twice", f"another window {leaf.seq}, or an old one again", index, leaf,
                 expected=f"window {known.seq}", got=f"window {leaf.seq}, {(leaf.window or NO_DIGEST).hex()}",
             )  # fmt: skip
-        self._put(leaf.session, replace(known, at_ns=leaf.received_ns, silent=False))
+        self.sessions[leaf.session] = replace(known, repeated=True)
 
     def _closing(self, index: int, leaf: Leaf) -> None:
         known = self.sessions.pop(leaf.session, None)
+        self.ended.pop(leaf.session, None)
+        self.ended[leaf.session] = leaf.received_ns
+        if len(self.ended) > SESSIONS_MAX:
+            del self.ended[next(iter(self.ended))]
         if known is None:
             self._note("unenrolled", "the closing of a session that was not enrolled here, or had ended", index, leaf)
         elif leaf.seq != known.seq:
@@ -225,11 +272,17 @@ class Chains:
         if is_new and len(self.policies) < POLICIES_MAX:
             self.policies[leaf.policy] = None
         if known.policy not in {NO_DIGEST, leaf.policy}:
-            self._moves[known.policy, leaf.policy] += 1
+            self._move(known.policy, leaf.policy)
         elif is_new and len(self.policies) > 1:
             # The first of all is no change.
-            self._moves[NO_DIGEST, leaf.policy] += 1
+            self._move(NO_DIGEST, leaf.policy)
         return leaf.policy
+
+    def _move(self, before: bytes, after: bytes) -> None:
+        if len(self._moves) < MOVES_MAX or (before, after) in self._moves:
+            self._moves[before, after] += 1
+        else:
+            self.unlisted += 1
 
     def _put(self, session: bytes, followed: Followed) -> None:
         """Follow ``session``, as the one that was heard of last; for one too many, the quietest is let go."""

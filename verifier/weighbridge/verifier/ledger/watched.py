@@ -22,13 +22,20 @@ if TYPE_CHECKING:
 __all__ = ["Watched", "load"]
 
 _SCHEMA: Final = "weighbridge/ledger-monitor/v1"
-# 140 bytes a session.
+# 140 bytes a session, 60 for one that ended.
 _STATE_MAX: Final = 64 * 1024 * 1024
 _RANGE_MAX: Final = 63
 _NS_MAX: Final = 2**63 - 1
 _SESSION_SIZE: Final = 16
 _FIELDS: Final = 6
 _NOWHERE: Final = "-"
+# Whether it was told that a session is silent, and whether its last window was entered twice.
+_FLAGS: Final = {
+    (False, False): "heard",
+    (False, True): "heard-twice",
+    (True, False): "silent",
+    (True, True): "silent-twice",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +70,7 @@ class Watched:
             "latest_ns": self.chains.latest_ns,
             "policies": [digest.hex() for digest in policies],
             "sessions": [_session_text(*item, numbers) for item in self.chains.sessions.items()],
+            "ended": [f"{session.hex()} {at_ns}" for session, at_ns in self.chains.ended.items()],
         }
         return strict.json_encode(document) + b"\n"
 
@@ -86,7 +94,13 @@ class Watched:
                 "latest_ns": int(latest_ns),
                 "policies": list(policies),
                 "sessions": list(sessions),
-            } if len(tree) <= _RANGE_MAX and len(policies) <= POLICIES_MAX and len(sessions) <= SESSIONS_MAX:
+                "ended": list(ended),
+            } if (
+                len(tree) <= _RANGE_MAX
+                and len(policies) <= POLICIES_MAX
+                and len(sessions) <= SESSIONS_MAX
+                and len(ended) <= SESSIONS_MAX
+            ):
                 pass
             case _:
                 raise _malformed("not what a monitor remembers", expected=_SCHEMA)
@@ -97,7 +111,9 @@ class Watched:
             )  # fmt: skip
         checkpoint = tlog.open_checkpoint(signed.encode(), key, origin=key.name)
         known = {_digest(item, f"policies[{at}]"): None for at, item in enumerate(policies)}
-        chains = Chains(silence_ns, dict(_sessions(sessions, tuple(known))), known, _ns(latest_ns, "latest_ns"))
+        followed = dict(_sessions(sessions, tuple(known)))
+        gone = dict(_ended(item, f"ended[{at}]") for at, item in enumerate(ended))
+        chains = Chains(silence_ns, followed, known, _ns(latest_ns, "latest_ns"), gone)
         compact = _tree(checkpoint, [_digest(item, f"tree[{at}]") for at, item in enumerate(tree)])
         watched = cls(checkpoint, compact, chains, _ns(grew_ns, "grew_ns"), stalled)
         if watched.encode() != data:
@@ -134,7 +150,7 @@ def _tree(checkpoint: tlog.VerifiedCheckpoint, hashes: list[bytes]) -> merkle.Co
 def _session_text(session: bytes, followed: Followed, numbers: Mapping[bytes, str]) -> str:
     """One string a session: a hundred thousand objects would take JSON readers seconds."""
     policy = numbers.get(followed.policy, _NOWHERE)
-    flag = "silent" if followed.silent else "heard"
+    flag = _FLAGS[followed.silent, followed.repeated]
     return f"{session.hex()} {followed.seq} {followed.window.hex()} {policy} {followed.at_ns} {flag}"
 
 
@@ -144,8 +160,9 @@ def _sessions(items: Sequence[strict.JsonValue], policies: Sequence[bytes]) -> l
 
 def _session(item: strict.JsonValue, policies: Sequence[bytes], where: str) -> tuple[bytes, Followed]:
     parts = item.split(" ") if isinstance(item, str) else []
-    if len(parts) != _FIELDS:
+    if len(parts) != _FIELDS or parts[5] not in _FLAGS.values():
         raise _malformed("not a session", where=where)
+    silent, repeated = next(flags for flags, word in _FLAGS.items() if word == parts[5])
     policy = NO_DIGEST
     if parts[3] != _NOWHERE:
         number = strict.decimal(parts[3], what=where)
@@ -157,8 +174,16 @@ def _session(item: strict.JsonValue, policies: Sequence[bytes], where: str) -> t
         strict.hex_decode(parts[2], what=where, size=limits.DIGEST_SIZE),
         policy,
         strict.decimal(parts[4], what=where),
-        silent=parts[5] == "silent",
+        silent=silent,
+        repeated=repeated,
     )
+
+
+def _ended(item: strict.JsonValue, where: str) -> tuple[bytes, int]:
+    session, space, at_ns = item.partition(" ") if isinstance(item, str) else ("", "", "")
+    if not space:
+        raise _malformed("not a session", where=where)
+    return strict.hex_decode(session, what=where, size=_SESSION_SIZE), strict.decimal(at_ns, what=where)
 
 
 def _ns(value: int, where: str) -> int:
