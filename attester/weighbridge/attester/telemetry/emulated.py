@@ -90,6 +90,8 @@ class EmulatedTelemetry:
         # Nominal time since the start, and that of the next sample: a grid that windows do not disturb.
         self._now_ns = 0
         self._next_ns = 0
+        # The wall clock at nominal time 0. A window that is cut late is labelled late; what was read in it was not.
+        self._origin_ns: int | None = None
 
     def window(self, *, start_wall_ns: int, duration_ns: int, work: WorkSummary) -> list[Source]:
         """See :meth:`TelemetrySource.window`.
@@ -109,12 +111,15 @@ class EmulatedTelemetry:
             tokens_out=(work.tokens_out + hidden) / share,
             decode_s=work.decode_ns / _SECOND_NS / share,
         )
+        if self._origin_ns is None or abs(start_wall_ns - self._origin_ns - self._now_ns) >= _SECOND_NS:
+            # The first one, or a clock that was set.
+            self._origin_ns = start_wall_ns - self._now_ns
         offsets = tuple(range(self._next_ns - self._now_ns, duration_ns, self._period_ns))
         sources = [
             Source(
                 device=identity,
                 name=NAME,
-                start_wall_ns=start_wall_ns,
+                start_wall_ns=self._origin_ns + self._now_ns,
                 period_ns=self._period_ns,
                 offsets=offsets,
                 channels=_channels(device.read(load, samples=len(offsets), steps=self._period_ns // STEP_NS)),

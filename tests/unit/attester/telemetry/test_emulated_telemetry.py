@@ -22,6 +22,7 @@ from weighbridge.proto.workload import WorkSummary
 
 IDS = [bytes([number]) * 32 for number in range(8)]
 SECOND = 1_000_000_000
+START = 1_790_000_000 * SECOND
 # Long enough for the second of the power sensor and most of the heat.
 LOADS = {
     "idle": (0, 0),
@@ -402,3 +403,19 @@ class TestPlugIn:
         with pytest.raises(EnvironmentFault) as caught:
             open_emulated(options, host)
         assert caught.value.code is Code.TELEMETRY_SOURCE
+
+
+def test_a_window_that_is_cut_late_does_not_move_what_was_read() -> None:
+    """Its counter would go on by more than the time between two readings."""
+    source = EmulatedTelemetry(1, made_up(1))
+    cuts = [0, SECOND + 90_000_000, 2 * SECOND + 5_000_000, 3 * SECOND]
+    times = [
+        read.start_wall_ns + offset
+        for cut in cuts
+        for read in source.window(start_wall_ns=START + cut, duration_ns=SECOND, work=WorkSummary.empty())
+        for offset in read.offsets
+    ]
+    assert {later - earlier for earlier, later in pairwise(times)} == {100_000_000}
+    # A clock that was set is another matter.
+    (read,) = source.window(start_wall_ns=START + 60 * SECOND, duration_ns=SECOND, work=WorkSummary.empty())
+    assert read.start_wall_ns == START + 60 * SECOND
