@@ -211,7 +211,7 @@ def test_units_as_people_write_them(unit: str) -> None:
     ],
 )
 def test_what_no_verifier_would_read_is_not_sent(source: Source) -> None:
-    with pytest.raises(ValueError, match="not (a|the name)"):
+    with pytest.raises(ValueError, match=r"not (a|the name)"):
         Telemetry(session=bytes(16), seq=0, sources=(source,)).encode()
 
 
