@@ -10,7 +10,7 @@ import pytest
 
 from weighbridge.attester.commands.run import _Printer
 from weighbridge.attester.refusal import DenialNotice
-from weighbridge.attester.report import WindowReport
+from weighbridge.attester.report import Notice, WindowReport
 from weighbridge.attester.telemetry import sparkline
 from weighbridge.attester.telemetry.power_seen import PowerSeen
 from weighbridge.proto.workload import WorkSummary
@@ -76,3 +76,16 @@ def test_why_nothing_is_said_of_a_window() -> None:
         "    TELEMETRY_UNUSABLE: GPU 3f3f3f3f3f3f3f3f…: 4.0 of 10 s sampled",
         "    hint: wait for a unit",
     ]
+
+
+def test_what_a_policys_author_wrote_steers_no_terminal() -> None:
+    out, err = io.StringIO(), io.StringIO()
+    why = DenialNotice("MINE", "no\x1b[2K\nwindow     8  affirmed", None, None, "so\r\x1b[8m")
+    printer = _Printer(out, err, as_json=False)
+    printer.window(replace(REPORT, status="denied", denials=(why,)))
+    assert out.getvalue().splitlines()[1:] == [
+        "    MINE: no\\x1b[2K\\nwindow     8  affirmed",
+        "    hint: so\\r\\x1b[8m",
+    ]
+    printer.notice(Notice("unheard", "MINE: no\n\x1b[2K"))
+    assert err.getvalue() == "unheard: MINE: no\\n\\x1b[2K\n"

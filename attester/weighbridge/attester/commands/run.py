@@ -281,9 +281,9 @@ class _Printer:
         waiting = f"  ({report.backlog} waiting)" if report.backlog else ""
         self._line(f"window {report.seq:>5}  {report.status:<13}{counted}{waiting}")
         for denial in report.denials if report.status in {"denied", "indeterminate"} else ():
-            self._line(f"    {denial.code}: {denial.text}")
+            self._line(f"    {_printable(denial.code)}: {_printable(denial.text)}")
             if denial.hint:
-                self._line(f"    hint: {denial.hint}")
+                self._line(f"    hint: {_printable(denial.hint)}")
         if self._out.isatty():
             columns = shutil.get_terminal_size().columns - len(_INDENT) - 1
             for line in power_lines(report.power, columns=columns, levels=sparkline.levels()):
@@ -293,7 +293,7 @@ class _Printer:
         """See :meth:`weighbridge.attester.report.Observer.notice`."""
         if self._json:
             self._document({"schema": _SCHEMA_NOTICE, "kind": notice.kind, "message": notice.message})
-        self._err.write(f"{notice.kind}: {notice.message}\n")
+        self._err.write(f"{notice.kind}: {_printable(notice.message)}\n")
         self._err.flush()
 
     def summary(self, summary: SessionSummary) -> None:
@@ -353,3 +353,8 @@ def _place(text: str) -> str:
     except MalformedEvidence as error:
         raise argparse.ArgumentTypeError(f"{error.message}: {error.got!r}") from error
     return text
+
+
+def _printable(text: str) -> str:
+    """One line of ``text``, which is the verifier's or a policy's author's, that cannot steer a terminal."""
+    return text if text.isprintable() else ascii(text)[1:-1]
