@@ -83,7 +83,8 @@ async def hidden_work(stage: Stage) -> Result:
     code = Code.TELEMETRY_OUT_OF_BASELINE.value
     expect(code in refusal, f"the refusal does not name {code}: {refusal}")
     await why(stage, session_of(attester), "out_of_baseline", window=verdict["seq"])
-    return Result("refused", f"{code}: window {verdict['seq']}, power, {unexplained:+.0f} W unexplained")
+    # The exact figure stands above: it hangs on when requests came, and the table is to be that of every run.
+    return Result("refused", f"{code}: window {verdict['seq']}, power, some {round(unexplained, -2):.0f} W unexplained")
 
 
 def _is_in_baseline(document: dict[str, Any]) -> bool:
