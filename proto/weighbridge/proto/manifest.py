@@ -23,7 +23,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final, Literal, Self, final, get_args
 
 from weighbridge.proto import cbor, limits, strict
-from weighbridge.proto.digest import D
+from weighbridge.proto.digest import D, preimage
 from weighbridge.proto.errors import Code, MalformedEvidence
 from weighbridge.proto.model_files import (
     PATH_MAX,
@@ -34,6 +34,7 @@ from weighbridge.proto.model_files import (
     bare_entry,
     check_name,
     check_path,
+    encode_table,
     file_from_json,
     file_to_json,
     kind_of,
@@ -41,7 +42,7 @@ from weighbridge.proto.model_files import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping
 
 __all__ = [
     "SCHEMA",
@@ -166,6 +167,26 @@ class Manifest:
             files[key] = files[key].with_table(table, where)
         return _with_files(manifest, files.values())
 
+    def hashed(self) -> dict[str, bytes]:
+        """By path, what the digest of each file with a table is the SHA-256 of: to keep it under that."""
+        return {
+            file.path: preimage("parts", file.table)
+            if file.kind != "plain"
+            else preimage("shards", *(shard for part in file.parts or () for shard in part.shards))
+            for file in self.files
+            if file.table is not None
+        }
+
+    def with_hashed(self, contents: Mapping[str, bytes]) -> Manifest:
+        """This manifest with the tables in ``contents``, some of what :meth:`hashed` has returned.
+
+        Raises:
+            MalformedEvidence: a decoding code, or as :meth:`FileEntry.with_table`.
+        """
+        return _with_files(
+            self, [_with_hashed(file, contents[file.path]) if file.path in contents else file for file in self.files]
+        )
+
     @classmethod
     def unpack_head(cls, data: bytes) -> bytes:
         """The head in what :meth:`pack` wrote: whose manifest it is, :func:`digest_of` says, before more is read.
@@ -263,6 +284,18 @@ def parse_manifests(data: bytes) -> tuple[Manifest, ...]:
 def _packed(data: bytes) -> cbor.Reader:
     value = cbor.decode(data, limit=limits.MANIFEST_PACKED_MAX, what="manifest", items=_PACKED_ITEMS_MAX)
     return cbor.Reader(dict(enumerate(cbor.read_array(value, where="manifest", limit=2, size=2))), "manifest")
+
+
+def _with_hashed(file: FileEntry, content: bytes) -> FileEntry:
+    where = f"manifest[{file.path!r}]"
+    value = cbor.decode(content, limit=limits.MANIFEST_PACKED_MAX, what="table")
+    _, *rest = cbor.read_array(value, where=where, limit=limits.MANIFEST_PARTS_MAX)
+    reader = cbor.Reader(dict(enumerate(rest)), where)
+    if file.kind != "plain":
+        return file.with_table(reader.octets(0, limit=limits.MANIFEST_PACKED_MAX), where)
+    shards = tuple(reader.octets(index, size=limits.DIGEST_SIZE) for index in range(len(rest)))
+    whole = Part(None, "", (), 0, file.size, file.digest, shards)
+    return file.with_table(encode_table((whole,)), where)
 
 
 def _with_files(manifest: Manifest, files: Iterable[FileEntry]) -> Manifest:

@@ -19,6 +19,7 @@ from weighbridge.proto.digest import D
 from weighbridge.proto.errors import Code, MalformedEvidence
 from weighbridge.proto.manifest import (
     SHARD_SIZE,
+    Algorithm,
     FileEntry,
     Manifest,
     Part,
@@ -56,6 +57,22 @@ def test_one_manifest_has_one_encoding_and_digest() -> None:
     assert one.digest == D("manifest", one.raw)
     assert (one.size, one.tensor_count, one.shard_count) == (264, 2, 4)
     assert manifest(LARGE).shard_count == 2
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "blake3"])
+def test_tables_can_be_kept_under_the_digests_that_name_them(algorithm: Algorithm) -> None:
+    whole = Manifest.build("m", [MODEL, CONFIG, LARGE], algorithm=algorithm)
+    kept = {hashlib.sha256(content).digest(): content for content in whole.hashed().values()}
+    bare = Manifest.parse(whole.raw)
+    assert bare != whole
+    named = {file.path: kept[file.digest] for file in bare.files if not file.implied}
+    assert bare.with_hashed(named) == whole
+    # One that is not at hand is left out, and another file's is no table.
+    assert bare.with_hashed({}) == bare
+    wrong = {MODEL.path: named[LARGE.path], LARGE.path: named[MODEL.path]}
+    for path, content in wrong.items():
+        with pytest.raises(MalformedEvidence):
+            bare.with_hashed({path: content})
 
 
 def test_digests_are_what_the_protocol_says() -> None:

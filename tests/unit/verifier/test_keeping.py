@@ -13,8 +13,11 @@ from support.contents import contents, remove
 from weighbridge.proto.errors import Code, Indeterminate
 from weighbridge.verifier import baseline_set, keeping
 from weighbridge.verifier.anchors import TrustAnchors
+from weighbridge.verifier.archive import Records
 from weighbridge.verifier.baselines import Baselines
 from weighbridge.verifier.bundle import assemble
+from weighbridge.verifier.bundle_assembly import declared
+from weighbridge.verifier.ledger.content import ContentStore
 
 if TYPE_CHECKING:
     from corpus.arena import Arena
@@ -75,3 +78,30 @@ def test_a_policy_that_the_state_has_lost_can_be_named(arena: Arena) -> None:
         indices = (0, *tx.window_indices(world.host.session))
     made = assemble(world.archive.records, world.ledger.reader(), indices, policies=files, manifests=[])
     assert made.policies == files
+
+
+def test_the_declared_manifests_are_kept(arena: Arena) -> None:
+    world = arena.settled(1)
+    with world.store.transaction() as tx:
+        indices = (0, *tx.window_indices(world.host.session))
+    records, model = world.archive.records, world.host.model
+    assert declared(records, indices, given=()) == (model,)
+    # Of no window that is shown.
+    assert declared(records, indices, given=(), withhold=indices[1:]) == ()
+    remove(world.directory / "content", model.digest)
+    records = Records(ContentStore(world.directory / "content"), world.ledger)
+    with pytest.raises(Indeterminate) as refusal:
+        declared(records, indices, given=())
+    assert (refusal.value.code, "--manifest" in refusal.value.hint) == (Code.EVIDENCE_ABSENT, True)
+    assert declared(records, indices, given=(model,)) == (model,)
+
+
+def test_a_manifest_that_the_verifier_did_not_have_is_left_out(arena: Arena) -> None:
+    world = arena.world()
+    world.restart(replace(world.appraiser, manifests={}))
+    world.open_session()
+    world.window()
+    with world.store.transaction() as tx:
+        indices = (0, *tx.window_indices(world.host.session))
+    for given in ((), (world.host.model,)):
+        assert declared(world.archive.records, indices, given=given) == ()

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, final
 
 from weighbridge.policy.values.reference import Reference
-from weighbridge.proto import cbor, limits, merkle
+from weighbridge.proto import cbor, limits, merkle, strict
 from weighbridge.proto.collateral import Collateral
 from weighbridge.proto.digest import preimage, sha256
 from weighbridge.proto.errors import Code, Indeterminate, LedgerInconsistent
+from weighbridge.proto.manifest import Manifest
 from weighbridge.verifier.baselines import Baselines
 from weighbridge.verifier.bundle_format import read_files
 from weighbridge.verifier.clock import moment
@@ -121,6 +122,40 @@ class Records:
             cbor.decode(data, limit=limits.CONTENT_MAX, what="policy"), where="policy", limit=2, size=2
         )
         return read_files(pair[1], "policy")
+
+    def manifest(self, digest: bytes) -> Manifest:
+        """The declared manifest of this digest, with those of its tables that the verifier had.
+
+        Raises:
+            Indeterminate: ``EVIDENCE_ABSENT``.
+            LedgerInconsistent: it was altered.
+            MalformedEvidence: what lies under such a digest is something else.
+        """
+        try:
+            head = self._content.get(digest)
+        except Indeterminate as error:
+            raise Indeterminate(
+                error.code,
+                "a declared manifest is not in the store",
+                where=digest.hex(),
+                hint="name the manifests that `serve` was given: --manifest",
+            ) from error
+        bare = Manifest.parse(_second(head, "manifest"))
+        return bare.with_hashed(
+            {
+                file.path: self._content.get(file.digest)
+                for file in bare.files
+                if not file.implied and self._content.has(file.digest)
+            }
+        )
+
+    def is_unknown(self, session: bytes, manifest: bytes) -> bool:
+        """Whether a window of ``session`` was judged without the declared ``manifest``: `serve` was not given it.
+
+        Raises:
+            EnvironmentFault: ``FILE_UNREADABLE``.
+        """
+        return self._content.has(sha256(_unknown(session, manifest)))
 
     def collateral(self, digest: bytes) -> Collateral:
         """The collateral in force that a record names by ``digest``; none for a record that names none.
@@ -233,6 +268,27 @@ class Archive:
         """
         return self._content.put(preimage("policy", [[name, content] for name, content in sorted(files)]))
 
+    def keep_manifest(self, manifest: Manifest) -> None:
+        """Keep a declared manifest under its digest, and its tables under their files': as terms and heads name them.
+
+        What is too large for the store is not kept: whoever needs it is told so (:meth:`.Records.manifest`).
+
+        Raises:
+            EnvironmentFault: as :meth:`commit`.
+        """
+        contents = [*manifest.hashed().values(), preimage("manifest", manifest.raw)]
+        if max(map(len, contents)) <= limits.CONTENT_MAX:
+            # The head last: where it is, the tables are.
+            self._content.put_all([Content(data) for data in contents if not self._content.has(sha256(data))])
+
+    def keep_unknown(self, session: bytes, manifest: bytes) -> None:
+        """Keep that a window of ``session`` was judged without its declared ``manifest``.
+
+        Raises:
+            EnvironmentFault: as :meth:`commit`.
+        """
+        self._content.put(_unknown(session, manifest))
+
     def keep_collateral(self, collateral: Collateral) -> bytes:
         """Keep ``collateral`` under its digest, which is returned: as records name it. Of none, nothing is kept.
 
@@ -286,6 +342,15 @@ class Archive:
             Committed(appended.first_index + number, leaf_hash, leaf.record)
             for number, (leaf, leaf_hash) in enumerate(zip(leaves, appended.leaf_hashes, strict=True))
         )
+
+
+def _unknown(session: bytes, manifest: bytes) -> bytes:
+    document: strict.JsonObject = {
+        "schema": "weighbridge/manifest-unknown/v1",
+        "session": session.hex(),
+        "manifest": manifest.hex(),
+    }
+    return strict.json_encode(document)
 
 
 def _second(data: bytes, what: str) -> bytes:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from weighbridge.verifier.archive import Records
     from weighbridge.verifier.ledger.reader import LedgerReader
 
-__all__ = ["assemble", "ending", "redact"]
+__all__ = ["assemble", "declared", "ending", "redact"]
 
 
 def assemble(
@@ -57,7 +57,7 @@ def assemble(
     baselines: dict[bytes, bytes] = {}
     others: set[bytes] = set()
     terms = terms_of(records.record(indices[0]))
-    declared = {manifest.digest: manifest for manifest in manifests if manifest.digest in terms.declared}
+    wanted = {manifest.digest: manifest for manifest in manifests if manifest.digest in terms.declared}
     for index in indices:
         if index in withhold:
             withheld.append(Withheld(index, reader.inclusion_proof(index), reader.entry(index)))
@@ -88,10 +88,39 @@ def assemble(
         entries=tuple(entries),
         policies=tuple(judged.values()),
         references=tuple(used.values()),
-        manifests=tuple(manifest.pack() for manifest in declared.values()),
+        manifests=tuple(manifest.pack() for manifest in wanted.values()),
         collaterals=tuple(published.values()),
         baselines=tuple(baselines.values()),
         withheld=tuple(withheld),
+    )
+
+
+def declared(
+    records: Records, indices: Sequence[int], *, given: Sequence[Manifest], withhold: Container[int] = frozenset()
+) -> tuple[Manifest, ...]:
+    """The declared manifests that the verifier had when it judged the session.
+
+    One that it did not have is left out, though it be given: it would make other verdicts. Nor is any needed of windows
+    that are withheld, or that were refused before anything was appraised.
+
+    Args:
+        records: of the verifier that judged it.
+        indices: as :func:`assemble` takes them.
+        given: manifests that the verifier may have lost.
+        withhold: as :func:`assemble` takes them.
+
+    Raises:
+        WeighbridgeError: as :meth:`.Records.manifest`.
+    """
+    terms = terms_of(records.record(indices[0]))
+    shown = (records.record(index) for index in indices if index not in withhold)
+    if not any(record.kind == "window" and record.reference != NO_DIGEST for record in shown):
+        return ()
+    ours = {manifest.digest: manifest for manifest in given}
+    return tuple(
+        ours.get(digest) or records.manifest(digest)
+        for digest in terms.declared
+        if not records.is_unknown(terms.session, digest)
     )
 
 

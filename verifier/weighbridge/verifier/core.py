@@ -254,7 +254,7 @@ class Verifier:
             history=None if verdict.physical is None else verdict.physical.history,
             previous=live.position.window,
         )
-        self._keeper.keep(verdict, self._appraiser)
+        self._keeper.keep(verdict, self._appraiser, live.terms)
         return Judged(
             live=live,
             verified=verified,

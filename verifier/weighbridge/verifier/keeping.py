@@ -8,6 +8,7 @@ from weighbridge.proto import strict
 from weighbridge.verifier.record import NO_DIGEST
 
 if TYPE_CHECKING:
+    from weighbridge.proto.terms import Terms
     from weighbridge.verifier.appraisal import Appraiser, Verdict
     from weighbridge.verifier.archive import Archive
 
@@ -19,7 +20,7 @@ _KNOWN_MAX: Final = 1024
 
 @final
 class Keeper:
-    """Writes policies, values, baselines and collateral into an archive, each once as long as it is remembered."""
+    """Writes policies, values, baselines, manifests and collateral into an archive, each once while remembered."""
 
     __slots__ = ("_archive", "_kept")
 
@@ -27,8 +28,8 @@ class Keeper:
         self._archive = archive
         self._kept: set[bytes] = {NO_DIGEST}
 
-    def keep(self, verdict: Verdict, appraiser: Appraiser) -> None:
-        """Keep what ``verdict`` was made by; ``appraiser`` has made it.
+    def keep(self, verdict: Verdict, appraiser: Appraiser, terms: Terms) -> None:
+        """Keep what ``verdict`` was made by; ``appraiser`` has made it, in the session of ``terms``.
 
         Raises:
             EnvironmentFault: as :meth:`.Archive.commit`.
@@ -40,12 +41,28 @@ class Keeper:
         if verdict.reference is not None and verdict.reference not in self._kept:
             self._keep_baselines(appraiser)
             self._kept.add(self._archive.keep_reference(appraiser.reference.to_json()))
+        if verdict.reference is not None:
+            self._keep_manifests(appraiser, terms)
         if verdict.collateral is not None and verdict.collateral not in self._kept:
             self._kept.add(self._archive.keep_collateral(appraiser.published.collateral))
         if verdict.decision is not None and (digest := verdict.decision.policy_digest) not in self._kept:
             if digest not in appraiser.files:
                 raise RuntimeError("the appraiser does not know the files of its policy")
             self._kept.add(self._archive.keep_policy(appraiser.files[digest]))
+
+    def _keep_manifests(self, appraiser: Appraiser, terms: Terms) -> None:
+        """Keep the declared manifests: a policy sees their names, and refusals name their files."""
+        for digest in terms.declared:
+            manifest = appraiser.manifests.get(digest)
+            # Of one that is not known, each session says so for itself: another one may know it.
+            name = digest if manifest is not None else terms.session + digest
+            if name in self._kept:
+                continue
+            if manifest is not None:
+                self._archive.keep_manifest(manifest)
+            else:
+                self._archive.keep_unknown(terms.session, digest)
+            self._kept.add(name)
 
     def _keep_baselines(self, appraiser: Appraiser) -> None:
         """Keep the signed files that the reference values name: whoever took them in force has done so, as a rule."""

@@ -35,7 +35,6 @@ class Site:
 
     state: Path
     anchors: Path
-    manifest: Path
     session: str
     gpus: tuple[bytes, ...]
 
@@ -60,7 +59,7 @@ class Line:
 
     def export(self, *more: object, session: str | None = None) -> Said:
         named = session or self.site.session
-        return self._run("export", self.site.state, named, "-o", self.file, "--manifest", self.site.manifest, *more)
+        return self._run("export", self.site.state, named, "-o", self.file, *more)
 
     def verify(self, *more: object) -> Said:
         return self._run("verify", "bundle", self.file, "--anchors", self.site.anchors, *more)
@@ -84,10 +83,8 @@ def site(quick_dir: Path, engines: Engines) -> Iterator[Site]:
         (world.directory / "origin").write_text("ledger.example/test")
         anchors = Path(directory) / "anchors.json"
         anchors.write_bytes(believed(world).encode())
-        manifest = Path(directory) / "manifest.json"
-        manifest.write_bytes(world.host.model.to_json())
         world.close()
-        yield Site(world.directory, anchors, manifest, world.host.session.hex(), world.host.gpus.identities())
+        yield Site(world.directory, anchors, world.host.session.hex(), world.host.gpus.identities())
 
 
 @pytest.fixture
@@ -133,11 +130,11 @@ def test_one_window_from_the_beginning_is_judged_again(line: Line) -> None:
     assert [window["judged"] for window in line.verify("--json").document["windows"]] == ["again"]
 
 
-@pytest.mark.parametrize("text", ["4", "9..12", "2..1"])
+@pytest.mark.parametrize("text", ["4", "3..50", "9..12", "2..1"])
 def test_windows_that_are_not_there(line: Line, text: str) -> None:
     done = line.export("--windows", text)
     assert done.status == ExitCode.USAGE
-    assert "--windows names none of the 4 windows" in done.err
+    assert "--windows: the session has 4 windows" in done.err
     assert not line.file.exists()
 
 
@@ -150,9 +147,7 @@ def test_a_redacted_bundle_is_told_and_not_judged(line: Line, tmp_path: Path) ->
     salt = tmp_path / "salt"
     salt.write_text(sha256(b"salt").hex() + "\n")
     done = line.export("--redact", salt)
-    assert (
-        done.out == f"wrote {line.file}: redacted, 0 windows, 5 judgements withheld, {line.file.stat().st_size} bytes\n"
-    )
+    assert done.out == f"wrote {line.file}: redacted, 4 verdicts told, no evidence, {line.file.stat().st_size} bytes\n"
     judged = line.verify()
     assert judged.status == ExitCode.INDETERMINATE
     assert judged.out.startswith("EVIDENCE WITHHELD: BUNDLE_WITHHELD\n")
@@ -167,6 +162,25 @@ def test_a_redacted_bundle_is_told_and_not_judged(line: Line, tmp_path: Path) ->
     assert (document["kind"], document["outcome"]) == ("redacted", "recorded as admitted")
     text = json.dumps(document)
     assert not [gpu for gpu in line.site.gpus if gpu.hex() in text]
+
+
+def test_a_salt_that_is_named_itself_is_not_repeated(line: Line) -> None:
+    salt = sha256(b"salt").hex()
+    done = line.export("--redact", salt)
+    assert (done.status, salt in done.err + done.out) == (ExitCode.USAGE, False)
+    assert "the file in which the salt is" in done.err
+
+
+def test_what_does_not_fit_together(line: Line, tmp_path: Path) -> None:
+    (tmp_path / "salt").write_text(sha256(b"salt").hex())
+    done = line.export("--redact", tmp_path / "salt", "--windows", "1")
+    assert (done.status, line.file.exists()) == (ExitCode.USAGE, False)
+    assert "no --windows" in done.err
+    assert line.export().status == 0
+    for more in (("--policy", "production"), ("--engine", "opa"), ("--collateral", tmp_path), ("--reference", "x")):
+        said = line.verify("--records-only", *more)
+        assert said.status == ExitCode.USAGE
+        assert f"nothing is judged again, so it takes no {more[0]}\n" in said.err
 
 
 @pytest.mark.parametrize(

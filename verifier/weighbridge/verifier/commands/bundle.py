@@ -32,7 +32,7 @@ from weighbridge.verifier.collateral.store import CollateralStore
 from weighbridge.verifier.commands import arguments as given
 from weighbridge.verifier.commands import bundle_text
 from weighbridge.verifier.commands.bundle_text import RECORDED
-from weighbridge.verifier.commands.engines import add_engine
+from weighbridge.verifier.commands.engines import DEFAULT, add_engine
 from weighbridge.verifier.commands.foreign import add_foreign, is_foreign, with_foreign
 from weighbridge.verifier.commands.outcome import (
     Outcome,
@@ -196,11 +196,26 @@ def run_verify(arguments: argparse.Namespace) -> Outcome | int:
 
 def misused(arguments: argparse.Namespace, *, command: str) -> ExitCode | None:
     """Say which arguments of ``command`` do not fit together, if some do not; the exit status then."""
+    if getattr(arguments, "records_only", False) and (unused := _judging(arguments)):
+        return usage(f"--records-only: nothing is judged again, so it takes no {', '.join(unused)}", command=command)
     if arguments.models and arguments.reference is None:
         return usage("--models and --hosts need --reference", command=command)
     if is_foreign(arguments) and arguments.policy in ([], [RECORDED]):
         return usage("--foreign needs --policy: the recorded policy has its own", command=command)
     return None
+
+
+def _judging(arguments: argparse.Namespace) -> list[str]:
+    """The options that were given of those that say by what it is judged again."""
+    given_ones = {
+        "--policy": arguments.policy,
+        "--foreign": is_foreign(arguments) or arguments.foreign_values,
+        "--engine": arguments.engine != DEFAULT,
+        "--reference": arguments.reference,
+        "--models": arguments.models,
+        "--collateral": arguments.collateral,
+    }
+    return [option for option, value in given_ones.items() if value]
 
 
 def policies_of(arguments: argparse.Namespace) -> list[str]:

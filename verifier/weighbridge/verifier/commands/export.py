@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -10,10 +11,9 @@ from weighbridge.policy import policy_set
 from weighbridge.policy.values.reference import Reference
 from weighbridge.proto import limits, strict
 from weighbridge.proto.errors import Code, Indeterminate, MalformedEvidence, PolicyDenied
-from weighbridge.verifier.bundle_assembly import assemble, ending, redact
+from weighbridge.verifier.bundle_assembly import assemble, declared, ending, redact
 from weighbridge.verifier.clock import nanoseconds
 from weighbridge.verifier.commands import arguments as given
-from weighbridge.verifier.commands import serve
 from weighbridge.verifier.commands.bundle_text import named
 from weighbridge.verifier.commands.outcome import (
     Outcome,
@@ -28,6 +28,7 @@ from weighbridge.verifier.commands.outcome import (
 from weighbridge.verifier.commands.state import deployment_class, open_store
 from weighbridge.verifier.identifiers import identifiers
 from weighbridge.verifier.keys import VerifierKeys
+from weighbridge.verifier.record import Leaf
 from weighbridge.verifier.redaction import SALT_SIZE, is_salt
 from weighbridge.verifier.shown_requests import ClaimedWork, show
 from weighbridge.verifier.tenancy import foreign
@@ -45,14 +46,16 @@ _COMMAND: Final = "export"
 _SEQ_MAX: Final = 2**53
 # Hexadecimal digits, and a newline.
 _SALT_FILE_MAX: Final = 2 * SALT_SIZE + 1
+_DIGITS: Final = re.compile(r"[0-9A-Fa-f]{64}")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``export`` to ``parser``."""
     parser.description = (
-        "Write a session's proof bundle, with every policy and all reference values by which it was judged: STATE has "
-        "them. A whole bundle has permanent identifiers of devices, which are listed, and the samples of the tenant's "
-        "GPUs: give it to the session's tenant alone. Windows in which another tenant has a part are withheld."
+        "Write a session's proof bundle, with every policy, all reference values and the manifests by which it was "
+        "judged: STATE has them. A whole bundle has permanent identifiers of devices, which are listed, and the "
+        "samples of the tenant's GPUs: give it to the session's tenant alone. Windows in which another tenant has a "
+        "part are withheld."
     )
     parser.add_argument("state", type=Path, metavar="STATE", help="the verifier's directory")
     parser.add_argument("session", metavar="SESSION", type=given.session, help="32 hexadecimal digits")
@@ -85,7 +88,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help=f"a policy that comes with Weighbridge ({', '.join(policy_set.SHIPPED)}), or a Rego file (several times), "
         "should STATE have lost it",
     )
-    serve.add_manifests(parser)
+    parser.add_argument(
+        "--manifest",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="a manifest that `serve` was given, should STATE have lost it (several times)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.set_defaults(run=run_export)
 
@@ -102,6 +111,8 @@ def run_export(arguments: argparse.Namespace) -> Outcome | ExitCode:
     """
     if arguments.redact is not None and arguments.request is not None:
         return usage("--redact shows no window, and so no --request of one", command=_COMMAND)
+    if arguments.redact is not None and arguments.windows is not None:
+        return usage("--redact shows no window, and so no --windows", command=_COMMAND)
     session: bytes = arguments.session
     salt = None if arguments.redact is None else _salt(arguments.redact)
     works = () if arguments.request is None else _works(arguments.request)
@@ -131,8 +142,10 @@ def run_export(arguments: argparse.Namespace) -> Outcome | ExitCode:
         withheld = foreign(records, indices, others)
         theirs = len(withheld)
         if (chosen := arguments.windows) is not None:
-            if chosen.start >= len(windows) or not chosen:
-                return usage(f"--windows names none of the {len(windows)} windows", command=_COMMAND)
+            leaves = (Leaf.parse(reader.entry(index)) for index in indices)
+            count = sum(leaf.kind == "window" for leaf in leaves)
+            if not chosen or chosen.stop > count:
+                return usage(f"--windows: the session has {count} windows, counted from 0", command=_COMMAND)
             withheld |= _but(chosen, records, indices)
         if salt is None:
             bundle = assemble(
@@ -141,7 +154,7 @@ def run_export(arguments: argparse.Namespace) -> Outcome | ExitCode:
                 indices,
                 policies=given_policies,
                 references=[values.to_json() for values in given_values],
-                manifests=manifests,
+                manifests=declared(records, indices, given=manifests, withhold=withheld),
                 withhold=withheld,
             )
             bundle = show(bundle, works)
@@ -166,9 +179,13 @@ def _outcome(target: Path, bundle: Bundle, data: bytes, *, theirs: int) -> Outco
     kind = "redacted" if bundle.redaction is not None else "partial" if bundle.withheld else "full"
     windows = sum(entry.evidence is not None for entry in bundle.entries[1:])
     held = identifiers(bundle)
-    more = f", {len(bundle.withheld)} judgements withheld" if bundle.withheld else ""
+    if bundle.redaction is not None:
+        told = sum(Leaf.parse(item.leaf).kind == "window" for item in bundle.withheld) - theirs
+        has = f"{told} verdicts told, no evidence"
+    else:
+        has = f"{windows} windows" + (f", {len(bundle.withheld)} judgements withheld" if bundle.withheld else "")
     lines = [
-        f"wrote {target}: {kind}, {windows} windows{more}, {len(data)} bytes",
+        f"wrote {target}: {kind}, {has}, {len(data)} bytes",
         *([f"  withheld   {theirs} windows in which another tenant has a part"] if theirs else []),
         *named(held),
     ]
@@ -200,6 +217,9 @@ def _but(chosen: range, records: Records, indices: list[int]) -> frozenset[int]:
 
 
 def _salt(path: str) -> bytes:
+    if _DIGITS.fullmatch(path):
+        # What was named is the secret: it is not said again.
+        return usage("--redact takes the file in which the salt is, not the salt", command=_COMMAND)
     data = read(path, limit=_SALT_FILE_MAX)
     with taken_for(path, what="a salt", hint="make one of 64 hexadecimal digits: openssl rand -hex 32 > salt"):
         text = data.removesuffix(b"\n").decode("ascii", "replace")
