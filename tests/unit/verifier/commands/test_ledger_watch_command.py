@@ -105,6 +105,14 @@ def test_events_for_programs(run: Run, log: Path, state: Path, monkeypatch: pyte
     )
 
 
+def test_a_line_says_which_session_is_silent(run: Run, log: Path, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Host("silent", at_ns=START + 30 * SECOND)
+    append(log, [host.enrol(), host.window()])
+    monkeypatch.setattr(time, "time_ns", lambda: START + 1000 * SECOND)
+    _, out, _ = run("monitor", log, "--state", state, "--once", "--silence", 900)
+    assert f"  SILENT      session {host.session.hex()}: " in out
+
+
 def test_a_server(run: Run, log: Path, state: Path) -> None:
     with served(log) as server:
         assert run("monitor", server.address, "--state", state, "--once")[0] == 0

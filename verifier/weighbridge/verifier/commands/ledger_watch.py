@@ -116,16 +116,15 @@ class Teller:
             "got": event.got,
             "message": event.text,
         }
-        entry = "" if event.index is None else f" at entry {event.index}"
-        session = "" if event.session is None else f"session {event.session.hex()}{entry}: "
+        whom = [] if event.session is None else [f"session {event.session.hex()}"]
+        where = [] if event.index is None else [f"at entry {event.index}"]
+        about = f"{' '.join([*whom, *where])}: " if whom or where else ""
         found = "".join(
             f", {word} {value}"
             for word, value in (("expected", event.expected), ("got", event.got))
             if value is not None
         )
-        self._say(
-            event.kind.upper(), f"{session or entry.strip() + ': ' if entry else ''}{event.text}{found}", document, at
-        )
+        self._say(event.kind.upper(), f"{about}{event.text}{found}", document, at)
 
     def look(self, look: Look, *, at: datetime) -> None:
         """How the log stands."""
