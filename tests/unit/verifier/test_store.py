@@ -339,6 +339,8 @@ def test_what_is_not_a_store(tmp_path: Path) -> None:
         with pytest.raises(EnvironmentFault) as caught:
             Store.create_or_open(tmp_path / name)
         assert caught.value.code is Code.STATE_CORRUPT
+        # Whoever has mended nothing but his installation need not look at the disk.
+        assert ("another version of Weighbridge" in caught.value.hint) == (name == "newer")
     with pytest.raises(EnvironmentFault) as caught:
         Store.create_or_open(tmp_path / "no" / "directory")
     assert caught.value.code is Code.FILE_UNWRITABLE

@@ -106,10 +106,13 @@ class Store:
         elif version != SCHEMA_VERSION:
             raise EnvironmentFault(
                 Code.STATE_CORRUPT,
-                "not the state of this version",
+                "not a state that this version of Weighbridge can read",
                 where=str(self._path),
-                expected=SCHEMA_VERSION,
-                got=version,
+                expected=f"version {SCHEMA_VERSION}",
+                got="no state of Weighbridge" if version == 0 else f"version {version}",
+                hint="name the directory that `weighbridge init` made"
+                if version == 0
+                else "another version of Weighbridge made it: use that one, or begin anew: weighbridge init",
             )
 
     @contextlib.contextmanager
