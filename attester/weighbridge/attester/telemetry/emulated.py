@@ -111,8 +111,9 @@ class EmulatedTelemetry:
             tokens_out=(work.tokens_out + hidden) / share,
             decode_s=work.decode_ns / _SECOND_NS / share,
         )
-        if self._origin_ns is None or abs(start_wall_ns - self._origin_ns - self._now_ns) >= _SECOND_NS:
-            # The first one, or a clock that was set.
+        late = 0 if self._origin_ns is None else start_wall_ns - self._origin_ns - self._now_ns
+        if self._origin_ns is None or not -self._period_ns <= late < _SECOND_NS:
+            # The first one; or a clock that was set, or windows that take less time than they say.
             self._origin_ns = start_wall_ns - self._now_ns
         offsets = tuple(range(self._next_ns - self._now_ns, duration_ns, self._period_ns))
         sources = [
