@@ -35,8 +35,8 @@ def compress(data: bytes, *, level: int = _LEVEL) -> bytes:
 def compress_long(data: bytes) -> bytes:
     """As :func:`compress`, of content that repeats itself far apart: what came anywhere before costs nothing again."""
     window = min(max(len(data).bit_length(), zstandard.WINDOWLOG_MIN), _LONG_WINDOW_LOG)
-    chosen = zstandard.ZstdCompressionParameters.from_level(
-        _LEVEL, window_log=window, enable_ldm=True, write_checksum=False, write_content_size=True
+    chosen = zstandard.ZstdCompressionParameters(
+        compression_level=_LEVEL, window_log=window, enable_ldm=True, write_checksum=False, write_content_size=True
     )
     return zstandard.ZstdCompressor(compression_params=chosen).compress(data)
 
