@@ -287,3 +287,17 @@ def test_every_text_can_be_read(scheme: str) -> None:
             assert ratio(ink, f"{tone}-tint") >= 4.5, (ink, tone)
     for mark in ("data", "second", "bad"):
         assert ratio(mark, "paper") >= 3
+
+
+def test_plain_words_claim_no_more_than_was_judged_again_and_no_makers_for_emulated_keys() -> None:
+    def text(view: SessionView) -> str:
+        return Page(render(view)).one("body").text
+
+    assert "every one of them again" in text(session(4))
+    assert "every one of them again" not in text(withheld())
+    assert "the other verdicts are the verifier's word" in text(withheld())
+    assert "makers vouch" in text(session(4))
+    emulated = text(replace(session(4), platform="insecure-emulated", provenance="ek-credential", emulated=True))
+    assert "makers vouch" not in emulated
+    assert "manufacturer certified" not in emulated
+    assert "a software TPM, certified by a test authority" in emulated

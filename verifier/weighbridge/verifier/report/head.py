@@ -9,6 +9,7 @@ from weighbridge.verifier.report.markup import Child, Markup, element
 from weighbridge.verifier.report.parts import facts, hexadecimal, icon, reasons, utc
 from weighbridge.verifier.report.scale import span_text
 from weighbridge.verifier.report.words import (
+    EMULATED_ANSWERED,
     FAILED,
     HEADINGS,
     IN_SHORT,
@@ -16,8 +17,10 @@ from weighbridge.verifier.report.words import (
     OUTCOMES,
     PLAIN,
     UNCLOSED,
+    WHO_ANSWERED,
     joined_with_and,
     plural,
+    why_it_holds,
 )
 
 if TYPE_CHECKING:
@@ -90,9 +93,15 @@ def failed_word(failure: Failure) -> Said:
     return INCOMPLETE if isinstance(failure.error, Indeterminate) else FAILED
 
 
-def in_plain_words() -> Markup:
+def in_plain_words(view: SessionView) -> Markup:
     """What any of this is, to somebody who has never heard of it."""
-    items = [element("li", element("b", title), text) for title, text in PLAIN]
+    again = sum(row.outcome != "recorded" for row in view.rows)
+    said = (
+        *PLAIN,
+        ("Who answered", EMULATED_ANSWERED if view.emulated else WHO_ANSWERED),
+        ("Why it still holds", why_it_holds(windows=len(view.rows), again=again)),
+    )
+    items = [element("li", element("b", title), text) for title, text in said]
     return element(
         "section",
         element("h2", "In plain words", id="plain-title"),

@@ -30,7 +30,7 @@ def render(view: SessionView) -> bytes:
             element("div", head.heading(view), id="top"),
             element(
                 "main",
-                head.in_plain_words(),
+                head.in_plain_words(view),
                 place.where(view),
                 timeline.timeline(view),
                 physical.physical(view),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, cast
 
+from weighbridge.verifier.anchors import EMULATED_PLATFORM
 from weighbridge.verifier.report.markup import Child, Markup, element, joined
 from weighbridge.verifier.report.parts import facts, hexadecimal, section, shortened, table, utc
 from weighbridge.verifier.report.scale import span_text
-from weighbridge.verifier.report.words import PROVENANCES
+from weighbridge.verifier.report.words import EMULATED_KEY, PROVENANCES
 
 if TYPE_CHECKING:
     from weighbridge.verifier.report.view import Device, SessionView
@@ -46,7 +47,8 @@ def _named(name: str, digest: str) -> Markup:
 
 def _key(view: SessionView) -> Markup:
     # Every provenance has its words; a test says so.
-    reason = PROVENANCES[cast("Provenance", view.provenance)]
+    emulated = view.platform == EMULATED_PLATFORM
+    reason = EMULATED_KEY if emulated else PROVENANCES[cast("Provenance", view.provenance)]
     detail = joined([element("br"), view.detail]) if view.detail else None
     return joined([f"{view.platform}: {reason} ({view.provenance}, by the word of {view.anchor}).", detail])
 

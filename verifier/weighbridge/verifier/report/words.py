@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BY_CODE",
+    "EMULATED_ANSWERED",
+    "EMULATED_KEY",
     "FAILED",
     "GLOSSARY",
     "HEADINGS",
@@ -27,11 +29,13 @@ __all__ = [
     "PROVENANCES",
     "RECORD",
     "UNCLOSED",
+    "WHO_ANSWERED",
     "Said",
     "Tone",
     "joined_with_and",
     "plural",
     "sentence",
+    "why_it_holds",
 ]
 
 Tone = Literal["good", "bad", "wait", "held", "none"]
@@ -105,6 +109,8 @@ PROVENANCES: Final[Mapping[Provenance, str]] = {
     "pinned": "whoever verified this named the key beforehand",
 }
 
+EMULATED_KEY: Final = "a software TPM, certified by a test authority"
+
 IN_SHORT: Final = (
     "It does not prove that any answer came from these weights, that the GPUs stand in the same machine, or that power "
     "and heat vouch for a model: they can contradict and corroborate; they can never vouch for weights."
@@ -118,20 +124,14 @@ PLAIN: Final = (
             "measured and which GPUs it uses. Each answer is called a window."
         ),
     ),
-    (
-        "Who answered",
-        (
-            "Not the model, and not its operator's word alone: a security chip (the TPM) and the GPUs signed each "
-            "answer, with keys that their makers vouch for."
-        ),
-    ),
-    (
-        "Why it still holds",
-        (
-            "Each verdict was written to a ledger to which entries can only be added. This report made every one of "
-            "them again from the recorded evidence."
-        ),
-    ),
+)
+WHO_ANSWERED: Final = (
+    "Not the model, and not its operator's word alone: a security chip (the TPM) and the GPUs signed each "
+    "answer, with keys that their makers vouch for."
+)
+EMULATED_ANSWERED: Final = (
+    "Software that takes the place of a security chip (the TPM) or of GPUs signed the answers, with keys that a test "
+    "authority vouches for: nothing here is shown of hardware."
 )
 
 # By the beginning of the product's own sentence: what it means to somebody who has not heard of any of it.
@@ -236,6 +236,18 @@ GLOSSARY: Final = (
     ("Checkpoint", "The ledger's size and its digest, signed: what a later one must continue."),
     ("Policy", "The rules by which the verifier decided, written down and named by their digest."),
 )
+
+
+def why_it_holds(*, windows: int, again: int) -> str:
+    """Why recorded verdicts are to be believed, of ``windows`` of which ``again`` were judged again."""
+    ledger = "Each verdict was written to a ledger to which entries can only be added."
+    if again == windows:
+        return f"{ledger} This report made every one of them again from the recorded evidence."
+    made = f"{again:,} of {plural(windows, 'shown verdict')}" if again else "none of the verdicts"
+    return (
+        f"{ledger} This report made {made} again. What is shown is signed and in the ledger; "
+        "the other verdicts are the verifier's word."
+    )
 
 
 def plural(count: int, what: str) -> str:
