@@ -240,12 +240,17 @@ def test_the_same_is_learned_from_a_bundle(make: Callable[..., Desk]) -> None:
 
 def test_a_bundle_that_was_altered_teaches_nothing(make: Callable[..., Desk]) -> None:
     desk = make(booted(FILES))
-    data = bytearray(export(desk.world).encode())
-    at = data.index(b"/opt/weighbridge/attester.py")
-    data[at + 5] ^= 1
+    bundle = export(desk.world)
+    path, another = b"/opt/weighbridge/attester.py", b"/opt/weighbridge/attester.pz"
+    assert any(path in (entry.evidence or b"") for entry in bundle.entries)
+    entries = [
+        entry if entry.evidence is None else replace(entry, evidence=entry.evidence.replace(path, another))
+        for entry in bundle.entries
+    ]
+    data = replace(bundle, entries=tuple(entries)).encode()
     own = desk.write("own.json", (desk.state / "anchors.json").read_bytes())
     named = ("--name", "gpu-node", "--owner", "Acme Hosting", "--number", 1)
-    done = desk.learn(*named, "--anchors", own, source=desk.write("session.wb", bytes(data)))
+    done = desk.learn(*named, "--anchors", own, source=desk.write("session.wb", data))
     refused(done, Code.LEDGER_INCONSISTENT)
     assert not (desk.path / "host.set").exists()
 
