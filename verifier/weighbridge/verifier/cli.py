@@ -190,6 +190,10 @@ def _run(arguments: Sequence[str]) -> int:
     else:
         # Whatever a command has left of others' words in its lines.
         sys.stdout.write(obeyed(outcome.text))
+    if outcome.error is not None:
+        if parsed.debug:
+            traceback.print_exception(outcome.error)
+        _print_error(str(outcome.error), outcome.error.hint)
     return outcome.status
 
 

@@ -112,11 +112,19 @@ def test_a_bundle_that_is_not_verified_shows_nothing(desk: Desk, stranger: bool)
     status = desk.run(anchors=not stranger)
     assert status == (ExitCode.NOT_AUTHENTIC if stranger else ExitCode.LEDGER_INCONSISTENT)
     out, err = desk.capture.readouterr()
-    assert (out, err.startswith("weighbridge: error: ")) == ("", True)
+    code = "CHAIN_UNTRUSTED" if stranger else "LEDGER_PROOF"
+    assert out.startswith(f"NOT VERIFIED: {code}; report in {desk.output} (")
+    assert err.startswith(f"weighbridge: error: {code}: ")
     page = desk.page
     assert page.one("h1").text == "Not verified"
     assert "tiny" not in page.one("body").text
     assert page.one("section", id="checks").text.count("failed") == 2
+    assert desk.run("--json", anchors=not stranger) == status
+    out, err = desk.capture.readouterr()
+    document = json.loads(out)
+    assert (document["schema"], document["code"]) == ("weighbridge/error/v1", code)
+    assert (document["exit"], document["report"]) == (status, str(desk.output))
+    assert err.startswith(f"weighbridge: error: {code}: ")
     assert desk.again() == status
 
 

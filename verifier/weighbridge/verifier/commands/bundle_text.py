@@ -22,7 +22,18 @@ if TYPE_CHECKING:
     from weighbridge.verifier.check_tree import Check
     from weighbridge.verifier.identifiers import Identifier
 
-__all__ = ["RECORDED", "failed", "judged", "named", "records", "records_status", "rests_on", "so_far", "tree"]
+__all__ = [
+    "RECORDED",
+    "failed",
+    "failed_in_short",
+    "judged",
+    "named",
+    "records",
+    "records_status",
+    "rests_on",
+    "so_far",
+    "tree",
+]
 
 RECORDED: Final = "recorded"
 """Names the policy that judged each window."""
@@ -44,8 +55,13 @@ def tree(checks: Sequence[Check]) -> str:
 
 def failed(error: WeighbridgeError, trail: Trail) -> str:
     """What is said of a bundle that could not be verified, before the error itself."""
+    return f"{failed_in_short(error)}\n{tree(trail.failed(error))}"
+
+
+def failed_in_short(error: WeighbridgeError) -> str:
+    """What a bundle comes to that could not be verified, for ``error``."""
     word = "EVIDENCE WITHHELD" if error.code is Code.BUNDLE_WITHHELD else "NOT VERIFIED"
-    return f"{word}: {error.code.value}\n{tree(trail.failed(error))}"
+    return f"{word}: {error.code.value}"
 
 
 def rests_on(said: str = _STILL_TRUSTED, *, closed: bool) -> str:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from weighbridge.policy.values.host_sets import HostSet
     from weighbridge.policy.values.owner_sets import OwnerSet
     from weighbridge.proto import strict
+    from weighbridge.proto.errors import WeighbridgeError
     from weighbridge.verifier.anchors import TrustAnchors
 
 __all__ = [
@@ -63,11 +64,13 @@ class Outcome:
         text: for people; ends with a newline.
         document: for programs; has a ``schema``.
         status: 0 only for success.
+        error: a refusal in spite of which there is a result; it is told as one that was raised.
     """
 
     text: str
     document: strict.JsonObject
     status: ExitCode = ExitCode.AFFIRMED
+    error: WeighbridgeError | None = None
 
 
 def read(path: str | Path, *, limit: int) -> bytes:

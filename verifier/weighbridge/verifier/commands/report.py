@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from weighbridge.proto import limits, strict
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Indeterminate, LedgerInconsistent, MalformedEvidence, NotAuthentic
+from weighbridge.proto.options import error_document
 from weighbridge.verifier.bundle_checks import Trail
 from weighbridge.verifier.commands import arguments as given
 from weighbridge.verifier.commands.bundle import (
@@ -19,7 +20,7 @@ from weighbridge.verifier.commands.bundle import (
     policies_of,
     status_of,
 )
-from weighbridge.verifier.commands.bundle_text import rests_on, so_far
+from weighbridge.verifier.commands.bundle_text import failed_in_short, rests_on, so_far
 from weighbridge.verifier.commands.engines import DEFAULT
 from weighbridge.verifier.commands.outcome import Outcome, read, usage, write
 from weighbridge.verifier.commands.text import size_of
@@ -53,10 +54,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run_report(arguments: argparse.Namespace) -> Outcome | int:
-    """Verify a bundle again, and write the report of what came of it.
+    """Verify a bundle again, and write the report of what came of it; where the bundle is refused, it says so.
 
     Raises:
-        WeighbridgeError: as ``verify bundle``; where it is the bundle's, the report says so.
+        WeighbridgeError: as ``verify bundle``, where it is not the bundle that is refused.
         EnvironmentFault: ``FILE_UNWRITABLE``, ``DISK_FULL``.
     """
     output: Path = arguments.output
@@ -75,15 +76,14 @@ def run_report(arguments: argparse.Namespace) -> Outcome | int:
     try:
         bundle = parse_bundle(data, arguments.bundle)
     except MalformedEvidence as error:
-        _write_failure(output, error, trail, again)
-        raise
+        return _failed(output, error, trail, again)
     try:
         result = judge(arguments, bundle, trail=trail)
     except (MalformedEvidence, NotAuthentic, LedgerInconsistent, Indeterminate) as error:
         # Before the first stage it is what else was given that is wrong, of which this report says nothing.
-        if trail.stage != "bundle":
-            _write_failure(output, error, trail, again)
-        raise
+        if trail.stage == "bundle":
+            raise
+        return _failed(output, error, trail, again)
     view = gather(
         result, bundle, judged_by=policies_of(arguments), rests_on=rests_on(closed=result.closed), again=again
     )
@@ -104,8 +104,16 @@ def run_report(arguments: argparse.Namespace) -> Outcome | int:
     )
 
 
-def _write_failure(output: Path, error: WeighbridgeError, trail: Trail, again: Again) -> None:
-    write(output, render_failure(Failure(error=error, checks=trail.failed(error), again=again)), doing=_DOING)
+def _failed(output: Path, error: WeighbridgeError, trail: Trail, again: Again) -> Outcome:
+    """Write the page of a bundle that was refused for ``error``."""
+    page = render_failure(Failure(error=error, checks=trail.failed(error), again=again))
+    write(output, page, doing=_DOING)
+    return Outcome(
+        f"{failed_in_short(error)}; report in {output} ({size_of(len(page))})\n",
+        {**error_document(error), "report": str(output)},
+        error.exit_code,
+        error,
+    )
 
 
 def _same(output: Path, bundle: str) -> bool:
