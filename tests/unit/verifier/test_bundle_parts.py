@@ -134,6 +134,21 @@ def test_what_comes_behind_it_is_verified_as_far_as_it_goes(made: Made) -> None:
     assert found(result.checks, "verdicts").result == "not checked"
 
 
+@pytest.mark.parametrize(
+    ("shown", "again", "said"),
+    [
+        ((0, 2), 1, "window 2 stands behind a withheld one"),
+        ((1, 2), 0, "windows 1 to 2 stand behind withheld ones"),
+        ((1, 3), 0, "2 windows stand behind withheld ones"),
+    ],
+)
+def test_the_tree_says_which_were_not_judged_again(made: Made, shown: tuple[int, ...], again: int, said: str) -> None:
+    checks = made.exported.verify(made.but(*shown)).checks
+    verdicts = found(checks, "verdicts")
+    assert f"not judged again: {said}" == (verdicts.residual if again else verdicts.detail)
+    assert found(checks, "windows").detail == f"2 shown, {again} judged again"
+
+
 def test_a_part_is_smaller_and_has_nothing_of_the_rest(made: Made) -> None:
     part = made.but(3)
     hidden = made.exported.bundle.entries[1]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Literal, final
 
 from weighbridge.proto import strict
+from weighbridge.proto.errors import Code
 from weighbridge.verifier.check_tree import Check
 from weighbridge.verifier.clock import moment
 
@@ -54,10 +55,11 @@ class Trail:
         checks: list[Check] = []
         for number, (stage, text) in enumerate(_STAGES.items()):
             if number == reached:
-                where = f" ({error.where})" if error.where else ""
-                checks.append(Check(stage, "failed", f"{error.code.value}: {error.message}{where}"))
+                checks.append(_stopped(stage, error))
+            elif number < reached:
+                checks.append(Check(stage, "passed", text))
             else:
-                checks.append(Check(stage, "passed" if number < reached else "not checked", text))
+                checks.append(Check(stage, "not checked", "not reached"))
         return tuple(checks)
 
 
@@ -217,22 +219,25 @@ def enrolment(enrolled: Enrolled) -> Check:
 def windows(found: Sequence[BundleWindow], tally: Tally, *, withheld: int) -> Check:
     """Steps 6 to 8, passed, whatever the verdicts are."""
     judged = [window.verdict for window in found if window.verdict is not None]
+    alone = [window.seq for window in found if window.verdict is None]
+    unjudged = _not_again(alone) if alone else ""
     denied = _some(judged, lambda verdict: verdict.outcome == "denied")
     waiting = _some(judged, lambda verdict: verdict.outcome == "indeterminate")
     affirmed = sum(verdict.outcome == "affirmed" for verdict in judged)
     held = sum(verdict.outcome == "held" for verdict in judged)
     compared = sum(window.same is True for window in found)
+    told = f"{affirmed} affirmed, {held} held, {len(waiting)} indeterminate, {len(denied)} denied"
     verdicts = Check(
         "verdicts",
         "failed" if denied else "passed" if affirmed else "not checked",
-        f"{affirmed} affirmed, {held} held, {len(waiting)} indeterminate, {len(denied)} denied",
-        "",
+        told if judged or not alone else unjudged,
+        unjudged if judged else "",
         tuple(_denial(verdict) for verdict in [*denied, *waiting][:_NAMED_MAX]),
     )
     same = Check(
         "as recorded",
         "passed" if compared == len(judged) and judged else "not checked",
-        f"{compared} of {len(judged)} are byte for byte what was recorded",
+        f"{compared} of {len(judged)} are byte for byte what was recorded" if judged else "nothing to compare",
         "" if compared == len(judged) else "the others were judged by what you gave, not by what the records name",
     )
     shown = (
@@ -243,7 +248,8 @@ def windows(found: Sequence[BundleWindow], tally: Tally, *, withheld: int) -> Ch
         ),
     )
     below = (*tally.checks(), verdicts, same, *(shown if withheld else ()))
-    return Check("windows", "passed" if found else "not checked", f"{len(found)} shown", "", below)
+    shown_again = f"{len(found)} shown" + (f", {len(judged)} judged again" if alone else "")
+    return Check("windows", "passed" if found else "not checked", shown_again, "", below)
 
 
 def requests(found: Sequence[ShownRequest]) -> tuple[Check, ...]:
@@ -261,6 +267,23 @@ def requests(found: Sequence[ShownRequest]) -> tuple[Check, ...]:
             "what is counted is the host's word; that a model computed it, nothing here says",
         ),
     )
+
+
+def _stopped(stage: Stage, error: WeighbridgeError) -> Check:
+    """The check of the stage at which ``error`` was raised."""
+    where = f" ({error.where})" if error.where else ""
+    if error.code is Code.BUNDLE_WITHHELD:
+        return Check(stage, "withheld", f"{error.message}{where}")
+    return Check(stage, "failed", f"{error.code.value}: {error.message}{where}")
+
+
+def _not_again(seqs: Sequence[int]) -> str:
+    """That windows ``seqs``, of which there are some, were not judged again, and why."""
+    first, last = seqs[0], seqs[-1]
+    if first == last:
+        return f"not judged again: window {first} stands behind a withheld one"
+    named = f"windows {first} to {last}" if last - first == len(seqs) - 1 else f"{len(seqs)} windows"
+    return f"not judged again: {named} stand behind withheld ones"
 
 
 def _some(verdicts: Sequence[Verdict], which: Callable[[Verdict], bool]) -> list[Verdict]:

@@ -148,12 +148,12 @@ def open_bundle(
     # 4.
     places = in_order(bundle, records, leaves)
     check_order(places)
+    trail.stage = "enrolment"
     if bundle.redaction is not None or places[0].shown is None:
         raise _withheld("the bundle is redacted: its evidence is withheld", "enrolment")
     if bundle.withheld and not partial:
         raise _withheld("windows of the session are withheld", f"entry {bundle.withheld[0].index}")
     # 5.
-    trail.stage = "enrolment"
     replayed = replay_enrolment(
         records[0],
         evidence_of(bundle.entries[0]),

@@ -103,6 +103,10 @@ def test_a_part_is_judged_as_far_as_it_goes(line: Line) -> None:
     assert said.out.startswith("EVIDENCE WITHHELD: session ")
     assert "  withheld   2 judgements: nothing is known of them\n" in said.out
     assert "shown alone     passed: 2 windows" in said.out
+    assert "  windows    2 shown, 0 judged again: 0 affirmed" in said.out
+    assert "─ windows         passed: 2 shown, 0 judged again\n" in said.out
+    assert "verdicts        not checked: not judged again: windows 1 to 2 stand behind withheld ones\n" in said.out
+    assert "as recorded     not checked: nothing to compare\n" in said.out
     document = line.verify("--json").document
     assert (document["schema"], document["kind"]) == ("weighbridge/verify-bundle/v2", "partial")
     assert [(window["seq"], window["judged"]) for window in document["windows"]] == [(1, "recorded"), (2, "recorded")]
@@ -151,6 +155,9 @@ def test_a_redacted_bundle_is_told_and_not_judged(line: Line, tmp_path: Path) ->
     judged = line.verify()
     assert judged.status == ExitCode.INDETERMINATE
     assert judged.out.startswith("EVIDENCE WITHHELD: BUNDLE_WITHHELD\n")
+    assert "─ ledger          passed: " in judged.out
+    assert "─ enrolment       withheld: the bundle is redacted: its evidence is withheld (enrolment)\n" in judged.out
+    assert "─ windows         not checked: not reached\n" in judged.out
     assert judged.err.startswith("weighbridge: error: BUNDLE_WITHHELD: the bundle is redacted")
     assert "--records-only" in judged.err
     document = line.verify("--json").document

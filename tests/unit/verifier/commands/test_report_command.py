@@ -141,7 +141,14 @@ def test_part_of_a_session(arena: Arena, tmp_path: Path, capsys: pytest.CaptureF
     assert desk.run() == ExitCode.INDETERMINATE
     assert desk.page.one("h1").text == "Evidence withheld"
     assert "tiny" not in desk.page.one("body").text
-    assert desk.again() == ExitCode.INDETERMINATE
+    tree = desk.page.one("section", id="checks").text
+    assert ("failed" in tree, "the bundle is redacted" in tree) == (False, True)
+    # What would be judged by is not in the command: nothing is.
+    assert desk.run("--policy", "production", "--at", "2027-01-01T00:00:00Z") == ExitCode.INDETERMINATE
+    assert "It judges nothing again" in desk.page.one("section", id="again").text
+    desk.capture.readouterr()
+    assert desk.again() == ExitCode.AFFIRMED
+    assert desk.capture.readouterr().out.startswith("RECORDED AS ADMITTED: ")
 
 
 def test_what_is_no_bundle(desk: Desk) -> None:
@@ -185,3 +192,5 @@ def test_the_command_names_all_that_was_given() -> None:
     assert None not in vars(given).values()
     assert parser.parse_args(report.command_of(given)[3:]) == given
     assert report.command_of(parser.parse_args(["a.wb"])) == ("weighbridge", "verify", "bundle", "a.wb")
+    told = "session.wb --records-only --anchors one --anchors two --at 2026-06-01T12:00:00Z"
+    assert report.command_of(given, records_only=True)[3:] == tuple(told.split())

@@ -111,7 +111,7 @@ def judged(
         f"  platform   {result.ak.platform}: {result.ak.provenance} under {result.ak.anchor}",
         *([f"             {result.ak.detail}"] if result.ak.detail else []),
         f"  attester   {_code(result)}",
-        f"  windows    {len(result.verdicts)}: {affirmed} affirmed, {held} held, {unsettled}{len(denied)} denied",
+        f"  windows    {_how_many(result)}: {affirmed} affirmed, {held} held, {unsettled}{len(denied)} denied",
         f"  ledger     {result.origin}, {result.size} entries, every record proven to be in it",
         *([f"  withheld   {result.withheld} judgements: nothing is known of them"] if result.withheld else []),
         *(_policies(result) if names == [RECORDED] else []),
@@ -146,6 +146,12 @@ def judged(
         "rests_on": rests_on(closed=result.closed),
     }
     return Outcome("".join(f"{line(said)}\n" for said in lines), document, status)
+
+
+def _how_many(result: BundleVerdict) -> str:
+    """How many windows were judged again, and of how many."""
+    again, shown = len(result.verdicts), len(result.windows)
+    return str(again) if again == shown else f"{shown} shown, {again} judged again"
 
 
 def _code(result: BundleVerdict) -> str:

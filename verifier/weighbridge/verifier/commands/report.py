@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from weighbridge.proto import limits, strict
 from weighbridge.proto.digest import sha256
-from weighbridge.proto.errors import Indeterminate, LedgerInconsistent, MalformedEvidence, NotAuthentic
+from weighbridge.proto.errors import Code, Indeterminate, LedgerInconsistent, MalformedEvidence, NotAuthentic
 from weighbridge.proto.options import error_document
 from weighbridge.verifier.bundle_checks import Trail
 from weighbridge.verifier.commands import arguments as given
@@ -76,14 +77,14 @@ def run_report(arguments: argparse.Namespace) -> Outcome | int:
     try:
         bundle = parse_bundle(data, arguments.bundle)
     except MalformedEvidence as error:
-        return _failed(output, error, trail, again)
+        return _failed(arguments, error, trail, again)
     try:
         result = judge(arguments, bundle, trail=trail)
     except (MalformedEvidence, NotAuthentic, LedgerInconsistent, Indeterminate) as error:
         # Before the first stage it is what else was given that is wrong, of which this report says nothing.
         if trail.stage == "bundle":
             raise
-        return _failed(output, error, trail, again)
+        return _failed(arguments, error, trail, again)
     view = gather(
         result, bundle, judged_by=policies_of(arguments), rests_on=rests_on(closed=result.closed), again=again
     )
@@ -104,8 +105,11 @@ def run_report(arguments: argparse.Namespace) -> Outcome | int:
     )
 
 
-def _failed(output: Path, error: WeighbridgeError, trail: Trail, again: Again) -> Outcome:
+def _failed(arguments: argparse.Namespace, error: WeighbridgeError, trail: Trail, again: Again) -> Outcome:
     """Write the page of a bundle that was refused for ``error``."""
+    if error.code is Code.BUNDLE_WITHHELD:
+        again = replace(again, command=command_of(arguments, records_only=True), records_only=True)
+    output: Path = arguments.output
     page = render_failure(Failure(error=error, checks=trail.failed(error), again=again))
     write(output, page, doing=_DOING)
     return Outcome(
@@ -121,11 +125,10 @@ def _same(output: Path, bundle: str) -> bool:
     return bundle != "-" and output.exists() and Path(bundle).exists() and output.samefile(bundle)
 
 
-def command_of(arguments: argparse.Namespace) -> tuple[str, ...]:
-    """The command that verifies the same by the same."""
+def command_of(arguments: argparse.Namespace, *, records_only: bool = False) -> tuple[str, ...]:
+    """The command that verifies the same by the same; or, by the same keys, what was recorded, judging nothing."""
     parts = ["weighbridge", "verify", "bundle", arguments.bundle]
-    for option, values in (
-        ("--anchors", arguments.anchors),
+    judging: tuple[tuple[str, list[object]], ...] = (
         ("--policy", arguments.policy),
         ("--foreign", arguments.foreign),
         ("--foreign-v0", arguments.foreign_v0),
@@ -134,6 +137,13 @@ def command_of(arguments: argparse.Namespace) -> tuple[str, ...]:
         ("--reference", [arguments.reference]),
         ("--models", arguments.models),
         ("--collateral", [arguments.collateral]),
+    )
+    if records_only:
+        parts.append("--records-only")
+        judging = ()
+    for option, values in (
+        ("--anchors", arguments.anchors),
+        *judging,
         ("--at", [None if arguments.at is None else strict.time_encode(arguments.at)]),
     ):
         for value in values:

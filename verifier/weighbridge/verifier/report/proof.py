@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from weighbridge.verifier.report.markup import Child, Markup, element, joined
 from weighbridge.verifier.report.parts import facts, hexadecimal, section
@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from weighbridge.verifier.report.view import Again, SessionView
 
 __all__ = ["again", "limits", "verify_again", "words"]
+
+_TOLD: Final = (
+    "It judges nothing again: it says what the verifier recorded, by the verifier's word, once that is shown to be in "
+    "the ledger. Exit status: 0 recorded as admitted, 3 malformed, 4 not authentic, 5 recorded as denied, 6 not "
+    "decided or not all of it told, 7 the ledger contradicts itself."
+)
 
 
 def limits(view: SessionView) -> Markup:
@@ -71,8 +77,12 @@ def again(view: SessionView) -> Markup:
 def verify_again(of: Again) -> Markup:
     """The command, and what it must say."""
     text = (
-        "It says the same as this page, or the page is not of this bundle. Exit status: 0 admitted, 3 malformed, 4 not "
-        "authentic, 5 denied, 6 not decided, 7 the ledger contradicts itself."
+        _TOLD
+        if of.records_only
+        else (
+            "It says the same as this page, or the page is not of this bundle. Exit status: 0 admitted, 3 malformed, 4 not "
+            "authentic, 5 denied, 6 not decided, 7 the ledger contradicts itself."
+        )
     )
     return joined([element("pre", element("code", shlex.join(of.command)), tabindex=0), element("p", text)])
 

@@ -158,12 +158,14 @@ class Again:
         bundle: SHA-256 of the file, hex.
         size: of the file, bytes.
         version: of this program.
+        records_only: whether the command judges nothing again, as there is nothing in the bundle to judge.
     """
 
     command: tuple[str, ...]
     bundle: str
     size: int
     version: str
+    records_only: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
