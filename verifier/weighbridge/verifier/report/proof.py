@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 __all__ = ["again", "limits", "verify_again", "words"]
 
+_SAME: Final = (
+    "It says the same as this page, or the page is not of this bundle. Exit status: 0 admitted, 3 malformed, 4 not "
+    "authentic, 5 denied, 6 not decided, 7 the ledger contradicts itself."
+)
 _TOLD: Final = (
     "It judges nothing again: it says what the verifier recorded, by the verifier's word, once that is shown to be in "
     "the ledger. Exit status: 0 recorded as admitted, 3 malformed, 4 not authentic, 5 recorded as denied, 6 not "
@@ -76,14 +80,7 @@ def again(view: SessionView) -> Markup:
 
 def verify_again(of: Again) -> Markup:
     """The command, and what it must say."""
-    text = (
-        _TOLD
-        if of.records_only
-        else (
-            "It says the same as this page, or the page is not of this bundle. Exit status: 0 admitted, 3 malformed, 4 not "
-            "authentic, 5 denied, 6 not decided, 7 the ledger contradicts itself."
-        )
-    )
+    text = _TOLD if of.records_only else _SAME
     return joined([element("pre", element("code", shlex.join(of.command)), tabindex=0), element("p", text)])
 
 
