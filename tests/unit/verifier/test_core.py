@@ -418,17 +418,28 @@ def test_nothing_is_judged_while_the_clock_stands_back(world: World, monkeypatch
     assert world.deliver(sealed).verdict.opens
 
 
+def test_nothing_is_recorded_for_which_no_challenge_can_be_drawn(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A window that was recorded and not answered would be a duplicate when it comes again."""
+    sealed = world.host.seal()
+    size = world.ledger.size
+    with monkeypatch.context() as stuck:
+        stuck.setattr("secrets.token_bytes", bytes)
+        assert code_of(lambda: world.send(sealed.evidence), NotAuthentic) is Code.NONCE_DENIED
+    assert world.ledger.size == size
+    assert world.deliver(sealed).verdict.opens
+
+
 # -- judgements that a loss of power cut off ---------------------------------------------------------------------------
 
 
 def test_a_window_that_was_recorded_and_not_answered_is_in_the_chain_after_a_restart(world: World) -> None:
     """Sent again, it is a duplicate; the host resumes and goes on behind it."""
+    before = world.ledger.size
     sealed = world.host.seal()
     world.clock.advance(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("secrets.token_bytes", bytes)
-        code_of(lambda: world.send(sealed.evidence), NotAuthentic)
+    _while_cut(lambda: world.send(sealed.evidence))
     size = world.ledger.size
+    assert size == before + 1
     world.restart()
     assert world.ledger.size == size
     assert code_of(lambda: world.send(sealed.evidence), NotAuthentic) is Code.WINDOW_DUPLICATE
@@ -498,7 +509,7 @@ def test_a_last_record_without_a_verdict_is_not_believed(world: World) -> None:
 def _while_cut(call: Callable[[], object]) -> None:
     """Have ``call`` interrupted where the store would learn of it."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("set_state", "fail_subjects"):
+        for name in ("advance", "set_state", "fail_subjects"):
             patch.setattr(f"weighbridge.verifier.transaction.Transaction.{name}", _power_cut)
         with pytest.raises(_PowerCutError):
             call()

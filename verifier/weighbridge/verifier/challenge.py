@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from weighbridge.verifier.session import Position
     from weighbridge.verifier.transaction import Transaction
 
-__all__ = ["hand_out", "hardly_asked", "issue", "preimage_of"]
+__all__ = ["draw", "hand_out", "hardly_asked", "issue", "preimage_of"]
 
 
-def issue(ledger_root: bytes, session: bytes, seq: int | None, *, at: datetime) -> Issued:
-    """A new challenge for window ``seq`` of ``session``, or for its enrolment.
+def draw() -> bytes:
+    """The 32 random bytes of a challenge, drawn before anything is recorded that the challenge answers.
 
     Raises:
         NotAuthentic: ``NONCE_DENIED``: the random number generator has failed.
@@ -36,6 +36,11 @@ def issue(ledger_root: bytes, session: bytes, seq: int | None, *, at: datetime) 
     random = secrets.token_bytes(limits.NONCE_SIZE)
     # A generator that failed must not go unnoticed: zero, constant and published values are refused.
     check_nonce(random)
+    return random
+
+
+def issue(ledger_root: bytes, session: bytes, seq: int | None, *, random: bytes, at: datetime) -> Issued:
+    """A new challenge for window ``seq`` of ``session``, or for its enrolment, out of what was drawn for it."""
     return Issued(seq, binding.challenge(ledger_root, session, seq, random), ledger_root, random, nanoseconds(at))
 
 

@@ -20,7 +20,7 @@ from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic, Weigh
 from weighbridge.proto.spdm.evidence import chains_in
 from weighbridge.verifier.answers import Answer, Opened, Renewal, Resumed
 from weighbridge.verifier.appraisal import refuse
-from weighbridge.verifier.challenge import hand_out, hardly_asked, issue, preimage_of
+from weighbridge.verifier.challenge import draw, hand_out, hardly_asked, issue, preimage_of
 from weighbridge.verifier.clock import moment, nanoseconds
 from weighbridge.verifier.enroller import Enroller
 from weighbridge.verifier.gpu.chain import ChainCache
@@ -140,7 +140,7 @@ class Verifier:
         live = self._sessions.find(session, peer=peer)
         # Else a host could empty the pool by cutting its line over and over.
         if live.issued.seq != live.position.seq or not hardly_asked(live.issued, live.terms, at=now):
-            issued = issue(self._archive.ledger.root, session, live.position.seq, at=now)
+            issued = issue(self._archive.ledger.root, session, live.position.seq, random=draw(), at=now)
             with self._store.transaction() as tx:
                 live.issued = hand_out(tx, issued, terms=live.terms, position=live.position)
         return Resumed(live.position.seq, live.issued.digest, spot_of(live.issued))
@@ -259,6 +259,7 @@ class Verifier:
             live=live,
             verified=verified,
             verdict=verdict,
+            random=draw(),
             record=record,
             evidence=Content(data, () if verified is None else chains_in(window.evidence.gpus)),
             traces=traces,

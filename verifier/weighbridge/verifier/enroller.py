@@ -14,7 +14,7 @@ from weighbridge.proto.enrolment import EnrolmentChallenge, EnrolmentProof, Open
 from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic, PolicyDenied
 from weighbridge.proto.terms import SignedTerms, Terms
 from weighbridge.verifier import weights
-from weighbridge.verifier.challenge import hand_out, issue, preimage_of
+from weighbridge.verifier.challenge import draw, hand_out, issue, preimage_of
 from weighbridge.verifier.clock import moment, nanoseconds
 from weighbridge.verifier.enrolment import ak_thumbprint, check_ledgered, verify_opening, verify_proof
 from weighbridge.verifier.ledger.content import Content
@@ -101,7 +101,7 @@ class Enroller:
             at=at,
         )
         session = secrets.token_bytes(16)
-        issued = issue(self._archive.ledger.root, session, None, at=at)
+        issued = issue(self._archive.ledger.root, session, None, random=draw(), at=at)
         secret, credential = b"", None
         if isinstance(candidate.ak, Activation):
             secret = secrets.token_bytes(32)
@@ -169,6 +169,7 @@ class Enroller:
         terms = self._terms(proof.session, verified, at)
         signed = SignedTerms.sign(terms, self._keys.sign)
         findings = self._findings(verified, terms)
+        random = draw()
         record = self._enrolment_record(
             pending, signed, evidence=sha256(data), findings=findings, collateral=published.digest, at=at
         )
@@ -179,7 +180,7 @@ class Enroller:
         if findings:
             self._remember(terms, findings, at, committed.index)
             raise _refusal(findings)
-        issued = issue(self._archive.ledger.root, terms.session, 0, at=at)
+        issued = issue(self._archive.ledger.root, terms.session, 0, random=random, at=at)
         position = Position.start(enrolled, verified)
         with self._sessions.owing(terms.session, committed.index) as tx:
             # An attester that enrols again has restarted: its old session is over, by its own word.

@@ -70,6 +70,7 @@ class Advance:
         verified: the window.
         physical: what its samples came to.
         traces: what :meth:`LiveSessions.recall` was asked about.
+        random: drawn for the challenge that asks for the next window.
         index: of its leaf in the ledger.
         opens: whether it opens a gate.
         obliged: whether its verdict demands a spot check.
@@ -80,6 +81,7 @@ class Advance:
     verified: VerifiedWindow
     physical: TelemetryAppraisal
     traces: Sequence[Trace]
+    random: bytes
     index: int
     opens: bool
     obliged: bool
@@ -264,7 +266,7 @@ class LiveSessions:
         following = live.position.after(verified, obliged=step.obliged, telemetry=step.physical.state)
         running = step.opens or live.state is SessionState.RUNNING
         state = SessionState.RUNNING if running else SessionState.MEASURED
-        issued = issue(self._archive.ledger.root, terms.session, following.seq, at=step.at)
+        issued = issue(self._archive.ledger.root, terms.session, following.seq, random=step.random, at=step.at)
         tx.advance(
             terms.session,
             expected_seq=live.position.seq,

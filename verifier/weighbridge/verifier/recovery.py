@@ -16,6 +16,7 @@ from weighbridge.proto import cose, limits, strict
 from weighbridge.proto.errors import Code, LedgerInconsistent
 from weighbridge.proto.terms import TERMS_TYP, Terms
 from weighbridge.verifier import acceptance
+from weighbridge.verifier.challenge import draw
 from weighbridge.verifier.clock import moment
 from weighbridge.verifier.live import Advance, End, Ending, subjects_of
 from weighbridge.verifier.record import Leaf
@@ -116,6 +117,7 @@ def _settle(archive: Archive, store: Store, sessions: LiveSessions, index: int) 
             verified=verified,
             physical=physical,
             traces=traces_of(verified, live.position.telemetry, enrolled=live.enrolled, named=named),
+            random=draw(),
             index=index,
             opens=outcome == "affirmed" and not record.held,
             obliged=record.obliges_spot_check,

@@ -57,6 +57,7 @@ class Judged:
         live: its session, as it stood when the window was judged.
         verified: the window; ``None`` where its verification refused it.
         verdict: the judgement.
+        random: drawn for the challenge that leaves with the answer.
         record: what is to be recorded of it.
         evidence: the window as received.
         traces: what GPUs' samples are remembered by.
@@ -66,6 +67,7 @@ class Judged:
     live: Live
     verified: VerifiedWindow | None
     verdict: Verdict
+    random: bytes
     record: Record
     evidence: Content
     traces: Sequence[Trace]
@@ -169,6 +171,7 @@ def _step(item: Judged, place: Committed) -> Advance | Ending:
         verified=item.verified,
         physical=verdict.physical,
         traces=item.traces,
+        random=item.random,
         index=place.index,
         opens=verdict.opens,
         obliged=verdict.obliges_spot_check,
