@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import timedelta
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Final, final
 
 from weighbridge.proto import strict
 from weighbridge.proto.digest import sha256
@@ -32,6 +32,8 @@ from weighbridge.verifier.record import NO_DIGEST, Record
 from weighbridge.verifier.recovery import settle
 from weighbridge.verifier.session import SessionState
 from weighbridge.verifier.settling import Judged, Settled, Settler, spot_of
+from weighbridge.verifier.standing import ended
+from weighbridge.verifier.standings import Standings
 from weighbridge.verifier.telemetry.appraisal import traces_of
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from weighbridge.verifier.keys import VerifierKeys
     from weighbridge.verifier.procedure import AuthenticWindow, VerifiedWindow
     from weighbridge.verifier.requirements import Requirements
+    from weighbridge.verifier.standing import Told
     from weighbridge.verifier.store import Issued, Store
     from weighbridge.verifier.telemetry.history import Trace
 
@@ -54,7 +57,11 @@ __all__ = ["Answer", "Judged", "Opened", "Renewal", "Resumed", "Settled", "Verif
 
 @final
 class Verifier:
-    """One verifier: its requirements, anchors, policy, keys, and what it has recorded."""
+    """One verifier: its requirements, anchors, policy, keys, and what it has recorded.
+
+    Attributes:
+        standings: how its sessions stand, for any thread.
+    """
 
     def __init__(
         self,
@@ -77,12 +84,14 @@ class Verifier:
         self._store = store
         self._clock = clock
         self._chains = ChainCache()
+        self.standings: Final = Standings(store)
         self._sessions = LiveSessions(
             archive=archive,
             store=store,
             anchors=anchors,
             keys=keys,
             chains=self._chains,
+            standings=self.standings,
         )
         self._settler = Settler(archive=archive, sessions=self._sessions, keys=keys, issuer=issuer)
         self._enroller = Enroller(
@@ -280,8 +289,18 @@ class Verifier:
             verdict=strict.json_encode(summary),
         )
         committed = self._archive.commit(record, None)
-        self._sessions.carry_out([Ending(live, End(SessionState.CLOSED, now, None), committed.index)])
+        end = End(SessionState.CLOSED, now, None, ended(SessionState.CLOSED))
+        self._sessions.carry_out([Ending(live, end, committed.index)])
         return summary
+
+    def standing(self, session: bytes, at: datetime) -> Told:
+        """How ``session`` stands at ``at``. The one thing here that any thread may ask for at any time.
+
+        Raises:
+            NotAuthentic: ``SESSION_UNKNOWN``.
+            EnvironmentFault: the store cannot be read.
+        """
+        return self.standings.of(session).at(nanoseconds(at))
 
     def follow(self, renewal: Renewal) -> None:
         """Ask ``renewal`` before every window by what it is to be judged."""

@@ -11,20 +11,23 @@ from weighbridge.verifier.challenge import hand_out, issue
 from weighbridge.verifier.clock import nanoseconds
 from weighbridge.verifier.replay import RecordedBaselines, replay_enrolment, replay_telemetry, replay_window
 from weighbridge.verifier.session import Enrolled, Position, SessionState, ledgered_log
+from weighbridge.verifier.standing import Shut
 from weighbridge.verifier.telemetry.appraisal import pasts_of
 from weighbridge.verifier.transaction import Conflict
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Sequence
+    from collections.abc import Generator, Sequence
     from datetime import datetime
 
     from weighbridge.proto.terms import Terms
+    from weighbridge.verifier.affirmed import Affirmed
     from weighbridge.verifier.anchors import TrustAnchors
     from weighbridge.verifier.archive import Archive
     from weighbridge.verifier.gpu.chain import ChainCache
     from weighbridge.verifier.keys import VerifierKeys
     from weighbridge.verifier.procedure import VerifiedWindow
     from weighbridge.verifier.record import Record
+    from weighbridge.verifier.standings import Standings
     from weighbridge.verifier.store import Issued, SessionRow, Store, SubjectKind, Transaction
     from weighbridge.verifier.telemetry.appraisal import TelemetryAppraisal
     from weighbridge.verifier.telemetry.history import History, Trace
@@ -35,11 +38,15 @@ __all__ = ["Advance", "End", "Ending", "Live", "LiveSessions", "subjects_of"]
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How a session ended: closed, interrupted, or failed for the reason in ``code``."""
+    """How a session ended: closed, interrupted, or failed.
+
+    ``code`` is what sticks to its AK and GPUs, if something does; ``why`` is what relying parties are told.
+    """
 
     state: SessionState
     at: datetime
     code: Code | None
+    why: Shut
 
 
 @dataclass(slots=True)
@@ -75,6 +82,8 @@ class Advance:
         opens: whether it opens a gate.
         obliged: whether its verdict demands a spot check.
         at: its receipt time.
+        result: what relying parties know of the session from now on; ``None`` leaves that as it was: after a held
+            window, and after one of which no token was made before power failed.
     """
 
     live: Live
@@ -86,6 +95,7 @@ class Advance:
     opens: bool
     obliged: bool
     at: datetime
+    result: Affirmed | Shut | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +119,11 @@ class LiveSessions:
         anchors: TrustAnchors,
         keys: VerifierKeys,
         chains: ChainCache,
+        standings: Standings,
     ) -> None:
         self._archive = archive
         self._store = store
+        self._standings = standings
         self._anchors = anchors
         self._keys = keys
         self._chains = chains
@@ -142,12 +154,13 @@ class LiveSessions:
             raise _ended(live.ended.state, session)
         return live
 
-    def add(self, live: Live, *, interrupted: Iterable[bytes]) -> None:
+    def add(self, live: Live, *, interrupted: Sequence[bytes]) -> None:
         """Take up a session that has just been enrolled, in place of those that it interrupted."""
         for old in interrupted:
             self._live.pop(old, None)
             self._owed.pop(old, None)
         self._live[live.terms.session] = live
+        self._standings.changed([live.terms.session, *interrupted])
 
     def carry_out(
         self, steps: Sequence[Advance | Ending], *, known: int | None = None
@@ -175,6 +188,8 @@ class LiveSessions:
                 self._owed.setdefault(step.live.terms.session, step.index)
         sessions = frozenset(step.live.terms.session for step in steps)
         self._doubtful |= sessions
+        # The disk may fail: whoever asks meanwhile is not told that these gates are open.
+        self._standings.withhold({step.live.terms.session: shut for step in steps if (shut := _shut(step)) is not None})
         done: list[tuple[Position, SessionState, Issued] | Conflict | None] = []
         with self._store.transaction() as tx:
             for step in steps:
@@ -186,6 +201,7 @@ class LiveSessions:
             # If power fails before this is durable, whoever starts next begins where it was: see :mod:`.recovery`.
             self._settle(tx, sessions, known)
         self._doubtful -= sessions
+        self._standings.changed(sessions)
         results: list[Issued | Conflict | None] = []
         for step, result in zip(steps, done, strict=True):
             self._owed.pop(step.live.terms.session, None)
@@ -255,6 +271,7 @@ class LiveSessions:
         if end.code is not None:
             tx.fail_subjects(subjects_of(terms), code=end.code, session=terms.session, at_ns=nanoseconds(end.at))
         tx.set_state(terms.session, end.state)
+        tx.results.keep(terms.session, end.why)
 
     def advance(self, tx: Transaction, step: Advance) -> tuple[Position, SessionState, Issued]:
         """Move a session's chain past a recorded window: where it stands then, which is true once ``tx`` is durable.
@@ -279,6 +296,8 @@ class LiveSessions:
             received_ns=nanoseconds(step.at),
         )
         tx.advance_ak(terms.ak, head=following.prev, log=ledgered_log(verified))
+        if step.result is not None:
+            tx.results.keep(terms.session, step.result)
         seq = live.position.seq
         past = pasts_of(step.physical.state, session=terms.session, seq=seq)
         tx.traces.remember(terms.session, seq, step.traces, past, at_ns=nanoseconds(step.at))
@@ -365,6 +384,13 @@ def _unanswered(live: Live, verified: VerifiedWindow) -> Issued | None:
     if issued.spot is None or verified.spot == issued.spot.challenge.id or issued.seq != verified.header.seq:
         return None
     return issued
+
+
+def _shut(step: Advance | Ending) -> Shut | None:
+    """Why the gate of a step's session is shut from now on, if it is."""
+    if isinstance(step, Ending):
+        return step.end.why
+    return step.result if isinstance(step.result, Shut) else None
 
 
 def subjects_of(terms: Terms) -> list[tuple[SubjectKind, bytes]]:

@@ -21,6 +21,7 @@ from weighbridge.verifier.clock import moment
 from weighbridge.verifier.live import Advance, End, Ending, subjects_of
 from weighbridge.verifier.record import Leaf
 from weighbridge.verifier.session import SessionState
+from weighbridge.verifier.standing import Shut, ended, shut_by
 from weighbridge.verifier.telemetry.appraisal import traces_of
 
 if TYPE_CHECKING:
@@ -98,16 +99,18 @@ def _settle(archive: Archive, store: Store, sessions: LiveSessions, index: int) 
     outcome, denials = _told(record)
     if record.kind == "enrolment":
         if outcome == "denied":
-            _settle_enrolment(store, record, [code for code, _ in denials])
+            _settle_enrolment(store, record, [code for code, _, _ in denials])
         return
     at = moment(record.received_ns)
     live = sessions.restore(record.session)
     if record.kind == "closing":
-        _ = sessions.carry_out([Ending(live, End(SessionState.CLOSED, at, None), index)], known=index + 1)
+        end = End(SessionState.CLOSED, at, None, ended(SessionState.CLOSED))
+        _ = sessions.carry_out([Ending(live, end, index)], known=index + 1)
     elif outcome == "denied":
-        sticking = acceptance.sticking(denials)
+        sticking = acceptance.sticking((code, sticks) for code, sticks, _ in denials)
         code = _known(sticking) if sticking is not None else None if denials else Code.POLICY_DENIED
-        _ = sessions.carry_out([Ending(live, End(SessionState.FAILED, at, code), index)], known=index + 1)
+        end = End(SessionState.FAILED, at, code, _why(denials, record.seq))
+        _ = sessions.carry_out([Ending(live, end, index)], known=index + 1)
     elif record.seq == live.position.seq:
         verified, physical = sessions.replay(live, record, archive.records.evidence(record))
         profiles = {device: of.profile for device, of in physical.state.devices.items()}
@@ -122,6 +125,8 @@ def _settle(archive: Archive, store: Store, sessions: LiveSessions, index: int) 
             opens=outcome == "affirmed" and not record.held,
             obliged=record.obliges_spot_check,
             at=at,
+            # No token was made of it, and none is: the gate stays as it was, until that expires or the next window.
+            result=None if record.held or outcome == "affirmed" else _why(denials, record.seq),
         )
         _ = sessions.carry_out([step], known=index + 1)
 
@@ -136,14 +141,18 @@ def _settle_enrolment(store: Store, record: Record, codes: list[str]) -> None:
         tx.fail_subjects(subjects_of(Terms.parse(message.payload)), code=code, session=None, at_ns=record.received_ns)
 
 
-def _told(record: Record) -> tuple[str | None, list[tuple[str, bool]]]:
-    """The recorded outcome; of its denials, the code, and whether it sticks, which older records do not say."""
+def _why(denials: list[tuple[str, bool, str]], seq: int | None) -> Shut:
+    return shut_by(((code, message) for code, _, message in denials), seq=seq)
+
+
+def _told(record: Record) -> tuple[str | None, list[tuple[str, bool, str]]]:
+    """The recorded outcome; of its denials, the code, whether it sticks, which older records do not say, and words."""
     document = strict.json_decode(record.verdict, what="record")
     if not isinstance(document, dict):
         raise LedgerInconsistent(Code.LEDGER_INCONSISTENT, "a record has no verdict", where="record")
     outcome, denials = document.get("outcome"), document.get("denials")
     told = [
-        (str(item.get("code")), item.get("sticks") is not False)
+        (str(item.get("code")), item.get("sticks") is not False, str(item.get("message")))
         for item in (denials if isinstance(denials, list) else [])
         if isinstance(item, dict)
     ]

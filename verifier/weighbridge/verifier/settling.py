@@ -24,9 +24,12 @@ from typing import TYPE_CHECKING, final
 
 from weighbridge.proto.errors import Code
 from weighbridge.verifier import acceptance, result_token
+from weighbridge.verifier.affirmed import Affirmed
 from weighbridge.verifier.answers import Answer
+from weighbridge.verifier.clock import moment, nanoseconds
 from weighbridge.verifier.live import Advance, End, Ending
 from weighbridge.verifier.session import SessionState
+from weighbridge.verifier.standing import Shut, shut_by
 from weighbridge.verifier.traces import Beside
 from weighbridge.verifier.transaction import Conflict
 
@@ -109,29 +112,44 @@ class Settler:
         # 1. and 2.
         committed = self._archive.commit_all([(item.record, item.evidence) for item in judged])
         # 3.
-        steps = [_step(item, place) for item, place in zip(judged, committed, strict=True)]
+        affirmed = [self._affirmed(item, place) for item, place in zip(judged, committed, strict=True)]
+        steps = list(map(_step, judged, committed, affirmed))
         results = self._sessions.carry_out(steps)
         # 4.
-        return tuple(map(self._answering, judged, committed, results))
+        return tuple(map(self._answering, judged, committed, affirmed, results))
 
-    def _answering(self, item: Judged, place: Committed, result: Issued | Conflict | None) -> Settled:
+    def _answering(
+        self, item: Judged, place: Committed, affirmed: Affirmed | None, result: Issued | Conflict | None
+    ) -> Settled:
         def answer() -> Answer:
             if isinstance(result, Conflict):
                 raise result
-            if result is None or item.verified is None:
+            if result is None:
                 return Answer(item.verdict, None, None, place.index, None)
-            token = self._token(item, item.verified, place) if item.verdict.opens else None
+            token = None if affirmed is None else self._token(affirmed)
             return Answer(item.verdict, token, result.digest, place.index, spot_of(result))
 
         return answer
 
-    def _token(self, item: Judged, verified: VerifiedWindow, place: Committed) -> str:
-        """The token for ``verified``, behind which its session already stands."""
-        terms, verdict, decision = item.live.terms, item.verdict, item.verdict.decision
-        if decision is None:
+    def _token(self, affirmed: Affirmed) -> str:
+        return result_token.issue(
+            affirmed.claims,
+            self._keys.signing,
+            received=moment(affirmed.received_ns),
+            period_ns=affirmed.period_ns,
+            within=affirmed.within,
+        )
+
+    def _affirmed(self, item: Judged, place: Committed) -> Affirmed | None:
+        """What a token for the window says, if one is due."""
+        terms, verdict, decision, verified = item.live.terms, item.verdict, item.verdict.decision, item.verified
+        if not verdict.opens:
+            return None
+        if decision is None or verified is None:
             raise RuntimeError("an affirmed verdict without a decision")
         # What each device signed: where no report was due, a GPU's is that of an earlier window.
-        signed = {f"gpu{index}": report.nonce for index, report in enumerate(item.live.position.gpus)}
+        reports = verified.gpus or item.live.position.gpus
+        signed = {f"gpu{index}": report.nonce for index, report in enumerate(reports)}
         signed["tpm0"] = verified.qualifying_data
         nonces = {name: signed.get(name, verified.digest) for name in decision.trust_claims}
         claims = result_token.Claims(
@@ -152,8 +170,11 @@ class Settler:
             ledger_index=place.index,
             ledger_leaf=place.leaf_hash,
         )
-        return result_token.issue(
-            claims, self._keys.signing, received=item.at, period_ns=terms.period_ns, within=decision.reattest_within
+        return Affirmed(
+            claims=claims,
+            received_ns=nanoseconds(item.at),
+            period_ns=terms.period_ns,
+            within=decision.reattest_within,
         )
 
 
@@ -162,10 +183,11 @@ def spot_of(issued: Issued) -> bytes | None:
     return None if issued.spot is None else issued.spot.challenge.encode()
 
 
-def _step(item: Judged, place: Committed) -> Advance | Ending:
+def _step(item: Judged, place: Committed, affirmed: Affirmed | None) -> Advance | Ending:
     verdict = item.verdict
     if not item.goes_on or item.verified is None or verdict.physical is None:
-        return Ending(item.live, End(SessionState.FAILED, item.at, _sticking(verdict)), place.index)
+        end = End(SessionState.FAILED, item.at, _sticking(verdict), _why(verdict))
+        return Ending(item.live, end, place.index)
     return Advance(
         live=item.live,
         verified=item.verified,
@@ -176,7 +198,14 @@ def _step(item: Judged, place: Committed) -> Advance | Ending:
         opens=verdict.opens,
         obliged=verdict.obliges_spot_check,
         at=item.at,
+        # A held window changes nothing for whoever relies on the session.
+        result=affirmed or (None if verdict.held else _why(verdict)),
     )
+
+
+def _why(verdict: Verdict) -> Shut:
+    """What relying parties are told of a window that does not open."""
+    return shut_by(((denial.code, denial.message) for denial in verdict.denials), seq=verdict.seq)
 
 
 def _sticking(verdict: Verdict) -> Code | None:

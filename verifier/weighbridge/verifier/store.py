@@ -39,6 +39,8 @@ __all__ = ["Conflict", "Issued", "SessionRow", "Store", "Subject", "SubjectKind"
 
 _BUSY_SECONDS: Final = 5.0
 _FILE_MODE: Final = 0o600
+# A connection's option: its transaction only reads.
+_READING: Final = "weighbridge_reading"
 
 
 @final
@@ -91,6 +93,18 @@ class Store:
         """
         with self._translating(), self._engine.begin() as connection:
             yield Transaction(connection, fingerprints_kept=self._fingerprints_kept)
+
+    @contextlib.contextmanager
+    def reading(self) -> Generator[Transaction]:
+        """What was durable when the block began; to look at only, and waits for no other transaction.
+
+        Raises:
+            EnvironmentFault: as :meth:`transaction`.
+        """
+        with self._translating(), self._engine.connect() as connection:
+            connection = connection.execution_options(**{_READING: True})  # noqa: PLW2901 - it is the same one
+            with connection.begin():
+                yield Transaction(connection, fingerprints_kept=self._fingerprints_kept)
 
     def close(self) -> None:
         """Close all connections."""
@@ -155,4 +169,5 @@ def _configure(connection: sqlite3.Connection, _: object) -> None:
 
 def _begin(connection: sa.Connection) -> None:
     """With the write lock from the start: what a transaction has read cannot change before it writes."""
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    reading = connection.get_execution_options().get(_READING, False)
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")

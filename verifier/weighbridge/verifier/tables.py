@@ -18,6 +18,7 @@ __all__ = [
     "owners",
     "pasts",
     "progress",
+    "results",
     "session_gpus",
     "sessions",
     "shares",
@@ -26,7 +27,7 @@ __all__ = [
     "windows",
 ]
 
-SCHEMA_VERSION: Final = 8
+SCHEMA_VERSION: Final = 9
 
 metadata: Final = sa.MetaData()
 
@@ -124,6 +125,23 @@ windows: Final = sa.Table(
     sa.Column("ledger_index", sa.BigInteger, nullable=False, unique=True),
     sa.Column("held", sa.Boolean, nullable=False),
     sa.Column("received_ns", sa.BigInteger, nullable=False),
+)
+
+# What relying parties may know of a session (standing.py): what its last affirmed, fresh window came to, or why its
+# gate is shut since. No row before the first fresh window.
+results: Final = sa.Table(
+    "results",
+    metadata,
+    sa.Column("session", sa.LargeBinary(_SESSION), sa.ForeignKey("sessions.id"), primary_key=True),
+    sa.Column("affirmed_seq", sa.BigInteger),
+    # CBOR (affirmed.py): a token can be made of it anew.
+    sa.Column("affirmed", sa.LargeBinary),
+    sa.Column("shut_code", sa.String(64)),
+    sa.Column("shut_reason", sa.String),
+    sa.Column("shut_seq", sa.BigInteger),
+    # One or the other: what is shut has nothing left of which a token could be made.
+    sa.CheckConstraint("(affirmed IS NULL) = (affirmed_seq IS NULL) AND (shut_code IS NULL) = (shut_reason IS NULL)"),
+    sa.CheckConstraint("(affirmed IS NULL) != (shut_code IS NULL)"),
 )
 
 # Every challenge that was issued in a session, with what it hashes. It serves one window because it names one ``seq``

@@ -17,8 +17,10 @@ from weighbridge.verifier import statements
 from weighbridge.verifier.enrolment import LedgeredLog
 from weighbridge.verifier.owners import Owners
 from weighbridge.verifier.progress import Progress
+from weighbridge.verifier.results import Results
 from weighbridge.verifier.session import SessionState
 from weighbridge.verifier.spots import Spots
+from weighbridge.verifier.standing import ended
 from weighbridge.verifier.tables import challenges, clearances, session_gpus, sessions, subjects, windows
 from weighbridge.verifier.traces import Traces
 
@@ -103,16 +105,18 @@ class Transaction:
         spots: the spot challenges.
         owners: the reference sets that were seen.
         progress: how much of the ledger all this knows of.
+        results: what relying parties may know of sessions.
         traces: what GPUs' samples were like.
     """
 
-    __slots__ = ("_connection", "owners", "progress", "spots", "traces")
+    __slots__ = ("_connection", "owners", "progress", "results", "spots", "traces")
 
     def __init__(self, connection: sa.Connection, *, fingerprints_kept: int) -> None:
         self._connection = connection
         self.spots = Spots(connection)
         self.owners = Owners(connection)
         self.progress = Progress(connection)
+        self.results = Results(connection)
         self.traces = Traces(connection, kept=fingerprints_kept)
 
     @contextlib.contextmanager
@@ -183,6 +187,8 @@ class Transaction:
             .values(state=SessionState.INTERRUPTED.value)
             .returning(sessions.c.id)
         ).all()
+        for old in interrupted:
+            self.results.keep(old, ended(SessionState.INTERRUPTED))
         self._connection.execute(
             sa.insert(sessions).values(
                 id=session,

@@ -1,0 +1,118 @@
+"""What is kept of sessions for whoever relies on them, one table of the verifier's durable state. See :mod:`.standing`.
+
+It changes in the transaction that moves the session itself, so it never says more than the session's row.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, final
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert
+
+from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence
+from weighbridge.verifier.affirmed import Affirmed
+from weighbridge.verifier.session import SessionState
+from weighbridge.verifier.standing import Shut, Standing
+from weighbridge.verifier.tables import results, sessions
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.engine import Connection, Row
+
+__all__ = ["Results", "Version"]
+
+Version = tuple[str, int | None, int | None, str | None]
+"""What differs between any two standings of one session that were ever true, but for the time."""
+
+# A code is one of ours or matches what the policy engine lets through; a reason is cut to this many characters.
+_REASON_MAX: Final = 200
+
+_PUT: Final = insert(results)
+_KEEP: Final = _PUT.on_conflict_do_update(
+    index_elements=[results.c.session],
+    set_={column.name: _PUT.excluded[column.name] for column in results.c if column.name != "session"},
+)
+_STANDING: Final = (
+    sa.select(sessions.c.id, sessions.c.tenant, sessions.c.state, *(c for c in results.c if c.name != "session"))
+    .select_from(sessions)
+    .outerjoin(results, results.c.session == sessions.c.id)
+    .where(sessions.c.id == sa.bindparam("of_session"))
+)
+_VERSIONS: Final = (
+    sa.select(sessions.c.id, sessions.c.state, results.c.affirmed_seq, results.c.shut_seq, results.c.shut_code)
+    .select_from(sessions)
+    .outerjoin(results, results.c.session == sessions.c.id)
+    .where(sessions.c.id.in_(sa.bindparam("of_sessions", expanding=True)))
+)
+# SQLite takes 32,766 parameters, PostgreSQL 65,535.
+_AT_ONCE: Final = 1000
+
+
+@final
+class Results:
+    """The table within one transaction. Given by :class:`.Transaction`."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def keep(self, session: bytes, result: Affirmed | Shut) -> None:
+        """Remember what the last fresh window, or the session's end, came to: in place of what was before.
+
+        Raises:
+            Conflict: when there is no such session.
+        """
+        affirmed, shut = (result, None) if isinstance(result, Affirmed) else (None, result)
+        self._connection.execute(
+            _KEEP,
+            {
+                "session": session,
+                "affirmed_seq": None if affirmed is None else affirmed.claims.seq,
+                "affirmed": None if affirmed is None else affirmed.encode(),
+                "shut_code": None if shut is None else str(shut.code),
+                "shut_reason": None if shut is None else shut.message[:_REASON_MAX],
+                "shut_seq": None if shut is None else shut.seq,
+            },
+        )
+
+    def standing(self, session: bytes) -> Standing | None:
+        """How the session stands; ``None`` when there is no such session.
+
+        Raises:
+            EnvironmentFault: ``STATE_CORRUPT``.
+        """
+        row = self._connection.execute(_STANDING, {"of_session": session}).one_or_none()
+        return None if row is None else _standing(row)
+
+    def versions(self, of: Sequence[bytes]) -> dict[bytes, Version]:
+        """For each session of ``of`` that there is, what changes when its standing does."""
+        found: dict[bytes, Version] = {}
+        for start in range(0, len(of), _AT_ONCE):
+            rows = self._connection.execute(_VERSIONS, {"of_sessions": list(of[start : start + _AT_ONCE])})
+            found.update((row.id, (row.state, row.affirmed_seq, row.shut_seq, row.shut_code)) for row in rows)
+        return found
+
+
+def _standing(row: Row[tuple[object, ...]]) -> Standing:
+    try:
+        affirmed = None if row.affirmed is None else Affirmed.parse(row.affirmed)
+    except MalformedEvidence as error:
+        raise _corrupt(row.id, str(error)) from error
+    if affirmed is not None and (affirmed.claims.session, affirmed.claims.seq) != (row.id, row.affirmed_seq):
+        raise _corrupt(row.id, "it is of another session or window")
+    return Standing(
+        session=row.id,
+        tenant=row.tenant,
+        state=SessionState(row.state),
+        affirmed=affirmed,
+        shut=None if row.shut_code is None else Shut(row.shut_code, row.shut_reason, row.shut_seq),
+    )
+
+
+def _corrupt(session: bytes, reason: str) -> EnvironmentFault:
+    return EnvironmentFault(
+        Code.STATE_CORRUPT, f"what is kept of the last affirmed window is damaged: {reason}", where=session.hex()
+    )
