@@ -13,7 +13,6 @@ Ed25519 themselves, so they would outlive nothing.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, NoReturn, final
@@ -22,8 +21,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from weighbridge.proto import limits, note, strict
-from weighbridge.proto.digest import sha256
+from weighbridge.proto import limits, note
 from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic
 
 __all__ = [
@@ -41,13 +39,11 @@ __all__ = [
 
 _CLAUSE: Final = "C2SP tlog-cosignature"
 _COSIGNATURE: Final = b"\x04"
-_KEY_ID_SIZE: Final = 4
 _PUBLIC_SIZE: Final = 32
 _TIME_SIZE: Final = 8
 _SIGNATURE_SIZE: Final = 64
 # The last second of the year 9999: what comes later is no date to whoever shows or compares it.
 _TIME_MAX: Final = 253_402_300_799
-_VKEY: Final = re.compile(r"([!-*,-~]{1,255})\+([0-9a-f]{8})\+([A-Za-z0-9+/=]{1,64})")
 _ANY_TEXT: Final = b"-\n"
 
 _SEAL: Final = object()
@@ -86,12 +82,12 @@ class WitnessKey:
     @property
     def key_id(self) -> bytes:
         """SHA-256(name || 0x0A || 0x04 || public)[:4]: a hint, not a commitment."""
-        return sha256(self.name.encode() + b"\n" + _COSIGNATURE + self.public)[:_KEY_ID_SIZE]
+        return note.key_id(self.name, self.public, kind=_COSIGNATURE)
 
     @property
     def vkey(self) -> str:
         """``name+keyid+base64(0x04 || public)``, the text form that other tools take."""
-        return f"{self.name}+{self.key_id.hex()}+{strict.base64_encode(_COSIGNATURE + self.public)}"
+        return note.encode_vkey(self.name, self.public, kind=_COSIGNATURE)
 
 
 @final
@@ -123,31 +119,9 @@ def parse_vkey(text: str) -> WitnessKey:
     """The witness that ``text`` spells as ``name+keyid+base64``.
 
     Raises:
-        MalformedEvidence: ``KEY_MALFORMED``, ``KEY_UNSUPPORTED`` (also for a log's key) or ``NOT_BASE64``.
+        MalformedEvidence: as :func:`.note.read_vkey`; ``KEY_UNSUPPORTED`` also for a log's key.
     """
-    match = _VKEY.fullmatch(text)
-    if match is None:
-        raise MalformedEvidence(
-            Code.KEY_MALFORMED, "not a key of the form name+keyid+base64", where="vkey", got=text[:60], clause=_CLAUSE
-        )
-    name, key_id, encoded = match.groups()
-    value = strict.base64_decode(encoded, what="vkey")
-    if value[:1] != _COSIGNATURE or len(value) != 1 + _PUBLIC_SIZE:
-        raise MalformedEvidence(
-            Code.KEY_UNSUPPORTED,
-            "not a witness's Ed25519 key",
-            where="vkey",
-            expected="type 04",
-            got=f"type {value[:1].hex()}",
-            clause=_CLAUSE,
-        )
-    key = WitnessKey(name, value[1:])
-    if key.key_id.hex() != key_id:
-        raise MalformedEvidence(
-            Code.KEY_MALFORMED, "key id does not fit the key", where="vkey", expected=key.key_id, got=key_id,
-            clause=_CLAUSE,
-        )  # fmt: skip
-    return key
+    return WitnessKey(*note.read_vkey(text, kind=_COSIGNATURE))
 
 
 def message(text: bytes, *, time: int) -> bytes:
@@ -176,8 +150,7 @@ def sign(text: bytes, *, key: WitnessKey, time: int, signer: Callable[[bytes], b
     signature = signer(message(text, time=time))
     if len(signature) != _SIGNATURE_SIZE:
         raise ValueError("an Ed25519 signature has 64 bytes")
-    blob = key.key_id + time.to_bytes(_TIME_SIZE, "big") + signature
-    return f"\u2014 {key.name} {strict.base64_encode(blob)}\n".encode()
+    return note.NoteSignature(key.name, key.key_id, time.to_bytes(_TIME_SIZE, "big") + signature).encode()
 
 
 def is_by(line: note.NoteSignature, key: WitnessKey) -> bool:
@@ -197,7 +170,8 @@ def verify(signed: note.Note, key: WitnessKey) -> VerifiedCosignature:
     if not lines:
         raise NotAuthentic(
             Code.LEDGER_WITNESS, "the witness has not cosigned this checkpoint", where="note.signatures",
-            expected=key.vkey, got=", ".join(line.claimed_name for line in signed.signatures), clause=_CLAUSE,
+            expected=key.vkey, clause=_CLAUSE,
+            got=", ".join(f"{line.claimed_name}+{line.key_id.hex()}" for line in signed.signatures),
         )  # fmt: skip
     return VerifiedCosignature(
         _SEAL,
@@ -263,14 +237,10 @@ def attach(signed: bytes, lines: bytes, *, keys: Sequence[WitnessKey]) -> bytes:
                 name = (line.claimed_name, line.key_id)
                 newest[name] = max(newest.get(name, (time, line)), (time, line), key=lambda entry: entry[0])
     kept = [line for line in before.signatures if (line.claimed_name, line.key_id) not in newest]
-    encoded = [_encode(line) for line in [*kept, *(line for _, line in newest.values())]]
+    encoded = [line.encode() for line in [*kept, *(line for _, line in newest.values())]]
     result = before.claimed_text + b"\n" + b"".join(encoded)
     # What is published can be read by everybody, or it is not written.
     return note.parse(result).raw
-
-
-def _encode(line: note.NoteSignature) -> bytes:
-    return f"\u2014 {line.claimed_name} {strict.base64_encode(line.key_id + line.signature)}\n".encode()
 
 
 def _verify_line(text: bytes, line: note.NoteSignature, key: WitnessKey) -> int:

@@ -23,7 +23,20 @@ from weighbridge.proto import limits, strict
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic
 
-__all__ = ["Note", "NoteKey", "NoteSignature", "VerifiedNote", "is_key_name", "parse", "parse_vkey", "sign", "verify"]
+__all__ = [
+    "Note",
+    "NoteKey",
+    "NoteSignature",
+    "VerifiedNote",
+    "encode_vkey",
+    "is_key_name",
+    "key_id",
+    "parse",
+    "parse_vkey",
+    "read_vkey",
+    "sign",
+    "verify",
+]
 
 _CLAUSE: Final = "C2SP signed-note@v1.0.0"
 _ED25519: Final = b"\x01"
@@ -36,6 +49,9 @@ _NAME: Final = re.compile(r"[!-*,-~]{1,255}")
 _VKEY: Final = re.compile(r"([!-*,-~]{1,255})\+([0-9a-f]{8})\+([A-Za-z0-9+/=]{1,64})")
 _LINE: Final = re.compile(r"\u2014 ([!-*,-~]{1,255}) ([A-Za-z0-9+/=]+)")
 _CONTROL: Final = re.compile(r"[\x00-\x09\x0b-\x1f]")
+
+# What the first byte of a key says that it is, of those that are known here (signed-note, "Signature types").
+_KINDS: Final = {b"\x01": "a ledger's key", b"\x04": "a witness's key"}
 
 _SEAL: Final = object()
 
@@ -83,12 +99,12 @@ class NoteKey:
     @property
     def key_id(self) -> bytes:
         """SHA-256(name || 0x0A || 0x01 || public)[:4]: a hint, not a commitment."""
-        return sha256(self.name.encode() + b"\n" + _ED25519 + self.public)[:_KEY_ID_SIZE]
+        return key_id(self.name, self.public, kind=_ED25519)
 
     @property
     def vkey(self) -> str:
         """``name+keyid+base64(0x01 || public)``, the text form that other tools take."""
-        return f"{self.name}+{self.key_id.hex()}+{strict.base64_encode(_ED25519 + self.public)}"
+        return encode_vkey(self.name, self.public, kind=_ED25519)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +114,10 @@ class NoteSignature:
     claimed_name: str
     key_id: bytes
     signature: bytes
+
+    def encode(self) -> bytes:
+        """The line, newline included."""
+        return f"\u2014 {self.claimed_name} {strict.base64_encode(self.key_id + self.signature)}\n".encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,31 +147,62 @@ class VerifiedNote:
 
 
 def parse_vkey(text: str) -> NoteKey:
-    """The key that ``text`` spells as ``name+keyid+base64``.
+    """The ledger's key that ``text`` spells as ``name+keyid+base64``.
 
     Raises:
-        MalformedEvidence: ``KEY_MALFORMED``, ``KEY_UNSUPPORTED`` or ``NOT_BASE64``.
+        MalformedEvidence: as :func:`read_vkey`.
+    """
+    return NoteKey(*read_vkey(text, kind=_ED25519))
+
+
+def key_id(name: str, public: bytes, *, kind: bytes) -> bytes:
+    """SHA-256(name || 0x0A || kind || public)[:4], of a key of the signature type ``kind``."""
+    return sha256(name.encode() + b"\n" + kind + public)[:_KEY_ID_SIZE]
+
+
+def encode_vkey(name: str, public: bytes, *, kind: bytes) -> str:
+    """The line ``name+keyid+base64(kind || public)``."""
+    return f"{name}+{key_id(name, public, kind=kind).hex()}+{strict.base64_encode(kind + public)}"
+
+
+def read_vkey(text: str, *, kind: bytes) -> tuple[str, bytes]:
+    """Name and 32 bytes of the Ed25519 key that ``text`` spells as :func:`encode_vkey` does.
+
+    Args:
+        text: untrusted.
+        kind: the signature type, one byte: 0x01 for a ledger's key, 0x04 for a witness's.
+
+    Raises:
+        MalformedEvidence: ``KEY_MALFORMED``, ``NOT_BASE64``, or ``KEY_UNSUPPORTED``, also for a key of another type.
     """
     match = _VKEY.fullmatch(text)
     if match is None:
         raise MalformedEvidence(
             Code.KEY_MALFORMED, "not a key of the form name+keyid+base64", where="vkey", got=text[:60], clause=_CLAUSE
         )
-    name, key_id, encoded = match.groups()
+    name, claimed_id, encoded = match.groups()
     value = strict.base64_decode(encoded, what="vkey")
-    if value[:1] != _ED25519 or len(value) != 1 + _PUBLIC_SIZE:
-        raise MalformedEvidence(Code.KEY_UNSUPPORTED, "key is not Ed25519", where="vkey", clause=_CLAUSE)
-    key = NoteKey(name, value[1:])
-    if key.key_id.hex() != key_id:
+    if value[:1] != kind or len(value) != 1 + _PUBLIC_SIZE:
         raise MalformedEvidence(
-            Code.KEY_MALFORMED,
-            "key id does not fit the key",
+            Code.KEY_UNSUPPORTED,
+            "a key of another kind",
             where="vkey",
-            expected=key.key_id,
-            got=key_id,
+            expected=_kind(kind),
+            got=_kind(value[:1]) if len(value) == 1 + _PUBLIC_SIZE else f"a key of {len(value)} bytes",
             clause=_CLAUSE,
         )
-    return key
+    public = value[1:]
+    expected = key_id(name, public, kind=kind)
+    if expected.hex() != claimed_id:
+        raise MalformedEvidence(
+            Code.KEY_MALFORMED, "key id does not fit the key", where="vkey", expected=expected, got=claimed_id,
+            clause=_CLAUSE,
+        )  # fmt: skip
+    return name, public
+
+
+def _kind(kind: bytes) -> str:
+    return _KINDS.get(kind, f"a key of type {kind.hex()}")
 
 
 def sign(text: bytes, *, key: NoteKey, signer: Callable[[bytes], bytes]) -> bytes:
@@ -170,8 +221,7 @@ def sign(text: bytes, *, key: NoteKey, signer: Callable[[bytes], bytes]) -> byte
     signature = signer(text)
     if len(signature) != _SIGNATURE_SIZE:
         raise ValueError("an Ed25519 signature has 64 bytes")
-    line = f"\u2014 {key.name} {strict.base64_encode(key.key_id + signature)}\n"
-    return text + b"\n" + line.encode()
+    return text + b"\n" + NoteSignature(key.name, key.key_id, signature).encode()
 
 
 def parse(data: bytes) -> Note:
@@ -193,8 +243,10 @@ def parse(data: bytes) -> Note:
     if control := _CONTROL.search(text):
         raise _malformed("note contains a control character", where=f"note[{control.start()}]")
     body, blank, tail = text.rpartition("\n\n")
-    if not blank or not body or not tail.endswith("\n"):
-        raise _malformed("note is not a text, a blank line and signature lines", where="note")
+    if not text.endswith("\n"):
+        raise _malformed("note ends within a line: it is cut short, or none", where=f"note[{len(data)}]")
+    if not blank or not body or not tail:
+        raise _malformed("note is not a text, a blank line and signature lines, or ends before these", where="note")
     lines = tail[:-1].split("\n")
     if len(lines) > _SIGNATURES_MAX:
         raise _malformed("too many signatures", where="note.signatures")
@@ -212,7 +264,7 @@ def verify(note: Note, key: NoteKey) -> VerifiedNote:
     if not ours:
         raise NotAuthentic(
             Code.LEDGER_SIGNATURE, "note is not signed by the expected key", where="note.signatures", expected=key.vkey,
-            got=", ".join(line.claimed_name for line in note.signatures), clause=_CLAUSE,
+            got=", ".join(f"{line.claimed_name}+{line.key_id.hex()}" for line in note.signatures), clause=_CLAUSE,
         )  # fmt: skip
     try:
         public = Ed25519PublicKey.from_public_bytes(key.public)

@@ -305,7 +305,9 @@ def parse_proof(data: bytes) -> Proof:
         lines = head.decode("ascii").split("\n")
     except UnicodeDecodeError as error:
         raise MalformedEvidence(Code.NOT_UTF8, "proof is not ASCII", where=f"proof[{error.start}]") from error
-    if not blank or lines[0] != _PROOF_HEADER:
+    if not blank and _PROOF_HEADER.startswith(lines[0]):
+        raise _malformed("proof ends before its checkpoint: it is cut short", where=f"proof[{len(data)}]")
+    if lines[0] != _PROOF_HEADER:
         raise _malformed(f"proof does not begin with {_PROOF_HEADER}", where="proof", got=lines[0][:60])
     if len(lines) - 2 > _PROOF_MAX:
         raise _malformed("too many hashes", where="proof", expected=f"<= {_PROOF_MAX}", got=len(lines) - 2)

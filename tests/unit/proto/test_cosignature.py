@@ -88,6 +88,13 @@ def test_refused_keys(text: str, code: Code) -> None:
     assert refusal.value.code is code
 
 
+def test_a_key_of_the_other_kind_is_told_by_its_kind() -> None:
+    for parse, text in ((cosignature.parse_vkey, LOG_KEY.vkey), (note.parse_vkey, W1.vkey)):
+        with pytest.raises(MalformedEvidence) as refusal:
+            parse(text)
+        assert {refusal.value.expected, refusal.value.got} == {"a ledger's key", "a witness's key"}
+
+
 def test_a_key_is_a_name_and_32_bytes() -> None:
     for name, public in (("two words", bytes(32)), ("w", bytes(31))):
         with pytest.raises(ValueError, match="key"):

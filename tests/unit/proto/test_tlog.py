@@ -205,6 +205,13 @@ def test_malformed_proofs(data: bytes, code: Code) -> None:
     assert caught.value.code is code
 
 
+def test_a_proof_that_is_cut_short_says_so() -> None:
+    whole = PROOF.encode()
+    for end in range(len(whole)):
+        with pytest.raises(MalformedEvidence, match=r"cut short|ends before these"):
+            note.parse(tlog.parse_proof(whole[:end]).checkpoint_note)
+
+
 def test_misuse() -> None:
     for origin, size, root in (("a b", 1, ROOT), (ORIGIN, -1, ROOT), (ORIGIN, 1, b"")):
         with pytest.raises(ValueError, match="not a checkpoint"):
