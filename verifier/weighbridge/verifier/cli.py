@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Final, NoReturn, TextIO
 from weighbridge.proto import strict
 from weighbridge.proto.errors import ExitCode, WeighbridgeError
 from weighbridge.proto.options import Once, UsageFault, asks_json, error_document, fault_document
-from weighbridge.verifier.commands import catalogue
-from weighbridge.verifier.commands.catalogue import Command
+from weighbridge.verifier.commands import registry
+from weighbridge.verifier.commands.registry import Command
 from weighbridge.verifier.commands.text import obeyed
 from weighbridge.verifier.files import fault
 
@@ -124,8 +124,8 @@ def parser(words: Collection[str] | None = None) -> argparse.ArgumentParser:
     ):
         group = commands.add_parser(name, help=about)
         if words is None or name in words:
-            catalogue.add(group.add_subparsers(dest="kind", required=True, metavar="KIND"), kinds, words)
-    catalogue.add(commands, _COMMANDS, words)
+            registry.add(group.add_subparsers(dest="kind", required=True, metavar="KIND"), kinds, words)
+    registry.add(commands, _COMMANDS, words)
     return top
 
 

@@ -6,8 +6,8 @@ import argparse
 import textwrap
 from typing import TYPE_CHECKING, Final
 
-from weighbridge.verifier.commands import catalogue
-from weighbridge.verifier.commands.catalogue import Command
+from weighbridge.verifier.commands import registry
+from weighbridge.verifier.commands.registry import Command
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -56,11 +56,11 @@ def configure(parser: argparse.ArgumentParser, words: Collection[str] | None = N
 
     Args:
         parser: of the group.
-        words: as :func:`.catalogue.add` takes them.
+        words: as :func:`.registry.add` takes them.
     """
     parser.epilog, parser.formatter_class = _EPILOG, argparse.RawDescriptionHelpFormatter
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    catalogue.add(verbs, _VERBS, words)
+    registry.add(verbs, _VERBS, words)
     for verb in verbs.choices.values():
         verb.description, verb.epilog = _wrapped(verb.description), _wrapped(verb.epilog)
 
