@@ -238,7 +238,7 @@ def parse(data: bytes) -> Note:
         text = data.decode()
     except UnicodeDecodeError as error:
         raise MalformedEvidence(
-            Code.NOT_UTF8, "note is not UTF-8", where=f"note[{error.start}]", clause=_CLAUSE
+            Code.NOT_UTF8, f"note is not UTF-8: {error.reason}", where=f"note[{error.start}]", clause=_CLAUSE
         ) from error
     if control := _CONTROL.search(text):
         raise _malformed("note contains a control character", where=f"note[{control.start()}]")
