@@ -335,6 +335,8 @@ _MEANINGS: Final[dict[str, str]] = {
     "TOKEN_EXPIRED": "the token has expired",
     "TOKEN_NOT_YET_VALID": "a token that was issued in the future",
     "TOKEN_AUDIENCE": "the token is for another audience",
+    "TOKEN_KEY_PERIOD": "the key of the token was not in use when the token was issued",
+    "TOKEN_KEY_ENDORSEMENT": "a key for tokens that no trusted verifier has endorsed",
     "UPSTREAM_KEY": "the server's TLS key is not the one that the session attests",
     "RELYING_PARTY_UNKNOWN": "the peer is no relying party of this verifier: its key is not listed",
     "RESULT_AUDIENCE": "the relying party may not ask for tokens for this audience",

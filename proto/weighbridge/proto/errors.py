@@ -291,6 +291,8 @@ class Code(StrEnum):
     TOKEN_EXPIRED = "TOKEN_EXPIRED"  # noqa: S105 - a code, not a secret
     TOKEN_NOT_YET_VALID = "TOKEN_NOT_YET_VALID"  # noqa: S105 - a code, not a secret
     TOKEN_AUDIENCE = "TOKEN_AUDIENCE"  # noqa: S105 - a code, not a secret
+    TOKEN_KEY_PERIOD = "TOKEN_KEY_PERIOD"  # noqa: S105 - a code, not a secret
+    TOKEN_KEY_ENDORSEMENT = "TOKEN_KEY_ENDORSEMENT"  # noqa: S105 - a code, not a secret
     UPSTREAM_KEY = "UPSTREAM_KEY"
     RELYING_PARTY_UNKNOWN = "RELYING_PARTY_UNKNOWN"
     RESULT_AUDIENCE = "RESULT_AUDIENCE"
