@@ -244,6 +244,7 @@ def test_health_and_reflection(served: Served) -> None:
     assert status == health_pb2.HealthCheckResponse.SERVING
     assert names == {
         "weighbridge.proto.v1.AttestationService",
+        "weighbridge.proto.v1.ResultService",
         "grpc.health.v1.Health",
         "grpc.reflection.v1alpha.ServerReflection",
     }

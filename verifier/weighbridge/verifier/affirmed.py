@@ -6,15 +6,15 @@ verifier's own: what is checked is that it is well-formed, not that it is true.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Self
 
 from weighbridge.proto import cbor, limits
 from weighbridge.proto.errors import Code, MalformedEvidence
 from weighbridge.proto.terms import PERIOD_MAX_NS
 from weighbridge.verifier.clock import moment
-from weighbridge.verifier.result_token import Claims, expiry
+from weighbridge.verifier.result.claims import Claims
+from weighbridge.verifier.result.issuing import Affirmation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -53,11 +53,18 @@ class Affirmed:
     @property
     def expires_ns(self) -> int:
         """When it expires: nanoseconds since 1970, a whole second, as in the token (``docs/protocol.md`` §8)."""
-        received = moment(self.received_ns)
-        expires = expiry(received, self.period_ns)
-        if self.within is not None:
-            expires = min(expires, received + timedelta(seconds=self.within))
-        return int(expires.timestamp()) * _SECOND_NS
+        return int(self.affirmation.expires.timestamp()) * _SECOND_NS
+
+    @property
+    def affirmation(self) -> Affirmation:
+        """The same, as tokens are made of it."""
+        return Affirmation(
+            claims=self.claims, received=moment(self.received_ns), period_ns=self.period_ns, within=self.within
+        )
+
+    def meant_for(self, audience: str) -> Affirmed:
+        """The same for another audience."""
+        return replace(self, claims=replace(self.claims, audience=audience))
 
     def encode(self) -> bytes:
         """The one encoding: ``parse`` of it gives an equal value."""

@@ -30,6 +30,7 @@ from weighbridge.verifier.live import End, Ending, Live, LiveSessions
 from weighbridge.verifier.procedure import authenticate, fork, unknown_challenge, verify_window
 from weighbridge.verifier.record import NO_DIGEST, Record
 from weighbridge.verifier.recovery import settle
+from weighbridge.verifier.result_source import ResultSource
 from weighbridge.verifier.session import SessionState
 from weighbridge.verifier.settling import Judged, Settled, Settler, spot_of
 from weighbridge.verifier.standing import ended
@@ -61,6 +62,7 @@ class Verifier:
 
     Attributes:
         standings: how its sessions stand, for any thread.
+        results: what relying parties are answered, for one other thread than the one that judges.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class Verifier:
         self._clock = clock
         self._chains = ChainCache()
         self.standings: Final = Standings(store)
+        self.results: Final = ResultSource(standings=self.standings, clock=clock, key=lambda: keys.signing)
         self._sessions = LiveSessions(
             archive=archive,
             store=store,

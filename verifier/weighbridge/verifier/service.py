@@ -16,16 +16,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar, final
 
 import grpc
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from weighbridge.proto import limits, strict
-from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, EnvironmentFault, ExitCode, MalformedEvidence, NotAuthentic, WeighbridgeError
-from weighbridge.proto.v1 import attestation_pb2, attestation_pb2_grpc
+from weighbridge.proto.v1 import attestation_pb2, attestation_pb2_grpc, results_pb2, results_pb2_grpc
+from weighbridge.verifier.peers import Peers, authorities
 from weighbridge.verifier.ports import check_port
+from weighbridge.verifier.relying_parties import RelyingParties
+from weighbridge.verifier.result_service import ResultService
 from weighbridge.verifier.settling import Judged
 from weighbridge.verifier.turns import Turns
 
@@ -51,34 +51,55 @@ _SESSION_SIZE: Final = 16
 
 @final
 class TlsFiles:
-    """Paths of the server's key and certificate and of the authority that issued the attesters' certificates (PEM)."""
+    """Paths of PEM files: the server's key and certificate, and the authorities that issue peers' certificates.
 
-    def __init__(self, *, key: Path, certificate: Path, client_ca: Path) -> None:
+    ``client_ca`` issues attesters' and may issue relying parties'; ``relying_party_ca`` those of relying parties alone.
+    """
+
+    def __init__(self, *, key: Path, certificate: Path, client_ca: Path, relying_party_ca: Path | None = None) -> None:
         self.key = key
         self.certificate = certificate
         self.client_ca = client_ca
+        self.relying_party_ca = relying_party_ca
+
+    def with_relying_parties(self, authority: Path | None) -> TlsFiles:
+        """The same, with an authority for relying parties."""
+        return TlsFiles(
+            key=self.key, certificate=self.certificate, client_ca=self.client_ca, relying_party_ca=authority
+        )
 
     def credentials(self) -> grpc.ServerCredentials:
-        """Mutual TLS: a peer without a certificate from ``client_ca`` does not get a stream.
+        """Mutual TLS: a peer without a certificate from one of the authorities does not get a stream.
 
         Raises:
             EnvironmentFault: ``FILE_UNREADABLE``.
         """
-        try:
-            key, certificate, authority = (path.read_bytes() for path in (self.key, self.certificate, self.client_ca))
-        except OSError as error:
-            raise EnvironmentFault(
-                Code.FILE_UNREADABLE, f"cannot read TLS material: {error.strerror}", where=str(error.filename)
-            ) from error
-        return grpc.ssl_server_credentials([(key, certificate)], authority, require_client_auth=True)
+        roots = _read(self.client_ca)
+        if self.relying_party_ca is not None:
+            roots += b"\n" + _read(self.relying_party_ca)
+        pair = _read(self.key), _read(self.certificate)
+        return grpc.ssl_server_credentials([pair], roots, require_client_auth=True)
+
+    def peers(self, parties: RelyingParties) -> Peers:
+        """Tells attesters from relying parties.
+
+        Raises:
+            EnvironmentFault: ``FILE_UNREADABLE``.
+            MalformedEvidence: ``CERT_MALFORMED``.
+        """
+        if self.relying_party_ca is None:
+            return Peers(parties)
+        authorities(_read(self.relying_party_ca), where=str(self.relying_party_ca))
+        return Peers(parties, authorities(_read(self.client_ca), where=str(self.client_ca)))
 
 
 @final
 class AttestationService(attestation_pb2_grpc.AttestationServiceServicer):
     """Serves ``AttestationService.Attest``."""
 
-    def __init__(self, verifier: Verifier) -> None:
+    def __init__(self, verifier: Verifier, peers: Peers) -> None:
         self._verifier = verifier
+        self._peers = peers
         # The verifier is one caller at a time; a thread of its own keeps the event loop answering.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="verifier")
         self._turns = Turns(self._thread, self._turn)
@@ -90,7 +111,11 @@ class AttestationService(attestation_pb2_grpc.AttestationServiceServicer):
         context: grpc.aio.ServicerContext[attestation_pb2.AttestRequest, attestation_pb2.AttestResponse],
     ) -> AsyncIterator[attestation_pb2.AttestResponse]:
         """One stream: requests in, exactly one response each, in order."""
-        stream = _Stream(self._verifier, _peer(context))
+        try:
+            peer = self._peers.attester(context.auth_context().get("x509_pem_cert", []))
+        except NotAuthentic as error:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
+        stream = _Stream(self._verifier, peer)
         async for request in request_iterator:
             if request.HasField("window"):
                 yield await self._turns.take(_Sent(stream, request.window), sender=stream.sender)
@@ -286,17 +311,24 @@ def _internal(error: Exception) -> attestation_pb2.AttestResponse:
     return attestation_pb2.AttestResponse(refusal=refusal)
 
 
-def _peer(context: grpc.aio.ServicerContext[attestation_pb2.AttestRequest, attestation_pb2.AttestResponse]) -> bytes:
-    """SHA-256 of the SubjectPublicKeyInfo of the peer's certificate, which the transport has verified."""
-    certificates = list(context.auth_context().get("x509_pem_cert", []))
-    if len(certificates) != 1:
-        raise NotAuthentic(Code.WINDOW_PEER, "the channel has no client certificate", where="channel")
-    certificate = x509.load_pem_x509_certificate(certificates[0])
-    return sha256(certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise EnvironmentFault(
+            Code.FILE_UNREADABLE, f"cannot read TLS material: {error.strerror}", where=str(path)
+        ) from error
 
 
 async def serve(
-    verifier: Verifier, *, host: str, port: int, tls: TlsFiles, started: Callable[[int], None], stop: asyncio.Event
+    verifier: Verifier,
+    *,
+    host: str,
+    port: int,
+    tls: TlsFiles,
+    started: Callable[[int], None],
+    stop: asyncio.Event,
+    parties: RelyingParties | None = None,
 ) -> None:
     """Serve until ``stop`` is set, then finish the judgement in progress.
 
@@ -307,11 +339,15 @@ async def serve(
         tls: mutual TLS material.
         started: called with the port once the server listens.
         stop: set to end.
+        parties: who may ask for results; nobody by default.
 
     Raises:
         EnvironmentFault: ``PORT_UNAVAILABLE``, ``FILE_UNREADABLE``.
+        MalformedEvidence: ``CERT_MALFORMED`` for a file of authorities that is none.
     """
-    service = AttestationService(verifier)
+    peers = tls.peers(parties or RelyingParties.none())
+    service = AttestationService(verifier, peers)
+    results = ResultService(verifier.results, peers)
     server = grpc.aio.server(
         options=[
             ("grpc.max_receive_message_length", limits.MESSAGE_MAX),
@@ -321,10 +357,12 @@ async def serve(
         ]
     )
     attestation_pb2_grpc.add_AttestationServiceServicer_to_server(service, server)
+    results_pb2_grpc.add_ResultServiceServicer_to_server(results, server)
     checker = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checker, server)
     names = (
         attestation_pb2.DESCRIPTOR.services_by_name["AttestationService"].full_name,
+        results_pb2.DESCRIPTOR.services_by_name["ResultService"].full_name,
         health.SERVICE_NAME,
         reflection.SERVICE_NAME,
     )
@@ -343,7 +381,7 @@ async def serve(
         ) from error
     await server.start()
     await checker.set("", health_pb2.HealthCheckResponse.SERVING)
-    chores = [asyncio.create_task(work) for work in (service.record_junk(), service.refresh())]
+    chores = [asyncio.create_task(work) for work in (service.record_junk(), service.refresh(), results.follow())]
     try:
         started(bound)
         await stop.wait()
@@ -354,3 +392,4 @@ async def serve(
         await service.settled()
         await server.stop(_GRACE)
         service.close()
+        results.close()

@@ -23,11 +23,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
 from weighbridge.proto.errors import Code
-from weighbridge.verifier import acceptance, result_token
+from weighbridge.verifier import acceptance
 from weighbridge.verifier.affirmed import Affirmed
 from weighbridge.verifier.answers import Answer
-from weighbridge.verifier.clock import moment, nanoseconds
+from weighbridge.verifier.clock import nanoseconds
 from weighbridge.verifier.live import Advance, End, Ending
+from weighbridge.verifier.result.claims import Claims
+from weighbridge.verifier.result.issuing import issue_as
+from weighbridge.verifier.result.serialisation import Serialisation
 from weighbridge.verifier.session import SessionState
 from weighbridge.verifier.standing import Shut, shut_by
 from weighbridge.verifier.traces import Beside
@@ -132,13 +135,7 @@ class Settler:
         return answer
 
     def _token(self, affirmed: Affirmed) -> str:
-        return result_token.issue(
-            affirmed.claims,
-            self._keys.signing,
-            received=moment(affirmed.received_ns),
-            period_ns=affirmed.period_ns,
-            within=affirmed.within,
-        )
+        return issue_as(Serialisation.EAR_04, affirmed.affirmation, self._keys.signing).decode()
 
     def _affirmed(self, item: Judged, place: Committed) -> Affirmed | None:
         """What a token for the window says, if one is due."""
@@ -152,7 +149,7 @@ class Settler:
         signed = {f"gpu{index}": report.nonce for index, report in enumerate(reports)}
         signed["tpm0"] = verified.qualifying_data
         nonces = {name: signed.get(name, verified.digest) for name in decision.trust_claims}
-        claims = result_token.Claims(
+        claims = Claims(
             issuer=self._issuer,
             audience=terms.audience,
             session=terms.session,

@@ -27,6 +27,7 @@ from weighbridge.verifier.commands.outcome import (
     usage,
 )
 from weighbridge.verifier.commands.state import deployment_class
+from weighbridge.verifier.relying_parties import RelyingParties
 from weighbridge.verifier.requirements import Requirements
 from weighbridge.verifier.telemetry.history import FINGERPRINTS_KEPT
 
@@ -114,6 +115,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="of GPUs' samples, remembered so that a recording shows that is played again; of what is too "
         f"much, the GPU with most loses its oldest (default: {FINGERPRINTS_KEPT})",
     )
+    parser.add_argument(
+        "--relying-parties",
+        metavar="FILE",
+        help="who may ask how sessions stand, by TLS key, for which tenants and audiences (docs/results.md); "
+        "default: nobody",
+    )
+    parser.add_argument(
+        "--relying-party-ca",
+        metavar="FILE",
+        type=Path,
+        help="PEM: authorities of relying parties' certificates, beside the one of STATE; they admit no attester",
+    )
     parser.add_argument("--port-file", type=Path, metavar="FILE", help="write the port here once listening")
     parser.add_argument("--json", action="store_true", help="print one JSON document at the end")
     parser.set_defaults(run=_run_serve)
@@ -135,6 +148,8 @@ def _run_serve(arguments: argparse.Namespace) -> Outcome | int:
         return usage("nothing to judge by: --policy or --policy-bundle", command="serve")
     if is_foreign(arguments) and not arguments.policy:
         return usage("--foreign needs --policy: a bundle has its own", command="serve")
+    if arguments.relying_party_ca is not None and arguments.relying_parties is None:
+        return usage("--relying-party-ca needs --relying-parties: nobody is one yet", command="serve")
     deployment = deployment_class()
     from weighbridge.verifier.baseline_watch import BaselineKeeper  # noqa: PLC0415 - heavy, and only here
     from weighbridge.verifier.clock import SystemClock  # noqa: PLC0415 - heavy, and only here
@@ -146,6 +161,7 @@ def _run_serve(arguments: argparse.Namespace) -> Outcome | int:
     data = read(arguments.requirements, limit=limits.TERMS_MAX)
     with taken_for(arguments.requirements, what="requirements", hint="docs/protocol.md §4.5 says what is in them"):
         requirements = Requirements.parse(data)
+    parties = _relying_parties(arguments.relying_parties)
     reference = read_reference(arguments.reference)
     own = with_foreign(load_policy(arguments.policy, reference), arguments) if arguments.policy else None
     manifests = {manifest.digest: manifest for manifest in map(read_manifest, arguments.manifest)}
@@ -194,13 +210,17 @@ def _run_serve(arguments: argparse.Namespace) -> Outcome | int:
         _note(f"verifier {opened.keys.thumbprint.hex()}, policy {judges.policy.digest.hex()}")
         if requirements.gpus and arguments.collateral is None:
             _note(_NO_COLLATERAL)
-        asyncio.run(_serve(verifier, opened, arguments, watch.ask if watched else None))
+        asyncio.run(_serve(verifier, opened, arguments, parties, watch.ask if watched else None))
         size = opened.archive.ledger.size
     return Outcome(f"stopped; the ledger has {size} entries\n", {"schema": "weighbridge/serve/v1", "ledger_size": size})
 
 
 async def _serve(
-    verifier: Verifier, opened: Deployment, arguments: argparse.Namespace, hangup: Callable[[], None] | None
+    verifier: Verifier,
+    opened: Deployment,
+    arguments: argparse.Namespace,
+    parties: RelyingParties,
+    hangup: Callable[[], None] | None,
 ) -> None:
     from weighbridge.verifier.service import serve  # noqa: PLC0415 - gRPC, only here
 
@@ -217,7 +237,16 @@ async def _serve(
         if arguments.port_file is not None:
             _write_port(arguments.port_file, bound)
 
-    await serve(verifier, host=host, port=port, tls=opened.tls, started=started, stop=stop)
+    tls = opened.tls.with_relying_parties(arguments.relying_party_ca)
+    await serve(verifier, host=host, port=port, tls=tls, started=started, stop=stop, parties=parties)
+
+
+def _relying_parties(path: str | None) -> RelyingParties:
+    if path is None:
+        return RelyingParties.none()
+    data = read(path, limit=limits.REFERENCE_SET_MAX)
+    with taken_for(path, what="a list of relying parties", hint="docs/results.md says what is in it"):
+        return RelyingParties.parse(data)
 
 
 def _write_port(path: Path, port: int) -> None:

@@ -1,0 +1,276 @@
+"""The gRPC face of results: relying parties ask how sessions stand, and are told when that changes.
+
+It stands beside the attestation service on the same port, and shares nothing with it but the store: neither waits for
+the other. protobuf goes no further in. A refusal is a gRPC status whose details are the error's document.
+
+A watch ends after an hour, in good order: whoever watches connects again, with a certificate that is still good.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import time
+import traceback
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeVar, final
+
+import grpc
+
+from weighbridge.proto import strict
+from weighbridge.proto.errors import (
+    Code,
+    EnvironmentFault,
+    ExitCode,
+    MalformedEvidence,
+    WeighbridgeError,
+)
+from weighbridge.proto.v1 import results_pb2, results_pb2_grpc
+from weighbridge.verifier.result.serialisation import Serialisation
+from weighbridge.verifier.result_source import Asked
+from weighbridge.verifier.standing import GateState
+from weighbridge.verifier.watching import Watches
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Sequence
+
+    from weighbridge.verifier.peers import Peers
+    from weighbridge.verifier.result_source import Result, ResultSource
+    from weighbridge.verifier.standing import Told
+    from weighbridge.verifier.watching import Watch
+
+    _Context = grpc.aio.ServicerContext[object, object]
+
+__all__ = ["SESSIONS_MAX", "ResultService"]
+
+SESSIONS_MAX: Final = 1024
+"""Sessions of one watch."""
+# Of one relying party: watches, and calls that are not answered yet.
+_STREAMS_MAX: Final = 64
+_HEARTBEAT_S: Final = 5.0
+# A clock that is set is noticed as soon.
+_LOOK_S: Final = 1.0
+_LEAST_S: Final = 0.01
+# Without a look at the store for so long, nobody is told that nothing has changed.
+_STALE_S: Final = 5.0
+_CALL_S: Final = 10.0
+_WATCH_S: Final = 3600.0
+# So many sessions are looked up before others get their turn.
+_AT_ONCE: Final = 32
+_SESSION_SIZE: Final = 16
+_SECOND_NS: Final = 1_000_000_000
+_STATES: Final = {
+    GateState.WAITING: results_pb2.STATE_WAITING,
+    GateState.OPEN: results_pb2.STATE_OPEN,
+    GateState.CLOSED: results_pb2.STATE_CLOSED,
+    GateState.ENDED: results_pb2.STATE_ENDED,
+}
+_SERIALISATIONS: Final = {
+    results_pb2.SERIALISATION_EAR_04_JWT: Serialisation.EAR_04,
+    results_pb2.SERIALISATION_EAR_04_CWT: Serialisation.EAR_04_CWT,
+    results_pb2.SERIALISATION_VERAISON_2023_JWT: Serialisation.VERAISON_2023,
+}
+_STATUSES: Final = {
+    Code.SESSION_UNKNOWN: grpc.StatusCode.NOT_FOUND,
+    Code.PEER_REFUSED: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Code.PEER_UNREACHABLE: grpc.StatusCode.DEADLINE_EXCEEDED,
+}
+_BY_EXIT: Final = {
+    ExitCode.MALFORMED: grpc.StatusCode.INVALID_ARGUMENT,
+    ExitCode.NOT_AUTHENTIC: grpc.StatusCode.PERMISSION_DENIED,
+    ExitCode.DENIED: grpc.StatusCode.PERMISSION_DENIED,
+    ExitCode.ENVIRONMENT: grpc.StatusCode.UNAVAILABLE,
+}
+_T = TypeVar("_T")
+
+
+@final
+class ResultService(results_pb2_grpc.ResultServiceServicer):
+    """Serves ``ResultService``."""
+
+    def __init__(self, source: ResultSource, peers: Peers) -> None:
+        self._source = source
+        self._peers = peers
+        # The source is one caller at a time.
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="results")
+        self._watches = Watches(source.standings, self._run)
+        self._streams: Counter[str] = Counter()
+
+    async def GetResult(self, request: results_pb2.GetResultRequest, context: _Context) -> results_pb2.Result:
+        """How one session stands now."""
+        try:
+            async with asyncio.timeout(_CALL_S):
+                asked = self._asked(request, context)
+                with self._room(asked):
+                    result = await self._run(partial(self._source.result, _session(request.session), asked))
+                return _message(result)
+        except TimeoutError:
+            failure = _refusal(EnvironmentFault(Code.PEER_UNREACHABLE, "no answer in time", hint="try again"))
+        except WeighbridgeError as error:
+            failure = _refusal(error)
+        except Exception as error:  # noqa: BLE001 - the answer is "refused", never "go on"
+            failure = _internal(error)
+        return await context.abort(*failure)
+
+    async def WatchResults(
+        self, request: results_pb2.WatchResultsRequest, context: _Context
+    ) -> AsyncIterator[results_pb2.WatchResultsResponse]:
+        """How sessions stand, at once and at each change; something at least every five seconds."""
+        try:
+            asked = self._asked(request, context)
+            sessions = _sessions(request.sessions)
+            with self._room(asked), self._watches.watch(sessions) as watch:
+                async with contextlib.aclosing(self._told(watch, asked)) as told:
+                    async for message in told:
+                        yield message
+        except WeighbridgeError as error:
+            failure = _refusal(error)
+        except Exception as error:  # noqa: BLE001 - as above
+            failure = _internal(error)
+        else:
+            return
+        await context.abort(*failure)
+
+    async def follow(self) -> None:
+        """Tell watches of changes, for as long as the task runs."""
+        loop = asyncio.get_running_loop()
+
+        def tell(sessions: frozenset[bytes]) -> None:
+            # The verifier's thread may outlive the loop by a moment.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._watches.touch, sessions)
+
+        with self._source.standings.told(tell):
+            await self._watches.poll()
+
+    def close(self) -> None:
+        """Wait for the answer in progress."""
+        self._thread.shutdown()
+
+    async def _told(self, watch: Watch, asked: Asked) -> AsyncGenerator[results_pb2.WatchResultsResponse]:
+        """What is said on one watch, for as long as it may last."""
+        last: dict[bytes, Told] = {}
+        until = time.monotonic() + _WATCH_S
+        said = time.monotonic()
+        changed = await watch.wait(0)
+        while time.monotonic() < until:
+            for result in await self._results(changed, asked):
+                if result.session not in last or not last[result.session].same_as(result.told):
+                    last[result.session] = result.told
+                    yield results_pb2.WatchResultsResponse(result=_message(result))
+                    said = time.monotonic()
+            if time.monotonic() - said >= _HEARTBEAT_S:
+                yield results_pb2.WatchResultsResponse(heartbeat=self._heartbeat())
+                said = time.monotonic()
+            silence = said + _HEARTBEAT_S - time.monotonic()
+            expiries = {name: told.expires_ns for name, told in last.items() if told.expires_ns is not None}
+            first = min(expiries.values(), default=2**63) - self._source.now_ns()
+            changed = await watch.wait(max(_LEAST_S, min(_LOOK_S, silence, first / _SECOND_NS)))
+            now_ns = self._source.now_ns()
+            changed |= {name for name, expires_ns in expiries.items() if expires_ns <= now_ns}
+
+    async def _results(self, sessions: Iterable[bytes], asked: Asked) -> list[Result]:
+        wanted = sorted(sessions)
+        found: list[Result] = []
+        for start in range(0, len(wanted), _AT_ONCE):
+            some = wanted[start : start + _AT_ONCE]
+            found += await self._run(partial(self._look, some, asked))
+        return found
+
+    def _look(self, sessions: Sequence[bytes], asked: Asked) -> list[Result]:
+        return [self._source.result(session, asked) for session in sessions]
+
+    def _heartbeat(self) -> results_pb2.Heartbeat:
+        if self._watches.age > _STALE_S:
+            raise EnvironmentFault(Code.STATE_LOCKED, "the state could not be looked at for seconds", hint="try again")
+        return results_pb2.Heartbeat(at_ns=self._source.now_ns())
+
+    def _asked(
+        self, request: results_pb2.GetResultRequest | results_pb2.WatchResultsRequest, context: _Context
+    ) -> Asked:
+        """Who asks, and for what. Who it is comes first: a stranger learns nothing, not even what is malformed."""
+        party = self._peers.relying_party(context.auth_context().get("x509_pem_cert", []))
+        number = request.serialisation if request.HasField("serialisation") else results_pb2.SERIALISATION_EAR_04_JWT
+        if number not in _SERIALISATIONS:
+            raise MalformedEvidence(
+                Code.FIELD_RANGE,
+                "unknown serialisation",
+                where="request.serialisation",
+                expected=", ".join(map(str, _SERIALISATIONS)),
+                got=number,
+            )
+        audience = party.audience(request.audience if request.HasField("audience") else None)
+        return Asked(party=party, audience=audience, serialisation=_SERIALISATIONS[number])
+
+    @contextlib.contextmanager
+    def _room(self, asked: Asked) -> Generator[None]:
+        """One call more of a relying party, if it has not too many."""
+        name = asked.party.name
+        if self._streams[name] >= _STREAMS_MAX:
+            raise EnvironmentFault(
+                Code.PEER_REFUSED,
+                "too many calls of this relying party at once",
+                expected=f"<= {_STREAMS_MAX}",
+                hint=f"watch up to {SESSIONS_MAX} sessions with one call",
+            )
+        self._streams[name] += 1
+        try:
+            yield
+        finally:
+            self._streams[name] -= 1
+
+    async def _run(self, call: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+
+
+def _session(value: bytes) -> bytes:
+    if len(value) != _SESSION_SIZE:
+        raise MalformedEvidence(
+            Code.FIELD_RANGE, "a session has 16 bytes", where="request.session", got=f"{len(value)} bytes"
+        )
+    return value
+
+
+def _sessions(values: Iterable[bytes]) -> tuple[bytes, ...]:
+    sessions = tuple(map(_session, values))
+    if not 0 < len(sessions) <= SESSIONS_MAX or len(set(sessions)) != len(sessions):
+        raise MalformedEvidence(
+            Code.FIELD_RANGE,
+            f"not 1 to {SESSIONS_MAX} different sessions",
+            where="request.sessions",
+            got=len(sessions),
+        )
+    return sessions
+
+
+def _message(result: Result) -> results_pb2.Result:
+    told = result.told
+    return results_pb2.Result(
+        session=result.session,
+        state=_STATES[told.state],
+        at_ns=told.at_ns,
+        expires_ns=told.expires_ns,
+        code=told.code,
+        reason=told.reason or None,
+        seq=told.seq,
+        token=result.token,
+    )
+
+
+def _refusal(error: WeighbridgeError) -> tuple[grpc.StatusCode, str]:
+    status = _STATUSES.get(error.code) or _BY_EXIT.get(error.exit_code, grpc.StatusCode.INTERNAL)
+    return status, _details({**error.document(), "exit_code": error.exit_code.value})
+
+
+def _internal(error: Exception) -> tuple[grpc.StatusCode, str]:
+    """A defect of ours: told without detail to the peer, in full to the operator."""
+    traceback.print_exception(error, file=sys.stderr)
+    message = f"internal error: {type(error).__name__}"
+    return grpc.StatusCode.INTERNAL, _details({"code": None, "message": message, "exit_code": ExitCode.INTERNAL.value})
+
+
+def _details(document: strict.JsonObject) -> str:
+    return strict.json_encode(document).decode()
