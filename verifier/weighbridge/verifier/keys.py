@@ -30,8 +30,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from weighbridge.proto import cose
-from weighbridge.proto.errors import Code, EnvironmentFault
+from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence
 from weighbridge.verifier.anchors import Anchor
+from weighbridge.verifier.file_kinds import kind_of
 from weighbridge.verifier.files import Files, PosixFiles, fault, install
 
 if TYPE_CHECKING:
@@ -51,6 +52,10 @@ _LEDGER: Final = "ledger.pem"
 _MODE: Final = 0o600
 # A PKCS #8 PEM of either key is below 300 bytes.
 _PEM_MAX: Final = 8 * 1024
+_KEY_HINT: Final = (
+    "a ledger's is STATE/keys/ledger.pem, a witness's what `weighbridge ledger witness-key` wrote, an owner's what "
+    "`weighbridge model key` or `weighbridge reference key` wrote"
+)
 
 
 @final
@@ -103,7 +108,10 @@ class VerifierKeys:
                 or somebody else owns them, ``STATE_CORRUPT`` when a file is not such a key.
         """
         _check_directory(directory)
-        return cls(open_signing_key(directory / _SIGNING), open_ledger_key(directory / _LEDGER))
+        try:
+            return cls(open_signing_key(directory / _SIGNING), open_ledger_key(directory / _LEDGER))
+        except MalformedEvidence as error:
+            raise EnvironmentFault(Code.STATE_CORRUPT, error.message, where=error.where, got=error.got) from error
 
     @property
     def thumbprint(self) -> bytes:
@@ -169,11 +177,12 @@ def open_signing_key(path: Path) -> ec.EllipticCurvePrivateKey:
     """The P-256 key in the file ``path``, which nobody else may read.
 
     Raises:
-        EnvironmentFault: as :meth:`VerifierKeys.open`.
+        EnvironmentFault: ``FILE_UNREADABLE`` or ``KEY_EXPOSED``.
+        MalformedEvidence: ``KEY_MALFORMED`` for what is no private key, ``KEY_UNSUPPORTED`` for another kind of key.
     """
-    key = _load(path)
+    key, data = _load(path, "a P-256 private key")
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise EnvironmentFault(Code.STATE_CORRUPT, "not a P-256 key", where=str(path))
+        raise _another(Code.KEY_UNSUPPORTED, path, "a P-256 private key", data)
     return key
 
 
@@ -181,11 +190,12 @@ def open_ledger_key(path: Path) -> Ed25519PrivateKey:
     """The Ed25519 key in the file ``path``, which nobody else may read.
 
     Raises:
-        EnvironmentFault: as :meth:`VerifierKeys.open`.
+        EnvironmentFault: as :func:`open_signing_key`.
+        MalformedEvidence: as :func:`open_signing_key`.
     """
-    key = _load(path)
+    key, data = _load(path, "an Ed25519 private key")
     if not isinstance(key, Ed25519PrivateKey):
-        raise EnvironmentFault(Code.STATE_CORRUPT, "not an Ed25519 key", where=str(path))
+        raise _another(Code.KEY_UNSUPPORTED, path, "an Ed25519 private key", data)
     return key
 
 
@@ -223,7 +233,8 @@ def _check_directory(directory: Path) -> None:
     _check_private(status, directory)
 
 
-def _load(path: Path) -> object:
+def _load(path: Path, wanted: str) -> tuple[object, bytes]:
+    """The private key in ``path``, of whatever kind, and the file's bytes."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
@@ -233,14 +244,27 @@ def _load(path: Path) -> object:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise EnvironmentFault(Code.FILE_UNREADABLE, "not a file", where=str(path))
-        _check_private(status, path)
         data = os.read(descriptor, _PEM_MAX + 1)
     finally:
         os.close(descriptor)
     try:
-        return load_pem_private_key(data, password=None)
+        key = load_pem_private_key(data, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise EnvironmentFault(Code.STATE_CORRUPT, "not an unencrypted private key", where=str(path)) from error
+        raise _another(Code.KEY_MALFORMED, path, wanted, data) from error
+    # Only now: what is no private key is no secret that others may have copied.
+    _check_private(status, path)
+    return key, data
+
+
+def _another(code: Code, path: Path, wanted: str, data: bytes) -> MalformedEvidence:
+    return MalformedEvidence(
+        code,
+        "a file of another kind",
+        where=str(path),
+        expected=f"{wanted}, unencrypted PKCS #8 PEM",
+        got=kind_of(data),
+        hint=_KEY_HINT,
+    )
 
 
 def _check_private(status: os.stat_result, path: Path) -> None:
