@@ -137,9 +137,9 @@ def decode(data: bytes, *, limit: int, what: str, items: int | None = None, type
     except (cbor2.CBORDecodeError, TypeError, ValueError, OverflowError, RecursionError) as error:
         reason = str(error) or type(error).__name__
         code = Code.DUPLICATE_KEY if "uplicate" in reason else Code.TOO_DEEP if "depth" in reason else Code.NOT_CBOR
-        is_short = isinstance(error, cbor2.CBORDecodeEOF)
-        problem = "ends too early: it is cut short" if is_short else "is not in the accepted CBOR subset"
-        raise MalformedEvidence(code, f"{what} {problem}: {reason}", where=what, clause=_CLAUSE) from error
+        raise MalformedEvidence(
+            code, f"{what} is not in the accepted CBOR subset: {reason}", where=what, clause=_CLAUSE
+        ) from error
     # NOTE: this also catches trailing bytes, which cbor2 ignores.
     if again != data:
         raise _not_deterministic(what)
