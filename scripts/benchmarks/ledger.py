@@ -39,7 +39,7 @@ from weighbridge.proto.digest import sha256
 from weighbridge.verifier.archive import Archive
 from weighbridge.verifier.files import PosixFiles
 from weighbridge.verifier.ledger import Content, ContentStore, Ledger, edge
-from weighbridge.verifier.ledger.reader import CHECKPOINT
+from weighbridge.verifier.ledger.published import CHECKPOINT
 from weighbridge.verifier.ledger.storage import HEAD
 from weighbridge.verifier.record import ChallengePreimage, Leaf, Record
 

@@ -1,6 +1,7 @@
 """Whose cosignatures on a checkpoint count: those of witnesses that are trusted, made while they were.
 
-None is demanded here. A witness states the time itself: whoever has a key that was given up can state an earlier one.
+None is demanded here. The log's own key is no witness of it, whatever it is called: its word would count twice. A
+witness states the time itself: whoever has a key that was given up can state an earlier one.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from weighbridge.proto import cosignature, note
 from weighbridge.proto.cosignature import WitnessKey
-from weighbridge.proto.errors import Code, MalformedEvidence
+from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic
 from weighbridge.verifier.clock import moment
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from weighbridge.proto.cosignature import VerifiedCosignature
     from weighbridge.verifier.anchors import Anchor, TrustAnchors
 
-__all__ = ["cosignatures", "verified_lines", "witness_key"]
+__all__ = ["cosignatures", "require_another", "verified_lines", "witness_key"]
 
 _SECOND_NS: Final = 10**9
 
@@ -35,10 +36,24 @@ def witness_key(anchor: Anchor, *, where: str = "anchors") -> WitnessKey:
     return WitnessKey.from_spki(anchor.name, anchor.spki)
 
 
+def require_another(witness: WitnessKey, ledger: note.NoteKey) -> None:
+    """Let ``witness`` be a witness of ``ledger``, whose key it has not.
+
+    Raises:
+        NotAuthentic: ``LEDGER_WITNESS``: it has.
+    """
+    if witness.public == ledger.public:
+        raise NotAuthentic(
+            Code.LEDGER_WITNESS, "the ledger's own key is no witness of it", where=witness.name, got=ledger.vkey,
+            hint="a witness has a key of its own, which the ledger's operator has not: `weighbridge ledger "
+            "witness-key` makes one",
+        )  # fmt: skip
+
+
 def cosignatures(checkpoint: tlog.VerifiedCheckpoint, anchors: TrustAnchors) -> tuple[VerifiedCosignature, ...]:
     """By which of the witnesses among ``anchors`` ``checkpoint`` is cosigned, in their order.
 
-    One that was not trusted at the time that it states is no more than a stranger.
+    One that was not trusted at the time that it states is no more than a stranger, and so is the log's own key.
 
     Raises:
         MalformedEvidence: as :func:`witness_key`.
@@ -47,7 +62,10 @@ def cosignatures(checkpoint: tlog.VerifiedCheckpoint, anchors: TrustAnchors) -> 
     signed = note.parse(checkpoint.note)
     believed: dict[WitnessKey, VerifiedCosignature] = {}
     for anchor in anchors.select("witness"):
-        for cosigned in cosignature.verify_all(signed, [witness_key(anchor)]):
+        key = witness_key(anchor)
+        if key.public == checkpoint.key.public:
+            continue
+        for cosigned in cosignature.verify_all(signed, [key]):
             if anchor.not_before <= moment(cosigned.time * _SECOND_NS) <= anchor.not_after:
                 believed[cosigned.key] = cosigned
     return tuple(believed.values())

@@ -110,7 +110,8 @@ def test_what_there_is_no_receipt_of(directory: Path, tmp_path: Path, capsys: py
         (ExitCode.INDETERMINATE, "EVIDENCE_ABSENT", (directory, "--since", tmp_path / "empty"), "key.pem"),
         (ExitCode.INDETERMINATE, "EVIDENCE_ABSENT", (directory, "--since", directory / "checkpoint"), "key.pem"),
         (ExitCode.NOT_AUTHENTIC, "LEDGER_SIGNATURE", (directory, 1), "other.pem"),
-        (ExitCode.ENVIRONMENT, "not an Ed25519 key", (directory, 1), "p256.pem"),
+        (ExitCode.MALFORMED, "PEM, got a P-256 private key\nhint: a ledger's is", (directory, 1), "p256.pem"),
+        (ExitCode.MALFORMED, "KEY_MALFORMED: a file of another kind, at ", (directory, 1), "two"),
         (ExitCode.ENVIRONMENT, "FILE_UNREADABLE", (directory, 1), "none.pem"),
         (ExitCode.ENVIRONMENT, "no ledger here", (tmp_path, 1), "key.pem"),
         (ExitCode.MALFORMED, "LEDGER_MALFORMED", (directory, "--since", tmp_path / "junk"), "key.pem"),
@@ -123,6 +124,14 @@ def test_what_there_is_no_receipt_of(directory: Path, tmp_path: Path, capsys: py
     (tmp_path / "key.pem").chmod(0o640)
     assert receipt_of(directory, 1)[0] == ExitCode.ENVIRONMENT
     assert not (tmp_path / "r").exists()
+
+
+def test_a_receipt_that_is_cut_short(directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "1.receipt"
+    run(capsys, "receipt", directory, 1, "--key-file", tmp_path / "key.pem", "-o", file)
+    file.write_bytes(file.read_bytes()[:100])
+    status, _, err = run(capsys, "verify", file, "--leaf-hash", LEAF.hex(), "--key", VKEY)
+    assert (status, "receipt ends too early: it is cut short" in err, f"at {file}: " in err) == (3, True, True)
 
 
 def test_a_ledger_of_one_entry_gives_none(tmp_path: Path, directory: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,11 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from support.logs import KEY, ORIGIN, PRIVATE, SECOND, START, Host, append, honest, served, write
 from weighbridge.proto import cosignature, note, tlog
 from weighbridge.proto.errors import ExitCode
-from weighbridge.verifier import anchors
+from weighbridge.verifier import anchors, witnesses
 from weighbridge.verifier.cli import main
 from weighbridge.verifier.clock import moment
 from weighbridge.verifier.ledger import Ledger
@@ -57,7 +58,10 @@ def test_a_look(run: Run, log: Path, state: Path) -> None:
     root = tlog.open_checkpoint((log / "checkpoint").read_bytes(), KEY, origin=ORIGIN).root.hex()
     assert run("monitor", log, "--state", state, "--once") == (
         0,
-        f"2026-05-28T20:27:40Z  head        5 entries (+5), 0 sessions not closed, root {root[:16]}\n",
+        (
+            f"2026-05-28T20:27:40Z  head        5 entries (+5), 0 sessions not closed, root {root[:16]}; "
+            "first look: nothing to compare with\n"
+        ),
         "",
     )
     append(log, [Host("second", at_ns=START + 30 * SECOND).enrol()])
@@ -65,6 +69,7 @@ def test_a_look(run: Run, log: Path, state: Path) -> None:
     (line,) = out.splitlines()
     document = json.loads(line)
     assert (status, document["event"], document["size"], document["new"], document["sessions"]) == (0, "head", 6, 1, 1)
+    assert document["first"] is False
     assert (document["schema"], document["origin"], document["at"]) == (
         "weighbridge/ledger-event/v1",
         ORIGIN,
@@ -83,7 +88,7 @@ def test_what_a_person_should_look_at(run: Run, log: Path, state: Path) -> None:
         f"GAP         session {host.session.hex()} at entry 7: window 1 missing, expected window 1, got window 2"
     )
     assert "  UNREADABLE  at entry 8: the entry is no leaf that is known here: " in unreadable
-    assert "9 entries (+9), 1 sessions not closed" in head
+    assert "9 entries (+9), 1 session not closed" in head
     # It is told once.
     assert run("monitor", log, "--state", state, "--once")[0] == 0
 
@@ -111,6 +116,12 @@ def test_a_line_says_which_session_is_silent(run: Run, log: Path, state: Path, m
     monkeypatch.setattr(time, "time_ns", lambda: START + 1000 * SECOND)
     _, out, _ = run("monitor", log, "--state", state, "--once", "--silence", 900)
     assert f"  SILENT      session {host.session.hex()}: " in out
+    # It is told once, and stays in sight until something is heard of it.
+    status, out, _ = run("monitor", log, "--state", state, "--once", "--silence", 900)
+    assert (status, "SILENT" in out, "1 session not closed (1 silent)" in out) == (0, False, True)
+    host.at_ns = START + 990 * SECOND
+    append(log, [host.window()])
+    assert "1 session not closed, root" in run("monitor", log, "--state", state, "--once", "--silence", 900)[1]
 
 
 def test_a_server(run: Run, log: Path, state: Path) -> None:
@@ -253,7 +264,10 @@ def witness(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Wit
 
 def test_from_the_witness_to_the_proof(run: Run, log: Path, witness: Witness, tmp_path: Path) -> None:
     """What is cosigned is published, and a proof under it says who else saw that tree."""
-    assert witness.look(log)[0] == 0
+    status, out, _ = witness.look(log)
+    root = tlog.open_checkpoint((log / "checkpoint").read_bytes(), KEY, origin=ORIGIN).root.hex()
+    told = f"  cosigned    5 entries, root {root}, by witness.example/w1: wrote {witness.head}"
+    assert (status, out.splitlines()[-1].endswith(told)) == (0, True)
     cosigned = cosignature.verify(note.parse(witness.head.read_bytes()), witness.key)
     assert cosigned.time == (START + 60 * SECOND) // SECOND
     status, out, _ = run("cosign", log, witness.head, "--witness", witness.anchors)
@@ -263,8 +277,21 @@ def test_from_the_witness_to_the_proof(run: Run, log: Path, witness: Witness, tm
         "  witness.example/w1  2026-05-28T20:27:40Z",
     ]
     assert (log / "checkpoint").read_bytes() == (log / "cosigned").read_bytes() == witness.head.read_bytes()
+    # An auditor demands it, and is told who signed.
+    audited = run("audit", log, "--witness", witness.anchors)
+    assert audited[1].endswith("\n  cosigned by witness.example/w1 at 2026-05-28T20:27:40Z\n")
     # The log goes on, and its head is new; what was cosigned stays to be had.
     append(log, honest("second"))
+    status, _, err = run("audit", log, "--witness", witness.anchors)
+    assert (
+        status,
+        f"LEDGER_WITNESS: the witness has not cosigned this checkpoint, at {log / 'checkpoint'}: " in err,
+    ) == (
+        4,
+        True,
+    )
+    document = json.loads(run("audit", log, "--cosigned", "--witness", witness.anchors, "--json")[1])
+    assert (document["size"], [item["name"] for item in document["witnesses"]]) == (5, ["witness.example/w1"])
     assert run("prove", log, 2, "--cosigned", "-o", tmp_path / "2.tlog-proof")[0] == 0
     entry = tmp_path / "entry"
     entry.write_bytes(honest("first")[2])
@@ -302,6 +329,28 @@ def test_a_receipt_carries_no_cosignatures(run: Run, witness: Witness, tmp_path:
     (tmp_path / "receipt").write_bytes(bytes([0xD2]))
     status, _, err = run("verify", tmp_path / "receipt", "--leaf-hash", "00" * 32, "--witness", witness.anchors)
     assert (status, "--witness is for proofs" in err) == (ExitCode.USAGE, True)
+
+
+def test_the_logs_own_key_is_no_witness(run: Run, log: Path, witness: Witness, tmp_path: Path) -> None:
+    """Whatever it is called: nobody makes a cosignature with it, and nobody counts one."""
+    own = cosignature.WitnessKey("witness.example/own", PRIVATE.public_key().public_bytes_raw())
+    witness.key_file.write_bytes(PRIVATE.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    checkpoint = tlog.open_checkpoint((log / "checkpoint").read_bytes(), KEY, origin=ORIGIN)
+    line = cosignature.sign(note.parse(checkpoint.note).claimed_text, key=own, time=1, signer=PRIVATE.sign)
+    (tmp_path / "signed").write_bytes(checkpoint.note + line)
+    for status, out, err in (
+        witness.look(log),
+        run("cosign", log, tmp_path / "signed", "--witness", own.vkey),
+        run("audit", log, "--witness", own.vkey),
+    ):
+        assert (status, out, "LEDGER_WITNESS: the ledger's own key is no witness of it" in err) == (4, "", True)
+        assert "`weighbridge ledger witness-key` makes one" in err
+    assert not witness.head.exists()
+    (anchor,) = anchors.load(witness.anchors.read_bytes()).anchors
+    believed = anchors.TrustAnchors((replace(anchor, spki=own.spki, name=own.name, not_before=moment(0)),))
+    signed = tlog.open_checkpoint(checkpoint.note + line, KEY, origin=ORIGIN)
+    assert cosignature.verify(note.parse(signed.note), own).time == 1
+    assert witnesses.cosignatures(signed, believed) == ()
 
 
 def test_a_witness_cosigns_no_second_history(log: Path, witness: Witness, tmp_path: Path) -> None:

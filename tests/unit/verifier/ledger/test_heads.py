@@ -23,7 +23,8 @@ class Tiles:
 
     def read(self, path: str, *, limit: int) -> bytes | None:
         data = self.files.get(path)
-        assert data is None or len(data) <= limit
+        if data is not None and len(data) > limit:
+            raise MalformedEvidence(Code.TOO_LARGE, "larger than a tile", where=path)
         return data
 
     def place(self, path: str) -> str:

@@ -8,18 +8,26 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from weighbridge.proto import limits, merkle, receipt, strict, tlog
 from weighbridge.proto.errors import Code, Indeterminate, MalformedEvidence
 from weighbridge.verifier.clock import moment
 from weighbridge.verifier.commands import arguments as given
 from weighbridge.verifier.commands import ledger_receipt, ledger_watch, ledger_witness
-from weighbridge.verifier.commands.ledger_key import KEY_HELP, WITNESS_HELP, ledger_key, require_witnesses
-from weighbridge.verifier.commands.ledger_witness import COSIGNED
+from weighbridge.verifier.commands.ledger_errors import EXITS, hinted
+from weighbridge.verifier.commands.ledger_key import KEY_HELP, WITNESS_HELP, head_in, ledger_key, require_witnesses
 from weighbridge.verifier.commands.outcome import Outcome, read, usage, write
+from weighbridge.verifier.commands.text import counted
+from weighbridge.verifier.file_kinds import kind_of
 from weighbridge.verifier.ledger.audit import audit
+from weighbridge.verifier.ledger.published import CHECKPOINT, COSIGNED, about
 from weighbridge.verifier.ledger.reader import LedgerReader
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from weighbridge.proto.cosignature import VerifiedCosignature
 
 __all__ = ["configure", "run_audit", "run_prove", "run_verify"]
 
@@ -28,9 +36,18 @@ _DIRECTORY_HELP: Final = "the ledger, such as STATE/ledger"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the sub-commands to ``parser``; each sets ``run`` to a function from the arguments to an :class:`Outcome`."""
+    parser.description = (
+        "Prove that something is in a ledger, verify proofs and receipts, audit a ledger, and watch one. The files are "
+        "those of C2SP tlog-tiles; docs/ledger.md says how to do the same without this program. Nothing that is read "
+        "is believed but what --key signed."
+    )
     commands = parser.add_subparsers(dest="ledger_command", required=True, metavar="COMMAND")
 
     prove = commands.add_parser("prove", help="print an offline proof that an entry is in a ledger")
+    prove.description = (
+        "Print a .tlog-proof (C2SP tlog-proof) that an entry is in the tree of the published checkpoint, verified "
+        f"first. Whoever has the ledger's public key verifies it without the ledger. Exit 0 when it is printed, {EXITS}"
+    )
     prove.add_argument("directory", type=Path, metavar="DIR", help=_DIRECTORY_HELP)
     prove.add_argument("index", type=_index, metavar="INDEX", help="zero-based index of the entry")
     prove.add_argument("-o", "--output", type=given.output, metavar="FILE", help="write it there: 7.tlog-proof")
@@ -47,7 +64,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     verify = commands.add_parser("verify", help="verify an offline proof or a receipt")
     verify.description = (
         "Verify that an entry is in a ledger, by a .tlog-proof file or by a COSE receipt (RFC 9942), whichever the "
-        "file is; or, by a receipt of consistency, that nothing was changed or removed since a checkpoint."
+        "file is; or, by a receipt of consistency, that nothing was changed or removed since a checkpoint. Exit 0 "
+        f"when it is so, {EXITS} A proof of another entry leads to another root than the signed one: 7; a receipt has "
+        "no root beside its signature, so one of another entry is not signed: 4."
     )
     verify.add_argument("proof", type=Path, metavar="PROOF", help="a .tlog-proof file, or a receipt")
     entry = verify.add_mutually_exclusive_group(required=True)
@@ -56,15 +75,29 @@ def configure(parser: argparse.ArgumentParser) -> None:
     entry.add_argument(
         "--since", type=Path, metavar="FILE", help="a checkpoint kept from before, for a receipt of consistency"
     )
-    verify.add_argument(
-        "--witness", action="append", default=[], metavar="VKEY", help=f"demand a cosignature: {WITNESS_HELP}"
-    )
     verify.set_defaults(run=run_verify)
 
     whole = commands.add_parser("audit", help="re-verify a whole ledger from its files")
+    whole.description = (
+        "Hash every entry of a ledger, compare every tile, and demand the signed root; with --since, that nothing was "
+        "changed or removed since a checkpoint that you kept; with --witness, that these witnesses cosigned the head. "
+        "A verifier may be writing to it meanwhile. Does not show that others were given the same ledger: compare "
+        f"heads, or demand witnesses. Exit 0 when all of it holds, {EXITS}"
+    )
     whole.add_argument("directory", type=Path, metavar="DIR", help=_DIRECTORY_HELP)
     whole.add_argument("--since", type=Path, metavar="FILE", help="a checkpoint kept from before, to be extended")
+    whole.add_argument(
+        "--cosigned", action="store_true", help="up to DIR/cosigned, which witnesses cosigned, not DIR/checkpoint"
+    )
     whole.set_defaults(run=run_audit)
+    for command in (verify, whole):
+        command.add_argument(
+            "--witness",
+            action="append",
+            default=[],
+            metavar="VKEY",
+            help=f"demand a cosignature (several times: of each): {WITNESS_HELP}",
+        )
 
     watched = commands.add_parser("monitor", help="follow a log and tell of forks, gaps, silence and other policies")
     ledger_watch.configure(watched)
@@ -81,6 +114,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         command.add_argument("--json", action="store_true", help="print one JSON document")
 
 
+@hinted
 def run_prove(arguments: argparse.Namespace) -> Outcome:
     """A proof of one entry under the published checkpoint, verified before it is returned.
 
@@ -90,10 +124,7 @@ def run_prove(arguments: argparse.Namespace) -> Outcome:
     directory: Path = arguments.directory
     index: int = arguments.index
     key = ledger_key(arguments.key)
-    reader = LedgerReader.open(directory, key=key, origin=key.name)
-    if arguments.cosigned:
-        cosigned = read(directory / COSIGNED, limit=limits.CHECKPOINT_MAX)
-        reader = LedgerReader(directory, tlog.open_checkpoint(cosigned, key, origin=key.name))
+    reader = LedgerReader.open(directory, key=key, origin=key.name, head=_head(directory, cosigned=arguments.cosigned))
     if index >= reader.checkpoint.size:
         raise Indeterminate(
             Code.EVIDENCE_ABSENT,
@@ -101,6 +132,8 @@ def run_prove(arguments: argparse.Namespace) -> Outcome:
             where="INDEX",
             expected=f"< {reader.checkpoint.size}",
             got=index,
+            hint="entries are counted from 0; ask again when it has grown"
+            + (", or leave out --cosigned: the newest head has more" if arguments.cosigned else ""),
         )
     proof = reader.proof(index).encode()
     text = proof.decode()
@@ -121,6 +154,7 @@ def run_prove(arguments: argparse.Namespace) -> Outcome:
     )
 
 
+@hinted
 def run_verify(arguments: argparse.Namespace) -> Outcome:
     """That an entry is in the ledger of ``--key``. Does not show that the checkpoint was shown to others as well.
 
@@ -136,20 +170,21 @@ def run_verify(arguments: argparse.Namespace) -> Outcome:
     if arguments.since is not None:
         if not receipt.is_receipt(data):
             usage("--since is for receipts of consistency, and the file is none", command="ledger verify")
-        return ledger_receipt.verify_growth(data, read(arguments.since, limit=limits.CHECKPOINT_MAX), key)
+        old = head_in(arguments.since, key)
+        with about(arguments.proof):
+            return ledger_receipt.verify_growth(data, old)
     if arguments.entry is not None:
         leaf_hash = merkle.leaf_hash(read(arguments.entry, limit=limits.LEDGER_ENTRY_MAX))
     else:
         leaf_hash = strict.hex_decode(arguments.leaf_hash, what="--leaf-hash", size=limits.DIGEST_SIZE)
-    if receipt.is_receipt(data):
-        return ledger_receipt.verify_entry(data, leaf_hash, key)
-    verified = tlog.verify_entry(tlog.parse_proof(data), leaf_hash, key, origin=key.name)
-    witnesses = require_witnesses(verified.checkpoint.note, arguments.witness)
-    cosigned = "".join(
-        f"  cosigned by {item.key.name} at {strict.time_encode(moment(item.time * 10**9))}\n" for item in witnesses
-    )
+    with about(arguments.proof):
+        if receipt.is_receipt(data):
+            return ledger_receipt.verify_entry(data, leaf_hash, key)
+        verified = tlog.verify_entry(_parsed(data), leaf_hash, key, origin=key.name)
+        witnesses = require_witnesses(verified.checkpoint.note, arguments.witness, of=key)
     return Outcome(
-        text=f"in the ledger: entry {verified.index} of {verified.checkpoint.size} in {key.name}\n{cosigned}",
+        text=f"in the ledger: entry {verified.index} of {verified.checkpoint.size} in {key.name}\n"
+        f"{_cosigned_text(witnesses)}",
         document={
             "schema": "weighbridge/ledger-verify/v1",
             "origin": key.name,
@@ -157,23 +192,29 @@ def run_verify(arguments: argparse.Namespace) -> Outcome:
             "size": verified.checkpoint.size,
             "root": verified.checkpoint.root.hex(),
             "leaf_hash": verified.leaf_hash.hex(),
-            "witnesses": [{"name": item.key.name, "time": item.time} for item in witnesses],
+            "witnesses": _cosigned_document(witnesses),
         },
     )
 
 
+@hinted
 def run_audit(arguments: argparse.Namespace) -> Outcome:
-    """That all files of a ledger are one tree under its signed checkpoint.
+    """That all files of a ledger are one tree under its signed head, which ``--witness`` cosigned.
 
     Raises:
-        WeighbridgeError: as :func:`.audit`.
+        WeighbridgeError: as :func:`.audit` and :func:`.require_witnesses`.
     """
     key = ledger_key(arguments.key)
-    earlier = None if arguments.since is None else read(arguments.since, limit=limits.CHECKPOINT_MAX)
-    report = audit(arguments.directory, key, key.name, earlier=earlier)
+    directory: Path = arguments.directory
+    head = _head(directory, cosigned=arguments.cosigned)
+    earlier = None if arguments.since is None else head_in(arguments.since, key).note
+    report = audit(directory, key, key.name, earlier=earlier, head=head)
+    with about(directory / head):
+        witnesses = require_witnesses(report.note, arguments.witness, of=key)
     since = "" if report.consistent_with is None else f", extends the checkpoint of {report.consistent_with}"
     return Outcome(
-        text=f"consistent: {report.size} entries, {report.tiles} tiles, root {report.root.hex()}{since}\n",
+        text=f"consistent: {_entries(report.size)}, {counted(report.tiles, 'tile')}, root {report.root.hex()}{since}\n"
+        f"{_cosigned_text(witnesses)}",
         document={
             "schema": "weighbridge/ledger-audit/v1",
             "origin": report.origin,
@@ -182,8 +223,52 @@ def run_audit(arguments: argparse.Namespace) -> Outcome:
             "entry_bytes": report.entry_bytes,
             "tiles": report.tiles,
             "consistent_with": report.consistent_with,
+            "witnesses": _cosigned_document(witnesses),
         },
     )
+
+
+def _head(directory: Path, *, cosigned: bool) -> str:
+    """The file with the head that is asked for.
+
+    Raises:
+        Indeterminate: ``EVIDENCE_ABSENT``: no witness's cosignature was published here.
+    """
+    if not cosigned:
+        return CHECKPOINT
+    if (directory / CHECKPOINT).exists() and not (directory / COSIGNED).exists():
+        raise Indeterminate(
+            Code.EVIDENCE_ABSENT, "no witness has cosigned this ledger", where=str(directory / COSIGNED),
+            hint="`weighbridge ledger cosign` publishes what witnesses cosigned; else leave out --cosigned",
+        )  # fmt: skip
+    return COSIGNED
+
+
+def _parsed(data: bytes) -> tlog.Proof:
+    kind = kind_of(data)
+    try:
+        return tlog.parse_proof(data)
+    except MalformedEvidence as error:
+        if kind.startswith("a proof"):
+            raise
+        raise MalformedEvidence(
+            error.code, "neither a proof nor a receipt", where=error.where, expected="a .tlog-proof or a COSE receipt",
+            got=kind, hint="`weighbridge ledger prove` and `weighbridge ledger receipt` write them",
+        ) from error  # fmt: skip
+
+
+def _entries(number: int) -> str:
+    return "1 entry" if number == 1 else f"{number} entries"
+
+
+def _cosigned_text(witnesses: Sequence[VerifiedCosignature]) -> str:
+    return "".join(
+        f"  cosigned by {item.key.name} at {strict.time_encode(moment(item.time * 10**9))}\n" for item in witnesses
+    )
+
+
+def _cosigned_document(witnesses: Sequence[VerifiedCosignature]) -> strict.JsonValue:
+    return [{"name": item.key.name, "time": item.time} for item in witnesses]
 
 
 def _index(text: str) -> int:

@@ -7,16 +7,17 @@ read them, and everything is verified before the key is used.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-from weighbridge.proto import limits, note, receipt, tlog
-from weighbridge.proto.errors import Code, EnvironmentFault, Indeterminate, LedgerInconsistent, MalformedEvidence
+from weighbridge.proto import note, receipt, tlog
+from weighbridge.proto.errors import Code, Indeterminate, LedgerInconsistent, MalformedEvidence, NotAuthentic
 from weighbridge.verifier.commands import arguments as given
-from weighbridge.verifier.commands.outcome import Outcome, read, usage, write
+from weighbridge.verifier.commands.ledger_errors import EXITS, hinted
+from weighbridge.verifier.commands.ledger_key import head_in
+from weighbridge.verifier.commands.outcome import Outcome, usage, write
 from weighbridge.verifier.keys import open_ledger_key
-from weighbridge.verifier.ledger.reader import CHECKPOINT, LedgerReader, read_file
+from weighbridge.verifier.ledger.published import CHECKPOINT, about, no_ledger, told_of
+from weighbridge.verifier.ledger.reader import LedgerReader, read_file
 
 if TYPE_CHECKING:
     import argparse
@@ -25,13 +26,16 @@ if TYPE_CHECKING:
 
 __all__ = ["configure", "run_receipt", "verify_entry", "verify_growth"]
 
+# How the decoder of CBOR says so.
+_CUT_SHORT: Final = "premature end of stream"
+
 
 def configure(parser: argparse.ArgumentParser, *, directory_help: str) -> None:
     """Add the arguments of ``ledger receipt``."""
     parser.description = (
         "Sign a COSE receipt (RFC 9942) that an entry is in the tree of the published checkpoint, or, with --since, "
         "that this tree begins with all of an earlier one. For whoever reads COSE; a proof by `ledger prove` needs no "
-        "key, and carries the cosignatures of witnesses."
+        f"key, and carries the cosignatures of witnesses. Exit 0 when it is written, {EXITS}"
     )
     parser.add_argument("directory", type=Path, metavar="DIR", help=directory_help)
     parser.add_argument("index", type=_index, nargs="?", metavar="INDEX", help="zero-based index of the entry")
@@ -46,6 +50,7 @@ def configure(parser: argparse.ArgumentParser, *, directory_help: str) -> None:
     parser.set_defaults(run=run_receipt)
 
 
+@hinted
 def run_receipt(arguments: argparse.Namespace) -> Outcome:
     """A receipt of one entry, or of consistency, under the published checkpoint; verified before it is written.
 
@@ -61,7 +66,7 @@ def run_receipt(arguments: argparse.Namespace) -> Outcome:
     if arguments.since is None:
         signed, outcome = _of_entry(reader, arguments.index, private)
     else:
-        signed, outcome = _of_growth(reader, read(arguments.since, limit=limits.CHECKPOINT_MAX), private)
+        signed, outcome = _of_growth(reader, head_in(arguments.since, reader.checkpoint.key), private)
     write(arguments.output, signed, doing="writing the receipt")
     document = {**outcome.document, "schema": "weighbridge/ledger-receipt/v1", "bytes": len(signed)}
     return Outcome(f"wrote {arguments.output}: {outcome.text}", document)
@@ -90,17 +95,16 @@ def verify_entry(data: bytes, leaf_hash: bytes, key: note.NoteKey) -> Outcome:
     )
 
 
-def verify_growth(data: bytes, earlier: bytes, key: note.NoteKey) -> Outcome:
-    """That the ledger of ``key`` has changed and removed nothing since the checkpoint ``earlier``, by a receipt.
+def verify_growth(data: bytes, old: tlog.VerifiedCheckpoint) -> Outcome:
+    """That the ledger of ``old`` has changed and removed nothing since then, by a receipt.
 
     Raises:
-        WeighbridgeError: as :func:`.tlog.open_checkpoint` and :func:`.receipt.verify_consistency`.
+        WeighbridgeError: as :func:`.receipt.verify_consistency`.
     """
-    old = tlog.open_checkpoint(earlier, key, origin=key.name)
     parsed = _parsed(data)
     if not isinstance(parsed.proof, receipt.Consistency):
         usage("this is the receipt of an entry: name it with --entry or --leaf-hash", command="ledger verify")
-    verified = receipt.verify_consistency(parsed, old, origin=key.name)
+    verified = receipt.verify_consistency(parsed, old, origin=old.origin)
     return Outcome(
         text=f"consistent: the tree of {verified.size} in {verified.origin} begins with all of the {old.size}\n",
         document={
@@ -118,12 +122,16 @@ def _published(directory: Path, private: Ed25519PrivateKey) -> LedgerReader:
     path = directory / CHECKPOINT
     data = read_file(path)
     if data is None:
-        raise EnvironmentFault(
-            Code.FILE_UNREADABLE, "no ledger here", where=str(path), hint="name a ledger, such as STATE/ledger"
-        )
-    origin = tlog.Checkpoint.parse(note.parse(data).claimed_text).origin
-    key = note.NoteKey(origin, private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw))
-    return LedgerReader.open(directory, key=key, origin=origin)
+        raise no_ledger(path)
+    with about(path):
+        origin = tlog.Checkpoint.parse(note.parse(data).claimed_text).origin
+    key = note.NoteKey(origin, private.public_key().public_bytes_raw())
+    try:
+        return LedgerReader.open(directory, key=key, origin=origin)
+    except NotAuthentic as error:
+        raise told_of(
+            error, path, hint="--key-file is the private key of this very ledger: keys/ledger.pem of its verifier"
+        ) from error
 
 
 def _of_entry(reader: LedgerReader, index: int, private: Ed25519PrivateKey) -> tuple[bytes, Outcome]:
@@ -146,13 +154,12 @@ def _of_entry(reader: LedgerReader, index: int, private: Ed25519PrivateKey) -> t
     return signed, Outcome(text, {**outcome.document, "kind": "inclusion"})
 
 
-def _of_growth(reader: LedgerReader, earlier: bytes, private: Ed25519PrivateKey) -> tuple[bytes, Outcome]:
+def _of_growth(reader: LedgerReader, old: tlog.VerifiedCheckpoint, private: Ed25519PrivateKey) -> tuple[bytes, Outcome]:
     new = reader.checkpoint
-    old = tlog.open_checkpoint(earlier, new.key, origin=new.origin)
     if old.size > new.size:
         raise LedgerInconsistent(
             Code.LEDGER_INCONSISTENT, "ledger is shorter than it was", where="checkpoint", expected=f">= {old.size}",
-            got=new.size,
+            got=new.size, hint="it was put back to an earlier state, or this is an old copy of it",
         )  # fmt: skip
     if old.size in {0, new.size} and (old.root == new.root or not old.size):
         raise Indeterminate(
@@ -162,7 +169,7 @@ def _of_growth(reader: LedgerReader, earlier: bytes, private: Ed25519PrivateKey)
         )  # fmt: skip
     path = reader.consistency_proof(old.size)
     signed = receipt.sign_consistency(old, new, path, signer=private.sign)
-    outcome = verify_growth(signed, earlier, new.key)
+    outcome = verify_growth(signed, old)
     text = f"receipt that the tree of {new.size} in {new.origin} begins with all of the {old.size}\n"
     return signed, Outcome(text, {**outcome.document, "kind": "consistency"})
 
@@ -171,7 +178,13 @@ def _parsed(data: bytes) -> receipt.Receipt:
     try:
         return receipt.parse(data)
     except MalformedEvidence as error:
-        raise error.in_file("PROOF", what="a receipt", hint="`weighbridge ledger receipt` writes one") from error
+        hint = "have it again from whoever wrote it: `weighbridge ledger receipt` does"
+        if _CUT_SHORT in error.message:
+            raise MalformedEvidence(
+                error.code, "receipt ends too early: it is cut short", where=error.where, got=f"{len(data)} bytes",
+                clause=error.clause, hint=hint,
+            ) from error  # fmt: skip
+        raise told_of(error, "", hint=hint) from error
 
 
 def _index(text: str) -> int:

@@ -12,15 +12,16 @@ import time
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from weighbridge.proto import strict
 from weighbridge.proto.errors import EnvironmentFault, ExitCode, WeighbridgeError
 from weighbridge.verifier.clock import moment
 from weighbridge.verifier.commands import arguments as given
+from weighbridge.verifier.commands.ledger_errors import advised, hinted
 from weighbridge.verifier.commands.ledger_key import ledger_key
 from weighbridge.verifier.commands.progress import Progress
-from weighbridge.verifier.commands.text import line
+from weighbridge.verifier.commands.text import counted, line
 from weighbridge.verifier.ledger.locked import LockedFile
 from weighbridge.verifier.ledger.monitor import Monitor
 from weighbridge.verifier.ledger.source import Source, open_source
@@ -49,7 +50,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Follow a log from what was last seen of it: that it only grew, and what its new entries tell. Exit status: 0 "
         "nothing to tell, 6 something that a person should look at, 7 the log contradicts itself or what it signed "
-        "before, 8 it cannot be read now. What was seen before changes with 0 and 6 only."
+        "before, 8 it cannot be read now, 3 and 4 its checkpoint is none or not by this key. What was seen before "
+        "changes with 0 and 6 only. Everything is told once; a session that fell silent is then counted in each `head` "
+        "line, until something is heard of it. The first look believes the key that this is the log: there is nothing "
+        "to compare it with."
     )
     add_watch(parser)
     parser.set_defaults(run=_run)
@@ -72,7 +76,7 @@ def add_watch(parser: argparse.ArgumentParser) -> None:
         type=_seconds,
         default=_SILENCE,
         metavar="S",
-        help=f"tell of a session when neither window nor closing comes for so many seconds (default {_SILENCE})",
+        help=f"tell of a session, once, when neither window nor closing comes for so many seconds (default {_SILENCE})",
     )
     parser.add_argument(
         "--stall", type=_seconds, metavar="S", help="tell of a log that has not grown for so many seconds"
@@ -129,17 +133,23 @@ class Teller:
     def look(self, look: Look, *, at: datetime) -> None:
         """How the log stands."""
         checkpoint, sessions = look.watched.checkpoint, len(look.watched.chains.sessions)
+        silent = look.watched.chains.silent
         more = f", {look.unlisted} more not listed" if look.unlisted else ""
+        first = "; first look: nothing to compare with" if look.first else ""
         document: strict.JsonObject = {
             "size": checkpoint.size,
             "root": checkpoint.root.hex(),
             "new": checkpoint.size - look.before,
+            "first": look.first,
             "sessions": sessions,
+            "silent": silent,
             "told": len(look.events),
             "not_listed": look.unlisted,
         }
-        grown = f"{checkpoint.size} entries (+{checkpoint.size - look.before}), {sessions} sessions not closed"
-        self._say("head", f"{grown}, root {checkpoint.root.hex()[:16]}{more}", document, at)
+        quiet = f" ({silent} silent)" if silent else ""
+        size = "1 entry" if checkpoint.size == 1 else f"{checkpoint.size} entries"
+        grown = f"{size} (+{checkpoint.size - look.before}), {counted(sessions, 'session')} not closed{quiet}"
+        self._say("head", f"{grown}, root {checkpoint.root.hex()[:16]}{more}{first}", document, at)
 
     def failure(self, error: WeighbridgeError, *, at: datetime) -> None:
         """Why a look has come to nothing."""
@@ -163,16 +173,21 @@ class Teller:
         sys.stdout.flush()
 
 
+Then: TypeAlias = "Callable[[Teller, Look, datetime], None]"
+
+
 def _run(arguments: argparse.Namespace) -> ExitCode:
     return watch(arguments, None)
 
 
-def watch(arguments: argparse.Namespace, then: Callable[[Watched, datetime], None] | None) -> ExitCode:
+@hinted
+def watch(arguments: argparse.Namespace, then: Then | None) -> ExitCode:
     """Look at the log, tell, remember, and do ``then``; once or until interrupted.
 
     Args:
         arguments: those of :func:`add_watch`, and the log's ``key``.
-        then: with what is remembered by now, after it is durable; ``None``: nothing.
+        then: with whoever tells, the look, after what is remembered of it is durable, and when that was; ``None``:
+            nothing.
     """
     key = ledger_key(arguments.key)
     log: Source = arguments.log
@@ -189,7 +204,7 @@ def watch(arguments: argparse.Namespace, then: Callable[[Watched, datetime], Non
                 if arguments.once:
                     return _ended(teller, error)
                 # The log may come back; that it does not, `--stall` tells.
-                teller.failure(error, at=_now())
+                teller.failure(advised(error), at=_now())
             except WeighbridgeError as error:
                 return _ended(teller, error)
             else:
@@ -205,7 +220,7 @@ def _look(
     state: LockedFile,
     *,
     seen: Watched | None,
-    then: Callable[[Watched, datetime], None] | None,
+    then: Then | None,
 ) -> tuple[Watched, ExitCode]:
     with Progress("entries", 0, shown=True) as progress:
 
@@ -232,12 +247,12 @@ def _look(
     if look.is_news:
         state.replace(look.watched.encode())
     if then is not None:
-        then(look.watched, at)
+        then(teller, look, at)
     return look.watched, ExitCode.INDETERMINATE if look.events else ExitCode.AFFIRMED
 
 
 def _ended(teller: Teller, error: WeighbridgeError) -> ExitCode:
-    teller.failure(error, at=_now())
+    teller.failure(advised(error), at=_now())
     return error.exit_code
 
 

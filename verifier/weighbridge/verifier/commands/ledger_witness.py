@@ -18,26 +18,29 @@ from weighbridge.proto.errors import Code, EnvironmentFault, Indeterminate, Ledg
 from weighbridge.verifier.anchors import Anchor, TrustAnchors
 from weighbridge.verifier.clock import moment, nanoseconds
 from weighbridge.verifier.commands import arguments as given
-from weighbridge.verifier.commands.ledger_key import WITNESS_HELP, ledger_key, witness_keys
+from weighbridge.verifier.commands.ledger_errors import EXITS, hinted
+from weighbridge.verifier.commands.ledger_key import WITNESS_HELP, head_in, ledger_key, witness_keys
 from weighbridge.verifier.commands.ledger_watch import add_watch, source, watch
 from weighbridge.verifier.commands.outcome import Outcome, read, usage, write
 from weighbridge.verifier.files import PosixFiles
 from weighbridge.verifier.keys import create_witness_key, open_ledger_key
 from weighbridge.verifier.ledger.heads import ForkEvidence, Relation, nodes_at, relate
 from weighbridge.verifier.ledger.locked import LockedFile
+from weighbridge.verifier.ledger.published import CHECKPOINT, COSIGNED, about, open_head
 from weighbridge.verifier.ledger.source import DirectorySource, Source
 from weighbridge.verifier.ledger.storage import Storage
+from weighbridge.verifier.witnesses import require_another
 
 if TYPE_CHECKING:
     import argparse
     from datetime import datetime
 
     from weighbridge.proto.errors import ExitCode
-    from weighbridge.verifier.ledger.watched import Watched
+    from weighbridge.verifier.commands.ledger_watch import Teller
+    from weighbridge.verifier.ledger.monitor import Look
 
-__all__ = ["COSIGNED", "configure_compare", "configure_cosign", "configure_key", "configure_witness"]
+__all__ = ["configure_compare", "configure_cosign", "configure_key", "configure_witness"]
 
-COSIGNED: Final = "cosigned"
 _SECOND: Final = 10**9
 _EVIDENCE_MAX: Final = 1024 * 1024
 _LINE: Final = "\u2014 ".encode()
@@ -48,7 +51,8 @@ def configure_witness(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Follow a log as `ledger monitor` does, and cosign each head that has grown from all that was seen before "
         "(C2SP tlog-cosignature). What a monitor tells of sessions keeps no witness from cosigning: it says that "
-        "the log only grew, not that what is in it is good."
+        "the log only grew, not that what is in it is good. Exit status: as `ledger monitor`; with 0 and 6 it "
+        "cosigned, and says which head."
     )
     add_watch(parser)
     parser.add_argument("--key-file", required=True, type=Path, metavar="PEM", help="the witness's private key")
@@ -63,7 +67,8 @@ def configure_key(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``ledger witness-key``."""
     parser.description = (
         "Make an Ed25519 key for cosigning, and a trust-anchors document (purpose witness) for whoever wants to "
-        "believe it. One key belongs to one witness, and to nothing else."
+        "believe it. One key belongs to one witness, and to nothing else. Exit 0 when both are made, 8 when one cannot "
+        "be written: a key is never replaced."
     )
     parser.add_argument("name", metavar="NAME", type=_name, help="the witness's name, such as witness.example/w1")
     parser.add_argument("-o", "--output", required=True, type=given.output, metavar="PEM", help="the private key")
@@ -76,7 +81,8 @@ def configure_cosign(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``ledger cosign``; ``--key`` and ``--json`` are every ledger command's."""
     parser.description = (
         "Publish what witnesses have cosigned: DIR/cosigned, beside DIR/checkpoint, is the newest head with their "
-        "lines. While nobody writes to the ledger, and its head is the cosigned one, DIR/checkpoint gets the lines too."
+        "lines. While nobody writes to the ledger, and its head is the cosigned one, DIR/checkpoint gets the lines "
+        f"too. Exit 0 when it is published, {EXITS}"
     )
     parser.add_argument("directory", type=Path, metavar="DIR", help="the ledger, such as STATE/ledger")
     parser.add_argument(
@@ -90,7 +96,7 @@ def configure_compare(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``ledger compare``; ``--key`` and ``--json`` are every ledger command's."""
     parser.description = (
         "Whether two signed heads of one ledger can both be true: of one size they have one root; of two sizes, the "
-        "tiles of the larger one show whether it begins with the smaller one. Exit status 7: they cannot."
+        f"tiles of the larger one show whether it begins with the smaller one. Exit 0 when they can, {EXITS}"
     )
     parser.add_argument("first", type=Path, metavar="NOTE", help="a signed head; or evidence that a monitor kept")
     parser.add_argument("second", type=Path, nargs="?", metavar="NOTE", help="another one")
@@ -103,29 +109,41 @@ def configure_compare(parser: argparse.ArgumentParser) -> None:
 # -- the witness -------------------------------------------------------------------------------------------------------
 
 
+@hinted
 def run_witness(arguments: argparse.Namespace) -> ExitCode:
     """A monitor that cosigns.
 
     Raises:
-        EnvironmentFault: as :func:`.open_ledger_key`.
+        NotAuthentic: ``LEDGER_WITNESS``: the key is the log's own.
+        WeighbridgeError: as :func:`.open_ledger_key`.
     """
     private = open_ledger_key(arguments.key_file)
     key = WitnessKey(arguments.name, private.public_key().public_bytes_raw())
+    require_another(key, ledger_key(arguments.key))
 
-    def cosign(watched: Watched, at: datetime) -> None:
+    def cosign(teller: Teller, look: Look, at: datetime) -> None:
         # What was seen is durable by now: no crash makes this witness cosign another history afterwards.
-        signed = watched.checkpoint.note
-        line = cosignature.sign(
-            note.parse(signed).claimed_text,
-            key=key,
-            time=nanoseconds(at) // _SECOND,
-            signer=private.sign,
-        )
-        write(arguments.output, cosignature.attach(signed, line, keys=[key]), doing="writing the cosigned head")
+        checkpoint, time_s = look.watched.checkpoint, nanoseconds(at) // _SECOND
+        text = note.parse(checkpoint.note).claimed_text
+        line = cosignature.sign(text, key=key, time=time_s, signer=private.sign)
+        signed = cosignature.attach(checkpoint.note, line, keys=[key])
+        write(arguments.output, signed, doing="writing the cosigned head")
+        if arguments.once or look.is_news:
+            root = checkpoint.root.hex()
+            document: strict.JsonObject = {
+                "size": checkpoint.size,
+                "root": root,
+                "witness": key.name,
+                "time": time_s,
+                "file": str(arguments.output),
+            }
+            told = f"{checkpoint.size} entries, root {root}, by {key.name}: wrote {arguments.output}"
+            teller.said("cosigned", told, document, at=at)
 
     return watch(arguments, cosign)
 
 
+@hinted
 def run_key(arguments: argparse.Namespace) -> Outcome:
     """A new key, and the anchor by which others believe it.
 
@@ -150,24 +168,27 @@ def run_key(arguments: argparse.Namespace) -> Outcome:
 # -- the log's side ----------------------------------------------------------------------------------------------------
 
 
+@hinted
 def run_cosign(arguments: argparse.Namespace) -> Outcome:
     """Publish cosignatures, each verified, on a head that this ledger has grown from.
 
     Raises:
         WeighbridgeError: ``LEDGER_WITNESS``, ``LEDGER_FORK``, or whatever is wrong with a file.
     """
-    key, witnesses = ledger_key(arguments.key), witness_keys(arguments.witness)
+    key = ledger_key(arguments.key)
+    witnesses = witness_keys(arguments.witness, of=key)
     log = DirectorySource(arguments.directory)
     published = _published(log, key)
     head = published
     with LockedFile(arguments.directory / COSIGNED) as file:
         if (before := file.read(limit=limits.CHECKPOINT_MAX)) is not None:
-            head = tlog.open_checkpoint(before, key, origin=key.name)
+            head = open_head(before, key, origin=key.name, where=arguments.directory / COSIGNED)
             _require_growth(head, published, log)
         signed = head.note if before is not None else None
         for path in arguments.cosigned:
             offered = _offered(path, published, key, witnesses)
-            _require_growth(offered, published, log)
+            with about(path):
+                _require_growth(offered, published, log)
             signed = _merged(signed, offered, key, witnesses)
         if signed is None:
             raise RuntimeError("at least one file was given")
@@ -194,10 +215,8 @@ def run_cosign(arguments: argparse.Namespace) -> Outcome:
 
 
 def _published(log: Source, key: note.NoteKey) -> tlog.VerifiedCheckpoint:
-    data = log.read("checkpoint", limit=limits.CHECKPOINT_MAX)
-    if data is None:
-        raise EnvironmentFault(Code.FILE_UNREADABLE, "no ledger here", where=log.place("checkpoint"))
-    return tlog.open_checkpoint(data, key, origin=key.name)
+    data = log.read(CHECKPOINT, limit=limits.CHECKPOINT_MAX)
+    return open_head(data, key, origin=key.name, where=log.place(CHECKPOINT))
 
 
 def _offered(
@@ -205,14 +224,15 @@ def _offered(
 ) -> tlog.VerifiedCheckpoint:
     """The head in the file ``path``, with at least one good line by a known witness."""
     data = read(path, limit=limits.CHECKPOINT_MAX)
-    if data.startswith(_LINE):
-        # Bare lines, as services hand them out: they are over the published head, or over nothing here.
-        data = cosignature.attach(published.note, data, keys=witnesses)
-    offered = tlog.open_checkpoint(data, key, origin=key.name)
-    parsed = note.parse(data)
-    if not cosignature.verify_all(parsed, witnesses):
-        cosignature.verify(parsed, witnesses[0])
-    return offered
+    with about(path):
+        if data.startswith(_LINE):
+            # Bare lines, as services hand them out: they are over the published head, or over nothing here.
+            data = cosignature.attach(published.note, data, keys=witnesses)
+        offered = tlog.open_checkpoint(data, key, origin=key.name)
+        parsed = note.parse(data)
+        if not cosignature.verify_all(parsed, witnesses):
+            cosignature.verify(parsed, witnesses[0])
+        return offered
 
 
 def _merged(
@@ -242,7 +262,7 @@ def _require_growth(earlier: tlog.VerifiedCheckpoint, published: tlog.VerifiedCh
     """Publish nothing that this ledger has not grown from: a witness that saw another history has found a fork."""
     if earlier.size > published.size:
         raise LedgerInconsistent(
-            Code.LEDGER_ROLLBACK, "the cosigned head is ahead of the ledger", where=log.place("checkpoint"),
+            Code.LEDGER_ROLLBACK, "the cosigned head is ahead of the ledger", where=log.place(CHECKPOINT),
             expected=f">= {earlier.size}", got=published.size,
         )  # fmt: skip
     _require(relate(earlier, published, nodes=nodes_at(log, published.size)), earlier, published)
@@ -259,7 +279,7 @@ def _publish(
             return False
         raise
     try:
-        if storage.read("checkpoint") != published.note:
+        if storage.read(CHECKPOINT) != published.note:
             return False
         storage.publish(cosignature.attach(published.note, _lines(signed), keys=witnesses))
     finally:
@@ -270,6 +290,7 @@ def _publish(
 # -- two heads ---------------------------------------------------------------------------------------------------------
 
 
+@hinted
 def run_compare(arguments: argparse.Namespace) -> Outcome:
     """Whether two heads can both be true.
 
@@ -285,11 +306,13 @@ def run_compare(arguments: argparse.Namespace) -> Outcome:
     if arguments.second is None:
         if not data.startswith(b"{"):
             usage("one head alone says nothing: name another one", command="ledger compare")
-        evidence = ForkEvidence.parse(data)
-        first, second = opened(evidence.first), opened(evidence.second)
-        relation = evidence.relation(first, second)
+        with about(arguments.first):
+            evidence = ForkEvidence.parse(data)
+            first, second = opened(evidence.first), opened(evidence.second)
+            relation = evidence.relation(first, second)
     else:
-        first, second = opened(data), opened(read(arguments.second, limit=limits.CHECKPOINT_MAX))
+        first = open_head(data, key, origin=key.name, where=arguments.first)
+        second = head_in(arguments.second, key)
         log: Source | None = arguments.log
         larger = max(first.size, second.size)
         relation = relate(first, second, nodes=None if log is None else nodes_at(log, larger))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from weighbridge.proto import merkle, tlog
 from weighbridge.proto.errors import Code, EnvironmentFault, LedgerInconsistent, MalformedEvidence
+from weighbridge.verifier.ledger.published import CHECKPOINT, open_head
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +34,7 @@ class AuditReport:
         entry_bytes: total length of the entries.
         tiles: number of hash tiles compared.
         consistent_with: size of the earlier checkpoint that this ledger was shown to extend, if one was given.
+        note: the signed head, for whoever asks who has cosigned it.
     """
 
     origin: str
@@ -41,9 +43,12 @@ class AuditReport:
     entry_bytes: int
     tiles: int
     consistent_with: int | None
+    note: bytes
 
 
-def audit(directory: Path, key: NoteKey, origin: str, *, earlier: bytes | None = None) -> AuditReport:
+def audit(
+    directory: Path, key: NoteKey, origin: str, *, earlier: bytes | None = None, head: str = CHECKPOINT
+) -> AuditReport:
     """Verify the ledger in ``directory`` from end to end. May run while the ledger is being written to.
 
     Args:
@@ -51,6 +56,7 @@ def audit(directory: Path, key: NoteKey, origin: str, *, earlier: bytes | None =
         key: the ledger's key, trusted by the caller.
         origin: the ledger that the caller means.
         earlier: a signed checkpoint of the same ledger, kept from before.
+        head: the file that has the signed head; of its tree every file is read, and of a longer one no more.
 
     Raises:
         EnvironmentFault: ``FILE_UNREADABLE``.
@@ -59,14 +65,14 @@ def audit(directory: Path, key: NoteKey, origin: str, *, earlier: bytes | None =
         LedgerInconsistent: ``LEDGER_ORIGIN``, ``LEDGER_MALFORMED`` or ``LEDGER_INCONSISTENT``, naming the file.
     """
     # 1. Whose word is it: signature, then text, then name.
-    checkpoint = tlog.open_checkpoint(_read(directory, "checkpoint"), key, origin=origin)
+    checkpoint = open_head(_bytes(directory / head), key, origin=origin, where=directory / head)
     before = None if earlier is None else tlog.open_checkpoint(earlier, key, origin=origin)
     # 2. An append-only ledger does not become shorter.
     if before is not None and before.size > checkpoint.size:
         raise LedgerInconsistent(
             Code.LEDGER_INCONSISTENT,
             "ledger is shorter than it was",
-            where="checkpoint",
+            where=str(directory / head),
             expected=f">= {before.size}",
             got=checkpoint.size,
         )
@@ -85,7 +91,7 @@ def audit(directory: Path, key: NoteKey, origin: str, *, earlier: bytes | None =
         _compare(before.root, tree.root, "earlier checkpoint")
     tiles.end()
     # 5. The root over all entries is the one that was signed.
-    _compare(checkpoint.root, tree.root, "checkpoint")
+    _compare(checkpoint.root, tree.root, str(directory / head))
     return AuditReport(
         origin=origin,
         size=checkpoint.size,
@@ -93,6 +99,7 @@ def audit(directory: Path, key: NoteKey, origin: str, *, earlier: bytes | None =
         entry_bytes=entry_bytes,
         tiles=tiles.count,
         consistent_with=None if before is None else before.size,
+        note=checkpoint.note,
     )
 
 
@@ -136,9 +143,9 @@ class _Tiles:
         try:
             claimed = tlog.parse_tile(data, width=stored)[:width]
         except MalformedEvidence as error:
-            raise _malformed(name, error) from error
+            raise _malformed(self._directory / name, error) from error
         for at, (theirs, ours) in enumerate(zip(claimed, tile, strict=True)):
-            _compare(theirs, ours, f"{name}[{at}]")
+            _compare(theirs, ours, f"{self._directory / name}[{at}]")
         self.count += 1
 
 
@@ -154,7 +161,7 @@ def _entries(directory: Path, number: int, width: int) -> tuple[bytes, ...]:
     try:
         return tlog.parse_bundle(data, width=stored)[:width]
     except MalformedEvidence as error:
-        raise _malformed(name, error) from error
+        raise _malformed(directory / name, error) from error
 
 
 def _partial_or_full(directory: Path, name: str, width: int) -> tuple[bytes, int]:
@@ -170,14 +177,18 @@ def _partial_or_full(directory: Path, name: str, width: int) -> tuple[bytes, int
 
 def _read(directory: Path, name: str) -> bytes:
     path = directory / name
+    if (data := _bytes(path)) is None:
+        raise LedgerInconsistent(Code.LEDGER_INCONSISTENT, "file of the signed tree is missing", where=str(path))
+    return data
+
+
+def _bytes(path: Path) -> bytes | None:
     try:
         with path.open("rb") as file:
             return file.read(tlog.BUNDLE_MAX + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except OSError as error:
-        if name != "checkpoint" and isinstance(error, FileNotFoundError | NotADirectoryError):
-            raise LedgerInconsistent(
-                Code.LEDGER_INCONSISTENT, "file of the signed tree is missing", where=name
-            ) from error
         reason = (error.strerror or type(error).__name__).lower()
         raise EnvironmentFault(Code.FILE_UNREADABLE, reason, where=str(path)) from error
 
@@ -193,5 +204,5 @@ def _compare(claimed: bytes, computed: bytes, where: str) -> None:
         )
 
 
-def _malformed(name: str, error: MalformedEvidence) -> LedgerInconsistent:
-    return LedgerInconsistent(Code.LEDGER_MALFORMED, f"stored file is malformed: {error.message}", where=name)
+def _malformed(path: Path, error: MalformedEvidence) -> LedgerInconsistent:
+    return LedgerInconsistent(Code.LEDGER_MALFORMED, f"stored file is malformed: {error.message}", where=str(path))

@@ -128,6 +128,11 @@ class Chains:
     _moves: Counter[tuple[bytes, bytes]] = field(default_factory=Counter)
     _crowded: int = 0
 
+    @property
+    def silent(self) -> int:
+        """Of how many sessions it was told that nothing comes, and nothing has come since."""
+        return sum(followed.silent for followed in self.sessions.values())
+
     def copy(self) -> Chains:
         """Another one that stands where this one does, with no events."""
         return Chains(self.silence_ns, dict(self.sessions), dict(self.policies), self.latest_ns, dict(self.ended))
@@ -136,7 +141,7 @@ class Chains:
         """Follow the log's next entry."""
         if leaf.received_ns < self.latest_ns - _DISORDER_NS:
             self._note(
-                "backdated", "received before an entry in front of it", index, leaf,
+                "backdated", f"received more than {_seconds(_DISORDER_NS)} before an entry in front of it", index, leaf,
                 expected=f">= {self.latest_ns}", got=f"{leaf.received_ns}",
             )  # fmt: skip
             # From here on: one clock that was wrong once is told once.
@@ -166,7 +171,8 @@ class Chains:
         if self.latest_ns > now_ns + _AHEAD_NS:
             self._add(
                 Event(
-                    kind="postdated", text="received in the future, by the clock here", at_ns=self.latest_ns,
+                    kind="postdated", text=f"received more than {_seconds(_AHEAD_NS)} in the future, by the clock here",
+                    at_ns=self.latest_ns,
                     expected=f"<= {now_ns}", got=f"{self.latest_ns}",
                 )
             )  # fmt: skip
@@ -239,9 +245,10 @@ class Chains:
         self._put(leaf.session, Followed(leaf.seq + 1, leaf.window, policy, leaf.received_ns, silent=False))
 
     def _again(self, index: int, leaf: Leaf, known: Followed) -> None:
-        """A number that was there before: the last window may be entered twice when power fails; no other, nor thrice.
+        """A number that was there before: none is to be. One more leaf of the last window alone says nothing new.
 
-        Nothing was heard of the session by it.
+        Nothing was heard of the session by it. A verifier finishes what a loss of power cut off and enters no window
+        twice; one that did would contradict itself by a second repetition, or by another digest.
         """
         if leaf.seq != known.seq - 1 or leaf.window != known.window or known.repeated:
             self._note(
@@ -321,9 +328,13 @@ class Chains:
             self.unlisted += 1
 
 
+def _seconds(span_ns: int) -> str:
+    return f"{span_ns // 10**9} s"
+
+
 def _silent(session: bytes, followed: Followed, quiet_ns: int, *, index: int | None) -> Event:
     """Nothing came for ``quiet_ns``: up to entry ``index``, or up to now."""
-    since = f"nothing for {quiet_ns // 10**9} s after window {followed.seq - 1}"
+    since = f"nothing for {_seconds(quiet_ns)} after window {followed.seq - 1}"
     return Event(
         kind="silent",
         text=since

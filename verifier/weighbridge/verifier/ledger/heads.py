@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from weighbridge.proto import merkle, strict, tlog
 from weighbridge.proto.errors import Code, LedgerInconsistent, MalformedEvidence
+from weighbridge.verifier.ledger.published import about
 
 if TYPE_CHECKING:
     from weighbridge.verifier.ledger.source import Source
@@ -96,11 +97,12 @@ def _read_tile(source: Source, level: int, number: int, size: int) -> tuple[byte
         # A partial tile may go as soon as the full one is there, of which it is the beginning.
         data = source.read(tlog.tile_path(level, number, stored), limit=_TILE_MAX)
         if data is not None:
-            return tlog.parse_tile(data, width=stored)[:width]
+            with about(source.place(tlog.tile_path(level, number, stored))):
+                return tlog.parse_tile(data, width=stored)[:width]
     raise LedgerInconsistent(
         Code.LEDGER_INCONSISTENT,
         "tile is missing",
-        where=tlog.tile_path(level, number, width),
+        where=source.place(tlog.tile_path(level, number, width)),
         clause="C2SP tlog-tiles",
     )
 

@@ -42,7 +42,8 @@ from weighbridge.proto import limits, merkle, note, tlog
 from weighbridge.proto.errors import Code, EnvironmentFault, LedgerInconsistent, MalformedEvidence
 from weighbridge.verifier.files import Files, PosixFiles
 from weighbridge.verifier.ledger.edge import Edge, grow, load
-from weighbridge.verifier.ledger.reader import CHECKPOINT, LedgerReader
+from weighbridge.verifier.ledger.published import CHECKPOINT, no_ledger
+from weighbridge.verifier.ledger.reader import LedgerReader
 from weighbridge.verifier.ledger.storage import HEAD, Storage
 
 if TYPE_CHECKING:
@@ -153,9 +154,7 @@ class Ledger:
             ValueError: for an origin that cannot name a key.
         """
         if not (directory / HEAD).exists():
-            raise EnvironmentFault(
-                Code.FILE_UNREADABLE, "no ledger here", where=str(directory), hint="Create it first."
-            )
+            raise no_ledger(directory)
         storage = Storage(directory, files or PosixFiles())
         try:
             ledger = cls(storage, origin=origin, key=key)

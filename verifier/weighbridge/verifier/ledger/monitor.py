@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, Final, Protocol, final
 
 from weighbridge.proto import limits, merkle, tlog
 from weighbridge.proto.digest import sha256
-from weighbridge.proto.errors import Code, EnvironmentFault, LedgerInconsistent, MalformedEvidence
+from weighbridge.proto.errors import Code, LedgerInconsistent, MalformedEvidence
 from weighbridge.verifier.ledger.chains import Chains, Event
 from weighbridge.verifier.ledger.heads import ForkEvidence, Relation, nodes_at, relate
+from weighbridge.verifier.ledger.published import CHECKPOINT, open_head
 from weighbridge.verifier.ledger.watched import Watched
 from weighbridge.verifier.record import Leaf
 
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Keep", "Look", "Monitor", "Reading"]
 
-_CHECKPOINT: Final = "checkpoint"
 _CLAUSE: Final = "C2SP tlog-checkpoint@v1.0.0"
 
 
@@ -66,6 +66,7 @@ class Look:
         events: what a person should look at.
         unlisted: how many more of these there were.
         is_news: whether anything is to be remembered that was not before.
+        first: whether nothing was remembered before: there was nothing to compare with.
     """
 
     watched: Watched
@@ -73,6 +74,7 @@ class Look:
     events: tuple[Event, ...]
     unlisted: int
     is_news: bool
+    first: bool
 
 
 @final
@@ -148,18 +150,11 @@ class Monitor:
             text = f"it has not grown for {(now_ns - grew_ns) // 10**9} s"
             events = (*events, Event(kind="stalled", text=text, at_ns=chains.latest_ns))
         watched = Watched(shown, tree, chains, grew_ns, is_stalled)
-        return Look(watched, before, events, unlisted, is_news=_is_news(seen, watched))
+        return Look(watched, before, events, unlisted, is_news=_is_news(seen, watched), first=seen is None)
 
     def _checkpoint(self) -> tlog.VerifiedCheckpoint:
-        data = self._source.read(_CHECKPOINT, limit=limits.CHECKPOINT_MAX)
-        if data is None:
-            raise EnvironmentFault(
-                Code.FILE_UNREADABLE,
-                "no ledger here",
-                where=self._source.place(_CHECKPOINT),
-                hint="name what its `checkpoint` lies in",
-            )
-        return tlog.open_checkpoint(data, self._key, origin=self._key.name)
+        data = self._source.read(CHECKPOINT, limit=limits.CHECKPOINT_MAX)
+        return open_head(data, self._key, origin=self._key.name, where=self._source.place(CHECKPOINT))
 
     def _check_size(self, seen: tlog.VerifiedCheckpoint, shown: tlog.VerifiedCheckpoint) -> None:
         """Refuse a head that contradicts the one seen last, or is older: an append-only log does neither."""
@@ -170,7 +165,8 @@ class Monitor:
             raise self._forked(seen, shown, relation)
         what = "an earlier state of the same tree" if relation.word == "grown" else f"unknown: {relation.why}"
         raise LedgerInconsistent(
-            Code.LEDGER_ROLLBACK, f"the head is older than the one seen before ({what})", where=_CHECKPOINT,
+            Code.LEDGER_ROLLBACK, f"the head is older than the one seen before ({what})",
+            where=self._source.place(CHECKPOINT),
             expected=f">= {seen.size}", got=shown.size, clause=_CLAUSE,
             hint="a cache may have answered; if it stays, the log was put back to an earlier state",
         )  # fmt: skip
@@ -179,7 +175,7 @@ class Monitor:
         self, seen: tlog.VerifiedCheckpoint | None, shown: tlog.VerifiedCheckpoint, before: int
     ) -> LedgerInconsistent:
         """What it means that the tree seen before and the new entries do not lead to the signed root."""
-        where = f"entries {before} to {shown.size - 1}"
+        where = f"{self._source.place('tile/entries')}: entries {before} to {shown.size - 1}"
         if seen is None or seen.size == 0:
             return LedgerInconsistent(
                 Code.LEDGER_INCONSISTENT, "the entries do not lead to the signed root", where=where, expected=shown.root
@@ -238,13 +234,13 @@ class Monitor:
                     return tlog.parse_bundle(data, width=stored)
             except MalformedEvidence as error:
                 raise LedgerInconsistent(
-                    Code.LEDGER_MALFORMED, f"entry bundle is malformed: {error.message}", where=path,
-                    expected=error.expected, got=error.got, clause="C2SP tlog-tiles",
+                    Code.LEDGER_MALFORMED, f"entry bundle is malformed: {error.message}",
+                    where=self._source.place(path), expected=error.expected, got=error.got, clause="C2SP tlog-tiles",
                 ) from error  # fmt: skip
         raise LedgerInconsistent(
             Code.LEDGER_INCONSISTENT,
             "entries are missing",
-            where=tlog.entries_path(number, width),
+            where=self._source.place(tlog.entries_path(number, width)),
             clause="C2SP tlog-tiles",
         )
 

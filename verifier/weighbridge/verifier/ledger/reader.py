@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Final, final
 
 from weighbridge.proto import merkle, tlog
 from weighbridge.proto.errors import Code, EnvironmentFault, LedgerInconsistent, MalformedEvidence
+from weighbridge.verifier.ledger.published import CHECKPOINT, open_head
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from weighbridge.proto.note import NoteKey
 
-__all__ = ["CHECKPOINT", "LedgerReader", "read_file"]
+__all__ = ["LedgerReader", "read_file"]
 
-CHECKPOINT = "checkpoint"
 # Whoever reads the entries of one session comes by each tile again and again: 60 KB each, 32 MB in all.
 _TILES_KEPT: Final = 512
 
@@ -43,8 +43,14 @@ class LedgerReader:
         self._kept: OrderedDict[int, tuple[tuple[bytes, ...], tuple[bytes, ...]]] = OrderedDict()
 
     @classmethod
-    def open(cls, directory: Path, *, key: NoteKey, origin: str) -> LedgerReader:
+    def open(cls, directory: Path, *, key: NoteKey, origin: str, head: str = CHECKPOINT) -> LedgerReader:
         """The ledger as it is published now.
+
+        Args:
+            directory: the ledger.
+            key: its key, trusted by the caller.
+            origin: the ledger that the caller means.
+            head: the file that has the signed head.
 
         Raises:
             EnvironmentFault: ``FILE_UNREADABLE`` when there is no ledger, or it cannot be read.
@@ -52,11 +58,8 @@ class LedgerReader:
             NotAuthentic: ``LEDGER_SIGNATURE``.
             LedgerInconsistent: ``LEDGER_ORIGIN``.
         """
-        path = directory / CHECKPOINT
-        data = read_file(path)
-        if data is None:
-            raise EnvironmentFault(Code.FILE_UNREADABLE, "no ledger here", where=str(path))
-        return cls(directory, tlog.open_checkpoint(data, key, origin=origin))
+        path = directory / head
+        return cls(directory, open_head(read_file(path), key, origin=origin, where=path))
 
     def entry(self, index: int) -> bytes:
         """Entry ``index``, proven to be in the tree.
@@ -133,7 +136,7 @@ class LedgerReader:
             stored = width if path.endswith(f".p/{width}") else tlog.TILE_WIDTH
             entries = tlog.parse_bundle(data, width=stored)
         except MalformedEvidence as error:
-            raise _altered(path, error) from error
+            raise _altered(self._directory / path, error) from error
         self._kept[number] = leaves, entries
         if len(self._kept) > _TILES_KEPT:
             _ = self._kept.popitem(last=False)
@@ -156,7 +159,7 @@ class LedgerReader:
             stored = width if path.endswith(f".p/{width}") else tlog.TILE_WIDTH
             return tlog.parse_tile(data, width=stored)[:width]
         except MalformedEvidence as error:
-            raise _altered(path, error) from error
+            raise _altered(self._directory / path, error) from error
 
     def _read(self, partial: str, full: str) -> tuple[str, bytes]:
         """The tile of just this width or, when it has been deleted since, the full one, of which it is a prefix."""
@@ -164,7 +167,12 @@ class LedgerReader:
             data = read_file(self._directory / path)
             if data is not None:
                 return path, data
-        raise LedgerInconsistent(Code.LEDGER_INCONSISTENT, "tile is missing", where=partial, clause="C2SP tlog-tiles")
+        raise LedgerInconsistent(
+            Code.LEDGER_INCONSISTENT,
+            "tile is missing",
+            where=str(self._directory / partial),
+            clause="C2SP tlog-tiles",
+        )
 
 
 def read_file(path: Path) -> bytes | None:
@@ -184,5 +192,5 @@ def read_file(path: Path) -> bytes | None:
         raise EnvironmentFault(Code.FILE_UNREADABLE, reason, where=str(path)) from error
 
 
-def _altered(path: str, error: MalformedEvidence) -> LedgerInconsistent:
-    return LedgerInconsistent(Code.LEDGER_MALFORMED, f"stored tile is malformed: {error.message}", where=path)
+def _altered(path: Path, error: MalformedEvidence) -> LedgerInconsistent:
+    return LedgerInconsistent(Code.LEDGER_MALFORMED, f"stored tile is malformed: {error.message}", where=str(path))

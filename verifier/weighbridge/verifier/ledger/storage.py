@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Final, final
 
 from weighbridge.proto.errors import Code, EnvironmentFault
 from weighbridge.verifier.files import Directories, Files, fault, install
-from weighbridge.verifier.ledger.reader import CHECKPOINT, read_file
+from weighbridge.verifier.ledger.published import CHECKPOINT
+from weighbridge.verifier.ledger.reader import read_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from weighbridge.proto import limits, merkle, note, strict, tlog
-from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic
+from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic, WeighbridgeError
 from weighbridge.verifier.ledger.chains import POLICIES_MAX, SESSIONS_MAX, Chains, Followed
+from weighbridge.verifier.ledger.published import told_of
 from weighbridge.verifier.record import NO_DIGEST
 
 if TYPE_CHECKING:
@@ -131,11 +132,13 @@ def load(file: LockedFile, key: note.NoteKey, *, silence_ns: int) -> Watched | N
     data = file.read(limit=_STATE_MAX)
     if data is None:
         return None
+    hint = "keep it to be examined, and begin anew with another file: what it remembered is not known any more"
     try:
         return Watched.parse(data, key, silence_ns=silence_ns)
     except MalformedEvidence as error:
-        hint = "keep it to be examined, and begin anew with another file: what it remembered is not known any more"
         raise error.in_file(file.path, what="what a monitor remembers", hint=hint) from error
+    except WeighbridgeError as error:
+        raise told_of(error, file.path, hint=hint) from error
 
 
 def _tree(checkpoint: tlog.VerifiedCheckpoint, hashes: list[bytes]) -> merkle.CompactRange:
