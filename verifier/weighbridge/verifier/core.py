@@ -49,9 +49,9 @@ if TYPE_CHECKING:
     from weighbridge.verifier.keys import VerifierKeys
     from weighbridge.verifier.procedure import AuthenticWindow, VerifiedWindow
     from weighbridge.verifier.requirements import Requirements
-    from weighbridge.verifier.standing import Told
     from weighbridge.verifier.store import Issued, Store
     from weighbridge.verifier.telemetry.history import Trace
+    from weighbridge.verifier.told import Told
 
 __all__ = ["Answer", "Judged", "Opened", "Renewal", "Resumed", "Settled", "Verifier"]
 

@@ -31,7 +31,7 @@ from weighbridge.proto.errors import (
 from weighbridge.proto.v1 import results_pb2, results_pb2_grpc
 from weighbridge.verifier.result.serialisation import Serialisation
 from weighbridge.verifier.result_source import Asked
-from weighbridge.verifier.standing import GateState
+from weighbridge.verifier.told import GateState
 from weighbridge.verifier.watching import Watches
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from weighbridge.verifier.peers import Peers
     from weighbridge.verifier.result_source import Result, ResultSource
-    from weighbridge.verifier.standing import Told
+    from weighbridge.verifier.told import Told
     from weighbridge.verifier.watching import Watch
 
     _Context = grpc.aio.ServicerContext[object, object]

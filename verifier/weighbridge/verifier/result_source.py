@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from weighbridge.verifier.clock import Clock
     from weighbridge.verifier.relying_parties import RelyingParty
     from weighbridge.verifier.result.serialisation import Serialisation
-    from weighbridge.verifier.standing import Told
     from weighbridge.verifier.standings import Standings
+    from weighbridge.verifier.told import Told
 
     SigningKey = Callable[[], ec.EllipticCurvePrivateKey]
 

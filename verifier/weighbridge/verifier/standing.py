@@ -14,18 +14,18 @@ A held window changes nothing, unless it ends the session. What is not checked h
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from weighbridge.proto.errors import Code
 from weighbridge.verifier.session import SessionState
+from weighbridge.verifier.told import GateState, Told
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from weighbridge.verifier.affirmed import Affirmed
 
-__all__ = ["GateState", "Shut", "Standing", "Told", "ended", "shut_by"]
+__all__ = ["Shut", "Standing", "ended", "shut_by"]
 
 # As SystemClock's tolerance: further back, the clock is wrong.
 _SLEW_NS: Final = 1_000_000_000
@@ -34,15 +34,6 @@ _WORDS: Final = {
     SessionState.FAILED: "the session has failed",
     SessionState.INTERRUPTED: "the session was interrupted: its host, or one of its GPUs, has another one",
 }
-
-
-class GateState(StrEnum):
-    """What a relying party is told of a session's gate."""
-
-    WAITING = "waiting"
-    OPEN = "open"
-    CLOSED = "closed"
-    ENDED = "ended"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,41 +49,6 @@ class Shut:
     code: str
     message: str
     seq: int | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
-    """How a session stands at one time. ``expires_ns`` is given exactly where it is open, ``code`` where it is not.
-
-    Attributes:
-        state: whether it is open.
-        at_ns: the time, nanoseconds since 1970.
-        expires_ns: when it closes by itself.
-        code: why it is not open.
-        reason: the same for people; empty where it is open.
-        seq: the window that was affirmed, or that says why not.
-    """
-
-    state: GateState
-    at_ns: int
-    expires_ns: int | None
-    code: str | None
-    reason: str
-    seq: int | None
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the gate is open."""
-        return self.state is GateState.OPEN
-
-    def same_as(self, other: Told) -> bool:
-        """Whether nothing has changed but the time."""
-        return (self.state, self.expires_ns, self.code, self.seq) == (
-            other.state,
-            other.expires_ns,
-            other.code,
-            other.seq,
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
