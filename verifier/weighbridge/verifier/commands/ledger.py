@@ -15,7 +15,7 @@ from weighbridge.proto.errors import Code, Indeterminate, MalformedEvidence
 from weighbridge.verifier.clock import moment
 from weighbridge.verifier.commands import arguments as given
 from weighbridge.verifier.commands import ledger_receipt, ledger_watch, ledger_witness
-from weighbridge.verifier.commands.ledger_errors import EXITS, hinted
+from weighbridge.verifier.commands.ledger_errors import EXITS, TILES_HINT, hinted
 from weighbridge.verifier.commands.ledger_key import KEY_HELP, WITNESS_HELP, head_in, ledger_key, require_witnesses
 from weighbridge.verifier.commands.outcome import Outcome, read, usage, write
 from weighbridge.verifier.commands.text import counted
@@ -135,7 +135,9 @@ def run_prove(arguments: argparse.Namespace) -> Outcome:
             hint="entries are counted from 0; ask again when it has grown"
             + (", or leave out --cosigned: the newest head has more" if arguments.cosigned else ""),
         )
-    proof = reader.proof(index).encode()
+    with about(directory, hint=TILES_HINT):
+        proof = reader.proof(index).encode()
+        leaf_hash = reader.leaf_hash(index)
     text = proof.decode()
     if arguments.output is not None:
         write(arguments.output, proof, doing="writing the proof")
@@ -148,7 +150,7 @@ def run_prove(arguments: argparse.Namespace) -> Outcome:
             "index": index,
             "size": reader.checkpoint.size,
             "root": reader.checkpoint.root.hex(),
-            "leaf_hash": reader.leaf_hash(index).hex(),
+            "leaf_hash": leaf_hash.hex(),
             "proof": proof.decode(),
         },
     )

@@ -11,7 +11,7 @@ from weighbridge.verifier.ledger.published import told_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["EXITS", "KEY_HINT", "WITNESS_KEY_HINT", "advised", "hinted"]
+__all__ = ["EXITS", "KEY_HINT", "TILES_HINT", "WITNESS_KEY_HINT", "advised", "hinted"]
 
 _Error = TypeVar("_Error", bound=WeighbridgeError)
 _Arguments = ParamSpec("_Arguments")
@@ -25,6 +25,7 @@ WITNESS_KEY_HINT: Final = (
     "--witness is the key that `weighbridge ledger witness-key` printed as `vkey`, or the anchors document that it "
     "wrote: ask the witness for it"
 )
+TILES_HINT: Final = "files of the ledger were altered or damaged: `weighbridge ledger audit` says which"
 EXITS: Final = (
     "3 a file or key is malformed, 4 a signature or cosignature is missing or not by the key that you name, 6 what "
     "would decide is not there, 7 the ledger, or a proof from it, contradicts what was signed, 8 a file cannot be "

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from weighbridge.proto import note, receipt, tlog
 from weighbridge.proto.errors import Code, Indeterminate, LedgerInconsistent, MalformedEvidence, NotAuthentic
 from weighbridge.verifier.commands import arguments as given
-from weighbridge.verifier.commands.ledger_errors import EXITS, hinted
+from weighbridge.verifier.commands.ledger_errors import EXITS, TILES_HINT, hinted
 from weighbridge.verifier.commands.ledger_key import head_in
 from weighbridge.verifier.commands.outcome import Outcome, usage, write
 from weighbridge.verifier.keys import open_ledger_key
@@ -63,10 +63,12 @@ def run_receipt(arguments: argparse.Namespace) -> Outcome:
         usage("exactly one of INDEX and --since says what the receipt is of", command="ledger receipt")
     private = open_ledger_key(arguments.key_file)
     reader = _published(arguments.directory, private)
-    if arguments.since is None:
-        signed, outcome = _of_entry(reader, arguments.index, private)
-    else:
-        signed, outcome = _of_growth(reader, head_in(arguments.since, reader.checkpoint.key), private)
+    since = None if arguments.since is None else head_in(arguments.since, reader.checkpoint.key)
+    with about(arguments.directory, hint=TILES_HINT):
+        if since is None:
+            signed, outcome = _of_entry(reader, arguments.index, private)
+        else:
+            signed, outcome = _of_growth(reader, since, private)
     write(arguments.output, signed, doing="writing the receipt")
     document = {**outcome.document, "schema": "weighbridge/ledger-receipt/v1", "bytes": len(signed)}
     return Outcome(f"wrote {arguments.output}: {outcome.text}", document)

@@ -83,12 +83,16 @@ def audit(
         leaves = [merkle.leaf_hash(entry) for entry in entries]
         if before is not None and tree.size <= before.size < tree.size + width:
             # 4. The tree at the earlier size has the root that was signed for it.
-            _compare(before.root, tree.extend(leaves[: before.size - tree.size]).root, "earlier checkpoint")
+            _compare(
+                before.root,
+                tree.extend(leaves[: before.size - tree.size]).root,
+                f"{directory / head}: as of the earlier checkpoint",
+            )
         tree = tree.extend(leaves)
         tiles.add(leaves)
         entry_bytes += sum(map(len, entries))
     if before is not None and before.size == tree.size:
-        _compare(before.root, tree.root, "earlier checkpoint")
+        _compare(before.root, tree.root, f"{directory / head}: as of the earlier checkpoint")
     tiles.end()
     # 5. The root over all entries is the one that was signed.
     _compare(checkpoint.root, tree.root, str(directory / head))

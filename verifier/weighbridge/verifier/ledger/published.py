@@ -58,8 +58,8 @@ def open_head(data: bytes | None, key: NoteKey, *, origin: str, where: object) -
 
 
 @contextlib.contextmanager
-def about(where: object) -> Generator[None]:
-    """Have a refusal of what was read from ``where`` name it.
+def about(where: object, *, hint: str = "") -> Generator[None]:
+    """Have a refusal of what was read from ``where`` name it, and have ``hint`` where it has none.
 
     Raises:
         WeighbridgeError: the one that was raised inside, with its code and class.
@@ -67,7 +67,7 @@ def about(where: object) -> Generator[None]:
     try:
         yield
     except WeighbridgeError as error:
-        raise told_of(error, where) from error
+        raise told_of(error, where, hint=hint) from error
 
 
 def told_of(error: _Error, where: object, *, hint: str = "") -> _Error:
