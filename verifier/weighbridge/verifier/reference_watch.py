@@ -31,6 +31,7 @@ from weighbridge.verifier.clock import nanoseconds
 from weighbridge.verifier.published import Published
 from weighbridge.verifier.reference_set import authenticate, verify_statements
 from weighbridge.verifier.watched import NOT_THERE, Fingerprint, look, read
+from weighbridge.verifier.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -168,7 +169,7 @@ class ReferenceWatch:
         found = self._collateral.snapshot(at)
         if found is self._published.collateral:
             return self._published
-        self._report(f"collateral: {_counted(len(found.items), 'piece')}")
+        self._report(f"collateral: {counted(len(found.items), 'piece')}")
         return Published(found, self._anchors, before=self._published)
 
     def close(self) -> None:
@@ -214,14 +215,14 @@ class ReferenceWatch:
         file.revoked = authentic.revocations()
         file.taken = taken = verify_statements(authentic, anchors=self._anchors).values
         file.revoked = None
-        says = f"{_counted(len(taken.models), 'model')}, {len(taken.revoked)} revoked"
+        says = f"{counted(len(taken.models), 'model')}, {len(taken.revoked)} revoked"
         self._tell(authentic, taken, says, at, "its models are refused")
 
     def _take_host(self, path: Path, data: bytes, file: _Watched, at: datetime) -> None:
         verified = host_set.verify(data, anchors=self._anchors)
         self._see(path, file, verified, at)
         file.taken = taken = verified.values
-        says = f"{_counted(len(taken.pcrs), 'register')}, {_counted(len(taken.files), 'file')}"
+        says = f"{counted(len(taken.pcrs), 'register')}, {counted(len(taken.files), 'file')}"
         self._tell(verified, taken, says, at, "no host matches it")
 
     def _take_baselines(self, path: Path, data: bytes, file: _Watched, keeper: BaselineKeeper, at: datetime) -> None:
@@ -230,7 +231,7 @@ class ReferenceWatch:
         others = [item.taken for other, item in self._files.items() if other != path]
         keeper.take(verified, [item for item in others if isinstance(item, VerifiedBaselineSet)], at=at)
         file.line, file.taken = verified.line, verified
-        says = _counted(len(verified.content.profiles), "profile")
+        says = counted(len(verified.content.profiles), "profile")
         self._tell(verified, verified.named, says, at, "no GPU is compared with it")
 
     def _see(self, path: Path, file: _Watched, signed: SignedByOwner, at: datetime) -> None:
@@ -290,7 +291,3 @@ class ReferenceWatch:
             file.taken for file in self._files.values() if isinstance(file.taken, VerifiedBaselineSet)
         )
         return Appraiser(policies, values, self._manifests, self._published, policies.files(), baselines)
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -289,7 +289,7 @@ def test_check_tells_what_runs_out(  # the maker's root is valid from 2020 to 20
     output = tmp_path / "out.json"
     run(*arguments(maker, output=output))
     done = run("check", "--anchors", output, "--at", at)
-    assert (done.status, done.out.splitlines()[-1].startswith("1 anchors, ")) == (status, True)
+    assert (done.status, done.out.splitlines()[-1].startswith("1 anchor, ")) == (status, True)
     document = run("check", "--anchors", output, "--at", at, "--json").document
     assert document["code"] == ("CHAIN_EXPIRED" if status else None)
     assert [each["kind"] for each in document["findings"]] == [*([] if kind is None else [kind]), "weak"]

@@ -16,6 +16,7 @@ from weighbridge.verifier.anchors import EMULATED_PLATFORM, Anchor
 from weighbridge.verifier.commands import anchors_import
 from weighbridge.verifier.commands import arguments as given
 from weighbridge.verifier.commands.outcome import Outcome, load_anchors, usage
+from weighbridge.verifier.commands.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -94,7 +95,7 @@ def _run_list(arguments: argparse.Namespace) -> Outcome | ExitCode:
         for each in chosen
     )
     note = believed.note if len(arguments.anchors) < 2 else ""  # noqa: PLR2004 - one document has one note
-    text += f"{len(chosen)} anchors{f': {note}' if note else ''}\n"
+    text += f"{counted(len(chosen), 'anchor')}{f': {note}' if note else ''}\n"
     if arguments.purpose == "nras-root" and not chosen:
         text += f"hint: {_NRAS}\n"
     document: strict.JsonObject = {
@@ -198,9 +199,12 @@ def _run_check(arguments: argparse.Namespace) -> Outcome:
     )
     weak = [each for each, kind, _ in found if kind == "weak"]
     if weak:
-        text += f"{'weak':<14} {len(weak)} RSA keys of less than {_WEAK_BITS} bits are believed after 2030 (--json)\n"
+        keys = counted(
+            len(weak), f"RSA key of less than {_WEAK_BITS} bits is", f"RSA keys of less than {_WEAK_BITS} bits are"
+        )
+        text += f"{'weak':<14} {keys} believed after 2030 (--json)\n"
     at = strict.time_encode(arguments.at.replace(microsecond=0))
-    text += f"{len(believed)} anchors, {invalid} not valid at {at}\n"
+    text += f"{counted(len(believed), 'anchor')}, {invalid} not valid at {at}\n"
     document: strict.JsonObject = {
         "schema": "weighbridge/anchors-check/v1",
         "at": strict.time_encode(arguments.at),

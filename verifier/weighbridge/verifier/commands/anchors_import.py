@@ -20,6 +20,7 @@ from weighbridge.verifier import certs
 from weighbridge.verifier.anchors import EMULATED_PLATFORM, Anchor, TrustAnchors
 from weighbridge.verifier.commands import arguments as given
 from weighbridge.verifier.commands.outcome import Outcome, load_document, read, write
+from weighbridge.verifier.commands.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -125,7 +126,8 @@ def _run_import(arguments: argparse.Namespace) -> Outcome:
         known_as = " or ".join(expected)
         lines.append(f"  warning  shipped policies know such keys as {known_as}, not as {arguments.platform}\n")
     write(output, believed.with_anchors(added).encode(), doing="writing the anchors")
-    text = f"{output}: {len(known)} anchors, {len(added)} of them new, purpose {arguments.purpose}\n{''.join(lines)}"
+    has = f"{counted(len(known), 'anchor')}, {len(added)} of them new"
+    text = f"{output}: {has}, purpose {arguments.purpose}\n{''.join(lines)}"
     document: strict.JsonObject = {
         "schema": "weighbridge/anchors-import/v1",
         "anchors": len(known),

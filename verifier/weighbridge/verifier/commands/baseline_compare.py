@@ -224,7 +224,7 @@ def _case_lines(case: _Case, content: BaselineSet, *, every: bool) -> Iterator[s
     reach = max((abs(value) for value in known), default=0.0)
     shown = run.units if every else run.units[:_ROWS]
     yield from _table(shown, run, reach, width=terminal())
-    yield from rest(len(run.units) - len(shown), "more units")
+    yield from rest(len(run.units) - len(shown), "more unit")
 
 
 _HEAD: Final = ("unit", "windows", "from s", "measured", "explained", "residual", "", "evidence", "verdict")

@@ -92,7 +92,9 @@ def warnings(profile: Profile) -> list[str]:
     needed = runs_needed(_DISTRIBUTION_FREE)
     if len(profile.runs) < needed:
         bound = percent(_DISTRIBUTION_FREE)
-        found.append(f"{len(profile.runs)} runs cannot give a distribution-free {bound}: that takes {needed}")
+        found.append(
+            f"{counted(len(profile.runs), 'run')} cannot give a distribution-free {bound}: that takes {needed}"
+        )
     if profile.checked is None:
         found.append("no run was held out: the false alarms that it promises were never measured")
     elif profile.checked.widened:

@@ -26,6 +26,7 @@ from weighbridge.verifier.commands.outcome import (
     write,
 )
 from weighbridge.verifier.commands.state import deployment_class, open_store
+from weighbridge.verifier.commands.text import counted
 from weighbridge.verifier.identifiers import identifiers
 from weighbridge.verifier.keys import VerifierKeys
 from weighbridge.verifier.record import Leaf
@@ -145,7 +146,7 @@ def run_export(arguments: argparse.Namespace) -> Outcome | ExitCode:
             leaves = (Leaf.parse(reader.entry(index)) for index in indices)
             count = sum(leaf.kind == "window" for leaf in leaves)
             if not chosen or chosen.stop > count:
-                return usage(f"--windows: the session has {count} windows, counted from 0", command=_COMMAND)
+                return usage(f"--windows: the session has {counted(count, 'window')}, counted from 0", command=_COMMAND)
             withheld |= _but(chosen, records, indices)
         if salt is None:
             bundle = assemble(
@@ -181,12 +182,13 @@ def _outcome(target: Path, bundle: Bundle, data: bytes, *, theirs: int) -> Outco
     held = identifiers(bundle)
     if bundle.redaction is not None:
         told = sum(Leaf.parse(item.leaf).kind == "window" for item in bundle.withheld) - theirs
-        has = f"{told} verdicts told, no evidence"
+        has = f"{counted(told, 'verdict')} told, no evidence"
     else:
-        has = f"{windows} windows" + (f", {len(bundle.withheld)} judgements withheld" if bundle.withheld else "")
+        has = counted(windows, "window")
+        has += f", {counted(len(bundle.withheld), 'judgement')} withheld" if bundle.withheld else ""
     lines = [
-        f"wrote {target}: {kind}, {has}, {len(data)} bytes",
-        *([f"  withheld   {theirs} windows in which another tenant has a part"] if theirs else []),
+        f"wrote {target}: {kind}, {has}, {counted(len(data), 'byte')}",
+        *([f"  withheld   {counted(theirs, 'window')} in which another tenant has a part"] if theirs else []),
         *named(held),
     ]
     document: strict.JsonObject = {

@@ -178,7 +178,8 @@ def _against(facts: Facts) -> list[Reason]:
     measured, found = facts.measured, list[Reason]()
     if measured.mismatches:
         wrong = _listed([item.index for item in measured.mismatches])
-        message = f"{len(measured.mismatches)} of {measured.compared} measurements are not the maker's: {wrong}"
+        those = counted(measured.compared, "measurement is", "measurements are")
+        message = f"{len(measured.mismatches)} of {those} not the maker's: {wrong}"
         found.append(Reason(ExitCode.DENIED, Code.GPU_MEASUREMENT_MISMATCH, message))
     if measured.conflicts:
         claimed = _listed(measured.conflicts)

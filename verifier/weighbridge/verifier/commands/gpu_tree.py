@@ -74,7 +74,7 @@ def _devices(judgement: Judgement) -> str:
     refused = sum(1 for device in judgement.devices if device.facts is None)
     parts = [counted(gpus, "GPU")] if gpus or not switches else []
     if switches:
-        parts.append("1 switch" if switches == 1 else f"{switches} switches")
+        parts.append(counted(switches, "switch", "switches"))
     return " and ".join(parts) + (f", {refused} refused" if refused else "")
 
 

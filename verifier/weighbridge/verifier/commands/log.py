@@ -25,6 +25,7 @@ from weighbridge.proto.eventlog import (
 from weighbridge.proto.tpm.constants import HashAlgorithm, digest_size
 from weighbridge.verifier.commands.outcome import Outcome, usage
 from weighbridge.verifier.commands.outcome import read as read_file
+from weighbridge.verifier.commands.text import counted
 
 if TYPE_CHECKING:
     from weighbridge.proto.eventlog import Event, EventLog
@@ -153,7 +154,7 @@ def run_verify(arguments: argparse.Namespace) -> Outcome | int:
     others = sorted(set(log.registers) - set(expected))
     opaque = sum(event.binding is Binding.OPAQUE for event in covered)
     lines = [
-        f"REPLAYS: {len(covered)} events lead to the given values",
+        f"REPLAYS: {counted(len(covered), 'event leads', 'events lead')} to the given values",
         f"  log          {_summary(log)}",
         *(f"  {register!s:<12} {values[register].hex()}" for register in sorted(expected)),
         f"  content      {_vouched(len(covered), opaque)}",
@@ -218,9 +219,10 @@ def _mistake(
 def _check_violations(covered: list[Event]) -> None:
     bad = [event for event in covered if event.binding is Binding.VIOLATION]
     if bad:
+        those = counted(len(covered), "entry is a violation", "entries are violations")
         raise Indeterminate(
             Code.LOG_VIOLATION,
-            f"the log leads to the given values, but {len(bad)} of {len(covered)} entries are violations",
+            f"the log leads to the given values, but {len(bad)} of {those}",
             where=f"log[{bad[0].number}]",
             got=bad[0].text,
             hint="these files were open for writing or changed while the kernel read them: what they held is not known",
@@ -230,7 +232,7 @@ def _check_violations(covered: list[Event]) -> None:
 def _vouched(covered: int, opaque: int) -> str:
     if not opaque:
         return "vouched for by the digests"
-    return f"vouched for by the digests in {covered - opaque} events; of {opaque} only the digest is proven"
+    return f"vouched for by the digests in {counted(covered - opaque, 'event')}; of {opaque} only the digest is proven"
 
 
 def _limits(log: EventLog, opaque: int) -> tuple[str, ...]:
@@ -239,7 +241,7 @@ def _limits(log: EventLog, opaque: int) -> tuple[str, ...]:
 
 def _summary(log: EventLog) -> str:
     banks = " ".join(bank.name.lower() for bank in log.banks) if log.registers else "none"
-    parts = [f"{log.format.value}, {len(log.events)} events, banks {banks}"]
+    parts = [f"{log.format.value}, {counted(len(log.events), 'event')}, banks {banks}"]
     if log.locality:
         parts.append(f"boot began at locality {log.locality}")
     if log.violations:

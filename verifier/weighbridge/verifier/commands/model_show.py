@@ -142,7 +142,7 @@ def _file_table(files: Sequence[FileEntry], most: int | None) -> list[str]:
         for file in chosen
     ]
     left = len(files) - len(chosen)
-    return table(("size", "tensors", "kind", "digest", "path"), rows, right=2) + rest(left, "smaller files")
+    return table(("size", "tensors", "kind", "digest", "path"), rows, right=2) + rest(left, "smaller file")
 
 
 def _tensor_table(manifest: Manifest, most: int | None) -> list[str]:
@@ -159,7 +159,7 @@ def _tensor_table(manifest: Manifest, most: int | None) -> list[str]:
         for path, part in chosen
     ]
     left = len(tensors) - len(chosen)
-    return table(("size", "dtype", "shape", "digest", "file: tensor"), rows, right=1) + rest(left, "more tensors")
+    return table(("size", "dtype", "shape", "digest", "file: tensor"), rows, right=1) + rest(left, "more tensor")
 
 
 def _show_set(data: bytes, anchors: Sequence[str], at: datetime, most: int | None) -> Outcome:
@@ -273,9 +273,10 @@ def _run_diff(arguments: argparse.Namespace) -> Outcome:
         text = f"EQUAL: both are {plain(a.name)}, {a.digest.hex()}\n"
         return Outcome(text, document)
     files = {item.path for item in found if item.path}
+    paths = {file.path for manifest in (a, b) for file in manifest.files}
     lines = [
-        f"DIFFERENT: {len(files)} of {len({file.path for manifest in (a, b) for file in manifest.files})} files",
-        *(f"  {counted(counts[kind], what, width=6)} {how}" for kind, (what, how) in _WORDS.items() if counts[kind]),
+        f"DIFFERENT: {len(files)} of {counted(len(paths), 'file')}",
+        *(f"  {counted(counts[kind], what, form='6')} {how}" for kind, (what, how) in _WORDS.items() if counts[kind]),
         f"A  {a.digest.hex()}  {plain(a.name)}",
         f"B  {b.digest.hex()}  {plain(b.name)}",
         "",

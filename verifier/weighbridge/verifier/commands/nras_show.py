@@ -9,6 +9,7 @@ from weighbridge.proto import strict
 from weighbridge.proto.errors import Code, ExitCode
 from weighbridge.verifier.anchors import EMULATED_PLATFORM
 from weighbridge.verifier.commands.outcome import Outcome
+from weighbridge.verifier.commands.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -162,7 +163,11 @@ def _unproven_of(held: Held) -> Sequence[str]:
         f"that {held.when} is admitted: `weighbridge verify bundle` judges it",
         "that the service was given these reports: it names none, and a host may have several signed over one nonce",
         *([f"the measurements of {', '.join(absent)}: not all manifests were at hand here"] if absent else []),
-        *([f"{held.silent} of {len(held.recorded.devices)} devices: the service was not asked"] if held.silent else []),
+        *(
+            [f"{held.silent} of {counted(len(held.recorded.devices), 'device')}: the service was not asked"]
+            if held.silent
+            else []
+        ),
     )
 
 

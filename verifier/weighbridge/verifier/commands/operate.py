@@ -10,6 +10,7 @@ from weighbridge.proto import limits, strict
 from weighbridge.verifier.commands import arguments as given
 from weighbridge.verifier.commands.outcome import Outcome, no_state, read
 from weighbridge.verifier.commands.state import deployment_class, open_store
+from weighbridge.verifier.commands.text import counted
 
 __all__ = ["configure_admit", "configure_clear", "configure_init", "configure_sessions"]
 
@@ -118,7 +119,7 @@ def _run_sessions(arguments: argparse.Namespace) -> Outcome:
         }
         for row in rows
     ]
-    lines = [f"{row.id.hex()}  {row.state.value:<11}  {row.next_seq:>6} windows\n" for row in rows]
+    lines = [f"{row.id.hex()}  {row.state.value:<11}  {counted(row.next_seq, 'window', form='6')}\n" for row in rows]
     return Outcome("".join(lines) or "no sessions\n", {"schema": "weighbridge/sessions/v1", "sessions": listed})
 
 

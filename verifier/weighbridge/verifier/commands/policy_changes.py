@@ -153,7 +153,7 @@ def failures_document(found: Found) -> strict.JsonValue:
 
 def counted_windows(number: int) -> str:
     """``1 window``, ``12,000 windows``."""
-    return "1 window" if number == 1 else f"{number:,} windows"
+    return counted(number, "window", form=",")
 
 
 def _samples(row: Row) -> list[str]:

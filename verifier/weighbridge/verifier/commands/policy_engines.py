@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from weighbridge.proto.errors import EnvironmentFault, ExitCode
 from weighbridge.verifier.commands.engines import DEFAULT, EngineChoice, engine
 from weighbridge.verifier.commands.outcome import Outcome
+from weighbridge.verifier.commands.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,7 +77,7 @@ def _run(arguments: argparse.Namespace) -> Outcome:
         if passed < len(results):
             status = ExitCode.DENIED
         word = "conforms" if passed == len(results) else "DOES NOT CONFORM: decide nothing with it"
-        lines.append(f"{opened.name:<8} {opened.version}: {passed} of {len(results)} cases, {word}")
+        lines.append(f"{opened.name:<8} {opened.version}: {passed} of {counted(len(results), 'case')}, {word}")
         lines += _failed(results)
         rows.append(
             {

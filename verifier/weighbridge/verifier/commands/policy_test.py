@@ -195,7 +195,7 @@ def _missed(coverage: Coverage, most: int | None) -> Iterator[str]:
             yield f"not reached in {module.name}:"
             yield from (f"  {number:>5}  {plain(text)}" for number, text in module.missed[:most])
             if most is not None and len(module.missed) > most:
-                yield f"         … {len(module.missed) - most} more lines: -v"
+                yield f"         … {counted(len(module.missed) - most, 'more line')}: -v"
 
 
 # -- for programs ------------------------------------------------------------------------------------------------------

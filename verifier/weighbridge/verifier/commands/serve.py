@@ -27,6 +27,7 @@ from weighbridge.verifier.commands.outcome import (
     usage,
 )
 from weighbridge.verifier.commands.state import deployment_class
+from weighbridge.verifier.commands.text import counted
 from weighbridge.verifier.relying_parties import RelyingParties
 from weighbridge.verifier.requirements import Requirements
 from weighbridge.verifier.telemetry.history import FINGERPRINTS_KEPT
@@ -212,7 +213,10 @@ def _run_serve(arguments: argparse.Namespace) -> Outcome | int:
             _note(_NO_COLLATERAL)
         asyncio.run(_serve(verifier, opened, arguments, parties, watch.ask if watched else None))
         size = opened.archive.ledger.size
-    return Outcome(f"stopped; the ledger has {size} entries\n", {"schema": "weighbridge/serve/v1", "ledger_size": size})
+    return Outcome(
+        f"stopped; the ledger has {counted(size, 'entry', 'entries')}\n",
+        {"schema": "weighbridge/serve/v1", "ledger_size": size},
+    )
 
 
 async def _serve(

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from weighbridge.proto import limits
+from weighbridge.verifier.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,11 +19,6 @@ _UNITS: Final = ("kB", "MB", "GB", "TB", "PB")
 _THOUSAND: Final = 1000
 # Control characters of ISO 6429, other ends of lines, and what has text run backwards.
 _OBEYED: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-
-
-def counted(number: int, what: str, *, width: int = 0) -> str:
-    """``1 model``, ``2 models``; the number as wide as ``width``, at least."""
-    return f"{number:>{width}} {what}" if number == 1 else f"{number:>{width}} {what}s"
 
 
 def short(text: str) -> str:
@@ -71,9 +67,9 @@ def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, right: int)
 
 def cut(lines: list[str], most: int | None) -> list[str]:
     """The first ``most`` lines, and how many more there are; all for ``None``."""
-    return lines if most is None else [*lines[:most], *rest(len(lines) - most, "more lines")]
+    return lines if most is None else [*lines[:most], *rest(len(lines) - most, "more line")]
 
 
 def rest(left: int, what: str) -> list[str]:
-    """The line that says what was left out, if something was."""
-    return [f"… {left} {what}: --all"] if left > 0 else []
+    """The line that says of how many of ``what`` it was left out, if of some."""
+    return [f"… {counted(left, what)}: --all"] if left > 0 else []
