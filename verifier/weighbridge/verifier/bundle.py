@@ -60,6 +60,7 @@ from weighbridge.verifier.record import NO_DIGEST, Record
 from weighbridge.verifier.recorded import read_verdict
 from weighbridge.verifier.session import SessionState
 from weighbridge.verifier.witnesses import verified_lines
+from weighbridge.verifier.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -137,7 +138,11 @@ def verify(
         cosigned=tuple(item.key.name for item in opened.cosigned),
         checkpoint=verified_lines(opened.checkpoint, opened.cosigned),
         checks=(
-            Check("bundle", "passed", f"{len(bundle.entries)} judgements shown, {len(bundle.withheld)} withheld"),
+            Check(
+                "bundle",
+                "passed",
+                f"{counted(len(bundle.entries), 'judgement')} shown, {len(bundle.withheld)} withheld",
+            ),
             bundle_checks.ledger(opened, len(bundle.entries)),
             bundle_checks.enrolment(enrolled),
             bundle_checks.windows(windows, tally, withheld=len(opened.withheld)),

@@ -11,6 +11,8 @@ from weighbridge.proto import strict
 from weighbridge.proto.errors import Code
 from weighbridge.verifier.check_tree import Check
 from weighbridge.verifier.clock import moment
+from weighbridge.verifier.denial_order import explaining_first
+from weighbridge.verifier.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from weighbridge.verifier.bundle_format import ShownRequest
     from weighbridge.verifier.bundle_proof import OpenedBundle
     from weighbridge.verifier.bundle_verdict import BundleWindow
-    from weighbridge.verifier.check_tree import Result
     from weighbridge.verifier.disclosed import AloneWindow
     from weighbridge.verifier.procedure import VerifiedWindow
     from weighbridge.verifier.session import Enrolled
@@ -67,11 +68,22 @@ class Trail:
 class Tally:
     """What was counted of the windows that were verified again."""
 
-    __slots__ = ("_alone", "_fresh", "_log", "_refused", "_reports", "_samples", "_spots", "_verified")
+    __slots__ = (
+        "_alone",
+        "_alone_reports",
+        "_fresh",
+        "_log",
+        "_refused",
+        "_reports",
+        "_samples",
+        "_spots",
+        "_verified",
+    )
 
     def __init__(self) -> None:
         self._verified = 0
         self._alone = 0
+        self._alone_reports = 0
         self._refused: list[Check] = []
         self._fresh = 0
         self._reports = 0
@@ -91,56 +103,64 @@ class Tally:
     def add_alone(self, window: AloneWindow) -> None:
         """Count ``window``, which was verified as far as it can be without those before it."""
         self._alone += 1
-        self._reports += window.reports
+        self._alone_reports += window.reports
 
     def refused(self, seq: int, error: WeighbridgeError) -> None:
         """Remember that window ``seq``, recorded as denied, is none that could be verified alone."""
         self._refused.append(Check(f"window {seq}", "failed", f"{error.code.value}: {error.message}"))
 
-    def checks(self) -> tuple[Check, ...]:
-        """What holds in every window that was verified."""
-        result: Result = "passed" if self._verified else "not checked"
+    def checks(self, unverified: str) -> tuple[Check, ...]:
+        """What holds in every window that was verified; ``unverified`` says why, where none was."""
+
+        def check(name: str, count: int, detail: str, residual: str = "", *, none: str = "") -> Check:
+            if not self._verified or not count:
+                return Check(name, "not checked", none if self._verified else unverified)
+            return Check(name, "passed", detail, residual)
+
         return (
-            Check(
+            check(
                 "chain",
-                result,
-                f"{self._verified} headers signed by the telemetry key, each continuing the one before",
+                self._verified,
+                f"{counted(self._verified, 'header')} signed by the telemetry key, each continuing the one before",
                 "the order and number of windows rest on the host's key and the ledger together",
             ),
-            Check(
+            check(
                 "freshness",
-                result,
-                f"{self._fresh} answer the challenge whose preimage is recorded",
+                self._fresh,
+                f"{counted(self._fresh, 'answers', 'answer')} the challenge whose preimage is recorded",
                 "that challenges were random, and when windows came, is the verifier's word",
+                none="none is fresh: each came too late, and is held",
             ),
-            Check(
+            check(
                 "quotes",
-                result,
+                self._verified,
                 f"{self._verified} by the attestation key, over header and GPU reports; no reset, the same boot",
             ),
-            Check(
+            check(
                 "GPU reports",
-                result if self._reports else "not checked",
+                self._reports,
                 f"{self._reports} signed by the enrolled devices under their maker's root",
                 "binding is not co-location; no signed byte says that confidential computing is on",
+                none="no window that was judged again has any",
             ),
-            Check(
+            check(
                 "measurement log",
-                result,
-                f"{self._log} records lead to the quoted register",
+                self._verified,
+                f"{counted(self._log, 'record leads', 'records lead')} to the quoted register",
                 "what was loaded before or around the measured loader is not in it",
             ),
-            Check(
+            check(
                 "telemetry",
-                result,
-                f"{self._samples} readings, whose digests the headers have",
+                self._verified,
+                f"{counted(self._samples, 'reading')}, whose digests the headers have",
                 "no reading is signed by a sensor: they contradict and corroborate, and never vouch for weights",
             ),
-            Check(
+            check(
                 "spot checks",
-                result if self._spots else "not checked",
+                self._spots,
                 f"{self._spots} answered as the model's owner had computed",
                 "possession of the model's files, not what runs; the expected answers are the verifier's word",
+                none="no window that was judged again answers one",
             ),
             *self._by_themselves(),
         )
@@ -148,11 +168,15 @@ class Tally:
     def _by_themselves(self) -> tuple[Check, ...]:
         if not self._alone and not self._refused:
             return ()
+        shown = (
+            f"{counted(self._alone, 'window')} behind withheld ones: header, quote, samples, "
+            f"{counted(self._alone_reports, 'GPU report')}"
+        )
         return (
             Check(
                 "shown alone",
                 "passed" if self._alone else "not checked",
-                f"{self._alone} windows behind withheld ones: header, quote, GPU reports, samples",
+                shown if self._alone else "none could be verified by itself",
                 "their clocks, logs and verdicts continue what is withheld: those are the verifier's recorded word",
                 tuple(self._refused),
             ),
@@ -162,26 +186,31 @@ class Tally:
 def ledger(opened: OpenedBundle, entries: int) -> Check:
     """Steps 2 to 4, passed."""
     checkpoint = opened.checkpoint
-    others = f" and {len(opened.withheld)} leaves" if opened.withheld else ""
+    others = f" and {counted(len(opened.withheld), 'leaf', 'leaves')}" if opened.withheld else ""
+    judgements = entries + len(opened.withheld)
     known = ", ".join(item.key.name for item in opened.cosigned)
     return Check(
         "ledger",
         "passed",
-        f"{checkpoint.origin}, {checkpoint.size} entries",
+        f"{checkpoint.origin}, {counted(checkpoint.size, 'entry', 'entries')}",
         "that it showed others the same entries, only its witnesses say",
         (
             Check("checkpoint", "passed", f"signed by the anchor {checkpoint.origin}"),
             Check(
                 "witnesses",
                 "passed" if opened.cosigned else "not checked",
-                f"{len(opened.cosigned)} of those you trust cosigned it" + (f": {known}" if known else ""),
+                f"{len(opened.cosigned) or 'none'} of those you trust cosigned it" + (f": {known}" if known else ""),
                 "" if opened.cosigned else "whether others were shown the same ledger, nobody says",
             ),
-            Check("inclusion", "passed", f"{entries} records{others} are in its tree"),
+            Check(
+                "inclusion",
+                "passed",
+                f"{counted(entries, 'record')}{others} {'is' if judgements == 1 else 'are'} in its tree",
+            ),
             Check(
                 "order",
                 "passed",
-                f"{entries + len(opened.withheld)} judgements of one session, from its enrolment on, without a gap",
+                f"{counted(judgements, 'judgement')} of one session, from its enrolment on, without a gap",
                 "" if opened.closed else UNCLOSED,
             ),
         ),
@@ -205,7 +234,9 @@ def enrolment(enrolled: Enrolled) -> Check:
             Check(
                 "devices",
                 "passed",
-                f"{gpus} GPUs" + (f" and {switches} switches" if switches else "") + ", each signed under its root",
+                counted(gpus, "GPU")
+                + (f" and {counted(switches, 'switch', 'switches')}" if switches else "")
+                + ", each signed under its root",
             ),
             Check(
                 "boot",
@@ -220,7 +251,7 @@ def windows(found: Sequence[BundleWindow], tally: Tally, *, withheld: int) -> Ch
     """Steps 6 to 8, passed, whatever the verdicts are."""
     judged = [window.verdict for window in found if window.verdict is not None]
     alone = [window.seq for window in found if window.verdict is None]
-    unjudged = _not_again(alone) if alone else ""
+    unjudged = f"not {_not_again(alone)}" if alone else ""
     denied = _some(judged, lambda verdict: verdict.outcome == "denied")
     waiting = _some(judged, lambda verdict: verdict.outcome == "indeterminate")
     affirmed = sum(verdict.outcome == "affirmed" for verdict in judged)
@@ -244,10 +275,10 @@ def windows(found: Sequence[BundleWindow], tally: Tally, *, withheld: int) -> Ch
         Check(
             "evidence withheld",
             "withheld",
-            f"{withheld} judgements: the ledger has a commitment to each, and nothing else is known of them",
+            f"{counted(withheld, 'judgement')}: the ledger has a commitment to each, and nothing else is known",
         ),
     )
-    below = (*tally.checks(), verdicts, same, *(shown if withheld else ()))
+    below = (*tally.checks(_unverified(alone, judged=len(judged))), verdicts, same, *(shown if withheld else ()))
     shown_again = f"{len(found)} shown" + (f", {len(judged)} judged again" if alone else "")
     return Check("windows", "passed" if found else "not checked", shown_again, "", below)
 
@@ -261,9 +292,8 @@ def requests(found: Sequence[ShownRequest]) -> tuple[Check, ...]:
         Check(
             "requests",
             "passed",
-            f"{len(found)} are among those that the headers of windows {', '.join(map(str, seqs[:_NAMED_MAX]))}"
-            + (" and others" if len(seqs) > _NAMED_MAX else "")
-            + " count",
+            f"{counted(len(found), 'is', 'are')} among those that the "
+            f"{f'header of window {seqs[0]} counts' if len(seqs) == 1 else f'headers of windows {_few(seqs)} count'}",
             "what is counted is the host's word; that a model computed it, nothing here says",
         ),
     )
@@ -278,12 +308,23 @@ def _stopped(stage: Stage, error: WeighbridgeError) -> Check:
 
 
 def _not_again(seqs: Sequence[int]) -> str:
-    """That windows ``seqs``, of which there are some, were not judged again, and why."""
+    """After "not" or "none": that windows ``seqs``, of which there are some, were not judged again, and why."""
     first, last = seqs[0], seqs[-1]
     if first == last:
-        return f"not judged again: window {first} stands behind a withheld one"
+        return f"judged again: window {first} stands behind a withheld one"
     named = f"windows {first} to {last}" if last - first == len(seqs) - 1 else f"{len(seqs)} windows"
-    return f"not judged again: {named} stand behind withheld ones"
+    return f"judged again: {named} stand behind withheld ones"
+
+
+def _unverified(alone: Sequence[int], *, judged: int) -> str:
+    """Why no window was verified again, where none was: ``judged`` were refused by that."""
+    if judged:
+        return "no window could be verified: each was refused"
+    return f"none {_not_again(alone)}" if alone else "no window is shown"
+
+
+def _few(seqs: Sequence[int]) -> str:
+    return ", ".join(map(str, seqs[:_NAMED_MAX])) + (" and others" if len(seqs) > _NAMED_MAX else "")
 
 
 def _some(verdicts: Sequence[Verdict], which: Callable[[Verdict], bool]) -> list[Verdict]:
@@ -291,5 +332,5 @@ def _some(verdicts: Sequence[Verdict], which: Callable[[Verdict], bool]) -> list
 
 
 def _denial(verdict: Verdict) -> Check:
-    said = "; ".join(f"{denial.code}: {denial.message}" for denial in verdict.denials)
+    said = "; ".join(f"{denial.code}: {denial.message}" for denial in explaining_first(verdict.denials))
     return Check(f"window {verdict.seq}", "failed" if verdict.outcome == "denied" else "not checked", said)

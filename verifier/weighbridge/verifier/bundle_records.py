@@ -28,6 +28,7 @@ from weighbridge.verifier.record import Leaf
 from weighbridge.verifier.recorded import read_verdict
 from weighbridge.verifier.redaction import REDACTION_TYP, Redaction, facts, terms_of
 from weighbridge.verifier.witnesses import cosignatures
+from weighbridge.verifier.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -179,17 +180,17 @@ def verify_records(
         size=checkpoint.size,
         cosigned=tuple(item.key.name for item in cosigned),
         checks=(
-            Check("bundle", "passed", f"{len(records)} judgements shown, {len(leaves)} withheld"),
+            Check("bundle", "passed", f"{counted(len(records), 'judgement')} shown, {len(leaves)} withheld"),
             Check(
                 "ledger",
                 "passed",
-                f"{checkpoint.origin}, {checkpoint.size} entries, cosigned by {witness}",
+                f"{checkpoint.origin}, {counted(checkpoint.size, 'entry', 'entries')}, cosigned by {witness}",
                 "that it showed others the same entries, only its witnesses say",
             ),
             Check(
                 "records",
                 "passed",
-                f"{known} of {len(windows)} verdicts are told",
+                f"{known} of {counted(len(windows), 'verdict')} told",
                 "the verifier's word: nothing was judged again"
                 + (", and its summaries" if redaction else "")
                 + ("" if closed else f"; {UNCLOSED}"),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from weighbridge.proto.errors import Code, Indeterminate, LedgerInconsistent
 from weighbridge.proto.telemetry import Telemetry
+from weighbridge.verifier.anchors import EMULATED_PLATFORM
 from weighbridge.verifier.appraisal import not_proven
 
 if TYPE_CHECKING:
@@ -111,6 +112,17 @@ class BundleVerdict:
     def verdicts(self) -> tuple[Verdict, ...]:
         """Those that were made now, in the order of the windows."""
         return tuple(window.verdict for window in self.windows if window.verdict is not None)
+
+    @property
+    def emulated(self) -> bool:
+        """Whether any of it is emulated, so that nothing is shown of hardware."""
+        return EMULATED_PLATFORM in {self.ak.platform, *(report.platform for report in self.gpus)}
+
+    @property
+    def unchecked(self) -> tuple[tuple[str, str], ...]:
+        """The checks that policies left out, each with its reasons, ascending."""
+        decisions = [verdict.decision for verdict in self.verdicts if verdict.decision is not None]
+        return tuple(sorted({(item.check, item.reason) for decision in decisions for item in decision.unchecked}))
 
     @property
     def not_proven(self) -> tuple[str, ...]:

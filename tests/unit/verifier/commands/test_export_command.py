@@ -102,7 +102,9 @@ def test_a_part_is_judged_as_far_as_it_goes(line: Line) -> None:
     assert (said.status, said.err) == (ExitCode.INDETERMINATE, "")
     assert said.out.startswith("EVIDENCE WITHHELD: session ")
     assert "  withheld   2 judgements: nothing is known of them\n" in said.out
-    assert "shown alone     passed: 2 windows" in said.out
+    assert "shown alone     passed: 2 windows behind withheld ones: header, quote, samples, 4 GPU reports\n" in said.out
+    assert said.out.count("not checked: none judged again: windows 1 to 2 stand behind withheld ones\n") == 7
+    assert "evidence withheld withheld: 2 judgements" in said.out
     assert "  windows    2 shown, 0 judged again: 0 affirmed" in said.out
     assert "─ windows         passed: 2 shown, 0 judged again\n" in said.out
     assert "verdicts        not checked: not judged again: windows 1 to 2 stand behind withheld ones\n" in said.out
@@ -122,15 +124,22 @@ def test_a_closing_can_be_demanded(line: Line) -> None:
     for more in ((), ("--records-only",)):
         said = line.verify(*more)
         assert said.status == ExitCode.AFFIRMED
-        assert said.out.splitlines()[0].endswith(", so far: the session was not closed in it")
-        assert "whoever gave you the file that no later window was left out" in said.out
+        first, *rest = said.out.splitlines()
+        assert first.endswith(
+            " (insecure-emulated hardware, 8 checks left out), so far: the session was not closed in it"
+        )
+        assert "whoever gave you the file that no later window was left out" in " ".join(said.out.split())
+        assert "  platform   insecure-emulated: ek-credential under " in said.out
+        assert sum(line.startswith("  attester   unproven: boot-log, ") for line in rest) == 1
+        assert sum(line.startswith("  unchecked  ") for line in rest) == 8
         demanded = line.verify("--closed", *more)
         assert demanded.status == ExitCode.INDETERMINATE
         assert "BUNDLE_UNCLOSED" in demanded.err
 
 
 def test_one_window_from_the_beginning_is_judged_again(line: Line) -> None:
-    assert line.export("--windows", "0").status == 0
+    done = line.export("--windows", "0")
+    assert (done.status, ": partial, 1 window, 3 judgements withheld, " in done.out) == (0, True)
     assert [window["judged"] for window in line.verify("--json").document["windows"]] == ["again"]
 
 
@@ -165,6 +174,15 @@ def test_a_redacted_bundle_is_told_and_not_judged(line: Line, tmp_path: Path) ->
     told = line.verify("--records-only")
     assert told.status == 0
     assert "devices    go by pseudonyms under the tenant's salt" in told.out
+    assert told.out.startswith("RECORDED AS ADMITTED: session ")
+    assert " (insecure-emulated hardware, 8 checks left out)" in told.out.splitlines()[0]
+    # Of each check it has the name, of the code the word, of the platform no anchor.
+    for said in (
+        "  unchecked  attester_code\n",
+        "  attester   unproven\n",
+        "  platform   insecure-emulated: ek-credential\n",
+    ):
+        assert said in told.out
     document = line.verify("--records-only", "--json").document
     assert (document["kind"], document["outcome"]) == ("redacted", "recorded as admitted")
     text = json.dumps(document)
@@ -213,7 +231,7 @@ def test_a_request_is_shown(line: Line, tmp_path: Path) -> None:
     listed.write_bytes(strict.json_encode({"schema": "weighbridge/requests/v1", "windows": [window]}))
     assert line.export("--request", listed, "--windows", "2", "--json").document["requests"] == 1
     said = line.verify()
-    assert "─ requests        passed: 1 are among those that the headers of windows 2 count\n" in said.out
+    assert "─ requests        passed: 1 is among those that the header of window 2 counts\n" in said.out
     assert line.verify("--json").document["requests"][0]["request"] == shown["request"]
     assert line.export("--request", listed, "--windows", "1").status == ExitCode.NOT_AUTHENTIC
     (tmp_path / "salt").write_text(sha256(b"salt").hex())

@@ -65,6 +65,7 @@ def test_an_admitted_session(desk: Desk) -> None:
     said = desk.capture.readouterr().out
     assert said.count("\n") == 1
     assert said.startswith("ADMITTED: session ")
+    assert " (insecure-emulated hardware, 8 checks left out), so far: " in said
     page = desk.page
     assert page.one("h1").text == "Admitted so far"
     assert "The session was not closed in this file" in page.one("header").text
@@ -101,6 +102,13 @@ def test_a_session_that_failed(arena: Arena, tmp_path: Path, capsys: pytest.Capt
     head = desk.page.one("header").text
     assert "Window 1, first refused" in head
     assert "MODEL_UNDECLARED" in head
+
+
+def test_a_look_from_before_it_was_recorded(desk: Desk) -> None:
+    assert desk.run("--at", "2026-06-01T00:00:00Z") == ExitCode.INDETERMINATE
+    assert desk.page.one("h1").text == "Recorded later"
+    assert "Evidence withheld" not in desk.page.one("body").text
+    assert desk.again() == ExitCode.INDETERMINATE
 
 
 @pytest.mark.parametrize("stranger", [True, False])

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from weighbridge.verifier.commands.tree import Branch, render, width
+from weighbridge.verifier.commands.tree import Branch, labelled, render, width
 
 WORDS = Branch("top", (Branch("a " * 200),))
 
@@ -23,3 +23,13 @@ def test_what_is_no_terminal_gets_the_same_everywhere(monkeypatch: pytest.Monkey
     monkeypatch.setattr(sys.stdout, "isatty", lambda: False)
     monkeypatch.setenv("COLUMNS", "80")
     assert width() == 100
+
+
+def test_a_finding_of_a_list_is_wrapped_under_its_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "60")
+    first, *rest = labelled("rests on", "the word " * 20 + "of\n" + "x" * 70)
+    assert first.startswith("  rests on   the word the")
+    assert {line[:13] for line in rest} == {" " * 13}
+    assert rest[-1] == " " * 13 + "of\\n" + "x" * 70
+    assert max(map(len, [first, *rest[:-1]])) <= 60

@@ -20,7 +20,7 @@ from weighbridge.verifier.check_tree import RESULTS, Check
 from weighbridge.verifier.report import tree
 from weighbridge.verifier.report.page import render, render_failure
 from weighbridge.verifier.report.view import SHOWN, Failure, Reason, SessionView, Standing
-from weighbridge.verifier.report.words import BY_CODE, HEADINGS, OPEN_ENDS, OUTCOMES, PROVENANCES, RECORD
+from weighbridge.verifier.report.words import BY_CODE, HEADINGS, OPEN_ENDS, OUTCOMES, PROVENANCES, RECORD, sentence
 from weighbridge.verifier.telemetry.state import WORDS
 from weighbridge.verifier.tpm.ak import Provenance
 
@@ -182,6 +182,31 @@ def test_where_evidence_is_withheld_it_says_so() -> None:
     page = Page(render(withheld()))
     assert "2 judgements of this session are withheld" in page.one("section", id="timeline").text
     assert "not judged again" in page.one("ol").text
+    recorded = replace(withheld(), rows=(row(0, "recorded", Reason("recorded", "recorded as held", "", None)),))
+    assert "Window 0, the last, not judged again:" in Page(render(recorded)).one("header").text
+
+
+def test_what_was_recorded_later_is_not_called_withheld() -> None:
+    error = Indeterminate(Code.BUNDLE_FUTURE, "recorded after the time from which you look", where="bundle.entries")
+    shown = Page(render_failure(replace(failure(), error=error)))
+    assert shown.one("h1").text == "Recorded later"
+    assert shown.one("title").text.startswith("Recorded later")
+    assert "--records-only" not in shown.one("header").text
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("prove it; or, if you accept that, write it", "Prove it; or, if you accept that, write it"),
+        ("gpu_revocation is not proven", "gpu_revocation is not proven"),
+        ("model.safetensors: changed", "model.safetensors: changed"),
+        ("weighbridge collateral fetch gets it", "weighbridge collateral fetch gets it"),
+        ("unused", "Unused"),
+        ("", ""),
+    ],
+)
+def test_a_sentence_begins_with_a_capital_and_a_name_as_it_is(text: str, told: str) -> None:
+    assert sentence(text) == told
 
 
 def test_names_stay_names() -> None:

@@ -31,6 +31,7 @@ from weighbridge.verifier.bundle_verdict import require_closed
 from weighbridge.verifier.collateral.store import CollateralStore
 from weighbridge.verifier.commands import arguments as given
 from weighbridge.verifier.commands import bundle_text
+from weighbridge.verifier.commands.bundle_recorded import records, records_status
 from weighbridge.verifier.commands.bundle_text import RECORDED
 from weighbridge.verifier.commands.engines import DEFAULT, add_engine
 from weighbridge.verifier.commands.foreign import add_foreign, is_foreign, with_foreign
@@ -177,9 +178,9 @@ def run_verify(arguments: argparse.Namespace) -> Outcome | int:
         if arguments.records_only:
             anchors = load_anchors(arguments.anchors)
             told = verify_records(bundle, anchors=anchors, at=arguments.at or datetime.now(UTC), trail=trail)
-            if arguments.closed and bundle_text.records_status(told) != ExitCode.DENIED:
+            if arguments.closed and records_status(told) != ExitCode.DENIED:
                 require_closed(closed=told.closed)
-            return bundle_text.records(told)
+            return records(told)
         result = judge(arguments, bundle, trail=trail)
         status, word = status_of(result)
         if arguments.closed and status != ExitCode.DENIED:

@@ -1,4 +1,4 @@
-"""What ``verify bundle`` says: a summary, what the file gives away, and the tree of checks."""
+"""What ``verify bundle`` says of what was judged again: a summary, what the file gives away, and the tree of checks."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Final
 
 from weighbridge.proto.errors import Code, ExitCode
 from weighbridge.verifier.commands.outcome import Outcome
-from weighbridge.verifier.commands.text import LINES, line, plain
-from weighbridge.verifier.commands.tree import Branch, render
+from weighbridge.verifier.commands.text import LINES, counted, line, plain, short
+from weighbridge.verifier.commands.tree import Branch, labelled, render
+from weighbridge.verifier.denial_order import explaining_first
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from weighbridge.policy.engine import Revision
     from weighbridge.proto import strict
@@ -24,12 +25,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "RECORDED",
+    "caveats",
+    "caveats_of",
     "failed",
     "failed_in_short",
     "judged",
     "named",
-    "records",
-    "records_status",
     "rests_on",
     "so_far",
     "tree",
@@ -43,7 +44,6 @@ _STILL_TRUSTED: Final = (
     "collateral was at hand"
 )
 _SO_FAR: Final = ", so far: the session was not closed in it"
-_BY_ITS_WORD: Final = "the verifier's word: what it recorded; nothing was judged again, and no evidence was looked at"
 _LABEL: Final = 16
 
 
@@ -74,11 +74,29 @@ def so_far(result: BundleVerdict | RecordsVerdict) -> str:
     return _SO_FAR if result.admitted and not result.closed else ""
 
 
+def caveats(*, emulated: bool, unchecked: Iterable[str]) -> str:
+    """What an answer's first line must not go without: that devices are emulated, and how many checks were left out.
+
+    Args:
+        emulated: whether any device is.
+        unchecked: the names of the checks that a policy left out, each as often as it was.
+    """
+    said = ["insecure-emulated hardware"] if emulated else []
+    if left_out := len(set(unchecked)):
+        said.append(f"{counted(left_out, 'check')} left out")
+    return f" ({', '.join(said)})" if said else ""
+
+
+def caveats_of(result: BundleVerdict) -> str:
+    """Those of what was judged again."""
+    return caveats(emulated=result.emulated, unchecked=(check for check, _ in result.unchecked))
+
+
 def _branch(check: Check) -> Branch:
     below = tuple(_branch(child) for child in check.children)
     if check.residual:
         below = (Branch(f"leaves open: {check.residual}", indent=2), *below)
-    return Branch(f"{check.name:<{_LABEL}}{check.result}: {check.detail}", below, _LABEL)
+    return Branch(f"{check.name:<{_LABEL - 1}} {check.result}: {check.detail}", below, _LABEL)
 
 
 def named(held: Sequence[Identifier]) -> list[str]:
@@ -105,21 +123,21 @@ def judged(
     unsettled = f"{waiting} indeterminate, " if waiting else ""
     denied = result.denied
     lines = [
-        f"{word}: session {result.session.hex()} under policy {', '.join(names)}{so_far(result)}",
+        f"{word}: session {result.session.hex()} under policy {', '.join(names)}{caveats_of(result)}{so_far(result)}",
         f"  model      {result.model.hex()}",
         *(f"  adapter    {manifest.hex()}" for manifest in result.adapters),
-        f"  platform   {result.ak.platform}: {result.ak.provenance} under {result.ak.anchor}",
-        *([f"             {result.ak.detail}"] if result.ak.detail else []),
-        f"  attester   {_code(result)}",
+        *labelled("platform", f"{result.ak.platform}: {result.ak.provenance} under {result.ak.anchor}"),
+        *(labelled("", result.ak.detail) if result.ak.detail else []),
+        *labelled("attester", _code(result)),
         f"  windows    {_how_many(result)}: {affirmed} affirmed, {held} held, {unsettled}{len(denied)} denied",
-        f"  ledger     {result.origin}, {result.size} entries, every record proven to be in it",
-        *([f"  withheld   {result.withheld} judgements: nothing is known of them"] if result.withheld else []),
+        f"  ledger     {result.origin}, {counted(result.size, 'entry', 'entries')}, every record proven to be in it",
+        *([f"  withheld   {_unknown(result.withheld)}"] if result.withheld else []),
         *(_policies(result) if names == [RECORDED] else []),
         *(said for verdict in denied[:1] for said in _denials(verdict, "denied")),
         *(said for verdict in _unsettled(result, status) for said in _denials(verdict, "not yet")),
-        *(f"  unchecked  {check}: {reason}" for check, reason in _unchecked(result)),
-        *(f"  not proven {said}" for said in result.not_proven),
-        f"  rests on   {rests_on(closed=result.closed)}",
+        *(said for check, reason in result.unchecked for said in labelled("unchecked", f"{check}: {reason}")),
+        *(said for item in result.not_proven for said in labelled("not proven", item)),
+        *labelled("rests on", rests_on(closed=result.closed)),
         *named(given_away),
         *tree(result.checks).splitlines(),
     ]
@@ -146,6 +164,10 @@ def judged(
         "rests_on": rests_on(closed=result.closed),
     }
     return Outcome("".join(f"{line(said)}\n" for said in lines), document, status)
+
+
+def _unknown(withheld: int) -> str:
+    return f"{counted(withheld, 'judgement')}: nothing is known of {'it' if withheld == 1 else 'them'}"
 
 
 def _how_many(result: BundleVerdict) -> str:
@@ -195,16 +217,12 @@ def _unsettled(result: BundleVerdict, status: ExitCode) -> tuple[Verdict, ...]:
 
 def _denials(verdict: Verdict, what: str) -> list[str]:
     lines: list[str] = []
-    for denial in verdict.denials:
-        lines.append(f"  {what:<10} window {verdict.seq}: {denial.code}: {denial.message}")
+    for denial in explaining_first(verdict.denials):
+        of = "" if denial.device is None else f" (GPU {short(denial.device)})"
+        lines += labelled(what, f"window {verdict.seq}: {denial.code}: {denial.message}{of}")
         if denial.hint:
-            lines.append(f"             hint: {denial.hint}")
+            lines += labelled("", f"hint: {denial.hint}")
     return lines
-
-
-def _unchecked(result: BundleVerdict) -> list[tuple[str, str]]:
-    decisions = [verdict.decision for verdict in result.verdicts if verdict.decision is not None]
-    return sorted({(item.check, item.reason) for decision in decisions for item in decision.unchecked})
 
 
 def _window(window: BundleWindow) -> strict.JsonObject:
@@ -212,47 +230,3 @@ def _window(window: BundleWindow) -> strict.JsonObject:
     if window.verdict is not None:
         return {**window.verdict.document(), "judged": "again"}
     return {**window.recorded, "judged": "recorded"}
-
-
-def records_status(result: RecordsVerdict) -> ExitCode:
-    """The exit status for what was recorded."""
-    if result.admitted:
-        return ExitCode.AFFIRMED
-    return ExitCode.DENIED if result.denied else ExitCode.INDETERMINATE
-
-
-def records(result: RecordsVerdict) -> Outcome:
-    """The outcome of a bundle of which it was asked what was recorded."""
-    status = records_status(result)
-    withheld = status == ExitCode.INDETERMINATE and result.untold
-    said = {ExitCode.AFFIRMED: "ADMITTED", ExitCode.DENIED: "DENIED"}.get(status, "INDETERMINATE")
-    word = "EVIDENCE WITHHELD" if withheld else f"RECORDED AS {said}"
-    kind = "redacted" if result.redacted else "partial" if len(result.shown) < len(result.windows) else "full"
-    outcomes = [window.outcome for window in result.shown]
-    counts = ", ".join(f"{outcomes.count(word)} {word}" for word in ("affirmed", "held", "indeterminate", "denied"))
-    lines = [
-        f"{word}: session {result.session.hex()}, by its verifier's word alone{so_far(result)}",
-        *([] if result.model is None else [f"  model      {result.model.hex()}"]),
-        f"  windows    {len(result.windows)}, of which {len(result.shown)} are told: {counts}",
-        f"  ledger     {result.origin}, {result.size} entries, every judgement proven to be in it",
-        *(["  devices    go by pseudonyms under the tenant's salt"] if result.redacted else []),
-        *([f"  not told   {result.untold} judgements: any of them may be a denial"] if result.untold else []),
-        f"  rests on   {rests_on(_BY_ITS_WORD, closed=result.closed)}",
-        *tree(result.checks).splitlines(),
-    ]
-    document: strict.JsonObject = {
-        "schema": "weighbridge/verify-bundle-records/v1",
-        "kind": kind,
-        "outcome": word.lower(),
-        "untold": result.untold,
-        "closed": result.closed,
-        "session": result.session.hex(),
-        "model": None if result.model is None else result.model.hex(),
-        "windows": [
-            {"seq": window.seq, "ledger_index": window.index, "recorded": window.document} for window in result.windows
-        ],
-        "ledger": {"origin": result.origin, "size": result.size, "cosigned": list(result.cosigned)},
-        "rests_on": rests_on(_BY_ITS_WORD, closed=result.closed),
-        "checks": [check.document() for check in result.checks],
-    }
-    return Outcome("".join(f"{line(said)}\n" for said in lines), document, status)

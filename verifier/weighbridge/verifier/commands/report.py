@@ -21,7 +21,7 @@ from weighbridge.verifier.commands.bundle import (
     policies_of,
     status_of,
 )
-from weighbridge.verifier.commands.bundle_text import failed_in_short, rests_on, so_far
+from weighbridge.verifier.commands.bundle_text import caveats_of, failed_in_short, rests_on, so_far
 from weighbridge.verifier.commands.engines import DEFAULT
 from weighbridge.verifier.commands.outcome import Outcome, read, usage, write
 from weighbridge.verifier.commands.text import size_of
@@ -92,7 +92,8 @@ def run_report(arguments: argparse.Namespace) -> Outcome | int:
     write(output, page, doing=_DOING)
     status, word = status_of(result)
     return Outcome(
-        f"{word}: session {result.session.hex()}{so_far(result)}; report in {output} ({size_of(len(page))})\n",
+        f"{word}: session {result.session.hex()}{caveats_of(result)}{so_far(result)}; "
+        f"report in {output} ({size_of(len(page))})\n",
         {
             "schema": "weighbridge/report/v1",
             "outcome": word.lower(),

@@ -1,4 +1,4 @@
-"""Findings as a tree that people read: one line each, wrapped where a line is too long."""
+"""Findings as a tree or a list that people read: one line each, wrapped where a line is too long."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from weighbridge.verifier.commands.text import plain
+from weighbridge.verifier.commands.text import line, plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Branch", "render", "width"]
+__all__ = ["Branch", "labelled", "render", "width"]
 
 _WIDTH: Final = 100
 _WIDTH_MIN: Final = 60
+_LABEL: Final = 10
 
 
 def width() -> int:
@@ -44,6 +45,19 @@ class Branch:
 def render(root: Branch) -> list[str]:
     """The lines of the tree, at most :func:`width` columns wide but for words that are longer."""
     return [*_lines(root, "", ""), *_below(root, "")]
+
+
+def labelled(label: str, text: str) -> list[str]:
+    """The lines of one finding of a list, indented by two, as wide as a tree; what cannot be printed is escaped."""
+    first = f"  {label:<{_LABEL}} "
+    return textwrap.wrap(
+        line(text),
+        width(),
+        initial_indent=first,
+        subsequent_indent=" " * len(first),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _below(branch: Branch, stem: str) -> Iterator[str]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from weighbridge.proto.manifest import Manifest
 from weighbridge.verifier.clock import moment, nanoseconds
+from weighbridge.verifier.denial_order import explaining_first
 from weighbridge.verifier.report.scale import COLUMNS, Envelope
 from weighbridge.verifier.report.view import Device, Finding, Gpu, Reason, Row, SessionView, Trace, Unit
 from weighbridge.verifier.telemetry.samples.series import source_of
@@ -38,7 +39,6 @@ __all__ = ["gather"]
 _SECOND: Final = 10**9
 _MILLI: Final = 1000.0
 _PPM: Final = 1_000_000
-EMULATED: Final = "insecure-emulated"
 # What is drawn, and how many of a channel's units make one of the chart's.
 _CHANNELS: Final = {"power": _MILLI, "temperature": _MILLI, "memory_temperature": _MILLI, "sm_clock": 1.0}
 
@@ -59,7 +59,6 @@ def gather(
     names = {made.digest: made.name for made in map(Manifest.parse, map(Manifest.unpack_head, bundle.manifests))}
     clock = _Clock.of(result)
     decisions = [verdict.decision for verdict in result.verdicts if verdict.decision is not None]
-    devices = tuple(_device(report) for report in result.gpus)
     references = {verdict.reference for verdict in result.verdicts if verdict.reference is not None}
     return SessionView(
         standing=_standing(result),
@@ -77,8 +76,8 @@ def gather(
         anchor=result.ak.anchor,
         detail=result.ak.detail,
         attester_code=_code(result),
-        devices=devices,
-        emulated=EMULATED in {result.ak.platform, *(device.platform for device in devices)},
+        devices=tuple(_device(report) for report in result.gpus),
+        emulated=result.emulated,
         rows=tuple(_row(window, clock) for window in result.windows),
         gpus=_gpus(result, clock),
         withheld=result.withheld,
@@ -87,7 +86,7 @@ def gather(
         policies=_policies(decisions),
         judged_by=tuple(judged_by),
         references=tuple(sorted(digest.hex() for digest in references)),
-        unchecked=tuple(sorted({(item.check, item.reason) for of in decisions for item in of.unchecked})),
+        unchecked=result.unchecked,
         origin=result.origin,
         size=result.size,
         checkpoint=result.checkpoint,
@@ -203,7 +202,9 @@ def _recorded(window: BundleWindow) -> tuple[Reason, ...]:
 
 
 def _reasons(verdict: Verdict) -> tuple[Reason, ...]:
-    return tuple(Reason(item.code, item.message, item.hint or "", item.device) for item in verdict.denials)
+    return tuple(
+        Reason(item.code, item.message, item.hint or "", item.device) for item in explaining_first(verdict.denials)
+    )
 
 
 # -- the physical record ----------------------------------------------------------------------------------------------

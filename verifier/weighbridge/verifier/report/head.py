@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from weighbridge.proto.errors import Indeterminate
+from weighbridge.proto.errors import Code, Indeterminate
 from weighbridge.verifier.report.markup import Child, Markup, element
 from weighbridge.verifier.report.parts import facts, hexadecimal, icon, reasons, utc
 from weighbridge.verifier.report.scale import span_text
@@ -14,6 +14,7 @@ from weighbridge.verifier.report.words import (
     HEADINGS,
     IN_SHORT,
     INCOMPLETE,
+    LATER,
     OUTCOMES,
     PLAIN,
     UNCLOSED,
@@ -24,12 +25,15 @@ from weighbridge.verifier.report.words import (
 )
 
 if TYPE_CHECKING:
-    from weighbridge.verifier.report.view import Failure, Row, SessionView
-    from weighbridge.verifier.report.words import Said
+    from collections.abc import Mapping
+
+    from weighbridge.verifier.report.view import Failure, Row, SessionView, Standing
+    from weighbridge.verifier.report.words import Said, Tone
 
 __all__ = ["failed", "failed_word", "heading", "in_plain_words"]
 
 _REASONS_MAX: Final = 2
+_LOOKS: Final[Mapping[Tone, Standing]] = {"bad": "denied", "held": "withheld", "wait": "indeterminate"}
 _LINKS: Final = (
     ("where", "What ran where"),
     ("timeline", "Window by window"),
@@ -64,7 +68,7 @@ def failed(failure: Failure) -> Markup:
     """The whole of the page where the bundle was not verified: why, and nothing that the bundle says."""
     error = failure.error
     said = failed_word(failure)
-    look = "withheld" if said is INCOMPLETE else "denied"
+    look = _LOOKS[said.tone]
     where = element("code", error.where) if error.where else None
     return element(
         "header",
@@ -90,6 +94,8 @@ def failed(failure: Failure) -> Markup:
 
 def failed_word(failure: Failure) -> Said:
     """What is said of the file as a whole."""
+    if failure.error.code is Code.BUNDLE_FUTURE:
+        return LATER
     return INCOMPLETE if isinstance(failure.error, Indeterminate) else FAILED
 
 
@@ -140,7 +146,7 @@ def _because(view: SessionView) -> list[Child]:
     ]
     speaks = _speaking(view)
     if speaks is not None:
-        what = "first refused" if speaks.outcome == "denied" else "the last, not decided"
+        what = "first refused" if speaks.outcome == "denied" else f"the last, {OUTCOMES[speaks.outcome].word}"
         lines += [element("p", f"Window {speaks.seq}, {what}:"), reasons(speaks.reasons, most=_REASONS_MAX)]
     return lines
 

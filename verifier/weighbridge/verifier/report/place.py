@@ -8,7 +8,7 @@ from weighbridge.verifier.anchors import EMULATED_PLATFORM
 from weighbridge.verifier.report.markup import Child, Markup, element, joined
 from weighbridge.verifier.report.parts import facts, hexadecimal, section, shortened, table, utc
 from weighbridge.verifier.report.scale import span_text
-from weighbridge.verifier.report.words import EMULATED_KEY, PROVENANCES
+from weighbridge.verifier.report.words import EMULATED_KEY, PROVENANCES, plural
 
 if TYPE_CHECKING:
     from weighbridge.verifier.report.view import Device, SessionView
@@ -29,7 +29,7 @@ def where(view: SessionView) -> Markup:
         ("When", f"{utc(view.began)}, for {span_text(view.seconds)}{period}"),
         ("Attestation key", _key(view)),
         ("Measuring code", _code(view)),
-        ("Ledger", f"{view.origin}, {view.size:,} entries; every record that is shown here is in it"),
+        ("Ledger", f"{view.origin}, {plural(view.size, 'entry', 'entries')}; every record that is shown here is in it"),
     ]
     devices = table(
         "GPUs and switches, by what each of them signed about itself",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from weighbridge.verifier.report.markup import Child, Markup, element, joined
 from weighbridge.verifier.report.parts import facts, hexadecimal, section
-from weighbridge.verifier.report.words import GLOSSARY, OPEN_ENDS
+from weighbridge.verifier.report.words import GLOSSARY, OPEN_ENDS, plural
 
 if TYPE_CHECKING:
     from weighbridge.verifier.report.view import Again, SessionView
@@ -95,7 +95,7 @@ def words() -> Markup:
 def _of_file(of: Again) -> list[tuple[str, Child]]:
     return [
         ("Digest of the file", hexadecimal(of.bundle)),
-        ("Size of the file", f"{of.size:,} bytes"),
+        ("Size of the file", plural(of.size, "byte")),
         ("Made by", f"weighbridge {of.version}"),
     ]
 

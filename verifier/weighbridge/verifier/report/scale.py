@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from weighbridge.verifier.wording import counted
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -99,9 +101,9 @@ def span_text(seconds: float) -> str:
     """How long something lasted, in words."""
     whole = round(seconds)
     parts = [(whole // _DAY, "day"), (whole % _DAY // _HOUR, "hour"), (whole % _HOUR // _MINUTE, "minute")]
-    said = [f"{count} {what}" + ("" if count == 1 else "s") for count, what in parts if count]
+    said = [counted(count, what) for count, what in parts if count]
     if whole % _MINUTE and whole < _HOUR:
-        said.append(f"{whole % _MINUTE} second" + ("" if whole % _MINUTE == 1 else "s"))
+        said.append(counted(whole % _MINUTE, "second"))
     return " ".join(said[:2]) or "less than a second"
 
 

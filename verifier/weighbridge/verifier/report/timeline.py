@@ -66,7 +66,7 @@ def timeline(view: SessionView) -> Markup:
         element("h3", "What was said"),
         element("p", "In order; windows that were told the same stand together.", class_="soft small"),
         element("ol", *(_span(span) for span in spans[:_SPANS_MAX]), class_="spans"),
-        element("p", f"… and {left:,} more lines: weighbridge verify bundle --json has all", class_="soft")
+        element("p", f"… and {plural(left, 'more line')}: weighbridge verify bundle --json has all", class_="soft")
         if left > 0
         else None,
     )

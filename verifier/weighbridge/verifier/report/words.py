@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from weighbridge.proto.errors import Code
+from weighbridge.verifier.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +24,7 @@ __all__ = [
     "HEADINGS",
     "INCOMPLETE",
     "IN_SHORT",
+    "LATER",
     "OPEN_ENDS",
     "OUTCOMES",
     "PLAIN",
@@ -39,6 +41,8 @@ __all__ = [
 ]
 
 Tone = Literal["good", "bad", "wait", "held", "none"]
+# By these names they are typed.
+_COMMANDS: Final = frozenset({"weighbridge"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,12 @@ FAILED: Final = Said(
     "Not verified",
     "This file could not be verified by what was given. As long as it is not, nothing in it counts: so nothing of it "
     "is shown but where it failed.",
+)
+LATER: Final = Said(
+    "wait",
+    "Recorded later",
+    "This file tells of what was recorded after the time from which you look, so nothing of it counts there. Look from "
+    "a later time; if that is the present, a clock is wrong: the verifier's, or yours.",
 )
 INCOMPLETE: Final = Said(
     "held",
@@ -250,14 +260,15 @@ def why_it_holds(*, windows: int, again: int) -> str:
     )
 
 
-def plural(count: int, what: str) -> str:
+def plural(count: int, what: str, many: str = "") -> str:
     """``1 window``, ``2 windows``; thousands parted by commas."""
-    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+    return counted(count, what, many, form=",")
 
 
 def sentence(text: str) -> str:
-    """``text`` with a capital letter at its beginning."""
-    return text[:1].upper() + text[1:]
+    """``text`` with a capital letter at its beginning, unless that is a name of a check, a file or a command."""
+    first = text.partition(" ")[0].rstrip(",;:.")
+    return text[:1].upper() + text[1:] if first.isalpha() and first not in _COMMANDS else text
 
 
 def joined_with_and(parts: list[str]) -> str:
