@@ -122,6 +122,8 @@ _SIZES: Final = {
     "JSON_DEPTH_MAX": "nesting of JSON (a number)",
     "CBOR_DEPTH_MAX": "nesting of CBOR (a number)",
     "TOKEN_MAX": "one result token",
+    "TOKEN_KEY_MAX": "one statement that endorses a key for tokens",
+    "JWKS_MAX": "a verifier's keys for tokens",
     "NONCE_SIZE": "a challenge, an SPDM nonce, a qualifyingData: exactly this",
     "DIGEST_SIZE": "a SHA-256 digest: exactly this",
 }

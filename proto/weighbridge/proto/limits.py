@@ -127,6 +127,8 @@ JSON_MAX: Final = 16 * 1024 * 1024
 JSON_DEPTH_MAX: Final = 32
 CBOR_DEPTH_MAX: Final = 12
 TOKEN_MAX: Final = 64 * 1024
+TOKEN_KEY_MAX: Final = 1024
+JWKS_MAX: Final = 256 * 1024
 # RFC 9711 §4.1: eat_nonce is 8 to 64 bytes; ours are exactly this.
 NONCE_SIZE: Final = 32
 DIGEST_SIZE: Final = 32

@@ -59,6 +59,7 @@ _COMMANDS: Final = (
     Command("reference", "learn what a known-good host is, sign and compare sets of it", "reference"),
     Command("baseline", "record, fit, show and compare what GPUs draw under work", "baseline", group=True),
     Command("policy", "write, check, test, explain, sign and compare policies", "policy", group=True),
+    Command("token", "make, list and retire the keys that sign result tokens", "token_keys"),
     Command("anchors", "list, import and check who is believed: trust anchors", "anchors"),
     Command("collateral", "import, list, check, fetch and remove what makers of hardware publish", "collateral"),
     Command("ledger", "prove, verify and audit a ledger", "ledger"),

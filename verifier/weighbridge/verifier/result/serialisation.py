@@ -77,7 +77,7 @@ _TABLE: Final[Mapping[str, tuple[Key | None, Key | None, Key | None]]] = {
     "submod.policy": (None, None, "ear.appraisal-policy-id"),
     "submod.policies": ("ear_appraisal_policy_ids", 1003, None),
     # The draft gives its last claim no number yet: a private one.
-    "submod.claims": ("ear_verifier_claims", -70200, "ear.veraison.policy-claims"),
+    "submod.claims": ("ear_verifier_claims", -70210, "ear.veraison.policy-claims"),
     # Not all readers of veraison-2023 pass over what they do not know in a submodule: all of ours is in the slot that
     # they do know.
     "claims.nonce": (None, None, "eat_nonce"),

@@ -29,11 +29,18 @@ class TrustedKey:
         key: P-256.
         not_before: no token of it was issued before; ``None``: nothing is known of that.
         not_after: nor after, inclusive.
+        endorser: thumbprint of the identity key by whose word it is believed; ``None``: it is one.
     """
 
     key: ec.EllipticCurvePublicKey
     not_before: datetime | None = None
     not_after: datetime | None = None
+    endorser: bytes | None = None
+
+    @property
+    def verifier(self) -> bytes:
+        """Thumbprint of the verifier's identity key: itself, or the one that endorses it."""
+        return self.endorser or self.kid
 
     @property
     def kid(self) -> bytes:

@@ -55,12 +55,14 @@ class ResultToken:
     Attributes:
         serialisation: how it was written down.
         key: thumbprint of the key that signed it.
+        verifier: thumbprint of the identity key that is, or has endorsed, that key.
         result: all that it says.
         payload: its claims as JSON: as they were signed, or of a CWT what they are by the names of ``ear-04``.
     """
 
     serialisation: Serialisation
     key: bytes
+    verifier: bytes
     result: Result
     payload: strict.JsonObject
     seal: object = field(repr=False, compare=False)
@@ -239,6 +241,7 @@ def verify_any(
         seal=_SEAL,
         serialisation=profile.serialisation,
         key=key.kid,
+        verifier=key.verifier,
         result=result,
         payload=cast("strict.JsonObject", payload),
     )
