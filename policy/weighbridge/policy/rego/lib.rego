@@ -899,7 +899,7 @@ proof_hint(check, leave) := "wait for the next windows: a unit of samples is com
 } else := telemetry_hint if {
 	check == "telemetry_baseline"
 	telemetry_code in {"TELEMETRY_OUT_OF_BASELINE", "TELEMETRY_IMPLAUSIBLE"}
-} else := sprintf("prove it, or write the reason for leaving it out into reference.unchecked.%v", [check]) if {
+} else := sprintf("prove it; or, if you accept that, write the reason into reference.unchecked.%v", [check]) if {
 	check in leave
 } else := "prove it: the policy takes no reason for leaving it out"
 

@@ -524,7 +524,7 @@ test_reasons if {
 
 test_what_to_do_about_what_is_not_proven if {
 	found := {d.got: d.hint | some d in lib.unproven_denials(set(), {"platform_tcb"}); d.message == "platform_tcb is not proven"} with input as good.input
-	found == {"unproven": "prove it, or write the reason for leaving it out into reference.unchecked.platform_tcb"}
+	found == {"unproven": "prove it; or, if you accept that, write the reason into reference.unchecked.platform_tcb"}
 	strict := {d.hint | some d in lib.unproven_denials(set(), set())} with input as good.input
 	strict == {"prove it: the policy takes no reason for leaving it out"}
 }
