@@ -10,6 +10,7 @@ are wise.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from weighbridge.policy.checker.author_data import check_author_data, check_author_imports, replaces_author_data
 from weighbridge.policy.checker.bindings import REFERENCES
@@ -49,6 +50,9 @@ __all__ = [
     "check_tests",
     "rule_names",
 ]
+
+# Found once: it is the same library for every policy, and larger than most.
+_LIBRARIES: Final[dict[tuple[str, bytes], frozenset[CheckerFinding]]] = {}
 
 
 def check(modules: tuple[Module, ...], library: str, author: JsonObject | None = None) -> tuple[CheckerFinding, ...]:
@@ -116,21 +120,38 @@ def _findings(
         found.update(check_reach(modules, graph))
     always = has_library(graph)
     for module in modules:
-        found.update(_imports(packages, module))
-        found.update(_wholes(packages, module, test=module.name in tests))
+        if module.name == library:
+            found.update(_of_library(module))
+            continue
+        found.update(_of_module(packages, module, test=module.name in tests))
         for rule in module.rules:
             scope = packages.scopes[id(rule)]
-            found.update(check_clause(scope, test=module.name in tests))
-            found.update(_comparisons(scope))
-            if module.name != library:
-                found.update(_warnings(scope, library=always))
-            if module.name not in tests | {library}:
+            found.update(_warnings(scope, library=always))
+            if module.name not in tests:
                 found.update(_denials(scope))
-    for module in written:
         found.update(unused_imports(packages, module))
     found.update(_unused(packages, graph, written, tests))
     found.update(_recursion(packages, graph))
     return found
+
+
+def _of_module(packages: Packages, module: Module, *, test: bool) -> Iterator[CheckerFinding]:
+    """The errors in what is written in ``module``."""
+    yield from _imports(packages, module)
+    yield from _wholes(packages, module, test=test)
+    for rule in module.rules:
+        scope = packages.scopes[id(rule)]
+        yield from check_clause(scope, test=test)
+        yield from _comparisons(scope)
+
+
+def _of_library(module: Module) -> frozenset[CheckerFinding]:
+    """The errors in the library: it names nothing of an author's, and nobody else may write in its package."""
+    key = module.name, module.text
+    if key not in _LIBRARIES:
+        _LIBRARIES.clear()
+        _LIBRARIES[key] = frozenset(_of_module(Packages((module,), module.name), module, test=False))
+    return _LIBRARIES[key]
 
 
 def _comparisons(scope: Scope) -> list[CheckerFinding]:
