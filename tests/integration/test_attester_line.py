@@ -253,9 +253,13 @@ async def test_a_stream_that_the_server_ends(peers: Peers) -> None:
 
 async def test_a_peer_that_is_not_let_in(peers: Peers) -> None:
     peers.service.abort = grpc.StatusCode.PERMISSION_DENIED
-    with pytest.raises(EnvironmentFault) as caught:
-        # Whichever is first: the connection, or that it is refused.
-        await (await peers.transport().connect()).window(b"window")
+    for _ in range(5):
+        with pytest.raises(EnvironmentFault) as caught:
+            # Whichever is first: the connection, or that it is refused.
+            await (await peers.transport().connect()).window(b"window")
+        if "Internal error from Core" not in caught.value.message:
+            break
+        # Its write failed before gRPC had read why the stream ended: an attester tries again, and learns it then.
     assert caught.value.code is Code.PEER_REFUSED
 
 

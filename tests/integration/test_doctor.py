@@ -101,8 +101,12 @@ def test_a_software_tpm_that_somebody_uses(swtpm: Swtpm, tmp_path: Path) -> None
 
 
 def test_a_software_tpm_after_a_loss_of_power(swtpm: Swtpm, tmp_path: Path) -> None:
-    swtpm.power_cycle()
-    _, found = doctor("--root", tmp_path, "--tcti", swtpm.tcti)
+    for _ in range(3):
+        swtpm.power_cycle()
+        _, found = doctor("--root", tmp_path, "--tcti", swtpm.tcti)
+        if found["tpm.clock"]["status"] != "ok":
+            break
+        # It has written its clock again, some seconds after starting, and is right: a busy machine was as slow.
     assert found["tpm.clock"]["status"] == "warn"
     assert found["tpm.clock"]["found"].startswith("not safe after a power failure")
 
