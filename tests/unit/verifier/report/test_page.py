@@ -241,8 +241,18 @@ def test_what_is_alike_is_told_once() -> None:
 
 
 def test_emulated_devices_are_called_so() -> None:
-    assert "proves nothing about any hardware" in Page(render(contradicted())).one("header").text
+    fakes = Page(render(contradicted()))
+    assert "proves nothing about any hardware" in fakes.one("header").text
+    assert "AdmittedOn emulated hardware. " in fakes.one("header").text
+    assert " (insecure-emulated hardware)" in fakes.one("title").text
     assert "emulated" not in Page(render(session())).one("header").text
+
+
+def test_how_many_checks_were_left_out_is_told_beside_the_verdict() -> None:
+    two = (("host_binding", "not this year"), ("host_binding", "nor the next"), ("secure_boot", "an old board"))
+    assert "2 checks were left out." in Page(render(replace(session(), unchecked=two))).one("header").text
+    assert "1 check was left out." in Page(render(replace(session(), unchecked=two[:1]))).one("header").text
+    assert "left out" not in Page(render(replace(session(), unchecked=()))).one("header").text
 
 
 def test_who_contradicts_a_baseline_is_opened() -> None:

@@ -50,9 +50,10 @@ def heading(view: SessionView) -> Markup:
     said = HEADINGS[view.standing]
     so_far = view.standing == "admitted" and not view.closed
     title = element("h1", icon(said.tone), said.word + (" so far" if so_far else ""))
-    lead = element("p", said.meaning, class_="lead")
+    on_fakes = element("b", "On emulated hardware. ") if view.emulated else None
+    lead = element("p", on_fakes, said.meaning, class_="lead")
     unclosed = element("p", element("b", "Not closed. "), UNCLOSED) if so_far else None
-    verdict = element("div", title, lead, unclosed, *_because(view), class_=f"verdict {view.standing}")
+    verdict = element("div", title, lead, unclosed, *_because(view), _left_out(view), class_=f"verdict {view.standing}")
     links = element("ul", *(element("li", element("a", text, href=f"#{name}")) for name, text in _LINKS))
     return element(
         "header",
@@ -128,6 +129,13 @@ def _emulated() -> Markup:
         "how Weighbridge works; it proves nothing about any hardware."
     )
     return element("p", element("b", "Emulated devices. "), text, class_="note")
+
+
+def _left_out(view: SessionView) -> Markup | None:
+    """How many checks policies left out, and where they are told."""
+    names = {check for check, _ in view.unchecked}
+    told = f"{plural(len(names), 'check was', 'checks were')} left out"
+    return element("p", element("a", told, href="#limits"), ".") if names else None
 
 
 def _because(view: SessionView) -> list[Child]:

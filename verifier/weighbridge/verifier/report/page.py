@@ -42,7 +42,8 @@ def render(view: SessionView) -> bytes:
             _footer(view.again.version),
         ]
     )
-    return _page(f"{HEADINGS[view.standing].word}: session {view.session[:12]}", body)
+    on_fakes = " (insecure-emulated hardware)" if view.emulated else ""
+    return _page(f"{HEADINGS[view.standing].word}: session {view.session[:12]}{on_fakes}", body)
 
 
 def render_failure(failure: Failure) -> bytes:
