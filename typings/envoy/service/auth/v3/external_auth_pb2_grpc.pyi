@@ -1,0 +1,6 @@
+"""Hand-written stub of `xds-protos` 1.85: the service. See `external_auth_pb2.pyi`."""
+import grpc.aio
+
+class AuthorizationServicer: ...
+
+def add_AuthorizationServicer_to_server(servicer: AuthorizationServicer, server: grpc.aio.Server) -> None: ...
