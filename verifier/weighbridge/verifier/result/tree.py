@@ -191,10 +191,14 @@ def read(tree: Mapping[Key, Value], profile: Profile) -> Result:
 
 def _read_status(claimed: Claimed, name: str) -> str:
     value = claimed.take(name)
-    word = _WORDS.get(value) if type(value) is int and claimed.profile.binary else value
+    word = (_WORDS.get(value) if type(value) is int else None) if claimed.profile.binary else value
     if not isinstance(word, str) or word not in STATUSES:
         raise MalformedEvidence(
-            Code.TOKEN_MALFORMED, "unknown status", where=claimed.path(name), expected=", ".join(STATUSES), got=word
+            Code.TOKEN_MALFORMED,
+            "unknown status",
+            where=claimed.path(name),
+            expected=", ".join(STATUSES),
+            got=str(value)[:40],
         )
     return word
 
