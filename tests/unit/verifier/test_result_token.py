@@ -20,6 +20,8 @@ from weighbridge.proto import cbor, cose, limits, strict
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic, WeighbridgeError
 from weighbridge.verifier import result_token
+from weighbridge.verifier.result import Serialisation, issue_as
+from weighbridge.verifier.result.issuing import Affirmation
 from weighbridge.verifier.result_token import Claims, ResultToken
 
 if TYPE_CHECKING:
@@ -373,30 +375,36 @@ def test_claims_of_another_type_are_malformed(path: str, value: object) -> None:
 
 # -- what the field reads ----------------------------------------------------------------------------------------------
 
-# What draft-ietf-rats-ear takes from RFC 9711, as JSON has it, and what we add in the places that both leave open.
+# What draft-ietf-rats-ear takes from RFC 9711, and what we add in the places that both leave open.
 _EAT: Final = """
 JSON-ONLY<J> = J .feature "json"
 CBOR-ONLY<C> = C .feature "cbor"
 JC<J, C> = JSON-ONLY<J> / CBOR-ONLY<C>
-profile-label = "eat_profile"
-iat-claim-label = "iat"
-exp-claim-label = "exp"
-submods-label = "submods"
-nonce-label = "eat_nonce"
-nonce-type = tstr .size (10..88) / [2* tstr .size (10..88)]
-binary-data = tstr
+profile-label = JC<"eat_profile", 265>
+iat-claim-label = JC<"iat", 6>
+exp-claim-label = JC<"exp", 4>
+submods-label = JC<"submods", 266>
+nonce-label = JC<"eat_nonce", 10>
+nonce-type = JC<tstr .size (10..88), bstr .size (8..64)>
+binary-data = JC<tstr, bstr>
 time-int = #6.1(int)
 general-uri = tstr
-general-oid = tstr
+general-oid = JC<tstr, bstr>
 """
-_OURS: Final = """
+_OURS: Final = {
+    "json": """
 $$ear-extension //= ("iss" => text, "aud" => text, "jti" => text, "cnf" => { "kid" => text })
 $$ear-appraisal-extension //= (? "ear_verifier_claims" => { + text => any })
-"""
+""",
+    "cbor": """
+$$ear-extension //= (1 => text, 3 => text, 7 => bytes, 8 => { 3 => bytes })
+$$ear-appraisal-extension //= (? -70210 => { + int => any })
+""",
+}
 
 
 @pytest.fixture
-def is_ear(root: Path, vectors_dir: Path, tmp_path: Path) -> Callable[[dict[str, Any]], bool]:
+def is_ear(root: Path, vectors_dir: Path, tmp_path: Path) -> Callable[[dict[Any, Any], str], bool]:
     """Whether claims are an EAT Attestation Result, by the draft's own CDDL and somebody else's validator."""
     command = root / ".peers" / "cddl" / "bin" / "cddl-verify"
     if not command.exists():
@@ -406,13 +414,15 @@ def is_ear(root: Path, vectors_dir: Path, tmp_path: Path) -> Callable[[dict[str,
     (tmp_path / "rfc9711.cddl").write_text(_EAT)
     parts = [(vectors_dir / "ear" / f"{name}.cddl").read_text() for name in ("ear", "ear-appraisal")]
     # Taken from the draft before its profile's number went up; for these claims nothing else of it changed.
-    (tmp_path / "schema.cddl").write_text("\n".join([*parts, _OURS]).replace("rats/ear#03", "rats/ear#04"))
+    for feature, ours in _OURS.items():
+        schema = "\n".join([*parts, ours]).replace("rats/ear#03", "rats/ear#04")
+        (tmp_path / f"{feature}.cddl").write_text(schema)
 
-    def validate(claims: dict[str, Any]) -> bool:
+    def validate(claims: dict[Any, Any], feature: str = "json") -> bool:
         (tmp_path / "claims.cbor").write_bytes(cbor.encode(claims))
-        options = ["-t", "EAR", "-M", str(tmp_path), "--strict-modules", "--feature", "json", "--no-annotate"]
+        options = ["-t", "EAR", "-M", str(tmp_path), "--strict-modules", "--feature", feature, "--no-annotate"]
         done = subprocess.run(
-            [str(command), *options, "-o", str(tmp_path / "out.edn"), "schema.cddl", "claims.cbor"],
+            [str(command), *options, "-o", str(tmp_path / "out.edn"), f"{feature}.cddl", "claims.cbor"],
             cwd=tmp_path,
             capture_output=True,
             text=True,
@@ -427,7 +437,7 @@ def is_ear(root: Path, vectors_dir: Path, tmp_path: Path) -> Callable[[dict[str,
 
 
 @pytest.mark.peer
-def test_the_claims_are_those_of_the_draft(is_ear: Callable[[dict[str, Any]], bool]) -> None:
+def test_the_claims_are_those_of_the_draft(is_ear: Callable[..., bool]) -> None:
     claims = payload_of(issue())
     assert is_ear(claims)
     assert is_ear({key: value for key, value in claims.items() if key != "exp"})
@@ -435,3 +445,19 @@ def test_the_claims_are_those_of_the_draft(is_ear: Callable[[dict[str, Any]], bo
         assert not is_ear({other: value for other, value in claims.items() if other != key})
     assert not is_ear({**claims, "ear_status": "excellent"})
     assert not is_ear({**claims, "submods": {"gpu0": {"ear_status": "affirming", "ear_trustworthiness_vector": {}}}})
+    cwt = claims_of_cwt()
+    assert is_ear(cwt, "cbor")
+    assert not is_ear(cwt, "json")
+    for label in (265, 6, 1004, 266):
+        assert not is_ear({other: value for other, value in cwt.items() if other != label}, "cbor")
+    assert not is_ear({**cwt, 1000: 3}, "cbor")
+    assert not is_ear({**cwt, 266: {"gpu0": {1000: 2, 1001: {8: 2}}}}, "cbor")
+
+
+def claims_of_cwt() -> dict[Any, Any]:
+    of = Affirmation(claims=CLAIMS, received=NOON, period_ns=10**10, within=None)
+    token = issue_as(Serialisation.EAR_04_CWT, of, KEY)
+    message = cose.parse(token[2:], typ="application/eat+cwt", limit=limits.TOKEN_MAX, what="token")
+    claims = cbor.decode(message.payload, limit=limits.TOKEN_MAX, what="claims")
+    assert isinstance(claims, dict)
+    return claims

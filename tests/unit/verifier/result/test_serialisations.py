@@ -181,7 +181,7 @@ def test_an_eat_profile_that_is_not_the_types(name: Serialisation, uri: str) -> 
 
 def test_both_profiles_at_once_are_read_as_the_one_that_is_signed_for() -> None:
     """No claim of the other profile counts: here it would be better than the truth."""
-    both = payload(issued(VERAISON)) | {"ear_status": "affirming"}
+    both: dict[str, Any] = {**payload(issued(VERAISON)), "ear_status": "affirming"}
     both["submods"]["gpu0"] |= {"ear.status": "contraindicated", "ear_status": "affirming"}
     assert verified(jwt_of(both, "JWT")).status == "contraindicated"
 

@@ -177,9 +177,8 @@ def test_tokens_of_the_identity_go_on_to_be_accepted(store: TokenKeyStore, ident
 
 
 def test_a_key_does_not_sign_before_its_time(store: TokenKeyStore, identity: VerifierKeys) -> None:
-    early = store.signer(NOW + 2 * HOUR) if announced(store) else None
-    assert early is not None
-    token = issued(CWT, key=early, received=NOW)
+    announced(store)
+    token = issued(CWT, key=store.signer(NOW + 2 * HOUR), received=NOW)
     assert code_of(lambda: verified(token, keys=believed(store, identity, NOW), at=NOW)) is Code.TOKEN_KEY_PERIOD
 
 
