@@ -30,6 +30,7 @@ from weighbridge.verifier.live import End, Ending, Live, LiveSessions
 from weighbridge.verifier.procedure import authenticate, fork, unknown_challenge, verify_window
 from weighbridge.verifier.record import NO_DIGEST, Record
 from weighbridge.verifier.recovery import settle
+from weighbridge.verifier.result.key_store import TokenKeyStore
 from weighbridge.verifier.result_source import ResultSource
 from weighbridge.verifier.session import SessionState
 from weighbridge.verifier.settling import Judged, Settled, Settler, spot_of
@@ -87,7 +88,9 @@ class Verifier:
         self._clock = clock
         self._chains = ChainCache()
         self.standings: Final = Standings(store)
-        self.results: Final = ResultSource(standings=self.standings, clock=clock, key=lambda: keys.signing)
+        # Two threads sign tokens, each by what it has read of the keys.
+        in_results, in_settling = TokenKeyStore(keys), TokenKeyStore(keys)
+        self.results: Final = ResultSource(standings=self.standings, clock=clock, signer=in_results.signer)
         self._sessions = LiveSessions(
             archive=archive,
             store=store,
@@ -96,7 +99,7 @@ class Verifier:
             chains=self._chains,
             standings=self.standings,
         )
-        self._settler = Settler(archive=archive, sessions=self._sessions, keys=keys, issuer=issuer)
+        self._settler = Settler(archive=archive, sessions=self._sessions, signer=in_settling.signer, issuer=issuer)
         self._enroller = Enroller(
             requirements=requirements,
             anchors=anchors,

@@ -3,6 +3,7 @@
 ::
 
     STATE/keys/       signing.pem, ledger.pem        private; 0600 in 0700
+    STATE/keys/tokens/                               keys for tokens, where there are any
     STATE/tls/        ca, server                     channel keys; no verdict rests on them
     STATE/ledger/     C2SP tiles                     may be published as it is
     STATE/content/    evidence and records by digest

@@ -49,6 +49,7 @@ __all__ = [
 
 _SIGNING: Final = "signing.pem"
 _LEDGER: Final = "ledger.pem"
+_TOKENS: Final = "tokens"
 _MODE: Final = 0o600
 # A PKCS #8 PEM of either key is below 300 bytes.
 _PEM_MAX: Final = 8 * 1024
@@ -66,10 +67,13 @@ class VerifierKeys:
     Attributes:
         signing: P-256; terms, result tokens.
         ledger: Ed25519; ledger checkpoints, and receipts for trees that have one.
+        tokens: the directory of the keys that sign tokens instead (:mod:`.result.key_store`), which need not exist;
+            ``None``: nothing but ``signing`` does.
     """
 
     signing: ec.EllipticCurvePrivateKey
     ledger: Ed25519PrivateKey
+    tokens: Path | None = None
 
     def __repr__(self) -> str:
         return f"VerifierKeys(thumbprint={self.thumbprint.hex()})"
@@ -82,7 +86,7 @@ class VerifierKeys:
             EnvironmentFault: ``FILE_UNWRITABLE``, also when there are keys already; ``DISK_FULL``.
         """
         files = files or PosixFiles()
-        keys = cls(ec.generate_private_key(ec.SECP256R1()), Ed25519PrivateKey.generate())
+        keys = cls(ec.generate_private_key(ec.SECP256R1()), Ed25519PrivateKey.generate(), directory / _TOKENS)
         staging: Path | None = None
         try:
             staging = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
@@ -109,7 +113,8 @@ class VerifierKeys:
         """
         _check_directory(directory)
         try:
-            return cls(open_signing_key(directory / _SIGNING), open_ledger_key(directory / _LEDGER))
+            signing, ledger = open_signing_key(directory / _SIGNING), open_ledger_key(directory / _LEDGER)
+            return cls(signing, ledger, directory / _TOKENS)
         except MalformedEvidence as error:
             raise EnvironmentFault(Code.STATE_CORRUPT, error.message, where=error.where, got=error.got) from error
 

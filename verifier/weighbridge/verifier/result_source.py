@@ -15,18 +15,13 @@ from weighbridge.verifier.result.issuing import issue_as
 from weighbridge.verifier.standings import unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from cryptography.hazmat.primitives.asymmetric import ec
-
     from weighbridge.verifier.affirmed import Affirmed
     from weighbridge.verifier.clock import Clock
     from weighbridge.verifier.relying_parties import RelyingParty
+    from weighbridge.verifier.result.key_store import TokenSigner
     from weighbridge.verifier.result.serialisation import Serialisation
     from weighbridge.verifier.standings import Standings
     from weighbridge.verifier.told import Told
-
-    SigningKey = Callable[[], ec.EllipticCurvePrivateKey]
 
 __all__ = ["Asked", "Result", "ResultSource"]
 
@@ -64,15 +59,15 @@ class ResultSource:
     Args:
         standings: of the verifier.
         clock: of the verifier.
-        key: the one that signs tokens now.
+        signer: the key that signs the tokens of windows received at a time.
     """
 
-    __slots__ = ("_clock", "_key", "_tokens", "standings")
+    __slots__ = ("_clock", "_signer", "_tokens", "standings")
 
-    def __init__(self, *, standings: Standings, clock: Clock, key: SigningKey) -> None:
+    def __init__(self, *, standings: Standings, clock: Clock, signer: TokenSigner) -> None:
         self.standings: Final = standings
         self._clock = clock
-        self._key = key
+        self._signer = signer
         # By session, window, audience and serialisation; the oldest is forgotten first.
         self._tokens: dict[tuple[bytes, int, str, Serialisation], bytes] = {}
 
@@ -89,7 +84,7 @@ class ResultSource:
 
         Raises:
             NotAuthentic: ``SESSION_UNKNOWN``: there is none, or it is of a tenant that the relying party may not read.
-            EnvironmentFault: the store cannot be read, or the clock stepped back.
+            EnvironmentFault: the store or the keys for tokens cannot be read, or the clock stepped back.
         """
         standing = self.standings.of(session)
         if standing.tenant not in asked.party.tenants:
@@ -105,7 +100,9 @@ class ResultSource:
         key = affirmed.claims.session, affirmed.claims.seq, asked.audience, asked.serialisation
         token = self._tokens.get(key)
         if token is None:
-            token = issue_as(asked.serialisation, affirmed.meant_for(asked.audience).affirmation, self._key())
+            affirmation = affirmed.meant_for(asked.audience).affirmation
+            # Not the key of now: the token says when the window was received, and keys sign within their time.
+            token = issue_as(asked.serialisation, affirmation, self._signer(affirmation.received))
             if len(self._tokens) >= _TOKENS_MAX:
                 del self._tokens[next(iter(self._tokens))]
             self._tokens[key] = token

@@ -39,15 +39,19 @@ from weighbridge.verifier.transaction import Conflict
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from cryptography.hazmat.primitives.asymmetric import ec
+
     from weighbridge.verifier.appraisal import Verdict
     from weighbridge.verifier.archive import Archive, Committed
-    from weighbridge.verifier.keys import VerifierKeys
     from weighbridge.verifier.ledger.content import Content
     from weighbridge.verifier.live import Live, LiveSessions
     from weighbridge.verifier.procedure import VerifiedWindow
     from weighbridge.verifier.record import Record
+    from weighbridge.verifier.result.key_store import TokenSigner
     from weighbridge.verifier.telemetry.history import Trace
     from weighbridge.verifier.transaction import Issued
+
+Token = Callable[[], str]
 
 __all__ = ["Judged", "Settled", "Settler", "spot_of"]
 
@@ -94,10 +98,10 @@ class Judged:
 class Settler:
     """Carries out judgements."""
 
-    def __init__(self, *, archive: Archive, sessions: LiveSessions, keys: VerifierKeys, issuer: str) -> None:
+    def __init__(self, *, archive: Archive, sessions: LiveSessions, signer: TokenSigner, issuer: str) -> None:
         self._archive = archive
         self._sessions = sessions
-        self._keys = keys
+        self._signer = signer
         self._issuer = issuer
 
     def settle(self, judged: Sequence[Judged]) -> tuple[Settled, ...]:
@@ -112,30 +116,29 @@ class Settler:
             raise ValueError("two windows of one session cannot be judged at once")
         if not judged:
             return ()
+        # Before anything is recorded: keys that cannot be read are this machine's fault.
+        keys = [self._signer(item.at) if item.verdict.opens else None for item in judged]
         # 1. and 2.
         committed = self._archive.commit_all([(item.record, item.evidence) for item in judged])
         # 3.
-        affirmed = [self._affirmed(item, place) for item, place in zip(judged, committed, strict=True)]
+        affirmed = list(map(self._affirmed, judged, committed))
         steps = list(map(_step, judged, committed, affirmed))
         results = self._sessions.carry_out(steps)
         # 4.
-        return tuple(map(self._answering, judged, committed, affirmed, results))
+        tokens = map(_token, affirmed, keys)
+        return tuple(map(self._answering, judged, committed, tokens, results))
 
     def _answering(
-        self, item: Judged, place: Committed, affirmed: Affirmed | None, result: Issued | Conflict | None
+        self, item: Judged, place: Committed, token: Token | None, result: Issued | Conflict | None
     ) -> Settled:
         def answer() -> Answer:
             if isinstance(result, Conflict):
                 raise result
             if result is None:
                 return Answer(item.verdict, None, None, place.index, None)
-            token = None if affirmed is None else self._token(affirmed)
-            return Answer(item.verdict, token, result.digest, place.index, spot_of(result))
+            return Answer(item.verdict, None if token is None else token(), result.digest, place.index, spot_of(result))
 
         return answer
-
-    def _token(self, affirmed: Affirmed) -> str:
-        return issue_as(Serialisation.EAR_04, affirmed.affirmation, self._keys.signing).decode()
 
     def _affirmed(self, item: Judged, place: Committed) -> Affirmed | None:
         """What a token for the window says, if one is due."""
@@ -173,6 +176,13 @@ class Settler:
             period_ns=terms.period_ns,
             within=decision.reattest_within,
         )
+
+
+def _token(affirmed: Affirmed | None, key: ec.EllipticCurvePrivateKey | None) -> Token | None:
+    """What makes the token of a window that opens, once its session stands behind it."""
+    if affirmed is None or key is None:
+        return None
+    return lambda: issue_as(Serialisation.EAR_04, affirmed.affirmation, key).decode()
 
 
 def spot_of(issued: Issued) -> bytes | None:

@@ -69,7 +69,7 @@ def question(token: bytes, jwks: strict.JsonObject, **changed: object) -> dict[s
 @pytest.mark.peer
 def test_jose_libraries_read_tokens_by_the_key_set(ask: Ask, tmp_path: Path) -> None:
     identity = VerifierKeys.create(tmp_path / "keys")
-    store = TokenKeyStore(tmp_path / "keys" / "tokens", identity)
+    store = TokenKeyStore(identity)
     store.new(at=NOON - timedelta(hours=2), not_before=NOON - timedelta(hours=1), not_after=NOON + timedelta(days=1))
     jwks = store.jwks(NOON)
     by_new = {one: issued(one, key=store.signer(NOON)) for one in JWTS}
@@ -102,7 +102,7 @@ def test_jose_libraries_read_tokens_by_the_key_set(ask: Ask, tmp_path: Path) -> 
 def test_pyjwt_reads_tokens_by_the_key_set(tmp_path: Path) -> None:
     """Its own reading: we use its signatures alone, and none of its checks of claims."""
     identity = VerifierKeys.create(tmp_path / "keys")
-    store = TokenKeyStore(tmp_path / "keys" / "tokens", identity)
+    store = TokenKeyStore(identity)
     jwks = jwt.PyJWKSet.from_dict(store.jwks(NOON))
     token = issued(Serialisation.VERAISON_2023, key=identity.signing)
     key = jwks[jwt.get_unverified_header(token)["kid"]]

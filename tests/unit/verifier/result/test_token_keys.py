@@ -38,8 +38,8 @@ def identity(tmp_path: Path) -> VerifierKeys:
 
 
 @pytest.fixture
-def store(tmp_path: Path, identity: VerifierKeys) -> TokenKeyStore:
-    return TokenKeyStore(tmp_path / "keys" / "tokens", identity)
+def store(identity: VerifierKeys) -> TokenKeyStore:
+    return TokenKeyStore(identity)
 
 
 def announced(store: TokenKeyStore, *, since: timedelta = HOUR, until: timedelta = 10 * HOUR) -> StoredKey:
@@ -143,10 +143,8 @@ def test_a_distrusted_key_leaves_the_key_set_at_once(store: TokenKeyStore, ident
     assert store.retire(key.trusted.kid, at=at, distrust=False).distrusted
 
 
-def test_another_process_takes_up_what_has_changed(
-    store: TokenKeyStore, identity: VerifierKeys, tmp_path: Path
-) -> None:
-    other = TokenKeyStore(tmp_path / "keys" / "tokens", identity)
+def test_another_process_takes_up_what_has_changed(store: TokenKeyStore, identity: VerifierKeys) -> None:
+    other = TokenKeyStore(identity)
     key, at = announced(store), NOW + 2 * HOUR
     assert signs(other, at) == key.trusted.kid
     store.retire(key.trusted.kid, at=at, distrust=False)
@@ -278,7 +276,7 @@ def test_a_private_key_of_another_or_none(store: TokenKeyStore, identity: Verifi
     path.write_bytes((tmp_path / "keys" / "signing.pem").read_bytes())
     assert code_of(lambda: store.signer(at)) is Code.STATE_CORRUPT
     path.unlink()
-    assert code_of(lambda: TokenKeyStore(folder, identity).signer(at)) is Code.FILE_UNREADABLE
+    assert code_of(lambda: TokenKeyStore(identity).signer(at)) is Code.FILE_UNREADABLE
 
 
 def test_private_keys_are_private(store: TokenKeyStore, tmp_path: Path) -> None:
@@ -295,13 +293,13 @@ def test_there_is_no_such_key(store: TokenKeyStore) -> None:
 
 
 @pytest.mark.parametrize("how", list(Broken))
-def test_a_failure_at_any_step_leaves_what_was(tmp_path: Path, identity: VerifierKeys, how: Broken) -> None:
+def test_a_failure_at_any_step_leaves_what_was(identity: VerifierKeys, how: Broken) -> None:
     """Whatever fails, a reader finds the keys of before or those of after, and none that it cannot sign with."""
-    at, folder = NOW + 2 * HOUR, tmp_path / "keys" / "tokens"
+    at = NOW + 2 * HOUR
     step, failures = 1, list[Code]()
     while True:
         files = FaultyFiles(how=how)
-        store = TokenKeyStore(folder, identity, files=files)
+        store = TokenKeyStore(identity, files=files)
         known = len(store.known())
         files.arm(step)
         try:
@@ -309,7 +307,7 @@ def test_a_failure_at_any_step_leaves_what_was(tmp_path: Path, identity: Verifie
             store.retire(key.trusted.kid, at=at, distrust=False)
         except EnvironmentFault as fault:
             failures.append(fault.code)
-        again = TokenKeyStore(folder, identity)
+        again = TokenKeyStore(identity)
         assert len(again.known()) - known in {0, 1}
         assert again.signer_thumbprint(at) == signs(again, at)
         for left in again.known():

@@ -110,8 +110,7 @@ def _days(text: str) -> int:
 
 
 def _store(arguments: argparse.Namespace) -> TokenKeyStore:
-    directory: Path = arguments.state / "keys"
-    return TokenKeyStore(directory / "tokens", VerifierKeys.open(directory))
+    return TokenKeyStore(VerifierKeys.open(arguments.state / "keys"))
 
 
 def _run_list(arguments: argparse.Namespace) -> Outcome:

@@ -17,6 +17,7 @@ any of them, for good. Several processes may read while one command writes.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -38,7 +39,10 @@ if TYPE_CHECKING:
     from weighbridge.verifier.files import Files
     from weighbridge.verifier.keys import VerifierKeys
 
-__all__ = ["ANNOUNCED_MIN", "KeyState", "StoredKey", "TokenKeyStore"]
+__all__ = ["ANNOUNCED_MIN", "KeyState", "StoredKey", "TokenKeyStore", "TokenSigner"]
+
+TokenSigner = Callable[[datetime], "ec.EllipticCurvePrivateKey"]
+"""The key that signs the tokens of windows received at a time. It may raise ``EnvironmentFault``."""
 
 ANNOUNCED_MIN: Final = timedelta(minutes=15)
 """How long a key is announced at least before it signs: relying parties fetch keys more often than that."""
@@ -105,20 +109,19 @@ class StoredKey:
 class TokenKeyStore:
     """The keys in one directory. Not for several threads at once."""
 
-    __slots__ = ("_directory", "_files", "_identity", "_keys", "_read", "_signer")
+    __slots__ = ("_files", "_identity", "_keys", "_place", "_read", "_signer")
 
-    def __init__(self, directory: Path, identity: VerifierKeys, *, files: Files | None = None) -> None:
+    def __init__(self, identity: VerifierKeys, *, files: Files | None = None) -> None:
         """Read what there is.
 
         Args:
-            directory: ``STATE/keys/tokens``; it need not exist.
-            identity: the verifier's own keys.
+            identity: the verifier's own keys, which say where those for tokens are.
             files: the file system.
 
         Raises:
             EnvironmentFault: ``FILE_UNREADABLE``, or ``STATE_CORRUPT`` where a statement is not one of this verifier.
         """
-        self._directory = directory
+        self._place = identity.tokens
         self._identity = identity
         self._files = files or PosixFiles()
         self._keys: tuple[StoredKey, ...] = ()
@@ -241,6 +244,12 @@ class TokenKeyStore:
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
+    @property
+    def _directory(self) -> Path:
+        if self._place is None:
+            raise RuntimeError("this verifier has no directory")
+        return self._place
+
     def _current(self, at: datetime) -> StoredKey | None:
         signing = [key for key in self._keys if key.signs(at)]
         return max(signing, key=lambda key: (key.not_before, key.trusted.kid), default=None)
@@ -259,16 +268,18 @@ class TokenKeyStore:
 
     def _refresh(self) -> None:
         """Read the directory again when names in it have changed: a command has been at work."""
+        if self._place is None:
+            return
         try:
-            seen = (self._directory.stat().st_mtime_ns, sorted(path.name for path in self._directory.iterdir()))
+            seen = (self._place.stat().st_mtime_ns, sorted(path.name for path in self._place.iterdir()))
         except FileNotFoundError:
             self._keys, self._read = (), None
             return
         except OSError as error:
-            raise _unreadable(error, self._directory) from error
+            raise _unreadable(error, self._place) from error
         if seen == self._read:
             return
-        paths = [self._directory / name for name in seen[1] if name.endswith(".cose")]
+        paths = [self._place / name for name in seen[1] if name.endswith(".cose")]
         self._keys = tuple(sorted(map(self._load, paths), key=lambda key: (key.not_before, key.trusted.kid)))
         self._read = seen
 
