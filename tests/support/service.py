@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from support.world import Host, World
     from weighbridge.proto.v1.attestation_pb2 import AttestRequest, AttestResponse
+    from weighbridge.verifier.relying_parties import RelyingParties
 
 _T = TypeVar("_T")
 _STARTED_S = 10.0
@@ -151,9 +152,10 @@ class Raw:
 class Served:
     """A running server. A context manager; on leaving it, the server has stopped."""
 
-    def __init__(self, world: World, authority: Authority) -> None:
+    def __init__(self, world: World, authority: Authority, *, parties: RelyingParties | None = None) -> None:
         self.world = world
         self.authority = authority
+        self.parties = parties
         self.port = 0
         self._runner = asyncio.Runner()
         self._stop: asyncio.Event | None = None
@@ -207,6 +209,7 @@ class Served:
                 tls=self.authority.tls,
                 started=started.set_result,
                 stop=self._stop,
+                parties=self.parties,
             )
         )
         await asyncio.wait([started, self._task], timeout=_STARTED_S, return_when=asyncio.FIRST_COMPLETED)

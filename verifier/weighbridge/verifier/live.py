@@ -189,9 +189,9 @@ class LiveSessions:
         sessions = frozenset(step.live.terms.session for step in steps)
         self._doubtful |= sessions
         # The disk may fail: whoever asks meanwhile is not told that these gates are open.
-        self._standings.withhold({step.live.terms.session: shut for step in steps if (shut := _shut(step)) is not None})
+        shut = {step.live.terms.session: why for step in steps if (why := _shut(step)) is not None}
         done: list[tuple[Position, SessionState, Issued] | Conflict | None] = []
-        with self._store.transaction() as tx:
+        with self._standings.withholding(shut), self._store.transaction() as tx:
             for step in steps:
                 try:
                     with tx.part():

@@ -77,12 +77,19 @@ class Standings:
             with self._lock:
                 self._listeners = [other for other in self._listeners if other is not listener]
 
-    def withhold(self, shut: Mapping[bytes, Shut]) -> None:
-        """Let these sessions be shut from now on, before the store knows; until :meth:`changed`."""
-        if shut:
-            with self._lock:
-                self._withheld.update(shut)
+    @contextlib.contextmanager
+    def withholding(self, shut: Mapping[bytes, Shut]) -> Generator[None]:
+        """Let these sessions be shut from now on, until :meth:`changed`; while the block tells the store of it.
+
+        If the block fails, listeners are told.
+        """
+        with self._lock:
+            self._withheld.update(shut)
+        try:
+            yield
+        except BaseException:
             self._tell(shut)
+            raise
 
     def changed(self, sessions: Iterable[bytes]) -> None:
         """The store knows, durably, how these sessions stand."""
