@@ -8,15 +8,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
 from fakes.soft_tpm import derive_key
 from weighbridge.proto.digest import sha256
+from weighbridge.verifier.anchors import Anchor, TrustAnchors
 from weighbridge.verifier.clock import moment, nanoseconds
 from weighbridge.verifier.gate.checking import Answer, Gate
 from weighbridge.verifier.gate.configuration import GateFile
 from weighbridge.verifier.gate.instant import Instant
+from weighbridge.verifier.gate.verifiers import Verifiers
 from weighbridge.verifier.result import Claims, Serialisation, expiry
 from weighbridge.verifier.result.issuing import Affirmation, issue_as
-from weighbridge.verifier.result.trusted import TrustedKeys
 from weighbridge.verifier.result_client import Answered
 from weighbridge.verifier.told import GateState, Told
 
@@ -29,6 +32,16 @@ if TYPE_CHECKING:
 
 KEY: Final = derive_key("verifier")
 STRANGER: Final = derive_key("another verifier")
+IDENTITY: Final = Anchor(
+    "verifier",
+    "verifier",
+    "insecure-emulated",
+    KEY.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
+    datetime(2026, 1, 1, tzinfo=UTC),
+    datetime(2099, 1, 1, tzinfo=UTC),
+    "a test",
+)
+ANCHORS: Final = TrustAnchors((IDENTITY,))
 AUDIENCE: Final = "https://gate.example"
 MODEL: Final = sha256(b"model")
 CNF: Final = sha256(b"serving key")
@@ -134,11 +147,12 @@ class Bench:
 
     gate: Gate
     clocks: SetClocks
+    verifiers: Verifiers
 
     @classmethod
     def make(cls, **changes: object) -> Bench:
-        clocks = SetClocks()
-        return cls(Gate(gate_file(**changes), TrustedKeys.of(KEY.public_key()), clocks), clocks)
+        clocks, verifiers = SetClocks(), Verifiers.of(ANCHORS, None)
+        return cls(Gate(gate_file(**changes), verifiers, clocks), clocks, verifiers)
 
     def hear(self, told: Told, raw: bytes | None = None, session: bytes = A) -> None:
         self.gate.holder.hear(session, told, raw, self.clocks.now())

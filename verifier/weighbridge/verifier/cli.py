@@ -51,6 +51,7 @@ _COMMANDS: Final = (
     Command("admit", "issue a channel certificate for an attester's signing request", "operate", "configure_admit"),
     Command("serve", "judge attesters over gRPC", "serve"),
     Command("result", "ask a running verifier how a session stands, and for its token", "result"),
+    Command("gate", "let requests through to a model only while its session is open", "gate", group=True),
     Command("sessions", "list the sessions that this verifier has recorded", "operate", "configure_sessions"),
     Command("export", "write a session's proof bundle: whole, in part, or redacted", "export"),
     Command("clear", "forgive a failure that sticks, for a recorded reason", "operate", "configure_clear"),

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.relying import (
+    ANCHORS,
     AUDIENCE,
     CNF,
     MODEL,
@@ -25,6 +26,7 @@ from support.relying import (
 )
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, EnvironmentFault
+from weighbridge.verifier.gate.verifiers import Verifiers
 from weighbridge.verifier.result import Serialisation
 from weighbridge.verifier.told import GateState
 
@@ -232,11 +234,16 @@ def test_a_new_file_keeps_what_is_the_same_in_it() -> None:
     bench.affirm(3, B)
     sessions = document()["sessions"]
     sessions[1]["cnf"] = sha256(b"a new serving key").hex()
-    bench.gate.take(gate_file(sessions=sessions))
+    verifiers = bench.verifiers
+    bench.gate.take(gate_file(sessions=sessions), verifiers)
     assert bench.answer(A).allowed
     assert bench.code(B) == Code.RESULT_ABSENT
-    bench.gate.take(gate_file(audience="https://other.example"))
+    bench.gate.take(gate_file(audience="https://other.example"), verifiers)
     assert bench.code(A) == Code.RESULT_ABSENT
+    bench.gate.take(gate_file(), verifiers)
+    bench.affirm(4)
+    bench.gate.take(gate_file(), Verifiers.of(ANCHORS, None))
+    assert bench.code(A) == Code.RESULT_ABSENT, "a key may have been taken back"
 
 
 _EVENTS = st.one_of(

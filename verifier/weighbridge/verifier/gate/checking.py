@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from weighbridge.verifier.gate.configuration import GateFile
     from weighbridge.verifier.gate.instant import Clocks
-    from weighbridge.verifier.result.trusted import TrustedKeys
+    from weighbridge.verifier.gate.verifiers import Verifiers
 
 __all__ = ["HEADER_PREFIX", "Answer", "Gate", "NoRoute"]
 
@@ -112,20 +112,24 @@ class Gate:
 
     Args:
         file: the gate's file.
-        keys: whose tokens are believed.
+        verifiers: whose tokens are believed.
         clocks: the time.
     """
 
-    __slots__ = ("_clocks", "_keys", "_turn", "file", "holder", "router")
+    __slots__ = ("_clocks", "_turn", "_verifiers", "file", "holder", "router")
 
-    def __init__(self, file: GateFile, keys: TrustedKeys, clocks: Clocks) -> None:
-        self._keys = keys
+    def __init__(self, file: GateFile, verifiers: Verifiers, clocks: Clocks) -> None:
+        self._verifiers = verifiers
         self._clocks = clocks
         self._turn = count()
         self.file, self.holder, self.router = file, self._holder(file), Router(file)
 
-    def take(self, file: GateFile) -> None:
-        """Put ``file`` in force. What was heard of sessions that are the same in it is kept."""
+    def take(self, file: GateFile, verifiers: Verifiers) -> None:
+        """Put ``file`` and ``verifiers`` in force.
+
+        What was heard of sessions that are the same in it is kept, if the verifiers are the very same.
+        """
+        self._verifiers = verifiers
         holder = self._holder(file)
         holder.renewed(self.holder)
         self.file, self.holder, self.router = file, holder, Router(file)
@@ -148,7 +152,7 @@ class Gate:
         return Answer(opened[next(self._turn) % len(opened)] if opened else found[0])
 
     def _holder(self, file: GateFile) -> Holder:
-        trust = Trust(keys=self._keys, audience=file.audience, accept=file.accept)
+        trust = Trust(verifiers=self._verifiers, audience=file.audience, accept=file.accept)
         return Holder(trust, (one.expected() for one in file.sessions))
 
     def standing(self) -> strict.JsonObject:

@@ -5,7 +5,7 @@ The rule, once. A session is open at an instant exactly when all of these hold:
 1. The last that the verifier said of it is that it is open. Once it has said that the session has ended, nothing opens
    it; once it has said of a window that it does not open, only a later window does.
 2. The token that came with that verifies: signed by a trusted key, for this gate's audience, valid at the time by the
-   wall clock when it came, of a status that is accepted (:func:`weighbridge.verifier.result.verify_any`).
+   wall clock when it came, of a status that is accepted (:meth:`.Verifiers.verify`).
 3. The token is of that session, and names the tenant, model, adapters and serving key that the gate's file names.
 4. By the wall clock it has not expired: neither by the token, nor by what the verifier said.
 5. By the steady clock no more has passed since it came than was left of it by the verifier's clock, and never more than
@@ -23,14 +23,14 @@ from typing import TYPE_CHECKING, Final, Literal, final
 
 from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic, PolicyDenied, WeighbridgeError
 from weighbridge.verifier.clock import nanoseconds
-from weighbridge.verifier.result import ResultToken, verify_any
 from weighbridge.verifier.told import GateState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from weighbridge.verifier.gate.instant import Instant
-    from weighbridge.verifier.result.trusted import TrustedKeys
+    from weighbridge.verifier.gate.verifiers import Verifiers
+    from weighbridge.verifier.result import ResultToken
     from weighbridge.verifier.told import Told
 
 __all__ = ["Accept", "Expected", "Grant", "Holder", "Shut", "Trust"]
@@ -44,9 +44,9 @@ _SET_BACK_NS: Final = 10**9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trust:
-    """Whose tokens open: signed by ``keys``, for ``audience``, of a status no worse than ``accept``."""
+    """Whose tokens open: those of ``verifiers``, for ``audience``, of a status no worse than ``accept``."""
 
-    keys: TrustedKeys
+    verifiers: Verifiers
     audience: str
     accept: Accept
 
@@ -161,6 +161,16 @@ class Holder:
             return Shut(expected, Code.TOKEN_EXPIRED, f"no fresh good window was heard of in time{lost}")
         return grant
 
+    @property
+    def fault(self) -> WeighbridgeError | None:
+        """Why the verifier cannot be heard, if it cannot."""
+        return self._fault
+
+    def told(self, session: bytes) -> bool:
+        """Whether the verifier has said anything of ``session``."""
+        known = self._known[session]
+        return known.grant is not None or known.shut is not None
+
     def renewed(self, other: Holder) -> None:
         """Take over what ``other`` knows of sessions that are the same here, of which the same is expected."""
         if other._trust == self._trust:
@@ -199,7 +209,7 @@ class Holder:
         """Steps 2 and 3, and the ends of 4 and 5."""
         if raw is None or told.expires_ns is None:
             raise MalformedEvidence(Code.FIELD_MISSING, "open, yet without a token and its expiry", where="result")
-        token = verify_any(raw, self._trust.keys, audiences=(self._trust.audience,), at=at.wall)
+        token = self._trust.verifiers.verify(raw, audience=self._trust.audience, at=at.wall)
         _check_status(token, self._trust.accept)
         _check_expected(token, expected)
         wall_ns = min(nanoseconds(token.expires), told.expires_ns)
