@@ -50,6 +50,7 @@ class Loop:
     """An event loop in a thread."""
 
     def __init__(self) -> None:
+        self.servers: list[asyncio.Server] = []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -65,6 +66,8 @@ class Loop:
 
     def close(self) -> None:
         async def cancel() -> None:
+            for server in self.servers:
+                server.close()
             tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
             for task in tasks:
                 task.cancel()
@@ -87,10 +90,15 @@ class Line:
         self._writers: set[asyncio.StreamWriter] = set()
         self.port = loop.run(self._listen())
 
-    async def _listen(self) -> int:
-        self._server = await asyncio.start_server(self._pipe, "127.0.0.1", 0)
-        port: int = self._server.sockets[0].getsockname()[1]
-        return port
+    async def _listen(self, port: int = 0) -> int:
+        self._server = await asyncio.start_server(self._pipe, "127.0.0.1", port)
+        self._loop.servers.append(self._server)
+        bound: int = self._server.sockets[0].getsockname()[1]
+        return bound
+
+    def mend(self) -> None:
+        """Take connections again."""
+        self._loop.run(self._listen(self.port))
 
     def cut(self) -> None:
         """Break all connections, and take no more."""
@@ -114,7 +122,11 @@ class Line:
         with contextlib.suppress(OSError):
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
             self._writers |= {writer, far_writer}
-            await asyncio.gather(self._carry(reader, far_writer), self._carry(far_reader, writer))
+            try:
+                await asyncio.gather(self._carry(reader, far_writer), self._carry(far_reader, writer))
+            finally:
+                for one in (writer, far_writer):
+                    one.transport.abort()
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
@@ -131,6 +143,7 @@ class Upstream:
     def __init__(self, loop: Loop, directory: Path) -> None:
         ensure_keys(directory, names=["localhost", "127.0.0.1"], at=datetime.now(UTC))
         self.key: ServingKey = load_serving(directory)
+        self.asked = 0
         self._loop = loop
         self.port = loop.run(self._listen(0))
 
@@ -138,15 +151,20 @@ class Upstream:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.key.certificate_file, self.key.key_file)
         self._server = await asyncio.start_server(self._answer, "127.0.0.1", port, ssl=context)
+        self._loop.servers.append(self._server)
         bound: int = self._server.sockets[0].getsockname()[1]
         return bound
 
     def swap(self, other: Upstream) -> None:
         """From now on another host answers here."""
+        self.serve(other.key)
+
+    def serve(self, key: ServingKey) -> None:
+        """From now on the server has this key."""
 
         async def work() -> None:
             self._server.close()
-            self.key = other.key
+            self.key = key
             await self._listen(self.port)
 
         self._loop.run(work())
@@ -154,6 +172,7 @@ class Upstream:
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError, OSError):
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            self.asked += 1
             pairs = [line.split(": ", 1) for line in head.split("\r\n")[1:] if line]
             body = json.dumps({name.lower(): value for name, value in pairs}).encode()
             writer.write(
@@ -235,7 +254,9 @@ class Scene:
         self.upstream = Upstream(self.loop, directory / "host")
         self.channel = self.authority.admit("gate")
         self.processes: list[Process] = []
-        self.world = World.make(directory, wanted=requirements(period_ns=int(PERIOD_S * 1e9)))
+        self.world = World.make(
+            directory, wanted=requirements(period_ns=int(PERIOD_S * 1e9), lateness_ns=30_000_000_000)
+        )
         self.world.host.cnf = self.upstream.key.cnf
         self._stop = asyncio.Event()
         self._attester: AttesterLine | None = None
