@@ -109,14 +109,14 @@ class Catalogue:
         _ = self._refresh()
         return tuple(name for name, known in self._segments.items() if known.rows and not known.damaged)
 
-    def whole(self, name: str) -> tuple[list[tuple[bytes, int]], int]:
-        """Of a segment that nobody writes to: digests with their blocks' offsets, and where it ends.
+    def whole(self, name: str) -> tuple[list[bytes], int]:
+        """Of a segment that nobody writes to: the rows of its index, and where it ends.
 
         Raises:
             EnvironmentFault: ``FILE_UNREADABLE``.
         """
         found = self._scan(name, 0)
-        return [(row.digest, at) for at, block in found.blocks for row in block.rows], found.end
+        return [segment.index_row(row.digest, at) for at, block in found.blocks for row in block.rows], found.end
 
     def next_name(self) -> str:
         """A name that sorts behind all others and that no other writer chooses."""

@@ -85,7 +85,7 @@ class ContentStore:
         self._own: str | None = None
         self._lock: SegmentLock | None = None
         self._at = 0
-        self._rows: list[tuple[bytes, int]] = []
+        self._rows: list[bytes] = []
         # Parts that are durable. The longest unused first, as in the other.
         self._known: OrderedDict[bytes, None] = OrderedDict()
         self._unpacked: OrderedDict[tuple[str, int], tuple[segment.Block, bytes]] = OrderedDict()
@@ -208,7 +208,8 @@ class ContentStore:
             self._forget()
             raise fault(error, self._directory, "storing content") from error
         for block, data in zip(blocks, encoded, strict=True):
-            self._rows += [(digest, self._at) for digest, _, _ in block]
+            # Packed as they come: once a segment is full, everybody waits for its index.
+            self._rows += [segment.index_row(digest, self._at) for digest, _, _ in block]
             self._at += len(data)
         if self._at >= _SEGMENT_MAX:
             self._end()
@@ -241,7 +242,7 @@ class ContentStore:
                 self._index(name, rows, covered)
             lock.release()
 
-    def _index(self, name: str, rows: Sequence[tuple[bytes, int]], covered: int) -> None:
+    def _index(self, name: str, rows: Sequence[bytes], covered: int) -> None:
         target = self._directory / f"{name}{segment.INDEX_SUFFIX}"
         # If power fails here: there is no index, or a whole one.
         staging = self._directory / f"staging-{os.urandom(8).hex()}"

@@ -44,6 +44,7 @@ __all__ = [
     "encode_head",
     "encode_index",
     "encode_recipe",
+    "index_row",
     "look_up",
     "open_block",
     "parse_recipe",
@@ -239,10 +240,15 @@ def parse_recipe(data: bytes) -> list[bytes | tuple[bytes]]:
     ]
 
 
-def encode_index(rows: Iterable[tuple[bytes, int]], *, covered: int) -> bytes:
-    """The index of a segment's first ``covered`` bytes: each content's digest and the offset of its block."""
-    packed = [_INDEX_ROW.pack(digest, offset) for digest, offset in sorted(rows)]
-    return b"".join((_INDEX_HEAD.pack(_INDEX_MAGIC, len(packed), covered), *packed))
+def index_row(digest: bytes, offset: int) -> bytes:
+    """The row of an index which says that content ``digest`` lies in the block at ``offset``."""
+    return _INDEX_ROW.pack(digest, offset)
+
+
+def encode_index(rows: Iterable[bytes], *, covered: int) -> bytes:
+    """The index of a segment's first ``covered`` bytes, of rows in any order (:func:`index_row`)."""
+    ascending = sorted(rows)
+    return b"".join((_INDEX_HEAD.pack(_INDEX_MAGIC, len(ascending), covered), *ascending))
 
 
 def read_index_head(file: IO[bytes]) -> tuple[int, int]:
