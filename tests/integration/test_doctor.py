@@ -101,14 +101,14 @@ def test_a_software_tpm_that_somebody_uses(swtpm: Swtpm, tmp_path: Path) -> None
 
 
 def test_a_software_tpm_after_a_loss_of_power(swtpm: Swtpm, tmp_path: Path) -> None:
-    for _ in range(3):
+    clocks: list[dict[str, str]] = []
+    # Some seconds after starting it has written its clock again, and all is well: a busy machine may be as slow.
+    while len(clocks) < 3 and (not clocks or clocks[-1]["status"] == "ok"):
         swtpm.power_cycle()
         _, found = doctor("--root", tmp_path, "--tcti", swtpm.tcti)
-        if found["tpm.clock"]["status"] != "ok":
-            break
-        # It has written its clock again, some seconds after starting, and is right: a busy machine was as slow.
-    assert found["tpm.clock"]["status"] == "warn"
-    assert found["tpm.clock"]["found"].startswith("not safe after a power failure")
+        clocks.append(found["tpm.clock"])
+    assert clocks[-1]["status"] == "warn"
+    assert clocks[-1]["found"].startswith("not safe after a power failure")
 
 
 def test_a_software_tpm_that_is_gone(swtpm: Swtpm, tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ from weighbridge.proto import limits
 from weighbridge.proto.errors import Code, EnvironmentFault, LedgerInconsistent, PolicyDenied, WeighbridgeError
 from weighbridge.verifier import store as stores
 from weighbridge.verifier.live import LiveSessions
+from weighbridge.verifier.peers import Peers
+from weighbridge.verifier.relying_parties import RelyingParties
 from weighbridge.verifier.service import AttestationService
 from weighbridge.verifier.session import SessionState
 
@@ -353,7 +355,7 @@ def test_a_fault_is_told_once_while_no_window_comes(gate: Gate, capsys: pytest.C
 
     gate.publish(gate.owner.content(gate.world.host.model))
     gate.start(prepare=prepare)
-    service = AttestationService(gate.world.verifier)
+    service = AttestationService(gate.world.verifier, Peers(RelyingParties.none()))
     for number in (2, 3):
         broken = True
         gate.publish(gate.owner.content(number=number))
