@@ -5,8 +5,11 @@ The command sets what the environment says, ``WEIGHBRIDGE_GATE=open`` or ``close
 1. First it is run with what holds when the watch begins: nothing is known then, so ``closed``.
 2. One runs at a time. One that opens is killed when the session closes meanwhile: closing does not wait.
 3. One that closes is not killed for anything but being too slow. Until a command has ended with status 0, it is run
-   again each second, with what holds by then: a gate that could not be closed is an open one.
-4. When the watch is told to end, the command is run with ``closed`` once more.
+   again each second, with what holds by then: a gate that could not be closed is an open one. One that cannot be
+   started has not ended with status 0; at the very first it ends the watch. After one that was to open, the one that
+   closes waits for no second.
+4. When the watch ends, for whatever reason, the command is run with ``closed`` once more, and if that fails, again for
+   ten seconds.
 
 What is not prevented: if the watch is killed, nobody runs the command. So have its supervisor run it when the watch has
 ended in any way (``docs/gates/exec.md``).
@@ -34,14 +37,16 @@ _LOOK_S: Final = 0.1
 _AGAIN_S: Final = 1.0
 _PATIENCE_S: Final = 30.0
 _TERM_S: Final = 2.0
+_LEAVE_S: Final = 10.0
 _PREFIX: Final = "WEIGHBRIDGE_"
+_GATE: Final = f"{_PREFIX}GATE"
 
 
 def environment(answer: Answer | None) -> dict[str, str]:
     """What a command is told; ``None``: that the watch ends."""
     if answer is None:
-        return {f"{_PREFIX}GATE": "closed", f"{_PREFIX}REASON": "the watch has ended"}
-    told = {f"{_PREFIX}GATE": "open" if answer.allowed else "closed"}
+        return {_GATE: "closed", f"{_PREFIX}REASON": "the watch has ended"}
+    told = {_GATE: "open" if answer.allowed else "closed"}
     for name, value in answer.document.items():
         if name not in {"schema", "open"}:
             text = value if isinstance(value, str) else strict.json_encode(value).decode()
@@ -65,40 +70,77 @@ class Hook:
         self._report = report
 
     async def follow(self, stop: asyncio.Event) -> None:
-        """Run the command at each change until ``stop`` is set, and once more then.
+        """Run the command at each change until ``stop`` is set, and with ``closed`` then.
 
         Raises:
-            EnvironmentFault: ``TOOL_MISSING``: there is no such program, or it may not be run.
+            EnvironmentFault: ``TOOL_MISSING``: at the first run, there is no such program, or it may not be run.
         """
-        set_to: bool | None = None
+        answer = self._ask()
+        process = await self._start(answer)
+        try:
+            done = await self._wait(process, answer, stop)
+            await self._watch(stop, opened=answer.allowed, done=done)
+        finally:
+            await self._leave(stop)
+
+    async def _watch(self, stop: asyncio.Event, *, opened: bool, done: bool) -> None:
+        """Run the command at each change. ``opened``: what the last one was told, which it has ``done`` or not."""
+        now = asyncio.get_running_loop().time
+        again = now() + _AGAIN_S
         while not stop.is_set():
             answer = self._ask()
-            wait = _LOOK_S
-            if answer.allowed is not set_to:
-                done = await self._run(answer, stop)
-                set_to, wait = (answer.allowed, 0) if done else (None, _AGAIN_S)
+            changed = answer.allowed is not opened
+            # After one that has failed, how the gate stands is unknown: closing it is never put off for that.
+            if (changed and (done or opened)) or (not done and now() >= again):
+                opened, done = answer.allowed, await self._run(answer, stop)
+                again = now() + _AGAIN_S
+                continue
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), wait)
-        await self._run(None, stop)
+                await asyncio.wait_for(stop.wait(), _LOOK_S)
+
+    async def _leave(self, stop: asyncio.Event) -> None:
+        now = asyncio.get_running_loop().time
+        end = now() + _LEAVE_S
+        while not await self._run(None, stop):
+            if now() + _AGAIN_S > end:
+                self._report("closed: given up; what is behind the gate may be open")
+                return
+            await asyncio.sleep(_AGAIN_S)
 
     async def _run(self, answer: Answer | None, stop: asyncio.Event) -> bool:
-        """Whether the command has done what it was asked for."""
-        told = environment(answer)
+        """Whether the command has been started, and has done what it was asked for."""
         try:
-            process = await asyncio.create_subprocess_exec(
-                *self._command, env={**os.environ, **told}, stdin=asyncio.subprocess.DEVNULL, start_new_session=True
+            process = await self._start(answer)
+        except EnvironmentFault as fault:
+            self._report(f"{environment(answer)[_GATE]}: {fault.message}")
+            return False
+        return await self._wait(process, answer, stop)
+
+    async def _start(self, answer: Answer | None) -> asyncio.subprocess.Process:
+        """Start the command.
+
+        Raises:
+            EnvironmentFault: ``TOOL_MISSING``.
+        """
+        told = {**os.environ, **environment(answer)}
+        try:
+            return await asyncio.create_subprocess_exec(
+                *self._command, env=told, stdin=asyncio.subprocess.DEVNULL, start_new_session=True
             )
         except OSError as error:
             raise EnvironmentFault(
                 Code.TOOL_MISSING, f"cannot run the command: {error.strerror or error}", where=self._command[0]
             ) from error
+
+    async def _wait(self, process: asyncio.subprocess.Process, answer: Answer | None, stop: asyncio.Event) -> bool:
+        """Whether the command has done what it was asked for."""
         ending = asyncio.create_task(process.wait())
         try:
             why = await self._over(ending, stop, opens=answer is not None and answer.allowed)
         finally:
             await _end(process, ending)
         status = ending.result()
-        word = told[f"{_PREFIX}GATE"]
+        word = environment(answer)[_GATE]
         self._report(f"{word}: the command {f'was killed: {why}' if why else f'has ended with status {status}'}")
         return not why and status == 0
 
