@@ -246,6 +246,28 @@ def test_a_new_file_keeps_what_is_the_same_in_it() -> None:
     assert bench.code(A) == Code.RESULT_ABSENT, "a key may have been taken back"
 
 
+def test_a_new_file_or_key_opens_nothing_that_was_refused_or_has_ended() -> None:
+    bench = Bench.make()
+    bench.hear(shut("SESSION_FAILED", seq=None, state=GateState.ENDED))
+    bench.hear(shut(seq=4), session=B)
+    sessions = document()["sessions"]
+    sessions[1]["adapters"] = [sha256(b"adapter").hex()]
+    for file, verifiers in (
+        (gate_file(sessions=sessions), bench.verifiers),
+        (gate_file(sessions=sessions), Verifiers.of(ANCHORS, None)),
+        (gate_file(accept="warning"), Verifiers.of(ANCHORS, None)),
+    ):
+        bench.gate.take(file, verifiers)
+        assert bench.code(B) == Code.RESULT_ABSENT
+        for seq in (3, 4):
+            bench.affirm(seq, A)
+            bench.affirm(seq, B)
+            assert bench.code(A) == "SESSION_FAILED"
+            assert bench.code(B) == Code.RESULT_ABSENT, "an earlier word that came late"
+    bench.affirm(5, B)
+    assert bench.answer(B).allowed
+
+
 _EVENTS = st.one_of(
     st.tuples(st.just("advance"), st.integers(0, 30)),
     st.tuples(st.just("affirm"), st.integers(0, 9)),

@@ -172,11 +172,18 @@ class Holder:
         return known.grant is not None or known.shut is not None
 
     def renewed(self, other: Holder) -> None:
-        """Take over what ``other`` knows of sessions that are the same here, of which the same is expected."""
-        if other._trust == self._trust:
-            for session, expected in self.expected.items():
-                if other.expected.get(session) == expected:
-                    self._known[session] = other._known[session]
+        """Take over what ``other`` knows of the sessions here.
+
+        What it has of tokens, and why a session is not open, only where trust and what is expected are the same. That
+        a session has ended, and which windows do not open, always: no file and no key opens these again.
+        """
+        for session, expected in self.expected.items():
+            known = other._known.get(session)
+            if known is None:
+                continue
+            same = other._trust == self._trust and other.expected[session] == expected
+            # Of one that has ended, why is kept too: nothing will be heard of it.
+            self._known[session] = known if same or known.ended else _Known(barred=known.barred)
 
     def _untold(self) -> tuple[str, str]:
         if self._fault is None:
