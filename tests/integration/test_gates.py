@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import time
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -173,6 +174,14 @@ def listens(port: int) -> bool:
     return False
 
 
+def underscored(port: int) -> int:
+    """The status of a request with a header that many servers take for the gate's."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=5)
+    with contextlib.closing(connection):
+        connection.request("GET", "/v1/chat", headers={"x_weighbridge_model": "forged"})
+        return connection.getresponse().status
+
+
 @needs_envoy
 def test_envoy(scene: Scene) -> None:
     gate, ports = scene.gate("one")
@@ -189,6 +198,7 @@ def test_envoy(scene: Scene) -> None:
     assert forged.document["x-weighbridge-result"] == f"{session}.0"
     assert forged.document["x-weighbridge-model"] == scene.world.host.model.digest.hex()
     assert "x-weighbridge-other" not in forged.document
+    assert underscored(port) == 400
     # So is what a server says.
     assert forged.headers["x-weighbridge-result"] == f"{session}.0"
     assert get(port, "/v1/../v2").status == 404

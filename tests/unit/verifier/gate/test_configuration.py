@@ -124,6 +124,7 @@ def test_envoy_pins_each_session_and_lets_nothing_through_without_an_answer() ->
         tls = cluster["transport_socket"]["typed_config"]["common_tls_context"]["validation_context"]
         assert tls == {"verify_certificate_spki": [base64_encode(CNF)]}
     manager = made["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+    assert manager["common_http_protocol_options"] == {"headers_with_underscores_action": "REJECT_REQUEST"}
     authorize = manager["http_filters"][0]["typed_config"]
     assert (authorize["failure_mode_allow"], authorize["clear_route_cache"]) == (False, True)
     for host in manager["route_config"]["virtual_hosts"]:

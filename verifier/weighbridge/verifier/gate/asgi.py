@@ -18,7 +18,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any, Final, final
 
-from weighbridge.verifier.gate.checking import HEADER_PREFIX
+from weighbridge.verifier.gate.checking import HEADER_PREFIX, header_key
 from weighbridge.verifier.gate.holder import Grant
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ SCOPE_KEY: Final = "weighbridge"
 _FORBIDDEN: Final = 403
 # RFC 6455 §7.4.1: policy violation.
 _POLICY: Final = 1008
-_PREFIX: Final = HEADER_PREFIX.encode()
 
 
 @final
@@ -115,7 +114,8 @@ class GateMiddleware:
 
 def _told(scope: Message, answer: Answer) -> Message:
     """The request as the application gets it: with the gate's headers, without a client's copies of them."""
-    kept = [(name, value) for name, value in scope["headers"] if not name.lower().startswith(_PREFIX)]
+    sent = ((header_key(name.decode("latin-1")), (name, value)) for name, value in scope["headers"])
+    kept = [header for key, header in sent if not key.startswith(HEADER_PREFIX)]
     added = [(name.encode(), value.encode()) for name, value in answer.headers.items()]
     return {**scope, "headers": [*kept, *added], SCOPE_KEY: answer}
 

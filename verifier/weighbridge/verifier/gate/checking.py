@@ -22,12 +22,17 @@ if TYPE_CHECKING:
     from weighbridge.verifier.gate.instant import Clocks
     from weighbridge.verifier.gate.verifiers import Verifiers
 
-__all__ = ["HEADER_PREFIX", "Answer", "Gate", "NoRoute"]
+__all__ = ["HEADER_PREFIX", "Answer", "Gate", "NoRoute", "header_key"]
 
 HEADER_PREFIX: Final = "x-weighbridge-"
 """Headers that are the gate's alone: a client's are taken away."""
 _SCHEMA: Final = "weighbridge/gate/v1"
 _REASON_MAX: Final = 500
+
+
+def header_key(name: str) -> str:
+    """By which ``name`` is compared with the gate's headers: CGI, WSGI and their like take ``_`` for ``-``."""
+    return name.lower().replace("_", "-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +132,8 @@ class Gate:
     def take(self, file: GateFile, verifiers: Verifiers) -> None:
         """Put ``file`` and ``verifiers`` in force.
 
-        What was heard of sessions that are the same in it is kept, if the verifiers are the very same.
+        What was heard of sessions that are the same in it is kept, if the verifiers are the very same; that a session
+        has ended, or a window does not open, in any case.
         """
         self._verifiers = verifiers
         holder = self._holder(file)

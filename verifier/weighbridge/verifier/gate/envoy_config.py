@@ -7,7 +7,9 @@ How the pieces hold together:
    header. So the session that was let through is the one whose cluster is used.
 3. That cluster takes no server but one with the session's serving key (``verify_certificate_spki``: base64 of SHA-256
    of the SubjectPublicKeyInfo, which is what ``cnf`` is). There is no authority beside that.
-4. ``failure_mode_allow`` is false: without an answer in time, nothing is let through. No request takes longer than any
+4. A request with ``_`` in a header's name is refused: servers that take it for ``-`` would take a client's header for
+   the gate's.
+5. ``failure_mode_allow`` is false: without an answer in time, nothing is let through. No request takes longer than any
    token lives, unless whoever runs Envoy says so.
 """
 
@@ -20,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 from weighbridge.proto import strict
 from weighbridge.proto.errors import Code, MalformedEvidence
 from weighbridge.verifier.gate.checking import HEADER_PREFIX
+from weighbridge.verifier.gate.routing import by_host
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,6 +75,7 @@ class EnvoyConfig:
             # The gate sees the path that the upstream gets.
             "normalize_path": True,
             "path_with_escaped_slashes_action": "REJECT_REQUEST",
+            "common_http_protocol_options": {"headers_with_underscores_action": "REJECT_REQUEST"},
             "route_config": {"virtual_hosts": self._hosts()},
             "http_filters": [
                 {
@@ -96,13 +100,9 @@ class EnvoyConfig:
         return {"address": _address(*self.listen), "filter_chains": [{"filters": filters}]}
 
     def _hosts(self) -> list[strict.JsonValue]:
-        """One virtual host per name, those for any name in each: the longest path first."""
-        names = sorted({host for route in self.file.routes for host in route.hosts})
+        """One virtual host per name."""
         hosts: list[strict.JsonValue] = []
-        for name in names:
-            own = [route for route in self.file.routes if name in route.hosts]
-            others = [route for route in self.file.routes if "*" in route.hosts and name != "*"]
-            ordered = [*sorted(own, key=_length), *sorted(others, key=_length)]
+        for name, ordered in by_host(self.file).items():
             domains = [name] if name == "*" else [name, f"{name}:*"]
             routes = [entry for route in ordered for entry in self._routes(route)]
             hosts.append({"name": name, "domains": list(domains), "routes": routes})
@@ -111,7 +111,7 @@ class EnvoyConfig:
     def _routes(self, route: Route) -> list[strict.JsonValue]:
         """One entry per session, which the gate's answer chooses, and the one that a request takes before."""
         path: strict.JsonObject = (
-            {"prefix": "/"} if route.path == "/" else {"path_separated_prefix": route.path.rstrip("/")}
+            {"prefix": route.path} if route.path.endswith("/") else {"path_separated_prefix": route.path}
         )
         extensions: strict.JsonObject = {
             "envoy.filters.http.ext_authz": {
@@ -199,10 +199,6 @@ def upstream_of(upstreams: Mapping[str, tuple[str, int]], session: Session) -> t
             hint=f"--upstream {session.name}=HOST:PORT",
         )
     return upstreams[session.name]
-
-
-def _length(route: Route) -> int:
-    return -len(route.path)
 
 
 def _cluster_name(session: Session) -> str:

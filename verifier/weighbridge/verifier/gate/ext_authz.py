@@ -15,7 +15,7 @@ import grpc.aio
 from envoy.service.auth.v3 import external_auth_pb2, external_auth_pb2_grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from weighbridge.verifier.gate.checking import HEADER_PREFIX
+from weighbridge.verifier.gate.checking import HEADER_PREFIX, header_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -113,7 +113,7 @@ def _response(answer: Answer, sent: set[str]) -> external_auth_pb2.CheckResponse
     for name, value in own.items():
         _set(allowed.headers.add(), name, value)
     for name in sorted(sent):
-        if name.lower().startswith(HEADER_PREFIX) and name.lower() not in own:
+        if header_key(name).startswith(HEADER_PREFIX) and name.lower() not in own:
             allowed.headers_to_remove.append(name)
     # The client learns by which result it was let through; a server's own word for it does not pass.
     result = f"{HEADER_PREFIX}result"

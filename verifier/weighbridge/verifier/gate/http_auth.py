@@ -35,6 +35,8 @@ _IDLE_S: Final = 60.0
 _LINE: Final = re.compile(rb"([A-Z]{1,16}) (/[!-~]*) HTTP/1\.([01])")
 _FIELD: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n\x00]*)")
 _END: Final = b"\r\n\r\n"
+# Those that say where a request ends: said twice, two readers may differ.
+_ONCE: Final = frozenset({b"connection", b"content-length", b"transfer-encoding"})
 _JSON: Final = {"content-type": "application/json", "cache-control": "no-store"}
 
 
@@ -101,7 +103,10 @@ def _parse(head: bytes) -> tuple[str, bool] | None:
         pair = _FIELD.fullmatch(field)
         if pair is None:
             return None
-        names[pair[1].lower()] = pair[2].strip().lower()
+        name = pair[1].lower()
+        if name in names and name in _ONCE:
+            return None
+        names[name] = pair[2].strip().lower()
     if b"transfer-encoding" in names or names.get(b"content-length", b"0") != b"0":
         return None
     connection = names.get(b"connection", b"")
