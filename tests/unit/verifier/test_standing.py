@@ -20,6 +20,7 @@ from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence, NotAuthentic
 from weighbridge.verifier.affirmed import Affirmed
 from weighbridge.verifier.answers import Answer
+from weighbridge.verifier.archive import Archive
 from weighbridge.verifier.clock import moment, nanoseconds
 from weighbridge.verifier.live import LiveSessions
 from weighbridge.verifier.relying_parties import RelyingParty
@@ -396,6 +397,26 @@ def test_a_disk_that_fails_keeps_no_gate_open(world: World) -> None:
     assert (now.state, now.code) == (GateState.CLOSED, Code.WEIGHTS_MISMATCH)
     with pytest.raises(Exception, match="SESSION_FAILED"):
         world.verifier.resume(world.host.session, peer=world.host.peer)
+    assert told(world).state is GateState.ENDED
+
+
+def test_a_ledger_that_fails_keeps_no_gate_open(world: World) -> None:
+    """A denial that is not even recorded; when the window comes again, it is."""
+    world.window()
+    heard: list[frozenset[bytes]] = []
+    world.host.log.load(manifest("other", weights=b"other"))
+    sealed = world.host.seal()
+    full = EnvironmentFault(Code.DISK_FULL, "no space left")
+    with (
+        world.verifier.standings.told(heard.append),
+        mock.patch.object(Archive, "commit_all", side_effect=full),
+        pytest.raises(EnvironmentFault),
+    ):
+        world.send(sealed.evidence)
+    assert heard == [frozenset({world.host.session})]
+    now = told(world)
+    assert (now.state, now.code) == (GateState.CLOSED, Code.WEIGHTS_MISMATCH)
+    assert world.send(sealed.evidence).verdict.outcome == "denied"
     assert told(world).state is GateState.ENDED
 
 

@@ -99,7 +99,13 @@ class Verifier:
             chains=self._chains,
             standings=self.standings,
         )
-        self._settler = Settler(archive=archive, sessions=self._sessions, signer=in_settling.signer, issuer=issuer)
+        self._settler = Settler(
+            archive=archive,
+            sessions=self._sessions,
+            standings=self.standings,
+            signer=in_settling.signer,
+            issuer=issuer,
+        )
         self._enroller = Enroller(
             requirements=requirements,
             anchors=anchors,

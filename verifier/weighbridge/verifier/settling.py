@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from weighbridge.verifier.procedure import VerifiedWindow
     from weighbridge.verifier.record import Record
     from weighbridge.verifier.result.key_store import TokenSigner
+    from weighbridge.verifier.standings import Standings
     from weighbridge.verifier.telemetry.history import Trace
     from weighbridge.verifier.transaction import Issued
 
@@ -89,6 +90,11 @@ class Judged:
         return self.verified is not None and self.verdict.physical is not None and self.verdict.outcome != "denied"
 
     @property
+    def shuts(self) -> bool:
+        """Whether its session's gate is shut from now on: a held window that is not denied changes nothing there."""
+        return not (self.verdict.opens or (self.goes_on and self.verdict.held))
+
+    @property
     def beside(self) -> Beside:
         """What windows that are settled behind it are compared with."""
         return Beside(self.record.session, self.verdict.seq, self.traces)
@@ -98,9 +104,12 @@ class Judged:
 class Settler:
     """Carries out judgements."""
 
-    def __init__(self, *, archive: Archive, sessions: LiveSessions, signer: TokenSigner, issuer: str) -> None:
+    def __init__(
+        self, *, archive: Archive, sessions: LiveSessions, standings: Standings, signer: TokenSigner, issuer: str
+    ) -> None:
         self._archive = archive
         self._sessions = sessions
+        self._standings = standings
         self._signer = signer
         self._issuer = issuer
 
@@ -118,8 +127,11 @@ class Settler:
             return ()
         # Before anything is recorded: keys that cannot be read are this machine's fault.
         keys = [self._signer(item.at) if item.verdict.opens else None for item in judged]
+        # The disk may fail from here on: whoever asks meanwhile is not told that these gates are open.
+        shut = {item.record.session: _why(item.verdict) for item in judged if item.shuts}
         # 1. and 2.
-        committed = self._archive.commit_all([(item.record, item.evidence) for item in judged])
+        with self._standings.withholding(shut):
+            committed = self._archive.commit_all([(item.record, item.evidence) for item in judged])
         # 3.
         affirmed = list(map(self._affirmed, judged, committed))
         steps = list(map(_step, judged, committed, affirmed))
