@@ -3,6 +3,9 @@
 nginx cannot pin a key. What it can do is to trust one certificate and nobody else, for one location: the self-signed
 certificate of the session's serving key. So each route leads to one session here, whose certificate must be given, and
 be of the key that the gate's file names; a certificate that is issued by some authority, or has expired, does not do.
+
+nginx takes the first regular expression that matches, so each server's locations are in the order in which a request
+takes routes. It matches what it has normalised, and sends on what the client wrote: where the two could differ, 400.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic
 from weighbridge.proto.x509 import spki_der
 from weighbridge.verifier.gate.checking import HEADER_PREFIX
 from weighbridge.verifier.gate.envoy_config import pin, upstream_of
+from weighbridge.verifier.gate.routing import PATH, by_host
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,21 +63,21 @@ class NginxConfig:
                 a route leads to several sessions; ``CERT_MALFORMED``.
             NotAuthentic: ``UPSTREAM_KEY``: a certificate is of another key than the gate's file names.
         """
-        names = sorted({host for route in self.file.routes for host in route.hosts})
-        return "\n".join(self._server(name) for name in names)
+        # Without a default nginx gives the requests for other names to the first server.
+        servers = {"*": (), **by_host(self.file)}
+        return "\n".join(self._server(name, routes) for name, routes in servers.items())
 
-    def _server(self, name: str) -> str:
-        own = [route for route in self.file.routes if name in route.hosts]
-        paths = {route.path for route in own}
-        others = [route for route in self.file.routes if "*" in route.hosts and route.path not in paths]
-        routes = own if name == "*" else [*own, *others]
+    def _server(self, name: str, routes: tuple[Route, ...]) -> str:
         host, port = self.listen
         place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         # nginx has no name for "any": the server that stands as the default is.
         head = f"    listen {place} default_server;\n    server_name _;\n"
         if name != "*":
             head = f"    listen {place};\n    server_name {name};\n"
-        return f"server {{\n{head}\n{''.join(map(self._location, routes))}}}\n"
+        if not routes:
+            return f"server {{\n{head}    return 404;\n}}\n"
+        plain = f'    if ($request_uri !~ "^{PATH}([?]|$)") {{\n        return 400;\n    }}\n'
+        return f"server {{\n{head}{plain}\n{''.join(map(self._location, routes))}}}\n"
 
     def _location(self, route: Route) -> str:
         sessions = self.file.sessions_of(route)
@@ -92,11 +96,10 @@ class NginxConfig:
             f"        proxy_set_header {HEADER_PREFIX}{name} $weighbridge_{name};\n"
             for name in _TOLD
         )
-        path = route.path if route.path == "/" else route.path.rstrip("/")
         # `location /v1` would take /v1x as well.
-        match = path if path == "/" else f"~ ^{path.replace('.', '[.]')}(/|$)"
+        end = "" if route.path.endswith("/") else "(/|$)"
         return f"""\
-    location {match} {{
+    location ~ ^{route.path.replace(".", "[.]")}{end} {{
         auth_request /_weighbridge/{route.name};
 {asked}        add_header {HEADER_PREFIX}result $weighbridge_result always;
         error_page 403 /_weighbridge/{route.name};

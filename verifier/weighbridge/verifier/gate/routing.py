@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Final, final
 if TYPE_CHECKING:
     from weighbridge.verifier.gate.configuration import GateFile, Route
 
-__all__ = ["Router"]
+__all__ = ["PATH", "Router", "by_host"]
 
 # RFC 3986 §3.3 without percent-encoding. Of dots, those that begin a segment are refused: `..`, and hidden files too.
-_PATH: Final = re.compile(r"/(?:[A-Za-z0-9_~:@!$&'()*+,=-][A-Za-z0-9._~:@!$&'()*+,=-]*(?:/|\Z))*")
+_SEGMENT: Final = r"[A-Za-z0-9_~:@!$&'()*+,=-][A-Za-z0-9._~:@!$&'()*+,=-]*"
+# What a path must be, without its query: a regular expression, of Python and of PCRE.
+PATH: Final = f"/(?:{_SEGMENT}/)*(?:{_SEGMENT})?"
+_PATH: Final = re.compile(PATH)
 _PORT: Final = re.compile(r":[0-9]{1,5}\Z")
 _PATH_MAX: Final = 8192
 _SESSION: Final = re.compile(r"[0-9a-f]{32}")
@@ -65,6 +68,21 @@ class Router:
 
     def _sessions(self, route: Route) -> tuple[bytes, ...]:
         return tuple(one.identifier for one in self._file.sessions_of(route))
+
+
+def by_host(file: GateFile) -> dict[str, tuple[Route, ...]]:
+    """The routes of each host of the file, and of ``*``: a request takes the first that covers it.
+
+    Those for any host come last, without those that no request for this host can take.
+    """
+    made: dict[str, tuple[Route, ...]] = {}
+    longest = sorted(file.routes, key=lambda route: -len(route.path))
+    for host in sorted({host for route in file.routes for host in route.hosts}):
+        own = [route for route in longest if host in route.hosts]
+        hidden = {route.name for route in longest if any(_covers(one.path, route.path) for one in own)}
+        others = [route for route in longest if "*" in route.hosts and route.name not in hidden]
+        made[host] = (*own, *others)
+    return made
 
 
 def _covers(prefix: str, path: str) -> bool:
