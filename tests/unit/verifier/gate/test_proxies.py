@@ -120,16 +120,24 @@ def envoy(config: EnvoyConfig, host: str, target: str) -> str | None:
     return None
 
 
+# One for each place that a route can have, and below it.
+EACH = [
+    (host, path) for host in ("a.example", "c.example") for one in PATHS for path in (one, one.rstrip("/") + "/b?x")
+]
+
+
 @given(file=files(), request=requests)
 def test_nginx_takes_the_route_that_the_router_does(file: GateFile, request: tuple[str, str]) -> None:
     certificates = {one.name: PINNED for one in file.sessions}
     text = NginxConfig(**common(file), certificates=certificates).text()
-    assert nginx(text, *request) == routed(file, *request)
+    for host, target in [request, *EACH]:
+        assert nginx(text, host, target) == routed(file, host, target), (host, target)
 
 
 @given(file=files(), request=requests)
 def test_envoy_takes_the_route_that_the_router_does(file: GateFile, request: tuple[str, str]) -> None:
-    found = routed(file, *request)
-    # Envoy normalises other paths, or refuses them, before it looks for a route.
-    if found is not None:
-        assert envoy(EnvoyConfig(**common(file)), *request) == found
+    config = EnvoyConfig(**common(file))
+    for host, target in [request, *EACH]:
+        # Envoy normalises other paths, or refuses them, before it looks for a route.
+        if Router(file).placed(host, target) or (host, target) in EACH:
+            assert envoy(config, host, target) == routed(file, host, target), (host, target)
