@@ -376,6 +376,7 @@ _MEANINGS: Final[dict[str, str]] = {
     "FILE_UNWRITABLE": "a file cannot be written",
     "PEER_UNREACHABLE": "the other side cannot be reached",
     "PEER_REFUSED": "the other side refused for a reason of its own, or that cannot be read",
+    "RATE_LIMITED": "more than one peer or one tenant may have, or than the verifier takes in all; it may come again",
     "CLOCK_STEPPED": "a clock stepped back",
     "TOOL_MISSING": "a program or package is not installed",
     "COMMAND_FAILED": "a program that was started failed",

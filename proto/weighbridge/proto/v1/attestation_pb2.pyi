@@ -48,24 +48,28 @@ class AttestResponse(_message.Message):
     def __init__(self, challenge: _Optional[bytes] = ..., opened: _Optional[_Union[Opened, _Mapping]] = ..., resumed: _Optional[_Union[Resumed, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., closed: _Optional[_Union[Closed, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ...) -> None: ...
 
 class Opened(_message.Message):
-    __slots__ = ("terms", "challenge", "spot")
+    __slots__ = ("terms", "challenge", "spot", "credit")
     TERMS_FIELD_NUMBER: _ClassVar[int]
     CHALLENGE_FIELD_NUMBER: _ClassVar[int]
     SPOT_FIELD_NUMBER: _ClassVar[int]
+    CREDIT_FIELD_NUMBER: _ClassVar[int]
     terms: bytes
     challenge: bytes
     spot: bytes
-    def __init__(self, terms: _Optional[bytes] = ..., challenge: _Optional[bytes] = ..., spot: _Optional[bytes] = ...) -> None: ...
+    credit: int
+    def __init__(self, terms: _Optional[bytes] = ..., challenge: _Optional[bytes] = ..., spot: _Optional[bytes] = ..., credit: _Optional[int] = ...) -> None: ...
 
 class Resumed(_message.Message):
-    __slots__ = ("next_seq", "challenge", "spot")
+    __slots__ = ("next_seq", "challenge", "spot", "credit")
     NEXT_SEQ_FIELD_NUMBER: _ClassVar[int]
     CHALLENGE_FIELD_NUMBER: _ClassVar[int]
     SPOT_FIELD_NUMBER: _ClassVar[int]
+    CREDIT_FIELD_NUMBER: _ClassVar[int]
     next_seq: int
     challenge: bytes
     spot: bytes
-    def __init__(self, next_seq: _Optional[int] = ..., challenge: _Optional[bytes] = ..., spot: _Optional[bytes] = ...) -> None: ...
+    credit: int
+    def __init__(self, next_seq: _Optional[int] = ..., challenge: _Optional[bytes] = ..., spot: _Optional[bytes] = ..., credit: _Optional[int] = ...) -> None: ...
 
 class Answer(_message.Message):
     __slots__ = ("seq", "verdict", "token", "challenge", "spot")
@@ -88,9 +92,11 @@ class Closed(_message.Message):
     def __init__(self, summary: _Optional[bytes] = ...) -> None: ...
 
 class Refusal(_message.Message):
-    __slots__ = ("error", "exit_code")
+    __slots__ = ("error", "exit_code", "retry_after_ms")
     ERROR_FIELD_NUMBER: _ClassVar[int]
     EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
+    RETRY_AFTER_MS_FIELD_NUMBER: _ClassVar[int]
     error: bytes
     exit_code: int
-    def __init__(self, error: _Optional[bytes] = ..., exit_code: _Optional[int] = ...) -> None: ...
+    retry_after_ms: int
+    def __init__(self, error: _Optional[bytes] = ..., exit_code: _Optional[int] = ..., retry_after_ms: _Optional[int] = ...) -> None: ...

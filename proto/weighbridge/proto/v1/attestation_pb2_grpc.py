@@ -48,7 +48,7 @@ class AttestationServiceServicer:
 
     def Attest(self, request_iterator, context):
         """One session per stream. The attester sends opening and proof, or resumes; then windows; then closes. Every
-        request gets exactly one response, in order.
+        request gets exactly one response, in order. Requests are sent one at a time; but windows, up to the credit.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

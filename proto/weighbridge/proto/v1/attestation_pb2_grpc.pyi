@@ -37,7 +37,7 @@ class AttestationServiceStub:
     def __new__(cls, channel: _aio.Channel) -> AttestationServiceAsyncStub: ...
     Attest: _grpc.StreamStreamMultiCallable[_attestation_pb2.AttestRequest, _attestation_pb2.AttestResponse]
     """One session per stream. The attester sends opening and proof, or resumes; then windows; then closes. Every
-    request gets exactly one response, in order.
+    request gets exactly one response, in order. Requests are sent one at a time; but windows, up to the credit.
     """
 
 @_typing.type_check_only
@@ -47,7 +47,7 @@ class AttestationServiceAsyncStub(AttestationServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Attest: _aio.StreamStreamMultiCallable[_attestation_pb2.AttestRequest, _attestation_pb2.AttestResponse]  # type: ignore[assignment]
     """One session per stream. The attester sends opening and proof, or resumes; then windows; then closes. Every
-    request gets exactly one response, in order.
+    request gets exactly one response, in order. Requests are sent one at a time; but windows, up to the credit.
     """
 
 class AttestationServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -60,7 +60,7 @@ class AttestationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_attestation_pb2.AttestResponse], _abc.AsyncIterator[_attestation_pb2.AttestResponse]]:
         """One session per stream. The attester sends opening and proof, or resumes; then windows; then closes. Every
-        request gets exactly one response, in order.
+        request gets exactly one response, in order. Requests are sent one at a time; but windows, up to the credit.
         """
 
 def add_AttestationServiceServicer_to_server(servicer: AttestationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

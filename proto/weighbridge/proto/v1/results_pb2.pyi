@@ -32,24 +32,36 @@ STATE_CLOSED: State
 STATE_ENDED: State
 
 class GetResultRequest(_message.Message):
-    __slots__ = ("session", "audience", "serialisation")
+    __slots__ = ("session", "audience", "serialisation", "certificate")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     AUDIENCE_FIELD_NUMBER: _ClassVar[int]
     SERIALISATION_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
     session: bytes
     audience: str
     serialisation: Serialisation
-    def __init__(self, session: _Optional[bytes] = ..., audience: _Optional[str] = ..., serialisation: _Optional[_Union[Serialisation, str]] = ...) -> None: ...
+    certificate: bytes
+    def __init__(self, session: _Optional[bytes] = ..., audience: _Optional[str] = ..., serialisation: _Optional[_Union[Serialisation, str]] = ..., certificate: _Optional[bytes] = ...) -> None: ...
 
 class WatchResultsRequest(_message.Message):
-    __slots__ = ("sessions", "audience", "serialisation")
+    __slots__ = ("sessions", "audience", "serialisation", "model")
     SESSIONS_FIELD_NUMBER: _ClassVar[int]
     AUDIENCE_FIELD_NUMBER: _ClassVar[int]
     SERIALISATION_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
     sessions: _containers.RepeatedScalarFieldContainer[bytes]
     audience: str
     serialisation: Serialisation
-    def __init__(self, sessions: _Optional[_Iterable[bytes]] = ..., audience: _Optional[str] = ..., serialisation: _Optional[_Union[Serialisation, str]] = ...) -> None: ...
+    model: Model
+    def __init__(self, sessions: _Optional[_Iterable[bytes]] = ..., audience: _Optional[str] = ..., serialisation: _Optional[_Union[Serialisation, str]] = ..., model: _Optional[_Union[Model, _Mapping]] = ...) -> None: ...
+
+class Model(_message.Message):
+    __slots__ = ("tenant", "digest")
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    tenant: str
+    digest: bytes
+    def __init__(self, tenant: _Optional[str] = ..., digest: _Optional[bytes] = ...) -> None: ...
 
 class WatchResultsResponse(_message.Message):
     __slots__ = ("result", "heartbeat")

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class ResultServiceStub:
-    """For peers that the verifier lists as relying parties, beside the attestation service on the same port.
+    """For peers that the verifier lists as relying parties, beside the attestation service on the same port. Who asks is
+    known by the key of its client certificate, or by "authorization: Bearer TOKEN" in the call's metadata.
     """
 
     def __init__(self, channel):
@@ -48,7 +49,8 @@ class ResultServiceStub:
 
 
 class ResultServiceServicer:
-    """For peers that the verifier lists as relying parties, beside the attestation service on the same port.
+    """For peers that the verifier lists as relying parties, beside the attestation service on the same port. Who asks is
+    known by the key of its client certificate, or by "authorization: Bearer TOKEN" in the call's metadata.
     """
 
     def GetResult(self, request, context):
@@ -88,7 +90,8 @@ def add_ResultServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ResultService:
-    """For peers that the verifier lists as relying parties, beside the attestation service on the same port.
+    """For peers that the verifier lists as relying parties, beside the attestation service on the same port. Who asks is
+    known by the key of its client certificate, or by "authorization: Bearer TOKEN" in the call's metadata.
     """
 
     @staticmethod

@@ -30,7 +30,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ResultServiceStub:
-    """For peers that the verifier lists as relying parties, beside the attestation service on the same port."""
+    """For peers that the verifier lists as relying parties, beside the attestation service on the same port. Who asks is
+    known by the key of its client certificate, or by "authorization: Bearer TOKEN" in the call's metadata.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -45,7 +47,9 @@ class ResultServiceStub:
 
 @_typing.type_check_only
 class ResultServiceAsyncStub(ResultServiceStub):
-    """For peers that the verifier lists as relying parties, beside the attestation service on the same port."""
+    """For peers that the verifier lists as relying parties, beside the attestation service on the same port. Who asks is
+    known by the key of its client certificate, or by "authorization: Bearer TOKEN" in the call's metadata.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetResult: _aio.UnaryUnaryMultiCallable[_results_pb2.GetResultRequest, _results_pb2.Result]  # type: ignore[assignment]
@@ -56,7 +60,9 @@ class ResultServiceAsyncStub(ResultServiceStub):
     """
 
 class ResultServiceServicer(metaclass=_abc_1.ABCMeta):
-    """For peers that the verifier lists as relying parties, beside the attestation service on the same port."""
+    """For peers that the verifier lists as relying parties, beside the attestation service on the same port. Who asks is
+    known by the key of its client certificate, or by "authorization: Bearer TOKEN" in the call's metadata.
+    """
 
     @_abc_1.abstractmethod
     def GetResult(
