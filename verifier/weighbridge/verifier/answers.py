@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from weighbridge.proto.terms import SignedTerms
+    from weighbridge.proto.terms import SignedTerms, Terms
     from weighbridge.verifier.appraisal import Appraiser, Verdict
 
 __all__ = ["Answer", "Opened", "Renewal", "Resumed"]
@@ -25,11 +25,12 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """Where the verifier's record of a session stands. ``spot`` as in :class:`Opened`."""
+    """Where the verifier's record of a session stands, and its terms. ``spot`` as in :class:`Opened`."""
 
     next_seq: int
     challenge: bytes
     spot: bytes | None = field(repr=False)
+    terms: Terms = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -164,7 +164,7 @@ class Verifier:
             issued = issue(self._archive.ledger.root, session, live.position.seq, random=draw(), at=now)
             with self._store.transaction() as tx:
                 live.issued = hand_out(tx, issued, terms=live.terms, position=live.position)
-        return Resumed(live.position.seq, live.issued.digest, spot_of(live.issued))
+        return Resumed(live.position.seq, live.issued.digest, spot_of(live.issued), live.terms)
 
     def window(self, session: bytes, data: bytes, *, peer: bytes) -> Answer:
         """Judge one window, record the judgement, answer.
