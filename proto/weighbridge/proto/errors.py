@@ -65,6 +65,7 @@ class Code(StrEnum):
     NOT_A_TIME = "NOT_A_TIME"
     NOT_UTF8 = "NOT_UTF8"
     NOT_ZSTD = "NOT_ZSTD"
+    NOT_TOML = "NOT_TOML"
     FIELD_MISSING = "FIELD_MISSING"
     FIELD_UNKNOWN = "FIELD_UNKNOWN"
     FIELD_TYPE = "FIELD_TYPE"
@@ -338,6 +339,15 @@ class Code(StrEnum):
     COMMAND_FAILED = "COMMAND_FAILED"
     STATE_CORRUPT = "STATE_CORRUPT"
     STATE_LOCKED = "STATE_LOCKED"
+    STATE_UNREACHABLE = "STATE_UNREACHABLE"
+    STATE_FORBIDDEN = "STATE_FORBIDDEN"
+    STATE_UNFIT = "STATE_UNFIT"
+    STATE_FOREIGN = "STATE_FOREIGN"
+    STATE_VERSION = "STATE_VERSION"
+    STORAGE_UNREACHABLE = "STORAGE_UNREACHABLE"
+    STORAGE_FORBIDDEN = "STORAGE_FORBIDDEN"
+    STORAGE_ABSENT = "STORAGE_ABSENT"
+    STORAGE_UNFIT = "STORAGE_UNFIT"
     VERITY_UNSUPPORTED = "VERITY_UNSUPPORTED"
     KEY_EXPOSED = "KEY_EXPOSED"
 
@@ -368,6 +378,15 @@ _HINTS: Final = {
     Code.COMMAND_FAILED: "its own output says more",
     Code.STATE_CORRUPT: "check the disk, and keep what is there to be examined",
     Code.STATE_LOCKED: "stop the other process, then try again",
+    Code.STATE_UNREACHABLE: "is the database running, and can it be reached from here? windows wait, none is lost",
+    Code.STATE_FORBIDDEN: "may this role connect, and read and write these tables? is this the primary?",
+    Code.STATE_UNFIT: "docs/store.md says how the database has to be set",
+    Code.STATE_FOREIGN: "name this verifier's own database, or give each a schema of its own",
+    Code.STATE_VERSION: "weighbridge store migrate STATE",
+    Code.STORAGE_UNREACHABLE: "is it running, and are AWS_ENDPOINT_URL, AWS_REGION and the credentials set as it needs?",
+    Code.STORAGE_FORBIDDEN: "may these credentials read, write, list and delete below this prefix?",
+    Code.STORAGE_ABSENT: "make the bucket first, or correct its name",
+    Code.STORAGE_UNFIT: "take a service that writes on conditions (If-Match and If-None-Match), as S3 itself does",
     Code.LEDGER_LOCKED: "stop the other process, then try again",
     Code.LEDGER_UNREACHABLE: "try again later: nothing that was seen before is forgotten",
     Code.KEY_EXPOSED: "make new keys: these may have been copied",
