@@ -119,7 +119,7 @@ MISTAKES = [
     (changed(SERVE, "--listen", "8443"), "not HOST:PORT"),
     (changed(SERVE, "--listen", "127.0.0.1:99999"), "too large"),
     (changed(SERVE, "--listen", "::1:8443"), "not HOST:PORT"),
-    (SERVE[:5], "required: --reference"),
+    (SERVE[:5], "no --reference: reference values (judging.reference)"),
     ((*SERVE[:5], "--reference", "R"), "nothing to judge by: --policy or --policy-bundle"),
     ((VERIFIER, "export", "S", "xyz", *EXPORT[4:]), "not lower-case hexadecimal"),
     ((VERIFIER, "export", "S", "00", *EXPORT[4:]), "wrong length"),

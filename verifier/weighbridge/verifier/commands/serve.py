@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import os
 import signal
 import sys
 from datetime import UTC, datetime
@@ -14,22 +15,15 @@ from typing import TYPE_CHECKING, Final
 from weighbridge.policy import policy_set
 from weighbridge.proto import limits
 from weighbridge.verifier.commands import arguments as given
+from weighbridge.verifier.commands.basis import lacking, needed, read_basis
 from weighbridge.verifier.commands.engines import add_engine
-from weighbridge.verifier.commands.foreign import add_foreign, is_foreign, with_foreign
-from weighbridge.verifier.commands.outcome import (
-    Outcome,
-    load_anchors,
-    load_policy,
-    read,
-    read_manifest,
-    read_reference,
-    taken_for,
-    usage,
-)
+from weighbridge.verifier.commands.foreign import add_foreign
+from weighbridge.verifier.commands.outcome import Outcome, read, taken_for, usage
 from weighbridge.verifier.commands.state import deployment_class
 from weighbridge.verifier.commands.text import counted
 from weighbridge.verifier.relying_parties import RelyingParties
-from weighbridge.verifier.requirements import Requirements
+from weighbridge.verifier.settings.kinds import Place
+from weighbridge.verifier.settings.layers import load
 from weighbridge.verifier.telemetry.history import FINGERPRINTS_KEPT
 
 if TYPE_CHECKING:
@@ -37,8 +31,31 @@ if TYPE_CHECKING:
 
     from weighbridge.verifier.core import Verifier
     from weighbridge.verifier.deployment import Deployment
+    from weighbridge.verifier.settings.model import Settings
 
 __all__ = ["add_manifests", "configure"]
+
+# The configuration's keys, their options, and what argparse calls those.
+_OPTIONS: Final = {
+    ("serve", "state"): ("STATE", "state"),
+    ("serve", "listen"): ("--listen", "listen"),
+    ("serve", "fingerprints"): ("--fingerprints", "fingerprints"),
+    ("serve", "port_file"): ("--port-file", "port_file"),
+    ("judging", "requirements"): ("--requirements", "requirements"),
+    ("judging", "policy"): ("--policy", "policy"),
+    ("judging", "policy_bundles"): ("--policy-bundle", "policy_bundle"),
+    ("judging", "foreign"): ("--foreign", "foreign"),
+    ("judging", "foreign_v0"): ("--foreign-v0", "foreign_v0"),
+    ("judging", "foreign_values"): ("--foreign-values", "foreign_values"),
+    ("judging", "engine"): ("--engine", "engine"),
+    ("judging", "reference"): ("--reference", "reference"),
+    ("judging", "sets"): ("--models", "models"),
+    ("judging", "manifests"): ("--manifest", "manifest"),
+    ("judging", "collateral"): ("--collateral", "collateral"),
+    ("judging", "anchors"): ("--anchors", "anchors"),
+    ("relying_parties", "file"): ("--relying-parties", "relying_parties"),
+    ("relying_parties", "ca"): ("--relying-party-ca", "relying_party_ca"),
+}
 
 _NO_COLLATERAL: Final = (
     "no collateral: of GPUs neither revocation nor makers' manifests are known; `weighbridge collateral fetch` gets "
@@ -52,8 +69,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "Judge attesters over gRPC, from the directory that `weighbridge init` made, until SIGINT or SIGTERM. What "
         "is judged by is said in docs/operating.md, and stands in every verdict."
     )
-    parser.add_argument("state", type=Path, metavar="STATE", help="the verifier's directory")
-    parser.add_argument("--requirements", required=True, metavar="FILE", help="what is demanded of every session")
+    parser.add_argument("state", nargs="?", type=Path, metavar="STATE", help="the verifier's directory")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="a file with all that is said here and more (docs/configuration.md): what is said here wins over the "
+        "environment, and that over the file",
+    )
+    parser.add_argument("--requirements", type=Path, metavar="FILE", help="what is demanded of every session")
     parser.add_argument(
         "--policy",
         metavar="POLICY",
@@ -74,7 +98,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_foreign(parser)
     add_engine(parser)
     add_manifests(parser)
-    parser.add_argument("--reference", required=True, metavar="FILE", help="reference values")
+    parser.add_argument("--reference", type=Path, metavar="FILE", help="reference values")
     parser.add_argument(
         "--models",
         "--hosts",
@@ -103,14 +127,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--listen",
-        default=("127.0.0.1", 0),
-        type=given.listen,
+        type=_listen,
         metavar="HOST:PORT",
         help="port 0 takes any free one (default: 127.0.0.1:0)",
     )
     parser.add_argument(
         "--fingerprints",
-        default=FINGERPRINTS_KEPT,
         type=given.number,
         metavar="N",
         help="of GPUs' samples, remembered so that a recording shows that is played again; of what is too "
@@ -118,6 +140,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--relying-parties",
+        type=Path,
         metavar="FILE",
         help="who may ask how sessions stand, by TLS key, for which tenants and audiences (docs/results.md); "
         "default: nobody",
@@ -130,7 +153,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--port-file", type=Path, metavar="FILE", help="write the port here once listening")
     parser.add_argument("--json", action="store_true", help="print one JSON document at the end")
-    parser.set_defaults(run=_run_serve)
+    # What is not given is what the environment or the file says.
+    parser.set_defaults(run=_run_serve, engine=None)
+
+
+def _listen(text: str) -> Place:
+    return Place(*given.listen(text))
 
 
 def add_manifests(parser: argparse.ArgumentParser) -> None:
@@ -145,12 +173,10 @@ def add_manifests(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_serve(arguments: argparse.Namespace) -> Outcome | int:
-    if not arguments.policy and not arguments.policy_bundle:
-        return usage("nothing to judge by: --policy or --policy-bundle", command="serve")
-    if is_foreign(arguments) and not arguments.policy:
-        return usage("--foreign needs --policy: a bundle has its own", command="serve")
-    if arguments.relying_party_ca is not None and arguments.relying_parties is None:
-        return usage("--relying-party-ca needs --relying-parties: nobody is one yet", command="serve")
+    loaded = load(arguments.config, os.environ, _given(arguments))
+    settings = loaded.settings
+    for fault in lacking(settings):
+        return usage(f"{fault.message} ({fault.where})", command="serve")
     deployment = deployment_class()
     from weighbridge.verifier.baseline_watch import BaselineKeeper  # noqa: PLC0415 - heavy, and only here
     from weighbridge.verifier.clock import SystemClock  # noqa: PLC0415 - heavy, and only here
@@ -159,41 +185,38 @@ def _run_serve(arguments: argparse.Namespace) -> Outcome | int:
     from weighbridge.verifier.policy_watch import PolicyWatch  # noqa: PLC0415
     from weighbridge.verifier.reference_watch import ReferenceWatch  # noqa: PLC0415
 
-    data = read(arguments.requirements, limit=limits.TERMS_MAX)
-    with taken_for(arguments.requirements, what="requirements", hint="docs/protocol.md §4.5 says what is in them"):
-        requirements = Requirements.parse(data)
-    parties = _relying_parties(arguments.relying_parties)
-    reference = read_reference(arguments.reference)
-    own = with_foreign(load_policy(arguments.policy, reference), arguments) if arguments.policy else None
-    manifests = {manifest.digest: manifest for manifest in map(read_manifest, arguments.manifest)}
-    anchors = load_anchors(arguments.anchors)
+    (basis,) = map(read_basis, settings.judged())
+    requirements, judging = basis.requirements, basis.judging
+    parties = _relying_parties(settings.relying_parties.file)
     with contextlib.ExitStack() as stack:
-        opened = stack.enter_context(deployment.open(arguments.state, fingerprints_kept=arguments.fingerprints))
+        opened = stack.enter_context(
+            deployment.open(needed(settings.serve.state), fingerprints_kept=settings.serve.fingerprints)
+        )
         # A restart is no way to set the clock back.
         clock = SystemClock(opened.archive.latest())
         policies = PolicyWatch(
-            arguments.policy_bundle,
-            own=own,
-            anchors=anchors,
+            judging.policy_bundles,
+            own=basis.policy,
+            anchors=basis.anchors,
             store=opened.store,
-            load=arguments.engine.open().load,
+            load=judging.engine.open().load,
             report=_note,
         )
         watch = ReferenceWatch(
-            arguments.models,
-            own=reference,
-            anchors=anchors,
+            judging.sets,
+            own=basis.reference,
+            anchors=basis.anchors,
             store=opened.store,
             policies=policies,
-            manifests=manifests,
+            manifests=basis.manifests,
             report=_note,
-            collateral=None if arguments.collateral is None else CollateralStore.open(arguments.collateral),
-            baselines=BaselineKeeper(anchors=anchors, store=opened.store, archive=opened.archive),
+            collateral=None if judging.collateral is None else CollateralStore.open(judging.collateral),
+            baselines=BaselineKeeper(anchors=basis.anchors, store=opened.store, archive=opened.archive),
         )
         stack.callback(watch.close)
         verifier = Verifier(
             requirements=requirements,
-            anchors=anchors,
+            anchors=basis.anchors,
             appraiser=watch.open(datetime.now(UTC)),
             keys=opened.keys,
             archive=opened.archive,
@@ -205,13 +228,13 @@ def _run_serve(arguments: argparse.Namespace) -> Outcome | int:
         judges = policies.in_force.of(requirements.tenant)
         for other in policies.in_force.besides(requirements.tenant):
             _note(f"weighbridge: warning: the policy for {other} judges nothing: the tenant is {requirements.tenant}")
-        watched = [*arguments.models, *arguments.policy_bundle]
-        if watched or arguments.collateral is not None:
+        watched = [*judging.sets, *judging.policy_bundles]
+        if watched or judging.collateral is not None:
             verifier.follow(watch)
         _note(f"verifier {opened.keys.thumbprint.hex()}, policy {judges.policy.digest.hex()}")
-        if requirements.gpus and arguments.collateral is None:
+        if requirements.gpus and judging.collateral is None:
             _note(_NO_COLLATERAL)
-        asyncio.run(_serve(verifier, opened, arguments, parties, watch.ask if watched else None))
+        asyncio.run(_serve(verifier, opened, settings, parties, watch.ask if watched else None))
         size = opened.archive.ledger.size
     return Outcome(
         f"stopped; the ledger has {counted(size, 'entry', 'entries')}\n",
@@ -219,10 +242,21 @@ def _run_serve(arguments: argparse.Namespace) -> Outcome | int:
     )
 
 
+def _given(arguments: argparse.Namespace) -> dict[tuple[str, str], tuple[str, object]]:
+    """What the command line says, by the configuration's keys."""
+    found: dict[tuple[str, str], tuple[str, object]] = {}
+    for key, (option, name) in _OPTIONS.items():
+        value: object = getattr(arguments, name)
+        # Of lists that are not given, argparse makes empty ones.
+        if value is not None and value != []:
+            found[key] = option, value
+    return found
+
+
 async def _serve(
     verifier: Verifier,
     opened: Deployment,
-    arguments: argparse.Namespace,
+    settings: Settings,
     parties: RelyingParties,
     hangup: Callable[[], None] | None,
 ) -> None:
@@ -234,18 +268,18 @@ async def _serve(
         loop.add_signal_handler(number, stop.set)
     if hangup is not None:
         loop.add_signal_handler(signal.SIGHUP, hangup)
-    host, port = arguments.listen
+    host, port = settings.serve.listen.host, settings.serve.listen.port
 
     def started(bound: int) -> None:
         _note(f"listening on {host}:{bound}")
-        if arguments.port_file is not None:
-            _write_port(arguments.port_file, bound)
+        if settings.serve.port_file is not None:
+            _write_port(settings.serve.port_file, bound)
 
-    tls = opened.tls.with_relying_parties(arguments.relying_party_ca)
+    tls = opened.tls.with_relying_parties(settings.relying_parties.ca)
     await serve(verifier, host=host, port=port, tls=tls, started=started, stop=stop, parties=parties)
 
 
-def _relying_parties(path: str | None) -> RelyingParties:
+def _relying_parties(path: Path | None) -> RelyingParties:
     if path is None:
         return RelyingParties.none()
     data = read(path, limit=limits.REFERENCE_SET_MAX)

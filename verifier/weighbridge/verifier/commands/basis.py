@@ -1,0 +1,139 @@
+"""By what sessions are judged, read from the files that the configuration names: for ``serve``, and for whoever checks.
+
+Nothing is loaded into an engine here, and nothing is compared with what a verifier's state has seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar, final
+
+from weighbridge.proto import limits
+from weighbridge.proto.errors import Code, MalformedEvidence
+from weighbridge.verifier.commands.foreign import with_foreign
+from weighbridge.verifier.commands.outcome import (
+    load_anchors,
+    load_policy,
+    read,
+    read_manifest,
+    read_reference,
+    taken_for,
+)
+from weighbridge.verifier.requirements import Requirements
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from weighbridge.policy.policy_set import PolicySet
+    from weighbridge.policy.values.reference import Reference
+    from weighbridge.proto.manifest import Manifest
+    from weighbridge.verifier.anchors import TrustAnchors
+    from weighbridge.verifier.settings.model import Judging, Settings
+
+__all__ = ["Basis", "lacking", "needed", "read_basis", "read_policy", "read_requirements"]
+
+_T = TypeVar("_T")
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What one tenant's sessions are judged by, before any signed set and bundle.
+
+    Attributes:
+        judging: the settings that name it all.
+        requirements: of the tenant; they name it.
+        policy: the one that is given outright; ``None``: bundles alone.
+        reference: the reference values.
+        manifests: declared ones, by digest.
+        anchors: who is believed.
+    """
+
+    judging: Judging
+    requirements: Requirements
+    policy: PolicySet | None
+    reference: Reference
+    manifests: Mapping[bytes, Manifest]
+    anchors: TrustAnchors
+
+
+def read_basis(judging: Judging) -> Basis:
+    """All of it.
+
+    Raises:
+        WeighbridgeError: a file cannot be read, or is not what it is taken for.
+        ValueError: something is missing that :func:`lacking` names.
+    """
+    requirements = read_requirements(needed(judging.requirements))
+    reference = read_reference(str(needed(judging.reference)))
+    return Basis(
+        judging=judging,
+        requirements=requirements,
+        policy=read_policy(judging, reference),
+        reference=reference,
+        manifests={manifest.digest: manifest for manifest in map(read_manifest, judging.manifests)},
+        anchors=load_anchors(judging.anchors),
+    )
+
+
+def read_requirements(path: Path) -> Requirements:
+    """The requirements in a file.
+
+    Raises:
+        WeighbridgeError: as :meth:`.Requirements.parse`, naming the file; it cannot be read.
+    """
+    data = read(path, limit=limits.TERMS_MAX)
+    with taken_for(path, what="requirements", hint="docs/protocol.md §4.5 says what is in them"):
+        return Requirements.parse(data)
+
+
+def read_policy(judging: Judging, reference: Reference) -> PolicySet | None:
+    """The policy that is given outright, with others' beside it. The checker has not seen it.
+
+    Raises:
+        WeighbridgeError: there is no such policy, or a file of it cannot be read.
+    """
+    if not judging.policy:
+        return None
+    values = None if judging.foreign_values is None else str(judging.foreign_values)
+    foreign = argparse.Namespace(
+        foreign=list(judging.foreign), foreign_v0=list(judging.foreign_v0), foreign_values=values
+    )
+    return with_foreign(load_policy(judging.policy, reference), foreign)
+
+
+def lacking(settings: Settings) -> tuple[MalformedEvidence, ...]:
+    """What cannot be done without, and is not said."""
+    found: list[MalformedEvidence] = []
+    if settings.serve.state is None:
+        found.append(_absent("serve.state", "no STATE: the verifier's directory"))
+    for number, judging in enumerate(settings.judged()):
+        place = f"tenants.{number}" if settings.tenants else "judging"
+        if judging.requirements is None:
+            found.append(_absent(f"{place}.requirements", "no --requirements: what is demanded of every session"))
+        if judging.reference is None:
+            found.append(_absent(f"{place}.reference", "no --reference: reference values"))
+        if not judging.policy and not judging.policy_bundles:
+            found.append(_absent(f"{place}.policy", "nothing to judge by: --policy or --policy-bundle"))
+        if (judging.foreign or judging.foreign_v0 or judging.foreign_values is not None) and not judging.policy:
+            found.append(_absent(f"{place}.policy", "--foreign needs --policy: a bundle has its own"))
+    if settings.relying_parties.ca is not None and settings.relying_parties.file is None:
+        found.append(_absent("relying_parties.file", "--relying-party-ca needs --relying-parties: nobody is one yet"))
+    return tuple(found)
+
+
+def needed(value: _T | None) -> _T:
+    """A value without which nothing begins.
+
+    Raises:
+        ValueError: it is not said: :func:`lacking` was not asked.
+    """
+    if value is None:
+        raise ValueError("what is needed is not said")
+    return value
+
+
+def _absent(where: str, message: str) -> MalformedEvidence:
+    return MalformedEvidence(Code.FIELD_MISSING, message, where=where, hint="`weighbridge config keys` lists all keys")
