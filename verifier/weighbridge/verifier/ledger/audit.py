@@ -10,15 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from weighbridge.proto import merkle, tlog
-from weighbridge.proto.errors import Code, EnvironmentFault, LedgerInconsistent, MalformedEvidence
+from weighbridge.proto import limits, merkle, tlog
+from weighbridge.proto.errors import Code, LedgerInconsistent, MalformedEvidence
 from weighbridge.verifier.ledger.published import CHECKPOINT, open_head
+from weighbridge.verifier.ledger.source import source_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from weighbridge.proto.note import NoteKey
+    from weighbridge.verifier.ledger.source import Source
 
 __all__ = ["AuditReport", "audit"]
 
@@ -47,55 +49,57 @@ class AuditReport:
 
 
 def audit(
-    directory: Path, key: NoteKey, origin: str, *, earlier: bytes | None = None, head: str = CHECKPOINT
+    where: Path | Source, key: NoteKey, origin: str, *, earlier: bytes | None = None, head: str = CHECKPOINT
 ) -> AuditReport:
-    """Verify the ledger in ``directory`` from end to end. May run while the ledger is being written to.
+    """Verify the ledger at ``where`` from end to end. May run while the ledger is being written to.
 
     Args:
-        directory: with ``checkpoint`` and ``tile/`` in it; untrusted.
+        where: with ``checkpoint`` and ``tile/`` in it: a directory, or wherever else they are; untrusted.
         key: the ledger's key, trusted by the caller.
         origin: the ledger that the caller means.
         earlier: a signed checkpoint of the same ledger, kept from before.
         head: the file that has the signed head; of its tree every file is read, and of a longer one no more.
 
     Raises:
-        EnvironmentFault: ``FILE_UNREADABLE``.
+        EnvironmentFault: ``FILE_UNREADABLE``, or another code of what reads the files.
         MalformedEvidence: a decoding code, for a checkpoint.
         NotAuthentic: ``LEDGER_SIGNATURE``.
         LedgerInconsistent: ``LEDGER_ORIGIN``, ``LEDGER_MALFORMED`` or ``LEDGER_INCONSISTENT``, naming the file.
     """
     # 1. Whose word is it: signature, then text, then name.
-    checkpoint = open_head(_bytes(directory / head), key, origin=origin, where=directory / head)
+    source = source_of(where)
+    place = source.place(head)
+    checkpoint = open_head(source.read(head, limit=limits.CHECKPOINT_MAX), key, origin=origin, where=place)
     before = None if earlier is None else tlog.open_checkpoint(earlier, key, origin=origin)
     # 2. An append-only ledger does not become shorter.
     if before is not None and before.size > checkpoint.size:
         raise LedgerInconsistent(
             Code.LEDGER_INCONSISTENT,
             "ledger is shorter than it was",
-            where=str(directory / head),
+            where=place,
             expected=f">= {before.size}",
             got=checkpoint.size,
         )
     # 3. Hash every entry, fill the tiles of every level from below, and compare each with what is stored.
-    tree, tiles, entry_bytes = merkle.CompactRange(), _Tiles(directory), 0
+    tree, tiles, entry_bytes = merkle.CompactRange(), _Tiles(source), 0
     for number, width in _bundles(checkpoint.size):
-        entries = _entries(directory, number, width)
+        entries = _entries(source, number, width)
         leaves = [merkle.leaf_hash(entry) for entry in entries]
         if before is not None and tree.size <= before.size < tree.size + width:
             # 4. The tree at the earlier size has the root that was signed for it.
             _compare(
                 before.root,
                 tree.extend(leaves[: before.size - tree.size]).root,
-                f"{directory / head}: as of the earlier checkpoint",
+                f"{place}: as of the earlier checkpoint",
             )
         tree = tree.extend(leaves)
         tiles.add(leaves)
         entry_bytes += sum(map(len, entries))
     if before is not None and before.size == tree.size:
-        _compare(before.root, tree.root, f"{directory / head}: as of the earlier checkpoint")
+        _compare(before.root, tree.root, f"{place}: as of the earlier checkpoint")
     tiles.end()
     # 5. The root over all entries is the one that was signed.
-    _compare(checkpoint.root, tree.root, str(directory / head))
+    _compare(checkpoint.root, tree.root, place)
     return AuditReport(
         origin=origin,
         size=checkpoint.size,
@@ -110,8 +114,8 @@ def audit(
 class _Tiles:
     """Tiles under computation, one per level; each is compared with the stored one as soon as it is complete."""
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
+    def __init__(self, source: Source) -> None:
+        self._source = source
         self._levels: list[list[bytes]] = []
         self._full: list[int] = []
         self.count = 0
@@ -143,13 +147,13 @@ class _Tiles:
         number, tile = self._full[level], self._levels[level]
         width = len(tile)
         name = tlog.tile_path(level, number, width)
-        data, stored = _partial_or_full(self._directory, name, width)
+        data, stored = _partial_or_full(self._source, name, width)
         try:
             claimed = tlog.parse_tile(data, width=stored)[:width]
         except MalformedEvidence as error:
-            raise _malformed(self._directory / name, error) from error
+            raise _malformed(self._source.place(name), error) from error
         for at, (theirs, ours) in enumerate(zip(claimed, tile, strict=True)):
-            _compare(theirs, ours, f"{self._directory / name}[{at}]")
+            _compare(theirs, ours, f"{self._source.place(name)}[{at}]")
         self.count += 1
 
 
@@ -159,42 +163,30 @@ def _bundles(size: int) -> Iterator[tuple[int, int]]:
         yield at // tlog.TILE_WIDTH, min(tlog.TILE_WIDTH, size - at)
 
 
-def _entries(directory: Path, number: int, width: int) -> tuple[bytes, ...]:
+def _entries(source: Source, number: int, width: int) -> tuple[bytes, ...]:
     name = tlog.entries_path(number, width)
-    data, stored = _partial_or_full(directory, name, width)
+    data, stored = _partial_or_full(source, name, width)
     try:
         return tlog.parse_bundle(data, width=stored)[:width]
     except MalformedEvidence as error:
-        raise _malformed(directory / name, error) from error
+        raise _malformed(source.place(name), error) from error
 
 
-def _partial_or_full(directory: Path, name: str, width: int) -> tuple[bytes, int]:
+def _partial_or_full(source: Source, name: str, width: int) -> tuple[bytes, int]:
     """The file and its width: the one of this name or, when it was deleted, the full one that it is a prefix of."""
     full = name.removesuffix(f".p/{width}")
+    if (data := _read(source, name)) is not None:
+        return data, width
+    if name != full and (data := _read(source, full)) is not None:
+        return data, tlog.TILE_WIDTH
+    raise LedgerInconsistent(Code.LEDGER_INCONSISTENT, "file of the signed tree is missing", where=source.place(name))
+
+
+def _read(source: Source, name: str) -> bytes | None:
     try:
-        return _read(directory, name), width
-    except LedgerInconsistent:
-        if name == full or not (directory / full).exists():
-            raise
-        return _read(directory, full), tlog.TILE_WIDTH
-
-
-def _read(directory: Path, name: str) -> bytes:
-    path = directory / name
-    if (data := _bytes(path)) is None:
-        raise LedgerInconsistent(Code.LEDGER_INCONSISTENT, "file of the signed tree is missing", where=str(path))
-    return data
-
-
-def _bytes(path: Path) -> bytes | None:
-    try:
-        with path.open("rb") as file:
-            return file.read(tlog.BUNDLE_MAX + 1)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        reason = (error.strerror or type(error).__name__).lower()
-        raise EnvironmentFault(Code.FILE_UNREADABLE, reason, where=str(path)) from error
+        return source.read(name, limit=tlog.BUNDLE_MAX)
+    except MalformedEvidence as error:
+        raise _malformed(source.place(name), error) from error
 
 
 def _compare(claimed: bytes, computed: bytes, where: str) -> None:
@@ -208,5 +200,5 @@ def _compare(claimed: bytes, computed: bytes, where: str) -> None:
         )
 
 
-def _malformed(path: Path, error: MalformedEvidence) -> LedgerInconsistent:
-    return LedgerInconsistent(Code.LEDGER_MALFORMED, f"stored file is malformed: {error.message}", where=str(path))
+def _malformed(place: str, error: MalformedEvidence) -> LedgerInconsistent:
+    return LedgerInconsistent(Code.LEDGER_MALFORMED, f"stored file is malformed: {error.message}", where=place)

@@ -1,4 +1,4 @@
-"""A store of bytes under their SHA-256: evidence, verdict records, terms, manifests.
+"""A store of bytes under their SHA-256, in a directory: evidence, verdict records, terms, manifests.
 
 The ledger's leaves are small and name such digests; the bytes themselves lie here. What :meth:`ContentStore.put` has
 returned stays; what :meth:`ContentStore.get` returns has just been hashed. On disk, below the store's directory::
@@ -21,7 +21,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, final
 
 from weighbridge.proto import limits
@@ -30,6 +29,7 @@ from weighbridge.proto.errors import Code, EnvironmentFault, Indeterminate, Ledg
 from weighbridge.verifier.files import Files, PosixFiles, fault, install
 from weighbridge.verifier.ledger import segment
 from weighbridge.verifier.ledger.catalogue import Catalogue, Place
+from weighbridge.verifier.ledger.contents import Content
 from weighbridge.verifier.ledger.segment_lock import SegmentLock
 
 if TYPE_CHECKING:
@@ -48,14 +48,6 @@ _PART_MIN: Final = 256
 # Digests of parts that are known to be durable, and unpacked blocks: some megabytes each.
 _KNOWN_MAX: Final = 65_536
 _UNPACKED_MAX: Final = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Content:
-    """Bytes to be kept, and ``parts`` of them, in their order, that others have as well."""
-
-    data: bytes
-    parts: tuple[bytes, ...] = ()
 
 
 @final
@@ -103,8 +95,10 @@ class ContentStore:
             self._remember(digest)
         return digest
 
-    def put_all(self, contents: Sequence[Content]) -> tuple[bytes, ...]:
+    def put_all(self, contents: Sequence[Content], *, entry: int | None = None) -> tuple[bytes, ...]:  # noqa: ARG002 - see below
         """Keep all of ``contents`` with one sync, and return their digests. What is here already is written again.
+
+        They are found by their digests alone: ``entry`` is for those that find them by it (:mod:`.contents`).
 
         Raises:
             EnvironmentFault: ``DISK_FULL``, ``FILE_UNWRITABLE`` or ``FILE_UNREADABLE``; none of them may be there, and
@@ -126,7 +120,7 @@ class ContentStore:
             self._remember(digest)
         return tuple(digests)
 
-    def get(self, digest: bytes) -> bytes:
+    def get(self, digest: bytes, *, entry: int | None = None) -> bytes:  # noqa: ARG002 - as in `put_all`
         """The bytes whose SHA-256 is ``digest``, hashed again.
 
         Raises:
@@ -273,15 +267,7 @@ class ContentStore:
         Raises:
             MalformedEvidence: it is none, refers to what is not there, or makes more than a content may have.
         """
-        made: list[bytes] = []
-        size = 0
-        for item in segment.parse_recipe(recipe):
-            found = item if isinstance(item, bytes) else self._part(item[0])
-            size += len(found)
-            if size > limits.CONTENT_MAX:
-                raise MalformedEvidence(Code.TOO_LARGE, "a recipe makes more than a content may have", where="recipe")
-            made.append(found)
-        return b"".join(made)
+        return segment.join(recipe, self._part, limit=limits.CONTENT_MAX)
 
     def _part(self, digest: bytes) -> bytes:
         for place in self._catalogue.find(digest):

@@ -10,14 +10,16 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, final
 
-from weighbridge.proto import merkle, tlog
+from weighbridge.proto import limits, merkle, tlog
 from weighbridge.proto.errors import Code, EnvironmentFault, LedgerInconsistent, MalformedEvidence
 from weighbridge.verifier.ledger.published import CHECKPOINT, open_head
+from weighbridge.verifier.ledger.source import source_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from weighbridge.proto.note import NoteKey
+    from weighbridge.verifier.ledger.source import Source
 
 __all__ = ["LedgerReader", "read_file"]
 
@@ -30,24 +32,24 @@ class LedgerReader:
     """A ledger as of ``checkpoint``. Use :meth:`open` to read the published one.
 
     Args:
-        directory: the ledger.
+        where: the ledger: its directory, or wherever else its files are.
         checkpoint: verified; everything is read and proven under its root.
     """
 
-    __slots__ = ("_directory", "_kept", "checkpoint")
+    __slots__ = ("_kept", "_source", "checkpoint")
 
-    def __init__(self, directory: Path, checkpoint: tlog.VerifiedCheckpoint) -> None:
-        self._directory = directory
+    def __init__(self, where: Path | Source, checkpoint: tlog.VerifiedCheckpoint) -> None:
+        self._source = source_of(where)
         self.checkpoint = checkpoint
         # Proven leaf hashes and entries, by the number of their tile; the longest unused first.
         self._kept: OrderedDict[int, tuple[tuple[bytes, ...], tuple[bytes, ...]]] = OrderedDict()
 
     @classmethod
-    def open(cls, directory: Path, *, key: NoteKey, origin: str, head: str = CHECKPOINT) -> LedgerReader:
+    def open(cls, where: Path | Source, *, key: NoteKey, origin: str, head: str = CHECKPOINT) -> LedgerReader:
         """The ledger as it is published now.
 
         Args:
-            directory: the ledger.
+            where: the ledger.
             key: its key, trusted by the caller.
             origin: the ledger that the caller means.
             head: the file that has the signed head.
@@ -58,8 +60,9 @@ class LedgerReader:
             NotAuthentic: ``LEDGER_SIGNATURE``.
             LedgerInconsistent: ``LEDGER_ORIGIN``.
         """
-        path = directory / head
-        return cls(directory, open_head(read_file(path), key, origin=origin, where=path))
+        source = source_of(where)
+        data = source.read(head, limit=limits.CHECKPOINT_MAX)
+        return cls(source, open_head(data, key, origin=origin, where=source.place(head)))
 
     def entry(self, index: int) -> bytes:
         """Entry ``index``, proven to be in the tree.
@@ -136,7 +139,7 @@ class LedgerReader:
             stored = width if path.endswith(f".p/{width}") else tlog.TILE_WIDTH
             entries = tlog.parse_bundle(data, width=stored)
         except MalformedEvidence as error:
-            raise _altered(self._directory / path, error) from error
+            raise _altered(self._source.place(path), error) from error
         self._kept[number] = leaves, entries
         if len(self._kept) > _TILES_KEPT:
             _ = self._kept.popitem(last=False)
@@ -159,18 +162,21 @@ class LedgerReader:
             stored = width if path.endswith(f".p/{width}") else tlog.TILE_WIDTH
             return tlog.parse_tile(data, width=stored)[:width]
         except MalformedEvidence as error:
-            raise _altered(self._directory / path, error) from error
+            raise _altered(self._source.place(path), error) from error
 
     def _read(self, partial: str, full: str) -> tuple[str, bytes]:
         """The tile of just this width or, when it has been deleted since, the full one, of which it is a prefix."""
         for path in (partial, full):
-            data = read_file(self._directory / path)
+            try:
+                data = self._source.read(path, limit=tlog.BUNDLE_MAX)
+            except MalformedEvidence as error:
+                raise _altered(self._source.place(path), error) from error
             if data is not None:
                 return path, data
         raise LedgerInconsistent(
             Code.LEDGER_INCONSISTENT,
             "tile is missing",
-            where=str(self._directory / partial),
+            where=self._source.place(partial),
             clause="C2SP tlog-tiles",
         )
 
@@ -192,5 +198,5 @@ def read_file(path: Path) -> bytes | None:
         raise EnvironmentFault(Code.FILE_UNREADABLE, reason, where=str(path)) from error
 
 
-def _altered(path: Path, error: MalformedEvidence) -> LedgerInconsistent:
-    return LedgerInconsistent(Code.LEDGER_MALFORMED, f"stored tile is malformed: {error.message}", where=str(path))
+def _altered(place: str, error: MalformedEvidence) -> LedgerInconsistent:
+    return LedgerInconsistent(Code.LEDGER_MALFORMED, f"stored tile is malformed: {error.message}", where=place)

@@ -30,7 +30,7 @@ from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, MalformedEvidence
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 __all__ = [
     "INDEX_SUFFIX",
@@ -45,6 +45,7 @@ __all__ = [
     "encode_index",
     "encode_recipe",
     "index_row",
+    "join",
     "look_up",
     "open_block",
     "parse_recipe",
@@ -189,7 +190,7 @@ def scan(file: IO[bytes], start: int) -> Scan:
     Raises:
         OSError: the file cannot be read.
     """
-    size = os.fstat(file.fileno()).st_size
+    size = file.seek(0, os.SEEK_END)
     blocks: list[tuple[int, Block]] = []
     at, damaged = start, None
     while at < size:
@@ -238,6 +239,23 @@ def parse_recipe(data: bytes) -> list[bytes | tuple[bytes]]:
         (items.digest(number),) if number % 2 else items.octets(number, limit=_RAW_MAX)
         for number in range(len(items.keys()))
     ]
+
+
+def join(recipe: bytes, part: Callable[[bytes], bytes], *, limit: int) -> bytes:
+    """What a recipe makes, of at most ``limit`` bytes: ``part`` finds one by its digest.
+
+    Raises:
+        MalformedEvidence: it is none, makes more, or what ``part`` raises.
+    """
+    made: list[bytes] = []
+    size = 0
+    for item in parse_recipe(recipe):
+        found = item if isinstance(item, bytes) else part(item[0])
+        size += len(found)
+        if size > limit:
+            raise MalformedEvidence(Code.TOO_LARGE, "a recipe makes more than a content may have", where="recipe")
+        made.append(found)
+    return b"".join(made)
 
 
 def index_row(digest: bytes, offset: int) -> bytes:

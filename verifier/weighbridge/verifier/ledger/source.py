@@ -1,4 +1,4 @@
-"""Where a ledger's files are read from by whoever does not write it: a directory, or a server of static files.
+"""Where a ledger's files are read from: a directory, a server of static files, or a bucket of object storage.
 
 Nothing that comes from here is believed: checkpoints are signed, tiles and entries are hashed by whoever asked for
 them. So plain HTTP is as good as HTTPS, but that others can see what is asked for. Everything is bounded in size and
@@ -20,8 +20,10 @@ from urllib.parse import SplitResult, urlsplit
 
 from weighbridge.proto import hosts
 from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence
+from weighbridge.verifier.ledger.bucket import Bucket
+from weighbridge.verifier.ledger.s3 import S3Address, S3Objects
 
-__all__ = ["DirectorySource", "HttpSource", "Source", "open_source"]
+__all__ = ["DirectorySource", "HttpSource", "Source", "open_source", "source_of"]
 
 _CHUNK: Final = 64 * 1024
 _OK: Final = 200
@@ -55,16 +57,24 @@ class Source(Protocol):
         ...
 
 
+def source_of(where: Path | Source) -> Source:
+    """Where the files of a ledger are: ``where``, which may be its directory."""
+    return DirectorySource(where) if isinstance(where, Path) else where
+
+
 def open_source(where: str, *, seconds: float = _SECONDS) -> Source:
-    """The ledger at ``where``: an address with ``http://`` or ``https://``, or a directory. Nothing is read yet.
+    """The ledger at ``where``: an address with ``http(s)://`` or ``s3://``, or a directory. Nothing is read yet.
 
     Args:
         where: as a person wrote it.
-        seconds: how long one file may take to come, all in all.
+        seconds: how long one file may take to come, all in all; of a bucket, one answer.
 
     Raises:
         ValueError: it begins like an address and is none.
+        EnvironmentFault: ``TOOL_MISSING``: the library for buckets.
     """
+    if S3Address.is_one(where):
+        return BucketSource(Bucket(S3Objects(S3Address.parse(where), seconds=seconds)))
     if where.startswith(("http://", "https://")):
         return HttpSource(where, seconds=seconds)
     return DirectorySource(Path(where))
@@ -103,6 +113,28 @@ class DirectorySource:
     def place(self, path: str) -> str:
         """See :meth:`Source.place`."""
         return str(self._directory / path)
+
+    def close(self) -> None:
+        """See :meth:`Source.close`."""
+
+
+@final
+class BucketSource:
+    """A bucket of object storage, read as anybody may who has leave to."""
+
+    __slots__ = ("_bucket",)
+
+    def __init__(self, bucket: Bucket) -> None:
+        self._bucket = bucket
+
+    def read(self, path: str, *, limit: int) -> bytes | None:
+        """See :meth:`Source.read`."""
+        found = self._bucket.get(path, limit=limit)
+        return None if found is None else found.data
+
+    def place(self, path: str) -> str:
+        """See :meth:`Source.place`."""
+        return self._bucket.place(path)
 
     def close(self) -> None:
         """See :meth:`Source.close`."""

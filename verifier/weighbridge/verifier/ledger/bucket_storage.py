@@ -1,0 +1,325 @@
+"""A ledger in a bucket of object storage: what is durable at each step, and who may still write.
+
+Below the ledger's prefix lie the very objects of C2SP tlog-tiles, which a public bucket serves as they are, and
+``writer/head``, the one commit point. The head holds, in one object, the signed checkpoint *and every tile and bundle
+that its append has added*, and is only ever replaced by its tag (If-Match). The order of an append:
+
+1. The head is replaced. **If the process ends before:** nothing is there. **After:** the append is committed, whole,
+   with its tiles, though under none of their own names yet.
+2. The tiles are made under their own names (If-None-Match: ``*``), together. **If the process ends in the middle:**
+   readers have the earlier checkpoint, whose tiles are untouched. Whoever opens the ledger or leads next makes them out
+   of the head before anything else, and they are the same bytes, for nothing but a committed head says what they are.
+3. The checkpoint is replaced, by its tag and only by a longer one. **If the process ends before:** as in 2.
+
+So no object but the head decides anything, and what a writer can still do that was paused, or whose request arrives
+late, when others have led since, is this:
+
+* its head: refused, for the head it would replace is gone. Whoever goes on after a commit without an answer replaces
+  the head by one of the same tree and another mark first, so that what is still under way is refused from then on;
+* its tiles: they are of a head that was committed, or it had not begun to make them. Made again, they are the same
+  bytes: nothing lies in the way of an append that failed, since one that is not committed makes none;
+* its checkpoint: refused, or shorter than what is there, and left out.
+
+On disk, where several files are no one write, tiles come first (:mod:`.storage`). Here they would be in each other's
+way: a tile of an append that failed would have to be overwritten under a name that caches keep for ever, and an append
+whose head is committed by a late request could find its tiles overwritten.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import threading
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Self, final
+
+from weighbridge.proto import cbor, limits, note, tlog
+from weighbridge.proto.errors import Code, EnvironmentFault, LedgerInconsistent, MalformedEvidence, WeighbridgeError
+from weighbridge.verifier.ledger.bucket import NOTE, PRIVATE, TILE, Bucket, Object
+from weighbridge.verifier.ledger.published import CHECKPOINT
+from weighbridge.verifier.ledger.storage import HEAD
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping
+
+__all__ = ["BucketStorage", "CommittedHead"]
+
+_SCHEMA: Final = "weighbridge/v1/ledger-head"
+_MARK: Final = 16
+# Some two hundred thousand leaves in one append.
+_HEAD_MAX: Final = 64 * 1024 * 1024
+_TILE: Final = re.compile(r"tile/(entries|[0-7])(/x[0-9]{3})*/[0-9]{3}(\.p/[0-9]{1,3})?")
+# Tiles do not change: 60 KB each at most in ours.
+_KEPT_MAX: Final = 32 * 1024 * 1024
+# Others publish as well; each time that one is in the way, the checkpoint has become longer.
+_PUBLISH_TRIES: Final = 16
+_PARTIALS: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class CommittedHead:
+    """What ``writer/head`` holds: a signed checkpoint, the files of its append, and a mark that no other has."""
+
+    note: bytes
+    files: Mapping[str, bytes]
+    mark: bytes
+
+    def encode(self) -> bytes:
+        """The object's bytes."""
+        return cbor.encode({0: _SCHEMA, 1: self.note, 2: dict(self.files), 3: self.mark})
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """The head that ``data`` is. Whether it was signed, and its tiles have the signed root, is not looked at.
+
+        Raises:
+            MalformedEvidence: a decoding code.
+        """
+        fields = cbor.read_versioned(data, version=_SCHEMA, limit=_HEAD_MAX, what="head")
+        signed, files = fields.octets(1, limit=limits.CHECKPOINT_MAX), fields.table(2)
+        mark = fields.octets(3, size=_MARK)
+        fields.end()
+        names = [name for name in files.keys() if isinstance(name, str)]  # noqa: SIM118 - not a mapping
+        if len(names) < len(files.keys()) or not all(map(_TILE.fullmatch, names)):
+            raise MalformedEvidence(Code.FIELD_RANGE, "not the name of a tile", where="head.2")
+        return cls(signed, {name: files.octets(name, limit=tlog.BUNDLE_MAX) for name in names}, mark)
+
+
+@final
+class BucketStorage:
+    """The bucket of a ledger. May be open in any number of processes: see :class:`.storage.Storage`."""
+
+    def __init__(self, bucket: Bucket) -> None:
+        self._bucket = bucket
+        self._head: tuple[Object, CommittedHead] | None = None
+        self._staged: CommittedHead | None = None
+        # Whether a commit has had no answer: it may yet arrive.
+        self._unsure = False
+        # The mark of the head whose files are known to lie under their own names.
+        self._laid_out = b""
+        self._checkpoint: Object | None = None
+        self._kept: OrderedDict[str, bytes] = OrderedDict()
+        self._kept_size = 0
+        self._keeping = threading.Lock()
+        self._tidying = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tidying")
+        self._is_open = True
+
+    @property
+    def source(self) -> Self:
+        """Where readers of this ledger read: they see what is committed."""
+        return self
+
+    @property
+    def is_open(self) -> bool:
+        """See :class:`.storage.Storage`."""
+        return self._is_open
+
+    def place(self, path: str) -> str:
+        """See :meth:`.source.Source.place`."""
+        return self._bucket.place(path)
+
+    @contextlib.contextmanager
+    def exclusive(self) -> Generator[None]:
+        """Nobody is kept out: whoever has gone on from the same head is refused when it commits.
+
+        Raises:
+            RuntimeError: it was closed.
+        """
+        if not self._is_open:
+            raise RuntimeError("the ledger is closed")
+        yield
+
+    def close(self) -> None:
+        """See :class:`.storage.Storage`."""
+        self._is_open = False
+        self._tidying.shutdown(wait=True)
+        self._bucket.close()
+
+    def holds(self) -> str | None:
+        """See :class:`.storage.Storage`."""
+        for name in (HEAD, CHECKPOINT):
+            if self.read(name) is not None:
+                return self.place(name)
+        return self.place("tile") if self._bucket.names("tile/", limit=1) else None
+
+    def read(self, path: str, *, limit: int = tlog.BUNDLE_MAX) -> bytes | None:
+        """See :meth:`.source.Source.read`. Head and checkpoint are asked for anew; tiles are kept.
+
+        Raises:
+            LedgerInconsistent: ``LEDGER_MALFORMED``: the head is none.
+            MalformedEvidence: as there.
+            EnvironmentFault: as :class:`.bucket.Objects`.
+        """
+        if path == HEAD:
+            return self._read_head()
+        if path == CHECKPOINT:
+            self._checkpoint = self._bucket.get(CHECKPOINT, limit=limits.CHECKPOINT_MAX, known=self._checkpoint)
+            return None if self._checkpoint is None else self._checkpoint.data
+        if (data := self._known(path)) is None and (found := self._bucket.get(path, limit=limit)) is not None:
+            data = found.data
+            if _TILE.fullmatch(path) is not None:
+                self._keep(path, data)
+        return data
+
+    def is_head(self, signed: bytes) -> bool:
+        """Whether ``signed`` was the head when it was looked at last: whether it still is, the commit finds out."""
+        return self._head is not None and not self._unsure and self._head[1].note == signed
+
+    def write_tiles(self, tiles: Mapping[str, bytes], signed: bytes) -> None:
+        """Stage an append for :meth:`commit_staged`: nothing is written yet.
+
+        Raises:
+            ValueError: more is to be appended than one head holds.
+        """
+        self._staged = CommittedHead(signed, dict(tiles), os.urandom(_MARK))
+
+    def commit_staged(self) -> None:
+        """Replace the head that was looked at last by the one that was staged.
+
+        Raises:
+            EnvironmentFault: ``LEDGER_LOCKED``: somebody else has, and nothing of this counts; or as
+                :class:`.bucket.Objects`: it may have been replaced by now, or will be.
+        """
+        if self._staged is None or self._head is None:
+            raise RuntimeError("nothing was staged, or on nothing")
+        # A head that is gone can no longer lay out its tiles.
+        self._lay_out()
+        self._replace(self._staged)
+        self._staged = None
+
+    def publish_staged(self) -> None:
+        """:meth:`publish` what was committed."""
+        if self._head is None:
+            raise RuntimeError("nothing was committed")
+        self.publish(self._head[1].note)
+
+    def commit(self, signed: bytes) -> None:
+        """See to it that ``signed`` is the head and stays it until somebody takes its place.
+
+        Raises:
+            EnvironmentFault: as :meth:`commit_staged`.
+        """
+        if self._head is None:
+            first = CommittedHead(signed, {}, os.urandom(_MARK))
+            data = first.encode()
+            tag = self._bucket.create(HEAD, data, PRIVATE)
+            if tag is None:
+                raise self._overtaken()
+            self._head, self._laid_out = (Object(data, tag), first), first.mark
+        elif self._unsure or self._head[1].note != signed:
+            # What has had no answer, and is under way perhaps, finds another tag from here on.
+            head = self._head[1]
+            self._lay_out()
+            self._replace(CommittedHead(signed, head.files if head.note == signed else {}, os.urandom(_MARK)))
+            self._laid_out = self._head[1].mark
+
+    def publish(self, signed: bytes) -> None:
+        """Lay out the tiles of the head, and show readers ``signed`` unless they see a longer one.
+
+        Raises:
+            LedgerInconsistent: ``LEDGER_INCONSISTENT``: something else lies where a tile belongs.
+            EnvironmentFault: as :class:`.bucket.Objects`; readers then see the last checkpoint or this one.
+        """
+        self._lay_out()
+        size = _size(signed)
+        for _ in range(_PUBLISH_TRIES):
+            seen = self._checkpoint
+            if seen is not None and _size(seen.data) >= size:
+                return
+            if seen is None:
+                tag = self._bucket.create(CHECKPOINT, signed, NOTE)
+            else:
+                tag = self._bucket.replace(CHECKPOINT, signed, NOTE, tag=seen.tag)
+            if tag is not None:
+                self._checkpoint = Object(signed, tag)
+                return
+            self._checkpoint = self._bucket.get(CHECKPOINT, limit=limits.CHECKPOINT_MAX)
+        raise EnvironmentFault(
+            Code.LEDGER_LOCKED, "others publish this ledger at the same time", where=self.place(CHECKPOINT)
+        )
+
+    def tidy(self, tiles: Mapping[str, bytes]) -> None:
+        """Delete the partial tiles of those of ``tiles`` that are full, later: they only take up room."""
+        full = [name for name in tiles if ".p/" not in name]
+        if full and self._is_open:
+            _ = self._tidying.submit(self._delete_partials, full)
+
+    def _delete_partials(self, full: list[str]) -> None:
+        for name in full:
+            with contextlib.suppress(EnvironmentFault):
+                self._bucket.delete(self._bucket.names(f"{name}.p/", limit=_PARTIALS))
+
+    def _read_head(self) -> bytes | None:
+        known = None if self._head is None else self._head[0]
+        found = self._bucket.get(HEAD, limit=_HEAD_MAX, known=known)
+        if found is None:
+            self._head = None
+            return None
+        if found is not known:
+            try:
+                self._head = found, CommittedHead.parse(found.data)
+            except MalformedEvidence as error:
+                message = f"stored file is malformed: {error.message}"
+                raise LedgerInconsistent(Code.LEDGER_MALFORMED, message, where=self.place(HEAD)) from error
+        return None if self._head is None else self._head[1].note
+
+    def _replace(self, head: CommittedHead) -> None:
+        """Put ``head`` in the place of the one that was looked at last."""
+        if self._head is None:
+            raise RuntimeError("there is no head")
+        data = head.encode()
+        if len(data) > _HEAD_MAX:
+            raise ValueError(f"an append of {len(data)} bytes")
+        self._unsure = True
+        tag = self._bucket.replace(HEAD, data, PRIVATE, tag=self._head[0].tag)
+        if tag is None:
+            # Whatever else was under way is refused as this was.
+            self._head, self._unsure = None, False
+            raise self._overtaken()
+        self._head, self._unsure = (Object(data, tag), head), False
+
+    def _lay_out(self) -> None:
+        """See to it that the tiles of the head lie under their own names."""
+        if self._head is None or self._laid_out == self._head[1].mark:
+            return
+        head = self._head[1]
+        self._bucket.ensure_all(head.files, TILE)
+        for name, data in head.files.items():
+            self._keep(name, data)
+        self._laid_out = head.mark
+
+    def _known(self, name: str) -> bytes | None:
+        head = self._head
+        if head is not None and (data := head[1].files.get(name)) is not None:
+            return data
+        with self._keeping:
+            if name in self._kept:
+                self._kept.move_to_end(name)
+            return self._kept.get(name)
+
+    def _keep(self, name: str, data: bytes) -> None:
+        with self._keeping:
+            if name not in self._kept:
+                self._kept[name] = data
+                self._kept_size += len(data)
+            while self._kept_size > _KEPT_MAX:
+                self._kept_size -= len(self._kept.popitem(last=False)[1])
+
+    def _overtaken(self) -> EnvironmentFault:
+        return EnvironmentFault(
+            Code.LEDGER_LOCKED,
+            "somebody else has written to this ledger meanwhile",
+            where=self.place(HEAD),
+            hint="take up what was written, and try again",
+        )
+
+
+def _size(signed: bytes) -> int:
+    """How many entries a checkpoint is of, by its own word; less than any for what is none."""
+    try:
+        return tlog.Checkpoint.parse(note.parse(signed).claimed_text).size
+    except WeighbridgeError:
+        return -1
