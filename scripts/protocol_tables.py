@@ -343,6 +343,7 @@ _MEANINGS: Final[dict[str, str]] = {
     "UPSTREAM_KEY": "the server's TLS key is not the one that the session attests",
     "RELYING_PARTY_UNKNOWN": "the peer is no relying party of this verifier: its key is not listed",
     "RESULT_AUDIENCE": "the relying party may not ask for tokens for this audience",
+    "RESULT_TENANT": "a relying party asks about a tenant that it is not listed for",
     "RESULT_ABSENT": "no fresh window of the session was affirmed yet",
     "GATE_ROUTE": "no route of the gate covers the request",
     "GATE_MODEL": "the session's token is of another session, tenant, model or adapter than the gate's file names",

@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -17,7 +17,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from support.service import Authority, Served
+from support.service import GENEROUS, Authority, Served
 from support.world import World, manifest
 from weighbridge.proto.errors import Code, EnvironmentFault, ExitCode, WeighbridgeError
 from weighbridge.proto.v1 import results_pb2, results_pb2_grpc
@@ -27,6 +27,7 @@ from weighbridge.verifier.live import LiveSessions
 from weighbridge.verifier.relying_parties import RelyingParties, RelyingParty
 from weighbridge.verifier.result import Serialisation, verify
 from weighbridge.verifier.result_client import Answered, Credentials, ResultClient
+from weighbridge.verifier.service import Options
 from weighbridge.verifier.standings import Standings
 from weighbridge.verifier.store import Store
 from weighbridge.verifier.told import GateState
@@ -101,7 +102,8 @@ def site(tmp_path: Path) -> Iterator[Site]:
         )
     )
     authority.tls = authority.tls.with_relying_parties(elsewhere.tls.client_ca)
-    with Served(world, authority, parties=parties) as served:
+    options = Options(bounds=replace(GENEROUS, peer=replace(GENEROUS.peer, calls=2)))
+    with Served(world, authority, parties=parties, options=options) as served:
         remote = served.join(world.host)
         yield Site(world, authority, elsewhere, served, gate, outsider, stranger, remote)
     world.close()
@@ -366,12 +368,11 @@ def test_a_watch_ends_in_good_order_after_its_time(site: Site, monkeypatch: pyte
             watcher.next()
 
 
-def test_watches_of_one_relying_party_are_bounded(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(result_service, "_STREAMS_MAX", 1)
-    with Watcher(site) as watcher:
-        assert watcher.state() is GateState.WAITING
+def test_watches_of_one_relying_party_are_bounded(site: Site) -> None:
+    with Watcher(site) as watcher, Watcher(site) as another:
+        assert watcher.state() is another.state() is GateState.WAITING
         error = site.refused()
-        assert (error.code, error.exit_code) == (Code.PEER_REFUSED, ExitCode.ENVIRONMENT)
+        assert (error.code, error.exit_code) == (Code.RATE_LIMITED, ExitCode.ENVIRONMENT)
     # What has ended makes room.
     for _ in range(50):
         try:

@@ -27,7 +27,7 @@ from weighbridge.proto.enrolment import Opening
 from weighbridge.proto.errors import Code, EnvironmentFault, WeighbridgeError
 from weighbridge.proto.v1 import attestation_pb2 as pb
 from weighbridge.proto.window import Evidence
-from weighbridge.verifier import service
+from weighbridge.verifier import attestation_service
 from weighbridge.verifier.ledger.audit import audit
 from weighbridge.verifier.session import SessionState
 
@@ -132,7 +132,7 @@ def test_a_cut_stream_is_resumed(world: World, served: Served) -> None:
 
 def test_windows_that_wait_are_settled_together(world: World, served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each answer goes to the one that asked, and the failure of one, or a fault of the disk, is told as ever."""
-    monkeypatch.setattr(service, "_TURN", 60.0)
+    monkeypatch.setattr(attestation_service, "_TURN", 60.0)
     hosts = [world.host, world.another_host("second"), world.another_host("third")]
     remotes = [served.join(host, f"attester-{number}") for number, host in enumerate(hosts)]
     turns: list[int] = []

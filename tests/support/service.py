@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
@@ -23,7 +23,8 @@ from weighbridge.proto.terms import SignedTerms
 from weighbridge.proto.v1 import attestation_pb2_grpc
 from weighbridge.verifier import pki
 from weighbridge.verifier.core import Opened, Verifier
-from weighbridge.verifier.service import TlsFiles, serve
+from weighbridge.verifier.service import Listening, Options, TlsFiles, serve
+from weighbridge.verifier.service_limits import PEER, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -32,10 +33,13 @@ if TYPE_CHECKING:
 
     from support.world import Host, World
     from weighbridge.proto.v1.attestation_pb2 import AttestRequest, AttestResponse
-    from weighbridge.verifier.relying_parties import RelyingParties
+    from weighbridge.verifier.parties_watch import Parties
 
 _T = TypeVar("_T")
 _STARTED_S = 10.0
+_MUCH = replace(PEER, openings_per_minute=10**6, windows_per_second=10**5)
+GENEROUS = Limits(peer=_MUCH, tenant=replace(_MUCH, streams=10**5), total=replace(_MUCH, streams=10**5))
+"""A test is faster than any attester."""
 
 
 class Authority:
@@ -152,11 +156,20 @@ class Raw:
 class Served:
     """A running server. A context manager; on leaving it, the server has stopped."""
 
-    def __init__(self, world: World, authority: Authority, *, parties: RelyingParties | None = None) -> None:
+    def __init__(
+        self,
+        world: World,
+        authority: Authority,
+        *,
+        parties: Parties | None = None,
+        options: Options | None = None,
+    ) -> None:
         self.world = world
         self.authority = authority
         self.parties = parties
         self.port = 0
+        self.listening: Listening | None = None
+        self._options = replace(options or Options(bounds=GENEROUS), listening=self._listens)
         self._runner = asyncio.Runner()
         self._stop: asyncio.Event | None = None
         self._task: asyncio.Task[None] | None = None
@@ -198,6 +211,9 @@ class Served:
 
         self.run(wait())
 
+    def _listens(self, listening: Listening) -> None:
+        self.listening = listening
+
     async def _start(self) -> None:
         self._stop = asyncio.Event()
         started = asyncio.get_running_loop().create_future()
@@ -210,6 +226,7 @@ class Served:
                 started=started.set_result,
                 stop=self._stop,
                 parties=self.parties,
+                options=self._options,
             )
         )
         await asyncio.wait([started, self._task], timeout=_STARTED_S, return_when=asyncio.FIRST_COMPLETED)

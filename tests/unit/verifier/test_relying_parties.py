@@ -15,7 +15,7 @@ from support.service import Authority
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic, PolicyDenied
 from weighbridge.verifier.certs import spki_der
-from weighbridge.verifier.peers import Peers, authorities
+from weighbridge.verifier.peers import Peers, Shown, authorities
 from weighbridge.verifier.relying_parties import RelyingParties
 
 if TYPE_CHECKING:
@@ -113,13 +113,13 @@ def test_a_key_has_one_role(tmp_path: Path) -> None:
     authority = Authority(tmp_path / "authority")
     one, two = authority.admit("one").certificate, authority.admit("two").certificate
     peers = Peers(parse({**PARTY, "key": key_of(one).hex()}))
-    assert peers.relying_party([one]).name == "gate"
-    assert peers.attester([two]) == key_of(two)
+    assert peers.relying_party(Shown((one,)), at=NOON).name == "gate"
+    assert peers.attester([two]).key == key_of(two)
     for refused, code in (
         (lambda: peers.attester([one]), Code.PEER_ROLE),
-        (lambda: peers.relying_party([two]), Code.RELYING_PARTY_UNKNOWN),
+        (lambda: peers.relying_party(Shown((two,)), at=NOON), Code.RELYING_PARTY_UNKNOWN),
         (lambda: peers.attester([]), Code.WINDOW_PEER),
-        (lambda: peers.relying_party([]), Code.WINDOW_PEER),
+        (lambda: peers.relying_party(Shown(()), at=NOON), Code.WINDOW_PEER),
     ):
         with pytest.raises(NotAuthentic) as caught:
             refused()
@@ -135,7 +135,7 @@ def test_the_relying_parties_authority_admits_no_attester(tmp_path: Path) -> Non
     issuers = {x509.load_pem_x509_certificate(pem).issuer for pem in (admitted, foreign)}
     assert len(issuers) == 1
     peers = Peers(RelyingParties.none(), authorities(ours.certificate, where="ca.pem"))
-    assert peers.attester([admitted]) == key_of(admitted)
+    assert peers.attester([admitted]).key == key_of(admitted)
     with pytest.raises(NotAuthentic) as caught:
         peers.attester([foreign])
     assert caught.value.code is Code.PEER_ROLE

@@ -3,48 +3,114 @@
 The transport has verified the peer's certificate against all authorities together, and says neither which one issued
 it nor for what. So roles are told apart here:
 
-1. A relying party is whose key is listed as one, whoever issued its certificate.
-2. An attester is anybody else. Where relying parties have an authority of their own, only if the attesters' authority
-   issued its certificate, directly: else the other authority could admit attesters.
+1. A relying party is whose key is listed as one, whoever issued its certificate; or who shows a token that is listed.
+   Who shows both is the one that both name, or nobody.
+2. An attester is anybody else who has a certificate; no token makes one. Where relying parties have an authority of
+   their own, only if the attesters' authority issued its certificate, directly: else the other authority could admit
+   attesters.
+
+The list of relying parties may change at any time; a relying party is asked for again while its watch lasts.
 """
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+import secrets
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, final
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from weighbridge.proto import strict
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic
+from weighbridge.verifier.relying_parties import RelyingParties, token_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
 
-    from weighbridge.verifier.relying_parties import RelyingParties, RelyingParty
+    from weighbridge.verifier.parties_watch import Parties
+    from weighbridge.verifier.relying_parties import BearerToken, RelyingParty
 
-__all__ = ["Peers", "authorities"]
+__all__ = ["Admitted", "Peers", "Shown", "authorities"]
+
+_SCHEME: Final = "bearer "
+_HINT: Final = "the verifier's operator lists it: weighbridge serve --relying-parties"
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """An attester: its key (SHA-256 of the SubjectPublicKeyInfo), and until when its certificate is good."""
+
+    key: bytes
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """By what a relying party says who it is.
+
+    Attributes:
+        certificates: of the channel, PEM, as gRPC gives them; the transport has verified them.
+        authorization: values of the header of that name, untrusted.
+    """
+
+    certificates: tuple[bytes, ...]
+    authorization: tuple[str, ...] = ()
+
+    @classmethod
+    def of_der(cls, certificate: bytes | None, authorization: Sequence[str] = ()) -> Shown:
+        """The same from a certificate in DER that the transport has verified, if there is one: as :mod:`ssl` gives it.
+
+        Raises:
+            MalformedEvidence: ``CERT_MALFORMED``.
+        """
+        if certificate is None:
+            return cls((), tuple(authorization))
+        try:
+            pem = x509.load_der_x509_certificate(certificate).public_bytes(Encoding.PEM)
+        except ValueError as error:
+            raise MalformedEvidence(Code.CERT_MALFORMED, f"not a certificate: {error}", where="channel") from error
+        return cls((pem,), tuple(authorization))
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """A list, arranged to be looked up in. Of tokens the index is keyed: how long a look takes tells nothing."""
+
+    parties: RelyingParties
+    keys: frozenset[bytes]
+    tokens: Mapping[bytes, tuple[RelyingParty, BearerToken]]
 
 
 @final
 class Peers:
-    """Tells attesters and relying parties apart.
+    """Tells attesters and relying parties apart. Used in one thread.
 
     Args:
         parties: the relying parties.
         attesters: the authorities that may admit attesters, where there are others as well; ``None``: there are none.
     """
 
-    __slots__ = ("_attesters", "_keys", "parties")
+    __slots__ = ("_attesters", "_listed", "_parties", "_secret")
 
-    def __init__(self, parties: RelyingParties, attesters: Sequence[x509.Certificate] | None = None) -> None:
-        self.parties: Final = parties
-        self._keys = parties.keys()
+    def __init__(self, parties: Parties, attesters: Sequence[x509.Certificate] | None = None) -> None:
+        self._parties = parties
         self._attesters = attesters
+        self._secret = secrets.token_bytes(32)
+        self._listed = self._arrange(parties.current())
 
-    def attester(self, certificates: Iterable[bytes]) -> bytes:
-        """The key of a peer that may attest: SHA-256 of the SubjectPublicKeyInfo of its certificate.
+    @property
+    def listed(self) -> RelyingParties:
+        """The relying parties as they are in force: the very same object until that changes."""
+        return self._parties.current()
+
+    def attester(self, certificates: Iterable[bytes]) -> Admitted:
+        """A peer that may attest.
 
         Args:
             certificates: PEM, as the transport gives them; it has verified them.
@@ -53,7 +119,7 @@ class Peers:
             NotAuthentic: ``WINDOW_PEER`` without a certificate; ``PEER_ROLE``.
         """
         certificate, key = _certificate(certificates)
-        if key in self._keys:
+        if key in self._now().keys:
             raise NotAuthentic(
                 Code.PEER_ROLE,
                 "this key is that of a relying party, which does not attest",
@@ -69,18 +135,64 @@ class Peers:
                 got=key,
                 hint="admit the attester: weighbridge admit",
             )
-        return key
+        return Admitted(key, certificate.not_valid_after_utc)
 
-    def relying_party(self, certificates: Iterable[bytes]) -> RelyingParty:
-        """The peer, which is a relying party.
+    def relying_party(self, shown: Shown, *, at: datetime) -> RelyingParty:
+        """The relying party that a peer is.
 
         Args:
-            certificates: as for :meth:`attester`.
+            shown: by what it says so.
+            at: the present, aware UTC.
 
         Raises:
-            NotAuthentic: ``WINDOW_PEER`` without a certificate; ``RELYING_PARTY_UNKNOWN``.
+            NotAuthentic: ``WINDOW_PEER`` with neither a certificate nor a token; ``RELYING_PARTY_UNKNOWN``.
         """
-        return self.parties.party(_certificate(certificates)[1])
+        listed = self._now()
+        by_token = self._by_token(listed, shown.authorization, at)
+        if by_token is not None and not shown.certificates:
+            return by_token
+        _, key = _certificate(shown.certificates)
+        if by_token is None:
+            return listed.parties.party(key)
+        if key in listed.keys and listed.parties.party(key) != by_token:
+            raise _unknown("the certificate is that of another relying party than the token")
+        return by_token
+
+    def _by_token(self, listed: _Listed, values: Sequence[str], at: datetime) -> RelyingParty | None:
+        if not values:
+            return None
+        value = values[0]
+        if len(values) > 1 or value[: len(_SCHEME)].lower() != _SCHEME:
+            raise _unknown("the header is not one bearer token (RFC 6750 §2.1)")
+        digest = token_digest(value[len(_SCHEME) :])
+        found = listed.tokens.get(self._keyed(digest))
+        if found is None or not hmac.compare_digest(strict.hex_decode(found[1].token_sha256, what="token"), digest):
+            raise _unknown("this token is not that of a relying party of this verifier")
+        party, token = found
+        if at > token.until:
+            raise _unknown(f"this token of {party.name} was good until {token.not_after}")
+        return party
+
+    def _now(self) -> _Listed:
+        """The list as it is in force."""
+        current = self._parties.current()
+        if current is not self._listed.parties:
+            self._listed = self._arrange(current)
+        return self._listed
+
+    def _arrange(self, parties: RelyingParties) -> _Listed:
+        return _Listed(
+            parties,
+            parties.keys(),
+            {
+                self._keyed(strict.hex_decode(token.token_sha256, what="token")): (party, token)
+                for party in parties.relying_parties
+                for token in party.tokens
+            },
+        )
+
+    def _keyed(self, digest: bytes) -> bytes:
+        return hmac.digest(self._secret, digest, hashlib.sha256)
 
 
 def authorities(pem: bytes, *, where: str) -> tuple[x509.Certificate, ...]:
@@ -93,6 +205,10 @@ def authorities(pem: bytes, *, where: str) -> tuple[x509.Certificate, ...]:
         return tuple(x509.load_pem_x509_certificates(pem))
     except ValueError as error:
         raise MalformedEvidence(Code.CERT_MALFORMED, f"not certificates in PEM: {error}", where=where) from error
+
+
+def _unknown(message: str) -> NotAuthentic:
+    return NotAuthentic(Code.RELYING_PARTY_UNKNOWN, message, where="authorization", hint=_HINT)
 
 
 def _certificate(certificates: Iterable[bytes]) -> tuple[x509.Certificate, bytes]:

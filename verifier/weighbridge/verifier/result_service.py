@@ -3,7 +3,8 @@
 It stands beside the attestation service on the same port, and shares nothing with it but the store: neither waits for
 the other. protobuf goes no further in. A refusal is a gRPC status whose details are the error's document.
 
-A watch ends after an hour, in good order: whoever watches connects again, with a certificate that is still good.
+A watch ends after an hour, in good order: whoever watches connects again, with a certificate that is still good. It
+ends at once when the list of relying parties changes and has not the same to say of this one any more.
 """
 
 from __future__ import annotations
@@ -13,31 +14,37 @@ import contextlib
 import sys
 import time
 import traceback
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar, final
 
 import grpc
 
-from weighbridge.proto import strict
+from weighbridge.proto import limits, strict
 from weighbridge.proto.errors import (
     Code,
     EnvironmentFault,
     ExitCode,
     MalformedEvidence,
+    NotAuthentic,
+    PolicyDenied,
     WeighbridgeError,
 )
 from weighbridge.proto.v1 import results_pb2, results_pb2_grpc
+from weighbridge.verifier.model_sessions import Model
+from weighbridge.verifier.peers import Shown
+from weighbridge.verifier.quotas import Limited
+from weighbridge.verifier.reading import taken_within
 from weighbridge.verifier.result.serialisation import Serialisation
 from weighbridge.verifier.result_source import Asked
 from weighbridge.verifier.told import GateState
 from weighbridge.verifier.watching import Watches
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 
     from weighbridge.verifier.peers import Peers
+    from weighbridge.verifier.quotas import Quotas
     from weighbridge.verifier.result_source import Result, ResultSource
     from weighbridge.verifier.told import Told
     from weighbridge.verifier.watching import Watch
@@ -47,9 +54,9 @@ if TYPE_CHECKING:
 __all__ = ["SESSIONS_MAX", "ResultService"]
 
 SESSIONS_MAX: Final = 1024
-"""Sessions of one watch."""
-# Of one relying party: watches, and calls that are not answered yet.
-_STREAMS_MAX: Final = 64
+"""Sessions of one watch that names them."""
+# A token's time is over within this of what the list says.
+_ASK_AGAIN_S: Final = 30.0
 _HEARTBEAT_S: Final = 5.0
 # A clock that is set is noticed as soon.
 _LOOK_S: Final = 1.0
@@ -58,6 +65,8 @@ _LEAST_S: Final = 0.01
 _STALE_S: Final = 5.0
 _CALL_S: Final = 10.0
 _WATCH_S: Final = 3600.0
+# For what is told to be taken by whoever watches, over a line that is alive.
+_TAKEN_S: Final = 30.0
 # So many sessions are looked up before others get their turn.
 _AT_ONCE: Final = 32
 _SESSION_SIZE: Final = 16
@@ -75,7 +84,9 @@ _SERIALISATIONS: Final = {
 }
 _STATUSES: Final = {
     Code.SESSION_UNKNOWN: grpc.StatusCode.NOT_FOUND,
-    Code.PEER_REFUSED: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Code.RATE_LIMITED: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Code.RELYING_PARTY_UNKNOWN: grpc.StatusCode.PERMISSION_DENIED,
+    Code.WINDOW_PEER: grpc.StatusCode.UNAUTHENTICATED,
     Code.PEER_UNREACHABLE: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
 _BY_EXIT: Final = {
@@ -91,24 +102,27 @@ _T = TypeVar("_T")
 class ResultService(results_pb2_grpc.ResultServiceServicer):
     """Serves ``ResultService``."""
 
-    def __init__(self, source: ResultSource, peers: Peers) -> None:
+    def __init__(self, source: ResultSource, peers: Peers, quotas: Quotas) -> None:
         self._source = source
         self._peers = peers
+        self._quotas = quotas
         # The source is one caller at a time.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="results")
         self._watches = Watches(source.standings, self._run)
-        self._streams: Counter[str] = Counter()
+        self._ending = asyncio.Event()
 
     async def GetResult(self, request: results_pb2.GetResultRequest, context: _Context) -> results_pb2.Result:
         """How one session stands now."""
         try:
             async with asyncio.timeout(_CALL_S):
-                asked = self._asked(request, context)
-                with self._room(asked):
+                asked = self._asked(request, _shown(context))
+                with self._quotas.call(asked.party):
                     result = await self._run(partial(self._source.result, _session(request.session), asked))
                 return _message(result)
         except TimeoutError:
             failure = _refusal(EnvironmentFault(Code.PEER_UNREACHABLE, "no answer in time", hint="try again"))
+        except Limited as limited:
+            failure = _refusal(limited.fault)
         except WeighbridgeError as error:
             failure = _refusal(error)
         except Exception as error:  # noqa: BLE001 - the answer is "refused", never "go on"
@@ -120,12 +134,15 @@ class ResultService(results_pb2_grpc.ResultServiceServicer):
     ) -> AsyncIterator[results_pb2.WatchResultsResponse]:
         """How sessions stand, at once and at each change; something at least every five seconds."""
         try:
-            asked = self._asked(request, context)
-            sessions = _sessions(request.sessions)
-            with self._room(asked), self._watches.watch(sessions) as watch:
-                async with contextlib.aclosing(self._told(watch, asked)) as told:
+            shown = _shown(context)
+            asked = self._asked(request, shown)
+            with self._quotas.call(asked.party), await self._watched(request, asked) as watch:
+                async with contextlib.aclosing(self._told(watch, asked, shown)) as told:
                     async for message in told:
-                        yield message
+                        with taken_within(_TAKEN_S):
+                            yield message
+        except Limited as limited:
+            failure = _refusal(limited.fault)
         except WeighbridgeError as error:
             failure = _refusal(error)
         except Exception as error:  # noqa: BLE001 - as above
@@ -146,22 +163,43 @@ class ResultService(results_pb2_grpc.ResultServiceServicer):
         with self._source.standings.told(tell):
             await self._watches.poll()
 
+    def end(self) -> None:
+        """Let all watches end, in good order."""
+        self._ending.set()
+        self._watches.touch_all()
+
     def close(self) -> None:
         """Wait for the answer in progress."""
         self._thread.shutdown()
 
-    async def _told(self, watch: Watch, asked: Asked) -> AsyncGenerator[results_pb2.WatchResultsResponse]:
+    async def _watched(
+        self, request: results_pb2.WatchResultsRequest, asked: Asked
+    ) -> contextlib.AbstractContextManager[Watch]:
+        if not request.HasField("model"):
+            return self._watches.watch(_sessions(request.sessions))
+        model = _model(request, asked)
+        await self._watches.find()
+        return self._watches.watch_model(model)
+
+    async def _told(self, watch: Watch, asked: Asked, shown: Shown) -> AsyncGenerator[results_pb2.WatchResultsResponse]:
         """What is said on one watch, for as long as it may last."""
         last: dict[bytes, Told] = {}
-        until = time.monotonic() + _WATCH_S
-        said = time.monotonic()
+        said = identified = began = time.monotonic()
+        listed = self._peers.listed
         changed = await watch.wait(0)
-        while time.monotonic() < until:
+        while time.monotonic() < began + _WATCH_S and not self._ending.is_set():
+            if self._peers.listed is not listed or time.monotonic() >= identified + _ASK_AGAIN_S:
+                self._still(asked, shown)
+                listed, identified = self._peers.listed, time.monotonic()
             for result in await self._results(changed, asked):
                 if result.session not in last or not last[result.session].same_as(result.told):
                     last[result.session] = result.told
                     yield results_pb2.WatchResultsResponse(result=_message(result))
                     said = time.monotonic()
+                if watch.grows and result.told.state is GateState.ENDED:
+                    # It was told. There may be thousands of them in time.
+                    self._watches.drop(watch, result.session)
+                    del last[result.session]
             if time.monotonic() - said >= _HEARTBEAT_S:
                 yield results_pb2.WatchResultsResponse(heartbeat=self._heartbeat())
                 said = time.monotonic()
@@ -188,11 +226,21 @@ class ResultService(results_pb2_grpc.ResultServiceServicer):
             raise EnvironmentFault(Code.STATE_LOCKED, "the state could not be looked at for seconds", hint="try again")
         return results_pb2.Heartbeat(at_ns=self._source.now_ns())
 
-    def _asked(
-        self, request: results_pb2.GetResultRequest | results_pb2.WatchResultsRequest, context: _Context
-    ) -> Asked:
+    def _still(self, asked: Asked, shown: Shown) -> None:
+        """Whoever asked may still ask for the same.
+
+        Raises:
+            NotAuthentic: ``RELYING_PARTY_UNKNOWN``: not any more, or for something else.
+        """
+        party = self._peers.relying_party(shown, at=self._source.now())
+        if party != asked.party:
+            raise NotAuthentic(
+                Code.RELYING_PARTY_UNKNOWN, "what this relying party may ask for has changed", hint="ask again"
+            )
+
+    def _asked(self, request: results_pb2.GetResultRequest | results_pb2.WatchResultsRequest, shown: Shown) -> Asked:
         """Who asks, and for what. Who it is comes first: a stranger learns nothing, not even what is malformed."""
-        party = self._peers.relying_party(context.auth_context().get("x509_pem_cert", []))
+        party = self._peers.relying_party(shown, at=self._source.now())
         number = request.serialisation if request.HasField("serialisation") else results_pb2.SERIALISATION_EAR_04_JWT
         if number not in _SERIALISATIONS:
             raise MalformedEvidence(
@@ -203,24 +251,10 @@ class ResultService(results_pb2_grpc.ResultServiceServicer):
                 got=number,
             )
         audience = party.audience(request.audience if request.HasField("audience") else None)
-        return Asked(party=party, audience=audience, serialisation=_SERIALISATIONS[number])
-
-    @contextlib.contextmanager
-    def _room(self, asked: Asked) -> Generator[None]:
-        """One call more of a relying party, if it has not too many."""
-        name = asked.party.name
-        if self._streams[name] >= _STREAMS_MAX:
-            raise EnvironmentFault(
-                Code.PEER_REFUSED,
-                "too many calls of this relying party at once",
-                expected=f"<= {_STREAMS_MAX}",
-                hint=f"watch up to {SESSIONS_MAX} sessions with one call",
-            )
-        self._streams[name] += 1
-        try:
-            yield
-        finally:
-            self._streams[name] -= 1
+        certificate = None
+        if isinstance(request, results_pb2.GetResultRequest) and request.HasField("certificate"):
+            certificate = request.certificate
+        return Asked(party=party, audience=audience, serialisation=_SERIALISATIONS[number], certificate=certificate)
 
     async def _run(self, call: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
@@ -244,6 +278,36 @@ def _sessions(values: Iterable[bytes]) -> tuple[bytes, ...]:
             got=len(sessions),
         )
     return sessions
+
+
+def _model(request: results_pb2.WatchResultsRequest, asked: Asked) -> Model:
+    model = request.model
+    if request.sessions or len(model.digest) != limits.DIGEST_SIZE:
+        raise MalformedEvidence(
+            Code.FIELD_RANGE,
+            f"a watch is of sessions, or of one model by its digest of {limits.DIGEST_SIZE} bytes",
+            where="request.model",
+            got=f"{len(request.sessions)} sessions, {len(model.digest)} bytes",
+        )
+    if model.tenant not in asked.party.tenants:
+        raise PolicyDenied(
+            Code.RESULT_TENANT,
+            "this relying party may not ask about this tenant",
+            where="request.model.tenant",
+            expected=", ".join(asked.party.tenants),
+            got=model.tenant,
+            hint="the verifier's operator lists what it may ask for: weighbridge serve --relying-parties",
+        )
+    return Model(model.tenant, model.digest)
+
+
+def _shown(context: _Context) -> Shown:
+    """By what the peer says who it is."""
+    values = [value for key, value in context.invocation_metadata() or () if key == "authorization"]
+    return Shown(
+        tuple(context.auth_context().get("x509_pem_cert", [])),
+        tuple(value if isinstance(value, str) else "" for value in values),
+    )
 
 
 def _message(result: Result) -> results_pb2.Result:

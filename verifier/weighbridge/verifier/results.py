@@ -5,6 +5,7 @@ It changes in the transaction that moves the session itself, so it never says mo
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, final
 
 import sqlalchemy as sa
@@ -21,10 +22,24 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection, Row
 
-__all__ = ["Results", "Version"]
+__all__ = ["Begun", "Results", "Version"]
 
 Version = tuple[str, int | None, int | None, str | None]
 """What differs between any two standings of one session that were ever true, but for the time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A session that has not ended. ``index`` is the ledger's entry of its enrolment.
+
+    ``model`` is that of its last affirmed window; ``None`` where none stands.
+    """
+
+    session: bytes
+    tenant: str
+    index: int
+    model: bytes | None
+
 
 # A code is one of ours or matches what the policy engine lets through; a reason is cut to this many characters.
 _REASON_MAX: Final = 200
@@ -45,6 +60,15 @@ _VERSIONS: Final = (
     .select_from(sessions)
     .outerjoin(results, results.c.session == sessions.c.id)
     .where(sessions.c.id.in_(sa.bindparam("of_sessions", expanding=True)))
+)
+_BEGUN: Final = (
+    sa.select(sessions.c.id, sessions.c.tenant, sessions.c.enrolment_index, results.c.affirmed_seq, results.c.affirmed)
+    .select_from(sessions)
+    .outerjoin(results, results.c.session == sessions.c.id)
+    .where(sessions.c.enrolment_index > sa.bindparam("after"))
+    .where(sessions.c.state.in_([state.value for state in SessionState if not state.final]))
+    .order_by(sessions.c.enrolment_index)
+    .limit(sa.bindparam("at_most"))
 )
 # SQLite takes 32,766 parameters, PostgreSQL 65,535.
 _AT_ONCE: Final = 1000
@@ -95,14 +119,33 @@ class Results:
             found.update((row.id, (row.state, row.affirmed_seq, row.shut_seq, row.shut_code)) for row in rows)
         return found
 
+    def begun(self, *, after: int, at_most: int) -> list[Begun]:
+        """Sessions that were enrolled after the ledger's entry ``after`` and have not ended, the oldest first.
+
+        Raises:
+            EnvironmentFault: ``STATE_CORRUPT``.
+        """
+        rows = self._connection.execute(_BEGUN, {"after": after, "at_most": at_most})
+        found: list[Begun] = []
+        for row in rows:
+            affirmed = _affirmed(row.id, row.affirmed_seq, row.affirmed)
+            model = None if affirmed is None else affirmed.claims.model
+            found.append(Begun(row.id, row.tenant, row.enrolment_index, model))
+        return found
+
+
+def _affirmed(session: bytes, seq: int | None, data: bytes | None) -> Affirmed | None:
+    try:
+        affirmed = None if data is None else Affirmed.parse(data)
+    except MalformedEvidence as error:
+        raise _corrupt(session, str(error)) from error
+    if affirmed is not None and (affirmed.claims.session, affirmed.claims.seq) != (session, seq):
+        raise _corrupt(session, "it is of another session or window")
+    return affirmed
+
 
 def _standing(row: Row[tuple[object, ...]]) -> Standing:
-    try:
-        affirmed = None if row.affirmed is None else Affirmed.parse(row.affirmed)
-    except MalformedEvidence as error:
-        raise _corrupt(row.id, str(error)) from error
-    if affirmed is not None and (affirmed.claims.session, affirmed.claims.seq) != (row.id, row.affirmed_seq):
-        raise _corrupt(row.id, "it is of another session or window")
+    affirmed = _affirmed(row.id, row.affirmed_seq, row.affirmed)
     return Standing(
         session=row.id,
         tenant=row.tenant,

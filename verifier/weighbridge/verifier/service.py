@@ -1,52 +1,57 @@
-"""The gRPC face of the verifier: one long-lived stream per attester, over mutual TLS.
+"""The verifier as a server: attestation and results on one port, over mutual TLS, until it is told to end.
 
-This module only moves bytes: it names the peer by its TLS key, hands messages to :class:`~.core.Verifier` one at a
-time in one thread, and turns answers into messages. protobuf goes no further in. Windows that came while the thread was
-busy are judged one after the other and then settled together.
+Roles are told apart by key (:mod:`.peers`). Relying parties that have a token and no certificate are served on a port
+of their own: there no certificate is asked for, so nobody can attest there.
+
+What strangers can cost before they have said who they are is bounded here, by gRPC itself: connections, the time for
+TLS, silence. What peers can, by :mod:`.quotas`. On ending, readiness is taken back first, then no stream is begun any
+more, what was read is judged and answered, and all streams end; attesters resume elsewhere.
 """
 
 from __future__ import annotations
 
 import asyncio
-import sys
-import time
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Final, TypeVar, final
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final, final
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from weighbridge.proto import limits, strict
-from weighbridge.proto.errors import Code, EnvironmentFault, ExitCode, MalformedEvidence, NotAuthentic, WeighbridgeError
+from weighbridge.proto import limits
+from weighbridge.proto.errors import Code, EnvironmentFault, WeighbridgeError
 from weighbridge.proto.v1 import attestation_pb2, attestation_pb2_grpc, results_pb2, results_pb2_grpc
+from weighbridge.verifier.attestation_service import AttestationService
+from weighbridge.verifier.notices import Notices, warn
+from weighbridge.verifier.parties_watch import PartiesWatch
 from weighbridge.verifier.peers import Peers, authorities
 from weighbridge.verifier.ports import check_port
+from weighbridge.verifier.quotas import Quotas
 from weighbridge.verifier.relying_parties import RelyingParties
 from weighbridge.verifier.result_service import ResultService
-from weighbridge.verifier.settling import Judged
-from weighbridge.verifier.turns import Turns
+from weighbridge.verifier.service_limits import Limits
+from weighbridge.verifier.side_services import Health, Reflection
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Hashable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
-    from weighbridge.verifier.core import Settled, Verifier
+    from weighbridge.verifier.core import Verifier
+    from weighbridge.verifier.parties_watch import Parties
+    from weighbridge.verifier.standings import Standings
 
-__all__ = ["AttestationService", "TlsFiles", "serve"]
+__all__ = ["Listening", "Options", "TlsFiles", "serve"]
 
-_T = TypeVar("_T")
-_JUNK_PERIOD: Final = 60.0
-# Windows look for changed reference values themselves; this is for when none comes.
-_REFRESH_PERIOD: Final = 1.0
-# For answers that are on their way; attesters resume by themselves.
+# For what is on its way when everything has been answered.
 _GRACE: Final = 0.5
-_STREAMS_MAX: Final = 1024
-# So long are windows judged before those that have been are recorded: whoever came first waits no longer than that.
-_TURN: Final = 0.01
-_SESSION_SIZE: Final = 16
+# Of one connection: a relying party's calls and watches.
+_STREAMS_MAX: Final = 128
+# Health and reflection, of all peers.
+_ASIDE: Final = 1024
+_MILLISECONDS: Final = 1000
+_PING_MS: Final = 5_000
+_PING_STRIKES: Final = 2
+_PARTIES_PERIOD: Final = 1.0
 
 
 @final
@@ -80,7 +85,15 @@ class TlsFiles:
         pair = _read(self.key), _read(self.certificate)
         return grpc.ssl_server_credentials([pair], roots, require_client_auth=True)
 
-    def peers(self, parties: RelyingParties) -> Peers:
+    def server_only(self) -> grpc.ServerCredentials:
+        """TLS that asks for no certificate: for those who show a token.
+
+        Raises:
+            EnvironmentFault: ``FILE_UNREADABLE``.
+        """
+        return grpc.ssl_server_credentials([(_read(self.key), _read(self.certificate))])
+
+    def peers(self, parties: Parties) -> Peers:
         """Tells attesters from relying parties.
 
         Raises:
@@ -93,224 +106,6 @@ class TlsFiles:
         return Peers(parties, authorities(_read(self.client_ca), where=str(self.client_ca)))
 
 
-@final
-class AttestationService(attestation_pb2_grpc.AttestationServiceServicer):
-    """Serves ``AttestationService.Attest``."""
-
-    def __init__(self, verifier: Verifier, peers: Peers) -> None:
-        self._verifier = verifier
-        self._peers = peers
-        # The verifier is one caller at a time; a thread of its own keeps the event loop answering.
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="verifier")
-        self._turns = Turns(self._thread, self._turn)
-        self._fault = ""
-
-    async def Attest(
-        self,
-        request_iterator: AsyncIterator[attestation_pb2.AttestRequest],
-        context: grpc.aio.ServicerContext[attestation_pb2.AttestRequest, attestation_pb2.AttestResponse],
-    ) -> AsyncIterator[attestation_pb2.AttestResponse]:
-        """One stream: requests in, exactly one response each, in order."""
-        try:
-            peer = self._peers.attester(context.auth_context().get("x509_pem_cert", []))
-        except NotAuthentic as error:
-            await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
-        stream = _Stream(self._verifier, peer)
-        async for request in request_iterator:
-            if request.HasField("window"):
-                yield await self._turns.take(_Sent(stream, request.window), sender=stream.sender)
-            else:
-                yield await self._run(partial(stream.handle, request))
-
-    async def record_junk(self) -> None:
-        """Enter counted junk into the ledger, once per period, for as long as the task runs."""
-        while True:
-            await asyncio.sleep(_JUNK_PERIOD)
-            await self._run(self._record_junk)
-
-    async def refresh(self) -> None:
-        """Look for changed reference values once per period, for as long as the task runs."""
-        while True:
-            await asyncio.sleep(_REFRESH_PERIOD)
-            await self._run(self._refresh)
-
-    async def settled(self) -> None:
-        """Return when every request that came before has been judged."""
-        await self._turns.done()
-        await self._run(lambda: None)
-
-    def _turn(self, windows: Sequence[_Sent]) -> list[attestation_pb2.AttestResponse]:
-        """Judge windows one by one, as many as there is time for, and settle them together; their responses."""
-        outcomes: list[Judged | attestation_pb2.AttestResponse] = []
-        judged: list[Judged] = []
-        until = time.monotonic() + _TURN
-        for sent in windows:
-            outcomes.append(_guarded(partial(sent.stream.judge, sent.window, judged)))
-            judged = [item for item in outcomes if isinstance(item, Judged)]
-            if time.monotonic() > until:
-                break
-        settled = _guarded(partial(self._verifier.settle, judged))
-        if isinstance(settled, attestation_pb2.AttestResponse):
-            # Nothing was recorded for certain: all of them may come again.
-            return [settled if isinstance(item, Judged) else item for item in outcomes]
-        answers = iter(settled)
-        return [_guarded(partial(_answer, next(answers))) if isinstance(item, Judged) else item for item in outcomes]
-
-    async def _run(self, call: Callable[[], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
-
-    def close(self) -> None:
-        """Wait for the judgement in progress and record what junk is left."""
-        self._thread.submit(self._record_junk).result()
-        self._thread.shutdown()
-
-    def _refresh(self) -> None:
-        """Told once, not every second: the next window is refused for the same reason."""
-        fault = ""
-        try:
-            self._verifier.refresh()
-        except EnvironmentFault as error:
-            fault = str(error)
-        if fault not in {"", self._fault}:
-            _report(f"nothing is judged for now: {fault}")
-        self._fault = fault
-
-    def _record_junk(self) -> None:
-        try:
-            self._verifier.record_junk()
-        except WeighbridgeError as error:
-            # What was counted is kept for the next time; nobody's window depends on it.
-            _report(f"junk is not recorded yet: {error}")
-
-
-@final
-class _Stream:
-    """One attester's stream: which session it speaks for, and whether it said so."""
-
-    def __init__(self, verifier: Verifier, peer: bytes) -> None:
-        self._verifier = verifier
-        self._peer = peer
-        self._session: bytes | None = None
-
-    @property
-    def sender(self) -> Hashable:
-        """The session that it speaks for: another stream may, too, that has taken its place."""
-        return id(self) if self._session is None else self._session
-
-    def handle(self, request: attestation_pb2.AttestRequest) -> attestation_pb2.AttestResponse:
-        """The response to anything but a window."""
-        # What no session answers for is counted. Of windows the verifier keeps count itself.
-        return _guarded(partial(self._handle, request), junk=self._verifier.count_junk)
-
-    def judge(self, window: bytes, beside: Sequence[Judged]) -> Judged:
-        return self._verifier.judge(self._own(), window, peer=self._peer, beside=beside)
-
-    def _handle(self, request: attestation_pb2.AttestRequest) -> attestation_pb2.AttestResponse:
-        match request.WhichOneof("request"):
-            case "opening":
-                challenge = self._verifier.open(request.opening, peer=self._peer)
-                return attestation_pb2.AttestResponse(challenge=challenge.encode())
-            case "proof":
-                opened = self._verifier.prove(request.proof, peer=self._peer)
-                self._session = opened.terms.terms.session
-                message = attestation_pb2.Opened(terms=opened.terms.raw, challenge=opened.challenge, spot=opened.spot)
-                return attestation_pb2.AttestResponse(opened=message)
-            case "resume":
-                session = _session_of(request.resume)
-                resumed = self._verifier.resume(session, peer=self._peer)
-                self._session = session
-                state = attestation_pb2.Resumed(
-                    next_seq=resumed.next_seq, challenge=resumed.challenge, spot=resumed.spot
-                )
-                return attestation_pb2.AttestResponse(resumed=state)
-            case "close":
-                session = _session_of(request.close)
-                if session != self._own():
-                    raise NotAuthentic(
-                        Code.WINDOW_SESSION, "this stream has another session", where="close.session", got=session
-                    )
-                summary = self._verifier.close(session, peer=self._peer)
-                self._session = None
-                return attestation_pb2.AttestResponse(
-                    closed=attestation_pb2.Closed(summary=strict.json_encode(summary))
-                )
-            case _:
-                raise MalformedEvidence(
-                    Code.FIELD_MISSING, "the request is empty or of a later version", where="request"
-                )
-
-    def _own(self) -> bytes:
-        if self._session is None:
-            raise NotAuthentic(
-                Code.SESSION_UNKNOWN, "this stream has no session", where="stream", hint="enrol or resume first"
-            )
-        return self._session
-
-
-@dataclass(frozen=True, slots=True)
-class _Sent:
-    """A window, and the stream that it came over."""
-
-    stream: _Stream
-    window: bytes
-
-
-def _guarded(
-    call: Callable[[], _T], *, junk: Callable[[WeighbridgeError], None] | None = None
-) -> _T | attestation_pb2.AttestResponse:
-    """What ``call`` returns, or the refusal that it comes to; ``junk`` counts what was not well-formed or genuine."""
-    try:
-        return call()
-    except WeighbridgeError as error:
-        if isinstance(error, EnvironmentFault):
-            _report(f"nothing was judged: {error}")
-        elif junk is not None and isinstance(error, MalformedEvidence | NotAuthentic):
-            junk(error)
-        return _refusal(error)
-    except Exception as error:  # noqa: BLE001 - one of the two places: the answer is "refused", never "go on"
-        return _internal(error)
-
-
-def _answer(settled: Settled) -> attestation_pb2.AttestResponse:
-    answer = settled()
-    message = attestation_pb2.Answer(
-        seq=answer.verdict.seq,
-        verdict=answer.verdict.encode(),
-        token=answer.token,
-        challenge=answer.challenge,
-        spot=answer.spot,
-    )
-    return attestation_pb2.AttestResponse(answer=message)
-
-
-def _session_of(message: attestation_pb2.Resume | attestation_pb2.Close) -> bytes:
-    if len(message.session) != _SESSION_SIZE:
-        where = f"{type(message).__name__.lower()}.session"
-        raise MalformedEvidence(Code.FIELD_RANGE, "a session has 16 bytes", where=where, got=len(message.session))
-    return message.session
-
-
-def _report(line: str) -> None:
-    """Tell the operator, on standard error."""
-    print(f"weighbridge: warning: {line}", file=sys.stderr, flush=True)  # noqa: T201 - the log of a long-running command
-
-
-def _refusal(error: WeighbridgeError) -> attestation_pb2.AttestResponse:
-    document = strict.json_encode(error.document())
-    refusal = attestation_pb2.Refusal(error=document, exit_code=error.exit_code.value)
-    return attestation_pb2.AttestResponse(refusal=refusal)
-
-
-def _internal(error: Exception) -> attestation_pb2.AttestResponse:
-    """A defect of ours: told without detail to the peer, in full to the operator."""
-    import traceback  # noqa: PLC0415 - only when something is broken
-
-    traceback.print_exception(error)
-    document = {"code": None, "message": f"internal error: {type(error).__name__}"}
-    refusal = attestation_pb2.Refusal(error=strict.json_encode(document), exit_code=ExitCode.INTERNAL.value)
-    return attestation_pb2.AttestResponse(refusal=refusal)
-
-
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
@@ -318,6 +113,33 @@ def _read(path: Path) -> bytes:
         raise EnvironmentFault(
             Code.FILE_UNREADABLE, f"cannot read TLS material: {error.strerror}", where=str(path)
         ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """The ports that were bound; ``bearer`` is that for relying parties with tokens, if they have one."""
+
+    port: int
+    bearer: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What may be chosen of a service, beyond where it listens.
+
+    Attributes:
+        bounds: how much of each may be had.
+        bearer: where relying parties are served that have a token and no certificate; nowhere by default.
+        shared: other processes listen on the same port (``SO_REUSEPORT``).
+        listening: called with all ports once the server listens.
+        draining: called when it has begun to end: it is not ready any more.
+    """
+
+    bounds: Limits = field(default_factory=Limits)
+    bearer: tuple[str, int] | None = None
+    shared: bool = False
+    listening: Callable[[Listening], None] = lambda _: None
+    draining: Callable[[], None] = lambda: None
 
 
 async def serve(
@@ -328,9 +150,10 @@ async def serve(
     tls: TlsFiles,
     started: Callable[[int], None],
     stop: asyncio.Event,
-    parties: RelyingParties | None = None,
+    parties: Parties | None = None,
+    options: Options | None = None,
 ) -> None:
-    """Serve until ``stop`` is set, then finish the judgement in progress.
+    """Serve until ``stop`` is set; then take nothing new, answer what was read, and end.
 
     Args:
         verifier: used from one thread.
@@ -340,25 +163,24 @@ async def serve(
         started: called with the port once the server listens.
         stop: set to end.
         parties: who may ask for results; nobody by default.
+        options: what else may be chosen.
 
     Raises:
         EnvironmentFault: ``PORT_UNAVAILABLE``, ``FILE_UNREADABLE``.
         MalformedEvidence: ``CERT_MALFORMED`` for a file of authorities that is none.
     """
-    peers = tls.peers(parties or RelyingParties.none())
-    service = AttestationService(verifier, peers)
-    results = ResultService(verifier.results, peers)
-    server = grpc.aio.server(
-        options=[
-            ("grpc.max_receive_message_length", limits.MESSAGE_MAX),
-            ("grpc.max_send_message_length", limits.MESSAGE_MAX),
-            ("grpc.max_concurrent_streams", _STREAMS_MAX),
-            ("grpc.so_reuseport", 0),
-        ]
-    )
+    options = options or Options()
+    bounds, shared = options.bounds, options.shared
+    parties = parties or RelyingParties.none()
+    peers = tls.peers(parties)
+    notices = Notices(warn)
+    quotas = Quotas(bounds, over=lambda session: _is_over(verifier.standings, session))
+    service = AttestationService(verifier, peers, quotas, notices)
+    results = ResultService(verifier.results, peers, quotas)
+    server = _server(bounds, shared=shared)
     attestation_pb2_grpc.add_AttestationServiceServicer_to_server(service, server)
     results_pb2_grpc.add_ResultServiceServicer_to_server(results, server)
-    checker = health.aio.HealthServicer()
+    checker = Health(quotas)
     health_pb2_grpc.add_HealthServicer_to_server(checker, server)
     names = (
         attestation_pb2.DESCRIPTOR.services_by_name["AttestationService"].full_name,
@@ -366,12 +188,86 @@ async def serve(
         health.SERVICE_NAME,
         reflection.SERVICE_NAME,
     )
-    reflection.enable_server_reflection(names, server)
-    credentials = tls.credentials()
-    place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    check_port(host, port, where=place)
+    Reflection(names, quotas).add_to(server)
+    servers = [server]
+    bound = Listening(_listen(server, host, port, tls.credentials(), shared=shared))
+    if options.bearer is not None:
+        # Whoever is there has not shown a certificate: results are all that there is.
+        beside = _server(bounds, shared=shared)
+        results_pb2_grpc.add_ResultServiceServicer_to_server(results, beside)
+        bound = replace(bound, bearer=_listen(beside, *options.bearer, tls.server_only(), shared=shared))
+        servers.append(beside)
+    for one in servers:
+        await one.start()
+    await checker.set("", health_pb2.HealthCheckResponse.SERVING)
+    works = [service.record_junk(), service.refresh(), results.follow()]
+    if isinstance(parties, PartiesWatch):
+        works.append(_look(parties))
+    chores = [asyncio.create_task(work) for work in works]
     try:
-        bound = server.add_secure_port(place, credentials)
+        started(bound.port)
+        options.listening(bound)
+        await stop.wait()
+    finally:
+        for chore in chores:
+            chore.cancel()
+        options.draining()
+        await checker.enter_graceful_shutdown()
+        # New connections are refused from here on; streams that there are go on to be answered.
+        stopping = [asyncio.create_task(one.stop(bounds.drain)) for one in servers]
+        results.end()
+        await service.drain(bounds.drain)
+        await service.settled()
+        for one in servers:
+            await one.stop(_GRACE)
+        await asyncio.gather(*stopping)
+        service.close()
+        results.close()
+
+
+async def _look(parties: PartiesWatch) -> None:
+    while True:
+        await asyncio.sleep(_PARTIES_PERIOD)
+        parties.look()
+
+
+def _server(bounds: Limits, *, shared: bool) -> grpc.aio.Server:
+    """A server that strangers cannot exhaust: each option bounds what one of them, or all, can hold."""
+
+    def milliseconds(seconds: float) -> int:
+        return round(seconds * _MILLISECONDS)
+
+    return grpc.aio.server(
+        options=[
+            ("grpc.max_receive_message_length", limits.MESSAGE_MAX),
+            ("grpc.max_send_message_length", limits.MESSAGE_MAX),
+            ("grpc.max_concurrent_streams", _STREAMS_MAX),
+            ("grpc.max_allowed_incoming_connections", bounds.connections),
+            # TCP, TLS and the first frames of HTTP/2: whoever has not come so far by then is let go.
+            ("grpc.server_handshake_timeout_ms", milliseconds(bounds.handshake)),
+            ("grpc.max_connection_idle_ms", milliseconds(bounds.connection_idle)),
+            ("grpc.keepalive_time_ms", milliseconds(bounds.keepalive)),
+            ("grpc.keepalive_timeout_ms", milliseconds(bounds.keepalive_timeout)),
+            ("grpc.keepalive_permit_without_calls", 1),
+            # Attesters and relying parties ping every 10 s; whoever pings faster is let go.
+            ("grpc.http2.min_ping_interval_without_data_ms", _PING_MS),
+            ("grpc.http2.max_ping_strikes", _PING_STRIKES),
+            ("grpc.max_metadata_size", bounds.metadata_bytes),
+            ("grpc.absolute_max_metadata_size", bounds.metadata_bytes),
+            # With it a stream's window grows to megabytes, whether anybody reads it or not.
+            ("grpc.http2.bdp_probe", 0),
+            ("grpc.so_reuseport", int(shared)),
+        ],
+        maximum_concurrent_rpcs=bounds.total.streams + bounds.total.calls + _ASIDE,
+    )
+
+
+def _listen(server: grpc.aio.Server, host: str, port: int, credentials: grpc.ServerCredentials, *, shared: bool) -> int:
+    place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    if not shared:
+        check_port(host, port, where=place)
+    try:
+        return server.add_secure_port(place, credentials)
     except RuntimeError as error:
         raise EnvironmentFault(
             Code.PORT_UNAVAILABLE,
@@ -379,17 +275,11 @@ async def serve(
             where=place,
             hint="does the certificate in STATE/tls fit its key?",
         ) from error
-    await server.start()
-    await checker.set("", health_pb2.HealthCheckResponse.SERVING)
-    chores = [asyncio.create_task(work) for work in (service.record_junk(), service.refresh(), results.follow())]
+
+
+def _is_over(standings: Standings, session: bytes) -> bool:
+    """Whether it is known to have ended."""
     try:
-        started(bound)
-        await stop.wait()
-    finally:
-        for chore in chores:
-            chore.cancel()
-        await checker.enter_graceful_shutdown()
-        await service.settled()
-        await server.stop(_GRACE)
-        service.close()
-        results.close()
+        return standings.of(session).state.final
+    except WeighbridgeError:
+        return False

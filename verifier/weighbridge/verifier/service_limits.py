@@ -17,6 +17,15 @@ __all__ = ["PEER", "TENANT", "TOTAL", "Limits", "Share"]
 _MIB: Final = 1024 * 1024
 
 
+def _at_least_one(values: Share | Limits) -> None:
+    for one in fields(values):
+        value = getattr(values, one.name)
+        if isinstance(value, int) and value < 1:
+            raise ValueError(f"{one.name} is below 1")
+        if isinstance(value, float) and not 0 < value < float("inf"):
+            raise ValueError(f"{one.name} is not a time")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
     """What one of them may have at once, or in a time.
@@ -117,12 +126,3 @@ class Limits:
             name = one.name
             if not getattr(self.peer, name) <= getattr(self.tenant, name) <= getattr(self.total, name):
                 raise ValueError(f"{name}: a peer may have no more than a tenant, and a tenant no more than all")
-
-
-def _at_least_one(values: Share | Limits) -> None:
-    for one in fields(values):
-        value = getattr(values, one.name)
-        if isinstance(value, int) and value < 1:
-            raise ValueError(f"{one.name} is below 1")
-        if isinstance(value, float) and not 0 < value < float("inf"):
-            raise ValueError(f"{one.name} is not a time")

@@ -20,7 +20,7 @@ from weighbridge.proto.errors import Code, NotAuthentic
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Mapping, Sequence
 
-    from weighbridge.verifier.results import Version
+    from weighbridge.verifier.results import Begun, Version
     from weighbridge.verifier.standing import Shut, Standing
     from weighbridge.verifier.store import Store
 
@@ -55,7 +55,15 @@ class Standings:
             standing = tx.results.standing(session)
         if standing is None:
             raise unknown(session)
-        return standing if withheld is None else replace(standing, affirmed=None, shut=withheld)
+        if withheld is None:
+            return standing
+        affirmed = standing.affirmed
+        if affirmed is not None and withheld.seq is not None and affirmed.claims.seq >= withheld.seq:
+            # That window came again, to another process, which knows better.
+            with self._lock:
+                self._withheld.pop(session, None)
+            return standing
+        return replace(standing, affirmed=None, shut=withheld)
 
     def versions(self, sessions: Sequence[bytes]) -> Mapping[bytes, Version]:
         """For each session that there is, what changes when its standing does, whichever process has changed it.
@@ -65,6 +73,15 @@ class Standings:
         """
         with self._store.reading() as tx:
             return tx.results.versions(sessions)
+
+    def begun(self, *, after: int, at_most: int) -> Sequence[Begun]:
+        """As :meth:`.Results.begun`.
+
+        Raises:
+            EnvironmentFault: the store cannot be read.
+        """
+        with self._store.reading() as tx:
+            return tx.results.begun(after=after, at_most=at_most)
 
     @contextlib.contextmanager
     def told(self, listener: Listener) -> Generator[None]:

@@ -1,13 +1,14 @@
 """Takes what waits for one thread together: while the last turn is being synced to disk, the next one gathers.
 
 So a disk's syncs cost a busy verifier per turn, not per window, and an idle one waits for nobody. A turn has at most
-one item of each sender, in the order in which they came.
+one item of each sender. Senders belong to owners, and owners take turns: whoever has many senders, or sends much, waits
+behind himself and not before others.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar, final
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ _MOST: Final = 256
 
 
 class _Waiting(NamedTuple, Generic[_Item, _Result]):
+    owner: Hashable
     sender: Hashable
     item: _Item
     result: asyncio.Future[_Result]
@@ -43,17 +45,18 @@ class Turns(Generic[_Item, _Result]):
     def __init__(self, thread: Executor, work: Callable[[Sequence[_Item]], Sequence[_Result]]) -> None:
         self._thread = thread
         self._work = work
-        self._waiting: deque[_Waiting[_Item, _Result]] = deque()
+        # By owner, the one whose turn it is first; of each owner the first that came first. None is empty.
+        self._waiting: OrderedDict[Hashable, deque[_Waiting[_Item, _Result]]] = OrderedDict()
         self._task: asyncio.Task[None] | None = None
 
-    async def take(self, item: _Item, *, sender: Hashable) -> _Result:
+    async def take(self, item: _Item, *, sender: Hashable, owner: Hashable = None) -> _Result:
         """What comes of ``item``. Whoever does not wait for it any more does not stop it.
 
         Raises:
             BaseException: whatever the work of its turn raised.
         """
         result: asyncio.Future[_Result] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(sender, item, result))
+        self._waiting.setdefault(owner, deque()).append(_Waiting(owner, sender, item, result))
         if self._task is None:
             self._task = asyncio.create_task(self._run())
         return await result
@@ -62,6 +65,10 @@ class Turns(Generic[_Item, _Result]):
         """Return when nothing waits."""
         while self._task is not None:
             await asyncio.shield(self._task)
+
+    def __len__(self) -> int:
+        """How many items wait, without those whose turn it is."""
+        return sum(map(len, self._waiting.values()))
 
     async def _run(self) -> None:
         try:
@@ -83,18 +90,35 @@ class Turns(Generic[_Item, _Result]):
         for waiting, result in zip(turn, results, strict=False):
             if not waiting.result.done():
                 waiting.result.set_result(result)
-        self._waiting.extendleft(reversed(turn[len(results) :]))
+        for waiting in reversed(turn[len(results) :]):
+            self._waiting.setdefault(waiting.owner, deque()).appendleft(waiting)
+            self._waiting.move_to_end(waiting.owner, last=False)
 
     def _gather(self) -> list[_Waiting[_Item, _Result]]:
-        """The first of each sender, taken out of the queue."""
+        """Of each owner in turn the first that may go, over and over: at most one of each sender. Taken out."""
         turn: list[_Waiting[_Item, _Result]] = []
-        rest: list[_Waiting[_Item, _Result]] = []
         senders: set[Hashable] = set()
-        for waiting in self._waiting:
-            if len(turn) < _MOST and waiting.sender not in senders:
-                turn.append(waiting)
-                senders.add(waiting.sender)
+        owners = deque(self._waiting)
+        while owners and len(turn) < _MOST:
+            owner = owners.popleft()
+            chosen = _first(self._waiting[owner], senders)
+            if chosen is None:
+                continue
+            turn.append(chosen)
+            senders.add(chosen.sender)
+            if self._waiting[owner]:
+                owners.append(owner)
+                # Whoever has more than others comes after them the next time.
+                self._waiting.move_to_end(owner)
             else:
-                rest.append(waiting)
-        self._waiting = deque(rest)
+                del self._waiting[owner]
         return turn
+
+
+def _first(waiting: deque[_Waiting[_Item, _Result]], senders: set[Hashable]) -> _Waiting[_Item, _Result] | None:
+    """The first item whose sender is not among ``senders``, taken out."""
+    for position, one in enumerate(waiting):
+        if one.sender not in senders:
+            del waiting[position]
+            return one
+    return None

@@ -1,8 +1,9 @@
 """Who waits for which sessions to change, within one event loop.
 
 A change by this process is told at once (:meth:`Watches.touch`); one by another process is found by asking the store
-once a second (:meth:`Watches.poll`). A watch holds which of its sessions may have changed, and not how: whoever reads
-slowly finds the newest state and no queue.
+once a second (:meth:`Watches.poll`), and so are the sessions of a model that is watched (:mod:`.model_sessions`). A
+watch holds which of its sessions may have changed, and not how: whoever reads slowly finds the newest state and no
+queue.
 """
 
 from __future__ import annotations
@@ -11,32 +12,43 @@ import asyncio
 import contextlib
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar, final
 
 from weighbridge.proto.errors import EnvironmentFault
+from weighbridge.verifier.model_sessions import ModelSessions
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 
+    from weighbridge.verifier.model_sessions import Model
     from weighbridge.verifier.results import Version
     from weighbridge.verifier.standings import Standings
 
-    Ask = Callable[[Callable[[], Mapping[bytes, Version]]], Awaitable[Mapping[bytes, Version]]]
+__all__ = ["Ask", "Watch", "Watches"]
 
-__all__ = ["Watch", "Watches"]
+_T = TypeVar("_T")
 
 _POLL_S: Final = 1.0
+
+
+class Ask(Protocol):
+    """Calls a function that waits for the disk, in a thread that may; one at a time."""
+
+    def __call__(self, call: Callable[[], _T], /) -> Awaitable[_T]:
+        """What ``call`` returns."""
+        ...
 
 
 @final
 class Watch:
     """One stream's: which of its sessions may stand otherwise than when it looked last. All of them, at first."""
 
-    __slots__ = ("_changed", "_event", "_fault", "sessions")
+    __slots__ = ("_changed", "_event", "_fault", "grows", "sessions")
 
-    def __init__(self, sessions: Sequence[bytes]) -> None:
-        self.sessions: Final = tuple(sessions)
-        self._changed: set[bytes] = set(sessions)
+    def __init__(self, sessions: Iterable[bytes], *, grows: bool = False) -> None:
+        self.sessions: Final = set(sessions)
+        self.grows: Final = grows
+        self._changed: set[bytes] = set(self.sessions)
         self._event = asyncio.Event()
         self._fault: EnvironmentFault | None = None
 
@@ -61,6 +73,10 @@ class Watch:
         self._changed.add(session)
         self._event.set()
 
+    def wake(self) -> None:
+        """Let whoever waits look up."""
+        self._event.set()
+
     def fail(self, fault: EnvironmentFault) -> None:
         """Nobody can say what has changed any more."""
         self._fault = fault
@@ -76,34 +92,75 @@ class Watches:
         ask: calls a function that waits for the disk, in a thread that may.
     """
 
-    __slots__ = ("_ask", "_by_session", "_polled", "_standings")
+    __slots__ = ("_ask", "_by_model", "_by_session", "_models", "_polled", "_standings")
 
     def __init__(self, standings: Standings, ask: Ask) -> None:
         self._standings = standings
         self._ask = ask
+        self._models = ModelSessions(standings)
         self._by_session: dict[bytes, set[Watch]] = {}
+        self._by_model: dict[Model, set[Watch]] = {}
         self._polled = time.monotonic()
 
     @contextlib.contextmanager
-    def watch(self, sessions: Sequence[bytes]) -> Generator[Watch]:
-        """Watch ``sessions`` while the block lasts."""
-        watch = Watch(sessions)
+    def watch(self, sessions: Iterable[bytes], *, grows: bool = False) -> Generator[Watch]:
+        """Watch ``sessions`` while the block lasts; with ``grows``, others may come to them."""
+        watch = Watch(sessions, grows=grows)
         for session in watch.sessions:
             self._by_session.setdefault(session, set()).add(watch)
         try:
             yield watch
         finally:
-            for session in watch.sessions:
-                watching = self._by_session[session]
-                watching.discard(watch)
-                if not watching:
-                    del self._by_session[session]
+            for session in [*watch.sessions]:
+                self.drop(watch, session)
+
+    @contextlib.contextmanager
+    def watch_model(self, model: Model) -> Generator[Watch]:
+        """Watch the sessions of ``model`` while the block lasts: those found by now, and later ones as they are."""
+        with self.watch(self._models.of(model), grows=True) as watch:
+            self._by_model.setdefault(model, set()).add(watch)
+            try:
+                yield watch
+            finally:
+                self._by_model[model].discard(watch)
+                if not self._by_model[model]:
+                    del self._by_model[model]
+
+    async def find(self) -> None:
+        """Find the sessions of models, where any is watched or is about to be.
+
+        Raises:
+            EnvironmentFault: the store cannot be read.
+        """
+        for model, sessions in (await self._ask(self._models.find)).items():
+            for watch in self._by_model.get(model, ()):
+                for session in sessions - watch.sessions:
+                    watch.sessions.add(session)
+                    self._by_session.setdefault(session, set()).add(watch)
+                    watch.touch(session)
+
+    def drop(self, watch: Watch, session: bytes) -> None:
+        """``watch`` is not told of ``session`` any more."""
+        watch.sessions.discard(session)
+        watching = self._by_session.get(session, set())
+        watching.discard(watch)
+        if not watching:
+            self._by_session.pop(session, None)
 
     def touch(self, sessions: Iterable[bytes]) -> None:
         """These sessions may have changed."""
         for session in sessions:
             for watch in self._by_session.get(session, ()):
                 watch.touch(session)
+
+    def touch_all(self) -> None:
+        """Wake whoever waits."""
+        for watch in self._all():
+            watch.wake()
+
+    def _all(self) -> set[Watch]:
+        every = (*self._by_session.values(), *self._by_model.values())
+        return {watch for watching in every for watch in watching}
 
     @property
     def age(self) -> float:
@@ -119,8 +176,10 @@ class Watches:
             began = time.monotonic()
             try:
                 found = await self._ask(partial(self._standings.versions, sessions))
+                if self._by_model:
+                    await self.find()
             except EnvironmentFault as fault:
-                for watch in {watch for watching in self._by_session.values() for watch in watching}:
+                for watch in self._all():
                     watch.fail(fault)
                 continue
             self._polled = began

@@ -1,0 +1,394 @@
+"""The gRPC face of attestation: streams of attesters in, verdicts out, in order. It only moves bytes.
+
+It names the peer by its TLS key, hands requests to :class:`~.core.Verifier` in one thread, each peer in its turn, and
+turns answers into messages. protobuf goes no further in. Windows that came while the thread was busy are judged one
+after the other and then settled together.
+
+A peer is not trusted to have manners: how much of each may be had is :mod:`.quotas`'s to say, how long a stream may be
+silent :class:`.Limits`'s. What a stream may not have is refused and the stream goes on; the stream itself ends with a
+gRPC status: ``RESOURCE_EXHAUSTED`` there are too many, ``DEADLINE_EXCEEDED`` nothing came for too long, ``UNAVAILABLE``
+it is old, or the service ends: resume, here or elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeVar, final
+
+import grpc
+
+from weighbridge.proto import strict
+from weighbridge.proto.errors import Code, EnvironmentFault, ExitCode, MalformedEvidence, NotAuthentic, WeighbridgeError
+from weighbridge.proto.v1 import attestation_pb2, attestation_pb2_grpc
+from weighbridge.verifier.notices import Notices, warn
+from weighbridge.verifier.quotas import Limited, Quotas
+from weighbridge.verifier.reading import Ended, Reader, Received, taken_within
+from weighbridge.verifier.settling import Judged
+from weighbridge.verifier.turns import Turns
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Hashable, Sequence
+
+    from weighbridge.proto.terms import Terms
+    from weighbridge.verifier.core import Settled, Verifier
+    from weighbridge.verifier.peers import Admitted, Peers
+    from weighbridge.verifier.quotas import Visit
+    from weighbridge.verifier.service_limits import Limits
+
+    _Context = grpc.aio.ServicerContext[attestation_pb2.AttestRequest, attestation_pb2.AttestResponse]
+
+__all__ = ["AttestationService"]
+
+_T = TypeVar("_T")
+_JUNK_PERIOD: Final = 60.0
+# Windows look for changed reference values themselves; this is for when none comes.
+_REFRESH_PERIOD: Final = 1.0
+# So long are windows judged before those that have been are recorded: whoever came first waits no longer than that.
+_TURN: Final = 0.01
+_SESSION_SIZE: Final = 16
+# However short a session's windows are.
+_IDLE_LEAST: Final = 30.0
+# For an answer to be taken by whoever asked: a few kilobytes, over a line that is alive.
+_TAKEN: Final = 30.0
+_SECOND_NS: Final = 1_000_000_000
+_OVER: Final = "the verifier is ending: resume here or elsewhere"
+
+
+@final
+class AttestationService(attestation_pb2_grpc.AttestationServiceServicer):
+    """Serves ``AttestationService.Attest``."""
+
+    def __init__(self, verifier: Verifier, peers: Peers, quotas: Quotas, notices: Notices | None = None) -> None:
+        self._verifier = verifier
+        self._peers = peers
+        self._quotas = quotas
+        self._notices = notices or Notices(warn)
+        # The verifier is one caller at a time; a thread of its own keeps the event loop answering.
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="verifier")
+        self._turns = Turns(self._thread, self._turn)
+        self._readers: set[Reader] = set()
+        self._empty = asyncio.Event()
+        self._draining = False
+        self._fault = ""
+
+    async def Attest(
+        self, request_iterator: AsyncIterator[attestation_pb2.AttestRequest], context: _Context
+    ) -> AsyncIterator[attestation_pb2.AttestResponse]:
+        """One stream: requests in, exactly one response each, in order."""
+        ended: Ended
+        try:
+            admitted = self._peers.attester(context.auth_context().get("x509_pem_cert", []))
+            if self._draining:
+                await context.abort(grpc.StatusCode.UNAVAILABLE, _OVER)
+            with self._quotas.visit(admitted.key) as visit:
+                stream = _Stream(self._verifier, admitted, visit, self._quotas.limits)
+                async with self._reading(request_iterator, visit) as reader:
+                    while isinstance(received := await reader.next(stream.patience), Received):
+                        response = await self._answer(stream, reader, received)
+                        with taken_within(_TAKEN):
+                            yield response
+                        reader.answered(received, credit=stream.credit)
+                    ended = received
+        except NotAuthentic as error:
+            self._notices.say(("peer", error.code), f"a peer is refused: {error}")
+            ended = Ended(grpc.StatusCode.PERMISSION_DENIED, str(error))
+        except Limited as limited:
+            self._notices.say(("stream", limited.fault.message), f"a stream is refused: {limited}")
+            ended = Ended(grpc.StatusCode.RESOURCE_EXHAUSTED, str(limited))
+        if ended.status is not grpc.StatusCode.OK:
+            await context.abort(ended.status, ended.details)
+
+    @contextlib.asynccontextmanager
+    async def _reading(
+        self, requests: AsyncIterator[attestation_pb2.AttestRequest], visit: Visit
+    ) -> AsyncGenerator[Reader]:
+        async with Reader.reading(requests, visit) as reader:
+            self._readers.add(reader)
+            try:
+                if self._draining:
+                    reader.end(grpc.StatusCode.UNAVAILABLE, _OVER)
+                yield reader
+            finally:
+                self._readers.discard(reader)
+                if not self._readers:
+                    self._empty.set()
+
+    async def _answer(self, stream: _Stream, reader: Reader, received: Received) -> attestation_pb2.AttestResponse:
+        """The response to one request: a refusal where it is more than may be had."""
+        request = received.request
+        window = request.HasField("window")
+        if (refused := reader.refused_before(received)) is not None:
+            return refused
+        try:
+            if received.limited is not None:
+                raise received.limited
+            if delay := stream.visit.request():
+                await asyncio.sleep(delay)
+            if request.HasField("opening"):
+                stream.visit.opening()
+            sent = _Sent(stream, request)
+            response = await self._turns.take(sent, sender=stream.sender, owner=stream.peer)
+            stream.settle()
+        except Limited as limited:
+            self._notices.say(("request", limited.fault.message), f"not judged, and to come again: {limited}")
+            response = _refusal(limited.fault, retry_after=limited.retry_after)
+        if window and response.HasField("refusal"):
+            reader.refuse_those_behind(response)
+        return response
+
+    async def record_junk(self) -> None:
+        """Enter counted junk into the ledger, once per period, for as long as the task runs."""
+        while True:
+            await asyncio.sleep(_JUNK_PERIOD)
+            await self._run(self._record_junk)
+
+    async def refresh(self) -> None:
+        """Look for changed reference values once per period, for as long as the task runs."""
+        while True:
+            await asyncio.sleep(_REFRESH_PERIOD)
+            await self._run(self._refresh)
+
+    async def drain(self, seconds: float) -> None:
+        """Take no more streams, answer what was read, end all streams: within ``seconds``, or as far as that goes."""
+        self._draining = True
+        for reader in self._readers:
+            reader.end(grpc.StatusCode.UNAVAILABLE, _OVER)
+        self._empty.clear()
+        if self._readers:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._empty.wait()
+
+    async def settled(self) -> None:
+        """Return when every request that came before has been judged."""
+        await self._turns.done()
+        await self._run(lambda: None)
+
+    def _turn(self, sent: Sequence[_Sent]) -> list[attestation_pb2.AttestResponse]:
+        """Judge windows one by one, as many as there is time for, and settle them together; their responses.
+
+        Anything else is done alone: nothing may come between windows' judgements and their being settled.
+        """
+        if not sent[0].request.HasField("window"):
+            return [self._guarded(partial(sent[0].stream.handle, sent[0].request), junk=self._verifier.count_junk)]
+        outcomes: list[Judged | attestation_pb2.AttestResponse] = []
+        judged: list[Judged] = []
+        until = time.monotonic() + _TURN
+        for one in sent:
+            if not one.request.HasField("window"):
+                break
+            # Of windows the verifier keeps count itself.
+            outcomes.append(self._guarded(partial(one.stream.judge, one.request.window, judged)))
+            judged = [item for item in outcomes if isinstance(item, Judged)]
+            if time.monotonic() > until:
+                break
+        settled = self._guarded(partial(self._verifier.settle, judged))
+        if isinstance(settled, attestation_pb2.AttestResponse):
+            # Nothing was recorded for certain: all of them may come again.
+            return [settled if isinstance(item, Judged) else item for item in outcomes]
+        answers = iter(settled)
+        return [
+            self._guarded(partial(_answered, next(answers))) if isinstance(item, Judged) else item for item in outcomes
+        ]
+
+    def _guarded(
+        self, call: Callable[[], _T], *, junk: Callable[[WeighbridgeError], None] | None = None
+    ) -> _T | attestation_pb2.AttestResponse:
+        """What ``call`` returns, or the refusal it comes to; ``junk`` counts what was not well-formed or genuine."""
+        try:
+            return call()
+        except WeighbridgeError as error:
+            if isinstance(error, EnvironmentFault):
+                self._notices.say(("fault", error.code), f"nothing was judged: {error}")
+            elif junk is not None and isinstance(error, MalformedEvidence | NotAuthentic):
+                junk(error)
+            return _refusal(error)
+        except Exception as error:  # noqa: BLE001 - one of the two places: the answer is "refused", never "go on"
+            return _internal(error)
+
+    async def _run(self, call: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+
+    def close(self) -> None:
+        """Wait for the judgement in progress and record what junk is left."""
+        self._thread.submit(self._record_junk).result()
+        self._thread.shutdown()
+        self._notices.flush()
+
+    def _refresh(self) -> None:
+        """Told once, not every second: the next window is refused for the same reason."""
+        fault = ""
+        try:
+            self._verifier.refresh()
+        except EnvironmentFault as error:
+            fault = str(error)
+        if fault not in {"", self._fault}:
+            warn(f"nothing is judged for now: {fault}")
+        self._fault = fault
+
+    def _record_junk(self) -> None:
+        try:
+            self._verifier.record_junk()
+        except WeighbridgeError as error:
+            # What was counted is kept for the next time; nobody's window depends on it.
+            self._notices.say(("junk", error.code), f"junk is not recorded yet: {error}")
+
+
+@final
+class _Stream:
+    """One attester's stream: which session it speaks for, and for how long it may be silent.
+
+    The thread of the verifier calls :meth:`handle` and :meth:`judge`, the event loop all else, never at once.
+    """
+
+    def __init__(self, verifier: Verifier, admitted: Admitted, visit: Visit, limits: Limits) -> None:
+        self._verifier = verifier
+        self._limits = limits
+        self.peer: Final = admitted.key
+        self.visit: Final = visit
+        self._terms: Terms | None = None
+        self._came = time.monotonic()
+        good_for = (admitted.until - datetime.now(UTC)).total_seconds()
+        # Not all at once, if all came at once.
+        spread = 0.8 + 0.2 * (admitted.key[0] / 255)
+        self._old = self._came + min(good_for, limits.stream_age * spread)
+
+    @property
+    def sender(self) -> Hashable:
+        """The session that it speaks for: another stream may, too, that has taken its place."""
+        return id(self) if self._terms is None else self._terms.session
+
+    @property
+    def credit(self) -> int:
+        """How many windows may be under way."""
+        return 1 if self._terms is None else self._limits.credit
+
+    @property
+    def patience(self) -> Ended:
+        """With what it ends, and in how many seconds, if nothing comes."""
+        now = time.monotonic()
+        if self._terms is None:
+            ended = Ended(
+                grpc.StatusCode.DEADLINE_EXCEEDED,
+                f"no session within {self._limits.enrolment:g} s",
+                within=self._came + self._limits.enrolment - now,
+            )
+        else:
+            idle = (self._terms.period_ns * self._limits.idle_periods + self._terms.lateness_ns) / _SECOND_NS
+            idle = max(idle, _IDLE_LEAST)
+            ended = Ended(grpc.StatusCode.DEADLINE_EXCEEDED, f"no request within {idle:g} s", within=idle)
+        if self._old - now < ended.within:
+            return Ended(grpc.StatusCode.UNAVAILABLE, "the stream is old: connect again", within=self._old - now)
+        return ended
+
+    def settle(self) -> None:
+        """Count the stream for the session that it speaks for by now.
+
+        Raises:
+            Limited: there is no room for it.
+        """
+        if self._terms is None:
+            self._came = time.monotonic() if self.visit.leaves(ended=True) else self._came
+            return
+        try:
+            self.visit.joins(self._terms.session, self._terms.tenant)
+        except Limited:
+            self._terms = None
+            raise
+
+    def handle(self, request: attestation_pb2.AttestRequest) -> attestation_pb2.AttestResponse:
+        """The response to anything but a window."""
+        match request.WhichOneof("request"):
+            case "opening":
+                challenge = self._verifier.open(request.opening, peer=self.peer)
+                return attestation_pb2.AttestResponse(challenge=challenge.encode())
+            case "proof":
+                opened = self._verifier.prove(request.proof, peer=self.peer)
+                self._terms = opened.terms.terms
+                message = attestation_pb2.Opened(
+                    terms=opened.terms.raw, challenge=opened.challenge, spot=opened.spot, credit=self.credit
+                )
+                return attestation_pb2.AttestResponse(opened=message)
+            case "resume":
+                session = _session_of(request.resume)
+                resumed = self._verifier.resume(session, peer=self.peer)
+                self._terms = resumed.terms
+                state = attestation_pb2.Resumed(
+                    next_seq=resumed.next_seq, challenge=resumed.challenge, spot=resumed.spot, credit=self.credit
+                )
+                return attestation_pb2.AttestResponse(resumed=state)
+            case "close":
+                session = _session_of(request.close)
+                if session != self._own():
+                    raise NotAuthentic(
+                        Code.WINDOW_SESSION, "this stream has another session", where="close.session", got=session
+                    )
+                summary = self._verifier.close(session, peer=self.peer)
+                self._terms = None
+                return attestation_pb2.AttestResponse(
+                    closed=attestation_pb2.Closed(summary=strict.json_encode(summary))
+                )
+            case _:
+                raise MalformedEvidence(
+                    Code.FIELD_MISSING, "the request is empty or of a later version", where="request"
+                )
+
+    def judge(self, window: bytes, beside: Sequence[Judged]) -> Judged:
+        """As :meth:`.Verifier.judge`, for the stream's own session."""
+        return self._verifier.judge(self._own(), window, peer=self.peer, beside=beside)
+
+    def _own(self) -> bytes:
+        if self._terms is None:
+            raise NotAuthentic(
+                Code.SESSION_UNKNOWN, "this stream has no session", where="stream", hint="enrol or resume first"
+            )
+        return self._terms.session
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A request, and the stream that it came over."""
+
+    stream: _Stream
+    request: attestation_pb2.AttestRequest
+
+
+def _answered(settled: Settled) -> attestation_pb2.AttestResponse:
+    answer = settled()
+    message = attestation_pb2.Answer(
+        seq=answer.verdict.seq,
+        verdict=answer.verdict.encode(),
+        token=answer.token,
+        challenge=answer.challenge,
+        spot=answer.spot,
+    )
+    return attestation_pb2.AttestResponse(answer=message)
+
+
+def _session_of(message: attestation_pb2.Resume | attestation_pb2.Close) -> bytes:
+    if len(message.session) != _SESSION_SIZE:
+        where = f"{type(message).__name__.lower()}.session"
+        raise MalformedEvidence(Code.FIELD_RANGE, "a session has 16 bytes", where=where, got=len(message.session))
+    return message.session
+
+
+def _refusal(error: WeighbridgeError, *, retry_after: float | None = None) -> attestation_pb2.AttestResponse:
+    refusal = attestation_pb2.Refusal(error=strict.json_encode(error.document()), exit_code=error.exit_code.value)
+    if retry_after is not None:
+        refusal.retry_after_ms = max(1, round(retry_after * 1000))
+    return attestation_pb2.AttestResponse(refusal=refusal)
+
+
+def _internal(error: Exception) -> attestation_pb2.AttestResponse:
+    """A defect of ours: told without detail to the peer, in full to the operator."""
+    traceback.print_exception(error)
+    document = {"code": None, "message": f"internal error: {type(error).__name__}"}
+    refusal = attestation_pb2.Refusal(error=strict.json_encode(document), exit_code=ExitCode.INTERNAL.value)
+    return attestation_pb2.AttestResponse(refusal=refusal)

@@ -1,0 +1,57 @@
+"""Lines for the operator of a long-running command, bounded: whoever can cause one can cause a thousand a second."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Final, final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+__all__ = ["Notices", "warn"]
+
+_EVERY_S: Final = 60.0
+_KINDS_MAX: Final = 256
+
+
+@final
+class Notices:
+    """Says the first line of a kind at once, and of those that follow within a minute only how many there were.
+
+    Args:
+        say: takes a line.
+        now: seconds, steady.
+    """
+
+    __slots__ = ("_kinds", "_now", "_say")
+
+    def __init__(self, say: Callable[[str], None], *, now: Callable[[], float] = time.monotonic) -> None:
+        self._say = say
+        self._now = now
+        # When a line of a kind was said last, and how many were not since.
+        self._kinds: dict[Hashable, tuple[float, int]] = {}
+
+    def say(self, kind: Hashable, line: str) -> None:
+        """Say ``line``, unless one of its kind was said lately. All that cannot be told apart are of one kind."""
+        now = self._now()
+        if kind not in self._kinds and len(self._kinds) >= _KINDS_MAX:
+            kind = None
+        said, unsaid = self._kinds.get(kind, (now - _EVERY_S, 0))
+        if now - said < _EVERY_S:
+            self._kinds[kind] = said, unsaid + 1
+            return
+        self._kinds[kind] = now, 0
+        self._say(f"{line} (and {unsaid} more of the kind)" if unsaid else line)
+
+    def flush(self) -> None:
+        """Say of each kind how many lines were not said. For the end."""
+        for kind, (_, unsaid) in self._kinds.items():
+            if unsaid:
+                self._say(f"{unsaid} more of the kind: {kind}")
+        self._kinds.clear()
+
+
+def warn(line: str) -> None:
+    """Tell the operator, on standard error."""
+    print(f"weighbridge: warning: {line}", file=sys.stderr, flush=True)  # noqa: T201 - the log of a long-running command
