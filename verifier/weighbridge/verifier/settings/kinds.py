@@ -6,6 +6,7 @@ Paths are resolved when a value gets here: :mod:`.layers` knows what they are re
 from __future__ import annotations
 
 import argparse
+import ipaddress
 import re
 from dataclasses import dataclass
 from enum import Enum
@@ -82,6 +83,14 @@ class Place:
     def __str__(self) -> str:
         """As it is written."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine reaches it."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
 
 
 def _path(value: object) -> object:

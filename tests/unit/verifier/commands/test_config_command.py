@@ -1,0 +1,150 @@
+"""``weighbridge config check | show | keys``: everything that is wrong is said, and nothing is changed by asking."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from support.configured import Configured, configured
+from support.site import here
+from weighbridge.proto.errors import ExitCode
+from weighbridge.verifier.settings.describe import markdown
+from weighbridge.verifier.settings.layers import PREFIX
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Configured:
+    return configured(tmp_path_factory.mktemp("configured") / "one", "tenant-a", "tenant-b")
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs these tests may have set something."""
+    monkeypatch.delenv(f"{PREFIX}SERVE_STATE", raising=False)
+
+
+def check(file: Path) -> tuple[ExitCode, dict[str, Any], str]:
+    told, said = here("weighbridge", "config", "check", file, "--json"), here("weighbridge", "config", "check", file)
+    assert told.status == said.status
+    document = json.loads(told.out)
+    assert document["schema"] == "weighbridge/config-check/v1"
+    return ExitCode(told.status), document, said.out
+
+
+def _snapshot(directory: Path) -> dict[str, tuple[int, int]]:
+    return {str(path): (path.stat().st_mtime_ns, path.stat().st_size) for path in directory.rglob("*")}
+
+
+def test_what_serve_could_begin_with_is_ok(made: Configured) -> None:
+    before = _snapshot(made.directory)
+    status, document, said = check(made.file)
+    assert (status, document["failed"], document["warnings"]) == (ExitCode.AFFIRMED, 0, 0)
+    assert {one["key"] for one in document["checks"]} == {
+        "serve.state", "serve.state (tls)", "serve.listen", "judging.requirements", "judging.reference",
+        "judging.anchors", "judging.engine", "judging.policy",
+    }  # fmt: skip
+    assert said.splitlines()[-1] == "0 failed, 0 warnings, 8 ok"
+    assert _snapshot(made.directory) == before
+
+
+def test_all_that_is_wrong_is_said_at_once(made: Configured, tmp_path: Path) -> None:
+    (tmp_path / "broken.json").write_text("{}")
+    (tmp_path / "rules.rego").write_text("package weighbridge.author\nallow := true if {")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        file = tmp_path / "weighbridge.toml"
+        file.write_text(
+            f'[serve]\nstate = "{made.state}"\nlisten = "127.0.0.1:{port}"\nport_file = "none/port"\n'
+            '[judging]\nrequirements = "broken.json"\nreference = "none.json"\nsets = ["broken.json"]\n'
+            'policy = ["rules.rego"]\nmanifests = ["broken.json"]\ncollateral = "none"\n'
+            f'[channel]\ncertificate = "{made.state}/tls/server.pem"\nkey = "{made.state}/tls/ca-key.pem"\n'
+            '[relying_parties]\nfile = "broken.json"\nca = "broken.json"\n'
+            '[http]\nlisten = "0.0.0.0:1"\nplain = true\n[metrics]\nlisten = "0.0.0.0:1"\n'
+        )
+        status, document, _ = check(file)
+    failed = [(one["key"], one["error"]["code"]) for one in document["checks"] if one["status"] == "fail"]
+    assert failed == [
+        ("serve.port_file", "FILE_UNWRITABLE"), ("channel.certificate", "KEY_MALFORMED"),
+        ("metrics.listen", "DUPLICATE_KEY"), ("relying_parties.file", "FIELD_MISSING"),
+        ("relying_parties.ca", "CERT_MALFORMED"), ("judging.requirements", "FIELD_MISSING"),
+        ("judging.reference", "FILE_UNREADABLE"), ("judging.manifests", "FIELD_MISSING"),
+        ("judging.collateral", "FILE_UNREADABLE"), ("judging.sets", "NOT_CBOR"),
+    ]  # fmt: skip
+    warned = {one["key"] for one in document["checks"] if one["status"] == "warn"}
+    assert {"serve.listen", "http.plain"} <= warned
+    assert status == ExitCode.ENVIRONMENT
+
+
+def test_a_policy_is_loaded_and_a_tenant_stands_once(made: Configured) -> None:
+    (made.directory / "rules.rego").write_text("package weighbridge.author\nallow := true if {")
+    text = made.file.read_text()
+    file = made.directory / "several.toml"
+    try:
+        file.write_text(
+            text.replace('requirements = "tenant-a.json"\n', "")
+            + '[[tenants]]\nrequirements = "tenant-a.json"\npolicy = ["rules.rego"]\n'
+            '[[tenants]]\nrequirements = "tenant-a.json"\n[[tenants]]\nrequirements = "tenant-b.json"\n'
+        )
+        _, document, _ = check(file)
+    finally:
+        file.unlink()
+    failed = [(one["key"], one["error"]["code"]) for one in document["checks"] if one["status"] == "fail"]
+    assert failed == [("tenants.0.policy", "POLICY_INVALID"), ("tenants.1.requirements", "DUPLICATE_KEY")]
+
+
+def test_what_is_missing_and_what_is_no_key(tmp_path: Path) -> None:
+    file = tmp_path / "weighbridge.toml"
+    file.write_text("")
+    status, document, _ = check(file)
+    assert status == ExitCode.MALFORMED
+    assert [one["key"] for one in document["checks"] if one["status"] == "fail"] == [
+        "serve.state", "judging.requirements", "judging.reference", "judging.policy"
+    ]  # fmt: skip
+    file.write_text("[serve]\nlissen = 1\nworkers = 0\n")
+    status, document, said = check(file)
+    assert status == ExitCode.MALFORMED
+    assert [one["key"] for one in document["checks"]] == ["serve.workers", "serve.lissen"]
+    assert "did you mean listen?" in said
+
+
+def test_a_key_that_others_can_read(made: Configured, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    shutil.copytree(made.state, state)
+    (state / "keys" / "signing.pem").chmod(0o644)
+    file = tmp_path / "weighbridge.toml"
+    file.write_text(made.file.read_text().replace('state = "state"', f'state = "{state}"'))
+    _, document, _ = check(file)
+    assert "KEY_EXPOSED" in {one["error"]["code"] for one in document["checks"] if one["error"]}
+
+
+def test_values_are_shown_with_whoever_says_them(made: Configured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"{PREFIX}SERVE_LISTEN", "[::1]:8443")
+    shown = here("weighbridge", "config", "show", made.file)
+    assert (shown.status, shown.err) == (0, "")
+    lines = dict(line.split(" = ", 1) for line in shown.out.splitlines())
+    assert lines["serve.listen"].split() == ['"[::1]:8443"', "#", f"{PREFIX}SERVE_LISTEN"]
+    assert lines["serve.state"].endswith(f"# {made.file}:2")
+    everything = json.loads(here("weighbridge", "config", "show", made.file, "--all", "--json").out)
+    rows = {row["key"]: row for row in everything["values"]}
+    assert rows["serve.workers"] == {"key": "serve.workers", "value": 1, "kind": "default", "from": "default"}
+    assert rows["limits.credit"]["value"] == 4
+    assert rows["serve.listen"]["kind"] == "environment"
+
+
+def test_the_table_of_keys_is_the_one_in_the_documents(root: Path) -> None:
+    printed = here("weighbridge", "config", "keys")
+    assert (printed.status, printed.out) == (0, markdown())
+    text = (root / "docs" / "configuration.md").read_text()
+    begin, end = "<!-- begin keys -->\n", "<!-- end keys -->"
+    assert text[text.index(begin) + len(begin) : text.index(end)] == markdown(), "scripts/config_keys.py writes it"
+    listed = json.loads(here("weighbridge", "config", "keys", "--json").out)["keys"]
+    assert {f"| `{one['key']}` | {one['type']} |" for one in listed} <= {
+        f"{line.rsplit('|', 4)[0]}|" for line in markdown().splitlines() if line.startswith("| `")
+    }

@@ -1,0 +1,328 @@
+"""What a configuration names, looked at before anything is started: is it there, readable, well-formed, does it fit.
+
+Nothing is opened for writing, and nothing of the verifier's state is changed: policies are loaded into an engine of
+their own, and ports are bound for a moment. What only a verifier can tell that has served before, such as whether a set
+is older than one it has seen, is not looked at; neither are databases and object storage.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Literal, TypeVar, final
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from weighbridge.proto import cose, limits
+from weighbridge.proto.baseline import SET_TYP as BASELINE_SET_TYP
+from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence, NotAuthentic, WeighbridgeError
+from weighbridge.proto.host_set import SET_TYP as HOST_SET_TYP
+from weighbridge.verifier import baseline_set, host_set, policy_bundle, reference_set
+from weighbridge.verifier.commands.basis import lacking, needed, read_policy, read_requirements
+from weighbridge.verifier.commands.outcome import load_anchors, no_state, read, read_manifest, read_reference, taken_for
+from weighbridge.verifier.commands.text import counted
+from weighbridge.verifier.keys import VerifierKeys
+from weighbridge.verifier.peers import authorities
+from weighbridge.verifier.ports import check_port
+from weighbridge.verifier.relying_parties import RelyingParties
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from cryptography import x509
+
+    from weighbridge.policy.policy_set import PolicySet
+    from weighbridge.policy.values.reference import Reference
+    from weighbridge.verifier.anchors import TrustAnchors
+    from weighbridge.verifier.settings.kinds import Place
+    from weighbridge.verifier.settings.model import Judging, Settings
+
+__all__ = ["Finding", "look"]
+
+_T = TypeVar("_T")
+Status = Literal["ok", "warn", "fail"]
+_SET_HINT = "name a set that `weighbridge model sign`, `weighbridge reference learn` or `sign` wrote"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was found of one key.
+
+    Attributes:
+        status: ``warn`` where it may be meant.
+        key: such as ``judging.requirements``.
+        says: what was found, or the refusal.
+        error: the refusal.
+    """
+
+    status: Status
+    key: str
+    says: str
+    error: WeighbridgeError | None = None
+
+
+def look(settings: Settings, at: datetime | None = None) -> tuple[Finding, ...]:
+    """Look at all that ``settings`` name, in the order in which ``serve`` would."""
+    looking = _Looking(settings, at or datetime.now(UTC))
+    looking.look()
+    return tuple(looking.found)
+
+
+@final
+class _Looking:
+    def __init__(self, settings: Settings, at: datetime) -> None:
+        self._settings = settings
+        self._at = at
+        self.found: list[Finding] = []
+
+    def look(self) -> None:
+        self.found += [Finding("fail", error.where, str(error), error) for error in lacking(self._settings)]
+        self._state()
+        self._channel()
+        self._places()
+        self._parties()
+        tenants: dict[str, str] = {}
+        for number, judging in enumerate(self._settings.judged()):
+            place = f"tenants.{number}" if self._settings.tenants else "judging"
+            tenant = self._judging(judging, place)
+            if tenant is not None and tenant in tenants:
+                error = MalformedEvidence(
+                    Code.DUPLICATE_KEY, "two of the tenants are one", where=f"{place}.requirements", got=tenant
+                )
+                self.found.append(Finding("fail", f"{place}.requirements", str(error), error))
+            tenants[tenant or ""] = place
+        if self._settings.store.url is not None:
+            self._warn("store.url", "not asked: `weighbridge store check` does")
+        if self._settings.ledger.storage is not None:
+            self._warn("ledger.storage", "not asked: serve does, before it listens")
+
+    # -- the verifier itself -------------------------------------------------------------------------------------------
+
+    def _state(self) -> None:
+        state = self._settings.serve.state
+        if state is None:
+            return
+
+        def its() -> str:
+            try:
+                origin = (state / "origin").read_text(encoding="ascii")
+            except (OSError, UnicodeDecodeError) as error:
+                raise no_state(state) from error
+            return f"{state}: {origin}, key {VerifierKeys.open(state / 'keys').thumbprint.hex()}"
+
+        self._try("serve.state", its, str)
+        file = self._settings.serve.port_file
+        if file is not None:
+            self._try("serve.port_file", lambda: _writable(file), lambda _: str(file))
+
+    def _channel(self) -> None:
+        state, own = self._settings.serve.state, self._settings.channel
+        if own.certificate is not None and own.key is not None:
+            certificate, key, place = own.certificate, own.key, "channel.certificate"
+        elif state is not None:
+            certificate, key, place = (
+                state / "tls" / "server.pem",
+                state / "tls" / "server-key.pem",
+                "serve.state (tls)",
+            )
+        else:
+            return
+
+        def fits() -> x509.Certificate:
+            return _pair(certificate, key, self._at)
+
+        self._try(place, fits, lambda found: f"{certificate}, until {found.not_valid_after_utc:%Y-%m-%d}")
+
+    def _places(self) -> None:
+        places = {
+            "serve.listen": self._settings.serve.listen,
+            "http.listen": self._settings.http.listen,
+            "metrics.listen": self._settings.metrics.listen,
+        }
+        taken: dict[tuple[str, int], str] = {}
+        for key, place in places.items():
+            if place is None:
+                continue
+            ports = range(place.port, place.port + (self._settings.serve.workers if key.startswith("metrics") else 1))
+            for port in ports if place.port else ():
+                if (other := taken.get((place.host, port))) is not None:
+                    error = MalformedEvidence(Code.DUPLICATE_KEY, f"the port of {other} too", where=key, got=port)
+                    self.found.append(Finding("fail", key, str(error), error))
+                taken[place.host, port] = key
+            self._port(key, place)
+        http = self._settings.http
+        if http.listen is not None and http.plain and not http.listen.is_local:
+            self._warn("http.plain", f"without TLS, and others may reach {http.listen}: is there a proxy before it?")
+
+    def _port(self, key: str, place: Place) -> None:
+        try:
+            check_port(place.host, place.port, where=str(place))
+        except EnvironmentFault as error:
+            # A verifier that serves by this very file has it.
+            self._warn(key, str(error))
+        else:
+            self.found.append(Finding("ok", key, str(place)))
+
+    def _parties(self) -> None:
+        parties = self._settings.relying_parties
+        if parties.file is not None:
+            file = parties.file
+
+            def listed() -> RelyingParties:
+                data = read(file, limit=limits.REFERENCE_SET_MAX)
+                with taken_for(file, what="a list of relying parties", hint="docs/results.md says what is in it"):
+                    return RelyingParties.parse(data)
+
+            self._try(
+                "relying_parties.file",
+                listed,
+                lambda found: f"{file}: {counted(len(found.relying_parties), 'relying party', 'relying parties')}",
+            )
+        if parties.ca is not None:
+            authority = parties.ca
+            self._try("relying_parties.ca", lambda: _authorities(authority), lambda count: f"{authority}: {count}")
+
+    # -- one tenant ----------------------------------------------------------------------------------------------------
+
+    def _judging(self, judging: Judging, place: str) -> str | None:
+        """Look at it all, and return the tenant's name."""
+        requirements = None
+        if judging.requirements is not None:
+            path = judging.requirements
+            requirements = self._try(
+                f"{place}.requirements", lambda: read_requirements(path), lambda found: f"{path}: tenant {found.tenant}"
+            )
+        reference = None
+        if judging.reference is not None:
+            values = str(judging.reference)
+            reference = self._try(f"{place}.reference", lambda: read_reference(values), lambda _: values)
+        anchors = self._try(
+            f"{place}.anchors",
+            lambda: load_anchors(judging.anchors),
+            lambda found: f"{counted(len(found.anchors), 'anchor')} of {', '.join(judging.anchors) or 'shipped'}",
+        )
+        self._each(f"{place}.manifests", judging.manifests, lambda path: f"{path}: {read_manifest(path).name}")
+        if judging.collateral is not None:
+            store = judging.collateral
+            self._try(f"{place}.collateral", lambda: _directory(store), lambda _: str(store))
+        if anchors is not None:
+            self._each(f"{place}.sets", judging.sets, lambda path: f"{path}: {_set(path, anchors)}")
+        if reference is not None:
+            self._policies(judging, place, reference, anchors, None if requirements is None else requirements.tenant)
+        return None if requirements is None else requirements.tenant
+
+    def _policies(
+        self, judging: Judging, place: str, reference: Reference, anchors: TrustAnchors | None, tenant: str | None
+    ) -> None:
+        engine = self._try(f"{place}.engine", judging.engine.open, lambda _: str(judging.engine))
+
+        def loaded(policy: PolicySet) -> str:
+            if engine is not None:
+                with engine.load(policy):
+                    pass
+            return policy.digest.hex()
+
+        if judging.policy:
+            named = ", ".join(judging.policy)
+            self._try(
+                f"{place}.policy",
+                lambda: loaded(needed(read_policy(judging, reference))),
+                lambda digest: f"{named}: {digest}",
+            )
+        judges = bool(judging.policy)
+        for path in judging.policy_bundles if anchors is not None else ():
+
+            def taken(path: Path = path) -> tuple[str, bool]:
+                data = read(path, limit=limits.POLICY_BUNDLE_MAX)
+                with taken_for(path, what="a policy bundle", hint="`weighbridge policy bundle sign` writes one"):
+                    bundle = policy_bundle.verify(data, anchors=needed(anchors))
+                loaded(bundle.policy(reference))
+                valid = "" if bundle.valid(self._at) else "; NOT VALID NOW: nothing is judged by it"
+                return f"{path}: {bundle.line}, number {bundle.number}{valid}", bundle.line.tenant in {"", tenant}
+
+            bundle = self._try(f"{place}.policy_bundles", taken, lambda found: found[0])
+            judges = judges or bundle is None or bundle[1]
+        if tenant is not None and not judges and anchors is not None:
+            error = EnvironmentFault(Code.POLICY_ABSENT, "there is no policy for this tenant", where=place, got=tenant)
+            self.found.append(Finding("fail", f"{place}.policy", str(error), error))
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _try(self, key: str, call: Callable[[], _T], says: Callable[[_T], str]) -> _T | None:
+        """What ``call`` returns; ``None`` where it is refused, which is noted."""
+        try:
+            found = call()
+        except WeighbridgeError as error:
+            self.found.append(Finding("fail", key, str(error), error))
+            return None
+        self.found.append(Finding("ok", key, says(found)))
+        return found
+
+    def _each(self, key: str, paths: Iterable[Path], says: Callable[[Path], str]) -> None:
+        for path in paths:
+            self._try(key, partial(says, path), str)
+
+    def _warn(self, key: str, says: str) -> None:
+        self.found.append(Finding("warn", key, says))
+
+
+def _set(path: Path, anchors: TrustAnchors) -> str:
+    """What a signed set is; whose, and whether it is valid, whoever serves says."""
+    data = read(path, limit=limits.HOST_SET_MAX)
+    with taken_for(path, what="a signed set", hint=_SET_HINT):
+        typ = cose.claimed_typ(data, limit=limits.HOST_SET_MAX, what="signed set")
+        if typ == HOST_SET_TYP:
+            return str(host_set.verify(data, anchors=anchors).line)
+        if typ == BASELINE_SET_TYP:
+            return str(baseline_set.verify(data, anchors=anchors).line)
+        authentic = reference_set.authenticate(data, anchors=anchors)
+        reference_set.verify_statements(authentic, anchors=anchors)
+        return str(authentic.line)
+
+
+def _directory(path: Path) -> None:
+    if not path.is_dir():
+        raise EnvironmentFault(
+            Code.FILE_UNREADABLE, "no directory", where=str(path), hint="`weighbridge collateral fetch` makes one"
+        )
+
+
+def _writable(path: Path) -> None:
+    if not os.access(path.parent, os.W_OK):
+        raise EnvironmentFault(Code.FILE_UNWRITABLE, "its directory cannot be written", where=str(path))
+
+
+def _authorities(path: Path) -> str:
+    return counted(len(authorities(read(path, limit=limits.JSON_MAX), where=str(path))), "certificate")
+
+
+def _pair(certificate: Path, key: Path, at: datetime) -> x509.Certificate:
+    """The first certificate, which is that of the key, and valid."""
+    first = authorities(read(certificate, limit=limits.JSON_MAX), where=str(certificate))[0]
+    try:
+        private = load_pem_private_key(read(key, limit=limits.CERT_MAX), None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise MalformedEvidence(
+            Code.KEY_MALFORMED, "not a private key in PEM without a password", where=str(key)
+        ) from error
+    if private.public_key() != first.public_key():
+        raise MalformedEvidence(
+            Code.KEY_MALFORMED,
+            "the key is not that of the certificate",
+            where=str(key),
+            got=str(certificate),
+            hint="name the key that the certificate was issued for, and its certificate first in the file",
+        )
+    if not first.not_valid_before_utc <= at <= first.not_valid_after_utc:
+        raise NotAuthentic(
+            Code.CHAIN_EXPIRED,
+            "the server's certificate is not valid now",
+            where=str(certificate),
+            expected=f"{first.not_valid_before_utc:%Y-%m-%d}..{first.not_valid_after_utc:%Y-%m-%d}",
+        )
+    return first
