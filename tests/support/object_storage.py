@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import signal
@@ -20,13 +21,14 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PROGRAM: Final = ROOT / ".peers" / "seaweedfs" / "bin" / "weed"
+BUCKETS: Final = ("public", "private")
 ABSENT: Final = "no server of object storage: run scripts/setup --peers"
 _READY: Final = 60.0
 _PORTS: Final = ("master.port", "volume.port", "filer.port", "s3.port")
 
 
 class ObjectStorage:
-    """A running server. Its buckets are made as they are named; bucket ``public`` may be read by anybody."""
+    """A running server with the buckets :data:`BUCKETS`; ``public`` may be read by anybody."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -64,12 +66,14 @@ class ObjectStorage:
                 [
                     PROGRAM, f"-logdir={folder}", "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
                     "-filer", "-s3", f"-s3.config={folder / 's3.json'}", "-s3.port.iceberg=0", *ports,
-                    "-master.telemetry=false", "-master.volumeSizeLimitMB=64", "-volume.max=50",
+                    "-master.telemetry=false", "-master.electionTimeout=1s", "-volume.max=50",
+                    # Small objects lie with their names: no volume has to be made for them.
+                    "-filer.saveToFilerLimit=8388608", "-s3.autoCreateBucket=false",
                 ],
                 stdout=log, stderr=subprocess.STDOUT, cwd=folder, env={"PATH": os.environ["PATH"], "HOME": str(folder)},
             )  # fmt: skip
         until = time.monotonic() + _READY
-        while not self._takes_objects():
+        while not (self._makes_buckets() and self._takes_objects()):
             assert self._process.poll() is None, (folder / "log").read_text()[-2000:]
             assert time.monotonic() < until, "the server does not become ready"
             time.sleep(0.05)
@@ -81,6 +85,20 @@ class ObjectStorage:
             self._process.wait()
             self._process = None
 
+    def _makes_buckets(self) -> bool:
+        """A bucket is a folder below `/buckets/` of the server's own interface."""
+        line = http.client.HTTPConnection("127.0.0.1", self._ports["filer.port"], timeout=5)
+        try:
+            for name in BUCKETS:
+                line.request("POST", f"/buckets/{name}/", body=b"")
+                if line.getresponse().read() is None:
+                    return False
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            line.close()
+        return True
+
     def _takes_objects(self) -> bool:
         try:
             store = S3Store(
@@ -91,8 +109,8 @@ class ObjectStorage:
                 client_options={"allow_http": True, "timeout": "2s"},
                 retry_config={"max_retries": 0},
             )
-            obstore.put(store, "ready", b"")
-        except obstore.exceptions.BaseError:
+            obstore.put(store, "ready", b"ready")
+        except (obstore.exceptions.BaseError, FileNotFoundError):
             return False
         return True
 

@@ -20,9 +20,9 @@ from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence
 from weighbridge.verifier.ledger.bucket import Object, Refused, Unanswered
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Iterable, Sequence
 
-    from obstore import Attributes, GetOptions
+    from obstore import Attributes, GetOptions, ObjectMeta
     from obstore.store import S3Store
 
     from weighbridge.verifier.ledger.bucket import Served
@@ -39,7 +39,7 @@ _REQUEST: Final = timedelta(seconds=10)
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _STATUS: Final = re.compile(r"status code: ([0-9]{3})")
 _REASON: Final = re.compile(r"<Code>([A-Za-z0-9]{1,64})</Code>")
-_FULL: Final = re.compile(r"status code: 507|QuotaExceeded|StorageFull|InsufficientStorage|EntityTooLarge")
+_FULL: Final = re.compile(r"status code: 507|QuotaExceeded|StorageFull|InsufficientStorage")
 _NO_BUCKET: Final = "NoSuchBucket"
 _TRY_AGAIN: Final = frozenset({408, 409, 429})
 _SERVER_FAULT: Final = 500
@@ -141,8 +141,12 @@ class S3Objects:
         below = len(self._key(""))
         offset = self._key(after) if after else None
         with self._asking(prefix):
-            listed = obstore.list(self._store, prefix=self._key(prefix), offset=offset, chunk_size=limit)
-            return [meta["path"][below:] for meta in next(iter(listed), [])]
+            # Another of its overloads names types of Arrow, which is not installed.
+            listed: Iterable[Sequence[ObjectMeta]] = obstore.list(  # pyright: ignore[reportUnknownMemberType]
+                self._store, prefix=self._key(prefix), offset=offset, chunk_size=limit
+            )
+            first: Sequence[ObjectMeta] = next(iter(listed), ())
+            return [meta["path"][below:] for meta in first]
 
     def delete(self, names: Sequence[str]) -> None:
         """See :meth:`.bucket.Objects.delete`."""
@@ -172,6 +176,8 @@ class S3Objects:
         except FileNotFoundError as error:
             raise self._fault(Code.STORAGE_ABSENT, "there is no such bucket", name, error) from error
         except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as error:
+            if _FULL.search(str(error)):
+                raise self._meaning(error, name) from error
             raise self._fault(Code.STORAGE_FORBIDDEN, "object storage refuses this", name, error) from error
         except exceptions.NotSupportedError as error:
             raise self._fault(Code.STORAGE_UNFIT, "object storage cannot do this", name, error) from error
@@ -205,6 +211,14 @@ def _store(bucket: str, seconds: timedelta) -> S3Store:
 
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3", os.environ.get("AWS_ENDPOINT_URL", ""))
     allow = os.environ.get("AWS_ALLOW_HTTP", "").lower() == "true" or urlsplit(endpoint).hostname in _LOOPBACK
+    if endpoint.startswith("http://") and not allow:
+        raise EnvironmentFault(
+            Code.STORAGE_UNREACHABLE,
+            "object storage is not asked in the clear",
+            where="AWS_ENDPOINT_URL",
+            got=endpoint,
+            hint="name its https:// address; or set AWS_ALLOW_HTTP=true where nobody can listen",
+        )
     try:
         return S3Store(
             bucket,
