@@ -55,6 +55,8 @@ def test_a_person_sees_how_far_it_is_and_can_stop_it(made: Recorded) -> None:
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [
+            # A shell that starts tests in the background has them, and all that they start, ignore this signal.
+            "env", "--default-signal=INT",
             str(BIN / "weighbridge"), "policy", "replay", *[str(bundle)] * MANY, "--policy", "insecure_development",
             "--anchors", str(made.state / "anchors.json"), "--jobs", "2",
         ],
