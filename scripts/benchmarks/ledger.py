@@ -39,6 +39,7 @@ from weighbridge.proto import merkle, note, tlog
 from weighbridge.proto.digest import sha256
 from weighbridge.verifier.archive import Archive
 from weighbridge.verifier.files import PosixFiles
+from weighbridge.verifier.leadership import FileLeadership
 from weighbridge.verifier.ledger import Content, ContentStore, Ledger, edge
 from weighbridge.verifier.ledger.published import CHECKPOINT
 from weighbridge.verifier.ledger.storage import HEAD
@@ -109,7 +110,13 @@ def _disk(directory: Path, effort: _Effort) -> Iterator[Figure]:
 def _archive(directory: Path) -> Archive:
     directory.mkdir()
     ledger = Ledger.create(directory / "ledger", origin=_ORIGIN, key=_KEY)
-    return Archive(ContentStore(directory / "content"), ledger)
+    return Archive(ContentStore(directory / "content"), ledger, FileLeadership(directory / "turns"))
+
+
+def _commit(archive: Archive, windows: Sequence[_Window]) -> None:
+    """As the verifier does: in a turn."""
+    with archive.turn():
+        _ = archive.commit_all(windows)
 
 
 def _windows(count: int, chains: Sequence[bytes]) -> list[_Window]:
@@ -151,11 +158,11 @@ def _appended(
     """As many as can be; returns how many a second that is."""
     windows = _windows(effort.windows, chains)
     # The chains are there from the machines' first windows on.
-    _ = archive.commit_all(_windows(len(chains), chains))
+    _commit(archive, _windows(len(chains), chains))
     before = _size(directory / "appended")
     started, busy = time.perf_counter(), time.process_time()
     for first in range(0, len(windows), _TURN):
-        _ = archive.commit_all(windows[first : first + _TURN])
+        _commit(archive, windows[first : first + _TURN])
     reached = len(windows) / (time.perf_counter() - started)
     busy = (time.process_time() - busy) / len(windows)
     stored = (_size(directory / "appended") - before) / len(windows)
@@ -200,7 +207,7 @@ def _waited(archive: Archive, offered: float, given: Sequence[_Window]) -> Itera
         if not turn:
             time.sleep(max(0.0, windows[0][0] / offered - now))
             continue
-        _ = archive.commit_all([window for _, window in turn])
+        _commit(archive, [window for _, window in turn])
         done = time.perf_counter() - started
         waited += [done - arrived for arrived, _ in turn]
         turns += 1

@@ -13,7 +13,7 @@ from weighbridge.proto.window import Evidence
 from weighbridge.proto.workload import WorkSummary
 from weighbridge.verifier.anchors import Anchor, TrustAnchors
 from weighbridge.verifier.clearing import clear
-from weighbridge.verifier.live import subjects_of
+from weighbridge.verifier.steps import subjects_of
 
 if TYPE_CHECKING:
     from corpus.arena import Arena

@@ -43,6 +43,7 @@ from weighbridge.verifier.certs import load_certificate
 from weighbridge.verifier.clock import nanoseconds
 from weighbridge.verifier.core import Answer, Verifier
 from weighbridge.verifier.keys import VerifierKeys
+from weighbridge.verifier.leadership import FileLeadership
 from weighbridge.verifier.ledger.content import ContentStore
 from weighbridge.verifier.ledger.log import Ledger
 from weighbridge.verifier.published import Published
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from weighbridge.proto.telemetry import Source
     from weighbridge.proto.terms import SignedTerms
     from weighbridge.verifier.files import Files
+    from weighbridge.verifier.leadership import Leadership
 
 NOON = datetime(2026, 6, 1, 12, 0, 0, tzinfo=UTC)
 LOG_PCR = 15
@@ -375,6 +377,7 @@ class World:
     clock: FakeClock
     keys: VerifierKeys
     ledger: Ledger
+    leadership: Leadership
     store: Store
     anchors: TrustAnchors
     reference: Reference
@@ -439,6 +442,7 @@ class World:
             clock=clock,
             keys=keys,
             ledger=ledger,
+            leadership=FileLeadership(directory / "turns"),
             store=store,
             anchors=anchors,
             reference=values,
@@ -456,7 +460,7 @@ class World:
     @property
     def archive(self) -> Archive:
         """The verifier's records, as it reads and writes them."""
-        return Archive(ContentStore(self.directory / "content", files=self.files), self.ledger)
+        return Archive(ContentStore(self.directory / "content", files=self.files), self.ledger, self.leadership)
 
     @property
     def appraiser(self) -> Appraiser:
@@ -496,6 +500,7 @@ class World:
             self.engines.close()
         self.store.close()
         self.ledger.close()
+        self.leadership.close()
 
     def open_session(self, host: Host | None = None) -> None:
         """Enrol a host, then load the declared model through the measured loader."""

@@ -466,7 +466,7 @@ def test_a_stranger_does_not_have_a_session_replayed(make: Callable[..., World])
     world.window()
     world.restart()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("weighbridge.verifier.live.replay_window", lambda *_, **__: pytest.fail("replayed"))
+        patch.setattr("weighbridge.verifier.restoring.replay_window", lambda *_, **__: pytest.fail("replayed"))
         with pytest.raises(NotAuthentic) as caught:
             world.verifier.resume(world.host.session, peer=bytes(32))
     assert caught.value.code is Code.WINDOW_PEER

@@ -34,9 +34,9 @@ from weighbridge.proto.errors import (
 )
 from weighbridge.verifier.clearing import clear
 from weighbridge.verifier.clock import SystemClock, nanoseconds
-from weighbridge.verifier.live import subjects_of
 from weighbridge.verifier.record import Record
 from weighbridge.verifier.session import SessionState
+from weighbridge.verifier.steps import subjects_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -44,6 +44,7 @@ def test_it_is_made_whole(state: Path) -> None:
         "origin",
         "sessions.sqlite",
         "tls",
+        "turns",
     }
     assert state.stat().st_mode & 0o777 == 0o700
     with Deployment.open(state) as opened:
@@ -108,11 +109,25 @@ def test_an_attempt_that_was_cut_off_is_no_hindrance(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["state"]
 
 
-def test_one_process_has_it_at_a_time(state: Path) -> None:
-    with Deployment.open(state):
-        assert code_of(state) is Code.LEDGER_LOCKED
-    with Deployment.open(state):
-        pass
+def test_several_have_it_open_and_write_in_turns(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("weighbridge.verifier.leadership.PATIENCE", 0.01)
+    note = Record.note("junk", session=bytes(16), seq=None, received_ns=0, verdict=b"{}")
+    with Deployment.open(state) as one, Deployment.open(state) as other:
+        with one.archive.turn():
+            with pytest.raises(EnvironmentFault) as caught:
+                other.archive.commit(note, None)
+            assert caught.value.code is Code.LEDGER_LOCKED
+            # So does whoever opens it: what is half done is not looked at.
+            assert code_of(state) is Code.LEDGER_LOCKED
+            one.archive.commit(note, None)
+        assert other.archive.commit(note, None).index == 1
+        assert one.archive.records.record(1) == note
+        with one.archive.turn():
+            assert one.archive.ledger.size == 2
+        with pytest.raises(RuntimeError, match="not in a turn"):
+            one.archive.commit_all([(note, None)])
+        with one.archive.turn(), pytest.raises(RuntimeError, match="nest"), one.archive.turn():
+            pass
 
 
 def test_it_is_read_while_it_serves(state: Path) -> None:

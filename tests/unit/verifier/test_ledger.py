@@ -19,7 +19,9 @@ from fakes.broken_files import FaultyFiles
 from weighbridge.proto import merkle, note, tlog
 from weighbridge.proto.errors import Code, EnvironmentFault, LedgerInconsistent, NotAuthentic, WeighbridgeError
 from weighbridge.verifier import ledger as package
+from weighbridge.verifier.files import PosixFiles
 from weighbridge.verifier.ledger import Ledger, LedgerReader, audit
+from weighbridge.verifier.ledger.storage import Storage
 
 ORIGIN = "ledger.example/windows"
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
@@ -134,14 +136,50 @@ def test_full_tiles_only(ledger: Ledger, directory: Path) -> None:
     assert audit(directory, NOTE_KEY, ORIGIN).tiles == 3
 
 
-def test_only_one_has_it_open(ledger: Ledger, directory: Path) -> None:
-    for start in (Ledger.open, Ledger.create):
+def test_two_have_it_open_and_each_takes_up_what_the_other_has_appended(ledger: Ledger, directory: Path) -> None:
+    with reopen(directory) as other:
+        ledger.append(entries(300))
         with pytest.raises(EnvironmentFault) as caught:
-            start(directory, origin=ORIGIN, key=KEY)
-        assert caught.value.code is Code.LEDGER_LOCKED
+            other.append([b"too late"])
+        assert (caught.value.code, other.size) == (Code.LEDGER_LOCKED, 0)
+        # What is in the ledger can be read all the same.
+        assert other.published().entry(299) == b"entry 299"
+        other.take_up()
+        assert other.append([b"in turn"]).first_index == 300
+        ledger.take_up()
+        assert (ledger.size, ledger.root, ledger.entry(300)) == (301, other.root, b"in turn")
+        assert ledger.append([b"in turn again"]).first_index == 301
     ledger.close()
     ledger.close()
-    reopen(directory).close()
+    assert audit(directory, NOTE_KEY, ORIGIN).size == 302
+
+
+def test_what_another_process_committed_and_did_not_publish_is_published(ledger: Ledger, directory: Path) -> None:
+    before = (directory / "checkpoint").read_bytes()
+    with reopen(directory) as other:
+        other.append([b"a"])
+    (directory / "checkpoint").write_bytes(before)
+    ledger.take_up()
+    assert (directory / "checkpoint").read_bytes() == (directory / HEAD).read_bytes() == ledger.checkpoint()
+
+
+def test_a_ledger_that_was_put_back_under_the_writer(ledger: Ledger, directory: Path) -> None:
+    old = (directory / HEAD).read_bytes()
+    ledger.append([b"a"])
+    (directory / HEAD).write_bytes(old)
+    with pytest.raises(LedgerInconsistent) as caught:
+        ledger.take_up()
+    assert caught.value.code is Code.LEDGER_ROLLBACK
+
+
+def test_nobody_writes_beside_a_writer(ledger: Ledger, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("weighbridge.verifier.ledger.storage.PATIENCE", 0.01)
+    with Storage(directory, PosixFiles()).exclusive():
+        for write in (lambda: ledger.append([b"x"]), ledger.settle, lambda: reopen(directory)):
+            with pytest.raises(EnvironmentFault) as caught:
+                write()
+            assert caught.value.code is Code.LEDGER_LOCKED
+    assert ledger.append([b"x"]).size == 1
 
 
 def test_closed_is_closed(ledger: Ledger) -> None:
@@ -270,8 +308,10 @@ def test_append_notices_another_writer(ledger: Ledger, directory: Path, tmp_path
         copy.append([b"b"])
     (directory / HEAD).write_bytes((tmp_path / "copy" / HEAD).read_bytes())
     before = (directory / "checkpoint").read_bytes()
-    with pytest.raises(LedgerInconsistent, match="somebody else"):
+    with pytest.raises(EnvironmentFault, match="somebody else"):
         ledger.append([b"c"])
+    with pytest.raises(LedgerInconsistent):
+        ledger.take_up()
     (directory / HEAD).unlink()
     with pytest.raises(LedgerInconsistent, match="missing"):
         ledger.append([b"c"])

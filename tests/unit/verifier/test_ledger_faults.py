@@ -206,7 +206,7 @@ while True:
 
 
 def test_killed_in_the_middle(tmp_path: Path) -> None:
-    """kill -9 while it appends: what was acknowledged is there, and the lock does not outlive the process."""
+    """kill -9 while it appends: what was acknowledged is there, and its lock does not outlive the process."""
     directory = tmp_path / "ledger"
     writer = subprocess.Popen(
         [sys.executable, "-c", WRITER, str(directory), ORIGIN], stdout=subprocess.PIPE, text=True, env=dict(os.environ)
@@ -216,10 +216,6 @@ def test_killed_in_the_middle(tmp_path: Path) -> None:
         acknowledged = 0
         for line in lines:
             acknowledged = int(line)
-            if acknowledged == 500:
-                with pytest.raises(EnvironmentFault) as caught:
-                    Ledger.open(directory, origin=ORIGIN, key=KEY)
-                assert caught.value.code is Code.LEDGER_LOCKED
             if acknowledged >= 2000:
                 break
         writer.send_signal(signal.SIGKILL)

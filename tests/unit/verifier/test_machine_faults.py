@@ -16,6 +16,7 @@ from fakes.broken_files import Broken, FaultyFiles
 from support.world import WORK, World
 from weighbridge.proto.errors import Code, EnvironmentFault, LedgerInconsistent, NotAuthentic, PolicyDenied
 from weighbridge.verifier import store
+from weighbridge.verifier.database import sqlite
 from weighbridge.verifier.ledger.audit import audit
 from weighbridge.verifier.ledger.log import Ledger
 from weighbridge.verifier.ledger.storage import Storage
@@ -86,7 +87,7 @@ def test_no_policy_worker_is_no_verdict(world: World) -> None:
 
 
 def test_a_locked_store_is_no_verdict(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "_BUSY_SECONDS", 0.01)
+    monkeypatch.setattr(sqlite, "_BUSY_SECONDS", 0.01)
     world.store.close()
     world.store = store.Store.create_or_open(world.directory / "sessions.sqlite")
     world.restart()
@@ -242,8 +243,12 @@ def go_on(world: World, hosts: list[Host], sealed: list[SealedWindow]) -> None:
             missing.append(world.verifier.judge(host.session, window.evidence, peer=host.peer, beside=missing))
         except NotAuthentic as known:
             assert known.code is Code.WINDOW_DUPLICATE  # noqa: PT017 - one of two good ends
-    answers = [settled() for settled in world.verifier.settle(missing)]
-    assert [answer.verdict.outcome for answer in answers] == ["affirmed"] * len(missing)
+    for settled in world.verifier.settle(missing):
+        try:
+            assert settled().verdict.outcome == "affirmed"
+        except NotAuthentic as known:
+            # Found in the ledger at the beginning of the turn, and finished.
+            assert known.code is Code.WINDOW_DUPLICATE  # noqa: PT017 - one of two good ends
     for host, window in zip(hosts, sealed, strict=True):
         host.advance(window)
         host.challenge = world.verifier.resume(host.session, peer=host.peer).challenge

@@ -18,10 +18,10 @@ from weighbridge.proto.terms import TERMS_TYP, Terms
 from weighbridge.proto.workload import WorkSummary
 from weighbridge.verifier.answers import Answer
 from weighbridge.verifier.clearing import clear
-from weighbridge.verifier.live import LiveSessions, subjects_of
+from weighbridge.verifier.live import LiveSessions
 from weighbridge.verifier.session import SessionState
 from weighbridge.verifier.settling import Judged
-from weighbridge.verifier.store import Conflict
+from weighbridge.verifier.steps import subjects_of
 
 
 class PowerLost(BaseException):
@@ -232,7 +232,7 @@ def test_a_loss_of_power_loses_none_of_them(tmp_path: Path, after: str) -> None:
     made = hosts(world, 3)
     made[1].log.load(manifest("other", weights=b"other"))
     windows = judged(world, made)
-    with mock.patch.object(LiveSessions, "carry_out", side_effect=PowerLost), pytest.raises(PowerLost):
+    with mock.patch.object(LiveSessions, "write", side_effect=PowerLost), pytest.raises(PowerLost):
         world.verifier.settle([item for _, item in windows])
     if after != "ledger":
         with mock.patch.object(LiveSessions, "_write_end", side_effect=PowerLost), pytest.raises(PowerLost):
@@ -257,7 +257,7 @@ def test_a_loss_of_power_loses_none_of_them(tmp_path: Path, after: str) -> None:
 
 
 def test_what_the_store_could_not_be_told_of_is_finished_first(tmp_path: Path) -> None:
-    """All of it, before whatever comes next, of whichever session: as after a restart."""
+    """All of it, before whatever is recorded next, of whichever session: as after a restart."""
     world = World.make(tmp_path)
     made = hosts(world, 3)
     made[1].log.load(manifest("other", weights=b"other"))
@@ -293,10 +293,14 @@ def test_what_the_store_has_against_one_concerns_it_alone(tmp_path: Path) -> Non
     with world.store.transaction() as tx:
         # Another replica has ended it meanwhile.
         tx.set_state(made[0].session, SessionState.CLOSED)
+    size = world.ledger.size
     refused, admitted = world.verifier.settle([item for _, item in windows])
-    with pytest.raises(Conflict):
+    with pytest.raises(PolicyDenied) as ended:
         refused()
+    assert ended.value.code is Code.SESSION_STATE
     assert admitted().verdict.opens
+    # Nothing was recorded of what no session stands behind.
+    assert world.ledger.size == size + 1
     assert [standing(world, host) for host in made] == [(SessionState.CLOSED, 1), (SessionState.RUNNING, 2)]
     world.close()
 

@@ -14,8 +14,8 @@ from support.sensors import Undeclared
 from weighbridge.proto.errors import Code, PolicyDenied
 from weighbridge.proto.telemetry import Channel
 from weighbridge.verifier.clearing import clear
-from weighbridge.verifier.live import subjects_of
 from weighbridge.verifier.record import Record
+from weighbridge.verifier.steps import subjects_of
 from weighbridge.verifier.telemetry.remains import NO_REMAINS
 
 if TYPE_CHECKING:

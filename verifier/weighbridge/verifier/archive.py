@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, final
@@ -19,12 +20,14 @@ from weighbridge.verifier.ledger.content import Content
 from weighbridge.verifier.record import NO_DIGEST, Leaf, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
     from datetime import datetime
 
     from weighbridge.policy.policy_set import PolicyFiles
+    from weighbridge.verifier.leadership import Leadership
     from weighbridge.verifier.ledger.content import ContentStore
     from weighbridge.verifier.ledger.log import Ledger
+    from weighbridge.verifier.ledger.reader import LedgerReader
 
 __all__ = ["Archive", "Committed", "Records"]
 
@@ -171,34 +174,58 @@ class Records:
 
 
 @final
+class _Committed:
+    """Entries of ``ledger`` that were committed, by this process or by another one that has published them."""
+
+    __slots__ = ("_ledger", "_reader")
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        # Kept with the tiles that it has read: whoever reads a session reads the same ones again and again.
+        self._reader: LedgerReader | None = None
+
+    def entry(self, index: int) -> bytes:
+        if self._reader is None or index >= self._reader.checkpoint.size:
+            self._reader = self._ledger.reader() if index < self._ledger.size else self._ledger.published()
+        return self._reader.entry(index)
+
+
+@final
 class Archive:
-    """Writes a record and its evidence durably, then commits to them in the ledger."""
+    """Writes a record and its evidence durably, then commits to them in the ledger: in a turn, one process at a time.
 
-    __slots__ = ("_content", "_unsure", "ledger", "records")
+    Contents alone are kept at any time, by any process.
+    """
 
-    def __init__(self, content: ContentStore, ledger: Ledger) -> None:
+    __slots__ = ("_content", "_in_turn", "_leadership", "ledger", "records")
+
+    def __init__(self, content: ContentStore, ledger: Ledger, leadership: Leadership) -> None:
         self._content = content
-        self._unsure: int | None = None
+        self._leadership = leadership
+        self._in_turn = False
         self.ledger = ledger
-        self.records = Records(content, ledger)
+        self.records = Records(content, _Committed(ledger))
 
-    @property
-    def unsure(self) -> int | None:
-        """From which entry on the ledger may have some although whoever recorded them was told that it has failed."""
-        return self._unsure
-
-    def settle(self) -> None:
-        """Ask the disk what the ledger has, where that is not known.
+    @contextlib.contextmanager
+    def turn(self) -> Generator[None]:
+        """Lead while the block lasts: all is known that the ledger has, and nobody else appends.
 
         Raises:
-            WeighbridgeError: as :meth:`.Ledger.settle`.
+            EnvironmentFault: ``LEDGER_LOCKED`` when others lead for too long; or as :meth:`.Ledger.take_up`.
+            LedgerInconsistent: as :meth:`.Ledger.take_up`.
         """
-        if not self.ledger.settled:
-            self.ledger.settle()
+        with self._leadership.turn():
+            self.ledger.take_up()
+            self._in_turn = True
+            try:
+                yield
+            finally:
+                self._in_turn = False
 
-    def made_sure(self) -> None:
-        """Everybody knows by now what the ledger has."""
-        self._unsure = None
+    def close(self) -> None:
+        """Let go of ledger and turns."""
+        self.ledger.close()
+        self._leadership.close()
 
     def require_history(self, size: int, root: bytes) -> None:
         """Require that the ledger goes on from the tree of ``size`` entries with ``root``, which was seen before.
@@ -300,32 +327,34 @@ class Archive:
         return self._content.put(preimage("collateral", collateral.encode()))
 
     def commit(self, record: Record, evidence: bytes | None) -> Committed:
-        """Record one judgement, as :meth:`commit_all` does.
+        """Record one judgement, as :meth:`commit_all` does; in a turn of its own, where there is none yet.
 
         Raises:
-            EnvironmentFault: see there.
+            EnvironmentFault: see there, and :meth:`turn`.
         """
-        return self.commit_all([(record, None if evidence is None else Content(evidence))])[0]
+        judgements = [(record, None if evidence is None else Content(evidence))]
+        with contextlib.nullcontext() if self._in_turn else self.turn():
+            return self.commit_all(judgements)[0]
 
     def commit_all(self, judgements: Sequence[tuple[Record, Content | None]]) -> tuple[Committed, ...]:
         """Record judgements, together. When this returns, a power failure cannot take any of them away.
 
         Args:
-            judgements: at least one; each record names its evidence, as received, by its SHA-256.
+            judgements: any number; each record names its evidence, as received, by its SHA-256.
 
         Raises:
-            EnvironmentFault: the disk is full or failed. Usually none of them is in the ledger, but all may be: when
-                the very commit was reported as failed. :attr:`unsure` says from where on, until :meth:`made_sure`:
-                :func:`.recovery.settle` finishes those.
+            EnvironmentFault: the disk is full or failed, or the turn was lost. Usually none of them is in the ledger,
+                but all may be: when the very commit was reported as failed. The next turn begins with finding out.
+            RuntimeError: outside a turn.
         """
+        if not judgements:
+            return ()
         contents = [Content(record.encode()) for record, _ in judgements]
         digests = [sha256(content.data) for content in contents]
         digests += [record.evidence for record, _ in judgements if record.evidence is not None]
         contents += [evidence for _, evidence in judgements if evidence is not None]
         leaves = [Leaf.of(record, digest=digest) for (record, _), digest in zip(judgements, digests, strict=False)]
-        before = self._unsure
-        if before is None:
-            self._unsure = self.ledger.size
+        self._leadership.require()
         # At the same time as tiles are written: neither refers to the other yet.
         # If power fails before both are done: contents that nobody refers to, and tiles that no checkpoint names.
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="contents") as thread:
@@ -334,10 +363,10 @@ class Archive:
             def ready() -> None:
                 if list(kept.result()) != digests:
                     raise ValueError("a record names other evidence")
+                self._leadership.require()
 
             # If power fails after: all of these leaves are in the ledger, or none.
             appended = self.ledger.append([leaf.encode() for leaf in leaves], ready=ready)
-        self._unsure = before
         return tuple(
             Committed(appended.first_index + number, leaf_hash, leaf.record)
             for number, (leaf, leaf_hash) in enumerate(zip(leaves, appended.leaf_hashes, strict=True))

@@ -87,7 +87,8 @@ class BaselineKeeper:
         for other in others:
             _check_owners(verified, other)
         accepted = _accepts(verified.content)
-        with self._store.transaction() as tx:
+        # The turn first: whoever has one may wait for the store, and nobody who has the store waits for a turn.
+        with self._archive.turn(), self._store.transaction() as tx:
             before = tx.owners.newest(verified.line)
             origin = verified.digest if before is None or accepted else before.origin
             # 3. and 6.

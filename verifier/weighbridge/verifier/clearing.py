@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from weighbridge.verifier.archive import Archive
-    from weighbridge.verifier.store import Store, SubjectKind
+    from weighbridge.verifier.store import Store, SubjectKind, Transaction
 
 __all__ = ["clear"]
 
@@ -28,17 +28,26 @@ def clear(
     A GPU's record begins anew as well, by every profile: else what was forgiven would be held against it once more. The
     ledger keeps what it had come to.
 
-    If power fails between the two, the ledger tells of an act that had no effect: the failure still stands.
+    If power fails between the two, the ledger tells of an act that had no effect: the failure still stands. Takes a
+    turn, so it may be done while verifiers serve.
 
     Raises:
+        EnvironmentFault: as :meth:`.Archive.turn` and :meth:`.Archive.commit`.
         Indeterminate: ``SESSION_UNKNOWN`` when nothing sticks to it.
         ValueError: for an empty reason.
     """
     if not reason.strip():
         raise ValueError("a failure is cleared for a reason")
-    with store.transaction() as tx:
-        subject = tx.subject(kind, identity)
-        pasts = tx.traces.pasts(identity) if kind == "gpu" else ()
+    # The turn first: nobody who has the store waits for a turn.
+    with archive.turn(), store.transaction() as tx:
+        return _clear(archive, tx, kind, identity, reason=reason, at=at)
+
+
+def _clear(
+    archive: Archive, tx: Transaction, kind: SubjectKind, identity: bytes, *, reason: str, at: datetime
+) -> tuple[Code, int]:
+    subject = tx.subject(kind, identity)
+    pasts = tx.traces.pasts(identity) if kind == "gpu" else ()
     if subject is None or subject.failed_code is None:
         raise Indeterminate(Code.SESSION_UNKNOWN, f"no failure sticks to this {kind}", where=identity.hex())
     document: strict.JsonObject = {
@@ -57,8 +66,7 @@ def clear(
         verdict=strict.json_encode(document),
     )
     committed = archive.commit(record, None)
-    with store.transaction() as tx:
-        tx.clear_failure(kind, identity, reason=reason, at_ns=nanoseconds(at))
-        if kind == "gpu":
-            tx.traces.forget(identity)
+    tx.clear_failure(kind, identity, reason=reason, at_ns=nanoseconds(at))
+    if kind == "gpu":
+        tx.traces.forget(identity)
     return subject.failed_code, committed.index

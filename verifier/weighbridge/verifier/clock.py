@@ -8,7 +8,7 @@ from typing import Final, Protocol, final
 
 from weighbridge.proto.errors import Code, EnvironmentFault
 
-__all__ = ["SOURCE", "Clock", "SystemClock", "moment", "nanoseconds"]
+__all__ = ["SOURCE", "Clock", "SystemClock", "moment", "nanoseconds", "require_after"]
 
 # What every verdict names as the source of its receipt time.
 SOURCE: Final = "the verifier's system clock"
@@ -43,16 +43,25 @@ class SystemClock:
     def now(self) -> datetime:
         """The present, never earlier than any time told before, by more than a slew's tolerance."""
         present = moment(time.time_ns())
-        if present < self._latest - _TOLERANCE:
-            raise EnvironmentFault(
-                Code.CLOCK_STEPPED,
-                "the verifier's clock stepped back; nothing is judged until it has caught up",
-                expected=f">= {self._latest.isoformat()}",
-                got=present.isoformat(),
-                hint="check the time service of this machine; restart is not needed",
-            )
+        require_after(present, self._latest)
         self._latest = max(self._latest, present)
         return present
+
+
+def require_after(present: datetime, latest: datetime) -> None:
+    """Require that ``present`` is not before ``latest``, a time that was told before, but for a slew's tolerance.
+
+    Raises:
+        EnvironmentFault: ``CLOCK_STEPPED``.
+    """
+    if present < latest - _TOLERANCE:
+        raise EnvironmentFault(
+            Code.CLOCK_STEPPED,
+            "the verifier's clock stepped back; nothing is judged until it has caught up",
+            expected=f">= {latest.isoformat()}",
+            got=present.isoformat(),
+            hint="check the time service of this machine; restart is not needed",
+        )
 
 
 def moment(nanoseconds: int) -> datetime:

@@ -8,6 +8,7 @@
     STATE/ledger/     C2SP tiles                     may be published as it is
     STATE/content/    evidence and records by digest
     STATE/sessions.sqlite
+    STATE/turns                                      held by whichever process is writing
     STATE/anchors.json                               the public halves, for whoever relies on this verifier
 """
 
@@ -26,6 +27,7 @@ from weighbridge.verifier.anchors import TrustAnchors
 from weighbridge.verifier.archive import Archive, Records
 from weighbridge.verifier.files import PosixFiles, fault
 from weighbridge.verifier.keys import VerifierKeys
+from weighbridge.verifier.leadership import FileLeadership
 from weighbridge.verifier.ledger.content import ContentStore
 from weighbridge.verifier.ledger.log import Ledger
 from weighbridge.verifier.ledger.reader import LedgerReader
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["Deployment"]
 
 _ORIGIN: Final = "origin"
+_TURNS: Final = "turns"
 _FOREVER: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 _PRIVATE: Final = 0o700
 
@@ -48,7 +51,7 @@ _PRIVATE: Final = 0o700
 @final
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """An open state directory. One process has it at a time: the ledger's lock says so."""
+    """An open state directory. Any number of processes of one machine may have it open: they write in turns."""
 
     directory: Path
     keys: VerifierKeys
@@ -80,6 +83,7 @@ class Deployment:
             files.make_directory(staging / "tls", mode=_PRIVATE)
             keys = VerifierKeys.create(staging / "keys")
             Ledger.create(staging / "ledger", origin=origin, key=keys.ledger).close()
+            FileLeadership(staging / _TURNS).close()
             ContentStore(staging / "content")
             Store.create_or_open(staging / "sessions.sqlite").close()
             pki.create_authority(staging / "tls", name=origin, at=at)
@@ -102,24 +106,26 @@ class Deployment:
 
     @classmethod
     def open(cls, directory: Path, *, fingerprints_kept: int = FINGERPRINTS_KEPT) -> Self:
-        """Open the state directory, recovered from whatever interrupted its last owner.
+        """Open the state directory, its ledger recovered from whatever interrupted who wrote to it last.
 
         At most ``fingerprints_kept`` of GPUs' samples are remembered from now on (:mod:`.traces`).
 
         Raises:
-            EnvironmentFault: ``FILE_UNREADABLE``, ``LEDGER_LOCKED``, ``KEY_EXPOSED``, ``STATE_CORRUPT``.
+            EnvironmentFault: ``FILE_UNREADABLE``, ``KEY_EXPOSED``, ``STATE_CORRUPT``; ``LEDGER_LOCKED`` when another
+                process is writing for long.
             LedgerInconsistent: the ledger contradicts what was signed; ``LEDGER_ROLLBACK`` or ``LEDGER_FORK``: it was
                 put back to an earlier state, or is not the one that the sessions were recorded in.
         """
         origin = _origin(directory)
         keys = VerifierKeys.open(directory / "keys")
         ledger = Ledger.open(directory / "ledger", origin=origin, key=keys.ledger)
-        archive = Archive(ContentStore(directory / "content"), ledger)
+        archive = Archive(ContentStore(directory / "content"), ledger, FileLeadership(directory / _TURNS))
         store = Store.create_or_open(directory / "sessions.sqlite", fingerprints_kept=fingerprints_kept)
         opened = cls(directory, keys, archive, store)
         try:
-            # Before anybody signs anything with it.
-            require_history(archive, store)
+            # Before anybody signs anything with it; and while nobody else lets the one or the other go on.
+            with archive.turn():
+                require_history(archive, store)
         except BaseException:
             opened.close()
             raise
@@ -146,9 +152,9 @@ class Deployment:
         return TlsFiles(key=tls / "server-key.pem", certificate=tls / "server.pem", client_ca=tls / "ca.pem")
 
     def close(self) -> None:
-        """Let another process open the directory."""
+        """Let go of all that is held open."""
         self.store.close()
-        self.archive.ledger.close()
+        self.archive.close()
 
     def __enter__(self) -> Self:
         return self

@@ -18,10 +18,11 @@ from weighbridge.verifier.challenge import draw, hand_out, issue, preimage_of
 from weighbridge.verifier.clock import moment, nanoseconds
 from weighbridge.verifier.enrolment import ak_thumbprint, check_ledgered, verify_opening, verify_proof
 from weighbridge.verifier.ledger.content import Content
-from weighbridge.verifier.live import Live, LiveSessions, subjects_of
 from weighbridge.verifier.record import NO_DIGEST, Record
 from weighbridge.verifier.replay import enrolled_of
+from weighbridge.verifier.restoring import Live
 from weighbridge.verifier.session import Position, SessionState, ledgered_log
+from weighbridge.verifier.steps import subjects_of
 from weighbridge.verifier.tpm.credential import make_credential
 from weighbridge.verifier.tpm.provenance import Activation
 
@@ -34,9 +35,11 @@ if TYPE_CHECKING:
     from weighbridge.verifier.archive import Archive
     from weighbridge.verifier.enrolment import VerifiedEnrolment
     from weighbridge.verifier.keys import VerifierKeys
+    from weighbridge.verifier.leading import Leader
+    from weighbridge.verifier.live import LiveSessions
     from weighbridge.verifier.published import Published
     from weighbridge.verifier.requirements import Requirements
-    from weighbridge.verifier.store import Issued, Store, Subject
+    from weighbridge.verifier.store import Issued, Store, Subject, Transaction
 
 __all__ = ["Enroller"]
 
@@ -58,7 +61,7 @@ class _Pending:
 class Enroller:
     """Opens sessions. What is pending is in memory only: an attester whose verifier restarts opens again."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what enrolling rests on, by name
         self,
         *,
         requirements: Requirements,
@@ -69,6 +72,7 @@ class Enroller:
         archive: Archive,
         store: Store,
         sessions: LiveSessions,
+        leader: Leader,
     ) -> None:
         self._requirements = requirements
         self._anchors = anchors
@@ -78,6 +82,7 @@ class Enroller:
         self._archive = archive
         self._store = store
         self._sessions = sessions
+        self._leader = leader
         self._pending: dict[bytes, _Pending] = {}
 
     def open(self, data: bytes, *, peer: bytes, at: datetime) -> EnrolmentChallenge:
@@ -101,7 +106,9 @@ class Enroller:
             at=at,
         )
         session = secrets.token_bytes(16)
-        issued = issue(self._archive.ledger.root, session, None, random=draw(), at=at)
+        # What other processes have recorded meanwhile dates the challenge as well.
+        root = self._archive.ledger.published().checkpoint.root
+        issued = issue(root, session, None, random=draw(), at=at)
         secret, credential = b"", None
         if isinstance(candidate.ak, Activation):
             secret = secrets.token_bytes(32)
@@ -166,52 +173,73 @@ class Enroller:
             anchors=self._anchors,
             at=at,
         )
-        terms = self._terms(proof.session, verified, at)
-        signed = SignedTerms.sign(terms, self._keys.sign)
-        findings = self._findings(verified, terms)
-        random = draw()
-        record = self._enrolment_record(
-            pending, signed, evidence=sha256(data), findings=findings, collateral=published.digest, at=at
-        )
+        # Before the turn: nobody refers to it yet.
         self._archive.keep_collateral(published.collateral)
-        # Hosts of one kind declare the same models, and boot the same way.
-        (committed,) = self._archive.commit_all([(record, Content(data, (proof.manifests, proof.boot or b"")))])
-        enrolled = enrolled_of(signed, verified)
-        if findings:
-            self._remember(terms, findings, at, committed.index)
-            raise _refusal(findings)
-        issued = issue(self._archive.ledger.root, terms.session, 0, random=random, at=at)
-        position = Position.start(enrolled, verified)
-        with self._sessions.owing(terms.session, committed.index) as tx:
-            # An attester that enrols again has restarted: its old session is over, by its own word.
-            interrupted = tx.open_session(
-                session=terms.session,
-                tenant=terms.tenant,
-                ak=terms.ak,
-                gpus=terms.gpus,
-                prev=terms.prev,
-                enrolment_index=committed.index,
-                state=SessionState.ENROLLED,
-                opened_ns=nanoseconds(at),
-            )
-            tx.advance_ak(terms.ak, head=terms.prev, log=ledgered_log(verified))
-            issued = hand_out(tx, issued, terms=terms, position=position)
-        live = Live(enrolled, position, SessionState.ENROLLED, issued)
+        with self._leader.turn(), self._store.transaction() as tx:
+            enrolled = self._enrol(tx, pending, proof, data, verified, collateral=published.digest, at=at)
+        if isinstance(enrolled, PolicyDenied):
+            raise enrolled
+        signed, live, interrupted = enrolled
         self._sessions.add(live, interrupted=interrupted)
         return signed, live
 
-    def _remember(self, terms: Terms, findings: tuple[Denial, ...], at: datetime, index: int) -> None:
+    def _enrol(
+        self,
+        tx: Transaction,
+        pending: _Pending,
+        proof: EnrolmentProof,
+        data: bytes,
+        verified: VerifiedEnrolment,
+        *,
+        collateral: bytes,
+        at: datetime,
+    ) -> tuple[SignedTerms, Live, tuple[bytes, ...]] | PolicyDenied:
+        """Record what was proven, and open the session: in a turn, as the chain of its AK goes on in it.
+
+        Returns what is true once ``tx`` is durable: the session, with those that it interrupted, or the refusal.
+        """
+        terms = self._terms(tx, proof.session, verified, at)
+        signed = SignedTerms.sign(terms, self._keys.sign)
+        findings = self._findings(tx, verified, terms)
+        random = draw()
+        record = self._enrolment_record(
+            pending, signed, evidence=sha256(data), findings=findings, collateral=collateral, at=at
+        )
+        # Hosts of one kind declare the same models, and boot the same way.
+        (committed,) = self._archive.commit_all([(record, Content(data, (proof.manifests, proof.boot or b"")))])
+        enrolled = enrolled_of(signed, verified)
+        self._sessions.settle(tx)
+        if findings:
+            self._remember(tx, terms, findings, at)
+            return _refusal(findings)
+        issued = issue(self._archive.ledger.root, terms.session, 0, random=random, at=at)
+        position = Position.start(enrolled, verified)
+        # An attester that enrols again has restarted: its old session is over, by its own word.
+        interrupted = tx.open_session(
+            session=terms.session,
+            tenant=terms.tenant,
+            ak=terms.ak,
+            gpus=terms.gpus,
+            prev=terms.prev,
+            enrolment_index=committed.index,
+            state=SessionState.ENROLLED,
+            opened_ns=nanoseconds(at),
+        )
+        tx.advance_ak(terms.ak, head=terms.prev, log=ledgered_log(verified))
+        issued = hand_out(tx, issued, terms=terms, position=position)
+        return signed, Live(enrolled, position, SessionState.ENROLLED, issued), interrupted
+
+    @staticmethod
+    def _remember(tx: Transaction, terms: Terms, findings: tuple[Denial, ...], at: datetime) -> None:
         """Let the first new finding stick; that something failed before is none, or it would spread to innocents."""
         code = next((Code(found.code) for found in findings if found.code != Code.SUBJECT_FAILED), None)
         if code is not None:
-            with self._sessions.owing(terms.session, index) as tx:
-                tx.fail_subjects(subjects_of(terms), code=code, session=None, at_ns=nanoseconds(at))
+            tx.fail_subjects(subjects_of(terms), code=code, session=None, at_ns=nanoseconds(at))
 
-    def _terms(self, session: bytes, verified: VerifiedEnrolment, at: datetime) -> Terms:
+    def _terms(self, tx: Transaction, session: bytes, verified: VerifiedEnrolment, at: datetime) -> Terms:
         wanted, opening = self._requirements, verified.opening
         ak = ak_thumbprint(verified.ak)
-        with self._store.transaction() as tx:
-            subject = tx.subject("ak", ak)
+        subject = tx.subject("ak", ak)
         return Terms(
             session=session,
             tenant=wanted.tenant,
@@ -238,11 +266,10 @@ class Enroller:
             spot_every=wanted.spot_every,
         )
 
-    def _findings(self, verified: VerifiedEnrolment, terms: Terms) -> tuple[Denial, ...]:
+    def _findings(self, tx: Transaction, verified: VerifiedEnrolment, terms: Terms) -> tuple[Denial, ...]:
         """All that speaks against the session before its first window."""
-        with self._store.transaction() as tx:
-            ak = tx.subject("ak", terms.ak)
-            rows = (ak, *(tx.subject("gpu", gpu) for gpu in terms.gpus))
+        ak = tx.subject("ak", terms.ak)
+        rows = (ak, *(tx.subject("gpu", gpu) for gpu in terms.gpus))
         ledgered = () if ak is None else check_ledgered(verified.log, verified.quote, ak.log)
         weighed = weights.appraise(
             verified.log,

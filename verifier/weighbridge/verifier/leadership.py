@@ -60,16 +60,15 @@ class FileLeadership:
     The lock goes when its process does, and not before: there is nothing to fence.
     """
 
-    __slots__ = ("_descriptor", "_leading", "_path", "_patience")
+    __slots__ = ("_descriptor", "_leading", "_path")
 
-    def __init__(self, path: Path, *, patience: float = PATIENCE) -> None:
-        """Opens the file; ``patience`` is in seconds.
+    def __init__(self, path: Path) -> None:
+        """Opens the file.
 
         Raises:
             EnvironmentFault: ``FILE_UNWRITABLE`` or ``DISK_FULL``.
         """
         self._path = path
-        self._patience = patience
         self._leading = False
         self._descriptor: int | None = open_lock(path)
 
@@ -78,7 +77,7 @@ class FileLeadership:
         """See :meth:`Leadership.turn`."""
         if self._leading or self._descriptor is None:
             raise RuntimeError("turns do not nest" if self._leading else "closed")
-        with locked(self._descriptor, self._path, patience=self._patience):
+        with locked(self._descriptor, self._path, patience=PATIENCE):
             self._leading = True
             try:
                 yield

@@ -1,26 +1,22 @@
-"""The sessions that are under way, in memory; all of each can be re-made from the ledger (:mod:`.replay`)."""
+"""The sessions that are under way, as this process remembers them; the store and the ledger say how they stand.
+
+Other processes may judge windows of the same sessions. So what is remembered is compared with the session's row each
+time, and brought up to it by the windows that are missing here; all of a session can be made from the ledger.
+"""
 
 from __future__ import annotations
 
-import contextlib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, NamedTuple, final
 
 from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic, PolicyDenied
-from weighbridge.verifier.challenge import hand_out, issue
-from weighbridge.verifier.clock import nanoseconds
-from weighbridge.verifier.replay import RecordedBaselines, replay_enrolment, replay_telemetry, replay_window
-from weighbridge.verifier.session import Enrolled, Position, SessionState, ledgered_log
-from weighbridge.verifier.standing import Shut
-from weighbridge.verifier.telemetry.appraisal import pasts_of
-from weighbridge.verifier.transaction import Conflict
+from weighbridge.verifier.restoring import Live, Restorer, require_peer
+from weighbridge.verifier.session import Position, SessionState
+from weighbridge.verifier.steps import Ending, shut_of, write_advance, write_end
+from weighbridge.verifier.transaction import Conflict, Issued
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
-    from datetime import datetime
+    from collections.abc import Collection, Sequence
 
-    from weighbridge.proto.terms import Terms
-    from weighbridge.verifier.affirmed import Affirmed
     from weighbridge.verifier.anchors import TrustAnchors
     from weighbridge.verifier.archive import Archive
     from weighbridge.verifier.gpu.chain import ChainCache
@@ -28,83 +24,27 @@ if TYPE_CHECKING:
     from weighbridge.verifier.procedure import VerifiedWindow
     from weighbridge.verifier.record import Record
     from weighbridge.verifier.standings import Standings
-    from weighbridge.verifier.store import Issued, SessionRow, Store, SubjectKind, Transaction
+    from weighbridge.verifier.steps import Advance
+    from weighbridge.verifier.stood import Stood
+    from weighbridge.verifier.store import Store, Transaction
     from weighbridge.verifier.telemetry.appraisal import TelemetryAppraisal
     from weighbridge.verifier.telemetry.history import History, Trace
     from weighbridge.verifier.traces import Beside
 
-__all__ = ["Advance", "End", "Ending", "Live", "LiveSessions", "subjects_of"]
+__all__ = ["Done", "Live", "LiveSessions", "Recalled"]
+
+Done = tuple[Position, SessionState, Issued] | Conflict | None
+"""Where a session stands behind a step, what the store has against that, or nothing: it has ended."""
 
 
-@dataclass(frozen=True, slots=True)
-class End:
-    """How a session ended: closed, interrupted, or failed.
+class Recalled(NamedTuple):
+    """What the memory of GPUs says, and how much of the ledger the store knew of then.
 
-    ``code`` is what sticks to its AK and GPUs, if something does; ``why`` is what relying parties are told.
+    As long as that is the same, so is the memory.
     """
 
-    state: SessionState
-    at: datetime
-    code: Code | None
-    why: Shut
-
-
-@dataclass(slots=True)
-class Live:
-    """One session: what was proven, where its chain stands, and the challenge that is outstanding.
-
-    ``ended`` is set before the end is written, so that no fault of the disk lets a failed session go on.
-    """
-
-    enrolled: Enrolled
-    position: Position
-    state: SessionState
-    issued: Issued
-    ended: End | None = None
-
-    @property
-    def terms(self) -> Terms:
-        """The session's terms."""
-        return self.enrolled.terms
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Advance:
-    """A recorded window that continues its session's chain.
-
-    Attributes:
-        live: the session, which stands before the window.
-        verified: the window.
-        physical: what its samples came to.
-        traces: what :meth:`LiveSessions.recall` was asked about.
-        random: drawn for the challenge that asks for the next window.
-        index: of its leaf in the ledger.
-        opens: whether it opens a gate.
-        obliged: whether its verdict demands a spot check.
-        at: its receipt time.
-        result: what relying parties know of the session from now on; ``None`` leaves that as it was: after a held
-            window, and after one of which no token was made before power failed.
-    """
-
-    live: Live
-    verified: VerifiedWindow
-    physical: TelemetryAppraisal
-    traces: Sequence[Trace]
-    random: bytes
-    index: int
-    opens: bool
-    obliged: bool
-    at: datetime
-    result: Affirmed | Shut | None
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """A recorded judgement that ends its session; ``index`` is its leaf's, ``None`` where it was said before."""
-
-    live: Live
-    end: End
-    index: int | None
+    history: History
+    known: int
 
 
 @final
@@ -124,290 +64,178 @@ class LiveSessions:
         self._archive = archive
         self._store = store
         self._standings = standings
-        self._anchors = anchors
-        self._keys = keys
-        self._chains = chains
-        self._baselines = RecordedBaselines(archive.records.baselines)
+        self._restorer = Restorer(archive=archive, anchors=anchors, keys=keys, chains=chains)
         self._live: dict[bytes, Live] = {}
-        # Of sessions whose last judgement is in the ledger and not in the store: the index of its leaf.
-        self._owed: dict[bytes, int] = {}
-        # Sessions whose last transaction was reported as failed: it may be on disk all the same.
-        self._doubtful: set[bytes] = set()
 
     def find(self, session: bytes, *, peer: bytes) -> Live:
-        """The session, which has not ended, for the peer that it belongs to.
+        """The session, which has not ended, as it stands now, for the peer that it belongs to.
 
         Raises:
             NotAuthentic: ``SESSION_UNKNOWN``; ``WINDOW_PEER`` for another peer's.
             PolicyDenied: ``SESSION_FAILED`` or ``SESSION_STATE``: it has ended, which is final.
             WeighbridgeError: its records do not make the session that its row tells of.
         """
-        if session in self._doubtful:
-            self._ask_the_disk(session)
         live = self._live.get(session)
-        if live is None:
-            live = self._live[session] = self._restore(session, peer)
-        _require_peer(live.enrolled, peer)
-        if live.ended is not None:
-            # The store could not be written when it ended.
-            self.carry_out([Ending(live, live.ended, None)])
-            raise _ended(live.ended.state, session)
-        return live
+        if live is not None:
+            require_peer(live.enrolled, peer)
+        with self._store.reading() as tx:
+            stood = tx.stood.of([session]).get(session)
+        return self._as_it_stands(session, stood, peer)
+
+    def restore(self, session: bytes) -> Live:
+        """The session as it stands now, whosever it is: for whoever finishes what was begun.
+
+        Raises:
+            WeighbridgeError: as :meth:`find`.
+        """
+        with self._store.reading() as tx:
+            stood = tx.stood.of([session]).get(session)
+        return self._as_it_stands(session, stood, None)
 
     def add(self, live: Live, *, interrupted: Sequence[bytes]) -> None:
         """Take up a session that has just been enrolled, in place of those that it interrupted."""
-        for old in interrupted:
-            self._live.pop(old, None)
-            self._owed.pop(old, None)
+        self._forget(interrupted)
         self._live[live.terms.session] = live
         self._standings.changed([live.terms.session, *interrupted])
 
-    def carry_out(
-        self, steps: Sequence[Advance | Ending], *, known: int | None = None
-    ) -> tuple[Issued | Conflict | None, ...]:
-        """Let the store know of recorded judgements, each of another session, in one transaction.
+    def forget_ended(self) -> None:
+        """Forget sessions that other processes have ended.
+
+        Raises:
+            EnvironmentFault: the store cannot be read.
+        """
+        with self._store.reading() as tx:
+            stood = tx.stood.of(list(self._live))
+        self._forget([session for session in self._live if session not in stood or stood[session].state.final])
+
+    def carry_out(self, step: Advance | Ending, *, known: int | None = None) -> None:
+        """Let the store know of one recorded judgement, in a turn and a transaction of its own; as :meth:`write`.
+
+        Raises:
+            EnvironmentFault: the store cannot be written. The session stands where it stood, and whoever has the next
+                turn finds in the ledger what the store does not know of (:mod:`.recovery`).
+        """
+        # The disk may fail: whoever asks meanwhile is not told that this gate is open.
+        why = shut_of(step)
+        with self._standings.withholding({} if why is None else {step.live.terms.session: why}):
+            with self._store.transaction() as tx:
+                done = self.write(tx, [step], known=known)
+            _ = self.moved([step], done)
+
+    def write(self, tx: Transaction, steps: Sequence[Advance | Ending], *, known: int | None = None) -> Sequence[Done]:
+        """Let the store know of recorded judgements, each of another session, in a turn: true once ``tx`` is durable.
 
         Args:
+            tx: a transaction.
             steps: what they come to.
-            known: up to which entry of the ledger the store then knows of everything; for whoever finishes what was
-                begun. Otherwise that is all of it, but for sessions whose judgements it could not be told.
+            known: as in :meth:`settle`.
+
+        Returns:
+            What :meth:`moved` is to be given once the transaction is durable. What the store has against one of them
+            concerns that session alone: it stands where it stood.
+        """
+        done: list[Done] = []
+        for step in steps:
+            try:
+                with tx.part():
+                    done.append(self._write_end(tx, step) if isinstance(step, Ending) else self.advance(tx, step))
+            except Conflict as conflict:
+                done.append(conflict)
+        # If power fails before this is durable, whoever has the next turn begins where it was (:mod:`.recovery`).
+        self.settle(tx, known)
+        return done
+
+    def moved(self, steps: Sequence[Advance | Ending], done: Sequence[Done]) -> tuple[Issued | Conflict | None, ...]:
+        """Remember what :meth:`write` has written, which is durable now.
 
         Returns:
             For each step the challenge for the session's next window, or nothing where it has ended; or what the store
-            has against it, which concerns that session alone: it stands where it stood.
-
-        Raises:
-            EnvironmentFault: the store cannot be written. All sessions stand where they stood, but those that have
-                ended have done so in memory.
+            has against it.
         """
-        for step in steps:
-            if isinstance(step, Ending):
-                # First: whatever happens to the disk, no window of it is admitted any more.
-                step.live.ended = step.end
-            if step.index is not None:
-                self._owed.setdefault(step.live.terms.session, step.index)
-        sessions = frozenset(step.live.terms.session for step in steps)
-        self._doubtful |= sessions
-        # The disk may fail: whoever asks meanwhile is not told that these gates are open.
-        shut = {step.live.terms.session: why for step in steps if (why := _shut(step)) is not None}
-        done: list[tuple[Position, SessionState, Issued] | Conflict | None] = []
-        with self._standings.withholding(shut), self._store.transaction() as tx:
-            for step in steps:
-                try:
-                    with tx.part():
-                        done.append(self._write_end(tx, step) if isinstance(step, Ending) else self.advance(tx, step))
-                except Conflict as conflict:
-                    done.append(conflict)
-            # If power fails before this is durable, whoever starts next begins where it was: see :mod:`.recovery`.
-            self._settle(tx, sessions, known)
-        self._doubtful -= sessions
-        self._standings.changed(sessions)
         results: list[Issued | Conflict | None] = []
         for step, result in zip(steps, done, strict=True):
-            self._owed.pop(step.live.terms.session, None)
-            if isinstance(step, Ending) or isinstance(result, Conflict):
-                # Where the store knows better, the session is made anew from what it knows.
-                self._live.pop(step.live.terms.session, None)
             if isinstance(result, tuple):
                 step.live.position, step.live.state, step.live.issued = result
                 results.append(result[2])
             else:
+                # Ended; or the store knows better, and the session is made anew from that.
+                self._forget([step.live.terms.session])
                 results.append(result)
+        self._standings.changed(frozenset(step.live.terms.session for step in steps))
         return tuple(results)
 
-    def _ask_the_disk(self, session: bytes) -> None:
-        """Forget what is remembered of a session if the disk has more of it.
+    def settle(self, tx: Transaction, known: int | None = None) -> None:
+        """Let the store know of everything in the ledger once ``tx`` is durable, or of the first ``known`` entries.
 
-        Raises:
-            EnvironmentFault: the store cannot be read: it is asked again the next time.
+        Called in a turn, which began when it knew of everything.
         """
-        with self._store.transaction() as tx:
-            row = tx.session(session)
-        live = self._live.get(session)
-        if live is not None and live.ended is None and row is not None and row.next_seq != live.position.seq:
-            del self._live[session]
-        self._doubtful.discard(session)
-
-    @contextlib.contextmanager
-    def owing(self, session: bytes, index: int) -> Generator[Transaction]:
-        """A transaction that lets the store know of the enrolment recorded at ``index``; as :meth:`.Store.transaction`.
-
-        Until it succeeds, whoever starts anew looks at that record again.
-        """
-        self._owed[session] = index
-        try:
-            with self._store.transaction() as tx:
-                yield tx
-                self._settle(tx, frozenset([session]), None)
-        except (Conflict, PolicyDenied):
-            # Refused by what the store knows: there is nothing to make up for.
-            del self._owed[session]
-            raise
-        del self._owed[session]
-
-    @property
-    def behind(self) -> bool:
-        """Whether the store could not be told of a judgement that is in the ledger."""
-        return bool(self._owed)
-
-    def settled(self) -> None:
-        """The store knows of everything in the ledger, durably."""
-        self._owed.clear()
-
-    def _settle(self, tx: Transaction, paid: frozenset[bytes], known: int | None) -> None:
-        """Up to where the store knows of everything in the ledger, once it knows of the last judgements on ``paid``."""
-        tree, unsure = self._archive.ledger.reader().checkpoint, self._archive.unsure
-        least = [index for session, index in self._owed.items() if session not in paid]
-        if known is not None:
-            least.append(known)
-        elif unsure is not None:
-            # What is there may have been recorded by somebody who does not know: nobody has carried it out.
-            least.append(unsure)
-        tx.progress.settle(min([tree.size, *least]), tree)
+        tree = self._archive.ledger.reader().checkpoint
+        tx.progress.settle(tree.size if known is None else known, tree)
 
     @staticmethod
     def _write_end(tx: Transaction, step: Ending) -> None:
-        terms, end = step.live.terms, step.end
-        if end.code is not None:
-            tx.fail_subjects(subjects_of(terms), code=end.code, session=terms.session, at_ns=nanoseconds(end.at))
-        tx.set_state(terms.session, end.state)
-        tx.results.keep(terms.session, end.why)
+        write_end(tx, step)
 
     def advance(self, tx: Transaction, step: Advance) -> tuple[Position, SessionState, Issued]:
-        """Move a session's chain past a recorded window: where it stands then, which is true once ``tx`` is durable.
-
-        Raises:
-            Conflict: the store knows of another step: a fork, by another replica.
-        """
-        live, verified, terms = step.live, step.verified, step.live.terms
-        following = live.position.after(verified, obliged=step.obliged, telemetry=step.physical.state)
-        running = step.opens or live.state is SessionState.RUNNING
-        state = SessionState.RUNNING if running else SessionState.MEASURED
-        issued = issue(self._archive.ledger.root, terms.session, following.seq, random=step.random, at=step.at)
-        tx.advance(
-            terms.session,
-            expected_seq=live.position.seq,
-            expected_prev=live.position.prev,
-            prev=following.prev,
-            state=state,
-            window=verified.digest,
-            index=step.index,
-            held=verified.held,
-            received_ns=nanoseconds(step.at),
-        )
-        tx.advance_ak(terms.ak, head=following.prev, log=ledgered_log(verified))
-        if step.result is not None:
-            tx.results.keep(terms.session, step.result)
-        seq = live.position.seq
-        past = pasts_of(step.physical.state, session=terms.session, seq=seq)
-        tx.traces.remember(terms.session, seq, step.traces, past, at_ns=nanoseconds(step.at))
-        issued = hand_out(tx, issued, terms=terms, position=following, unanswered=_unanswered(live, verified))
-        return following, state, issued
+        """See :func:`.write_advance`."""
+        return write_advance(tx, step, root=self._archive.ledger.root)
 
     def recall(
         self, live: Live, traces: Sequence[Trace], wanted: Sequence[tuple[bytes, bytes]], beside: Sequence[Beside]
-    ) -> History:
+    ) -> Recalled:
         """What is remembered of GPUs that concerns the next window of ``live``.
 
         ``traces`` are what it brings, ``wanted`` the GPUs that it is the first to judge by a profile, with its digest,
         ``beside`` what windows bring that will have been carried out before it.
         """
-        with self._store.transaction() as tx:
-            return tx.traces.recall(live.terms.session, live.position.seq, traces, wanted, beside=beside)
+        with self._store.reading() as tx:
+            history = tx.traces.recall(live.terms.session, live.position.seq, traces, wanted, beside=beside)
+            return Recalled(history, tx.progress.settled())
 
     def replay(self, live: Live, record: Record, evidence: bytes) -> tuple[VerifiedWindow, TelemetryAppraisal]:
-        """The next window of ``live`` from its record, verified and its samples appraised as when it arrived."""
-        window = replay_window(
-            record,
-            evidence,
-            enrolled=live.enrolled,
-            position=live.position,
-            anchors=self._anchors,
-            chains=self._chains,
-        )
-        physical = replay_telemetry(
-            record, window, enrolled=live.enrolled, position=live.position, baselines=self._baselines.of(record)
-        )
-        return window, physical
+        """See :meth:`.Restorer.replay`."""
+        return self._restorer.replay(live, record, evidence)
 
-    def restore(self, session: bytes) -> Live:
-        """The session as its records make it, for whoever finishes what was begun.
+    def _as_it_stands(self, session: bytes, stood: Stood | None, peer: bytes | None) -> Live:
+        live = self._live.get(session)
+        if live is not None and live.stood == stood:
+            return live
+        if stood is not None and stood.state.final:
+            # Before anything is replayed: what has ended costs nobody anything.
+            self._forget([session])
+            raise _ended(stood.state, session)
+        return self._follow(session, live, peer)
 
-        Raises:
-            WeighbridgeError: as :meth:`find`.
-        """
-        if session in self._doubtful:
-            self._ask_the_disk(session)
-        if session not in self._live:
-            self._live[session] = self._restore(session, None)
-        return self._live[session]
-
-    def _restore(self, session: bytes, peer: bytes | None) -> Live:
-        """Re-make a session from its records: the same procedures as when its evidence arrived."""
-        with self._store.transaction() as tx:
-            row = tx.session(session)
-            indices = tx.window_indices(session)
-            issued = tx.last_challenge(session)
+    def _follow(self, session: bytes, live: Live | None, peer: bytes | None) -> Live:
+        """The session brought up to its row: from where it is remembered, if the row goes on from there."""
+        first = 0 if live is None else live.position.seq
+        with self._store.reading() as tx:
+            row, issued = tx.session(session), tx.last_challenge(session)
+            indices = tx.window_indices(session, first=first)
         if row is None or issued is None:
+            self._forget([session])
             raise NotAuthentic(Code.SESSION_UNKNOWN, "no such session", where="session", got=session)
-        # Before anything is replayed: what has ended costs nobody anything.
-        _require_running(row)
-        record = self._archive.records.record(row.enrolment_index)
-        replayed = replay_enrolment(
-            record,
-            self._archive.records.evidence(record),
-            anchors=self._anchors,
-            verifier_key=self._keys.signing.public_key(),
-            collateral=self._archive.records.collateral(record.collateral),
-        )
-        # A stranger must not make us replay a long session by naming it.
-        if peer is not None:
-            _require_peer(replayed.enrolled, peer)
-        live = Live(replayed.enrolled, replayed.position, row.state, issued)
-        for index in indices:
-            record = self._archive.records.record(index)
-            verified, physical = self.replay(live, record, self._archive.records.evidence(record))
-            live.position = live.position.after(verified, obliged=record.obliges_spot_check, telemetry=physical.state)
-        if (live.position.seq, live.position.prev) != (row.next_seq, row.prev):
-            raise EnvironmentFault(
-                Code.STATE_CORRUPT,
-                "the session's row and its records disagree",
-                where=session.hex(),
-                expected=row.next_seq,
-            )
+        if row.state.final:
+            self._forget([session])
+            raise _ended(row.state, session)
+        if live is not None and row.next_seq < first:
+            # The store knows less than was remembered: it counts.
+            del self._live[session]
+            return self._follow(session, None, peer)
+        if live is None:
+            live = self._restorer.begin(row, issued, peer=peer)
+        try:
+            self._restorer.extend(live, indices, row, issued)
+        except EnvironmentFault:
+            # It may be what was remembered that is wrong.
+            self._forget([session])
+            raise
+        self._live[session] = live
         return live
 
-
-def _unanswered(live: Live, verified: VerifiedWindow) -> Issued | None:
-    """The outstanding challenge of ``live``, if ``verified`` has its number and does not answer its spot challenge."""
-    issued = live.issued
-    if issued.spot is None or verified.spot == issued.spot.challenge.id or issued.seq != verified.header.seq:
-        return None
-    return issued
-
-
-def _shut(step: Advance | Ending) -> Shut | None:
-    """Why the gate of a step's session is shut from now on, if it is."""
-    if isinstance(step, Ending):
-        return step.end.why
-    return step.result if isinstance(step.result, Shut) else None
-
-
-def subjects_of(terms: Terms) -> list[tuple[SubjectKind, bytes]]:
-    """To whom a failure of the session sticks."""
-    return [("ak", terms.ak), *(("gpu", gpu) for gpu in terms.gpus)]
-
-
-def _require_peer(enrolled: Enrolled, peer: bytes) -> None:
-    if enrolled.terms.peer != peer:
-        raise NotAuthentic(
-            Code.WINDOW_PEER, "another peer's session", where="channel", expected=enrolled.terms.peer, got=peer
-        )
-
-
-def _require_running(row: SessionRow) -> None:
-    if row.state.final:
-        raise _ended(row.state, row.id)
+    def _forget(self, sessions: Collection[bytes]) -> None:
+        for session in list(sessions):
+            self._live.pop(session, None)
 
 
 def _ended(state: SessionState, session: bytes) -> PolicyDenied:

@@ -1,7 +1,7 @@
-"""Finishes the judgements that a loss of power, or a fault of the disk, has cut off between ledger and store.
+"""Finishes the judgements that were cut off between ledger and store: power or a disk failed, or a process died.
 
-Whoever starts does this first; and a verifier that goes on, before it judges anything after a fault: what is in the
-ledger counts, whatever was said of it.
+Whoever has the next turn does this first (:mod:`.leading`), of whichever process they are: what is in the ledger
+counts, whatever was said of it.
 
 The leaves of judgements that are made together enter the ledger before the store learns of any. The store remembers up
 to which entry it knows of everything: what the leaves behind that tell of is carried out by the code that would have
@@ -18,10 +18,10 @@ from weighbridge.proto.terms import TERMS_TYP, Terms
 from weighbridge.verifier import acceptance
 from weighbridge.verifier.challenge import draw
 from weighbridge.verifier.clock import moment
-from weighbridge.verifier.live import Advance, End, Ending, subjects_of
 from weighbridge.verifier.record import Leaf
 from weighbridge.verifier.session import SessionState
 from weighbridge.verifier.standing import Shut, ended, shut_by
+from weighbridge.verifier.steps import Advance, End, Ending, subjects_of
 from weighbridge.verifier.telemetry.appraisal import traces_of
 
 if TYPE_CHECKING:
@@ -36,24 +36,23 @@ _SESSIONS: Final = frozenset({"closing", "enrolment", "window"})
 
 
 def settle(archive: Archive, store: Store, sessions: LiveSessions) -> None:
-    """Let the store know of every judgement in the ledger. Does nothing when it does already.
+    """Let the store know of every judgement in the ledger, in a turn. Does nothing when it does already.
 
     Everything is done as of the recorded receipt times: the present plays no part.
 
     Args:
         archive: of this verifier.
         store: of this verifier.
-        sessions: nothing is being judged.
+        sessions: of this process.
 
     Raises:
         EnvironmentFault: ledger or store cannot be read or written.
         LedgerInconsistent: a record is not what the ledger commits to; or ``LEDGER_ROLLBACK`` or ``LEDGER_FORK``: it
             is not the ledger that the store knows.
     """
-    archive.settle()
     require_history(archive, store)
     size = archive.ledger.size
-    with store.transaction() as tx:
+    with store.reading() as tx:
         first = tx.progress.settled()
     reader = archive.ledger.reader()
     for index in range(first, size):
@@ -62,9 +61,7 @@ def settle(archive: Archive, store: Store, sessions: LiveSessions) -> None:
             _settle(archive, store, sessions, index)
     if first < size:
         with store.transaction() as tx:
-            tx.progress.settle(size, archive.ledger.reader().checkpoint)
-    sessions.settled()
-    archive.made_sure()
+            sessions.settle(tx)
 
 
 def require_history(archive: Archive, store: Store) -> None:
@@ -77,7 +74,7 @@ def require_history(archive: Archive, store: Store) -> None:
         EnvironmentFault: ledger or store cannot be read.
         LedgerInconsistent: ``LEDGER_ROLLBACK`` or ``LEDGER_FORK``; as :meth:`.Archive.require_history`.
     """
-    with store.transaction() as tx:
+    with store.reading() as tx:
         size, root = tx.progress.seen()
     archive.require_history(size, root)
 
@@ -86,7 +83,7 @@ def _concerns(leaf: Leaf, store: Store) -> bool:
     """Whether ``leaf`` may tell of something that the store does not know: without reading its record."""
     if leaf.kind == "enrolment":
         return True
-    with store.transaction() as tx:
+    with store.reading() as tx:
         row = tx.session(leaf.session)
         recorded = None if leaf.seq is None else tx.window_digest(leaf.session, leaf.seq)
     # What is in the chain is known of; another window of its number, a fork, ends the session.
@@ -105,12 +102,12 @@ def _settle(archive: Archive, store: Store, sessions: LiveSessions, index: int) 
     live = sessions.restore(record.session)
     if record.kind == "closing":
         end = End(SessionState.CLOSED, at, None, ended(SessionState.CLOSED))
-        _ = sessions.carry_out([Ending(live, end, index)], known=index + 1)
+        sessions.carry_out(Ending(live, end), known=index + 1)
     elif outcome == "denied":
         sticking = acceptance.sticking((code, sticks) for code, sticks, _ in denials)
         code = _known(sticking) if sticking is not None else None if denials else Code.POLICY_DENIED
         end = End(SessionState.FAILED, at, code, _why(denials, record.seq))
-        _ = sessions.carry_out([Ending(live, end, index)], known=index + 1)
+        sessions.carry_out(Ending(live, end), known=index + 1)
     elif record.seq == live.position.seq:
         verified, physical = sessions.replay(live, record, archive.records.evidence(record))
         profiles = {device: of.profile for device, of in physical.state.devices.items()}
@@ -128,7 +125,7 @@ def _settle(archive: Archive, store: Store, sessions: LiveSessions, index: int) 
             # No token was made of it, and none is: the gate stays as it was, until that expires or the next window.
             result=None if record.held or outcome == "affirmed" else _why(denials, record.seq),
         )
-        _ = sessions.carry_out([step], known=index + 1)
+        sessions.carry_out(step, known=index + 1)
 
 
 def _settle_enrolment(store: Store, record: Record, codes: list[str]) -> None:

@@ -1,114 +1,85 @@
 """Records what was judged, and answers: any number of windows, each of another session, with the syncs of one.
 
-Order of durability, and what is true if power fails after each step:
+All of it happens in one turn (:mod:`.leading`). Order, and what is true if power fails, or the process ends, after each
+step:
 
-1. All evidence and records enter the content store, with one sync. Nobody refers to them yet.
-2. All leaves enter the ledger, together or not at all, and are synced. The judgements are recorded; the sessions do not
-   know yet. The attesters have no answer and send their windows again. On starting, and before it judges anything
-   after a fault of the disk, the verifier finishes what the leaves tell of that its state does not know
-   (:mod:`.recovery`), so that a failure is not forgotten and no other window takes a judged one's place.
-3. The sessions' rows advance in one transaction, each by compare-and-swap on (session, seq, prev). A second replica
-   with another window loses here, before any answer, and only that session does. With them goes up to where the state
-   knows of the ledger.
-4. The answers leave.
+1. Each window's session is compared with where it stood when the window was judged. What has moved since, by another
+   process, is judged anew: the same window again is a duplicate, another one of its number is the fork, and what is
+   left of the batch is judged by all that was recorded before it. Nothing is recorded yet.
+2. All evidence and records enter the content store, with one sync. Nobody refers to them yet.
+3. All leaves enter the ledger, together or not at all, and are synced. The judgements are recorded; the sessions do not
+   know yet. The attesters have no answer and send their windows again. Whoever has the next turn, of whichever process,
+   first finishes what the leaves tell of that the state does not know (:mod:`.recovery`), so that a failure is not
+   forgotten and no other window takes a judged one's place.
+4. The sessions' rows advance in one transaction, each by compare-and-swap on (session, seq, prev). With them goes up to
+   where the state knows of the ledger.
+5. The answers leave.
 
-Memory follows the disk: what stands in a :class:`.Live` moves once step 3 is durable. The one exception is a session
-that ends: it has ended from step 2 on, whatever the disk does.
+Memory follows the disk: what stands in a :class:`.Live` moves once step 4 is durable. What relying parties are told
+does not wait: a session whose window is refused is shut before anything is written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, final
 
-from weighbridge.proto.errors import Code
+from weighbridge.proto.errors import Code, EnvironmentFault, WeighbridgeError
 from weighbridge.verifier import acceptance
 from weighbridge.verifier.affirmed import Affirmed
 from weighbridge.verifier.answers import Answer
 from weighbridge.verifier.clock import nanoseconds
-from weighbridge.verifier.live import Advance, End, Ending
+from weighbridge.verifier.judging import Judged
 from weighbridge.verifier.result.claims import Claims
 from weighbridge.verifier.result.issuing import issue_as
 from weighbridge.verifier.result.serialisation import Serialisation
 from weighbridge.verifier.session import SessionState
 from weighbridge.verifier.standing import Shut, shut_by
-from weighbridge.verifier.traces import Beside
+from weighbridge.verifier.steps import Advance, End, Ending
 from weighbridge.verifier.transaction import Conflict
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from cryptography.hazmat.primitives.asymmetric import ec
 
     from weighbridge.verifier.appraisal import Verdict
     from weighbridge.verifier.archive import Archive, Committed
-    from weighbridge.verifier.ledger.content import Content
-    from weighbridge.verifier.live import Live, LiveSessions
-    from weighbridge.verifier.procedure import VerifiedWindow
-    from weighbridge.verifier.record import Record
+    from weighbridge.verifier.judging import Judge
+    from weighbridge.verifier.leading import Leader, Turn
+    from weighbridge.verifier.live import LiveSessions
     from weighbridge.verifier.result.key_store import TokenSigner
     from weighbridge.verifier.standings import Standings
-    from weighbridge.verifier.telemetry.history import Trace
-    from weighbridge.verifier.transaction import Issued
+    from weighbridge.verifier.store import Store
+    from weighbridge.verifier.transaction import Issued, Transaction
 
 Token = Callable[[], str]
 
 __all__ = ["Judged", "Settled", "Settler", "spot_of"]
 
 Settled = Callable[[], Answer]
-"""The answer to one window, or what failed for it alone."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
-    """The judgement on a window, which nobody knows of yet. Made by :meth:`.Verifier.judge`.
-
-    Attributes:
-        live: its session, as it stood when the window was judged.
-        verified: the window; ``None`` where its verification refused it.
-        verdict: the judgement.
-        random: drawn for the challenge that leaves with the answer.
-        record: what is to be recorded of it.
-        evidence: the window as received.
-        traces: what GPUs' samples are remembered by.
-        at: its receipt time.
-    """
-
-    live: Live
-    verified: VerifiedWindow | None
-    verdict: Verdict
-    random: bytes
-    record: Record
-    evidence: Content
-    traces: Sequence[Trace]
-    at: datetime
-
-    @property
-    def goes_on(self) -> bool:
-        """Whether its session does, with this window in its chain."""
-        return self.verified is not None and self.verdict.physical is not None and self.verdict.outcome != "denied"
-
-    @property
-    def shuts(self) -> bool:
-        """Whether its session's gate is shut from now on: a held window that is not denied changes nothing there."""
-        return not (self.verdict.opens or (self.goes_on and self.verdict.held))
-
-    @property
-    def beside(self) -> Beside:
-        """What windows that are settled behind it are compared with."""
-        return Beside(self.record.session, self.verdict.seq, self.traces)
+"""The answer to one window, or what it is refused with, or what failed for it alone."""
 
 
 @final
 class Settler:
-    """Carries out judgements."""
+    """Carries out judgements. One thread uses it."""
 
     def __init__(
-        self, *, archive: Archive, sessions: LiveSessions, standings: Standings, signer: TokenSigner, issuer: str
+        self,
+        *,
+        archive: Archive,
+        store: Store,
+        sessions: LiveSessions,
+        judge: Judge,
+        leader: Leader,
+        standings: Standings,
+        signer: TokenSigner,
+        issuer: str,
     ) -> None:
         self._archive = archive
+        self._store = store
         self._sessions = sessions
+        self._judge = judge
+        self._leader = leader
         self._standings = standings
         self._signer = signer
         self._issuer = issuer
@@ -121,24 +92,64 @@ class Settler:
                 what of them was recorded all the same is finished first, and is ``WINDOW_DUPLICATE`` then.
             ValueError: two are of one session.
         """
-        if len({item.record.session for item in judged}) != len(judged):
+        if len({item.session for item in judged}) != len(judged):
             raise ValueError("two windows of one session cannot be judged at once")
         if not judged:
             return ()
-        # Before anything is recorded: keys that cannot be read are this machine's fault.
-        keys = [self._signer(item.at) if item.verdict.opens else None for item in judged]
         # The disk may fail from here on: whoever asks meanwhile is not told that these gates are open.
-        shut = {item.record.session: _why(item.verdict) for item in judged if item.shuts}
-        # 1. and 2.
-        with self._standings.withholding(shut):
-            committed = self._archive.commit_all([(item.record, item.evidence) for item in judged])
-        # 3.
-        affirmed = list(map(self._affirmed, judged, committed))
-        steps = list(map(_step, judged, committed, affirmed))
-        results = self._sessions.carry_out(steps)
-        # 4.
-        tokens = map(_token, affirmed, keys)
-        return tuple(map(self._answering, judged, committed, tokens, results))
+        shut = _shut(judged)
+        with self._standings.withholding(shut), self._leader.turn() as turn:
+            # The store is asked to write before anything is recorded: if it cannot, nothing is.
+            with self._store.transaction() as tx:
+                # 1.
+                stand = self._standing(tx, judged, turn)
+                items = [item for item in stand if isinstance(item, Judged)]
+                # Keys that cannot be read are this machine's fault, too.
+                keys = [self._signer(item.at) if item.verdict.opens else None for item in items]
+                # Of those that were judged anew.
+                with self._standings.withholding(_shut(items, besides=shut)):
+                    # 2. and 3.
+                    committed = self._archive.commit_all([(item.record, item.evidence) for item in items])
+                    # 4.
+                    affirmed = list(map(self._affirmed, items, committed))
+                    steps = list(map(_step, items, committed, affirmed))
+                    done = self._sessions.write(tx, steps)
+            results = self._sessions.moved(steps, done)
+        # 5.
+        settled = map(self._answering, items, committed, map(_token, affirmed, keys), results)
+        # What is refused now was judged by another process: the store says how its session stands.
+        if refused := [item.session for item, now in zip(judged, stand, strict=True) if not isinstance(now, Judged)]:
+            self._standings.changed(refused)
+        return tuple(next(settled) if isinstance(now, Judged) else _refused(now) for now in stand)
+
+    def _standing(self, tx: Transaction, judged: Sequence[Judged], turn: Turn) -> list[Judged | WeighbridgeError]:
+        """The judgements that can be recorded, those on what has moved made anew, or what they are refused with."""
+        stood, known = tx.stood.of([item.session for item in judged]), tx.progress.settled()
+        found: list[Judged | WeighbridgeError] = []
+        taken: list[Judged] = []
+        same = True
+        for item in judged:
+            stands = stood.get(item.session) == item.stood and not turn.too_old(item.at)
+            # Whoever sends one recording from two hosts may reach two processes, or what came before it may be gone.
+            asked_now = item.asked is None or (same and item.asked.recalled.known == known)
+            if stands and (asked_now or self._judge.holds(item, beside=taken)):
+                made: Judged | WeighbridgeError = item
+            else:
+                same = False
+                made = self._again(item, taken)
+            found.append(made)
+            if isinstance(made, Judged):
+                taken.append(made)
+        return found
+
+    def _again(self, item: Judged, taken: Sequence[Judged]) -> Judged | WeighbridgeError:
+        try:
+            return self._judge.again(item, beside=taken)
+        except EnvironmentFault:
+            # Of all of them: nothing is recorded.
+            raise
+        except WeighbridgeError as error:
+            return error
 
     def _answering(
         self, item: Judged, place: Committed, token: Token | None, result: Issued | Conflict | None
@@ -190,6 +201,13 @@ class Settler:
         )
 
 
+def _refused(error: WeighbridgeError) -> Settled:
+    def answer() -> Answer:
+        raise error
+
+    return answer
+
+
 def _token(affirmed: Affirmed | None, key: ec.EllipticCurvePrivateKey | None) -> Token | None:
     """What makes the token of a window that opens, once its session stands behind it."""
     if affirmed is None or key is None:
@@ -206,7 +224,7 @@ def _step(item: Judged, place: Committed, affirmed: Affirmed | None) -> Advance 
     verdict = item.verdict
     if not item.goes_on or item.verified is None or verdict.physical is None:
         end = End(SessionState.FAILED, item.at, _sticking(verdict), _why(verdict))
-        return Ending(item.live, end, place.index)
+        return Ending(item.live, end)
     return Advance(
         live=item.live,
         verified=item.verified,
@@ -220,6 +238,11 @@ def _step(item: Judged, place: Committed, affirmed: Affirmed | None) -> Advance 
         # A held window changes nothing for whoever relies on the session.
         result=affirmed or (None if verdict.held else _why(verdict)),
     )
+
+
+def _shut(judged: Sequence[Judged], *, besides: Collection[bytes] = ()) -> dict[bytes, Shut]:
+    """Why gates are shut from now on, of sessions that are not among ``besides``."""
+    return {item.session: _why(item.verdict) for item in judged if item.shuts and item.session not in besides}
 
 
 def _why(verdict: Verdict) -> Shut:

@@ -117,9 +117,9 @@ class Standings:
         self._tell(named)
 
     def _tell(self, sessions: Iterable[bytes]) -> None:
-        named = frozenset(sessions)
-        for listener in self._listeners:
-            listener(named)
+        if named := frozenset(sessions):
+            for listener in self._listeners:
+                listener(named)
 
 
 def unknown(session: bytes) -> NotAuthentic:

@@ -21,6 +21,7 @@ from weighbridge.verifier.results import Results
 from weighbridge.verifier.session import SessionState
 from weighbridge.verifier.spots import Spots
 from weighbridge.verifier.standing import ended
+from weighbridge.verifier.stood import Stands
 from weighbridge.verifier.tables import challenges, clearances, session_gpus, sessions, subjects, windows
 from weighbridge.verifier.traces import Traces
 
@@ -103,17 +104,19 @@ class Transaction:
 
     Attributes:
         spots: the spot challenges.
+        stood: where sessions stand.
         owners: the reference sets that were seen.
         progress: how much of the ledger all this knows of.
         results: what relying parties may know of sessions.
         traces: what GPUs' samples were like.
     """
 
-    __slots__ = ("_connection", "owners", "progress", "results", "spots", "traces")
+    __slots__ = ("_connection", "owners", "progress", "results", "spots", "stood", "traces")
 
     def __init__(self, connection: sa.Connection, *, fingerprints_kept: int) -> None:
         self._connection = connection
         self.spots = Spots(connection)
+        self.stood = Stands(connection)
         self.owners = Owners(connection)
         self.progress = Progress(connection)
         self.results = Results(connection)
@@ -337,11 +340,13 @@ class Transaction:
             sa.select(windows.c.digest).where(windows.c.session == session, windows.c.seq == seq)
         ).one_or_none()
 
-    def window_indices(self, session: bytes) -> tuple[int, ...]:
-        """The ledger indices of all recorded windows of a session, in the order of the chain."""
+    def window_indices(self, session: bytes, *, first: int = 0) -> tuple[int, ...]:
+        """The ledger indices of the recorded windows of a session from number ``first`` on, in the chain's order."""
         return tuple(
             self._connection.scalars(
-                sa.select(windows.c.ledger_index).where(windows.c.session == session).order_by(windows.c.seq)
+                sa.select(windows.c.ledger_index)
+                .where(windows.c.session == session, windows.c.seq >= first)
+                .order_by(windows.c.seq)
             )
         )
 

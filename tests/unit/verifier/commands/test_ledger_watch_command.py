@@ -18,7 +18,9 @@ from weighbridge.proto.errors import ExitCode
 from weighbridge.verifier import anchors, witnesses
 from weighbridge.verifier.cli import main
 from weighbridge.verifier.clock import moment
+from weighbridge.verifier.files import PosixFiles
 from weighbridge.verifier.ledger import Ledger
+from weighbridge.verifier.ledger.storage import Storage
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -392,14 +394,19 @@ def test_lines_of_several_witnesses(
     )
 
 
-def test_a_writer_is_not_overtaken(run: Run, log: Path, witness: Witness) -> None:
-    """While somebody appends, the published checkpoint is his alone."""
+def test_a_writer_is_not_overtaken(run: Run, log: Path, witness: Witness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While somebody appends, the published checkpoint is his alone; a ledger that is only open gets the lines."""
+    monkeypatch.setattr("weighbridge.verifier.ledger.storage.PATIENCE", 0.01)
     witness.look(log)
+    before = (log / "checkpoint").read_bytes()
     with Ledger.open(log, origin=ORIGIN, key=PRIVATE) as writing:
-        before = (log / "checkpoint").read_bytes()
-        status, out, _ = run("cosign", log, witness.head, "--witness", witness.key.vkey)
+        with Storage(log, PosixFiles()).exclusive():
+            status, out, _ = run("cosign", log, witness.head, "--witness", witness.key.vkey)
         assert (status, "checkpoint" in out) == (0, False)
         assert (log / "checkpoint").read_bytes() == before
+        status, out, _ = run("cosign", log, witness.head, "--witness", witness.key.vkey)
+        assert (status, "checkpoint" in out) == (0, True)
+        assert (log / "checkpoint").read_bytes().startswith(before)
         writing.append([b"entry"])
         assert "5 entries of 6" in run("cosign", log, witness.head, "--witness", witness.key.vkey)[1]
 

@@ -271,17 +271,17 @@ def _require_growth(earlier: tlog.VerifiedCheckpoint, published: tlog.VerifiedCh
 def _publish(
     directory: Path, published: tlog.VerifiedCheckpoint, signed: bytes, witnesses: tuple[WitnessKey, ...]
 ) -> bool:
-    """Put the lines into the checkpoint too, where nobody writes: a writer would be overtaken by an older head."""
+    """Put the lines into the checkpoint too, unless somebody writes: a writer would be overtaken by an older head."""
+    storage = Storage(directory, PosixFiles())
     try:
-        storage = Storage(directory, PosixFiles())
+        with storage.exclusive():
+            if storage.read(CHECKPOINT) != published.note:
+                return False
+            storage.publish(cosignature.attach(published.note, _lines(signed), keys=witnesses))
     except EnvironmentFault as error:
         if error.code is Code.LEDGER_LOCKED:
             return False
         raise
-    try:
-        if storage.read(CHECKPOINT) != published.note:
-            return False
-        storage.publish(cosignature.attach(published.note, _lines(signed), keys=witnesses))
     finally:
         storage.close()
     return True

@@ -1,4 +1,4 @@
-"""The writer of the ledger: one process appends, and what it has returned stays true.
+"""The writer of the ledger: one process at a time appends, and what it has returned stays true.
 
 On disk, below the ledger's directory, are exactly the files of C2SP tlog-tiles, to be served by any static server, and
 ``writer/``, which is nobody else's business::
@@ -6,7 +6,7 @@ On disk, below the ledger's directory, are exactly the files of C2SP tlog-tiles,
     checkpoint                 the published checkpoint
     tile/<level>/<index>       hash tiles
     tile/entries/<index>       entry bundles
-    writer/lock                held while a Ledger is open
+    writer/lock                held by whoever is writing
     writer/head                the last checkpoint that was signed: the one commit point
     writer/staging/            files that have no name yet
 
@@ -23,6 +23,10 @@ unsettled      head, old or new but whole, and its tiles                  settle
 closed         as it was                                                  open → settled
 =============  =========================================================  ====================================
 
+Any number of processes may have a ledger open, each with what it knows of it. An append is a compare-and-swap: it
+begins where this writer knows the ledger to end, and fails if somebody else has gone on from there. What others have
+appended is taken up by :meth:`Ledger.take_up`, at the beginning of each turn (:mod:`.leadership`).
+
 :meth:`Ledger.open` and recovery after a failed append are the same code, :meth:`Ledger.settle`. What no code here can
 notice is the whole directory put back to an earlier state: that takes the verifier's own state beside it
 (:func:`.recovery.require_history`), a witness, or anybody who kept a checkpoint.
@@ -38,13 +42,14 @@ from typing import TYPE_CHECKING, Self, final
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from weighbridge.proto import limits, merkle, note, tlog
-from weighbridge.proto.errors import Code, EnvironmentFault, LedgerInconsistent, MalformedEvidence
+from weighbridge.proto import limits, note, tlog
+from weighbridge.proto.errors import Code, EnvironmentFault
 from weighbridge.verifier.files import Files, PosixFiles
-from weighbridge.verifier.ledger.edge import Edge, grow, load
+from weighbridge.verifier.ledger.edge import Edge, grow
 from weighbridge.verifier.ledger.published import CHECKPOINT, no_ledger
 from weighbridge.verifier.ledger.reader import LedgerReader
 from weighbridge.verifier.ledger.storage import HEAD, Storage
+from weighbridge.verifier.ledger.stored import Stored
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -87,16 +92,17 @@ class _State:
 class Ledger:
     """An open ledger. Made by :meth:`create` or :meth:`open`, never by one in place of the other.
 
-    May be used from several threads; appends take turns. One process has it at a time.
+    May be used from several threads, and be open in several processes; appends take turns.
     """
 
-    __slots__ = ("_key", "_note_key", "_state", "_storage", "_turn", "_unsettled")
+    __slots__ = ("_key", "_note_key", "_state", "_storage", "_stored", "_turn", "_unsettled")
 
     def __init__(self, storage: Storage, *, origin: str, key: Ed25519PrivateKey) -> None:
         public = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
         self._storage = storage
         self._key = key
         self._note_key = note.NoteKey(origin, public)
+        self._stored = Stored(storage, self._note_key)
         self._turn = threading.Lock()
         self._state = _State(self._sign(Edge()), Edge())
         self._unsettled = True
@@ -114,7 +120,7 @@ class Ledger:
 
         Raises:
             EnvironmentFault: ``FILE_UNWRITABLE`` when there is a ledger already or the directory cannot be written,
-                ``DISK_FULL`` or ``LEDGER_LOCKED``.
+                ``DISK_FULL``, or ``LEDGER_LOCKED`` when somebody else writes there for long.
             ValueError: for an origin that cannot name a key.
         """
         if not note.is_key_name(origin):
@@ -123,10 +129,11 @@ class Ledger:
         Storage.make(directory, files)
         storage = Storage(directory, files)
         try:
-            _refuse_existing(directory)
             ledger = cls(storage, origin=origin, key=key)
-            storage.commit(ledger.checkpoint())
-            ledger.settle()
+            with storage.exclusive():
+                _refuse_existing(directory)
+                storage.commit(ledger.checkpoint())
+                ledger._settle()
         except BaseException:
             storage.close()
             raise
@@ -146,8 +153,8 @@ class Ledger:
             files: the file system; the local one by default.
 
         Raises:
-            EnvironmentFault: ``FILE_UNREADABLE`` when there is no ledger, ``LEDGER_LOCKED`` when another process has
-                it open, ``DISK_FULL`` or ``FILE_UNWRITABLE``.
+            EnvironmentFault: ``FILE_UNREADABLE`` when there is no ledger, ``LEDGER_LOCKED`` when somebody else writes
+                to it for long, ``DISK_FULL`` or ``FILE_UNWRITABLE``.
             NotAuthentic: ``LEDGER_SIGNATURE`` for another key.
             LedgerInconsistent: ``LEDGER_ORIGIN``, or ``LEDGER_INCONSISTENT``, ``LEDGER_MALFORMED`` or ``LEDGER_PROOF``
                 when what is stored contradicts what was signed.
@@ -192,6 +199,14 @@ class Ledger:
         """A snapshot of the last commit, for entries and proofs."""
         return LedgerReader(self._storage.directory, self._state.checkpoint)
 
+    def published(self) -> LedgerReader:
+        """What readers are shown now, perhaps by another process: needs no turn.
+
+        Raises:
+            WeighbridgeError: as :meth:`.reader.LedgerReader.open`.
+        """
+        return LedgerReader.open(self._storage.directory, key=self._note_key, origin=self._note_key.name)
+
     def entry(self, index: int) -> bytes:
         """See :meth:`.reader.LedgerReader.entry`."""
         return self.reader().entry(index)
@@ -216,19 +231,18 @@ class Ledger:
                 when it has returned.
 
         Raises:
-            EnvironmentFault: ``DISK_FULL``, ``FILE_UNWRITABLE`` or ``FILE_UNREADABLE``.
-            NotAuthentic: ``LEDGER_SIGNATURE`` when the head was replaced by something else.
+            EnvironmentFault: ``LEDGER_LOCKED`` when somebody else has appended since :meth:`take_up`, or writes for
+                long; ``DISK_FULL``, ``FILE_UNWRITABLE`` or ``FILE_UNREADABLE``.
             LedgerInconsistent: ``LEDGER_INCONSISTENT`` when the files were changed under the writer.
             ValueError: for no entries or one that is too long.
             RuntimeError: when the ledger is closed.
         """
         if not entries or any(len(entry) > limits.LEDGER_ENTRY_MAX for entry in entries):
             raise ValueError(f"a ledger takes at least one entry, each of at most {limits.LEDGER_ENTRY_MAX} bytes")
-        with self._turn:
-            self._require_open()
+        with self._turn, self._storage.exclusive():
             if self._unsettled:
                 self._settle()
-            self._check_head()
+            self._stored.require_head(self._state.checkpoint)
             before = self._state
             growth = grow(before.edge, entries)
             after = _State(self._sign(growth.edge), growth.edge)
@@ -250,21 +264,39 @@ class Ledger:
             root=after.checkpoint.root,
         )
 
-    def settle(self) -> None:
-        """Take up what the disk says was signed last, verify it, and commit and publish exactly that again.
+    def take_up(self) -> None:
+        """Take up what others have committed meanwhile.
+
+        Where nothing was, and the last append did not fail, no more than the head is read.
 
         Raises:
             EnvironmentFault: ``DISK_FULL``, ``FILE_UNWRITABLE`` or ``FILE_UNREADABLE``.
             NotAuthentic: ``LEDGER_SIGNATURE``.
-            LedgerInconsistent: as :meth:`open`.
+            LedgerInconsistent: as :meth:`open`; ``LEDGER_ROLLBACK`` or ``LEDGER_PROOF`` when it is not what this writer
+                knew that has grown.
             RuntimeError: when the ledger is closed.
         """
         with self._turn:
             self._require_open()
+            if not self._unsettled and self._stored.has_head(self._state.checkpoint):
+                return
+            with self._storage.exclusive():
+                # Whoever was killed between commit and publication left the second to others.
+                if self._unsettled or not self._adopt():
+                    self._settle()
+
+    def settle(self) -> None:
+        """Take up what the disk says was signed last, verify it, and commit and publish exactly that again.
+
+        Raises:
+            WeighbridgeError: as :meth:`take_up`.
+            RuntimeError: when the ledger is closed.
+        """
+        with self._turn, self._storage.exclusive():
             self._settle()
 
     def close(self) -> None:
-        """Let another process open the ledger. Closing twice is allowed."""
+        """Let go of the ledger. Closing twice is allowed."""
         with self._turn:
             self._storage.close()
 
@@ -278,73 +310,32 @@ class Ledger:
         self.close()
 
     def _settle(self) -> None:
-        checkpoint = self._read_head()
-        edge = self._read_edge(checkpoint)
-        self._check_published(checkpoint)
+        head = self._stored.head()
+        self._stored.check_growth(self._state.checkpoint, head)
+        edge = self._stored.edge(head)
+        self._stored.check_published(head)
         # Written anew, not only read: its name may be in the page cache alone, and after a failed sync the kernel
         # reports the next one as good although nothing was written.
-        self._storage.commit(checkpoint.note)
-        self._storage.publish(checkpoint.note)
-        self._state = _State(checkpoint, edge)
+        self._storage.commit(head.note)
+        self._storage.publish(head.note)
+        self._state = _State(head, edge)
         self._unsettled = False
 
-    def _read_head(self) -> tlog.VerifiedCheckpoint:
-        return self._open_note(self._read(HEAD), HEAD)
-
-    def _check_head(self) -> None:
-        """The compare of compare-and-swap: the head is still the one that this writer committed last."""
-        if self._read(HEAD) != self._state.checkpoint.note:
-            raise self._contradiction("somebody else has written to this ledger", HEAD)
-
-    def _read_edge(self, checkpoint: tlog.VerifiedCheckpoint) -> Edge:
-        try:
-            edge = load(
-                checkpoint.size,
-                lambda level, index, width: self._read(tlog.tile_path(level, index, width)),
-                lambda index, width: self._read(tlog.entries_path(index, width)),
-            )
-        except MalformedEvidence as error:
-            raise self._malformed("tile", error) from error
-        if edge.tree.root != checkpoint.root:
-            raise self._contradiction("tiles do not have the root that was signed", "tile")
-        return edge
-
-    def _check_published(self, head: tlog.VerifiedCheckpoint) -> None:
-        """What readers were shown is the head or an earlier state of its tree."""
-        data = self._storage.read(CHECKPOINT)
-        if data is None:
-            # Creation was interrupted between commit and publication, or it was deleted: publishing heals both.
-            return
-        published = self._open_note(data, CHECKPOINT)
-        if published.size > head.size:
-            raise self._contradiction("readers were shown a checkpoint that was never committed", CHECKPOINT)
-        proof = LedgerReader(self._storage.directory, head).consistency_proof(published.size)
-        merkle.verify_consistency(proof, old=published.size, old_root=published.root, new=head.size, new_root=head.root)
+    def _adopt(self) -> bool:
+        """Take up a head that another process has committed, if it has published it as well: it is durable then."""
+        head, published = self._stored.head(), self._stored.published()
+        # Witnesses' lines may be in the one and not in the other.
+        if published is None or (published.size, published.root) != (head.size, head.root):
+            return False
+        self._stored.check_growth(self._state.checkpoint, head)
+        self._state = _State(head, self._stored.edge(head))
+        return True
 
     def _sign(self, edge: Edge) -> tlog.VerifiedCheckpoint:
         """Sign a checkpoint of ``edge`` and read it back as anybody would."""
         text = tlog.Checkpoint(self._note_key.name, edge.size, edge.tree.root).encode()
         signed = note.sign(text, key=self._note_key, signer=self._key.sign)
         return tlog.open_checkpoint(signed, self._note_key, origin=self._note_key.name)
-
-    def _open_note(self, data: bytes, name: str) -> tlog.VerifiedCheckpoint:
-        try:
-            return tlog.open_checkpoint(data, self._note_key, origin=self._note_key.name)
-        except MalformedEvidence as error:
-            raise self._malformed(name, error) from error
-
-    def _read(self, name: str) -> bytes:
-        data = self._storage.read(name)
-        if data is None:
-            raise self._contradiction("file is missing", name)
-        return data
-
-    def _contradiction(self, message: str, name: str) -> LedgerInconsistent:
-        return LedgerInconsistent(Code.LEDGER_INCONSISTENT, message, where=str(self._storage.directory / name))
-
-    def _malformed(self, name: str, error: MalformedEvidence) -> LedgerInconsistent:
-        where = str(self._storage.directory / name)
-        return LedgerInconsistent(Code.LEDGER_MALFORMED, f"stored file is malformed: {error.message}", where=where)
 
     def _require_open(self) -> None:
         if not self._storage.is_open:

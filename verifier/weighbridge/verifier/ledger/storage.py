@@ -1,4 +1,4 @@
-"""The ledger's directory: its lock, and the steps of a write in their order.
+"""The ledger's directory: who writes to it, and the steps of a write in their order.
 
 Nothing here decides anything. Each step's comment says what a reader sees if power fails there; together they are the
 argument why a reader of this ledger is never shown two histories.
@@ -7,18 +7,17 @@ argument why a reader of this ledger is never shown two histories.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, final
 
-from weighbridge.proto.errors import Code, EnvironmentFault
+from weighbridge.verifier.file_lock import PATIENCE, locked, open_lock
 from weighbridge.verifier.files import Directories, Files, fault, install
 from weighbridge.verifier.ledger.published import CHECKPOINT
 from weighbridge.verifier.ledger.reader import read_file
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Generator, Mapping
 
 __all__ = ["HEAD", "Storage"]
 
@@ -33,14 +32,16 @@ _PRIVATE_DIRECTORY: Final = 0o700
 
 @final
 class Storage:
-    """The directory of a ledger, locked until :meth:`close`.
+    """The directory of a ledger, open until :meth:`close`: any number of processes may have it open.
+
+    Whoever writes does so in :meth:`exclusive`. Reading needs no lock.
 
     Args:
         directory: has a ``writer/`` in it.
         files: the file system.
 
     Raises:
-        EnvironmentFault: ``LEDGER_LOCKED`` when another process has it open, or ``FILE_UNWRITABLE``.
+        EnvironmentFault: ``FILE_UNWRITABLE`` or ``DISK_FULL``.
     """
 
     __slots__ = ("_directories", "_files", "_lock", "directory")
@@ -49,7 +50,7 @@ class Storage:
         self.directory: Final = directory
         self._files = files
         self._directories = Directories(files, directory, mode=_PUBLIC_DIRECTORY)
-        self._lock: int | None = _take_lock(directory / _LOCK)
+        self._lock: int | None = open_lock(directory / _LOCK)
 
     @staticmethod
     def make(directory: Path, files: Files) -> None:
@@ -67,11 +68,27 @@ class Storage:
 
     @property
     def is_open(self) -> bool:
-        """Whether the lock is held."""
+        """Whether it was not closed."""
         return self._lock is not None
 
+    @contextlib.contextmanager
+    def exclusive(self) -> Generator[None]:
+        """Let nobody else write while the block lasts.
+
+        A process may be paused in it, but then nobody else gets in: what it has found to be the head is the head when
+        it commits.
+
+        Raises:
+            EnvironmentFault: ``LEDGER_LOCKED`` when somebody else writes for :data:`.PATIENCE`.
+            RuntimeError: it was closed.
+        """
+        if self._lock is None:
+            raise RuntimeError("the ledger is closed")
+        with locked(self._lock, self.directory / _LOCK, patience=PATIENCE):
+            yield
+
     def close(self) -> None:
-        """Let go of the lock; closing twice is allowed."""
+        """Let go of it; closing twice is allowed."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -181,25 +198,3 @@ class Storage:
 
 def _staged_name(name: str) -> str:
     return Path(name).name
-
-
-def _take_lock(path: Path) -> int:
-    """The descriptor that holds the lock; closing it lets go, and so does the end of the process however it ends."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        raise fault(error, path, "opening the ledger") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise EnvironmentFault(
-            Code.LEDGER_LOCKED,
-            "another process has the ledger open",
-            where=str(path),
-            hint="Only one verifier writes to a ledger; stop the other one, or give this one a ledger of its own.",
-        ) from error
-    except OSError as error:
-        os.close(descriptor)
-        raise fault(error, path, "locking the ledger") from error
-    return descriptor
