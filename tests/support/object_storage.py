@@ -17,7 +17,7 @@ import obstore
 from obstore.store import S3Store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PROGRAM: Final = ROOT / ".peers" / "seaweedfs" / "bin" / "weed"
@@ -91,8 +91,7 @@ class ObjectStorage:
         try:
             for name in BUCKETS:
                 line.request("POST", f"/buckets/{name}/", body=b"")
-                if line.getresponse().read() is None:
-                    return False
+                _ = line.getresponse().read()
         except (OSError, http.client.HTTPException):
             return False
         finally:
@@ -116,7 +115,7 @@ class ObjectStorage:
 
 
 @contextlib.contextmanager
-def running(directory: Path) -> Iterator[ObjectStorage]:
+def running(directory: Path) -> Generator[ObjectStorage]:
     """A server whose data lie in ``directory``, which exists."""
     server = ObjectStorage(directory)
     try:

@@ -175,22 +175,25 @@ def test_evidence_does_not_travel_in_the_clear(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     with pytest.raises(EnvironmentFault) as caught:
-        S3Objects(S3Address.parse("s3://bucket"))
+        S3Objects(S3Address.parse("s3://bucket")).get("x", limit=1)
     assert caught.value.code is Code.STORAGE_UNREACHABLE
     assert caught.value.where == "AWS_ENDPOINT_URL"
+    # Nobody answers there, but it would be asked.
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://localhost.localdomain.invalid:9")
     monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
-    S3Objects(S3Address.parse("s3://bucket"))
+    with pytest.raises(Unanswered):
+        S3Objects(S3Address.parse("s3://bucket"), seconds=0.2).get("x", limit=1)
 
 
 def test_settings_that_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
     with pytest.raises(EnvironmentFault) as caught:
-        S3Objects(S3Address.parse("s3://bucket"))
+        S3Objects(S3Address.parse("s3://bucket")).get("x", limit=1)
     assert caught.value.code is Code.STORAGE_UNREACHABLE
     monkeypatch.setattr(s3, "find_spec", lambda _: None)
     with pytest.raises(EnvironmentFault) as caught:
-        S3Objects(S3Address.parse("s3://bucket"))
+        S3Objects(S3Address.parse("s3://bucket")).get("x", limit=1)
     assert caught.value.code is Code.TOOL_MISSING
     assert "weighbridge[fleet]" in caught.value.hint
 

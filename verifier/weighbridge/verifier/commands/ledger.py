@@ -28,10 +28,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from weighbridge.proto.cosignature import VerifiedCosignature
+    from weighbridge.verifier.ledger.source import Source
 
 __all__ = ["configure", "run_audit", "run_prove", "run_verify"]
 
-_DIRECTORY_HELP: Final = "the ledger, such as STATE/ledger"
+_LOG_HELP: Final = "the ledger: a directory such as STATE/ledger, or the address of its files (http(s)://, s3://)"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -48,17 +49,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "Print a .tlog-proof (C2SP tlog-proof) that an entry is in the tree of the published checkpoint, verified "
         f"first. Whoever has the ledger's public key verifies it without the ledger. Exit 0 when it is printed, {EXITS}"
     )
-    prove.add_argument("directory", type=Path, metavar="DIR", help=_DIRECTORY_HELP)
+    prove.add_argument("log", type=ledger_watch.source, metavar="LOG", help=_LOG_HELP)
     prove.add_argument("index", type=_index, metavar="INDEX", help="zero-based index of the entry")
     prove.add_argument("-o", "--output", type=given.output, metavar="FILE", help="write it there: 7.tlog-proof")
     prove.add_argument(
-        "--cosigned", action="store_true", help="under DIR/cosigned, which witnesses cosigned, not DIR/checkpoint"
+        "--cosigned", action="store_true", help="under LOG/cosigned, which witnesses cosigned, not LOG/checkpoint"
     )
     prove.set_defaults(run=run_prove)
 
     ledger_receipt.configure(
         commands.add_parser("receipt", help="sign a COSE receipt (RFC 9942) of an entry"),
-        directory_help=_DIRECTORY_HELP,
+        log_help=_LOG_HELP,
     )
 
     verify = commands.add_parser("verify", help="verify an offline proof or a receipt")
@@ -84,10 +85,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "A verifier may be writing to it meanwhile. Does not show that others were given the same ledger: compare "
         f"heads, or demand witnesses. Exit 0 when all of it holds, {EXITS}"
     )
-    whole.add_argument("directory", type=Path, metavar="DIR", help=_DIRECTORY_HELP)
+    whole.add_argument("log", type=ledger_watch.source, metavar="LOG", help=_LOG_HELP)
     whole.add_argument("--since", type=Path, metavar="FILE", help="a checkpoint kept from before, to be extended")
     whole.add_argument(
-        "--cosigned", action="store_true", help="up to DIR/cosigned, which witnesses cosigned, not DIR/checkpoint"
+        "--cosigned", action="store_true", help="up to LOG/cosigned, which witnesses cosigned, not LOG/checkpoint"
     )
     whole.set_defaults(run=run_audit)
     for command in (verify, whole):
@@ -121,10 +122,10 @@ def run_prove(arguments: argparse.Namespace) -> Outcome:
     Raises:
         WeighbridgeError: as :class:`.LedgerReader`; ``EVIDENCE_ABSENT`` when the ledger has no such entry.
     """
-    directory: Path = arguments.directory
+    log: Source = arguments.log
     index: int = arguments.index
     key = ledger_key(arguments.key)
-    reader = LedgerReader.open(directory, key=key, origin=key.name, head=_head(directory, cosigned=arguments.cosigned))
+    reader = LedgerReader.open(log, key=key, origin=key.name, head=_head(log, cosigned=arguments.cosigned))
     if index >= reader.checkpoint.size:
         raise Indeterminate(
             Code.EVIDENCE_ABSENT,
@@ -135,7 +136,7 @@ def run_prove(arguments: argparse.Namespace) -> Outcome:
             hint="entries are counted from 0; ask again when it has grown"
             + (", or leave out --cosigned: the newest head has more" if arguments.cosigned else ""),
         )
-    with about(directory, hint=TILES_HINT):
+    with about(log.place("").rstrip("/"), hint=TILES_HINT):
         proof = reader.proof(index).encode()
         leaf_hash = reader.leaf_hash(index)
     text = proof.decode()
@@ -207,11 +208,11 @@ def run_audit(arguments: argparse.Namespace) -> Outcome:
         WeighbridgeError: as :func:`.audit` and :func:`.require_witnesses`.
     """
     key = ledger_key(arguments.key)
-    directory: Path = arguments.directory
-    head = _head(directory, cosigned=arguments.cosigned)
+    log: Source = arguments.log
+    head = _head(log, cosigned=arguments.cosigned)
     earlier = None if arguments.since is None else head_in(arguments.since, key).note
-    report = audit(directory, key, key.name, earlier=earlier, head=head)
-    with about(directory / head):
+    report = audit(log, key, key.name, earlier=earlier, head=head)
+    with about(log.place(head)):
         witnesses = require_witnesses(report.note, arguments.witness, of=key)
     since = "" if report.consistent_with is None else f", extends the checkpoint of {report.consistent_with}"
     return Outcome(
@@ -230,7 +231,7 @@ def run_audit(arguments: argparse.Namespace) -> Outcome:
     )
 
 
-def _head(directory: Path, *, cosigned: bool) -> str:
+def _head(log: Source, *, cosigned: bool) -> str:
     """The file with the head that is asked for.
 
     Raises:
@@ -238,9 +239,10 @@ def _head(directory: Path, *, cosigned: bool) -> str:
     """
     if not cosigned:
         return CHECKPOINT
-    if (directory / CHECKPOINT).exists() and not (directory / COSIGNED).exists():
+    missing = (name for name in (CHECKPOINT, COSIGNED) if log.read(name, limit=limits.CHECKPOINT_MAX) is None)
+    if next(missing, None) == COSIGNED:
         raise Indeterminate(
-            Code.EVIDENCE_ABSENT, "no witness has cosigned this ledger", where=str(directory / COSIGNED),
+            Code.EVIDENCE_ABSENT, "no witness has cosigned this ledger", where=log.place(COSIGNED),
             hint="`weighbridge ledger cosign` publishes what witnesses cosigned; else leave out --cosigned",
         )  # fmt: skip
     return COSIGNED

@@ -9,20 +9,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from weighbridge.proto import note, receipt, tlog
+from weighbridge.proto import limits, note, receipt, tlog
 from weighbridge.proto.errors import Code, Indeterminate, LedgerInconsistent, MalformedEvidence, NotAuthentic
 from weighbridge.verifier.commands import arguments as given
 from weighbridge.verifier.commands.ledger_errors import EXITS, TILES_HINT, hinted
 from weighbridge.verifier.commands.ledger_key import head_in
+from weighbridge.verifier.commands.ledger_watch import source
 from weighbridge.verifier.commands.outcome import Outcome, usage, write
 from weighbridge.verifier.keys import open_ledger_key
 from weighbridge.verifier.ledger.published import CHECKPOINT, about, no_ledger, told_of
-from weighbridge.verifier.ledger.reader import LedgerReader, read_file
+from weighbridge.verifier.ledger.reader import LedgerReader
 
 if TYPE_CHECKING:
     import argparse
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from weighbridge.verifier.ledger.source import Source
 
 __all__ = ["configure", "run_receipt", "verify_entry", "verify_growth"]
 
@@ -30,14 +33,14 @@ __all__ = ["configure", "run_receipt", "verify_entry", "verify_growth"]
 _CUT_SHORT: Final = "premature end of stream"
 
 
-def configure(parser: argparse.ArgumentParser, *, directory_help: str) -> None:
+def configure(parser: argparse.ArgumentParser, *, log_help: str) -> None:
     """Add the arguments of ``ledger receipt``."""
     parser.description = (
         "Sign a COSE receipt (RFC 9942) that an entry is in the tree of the published checkpoint, or, with --since, "
         "that this tree begins with all of an earlier one. For whoever reads COSE; a proof by `ledger prove` needs no "
         f"key, and carries the cosignatures of witnesses. Exit 0 when it is written, {EXITS}"
     )
-    parser.add_argument("directory", type=Path, metavar="DIR", help=directory_help)
+    parser.add_argument("log", type=source, metavar="LOG", help=log_help)
     parser.add_argument("index", type=_index, nargs="?", metavar="INDEX", help="zero-based index of the entry")
     parser.add_argument(
         "--since", type=Path, metavar="FILE", help="instead of INDEX: a checkpoint kept from before, to be extended"
@@ -62,9 +65,10 @@ def run_receipt(arguments: argparse.Namespace) -> Outcome:
     if (arguments.index is None) == (arguments.since is None):
         usage("exactly one of INDEX and --since says what the receipt is of", command="ledger receipt")
     private = open_ledger_key(arguments.key_file)
-    reader = _published(arguments.directory, private)
+    log: Source = arguments.log
+    reader = _published(log, private)
     since = None if arguments.since is None else head_in(arguments.since, reader.checkpoint.key)
-    with about(arguments.directory, hint=TILES_HINT):
+    with about(log.place("").rstrip("/"), hint=TILES_HINT):
         if since is None:
             signed, outcome = _of_entry(reader, arguments.index, private)
         else:
@@ -119,17 +123,17 @@ def verify_growth(data: bytes, old: tlog.VerifiedCheckpoint) -> Outcome:
     )
 
 
-def _published(directory: Path, private: Ed25519PrivateKey) -> LedgerReader:
+def _published(log: Source, private: Ed25519PrivateKey) -> LedgerReader:
     """The ledger as it is published, which ``private`` has to have signed. Its name is what that key calls it."""
-    path = directory / CHECKPOINT
-    data = read_file(path)
+    path = log.place(CHECKPOINT)
+    data = log.read(CHECKPOINT, limit=limits.CHECKPOINT_MAX)
     if data is None:
         raise no_ledger(path)
     with about(path):
         origin = tlog.Checkpoint.parse(note.parse(data).claimed_text).origin
     key = note.NoteKey(origin, private.public_key().public_bytes_raw())
     try:
-        return LedgerReader.open(directory, key=key, origin=origin)
+        return LedgerReader.open(log, key=key, origin=origin)
     except NotAuthentic as error:
         raise told_of(
             error, path, hint="--key-file is the private key of this very ledger: keys/ledger.pem of its verifier"

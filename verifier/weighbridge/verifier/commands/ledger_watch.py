@@ -62,7 +62,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def add_watch(parser: argparse.ArgumentParser) -> None:
     """Add what every watch takes."""
     parser.add_argument(
-        "log", type=source, metavar="LOG", help="the log: a directory, or the http(s) address of its files"
+        "log", type=source, metavar="LOG", help="the log: a directory, or the address of its files (http(s)://, s3://)"
     )
     parser.add_argument(
         "--state", required=True, type=given.output, metavar="FILE", help="what was last seen: made when there is none"

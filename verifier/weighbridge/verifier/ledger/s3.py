@@ -12,6 +12,7 @@ import os
 import re
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final, Self, final
 from urllib.parse import urlsplit
@@ -82,16 +83,19 @@ class S3Address:
 
 @final
 class S3Objects:
-    """See :class:`.bucket.Objects`. Asks nothing before the first request.
+    """See :class:`.bucket.Objects`; ``seconds`` is what one request may take.
 
-    Raises:
-        EnvironmentFault: ``TOOL_MISSING`` without the extra ``[fleet]``; ``STORAGE_UNREACHABLE`` when the environment
-            has settings that are none.
+    Each request also raises ``EnvironmentFault``: ``TOOL_MISSING`` without the extra ``[fleet]``, and
+    ``STORAGE_UNREACHABLE`` when the environment has settings that are none.
     """
 
     def __init__(self, address: S3Address, *, seconds: float = _REQUEST.total_seconds()) -> None:
         self._address = address
-        self._store = _store(address.bucket, timedelta(seconds=seconds))
+        self._seconds = seconds
+
+    @cached_property
+    def _store(self) -> S3Store:
+        return _store(self._address.bucket, timedelta(seconds=self._seconds))
 
     def place(self, name: str) -> str:
         """See :meth:`.bucket.Objects.place`."""
@@ -99,9 +103,9 @@ class S3Objects:
 
     def get(self, name: str, *, limit: int, unless: str | None = None) -> Object | None:
         """See :meth:`.bucket.Objects.get`."""
-        import obstore  # noqa: PLC0415 - optional
-
         with self._asking(name):
+            import obstore  # noqa: PLC0415 - optional
+
             try:
                 found = obstore.get(self._store, self._key(name), options=_unless(unless))
             except FileNotFoundError as error:
@@ -120,27 +124,27 @@ class S3Objects:
 
     def create(self, name: str, data: bytes, served: Served) -> str:
         """See :meth:`.bucket.Objects.create`."""
-        import obstore  # noqa: PLC0415 - optional
-
         with self._asking(name):
+            import obstore  # noqa: PLC0415 - optional
+
             put = obstore.put(self._store, self._key(name), data, mode="create", attributes=_attributes(served))
             return _tag(put["e_tag"])
 
     def replace(self, name: str, data: bytes, served: Served, *, tag: str) -> str:
         """See :meth:`.bucket.Objects.replace`."""
-        import obstore  # noqa: PLC0415 - optional
-
         with self._asking(name):
+            import obstore  # noqa: PLC0415 - optional
+
             put = obstore.put(self._store, self._key(name), data, mode={"e_tag": tag}, attributes=_attributes(served))
             return _tag(put["e_tag"])
 
     def names(self, prefix: str, *, after: str, limit: int) -> Sequence[str]:
         """See :meth:`.bucket.Objects.names`."""
-        import obstore  # noqa: PLC0415 - optional
-
         below = len(self._key(""))
         offset = self._key(after) if after else None
         with self._asking(prefix):
+            import obstore  # noqa: PLC0415 - optional
+
             # Another of its overloads names types of Arrow, which is not installed.
             listed: Iterable[Sequence[ObjectMeta]] = obstore.list(  # pyright: ignore[reportUnknownMemberType]
                 self._store, prefix=self._key(prefix), offset=offset, chunk_size=limit
@@ -150,9 +154,9 @@ class S3Objects:
 
     def delete(self, names: Sequence[str]) -> None:
         """See :meth:`.bucket.Objects.delete`."""
-        import obstore  # noqa: PLC0415 - optional
-
         with self._asking(names[0]), contextlib.suppress(FileNotFoundError):
+            import obstore  # noqa: PLC0415 - optional
+
             obstore.delete(self._store, [self._key(name) for name in names])
 
     def close(self) -> None:
@@ -164,6 +168,7 @@ class S3Objects:
     @contextlib.contextmanager
     def _asking(self, name: str) -> Generator[None]:
         """Say of what the library raises what it means to a caller."""
+        _require_library()
         from obstore import exceptions  # noqa: PLC0415 - optional
 
         try:
@@ -198,7 +203,7 @@ class S3Objects:
         return EnvironmentFault(code, message, where=self.place(name), got=_said(error))
 
 
-def _store(bucket: str, seconds: timedelta) -> S3Store:
+def _require_library() -> None:
     if find_spec("obstore") is None:
         raise EnvironmentFault(
             Code.TOOL_MISSING,
@@ -206,6 +211,9 @@ def _store(bucket: str, seconds: timedelta) -> S3Store:
             where="obstore",
             hint="pip install 'weighbridge[fleet]'",
         )
+
+
+def _store(bucket: str, seconds: timedelta) -> S3Store:
     from obstore.exceptions import BaseError  # noqa: PLC0415 - optional
     from obstore.store import S3Store  # noqa: PLC0415 - optional
 
