@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from corpus.arena import Arena
+    from support.postgres import Server
     from support.world import Engines
+    from weighbridge.verifier.database import Address
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -25,6 +27,14 @@ os.environ["COLUMNS"] = "100"
 hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True, database=None)
 hypothesis.settings.register_profile("dev", deadline=None, max_examples=50)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Where several processes share the tests and coverage is asked for, modules count themselves what runs."""
+    if hasattr(config, "workerinput") and config.pluginmanager.hasplugin("_cov"):
+        from support import probes  # noqa: PLC0415 - coverage's weight, for those who need it
+
+        probes.install()
 
 
 @pytest.fixture(scope="session")
@@ -80,6 +90,30 @@ def quick_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     base = memory if memory.is_dir() and os.access(memory, os.W_OK) else tmp_path_factory.getbasetemp()
     with tempfile.TemporaryDirectory(prefix="weighbridge-", dir=base) as directory:
         yield Path(directory)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A PostgreSQL of our own, running; whoever stops it starts it again."""
+    from support import postgres as made  # noqa: PLC0415 - as above
+
+    if made.programs() is None:
+        pytest.skip("no PostgreSQL: run scripts/setup --peers")
+    memory = Path("/dev/shm")  # noqa: S108 - only the base of a private directory
+    server = made.Server.make(memory if os.access(memory, os.W_OK) else Path(tempfile.gettempdir()))
+    yield server
+    server.remove()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_address(request: pytest.FixtureRequest, tmp_path: Path) -> Address:
+    """Where a store may be made, for tests of what holds of both kinds."""
+    from weighbridge.verifier.database import SqliteAddress  # noqa: PLC0415 - as above
+
+    if request.param == "sqlite":
+        return SqliteAddress(tmp_path / "state.db")
+    server: Server = request.getfixturevalue("postgres")
+    return server.database()
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from weighbridge.verifier import store
 from weighbridge.verifier.database import sqlite
 from weighbridge.verifier.ledger.audit import audit
 from weighbridge.verifier.ledger.log import Ledger
-from weighbridge.verifier.ledger.storage import Storage
+from weighbridge.verifier.ledger.storage import DirectoryStorage
 from weighbridge.verifier.live import LiveSessions
 from weighbridge.verifier.session import SessionState
 
@@ -154,14 +154,14 @@ def test_a_denial_that_was_reported_as_not_recorded_is_not_forgotten(
     world.clock.advance(1)
     honest = world.host.seal()
     denied = world.host.seal(replace(world.host.observe(), prev=bytes(32)))
-    working = getattr(Storage, step)
+    working = getattr(DirectoryStorage, step)
 
-    def failing(storage: Storage) -> None:
+    def failing(storage: DirectoryStorage) -> None:
         working(storage)
         raise EnvironmentFault(Code.DISK_FULL, "broken on purpose")
 
     size = world.ledger.size
-    with mock.patch.object(Storage, step, failing), pytest.raises(EnvironmentFault):
+    with mock.patch.object(DirectoryStorage, step, failing), pytest.raises(EnvironmentFault):
         world.send(denied.evidence)
     # Something else that is recorded makes the ledger look at its disk.
     world.verifier.count_junk(NotAuthentic(Code.WINDOW_PEER, "a test"))

@@ -17,6 +17,7 @@ from weighbridge.policy.values.reference import Reference
 from weighbridge.proto import limits
 from weighbridge.proto.errors import Code, EnvironmentFault, LedgerInconsistent, PolicyDenied, WeighbridgeError
 from weighbridge.verifier import store as stores
+from weighbridge.verifier.database import sqlite
 from weighbridge.verifier.live import LiveSessions
 from weighbridge.verifier.peers import Peers
 from weighbridge.verifier.relying_parties import RelyingParties
@@ -370,7 +371,7 @@ def test_a_fault_is_told_once_while_no_window_comes(gate: Gate, capsys: pytest.C
 
 def test_while_the_store_is_at_fault_nothing_is_judged(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     """That the set is the newest cannot be remembered: it counts as soon as it can."""
-    monkeypatch.setattr(stores, "_BUSY_SECONDS", 0.01)
+    monkeypatch.setattr(sqlite, "_BUSY_SECONDS", 0.01)
     model, at = gate.world.host.model, gate.world.clock.at
     gate.world.store.close()
     gate.world.store = stores.Store.create_or_open(gate.world.directory / "sessions.sqlite")

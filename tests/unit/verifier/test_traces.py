@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
 from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +17,7 @@ from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence
 from weighbridge.verifier.session import SessionState
 from weighbridge.verifier.store import Store
+from weighbridge.verifier.tables import pasts
 from weighbridge.verifier.telemetry.detector.evidence import START, SessionEvidence
 from weighbridge.verifier.telemetry.history import NOTHING, Copy, History, Reading, Trace
 from weighbridge.verifier.telemetry.past import Past
@@ -24,7 +25,8 @@ from weighbridge.verifier.telemetry.remains import Remains
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+
+    from weighbridge.verifier.database import Address
 
 FIRST, SECOND = bytes(16), bytes([1] * 16)
 GPU, OTHER = sorted((sha256(b"gpu 0"), sha256(b"gpu 1")))
@@ -36,8 +38,9 @@ HOUR_NS: Final = 3_600_000_000_000
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store.create_or_open(tmp_path / "state.db", fingerprints_kept=KEPT)
+def store(store_address: Address) -> Iterator[Store]:
+    Store.create(store_address)
+    opened = Store.open(store_address, fingerprints_kept=KEPT)
     with opened.transaction() as tx:
         for number, session in enumerate((FIRST, SECOND)):
             tx.open_session(
@@ -133,21 +136,22 @@ def test_no_more_is_kept_than_may_be_and_the_oldest_goes(store: Store) -> None:
     assert copy.matches == len(left)
 
 
-def shares(tmp_path: Path) -> dict[bytes, int]:
+def shares(store: Store) -> dict[bytes, int]:
     """How many fingerprints each GPU has: as they are, and as they are counted."""
-    with closing(sqlite3.connect(tmp_path / "state.db")) as state:
+    with store.reading() as tx:
+        query = tx._connection.exec_driver_sql
         of_origin = "FROM fingerprints JOIN origins ON origin = origins.number"
-        found = dict(state.execute(f"SELECT device, count(*) {of_origin} GROUP BY 1"))
-        assert dict(state.execute("SELECT device, kept FROM shares WHERE kept > 0")) == found
-        assert state.execute("SELECT kept FROM memory").fetchone() == (sum(found.values()),)
+        found: dict[bytes, int] = dict(query(f"SELECT device, count(*) {of_origin} GROUP BY 1").all())
+        assert dict(query("SELECT device, kept FROM shares WHERE kept > 0").all()) == found
+        assert query("SELECT kept FROM memory").scalar_one() == sum(found.values())
     return found
 
 
-def test_no_gpu_has_anothers_forgotten_beyond_an_equal_part(store: Store, tmp_path: Path) -> None:
+def test_no_gpu_has_anothers_forgotten_beyond_an_equal_part(store: Store) -> None:
     keep(store, 0, trace(*range(60)))
     for seq in range(20):
         keep(store, seq, trace(*range(1000 + 40 * seq, 1040 + 40 * seq), device=OTHER), session=SECOND)
-    found = shares(tmp_path)
+    found = shares(store)
     assert set(found) == {GPU, OTHER}
     assert sum(found.values()) <= KEPT
     assert min(found.values()) >= LEAST
@@ -157,18 +161,17 @@ def test_no_gpu_has_anothers_forgotten_beyond_an_equal_part(store: Store, tmp_pa
     assert not recall(store, 30, trace(*range(1000, 1040)), session=FIRST).copies
 
 
-def test_less_is_kept_when_less_may_be(store: Store, tmp_path: Path) -> None:
+def test_less_is_kept_when_less_may_be(store: Store, store_address: Address) -> None:
     keep(store, 0, trace(*range(60)), trace(*range(100, 130), device=OTHER))
-    store.close()
-    with closing(Store.create_or_open(tmp_path / "state.db", fingerprints_kept=10)) as smaller:
+    with closing(Store.open(store_address, fingerprints_kept=10)) as smaller:
         keep(smaller, 1, trace(1000))
-    assert shares(tmp_path) == {GPU: 5, OTHER: 5}  # an eighth of five is nothing
+    assert shares(store) == {GPU: 5, OTHER: 5}  # an eighth of five is nothing
 
 
-def test_what_is_kept_of_a_gpu_grows_with_time_and_not_with_its_windows(store: Store, tmp_path: Path) -> None:
+def test_what_is_kept_of_a_gpu_grows_with_time_and_not_with_its_windows(store: Store) -> None:
     def brings(first: int, hour: float) -> int:
         keep(store, first, replace(trace(*range(first, first + 20)), hourly=10), at_ns=int(hour * HOUR_NS))
-        return shares(tmp_path).get(GPU, 0)
+        return shares(store).get(GPU, 0)
 
     # An hour's, at once; then as time goes by, by which windows it may.
     assert [brings(first, 1) for first in (100, 200)] == [10, 10]
@@ -176,7 +179,7 @@ def test_what_is_kept_of_a_gpu_grows_with_time_and_not_with_its_windows(store: S
     # A day's at most, for what comes late, and nothing more where the clock is set back.
     keep(store, 600, replace(trace(*range(600, 700)), hourly=3), at_ns=1000 * HOUR_NS)
     keep(store, 700, replace(trace(*range(700, 800)), hourly=3), at_ns=HOUR_NS)
-    assert shares(tmp_path) == {GPU: 20 + 24 * 3}
+    assert shares(store) == {GPU: 20 + 24 * 3}
 
 
 def test_what_is_of_no_use_is_looked_up_and_not_kept(store: Store) -> None:
@@ -280,12 +283,10 @@ def test_what_a_record_has_come_to_is_kept_by_profile_and_the_last_of_it_counts(
     assert recall(store, 0).pasts == ()
 
 
-def test_a_past_that_cannot_be_read_is_a_fault_of_this_machine(store: Store, tmp_path: Path) -> None:
+def test_a_past_that_cannot_be_read_is_a_fault_of_this_machine(store: Store) -> None:
     with store.transaction() as tx:
         tx.traces.remember(FIRST, 0, [], [past()], at_ns=0)
-    with closing(sqlite3.connect(tmp_path / "state.db")) as state:
-        state.execute("UPDATE pasts SET evidence = X'00'")
-        state.commit()
+        tx._connection.execute(sa.update(pasts).values(evidence=b"\0"))
     with pytest.raises(EnvironmentFault) as fault, store.transaction() as tx:
         tx.traces.pasts(GPU)
     assert fault.value.code is Code.STATE_CORRUPT

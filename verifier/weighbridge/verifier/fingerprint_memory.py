@@ -14,8 +14,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
+from weighbridge.verifier.database.upsert import Upsert
 from weighbridge.verifier.tables import fingerprints, memory, origins, shares
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FingerprintMemory", "Place"]
 
-# SQLite takes 32,766 parameters in one statement.
+# SQLite takes 32,766 parameters in one statement, PostgreSQL 65,535.
 _CHUNK: Final = 10_000
 _SIGN: Final = 1 << 63
 # Credit counts millionths of a fingerprint.
@@ -48,14 +48,8 @@ _KEEP_ORIGIN: Final = sa.insert(origins)
 _ORIGIN: Final = sa.select(origins.c.number, origins.c.device).where(origins.c.session == sa.bindparam("of"))
 _KEEP: Final = sa.insert(fingerprints)
 _SHARES: Final = sa.select(shares).where(shares.c.device.in_(sa.bindparam("devices", expanding=True)))
-_SHARE: Final = insert(shares)
-_KEEP_SHARE: Final = _SHARE.on_conflict_do_update(
-    index_elements=[shares.c.device], set_={name: _SHARE.excluded[name] for name in ("kept", "credit", "at_ns")}
-)
-_TOTAL: Final = insert(memory)
-_ADD: Final = _TOTAL.on_conflict_do_update(
-    index_elements=[memory.c.id], set_={"kept": memory.c.kept + _TOTAL.excluded.kept}
-)
+_KEEP_SHARE: Final = Upsert(shares, replaced=["kept", "credit", "at_ns"])
+_ADD: Final = Upsert(memory, added=["kept"])
 _ALL: Final = sa.select(memory.c.kept)
 _MOST: Final = sa.select(shares.c.device, shares.c.kept).order_by(shares.c.kept.desc(), shares.c.device).limit(1)
 _GPUS: Final = sa.select(sa.func.count()).select_from(shares)
@@ -124,7 +118,7 @@ class FingerprintMemory:
             for value in values
         ]
         self._connection.execute(_KEEP, rows)
-        self._connection.execute(_ADD, {"id": 0, "kept": len(rows)})
+        self._connection.execute(_ADD.on(self._connection), {"id": 0, "kept": len(rows)})
         total: int = self._connection.execute(_ALL).scalar_one()
         if total > self._kept:
             self._forget(total - self._kept)
@@ -152,7 +146,7 @@ class FingerprintMemory:
                 "at_ns": max(since_ns, at_ns),
             }
         if rows:
-            self._connection.execute(_KEEP_SHARE, list(rows.values()))
+            self._connection.execute(_KEEP_SHARE.on(self._connection), list(rows.values()))
         return found
 
     def _origins(self, session: bytes) -> dict[bytes, int]:
@@ -176,7 +170,7 @@ class FingerprintMemory:
             self._connection.execute(_FORGET_ORIGINS, {"of": most.device})
             self._connection.execute(_LESS, {"of": most.device, "part": part})
             forgotten += part
-        self._connection.execute(_ADD, {"id": 0, "kept": -forgotten})
+        self._connection.execute(_ADD.on(self._connection), {"id": 0, "kept": -forgotten})
 
     def _rows(self, statement: sa.Executable, values: Sequence[int]) -> Iterator[sa.Row[Any]]:
         for first in range(0, len(values), _CHUNK):

@@ -7,18 +7,20 @@ nor the absence of a set in between makes the verifier forget it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Final, final
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
 from weighbridge.proto.errors import Code, PolicyDenied
+from weighbridge.verifier.database.upsert import Upsert
 from weighbridge.verifier.tables import owners
 
 if TYPE_CHECKING:
     from weighbridge.verifier.owner_signature import Line, SignedByOwner
 
 __all__ = ["Newest", "Owners"]
+
+_SEE: Final = Upsert(owners, replaced=["number", "digest", "origin", "seen_ns"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +79,8 @@ class Owners:
                 hint="ask the owner which one is meant: each has a number of its own",
             )
         if row is None or number > row.number:
-            key, values = _key(line), {"number": number, "digest": signed.digest, "origin": origin, "seen_ns": at_ns}
-            self._connection.execute(
-                insert(owners)
-                .values(**key, **values)
-                .on_conflict_do_update(index_elements=[owners.c[column] for column in key], set_=values)
-            )
+            values = {"number": number, "digest": signed.digest, "origin": origin, "seen_ns": at_ns}
+            self._connection.execute(_SEE.on(self._connection), {**_key(line), **values})
 
 
 def _key(line: Line) -> dict[str, str]:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, final
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
 from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence
 from weighbridge.verifier.affirmed import Affirmed
+from weighbridge.verifier.database.upsert import Upsert
 from weighbridge.verifier.session import SessionState
 from weighbridge.verifier.standing import Shut, Standing
 from weighbridge.verifier.tables import results, sessions
@@ -43,12 +43,10 @@ class Begun:
 
 # A code is one of ours or matches what the policy engine lets through; a reason is cut to this many characters.
 _REASON_MAX: Final = 200
+# PostgreSQL's text has none, and a policy's words may.
+_NO_NUL: Final = "\N{REPLACEMENT CHARACTER}"
 
-_PUT: Final = insert(results)
-_KEEP: Final = _PUT.on_conflict_do_update(
-    index_elements=[results.c.session],
-    set_={column.name: _PUT.excluded[column.name] for column in results.c if column.name != "session"},
-)
+_KEEP: Final = Upsert(results, replaced=[column.name for column in results.c if column.name != "session"])
 _STANDING: Final = (
     sa.select(sessions.c.id, sessions.c.tenant, sessions.c.state, *(c for c in results.c if c.name != "session"))
     .select_from(sessions)
@@ -91,13 +89,13 @@ class Results:
         """
         affirmed, shut = (result, None) if isinstance(result, Affirmed) else (None, result)
         self._connection.execute(
-            _KEEP,
+            _KEEP.on(self._connection),
             {
                 "session": session,
                 "affirmed_seq": None if affirmed is None else affirmed.claims.seq,
                 "affirmed": None if affirmed is None else affirmed.encode(),
                 "shut_code": None if shut is None else str(shut.code),
-                "shut_reason": None if shut is None else shut.message[:_REASON_MAX],
+                "shut_reason": None if shut is None else shut.message[:_REASON_MAX].replace("\0", _NO_NUL),
                 "shut_seq": None if shut is None else shut.seq,
             },
         )

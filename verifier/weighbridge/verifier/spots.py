@@ -7,19 +7,21 @@ final, also when what it left with never arrived.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Final, final
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
 from weighbridge.proto.spot import SpotChallenge, SpotExpectation
 from weighbridge.verifier import statements
+from weighbridge.verifier.database.upsert import Upsert
 from weighbridge.verifier.tables import spots
 
 if TYPE_CHECKING:
     from weighbridge.proto.spot import SpotPool
 
 __all__ = ["SpotCount", "Spots"]
+
+_ADD: Final = Upsert(spots, key=["id"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +61,7 @@ class Spots:
         ]
         if not rows:
             return 0
-        statement = insert(spots).on_conflict_do_nothing(index_elements=[spots.c.id])
-        return self._connection.execute(statement, rows).rowcount
+        return self._connection.execute(_ADD.on(self._connection), rows).rowcount
 
     def spend(self, manifest: bytes, *, issued: bytes) -> SpotExpectation | None:
         """Take one challenge of a model out of the pool for good; ``None`` when none is left.

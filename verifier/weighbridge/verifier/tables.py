@@ -1,4 +1,7 @@
-"""The tables of the verifier's durable state. :mod:`.store` says what they mean, and is the only one to use them."""
+"""The tables of the verifier's durable state. :mod:`.store` says what they mean, and is the only one to use them.
+
+The same on SQLite and PostgreSQL. Whoever changes them adds a step (:mod:`.versions`).
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import sqlalchemy as sa
 
 __all__ = [
     "SCHEMA_VERSION",
+    "about",
     "challenges",
     "clearances",
     "counters",
@@ -27,26 +31,38 @@ __all__ = [
     "windows",
 ]
 
-SCHEMA_VERSION: Final = 9
+SCHEMA_VERSION: Final = 10
 
 metadata: Final = sa.MetaData()
 
 _DIGEST: Final = 32
 _SESSION: Final = 16
+# Given out by the database, ascending, of 64 bits: SQLite does so for this one type, PostgreSQL for any integer.
+_NUMBER: Final = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def _octets(name: str, size: int, *, primary_key: bool = False, nullable: bool = True) -> sa.Column[bytes]:
-    """A byte string of exactly ``size`` bytes: SQLite does not mind another length, we do."""
+    """A byte string of exactly ``size`` bytes: no database minds another length, we do."""
     exact = sa.CheckConstraint(f"length({name}) = {size}")
     return sa.Column(name, sa.LargeBinary(size), exact, primary_key=primary_key, nullable=nullable and not primary_key)
 
+
+# One row, made with the tables: of which version they are, and whose.
+about: Final = sa.Table(
+    "about",
+    metadata,
+    sa.Column("id", sa.Integer, sa.CheckConstraint("id = 0"), primary_key=True, autoincrement=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    # The ledger's name and key, as they are spelled: of whichever verifier was the first to open them.
+    sa.Column("ledger", sa.String),
+)
 
 # One row, made with the tables: how many of the ledger's entries all else here knows of, entries behind that may be
 # known as well; and the ledger's tree as it was then, by which one that was put back to an earlier state is found out.
 progress: Final = sa.Table(
     "progress",
     metadata,
-    sa.Column("id", sa.Integer, sa.CheckConstraint("id = 0"), primary_key=True),
+    sa.Column("id", sa.Integer, sa.CheckConstraint("id = 0"), primary_key=True, autoincrement=False),
     sa.Column("settled", sa.BigInteger, nullable=False),
     sa.Column("size", sa.BigInteger, nullable=False),
     _octets("root", _DIGEST, nullable=False),
@@ -74,7 +90,7 @@ subjects: Final = sa.Table(
 clearances: Final = sa.Table(
     "clearances",
     metadata,
-    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("number", _NUMBER, primary_key=True),
     sa.Column("kind", sa.String(8), nullable=False),
     _octets("identity", _DIGEST, nullable=False),
     sa.Column("failed_code", sa.String(64), nullable=False),
@@ -162,17 +178,18 @@ challenges: Final = sa.Table(
 # Spot challenges with their answers, imported from their owners' pools: secret until they are spent. One is spent by
 # leaving with the freshness challenge ``issued``, which says in which session, for which window and when; it is never
 # given back.
+_LEFT: Final = "issued IS NULL"
 spots: Final = sa.Table(
     "spots",
     metadata,
-    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("number", _NUMBER, primary_key=True),
     sa.Column("id", sa.LargeBinary(_SESSION), sa.CheckConstraint("length(id) = 16"), nullable=False, unique=True),
     _octets("manifest", _DIGEST, nullable=False),
     sa.Column("name", sa.String, nullable=False),
     sa.Column("challenge", sa.LargeBinary, nullable=False),
     _octets("mac", _DIGEST, nullable=False),
     sa.Column("issued", sa.LargeBinary(_DIGEST), sa.ForeignKey("challenges.digest"), unique=True),
-    sa.Index("spots_left", "manifest", "number", sqlite_where=sa.text("issued IS NULL")),
+    sa.Index("spots_left", "manifest", "number", sqlite_where=sa.text(_LEFT), postgresql_where=sa.text(_LEFT)),
 )
 
 # The newest set or policy that was ever taken of each line: of an owner's models, of one class of an owner's hosts, of
@@ -227,7 +244,7 @@ pasts: Final = sa.Table(
 origins: Final = sa.Table(
     "origins",
     metadata,
-    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("number", _NUMBER, primary_key=True),
     sa.Column("session", sa.LargeBinary(_SESSION), sa.ForeignKey("sessions.id"), nullable=False),
     _octets("device", _DIGEST, nullable=False),
     sa.UniqueConstraint("session", "device"),
@@ -239,9 +256,9 @@ origins: Final = sa.Table(
 fingerprints: Final = sa.Table(
     "fingerprints",
     metadata,
-    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("number", _NUMBER, primary_key=True),
     sa.Column("value", sa.BigInteger, nullable=False, unique=True),
-    sa.Column("origin", sa.Integer, sa.ForeignKey("origins.number"), nullable=False),
+    sa.Column("origin", _NUMBER, sa.ForeignKey("origins.number"), nullable=False),
     sa.Column("seq", sa.BigInteger, nullable=False),
     sa.Index("fingerprints_of", "origin"),
 )
@@ -250,7 +267,7 @@ fingerprints: Final = sa.Table(
 memory: Final = sa.Table(
     "memory",
     metadata,
-    sa.Column("id", sa.Integer, sa.CheckConstraint("id = 0"), primary_key=True),
+    sa.Column("id", sa.Integer, sa.CheckConstraint("id = 0"), primary_key=True, autoincrement=False),
     sa.Column("kept", sa.BigInteger, nullable=False),
 )
 

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
 from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence
+from weighbridge.verifier.database.upsert import Upsert
 from weighbridge.verifier.fingerprint_memory import FingerprintMemory, Place
 from weighbridge.verifier.tables import counters, pasts, sessions
 from weighbridge.verifier.telemetry.history import Copy, History, Reading
@@ -42,19 +42,11 @@ _READ: Final = (
     .where(counters.c.device.in_(sa.bindparam("devices", expanding=True)), counters.c.session != sa.bindparam("of"))
     .order_by(counters.c.device)
 )
-_UPSERT: Final = insert(counters)
-_KEEP_READING: Final = _UPSERT.on_conflict_do_update(
-    index_elements=[counters.c.device],
-    set_={name: _UPSERT.excluded[name] for name in ("session", "seq", "wall_ns", "energy_mj")},
-)
+_KEEP_READING: Final = Upsert(counters, replaced=["session", "seq", "wall_ns", "energy_mj"])
 _PASTS: Final = sa.select(pasts).where(pasts.c.device.in_(sa.bindparam("devices", expanding=True)))
-_KEEP_PAST: Final = insert(pasts)
-_REPLACE_PAST: Final = _KEEP_PAST.on_conflict_do_update(
-    index_elements=[pasts.c.device, pasts.c.profile],
-    set_={
-        name: _KEEP_PAST.excluded[name]
-        for name in ("session", "seq", "evidence", "in_row", "lapses", "remains_ns", "drawn_uj", "explained_uj")
-    },
+_KEEP_PAST: Final = Upsert(
+    pasts,
+    replaced=["session", "seq", "evidence", "in_row", "lapses", "remains_ns", "drawn_uj", "explained_uj"],
 )
 
 
@@ -127,7 +119,7 @@ class Traces:
         ``past`` is what the record of each GPU has come to behind the window, in place of what it was before.
         """
         if past:
-            self._connection.execute(_REPLACE_PAST, [_columns(item) for item in past])
+            self._connection.execute(_KEEP_PAST.on(self._connection), [_columns(item) for item in past])
         readings = [
             {
                 "device": trace.device,
@@ -140,7 +132,7 @@ class Traces:
             if trace.reading is not None
         ]
         if readings:
-            self._connection.execute(_KEEP_READING, readings)
+            self._connection.execute(_KEEP_READING.on(self._connection), readings)
         self._memory.keep(session, seq, traces, at_ns=at_ns)
 
     def forget(self, device: bytes) -> tuple[Past, ...]:

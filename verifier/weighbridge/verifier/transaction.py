@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import Final, Literal, final
 
 import sqlalchemy as sa
 from sqlalchemy import exc
-from sqlalchemy.dialects.sqlite import insert
 
 from weighbridge.proto.errors import Code, PolicyDenied
 from weighbridge.proto.spot import SpotChallenge, SpotExpectation
 from weighbridge.verifier import statements
+from weighbridge.verifier.database.conflict import Conflict
+from weighbridge.verifier.database.upsert import Upsert
 from weighbridge.verifier.enrolment import LedgeredLog
 from weighbridge.verifier.owners import Owners
 from weighbridge.verifier.progress import Progress
@@ -29,10 +30,11 @@ __all__ = ["Conflict", "Issued", "SessionRow", "Subject", "SubjectKind", "Transa
 
 SubjectKind = Literal["ak", "gpu"]
 
-
-@final
-class Conflict(RuntimeError):
-    """The database refused a change: another writer was first, or the session never stood where it was assumed."""
+_KNOW: Final = Upsert(subjects)
+# What has failed keeps its first failure.
+_FAIL: Final = Upsert(
+    subjects, replaced=["failed_code", "failed_ns", "failed_session"], unless=subjects.c.failed_code.is_not(None)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -427,15 +429,7 @@ class Transaction:
         """Make a failure stick. A subject that has failed already keeps its first failure."""
         values = {"failed_code": code.value, "failed_ns": at_ns, "failed_session": session}
         for kind, identity in failed:
-            self._connection.execute(
-                insert(subjects)
-                .values(kind=kind, identity=identity, **values)
-                .on_conflict_do_update(
-                    index_elements=[subjects.c.kind, subjects.c.identity],
-                    set_=values,
-                    where=subjects.c.failed_code.is_(None),
-                )
-            )
+            self._connection.execute(_FAIL.on(self._connection), {"kind": kind, "identity": identity, **values})
 
     def clear_failure(self, kind: SubjectKind, identity: bytes, *, reason: str, at_ns: int) -> Subject:
         """Forgive a failure on somebody's word: the failure and the reason stay on record.
@@ -473,7 +467,7 @@ class Transaction:
 
     def _remember(self, kind: SubjectKind, identity: bytes) -> None:
         """Make sure that there is a row, and that it has not failed."""
-        self._connection.execute(insert(subjects).values(kind=kind, identity=identity).on_conflict_do_nothing())
+        self._connection.execute(_KNOW.on(self._connection), {"kind": kind, "identity": identity})
         subject = self.subject(kind, identity)
         if subject is not None and subject.failed_code is not None:
             raise PolicyDenied(

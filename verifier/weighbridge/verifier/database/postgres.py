@@ -1,0 +1,336 @@
+"""PostgreSQL, for replicas of a verifier on many machines.
+
+1. *One writer at a time.* A transaction that writes takes an advisory lock before its first statement and has it until
+   it has ended, in isolation level READ COMMITTED: each of its statements sees all that was committed before, and
+   nobody commits meanwhile. So transactions have the effect of some order one after another, as those of SQLite with
+   ``BEGIN IMMEDIATE``, and none of them has to be tried again. (In SERIALIZABLE the snapshot would be older than the
+   wait for the lock.) Whoever writes without the lock still meets the compare-and-swap of each statement.
+2. *Durable when it is answered.* ``fsync``, ``full_page_writes`` and ``synchronous_commit`` are looked at on each new
+   connection: after a failover it is another server that answers.
+3. *No pooler between.* Locks of a session and its settings are the server process's: a connection that is handed round
+   has neither. The server's own number of its process tells.
+4. *A turn of leading* (:meth:`PostgresDatabase.leading`) is a lock of a session, and transactions in the turn run on
+   the very connection that has it: when that is lost, so is the turn, and nothing that is not committed can be.
+5. *Nobody waits for the dead.* The server ends what it hears nothing of: a machine that is gone, a process that is
+   paused in a transaction or in a turn. All waiting has an end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeVar, cast, final
+
+import psycopg
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from weighbridge.proto.digest import sha256
+from weighbridge.proto.errors import Code, EnvironmentFault
+from weighbridge.verifier.database.conflict import Conflict
+from weighbridge.verifier.database.faults import is_gone, meaning
+from weighbridge.verifier.database.server import connect
+from weighbridge.verifier.database.wrong import foreign, wrong_version
+from weighbridge.verifier.file_lock import PATIENCE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from weighbridge.verifier.database.address import PostgresAddress
+
+__all__ = ["PostgresDatabase"]
+
+_T = TypeVar("_T")
+_Raw: TypeAlias = "psycopg.Connection[tuple[Any, ...]]"
+
+_MAKE_HINT: Final = "name the database that `weighbridge init STATE --store URL` made tables in, or make them so"
+
+_POOL: Final = 4
+_OVERFLOW: Final = 8
+# A step to other tables may take long; whoever waits for it, too.
+_MIGRATING_SECONDS: Final = 120
+# How long a process may lead without a word: as long as nobody else is kept waiting in vain.
+_SILENT_SECONDS: Final = int(PATIENCE) - 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """A turn of leading: the connection that has the lock, and whose thread leads."""
+
+    connection: sa.Connection
+    raw: _Raw
+    thread: int
+    where: str
+
+    def require(self) -> None:
+        """Return if the connection is, as far as is known here, the one that has the lock.
+
+        Raises:
+            EnvironmentFault: ``LEDGER_LOCKED``.
+        """
+        # SQLAlchemy would take another one, which leads nothing.
+        if self.connection.invalidated or self.raw.closed:
+            raise _lost(self.where, "it was closed")
+
+    def end(self, key: int) -> None:
+        """Give the lock back; with the connection itself, where that does not answer."""
+        with contextlib.suppress(exc.DBAPIError), self.connection:
+            try:
+                if not self.connection.invalidated:
+                    self.raw.rollback()
+                    self.raw.autocommit = True
+                    self.raw.execute(
+                        "SELECT pg_advisory_unlock(%s), set_config('idle_session_timeout', '0', false)", (key,)
+                    )
+                    self.raw.autocommit = False
+            except psycopg.Error:
+                self.connection.invalidate()
+
+
+@final
+class PostgresDatabase:
+    """See :class:`.Database`. Made by :meth:`open`."""
+
+    __slots__ = ("_engine", "_turn", "_turns_key", "_where", "_writing_key")
+
+    def __init__(self, engine: sa.Engine, *, where: str, schema: str) -> None:
+        self._engine = engine
+        self._where = where
+        # Advisory locks are a database's: each schema of it may have a verifier of its own.
+        self._writing_key = _key("writing", schema)
+        self._turns_key = _key("leading", schema)
+        self._turn: _Turn | None = None
+
+    @classmethod
+    def open(cls, address: PostgresAddress) -> Self:
+        """The database at ``address``, which answers.
+
+        Raises:
+            EnvironmentFault: ``STATE_UNREACHABLE``, ``STATE_FORBIDDEN`` or ``STATE_UNFIT``.
+        """
+        engine = sa.create_engine(
+            "postgresql+psycopg://",
+            creator=lambda: connect(address),
+            isolation_level="READ COMMITTED",
+            pool_size=_POOL,
+            max_overflow=_OVERFLOW,
+            pool_timeout=PATIENCE,
+            pool_use_lifo=True,
+            # Not asked for at each new connection.
+            use_native_hstore=False,
+        )
+        try:
+            schema = _schema(engine, str(address))
+        except BaseException:
+            engine.dispose()
+            raise
+        return cls(engine, where=str(address), schema=schema)
+
+    @property
+    def where(self) -> str:
+        """The address, in which nothing is secret."""
+        return self._where
+
+    @contextlib.contextmanager
+    def transaction(self, *, version: int) -> Generator[sa.Connection]:
+        """See :meth:`.Database.transaction`. In a turn of this thread, on the connection that has the turn."""
+
+        def enter(connection: sa.Connection) -> sa.RootTransaction:
+            transaction = connection.begin()
+            self._begin(_raw(connection), version)
+            return transaction
+
+        turn = self._turn
+        with _translating(self._where):
+            if turn is None or turn.thread != threading.get_ident():
+                with self._in(enter) as connection:
+                    yield connection
+            else:
+                # No other connection would do: see 4.
+                turn.require()
+                with enter(turn.connection):
+                    yield turn.connection
+
+    @contextlib.contextmanager
+    def reading(self) -> Generator[sa.Connection]:
+        """See :meth:`.Database.reading`."""
+
+        def enter(connection: sa.Connection) -> sa.RootTransaction:
+            connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            transaction = connection.begin()
+            # The first statement takes the snapshot.
+            connection.exec_driver_sql("SELECT 1")
+            return transaction
+
+        with _translating(self._where), self._in(enter) as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def migrating(self) -> Generator[sa.Connection]:
+        """See :meth:`.Database.migrating`."""
+
+        def enter(connection: sa.Connection) -> sa.RootTransaction:
+            transaction = connection.begin()
+            for name in ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout"):
+                connection.exec_driver_sql(f"SET LOCAL {name} = '{_MIGRATING_SECONDS}s'")
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({self._writing_key})")
+            return transaction
+
+        with _translating(self._where), self._in(enter) as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def leading(self) -> Generator[None]:
+        """Lead while the block lasts: one thread of one process of all that have this database open.
+
+        Raises:
+            EnvironmentFault: ``LEDGER_LOCKED`` when others lead for :data:`.PATIENCE`; or the database is at fault.
+            RuntimeError: in a turn.
+        """
+        if self._turn is not None:
+            raise RuntimeError("turns do not nest")
+
+        def enter(connection: sa.Connection) -> None:
+            raw = _raw(connection)
+            raw.autocommit = True
+            # From here on the server ends it if it says nothing: a process that is paused leads no more.
+            raw.execute(
+                "SELECT set_config('idle_session_timeout', %s, false), pg_advisory_lock(%s)",
+                (f"{_SILENT_SECONDS}s", self._turns_key),
+            )
+            raw.autocommit = False
+
+        with _translating(self._where, waiting=Code.LEDGER_LOCKED):
+            connection, _ = self._entered(enter)
+        turn = self._turn = _Turn(connection, _raw(connection), threading.get_ident(), self._where)
+        try:
+            yield
+        finally:
+            self._turn = None
+            turn.end(self._turns_key)
+
+    def require_leading(self) -> None:
+        """Return if this thread leads: the server still has its connection.
+
+        Raises:
+            EnvironmentFault: ``LEDGER_LOCKED``: the turn was lost.
+            RuntimeError: outside a turn.
+        """
+        if self._turn is None:
+            raise RuntimeError("not in a turn")
+        self._turn.require()
+        try:
+            self._turn.raw.execute("SELECT 1")
+            if not self._turn.connection.in_transaction():
+                self._turn.raw.rollback()
+        except psycopg.Error as error:
+            raise _lost(self._where, str(error)) from error
+
+    def describe(self) -> dict[str, str]:
+        """What the server says of itself and of the connection."""
+        with self.reading() as connection:
+            row = connection.exec_driver_sql(
+                "SELECT current_setting('server_version'), current_database(), current_schema(), current_user,"
+                " current_setting('synchronous_commit'), current_setting('synchronous_standby_names'),"
+                " (SELECT coalesce(version, 'none') FROM pg_stat_ssl WHERE pid = pg_backend_pid())"
+            ).one()
+        names = ("server", "name", "schema", "role", "synchronous_commit", "synchronous_standby_names", "tls")
+        told = dict(zip(names, map(str, row), strict=True))
+        return {"database": f"PostgreSQL {told.pop('server')}", **told}
+
+    def close(self) -> None:
+        """See :meth:`.Database.close`."""
+        self._engine.dispose()
+
+    # -- small things -------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _in(self, enter: Callable[[sa.Connection], sa.RootTransaction]) -> Generator[sa.Connection]:
+        connection, transaction = self._entered(enter)
+        with connection, transaction:
+            yield connection
+
+    def _entered(self, enter: Callable[[sa.Connection], _T]) -> tuple[sa.Connection, _T]:
+        """A connection on which ``enter`` has been done; with another one where this one was cut while nobody used it.
+
+        Nothing of the caller's has been done by then, so that doing it once more does nothing twice.
+        """
+        for again in (True, False):
+            connection = self._engine.connect()
+            try:
+                return connection, enter(connection)
+            except BaseException as error:
+                gone = is_gone(error)
+                if gone or not isinstance(error, exc.DBAPIError):
+                    connection.invalidate()
+                connection.close()
+                if not (gone and again):
+                    raise
+                # All of them are as old as this one.
+                self._engine.dispose()
+        raise RuntimeError("unreachable")
+
+    def _begin(self, raw: _Raw, version: int) -> None:
+        """Wait for the others, then look at the version: in one message, as two statements that see different times."""
+        try:
+            with raw.pipeline():
+                raw.execute("SELECT pg_advisory_xact_lock(%s)", (self._writing_key,))
+                found = raw.execute("SELECT version FROM about").fetchone()
+        except psycopg.errors.UndefinedTable as error:
+            raise foreign(self._where, "it has no state of Weighbridge", _MAKE_HINT) from error
+        if found is None or found[0] != version:
+            raise wrong_version(self._where, 0 if found is None else int(found[0]), version)
+
+
+def _schema(engine: sa.Engine, where: str) -> str:
+    """Where tables are made and looked for."""
+    with _translating(where), engine.connect() as connection:
+        schema = connection.exec_driver_sql("SELECT current_schema()").scalar_one()
+    if schema is None:
+        raise EnvironmentFault(Code.STATE_FORBIDDEN, "there is no schema to make tables in", where=where)
+    return str(schema)
+
+
+def _key(purpose: str, schema: str) -> int:
+    """The number of an advisory lock; signed, of 64 bits."""
+    return int.from_bytes(sha256(f"weighbridge/v1/store/{purpose}/{schema}".encode())[:8], "big", signed=True)
+
+
+def _raw(connection: sa.Connection) -> _Raw:
+    raw: object = connection.connection.driver_connection
+    if not isinstance(raw, psycopg.Connection):
+        raise TypeError("not psycopg's connection")
+    return cast("_Raw", raw)
+
+
+@contextlib.contextmanager
+def _translating(where: str, *, waiting: Code = Code.STATE_LOCKED) -> Generator[None]:
+    """Every error of the database as one of ours; ``waiting``: what waiting in vain is called."""
+    try:
+        yield
+    except exc.IntegrityError as error:
+        raise Conflict(str(error.orig)) from error
+    except exc.DBAPIError as error:
+        raise (_fault(error.orig, where, waiting) or error) from error
+    except psycopg.Error as error:
+        raise (_fault(error, where, waiting) or error) from error
+    except exc.TimeoutError as error:
+        raise EnvironmentFault(Code.STATE_LOCKED, "all connections are in use", where=where) from error
+
+
+def _fault(error: BaseException | None, where: str, waiting: Code) -> EnvironmentFault | None:
+    """What is wrong with the database; ``None`` where it is not the database."""
+    if not isinstance(error, psycopg.Error) or (meant := meaning(error)) is None:
+        return None
+    code, message = meant
+    return EnvironmentFault(waiting if code is Code.STATE_LOCKED else code, message, where=where)
+
+
+def _lost(where: str, reason: str) -> EnvironmentFault:
+    return EnvironmentFault(
+        Code.LEDGER_LOCKED,
+        f"the turn was lost with its connection: {reason}",
+        where=where,
+        hint="nothing is to be done: another process leads, and the windows come again",
+    )
