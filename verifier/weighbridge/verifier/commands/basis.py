@@ -121,6 +121,8 @@ def lacking(settings: Settings) -> tuple[MalformedEvidence, ...]:
             found.append(_absent(f"{place}.policy", "--foreign needs --policy: a bundle has its own"))
     if settings.relying_parties.ca is not None and settings.relying_parties.file is None:
         found.append(_absent("relying_parties.file", "--relying-party-ca needs --relying-parties: nobody is one yet"))
+    if settings.relying_parties.listen is not None and settings.relying_parties.file is None:
+        found.append(_absent("relying_parties.file", "nobody is a relying party yet, who could be served there"))
     return tuple(found)
 
 

@@ -141,6 +141,7 @@ class _Looking:
     def _places(self) -> None:
         places = {
             "serve.listen": self._settings.serve.listen,
+            "relying_parties.listen": self._settings.relying_parties.listen,
             "http.listen": self._settings.http.listen,
             "metrics.listen": self._settings.metrics.listen,
         }

@@ -3,35 +3,29 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import os
-import signal
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from weighbridge.policy import policy_set
-from weighbridge.proto import limits
 from weighbridge.verifier.commands import arguments as given
 from weighbridge.verifier.commands.basis import lacking, needed, read_basis
 from weighbridge.verifier.commands.engines import add_engine
 from weighbridge.verifier.commands.foreign import add_foreign
-from weighbridge.verifier.commands.outcome import Outcome, read, taken_for, usage
+from weighbridge.verifier.commands.outcome import Outcome, usage
 from weighbridge.verifier.commands.state import deployment_class
 from weighbridge.verifier.commands.text import counted
+from weighbridge.verifier.parties_watch import PartiesWatch
 from weighbridge.verifier.relying_parties import RelyingParties
 from weighbridge.verifier.settings.kinds import Place
 from weighbridge.verifier.settings.layers import load
 from weighbridge.verifier.telemetry.history import FINGERPRINTS_KEPT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from weighbridge.verifier.core import Verifier
-    from weighbridge.verifier.deployment import Deployment
-    from weighbridge.verifier.settings.model import Settings
+    from weighbridge.verifier.parties_watch import Parties
 
 __all__ = ["add_manifests", "configure"]
 
@@ -181,6 +175,7 @@ def _run_serve(arguments: argparse.Namespace) -> Outcome | int:
     from weighbridge.verifier.baseline_watch import BaselineKeeper  # noqa: PLC0415 - heavy, and only here
     from weighbridge.verifier.clock import SystemClock  # noqa: PLC0415 - heavy, and only here
     from weighbridge.verifier.collateral.store import CollateralStore  # noqa: PLC0415
+    from weighbridge.verifier.commands.serving import Serving, run  # noqa: PLC0415 - gRPC, only here
     from weighbridge.verifier.core import Verifier  # noqa: PLC0415
     from weighbridge.verifier.policy_watch import PolicyWatch  # noqa: PLC0415
     from weighbridge.verifier.reference_watch import ReferenceWatch  # noqa: PLC0415
@@ -234,7 +229,7 @@ def _run_serve(arguments: argparse.Namespace) -> Outcome | int:
         _note(f"verifier {opened.keys.thumbprint.hex()}, policy {judges.policy.digest.hex()}")
         if requirements.gpus and judging.collateral is None:
             _note(_NO_COLLATERAL)
-        asyncio.run(_serve(verifier, opened, settings, parties, watch.ask if watched else None))
+        run(Serving(verifier, opened, clock, settings, parties, watch.ask if watched else None), note=_note)
         size = opened.archive.ledger.size
     return Outcome(
         f"stopped; the ledger has {counted(size, 'entry', 'entries')}\n",
@@ -253,47 +248,10 @@ def _given(arguments: argparse.Namespace) -> dict[tuple[str, str], tuple[str, ob
     return found
 
 
-async def _serve(
-    verifier: Verifier,
-    opened: Deployment,
-    settings: Settings,
-    parties: RelyingParties,
-    hangup: Callable[[], None] | None,
-) -> None:
-    from weighbridge.verifier.service import serve  # noqa: PLC0415 - gRPC, only here
-
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    if hangup is not None:
-        loop.add_signal_handler(signal.SIGHUP, hangup)
-    host, port = settings.serve.listen.host, settings.serve.listen.port
-
-    def started(bound: int) -> None:
-        _note(f"listening on {host}:{bound}")
-        if settings.serve.port_file is not None:
-            _write_port(settings.serve.port_file, bound)
-
-    tls = opened.tls.with_relying_parties(settings.relying_parties.ca)
-    await serve(verifier, host=host, port=port, tls=tls, started=started, stop=stop, parties=parties)
-
-
-def _relying_parties(path: Path | None) -> RelyingParties:
+def _relying_parties(path: Path | None) -> Parties:
     if path is None:
         return RelyingParties.none()
-    data = read(path, limit=limits.REFERENCE_SET_MAX)
-    with taken_for(path, what="a list of relying parties", hint="docs/results.md says what is in it"):
-        return RelyingParties.parse(data)
-
-
-def _write_port(path: Path, port: int) -> None:
-    from weighbridge.verifier.files import PosixFiles, fault, install  # noqa: PLC0415 - only here
-
-    try:
-        install(PosixFiles(), b"%d\n" % port, path, staging=path.with_name(f".{path.name}.new"), mode=0o644)
-    except OSError as error:
-        raise fault(error, path, "writing the port") from error
+    return PartiesWatch(path, report=lambda says: _note(f"weighbridge: {says}"))
 
 
 def _note(line: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Final
@@ -83,6 +83,10 @@ class Place:
     def __str__(self) -> str:
         """As it is written."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def at(self, port: int) -> Place:
+        """The same host with a port that was bound."""
+        return replace(self, port=port)
 
     @property
     def is_local(self) -> bool:

@@ -144,6 +144,11 @@ class RelyingPartiesFile(_Section):
     file: Annotated[
         PathOf | None, one_file("--relying-parties"), Field(description="the list (docs/results.md); without: nobody")
     ] = None
+    listen: Annotated[
+        Listen | None,
+        About("HOST:PORT"),
+        Field(description="where those are served over gRPC that have a token and no certificate; without: nowhere"),
+    ] = None
     ca: Annotated[
         PathOf | None,
         one_file("--relying-party-ca"),
@@ -261,6 +266,9 @@ class Settings(_Section):
             and not 0 < self.metrics.listen.port <= 2**16 - self.serve.workers
         ):
             raise ValueError("metrics.listen: every worker has a port of its own, from this one on")
+        for name, place in (("http.listen", self.http.listen), ("relying_parties.listen", self.relying_parties.listen)):
+            if self.serve.workers > 1 and place is not None and place.port == 0:
+                raise ValueError(f"{name}: several workers listen on one port, which must be named")
         try:
             self.service_limits()
         except ValueError as error:

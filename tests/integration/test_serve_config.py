@@ -1,0 +1,110 @@
+"""``weighbridge serve --config`` as a process: it says where it listens, and answers over HTTP with its own TLS."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import ssl
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cryptography import x509
+
+from support.configured import configured
+from support.service import Authority
+from support.site import Running
+from weighbridge.proto.digest import sha256
+from weighbridge.verifier.certs import spki_der
+from weighbridge.verifier.relying_parties import RelyingParties, RelyingParty
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+HTTP = re.compile(r"answering https on 127\.0\.0\.1:([0-9]+)")
+
+
+@dataclass
+class Answering:
+    """A verifier that serves, and a relying party's files."""
+
+    running: Running
+    port: int
+    authority: Path
+    certificate: Path
+    key: Path
+
+    def ask(
+        self, path: str, *, method: str = "GET", body: str = "", known: bool = True
+    ) -> tuple[int, dict[str, Any], http.client.HTTPMessage]:
+        context = ssl.create_default_context(cafile=str(self.authority))
+        if known:
+            context.load_cert_chain(self.certificate, self.key)
+        connection = http.client.HTTPSConnection("localhost", self.port, context=context, timeout=20)
+        try:
+            headers = {"content-type": "application/x-www-form-urlencoded"} if body else {}
+            connection.request(method, path, body or None, headers)
+            response = connection.getresponse()
+            return response.status, json.loads(response.read()), response.headers
+        finally:
+            connection.close()
+
+
+@pytest.fixture(scope="module")
+def answering(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Answering]:
+    made = configured(tmp_path_factory.mktemp("served") / "one")
+    # Relying parties' certificates are of an authority of their own.
+    elsewhere = Authority(made.directory / "elsewhere")
+    elsewhere.admit("gate")
+    state = made.directory / "elsewhere" / "gate"
+    key = sha256(spki_der(x509.load_pem_x509_certificate((state / "channel.pem").read_bytes()))).hex()
+    party = RelyingParty(name="gate", key=key, tenants=("tenant-a",), audiences=("relying-party",))
+    (made.directory / "parties.json").write_bytes(RelyingParties(relying_parties=(party,)).encode())
+    made.write(
+        made.file.read_text()
+        + '[relying_parties]\nfile = "parties.json"\nca = "elsewhere/ca.pem"\nlisten = "127.0.0.1:0"\n'
+        '[http]\nlisten = "127.0.0.1:0"\nurl = "https://verifier.example"\n'
+    )
+    with Running("weighbridge", "serve", "--config", made.file) as running:
+        running.until(lambda seen: any(line.startswith("listening on") for line in seen.errors), "listening")
+        running.until(lambda seen: any(HTTP.fullmatch(line) for line in seen.errors), "answering")
+        (port,) = [found[1] for line in running.errors if (found := HTTP.fullmatch(line))]
+        yield Answering(running, int(port), made.state / "tls" / "ca.pem", state / "channel.pem", state / "channel.key")
+        done = running.terminate()
+        assert (done.status, "stopped; the ledger has" in done.out) == (0, True)
+
+
+def test_keys_and_discovery_are_for_anybody(answering: Answering) -> None:
+    status, document, headers = answering.ask("/.well-known/weighbridge-verifier", known=False)
+    assert (status, headers["cache-control"]) == (200, "public, max-age=300")
+    assert document["jwks_uri"] == "https://verifier.example/.well-known/jwks.json"
+    assert document["ledger"]["origin"] == document["issuer"] == "ledger.example/test"
+    listening = next(line for line in answering.running.errors if line.startswith("listening on"))
+    assert document["grpc"]["address"] == listening.removeprefix("listening on ")
+    assert document["grpc"]["bearer_address"].startswith("127.0.0.1:")
+    assert any(document["grpc"]["bearer_address"] in line for line in answering.running.errors)
+    status, keys, _ = answering.ask("/.well-known/jwks.json", known=False)
+    assert (status, len(keys["keys"])) == (200, 1)
+
+
+def test_introspection_is_for_relying_parties(answering: Answering) -> None:
+    assert answering.ask("/introspect", method="POST", body="token=a.b.c")[:2] == (200, {"active": False})
+    status, refusal, headers = answering.ask("/introspect", method="POST", body="token=a.b.c", known=False)
+    assert (status, refusal["error"], headers["www-authenticate"]) == (401, "invalid_client", "Bearer")
+
+
+def test_it_is_ready_and_alive(answering: Answering) -> None:
+    assert answering.ask("/healthz", known=False)[:2] == (200, {"status": "ok"})
+    assert answering.ask("/readyz", known=False)[:2] == (200, {"ready": True, "reasons": []})
+    # Figures are for the monitoring alone: not here.
+    assert answering.ask("/metrics", known=False)[0] == 404
+
+
+def test_without_tls_nothing_is_said(answering: Answering) -> None:
+    connection = http.client.HTTPConnection("localhost", answering.port, timeout=20)
+    connection.request("GET", "/healthz")
+    with pytest.raises((http.client.HTTPException, OSError)):
+        connection.getresponse()
+    connection.close()

@@ -1,0 +1,214 @@
+"""The HTTP listener by itself: everything about a request is bounded, and nothing that is not one is answered."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+from http import HTTPStatus
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from weighbridge.proto.errors import Code, EnvironmentFault
+from weighbridge.verifier.http_messages import Request, Response, Route, json_response, tagged
+from weighbridge.verifier.http_server import BODY_MAX, HEAD_MAX, HttpServer, Timeouts, listening
+from weighbridge.verifier.settings.kinds import Place
+
+QUICK = Timeouts(handshake=0.2, request=0.2, idle=0.3, taken=0.5, answer=0.2)
+LOCAL = Place("127.0.0.1", 0)
+
+
+async def _hello(request: Request) -> Response:
+    return tagged(json_response({"path": request.path, "got": len(request.body)}), request)
+
+
+async def _slow(request: Request) -> Response:
+    await asyncio.sleep(10)
+    raise AssertionError(request)
+
+
+async def _broken(request: Request) -> Response:
+    raise ZeroDivisionError(request.path)
+
+
+ROUTES = {
+    "/": Route(_hello),
+    "/form": Route(_hello, ("POST",)),
+    "/slow": Route(_slow),
+    "/broken": Route(_broken),
+}
+
+
+@contextlib.asynccontextmanager
+async def served(connections: int = 9) -> AsyncGenerator[int]:
+    async with listening(HttpServer(ROUTES, timeouts=QUICK, connections=connections), LOCAL, tls=None) as port:
+        yield port
+
+
+async def told(port: int, *parts: bytes, pause: float = 0.0) -> bytes:
+    """All that comes until the listener closes the connection."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    answer = bytearray()
+
+    async def read() -> None:
+        with contextlib.suppress(OSError):
+            while piece := await reader.read(1 << 16):
+                answer.extend(piece)
+
+    reading = asyncio.create_task(read())
+    try:
+        for part in parts:
+            with contextlib.suppress(OSError):
+                writer.write(part)
+                await writer.drain()
+            await asyncio.sleep(pause)
+        await asyncio.wait_for(reading, 5)
+        return bytes(answer)
+    finally:
+        writer.close()
+
+
+def ask(*parts: bytes, pause: float = 0.0, connections: int = 9) -> bytes:
+    async def once() -> bytes:
+        async with served(connections) as port:
+            return await told(port, *parts, pause=pause)
+
+    return asyncio.run(once())
+
+
+def status_of(answer: bytes) -> int:
+    return int(answer.split(b" ", 2)[1])
+
+
+def get(path: str = "/", *headers: str, method: str = "GET", body: bytes = b"") -> bytes:
+    lines = [f"{method} {path} HTTP/1.1", "host: here", "connection: close", *headers]
+    if body:
+        lines.append(f"content-length: {len(body)}")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode() + body
+
+
+def test_an_answer_is_whole_and_says_how_long_it_is() -> None:
+    head, _, body = ask(get("/?x=1")).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert body == b'{"got":0,"path":"/"}\n'
+    assert f"content-length: {len(body)}".encode() in head.lower()
+    assert b"x-content-type-options: nosniff" in head.lower()
+
+
+def test_a_head_is_the_same_without_its_body() -> None:
+    full, head = ask(get()), ask(get(method="HEAD"))
+    assert head.endswith(b"\r\n\r\n")
+    body = full.partition(b"\r\n\r\n")[2]
+    assert f"content-length: {len(body)}".encode() in head.lower()
+
+
+def test_what_the_peer_has_is_not_sent_again() -> None:
+    tag = next(line for line in ask(get()).split(b"\r\n") if line.lower().startswith(b"etag:"))[6:].decode()
+    for value in (tag, f"W/{tag}", f'"x", {tag}', "*"):
+        answer = ask(get("/", f"if-none-match: {value}"))
+        assert (status_of(answer), answer.partition(b"\r\n\r\n")[2]) == (304, b"")
+    assert status_of(ask(get("/", 'if-none-match: "x"'))) == HTTPStatus.OK
+
+
+def test_several_requests_on_one_connection_at_once() -> None:
+    request = get().replace(b"connection: close\r\n", b"")
+    answer = ask(request + request + get("/none"))
+    assert [answer.count(b"HTTP/1.1 200"), answer.count(b"HTTP/1.1 404")] == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (get("/none"), 404),
+        (get("/form"), 405),
+        (get(method="DELETE"), 405),
+        (get(method="TRACE"), 405),
+        (b"CONNECT here:1 HTTP/1.1\r\nhost: here\r\n\r\n", 404),
+        (get("/form", method="POST", body=b"a" * BODY_MAX), 200),
+        (get("/form", method="POST", body=b"a" * (BODY_MAX + 1)), 413),
+        (get("/form", "content-length: 99999999999", method="POST"), 413),
+        (get("/", "x: " + "a" * 2 * HEAD_MAX), 431),
+        (b"GET / HTTP/1.1\r\n\r\n", 400),
+        (b"GET / HTTP/2.0\r\nhost: h\r\n\r\n", 505),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+        (get("/", "content-length: 1", "content-length: 2", method="POST"), 400),
+        (get("/", "content-length: 1", "transfer-encoding: chunked", method="POST"), 400),
+        (get("/slow"), 503),
+    ],
+)
+def test_what_is_not_for_us(request_: bytes, status: int) -> None:
+    answer = ask(request_)
+    assert status_of(answer) == status
+    if status not in {200, 413}:
+        assert b'"error":' in answer
+
+
+def test_a_defect_of_ours_is_told_to_the_operator_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    answer = ask(get("/broken"))
+    assert status_of(answer) == HTTPStatus.INTERNAL_SERVER_ERROR
+    assert b"ZeroDivision" not in answer
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_whoever_dribbles_is_cut_off() -> None:
+    assert status_of(ask(*(bytes([byte]) for byte in get()[:20]), pause=0.05)) == HTTPStatus.REQUEST_TIMEOUT
+    body = get("/form", "content-length: 50", method="POST")
+    assert status_of(ask(body, *[b"a"] * 10, pause=0.05)) == HTTPStatus.REQUEST_TIMEOUT
+    assert ask(b"", pause=0.0) == b""
+
+
+def test_a_body_is_asked_for_where_the_peer_waits() -> None:
+    async def once() -> bytes:
+        async with served() as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(get("/form", "expect: 100-continue", "content-length: 2", method="POST"))
+            first = await reader.readuntil(b"\r\n\r\n")
+            assert first.startswith(b"HTTP/1.1 100")
+            writer.write(b"ab")
+            rest = await reader.read()
+            writer.close()
+            return rest
+
+    assert b'"got":2' in asyncio.run(once())
+
+
+def test_one_connection_too_many_is_closed() -> None:
+    async def several() -> tuple[bytes, bytes]:
+        async with served(1) as port:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            await asyncio.sleep(0.05)
+            refused = await told(port, get())
+            writer.close()
+            await asyncio.sleep(0.05)
+            return refused, await told(port, get())
+
+    refused, taken = asyncio.run(several())
+    assert (refused, status_of(taken)) == (b"", 200)
+
+
+def test_a_port_that_is_taken() -> None:
+    async def twice() -> None:
+        async with served() as port, listening(HttpServer(ROUTES), Place("127.0.0.1", port), tls=None):
+            raise AssertionError
+
+    with pytest.raises(EnvironmentFault) as caught:
+        asyncio.run(twice())
+    assert caught.value.code is Code.PORT_UNAVAILABLE
+
+
+_LINES = st.sampled_from([b"GET / HTTP/1.1\r\n", b"host: a\r\n", b"\r\n", b"content-length: 3\r\n", b"abc", b"\x00"])
+
+
+@given(st.lists(st.binary(max_size=60) | _LINES, max_size=6))
+@settings(max_examples=25)
+def test_any_bytes_are_answered_or_refused(parts: list[bytes]) -> None:
+    async def once() -> tuple[bytes, bytes]:
+        async with served() as port:
+            return await told(port, b"".join(parts) + b"\r\n\r\n"), await told(port, get())
+
+    answer, after = asyncio.run(once())
+    assert not answer or status_of(answer) in {200, 400, 404, 405, 408, 413, 431, 501, 505}
+    assert status_of(after) == HTTPStatus.OK

@@ -1,0 +1,145 @@
+"""The event loop of ``weighbridge serve``: everything that listens, and what signals do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import uvloop
+
+from weighbridge.verifier.commands.listeners import over_http
+from weighbridge.verifier.files import PosixFiles, fault, install
+from weighbridge.verifier.readiness import Readiness, writable_directory, writable_store
+from weighbridge.verifier.service import Options, TlsFiles, serve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from weighbridge.verifier.clock import Clock
+    from weighbridge.verifier.core import Verifier
+    from weighbridge.verifier.deployment import Deployment
+    from weighbridge.verifier.parties_watch import Parties
+    from weighbridge.verifier.service import Listening
+    from weighbridge.verifier.settings.model import Settings
+
+__all__ = ["Serving", "run"]
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A verifier that is ready to serve, and by what it was made.
+
+    Attributes:
+        verifier: what judges.
+        opened: its state.
+        clock: by which it judges.
+        settings: what it was told.
+        parties: the relying parties.
+        hangup: called on SIGHUP; ``None``: there is nothing to read again.
+    """
+
+    verifier: Verifier
+    opened: Deployment
+    clock: Clock
+    settings: Settings
+    parties: Parties
+    hangup: Callable[[], None] | None
+
+    @property
+    def tls(self) -> TlsFiles:
+        """The channel's files."""
+        own, tls = self.settings.channel, self.opened.tls
+        if own.certificate is not None and own.key is not None:
+            tls = TlsFiles(key=own.key, certificate=own.certificate, client_ca=tls.client_ca)
+        return tls.with_relying_parties(self.settings.relying_parties.ca)
+
+
+def run(serving: Serving, *, note: Callable[[str], None]) -> None:
+    """Serve until SIGINT or SIGTERM; the second of them ends the process at once.
+
+    Args:
+        serving: what serves.
+        note: takes lines for the operator.
+
+    Raises:
+        EnvironmentFault: as :func:`.service.serve`, or ``FILE_UNWRITABLE`` for the port's file.
+        MalformedEvidence: as there.
+    """
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(serving, note))
+
+
+async def _serve(serving: Serving, note: Callable[[str], None]) -> None:
+    settings, opened = serving.settings, serving.opened
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def ask(number: int) -> None:
+        if not stop.is_set():
+            stop.set()
+            return
+        # Who asks twice does not want to wait: what was not answered comes again.
+        loop.remove_signal_handler(number)
+        os.kill(os.getpid(), number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, ask, number)
+    if serving.hangup is not None:
+        loop.add_signal_handler(signal.SIGHUP, serving.hangup)
+    listen, bearer = settings.serve.listen, settings.relying_parties.listen
+    readiness = Readiness({"store": writable_store(opened.store), "state": writable_directory(opened.directory)})
+    async with contextlib.AsyncExitStack() as stack:
+        stack.callback(readiness.close)
+        identify = await stack.enter_async_context(
+            over_http(
+                verifier=serving.verifier,
+                opened=opened,
+                clock=serving.clock,
+                settings=settings,
+                tls=serving.tls,
+                parties=serving.parties,
+                readiness=readiness,
+                note=note,
+            )
+        )
+
+        def listening(bound: Listening) -> None:
+            identify(bound)
+            readiness.begin()
+            if bearer is not None and bound.bearer is not None:
+                note(f"listening for relying parties with tokens on {bearer.at(bound.bearer)}")
+
+        def started(port: int) -> None:
+            note(f"listening on {listen.host}:{port}")
+            if settings.serve.port_file is not None:
+                _write_port(settings.serve.port_file, port)
+
+        options = Options(
+            bounds=settings.service_limits(),
+            bearer=None if bearer is None else (bearer.host, bearer.port),
+            shared=settings.serve.workers > 1,
+            listening=listening,
+            draining=readiness.drain,
+        )
+        await serve(
+            serving.verifier,
+            host=listen.host,
+            port=listen.port,
+            tls=serving.tls,
+            started=started,
+            stop=stop,
+            parties=serving.parties,
+            options=options,
+        )
+
+
+def _write_port(path: Path, port: int) -> None:
+    try:
+        install(PosixFiles(), b"%d\n" % port, path, staging=path.with_name(f".{path.name}.new"), mode=0o644)
+    except OSError as error:
+        raise fault(error, path, "writing the port") from error
