@@ -45,6 +45,7 @@ from weighbridge.verifier.core import Answer, Verifier
 from weighbridge.verifier.keys import VerifierKeys
 from weighbridge.verifier.leadership import FileLeadership
 from weighbridge.verifier.ledger.content import ContentStore
+from weighbridge.verifier.ledger.contents import Contents
 from weighbridge.verifier.ledger.log import Ledger
 from weighbridge.verifier.published import Published
 from weighbridge.verifier.requirements import RUNTIME_PCR, Requirements
@@ -389,6 +390,7 @@ class World:
     verifier: Verifier
     host: Host
     files: Files | None = None
+    contents: Callable[[], Contents] | None = None
     sent: bytes = b""
     published: Published = field(default_factory=Published.nothing)
     own_files: dict[bytes, policy_set.PolicyFiles] = field(default_factory=dict)
@@ -460,7 +462,8 @@ class World:
     @property
     def archive(self) -> Archive:
         """The verifier's records, as it reads and writes them."""
-        return Archive(ContentStore(self.directory / "content", files=self.files), self.ledger, self.leadership)
+        contents = self.contents() if self.contents else ContentStore(self.directory / "content", files=self.files)
+        return Archive(contents, self.ledger, self.leadership)
 
     @property
     def appraiser(self) -> Appraiser:

@@ -21,7 +21,7 @@ from weighbridge.proto.errors import Code, EnvironmentFault, LedgerInconsistent,
 from weighbridge.verifier import ledger as package
 from weighbridge.verifier.files import PosixFiles
 from weighbridge.verifier.ledger import Ledger, LedgerReader, audit
-from weighbridge.verifier.ledger.storage import Storage
+from weighbridge.verifier.ledger.storage import DirectoryStorage
 
 ORIGIN = "ledger.example/windows"
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
@@ -174,7 +174,7 @@ def test_a_ledger_that_was_put_back_under_the_writer(ledger: Ledger, directory: 
 
 def test_nobody_writes_beside_a_writer(ledger: Ledger, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("weighbridge.verifier.ledger.storage.PATIENCE", 0.01)
-    with Storage(directory, PosixFiles()).exclusive():
+    with DirectoryStorage(directory, PosixFiles()).exclusive():
         for write in (lambda: ledger.append([b"x"]), ledger.settle, lambda: reopen(directory)):
             with pytest.raises(EnvironmentFault) as caught:
                 write()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, final
+from typing import TYPE_CHECKING, Final, Protocol, final
 
 from weighbridge.policy.values.reference import Reference
 from weighbridge.proto import cbor, limits, merkle, strict
@@ -16,7 +17,7 @@ from weighbridge.proto.manifest import Manifest
 from weighbridge.verifier.baselines import Baselines
 from weighbridge.verifier.bundle_format import read_files
 from weighbridge.verifier.clock import moment
-from weighbridge.verifier.ledger.content import Content
+from weighbridge.verifier.ledger.contents import Content
 from weighbridge.verifier.record import NO_DIGEST, Leaf, Record
 
 if TYPE_CHECKING:
@@ -25,11 +26,13 @@ if TYPE_CHECKING:
 
     from weighbridge.policy.policy_set import PolicyFiles
     from weighbridge.verifier.leadership import Leadership
-    from weighbridge.verifier.ledger.content import ContentStore
+    from weighbridge.verifier.ledger.contents import Contents
     from weighbridge.verifier.ledger.log import Ledger
     from weighbridge.verifier.ledger.reader import LedgerReader
 
 __all__ = ["Archive", "Committed", "Records"]
+
+_LEADING_MAX: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +52,13 @@ class _Entries(Protocol):
 class Records:
     """Reads judgements back: the leaf names the record, the record names the evidence, both are hashed again."""
 
-    __slots__ = ("_content", "_entries")
+    __slots__ = ("_content", "_entries", "_leading")
 
-    def __init__(self, content: ContentStore, entries: _Entries) -> None:
+    def __init__(self, content: Contents, entries: _Entries) -> None:
         self._content = content
         self._entries = entries
+        # The entries of records that were read last, by their evidence: it is read next.
+        self._leading: OrderedDict[bytes, int] = OrderedDict()
 
     def record(self, index: int) -> Record:
         """The record behind ledger entry ``index``.
@@ -63,10 +68,15 @@ class Records:
             LedgerInconsistent: it was altered, or there is no such entry.
         """
         leaf = Leaf.parse(self._entries.entry(index))
-        return Record.parse(self._content.get(leaf.record))
+        record = Record.parse(self._content.get(leaf.record, entry=index))
+        if record.evidence is not None:
+            self._leading[record.evidence] = index
+            if len(self._leading) > _LEADING_MAX:
+                _ = self._leading.popitem(last=False)
+        return record
 
     def evidence(self, record: Record) -> bytes:
-        """The evidence that ``record`` names.
+        """The evidence that ``record``, which was read here lately, names.
 
         Raises:
             Indeterminate: ``EVIDENCE_ABSENT``.
@@ -74,7 +84,7 @@ class Records:
         """
         if record.evidence is None:
             raise ValueError("the record names no evidence")
-        return self._content.get(record.evidence)
+        return self._content.get(record.evidence, entry=self._leading.get(record.evidence))
 
     def reference(self, digest: bytes) -> bytes:
         """The reference values in force, canonical JSON, that a record names by ``digest``.
@@ -199,7 +209,7 @@ class Archive:
 
     __slots__ = ("_content", "_in_turn", "_leadership", "ledger", "records")
 
-    def __init__(self, content: ContentStore, ledger: Ledger, leadership: Leadership) -> None:
+    def __init__(self, content: Contents, ledger: Ledger, leadership: Leadership) -> None:
         self._content = content
         self._leadership = leadership
         self._in_turn = False
@@ -358,7 +368,7 @@ class Archive:
         # At the same time as tiles are written: neither refers to the other yet.
         # If power fails before both are done: contents that nobody refers to, and tiles that no checkpoint names.
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="contents") as thread:
-            kept = thread.submit(self._content.put_all, contents)
+            kept = thread.submit(self._content.put_all, contents, entry=self.ledger.size)
 
             def ready() -> None:
                 if list(kept.result()) != digests:

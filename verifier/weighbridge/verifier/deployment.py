@@ -7,6 +7,7 @@
     STATE/tls/        ca, server                     channel keys; no verdict rests on them
     STATE/ledger/     C2SP tiles                     may be published as it is
     STATE/content/    evidence and records by digest
+    STATE/ledger-storage                             in place of these two, where they lie in a bucket
     STATE/sessions.sqlite
     STATE/turns                                      held by whichever process is writing
     STATE/anchors.json                               the public halves, for whoever relies on this verifier
@@ -28,8 +29,8 @@ from weighbridge.verifier.archive import Archive, Records
 from weighbridge.verifier.files import PosixFiles, fault
 from weighbridge.verifier.keys import VerifierKeys
 from weighbridge.verifier.leadership import FileLeadership
-from weighbridge.verifier.ledger.content import ContentStore
 from weighbridge.verifier.ledger.log import Ledger
+from weighbridge.verifier.ledger.places import Places
 from weighbridge.verifier.ledger.reader import LedgerReader
 from weighbridge.verifier.recovery import require_history
 from weighbridge.verifier.service import TlsFiles
@@ -39,6 +40,8 @@ from weighbridge.verifier.telemetry.history import FINGERPRINTS_KEPT
 if TYPE_CHECKING:
     from collections.abc import Generator
     from types import TracebackType
+
+    from weighbridge.verifier.ledger.s3 import S3Address
 
 __all__ = ["Deployment"]
 
@@ -59,7 +62,15 @@ class Deployment:
     store: Store
 
     @classmethod
-    def create(cls, directory: Path, *, origin: str, hosts: tuple[str, ...], at: datetime) -> None:
+    def create(
+        cls,
+        directory: Path,
+        *,
+        origin: str,
+        hosts: tuple[str, ...],
+        at: datetime,
+        ledger_storage: S3Address | None = None,
+    ) -> None:
         """Make a new state directory, whole or not at all.
 
         Args:
@@ -67,9 +78,11 @@ class Deployment:
             origin: the ledger's name, such as ``ledger.example/windows``.
             hosts: names and addresses under which attesters reach this verifier.
             at: the present, aware UTC.
+            ledger_storage: where ledger and contents are to lie instead.
 
         Raises:
-            EnvironmentFault: ``FILE_UNWRITABLE`` (also when it exists), ``DISK_FULL``.
+            EnvironmentFault: ``FILE_UNWRITABLE`` (also when it exists), ``DISK_FULL``; of a bucket, as
+                :meth:`.Ledger.create`.
         """
         if directory.exists():
             raise EnvironmentFault(
@@ -82,9 +95,7 @@ class Deployment:
             files.make_directory(staging, mode=_PRIVATE)
             files.make_directory(staging / "tls", mode=_PRIVATE)
             keys = VerifierKeys.create(staging / "keys")
-            Ledger.create(staging / "ledger", origin=origin, key=keys.ledger).close()
             FileLeadership(staging / _TURNS).close()
-            ContentStore(staging / "content")
             Store.create_or_open(staging / "sessions.sqlite").close()
             pki.create_authority(staging / "tls", name=origin, at=at)
             pki.issue_server(staging / "tls", hosts=hosts, at=at)
@@ -93,6 +104,11 @@ class Deployment:
             )
             files.write(staging / "anchors.json", TrustAnchors(anchors).encode(), mode=0o644)
             files.write(staging / _ORIGIN, origin.encode(), mode=0o644)
+            places = Places(staging, ledger_storage)
+            places.write_down(files, staging)
+            _ = places.contents()
+            # Last: of what is made in a bucket nothing is taken away again.
+            Ledger.create(places.ledger(), origin=origin, key=keys.ledger).close()
             files.sync_directory(staging)
             # If power fails before this: a hidden directory is left over, and the next attempt removes it.
             files.rename(staging, directory)
@@ -105,10 +121,17 @@ class Deployment:
             raise
 
     @classmethod
-    def open(cls, directory: Path, *, fingerprints_kept: int = FINGERPRINTS_KEPT) -> Self:
+    def open(
+        cls,
+        directory: Path,
+        *,
+        fingerprints_kept: int = FINGERPRINTS_KEPT,
+        ledger_storage: S3Address | None = None,
+    ) -> Self:
         """Open the state directory, its ledger recovered from whatever interrupted who wrote to it last.
 
-        At most ``fingerprints_kept`` of GPUs' samples are remembered from now on (:mod:`.traces`).
+        At most ``fingerprints_kept`` of GPUs' samples are remembered from now on (:mod:`.traces`). Where
+        ``ledger_storage`` is given, that is where ledger and contents must lie.
 
         Raises:
             EnvironmentFault: ``FILE_UNREADABLE``, ``KEY_EXPOSED``, ``STATE_CORRUPT``; ``LEDGER_LOCKED`` when another
@@ -118,8 +141,9 @@ class Deployment:
         """
         origin = _origin(directory)
         keys = VerifierKeys.open(directory / "keys")
-        ledger = Ledger.open(directory / "ledger", origin=origin, key=keys.ledger)
-        archive = Archive(ContentStore(directory / "content"), ledger, FileLeadership(directory / _TURNS))
+        places = Places.of(directory, expected=ledger_storage)
+        ledger = Ledger.open(places.ledger(), origin=origin, key=keys.ledger)
+        archive = Archive(places.contents(), ledger, FileLeadership(directory / _TURNS))
         store = Store.create_or_open(directory / "sessions.sqlite", fingerprints_kept=fingerprints_kept)
         opened = cls(directory, keys, archive, store)
         try:
@@ -142,8 +166,9 @@ class Deployment:
         """
         origin, keys = _origin(directory), VerifierKeys.open(directory / "keys")
         key = note.NoteKey.from_spki(origin, keys.ledger_spki)
-        reader = LedgerReader.open(directory / "ledger", key=key, origin=origin)
-        yield Records(ContentStore(directory / "content"), reader), reader
+        places = Places.of(directory)
+        reader = LedgerReader.open(places.source(), key=key, origin=origin)
+        yield Records(places.contents(), reader), reader
 
     @property
     def tls(self) -> TlsFiles:

@@ -20,7 +20,7 @@ from weighbridge.verifier.cli import main
 from weighbridge.verifier.clock import moment
 from weighbridge.verifier.files import PosixFiles
 from weighbridge.verifier.ledger import Ledger
-from weighbridge.verifier.ledger.storage import Storage
+from weighbridge.verifier.ledger.storage import DirectoryStorage
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -400,7 +400,7 @@ def test_a_writer_is_not_overtaken(run: Run, log: Path, witness: Witness, monkey
     witness.look(log)
     before = (log / "checkpoint").read_bytes()
     with Ledger.open(log, origin=ORIGIN, key=PRIVATE) as writing:
-        with Storage(log, PosixFiles()).exclusive():
+        with DirectoryStorage(log, PosixFiles()).exclusive():
             status, out, _ = run("cosign", log, witness.head, "--witness", witness.key.vkey)
         assert (status, "checkpoint" in out) == (0, False)
         assert (log / "checkpoint").read_bytes() == before

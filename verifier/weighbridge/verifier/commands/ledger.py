@@ -7,6 +7,7 @@ into exit codes, is the command line's work.
 from __future__ import annotations
 
 import argparse
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -122,7 +123,11 @@ def run_prove(arguments: argparse.Namespace) -> Outcome:
     Raises:
         WeighbridgeError: as :class:`.LedgerReader`; ``EVIDENCE_ABSENT`` when the ledger has no such entry.
     """
-    log: Source = arguments.log
+    with contextlib.closing(arguments.log):
+        return _prove(arguments.log, arguments)
+
+
+def _prove(log: Source, arguments: argparse.Namespace) -> Outcome:
     index: int = arguments.index
     key = ledger_key(arguments.key)
     reader = LedgerReader.open(log, key=key, origin=key.name, head=_head(log, cosigned=arguments.cosigned))
@@ -207,8 +212,12 @@ def run_audit(arguments: argparse.Namespace) -> Outcome:
     Raises:
         WeighbridgeError: as :func:`.audit` and :func:`.require_witnesses`.
     """
+    with contextlib.closing(arguments.log):
+        return _audit(arguments.log, arguments)
+
+
+def _audit(log: Source, arguments: argparse.Namespace) -> Outcome:
     key = ledger_key(arguments.key)
-    log: Source = arguments.log
     head = _head(log, cosigned=arguments.cosigned)
     earlier = None if arguments.since is None else head_in(arguments.since, key).note
     report = audit(log, key, key.name, earlier=earlier, head=head)

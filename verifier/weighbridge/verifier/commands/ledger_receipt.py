@@ -6,6 +6,7 @@ read them, and everything is verified before the key is used.
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -64,8 +65,12 @@ def run_receipt(arguments: argparse.Namespace) -> Outcome:
     """
     if (arguments.index is None) == (arguments.since is None):
         usage("exactly one of INDEX and --since says what the receipt is of", command="ledger receipt")
+    with contextlib.closing(arguments.log):
+        return _receipt(arguments.log, arguments)
+
+
+def _receipt(log: Source, arguments: argparse.Namespace) -> Outcome:
     private = open_ledger_key(arguments.key_file)
-    log: Source = arguments.log
     reader = _published(log, private)
     since = None if arguments.since is None else head_in(arguments.since, reader.checkpoint.key)
     with about(log.place("").rstrip("/"), hint=TILES_HINT):

@@ -28,7 +28,7 @@ from weighbridge.verifier.ledger.heads import ForkEvidence, Relation, nodes_at, 
 from weighbridge.verifier.ledger.locked import LockedFile
 from weighbridge.verifier.ledger.published import CHECKPOINT, COSIGNED, about, open_head
 from weighbridge.verifier.ledger.source import DirectorySource, Source
-from weighbridge.verifier.ledger.storage import Storage
+from weighbridge.verifier.ledger.storage import DirectoryStorage
 from weighbridge.verifier.witnesses import require_another
 
 if TYPE_CHECKING:
@@ -272,7 +272,7 @@ def _publish(
     directory: Path, published: tlog.VerifiedCheckpoint, signed: bytes, witnesses: tuple[WitnessKey, ...]
 ) -> bool:
     """Put the lines into the checkpoint too, unless somebody writes: a writer would be overtaken by an older head."""
-    storage = Storage(directory, PosixFiles())
+    storage = DirectoryStorage(directory, PosixFiles())
     try:
         with storage.exclusive():
             if storage.read(CHECKPOINT) != published.note:

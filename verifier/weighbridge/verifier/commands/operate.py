@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from weighbridge.proto import limits, strict
 from weighbridge.verifier.commands import arguments as given
 from weighbridge.verifier.commands.outcome import Outcome, no_state, read
 from weighbridge.verifier.commands.state import deployment_class, open_store
 from weighbridge.verifier.commands.text import counted
+
+if TYPE_CHECKING:
+    from weighbridge.verifier.ledger.s3 import S3Address
 
 __all__ = ["configure_admit", "configure_clear", "configure_init", "configure_sessions"]
 
@@ -31,6 +35,13 @@ def configure_init(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="name or address under which attesters reach it (several times; default: localhost and 127.0.0.1)",
     )
+    parser.add_argument(
+        "--ledger-storage",
+        type=_storage,
+        metavar="URL",
+        help="keep ledger and evidence in object storage, such as s3://BUCKET/PREFIX (default: in STATE); endpoint, "
+        "region and credentials come from AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID, …, now and for `serve`",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.set_defaults(run=_run_init)
 
@@ -39,7 +50,8 @@ def _run_init(arguments: argparse.Namespace) -> Outcome:
     deployment = deployment_class()
     state: Path = arguments.state
     hosts = tuple(arguments.host) or ("localhost", "127.0.0.1")
-    deployment.create(state, origin=arguments.origin, hosts=hosts, at=datetime.now(UTC))
+    storage: S3Address | None = arguments.ledger_storage
+    deployment.create(state, origin=arguments.origin, hosts=hosts, at=datetime.now(UTC), ledger_storage=storage)
     with deployment.open(state) as opened:
         thumbprint, vkey = opened.keys.thumbprint.hex(), opened.archive.ledger.key.vkey
     text = (
@@ -50,7 +62,19 @@ def _run_init(arguments: argparse.Namespace) -> Outcome:
         f"  channel CA    {state / 'tls' / 'ca.pem'} (give it to attesters)\n"
     )
     document: strict.JsonObject = {"schema": "weighbridge/init/v1", "verifier": thumbprint, "ledger": vkey}
+    if storage is not None:
+        text += f"  ledger        {storage.below('ledger')} (all of it but writer/ may be public)\n"
+        document["ledger_storage"] = str(storage)
     return Outcome(text, document)
+
+
+def _storage(text: str) -> S3Address:
+    from weighbridge.verifier.ledger.s3 import S3Address  # noqa: PLC0415 - only here
+
+    try:
+        return S3Address.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def configure_admit(parser: argparse.ArgumentParser) -> None:

@@ -45,10 +45,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from weighbridge.proto import limits, note, tlog
 from weighbridge.proto.errors import Code, EnvironmentFault
 from weighbridge.verifier.files import Files, PosixFiles
+from weighbridge.verifier.ledger.bucket import Bucket, require_conditions
+from weighbridge.verifier.ledger.bucket_storage import BucketStorage
 from weighbridge.verifier.ledger.edge import Edge, grow
-from weighbridge.verifier.ledger.published import CHECKPOINT, no_ledger
+from weighbridge.verifier.ledger.published import no_ledger
 from weighbridge.verifier.ledger.reader import LedgerReader
-from weighbridge.verifier.ledger.storage import HEAD, Storage
+from weighbridge.verifier.ledger.storage import HEAD, DirectoryStorage
 from weighbridge.verifier.ledger.stored import Stored
 
 if TYPE_CHECKING:
@@ -57,6 +59,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from weighbridge.verifier.ledger.storage import Storage
 
 __all__ = ["Appended", "Ledger"]
 
@@ -108,30 +112,29 @@ class Ledger:
         self._unsettled = True
 
     @classmethod
-    def create(cls, directory: Path, *, origin: str, key: Ed25519PrivateKey, files: Files | None = None) -> Self:
-        """A new, empty ledger in ``directory``, which may exist but must not contain any part of a ledger.
+    def create(cls, where: Path | Bucket, *, origin: str, key: Ed25519PrivateKey, files: Files | None = None) -> Self:
+        """A new, empty ledger at ``where``, which may exist but must not contain any part of a ledger.
 
         Args:
-            directory: its parent exists.
+            where: a directory whose parent exists, or a bucket.
             origin: the ledger's name and that of its key: 1 to 255 printable ASCII characters without space and plus,
                 such as ``ledger.example/windows``.
             key: signs the checkpoints, and receipts for trees that have one; nothing else anywhere.
-            files: the file system; the local one by default.
+            files: the file system that the directory is on; the local one by default.
 
         Raises:
             EnvironmentFault: ``FILE_UNWRITABLE`` when there is a ledger already or the directory cannot be written,
-                ``DISK_FULL``, or ``LEDGER_LOCKED`` when somebody else writes there for long.
+                ``DISK_FULL``, or ``LEDGER_LOCKED`` when somebody else writes there for long; for a bucket as
+                :class:`.bucket.Objects`, and ``STORAGE_UNFIT`` where it does not keep to conditions.
             ValueError: for an origin that cannot name a key.
         """
         if not note.is_key_name(origin):
             raise ValueError(f"not an origin: {origin!r}")
-        files = files or PosixFiles()
-        Storage.make(directory, files)
-        storage = Storage(directory, files)
+        storage = _storage(where, files or PosixFiles(), is_new=True)
         try:
             ledger = cls(storage, origin=origin, key=key)
             with storage.exclusive():
-                _refuse_existing(directory)
+                _refuse_existing(storage)
                 storage.commit(ledger.checkpoint())
                 ledger._settle()
         except BaseException:
@@ -140,29 +143,27 @@ class Ledger:
         return ledger
 
     @classmethod
-    def open(cls, directory: Path, *, origin: str, key: Ed25519PrivateKey, files: Files | None = None) -> Self:
-        """The ledger in ``directory``, recovered from whatever interrupted its last writer.
+    def open(cls, where: Path | Bucket, *, origin: str, key: Ed25519PrivateKey, files: Files | None = None) -> Self:
+        """The ledger at ``where``, recovered from whatever interrupted its last writer.
 
         Verifies the last signed checkpoint, its right edge in the tiles, and that the published checkpoint is an
         earlier state of the same tree. Does not re-hash the whole tree: that is :func:`.audit.audit`'s work.
 
         Args:
-            directory: where :meth:`create` made it.
+            where: where :meth:`create` made it.
             origin: as given to :meth:`create`.
             key: as given to :meth:`create`.
-            files: the file system; the local one by default.
+            files: the file system that the directory is on; the local one by default.
 
         Raises:
             EnvironmentFault: ``FILE_UNREADABLE`` when there is no ledger, ``LEDGER_LOCKED`` when somebody else writes
-                to it for long, ``DISK_FULL`` or ``FILE_UNWRITABLE``.
+                to it for long, ``DISK_FULL`` or ``FILE_UNWRITABLE``; for a bucket as :meth:`create`.
             NotAuthentic: ``LEDGER_SIGNATURE`` for another key.
             LedgerInconsistent: ``LEDGER_ORIGIN``, or ``LEDGER_INCONSISTENT``, ``LEDGER_MALFORMED`` or ``LEDGER_PROOF``
                 when what is stored contradicts what was signed.
             ValueError: for an origin that cannot name a key.
         """
-        if not (directory / HEAD).exists():
-            raise no_ledger(directory)
-        storage = Storage(directory, files or PosixFiles())
+        storage = _storage(where, files or PosixFiles(), is_new=False)
         try:
             ledger = cls(storage, origin=origin, key=key)
             ledger.settle()
@@ -197,7 +198,7 @@ class Ledger:
 
     def reader(self) -> LedgerReader:
         """A snapshot of the last commit, for entries and proofs."""
-        return LedgerReader(self._storage.directory, self._state.checkpoint)
+        return LedgerReader(self._storage.source, self._state.checkpoint)
 
     def published(self) -> LedgerReader:
         """What readers are shown now, perhaps by another process: needs no turn.
@@ -205,7 +206,7 @@ class Ledger:
         Raises:
             WeighbridgeError: as :meth:`.reader.LedgerReader.open`.
         """
-        return LedgerReader.open(self._storage.directory, key=self._note_key, origin=self._note_key.name)
+        return LedgerReader.open(self._storage.source, key=self._note_key, origin=self._note_key.name)
 
     def entry(self, index: int) -> bytes:
         """See :meth:`.reader.LedgerReader.entry`."""
@@ -310,10 +311,12 @@ class Ledger:
         self.close()
 
     def _settle(self) -> None:
+        # Read first: whoever goes on meanwhile, where nobody is kept out, commits before it publishes.
+        published = self._stored.published()
         head = self._stored.head()
         self._stored.check_growth(self._state.checkpoint, head)
         edge = self._stored.edge(head)
-        self._stored.check_published(head)
+        self._stored.check_published(published, head)
         # Written anew, not only read: its name may be in the page cache alone, and after a failed sync the kernel
         # reports the next one as good although nothing was written.
         self._storage.commit(head.note)
@@ -323,7 +326,7 @@ class Ledger:
 
     def _adopt(self) -> bool:
         """Take up a head that another process has committed, if it has published it as well: it is durable then."""
-        head, published = self._stored.head(), self._stored.published()
+        published, head = self._stored.published(), self._stored.head()
         # Witnesses' lines may be in the one and not in the other.
         if published is None or (published.size, published.root) != (head.size, head.root):
             return False
@@ -342,13 +345,27 @@ class Ledger:
             raise RuntimeError("the ledger is closed")
 
 
-def _refuse_existing(directory: Path) -> None:
+def _storage(where: Path | Bucket, files: Files, *, is_new: bool) -> Storage:
+    """What lies at ``where``, which is made if it ``is_new``."""
+    if isinstance(where, Bucket):
+        require_conditions(where)
+        bucket = BucketStorage(where)
+        if not is_new and bucket.read(HEAD) is None:
+            raise no_ledger(where.place(HEAD))
+        return bucket
+    if is_new:
+        DirectoryStorage.make(where, files)
+    elif not (where / HEAD).exists():
+        raise no_ledger(where)
+    return DirectoryStorage(where, files)
+
+
+def _refuse_existing(storage: Storage) -> None:
     """Without a head but with other parts of a ledger: never start over, that would be a second history."""
-    for part in (HEAD, CHECKPOINT, "tile"):
-        if (directory / part).exists():
-            raise EnvironmentFault(
-                Code.FILE_UNWRITABLE,
-                "there is a ledger already",
-                where=str(directory / part),
-                hint="Open it, or choose another directory.",
-            )
+    if (part := storage.holds()) is not None:
+        raise EnvironmentFault(
+            Code.FILE_UNWRITABLE,
+            "there is a ledger already",
+            where=part,
+            hint="Open it, or choose another directory.",
+        )

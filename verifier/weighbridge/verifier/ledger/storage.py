@@ -1,4 +1,4 @@
-"""The ledger's directory: who writes to it, and the steps of a write in their order.
+"""What a ledger's writer needs of where it lies, and a directory as that: the steps of a write in their order.
 
 Nothing here decides anything. Each step's comment says what a reader sees if power fails there; together they are the
 argument why a reader of this ledger is never shown two histories.
@@ -9,17 +9,21 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Final, Protocol, final
 
 from weighbridge.verifier.file_lock import PATIENCE, locked, open_lock
 from weighbridge.verifier.files import Directories, Files, fault, install
 from weighbridge.verifier.ledger.published import CHECKPOINT
 from weighbridge.verifier.ledger.reader import read_file
+from weighbridge.verifier.ledger.source import DirectorySource
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
+    from contextlib import AbstractContextManager
 
-__all__ = ["HEAD", "Storage"]
+    from weighbridge.verifier.ledger.source import Source
+
+__all__ = ["HEAD", "DirectoryStorage", "Storage"]
 
 HEAD: Final = "writer/head"
 _LOCK: Final = "writer/lock"
@@ -30,8 +34,71 @@ _PUBLIC_DIRECTORY: Final = 0o755
 _PRIVATE_DIRECTORY: Final = 0o700
 
 
+class Storage(Protocol):
+    """Where a ledger lies, open until :meth:`close`: any number of processes may have it open.
+
+    An append is :meth:`write_tiles`, :meth:`commit_staged`, :meth:`publish_staged`, in :meth:`exclusive`. What each
+    raises, and leaves behind when the process ends in the middle, is said where it is implemented: here for a
+    directory, in :mod:`.bucket_storage` for a bucket.
+    """
+
+    @property
+    def source(self) -> Source:
+        """Where readers of this ledger read."""
+        ...
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was not closed."""
+        ...
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        """Let nobody else write while the block lasts; or let :meth:`commit_staged` fail if somebody has."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it; closing twice is allowed."""
+        ...
+
+    def holds(self) -> str | None:
+        """Where some part of a ledger lies already; ``None`` where none does."""
+        ...
+
+    def read(self, path: str) -> bytes | None:
+        """What lies under this name, ``None`` where nothing does."""
+        ...
+
+    def is_head(self, signed: bytes) -> bool:
+        """Whether the head is ``signed``, as far as can be told before the commit finds out."""
+        ...
+
+    def write_tiles(self, tiles: Mapping[str, bytes], signed: bytes) -> None:
+        """Stage an append: its tiles, and the checkpoint that is to be committed and published."""
+        ...
+
+    def commit_staged(self) -> None:
+        """Make what was staged the head, if the head is what it was."""
+        ...
+
+    def publish_staged(self) -> None:
+        """Show readers what was committed."""
+        ...
+
+    def commit(self, signed: bytes) -> None:
+        """Make ``signed`` the head, durably, whatever it was."""
+        ...
+
+    def publish(self, signed: bytes) -> None:
+        """Show readers ``signed``, which was committed."""
+        ...
+
+    def tidy(self, tiles: Mapping[str, bytes]) -> None:
+        """Delete what ``tiles`` have made superfluous, as far as can be."""
+        ...
+
+
 @final
-class Storage:
+class DirectoryStorage:
     """The directory of a ledger, open until :meth:`close`: any number of processes may have it open.
 
     Whoever writes does so in :meth:`exclusive`. Reading needs no lock.
@@ -93,18 +160,36 @@ class Storage:
             os.close(self._lock)
             self._lock = None
 
-    def read(self, name: str) -> bytes | None:
+    @property
+    def source(self) -> Source:
+        """See :class:`Storage`."""
+        return DirectorySource(self.directory)
+
+    def holds(self) -> str | None:
+        """See :class:`Storage`."""
+        parts = (self.directory / part for part in (HEAD, CHECKPOINT, "tile"))
+        return next((str(part) for part in parts if part.exists()), None)
+
+    def read(self, path: str) -> bytes | None:
         """The content of a file, ``None`` when there is none.
 
         Raises:
             EnvironmentFault: ``FILE_UNREADABLE``.
         """
-        return read_file(self.directory / name)
+        return read_file(self.directory / path)
 
-    def write_tiles(self, tiles: Mapping[str, bytes], note: bytes) -> None:
-        """Make tiles durable, which no checkpoint names yet, and stage ``note``, waiting for the disk once.
+    def is_head(self, signed: bytes) -> bool:
+        """Whether the head is ``signed``: in :meth:`exclusive`, it stays so until the commit.
 
-        ``note`` gets its names from :meth:`commit_staged` and :meth:`publish_staged`. Tiles are written under their
+        Raises:
+            EnvironmentFault: ``FILE_UNREADABLE``.
+        """
+        return self.read(HEAD) == signed
+
+    def write_tiles(self, tiles: Mapping[str, bytes], signed: bytes) -> None:
+        """Make tiles durable, which no checkpoint names yet, and stage ``signed``, waiting for the disk once.
+
+        ``signed`` gets its names from :meth:`commit_staged` and :meth:`publish_staged`. Tiles are written under their
         own names: none of them has that of a tile of a signed checkpoint, for each is wider or further on.
 
         Raises:
@@ -117,7 +202,7 @@ class Storage:
             for path in contents:
                 made.update(self._directories.make(path.parent))
             named = {path.parent for path in contents} | {path.parent for path in made}
-            notes = {staging / _staged_name(name): note for name in (HEAD, CHECKPOINT)}
+            notes = {staging / _staged_name(name): signed for name in (HEAD, CHECKPOINT)}
             # If power fails here: some tiles are there, whole or in part, that no checkpoint names. Readers of any
             # signed one see what they saw: its own tiles are untouched. The next append writes over what is there.
             self._files.write_all(contents | notes, mode=_PUBLIC, directories=sorted(named))
@@ -140,24 +225,24 @@ class Storage:
         # the head again. So nobody waits for the disk once more.
         self._name_staged(CHECKPOINT, "publishing the ledger's checkpoint", durably=False)
 
-    def commit(self, note: bytes) -> None:
-        """Make ``note`` the head: from here on it is what this ledger has signed.
+    def commit(self, signed: bytes) -> None:
+        """Make ``signed`` the head: from here on it is what this ledger has signed.
 
         Raises:
             EnvironmentFault: ``DISK_FULL`` or ``FILE_UNWRITABLE``; the head is then the old one or the new one.
         """
         # If power fails here: the head is the old one or the new one. Nobody has been shown the new one yet, so both
         # are right, and the tiles of both are durable.
-        self._install(HEAD, note, "committing to the ledger")
+        self._install(HEAD, signed, "committing to the ledger")
 
-    def publish(self, note: bytes) -> None:
+    def publish(self, signed: bytes) -> None:
         """Show readers what has been committed.
 
         Raises:
             EnvironmentFault: ``DISK_FULL`` or ``FILE_UNWRITABLE``; readers then see the last checkpoint or this one.
         """
         # If power fails here: readers see the last checkpoint or this one; opening publishes the head again.
-        self._install(CHECKPOINT, note, "publishing the ledger's checkpoint")
+        self._install(CHECKPOINT, signed, "publishing the ledger's checkpoint")
 
     def tidy(self, tiles: Mapping[str, bytes]) -> None:
         """Delete the partial tiles of those of ``tiles`` that are full (tlog-tiles, "Partial Tiles").
@@ -181,10 +266,10 @@ class Storage:
             self._clear_staging()
             raise fault(error, target, doing) from error
 
-    def _install(self, name: str, note: bytes, doing: str) -> None:
+    def _install(self, name: str, signed: bytes, doing: str) -> None:
         target = self.directory / name
         try:
-            install(self._files, note, target, staging=self.directory / _STAGING / _staged_name(name), mode=_PUBLIC)
+            install(self._files, signed, target, staging=self.directory / _STAGING / _staged_name(name), mode=_PUBLIC)
         except OSError as error:
             self._clear_staging()
             raise fault(error, target, doing) from error

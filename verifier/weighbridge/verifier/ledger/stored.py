@@ -46,7 +46,7 @@ class Stored:
         Raises:
             EnvironmentFault: ``LEDGER_LOCKED``: somebody else has gone on from it.
         """
-        if not self.has_head(known):
+        if not self._storage.is_head(known.note) and not self.has_head(known):
             raise EnvironmentFault(
                 Code.LEDGER_LOCKED,
                 "somebody else has written to this ledger meanwhile",
@@ -73,9 +73,8 @@ class Stored:
             raise self._contradiction("tiles do not have the root that was signed", "tile")
         return edge
 
-    def check_published(self, head: tlog.VerifiedCheckpoint) -> None:
-        """Require that what readers were shown is ``head`` or an earlier state of its tree."""
-        published = self.published()
+    def check_published(self, published: tlog.VerifiedCheckpoint | None, head: tlog.VerifiedCheckpoint) -> None:
+        """Require that what readers were shown is ``head``, which was read later, or an earlier state of its tree."""
         if published is None:
             # Publishing heals it.
             return
@@ -100,7 +99,7 @@ class Stored:
         self._check_consistency(known, head)
 
     def _check_consistency(self, old: tlog.VerifiedCheckpoint, head: tlog.VerifiedCheckpoint) -> None:
-        proof = LedgerReader(self._storage.directory, head).consistency_proof(old.size)
+        proof = LedgerReader(self._storage.source, head).consistency_proof(old.size)
         merkle.verify_consistency(proof, old=old.size, old_root=old.root, new=head.size, new_root=head.root)
 
     def _open(self, data: bytes, name: str) -> tlog.VerifiedCheckpoint:
@@ -116,7 +115,7 @@ class Stored:
         return data
 
     def _place(self, name: str) -> str:
-        return str(self._storage.directory / name)
+        return self._storage.source.place(name)
 
     def _contradiction(self, message: str, name: str) -> LedgerInconsistent:
         return LedgerInconsistent(Code.LEDGER_INCONSISTENT, message, where=self._place(name))
