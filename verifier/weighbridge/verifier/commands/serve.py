@@ -177,6 +177,7 @@ def _run_serve(arguments: argparse.Namespace) -> Outcome | int:
     from weighbridge.verifier.collateral.store import CollateralStore  # noqa: PLC0415
     from weighbridge.verifier.commands.serving import Serving, run  # noqa: PLC0415 - gRPC, only here
     from weighbridge.verifier.core import Verifier  # noqa: PLC0415
+    from weighbridge.verifier.ledger.s3 import S3Address  # noqa: PLC0415
     from weighbridge.verifier.policy_watch import PolicyWatch  # noqa: PLC0415
     from weighbridge.verifier.reference_watch import ReferenceWatch  # noqa: PLC0415
 
@@ -185,7 +186,11 @@ def _run_serve(arguments: argparse.Namespace) -> Outcome | int:
     parties = _relying_parties(settings.relying_parties.file)
     with contextlib.ExitStack() as stack:
         opened = stack.enter_context(
-            deployment.open(needed(settings.serve.state), fingerprints_kept=settings.serve.fingerprints)
+            deployment.open(
+                needed(settings.serve.state),
+                fingerprints_kept=settings.serve.fingerprints,
+                ledger_storage=None if settings.ledger.storage is None else S3Address.parse(settings.ledger.storage),
+            )
         )
         # A restart is no way to set the clock back.
         clock = SystemClock(opened.archive.latest())

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
-import re
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -20,6 +19,7 @@ from pydantic.fields import FieldInfo
 from weighbridge.proto import hosts
 from weighbridge.proto.errors import MalformedEvidence
 from weighbridge.verifier.commands.engines import EngineChoice, engine
+from weighbridge.verifier.ledger.s3 import S3Address
 
 __all__ = [
     "NUMBER",
@@ -45,7 +45,6 @@ __all__ = [
 _MANY: Final = 256
 _TEXT_MAX: Final = 4096
 _YEAR_S: Final = 366 * 24 * 3600.0
-_S3: Final = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](?:/[A-Za-z0-9!_.*'()/-]*)?")
 
 
 class Relative(Enum):
@@ -153,9 +152,9 @@ def store_url(value: object) -> object:
 
 def storage_url(value: object) -> object:
     """A bucket and a prefix in it."""
-    if not isinstance(value, str) or not _S3.fullmatch(value):
-        raise ValueError("must be s3://BUCKET or s3://BUCKET/PREFIX; without it the ledger is in STATE/ledger")
-    return value
+    if not isinstance(value, str):
+        raise ValueError("must be s3://BUCKET or s3://BUCKET/PREFIX; without it the ledger is in STATE/ledger")  # noqa: TRY004 - as above
+    return str(S3Address.parse(value))
 
 
 def public_url(value: object) -> object:
