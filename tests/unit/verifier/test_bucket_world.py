@@ -12,6 +12,7 @@ from weighbridge.proto.errors import Code, EnvironmentFault, Indeterminate, NotA
 from weighbridge.verifier.ledger import Ledger, audit
 from weighbridge.verifier.ledger.bucket_content import BucketContents
 from weighbridge.verifier.ledger.source import BucketSource
+from weighbridge.verifier.readiness import reachable_ledger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -129,3 +130,15 @@ def test_evidence_that_is_gone_is_said_to_be(world: World, storage: Storage) -> 
     with pytest.raises(Indeterminate) as caught:
         world.archive.records.record(index)
     assert caught.value.code is Code.EVIDENCE_ABSENT
+
+
+def test_whoever_asks_whether_it_is_ready_is_told_that_the_ledger_cannot_be_read(
+    world: World, storage: Storage
+) -> None:
+    check_ledger = reachable_ledger(BucketSource(bucket(storage.objects["ledger"])))
+    check_ledger()
+    world.ledger.close()
+    storage.objects["ledger"].objects.clear()
+    with pytest.raises(EnvironmentFault) as caught:
+        check_ledger()
+    assert caught.value.code is Code.FILE_UNREADABLE

@@ -13,16 +13,19 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final, final
 
+from weighbridge.proto import limits
 from weighbridge.proto.errors import EnvironmentFault, LedgerInconsistent
 from weighbridge.verifier.files import fault
+from weighbridge.verifier.ledger.published import CHECKPOINT, no_ledger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from weighbridge.verifier.ledger.source import Source
     from weighbridge.verifier.store import Store
 
-__all__ = ["Readiness", "writable_directory", "writable_store"]
+__all__ = ["Readiness", "reachable_ledger", "writable_directory", "writable_store"]
 
 _KEPT_S: Final = 2.0
 _WAIT_S: Final = 5.0
@@ -112,5 +115,15 @@ def writable_directory(directory: Path) -> Callable[[], None]:
                     probe.unlink()
         except OSError as error:
             raise fault(error, directory, "looking whether it can be written") from error
+
+    return check
+
+
+def reachable_ledger(source: Source) -> Callable[[], None]:
+    """Checks that the ledger can be read where it lies. Whether it can be written, an append shows."""
+
+    def check() -> None:
+        if source.read(CHECKPOINT, limit=limits.CHECKPOINT_MAX) is None:
+            raise no_ledger(source.place(CHECKPOINT))
 
     return check

@@ -13,7 +13,8 @@ import uvloop
 
 from weighbridge.verifier.commands.listeners import over_http
 from weighbridge.verifier.files import PosixFiles, fault, install
-from weighbridge.verifier.readiness import Readiness, writable_directory, writable_store
+from weighbridge.verifier.ledger.places import Places
+from weighbridge.verifier.readiness import Readiness, reachable_ledger, writable_directory, writable_store
 from weighbridge.verifier.service import Options, TlsFiles, serve
 
 if TYPE_CHECKING:
@@ -92,7 +93,11 @@ async def _serve(serving: Serving, note: Callable[[str], None]) -> None:
     if serving.hangup is not None:
         loop.add_signal_handler(signal.SIGHUP, serving.hangup)
     listen, bearer = settings.serve.listen, settings.relying_parties.listen
-    readiness = Readiness({"store": writable_store(opened.store), "state": writable_directory(opened.directory)})
+    checks = {"store": writable_store(opened.store), "state": writable_directory(opened.directory)}
+    places = Places.of(opened.directory)
+    if places.address is not None:
+        checks["ledger"] = reachable_ledger(places.source())
+    readiness = Readiness(checks)
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(readiness.close)
         identify = await stack.enter_async_context(
