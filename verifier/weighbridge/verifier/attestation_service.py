@@ -50,8 +50,10 @@ _T = TypeVar("_T")
 _JUNK_PERIOD: Final = 60.0
 # Windows look for changed reference values themselves; this is for when none comes.
 _REFRESH_PERIOD: Final = 1.0
-# So long are windows judged before those that have been are recorded: whoever came first waits no longer than that.
+# So long are windows judged before those that have been are recorded: whoever came first waits no longer than that. As
+# long as recording takes, where that is longer (object storage, other replicas' turns): else all would wait for it.
 _TURN: Final = 0.01
+_TURN_MOST: Final = 0.25
 _SESSION_SIZE: Final = 16
 # However short a session's windows are.
 _IDLE_LEAST: Final = 30.0
@@ -67,6 +69,8 @@ class AttestationService(attestation_pb2_grpc.AttestationServiceServicer):
 
     def __init__(self, verifier: Verifier, peers: Peers, quotas: Quotas, notices: Notices | None = None) -> None:
         self._verifier = verifier
+        # How long it took to record the windows of the last turn, in seconds.
+        self._settling = 0.0
         self._peers = peers
         self._quotas = quotas
         self._notices = notices or Notices(warn)
@@ -180,7 +184,7 @@ class AttestationService(attestation_pb2_grpc.AttestationServiceServicer):
             return [self._guarded(partial(sent[0].stream.handle, sent[0].request), junk=self._verifier.count_junk)]
         outcomes: list[Judged | attestation_pb2.AttestResponse] = []
         judged: list[Judged] = []
-        until = time.monotonic() + _TURN
+        until = time.monotonic() + min(max(_TURN, self._settling), _TURN_MOST)
         for one in sent:
             if not one.request.HasField("window"):
                 break
@@ -189,7 +193,9 @@ class AttestationService(attestation_pb2_grpc.AttestationServiceServicer):
             judged = [item for item in outcomes if isinstance(item, Judged)]
             if time.monotonic() > until:
                 break
+        began = time.monotonic()
         settled = self._guarded(partial(self._verifier.settle, judged))
+        self._settling = time.monotonic() - began
         if isinstance(settled, attestation_pb2.AttestResponse):
             # Nothing was recorded for certain: all of them may come again.
             return [settled if isinstance(item, Judged) else item for item in outcomes]
