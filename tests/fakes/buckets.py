@@ -9,8 +9,11 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import TypeVar
 
+from weighbridge.proto import tlog
 from weighbridge.proto.errors import Code, MalformedEvidence
+from weighbridge.verifier.ledger import Ledger
 from weighbridge.verifier.ledger.bucket import Bucket, Object, Objects, Patience, Refused, Served, Unanswered
+from weighbridge.verifier.ledger.published import CHECKPOINT
 
 _Answer = TypeVar("_Answer")
 ONCE = Patience(tries=1)
@@ -83,7 +86,8 @@ class Lost(Enum):
 class FaultyObjects:
     """A bucket whose writing request number ``at`` (counted from 1) has no answer; later ones have one again.
 
-    ``error`` is what the writer sees of it: the end of its process, where it is another one.
+    ``error`` is what the writer sees of it. Where it is another one, it is the writer's end: no later request is
+    carried out.
     """
 
     def __init__(
@@ -109,6 +113,9 @@ class FaultyObjects:
         with self._counting:
             self.count += 1
             lost = self.count == self.at
+            ended = self._error is not Unanswered and 0 < self.at < self.count
+        if ended:
+            raise self._error("it has ended")
         if not lost:
             return request()
         if self.how is Lost.AT_ONCE:
@@ -137,6 +144,13 @@ class FaultyObjects:
 
     def close(self) -> None:
         self._inner.close()
+
+
+def shown(ledger: Ledger) -> int:
+    """How many entries readers see, once what was committed last is published, or that has failed."""
+    data = ledger._storage.read(CHECKPOINT)
+    assert data is not None
+    return tlog.open_checkpoint(data, ledger.key, origin=ledger.key.name).size
 
 
 def bucket(objects: Objects, *, patience: Patience = ONCE) -> Bucket:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fakes.buckets import FaultyObjects, Lost, MemoryObjects, bucket
+from fakes.buckets import FaultyObjects, Lost, MemoryObjects, bucket, shown
 from support.world import World
 from weighbridge.proto.errors import Code, EnvironmentFault, Indeterminate, NotAuthentic
 from weighbridge.verifier.ledger import Ledger, audit
@@ -54,6 +54,7 @@ def world(quick_dir: Path, request: pytest.FixtureRequest, engines: Engines, sto
 
 def check(world: World, storage: Storage) -> None:
     """The published ledger is whole, has no window twice, and each of its records and their evidence can be read."""
+    shown(world.ledger)
     source = BucketSource(bucket(storage.objects["ledger"]))
     report = audit(source, world.ledger.key, ORIGIN)
     assert report.size == world.ledger.size
@@ -91,30 +92,29 @@ def test_every_request_of_a_window_lost(world: World, storage: Storage, part: st
     assert world.window().verdict.opens
     way = storage.ways[part]
     way.how = how
-    at = 0
-    while True:
+    at = lost = 0
+    while lost == at:
         at += 1
         world.clock.advance(1)
         sealed = world.host.seal()
         way.arm(at)
+        refused = False
         try:
-            answer = world.deliver(sealed)
+            assert world.deliver(sealed).verdict.opens
         except EnvironmentFault as error:
-            assert error.code is Code.STORAGE_UNREACHABLE  # noqa: PT017 - the end of the loop is the window that is taken
-        else:
-            way.arm(0)
-            assert answer.verdict.opens
-            break
+            assert error.code is Code.STORAGE_UNREACHABLE  # noqa: PT017 - or what is published behind it is lost
+            refused = True
+        shown(world.ledger)
+        lost = min(way.count, at)
         way.arm(0)
-        try:
-            answer = world.deliver(sealed)
-        except NotAuthentic as known:
-            # It was recorded all the same, and has been carried out by now.
-            assert known.code is Code.WINDOW_DUPLICATE  # noqa: PT017 - one of two good ends
-            world.host.advance(sealed)
-            world.host.challenge = world.verifier.resume(world.host.session, peer=world.host.peer).challenge
-        else:
-            assert answer.verdict.opens
+        if refused:
+            try:
+                assert world.deliver(sealed).verdict.opens
+            except NotAuthentic as known:
+                # It was recorded all the same, and has been carried out by now.
+                assert known.code is Code.WINDOW_DUPLICATE  # noqa: PT017 - one of two good ends
+                world.host.advance(sealed)
+                world.host.challenge = world.verifier.resume(world.host.session, peer=world.host.peer).challenge
         way.arrive()
         assert world.window().verdict.opens
     assert at > 1

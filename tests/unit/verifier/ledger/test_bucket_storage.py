@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import strategies as st
 
-from fakes.buckets import FaultyObjects, Lost, MemoryObjects, bucket
+from fakes.buckets import FaultyObjects, Lost, MemoryObjects, bucket, shown
 from weighbridge.proto import merkle, note, tlog
 from weighbridge.proto.errors import Code, EnvironmentFault, LedgerInconsistent, MalformedEvidence
 from weighbridge.verifier.ledger import Ledger, LedgerReader, audit
@@ -33,6 +33,8 @@ def created(objects: Objects, start: int = 0) -> Ledger:
     ledger = Ledger.create(bucket(objects), origin=ORIGIN, key=KEY)
     if start:
         ledger.append(batch("before", start))
+    # Appends are published behind: whoever asks what is, waits for it.
+    shown(ledger)
     return ledger
 
 
@@ -107,8 +109,9 @@ def test_every_request_lost(start: int, how: Lost) -> None:
         try:
             ledger.append(batch("broken"))
         except EnvironmentFault as error:
-            assert error.code is Code.STORAGE_UNREACHABLE  # noqa: PT017 - the end of the loop is the append that succeeds
-        else:
+            assert error.code is Code.STORAGE_UNREACHABLE  # noqa: PT017 - or what is published behind it is lost
+        shown(ledger)
+        if faulty.count < at:
             break
         assert objects.check() in {start, start + 10}
         if at % 2:
@@ -122,6 +125,7 @@ def test_every_request_lost(start: int, how: Lost) -> None:
         first = ledger.append(batch("after"))
         arrived = faulty.arrive()
         second = ledger.append(batch("later"))
+        shown(ledger)
         assert not any(arrived) or how is not Lost.LATE or at > 1, "a head that came late was taken"
         objects.check((first.first_index, batch("after")), (second.first_index, batch("later")))
         ledger.close()
@@ -149,12 +153,13 @@ def test_the_process_ends_anywhere(start: int, how: Lost) -> None:
             ledger.append(batch("cut"))
         except Ended:
             promised = []
+        ledger.close()
         objects.check()
         with opened(objects) as again:
             assert again.size in {start, start + 10}
             after = again.append(batch("after"))
         objects.check(*promised, (after.first_index, batch("after")))
-        if promised:
+        if mortal.count < at:
             break
     assert at >= 5
 
@@ -206,6 +211,7 @@ def test_a_paused_writer_changes_nothing_of_who_led_meanwhile(start: int, step: 
     def append() -> None:
         try:
             outcome.append(first.append(batch("paused")).first_index)
+            shown(first)
         except EnvironmentFault as error:
             outcome.append(error.code)
 
@@ -217,6 +223,7 @@ def test_a_paused_writer_changes_nothing_of_who_led_meanwhile(start: int, step: 
         second.take_up()
         led = [second.append(batch("led"))]
         led.append(second.append(batch("led again")))
+        shown(second)
         # One of these overtakes the checkpoint of the other, too.
         assert step == 1 or led[0].first_index == start + 10
         expected = Code.LEDGER_LOCKED if step == 1 else start
@@ -237,6 +244,7 @@ def test_a_paused_writer_changes_nothing_of_who_led_meanwhile(start: int, step: 
     way.at = 0
     first.take_up()
     after = first.append(batch("after"))
+    shown(first)
     objects.check(*promised, (after.first_index, batch("after")))
 
 
@@ -249,6 +257,7 @@ def test_of_two_appends_on_one_head_one_counts() -> None:
     assert caught.value.code is Code.LEDGER_LOCKED
     other.take_up()
     assert other.append(batch("other")).first_index == 10
+    shown(other)
     objects.check((0, batch("one")), (10, batch("other")))
 
 
@@ -283,32 +292,66 @@ def test_many_writers_at_once() -> None:
 
 
 def test_requests_of_an_append() -> None:
-    """What docs/scale.md counts with: head, tiles, checkpoint; and one question whether somebody else has appended."""
+    """What is paid for: whether somebody else has appended; head; then, waited for by nobody, tiles and checkpoint."""
     objects = Watched()
-    with created(objects, 10) as ledger:
-        objects.requests.clear()
-        ledger.take_up()
-        ledger.append(batch("x", 1))
-        kinds = [request.split()[0] for request in objects.requests]
-        assert kinds == ["get", "replace", "create", "create", "replace"]
+    ledger = created(objects, 10)
+    objects.requests.clear()
+    ledger.take_up()
+    ledger.append(batch("x", 1))
+    ledger.close()
+    kinds = [request.split()[0] for request in objects.requests]
+    assert kinds == ["get", "replace", "create", "create", "replace"]
 
 
 def test_nothing_is_written_over() -> None:
-    """Where something that this ledger did not write has the name of a tile, it stays, and nothing is published."""
+    """Where something that this ledger did not write has the name of a tile, it stays, and nothing goes on from it."""
     objects = Watched()
     with created(objects, 3) as ledger:
         objects.objects["tile/0/000.p/4"] = b"somebody else's"
+        assert ledger.append([b"x"]).size == 4
+        assert shown(ledger) == 3
         with pytest.raises(LedgerInconsistent) as caught:
-            ledger.append([b"x"])
+            ledger.append([b"y"])
         assert caught.value.code is Code.LEDGER_INCONSISTENT
         assert "tile/0/000.p/4" in caught.value.where
         assert objects.objects["tile/0/000.p/4"] == b"somebody else's"
-        assert len(objects.shown) == 2
-        # It was committed; once the other is gone, it is published.
+        # Once the other is gone, what was committed is published, and the ledger goes on.
         del objects.objects["tile/0/000.p/4"]
-        ledger.settle()
-        assert ledger.size == 4
-    objects.check((3, [b"x"]))
+        assert ledger.append([b"y"]).size == 5
+    objects.check((3, [b"x", b"y"]))
+
+
+def test_what_was_not_published_is_when_the_head_is_looked_at_again() -> None:
+    """Nobody need append for it; and an append waits for it, without failing by what has failed before."""
+    objects = Watched()
+    faulty = FaultyObjects(objects)
+    with created(faulty, 3) as ledger:
+        for again in (ledger.take_up, lambda: ledger.append([b"y"])):
+            faulty.arm(2)
+            size = ledger.append([b"x"]).size
+            assert shown(ledger) == size - 1
+            again()
+            assert shown(ledger) == ledger.size
+    objects.check()
+
+
+def test_what_another_process_has_committed_is_read_before_it_is_published() -> None:
+    """And whoever reads it does not take it for what its own next append goes on from."""
+    objects = Watched()
+    faulty = FaultyObjects(objects)
+    ledger, other = created(faulty, 250), opened(objects)
+    faulty.arm(2)
+    ledger.append(batch("x"))
+    assert shown(ledger) == 250
+    assert other.published().entry(259) == b"x 9"
+    assert other.published().entry(0) == b"before 0"
+    with pytest.raises(EnvironmentFault) as caught:
+        other.append(batch("y"))
+    assert caught.value.code is Code.LEDGER_LOCKED
+    other.take_up()
+    assert other.append(batch("y")).first_index == 260
+    assert shown(other) == 270
+    objects.check((250, batch("x")), (260, batch("y")))
 
 
 def test_a_ledger_is_created_once_and_opened_where_there_is_one() -> None:

@@ -5,11 +5,14 @@ Below the ledger's prefix lie the very objects of C2SP tlog-tiles, which a publi
 that its append has added*, and is only ever replaced by its tag (If-Match). The order of an append:
 
 1. The head is replaced. **If the process ends before:** nothing is there. **After:** the append is committed, whole,
-   with its tiles, though under none of their own names yet.
+   with its tiles, though under none of their own names yet. Nobody waits for more.
 2. The tiles are made under their own names (If-None-Match: ``*``), together. **If the process ends in the middle:**
    readers have the earlier checkpoint, whose tiles are untouched. Whoever opens the ledger or leads next makes them out
-   of the head before anything else, and they are the same bytes, for nothing but a committed head says what they are.
+   of the head before it replaces that, and they are the same bytes, for only a committed head says what they are.
 3. The checkpoint is replaced, by its tag and only by a longer one. **If the process ends before:** as in 2.
+
+The second and third step are carried out beside whatever the writer does next, but for its next commit, which waits for
+them. Where they have failed, they are tried again when the head is looked at the next time, and before that commit.
 
 So no object but the head decides anything, and what a writer can still do that was paused, or whose request arrives
 late, when others have led since, is this:
@@ -32,7 +35,7 @@ import os
 import re
 import threading
 from collections import OrderedDict
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self, final
 
@@ -44,6 +47,8 @@ from weighbridge.verifier.ledger.storage import HEAD
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
+
+    from weighbridge.verifier.ledger.source import Source
 
 __all__ = ["BucketStorage", "CommittedHead"]
 
@@ -101,10 +106,14 @@ class BucketStorage:
         # The mark of the head whose files are known to lie under their own names.
         self._laid_out = b""
         self._checkpoint: Object | None = None
+        # The head as readers saw it last.
+        self._seen: tuple[Object, CommittedHead] | None = None
         self._kept: OrderedDict[str, bytes] = OrderedDict()
         self._kept_size = 0
         self._keeping = threading.Lock()
-        self._tidying = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tidying")
+        # Publishes what was committed last, and tidies up behind it.
+        self._behind = ThreadPoolExecutor(max_workers=1, thread_name_prefix="publishing")
+        self._publishing: Future[None] | None = None
         self._is_open = True
 
     @property
@@ -135,7 +144,7 @@ class BucketStorage:
     def close(self) -> None:
         """See :class:`.storage.Storage`."""
         self._is_open = False
-        self._tidying.shutdown(wait=True)
+        self._behind.shutdown(wait=True)
         self._bucket.close()
 
     def holds(self) -> str | None:
@@ -156,6 +165,8 @@ class BucketStorage:
         if path == HEAD:
             return self._read_head()
         if path == CHECKPOINT:
+            if self._publishing is not None:
+                _ = wait([self._publishing])
             self._checkpoint = self._bucket.get(CHECKPOINT, limit=limits.CHECKPOINT_MAX, known=self._checkpoint)
             return None if self._checkpoint is None else self._checkpoint.data
         if (data := self._known(path)) is None and (found := self._bucket.get(path, limit=limit)) is not None:
@@ -163,6 +174,23 @@ class BucketStorage:
             if _TILE.fullmatch(path) is not None:
                 self._keep(path, data)
         return data
+
+    def committed(self) -> tuple[bytes | None, Source]:
+        """See :class:`.storage.Storage`: the head, though its tiles may not lie under their names yet.
+
+        What a writer here knows of the head stays as it is.
+
+        Raises:
+            LedgerInconsistent: ``LEDGER_MALFORMED``: the head is none.
+            EnvironmentFault: as :class:`.bucket.Objects`.
+        """
+        seen = self._seen
+        found = self._bucket.get(HEAD, limit=_HEAD_MAX, known=None if seen is None else seen[0])
+        if found is None:
+            return None, self
+        if seen is None or found is not seen[0]:
+            self._seen = seen = found, self._parsed(found)
+        return seen[1].note, _Overlaid(self, seen[1].files)
 
     def is_head(self, signed: bytes) -> bool:
         """Whether ``signed`` was the head when it was looked at last: whether it still is, the commit finds out."""
@@ -186,15 +214,18 @@ class BucketStorage:
         if self._staged is None or self._head is None:
             raise RuntimeError("nothing was staged, or on nothing")
         # A head that is gone can no longer lay out its tiles.
+        if self._has_failed_to_publish():
+            self._publish(self._head[1].note)
         self._lay_out()
         self._replace(self._staged)
         self._staged = None
 
     def publish_staged(self) -> None:
-        """:meth:`publish` what was committed."""
+        """Begin to :meth:`publish` what was committed."""
         if self._head is None:
             raise RuntimeError("nothing was committed")
-        self.publish(self._head[1].note)
+        _ = self._has_failed_to_publish()
+        self._publishing = self._behind.submit(self._publish, self._head[1].note)
 
     def commit(self, signed: bytes) -> None:
         """See to it that ``signed`` is the head and stays it until somebody takes its place.
@@ -202,6 +233,7 @@ class BucketStorage:
         Raises:
             EnvironmentFault: as :meth:`commit_staged`.
         """
+        _ = self._has_failed_to_publish()
         if self._head is None:
             first = CommittedHead(signed, {}, os.urandom(_MARK))
             data = first.encode()
@@ -223,6 +255,21 @@ class BucketStorage:
             LedgerInconsistent: ``LEDGER_INCONSISTENT``: something else lies where a tile belongs.
             EnvironmentFault: as :class:`.bucket.Objects`; readers then see the last checkpoint or this one.
         """
+        _ = self._has_failed_to_publish()
+        self._publish(signed)
+
+    def tidy(self, tiles: Mapping[str, bytes]) -> None:
+        """Delete the partial tiles of those of ``tiles`` that are full, later: they only take up room."""
+        full = [name for name in tiles if ".p/" not in name]
+        if full and self._publishing is not None:
+            _ = self._behind.submit(self._delete_partials, full, self._publishing)
+
+    def _has_failed_to_publish(self) -> bool:
+        """Whether what was committed last is not published, once nobody tries any more."""
+        publishing, self._publishing = self._publishing, None
+        return publishing is not None and publishing.exception() is not None
+
+    def _publish(self, signed: bytes) -> None:
         self._lay_out()
         size = _size(signed)
         for _ in range(_PUBLISH_TRIES):
@@ -241,30 +288,30 @@ class BucketStorage:
             Code.LEDGER_LOCKED, "others publish this ledger at the same time", where=self.place(CHECKPOINT)
         )
 
-    def tidy(self, tiles: Mapping[str, bytes]) -> None:
-        """Delete the partial tiles of those of ``tiles`` that are full, later: they only take up room."""
-        full = [name for name in tiles if ".p/" not in name]
-        if full and self._is_open:
-            _ = self._tidying.submit(self._delete_partials, full)
-
-    def _delete_partials(self, full: list[str]) -> None:
-        for name in full:
+    def _delete_partials(self, full: list[str], published: Future[None]) -> None:
+        # Until the full ones lie there, readers need these.
+        for name in full if published.exception() is None else ():
             with contextlib.suppress(EnvironmentFault):
                 self._bucket.delete(self._bucket.names(f"{name}.p/", limit=_PARTIALS))
 
     def _read_head(self) -> bytes | None:
+        if self._publishing is not None and self._publishing.done() and self._publishing.exception() is not None:
+            self.publish_staged()
         known = None if self._head is None else self._head[0]
         found = self._bucket.get(HEAD, limit=_HEAD_MAX, known=known)
         if found is None:
             self._head = None
             return None
         if found is not known:
-            try:
-                self._head = found, CommittedHead.parse(found.data)
-            except MalformedEvidence as error:
-                message = f"stored file is malformed: {error.message}"
-                raise LedgerInconsistent(Code.LEDGER_MALFORMED, message, where=self.place(HEAD)) from error
+            self._head = found, self._parsed(found)
         return None if self._head is None else self._head[1].note
+
+    def _parsed(self, found: Object) -> CommittedHead:
+        try:
+            return CommittedHead.parse(found.data)
+        except MalformedEvidence as error:
+            message = f"stored file is malformed: {error.message}"
+            raise LedgerInconsistent(Code.LEDGER_MALFORMED, message, where=self.place(HEAD)) from error
 
     def _replace(self, head: CommittedHead) -> None:
         """Put ``head`` in the place of the one that was looked at last."""
@@ -315,6 +362,26 @@ class BucketStorage:
             where=self.place(HEAD),
             hint="take up what was written, and try again",
         )
+
+
+@final
+class _Overlaid:
+    """The files of a head, before all others."""
+
+    def __init__(self, storage: BucketStorage, files: Mapping[str, bytes]) -> None:
+        self._storage = storage
+        self._files = files
+
+    def read(self, path: str, *, limit: int) -> bytes | None:
+        """See :meth:`.source.Source.read`."""
+        return self._files[path] if path in self._files else self._storage.read(path, limit=limit)
+
+    def place(self, path: str) -> str:
+        """See :meth:`.source.Source.place`."""
+        return self._storage.place(path)
+
+    def close(self) -> None:
+        """See :meth:`.source.Source.close`."""
 
 
 def _size(signed: bytes) -> int:

@@ -48,7 +48,7 @@ from weighbridge.verifier.files import Files, PosixFiles
 from weighbridge.verifier.ledger.bucket import Bucket, require_conditions
 from weighbridge.verifier.ledger.bucket_storage import BucketStorage
 from weighbridge.verifier.ledger.edge import Edge, grow
-from weighbridge.verifier.ledger.published import no_ledger
+from weighbridge.verifier.ledger.published import CHECKPOINT, no_ledger, open_head
 from weighbridge.verifier.ledger.reader import LedgerReader
 from weighbridge.verifier.ledger.storage import HEAD, DirectoryStorage
 from weighbridge.verifier.ledger.stored import Stored
@@ -201,12 +201,14 @@ class Ledger:
         return LedgerReader(self._storage.source, self._state.checkpoint)
 
     def published(self) -> LedgerReader:
-        """What readers are shown now, perhaps by another process: needs no turn.
+        """What readers are shown now, or will be, perhaps by another process: needs no turn.
 
         Raises:
             WeighbridgeError: as :meth:`.reader.LedgerReader.open`.
         """
-        return LedgerReader.open(self._storage.source, key=self._note_key, origin=self._note_key.name)
+        data, source = self._storage.committed()
+        where = source.place(CHECKPOINT)
+        return LedgerReader(source, open_head(data, self._note_key, origin=self._note_key.name, where=where))
 
     def entry(self, index: int) -> bytes:
         """See :meth:`.reader.LedgerReader.entry`."""

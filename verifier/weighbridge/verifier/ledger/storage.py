@@ -68,6 +68,13 @@ class Storage(Protocol):
         """What lies under this name, ``None`` where nothing does."""
         ...
 
+    def committed(self) -> tuple[bytes | None, Source]:
+        """The newest checkpoint that any process has committed, as far as readers may know, and where its tiles are.
+
+        May be asked by any thread, in no turn.
+        """
+        ...
+
     def is_head(self, signed: bytes) -> bool:
         """Whether the head is ``signed``, as far as can be told before the commit finds out."""
         ...
@@ -177,6 +184,14 @@ class DirectoryStorage:
             EnvironmentFault: ``FILE_UNREADABLE``.
         """
         return read_file(self.directory / path)
+
+    def committed(self) -> tuple[bytes | None, Source]:
+        """See :class:`Storage`: what is published.
+
+        Raises:
+            EnvironmentFault: ``FILE_UNREADABLE``.
+        """
+        return self.read(CHECKPOINT), self.source
 
     def is_head(self, signed: bytes) -> bool:
         """Whether the head is ``signed``: in :meth:`exclusive`, it stays so until the commit.
