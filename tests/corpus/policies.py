@@ -47,7 +47,7 @@ def _judged(gate: PolicyGate, number: int = 7) -> Answer:
     assert decision is not None
     assert decision.revision is not None
     assert decision.revision.number == number
-    assert decision.policy_digest in gate.world.verifier._appraiser.files
+    assert decision.policy_digest in gate.world.verifier._first.appraiser.files
     assert gate.world.archive.records.record(answer.index).policy == decision.policy_digest
     return answer
 

@@ -204,11 +204,11 @@ def test_while_nothing_changes_nothing_is_made_anew(arena: Arena) -> None:
     world = made.world
     world.open_session()
     first = made.store.snapshot(world.clock.at)
-    judge = world.verifier._appraiser
+    judge = world.verifier._first.appraiser
     for _ in range(3):
         assert world.window().verdict.opens
         assert made.watch.renew(world.clock.at) is None
-    assert world.verifier._appraiser is judge
+    assert world.verifier._first.appraiser is judge
     assert judge.published.collateral is first is made.store.snapshot(world.clock.at)
     made.put(made.contradicting(issued=timedelta(days=-9000)))
     renewed = made.watch.renew(world.clock.at)
@@ -297,7 +297,7 @@ def test_what_came_while_the_engine_was_at_fault_is_judged_by_when_it_is_not(are
     verdict = world.deliver(sealed).verdict
     assert verdict.opens
     assert verdict.collateral == gate.collateral.snapshot(world.clock.at).digest
-    assert world.verifier._appraiser.reference.sets[0].number == 2
+    assert world.verifier._first.appraiser.reference.sets[0].number == 2
 
 
 # -- a restart, and records --------------------------------------------------------------------------------------------

@@ -254,7 +254,7 @@ def test_one_that_was_refused_may_be_taken_when_asked_again(gate: PolicyGate) ->
     assert world.window().verdict.opens
     slow = False
     assert world.window().verdict.opens
-    watch = world.verifier._renewal
+    watch = world.verifier._first._renewal
     assert watch is not None
     watch.ask()  # type: ignore[attr-defined] # what serve calls
     assert codes(world.window()) == ["TOO_BUSY"]
@@ -355,7 +355,7 @@ def two_tenants(gate: PolicyGate, *, others: bool = True, load: Callable[[Policy
 def serve(gate: PolicyGate, tenant: str) -> None:
     """The verifier demands another tenant's sessions, over the same stores and by the same policies."""
     world = gate.world
-    watch, appraiser = world.verifier._renewal, world.verifier._appraiser
+    watch, appraiser = world.verifier._first._renewal, world.verifier._first.appraiser
     assert watch is not None
     world.wanted, world.host.tenant = requirements(tenant=tenant), tenant
     world.restart(appraiser).follow(watch)
@@ -388,7 +388,7 @@ def test_a_tenants_new_policy_leaves_the_others_alone(gate: PolicyGate) -> None:
 def test_a_tenant_that_is_not_served_is_told_of(gate: PolicyGate) -> None:
     """Names are compared as they are: of a bundle for ``Tenant-A`` nobody else would say that it judges nothing."""
     two_tenants(gate)
-    in_force = gate.world.verifier._appraiser.policy
+    in_force = gate.world.verifier._first.appraiser.policy
     assert isinstance(in_force, PoliciesInForce)
     assert in_force.besides("tenant-a") == ()
     assert in_force.besides("Tenant-A") == in_force.besides("") == ("tenant-a",)

@@ -17,11 +17,13 @@ from weighbridge.policy.values.reference import Reference
 from weighbridge.proto import limits
 from weighbridge.proto.errors import Code, EnvironmentFault, LedgerInconsistent, PolicyDenied, WeighbridgeError
 from weighbridge.verifier import store as stores
+from weighbridge.verifier.attestation_service import AttestationService
 from weighbridge.verifier.database import sqlite
 from weighbridge.verifier.live import LiveSessions
 from weighbridge.verifier.peers import Peers
+from weighbridge.verifier.quotas import Quotas
 from weighbridge.verifier.relying_parties import RelyingParties
-from weighbridge.verifier.service import AttestationService
+from weighbridge.verifier.service_limits import Limits
 from weighbridge.verifier.session import SessionState
 
 if TYPE_CHECKING:
@@ -282,7 +284,7 @@ def test_of_a_set_with_a_bad_statement_nothing_else_counts(gate: Gate) -> None:
     gate.publish(gate.owner.content(manifest("other"), number=2, statements=[STRANGER.in_toto(model.digest)]))
     assert gate.world.window().verdict.opens
     assert (
-        gate.world.verifier._appraiser.reference.data()["models"]
+        gate.world.verifier._first.appraiser.reference.data()["models"]
         == Reference.recorded(gate.world.reference.to_json()).data()["models"]
     )
 
@@ -356,7 +358,7 @@ def test_a_fault_is_told_once_while_no_window_comes(gate: Gate, capsys: pytest.C
 
     gate.publish(gate.owner.content(gate.world.host.model))
     gate.start(prepare=prepare)
-    service = AttestationService(gate.world.verifier, Peers(RelyingParties.none()))
+    service = AttestationService(gate.world.verifier, Peers(RelyingParties.none()), Quotas(Limits()))
     for number in (2, 3):
         broken = True
         gate.publish(gate.owner.content(number=number))

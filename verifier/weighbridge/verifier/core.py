@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Final, final
 
 from weighbridge.proto import strict
 from weighbridge.verifier.answers import Answer, Opened, Renewal, Resumed
+from weighbridge.verifier.bench import Bench, Benches
 from weighbridge.verifier.challenge import draw, hand_out, hardly_asked, issue
 from weighbridge.verifier.clock import nanoseconds
 from weighbridge.verifier.enroller import Enroller
-from weighbridge.verifier.gpu.chain import ChainCache
 from weighbridge.verifier.judging import Judge, Judged
 from weighbridge.verifier.leading import Leader
 from weighbridge.verifier.live import Live, LiveSessions
@@ -52,12 +52,15 @@ __all__ = ["Answer", "Judged", "Opened", "Renewal", "Resumed", "Settled", "Verif
 class Verifier:
     """One verifier: its requirements, anchors, policy, keys, and what it has recorded.
 
+    ``requirements``, ``anchors`` and ``appraiser`` are those of one tenant; ``others`` are those of the rest, where
+    there are several.
+
     Attributes:
         standings: how its sessions stand, for any thread.
         results: what relying parties are answered, for one other thread than the one that judges.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that a verifier is made of, by name
         self,
         *,
         requirements: Requirements,
@@ -68,29 +71,23 @@ class Verifier:
         store: Store,
         clock: Clock,
         issuer: str,
+        others: Sequence[Bench] = (),
     ) -> None:
+        self._first = Bench(requirements=requirements, anchors=anchors, appraiser=appraiser)
+        self._benches = benches = Benches([self._first, *others])
         self._keys = keys
         self._archive = archive
         self._store = store
         self._clock = clock
-        chains = ChainCache()
         self.standings: Final = Standings(store)
         # Two threads sign tokens, each by what it has read of the keys.
         in_results, in_settling = TokenKeyStore(keys), TokenKeyStore(keys)
         self.results: Final = ResultSource(standings=self.standings, clock=clock, signer=in_results.signer)
         self._sessions = LiveSessions(
-            archive=archive, store=store, anchors=anchors, keys=keys, chains=chains, standings=self.standings
+            archive=archive, store=store, benches=benches, keys=keys, standings=self.standings
         )
         self._leader = Leader(archive=archive, store=store, sessions=self._sessions, clock=clock)
-        self._judge = Judge(
-            archive=archive,
-            store=store,
-            sessions=self._sessions,
-            anchors=anchors,
-            appraiser=appraiser,
-            chains=chains,
-            clock=clock,
-        )
+        self._judge = Judge(archive=archive, store=store, sessions=self._sessions, benches=benches, clock=clock)
         self._settler = Settler(
             archive=archive,
             store=store,
@@ -102,10 +99,7 @@ class Verifier:
             issuer=issuer,
         )
         self._enroller = Enroller(
-            requirements=requirements,
-            anchors=anchors,
-            published=lambda: self._judge.appraiser.published,
-            references=appraiser.manifests,
+            benches=benches,
             keys=keys,
             archive=archive,
             store=store,
@@ -140,8 +134,6 @@ class Verifier:
             EnvironmentFault: this machine is at fault: nothing was judged, and the proof may come again.
             WeighbridgeError: the proof is refused; a ``PolicyDenied`` names every finding and has been recorded.
         """
-        # What is revoked by now counts: of what the terms rest on, windows look at no more than the devices again.
-        self.refresh()
         terms, live = self._enroller.prove(data, peer=peer, at=self._clock.now())
         return Opened(terms, live.issued.digest, spot_of(live.issued))
 
@@ -197,7 +189,6 @@ class Verifier:
             WeighbridgeError: the bytes could not be attributed to the session, or are out of place: refused without
                 any effect on it. Whatever is attributable is judged, good or bad.
         """
-        self.refresh()
         return self._judge.judge(session, data, peer=peer, beside=beside)
 
     def close(self, session: bytes, *, peer: bytes) -> strict.JsonObject:
@@ -231,16 +222,16 @@ class Verifier:
         return self.standings.of(session).at(nanoseconds(at))
 
     def follow(self, renewal: Renewal) -> None:
-        """Ask ``renewal`` before every window by what it is to be judged."""
-        self._judge.follow(renewal)
+        """Ask ``renewal`` before every window of the first tenant by what it is to be judged."""
+        self._first.follow(renewal)
 
     def refresh(self) -> None:
-        """Judge by changed reference values from now on, where there are any. Windows and proofs do this first.
+        """Judge by changed reference values from now on, if there are any. Windows and proofs do it for their tenant.
 
         Raises:
             EnvironmentFault: as :meth:`Renewal.renew`.
         """
-        self._judge.refresh()
+        self._benches.refresh(self._clock.now())
 
     def count_junk(self, error: WeighbridgeError) -> None:
         """Count bytes that no session answers for."""

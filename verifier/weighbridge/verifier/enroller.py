@@ -27,17 +27,16 @@ from weighbridge.verifier.tpm.credential import make_credential
 from weighbridge.verifier.tpm.provenance import Activation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from datetime import datetime
 
     from weighbridge.proto.manifest import Manifest
-    from weighbridge.verifier.anchors import TrustAnchors
     from weighbridge.verifier.archive import Archive
+    from weighbridge.verifier.bench import Bench, Benches
     from weighbridge.verifier.enrolment import VerifiedEnrolment
     from weighbridge.verifier.keys import VerifierKeys
     from weighbridge.verifier.leading import Leader
     from weighbridge.verifier.live import LiveSessions
-    from weighbridge.verifier.published import Published
     from weighbridge.verifier.requirements import Requirements
     from weighbridge.verifier.store import Issued, Store, Subject, Transaction
 
@@ -55,29 +54,24 @@ class _Pending:
     challenge: EnrolmentChallenge
     issued: Issued
     secret: bytes
+    bench: Bench
 
 
 @final
 class Enroller:
     """Opens sessions. What is pending is in memory only: an attester whose verifier restarts opens again."""
 
-    def __init__(  # noqa: PLR0913 - what enrolling rests on, by name
+    def __init__(
         self,
         *,
-        requirements: Requirements,
-        anchors: TrustAnchors,
-        published: Callable[[], Published],
-        references: Mapping[bytes, Manifest],
+        benches: Benches,
         keys: VerifierKeys,
         archive: Archive,
         store: Store,
         sessions: LiveSessions,
         leader: Leader,
     ) -> None:
-        self._requirements = requirements
-        self._anchors = anchors
-        self._published = published
-        self._references = references
+        self._benches = benches
         self._keys = keys
         self._archive = archive
         self._store = store
@@ -97,11 +91,12 @@ class Enroller:
             WeighbridgeError: the opening is refused.
         """
         opening = Opening.parse(data)
+        bench = self._benches.opening(opening.tenant)
         candidate = verify_opening(
             opening,
-            requirements=self._requirements,
-            anchors=self._anchors,
-            collateral=self._published().collateral,
+            requirements=bench.requirements,
+            anchors=bench.anchors,
+            collateral=bench.appraiser.published.collateral,
             peer=peer,
             at=at,
         )
@@ -114,7 +109,7 @@ class Enroller:
             secret = secrets.token_bytes(32)
             made = make_credential(candidate.ak.ek, candidate.ak.ak.public.name, secret)
             credential = (made.id_object, made.encrypted_secret)
-        wanted = self._requirements
+        wanted = bench.requirements
         challenge = EnrolmentChallenge(
             session=session,
             challenge=issued.digest,
@@ -126,7 +121,7 @@ class Enroller:
             evidence=wanted.evidence,
         )
         self._forget_stale(at, peer)
-        self._pending[session] = _Pending(opening, challenge, issued, secret)
+        self._pending[session] = _Pending(opening, challenge, issued, secret, bench)
         return challenge
 
     def prove(self, data: bytes, *, peer: bytes, at: datetime) -> tuple[SignedTerms, Live]:
@@ -156,21 +151,24 @@ class Enroller:
             )
         # All of an enrolment is judged at one time, the recorded one: else what ended after the opening, a certificate
         # or a revocation list, could be replayed neither by this verifier nor from a bundle.
-        published = self._published()
+        bench = pending.bench
+        # What is revoked by now counts: of what the terms rest on, windows look at no more than the devices again.
+        bench.refresh(at)
+        published = bench.appraiser.published
         verified = verify_proof(
             proof,
             candidate=verify_opening(
                 pending.opening,
-                requirements=self._requirements,
-                anchors=self._anchors,
+                requirements=bench.requirements,
+                anchors=bench.anchors,
                 collateral=published.collateral,
                 peer=peer,
                 at=at,
             ),
             secret=pending.secret,
             challenge=pending.challenge,
-            requirements=self._requirements,
-            anchors=self._anchors,
+            requirements=bench.requirements,
+            anchors=bench.anchors,
             at=at,
         )
         # Before the turn: nobody refers to it yet.
@@ -198,9 +196,9 @@ class Enroller:
 
         Returns what is true once ``tx`` is durable: the session, with those that it interrupted, or the refusal.
         """
-        terms = self._terms(tx, proof.session, verified, at)
+        terms = self._terms(tx, proof.session, verified, pending.bench.requirements, at)
         signed = SignedTerms.sign(terms, self._keys.sign)
-        findings = self._findings(tx, verified, terms)
+        findings = self._findings(tx, verified, terms, pending.bench.appraiser.manifests)
         random = draw()
         record = self._enrolment_record(
             pending, signed, evidence=sha256(data), findings=findings, collateral=collateral, at=at
@@ -236,8 +234,10 @@ class Enroller:
         if code is not None:
             tx.fail_subjects(subjects_of(terms), code=code, session=None, at_ns=nanoseconds(at))
 
-    def _terms(self, tx: Transaction, session: bytes, verified: VerifiedEnrolment, at: datetime) -> Terms:
-        wanted, opening = self._requirements, verified.opening
+    def _terms(
+        self, tx: Transaction, session: bytes, verified: VerifiedEnrolment, wanted: Requirements, at: datetime
+    ) -> Terms:
+        opening = verified.opening
         ak = ak_thumbprint(verified.ak)
         subject = tx.subject("ak", ak)
         return Terms(
@@ -266,7 +266,10 @@ class Enroller:
             spot_every=wanted.spot_every,
         )
 
-    def _findings(self, tx: Transaction, verified: VerifiedEnrolment, terms: Terms) -> tuple[Denial, ...]:
+    @staticmethod
+    def _findings(
+        tx: Transaction, verified: VerifiedEnrolment, terms: Terms, references: Mapping[bytes, Manifest]
+    ) -> tuple[Denial, ...]:
         """All that speaks against the session before its first window."""
         ak = tx.subject("ak", terms.ak)
         rows = (ak, *(tx.subject("gpu", gpu) for gpu in terms.gpus))
@@ -275,7 +278,7 @@ class Enroller:
             verified.log,
             declared=terms.declared,
             measured=verified.manifests,
-            references=self._references,
+            references=references,
             window=None,
         )
         stuck = tuple(_stuck(row) for row in rows if row is not None and row.failed_code is not None)
@@ -312,7 +315,7 @@ class Enroller:
             evidence=evidence,
             policy=NO_DIGEST,
             reference=NO_DIGEST,
-            requirements=self._requirements.encode(),
+            requirements=pending.bench.requirements.encode(),
             verdict=strict.json_encode(outcome),
             spot=None,
             collateral=collateral,

@@ -25,12 +25,10 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from weighbridge.proto.spot import SpotExpectation
-    from weighbridge.verifier.anchors import TrustAnchors
-    from weighbridge.verifier.answers import Renewal
     from weighbridge.verifier.appraisal import Appraiser, Verdict
     from weighbridge.verifier.archive import Archive
+    from weighbridge.verifier.bench import Benches
     from weighbridge.verifier.clock import Clock
-    from weighbridge.verifier.gpu.chain import ChainCache
     from weighbridge.verifier.live import Live, LiveSessions, Recalled
     from weighbridge.verifier.procedure import AuthenticWindow, VerifiedWindow
     from weighbridge.verifier.stood import Stood
@@ -114,7 +112,6 @@ class Judge:
     """Judges windows. One thread uses it.
 
     Attributes:
-        appraiser: by what windows are judged now.
         junk: how many windows were refused without a judgement, by code; whoever records that clears it.
     """
 
@@ -124,38 +121,28 @@ class Judge:
         archive: Archive,
         store: Store,
         sessions: LiveSessions,
-        anchors: TrustAnchors,
-        appraiser: Appraiser,
-        chains: ChainCache,
+        benches: Benches,
         clock: Clock,
     ) -> None:
         self._keeper = Keeper(archive)
         self._store = store
         self._sessions = sessions
-        self._anchors = anchors
-        self._chains = chains
+        self._benches = benches
         self._clock = clock
-        self._renewal: Renewal | None = None
-        self.appraiser = appraiser
         self.junk: Counter[Code] = Counter()
 
-    def follow(self, renewal: Renewal) -> None:
-        """Ask ``renewal`` by what windows are to be judged from now on."""
-        self._renewal = renewal
+    def judge(
+        self, session: bytes, data: bytes, *, peer: bytes, beside: Sequence[Judged], renewing: bool = True
+    ) -> Judged:
+        """Judge one window; see :meth:`.Verifier.judge`.
 
-    def refresh(self) -> None:
-        """Judge by changed reference values from now on, where there are any.
-
-        Raises:
-            EnvironmentFault: as :meth:`.Renewal.renew`.
+        ``renewing``: by what its tenant's owners say now, and not by what they have said before.
         """
-        if self._renewal is not None and (changed := self._renewal.renew(self._clock.now())) is not None:
-            self.appraiser = changed
-
-    def judge(self, session: bytes, data: bytes, *, peer: bytes, beside: Sequence[Judged]) -> Judged:
-        """Judge one window; see :meth:`.Verifier.judge`."""
         now = self._clock.now()
         live = self._sessions.find(session, peer=peer)
+        bench = self._benches.judging(live.terms.tenant)
+        if renewing:
+            bench.refresh(now)
         try:
             window = authenticate(data, enrolled=live.enrolled, peer=peer)
             forked = self._place(window, live)
@@ -180,9 +167,9 @@ class Judge:
                 position=live.position,
                 held=held,
                 spot=spot,
-                anchors=self._anchors,
+                anchors=bench.anchors,
                 at=now,
-                chains=self._chains,
+                chains=bench.chains,
             )
         except EnvironmentFault:
             # This machine is at fault, not the window: it is not judged, and comes again.
@@ -190,8 +177,8 @@ class Judge:
         except WeighbridgeError as error:
             verdict = refuse(error, enrolled=live.enrolled, seq=seq, received=now, held=held)
         else:
-            asked = self._ask(verified, live, beside, now)
-            verdict = self._appraise(verified, live, asked, now)
+            asked = self._ask(verified, live, beside, bench.appraiser, now)
+            verdict = _appraise(verified, live, asked, bench.appraiser, now)
         record = Record(
             kind="window",
             session=live.terms.session,
@@ -213,7 +200,7 @@ class Judge:
             history=None if verdict.physical is None else verdict.physical.history,
             previous=live.position.window,
         )
-        self._keeper.keep(verdict, self.appraiser, live.terms)
+        self._keeper.keep(verdict, bench.appraiser, live.terms)
         return Judged(
             live=live,
             stood=live.stood,
@@ -229,7 +216,8 @@ class Judge:
 
     def again(self, item: Judged, *, beside: Sequence[Judged]) -> Judged:
         """Judge the window of ``item`` anew, by its session as it stands now; raises as :meth:`judge`."""
-        return self.judge(item.session, item.evidence.data, peer=item.peer, beside=beside)
+        # In the middle of a transaction: nothing new is taken up, which would begin another one.
+        return self.judge(item.session, item.evidence.data, peer=item.peer, beside=beside, renewing=False)
 
     def holds(self, item: Judged, *, beside: Sequence[Judged]) -> bool:
         """Whether what is remembered of GPUs is still what ``item`` was judged by, behind those ``beside`` it.
@@ -242,10 +230,12 @@ class Judge:
         asked = item.asked
         return self._recall(item.live, asked.traces, asked.wanted, beside).history == asked.recalled.history
 
-    def _ask(self, verified: VerifiedWindow, live: Live, beside: Sequence[Judged], now: datetime) -> Asked:
-        named = self.appraiser.named(enrolled=live.enrolled, at=now)
+    def _ask(
+        self, verified: VerifiedWindow, live: Live, beside: Sequence[Judged], appraiser: Appraiser, now: datetime
+    ) -> Asked:
+        named = appraiser.named(enrolled=live.enrolled, at=now)
         traces = traces_of(verified, live.position.telemetry, enrolled=live.enrolled, named=named)
-        wanted = self.appraiser.wanted(verified, enrolled=live.enrolled, position=live.position, at=now)
+        wanted = appraiser.wanted(verified, enrolled=live.enrolled, position=live.position, at=now)
         return Asked(traces, wanted, self._recall(live, traces, wanted, beside))
 
     def _recall(
@@ -256,14 +246,6 @@ class Judge:
         beside: Sequence[Judged],
     ) -> Recalled:
         return self._sessions.recall(live, traces, wanted, [item.beside for item in beside if item.goes_on])
-
-    def _appraise(self, verified: VerifiedWindow, live: Live, asked: Asked, now: datetime) -> Verdict:
-        physical = self.appraiser.physical(
-            verified, enrolled=live.enrolled, position=live.position, history=asked.recalled.history, at=now
-        )
-        return self.appraiser.appraise(
-            verified, enrolled=live.enrolled, position=live.position, state=live.state, physical=physical, at=now
-        )
 
     def _place(self, window: AuthenticWindow, live: Live) -> NotAuthentic | None:
         """Refuse what is out of place; return the error of a fork, which is a judgement and not junk."""
@@ -301,6 +283,15 @@ class Judge:
         if row is None or row.seq is None or row.seq > header.seq:
             raise unknown_challenge(header)
         return row
+
+
+def _appraise(verified: VerifiedWindow, live: Live, asked: Asked, appraiser: Appraiser, now: datetime) -> Verdict:
+    physical = appraiser.physical(
+        verified, enrolled=live.enrolled, position=live.position, history=asked.recalled.history, at=now
+    )
+    return appraiser.appraise(
+        verified, enrolled=live.enrolled, position=live.position, state=live.state, physical=physical, at=now
+    )
 
 
 def _fresh(window: AuthenticWindow, live: Live, now: datetime) -> bool:

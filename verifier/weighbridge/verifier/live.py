@@ -17,9 +17,8 @@ from weighbridge.verifier.transaction import Conflict, Issued
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from weighbridge.verifier.anchors import TrustAnchors
     from weighbridge.verifier.archive import Archive
-    from weighbridge.verifier.gpu.chain import ChainCache
+    from weighbridge.verifier.bench import Benches
     from weighbridge.verifier.keys import VerifierKeys
     from weighbridge.verifier.procedure import VerifiedWindow
     from weighbridge.verifier.record import Record
@@ -56,15 +55,14 @@ class LiveSessions:
         *,
         archive: Archive,
         store: Store,
-        anchors: TrustAnchors,
+        benches: Benches,
         keys: VerifierKeys,
-        chains: ChainCache,
         standings: Standings,
     ) -> None:
         self._archive = archive
         self._store = store
         self._standings = standings
-        self._restorer = Restorer(archive=archive, anchors=anchors, keys=keys, chains=chains)
+        self._restorer = Restorer(archive=archive, benches=benches, keys=keys)
         self._live: dict[bytes, Live] = {}
 
     def find(self, session: bytes, *, peer: bytes) -> Live:

@@ -13,9 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from weighbridge.proto.terms import Terms
-    from weighbridge.verifier.anchors import TrustAnchors
     from weighbridge.verifier.archive import Archive
-    from weighbridge.verifier.gpu.chain import ChainCache
+    from weighbridge.verifier.bench import Benches
     from weighbridge.verifier.keys import VerifierKeys
     from weighbridge.verifier.procedure import VerifiedWindow
     from weighbridge.verifier.record import Record
@@ -50,11 +49,10 @@ class Live:
 class Restorer:
     """Makes sessions from the records of ``archive``."""
 
-    def __init__(self, *, archive: Archive, anchors: TrustAnchors, keys: VerifierKeys, chains: ChainCache) -> None:
+    def __init__(self, *, archive: Archive, benches: Benches, keys: VerifierKeys) -> None:
         self._archive = archive
-        self._anchors = anchors
+        self._benches = benches
         self._keys = keys
-        self._chains = chains
         self._baselines = RecordedBaselines(archive.records.baselines)
 
     def begin(self, row: SessionRow, issued: Issued, *, peer: bytes | None) -> Live:
@@ -68,7 +66,7 @@ class Restorer:
         replayed = replay_enrolment(
             record,
             self._archive.records.evidence(record),
-            anchors=self._anchors,
+            anchors=self._benches.judging(row.tenant).anchors,
             verifier_key=self._keys.signing.public_key(),
             collateral=self._archive.records.collateral(record.collateral),
         )
@@ -102,13 +100,14 @@ class Restorer:
 
     def replay(self, live: Live, record: Record, evidence: bytes) -> tuple[VerifiedWindow, TelemetryAppraisal]:
         """The next window of ``live`` from its record, verified and its samples appraised as when it arrived."""
+        bench = self._benches.judging(live.terms.tenant)
         window = replay_window(
             record,
             evidence,
             enrolled=live.enrolled,
             position=live.position,
-            anchors=self._anchors,
-            chains=self._chains,
+            anchors=bench.anchors,
+            chains=bench.chains,
         )
         physical = replay_telemetry(
             record, window, enrolled=live.enrolled, position=live.position, baselines=self._baselines.of(record)

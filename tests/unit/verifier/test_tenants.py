@@ -1,0 +1,157 @@
+"""Several tenants at one verifier: each is judged by its own requirements, policy and anchors, and by nobody else's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from support.world import Engines, World, reference_for, requirements
+from weighbridge.policy import policy_set
+from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic
+from weighbridge.verifier.anchors import TrustAnchors
+from weighbridge.verifier.appraisal import Appraiser
+from weighbridge.verifier.bench import Bench, Benches
+from weighbridge.verifier.core import Verifier
+
+
+class Watched:
+    """Counts who asks; fails when told to."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.broken = False
+
+    def renew(self, at: datetime) -> Appraiser | None:  # noqa: ARG002 - of no time
+        self.asked += 1
+        if self.broken:
+            raise EnvironmentFault(Code.STATE_LOCKED, "a test")
+        return None
+
+
+def serve(world: World, *benches: Bench) -> Verifier:
+    """The verifier comes up with these tenants beside its first."""
+    world.verifier = Verifier(
+        requirements=world.wanted,
+        anchors=world.anchors,
+        appraiser=world.appraiser,
+        keys=world.keys,
+        archive=world.archive,
+        store=world.store,
+        clock=world.clock,
+        issuer="ledger.example/test",
+        others=benches,
+    )
+    return world.verifier
+
+
+def bench(
+    world: World,
+    tenant: str,
+    engines: Engines,
+    *,
+    policy: policy_set.Shipped = "insecure_development",
+    anchors: TrustAnchors | None = None,
+    **wanted: object,
+) -> Bench:
+    reference = reference_for(world.host.gpus, [world.host.model])
+    made = policy_set.shipped(policy, reference=reference)
+    appraiser = Appraiser(engines.load(made), reference, world.models, world.published, {made.digest: made.files})
+    return Bench(
+        requirements=requirements(tenant=tenant, **wanted), anchors=anchors or world.anchors, appraiser=appraiser
+    )
+
+
+@pytest.fixture
+def world(tmp_path: Path, engines: Engines) -> Iterator[World]:
+    made = World.make(tmp_path, engines=engines)
+    yield made
+    made.close()
+
+
+def as_of(world: World, tenant: str, name: str) -> None:
+    """Another host attests, for this tenant."""
+    world.host = world.another_host(name)
+    world.host.tenant = tenant
+
+
+def test_each_tenants_terms_and_policy_are_its_own(world: World, engines: Engines) -> None:
+    serve(world, bench(world, "tenant-b", engines, policy="production", period_ns=20_000_000_000))
+    world.open_session()
+    first = world.window()
+    as_of(world, "tenant-b", "b")
+    world.open_session()
+    assert world.host.terms is not None
+    assert (world.host.terms.terms.tenant, world.host.terms.terms.period_ns) == ("tenant-b", 20_000_000_000)
+    second = world.window()
+    assert first.verdict.outcome == "affirmed"
+    # What is emulated is good enough for the one, and for the other it is not.
+    assert second.verdict.outcome == "denied"
+    assert first.verdict.decision is not None
+    assert second.verdict.decision is not None
+    assert first.verdict.decision.policy_digest != second.verdict.decision.policy_digest
+
+
+def test_each_tenant_believes_its_own_anchors(world: World, engines: Engines) -> None:
+    """What is believed for one is not believed for another, also where the chain was verified for the one before."""
+    serve(world, bench(world, "tenant-b", engines, anchors=TrustAnchors(())))
+    world.open_session()
+    world.window()
+    as_of(world, "tenant-b", "b")
+    with pytest.raises(NotAuthentic) as caught:
+        world.open_session()
+    assert caught.value.code is Code.CHAIN_UNTRUSTED
+
+
+def test_a_tenant_that_is_not_served_learns_nothing(world: World, engines: Engines) -> None:
+    serve(world, bench(world, "tenant-b", engines))
+    as_of(world, "tenant-c", "c")
+    with pytest.raises(NotAuthentic) as caught:
+        world.open_session()
+    assert (caught.value.code, caught.value.expected) == (Code.WINDOW_TENANT, None)
+
+
+def test_sessions_go_on_after_a_restart_and_not_under_another_tenant(world: World, engines: Engines) -> None:
+    other = bench(world, "tenant-b", engines)
+    serve(world, other)
+    as_of(world, "tenant-b", "b")
+    world.open_session()
+    assert world.window().verdict.outcome == "affirmed"
+    serve(world, bench(world, "tenant-b", engines))
+    assert world.window().verdict.outcome == "affirmed"
+    # The tenant is gone from the file: nothing is judged, and nothing is held against its host.
+    serve(world, bench(world, "tenant-c", engines))
+    world.clock.advance(1)
+    sealed = world.host.seal()
+    with pytest.raises(EnvironmentFault) as caught:
+        world.send(sealed.evidence)
+    assert caught.value.code is Code.POLICY_ABSENT
+    serve(world, bench(world, "tenant-b", engines))
+    assert world.deliver(sealed).verdict.outcome == "affirmed"
+
+
+def test_one_tenants_files_do_not_keep_another_waiting(world: World, engines: Engines) -> None:
+    other, own, others = bench(world, "tenant-b", engines), Watched(), Watched()
+    verifier = serve(world, other)
+    verifier.follow(own)
+    other.follow(others)
+    world.open_session()
+    others.broken = True
+    asked = others.asked
+    assert world.window().verdict.outcome == "affirmed"
+    assert (own.asked > 0, others.asked) == (True, asked)
+    with pytest.raises(EnvironmentFault):
+        verifier.refresh()
+    before = own.asked
+    with pytest.raises(EnvironmentFault):
+        verifier.refresh()
+    assert own.asked == before + 1
+
+
+def test_each_tenant_has_one_bench(world: World, engines: Engines) -> None:
+    with pytest.raises(ValueError, match="one bench"):
+        Benches([bench(world, "tenant-a", engines), bench(world, "tenant-a", engines)])
+    with pytest.raises(ValueError, match="at least one"):
+        Benches([])

@@ -1,0 +1,133 @@
+"""Whose sessions are judged by what: one bench for each tenant, and no tenant by another's.
+
+A tenant has requirements, anchors, an appraiser (policy, reference values, collateral, manifests) as these change, and
+a memory of chains that were good under these anchors. All tenants share the verifier's keys, ledger and store; what
+fails sticks to keys and devices, whosever session it was.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, final
+
+from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic
+from weighbridge.verifier.gpu.chain import ChainCache
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from weighbridge.verifier.anchors import TrustAnchors
+    from weighbridge.verifier.answers import Renewal
+    from weighbridge.verifier.appraisal import Appraiser
+    from weighbridge.verifier.requirements import Requirements
+
+__all__ = ["Bench", "Benches"]
+
+
+@final
+class Bench:
+    """By what one tenant's sessions are judged. One thread uses it.
+
+    Attributes:
+        requirements: what is demanded of them.
+        anchors: who is believed.
+        chains: certificate chains that were verified by these anchors.
+        appraiser: what judges them now.
+    """
+
+    __slots__ = ("_renewal", "anchors", "appraiser", "chains", "requirements")
+
+    def __init__(
+        self,
+        *,
+        requirements: Requirements,
+        anchors: TrustAnchors,
+        appraiser: Appraiser,
+        renewal: Renewal | None = None,
+    ) -> None:
+        self.requirements: Final = requirements
+        self.anchors: Final = anchors
+        self.chains: Final = ChainCache()
+        self.appraiser = appraiser
+        self._renewal = renewal
+
+    def follow(self, renewal: Renewal) -> None:
+        """Ask ``renewal`` by what to judge from now on."""
+        self._renewal = renewal
+
+    def refresh(self, at: datetime) -> None:
+        """Judge by changed reference values from now on, where there are any.
+
+        Raises:
+            EnvironmentFault: as :meth:`.Renewal.renew`.
+        """
+        if self._renewal is not None and (changed := self._renewal.renew(at)) is not None:
+            self.appraiser = changed
+
+
+@final
+class Benches:
+    """The benches of all tenants, by name; at least one.
+
+    Raises:
+        ValueError: there is none, or two are of one tenant.
+    """
+
+    __slots__ = ("_benches", "_only")
+
+    def __init__(self, benches: Iterable[Bench]) -> None:
+        listed = list(benches)
+        self._benches = {bench.requirements.tenant: bench for bench in listed}
+        if not listed or len(self._benches) != len(listed):
+            raise ValueError("each tenant has one bench, and there is at least one")
+        self._only = listed[0] if len(listed) == 1 else None
+
+    def opening(self, tenant: str) -> Bench:
+        """The bench of an attester that says it is ``tenant``'s; what it says is compared with the requirements next.
+
+        Raises:
+            NotAuthentic: ``WINDOW_TENANT``; which tenants there are is not said.
+        """
+        found = self._only or self._benches.get(tenant)
+        if found is None:
+            raise NotAuthentic(
+                Code.WINDOW_TENANT,
+                "this verifier does not serve this tenant",
+                where="opening.tenant",
+                got=tenant,
+                hint="start the attester with the --tenant that the verifier's requirements name",
+            )
+        return found
+
+    def judging(self, tenant: str) -> Bench:
+        """The bench for a session of ``tenant``, which has been enrolled.
+
+        Where there is one bench only, it judges what was enrolled under another name, too.
+
+        Raises:
+            EnvironmentFault: ``POLICY_ABSENT``: the tenant is not served any more. Nothing is judged by another's.
+        """
+        found = self._only or self._benches.get(tenant)
+        if found is None:
+            raise EnvironmentFault(
+                Code.POLICY_ABSENT,
+                "the session's tenant is not served here any more",
+                where=tenant,
+                hint="name its requirements again: [[tenants]] in the file of weighbridge serve --config",
+            )
+        return found
+
+    def refresh(self, at: datetime) -> None:
+        """Refresh all, also where one cannot be.
+
+        Raises:
+            EnvironmentFault: of the first that cannot.
+        """
+        first: EnvironmentFault | None = None
+        for bench in self._benches.values():
+            try:
+                bench.refresh(at)
+            except EnvironmentFault as error:
+                first = first or error
+        if first is not None:
+            raise first
