@@ -55,6 +55,7 @@ _COMMANDS: Final = (
     Command("gate", "let requests through to a model only while its session is open", "gate", group=True),
     Command("sessions", "list the sessions that this verifier has recorded", "operate", "configure_sessions"),
     Command("export", "write a session's proof bundle: whole, in part, or redacted", "export"),
+    Command("store", "check the database of sessions, and bring it to this version", "store"),
     Command("clear", "forgive a failure that sticks, for a recorded reason", "operate", "configure_clear"),
     Command("spot", "import and count spot challenges", "spot"),
     Command("model", "sign, revoke, show and compare models and sets of them", "model"),

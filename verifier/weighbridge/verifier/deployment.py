@@ -9,6 +9,7 @@
     STATE/content/    evidence and records by digest
     STATE/ledger-storage                             in place of these two, where they lie in a bucket
     STATE/sessions.sqlite
+    STATE/store                                      in its place, where sessions are in PostgreSQL: its address
     STATE/turns                                      held by whichever process is writing
     STATE/anchors.json                               the public halves, for whoever relies on this verifier
 """
@@ -26,6 +27,8 @@ from weighbridge.proto.errors import Code, EnvironmentFault
 from weighbridge.verifier import pki
 from weighbridge.verifier.anchors import TrustAnchors
 from weighbridge.verifier.archive import Archive, Records
+from weighbridge.verifier.database.named import STORE, named_in
+from weighbridge.verifier.database.sqlite import SqliteDatabase
 from weighbridge.verifier.files import PosixFiles, fault
 from weighbridge.verifier.keys import VerifierKeys
 from weighbridge.verifier.leadership import FileLeadership
@@ -41,6 +44,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from types import TracebackType
 
+    from weighbridge.verifier.database import PostgresAddress
+    from weighbridge.verifier.leadership import Leadership
     from weighbridge.verifier.ledger.s3 import S3Address
 
 __all__ = ["Deployment"]
@@ -70,6 +75,7 @@ class Deployment:
         hosts: tuple[str, ...],
         at: datetime,
         ledger_storage: S3Address | None = None,
+        store: PostgresAddress | None = None,
     ) -> None:
         """Make a new state directory, whole or not at all.
 
@@ -79,10 +85,11 @@ class Deployment:
             hosts: names and addresses under which attesters reach this verifier.
             at: the present, aware UTC.
             ledger_storage: where ledger and contents are to lie instead.
+            store: where sessions are to be remembered instead.
 
         Raises:
             EnvironmentFault: ``FILE_UNWRITABLE`` (also when it exists), ``DISK_FULL``; of a bucket, as
-                :meth:`.Ledger.create`.
+                :meth:`.Ledger.create`; of a database, as :meth:`.Store.create`.
         """
         if directory.exists():
             raise EnvironmentFault(
@@ -96,7 +103,9 @@ class Deployment:
             files.make_directory(staging / "tls", mode=_PRIVATE)
             keys = VerifierKeys.create(staging / "keys")
             FileLeadership(staging / _TURNS).close()
-            Store.create_or_open(staging / "sessions.sqlite").close()
+            if store is not None:
+                files.write(staging / STORE, f"{store}\n".encode(), mode=0o644)
+            Store.create(named_in(staging))
             pki.create_authority(staging / "tls", name=origin, at=at)
             pki.issue_server(staging / "tls", hosts=hosts, at=at)
             anchors = keys.anchors(
@@ -108,7 +117,10 @@ class Deployment:
             places.write_down(files, staging)
             _ = places.contents()
             # Last: of what is made in a bucket nothing is taken away again.
-            Ledger.create(places.ledger(), origin=origin, key=keys.ledger).close()
+            ledger = Ledger.create(places.ledger(), origin=origin, key=keys.ledger)
+            ledger.close()
+            with contextlib.closing(Store.open(named_in(staging))) as opened:
+                opened.claim(ledger.key.vkey)
             files.sync_directory(staging)
             # If power fails before this: a hidden directory is left over, and the next attempt removes it.
             files.rename(staging, directory)
@@ -127,15 +139,17 @@ class Deployment:
         *,
         fingerprints_kept: int = FINGERPRINTS_KEPT,
         ledger_storage: S3Address | None = None,
+        store: PostgresAddress | None = None,
     ) -> Self:
         """Open the state directory, its ledger recovered from whatever interrupted who wrote to it last.
 
         At most ``fingerprints_kept`` of GPUs' samples are remembered from now on (:mod:`.traces`). Where
-        ``ledger_storage`` is given, that is where ledger and contents must lie.
+        ``ledger_storage`` is given, that is where ledger and contents must lie. ``store`` is another address of the
+        database than the one that is written there.
 
         Raises:
             EnvironmentFault: ``FILE_UNREADABLE``, ``KEY_EXPOSED``, ``STATE_CORRUPT``; ``LEDGER_LOCKED`` when another
-                process is writing for long.
+                process is writing for long; as :meth:`.Store.open` and :meth:`.Store.require_owner`.
             LedgerInconsistent: the ledger contradicts what was signed; ``LEDGER_ROLLBACK`` or ``LEDGER_FORK``: it was
                 put back to an earlier state, or is not the one that the sessions were recorded in.
         """
@@ -143,13 +157,14 @@ class Deployment:
         keys = VerifierKeys.open(directory / "keys")
         places = Places.of(directory, expected=ledger_storage)
         ledger = Ledger.open(places.ledger(), origin=origin, key=keys.ledger)
-        archive = Archive(places.contents(), ledger, FileLeadership(directory / _TURNS))
-        store = Store.create_or_open(directory / "sessions.sqlite", fingerprints_kept=fingerprints_kept)
-        opened = cls(directory, keys, archive, store)
+        sessions = Store.open(store or named_in(directory), fingerprints_kept=fingerprints_kept)
+        archive = Archive(places.contents(), ledger, _leadership(sessions, directory))
+        opened = cls(directory, keys, archive, sessions)
         try:
+            sessions.require_owner(ledger.key.vkey)
             # Before anybody signs anything with it; and while nobody else lets the one or the other go on.
             with archive.turn():
-                require_history(archive, store)
+                require_history(archive, sessions)
         except BaseException:
             opened.close()
             raise
@@ -188,6 +203,19 @@ class Deployment:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _leadership(store: Store, directory: Path) -> Leadership:
+    """Turns among all that share the store: the processes of one machine, or replicas."""
+    if isinstance(store.database, SqliteDatabase):
+        return FileLeadership(directory / _TURNS)
+    # Apart: it needs what only PostgreSQL takes.
+    from weighbridge.verifier.database.postgres import PostgresDatabase  # noqa: PLC0415
+    from weighbridge.verifier.postgres_leadership import PostgresLeadership  # noqa: PLC0415
+
+    if not isinstance(store.database, PostgresDatabase):
+        raise TypeError("turns on a database of another kind")
+    return PostgresLeadership(store.database)
 
 
 def _origin(directory: Path) -> str:

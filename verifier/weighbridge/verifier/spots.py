@@ -61,7 +61,8 @@ class Spots:
         ]
         if not rows:
             return 0
-        return self._connection.execute(_ADD.on(self._connection), rows).rowcount
+        counting = _ADD.on(self._connection).execution_options(preserve_rowcount=True)
+        return self._connection.execute(counting, rows).rowcount
 
     def spend(self, manifest: bytes, *, issued: bytes) -> SpotExpectation | None:
         """Take one challenge of a model out of the pool for good; ``None`` when none is left.

@@ -23,6 +23,7 @@ import sqlalchemy as sa
 
 from weighbridge.verifier import versions
 from weighbridge.verifier.database import Address, Conflict, Database, SqliteAddress, database_at
+from weighbridge.verifier.database.sqlite import SqliteDatabase
 from weighbridge.verifier.database.wrong import foreign
 from weighbridge.verifier.tables import SCHEMA_VERSION, about
 from weighbridge.verifier.telemetry.history import FINGERPRINTS_KEPT
@@ -99,7 +100,7 @@ class Store:
         return cls(database, fingerprints_kept=fingerprints_kept)
 
     def claim(self, ledger: str) -> None:
-        """Require that the store belongs to the verifier with ``ledger``: to the first that has opened it.
+        """Have the store belong to the verifier with ``ledger``, which is being made.
 
         Args:
             ledger: its name and key, as they are spelled.
@@ -107,16 +108,32 @@ class Store:
         Raises:
             EnvironmentFault: ``STATE_FOREIGN``; as :meth:`transaction`.
         """
+        self._belong(ledger, new=True)
+
+    def require_owner(self, ledger: str) -> None:
+        """Require that the store belongs to the verifier with ``ledger``.
+
+        A file of a version that did not say to whom is taken for its: it lies in its directory.
+
+        Raises:
+            EnvironmentFault: ``STATE_FOREIGN``; as :meth:`transaction`.
+        """
+        self._belong(ledger, new=isinstance(self.database, SqliteDatabase))
+
+    def _belong(self, ledger: str, *, new: bool) -> None:
         with self._connection() as connection:
             owner: str | None = connection.execute(sa.select(about.c.ledger)).scalar_one()
-            if owner is None:
-                connection.execute(sa.update(about).values(ledger=ledger))
-            elif owner != ledger:
+            if owner == ledger:
+                return
+            if owner is not None or not new:
                 raise foreign(
                     self.database.where,
-                    f"it is the state of the verifier with the ledger {owner}",
-                    "name this verifier's own: nothing that another one has recorded counts for it",
+                    f"it is the state of the verifier with the ledger {owner}"
+                    if owner
+                    else "no verifier was made in it",
+                    "name this verifier's own: nothing that another one has recorded, or forgotten, counts for it",
                 )
+            connection.execute(sa.update(about).values(ledger=ledger))
 
     @contextlib.contextmanager
     def transaction(self) -> Generator[Transaction]:

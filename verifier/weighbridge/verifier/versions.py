@@ -5,7 +5,8 @@ which nobody else writes or migrates: it has all of the new tables or all of the
 comes second finds nothing left to do. A program of another version than the tables writes nothing (:class:`.Database`).
 
 Whoever changes :mod:`.tables` raises ``SCHEMA_VERSION`` and adds a step here, of operations that both databases know
-(`alembic`'s; on SQLite with ``batch_alter_table``). A step is never changed once it has left the house.
+(`alembic`'s). On SQLite some alterations make a table anew, by ``batch_alter_table``: it needs to be given the table's
+checks (``table_args``), which have no names. A step is never changed once it has left the house.
 """
 
 from __future__ import annotations

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from weighbridge.proto import limits, strict
+from weighbridge.proto.errors import EnvironmentFault
 from weighbridge.verifier.commands import arguments as given
 from weighbridge.verifier.commands.outcome import Outcome, no_state, read
 from weighbridge.verifier.commands.state import deployment_class, open_store
 from weighbridge.verifier.commands.text import counted
 
 if TYPE_CHECKING:
+    from weighbridge.verifier.database import PostgresAddress
     from weighbridge.verifier.ledger.s3 import S3Address
 
 __all__ = ["configure_admit", "configure_clear", "configure_init", "configure_sessions"]
@@ -42,6 +44,14 @@ def configure_init(parser: argparse.ArgumentParser) -> None:
         help="keep ledger and evidence in object storage, such as s3://BUCKET/PREFIX (default: in STATE); endpoint, "
         "region and credentials come from AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID, …, now and for `serve`",
     )
+    parser.add_argument(
+        "--store",
+        type=_store,
+        metavar="URL",
+        help="remember sessions in this PostgreSQL, an empty database, which replicas share: "
+        "postgresql://USER@HOST/NAME (default: in STATE/sessions.sqlite); a password comes from PGPASSFILE, ~/.pgpass "
+        "or PGPASSWORD, now and for `serve`",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.set_defaults(run=_run_init)
 
@@ -51,7 +61,9 @@ def _run_init(arguments: argparse.Namespace) -> Outcome:
     state: Path = arguments.state
     hosts = tuple(arguments.host) or ("localhost", "127.0.0.1")
     storage: S3Address | None = arguments.ledger_storage
-    deployment.create(state, origin=arguments.origin, hosts=hosts, at=datetime.now(UTC), ledger_storage=storage)
+    store: PostgresAddress | None = arguments.store
+    at = datetime.now(UTC)
+    deployment.create(state, origin=arguments.origin, hosts=hosts, at=at, ledger_storage=storage, store=store)
     with deployment.open(state) as opened:
         thumbprint, vkey = opened.keys.thumbprint.hex(), opened.archive.ledger.key.vkey
     text = (
@@ -65,7 +77,20 @@ def _run_init(arguments: argparse.Namespace) -> Outcome:
     if storage is not None:
         text += f"  ledger        {storage.below('ledger')} (all of it but writer/ may be public)\n"
         document["ledger_storage"] = str(storage)
+    if store is not None:
+        text += f"  sessions      {store}\n"
+        document["store"] = str(store)
     return Outcome(text, document)
+
+
+def _store(text: str) -> PostgresAddress:
+    deployment_class()
+    from weighbridge.verifier.database import PostgresAddress  # noqa: PLC0415 - needs what only the server has
+
+    try:
+        return PostgresAddress.parse(text)
+    except EnvironmentFault as error:
+        raise argparse.ArgumentTypeError(f"{error.message}; {error.hint}") from error
 
 
 def _storage(text: str) -> S3Address:

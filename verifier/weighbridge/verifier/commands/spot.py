@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from weighbridge.proto import limits
-from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence
+from weighbridge.proto.errors import MalformedEvidence
 from weighbridge.proto.spot import SpotPool
-from weighbridge.verifier.commands.outcome import Outcome, no_state, read
+from weighbridge.verifier.commands.outcome import Outcome, read
+from weighbridge.verifier.commands.state import open_store
 
 if TYPE_CHECKING:
     from weighbridge.proto import strict
-    from weighbridge.verifier.store import Store
 
 __all__ = ["configure"]
 
@@ -54,7 +54,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _run_import(arguments: argparse.Namespace) -> Outcome:
     pool = _read_pool(arguments.pool)
-    store = _store(arguments.state)
+    store = open_store(arguments.state)
     new = 0
     try:
         for first in range(0, len(pool.entries), _BATCH):
@@ -86,7 +86,7 @@ def _read_pool(path: str) -> SpotPool:
 
 
 def _run_list(arguments: argparse.Namespace) -> Outcome:
-    store = _store(arguments.state)
+    store = open_store(arguments.state)
     try:
         with store.transaction() as tx:
             counts = tx.spots.counts()
@@ -100,17 +100,3 @@ def _run_list(arguments: argparse.Namespace) -> Outcome:
         for count in counts
     ]
     return Outcome("".join(lines) or "no spot challenges\n", {"schema": "weighbridge/spots/v1", "models": listed})
-
-
-def _store(state: Path) -> Store:
-    """The session store of a state directory, which may be serving."""
-    try:
-        from weighbridge.verifier.store import Store as Opened  # noqa: PLC0415 - needs what only the server has
-    except ModuleNotFoundError as error:
-        raise EnvironmentFault(
-            Code.TOOL_MISSING, f"{error.name} is not installed", hint="pip install 'weighbridge[server]'"
-        ) from error
-    path = state / "sessions.sqlite"
-    if not path.is_file():
-        raise no_state(state)
-    return Opened.create_or_open(path)

@@ -35,12 +35,15 @@ def open_store(state: Path) -> Store:
     """The session store of a state directory, which may be serving.
 
     Raises:
-        EnvironmentFault: ``TOOL_MISSING``; ``FILE_UNREADABLE`` where ``state`` is no verifier's.
+        EnvironmentFault: ``TOOL_MISSING``; ``FILE_UNREADABLE`` where ``state`` is no verifier's; or as
+            :meth:`.Store.open`.
     """
     deployment_class()
-    from weighbridge.verifier.store import Store as Opened  # noqa: PLC0415 - needs what only the server has
+    from weighbridge.verifier.database import SqliteAddress  # noqa: PLC0415 - needs what only the server has
+    from weighbridge.verifier.database.named import named_in  # noqa: PLC0415
+    from weighbridge.verifier.store import Store as Opened  # noqa: PLC0415
 
-    path = state / "sessions.sqlite"
-    if not path.is_file():
+    address = named_in(state)
+    if isinstance(address, SqliteAddress) and not address.path.is_file():
         raise no_state(state)
-    return Opened.create_or_open(path)
+    return Opened.open(address)

@@ -34,7 +34,7 @@ _DEFAULTS: Final = {
 _SETTINGS: Final = {
     "lock_timeout": f"{int(PATIENCE)}s",
     "statement_timeout": "30s",
-    "idle_in_transaction_session_timeout": "30s",
+    "idle_in_transaction_session_timeout": "20s",
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",

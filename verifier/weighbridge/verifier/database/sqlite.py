@@ -52,6 +52,10 @@ class SqliteDatabase:
             os.close(os.open(path, os.O_RDWR | (os.O_CREAT if make else 0) | os.O_CLOEXEC, _FILE_MODE))
             if make:
                 PosixFiles().sync_directory(path.parent)
+        except FileNotFoundError as error:
+            if make:
+                raise fault(error, path, "opening the state") from error
+            raise EnvironmentFault(Code.FILE_UNREADABLE, "there is no such file", where=str(path)) from error
         except OSError as error:
             raise fault(error, path, "opening the state") from error
         url = sa.URL.create("sqlite", database=str(path))

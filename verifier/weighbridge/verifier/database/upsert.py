@@ -47,11 +47,12 @@ class Upsert:
         for name, insert in (("sqlite", sqlite.insert(table)), ("postgresql", postgresql.insert(table))):
             changed: dict[str, sa.ColumnElement[Any]] = {column: insert.excluded[column] for column in replaced}
             changed |= {column: table.c[column] + insert.excluded[column] for column in added}
+            # Inline: nobody asks for what the database has numbered, and then it says how many rows there were.
             self._statements[name] = (
                 insert.on_conflict_do_update(index_elements=columns, set_=changed, where=where)
                 if changed
                 else insert.on_conflict_do_nothing(index_elements=columns)
-            )
+            ).inline()
 
     def on(self, connection: sa.Connection) -> sa.Insert:
         """The statement for the database of ``connection``."""
