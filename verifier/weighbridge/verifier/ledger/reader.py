@@ -8,6 +8,7 @@ while a writer goes on, and needs no lock.
 from __future__ import annotations
 
 from collections import OrderedDict
+from functools import cache
 from typing import TYPE_CHECKING, Final, final
 
 from weighbridge.proto import limits, merkle, tlog
@@ -87,18 +88,11 @@ class LedgerReader:
 
     def leaf_hash(self, index: int) -> bytes:
         """Leaf hash ``index``, proven to be in the tree; raises as :meth:`entry`."""
-        proof = self._inclusion(index)
-        number, at = divmod(index, tlog.TILE_WIDTH)
-        leaf = self._tile(0, number)[at]
-        self._verify(leaf, index, proof)
-        return leaf
+        return self._proven(index)[0]
 
     def inclusion_proof(self, index: int) -> tuple[bytes, ...]:
         """The hashes from leaf ``index`` to the root, verified before they are returned; raises as :meth:`entry`."""
-        number, at = divmod(index, tlog.TILE_WIDTH)
-        proof = self._inclusion(index)
-        self._verify(self._tile(0, number)[at], index, proof)
-        return proof
+        return self._proven(index)[1]
 
     def proof(self, index: int) -> tlog.Proof:
         """The same as an offline proof, with the checkpoint in it; raises as :meth:`entry`."""
@@ -117,7 +111,7 @@ class LedgerReader:
         size = self.checkpoint.size if new is None else new
         if size > self.checkpoint.size:
             raise ValueError(f"the checkpoint has {self.checkpoint.size} leaves, not {size}")
-        return merkle.consistency_proof(old, size, tlog.tile_nodes(self._tile))
+        return merkle.consistency_proof(old, size, tlog.tile_nodes(cache(self._tile)))
 
     def _keep(self, number: int, index: int) -> None:
         """Read tile ``number`` with the entries that it commits to, and prove its leaf hashes.
@@ -127,11 +121,9 @@ class LedgerReader:
         size = self.checkpoint.size
         if not 0 <= index < size:
             raise ValueError(f"no entry {index} in a tree of {size}")
-        leaves, width = self._tile(0, number), self._width(number, 0)
-
-        def tile(level: int, at: int) -> tuple[bytes, ...]:
-            return leaves if (level, at) == (0, number) else self._tile(level, at)
-
+        # Each tile is read once for one proof: from a bucket or a server, every one takes its time.
+        tile = cache(self._tile)
+        leaves, width = tile(0, number), self._width(number, 0)
         proof = merkle.inclusion_proof(index, size, tlog.tile_nodes(tile))
         self._verify(leaves[index % tlog.TILE_WIDTH], index, proof)
         path, data = self._read(tlog.entries_path(number, width), tlog.entries_path(number))
@@ -144,8 +136,14 @@ class LedgerReader:
         if len(self._kept) > _TILES_KEPT:
             _ = self._kept.popitem(last=False)
 
-    def _inclusion(self, index: int) -> tuple[bytes, ...]:
-        return merkle.inclusion_proof(index, self.checkpoint.size, tlog.tile_nodes(self._tile))
+    def _proven(self, index: int) -> tuple[bytes, tuple[bytes, ...]]:
+        """Leaf hash ``index``, and its proof."""
+        tile = cache(self._tile)
+        proof = merkle.inclusion_proof(index, self.checkpoint.size, tlog.tile_nodes(tile))
+        number, at = divmod(index, tlog.TILE_WIDTH)
+        leaf = tile(0, number)[at]
+        self._verify(leaf, index, proof)
+        return leaf, proof
 
     def _verify(self, leaf: bytes, index: int, proof: tuple[bytes, ...]) -> None:
         merkle.verify_inclusion(leaf, proof, index=index, size=self.checkpoint.size, root=self.checkpoint.root)
