@@ -6,13 +6,12 @@ import argparse
 import contextlib
 import os
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from weighbridge.policy import policy_set
 from weighbridge.verifier.commands import arguments as given
-from weighbridge.verifier.commands.basis import lacking, needed, read_basis
+from weighbridge.verifier.commands.basis import lacking, needed
 from weighbridge.verifier.commands.engines import add_engine
 from weighbridge.verifier.commands.foreign import add_foreign
 from weighbridge.verifier.commands.outcome import Outcome, usage
@@ -25,6 +24,10 @@ from weighbridge.verifier.settings.layers import load
 from weighbridge.verifier.telemetry.history import FINGERPRINTS_KEPT
 
 if TYPE_CHECKING:
+    from weighbridge.verifier.commands.basis import Basis
+    from weighbridge.verifier.commands.benches import OpenBench
+    from weighbridge.verifier.commands.workers import Worker
+    from weighbridge.verifier.deployment import Deployment
     from weighbridge.verifier.parties_watch import Parties
 
 __all__ = ["add_manifests", "configure"]
@@ -33,6 +36,7 @@ __all__ = ["add_manifests", "configure"]
 _OPTIONS: Final = {
     ("serve", "state"): ("STATE", "state"),
     ("serve", "listen"): ("--listen", "listen"),
+    ("serve", "workers"): ("--workers", "workers"),
     ("serve", "fingerprints"): ("--fingerprints", "fingerprints"),
     ("serve", "port_file"): ("--port-file", "port_file"),
     ("judging", "requirements"): ("--requirements", "requirements"),
@@ -50,11 +54,6 @@ _OPTIONS: Final = {
     ("relying_parties", "file"): ("--relying-parties", "relying_parties"),
     ("relying_parties", "ca"): ("--relying-party-ca", "relying_party_ca"),
 }
-
-_NO_COLLATERAL: Final = (
-    "no collateral: of GPUs neither revocation nor makers' manifests are known; `weighbridge collateral fetch` gets "
-    "them, --collateral DIR judges by them"
-)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -126,6 +125,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="port 0 takes any free one (default: 127.0.0.1:0)",
     )
     parser.add_argument(
+        "--workers",
+        type=given.number,
+        metavar="N",
+        help="processes that judge, on one port; those that die are started again (default: 1)",
+    )
+    # What a worker is told by the process that has started it.
+    parser.add_argument("--worker", type=_worker, help=argparse.SUPPRESS)
+    parser.add_argument(
         "--fingerprints",
         type=given.number,
         metavar="N",
@@ -155,6 +162,12 @@ def _listen(text: str) -> Place:
     return Place(*given.listen(text))
 
 
+def _worker(text: str) -> Worker:
+    from weighbridge.verifier.commands.workers import Worker as Told  # noqa: PLC0415 - heavy, and for workers alone
+
+    return Told.parse(text)
+
+
 def add_manifests(parser: argparse.ArgumentParser) -> None:
     """Add the declared manifests."""
     parser.add_argument(
@@ -172,17 +185,20 @@ def _run_serve(arguments: argparse.Namespace) -> Outcome | int:
     for fault in lacking(settings):
         return usage(f"{fault.message} ({fault.where})", command="serve")
     deployment = deployment_class()
-    from weighbridge.verifier.baseline_watch import BaselineKeeper  # noqa: PLC0415 - heavy, and only here
+    worker: Worker | None = arguments.worker
+    if settings.serve.workers > 1 and worker is None:
+        from weighbridge.verifier.commands.workers import run_workers  # noqa: PLC0415 - heavy, and only here
+
+        status = run_workers(settings, note=_note)
+        with deployment.reading(needed(settings.serve.state)) as (_, reader):
+            return status or _stopped(reader.checkpoint.size)
     from weighbridge.verifier.clock import SystemClock  # noqa: PLC0415 - heavy, and only here
-    from weighbridge.verifier.collateral.store import CollateralStore  # noqa: PLC0415
+    from weighbridge.verifier.commands.benches import read_bases  # noqa: PLC0415
     from weighbridge.verifier.commands.serving import Serving, run  # noqa: PLC0415 - gRPC, only here
     from weighbridge.verifier.core import Verifier  # noqa: PLC0415
     from weighbridge.verifier.ledger.s3 import S3Address  # noqa: PLC0415
-    from weighbridge.verifier.policy_watch import PolicyWatch  # noqa: PLC0415
-    from weighbridge.verifier.reference_watch import ReferenceWatch  # noqa: PLC0415
 
-    (basis,) = map(read_basis, settings.judged())
-    requirements, judging = basis.requirements, basis.judging
+    bases = read_bases(settings)
     parties = _relying_parties(settings.relying_parties.file)
     with contextlib.ExitStack() as stack:
         opened = stack.enter_context(
@@ -194,48 +210,54 @@ def _run_serve(arguments: argparse.Namespace) -> Outcome | int:
         )
         # A restart is no way to set the clock back.
         clock = SystemClock(opened.archive.latest())
-        policies = PolicyWatch(
-            judging.policy_bundles,
-            own=basis.policy,
-            anchors=basis.anchors,
-            store=opened.store,
-            load=judging.engine.open().load,
-            report=_note,
-        )
-        watch = ReferenceWatch(
-            judging.sets,
-            own=basis.reference,
-            anchors=basis.anchors,
-            store=opened.store,
-            policies=policies,
-            manifests=basis.manifests,
-            report=_note,
-            collateral=None if judging.collateral is None else CollateralStore.open(judging.collateral),
-            baselines=BaselineKeeper(anchors=basis.anchors, store=opened.store, archive=opened.archive),
-        )
-        stack.callback(watch.close)
+        benches = [_opened(stack, basis, opened) for basis in bases]
+        first, *others = benches
         verifier = Verifier(
-            requirements=requirements,
-            anchors=basis.anchors,
-            appraiser=watch.open(datetime.now(UTC)),
+            requirements=first.bench.requirements,
+            anchors=first.bench.anchors,
+            appraiser=first.bench.appraiser,
             keys=opened.keys,
             archive=opened.archive,
             store=opened.store,
             clock=clock,
             issuer=opened.archive.ledger.key.name,
+            others=[one.bench for one in others],
         )
-        # Before any attester is asked for anything that nobody could judge.
-        judges = policies.in_force.of(requirements.tenant)
-        for other in policies.in_force.besides(requirements.tenant):
-            _note(f"weighbridge: warning: the policy for {other} judges nothing: the tenant is {requirements.tenant}")
-        watched = [*judging.sets, *judging.policy_bundles]
-        if watched or judging.collateral is not None:
-            verifier.follow(watch)
-        _note(f"verifier {opened.keys.thumbprint.hex()}, policy {judges.policy.digest.hex()}")
-        if requirements.gpus and judging.collateral is None:
-            _note(_NO_COLLATERAL)
-        run(Serving(verifier, opened, clock, settings, parties, watch.ask if watched else None), note=_note)
+        if first.changes:
+            verifier.follow(first.watch)
+        for one in others:
+            if one.changes:
+                one.bench.follow(one.watch)
+        asked = [one.watch.ask for one in benches if one.watched]
+        # What is true of all workers is told by one.
+        note = _note if worker is None or worker.number == 0 else _silence
+        if others:
+            note(f"verifier {opened.keys.thumbprint.hex()}, {len(benches)} tenants")
+        for one in benches:
+            whose = f"tenant {one.bench.requirements.tenant}" if others else f"verifier {opened.keys.thumbprint.hex()}"
+            note(f"{whose}, policy {one.policy.hex()}")
+            if one.unknown:
+                note(one.unknown)
+
+        def hangup() -> None:
+            for ask in asked:
+                ask()
+
+        run(Serving(verifier, opened, clock, settings, parties, hangup if asked else None, worker), note=note)
         size = opened.archive.ledger.size
+    return _stopped(size)
+
+
+def _opened(stack: contextlib.ExitStack, basis: Basis, opened: Deployment) -> OpenBench:
+    """A tenant's bench, which is closed with the ``stack``."""
+    from weighbridge.verifier.commands.benches import OpenBench as Opened  # noqa: PLC0415 - heavy, and only here
+
+    found = Opened.open(basis, opened, note=_note)
+    stack.callback(found.watch.close)
+    return found
+
+
+def _stopped(size: int) -> Outcome:
     return Outcome(
         f"stopped; the ledger has {counted(size, 'entry', 'entries')}\n",
         {"schema": "weighbridge/serve/v1", "ledger_size": size},
@@ -257,6 +279,10 @@ def _relying_parties(path: Path | None) -> Parties:
     if path is None:
         return RelyingParties.none()
     return PartiesWatch(path, report=lambda says: _note(f"weighbridge: {says}"))
+
+
+def _silence(_: str) -> None:
+    """What another worker tells."""
 
 
 def _note(line: str) -> None:

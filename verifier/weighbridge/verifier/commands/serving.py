@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from weighbridge.verifier.commands.listeners import over_http
-from weighbridge.verifier.files import PosixFiles, fault, install
+from weighbridge.verifier.commands.workers import write_port
 from weighbridge.verifier.ledger.places import Places
 from weighbridge.verifier.readiness import Readiness, reachable_ledger, writable_directory, writable_store
 from weighbridge.verifier.service import Options, TlsFiles, serve
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from weighbridge.verifier.clock import Clock
+    from weighbridge.verifier.commands.workers import Worker
     from weighbridge.verifier.core import Verifier
     from weighbridge.verifier.deployment import Deployment
     from weighbridge.verifier.parties_watch import Parties
@@ -42,6 +42,7 @@ class Serving:
         settings: what it was told.
         parties: the relying parties.
         hangup: called on SIGHUP; ``None``: there is nothing to read again.
+        worker: which of several processes this is; ``None``: the only one.
     """
 
     verifier: Verifier
@@ -50,6 +51,7 @@ class Serving:
     settings: Settings
     parties: Parties
     hangup: Callable[[], None] | None
+    worker: Worker | None
 
     @property
     def tls(self) -> TlsFiles:
@@ -77,21 +79,8 @@ def run(serving: Serving, *, note: Callable[[str], None]) -> None:
 
 async def _serve(serving: Serving, note: Callable[[str], None]) -> None:
     settings, opened = serving.settings, serving.opened
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def ask(number: int) -> None:
-        if not stop.is_set():
-            stop.set()
-            return
-        # Who asks twice does not want to wait: what was not answered comes again.
-        loop.remove_signal_handler(number)
-        os.kill(os.getpid(), number)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, ask, number)
-    if serving.hangup is not None:
-        loop.add_signal_handler(signal.SIGHUP, serving.hangup)
+    stop, worker = asyncio.Event(), serving.worker
+    _heed(serving, stop)
     listen, bearer = settings.serve.listen, settings.relying_parties.listen
     checks = {"store": writable_store(opened.store), "state": writable_directory(opened.directory)}
     places = Places.of(opened.directory)
@@ -120,9 +109,13 @@ async def _serve(serving: Serving, note: Callable[[str], None]) -> None:
                 note(f"listening for relying parties with tokens on {bearer.at(bound.bearer)}")
 
         def started(port: int) -> None:
+            if worker is not None:
+                # All of them listen there: the parent tells it, once.
+                worker.listening()
+                return
             note(f"listening on {listen.host}:{port}")
             if settings.serve.port_file is not None:
-                _write_port(settings.serve.port_file, port)
+                write_port(settings.serve.port_file, port)
 
         options = Options(
             bounds=settings.service_limits(),
@@ -134,7 +127,7 @@ async def _serve(serving: Serving, note: Callable[[str], None]) -> None:
         await serve(
             serving.verifier,
             host=listen.host,
-            port=listen.port,
+            port=listen.port if worker is None else worker.port,
             tls=serving.tls,
             started=started,
             stop=stop,
@@ -143,8 +136,24 @@ async def _serve(serving: Serving, note: Callable[[str], None]) -> None:
         )
 
 
-def _write_port(path: Path, port: int) -> None:
-    try:
-        install(PosixFiles(), b"%d\n" % port, path, staging=path.with_name(f".{path.name}.new"), mode=0o644)
-    except OSError as error:
-        raise fault(error, path, "writing the port") from error
+def _heed(serving: Serving, stop: asyncio.Event) -> None:
+    """Do as signals say, and as the parent's end does."""
+    loop = asyncio.get_running_loop()
+
+    def ask(number: int) -> None:
+        if not stop.is_set():
+            stop.set()
+            return
+        # Who asks twice does not want to wait: what was not answered comes again.
+        loop.remove_signal_handler(number)
+        os.kill(os.getpid(), number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, ask, number)
+    hangup = serving.hangup
+    if serving.worker is not None:
+        serving.worker.watch(stop.set)
+        # The parent passes it on, whether there is something to read again or not.
+        hangup = hangup or (lambda: None)
+    if hangup is not None:
+        loop.add_signal_handler(signal.SIGHUP, hangup)
