@@ -54,7 +54,7 @@ class Answering:
 
 @pytest.fixture(scope="module")
 def answering(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Answering]:
-    made = configured(tmp_path_factory.mktemp("served") / "one")
+    made = configured(tmp_path_factory.mktemp("served") / "one", "tenant-a", "tenant-b")
     # Relying parties' certificates are of an authority of their own.
     elsewhere = Authority(made.directory / "elsewhere")
     elsewhere.admit("gate")
@@ -63,8 +63,9 @@ def answering(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Answering]:
     party = RelyingParty(name="gate", key=key, tenants=("tenant-a",), audiences=("relying-party",))
     (made.directory / "parties.json").write_bytes(RelyingParties(relying_parties=(party,)).encode())
     made.write(
-        made.file.read_text()
-        + '[relying_parties]\nfile = "parties.json"\nca = "elsewhere/ca.pem"\nlisten = "127.0.0.1:0"\n'
+        made.file.read_text().replace('requirements = "tenant-a.json"\n', "")
+        + '[[tenants]]\nrequirements = "tenant-a.json"\n[[tenants]]\nrequirements = "tenant-b.json"\n'
+        '[relying_parties]\nfile = "parties.json"\nca = "elsewhere/ca.pem"\nlisten = "127.0.0.1:0"\n'
         '[http]\nlisten = "127.0.0.1:0"\nurl = "https://verifier.example"\n'
     )
     with Running("weighbridge", "serve", "--config", made.file) as running:
@@ -93,6 +94,14 @@ def test_introspection_is_for_relying_parties(answering: Answering) -> None:
     assert answering.ask("/introspect", method="POST", body="token=a.b.c")[:2] == (200, {"active": False})
     status, refusal, headers = answering.ask("/introspect", method="POST", body="token=a.b.c", known=False)
     assert (status, refusal["error"], headers["www-authenticate"]) == (401, "invalid_client", "Bearer")
+
+
+def test_each_tenant_is_judged_by_its_own(answering: Answering) -> None:
+    said = [line.partition(", policy ") for line in answering.running.errors if line.startswith("tenant ")]
+    assert [(whose, bool(policy)) for whose, _, policy in said] == [
+        ("tenant tenant-a", True),
+        ("tenant tenant-b", True),
+    ]
 
 
 def test_it_is_ready_and_alive(answering: Answering) -> None:

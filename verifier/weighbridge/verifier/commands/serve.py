@@ -196,6 +196,7 @@ def _run_serve(arguments: argparse.Namespace) -> Outcome | int:
     from weighbridge.verifier.commands.benches import read_bases  # noqa: PLC0415
     from weighbridge.verifier.commands.serving import Serving, run  # noqa: PLC0415 - gRPC, only here
     from weighbridge.verifier.core import Verifier  # noqa: PLC0415
+    from weighbridge.verifier.database import PostgresAddress  # noqa: PLC0415
     from weighbridge.verifier.ledger.s3 import S3Address  # noqa: PLC0415
 
     bases = read_bases(settings)
@@ -206,6 +207,7 @@ def _run_serve(arguments: argparse.Namespace) -> Outcome | int:
                 needed(settings.serve.state),
                 fingerprints_kept=settings.serve.fingerprints,
                 ledger_storage=None if settings.ledger.storage is None else S3Address.parse(settings.ledger.storage),
+                store=None if settings.store.url is None else PostgresAddress.parse(settings.store.url),
             )
         )
         # A restart is no way to set the clock back.
@@ -223,11 +225,7 @@ def _run_serve(arguments: argparse.Namespace) -> Outcome | int:
             issuer=opened.archive.ledger.key.name,
             others=[one.bench for one in others],
         )
-        if first.changes:
-            verifier.follow(first.watch)
-        for one in others:
-            if one.changes:
-                one.bench.follow(one.watch)
+        verifier.follow(first.watch)
         asked = [one.watch.ask for one in benches if one.watched]
         # What is true of all workers is told by one.
         note = _note if worker is None or worker.number == 0 else _silence
