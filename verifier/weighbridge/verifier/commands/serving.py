@@ -75,6 +75,8 @@ def run(serving: Serving, *, note: Callable[[str], None]) -> None:
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(serving, note))
+    if serving.worker is not None:
+        serving.worker.close()
 
 
 async def _serve(serving: Serving, note: Callable[[str], None]) -> None:

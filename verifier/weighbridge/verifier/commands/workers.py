@@ -89,6 +89,10 @@ class Worker:
 
         loop.add_reader(self._line, look)
 
+    def close(self) -> None:
+        """Let go of the line; the loop that watches it has ended."""
+        self._line.close()
+
 
 def _reserve(host: str, port: int, *, where: str) -> socket.socket:
     """A socket that has ``port`` of ``host``, or any free one for 0, for as long as it is open, and does not listen.
