@@ -316,7 +316,7 @@ def test_the_verifiers_disk_is_full(site: Site, place: Path) -> None:
 
 
 def test_the_attesters_disk_is_full(site: Site, place: Path) -> None:
-    """It ends with everything sealed in its spool; the next start delivers that and begins anew."""
+    """It goes on, says from when to when nothing was sealed, and delivers the rest: none that was sealed is lost."""
     with small_disk(place / "disk") as disk:
         shutil.copytree(site.state, disk.path / "attester")
         site.state = disk.path / "attester"
@@ -325,27 +325,24 @@ def test_the_attesters_disk_is_full(site: Site, place: Path) -> None:
             verifier.kill()
             attester.until_windows("spooled", 2)
             disk.fill(attester.process.pid)
-            done = attester.end()
-        check_failed(done, ATTESTER, Code.DISK_FULL)
-        (spool,) = (site.state / "spool").iterdir()
-        assert [file.name for file in site.state.rglob(".*")] == []
-        kept = sorted(int(file.name.removeprefix("window-")) for file in spool.glob("window-*"))
-        assert kept == sorted({*attester.windows("spooled"), *range(kept[0], kept[-1] + 1)})
-        disk.free()
-        with site.serving() as verifier, site.attesting("--windows", 1) as again:
-            done = again.end()
-            verifier.terminate()
+            attester.until_windows("lost", 2)
+            assert [file.name for file in site.state.rglob(".*")] == []
+            disk.free()
+            attester.until_windows("spooled", len(attester.windows("spooled")) + 1)
+            with site.serving() as again:
+                attester.until_windows("affirmed", len(attester.windows("affirmed")) + 1)
+                done = attester.terminate()
+                again.terminate()
         assert done.status == 0, done.err
-        assert again.notices().count("delivered") == 1
-        first, second = site.sessions()
-        assert (first["state"], first["windows"]) == ("interrupted", kept[-1] + 1)
-        assert (second["state"], second["windows"]) == ("closed", 1)
-        document = site.check_recorded(first["session"])
-        outcomes = {window["seq"]: window["outcome"] for window in document["windows"]}
-        # The first of them may have arrived before the line was cut, without its answer.
-        assert all(outcomes[seq] == "held" for seq in kept[1:])
-        site.check_recorded(second["session"])
-        assert files_below(site.state / "spool") == set()
+        spool = json.loads(here(ATTESTER, "spool", "--state", site.state, "--json").out)
+    assert (attester.notices().count("disk-full"), attester.notices().count("lost")) == (1, 1)
+    summary = attester.lines[-1]
+    assert (summary["lost"], summary["backlog"]) == (len(attester.windows("lost")), 0)
+    assert spool["losses"] == summary["losses"]
+    assert [(lost["reason"], lost["windows"]) for lost in spool["losses"]] == [("disk-full", summary["lost"])]
+    (session,) = site.sessions()
+    assert (session["state"], session["windows"]) == ("closed", summary["sealed"])
+    site.check_recorded(session["session"])
 
 
 # -- clocks that are set -----------------------------------------------------------------------------------------------

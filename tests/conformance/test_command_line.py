@@ -151,7 +151,7 @@ MISTAKES = [
     ((*RUN, "--set-ready"), "--set-ready is for --gpu nvml"),
     ((*RUN, "--windows", "0"), "whole number from 1"),
     ((*RUN, "--windows", "1e3"), "whole number from 1"),
-    ((*RUN, "--spool-bytes", "5"), "whole number from"),
+    ((*RUN, "--spool-max", "5"), "at least"),
     (changed(RUN, "--gpu", "emulated:9"), "whole number from 1 to 8"),
     (changed(RUN, "--gpu", "all"), "must be nvml, emulated:N or none"),
     ((*RUN, "--log-pcr", "24"), "whole number from 0 to 23"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -61,6 +62,7 @@ class VerifierLine:
     def __init__(self, transport: VerifierTransport) -> None:
         self._transport = transport
         self._session = b""
+        self._sent: deque[bytes] = deque()
         self.broken = asyncio.Event()
 
     def _now(self) -> None:
@@ -89,7 +91,16 @@ class VerifierLine:
         return Resumed(resumed.next_seq, resumed.challenge, spot_of(resumed.spot))
 
     async def window(self, evidence: bytes) -> Answer:
+        await self.send_window(evidence)
+        return await self.next_answer()
+
+    async def send_window(self, evidence: bytes) -> None:
         self._now()
+        self._sent.append(evidence)
+
+    async def next_answer(self) -> Answer:
+        self._now()
+        evidence = self._sent.popleft()
         transport = self._transport
         number, transport.windows = transport.windows, transport.windows + 1
         answer = transport.world.verifier.window(self._session, evidence, peer=transport.peer)

@@ -1,5 +1,7 @@
 """The line to the verifier: one long-lived gRPC stream over mutual TLS, one answer to each request, in order.
 
+Requests are sent one at a time, but for windows: of those as many may be under way as the verifier gives credit for.
+
 :class:`Transport` and :class:`Line` are what a session needs; tests and in-process runs bring their own. A line that
 was cut, or did not answer in time, is of no further use: the caller connects again and resumes, and the verifier says
 what it has recorded. Messages are converted here and travel no further in.
@@ -9,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol, final
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar, final
 
 import grpc
 import grpc.aio
@@ -21,12 +23,19 @@ from weighbridge.proto.spot import SpotChallenge
 from weighbridge.proto.v1 import attestation_pb2, attestation_pb2_grpc
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from weighbridge.attester.keys import ChannelKey
 
 __all__ = ["Answer", "GrpcTransport", "Line", "Opened", "Resumed", "Timeouts", "Transport"]
 
+_T = TypeVar("_T")
 _SEQ_MAX: Final = 2**53
 _KEEPALIVE_MS: Final = 10_000
+# Whatever a verifier offers: so many windows hide the way there and back.
+_CREDIT_MAX: Final = 64
+# A name with several addresses: each attester begins with another one.
+_SERVICE_CONFIG: Final = '{"loadBalancingConfig": [{"pick_first": {"shuffleAddressList": true}}]}'
 _NOT_LET_IN: Final = frozenset({grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED})
 
 
@@ -34,21 +43,23 @@ _NOT_LET_IN: Final = frozenset({grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode
 class Opened:
     """Enrolment succeeded. ``terms`` are signed and not verified yet; ``challenge`` is for window 0, 32 bytes.
 
-    ``spot`` is to be answered in the window that ``challenge`` is for.
+    ``spot`` is to be answered in the window that ``challenge`` is for. ``credit`` is how many windows may be under way.
     """
 
     terms: bytes
     challenge: bytes
     spot: SpotChallenge | None = None
+    credit: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """Where the verifier's record stands: the next window that it wants, the challenge for it, ``spot`` as before."""
+    """Where the verifier's record stands: the next window that it wants, the challenge for it, the others as before."""
 
     next_seq: int
     challenge: bytes
     spot: SpotChallenge | None = None
+    credit: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +77,11 @@ class Answer:
 
 
 class Line(Protocol):
-    """One connected stream. Every method sends one request and waits for its answer; one at a time.
+    """One connected stream. Every method sends one request and waits for its answer; one at a time, but for windows.
 
     Each raises :class:`~weighbridge.proto.errors.EnvironmentFault` ``PEER_UNREACHABLE`` when the line is cut or silent,
-    any :class:`~weighbridge.proto.errors.WeighbridgeError` that the verifier refuses with, and
+    :class:`~weighbridge.attester.refusal.Throttled` when the verifier wants to be asked later, any other
+    :class:`~weighbridge.proto.errors.WeighbridgeError` that it refuses with, and
     :class:`~weighbridge.proto.errors.MalformedEvidence` for an answer that is not one.
     """
 
@@ -86,7 +98,15 @@ class Line(Protocol):
         ...
 
     async def window(self, evidence: bytes) -> Answer:
-        """Send one window; its verdict."""
+        """Send one window; its verdict. Not while others are under way."""
+        ...
+
+    async def send_window(self, evidence: bytes) -> None:
+        """Send one window; :meth:`next_answer` returns its verdict. Not more at a time than there is credit for."""
+        ...
+
+    async def next_answer(self) -> Answer:
+        """The verdict on the first window that was sent and not answered. A refusal is that window's answer as well."""
         ...
 
     async def close_session(self, session: bytes) -> bytes:
@@ -152,6 +172,7 @@ class GrpcTransport:
                 ("grpc.keepalive_timeout_ms", _KEEPALIVE_MS),
                 # Reconnecting is ours to do: it has to resume the session.
                 ("grpc.enable_retries", 0),
+                ("grpc.service_config", _SERVICE_CONFIG),
             ],
         )
         line = _GrpcLine(channel, self._target, self._timeouts.answer)
@@ -190,17 +211,24 @@ class _GrpcLine:
         opened = (await self._ask(attestation_pb2.AttestRequest(proof=proof), "opened")).opened
         _require(opened.HasField("terms") and opened.HasField("challenge"), "opened")
         spot = SpotChallenge.parse(opened.spot) if opened.HasField("spot") else None
-        return Opened(opened.terms, _challenge(opened.challenge), spot)
+        return Opened(opened.terms, _challenge(opened.challenge), spot, _credit(opened.credit))
 
     async def resume(self, session: bytes) -> Resumed:
         request = attestation_pb2.AttestRequest(resume=attestation_pb2.Resume(session=session))
         resumed = (await self._ask(request, "resumed")).resumed
         _require(resumed.HasField("next_seq") and resumed.HasField("challenge"), "resumed")
         spot = SpotChallenge.parse(resumed.spot) if resumed.HasField("spot") else None
-        return Resumed(_seq(resumed.next_seq), _challenge(resumed.challenge), spot)
+        return Resumed(_seq(resumed.next_seq), _challenge(resumed.challenge), spot, _credit(resumed.credit))
 
     async def window(self, evidence: bytes) -> Answer:
-        answer = (await self._ask(attestation_pb2.AttestRequest(window=evidence), "answer")).answer
+        await self.send_window(evidence)
+        return await self.next_answer()
+
+    async def send_window(self, evidence: bytes) -> None:
+        await self._write(attestation_pb2.AttestRequest(window=evidence))
+
+    async def next_answer(self) -> Answer:
+        answer = (await self._read("answer")).answer
         _require(answer.HasField("seq") and answer.HasField("verdict"), "answer")
         return Answer(
             seq=_seq(answer.seq),
@@ -225,10 +253,27 @@ class _GrpcLine:
         await self._channel.close()
 
     async def _ask(self, request: attestation_pb2.AttestRequest, expected: str) -> attestation_pb2.AttestResponse:
+        await self._write(request)
+        return await self._read(expected)
+
+    async def _write(self, request: attestation_pb2.AttestRequest) -> None:
+        await self._patiently(self._call.write(request))
+
+    async def _read(self, expected: str) -> attestation_pb2.AttestResponse:
+        response = await self._patiently(self._call.read())
+        if not isinstance(response, attestation_pb2.AttestResponse):
+            raise self._status(await self._call.code(), await self._call.details())
+        kind = response.WhichOneof("response")
+        if kind == "refusal":
+            refusal = response.refusal
+            raise refusal_error(refusal.exit_code, refusal.error, retry_after_ms=refusal.retry_after_ms)
+        _require(kind == expected, expected)
+        return response
+
+    async def _patiently(self, operation: Awaitable[_T]) -> _T:
         try:
             async with asyncio.timeout(self._patience):
-                await self._call.write(request)
-                response = await self._call.read()
+                return await operation
         except TimeoutError as error:
             # The answer may still come and would be taken for that to the next request.
             self._call.cancel()
@@ -237,13 +282,6 @@ class _GrpcLine:
             raise self._status(error.code(), error.details()) from error
         except (asyncio.InvalidStateError, grpc.aio.UsageError) as error:
             raise self._cut("the line is closed") from error
-        if not isinstance(response, attestation_pb2.AttestResponse):
-            raise self._status(await self._call.code(), await self._call.details())
-        kind = response.WhichOneof("response")
-        if kind == "refusal":
-            raise refusal_error(response.refusal.exit_code, response.refusal.error)
-        _require(kind == expected, expected)
-        return response
 
     def _status(self, code: grpc.StatusCode | None, details: str | None) -> EnvironmentFault:
         if code in _NOT_LET_IN:
@@ -295,6 +333,11 @@ def _challenge(value: bytes) -> bytes:
             Code.NONCE_LENGTH, "wrong length", where="challenge", expected=limits.NONCE_SIZE, got=len(value)
         )
     return value
+
+
+def _credit(value: int) -> int:
+    """Absent and 0 are 1."""
+    return min(max(value, 1), _CREDIT_MAX)
 
 
 def _seq(value: int) -> int:

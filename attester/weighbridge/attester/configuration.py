@@ -45,6 +45,7 @@ class SessionConfig:
         port_file: passed on to the command.
         windows: how many windows to seal, ``None`` to go on until the command ends or :meth:`AttesterSession.stop`.
         spool_bytes: bound of the spool.
+        patient: whether a verifier that cannot be reached at the start is waited for.
     """
 
     state: Path
@@ -61,6 +62,7 @@ class SessionConfig:
     port_file: Path | None = None
     windows: int | None = None
     spool_bytes: int = DEFAULT_MAX_BYTES
+    patient: bool = False
 
     @property
     def declared(self) -> tuple[Manifest, ...]:

@@ -74,12 +74,16 @@ class Identity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enrolment:
-    """An open session: its terms, the first window's challenge and spot check, and what the proof already carried."""
+    """An open session: its terms, the first window's challenge and spot check, and what the proof already carried.
+
+    ``credit`` is how many windows may be under way.
+    """
 
     terms: SignedTerms
     challenge: bytes
     spot: SpotChallenge | None
     carried: Carried
+    credit: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +131,7 @@ async def enrol(
         challenge=opened.challenge,
         spot=opened.spot,
         carried=made.carried,
+        credit=opened.credit,
     )
 
 

@@ -25,7 +25,7 @@ from weighbridge.proto.errors import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["DenialNotice", "Outcome", "VerdictNotice", "refusal_error", "token_expiry"]
+__all__ = ["DenialNotice", "Outcome", "Throttled", "VerdictNotice", "refusal_error", "token_expiry"]
 
 Outcome = Literal["affirmed", "held", "indeterminate", "denied"]
 _OUTCOMES: Final = frozenset(get_args(Outcome))
@@ -33,10 +33,26 @@ _SCHEMA: Final = "weighbridge/verdict/v1"
 _DENIALS_MAX: Final = 4096
 _JWT_PARTS: Final = 3
 _SHORT: Final = 16
+_RETRY_AFTER_MAX_MS: Final = 600_000
 _ERRORS: Final[Mapping[int, type[WeighbridgeError]]] = {
     error.exit_code: error
     for error in (MalformedEvidence, NotAuthentic, PolicyDenied, Indeterminate, LedgerInconsistent, EnvironmentFault)
 }
+
+
+class Throttled(EnvironmentFault):
+    """``RATE_LIMITED``: the same request may come again after ``retry_after_ns`` nanoseconds, on the same line."""
+
+    def __init__(self, fault: WeighbridgeError, *, retry_after_ns: int) -> None:
+        super().__init__(
+            Code.RATE_LIMITED,
+            fault.message,
+            where=fault.where,
+            expected=fault.expected,
+            got=fault.got,
+            hint=fault.hint or "it is asked again by itself",
+        )
+        self.retry_after_ns: Final = retry_after_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +107,11 @@ class VerdictNotice:
         return cls(seq, cast("Outcome", outcome), received, tuple(_denial(item) for item in denials), document)
 
 
-def refusal_error(exit_code: int, document: bytes) -> WeighbridgeError:
+def refusal_error(exit_code: int, document: bytes, *, retry_after_ms: int = 0) -> WeighbridgeError:
     """The error that a refusal stands for: its class by ``exit_code``, its code and words from ``document``.
 
-    A refusal that cannot be read is one still: ``PEER_REFUSED``.
+    A refusal that cannot be read is one still: ``PEER_REFUSED``. One with the code ``RATE_LIMITED`` is
+    :class:`Throttled`; what it asks for is heeded up to ten minutes.
     """
     kind = _ERRORS.get(exit_code, EnvironmentFault)
     try:
@@ -106,7 +123,7 @@ def refusal_error(exit_code: int, document: bytes) -> WeighbridgeError:
         )
     if code not in Code.__members__:
         message, code = f"{code}: {message}", Code.PEER_REFUSED.value
-    return kind(
+    refused = kind(
         Code(code),
         f"the verifier refused: {message}",
         where=_optional(fields, "where") or "",
@@ -115,6 +132,9 @@ def refusal_error(exit_code: int, document: bytes) -> WeighbridgeError:
         clause=_optional(fields, "clause") or "",
         hint=_optional(fields, "hint") or "",
     )
+    if refused.code is Code.RATE_LIMITED:
+        return Throttled(refused, retry_after_ns=min(retry_after_ms, _RETRY_AFTER_MAX_MS) * 1_000_000)
+    return refused
 
 
 def token_expiry(token: str) -> datetime:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from weighbridge.attester.losses import Lost
     from weighbridge.attester.refusal import DenialNotice
     from weighbridge.attester.telemetry.power_seen import PowerSeen
     from weighbridge.proto import strict
@@ -21,11 +22,19 @@ NoticeKind = Literal[
     "delivering",
     "delivered",
     "set-aside",
+    "no-session",
+    "waiting",
     "loaded",
     "enrolled",
     "line-cut",
     "line-restored",
+    "throttled",
     "unheard",
+    "spool-filling",
+    "spool-full",
+    "disk-full",
+    "lost",
+    "token",
     "work-late",
     "spot-failed",
     "boot-logs",
@@ -39,8 +48,9 @@ class WindowReport:
     """One window's fate. A window that was ``spooled`` is reported again when its verdict arrives.
 
     ``indeterminate`` says that its samples do not suffice, so that nothing is said of it: no gate opens, and the
-    session goes on. ``lost`` says that the spool was full and the window was never sealed; it has no number of its own.
-    ``work`` and ``power`` are known for windows of this run only; ``verdict`` is the verifier's document.
+    session goes on. ``lost`` says that there was no room for the window: it was never sealed, and has no number of
+    its own. ``work`` and ``power`` are known for the newest windows of this run only; ``verdict`` is the verifier's
+    document.
     """
 
     session: bytes
@@ -64,7 +74,10 @@ class Notice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionSummary:
-    """How a session ended in good order. ``verifier`` is the verifier's own summary, ``None`` when it had no line."""
+    """How a session ended in good order. ``verifier`` is the verifier's own summary, ``None`` when it had no line.
+
+    ``lost`` is how many windows there was no room for, ``losses`` from when to when.
+    """
 
     session: bytes
     sealed: int
@@ -74,6 +87,7 @@ class SessionSummary:
     lost: int
     backlog: int
     verifier: strict.JsonObject | None
+    losses: tuple[Lost, ...] = ()
 
 
 class Observer(Protocol):

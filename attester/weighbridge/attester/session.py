@@ -3,14 +3,15 @@
 States, and what is durable in each::
 
     starting    keys; the measurement log of the boot, with this start in it; spools of earlier sessions
-    delivering  each earlier session's windows go to the verifier; it ends there as interrupted
+    delivering  each earlier session's windows go to the verifier; it ends there as interrupted (:mod:`.earlier`)
     loading     the inference server is launched or awaited; what it loads is measured, logged, extended
     enrolled    signed terms and the first challenge are in a new spool
     running     every period: cut, seal, spool, send; header before signature, window before sending
     ending      last window, unload record, closed at the verifier; the spool goes when it is empty
 
 An illegal order raises ``RuntimeError``. An :class:`~weighbridge.proto.errors.EnvironmentFault` ends the process with
-everything sealed in the spool; the next start delivers it and enrols anew.
+everything sealed in the spool; the next start delivers it and enrols anew. A disk that is full does not: what cannot be
+written is not sealed, and that is said.
 
 Decisions that are not obvious:
 
@@ -20,19 +21,22 @@ Decisions that are not obvious:
   under the fresh challenge it opens a gate, under the old one it would be held.
 * When the spool is full nothing is sealed, since a chain cannot leave out a window: the next one says by its interval
   what is missing, and the loss is reported here.
+* Without a session nothing can be sealed: between a restart and the next enrolment nothing is. That is reported, too.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from weighbridge.attester.courier import Courier
+from weighbridge.attester.answering import Answering
+from weighbridge.attester.courier import Backoff, Courier
+from weighbridge.attester.earlier import EarlierSessions
 from weighbridge.attester.enrolling import Enrolment, Identity, Prover, enrol
 from weighbridge.attester.inference import InferenceServer, Launch
-from weighbridge.attester.report import Notice, SessionSummary, WindowReport
+from weighbridge.attester.reaching import Reaching
+from weighbridge.attester.report import Notice, SessionSummary
 from weighbridge.attester.spool import Spools
 from weighbridge.attester.spot import ModelDirectories, SpotReader
 from weighbridge.attester.starting import open_log
@@ -41,20 +45,17 @@ from weighbridge.attester.waiting import cancel, first_of
 from weighbridge.attester.windows import WindowLoop, WindowParts
 from weighbridge.attester.workload.server import WorkloadServer
 from weighbridge.proto import strict
-from weighbridge.proto.errors import Code, EnvironmentFault, WeighbridgeError
+from weighbridge.proto.errors import Code, EnvironmentFault
 from weighbridge.proto.measurement_log import ModelLoad, ModelUnload
 
 if TYPE_CHECKING:
-    from weighbridge.attester.client import Answer, Line, Transport
+    from weighbridge.attester.client import Line, Transport
     from weighbridge.attester.configuration import Devices, SessionConfig, Surroundings
-    from weighbridge.attester.refusal import VerdictNotice
     from weighbridge.attester.report import NoticeKind, Observer
     from weighbridge.attester.spool import Spool
-    from weighbridge.attester.telemetry.power_seen import PowerSeen
     from weighbridge.attester.trust import TrustedVerifiers
     from weighbridge.attester.weights import MeasurementLog
     from weighbridge.proto.manifest import Manifest
-    from weighbridge.proto.workload import WorkSummary
 
 __all__ = ["AttesterSession"]
 
@@ -96,12 +97,17 @@ class AttesterSession:
         self._token = TokenFile(config.state / "token", surroundings.clock)
         self._stop = asyncio.Event()
         self._loaded = asyncio.Event()
-        self._counts: Counter[str] = Counter()
-        self._windows: WindowLoop | None = None
-        self._work: dict[int, WorkSummary] = {}
-        self._power: dict[int, tuple[PowerSeen, ...]] = {}
+        self._answering = Answering(self._token, self._offload, observer)
         self._directories = ModelDirectories(config.state / "model-directories")
         self._started = False
+        self._reaching = Reaching(
+            clock=surroundings.clock,
+            rng=surroundings.rng,
+            patient=config.patient,
+            stop=self._stop,
+            tell=lambda fault: self._notice("waiting", f"{fault}; nothing is sealed until there is a session"),
+            backoff=surroundings.backoff,
+        )
 
     def stop(self) -> None:
         """End the session in good order at once: last window, unload, close. May be called from a signal handler."""
@@ -130,11 +136,18 @@ class AttesterSession:
                 on_measured=self._directories.remember,
             )
             async with workload:
-                await self._deliver_earlier(spools)
+                earlier = EarlierSessions(
+                    spools,
+                    courier=lambda spool: self._courier(spool, None),
+                    offload=self._offload,
+                    reaching=self._reaching,
+                    notice=self._notice,
+                )
+                await self._deliver_earlier(earlier)
                 first = len(log.records())
                 server = await self._launch()
                 try:
-                    return await self._serve(spools, log, workload, server, first)
+                    return await self._serve(earlier, log, workload, server, first)
                 finally:
                     if server is not None:
                         await self._stop_server(server, log, first)
@@ -150,27 +163,11 @@ class AttesterSession:
     def _open_log(self) -> MeasurementLog:
         return open_log(self._config, self._devices, notice=lambda message: self._notice("boot-logs", message))
 
-    async def _deliver_earlier(self, spools: Spools) -> None:
+    async def _deliver_earlier(self, earlier: EarlierSessions) -> None:
         """Deliver what earlier runs left. A verifier that cannot be reached ends this run: nothing could be opened."""
-        for spool in await self._offload(spools.pending):
-            if spool.backlog:
-                self._notice("delivering", f"{spool.backlog} windows of session {spool.session.hex()}")
-                try:
-                    await self._courier(spool, None).deliver_once()
-                except EnvironmentFault:
-                    raise
-                except WeighbridgeError as error:
-                    # Denied, unknown or unreadable there: that ends the old session and says nothing of the new one.
-                    if spool.backlog:
-                        place = await self._offload(lambda: spools.set_aside(spool))  # noqa: B023 - awaited here
-                        self._notice("set-aside", f"session {spool.session.hex()}: {error}; kept in {place}")
-                        continue
-                    self._notice("delivered", f"session {spool.session.hex()}: {error}")
-                else:
-                    self._notice("delivered", f"session {spool.session.hex()}")
-            await self._offload(lambda: spools.remove(spool))  # noqa: B023 - awaited here
+        await earlier.deliver()
         # Before a server is launched that may load for minutes.
-        line = await self._transport.connect()
+        line = await self._reaching(self._transport.connect)
         await line.disconnect()
 
     async def _launch(self) -> InferenceServer | None:
@@ -209,13 +206,18 @@ class AttesterSession:
     # -- enrolled, running, ending -------------------------------------------------------------------------------------
 
     async def _serve(
-        self, spools: Spools, log: MeasurementLog, workload: WorkloadServer, server: InferenceServer | None, first: int
+        self,
+        earlier: EarlierSessions,
+        log: MeasurementLog,
+        workload: WorkloadServer,
+        server: InferenceServer | None,
+        first: int,
     ) -> SessionSummary:
+        spools = earlier.spools
         if not await self._wait_loaded(server):
             raise EnvironmentFault(Code.COMMAND_FAILED, "stopped before a model was loaded", hint="nothing was sealed")
-        line = await self._transport.connect()
+        line, enrolment = await self._reaching(lambda: self._opened(log))
         try:
-            enrolment = await self._enrol(line, log)
             terms = enrolment.terms.terms
             spool = await self._offload(
                 lambda: spools.create(
@@ -230,12 +232,14 @@ class AttesterSession:
             await line.disconnect()
             raise
         self._notice("enrolled", f"session {terms.session.hex()}, a window every {terms.period_ns / _SECOND_NS:g} s")
-        courier = self._courier(spool, line)
+        await earlier.begin(self._clock.wall_ns())
+        courier = self._courier(spool, line, credit=enrolment.credit, period_ns=terms.period_ns)
         delivery = asyncio.create_task(courier.run())
-        windows = self._windows = WindowLoop(
+        windows = self._answering.windows = WindowLoop(
             WindowParts(
                 enrolment=enrolment,
                 spool=spool,
+                losses=spools.losses,
                 devices=self._devices,
                 log=log,
                 workload=workload,
@@ -248,8 +252,8 @@ class AttesterSession:
                 observer=self._observer,
                 stop=self._stop,
                 limit=self._config.windows,
-                work=self._work,
-                power=self._power,
+                work=self._answering.work,
+                power=self._answering.power,
                 declared=self._config.declared,
                 spots=SpotReader(self._directories),
             )
@@ -269,7 +273,7 @@ class AttesterSession:
         failure = None if server is None else server.failure()
         if failure is not None:
             raise failure
-        counts = self._counts
+        counts = self._answering.counts
         return SessionSummary(
             session=terms.session,
             sealed=windows.sealed,
@@ -279,7 +283,16 @@ class AttesterSession:
             lost=windows.lost,
             backlog=spool.backlog,
             verifier=verifier,
+            losses=tuple(lost for lost in spools.losses.spans if lost.session == terms.session),
         )
+
+    async def _opened(self, log: MeasurementLog) -> tuple[Line, Enrolment]:
+        line = await self._transport.connect()
+        try:
+            return line, await self._enrol(line, log)
+        except BaseException:
+            await line.disconnect()
+            raise
 
     async def _enrol(self, line: Line, log: MeasurementLog) -> Enrolment:
         config = self._config
@@ -336,7 +349,7 @@ class AttesterSession:
             return None
         return summary if isinstance(summary, dict) else None
 
-    def _courier(self, spool: Spool, line: Line | None) -> Courier:
+    def _courier(self, spool: Spool, line: Line | None, *, credit: int = 1, period_ns: int = 0) -> Courier:
         return Courier(
             spool,
             self._transport,
@@ -344,43 +357,12 @@ class AttesterSession:
             clock=self._clock,
             offload=self._offload,
             rng=self._surroundings.rng,
-            backoff=self._surroundings.backoff,
-            on_answer=lambda notice, answer: self._on_answer(spool, notice, answer),
-            on_line=self._on_line,
-            on_unheard=self._on_unheard,
+            backoff=self._surroundings.backoff or (Backoff.of(period_ns) if period_ns else None),
+            credit=credit,
+            on_answer=lambda notice, answer: self._answering.answered(spool, notice, answer),
+            on_line=self._answering.line,
+            on_unheard=self._answering.unheard,
         )
-
-    async def _on_answer(self, spool: Spool, notice: VerdictNotice, answer: Answer) -> None:
-        expires = None
-        if notice.outcome == "affirmed" and answer.token is not None:
-            token = answer.token
-            expires = await self._offload(lambda: self._token.put(token))
-        elif notice.outcome == "denied":
-            await self._offload(self._token.remove)
-        if self._windows is not None:
-            self._windows.heard(notice.received)
-            self._counts[notice.outcome] += 1
-        report = WindowReport(
-            session=spool.session,
-            seq=notice.seq,
-            status=notice.outcome,
-            work=self._work.pop(notice.seq, None),
-            denials=notice.denials,
-            token_expires=expires,
-            backlog=spool.backlog,
-            verdict=notice.document,
-            power=self._power.pop(notice.seq, ()),
-        )
-        self._observer.window(report)
-
-    def _on_line(self, fault: EnvironmentFault | None) -> None:
-        if fault is None:
-            self._notice("line-restored", "the session is resumed")
-        else:
-            self._notice("line-cut", str(fault))
-
-    def _on_unheard(self, count: int) -> None:
-        self._notice("unheard", f"the answers to {count} windows were lost with the line; they are recorded")
 
     def _notice(self, kind: NoticeKind, message: str) -> None:
         self._observer.notice(Notice(kind, message))

@@ -6,6 +6,9 @@ was promised to be kept, so nothing of it is guessed.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol, final
 
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FILE_MAX",
+    "SESSION_NAME",
     "DiskStorage",
     "Progress",
     "SpoolStorage",
@@ -32,9 +36,13 @@ __all__ = [
     "read_progress",
     "read_session",
     "read_window",
+    "window_files",
+    "window_name",
 ]
 
 FILE_MAX: Final = limits.EVIDENCE_MAX + 1024
+SESSION_NAME: Final = re.compile(r"[0-9a-f]{32}")
+_WINDOW_NAME: Final = re.compile(r"window-([0-9]{16})")
 
 _SESSION: Final = "weighbridge/v1/spool-session"
 _PROGRESS: Final = "weighbridge/v1/spool-progress"
@@ -54,6 +62,10 @@ class SpoolStorage(Protocol):
         """Delete ``path`` if it is there. Nobody relies on it being durable."""
         ...
 
+    def space(self, path: Path) -> tuple[int, int]:
+        """Size of the file system that holds ``path``, and what we may still write to it, bytes."""
+        ...
+
 
 @final
 class DiskStorage:
@@ -71,6 +83,14 @@ class DiskStorage:
             path.unlink(missing_ok=True)
         except OSError as error:
             raise write_fault(path, error) from error
+
+    def space(self, path: Path) -> tuple[int, int]:
+        """See :meth:`SpoolStorage.space`."""
+        try:
+            system = os.statvfs(path)
+        except OSError as error:
+            raise write_fault(path, error) from error
+        return system.f_blocks * system.f_frsize, system.f_bavail * system.f_frsize
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +188,33 @@ def read_window(path: Path, seq: int) -> SpooledWindow:
     if window.seq != seq or sha256(evidence) != digest:
         raise corrupt(path, "its content is not the window that was sealed")
     return SpooledWindow(window.seq, window.next_prev, evidence)
+
+
+def window_name(seq: int) -> str:
+    """The name of the file of window ``seq``."""
+    return f"window-{seq:016d}"
+
+
+def window_files(path: Path) -> list[tuple[int, int]]:
+    """Number and size, in bytes, of the windows that lie in the directory ``path``, by number. Reads none of them.
+
+    Raises:
+        EnvironmentFault: ``FILE_UNREADABLE``.
+    """
+    found: list[tuple[int, int]] = []
+    try:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                match = _WINDOW_NAME.fullmatch(entry.name)
+                # Whoever looks at another process's spool may see a file go.
+                with contextlib.suppress(FileNotFoundError):
+                    if match is not None:
+                        seq = int(match[1])  # lenient: the pattern admits sixteen ASCII digits only
+                        found.append((seq, entry.stat().st_size))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise EnvironmentFault(Code.FILE_UNREADABLE, f"cannot read the spool: {reason}", where=str(path)) from error
+    return sorted(found)
 
 
 def corrupt(path: Path, reason: str) -> EnvironmentFault:

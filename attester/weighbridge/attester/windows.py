@@ -3,6 +3,9 @@
 Boundaries lie on a fixed grid of the monotonic clock, so that nothing drifts. Cutting is quick and takes what was
 reported and sampled up to that moment; whatever comes while the window is sealed belongs to the next one. A host that
 falls behind by whole windows makes one long window of them.
+
+Where there is no room for a window it is not sealed: the next one that is says by its interval what is missing. What is
+lost is told when it begins and when it ends, and kept among the :mod:`.losses`.
 """
 
 from __future__ import annotations
@@ -10,14 +13,16 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 from weighbridge.attester.clock import WallTimeline
 from weighbridge.attester.report import Notice, WindowReport
+from weighbridge.attester.room import Room
 from weighbridge.attester.sealing import Observed, Sealer
 from weighbridge.attester.telemetry.power_seen import PowerSeen, power_seen
 from weighbridge.attester.waiting import first_of
-from weighbridge.proto.errors import WeighbridgeError
+from weighbridge.attester.wording import counted
+from weighbridge.proto.errors import Code, EnvironmentFault, WeighbridgeError
 from weighbridge.proto.telemetry import Telemetry
 from weighbridge.proto.window import Interval
 
@@ -27,9 +32,10 @@ if TYPE_CHECKING:
     from weighbridge.attester.courier import Courier
     from weighbridge.attester.enrolling import Enrolment
     from weighbridge.attester.inference import InferenceServer
+    from weighbridge.attester.losses import Losses
     from weighbridge.attester.offload import Offload
     from weighbridge.attester.report import Observer
-    from weighbridge.attester.spool import Spool
+    from weighbridge.attester.spool import FullReason, Spool
     from weighbridge.attester.spool_files import Progress
     from weighbridge.attester.spot import SpotReader
     from weighbridge.attester.token_file import TokenFile
@@ -37,6 +43,7 @@ if TYPE_CHECKING:
     from weighbridge.attester.workload.server import WorkloadServer
     from weighbridge.proto.manifest import Manifest
     from weighbridge.proto.spot import SpotAnswer
+    from weighbridge.proto.telemetry import Source
     from weighbridge.proto.workload import WorkSummary
 
 __all__ = ["WindowLoop", "WindowParts"]
@@ -52,6 +59,11 @@ _SHORTEST_NS: Final = 10_000_000
 # A clock that is kept by a time service lags by milliseconds. Verifiers bear with more: they say nothing of a window
 # whose samples end two windows and 5 s, or more, before it came.
 _BEHIND_NS: Final = 2 * _SECOND_NS
+# What is remembered of windows until their answers come, after days without a verifier: 400 bytes, and some KiB.
+_WORK_KEPT: Final = 4096
+_POWER_KEPT: Final = 64
+_Value = TypeVar("_Value")
+_Fate = Literal["sealed", "late", "ended"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,11 +71,12 @@ class WindowParts:
     """What the loop works with. ``delivery`` runs ``courier``; ``limit`` is the number of windows, ``None`` for no end.
 
     ``work`` and ``power`` receive what each sealed window was about by its number, until it is reported; ``declared``
-    are the declared manifests.
+    are the declared manifests; ``losses`` is where it is noted what was not sealed.
     """
 
     enrolment: Enrolment
     spool: Spool
+    losses: Losses
     devices: Devices
     log: MeasurementLog
     workload: WorkloadServer
@@ -87,7 +100,7 @@ class _Cut:
     """A window that has ended and is not sealed yet."""
 
     interval: Interval
-    telemetry: bytes
+    sources: tuple[Source, ...]
     work: WorkSummary
     power: tuple[PowerSeen, ...]
 
@@ -97,7 +110,7 @@ class WindowLoop:
 
     Attributes:
         sealed: windows sealed.
-        lost: windows not sealed because the spool was full.
+        lost: windows not sealed because there was no room for them.
     """
 
     def __init__(self, parts: WindowParts) -> None:
@@ -109,6 +122,9 @@ class WindowLoop:
         self._tick: asyncio.Task[int] | None = None
         self._spot_failure: WeighbridgeError | None = None
         self._lags = False
+        self._room = Room(parts.spool, parts.losses, parts.observer, period_ns=self._terms.period_ns)
+        # The window that waits in memory for room.
+        self._late: _Cut | None = None
         self._timeline = WallTimeline(parts.clock, verifier_ns=self._terms.issued_ns)
         self._sealer = Sealer(
             parts.enrolment.terms,
@@ -129,7 +145,7 @@ class WindowLoop:
         """Cut and seal until the session is stopped, its server ends, or the limit is reached.
 
         Raises:
-            EnvironmentFault: ``CLOCK_STEPPED``, ``DISK_FULL``, ``BASELINE_UNEXPLAINED``, a TPM or GPU code.
+            EnvironmentFault: ``CLOCK_STEPPED``, ``FILE_UNWRITABLE``, ``BASELINE_UNEXPLAINED``, a TPM or GPU code.
             WeighbridgeError: what the courier raises.
         """
         parts, period = self._parts, self._terms.period_ns
@@ -151,6 +167,7 @@ class WindowLoop:
                     break
                 await self._seal(await self._cut(end - start, last=ending))
                 start = end
+            await self._last_chance()
         finally:
             self._end_tick()
 
@@ -192,24 +209,26 @@ class WindowLoop:
             self._end_tick()
         elif self._tick is not None and (late := await self._tick):
             parts.observer.notice(
-                Notice("work-late", f"{late} servers did not report their own work in time; it counts later")
+                Notice(
+                    "work-late", f"{counted(late, 'server')} did not report what was served in time; it counts later"
+                )
             )
         wall_start, wall_end = self._timeline.cut()
         work = parts.workload.take()
         if not last:
             self._begin_tick(parts.spool.next_seq + 1)
         tpm_end = (await parts.offload(parts.devices.tpm.read_clock)).clock
-        telemetry, power = await parts.offload(lambda: self._telemetry(wall_start, duration_ns, work))
+        sources = await parts.offload(lambda: self._sources(wall_start, duration_ns, work))
         interval = Interval(
             tpm_start_ms=self._tpm_start, tpm_end_ms=tpm_end, wall_start_ns=wall_start, wall_end_ns=wall_end
         )
-        return _Cut(interval, telemetry, work, power)
+        return _Cut(interval, sources, work, power_seen(sources))
 
-    def _telemetry(self, wall_start: int, duration_ns: int, work: WorkSummary) -> tuple[bytes, tuple[PowerSeen, ...]]:
+    def _sources(self, wall_start: int, duration_ns: int, work: WorkSummary) -> tuple[Source, ...]:
         source = self._parts.devices.telemetry
-        read = [] if source is None else source.window(start_wall_ns=wall_start, duration_ns=duration_ns, work=work)
-        telemetry = Telemetry(session=self._terms.session, seq=self._parts.spool.next_seq, sources=tuple(read))
-        return telemetry.encode(), power_seen(read)
+        if source is None:
+            return ()
+        return tuple(source.window(start_wall_ns=wall_start, duration_ns=duration_ns, work=work))
 
     async def _seal(self, cut: _Cut) -> None:
         parts = self._parts
@@ -218,42 +237,82 @@ class WindowLoop:
             patience = parts.clock.monotonic_ns() + self._terms.period_ns // _PATIENCE_SHARE
             await first_of(parts.courier.settled(), parts.clock.sleep_until(patience), watched=parts.delivery)
         self._check_delivery()
-        seq = parts.spool.next_seq
-        parts.work[seq], parts.power[seq] = cut.work, cut.power
-        sealed = await parts.offload(lambda: self._seal_and_spool(cut))
+        fate, seq = await parts.offload(lambda: self._seal_and_spool(cut))
         if self._spot_failure is not None:
             parts.observer.notice(Notice("spot-failed", f"window {seq}: {self._spot_failure}"))
             self._spot_failure = None
-        if not sealed:
-            del parts.work[seq], parts.power[seq]
-            self.lost += 1
-            self._tpm_start = cut.interval.tpm_end_ms
-            self._report(seq, "lost", cut)
-            return
-        self.sealed += 1
-        if not parts.courier.connected:
-            self._report(seq, "spooled", cut)
+        match fate:
+            case "spool-full" | "disk-full":
+                self._tpm_start = cut.interval.tpm_end_ms
+                self.lost += 1
+                self._room.tell()
+                self._report(seq, "lost", cut)
+            case "sealed" | "late":
+                self.sealed += 1
+                # Nobody has read the window yet: its answer comes later than this.
+                _remember(parts.work, seq, cut.work, _WORK_KEPT)
+                _remember(parts.power, seq, cut.power, _POWER_KEPT)
+                self._room.found()
+                self._room.tell_filling()
+                self._late = cut if fate == "late" else None
+                if self._late is not None:
+                    self._room.tell_late(seq)
+                if not parts.courier.connected:
+                    self._report(seq, "spooled", cut)
+            case "ended":
+                return
         parts.courier.notify()
 
-    def _seal_and_spool(self, cut: _Cut) -> bool:
-        """Whether there was room for the window."""
+    def _seal_and_spool(self, cut: _Cut) -> tuple[_Fate | FullReason, int]:
+        """What became of the window, or why there was no room for it, and its number, or that of the next one."""
         spool, progress = self._parts.spool, self._parts.spool.progress
         challenge = progress.challenge
-        if challenge is None or not spool.has_room:
-            return False
+        if challenge is None:
+            return "ended", spool.next_seq
+        full = spool.full()
+        # Only now is it known: what waited in memory may have taken a number.
+        seq = spool.next_seq
+        if full is not None:
+            return self._note(full, cut), seq
+        telemetry = Telemetry(session=self._terms.session, seq=seq, sources=cut.sources)
         observed = Observed(
-            seq=spool.next_seq,
+            seq=seq,
             prev=spool.prev,
             challenge=challenge,
             interval=cut.interval,
-            telemetry=cut.telemetry,
+            telemetry=telemetry.encode(),
             work=cut.work,
             spot=self._spot(progress),
         )
-        spool.commit(self._sealer.seal(observed, begin=spool.begin))
+        try:
+            sealed = self._sealer.seal(observed, begin=spool.begin)
+        except EnvironmentFault as fault:
+            if fault.code is not Code.DISK_FULL:
+                raise
+            # Of all that sealing does, the header alone is written. Nothing was signed over it.
+            return self._note("disk-full", cut), seq
+        kept = spool.commit(sealed)
         # Not before the quote: the next interval starts after it.
         self._tpm_start = self._parts.devices.tpm.read_clock().clock
-        return True
+        self._parts.losses.flush()
+        return "sealed" if kept else "late", seq
+
+    def _note(self, full: FullReason, cut: _Cut) -> FullReason:
+        self._room.note(full, cut.interval)
+        return full
+
+    async def _last_chance(self) -> None:
+        """The session ends: what waits in memory is written now, or never."""
+        parts, cut = self._parts, self._late
+        if cut is not None and parts.spool.late:
+            await parts.offload(parts.spool.full)
+            if parts.spool.late:
+                self.sealed -= 1
+                self.lost += 1
+                await parts.offload(lambda: self._note("disk-full", cut))
+                self._room.tell()
+            parts.courier.notify()
+        self._room.found()
 
     def _spot(self, progress: Progress) -> SpotAnswer | None:
         """The answer to what came with the challenge, in the window that both are for; a later one answers nothing."""
@@ -296,6 +355,13 @@ class WindowLoop:
         tick, self._tick = self._tick, None
         if tick is not None:
             tick.cancel()
+
+
+def _remember(kept: dict[int, _Value], seq: int, value: _Value, most: int) -> None:
+    """Put ``value`` among the newest ``most``."""
+    kept[seq] = value
+    while len(kept) > most:
+        del kept[next(iter(kept))]
 
 
 async def _wait(event: asyncio.Event) -> None:

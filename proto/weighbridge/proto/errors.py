@@ -515,8 +515,10 @@ class LedgerInconsistent(WeighbridgeError):
     exit_code = ExitCode.LEDGER_INCONSISTENT
 
 
-@final
 class EnvironmentFault(WeighbridgeError):
-    """This machine is at fault: TPM, disk, port, clock or peer. Nothing was lost; it is safe to retry."""
+    """This machine is at fault: TPM, disk, port, clock or peer. Nothing was lost; it is safe to retry.
+
+    Where it is known when to retry, a class of its own says so.
+    """
 
     exit_code = ExitCode.ENVIRONMENT

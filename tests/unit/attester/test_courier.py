@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -16,7 +17,7 @@ from fakes.virtual_time import VirtualClock
 from weighbridge.attester.client import Answer, Opened, Resumed
 from weighbridge.attester.courier import Backoff, Courier
 from weighbridge.attester.offload import Inline, Worker
-from weighbridge.attester.refusal import VerdictNotice
+from weighbridge.attester.refusal import Throttled, VerdictNotice
 from weighbridge.attester.sealing import SealedWindow
 from weighbridge.attester.spool import Spool, Spools
 from weighbridge.proto import strict
@@ -63,6 +64,10 @@ class ScriptedVerifier:
         self.edit: Callable[[Answer], Answer] = lambda answer: answer
         self.next_seq: int | None = None
         self.spot: SpotChallenge | None = None
+        self.credit = 1
+        self.resumes = 0
+        # Most windows that were under way at once.
+        self.most = 0
 
     async def connect(self) -> ScriptedLine:
         self.connects += 1
@@ -75,6 +80,9 @@ class ScriptedVerifier:
 class ScriptedLine:
     def __init__(self, verifier: ScriptedVerifier) -> None:
         self._verifier = verifier
+        self._sent: deque[bytes] = deque()
+        # What a window was refused with: so are those behind it, until the session is resumed.
+        self._refused: Exception | None = None
         self.broken = asyncio.Event()
 
     async def open(self, opening: bytes) -> bytes:
@@ -85,13 +93,30 @@ class ScriptedLine:
 
     async def resume(self, session: bytes) -> Resumed:
         assert session == SESSION
+        assert not self._sent
+        self._refused = None
+        self._verifier.resumes += 1
         following = len(self._verifier.recorded) if self._verifier.next_seq is None else self._verifier.next_seq
-        return Resumed(following, challenge(following), self._verifier.spot)
+        return Resumed(following, challenge(following), self._verifier.spot, self._verifier.credit)
 
     async def window(self, evidence: bytes) -> Answer:
-        seq = evidence[0]
+        raise AssertionError(evidence)
+
+    async def send_window(self, evidence: bytes) -> None:
+        self._sent.append(evidence)
+        self._verifier.most = max(self._verifier.most, len(self._sent))
+        assert len(self._sent) <= self._verifier.credit
+
+    async def next_answer(self) -> Answer:
+        seq = self._sent.popleft()[0]
+        if self._refused is not None:
+            raise self._refused
         self._verifier.attempts.append(seq)
-        self._verifier.before(seq)
+        try:
+            self._verifier.before(seq)
+        except EnvironmentFault as refused:
+            self._refused = refused
+            raise
         self._verifier.recorded.append(seq)
         self._verifier.after(seq)
         return self._verifier.edit(Answer(seq, verdict(seq), None, challenge(seq + 1)))
@@ -252,9 +277,59 @@ async def test_delays_grow_and_end(desk: Desk) -> None:
     desk.verifier.refuse_connects = 7
     await desk.deliver()
     assert desk.verifier.connects == 8
-    # 1, 2, 4, 8, 8, 8, 8 s, each less up to a half.
-    assert 39 * SECOND / 2 <= desk.clock.elapsed_ns <= 39 * SECOND
+    # Any length up to 1, 2, 4, 8, 8, 8, 8 s.
+    assert 39 * SECOND / 4 <= desk.clock.elapsed_ns <= 39 * SECOND
     assert desk.lines == [Code.PEER_UNREACHABLE, "up"]
+
+
+@pytest.mark.parametrize("credit", [1, 4, 100])
+async def test_as_many_windows_are_under_way_as_there_is_credit_for(desk: Desk, credit: int) -> None:
+    desk.verifier.credit = credit
+    desk.seal(30)
+    await desk.deliver()
+    assert desk.verifier.recorded == desk.answers == list(range(30))
+    assert desk.verifier.most == min(credit, 30)
+
+
+@pytest.mark.parametrize("credit", [1, 4])
+async def test_a_line_that_is_cut_with_windows_under_way_sends_them_again(desk: Desk, credit: int) -> None:
+    """What had no answer is sent again, unless the verifier has it."""
+    desk.verifier.credit = credit
+    desk.seal(10)
+    desk.verifier.before = once(3, fault())
+    desk.verifier.after = once(6, fault())
+    await desk.deliver()
+    assert desk.verifier.attempts == [0, 1, 2, 3, 3, 4, 5, 6, 7, 8, 9]
+    assert desk.verifier.recorded == list(range(10))
+    assert (desk.answers, desk.unheard) == ([0, 1, 2, 3, 4, 5, 7, 8, 9], [1])
+
+
+def throttled(seconds: int) -> Throttled:
+    return Throttled(fault(Code.RATE_LIMITED), retry_after_ns=seconds * SECOND)
+
+
+@pytest.mark.parametrize("credit", [1, 4])
+async def test_a_verifier_that_wants_to_be_asked_later_is_asked_later_over_the_same_line(
+    desk: Desk, credit: int
+) -> None:
+    desk.verifier.credit = credit
+    desk.seal(6)
+    desk.verifier.before = once(2, throttled(70))
+    await desk.deliver()
+    assert desk.verifier.recorded == desk.answers == list(range(6))
+    assert 70 * SECOND <= desk.clock.elapsed_ns <= 71 * SECOND
+    assert (desk.verifier.connects, desk.verifier.resumes) == (1, 2)
+    assert desk.lines == ["up", Code.RATE_LIMITED, "up"]
+
+
+async def test_whoever_gets_on_does_not_wait_longer_each_time(desk: Desk) -> None:
+    """A line that is cut after every window: each attempt is the first again."""
+    desk.seal(20)
+    cut = {seq: once(seq, fault()) for seq in range(1, 20)}
+    desk.verifier.before = lambda seq: cut[seq](seq) if seq in cut else None
+    await desk.deliver()
+    assert desk.verifier.recorded == list(range(20))
+    assert desk.clock.elapsed_ns <= 19 * SECOND
 
 
 async def test_the_same_seed_gives_the_same_delays() -> None:

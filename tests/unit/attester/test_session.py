@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import itertools
+import math
 import os
 import random
 import sys
@@ -30,6 +31,7 @@ from weighbridge.attester.courier import Backoff
 from weighbridge.attester.durable import write_fault
 from weighbridge.attester.inference import Launch
 from weighbridge.attester.keys import ServingKey
+from weighbridge.attester.losses import Losses, Lost
 from weighbridge.attester.offload import Inline
 from weighbridge.attester.report import Notice, SessionSummary, WindowReport
 from weighbridge.attester.session import AttesterSession
@@ -39,6 +41,7 @@ from weighbridge.attester.spot import ModelDirectories, make_pool
 from weighbridge.attester.telemetry.emulated import EmulatedTelemetry
 from weighbridge.attester.trust import TrustedVerifiers, VerifierAnchor
 from weighbridge.attester.weights import measure
+from weighbridge.proto import strict
 from weighbridge.proto.cc_state import CcState
 from weighbridge.proto.enrolment import Opening
 from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic, PolicyDenied
@@ -304,8 +307,15 @@ async def test_a_restarted_attester_delivers_and_enrols_anew(scene: Scene) -> No
     assert left >= 3
     scene.transport.restore()
     scene.watcher = Watcher()
+    began = scene.clock.wall_ns()
     summary = await scene.run(windows=2)
     assert scene.watcher.kinds[:2] == ["delivering", "delivered"]
+    # Nobody sealed between the two sessions.
+    headers = scene.recorded()
+    (lost,) = Losses.open(scene.state / "spool" / "losses", DiskStorage()).spans
+    assert (lost.reason, lost.from_ns, lost.windows) == ("no-session", headers[-3].interval.wall_end_ns, 0)
+    assert began <= lost.until_ns <= headers[-2].interval.wall_start_ns
+    assert scene.watcher.kinds.count("lost") == 1
     assert [fate for _, fate in scene.watcher.fates] == ["held"] * left + ["affirmed"] * 2
     assert (summary.affirmed, summary.held) == (2, 0)
     assert scene.spooled() == []
@@ -506,29 +516,81 @@ async def test_a_clock_that_lags_is_told_once_with_what_becomes_of_it(
         assert "NTP" in notice.message
 
 
-class FullDisk:
-    """A disk that is full from operation ``at`` on."""
+class FailingDisk:
+    """A disk on which no write succeeds from number ``at`` on, for ``lasts`` writes."""
 
-    def __init__(self, at: int) -> None:
+    def __init__(self, at: int, number: int, *, lasts: float = math.inf) -> None:
         self._disk = DiskStorage()
-        self._left = at
+        self._number = number
+        self._at, self._until = at, at + lasts
+        self.writes = 0
 
     def write(self, path: Path, data: bytes) -> None:
-        self._left -= 1
-        if self._left < 0:
-            raise write_fault(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+        self.writes += 1
+        if self._at < self.writes <= self._until:
+            raise write_fault(path, OSError(self._number, os.strerror(self._number)))
         self._disk.write(path, data)
 
     def remove(self, path: Path) -> None:
         self._disk.remove(path)
 
+    def space(self, path: Path) -> tuple[int, int]:
+        return self._disk.space(path)
 
-@pytest.mark.parametrize("at", [0, 1, 5, 6, 7])
-async def test_a_full_disk_ends_the_session_and_loses_nothing(scene: Scene, at: int) -> None:
-    scene.storage = FullDisk(at)
+
+@pytest.mark.parametrize("at", [0, 1])
+async def test_a_session_is_not_begun_on_a_full_disk(scene: Scene, at: int) -> None:
+    scene.storage = FailingDisk(at, errno.ENOSPC)
     with pytest.raises(EnvironmentFault) as caught:
         await scene.run(windows=None)
     assert caught.value.code is Code.DISK_FULL
+    assert caught.value.hint
+    assert scene.recorded() == []
+
+
+@pytest.mark.parametrize("at", range(5, 12))
+async def test_a_disk_that_is_full_for_a_while_is_waited_for(scene: Scene, at: int) -> None:
+    """Whatever could not be written: the chain goes on, and what is not in it is said."""
+    scene.storage = FailingDisk(at, errno.ENOSPC, lasts=5)
+    summary = await scene.run(windows=8)
+    headers = scene.recorded()
+    assert [header.seq for header in headers] == list(range(8))
+    assert (summary.sealed, summary.backlog) == (8, 0)
+    gaps = [after.interval.wall_start_ns - before.interval.wall_end_ns for before, after in itertools.pairwise(headers)]
+    assert sum(gaps) == summary.lost * PERIOD_NS > 0
+    assert {lost.reason for lost in summary.losses} == {"disk-full"}
+    assert sum(lost.windows for lost in summary.losses) == summary.lost
+    spans = [(lost.from_ns, lost.until_ns) for lost in summary.losses]
+    assert spans == [
+        (before.interval.wall_end_ns, after.interval.wall_start_ns)
+        for before, after in itertools.pairwise(headers)
+        if after.interval.wall_start_ns > before.interval.wall_end_ns
+    ]
+    assert scene.watcher.kinds.count("lost") == len(spans)
+    assert "disk-full" in scene.watcher.kinds
+
+
+async def test_a_window_for_which_there_is_no_space_to_the_end_is_lost_and_said(scene: Scene) -> None:
+    def act(_: WindowReport) -> None:
+        if scene.session is not None and [fate for _, fate in scene.watcher.fates].count("lost") == 2:
+            scene.session.stop()
+
+    scene.watcher.on_window = act
+    # The session's two files, header and window 0, progress, header; and no space for window 1.
+    scene.storage = FailingDisk(6, errno.ENOSPC)
+    summary = await scene.run(windows=None)
+    assert (summary.sealed, summary.lost, summary.verifier is not None) == (1, 3, True)
+    assert [header.seq for header in scene.recorded()] == [0]
+    assert sum(lost.windows for lost in summary.losses) == 3
+
+
+@pytest.mark.parametrize("at", [0, 1, 5, 6, 7])
+@pytest.mark.parametrize("number", [errno.EIO, errno.EROFS])
+async def test_a_disk_that_fails_ends_the_session_and_loses_nothing(scene: Scene, at: int, number: int) -> None:
+    scene.storage = FailingDisk(at, number)
+    with pytest.raises(EnvironmentFault) as caught:
+        await scene.run(windows=None)
+    assert caught.value.code is Code.FILE_UNWRITABLE
     assert caught.value.hint
     scene.storage = None
     recorded = {header.seq for header in scene.recorded()}
@@ -557,6 +619,23 @@ async def test_a_full_spool_says_what_is_lost_and_the_chain_goes_on(scene: Scene
     gaps = [after.interval.wall_start_ns - before.interval.wall_end_ns for before, after in itertools.pairwise(headers)]
     assert max(gaps) == summary.lost * PERIOD_NS
     assert fates[-1] == "affirmed"
+    # The same in words, in the summary, and kept for whoever asks later.
+    at = gaps.index(max(gaps))
+    (lost,) = summary.losses
+    assert lost == Lost(
+        "spool-full",
+        headers[0].session,
+        headers[at].interval.wall_end_ns,
+        headers[at + 1].interval.wall_start_ns,
+        summary.lost,
+    )
+    begun, over = (notice.message for notice in scene.watcher.notices if notice.kind in {"spool-full", "lost"})
+    assert "the oldest are kept" in begun
+    assert str(lost) in over
+    assert Losses.open(scene.state / "spool" / "losses", DiskStorage()).spans == (lost,)
+    # A verifier's account of it: the policy sees time that no window covers.
+    warned = [str(report.verdict) for report in scene.watcher.windows if report.seq == at + 1 and report.verdict]
+    assert "uncovered" in warned[0]
 
 
 async def test_a_host_that_falls_behind_makes_one_long_window(scene: Scene) -> None:
@@ -743,6 +822,49 @@ async def test_a_spool_is_kept_while_the_verifier_is_away(scene: Scene) -> None:
         await scene.run(peer=False)
     assert caught.value.code is Code.PEER_UNREACHABLE
     assert scene.spooled() == left
+    assert [notice.kind for notice in scene.watcher.notices[-2:]] == ["delivering", "no-session"]
+    assert "nothing is sealed" in scene.watcher.notices[-1].message
+
+
+async def test_a_verifier_that_is_away_at_the_start_is_waited_for_if_that_is_asked(scene: Scene) -> None:
+    scene.config = replace(scene.config, patient=True)
+    scene.transport.cut()
+
+    def act(notice: Notice) -> None:
+        if notice.kind == "waiting":
+            asyncio.get_running_loop().call_later(0.05, scene.transport.restore)
+
+    scene.watcher.on_notice = act
+    summary = await scene.run(windows=2)
+    assert summary.affirmed == 2
+    assert scene.watcher.kinds == ["waiting", "loaded", "enrolled"]
+    assert scene.transport.connects > 3
+
+
+@pytest.mark.parametrize("name", ["progress", "window-0000000000000002", "window-0000000000000004"])
+async def test_a_damaged_spool_is_set_aside_and_said(scene: Scene, name: str) -> None:
+    """What lies before the damage is delivered, if its place is known; a new session begins all the same."""
+    scene.watcher.on_window = lambda report: scene.transport.cut() if report.seq == 1 else None
+    await scene.run(windows=5)
+    first = scene.spooled()[0]
+    assert [int(path.name[-16:]) for path in scene.spooled()] == [1, 2, 3, 4] or first.name.endswith("2")
+    path = first.parent / name
+    path.write_bytes(path.read_bytes()[:-1])
+    scene.transport.restore()
+    scene.watcher = Watcher()
+    summary = await scene.run(windows=1)
+    assert summary.affirmed == 1
+    assert "set-aside" in scene.watcher.kinds
+    (damaged,) = {path.parent for path in scene.spooled()}
+    assert damaged.name == f"{first.parent.name}.damaged"
+    before_damage = name == "window-0000000000000004"
+    lost = Losses.open(scene.state / "spool" / "losses", DiskStorage()).spans[0]
+    assert (lost.reason, lost.session) == ("damaged", strict.hex_decode(first.parent.name, what="session"))
+    kept = len(list(damaged.glob("window-*")))
+    assert lost.windows == kept
+    recorded = [header.seq for header in scene.recorded() if header.session == lost.session]
+    assert recorded == list(range(5 - kept))
+    assert before_damage or len(recorded) <= 2
 
 
 async def test_a_token_that_cannot_be_taken_away_is_said(scene: Scene) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import os
@@ -69,7 +70,7 @@ def reopen(tmp_path: Path) -> Spool:
 
 
 def room(spool: Spool) -> bool:
-    return spool.has_room
+    return spool.full() is None
 
 
 def contents(spool: Spool) -> list[int]:
@@ -96,6 +97,7 @@ def test_an_opened_spool_goes_on_where_the_last_process_stopped(tmp_path: Path) 
     _, spool = create(tmp_path)
     fill(spool, 3)
     spool.record(0, challenge=None)
+    spool.save()
     again = reopen(tmp_path)
     assert (again.session, again.terms) == (SESSION, TERMS)
     assert (again.next_seq, again.prev, again.backlog) == (3, sealed(2).next_prev, 2)
@@ -110,6 +112,7 @@ def test_what_the_challenge_asks_of_the_files_survives_with_it(tmp_path: Path) -
     assert reopen(tmp_path).progress == Progress(0, PREV, CHALLENGE, SPOT)
     fill(spool, 2)
     spool.record(0, challenge=PREV, spot=replace(SPOT, id=bytes(16)))
+    spool.save()
     assert reopen(tmp_path).progress.spot == replace(SPOT, id=bytes(16))
     spool.record(1, challenge=PREV)
     assert reopen(tmp_path).progress.spot is None
@@ -187,7 +190,7 @@ def test_one_spool_per_session(tmp_path: Path) -> None:
 def test_a_refused_session_is_kept_and_not_read_again(tmp_path: Path) -> None:
     spools, spool = create(tmp_path)
     fill(spool, 2)
-    place = spools.set_aside(spool)
+    place = spools.set_aside(spool.path, "refused")
     assert (place / "window-0000000000000001").exists()
     assert spools.pending() == ()
 
@@ -200,7 +203,7 @@ class How(Enum):
 class BreakingStorage:
     """Fails at operation number ``at``, before or after its effect."""
 
-    def __init__(self, at: int, how: How, number: int = errno.ENOSPC) -> None:
+    def __init__(self, at: int, how: How, number: int = errno.EIO) -> None:
         self._disk = DiskStorage()
         self._at, self._how, self._number = at, how, number
         self.count = 0
@@ -210,6 +213,9 @@ class BreakingStorage:
 
     def remove(self, path: Path) -> None:
         self._do(path, lambda: self._disk.remove(path))
+
+    def space(self, path: Path) -> tuple[int, int]:
+        return self._disk.space(path)
 
     def _do(self, path: Path, operation: Callable[[], None]) -> None:
         self.count += 1
@@ -237,8 +243,7 @@ def test_every_write_broken_twice(tmp_path: Path) -> None:
         witness = Witness()
         with pytest.raises(EnvironmentFault) as caught:
             witnessed(root, storage, witness)
-        assert caught.value.code is Code.DISK_FULL
-        assert "free space" in caught.value.hint
+        assert caught.value.code is Code.FILE_UNWRITABLE
         spools = Spools(root).pending()
         if not spools:
             assert witness.committed == []
@@ -246,9 +251,79 @@ def test_every_write_broken_twice(tmp_path: Path) -> None:
             continue
         (spool,) = spools
         first, last = spool.progress.seq, spool.next_seq
-        assert first in {len(witness.recorded), len(witness.recorded) + 1}
+        # What the verifier has may be noted later than it was said.
+        assert first <= len(witness.recorded) + 1
         assert last in {len(witness.committed), len(witness.committed) + 1}
         assert contents(spool) == list(range(first, last))
+
+
+def test_a_disk_without_space_is_waited_for_at_every_write(tmp_path: Path) -> None:
+    """At each operation, and the host goes on: a window is sealed later, or waits in memory, and none is lost."""
+    for at, how in itertools.product(range(4, _operations(tmp_path) + 3), How):
+        storage = BreakingStorage(at, how, errno.ENOSPC)
+        _, spool = create(tmp_path / f"{at}-{how.name}", storage=storage)
+        delivered: list[int] = []
+        for step in "cccrcrkcrr":
+            if step != "c":
+                if not spool.backlog:
+                    continue
+                delivered.append(spool.progress.seq)
+                if step == "r":
+                    spool.record(spool.progress.seq, challenge=CHALLENGE)
+                else:
+                    spool.skip_to(spool.progress.seq + 1, challenge=CHALLENGE)
+                continue
+            assert spool.full() is None
+            with contextlib.suppress(EnvironmentFault):
+                spool.begin(b"header %d" % spool.next_seq)
+                spool.commit(sealed(spool.next_seq))
+        assert spool.full() is None
+        assert delivered + contents(spool) == list(range(spool.next_seq))
+        assert spool.next_seq in {4, 5}
+        spool.save()
+        assert contents(reopen(tmp_path / f"{at}-{how.name}")) == []
+
+
+class NearlyFull(BreakingStorage):
+    """A file system of 100 MiB with so much space left."""
+
+    free = 100 << 20
+
+    def space(self, path: Path) -> tuple[int, int]:
+        assert path.is_dir()
+        return 100 << 20, self.free
+
+
+def test_a_backlog_leaves_space_to_others(tmp_path: Path) -> None:
+    """A twentieth of the file system; the few windows that are on their way may take that, too."""
+    disk = NearlyFull(0, How.DONE)
+    _, spool = create(tmp_path, storage=disk)
+    disk.free = FILE_MAX
+    fill(spool, 4)
+    assert spool.full() == "disk-full"
+    disk.free = FILE_MAX + (5 << 20)
+    assert spool.full() is None
+    disk.free -= 1
+    assert spool.full() == "disk-full"
+    contents(spool)
+    assert spool.full() is None
+    disk.free = FILE_MAX - 1
+    assert spool.full() == "disk-full"
+
+
+def test_what_the_verifier_has_is_noted_for_every_window_or_every_sixteenth_of_a_backlog(tmp_path: Path) -> None:
+    _, spool = create(tmp_path)
+    fill(spool, 1)
+    assert contents(spool) == [0]
+    assert read_progress(spool.path / "progress").seq == 1
+    fill(spool, 40)
+    for seq in range(1, 41):
+        spool.record(seq, challenge=CHALLENGE)
+        noted = read_progress(spool.path / "progress").seq
+        assert seq + 1 - noted < 16
+        # What is not noted is still there: a crash sends it again.
+        assert [int(path.name[-16:]) for path in sorted(spool.path.glob("window-*"))] == list(range(noted, 41))
+    assert (spool.size, spool.backlog) == (0, 0)
 
 
 class Witness:
@@ -280,10 +355,9 @@ def test_after_a_failed_write_nothing_more_is_written(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFault):
         spool.commit(sealed(0))
     before = storage.count
-    with pytest.raises(EnvironmentFault, match="DISK_FULL"):
-        spool.begin(b"other")
-    with pytest.raises(EnvironmentFault, match="DISK_FULL"):
-        spool.commit(sealed(0, b"other"))
+    for write in (lambda: spool.begin(b"other"), lambda: spool.commit(sealed(0, b"other")), spool.full):
+        with pytest.raises(EnvironmentFault, match="FILE_UNWRITABLE"):
+            write()
     assert storage.count == before
     assert contents(reopen(tmp_path)) == []
 
@@ -302,9 +376,8 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
     try:
         spools = Spools(mount / "spool")
         spool = spools.create(SESSION, TERMS, prev=PREV, challenge=CHALLENGE)
-        with pytest.raises(EnvironmentFault) as caught:
-            fill_large(spool)
-        assert caught.value.code is Code.DISK_FULL
+        fill_large(spool)
+        assert spool.full() == "disk-full"
         committed = spool.next_seq
         (again,) = Spools(mount / "spool").pending()
         assert again.next_seq == committed > 0
@@ -314,11 +387,12 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
 
 
 def fill_large(spool: Spool) -> None:
-    while True:
-        spool.begin(b"header")
-        spool.commit(
-            SealedWindow(seq=spool.next_seq, evidence=bytes(40_000), digest=bytes(32), qualifying_data=bytes(32))
-        )
+    with contextlib.suppress(EnvironmentFault):
+        while not spool.late:
+            spool.begin(b"header")
+            spool.commit(
+                SealedWindow(seq=spool.next_seq, evidence=bytes(40_000), digest=bytes(32), qualifying_data=bytes(32))
+            )
 
 
 def _full_by_limit(tmp_path: Path) -> None:
@@ -327,18 +401,15 @@ import resource, signal
 from pathlib import Path
 from weighbridge.attester.sealing import SealedWindow
 from weighbridge.attester.spool import Spools
-from weighbridge.proto.errors import EnvironmentFault
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 spool = Spools(Path({str(tmp_path / "limited")!r})).create(bytes(16), b"t", prev=bytes(32), challenge=bytes(32))
 spool.begin(b"h")
-try:
-    spool.commit(SealedWindow(seq=0, evidence=bytes(40_000), digest=bytes(32), qualifying_data=bytes(32)))
-except EnvironmentFault as error:
-    print(error.code)
+print(spool.commit(SealedWindow(seq=0, evidence=bytes(40_000), digest=bytes(32), qualifying_data=bytes(32))))
+print(spool.full())
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() in {"DISK_FULL", "FILE_UNWRITABLE"}
+    assert done.stdout.split() == ["False", "disk-full"]
     (again,) = Spools(tmp_path / "limited").pending()
     assert again.next_seq == 0
     assert sorted(path.name for path in again.path.iterdir()) == ["progress", "session"]
@@ -375,9 +446,10 @@ def test_kill_9_of_a_sealing_process_loses_nothing_it_had_sealed(tmp_path: Path,
     assert contents(spool) == list(range(spool.next_seq))
 
 
-@pytest.mark.parametrize("name", ["session", "progress", "window-0000000000000001"])
+@pytest.mark.parametrize("name", ["session", "progress", "window-0000000000000001", "window-0000000000000002"])
 @pytest.mark.parametrize("damage", ["flip", "truncate", "delete", "exchange"])
 def test_a_damaged_file_is_named(tmp_path: Path, name: str, damage: str) -> None:
+    """When the spool is opened, or, of a window that is not the newest, when it is read."""
     _, spool = create(tmp_path)
     fill(spool, 3)
     path = spool.path / name
@@ -388,7 +460,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str, damage: str) -> None
         case "truncate":
             path.write_bytes(data[: len(data) // 2])
         case "exchange":
-            path.write_bytes((spool.path / "window-0000000000000002").read_bytes())
+            path.write_bytes((spool.path / "window-0000000000000000").read_bytes())
         case _:
             path.unlink()
     if (name, damage) == ("session", "delete"):
@@ -398,8 +470,12 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str, damage: str) -> None
     if (name, damage) == ("session", "flip"):
         # The terms' own signature shows it; the spool only keeps them.
         return
+    if (name[-1], damage) == ("2", "delete"):
+        # A crash before it was committed leaves the same: nothing of it was released.
+        assert contents(reopen(tmp_path)) == [0, 1]
+        return
     with pytest.raises(EnvironmentFault) as caught:
-        reopen(tmp_path)
+        contents(reopen(tmp_path))
     assert caught.value.code in {Code.STATE_CORRUPT, Code.FILE_UNREADABLE}
     assert caught.value.where == str(path)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from weighbridge.attester.gpu.readiness import ReadyWhenAffirmed
 from weighbridge.attester.report import Notice
+from weighbridge.attester.wording import counted
 from weighbridge.proto import strict
 from weighbridge.proto.errors import MalformedEvidence
 
@@ -119,7 +120,7 @@ def open_gpus(args: argparse.Namespace, stack: ExitStack, observer: Observer) ->
 
     gpus = EmulatedGpus.open(args.gpu_vendor or args.state / "insecure-emulated-gpus", choice.count)
     stack.callback(gpus.close)
-    what = "1 GPU is" if choice.count == 1 else f"{choice.count} GPUs are"
+    what = counted(choice.count, "GPU is", "GPUs are")
     observer.notice(Notice("emulated", f"INSECURE: {what} emulated; platform insecure-emulated"))
     return Gpus(gpus, observer)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from weighbridge.attester.durable import write_file
 from weighbridge.attester.weights.stored import StoredLog, read_newest
+from weighbridge.attester.wording import counted
 from weighbridge.proto import strict
 from weighbridge.proto.errors import ExitCode
 from weighbridge.proto.eventlog import records as exported
@@ -71,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
 def _export(stored: StoredLog, form: str, output: Path) -> None:
     data = exported.to_cel(stored.records) if form == "cel" else encode_records(stored.records)
     write_file(output, data, mode=0o644)
-    sys.stdout.write(f"{output}: {len(stored.records)} records, {len(data)} bytes\n")
+    sys.stdout.write(f"{output}: {counted(len(stored.records), 'record')}, {counted(len(data), 'byte')}\n")
     if not stored.from_reset:
         # The file says what happened, not what had been there: whoever replays it has to be told.
         starts = " ".join(f"{_name(bank)}:{value.hex()}" for bank, value in stored.start.items())
@@ -81,7 +82,7 @@ def _export(stored: StoredLog, form: str, output: Path) -> None:
 def _show(stored: StoredLog) -> None:
     log = exported.to_log(stored.records)
     lines = [
-        f"log      {stored.directory.name}, {len(stored.records)} records, PCR {stored.pcr}",
+        f"log      {stored.directory.name}, {counted(len(stored.records), 'record')}, PCR {stored.pcr}",
         f"head     {head(stored.records).hex()}",
         *(f"start    {_name(bank):<7} {value.hex()}" for bank, value in stored.start.items() if any(value)),
         *(f"{event.number:>5}    {event.kind}  {event.text}" for event in log.events),

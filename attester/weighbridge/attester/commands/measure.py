@@ -16,6 +16,7 @@ from weighbridge.attester.durable import write_file
 from weighbridge.attester.weights import compare, measure
 from weighbridge.attester.weights.cache import Cache, default_path
 from weighbridge.attester.weights.directory import check_ignored, resolved
+from weighbridge.attester.wording import counted
 from weighbridge.proto import strict
 from weighbridge.proto.errors import ExitCode
 from weighbridge.proto.manifest import Algorithm, Manifest
@@ -158,7 +159,7 @@ def _measured(args: argparse.Namespace, cache: Cache | None) -> int:
     lines = [
         f"model    {manifest.name}",
         f"digest   {manifest.digest.hex()}",
-        f"content  {manifest.algorithm} over {manifest.shard_count} ranges",
+        f"content  {manifest.algorithm} over {counted(manifest.shard_count, 'range')}",
         f"files    {len(manifest.files)} ({manifest.size / _MEGABYTE:.1f} MB)",
         f"tensors  {manifest.tensor_count}",
         *(f"ignored  {_shown(path)}" for path in manifest.ignored),

@@ -20,6 +20,7 @@ from weighbridge.attester.model_signing import (
     VerifiedModel,
 )
 from weighbridge.attester.weights.directory import resolved
+from weighbridge.attester.wording import counted
 from weighbridge.proto import cose, limits, strict
 from weighbridge.proto.errors import ExitCode, MalformedEvidence
 from weighbridge.proto.manifest import check_path
@@ -291,9 +292,9 @@ def _signer_rows(signer: Signer) -> list[tuple[str, str]]:
 def _summary(statement: Statement) -> list[tuple[str, str]]:
     how = statement.serialization
     count = len(statement.files())
-    shards = f", {len(statement.resources)} shards" if how.method == "shards" else ""
+    shards = f", {counted(len(statement.resources), 'shard')}" if how.method == "shards" else ""
     return [
-        ("resources", f"{count} file{'' if count == 1 else 's'}{shards}, {how.algorithm}"),
+        ("resources", f"{counted(count, 'file')}{shards}, {how.algorithm}"),
         ("digest", _sha256(statement.root)),
     ]
 

@@ -16,24 +16,25 @@ from typing import TYPE_CHECKING, Final, TextIO, final
 
 from weighbridge.attester.boot import IMA_PCR
 from weighbridge.attester.clock import SystemClock
-from weighbridge.attester.commands import gpu_arguments, telemetry_arguments, tpm_arguments
+from weighbridge.attester.commands import gpu_arguments, telemetry_arguments, tpm_arguments, values
 from weighbridge.attester.commands.manifest_file import read_manifest
 from weighbridge.attester.configuration import Devices, SessionConfig, Surroundings
 from weighbridge.attester.durable import read_file
 from weighbridge.attester.keys import load_authority, load_channel, load_serving
 from weighbridge.attester.offload import Worker
+from weighbridge.attester.replicas import Replicas
 from weighbridge.attester.report import Notice
 from weighbridge.attester.session import AttesterSession
-from weighbridge.attester.spool_files import FILE_MAX
+from weighbridge.attester.spool import DEFAULT_MAX_BYTES
 from weighbridge.attester.telemetry import sparkline
 from weighbridge.attester.telemetry.power_seen import power_lines
 from weighbridge.attester.trust import TrustedVerifiers
-from weighbridge.proto import limits, strict
-from weighbridge.proto.errors import Code, EnvironmentFault, ExitCode, MalformedEvidence
-from weighbridge.proto.hosts import host_port
+from weighbridge.attester.wording import counted, size_of
+from weighbridge.proto import strict
+from weighbridge.proto.errors import Code, EnvironmentFault, ExitCode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Generator
 
     from weighbridge.attester.client import Transport
     from weighbridge.attester.keys import ChannelKey
@@ -73,7 +74,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``run`` to ``parser``."""
     verifier = parser.add_argument_group("verifier")
     verifier.add_argument(
-        "--verifier", metavar="HOST:PORT", type=_place, required=True, help="where the verifier listens"
+        "--verifier",
+        metavar="HOST:PORT",
+        type=values.place,
+        action="append",
+        required=True,
+        help="where the verifier listens (several times: its replicas; any that answers will do)",
     )
     verifier.add_argument(
         "--verifier-ca", metavar="FILE", type=Path, required=True, help="PEM: who certifies the verifier's TLS key"
@@ -86,6 +92,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="anchors document (entries of purpose verifier), or one public key in PEM: who signs the terms",
     )
     verifier.add_argument("--certificate", metavar="FILE", type=Path, help="PEM (default: DIR/channel.pem)")
+    verifier.add_argument(
+        "--wait-for-verifier",
+        action="store_true",
+        help="at the start, wait for a verifier that cannot be reached (default: exit 8)",
+    )
     session = parser.add_argument_group("session")
     session.add_argument("--state", metavar="DIR", type=Path, required=True, help="the attester's state directory")
     session.add_argument("--manifest", metavar="FILE", type=Path, required=True, help="the declared model's manifest")
@@ -99,23 +110,36 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     session.add_argument("--tenant", required=True, help="the tenant, as the verifier knows it")
     session.add_argument("--audience", required=True, help="whom the result tokens are for")
-    session.add_argument("--windows", metavar="N", type=_positive, help="end after N windows (default: go on)")
+    session.add_argument("--windows", metavar="N", type=values.positive, help="end after N windows (default: go on)")
     session.add_argument("--port-file", metavar="FILE", type=Path, help="where the inference server writes its port")
-    session.add_argument("--spool-bytes", metavar="N", type=_spool, help="bound of the spool (default: 512 MiB)")
+    session.add_argument(
+        "--spool-max",
+        metavar="BYTES",
+        type=values.spool,
+        default=DEFAULT_MAX_BYTES,
+        help="what windows may take on the disk while the verifier cannot be reached, such as 20GiB (default: "
+        f"{size_of(DEFAULT_MAX_BYTES)}, a week of 8 GPUs)",
+    )
     hardware = parser.add_argument_group("hardware")
     hardware.add_argument("--tcti", required=True, help="device:/dev/tpmrm0, or swtpm:path=SOCKET for an emulator")
-    hardware.add_argument("--log-pcr", metavar="N", type=_pcr, default=15, help="the log's register (default: 15)")
+    hardware.add_argument(
+        "--log-pcr", metavar="N", type=values.pcr, default=15, help="the log's register (default: 15)"
+    )
     hardware.add_argument(
         "--pinned-ak", action="store_true", help="the verifier has pinned the attestation key: show nothing for it"
     )
     tpm_arguments.configure(parser)
     hardware.add_argument(
-        "--seed", metavar="N", type=_seed, help="seed of emulated sensors and of the delays before reconnecting"
+        "--seed", metavar="N", type=values.seed, help="seed of emulated sensors and of the delays before reconnecting"
     )
     gpu_arguments.configure(parser)
     telemetry_arguments.configure(parser)
     parser.add_argument(
-        "--answer-timeout", metavar="S", type=_positive, default=30, help="seconds to wait for a verdict (default: 30)"
+        "--answer-timeout",
+        metavar="S",
+        type=values.positive,
+        default=30,
+        help="seconds to wait for a verdict (default: 30)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document per window")
 
@@ -149,12 +173,14 @@ def run(args: argparse.Namespace) -> int:
         command=args.command,
         port_file=args.port_file,
         windows=args.windows,
-        **({} if args.spool_bytes is None else {"spool_bytes": args.spool_bytes}),
+        spool_bytes=args.spool_max,
+        patient=args.wait_for_verifier,
     )
     with ExitStack() as open_devices:
         worker = open_devices.enter_context(Worker())
         devices, watching = _open_devices(args, platform, open_devices, observer)
-        transport = _transport(args, authority, channel)
+        rng = random.Random(args.seed)  # noqa: S311 - jitter, not a secret
+        transport = _transport(args, authority, channel, rng)
 
         async def whole() -> SessionSummary:
             session = AttesterSession(
@@ -162,7 +188,7 @@ def run(args: argparse.Namespace) -> int:
                 devices,
                 transport,
                 trusted=trusted,
-                surroundings=Surroundings(clock=SystemClock(), rng=random.Random(args.seed), offload=worker),  # noqa: S311 - jitter, not a secret
+                surroundings=Surroundings(clock=SystemClock(), rng=rng, offload=worker),
                 observer=watching,
             )
             return await _until_signal(session)
@@ -172,7 +198,7 @@ def run(args: argparse.Namespace) -> int:
     return ExitCode.AFFIRMED
 
 
-def _transport(args: argparse.Namespace, authority: bytes, channel: ChannelKey) -> Transport:
+def _transport(args: argparse.Namespace, authority: bytes, channel: ChannelKey, rng: random.Random) -> Transport:
     # Here and not at the top: gRPC logs failed handshakes to standard error unless it is told not to before it is
     # loaded. We say what failed ourselves; the server that we launch is not to hear of it.
     quiet = "GRPC_VERBOSITY" not in os.environ
@@ -185,7 +211,11 @@ def _transport(args: argparse.Namespace, authority: bytes, channel: ChannelKey) 
         if quiet:
             del os.environ["GRPC_VERBOSITY"]
     timeouts = Timeouts(answer=args.answer_timeout)
-    return GrpcTransport(args.verifier, authority=authority, channel=channel, timeouts=timeouts)
+    places = [
+        GrpcTransport(place, authority=authority, channel=channel, timeouts=timeouts)
+        for place in dict.fromkeys(args.verifier)
+    ]
+    return places[0] if len(places) == 1 else Replicas(places, rng)
 
 
 @contextmanager
@@ -277,9 +307,11 @@ class _Printer:
                 }
             )
             return
-        counted = "" if work is None else f"  {work.requests} requests, {work.tokens_in}+{work.tokens_out} tokens"
+        served = ""
+        if work is not None:
+            served = f"  {counted(work.requests, 'request')}, {work.tokens_in}+{work.tokens_out} tokens"
         waiting = f"  ({report.backlog} waiting)" if report.backlog else ""
-        self._line(f"window {report.seq:>5}  {report.status:<13}{counted}{waiting}")
+        self._line(f"window {report.seq:>5}  {report.status:<13}{served}{waiting}")
         for denial in report.denials if report.status in {"denied", "indeterminate"} else ():
             self._line(f"    {_printable(denial.code)}: {_printable(denial.text)}")
             if denial.hint:
@@ -308,6 +340,7 @@ class _Printer:
                     "held": summary.held,
                     "indeterminate": summary.indeterminate,
                     "lost": summary.lost,
+                    "losses": [lost.document() for lost in summary.losses],
                     "backlog": summary.backlog,
                     "verifier": summary.verifier,
                 }
@@ -316,9 +349,11 @@ class _Printer:
         closed = "closed" if summary.verifier is not None else "not closed: the verifier is out of reach"
         unsettled = f"{summary.indeterminate} indeterminate, " if summary.indeterminate else ""
         self._line(
-            f"session {summary.session.hex()} {closed}: {summary.sealed} windows, {summary.affirmed} affirmed, "
-            f"{summary.held} held, {unsettled}{summary.lost} lost, {summary.backlog} waiting"
+            f"session {summary.session.hex()} {closed}: {counted(summary.sealed, 'window')}, {summary.affirmed} "
+            f"affirmed, {summary.held} held, {unsettled}{summary.lost} lost, {summary.backlog} waiting"
         )
+        for lost in summary.losses:
+            self._line(f"    lost: {lost}")
 
     def _line(self, text: str) -> None:
         self._out.write(text + "\n")
@@ -326,33 +361,6 @@ class _Printer:
 
     def _document(self, document: object) -> None:
         self._line(strict.json_encode(document).decode())
-
-
-def _number(low: int, high: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        try:
-            value = strict.decimal(text, what="argument", limit=high)
-        except MalformedEvidence as error:
-            raise argparse.ArgumentTypeError(f"must be a whole number from {low} to {high}, not {text!r}") from error
-        if value < low:
-            raise argparse.ArgumentTypeError(f"must be a whole number from {low} to {high}, not {text!r}")
-        return value
-
-    return parse
-
-
-_positive: Final = _number(1, 2**53)
-_spool: Final = _number(FILE_MAX, 2**53)
-_pcr: Final = _number(0, limits.PCRS_MAX - 1)
-_seed: Final = _number(0, 2**63 - 1)
-
-
-def _place(text: str) -> str:
-    try:
-        host_port(text, what="--verifier")
-    except MalformedEvidence as error:
-        raise argparse.ArgumentTypeError(f"{error.message}: {error.got!r}") from error
-    return text
 
 
 def _printable(text: str) -> str:

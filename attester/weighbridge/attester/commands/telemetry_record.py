@@ -19,6 +19,7 @@ from weighbridge.attester.telemetry.nvml_stack import driver_stack
 from weighbridge.attester.telemetry.recorder import Plan, recorded_live, recorded_nominally
 from weighbridge.attester.telemetry.registry import open_sources
 from weighbridge.attester.telemetry.sampler import SystemSampleClock
+from weighbridge.attester.wording import counted
 from weighbridge.proto import limits
 from weighbridge.proto.errors import ExitCode, WeighbridgeError
 from weighbridge.proto.options import UsageFault
@@ -159,14 +160,15 @@ def _live(args: argparse.Namespace, host: HostFacts, scope: Scope, stack: ExitSt
         for window in recorded_live(source, plan, clock=SystemSampleClock()):
             windows.append(window)
             if sys.stderr.isatty():
-                sys.stderr.write(f"\r\x1b[Krecorded {len(windows)} of {plan.windows} windows")
+                sys.stderr.write(f"\r\x1b[Krecorded {len(windows)} of {counted(plan.windows, 'window')}")
                 sys.stderr.flush()
         if sys.stderr.isatty():
             sys.stderr.write("\r\x1b[K")
     except (WeighbridgeError, KeyboardInterrupt):
         if windows:
             kept()
-            sys.stderr.write(f"weighbridge-attester: notice: {len(windows)} whole windows are kept in {args.out}\n")
+            what = counted(len(windows), "whole window is", "whole windows are")
+            sys.stderr.write(f"weighbridge-attester: notice: {what} kept in {args.out}\n")
         raise
     return kept()
 

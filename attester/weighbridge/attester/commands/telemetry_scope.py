@@ -12,6 +12,7 @@ from weighbridge.attester.commands import telemetry_common as common
 from weighbridge.attester.commands.manifest_file import read_manifest
 from weighbridge.attester.durable import write_file
 from weighbridge.attester.telemetry.power_seen import power_seen
+from weighbridge.attester.wording import counted
 from weighbridge.proto import limits, strict
 from weighbridge.proto.errors import Code, MalformedEvidence
 from weighbridge.proto.recording import SUFFIX, Recording
@@ -182,13 +183,12 @@ def _contents(recording: Recording) -> list[str]:
     seconds = sum(window.end_ns - window.start_ns for window in windows) / _SECOND_NS
     into, out = sum(window.work.tokens_in for window in windows), sum(window.work.tokens_out for window in windows)
     tokens = f"declared: {into:,} tokens in, {out:,} out" if into or out else "no work declared"
-    shown = [f"{len(windows)} windows, {seconds:.0f} s; {tokens}"]
+    shown = [f"{counted(len(windows), 'window')}, {seconds:.0f} s; {tokens}"]
     for (device, name), tally in _tallies(recording).items():
         events = ", ".join(f"{kind} {count}" for kind, count in tally.events.items())
         mean = f", {tally.power[0] / tally.power[1]:.1f} W" if tally.power[1] else ""
-        shown.append(
-            f"{name} {common.device_name(device)}: {tally.samples} samples{mean}{f'; {events}' if events else ''}"
-        )
+        samples = counted(tally.samples, "sample")
+        shown.append(f"{name} {common.device_name(device)}: {samples}{mean}{f'; {events}' if events else ''}")
     return shown
 
 

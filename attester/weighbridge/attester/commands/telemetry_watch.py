@@ -16,6 +16,7 @@ from weighbridge.attester.commands import telemetry_common as common
 from weighbridge.attester.telemetry import sparkline
 from weighbridge.attester.telemetry.registry import open_sources
 from weighbridge.attester.telemetry.sampler import SystemSampleClock
+from weighbridge.attester.wording import counted
 from weighbridge.proto import strict
 from weighbridge.proto.errors import ExitCode
 from weighbridge.proto.options import UsageFault
@@ -138,7 +139,9 @@ class _Table:
         lines: list[str] = []
         for source in sources:
             events = "".join(f"  {kind} {count}" for kind, count in common.counted(source.events).items())
-            lines.append(f"{source.name} {common.device_name(source.device)}  {len(source.offsets)} samples{events}")
+            lines.append(
+                f"{source.name} {common.device_name(source.device)}  {counted(len(source.offsets), 'sample')}{events}"
+            )
             lines += [self._row(source, name, channel, columns) for name, channel in source.channels.items()]
         left_out = len(lines) - max(1, rows - 2)
         if left_out > 0:

@@ -14,6 +14,7 @@ from weighbridge.attester.weights.directory import resolved, walk
 from weighbridge.attester.weights.hashing import open_found
 from weighbridge.attester.weights.protection import Kernel, file_verity, protection_of
 from weighbridge.attester.weights.verity import enable
+from weighbridge.attester.wording import counted
 from weighbridge.proto import strict
 from weighbridge.proto.errors import ExitCode
 
@@ -80,7 +81,7 @@ def _enable(found: Sequence[FoundFile], kernel: Kernel) -> int:
             count += enable(handle, where=file.path, ioctl=kernel.ioctl)
         finally:
             os.close(handle)
-    sys.stdout.write(f"fs-verity enabled on {count} files, {len(found) - count} had it before\n")
+    sys.stdout.write(f"fs-verity enabled on {counted(count, 'file')}, {len(found) - count} had it before\n")
     return ExitCode.AFFIRMED
 
 
@@ -111,7 +112,7 @@ def _show(root: Path, found: Sequence[FoundFile], kernel: Kernel, *, as_json: bo
     counts = Counter(_state(said, digest) for _, said, digest in files)
     states = ", ".join(f"{state} on {count}" for state, count in sorted(counts.items()))
     named = "" if value is None else f", root {value.hex()}"
-    sys.stderr.write(f"fs-verity: {states} of {len(files)} files\nprotection: {protection}{named}\n")
+    sys.stderr.write(f"fs-verity: {states} of {counted(len(files), 'file')}\nprotection: {protection}{named}\n")
     return ExitCode.AFFIRMED
 
 

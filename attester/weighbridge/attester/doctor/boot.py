@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from weighbridge.attester.doctor.findings import Area, Finding, Status, fault, ok, skip, warn
 from weighbridge.attester.doctor.host import Unreadable
+from weighbridge.attester.wording import counted
 from weighbridge.proto import limits
 from weighbridge.proto.errors import MalformedEvidence
 from weighbridge.proto.eventlog import ima, systemd, tcg2
@@ -108,7 +109,7 @@ def _uefi_log(host: Host) -> Finding:
             _UEFI, f"{len(data)} bytes, and nothing in them was extended", "Boot by UEFI with its TPM support on."
         )
     banks = ", ".join(bank.name.lower() for bank in log.banks)
-    return ok(_UEFI, f"{len(log.events)} events, {len(data)} bytes, {banks}")
+    return ok(_UEFI, f"{counted(len(log.events), 'event')}, {counted(len(data), 'byte')}, {banks}")
 
 
 def _systemd_log(host: Host) -> Finding:
@@ -117,7 +118,8 @@ def _systemd_log(host: Host) -> Finding:
         return _no_log(
             host, _SYSTEMD, data, "systemd's log", "systemd writes one when it was booted by systemd-stub (a UKI)."
         )
-    return ok(_SYSTEMD, f"{len(systemd.parse(data))} records, {len(data)} bytes")
+    records = counted(len(systemd.parse(data)), "record")
+    return ok(_SYSTEMD, f"{records}, {counted(len(data), 'byte')}")
 
 
 def _no_log(host: Host, check: str, why: Unreadable, what: str, hint: str) -> Finding:
@@ -166,11 +168,11 @@ def _ima_list(host: Host) -> Finding:
             "More cannot be sent. A narrower policy, or digest_type=verity for large trees, keeps it short.",
         )
     log = ima.to_log(ima.parse(data))
-    found = f"{len(log.events)} entries, {len(data)} bytes"
+    found = f"{counted(len(log.events), 'entry', 'entries')}, {counted(len(data), 'byte')}"
     if violations := log.violations:
         return warn(
             _LIST,
-            f"{found}, {len(violations)} violations, the first of {violations[0].text}",
+            f"{found}, {counted(len(violations), 'violation')}, the first of {violations[0].text}",
             "A file was written to while it was measured: find the writer, and restart the host.",
         )
     if len(data) * 100 > limits.EVENT_LOG_MAX * _LONG:

@@ -18,6 +18,7 @@ from weighbridge.attester.spool import DEFAULT_MAX_BYTES
 from weighbridge.attester.weights.directory import resolved, walk
 from weighbridge.attester.weights.hashing import open_found
 from weighbridge.attester.weights.verity import kernel_verity
+from weighbridge.attester.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,9 +41,9 @@ _FLEETING: Final = {
     "overlay": "its content is gone with the container",
 }
 _FAR: Final = frozenset({"nfs", "nfs4", "cifs", "9p", "fuse.sshfs", "ceph"})
-# A few windows; and the spool's whole bound with room for logs.
+# A few windows; and the spool's whole bound with what it leaves to others.
 _SPACE_MIN: Final = 64 * 1024 * 1024
-_SPACE_GOOD: Final = 2 * DEFAULT_MAX_BYTES
+_SPACE_GOOD: Final = DEFAULT_MAX_BYTES + 1024 * 1024 * 1024
 # A header is synced before each seal: a window has seconds.
 _SYNC_SLOW: Final = 0.5
 _BLOCK: Final = b"\0" * 4096
@@ -114,7 +115,7 @@ def _judged(kind: str, *, free: int, took: float) -> Finding:
         return warn(
             _DISK,
             found,
-            f"The spool takes up to {_size(DEFAULT_MAX_BYTES)}: free {_size(_SPACE_GOOD)}, or give run --spool-bytes.",
+            f"The spool takes up to {_size(DEFAULT_MAX_BYTES)}: free {_size(_SPACE_GOOD)}, or give run --spool-max.",
         )
     if took > _SYNC_SLOW:
         return warn(_DISK, found, "Each window waits for a sync before it is sealed: use a quicker disk.")
@@ -188,7 +189,7 @@ def _protection(host: Host, model: Path) -> Finding:
             os.close(handle)
     enabled = states.count("enabled")
     if enabled == len(states):
-        return ok(_PROTECTION, f"fs-verity on all of {enabled} files")
+        return ok(_PROTECTION, f"fs-verity on all of {counted(enabled, 'file')}")
     if "unsupported" in states:
         return warn(
             _PROTECTION,
@@ -198,7 +199,7 @@ def _protection(host: Host, model: Path) -> Finding:
         )
     return warn(
         _PROTECTION,
-        f"fs-verity can be enabled, and is on {enabled} of {len(states)} files",
+        f"fs-verity can be enabled, and is on {enabled} of {counted(len(states), 'file')}",
         f"weighbridge-attester verity enable {model}",
     )
 

@@ -73,8 +73,8 @@ def test_a_boot_in_order(paper: Paper) -> None:
     assert {check: finding.found for check, finding in found.items()} == {
         "boot.secure-boot": "secure boot is on",
         "boot.lockdown": "kernel lockdown: integrity",
-        "boot.uefi-log": f"1 events, {len(UEFI_LOG)} bytes, sha256",
-        "boot.systemd-log": f"1 records, {len(SYSTEMD_LOG)} bytes",
+        "boot.uefi-log": f"1 event, {len(UEFI_LOG)} bytes, sha256",
+        "boot.systemd-log": f"1 record, {len(SYSTEMD_LOG)} bytes",
         "boot.ima-policy": "ima_policy=tcb|secure_boot ima_hash=sha256 ima_template=ima-ng",
         "boot.ima-list": f"2 entries, {len(IMA_LIST)} bytes",
     }
@@ -110,7 +110,7 @@ def test_a_host_with_nothing(tmp_path: Path) -> None:
             ima_entry("/bin/sh", violated=True),
             "boot.ima-list",
             WARN,
-            "1 violations, the first of /bin/sh",
+            "1 violation, the first of /bin/sh",
         ),
         (f"{SECURITY}/ima/binary_runtime_measurements", b"junk", "boot.ima-list", WARN, "FIELD_RANGE"),
         ("run/log/systemd/tpm2-measure.log", b"junk", "boot.systemd-log", WARN, "(log"),

@@ -172,13 +172,13 @@ def test_a_directory_of_somebody_else(paper: Paper, state: Path, monkeypatch: py
 @pytest.mark.parametrize(
     ("kind", "free", "status", "words"),
     [
-        ("ext4", GIB * 2, OK, "2.0 GiB free"),
+        ("ext4", GIB * 9, OK, "9.0 GiB free"),
         ("ext4", GIB // 2, WARN, "512 MiB free"),
         ("ext4", GIB // 32, FAIL, "32 MiB free"),
         ("tmpfs", GIB * 2, WARN, "gone after a restart"),
         ("overlay", GIB * 2, WARN, "gone with the container"),
         ("nfs4", GIB * 2, WARN, "another machine"),
-        ("e\x1b[2J", GIB * 2, OK, r"e\x1b[2J, 2.0 GiB"),
+        ("e\x1b[2J", GIB * 9, OK, r"e\x1b[2J, 9.0 GiB"),
     ],
 )
 def test_disks(
