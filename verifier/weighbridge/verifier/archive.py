@@ -232,6 +232,11 @@ class Archive:
             finally:
                 self._in_turn = False
 
+    def ahead(self, indices: Sequence[int]) -> None:
+        """As :meth:`.Ledger.ahead`, with the records at these entries and their evidence."""
+        self.ledger.ahead(indices)
+        self._content.ahead(indices)
+
     def close(self) -> None:
         """Let go of ledger and turns."""
         self.ledger.close()

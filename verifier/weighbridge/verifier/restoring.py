@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Final, final
 
 from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic
 from weighbridge.verifier.replay import RecordedBaselines, replay_enrolment, replay_telemetry, replay_window
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from weighbridge.verifier.telemetry.appraisal import TelemetryAppraisal
 
 __all__ = ["Live", "Restorer", "require_peer"]
+
+# Windows whose records are asked for together, where each takes its time to come.
+_AHEAD: Final = 32
 
 
 @dataclass(slots=True)
@@ -82,7 +85,9 @@ class Restorer:
             EnvironmentFault: ``STATE_CORRUPT``: row and records disagree. What was replayed until then stands.
             WeighbridgeError: as :meth:`replay`, and :class:`.Records`.
         """
-        for index in indices:
+        for number, index in enumerate(indices):
+            if number % _AHEAD == 0:
+                self._archive.ahead(indices[number : number + _AHEAD])
             record = self._archive.records.record(index)
             verified, physical = self.replay(live, record, self._archive.records.evidence(record))
             live.position = live.position.after(verified, obliged=record.obliges_spot_check, telemetry=physical.state)

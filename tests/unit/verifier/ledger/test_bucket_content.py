@@ -181,3 +181,21 @@ def test_a_turn_that_is_too_large_for_one_object(monkeypatch: pytest.MonkeyPatch
     assert len(objects.objects) > 1
     reader = store(objects)
     assert [reader.get(digest, entry=9 + at) for at, digest in enumerate(digests)] == contents
+
+
+def test_what_is_asked_for_next_is_read_together() -> None:
+    """One request finds each object and one reads it, none twice; then nothing is asked any more."""
+    objects = MemoryObjects()
+    writer = store(objects)
+    for entry in range(0, 40, 4):
+        writer.put_all([Content(b"record %d" % (entry + at)) for at in range(4)], entry=entry)
+    reader = store(objects)
+    objects.requests.clear()
+    reader.ahead([3, 4, 5, 21])
+    assert [request.split()[0] for request in objects.requests] == ["names"] * 4 + ["get"] * 3
+    objects.requests.clear()
+    for entry in (3, 4, 5, 21):
+        assert reader.get(sha256(b"record %d" % entry), entry=entry) == b"record %d" % entry
+    assert not objects.requests
+    reader.ahead([])
+    store(MemoryObjects()).ahead([7])

@@ -15,7 +15,7 @@ from weighbridge.proto import merkle, note, tlog
 from weighbridge.proto.errors import Code, EnvironmentFault, LedgerInconsistent, MalformedEvidence
 from weighbridge.verifier.ledger import Ledger, LedgerReader, audit
 from weighbridge.verifier.ledger.bucket import NOTE, TILE, Object, Objects, Patience, Served
-from weighbridge.verifier.ledger.bucket_storage import CommittedHead
+from weighbridge.verifier.ledger.committed_head import CommittedHead
 from weighbridge.verifier.ledger.source import BucketSource
 
 ORIGIN = "ledger.example/windows"
@@ -301,6 +301,22 @@ def test_requests_of_an_append() -> None:
     ledger.close()
     kinds = [request.split()[0] for request in objects.requests]
     assert kinds == ["get", "replace", "create", "create", "replace"]
+
+
+def test_entries_that_are_read_next_are_read_together() -> None:
+    objects = Watched()
+    ledger = created(objects, 600)
+    ledger.append([b"last"])
+    ledger.close()
+    with opened(objects) as ledger:
+        objects.requests.clear()
+        ledger.ahead([0, 1, 300, 600])
+        assert sorted(objects.requests) == [
+            f"get tile/{kind}/00{number}" for kind in ("0", "entries") for number in (0, 1)
+        ]
+        objects.requests.clear()
+        assert [ledger.entry(index) for index in (1, 300, 600)] == [b"before 1", b"before 300", b"last"]
+        assert not [request for request in objects.requests if "entries" in request]
 
 
 def test_nothing_is_written_over() -> None:

@@ -15,7 +15,7 @@ import contextlib
 import os
 import random
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar, final
@@ -214,17 +214,15 @@ class Bucket:
             LedgerInconsistent: as there.
             EnvironmentFault: as there; some of them may be there.
         """
-        self.at_once([partial(self.ensure, name, data, served) for name, data in contents.items()])
+        _ = self.at_once([partial(self.ensure, name, data, served) for name, data in contents.items()])
 
-    def at_once(self, tasks: Sequence[Callable[[], object]]) -> None:
-        """Carry out ``tasks`` together, and return when all have ended; raise what the first that failed has raised."""
+    def at_once(self, tasks: Sequence[Callable[[], _Answer]]) -> list[_Answer]:
+        """What ``tasks`` return, carried out together, once all have ended; or raise what the first has that failed."""
         if len(tasks) == 1:
-            _ = tasks[0]()
-            return
+            return [tasks[0]()]
         running = [self._threads.submit(task) for task in tasks]
-        failed = [error for error in (future.exception() for future in running) if error is not None]
-        if failed:
-            raise failed[0]
+        _ = wait(running)
+        return [future.result() for future in running]
 
     def names(self, prefix: str, *, after: str = "", limit: int = 1000) -> Sequence[str]:
         """The first ``limit`` names that begin with ``prefix``, which ends with a slash, and sort behind ``after``.

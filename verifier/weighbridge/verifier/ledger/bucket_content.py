@@ -45,6 +45,7 @@ _PART_MIN: Final = 256
 # As much as one object has: the contents of a turn, compressed, are more very rarely.
 _SEGMENT_MAX: Final = 64 * 1024 * 1024
 _CONTENT_MAX: Final = limits.CONTENT_MAX + 1024 * 1024
+_OBJECT_MAX: Final = _SEGMENT_MAX + _CONTENT_MAX
 # Objects that were read last, some digests that are known to be durable, and some blocks unpacked.
 _KEPT_MAX: Final = 64 * 1024 * 1024
 _KNOWN_MAX: Final = 65_536
@@ -109,7 +110,7 @@ class BucketContents:
             elif digests[-1] not in self._known:
                 alone[digests[-1]] = content.data
         segments = {} if entry is None else dict(_segments(entry, together.values()))
-        self._bucket.at_once(
+        _ = self._bucket.at_once(
             [
                 *(partial(self._put_alone, digest, data) for digest, data in alone.items()),
                 *(partial(self._put_segment, name, data) for name, data in segments.items()),
@@ -140,6 +141,16 @@ class BucketContents:
             )
         raise Indeterminate(Code.EVIDENCE_ABSENT, "content is not in the store", where=digest.hex())
 
+    def ahead(self, entries: Sequence[int]) -> None:
+        """See :meth:`.contents.Contents.ahead`."""
+        found = self._bucket.at_once([partial(self._newest, entry) for entry in entries])
+        # Windows of one turn lie in one.
+        wanted = [name for name in dict.fromkeys(found) if name is not None and name not in self._segments]
+        got = self._bucket.at_once([partial(self._bucket.get, name, limit=_OBJECT_MAX) for name in wanted])
+        for name, data in zip(wanted, got, strict=True):
+            if data is not None:
+                _ = self._keep(name, _Segment.of(data.data))
+
     def has(self, digest: bytes) -> bool:
         """See :meth:`.contents.Contents.has`."""
         if len(digest) != limits.DIGEST_SIZE:
@@ -161,6 +172,10 @@ class BucketContents:
                 break
             after = listed[-1]
         yield _alone(digest)
+
+    def _newest(self, entry: int) -> str | None:
+        """The first object that ``entry`` may lie in."""
+        return next(iter(self._bucket.names("segments/", after=f"segments/{_LAST - entry:016x}", limit=1)), None)
 
     def _packed(self, digest: bytes, content: Content, alone: dict[bytes, bytes]) -> tuple[bytes, bytes, int]:
         """``content`` as it is stored with others; parts that are not known to be there are added to ``alone``."""
@@ -197,7 +212,7 @@ class BucketContents:
         if name in self._segments:
             self._segments.move_to_end(name)
             return self._segments[name]
-        found = self._bucket.get(name, limit=_SEGMENT_MAX + _CONTENT_MAX)
+        found = self._bucket.get(name, limit=_OBJECT_MAX)
         # What is not there now may be soon.
         return _Segment(b"", {}) if found is None else self._keep(name, _Segment.of(found.data))
 

@@ -32,65 +32,31 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import threading
 from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final, Self, final
 
-from weighbridge.proto import cbor, limits, note, tlog
+from weighbridge.proto import limits, note, tlog
 from weighbridge.proto.errors import Code, EnvironmentFault, LedgerInconsistent, MalformedEvidence, WeighbridgeError
 from weighbridge.verifier.ledger.bucket import NOTE, PRIVATE, TILE, Bucket, Object
+from weighbridge.verifier.ledger.committed_head import HEAD_MAX, MARK_SIZE, TILE_NAME, CommittedHead
 from weighbridge.verifier.ledger.published import CHECKPOINT
 from weighbridge.verifier.ledger.storage import HEAD
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Generator, Mapping, Sequence
 
     from weighbridge.verifier.ledger.source import Source
 
-__all__ = ["BucketStorage", "CommittedHead"]
+__all__ = ["BucketStorage"]
 
-_SCHEMA: Final = "weighbridge/v1/ledger-head"
-_MARK: Final = 16
-# Some two hundred thousand leaves in one append.
-_HEAD_MAX: Final = 64 * 1024 * 1024
-_TILE: Final = re.compile(r"tile/(entries|[0-7])(/x[0-9]{3})*/[0-9]{3}(\.p/[0-9]{1,3})?")
 # Tiles do not change: 60 KB each at most in ours.
 _KEPT_MAX: Final = 32 * 1024 * 1024
 # Others publish as well; each time that one is in the way, the checkpoint has become longer.
 _PUBLISH_TRIES: Final = 16
 _PARTIALS: Final = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class CommittedHead:
-    """What ``writer/head`` holds: a signed checkpoint, the files of its append, and a mark that no other has."""
-
-    note: bytes
-    files: Mapping[str, bytes]
-    mark: bytes
-
-    def encode(self) -> bytes:
-        """The object's bytes."""
-        return cbor.encode({0: _SCHEMA, 1: self.note, 2: dict(self.files), 3: self.mark})
-
-    @classmethod
-    def parse(cls, data: bytes) -> Self:
-        """The head that ``data`` is. Whether it was signed, and its tiles have the signed root, is not looked at.
-
-        Raises:
-            MalformedEvidence: a decoding code.
-        """
-        fields = cbor.read_versioned(data, version=_SCHEMA, limit=_HEAD_MAX, what="head")
-        signed, files = fields.octets(1, limit=limits.CHECKPOINT_MAX), fields.table(2)
-        mark = fields.octets(3, size=_MARK)
-        fields.end()
-        names = [name for name in files.keys() if isinstance(name, str)]  # noqa: SIM118 - not a mapping
-        if len(names) < len(files.keys()) or not all(map(_TILE.fullmatch, names)):
-            raise MalformedEvidence(Code.FIELD_RANGE, "not the name of a tile", where="head.2")
-        return cls(signed, {name: files.octets(name, limit=tlog.BUNDLE_MAX) for name in names}, mark)
 
 
 @final
@@ -171,7 +137,7 @@ class BucketStorage:
             return None if self._checkpoint is None else self._checkpoint.data
         if (data := self._known(path)) is None and (found := self._bucket.get(path, limit=limit)) is not None:
             data = found.data
-            if _TILE.fullmatch(path) is not None:
+            if TILE_NAME.fullmatch(path) is not None:
                 self._keep(path, data)
         return data
 
@@ -185,12 +151,20 @@ class BucketStorage:
             EnvironmentFault: as :class:`.bucket.Objects`.
         """
         seen = self._seen
-        found = self._bucket.get(HEAD, limit=_HEAD_MAX, known=None if seen is None else seen[0])
+        found = self._bucket.get(HEAD, limit=HEAD_MAX, known=None if seen is None else seen[0])
         if found is None:
             return None, self
         if seen is None or found is not seen[0]:
             self._seen = seen = found, self._parsed(found)
         return seen[1].note, _Overlaid(self, seen[1].files)
+
+    def ahead(self, paths: Sequence[str]) -> None:
+        """Read these tiles together.
+
+        Raises:
+            EnvironmentFault: as :class:`.bucket.Objects`.
+        """
+        _ = self._bucket.at_once([partial(self.read, path) for path in paths if self._known(path) is None])
 
     def is_head(self, signed: bytes) -> bool:
         """Whether ``signed`` was the head when it was looked at last: whether it still is, the commit finds out."""
@@ -202,7 +176,7 @@ class BucketStorage:
         Raises:
             ValueError: more is to be appended than one head holds.
         """
-        self._staged = CommittedHead(signed, dict(tiles), os.urandom(_MARK))
+        self._staged = CommittedHead(signed, dict(tiles), os.urandom(MARK_SIZE))
 
     def commit_staged(self) -> None:
         """Replace the head that was looked at last by the one that was staged.
@@ -235,7 +209,7 @@ class BucketStorage:
         """
         _ = self._has_failed_to_publish()
         if self._head is None:
-            first = CommittedHead(signed, {}, os.urandom(_MARK))
+            first = CommittedHead(signed, {}, os.urandom(MARK_SIZE))
             data = first.encode()
             tag = self._bucket.create(HEAD, data, PRIVATE)
             if tag is None:
@@ -245,7 +219,7 @@ class BucketStorage:
             # What has had no answer, and is under way perhaps, finds another tag from here on.
             head = self._head[1]
             self._lay_out()
-            self._replace(CommittedHead(signed, head.files if head.note == signed else {}, os.urandom(_MARK)))
+            self._replace(CommittedHead(signed, head.files if head.note == signed else {}, os.urandom(MARK_SIZE)))
             self._laid_out = self._head[1].mark
 
     def publish(self, signed: bytes) -> None:
@@ -298,7 +272,7 @@ class BucketStorage:
         if self._publishing is not None and self._publishing.done() and self._publishing.exception() is not None:
             self.publish_staged()
         known = None if self._head is None else self._head[0]
-        found = self._bucket.get(HEAD, limit=_HEAD_MAX, known=known)
+        found = self._bucket.get(HEAD, limit=HEAD_MAX, known=known)
         if found is None:
             self._head = None
             return None
@@ -318,7 +292,7 @@ class BucketStorage:
         if self._head is None:
             raise RuntimeError("there is no head")
         data = head.encode()
-        if len(data) > _HEAD_MAX:
+        if len(data) > HEAD_MAX:
             raise ValueError(f"an append of {len(data)} bytes")
         self._unsure = True
         tag = self._bucket.replace(HEAD, data, PRIVATE, tag=self._head[0].tag)

@@ -146,6 +146,9 @@ class ContentStore:
             )
         raise Indeterminate(Code.EVIDENCE_ABSENT, "content is not in the store", where=digest.hex())
 
+    def ahead(self, entries: Sequence[int]) -> None:
+        """See :meth:`.contents.Contents.ahead`: a disk is near."""
+
     def has(self, digest: bytes) -> bool:
         """Whether something is stored under ``digest``. Does not read it.
 

@@ -58,6 +58,14 @@ class Contents(Protocol):
         """
         ...
 
+    def ahead(self, entries: Sequence[int]) -> None:
+        """Take note that what these entries of the ledger lead to is asked for next, a few dozen at most.
+
+        Raises:
+            EnvironmentFault: it cannot be read now.
+        """
+        ...
+
     def has(self, digest: bytes) -> bool:
         """Whether something is stored under ``digest`` that was put alone, or together without an ``entry``.
 

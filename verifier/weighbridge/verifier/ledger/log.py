@@ -210,6 +210,16 @@ class Ledger:
         where = source.place(CHECKPOINT)
         return LedgerReader(source, open_head(data, self._note_key, origin=self._note_key.name, where=where))
 
+    def ahead(self, indices: Sequence[int]) -> None:
+        """Take note that these entries are read next, a few dozen at most; what is to be read together, is.
+
+        Raises:
+            EnvironmentFault: they cannot be read now.
+        """
+        full = self.size // tlog.TILE_WIDTH
+        numbers = {index // tlog.TILE_WIDTH for index in indices if index // tlog.TILE_WIDTH < full}
+        self._storage.ahead([path(number) for number in sorted(numbers) for path in (_leaves_path, tlog.entries_path)])
+
     def entry(self, index: int) -> bytes:
         """See :meth:`.reader.LedgerReader.entry`."""
         return self.reader().entry(index)
@@ -345,6 +355,10 @@ class Ledger:
     def _require_open(self) -> None:
         if not self._storage.is_open:
             raise RuntimeError("the ledger is closed")
+
+
+def _leaves_path(number: int) -> str:
+    return tlog.tile_path(0, number)
 
 
 def _storage(where: Path | Bucket, files: Files, *, is_new: bool) -> Storage:

@@ -18,7 +18,7 @@ from weighbridge.verifier.ledger.reader import read_file
 from weighbridge.verifier.ledger.source import DirectorySource
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Generator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from weighbridge.verifier.ledger.source import Source
@@ -73,6 +73,10 @@ class Storage(Protocol):
 
         May be asked by any thread, in no turn.
         """
+        ...
+
+    def ahead(self, paths: Sequence[str]) -> None:
+        """Take note that these tiles are read next, a few dozen at most."""
         ...
 
     def is_head(self, signed: bytes) -> bool:
@@ -192,6 +196,9 @@ class DirectoryStorage:
             EnvironmentFault: ``FILE_UNREADABLE``.
         """
         return self.read(CHECKPOINT), self.source
+
+    def ahead(self, paths: Sequence[str]) -> None:
+        """See :class:`Storage`: a disk is near."""
 
     def is_head(self, signed: bytes) -> bool:
         """Whether the head is ``signed``: in :meth:`exclusive`, it stays so until the commit.
