@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from weighbridge.attester.client import Answer, GrpcTransport, Line, Opened, Resumed, Timeouts
 from weighbridge.attester.keys import ensure_keys, load_channel
+from weighbridge.attester.refusal import Throttled
 from weighbridge.proto import limits, strict
 from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence, NotAuthentic
 from weighbridge.proto.spot import SpotChallenge, SpotRange
@@ -150,6 +151,39 @@ async def test_a_spot_challenge_comes_with_each_challenge(peers: Peers) -> None:
     assert await line.prove(b"proof") == Opened(b"terms", CHALLENGE, SPOT)
     assert await line.resume(SESSION) == Resumed(0, CHALLENGE, SPOT)
     assert await line.window(b"window") == Answer(0, b"{}", None, CHALLENGE, SPOT)
+    await line.disconnect()
+
+
+async def test_as_many_windows_are_under_way_as_the_verifier_gives_credit_for(peers: Peers) -> None:
+    """Written one after the other, answered in order; absent and 0 are 1, and nobody is believed beyond 64."""
+    given: dict[bytes, int | None] = {b"none": None, b"zero": 0, b"five": 5, b"many": 2**32 - 1}
+
+    def handler(request: pb.AttestRequest) -> pb.AttestResponse:
+        if request.HasField("window"):
+            return pb.AttestResponse(answer=pb.Answer(seq=request.window[0], verdict=b"{}", challenge=CHALLENGE))
+        resumed = pb.Resumed(next_seq=0, challenge=CHALLENGE, credit=given[request.resume.session])
+        return pb.AttestResponse(resumed=resumed)
+
+    peers.service.handler = handler
+    line = await peers.transport().connect()
+    assert [(await line.resume(name)).credit for name in given] == [1, 1, 5, 64]
+    for seq in range(5):
+        await line.send_window(bytes([seq]) + bytes(1024 * 1024))
+    assert [(await line.next_answer()).seq for _ in range(5)] == list(range(5))
+    await line.disconnect()
+
+
+async def test_a_verifier_that_wants_to_be_asked_later_keeps_the_line(peers: Peers) -> None:
+    document = strict.json_encode({"code": "RATE_LIMITED", "message": "this peer has too many windows"})
+    refused = pb.Refusal(error=document, exit_code=8, retry_after_ms=1500)
+    answers = iter([pb.AttestResponse(refusal=refused)] * 2)
+    peers.service.handler = lambda request: next(answers, None) or good(request)
+    line = await peers.transport().connect()
+    for ask in (line.window(b"w"), line.open(b"opening")):
+        with pytest.raises(Throttled, match="this peer has too many windows") as caught:
+            await ask
+        assert (caught.value.code, caught.value.retry_after_ns) == (Code.RATE_LIMITED, 1_500_000_000)
+    assert (await line.resume(SESSION)).next_seq == 0
     await line.disconnect()
 
 

@@ -2,8 +2,8 @@
 
 >>> counted(1, "entry", "entries"), counted(51, "entry", "entries"), counted(0, "window")
 ('1 entry', '51 entries', '0 windows')
->>> size_of(536_870_912), lasting(5_400 * 10**9), lasting(30 * 3_600 * 10**9)
-('512 MiB', '1.5 h', '1.2 days')
+>>> size_of(536_870_912), size_of(1_047_000), lasting(5_400 * 10**9), lasting(30 * 3_600 * 10**9)
+('512 MiB', '1022 KiB', '1.5 h', '1.2 days')
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def size_of(size: int) -> str:
     """``size`` bytes in a unit that fits."""
     for unit, power in (("GiB", 30), ("MiB", 20), ("KiB", 10)):
         if size >= 1 << power:
-            return f"{size / (1 << power):.3g} {unit}"
+            return f"{_short(size / (1 << power))} {unit}"
     return f"{size} B"
 
 
@@ -38,13 +38,17 @@ def lasting(duration_ns: int) -> str:
     """A duration in a unit that fits."""
     seconds = duration_ns / _SECOND_NS
     if seconds < _SECONDS:
-        return f"{seconds:.3g} s"
+        return f"{_short(seconds)} s"
     if seconds < _MINUTES * 60:
-        return f"{seconds / 60:.3g} min"
+        return f"{_short(seconds / 60)} min"
     hours = seconds / 3600
-    return f"{hours:.3g} h" if hours < _HOURS else f"{hours / 24:.2g} days"
+    return f"{_short(hours)} h" if hours < _HOURS else f"{_short(hours / 24)} days"
 
 
 def moment(wall_ns: int) -> str:
     """A time of the host's wall clock, nanoseconds since 1970, to the second."""
     return strict.time_encode(_EPOCH + timedelta(seconds=wall_ns // _SECOND_NS))
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}".removesuffix(".0")  # noqa: PLR2004 - three digits
