@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from support.world import Host, Sealed
+    from support.world import Host
     from weighbridge.attester.keys import ChannelKey
+    from weighbridge.attester.sealing import SealedWindow
     from weighbridge.verifier.core import Judged
 
 _HANDSHAKE_S = 0.5
@@ -181,7 +182,7 @@ def test_sessions_of_one_peer(world: World, authority: Authority) -> None:
         first.close(hosts[0].session)
 
 
-def backlog(host: Host, count: int) -> list[Sealed]:
+def backlog(host: Host, count: int) -> list[SealedWindow]:
     """Windows that were sealed while the line was cut."""
     made = []
     for _ in range(count):
@@ -510,7 +511,7 @@ def test_ending_takes_readiness_back_first_and_refuses_new_streams(world: World,
         )
 
         async def end() -> tuple[list[int], grpc.StatusCode, str]:
-            health = watch(health_pb2.HealthCheckRequest())
+            health: Any = watch(health_pb2.HealthCheckRequest())
             told = [(await health.read()).status]
             served.ask_to_stop()
             told.append((await health.read()).status)

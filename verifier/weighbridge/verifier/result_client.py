@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass
+from contextlib import aclosing
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Self, final
 
 import grpc
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
     from types import TracebackType
 
-__all__ = ["Answered", "Credentials", "ResultClient"]
+__all__ = ["Answered", "Bearer", "Credentials", "ResultClient"]
 
 _CONNECT_S: Final = 10.0
 # Three heartbeats.
@@ -73,6 +74,14 @@ class Credentials:
     certificate: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Bearer:
+    """Who may certify the verifier, PEM, and a token that says who we are, in the place of a certificate."""
+
+    authority: bytes
+    token: str = field(repr=False)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
     """What a verifier answered for one session. ``token``, not verified, is there exactly where it is open."""
@@ -91,17 +100,23 @@ class ResultClient:
         credentials: of the channel.
     """
 
-    def __init__(self, target: str, credentials: Credentials) -> None:
+    def __init__(self, target: str, credentials: Credentials | Bearer) -> None:
         self._target = target
         self._credentials = credentials
+        self._metadata: tuple[tuple[str, str], ...] = ()
+        if isinstance(credentials, Bearer):
+            self._metadata = (("authorization", f"Bearer {credentials.token}"),)
         self._channel: grpc.aio.Channel | None = None
 
     async def __aenter__(self) -> Self:
         given = self._credentials
+        own = given if isinstance(given, Credentials) else None
         self._channel = grpc.aio.secure_channel(
             self._target,
             grpc.ssl_channel_credentials(
-                root_certificates=given.authority, private_key=given.key, certificate_chain=given.certificate
+                root_certificates=given.authority,
+                private_key=None if own is None else own.key,
+                certificate_chain=None if own is None else own.certificate,
             ),
             options=[
                 ("grpc.max_receive_message_length", limits.MESSAGE_MAX),
@@ -119,9 +134,20 @@ class ResultClient:
             await self._channel.close()
 
     async def get(
-        self, session: bytes, *, audience: str | None = None, serialisation: Serialisation = Serialisation.EAR_04
+        self,
+        session: bytes,
+        *,
+        audience: str | None = None,
+        serialisation: Serialisation = Serialisation.EAR_04,
+        certificate: bytes | None = None,
     ) -> Answered:
         """How ``session`` stands now.
+
+        Args:
+            session: 16 bytes.
+            audience: whom the token is for; ``None``: the first that we may ask for.
+            serialisation: of the token.
+            certificate: DER, that the session's server presents: the token then names its key in other ways as well.
 
         Raises:
             WeighbridgeError: what the verifier refuses with.
@@ -129,10 +155,13 @@ class ResultClient:
             MalformedEvidence: the answer is not one.
         """
         request = results_pb2.GetResultRequest(
-            session=session, audience=audience, serialisation=_SERIALISATIONS[serialisation]
+            session=session,
+            audience=audience,
+            serialisation=_SERIALISATIONS[serialisation],
+            certificate=certificate,
         )
         try:
-            answer = await self._stub().GetResult(request, timeout=_CONNECT_S)
+            answer = await self._stub().GetResult(request, timeout=_CONNECT_S, metadata=self._metadata)
         except grpc.aio.AioRpcError as error:
             raise _failure(error, self._target) from error
         return _answered(answer, {session})
@@ -154,8 +183,42 @@ class ResultClient:
         request = results_pb2.WatchResultsRequest(
             sessions=sessions, audience=audience, serialisation=_SERIALISATIONS[serialisation]
         )
-        call = self._stub().WatchResults(request)
-        asked = set(sessions)
+        async with aclosing(self._watch(request, set(sessions))) as told:
+            async for answered in told:
+                yield answered
+
+    async def watch_model(
+        self,
+        tenant: str,
+        digest: bytes,
+        *,
+        audience: str | None = None,
+        serialisation: Serialisation = Serialisation.EAR_04,
+    ) -> AsyncGenerator[Answered | None]:
+        """How all sessions of a model stand, as :meth:`watch`: those that there are, and those that come.
+
+        Args:
+            tenant: whose they are.
+            digest: of the model's manifest, 32 bytes.
+            audience: as for :meth:`watch`.
+            serialisation: as for :meth:`watch`.
+
+        Raises:
+            WeighbridgeError: as :meth:`watch`.
+        """
+        request = results_pb2.WatchResultsRequest(
+            model=results_pb2.Model(tenant=tenant, digest=digest),
+            audience=audience,
+            serialisation=_SERIALISATIONS[serialisation],
+        )
+        async with aclosing(self._watch(request, None)) as told:
+            async for answered in told:
+                yield answered
+
+    async def _watch(
+        self, request: results_pb2.WatchResultsRequest, asked: set[bytes] | None
+    ) -> AsyncGenerator[Answered | None]:
+        call = self._stub().WatchResults(request, metadata=self._metadata)
         try:
             while (response := await self._next(call)) is not None:
                 match response.WhichOneof("response"):
@@ -186,12 +249,15 @@ class ResultClient:
         return results_pb2_grpc.ResultServiceStub(self._channel)
 
 
-def _answered(result: results_pb2.Result, asked: set[bytes]) -> Answered:
-    """What a message says, if it says all that its state demands and nothing that it forbids."""
+def _answered(result: results_pb2.Result, asked: set[bytes] | None) -> Answered:
+    """What a message says, if it says all that its state demands and nothing that it forbids.
+
+    ``asked`` are the sessions that it may be of; ``None``: any.
+    """
     state = _STATES.get(result.state)
     if state is None or not result.HasField("at_ns"):
         raise _malformed(Code.FIELD_MISSING, "no state or no time, or of a later version", "result")
-    if len(result.session) != _SESSION_SIZE or result.session not in asked:
+    if len(result.session) != _SESSION_SIZE or (asked is not None and result.session not in asked):
         raise _malformed(Code.FIELD_RANGE, "of a session that nobody asked for", "result.session")
     is_open = state is GateState.OPEN
     for name, wanted in (("expires_ns", is_open), ("token", is_open), ("code", not is_open)):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from weighbridge.proto import limits
 from weighbridge.proto.errors import Code, EnvironmentFault
 from weighbridge.verifier.commands import arguments as given
+from weighbridge.verifier.commands.identity import add_identity, identity_of
 from weighbridge.verifier.commands.outcome import load_anchors, read, taken_for
 from weighbridge.verifier.gate.configuration import GateFile
 from weighbridge.verifier.gate.verifiers import Verifiers
@@ -33,8 +34,7 @@ def add_line(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--verifier-ca", required=True, metavar="FILE", help="PEM: who certifies the verifier's TLS key"
     )
-    parser.add_argument("--key", required=True, metavar="FILE", help="PEM: the relying party's TLS key")
-    parser.add_argument("--certificate", required=True, metavar="FILE", help="PEM: its certificate")
+    add_identity(parser)
     parser.add_argument(
         "--anchors", metavar="FILE", action="append", required=True, help="the verifier's identity (several times)"
     )
@@ -98,13 +98,13 @@ def source_of(arguments: argparse.Namespace) -> GrpcSource:
     """The verifier that the arguments name.
 
     Raises:
-        EnvironmentFault: as :func:`credentials_of`.
+        WeighbridgeError: as :func:`.identity_of`.
+        UsageFault: as that.
     """
     from weighbridge.verifier.gate.source import GrpcSource as Made  # noqa: PLC0415 - only where it is listened to
 
     host, port = arguments.verifier
-    pem = credentials_of(authority=arguments.verifier_ca, key=arguments.key, certificate=arguments.certificate)
-    return Made(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", pem)
+    return Made(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", identity_of(arguments))
 
 
 def missing(error: ModuleNotFoundError) -> EnvironmentFault:

@@ -8,12 +8,17 @@ import sys
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
+from cryptography.hazmat.primitives.serialization import Encoding
+
 from weighbridge.proto import limits, strict
 from weighbridge.proto.errors import Code, EnvironmentFault, ExitCode
+from weighbridge.proto.options import UsageFault
 from weighbridge.verifier.clock import moment
 from weighbridge.verifier.commands import arguments as given
-from weighbridge.verifier.commands.outcome import Outcome, read
+from weighbridge.verifier.commands.identity import add_identity, identity_of
+from weighbridge.verifier.commands.outcome import Outcome, read, taken_for
 from weighbridge.verifier.commands.text import line
+from weighbridge.verifier.peers import authorities
 from weighbridge.verifier.result.serialisation import PROFILES, Serialisation
 from weighbridge.verifier.told import GateState
 
@@ -47,14 +52,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--verifier-ca", required=True, metavar="FILE", help="PEM: who certifies the verifier's TLS key"
     )
-    parser.add_argument("--key", required=True, metavar="FILE", help="PEM: the relying party's TLS key")
-    parser.add_argument("--certificate", required=True, metavar="FILE", help="PEM: its certificate")
+    add_identity(parser)
     parser.add_argument("--audience", metavar="NAME", help="whom the token is for (default: the first listed)")
     parser.add_argument(
         "--serialisation",
         choices=[item.value for item in Serialisation],
         default=Serialisation.EAR_04.value,
         help=f"of the token (default: {Serialisation.EAR_04.value})",
+    )
+    parser.add_argument(
+        "--serving-certificate",
+        metavar="FILE",
+        help="PEM or DER: what the session's server presents; the token then names its key by x5t#S256 and jkt as well",
     )
     parser.add_argument("--watch", action="store_true", help="go on, and tell each change, until the session has ended")
     parser.add_argument("--json", action="store_true", help="print one JSON document, with --watch one a line")
@@ -63,17 +72,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _run(arguments: argparse.Namespace) -> Outcome | ExitCode:
     try:
-        from weighbridge.verifier.result_client import Credentials, ResultClient  # noqa: PLC0415 - gRPC, only here
+        from weighbridge.verifier.result_client import ResultClient  # noqa: PLC0415 - gRPC, only here
     except ModuleNotFoundError as error:
         raise EnvironmentFault(
             Code.TOOL_MISSING, f"{error.name} is not installed", hint="pip install 'weighbridge[server]'"
         ) from error
+    if arguments.watch and arguments.serving_certificate is not None:
+        raise UsageFault("--serving-certificate is for one answer, not for --watch")
     host, port = arguments.verifier
-    credentials = Credentials(
-        authority=read(arguments.verifier_ca, limit=_PEM_MAX),
-        key=read(arguments.key, limit=_PEM_MAX),
-        certificate=read(arguments.certificate, limit=_PEM_MAX),
-    )
+    credentials = identity_of(arguments)
     client = ResultClient(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", credentials)
     serialisation = Serialisation(arguments.serialisation)
     if arguments.watch:
@@ -84,7 +91,12 @@ def _run(arguments: argparse.Namespace) -> Outcome | ExitCode:
 
 async def _get(client: ResultClient, arguments: argparse.Namespace, serialisation: Serialisation) -> Answered:
     async with client:
-        return await client.get(arguments.session, audience=arguments.audience, serialisation=serialisation)
+        return await client.get(
+            arguments.session,
+            audience=arguments.audience,
+            serialisation=serialisation,
+            certificate=_serving(arguments.serving_certificate),
+        )
 
 
 async def _watch(client: ResultClient, arguments: argparse.Namespace, serialisation: Serialisation) -> ExitCode:
@@ -103,6 +115,16 @@ async def _watch(client: ResultClient, arguments: argparse.Namespace, serialisat
                         return _STATUS[GateState.ENDED]
             # The verifier has ended the watch in good order, as it does once an hour.
             await asyncio.sleep(_AGAIN_S)
+
+
+def _serving(path: str | None) -> bytes | None:
+    if path is None:
+        return None
+    data = read(path, limit=_PEM_MAX)
+    if not data.lstrip().startswith(b"-----BEGIN"):
+        return data
+    with taken_for(path, what="a certificate", hint="it is the first one in the file that counts"):
+        return authorities(data, where=path)[0].public_bytes(Encoding.DER)
 
 
 def _head(answered: Answered) -> str:

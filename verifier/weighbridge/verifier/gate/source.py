@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Protocol, final
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
-    from weighbridge.verifier.result_client import Answered, Credentials
+    from weighbridge.verifier.model_sessions import Model
+    from weighbridge.verifier.result_client import Answered, Bearer, Credentials
 
 __all__ = ["GrpcSource", "Source"]
 
@@ -24,6 +25,14 @@ class Source(Protocol):
         """
         ...
 
+    def watch_model(self, model: Model, *, audience: str) -> AsyncGenerator[Answered | None]:
+        """The same of all sessions of a model, those that come later as well.
+
+        Raises:
+            WeighbridgeError: as :meth:`watch`.
+        """
+        ...
+
 
 @final
 class GrpcSource:
@@ -36,7 +45,7 @@ class GrpcSource:
 
     __slots__ = ("_credentials", "_target")
 
-    def __init__(self, target: str, credentials: Credentials) -> None:
+    def __init__(self, target: str, credentials: Credentials | Bearer) -> None:
         self._target = target
         self._credentials = credentials
 
@@ -47,6 +56,17 @@ class GrpcSource:
         async with (
             ResultClient(self._target, self._credentials) as client,
             aclosing(client.watch(sessions, audience=audience)) as told,
+        ):
+            async for answered in told:
+                yield answered
+
+    async def watch_model(self, model: Model, *, audience: str) -> AsyncGenerator[Answered | None]:
+        """See :meth:`Source.watch_model`."""
+        from weighbridge.verifier.result_client import ResultClient  # noqa: PLC0415 - gRPC, which the base lacks
+
+        async with (
+            ResultClient(self._target, self._credentials) as client,
+            aclosing(client.watch_model(model.tenant, model.digest, audience=audience)) as told,
         ):
             async for answered in told:
                 yield answered
