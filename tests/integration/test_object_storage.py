@@ -103,6 +103,36 @@ def test_a_public_bucket_is_a_log(
     assert audit(open_source(address), NOTE_KEY, ORIGIN).size == 270
 
 
+def test_what_witnesses_cosign_is_published_there(
+    address: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Beside the checkpoint and, while nobody writes, in it; the writer's next head takes its place all the same."""
+    ledger = Ledger.create(bucket(address), origin=ORIGIN, key=KEY)
+    ledger.append(batch("first"))
+    key, anchors, head = tmp_path / "w1.pem", tmp_path / "w1.json", tmp_path / "w1.head"
+    name, vkey = "witness.example/w1", ("--key", NOTE_KEY.vkey)
+
+    def run(*arguments: object, status: int = 0) -> str:
+        assert cli.main(["ledger", *map(str, arguments)]) == status
+        return capfd.readouterr().out
+
+    run("witness-key", name, "-o", key, "--anchors", anchors)
+    watched = ("--state", tmp_path / "state", "--key-file", key, "--name", name, "-o", head, "--once")
+    # These entries are no leaves: it says so, and cosigns that the log only grew.
+    run("witness", address, *vkey, *watched, status=6)
+    for _ in range(2):
+        said = run("cosign", address, head, *vkey, "--witness", anchors)
+        assert said.startswith(f"wrote {address}/cosigned, and checkpoint: 10 entries of 10")
+        assert "cosigned by witness.example/w1" in run("audit", address, *vkey, "--witness", anchors)
+    ledger.take_up()
+    ledger.append(batch("second"))
+    ledger.close()
+    said = run("cosign", address, head, *vkey, "--witness", anchors)
+    assert said.startswith(f"wrote {address}/cosigned: 10 entries of 20")
+    assert "20 entries" in run("audit", address, *vkey)
+    assert "10 entries" in run("audit", address, *vkey, "--cosigned", "--witness", anchors)
+
+
 def test_who_may_not_is_told(server: ObjectStorage, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for who, where, expected in (
         ("reader", address, Code.STORAGE_FORBIDDEN),

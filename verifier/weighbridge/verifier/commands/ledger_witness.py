@@ -7,6 +7,8 @@ wants the word of a witness keeps). Two who were shown heads put them side by si
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import time
 from functools import partial
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from weighbridge.proto import cosignature, limits, note, strict, tlog
 from weighbridge.proto.cosignature import WitnessKey
-from weighbridge.proto.errors import Code, EnvironmentFault, Indeterminate, LedgerInconsistent
+from weighbridge.proto.errors import Code, Indeterminate, LedgerInconsistent
 from weighbridge.verifier.anchors import Anchor, TrustAnchors
 from weighbridge.verifier.clock import moment, nanoseconds
 from weighbridge.verifier.commands import arguments as given
@@ -22,17 +24,16 @@ from weighbridge.verifier.commands.ledger_errors import EXITS, hinted
 from weighbridge.verifier.commands.ledger_key import WITNESS_HELP, head_in, ledger_key, witness_keys
 from weighbridge.verifier.commands.ledger_watch import add_watch, source, watch
 from weighbridge.verifier.commands.outcome import Outcome, read, usage, write
-from weighbridge.verifier.files import PosixFiles
 from weighbridge.verifier.keys import create_witness_key, open_ledger_key
+from weighbridge.verifier.ledger.bucket import Bucket
+from weighbridge.verifier.ledger.cosigned import Board, board, log_of
 from weighbridge.verifier.ledger.heads import ForkEvidence, Relation, nodes_at, relate
-from weighbridge.verifier.ledger.locked import LockedFile
 from weighbridge.verifier.ledger.published import CHECKPOINT, COSIGNED, about, open_head
-from weighbridge.verifier.ledger.source import DirectorySource, Source
-from weighbridge.verifier.ledger.storage import DirectoryStorage
+from weighbridge.verifier.ledger.s3 import S3Address, S3Objects
+from weighbridge.verifier.ledger.source import Source
 from weighbridge.verifier.witnesses import require_another
 
 if TYPE_CHECKING:
-    import argparse
     from datetime import datetime
 
     from weighbridge.proto.errors import ExitCode
@@ -80,13 +81,15 @@ def configure_key(parser: argparse.ArgumentParser) -> None:
 def configure_cosign(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``ledger cosign``; ``--key`` and ``--json`` are every ledger command's."""
     parser.description = (
-        "Publish what witnesses have cosigned: DIR/cosigned, beside DIR/checkpoint, is the newest head with their "
-        "lines. While nobody writes to the ledger, and its head is the cosigned one, DIR/checkpoint gets the lines "
+        "Publish what witnesses have cosigned: LOG/cosigned, beside LOG/checkpoint, is the newest head with their "
+        "lines. While nobody writes to the ledger, and its head is the cosigned one, LOG/checkpoint gets the lines "
         f"too. Exit 0 when it is published, {EXITS}"
     )
-    parser.add_argument("directory", type=Path, metavar="DIR", help="the ledger, such as STATE/ledger")
     parser.add_argument(
-        "cosigned", nargs="+", type=Path, metavar="COSIGNED", help="a head that a witness cosigned, or lines for DIR's"
+        "log", type=_ledger, metavar="LOG", help="the ledger: a directory such as STATE/ledger, or an s3:// address"
+    )
+    parser.add_argument(
+        "cosigned", nargs="+", type=Path, metavar="COSIGNED", help="a head that a witness cosigned, or lines for LOG's"
     )
     parser.add_argument("--witness", required=True, action="append", metavar="VKEY", help=WITNESS_HELP)
     parser.set_defaults(run=run_cosign)
@@ -177,29 +180,39 @@ def run_cosign(arguments: argparse.Namespace) -> Outcome:
     """
     key = ledger_key(arguments.key)
     witnesses = witness_keys(arguments.witness, of=key)
-    log = DirectorySource(arguments.directory)
-    published = _published(log, key)
-    head = published
-    with LockedFile(arguments.directory / COSIGNED) as file:
-        if (before := file.read(limit=limits.CHECKPOINT_MAX)) is not None:
-            head = open_head(before, key, origin=key.name, where=arguments.directory / COSIGNED)
-            _require_growth(head, published, log)
-        signed = head.note if before is not None else None
-        for path in arguments.cosigned:
-            offered = _offered(path, published, key, witnesses)
-            with about(path):
-                _require_growth(offered, published, log)
-            signed = _merged(signed, offered, key, witnesses)
-        if signed is None:
-            raise RuntimeError("at least one file was given")
-        result = tlog.open_checkpoint(signed, key, origin=key.name)
-        file.replace(signed)
+    with contextlib.ExitStack() as stack:
+        where: Path | Bucket = arguments.log
+        if isinstance(where, Bucket):
+            stack.callback(where.close)
+        published = _published(log_of(where), key)
+        return _cosign(published, arguments.cosigned, witnesses, on=stack.enter_context(board(where)))
+
+
+def _cosign(
+    published: tlog.VerifiedCheckpoint, files: list[Path], witnesses: tuple[WitnessKey, ...], *, on: Board
+) -> Outcome:
+    head, key = published, published.key
+    place = on.log.place(COSIGNED)
+    if (before := on.read()) is not None:
+        head = open_head(before, key, origin=key.name, where=place)
+        _require_growth(head, published, on.log)
+    signed = head.note if before is not None else None
+    for path in files:
+        offered = _offered(path, published, key, witnesses)
+        with about(path):
+            _require_growth(offered, published, on.log)
+        signed = _merged(signed, offered, key, witnesses)
+    if signed is None:
+        raise RuntimeError("at least one file was given")
+    result = tlog.open_checkpoint(signed, key, origin=key.name)
+    on.replace(signed)
     is_head = (result.size, result.root) == (published.size, published.root)
-    is_published = is_head and _publish(arguments.directory, published, signed, witnesses)
+    lined = cosignature.attach(published.note, _lines(signed), keys=witnesses) if is_head else b""
+    is_published = is_head and on.publish(published.note, lined)
     found = cosignature.verify_all(note.parse(signed), witnesses)
     lines = [f"  {item.key.name}  {strict.time_encode(moment(item.time * _SECOND))}" for item in found]
     also = ", and checkpoint" if is_published else ""
-    head_line = f"wrote {arguments.directory / COSIGNED}{also}: {result.size} entries of {published.size}, cosigned by"
+    head_line = f"wrote {place}{also}: {result.size} entries of {published.size}, cosigned by"
     return Outcome(
         text="\n".join([head_line, *lines, ""]),
         document={
@@ -268,25 +281,6 @@ def _require_growth(earlier: tlog.VerifiedCheckpoint, published: tlog.VerifiedCh
     _require(relate(earlier, published, nodes=nodes_at(log, published.size)), earlier, published)
 
 
-def _publish(
-    directory: Path, published: tlog.VerifiedCheckpoint, signed: bytes, witnesses: tuple[WitnessKey, ...]
-) -> bool:
-    """Put the lines into the checkpoint too, unless somebody writes: a writer would be overtaken by an older head."""
-    storage = DirectoryStorage(directory, PosixFiles())
-    try:
-        with storage.exclusive():
-            if storage.read(CHECKPOINT) != published.note:
-                return False
-            storage.publish(cosignature.attach(published.note, _lines(signed), keys=witnesses))
-    except EnvironmentFault as error:
-        if error.code is Code.LEDGER_LOCKED:
-            return False
-        raise
-    finally:
-        storage.close()
-    return True
-
-
 # -- two heads ---------------------------------------------------------------------------------------------------------
 
 
@@ -350,3 +344,10 @@ def _require(relation: Relation, first: tlog.VerifiedCheckpoint, second: tlog.Ve
 
 def _name(text: str) -> str:
     return given.origin(text)
+
+
+def _ledger(text: str) -> Path | Bucket:
+    try:
+        return Bucket(S3Objects(S3Address.parse(text))) if S3Address.is_one(text) else Path(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
