@@ -79,9 +79,10 @@ def test_the_port_is_taken(site: Site) -> None:
 
 
 def test_a_verifier_that_serves_already(site: Site) -> None:
-    with site.serving() as first:
-        done = run(*site.serve_command("--listen", "127.0.0.1:0"))
-        check_failed(done, VERIFIER, Code.LEDGER_LOCKED)
+    """A second one takes turns with it, on a port of its own."""
+    with site.serving() as first, Running(*site.serve_command("--listen", "127.0.0.1:0")) as second:
+        second.until(lambda it: any("listening on" in line for line in it.errors), "the second one listens")
+        assert second.terminate().status == 0
         # GPUs are demanded, and nothing of their makers is at hand.
         assert [line for line in first.errors if "--collateral DIR" in line]
         # Reading is possible all the while.

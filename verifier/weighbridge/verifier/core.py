@@ -107,8 +107,7 @@ class Verifier:
             leader=self._leader,
         )
         # Whatever was left undone by whoever was here before is finished before anybody is judged.
-        with self._leader.turn():
-            pass
+        self._leader.begin()
 
     @property
     def thumbprint(self) -> bytes:

@@ -58,6 +58,15 @@ class Leader:
         # So many entries had the ledger when the last turn ended well, and the store knew of all of them.
         self._known = -1
 
+    def begin(self) -> None:
+        """Finish what was left undone, in a turn: whoever starts does this first, whatever its clock says.
+
+        Raises:
+            WeighbridgeError: as :meth:`turn`, but for the time.
+        """
+        with self._archive.turn():
+            self._catch_up()
+
     @contextlib.contextmanager
     def turn(self) -> Generator[Turn]:
         """Lead while the block lasts. Leaving it without an error, the store knows of everything in the ledger.
