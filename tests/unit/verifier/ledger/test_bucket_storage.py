@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 import hypothesis
@@ -349,6 +350,20 @@ def test_what_was_not_published_is_when_the_head_is_looked_at_again() -> None:
             again()
             assert shown(ledger) == ledger.size
     objects.check()
+
+
+def test_what_was_not_published_is_without_anybody_asking(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("weighbridge.verifier.ledger.bucket_storage._AGAIN", 0.01)
+    objects = Watched()
+    faulty = FaultyObjects(objects)
+    with created(faulty, 3) as ledger:
+        faulty.arm(2)
+        ledger.append([b"x"])
+        until = time.monotonic() + 10
+        while len(objects.shown) < 3:
+            assert time.monotonic() < until
+            time.sleep(0.005)
+    assert objects.check((3, [b"x"])) == 4
 
 
 def test_what_another_process_has_committed_is_read_before_it_is_published() -> None:

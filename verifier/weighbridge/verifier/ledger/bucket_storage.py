@@ -12,7 +12,7 @@ that its append has added*, and is only ever replaced by its tag (If-Match). The
 3. The checkpoint is replaced, by its tag and only by a longer one. **If the process ends before:** as in 2.
 
 The second and third step are carried out beside whatever the writer does next, but for its next commit, which waits for
-them. Where they have failed, they are tried again when the head is looked at the next time, and before that commit.
+them. Where they have failed, they are tried again every few seconds, and before that commit.
 
 So no object but the head decides anything, and what a writer can still do that was paused, or whose request arrives
 late, when others have led since, is this:
@@ -57,6 +57,8 @@ _KEPT_MAX: Final = 32 * 1024 * 1024
 # Others publish as well; each time that one is in the way, the checkpoint has become longer.
 _PUBLISH_TRIES: Final = 16
 _PARTIALS: Final = 1000
+# Seconds after which publishing is tried again, where nobody waits for it: a verifier may have nothing more to append.
+_AGAIN: Final = 5.0
 
 
 @final
@@ -80,6 +82,7 @@ class BucketStorage:
         # Publishes what was committed last, and tidies up behind it.
         self._behind = ThreadPoolExecutor(max_workers=1, thread_name_prefix="publishing")
         self._publishing: Future[None] | None = None
+        self._hurry = threading.Event()
         self._is_open = True
 
     @property
@@ -110,6 +113,7 @@ class BucketStorage:
     def close(self) -> None:
         """See :class:`.storage.Storage`."""
         self._is_open = False
+        self._hurry.set()
         self._behind.shutdown(wait=True)
         self._bucket.close()
 
@@ -132,6 +136,7 @@ class BucketStorage:
             return self._read_head()
         if path == CHECKPOINT:
             if self._publishing is not None:
+                self._hurry.set()
                 _ = wait([self._publishing])
             self._checkpoint = self._bucket.get(CHECKPOINT, limit=limits.CHECKPOINT_MAX, known=self._checkpoint)
             return None if self._checkpoint is None else self._checkpoint.data
@@ -199,7 +204,8 @@ class BucketStorage:
         if self._head is None:
             raise RuntimeError("nothing was committed")
         _ = self._has_failed_to_publish()
-        self._publishing = self._behind.submit(self._publish, self._head[1].note)
+        self._hurry.clear()
+        self._publishing = self._behind.submit(self._publish_behind, self._head[1].note)
 
     def commit(self, signed: bytes) -> None:
         """See to it that ``signed`` is the head and stays it until somebody takes its place.
@@ -241,7 +247,17 @@ class BucketStorage:
     def _has_failed_to_publish(self) -> bool:
         """Whether what was committed last is not published, once nobody tries any more."""
         publishing, self._publishing = self._publishing, None
+        self._hurry.set()
         return publishing is not None and publishing.exception() is not None
+
+    def _publish_behind(self, signed: bytes) -> None:
+        """Publish, however long it takes until it can be done; or until somebody waits for it."""
+        while True:
+            try:
+                return self._publish(signed)
+            except EnvironmentFault:
+                if self._hurry.wait(_AGAIN):
+                    raise
 
     def _publish(self, signed: bytes) -> None:
         self._lay_out()
@@ -304,9 +320,10 @@ class BucketStorage:
 
     def _lay_out(self) -> None:
         """See to it that the tiles of the head lie under their own names."""
-        if self._head is None or self._laid_out == self._head[1].mark:
+        known = self._head
+        if known is None or self._laid_out == known[1].mark:
             return
-        head = self._head[1]
+        head = known[1]
         self._bucket.ensure_all(head.files, TILE)
         for name, data in head.files.items():
             self._keep(name, data)
