@@ -82,6 +82,28 @@ def test_all_that_is_wrong_is_said_at_once(made: Configured, tmp_path: Path) -> 
     assert status == ExitCode.ENVIRONMENT
 
 
+def test_the_ledger_lies_where_it_was_made(made: Configured) -> None:
+    """Whether it can be had there, only serve finds out."""
+    said = made.state / "ledger-storage"
+    file = made.directory / "storage.toml"
+    file.write_text(f"{made.file.read_text()}[ledger]\nstorage = 's3://bucket/prefix'\n")
+    try:
+        for lies, expected in (
+            (None, [("fail", "STATE_CORRUPT"), ("warn", None)]),
+            ("s3://bucket/else", [("fail", "STATE_CORRUPT"), ("warn", None)]),
+            ("s3://bucket/prefix", [("ok", None), ("warn", None)]),
+        ):
+            if lies is not None:
+                said.write_text(lies)
+            _, document, _ = check(file)
+            found = [one for one in document["checks"] if one["key"] == "ledger.storage"]
+            codes = [(one["status"], one["error"]["code"] if one["status"] == "fail" else None) for one in found]
+            assert sorted(codes, key=str) == sorted(expected, key=str)
+    finally:
+        said.unlink(missing_ok=True)
+        file.unlink()
+
+
 def test_a_policy_is_loaded_and_a_tenant_stands_once(made: Configured) -> None:
     (made.directory / "rules.rego").write_text("package weighbridge.author\nallow := true if {")
     text = made.file.read_text()

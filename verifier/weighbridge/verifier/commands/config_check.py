@@ -25,6 +25,8 @@ from weighbridge.verifier.commands.basis import lacking, needed, read_policy, re
 from weighbridge.verifier.commands.outcome import load_anchors, no_state, read, read_manifest, read_reference, taken_for
 from weighbridge.verifier.commands.text import counted
 from weighbridge.verifier.keys import VerifierKeys
+from weighbridge.verifier.ledger.places import Places
+from weighbridge.verifier.ledger.s3 import S3Address
 from weighbridge.verifier.peers import authorities
 from weighbridge.verifier.ports import check_port
 from weighbridge.verifier.relying_parties import RelyingParties
@@ -116,6 +118,12 @@ class _Looking:
             return f"{state}: {origin}, key {VerifierKeys.open(state / 'keys').thumbprint.hex()}"
 
         self._try("serve.state", its, str)
+        storage = self._settings.ledger.storage
+        if storage is not None:
+            expected = S3Address.parse(storage)
+            self._try(
+                "ledger.storage", lambda: Places.of(state, expected=expected), lambda _: f"{storage}, as {state} has"
+            )
         file = self._settings.serve.port_file
         if file is not None:
             self._try("serve.port_file", lambda: _writable(file), lambda _: str(file))
