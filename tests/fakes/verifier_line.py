@@ -38,6 +38,8 @@ class VerifierTransport:
         self.connects = 0
         self.on_window: Callable[[int], None] = lambda _: None
         self.edit_opening: Callable[[bytes], bytes] = lambda opening: opening
+        # What the next openings are refused with.
+        self.refuse_openings: list[EnvironmentFault] = []
         self.windows = 0
 
     def cut(self) -> None:
@@ -75,6 +77,8 @@ class VerifierLine:
 
     async def open(self, opening: bytes) -> bytes:
         self._now()
+        if self._transport.refuse_openings:
+            raise self._transport.refuse_openings.pop()
         opening = self._transport.edit_opening(opening)
         return self._transport.world.verifier.open(opening, peer=self._transport.peer).encode()
 

@@ -106,11 +106,14 @@ def test_a_damaged_list_ends_nothing(tmp_path: Path) -> None:
 
 def test_the_command_shows_what_waits_and_what_is_lost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     spools = Spools(tmp_path / "spool")
-    for session in (SESSION, bytes(16)):
-        spool = spools.create(session, b"terms", prev=bytes(32), challenge=bytes(32))
+    _, spool = (
+        spools.create(session, b"terms", prev=bytes(32), challenge=bytes(32)) for session in (SESSION, bytes(16))
+    )
+    for each in (spools.open(path) for path in spools.paths()):
         for seq in range(3):
-            spool.begin(b"header")
-            spool.commit(SealedWindow(seq=seq, evidence=b"x" * 2000, digest=sha256(b""), qualifying_data=bytes(32)))
+            each.begin(b"header")
+            each.commit(SealedWindow(seq=seq, evidence=b"x" * 2000, digest=sha256(b""), qualifying_data=bytes(32)))
+    spool = spools.open(spool.path)
     spool.record(0, challenge=None)
     spool.save()
     spools.set_aside(tmp_path / "spool" / SESSION.hex(), "damaged")

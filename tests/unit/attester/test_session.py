@@ -33,6 +33,7 @@ from weighbridge.attester.inference import Launch
 from weighbridge.attester.keys import ServingKey
 from weighbridge.attester.losses import Losses, Lost
 from weighbridge.attester.offload import Inline
+from weighbridge.attester.refusal import Throttled
 from weighbridge.attester.report import Notice, SessionSummary, WindowReport
 from weighbridge.attester.session import AttesterSession
 from weighbridge.attester.spool import DEFAULT_MAX_BYTES
@@ -584,6 +585,29 @@ async def test_a_window_for_which_there_is_no_space_to_the_end_is_lost_and_said(
     assert sum(lost.windows for lost in summary.losses) == 3
 
 
+class SlowDisk(FailingDisk):
+    """Each write takes so long that no sealing ends within its window."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        super().__init__(0, errno.EIO, lasts=0)
+        self._clock = clock
+
+    def write(self, path: Path, data: bytes) -> None:
+        super().write(path, data)
+        if path.parent.name != "spool" and self.writes > 2:
+            self._clock.elapsed_ns += PERIOD_NS * 2 // 3
+
+
+async def test_a_disk_that_is_slower_than_windows_makes_them_longer_and_loses_none(scene: Scene) -> None:
+    scene.storage = SlowDisk(scene.clock)
+    summary = await scene.run(windows=6)
+    headers = scene.recorded()
+    assert (summary.sealed, summary.lost, [header.seq for header in headers]) == (6, 0, list(range(6)))
+    for before, after in itertools.pairwise(headers):
+        assert after.interval.wall_start_ns == before.interval.wall_end_ns
+    assert max(header.interval.wall_end_ns - header.interval.wall_start_ns for header in headers) > PERIOD_NS
+
+
 @pytest.mark.parametrize("at", [0, 1, 5, 6, 7])
 @pytest.mark.parametrize("number", [errno.EIO, errno.EROFS])
 async def test_a_disk_that_fails_ends_the_session_and_loses_nothing(scene: Scene, at: int, number: int) -> None:
@@ -839,6 +863,17 @@ async def test_a_verifier_that_is_away_at_the_start_is_waited_for_if_that_is_ask
     assert summary.affirmed == 2
     assert scene.watcher.kinds == ["waiting", "loaded", "enrolled"]
     assert scene.transport.connects > 3
+
+
+async def test_a_verifier_that_is_busy_with_others_is_asked_again(scene: Scene) -> None:
+    """Ten thousand hosts enrol at once: those that are put off come later, by themselves."""
+    busy = Throttled(EnvironmentFault(Code.RATE_LIMITED, "too many openings"), retry_after_ns=30_000_000_000)
+    scene.transport.refuse_openings = [busy] * 3
+    began = scene.clock.monotonic_ns()
+    summary = await scene.run(windows=2)
+    assert summary.affirmed == 2
+    assert scene.watcher.kinds == ["loaded", "waiting", "enrolled"]
+    assert scene.clock.monotonic_ns() - began >= 90_000_000_000
 
 
 @pytest.mark.parametrize("name", ["progress", "window-0000000000000002", "window-0000000000000004"])

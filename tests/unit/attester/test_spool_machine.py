@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from fakes.virtual_time import VirtualClock
+from weighbridge.attester import client
 from weighbridge.attester.client import Answer, Resumed
 from weighbridge.attester.courier import Backoff, Courier
 from weighbridge.attester.durable import write_fault
@@ -33,7 +34,7 @@ from weighbridge.proto import strict
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, EnvironmentFault
 
-MOST = FILE_MAX + 12_000
+MOST = FILE_MAX + 16_000
 PERIOD = 10_000_000_000
 
 
@@ -85,7 +86,7 @@ class Line:
     sent: deque[bytes] = field(default_factory=deque)
     session: bytes = b""
 
-    async def connect(self) -> Line:
+    async def connect(self) -> client.Line:
         self.sent.clear()
         return self
 
@@ -123,7 +124,7 @@ class Line:
     async def open(self, opening: bytes) -> bytes:
         raise AssertionError(opening)
 
-    async def prove(self, proof: bytes) -> object:
+    async def prove(self, proof: bytes) -> client.Opened:
         raise AssertionError(proof)
 
     async def window(self, evidence: bytes) -> Answer:
@@ -163,7 +164,7 @@ class Host(RuleBasedStateMachine):
             self.spool = self.spools.create(session, b"terms", prev=bytes(32), challenge=bytes(32))
             self.sealed[session] = []
 
-    @rule(size=st.integers(200, 1_500), times=st.integers(1, 5))
+    @rule(size=st.integers(50, 400), times=st.sampled_from([1, 3, 25]))
     @precondition(lambda self: self.spool is not None)
     def seal(self, size: int, times: int) -> None:
         for _ in range(times):
@@ -202,7 +203,7 @@ class Host(RuleBasedStateMachine):
 
     @rule(
         credit=st.integers(1, 5),
-        answers=st.integers(0, 12),
+        answers=st.sampled_from([0, 1, 5, 16, 17, 20, 1000]),
         hear_last=st.booleans(),
         throttle=st.booleans(),
     )
@@ -233,21 +234,17 @@ class Host(RuleBasedStateMachine):
             backoff=Backoff(),
         )
 
-    @rule(operations=st.integers(1, 12), after=st.booleans())
-    def doom(self, operations: int, after: bool) -> None:
-        self.disk.crash_in, self.disk.after_effect = operations, after
-
-    @rule(writes=st.integers(0, 6))
-    def fill(self, writes: int) -> None:
-        self.disk.full_in = writes
-
-    @rule()
-    def free(self) -> None:
-        self.disk.full_in = None
-
-    @rule()
-    def kill(self) -> None:
-        self.crashed()
+    @rule(what=st.sampled_from(["crash", "crash", "fill", "fill", "free", "kill"]), soon=st.integers(0, 40))
+    def trouble(self, what: str, soon: int) -> None:
+        match what:
+            case "crash":
+                self.disk.crash_in, self.disk.after_effect = 1 + soon // 2, soon % 2 == 0
+            case "fill":
+                self.disk.full_in = soon // 4
+            case "free":
+                self.disk.full_in = None
+            case _:
+                self.crashed()
 
     def crashed(self) -> None:
         """The process is gone; what it had in memory is. The next one finds the rest, delivers it and enrols anew."""
