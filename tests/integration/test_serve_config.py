@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+FIGURES = re.compile(r"figures on http://(127\.0\.0\.1:[0-9]+)/metrics")
 HTTP = re.compile(r"answering https on 127\.0\.0\.1:([0-9]+)")
 
 
@@ -66,6 +67,7 @@ def answering(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Answering]:
         made.file.read_text().replace('requirements = "tenant-a.json"\n', "")
         + '[[tenants]]\nrequirements = "tenant-a.json"\n[[tenants]]\nrequirements = "tenant-b.json"\n'
         '[relying_parties]\nfile = "parties.json"\nca = "elsewhere/ca.pem"\nlisten = "127.0.0.1:0"\n'
+        '[metrics]\nlisten = "127.0.0.1:0"\n'
         '[http]\nlisten = "127.0.0.1:0"\nurl = "https://verifier.example"\n'
     )
     with Running("weighbridge", "serve", "--config", made.file) as running:
@@ -109,6 +111,28 @@ def test_it_is_ready_and_alive(answering: Answering) -> None:
     assert answering.ask("/readyz", known=False)[:2] == (200, {"ready": True, "reasons": []})
     # Figures are for the monitoring alone: not here.
     assert answering.ask("/metrics", known=False)[0] == 404
+
+
+def test_figures_are_read_on_a_port_of_their_own(answering: Answering) -> None:
+    (address,) = [found[1] for line in answering.running.errors if (found := FIGURES.fullmatch(line))]
+    connection = http.client.HTTPConnection(address, timeout=20)
+    connection.request("GET", "/metrics")
+    response = connection.getresponse()
+    text = response.read().decode()
+    connection.close()
+    assert response.status == 200
+    assert response.headers["content-type"].startswith("text/plain; version=")
+    values = {line.partition(" ")[0]: line.rpartition(" ")[2] for line in text.splitlines() if line[:1] != "#"}
+    for name, value in (
+        ("weighbridge_ledger_entries", "0.0"),
+        ("weighbridge_junk_waiting", "0.0"),
+        ("weighbridge_streams", "0.0"),
+        ("weighbridge_queue", "0.0"),
+        ("weighbridge_credit_windows", "4.0"),
+        ('weighbridge_stage_seconds_count{stage="verify"}', "0.0"),
+    ):
+        assert values[name] == value
+    assert float(values["process_resident_memory_bytes"]) > 1e7
 
 
 def test_without_tls_nothing_is_said(answering: Answering) -> None:

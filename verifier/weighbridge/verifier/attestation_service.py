@@ -28,6 +28,7 @@ from weighbridge.proto import strict
 from weighbridge.proto.errors import Code, EnvironmentFault, ExitCode, MalformedEvidence, NotAuthentic, WeighbridgeError
 from weighbridge.proto.v1 import attestation_pb2, attestation_pb2_grpc
 from weighbridge.verifier.notices import Notices, warn
+from weighbridge.verifier.observed import UNOBSERVED, Observer
 from weighbridge.verifier.quotas import Limited, Quotas
 from weighbridge.verifier.reading import Ended, Reader, Received, taken_within
 from weighbridge.verifier.settling import Judged
@@ -67,13 +68,21 @@ _OVER: Final = "the verifier is ending: resume here or elsewhere"
 class AttestationService(attestation_pb2_grpc.AttestationServiceServicer):
     """Serves ``AttestationService.Attest``."""
 
-    def __init__(self, verifier: Verifier, peers: Peers, quotas: Quotas, notices: Notices | None = None) -> None:
+    def __init__(
+        self,
+        verifier: Verifier,
+        peers: Peers,
+        quotas: Quotas,
+        notices: Notices | None = None,
+        observer: Observer = UNOBSERVED,
+    ) -> None:
         self._verifier = verifier
         # How long it took to record the windows of the last turn, in seconds.
         self._settling = 0.0
         self._peers = peers
         self._quotas = quotas
         self._notices = notices or Notices(warn)
+        self._observer = observer
         # The verifier is one caller at a time; a thread of its own keeps the event loop answering.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="verifier")
         self._turns = Turns(self._thread, self._turn)
@@ -101,13 +110,20 @@ class AttestationService(attestation_pb2_grpc.AttestationServiceServicer):
                         reader.answered(received, credit=stream.credit)
                     ended = received
         except NotAuthentic as error:
+            self._observer.refused(error.code)
             self._notices.say(("peer", error.code), f"a peer is refused: {error}")
             ended = Ended(grpc.StatusCode.PERMISSION_DENIED, str(error))
         except Limited as limited:
+            self._observer.refused(limited.fault.code)
             self._notices.say(("stream", limited.fault.message), f"a stream is refused: {limited}")
             ended = Ended(grpc.StatusCode.RESOURCE_EXHAUSTED, str(limited))
         if ended.status is not grpc.StatusCode.OK:
             await context.abort(ended.status, ended.details)
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for the thread that judges."""
+        return len(self._turns)
 
     @contextlib.asynccontextmanager
     async def _reading(
@@ -141,6 +157,7 @@ class AttestationService(attestation_pb2_grpc.AttestationServiceServicer):
             response = await self._turns.take(sent, sender=stream.sender, owner=stream.peer)
             stream.settle()
         except Limited as limited:
+            self._observer.refused(limited.fault.code)
             self._notices.say(("request", limited.fault.message), f"not judged, and to come again: {limited}")
             response = _refusal(limited.fault, retry_after=limited.retry_after)
         if window and response.HasField("refusal"):
@@ -211,6 +228,7 @@ class AttestationService(attestation_pb2_grpc.AttestationServiceServicer):
         try:
             return call()
         except WeighbridgeError as error:
+            self._observer.refused(error.code)
             if isinstance(error, EnvironmentFault):
                 self._notices.say(("fault", error.code), f"nothing was judged: {error}")
             elif junk is not None and isinstance(error, MalformedEvidence | NotAuthentic):

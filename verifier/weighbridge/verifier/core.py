@@ -21,6 +21,7 @@ from weighbridge.verifier.enroller import Enroller
 from weighbridge.verifier.judging import Judge, Judged
 from weighbridge.verifier.leading import Leader
 from weighbridge.verifier.live import Live, LiveSessions
+from weighbridge.verifier.observed import UNOBSERVED, Observer
 from weighbridge.verifier.record import Record
 from weighbridge.verifier.result.key_store import TokenKeyStore
 from weighbridge.verifier.result_source import ResultSource
@@ -53,7 +54,7 @@ class Verifier:
     """One verifier: its requirements, anchors, policy, keys, and what it has recorded.
 
     ``requirements``, ``anchors`` and ``appraiser`` are those of one tenant; ``others`` are those of the rest, where
-    there are several.
+    there are several. ``observer`` is told what is done.
 
     Attributes:
         standings: how its sessions stand, for any thread.
@@ -72,6 +73,7 @@ class Verifier:
         clock: Clock,
         issuer: str,
         others: Sequence[Bench] = (),
+        observer: Observer = UNOBSERVED,
     ) -> None:
         self._first = Bench(requirements=requirements, anchors=anchors, appraiser=appraiser)
         self._benches = benches = Benches([self._first, *others])
@@ -87,7 +89,9 @@ class Verifier:
             archive=archive, store=store, benches=benches, keys=keys, standings=self.standings
         )
         self._leader = Leader(archive=archive, store=store, sessions=self._sessions, clock=clock)
-        self._judge = Judge(archive=archive, store=store, sessions=self._sessions, benches=benches, clock=clock)
+        self._judge = Judge(
+            archive=archive, store=store, sessions=self._sessions, benches=benches, clock=clock, observer=observer
+        )
         self._settler = Settler(
             archive=archive,
             store=store,
@@ -97,6 +101,7 @@ class Verifier:
             standings=self.standings,
             signer=in_settling.signer,
             issuer=issuer,
+            observer=observer,
         )
         self._enroller = Enroller(
             benches=benches,
@@ -219,6 +224,11 @@ class Verifier:
             EnvironmentFault: the store cannot be read.
         """
         return self.standings.of(session).at(nanoseconds(at))
+
+    @property
+    def junk(self) -> int:
+        """How much junk is counted and not yet recorded; for any thread."""
+        return sum(list(self._judge.junk.values()))
 
     def follow(self, renewal: Renewal) -> None:
         """Ask ``renewal`` before every window of the first tenant by what it is to be judged."""

@@ -15,6 +15,7 @@ from weighbridge.verifier.challenge import draw, preimage_of
 from weighbridge.verifier.clock import moment, nanoseconds
 from weighbridge.verifier.keeping import Keeper
 from weighbridge.verifier.ledger.content import Content
+from weighbridge.verifier.observed import Stage, timed
 from weighbridge.verifier.procedure import authenticate, fork, unknown_challenge, verify_window
 from weighbridge.verifier.record import NO_DIGEST, Record
 from weighbridge.verifier.telemetry.appraisal import traces_of
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from weighbridge.verifier.bench import Benches
     from weighbridge.verifier.clock import Clock
     from weighbridge.verifier.live import Live, LiveSessions, Recalled
+    from weighbridge.verifier.observed import Observer
     from weighbridge.verifier.procedure import AuthenticWindow, VerifiedWindow
     from weighbridge.verifier.stood import Stood
     from weighbridge.verifier.store import Issued, Store
@@ -123,11 +125,13 @@ class Judge:
         sessions: LiveSessions,
         benches: Benches,
         clock: Clock,
+        observer: Observer,
     ) -> None:
         self._keeper = Keeper(archive)
         self._store = store
         self._sessions = sessions
         self._benches = benches
+        self._observer = observer
         self._clock = clock
         self.junk: Counter[Code] = Counter()
 
@@ -144,7 +148,8 @@ class Judge:
         if renewing:
             bench.refresh(now)
         try:
-            window = authenticate(data, enrolled=live.enrolled, peer=peer)
+            with timed(self._observer, Stage.AUTHENTICATE):
+                window = authenticate(data, enrolled=live.enrolled, peer=peer)
             forked = self._place(window, live)
         except EnvironmentFault:
             raise
@@ -161,24 +166,26 @@ class Judge:
                 raise forked
             issued = self._require_issued(window) if held else live.issued
             spot = issued.spot_for(seq)
-            verified = verify_window(
-                window,
-                enrolled=live.enrolled,
-                position=live.position,
-                held=held,
-                spot=spot,
-                anchors=bench.anchors,
-                at=now,
-                chains=bench.chains,
-            )
+            with timed(self._observer, Stage.VERIFY):
+                verified = verify_window(
+                    window,
+                    enrolled=live.enrolled,
+                    position=live.position,
+                    held=held,
+                    spot=spot,
+                    anchors=bench.anchors,
+                    at=now,
+                    chains=bench.chains,
+                )
         except EnvironmentFault:
             # This machine is at fault, not the window: it is not judged, and comes again.
             raise
         except WeighbridgeError as error:
             verdict = refuse(error, enrolled=live.enrolled, seq=seq, received=now, held=held)
         else:
-            asked = self._ask(verified, live, beside, bench.appraiser, now)
-            verdict = _appraise(verified, live, asked, bench.appraiser, now)
+            with timed(self._observer, Stage.APPRAISE):
+                asked = self._ask(verified, live, beside, bench.appraiser, now)
+                verdict = _appraise(verified, live, asked, bench.appraiser, now)
         record = Record(
             kind="window",
             session=live.terms.session,

@@ -93,6 +93,11 @@ class _Gauge:
             if not self._taken[scope]:
                 del self._taken[scope]
 
+    @property
+    def total(self) -> int:
+        """How much all have together."""
+        return self._taken["total", None]
+
     def __len__(self) -> int:
         return len(self._taken)
 

@@ -11,7 +11,9 @@ more, what was read is judged and answered, and all streams end; attesters resum
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Final, final
 
 import grpc
@@ -23,6 +25,7 @@ from weighbridge.proto.errors import Code, EnvironmentFault, WeighbridgeError
 from weighbridge.proto.v1 import attestation_pb2, attestation_pb2_grpc, results_pb2, results_pb2_grpc
 from weighbridge.verifier.attestation_service import AttestationService
 from weighbridge.verifier.notices import Notices, warn
+from weighbridge.verifier.observed import UNOBSERVED, Observer
 from weighbridge.verifier.parties_watch import PartiesWatch
 from weighbridge.verifier.peers import Peers, authorities
 from weighbridge.verifier.ports import check_port
@@ -33,14 +36,15 @@ from weighbridge.verifier.service_limits import Limits
 from weighbridge.verifier.side_services import Health, Reflection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from weighbridge.verifier.core import Verifier
     from weighbridge.verifier.parties_watch import Parties
     from weighbridge.verifier.standings import Standings
 
-__all__ = ["Listening", "Options", "TlsFiles", "serve"]
+Gauges = Callable[[], Mapping[str, tuple[str, float]]]
+
+__all__ = ["Gauges", "Listening", "Options", "TlsFiles", "serve"]
 
 # For what is on its way when everything has been answered.
 _GRACE: Final = 0.5
@@ -133,6 +137,9 @@ class Options:
         shared: other processes listen on the same port (``SO_REUSEPORT``).
         listening: called with all ports once the server listens.
         draining: called when it has begun to end: it is not ready any more.
+        observer: told of what is refused.
+        measured: called with what counts, whenever it is called, what there is at that moment, by name; each with what
+            it is. It is of the service's event loop.
     """
 
     bounds: Limits = field(default_factory=Limits)
@@ -140,6 +147,8 @@ class Options:
     shared: bool = False
     listening: Callable[[Listening], None] = lambda _: None
     draining: Callable[[], None] = lambda: None
+    observer: Observer = UNOBSERVED
+    measured: Callable[[Gauges], None] = lambda _: None
 
 
 async def serve(
@@ -175,7 +184,7 @@ async def serve(
     peers = tls.peers(parties)
     notices = Notices(warn)
     quotas = Quotas(bounds, over=lambda session: _is_over(verifier.standings, session))
-    service = AttestationService(verifier, peers, quotas, notices)
+    service = AttestationService(verifier, peers, quotas, notices, options.observer)
     results = ResultService(verifier.results, peers, quotas)
     server = _server(bounds, shared=shared)
     attestation_pb2_grpc.add_AttestationServiceServicer_to_server(service, server)
@@ -204,6 +213,7 @@ async def serve(
     if isinstance(parties, PartiesWatch):
         works.append(_look(parties))
     chores = [asyncio.create_task(work) for work in works]
+    options.measured(partial(_measured, service, quotas))
     try:
         started(bound.port)
         options.listening(bound)
@@ -223,6 +233,17 @@ async def serve(
         await asyncio.gather(*stopping)
         service.close()
         results.close()
+
+
+def _measured(service: AttestationService, quotas: Quotas) -> dict[str, tuple[str, float]]:
+    return {
+        "queue": ("Requests that wait for the thread that judges.", service.waiting),
+        "streams": ("Attesters' streams.", quotas.streams.total),
+        "stream_sessions": ("Sessions that count for the limits.", quotas.sessions.total),
+        "bytes_in_flight": ("Bytes of requests that are not answered yet.", quotas.bytes.total),
+        "calls": ("Calls and watches of relying parties and gates.", quotas.calls.total),
+        "credit_windows": ("Windows that an attester may have under way on one stream.", quotas.limits.credit),
+    }
 
 
 async def _look(parties: PartiesWatch) -> None:

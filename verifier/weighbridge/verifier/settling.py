@@ -21,6 +21,7 @@ does not wait: a session whose window is refused is shut before anything is writ
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, final
 
@@ -30,6 +31,7 @@ from weighbridge.verifier.affirmed import Affirmed
 from weighbridge.verifier.answers import Answer
 from weighbridge.verifier.clock import nanoseconds
 from weighbridge.verifier.judging import Judged
+from weighbridge.verifier.observed import Stage, timed
 from weighbridge.verifier.result.claims import Claims
 from weighbridge.verifier.result.issuing import issue_as
 from weighbridge.verifier.result.serialisation import Serialisation
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from weighbridge.verifier.judging import Judge
     from weighbridge.verifier.leading import Leader, Turn
     from weighbridge.verifier.live import LiveSessions
+    from weighbridge.verifier.observed import Observer
     from weighbridge.verifier.result.key_store import TokenSigner
     from weighbridge.verifier.standings import Standings
     from weighbridge.verifier.store import Store
@@ -63,7 +66,7 @@ Settled = Callable[[], Answer]
 class Settler:
     """Carries out judgements. One thread uses it."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what carrying out takes, by name
         self,
         *,
         archive: Archive,
@@ -74,6 +77,7 @@ class Settler:
         standings: Standings,
         signer: TokenSigner,
         issuer: str,
+        observer: Observer,
     ) -> None:
         self._archive = archive
         self._store = store
@@ -83,6 +87,7 @@ class Settler:
         self._standings = standings
         self._signer = signer
         self._issuer = issuer
+        self._observer = observer
 
     def settle(self, judged: Sequence[Judged]) -> tuple[Settled, ...]:
         """Record ``judged``, each of another session, and move their sessions on; the answers, in their order.
@@ -98,7 +103,9 @@ class Settler:
             return ()
         # The disk may fail from here on: whoever asks meanwhile is not told that these gates are open.
         shut = _shut(judged)
+        waiting = time.perf_counter()
         with self._standings.withholding(shut), self._leader.turn() as turn:
+            self._observer.took(Stage.TURN, time.perf_counter() - waiting)
             # The store is asked to write before anything is recorded: if it cannot, nothing is.
             with self._store.transaction() as tx:
                 # 1.
@@ -109,18 +116,34 @@ class Settler:
                 # Of those that were judged anew.
                 with self._standings.withholding(_shut(items, besides=shut)):
                     # 2. and 3.
-                    committed = self._archive.commit_all([(item.record, item.evidence) for item in items])
+                    with timed(self._observer, Stage.LEDGER):
+                        committed = self._archive.commit_all([(item.record, item.evidence) for item in items])
                     # 4.
                     affirmed = list(map(self._affirmed, items, committed))
                     steps = list(map(_step, items, committed, affirmed))
+                    storing = time.perf_counter()
                     done = self._sessions.write(tx, steps)
+            self._observer.took(Stage.STORE, time.perf_counter() - storing)
             results = self._sessions.moved(steps, done)
+        self._tell(items)
         # 5.
         settled = map(self._answering, items, committed, map(_token, affirmed, keys), results)
         # What is refused now was judged by another process: the store says how its session stands.
         if refused := [item.session for item, now in zip(judged, stand, strict=True) if not isinstance(now, Judged)]:
             self._standings.changed(refused)
         return tuple(next(settled) if isinstance(now, Judged) else _refused(now) for now in stand)
+
+    def _tell(self, items: Sequence[Judged]) -> None:
+        """Tell what was judged, now that it is recorded."""
+        for item in items:
+            end = None if item.verified is None else item.verified.header.interval.wall_end_ns
+            self._observer.judged(
+                tenant=item.verdict.tenant,
+                outcome=item.verdict.outcome,
+                held=item.verdict.held,
+                codes=[denial.code for denial in item.verdict.denials],
+                late_ns=None if end is None else item.record.received_ns - end,
+            )
 
     def _standing(self, tx: Transaction, judged: Sequence[Judged], turn: Turn) -> list[Judged | WeighbridgeError]:
         """The judgements that can be recorded, those on what has moved made anew, or what they are refused with."""
@@ -159,7 +182,9 @@ class Settler:
                 raise result
             if result is None:
                 return Answer(item.verdict, None, None, place.index, None)
-            return Answer(item.verdict, None if token is None else token(), result.digest, place.index, spot_of(result))
+            with timed(self._observer, Stage.ANSWER):
+                made = None if token is None else token()
+            return Answer(item.verdict, made, result.digest, place.index, spot_of(result))
 
         return answer
 

@@ -238,6 +238,11 @@ class Transaction:
         ids = self._connection.scalars(sa.select(sessions.c.id).order_by(sessions.c.opened_ns, sessions.c.id)).all()
         return tuple(self._require(session) for session in ids)
 
+    def sessions_by_state(self) -> dict[SessionState, int]:
+        """How many sessions there are in each state."""
+        rows = self._connection.execute(sa.select(sessions.c.state, sa.func.count()).group_by(sessions.c.state))
+        return {SessionState(state): count for state, count in rows}
+
     def others_of(self, gpus: Sequence[bytes], *, tenant: str) -> tuple[tuple[bytes, int, int], ...]:
         """The sessions of other tenants than ``tenant`` that had one of ``gpus``, oldest first.
 

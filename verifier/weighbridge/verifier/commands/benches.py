@@ -11,14 +11,18 @@ from weighbridge.verifier.baseline_watch import BaselineKeeper
 from weighbridge.verifier.bench import Bench
 from weighbridge.verifier.collateral.store import CollateralStore
 from weighbridge.verifier.commands.basis import read_basis
+from weighbridge.verifier.observed import ObservedPolicy
 from weighbridge.verifier.policy_watch import PolicyWatch
 from weighbridge.verifier.reference_watch import ReferenceWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from weighbridge.policy.engine import Prepared
+    from weighbridge.policy.policy_set import PolicySet
     from weighbridge.verifier.commands.basis import Basis
     from weighbridge.verifier.deployment import Deployment
+    from weighbridge.verifier.observed import Observer
     from weighbridge.verifier.settings.model import Settings
 
 __all__ = ["OpenBench", "read_bases"]
@@ -69,19 +73,24 @@ class OpenBench:
     unknown: str
 
     @classmethod
-    def open(cls, basis: Basis, opened: Deployment, *, note: Callable[[str], None]) -> Self:
+    def open(cls, basis: Basis, opened: Deployment, *, note: Callable[[str], None], observer: Observer) -> Self:
         """The bench of one tenant. Whoever has it closes :attr:`watch`.
 
         Raises:
             WeighbridgeError: a file cannot be taken, a policy does not load, or there is none for this tenant.
         """
         judging, tenant = basis.judging, basis.requirements.tenant
+        engine = judging.engine.open()
+
+        def load(policy: PolicySet) -> Prepared:
+            return ObservedPolicy(engine.load(policy), observer)
+
         policies = PolicyWatch(
             judging.policy_bundles,
             own=basis.policy,
             anchors=basis.anchors,
             store=opened.store,
-            load=judging.engine.open().load,
+            load=load,
             report=note,
         )
         watch = ReferenceWatch(

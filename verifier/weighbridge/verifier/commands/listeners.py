@@ -1,28 +1,36 @@
-"""What ``weighbridge serve`` answers beside gRPC: keys, discovery, introspection and health, each if it is wanted."""
+"""What ``weighbridge serve`` answers beside gRPC, where that is wanted: keys, introspection, health; figures."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib import metadata
 from typing import TYPE_CHECKING, Final
 
+from weighbridge.verifier.clock import nanoseconds
+from weighbridge.verifier.http_messages import NO_STORE, Response, Route
 from weighbridge.verifier.http_server import HttpServer, listening
 from weighbridge.verifier.http_service import HttpService, Identity
 from weighbridge.verifier.http_tls import server_context
+from weighbridge.verifier.metrics import CONTENT_TYPE, Metrics, Sources
 from weighbridge.verifier.result.key_store import TokenKeyStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Mapping
 
     from weighbridge.verifier.clock import Clock
     from weighbridge.verifier.core import Verifier
     from weighbridge.verifier.deployment import Deployment
+    from weighbridge.verifier.http_messages import Request
     from weighbridge.verifier.parties_watch import Parties
     from weighbridge.verifier.readiness import Readiness
-    from weighbridge.verifier.service import Listening, TlsFiles
+    from weighbridge.verifier.service import Gauges, Listening, TlsFiles
+    from weighbridge.verifier.session import SessionState
     from weighbridge.verifier.settings.model import Settings
 
-__all__ = ["over_http"]
+__all__ = ["new_metrics", "over_http", "over_metrics"]
 
 _SERVICES: Final = ("weighbridge.proto.v1.AttestationService", "weighbridge.proto.v1.ResultService")
 
@@ -83,3 +91,68 @@ async def over_http(
             yield started
     finally:
         service.close()
+
+
+def new_metrics() -> Metrics:
+    """What counts for this program."""
+    return Metrics(version=metadata.version("weighbridge"))
+
+
+@contextlib.asynccontextmanager
+async def over_metrics(
+    metrics: Metrics | None,
+    *,
+    verifier: Verifier,
+    opened: Deployment,
+    settings: Settings,
+    number: int,
+    note: Callable[[str], None],
+) -> AsyncGenerator[Callable[[Gauges], None]]:
+    """Answer the monitoring while the block lasts, where it is configured; give what is to be told what to count.
+
+    Several workers have a port each: every one counts for itself, and whoever reads adds up.
+
+    Args:
+        metrics: what counts.
+        verifier: what judges.
+        opened: its state.
+        settings: where to listen.
+        number: of this worker.
+        note: takes lines for the operator.
+
+    Raises:
+        EnvironmentFault: ``PORT_UNAVAILABLE``.
+    """
+    place = settings.metrics.listen
+    if place is None or metrics is None:
+        yield lambda _: None
+        return
+    latest = opened.archive.latest()
+    metrics.look_at(
+        Sources(
+            sessions=partial(_sessions, opened),
+            entries=lambda: opened.archive.ledger.published().checkpoint.size,
+            latest=0 if latest is None else nanoseconds(latest),
+            junk=lambda: verifier.junk,
+        )
+    )
+    gauges: list[Gauges] = []
+    thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="metrics")
+
+    async def answer(request: Request) -> Response:  # noqa: ARG001 - one is as the other
+        now: Mapping[str, tuple[str, float]] = gauges[0]() if gauges else {}
+        text = await asyncio.get_running_loop().run_in_executor(thread, metrics.text, now)
+        return Response(headers={"content-type": CONTENT_TYPE, **NO_STORE}, body=text)
+
+    try:
+        own = place.at(place.port + number) if place.port else place
+        async with listening(HttpServer({"/metrics": Route(answer)}), own, tls=None) as port:
+            note(f"figures on http://{own.at(port)}/metrics")
+            yield gauges.append
+    finally:
+        thread.shutdown()
+
+
+def _sessions(opened: Deployment) -> dict[SessionState, int]:
+    with opened.store.reading() as tx:
+        return tx.sessions_by_state()

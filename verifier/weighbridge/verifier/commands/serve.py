@@ -17,6 +17,7 @@ from weighbridge.verifier.commands.foreign import add_foreign
 from weighbridge.verifier.commands.outcome import Outcome, usage
 from weighbridge.verifier.commands.state import deployment_class
 from weighbridge.verifier.commands.text import counted
+from weighbridge.verifier.observed import UNOBSERVED
 from weighbridge.verifier.parties_watch import PartiesWatch
 from weighbridge.verifier.relying_parties import RelyingParties
 from weighbridge.verifier.settings.kinds import Place
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from weighbridge.verifier.commands.benches import OpenBench
     from weighbridge.verifier.commands.workers import Worker
     from weighbridge.verifier.deployment import Deployment
+    from weighbridge.verifier.observed import Observer
     from weighbridge.verifier.parties_watch import Parties
 
 __all__ = ["add_manifests", "configure"]
@@ -194,6 +196,7 @@ def _run_serve(arguments: argparse.Namespace) -> Outcome | int:
             return status or _stopped(reader.checkpoint.size)
     from weighbridge.verifier.clock import SystemClock  # noqa: PLC0415 - heavy, and only here
     from weighbridge.verifier.commands.benches import read_bases  # noqa: PLC0415
+    from weighbridge.verifier.commands.listeners import new_metrics  # noqa: PLC0415
     from weighbridge.verifier.commands.serving import Serving, run  # noqa: PLC0415 - gRPC, only here
     from weighbridge.verifier.core import Verifier  # noqa: PLC0415
     from weighbridge.verifier.database import PostgresAddress  # noqa: PLC0415
@@ -212,7 +215,9 @@ def _run_serve(arguments: argparse.Namespace) -> Outcome | int:
         )
         # A restart is no way to set the clock back.
         clock = SystemClock(opened.archive.latest())
-        benches = [_opened(stack, basis, opened) for basis in bases]
+        metrics = None if settings.metrics.listen is None else new_metrics()
+        observer = metrics or UNOBSERVED
+        benches = [_opened(stack, basis, opened, observer) for basis in bases]
         first, *others = benches
         verifier = Verifier(
             requirements=first.bench.requirements,
@@ -224,6 +229,7 @@ def _run_serve(arguments: argparse.Namespace) -> Outcome | int:
             clock=clock,
             issuer=opened.archive.ledger.key.name,
             others=[one.bench for one in others],
+            observer=observer,
         )
         verifier.follow(first.watch)
         asked = [one.watch.ask for one in benches if one.watched]
@@ -241,16 +247,16 @@ def _run_serve(arguments: argparse.Namespace) -> Outcome | int:
             for ask in asked:
                 ask()
 
-        run(Serving(verifier, opened, clock, settings, parties, hangup if asked else None, worker), note=note)
+        run(Serving(verifier, opened, clock, settings, parties, hangup if asked else None, worker, metrics), note=note)
         size = opened.archive.ledger.size
     return _stopped(size)
 
 
-def _opened(stack: contextlib.ExitStack, basis: Basis, opened: Deployment) -> OpenBench:
+def _opened(stack: contextlib.ExitStack, basis: Basis, opened: Deployment, observer: Observer) -> OpenBench:
     """A tenant's bench, which is closed with the ``stack``."""
     from weighbridge.verifier.commands.benches import OpenBench as Opened  # noqa: PLC0415 - heavy, and only here
 
-    found = Opened.open(basis, opened, note=_note)
+    found = Opened.open(basis, opened, note=_note, observer=observer)
     stack.callback(found.watch.close)
     return found
 

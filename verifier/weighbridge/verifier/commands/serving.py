@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
-from weighbridge.verifier.commands.listeners import over_http
+from weighbridge.verifier.commands.listeners import over_http, over_metrics
 from weighbridge.verifier.commands.workers import write_port
 from weighbridge.verifier.ledger.places import Places
+from weighbridge.verifier.observed import UNOBSERVED
 from weighbridge.verifier.readiness import Readiness, reachable_ledger, writable_directory, writable_store
 from weighbridge.verifier.service import Options, TlsFiles, serve
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from weighbridge.verifier.commands.workers import Worker
     from weighbridge.verifier.core import Verifier
     from weighbridge.verifier.deployment import Deployment
+    from weighbridge.verifier.metrics import Metrics
     from weighbridge.verifier.parties_watch import Parties
     from weighbridge.verifier.service import Listening
     from weighbridge.verifier.settings.model import Settings
@@ -43,6 +45,7 @@ class Serving:
         parties: the relying parties.
         hangup: called on SIGHUP; ``None``: there is nothing to read again.
         worker: which of several processes this is; ``None``: the only one.
+        metrics: what counts; ``None``: nobody reads it.
     """
 
     verifier: Verifier
@@ -52,6 +55,7 @@ class Serving:
     parties: Parties
     hangup: Callable[[], None] | None
     worker: Worker | None
+    metrics: Metrics | None
 
     @property
     def tls(self) -> TlsFiles:
@@ -104,6 +108,17 @@ async def _serve(serving: Serving, note: Callable[[str], None]) -> None:
             )
         )
 
+        measured = await stack.enter_async_context(
+            over_metrics(
+                serving.metrics,
+                verifier=serving.verifier,
+                opened=opened,
+                settings=settings,
+                number=0 if worker is None else worker.number,
+                note=note,
+            )
+        )
+
         def listening(bound: Listening) -> None:
             identify(bound)
             readiness.begin()
@@ -125,6 +140,8 @@ async def _serve(serving: Serving, note: Callable[[str], None]) -> None:
             shared=settings.serve.workers > 1,
             listening=listening,
             draining=readiness.drain,
+            observer=serving.metrics or UNOBSERVED,
+            measured=measured,
         )
         await serve(
             serving.verifier,

@@ -1,0 +1,143 @@
+"""What whoever judges tells of its own work, for figures: how long stages took, what came of windows, what was refused.
+
+Nothing is decided by it, and nothing waits for it: an observer only counts. What is told is of closed sets, so that no
+peer can make the figures grow: stages, outcomes, codes, and the tenants that are configured.
+
+Example::
+
+    with timed(observer, Stage.VERIFY):
+        ...
+"""
+
+from __future__ import annotations
+
+import time
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final, Protocol, final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import TracebackType
+
+    from weighbridge.policy.document import PolicyInput
+    from weighbridge.policy.engine import Decision, Prepared
+    from weighbridge.proto.errors import Code
+
+__all__ = ["UNOBSERVED", "ObservedPolicy", "Observer", "Stage", "timed"]
+
+
+class Stage(StrEnum):
+    """Where the time goes. ``turn``, ``ledger`` and ``store`` are of all windows that are settled together."""
+
+    AUTHENTICATE = "authenticate"
+    """Parsed, and found to be of its session: the outermost signature."""
+    VERIFY = "verify"
+    """Every other signature and binding."""
+    APPRAISE = "appraise"
+    """Weights, host, samples, and the policy's answer."""
+    POLICY = "policy"
+    """The policy's answer alone."""
+    TURN = "turn"
+    """Until this process may write."""
+    LEDGER = "ledger"
+    """Contents and leaves, durable."""
+    STORE = "store"
+    """What sessions are known to be, durable."""
+    ANSWER = "answer"
+    """The token of one window."""
+
+
+class Observer(Protocol):
+    """Is told. Never raises."""
+
+    def took(self, stage: Stage, seconds: float) -> None:
+        """``stage`` took so long. In the thread that judges."""
+        ...
+
+    def judged(self, *, tenant: str, outcome: str, held: bool, codes: Iterable[str], late_ns: int | None) -> None:
+        """A judgement was recorded. In the thread that judges.
+
+        Args:
+            tenant: whose session it was.
+            outcome: of the verdict.
+            held: whether the window came too late.
+            codes: of all denials; a policy's own among them.
+            late_ns: from the end of the window's interval to its receipt; ``None``: it was not verified.
+        """
+        ...
+
+    def refused(self, code: Code) -> None:
+        """Something was refused without a judgement. In any thread."""
+        ...
+
+
+@final
+class _Unobserved:
+    """Forgets what it is told."""
+
+    __slots__ = ()
+
+    def took(self, stage: Stage, seconds: float) -> None:
+        """See :meth:`Observer.took`."""
+
+    def judged(self, *, tenant: str, outcome: str, held: bool, codes: Iterable[str], late_ns: int | None) -> None:
+        """See :meth:`Observer.judged`."""
+
+    def refused(self, code: Code) -> None:
+        """See :meth:`Observer.refused`."""
+
+
+UNOBSERVED: Final[Observer] = _Unobserved()
+"""Where nobody wants figures."""
+
+
+@final
+class timed:  # noqa: N801 - read as a word where it is used
+    """Tells ``observer`` how long the block took, however it was left."""
+
+    __slots__ = ("_began", "_observer", "_stage")
+
+    def __init__(self, observer: Observer, stage: Stage) -> None:
+        self._observer = observer
+        self._stage = stage
+        self._began = 0.0
+
+    def __enter__(self) -> None:
+        """Begin."""
+        self._began = time.perf_counter()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Tell."""
+        self._observer.took(self._stage, time.perf_counter() - self._began)
+
+
+@final
+class ObservedPolicy:
+    """A loaded policy whose answers are timed."""
+
+    __slots__ = ("_observer", "_policy")
+
+    def __init__(self, policy: Prepared, observer: Observer) -> None:
+        self._policy = policy
+        self._observer = observer
+
+    def decide(self, document: PolicyInput) -> Decision:
+        """See :meth:`.Prepared.decide`."""
+        with timed(self._observer, Stage.POLICY):
+            return self._policy.decide(document)
+
+    def close(self) -> None:
+        """See :meth:`.Prepared.close`."""
+        self._policy.close()
+
+    def __enter__(self) -> ObservedPolicy:
+        """See :meth:`.Prepared.__enter__`."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """See :meth:`.Prepared.__exit__`."""
+        self.close()
