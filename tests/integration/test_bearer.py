@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from support.service import GENEROUS, Authority, Served
 from support.world import World
 from weighbridge.attester.keys import ensure_keys, load_serving
+from weighbridge.proto import strict
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, NotAuthentic, WeighbridgeError
 from weighbridge.proto.v1 import attestation_pb2, attestation_pb2_grpc
@@ -238,7 +239,7 @@ def test_a_certificate_narrows_the_token(site: Site) -> None:
     assert answered.token is not None
     claims = jwt.decode(answered.token.decode(), options={"verify_signature": False})
     assert set(claims["cnf"]) == {"kid", "jkt", "x5t#S256"}
-    assert jwt.utils.base64url_decode(claims["cnf"]["x5t#S256"]) == sha256(der)
+    assert strict.base64url_decode(claims["cnf"]["x5t#S256"], what="x5t#S256") == sha256(der)
     plain = site.get().token
     assert plain is not None
     assert set(jwt.decode(plain.decode(), options={"verify_signature": False})["cnf"]) == {"kid"}

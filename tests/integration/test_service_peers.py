@@ -29,7 +29,7 @@ from weighbridge.verifier.service import Options
 from weighbridge.verifier.service_limits import Limits, Share
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
     from pathlib import Path
 
     from support.world import Host
@@ -379,7 +379,7 @@ class H2:
 
 
 @contextlib.contextmanager
-def h2(served: Served, authority: Authority) -> Iterator[H2]:
+def h2(served: Served, authority: Authority) -> Generator[H2]:
     channel = authority.admit("slow")
     context = ssl.create_default_context(cadata=authority.certificate.decode())
     directory = authority.tls.client_ca.parent / "slow"

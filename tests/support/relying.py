@@ -6,7 +6,7 @@ import asyncio
 import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -21,7 +21,7 @@ from weighbridge.verifier.gate.verifiers import Verifiers
 from weighbridge.verifier.result import Claims, Serialisation, expiry
 from weighbridge.verifier.result.issuing import Affirmation, issue_as
 from weighbridge.verifier.result_client import Answered
-from weighbridge.verifier.told import GateState, Told
+from weighbridge.verifier.told import GateState, Model, Told
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -150,7 +150,7 @@ class Bench:
     verifiers: Verifiers
 
     @classmethod
-    def make(cls, **changes: object) -> Bench:
+    def make(cls, **changes: object) -> Self:
         clocks, verifiers = SetClocks(), Verifiers.of(ANCHORS, None)
         return cls(Gate(gate_file(**changes), verifiers, clocks), clocks, verifiers)
 
@@ -184,6 +184,15 @@ class ScriptedSource:
 
     async def watch(self, sessions: Sequence[bytes], *, audience: str) -> AsyncGenerator[Answered | None]:
         self.asked.append((list(sessions), audience))
+        async for answered in self._told():
+            yield answered
+
+    async def watch_model(self, model: Model, *, audience: str) -> AsyncGenerator[Answered | None]:
+        self.asked.append(([model.digest], audience))
+        async for answered in self._told():
+            yield answered
+
+    async def _told(self) -> AsyncGenerator[Answered | None]:
         line = await self.lines.get()
         while True:
             message = await line.get()

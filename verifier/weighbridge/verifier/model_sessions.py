@@ -9,17 +9,17 @@ What is remembered: a session's name and model for each session that was found a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, final
 
 from weighbridge.verifier.session import SessionState
+from weighbridge.verifier.told import Model
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from weighbridge.verifier.standings import Standings
 
-__all__ = ["Model", "ModelSessions"]
+__all__ = ["ModelSessions"]
 
 # Rows that are read at once.
 _PAGE: Final = 1024
@@ -27,14 +27,6 @@ _PAGE: Final = 1024
 _OVERLAP: Final = 32
 # All rows are looked at again after so many looks: sessions that have ended are forgotten.
 _AGAIN: Final = 600
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """A model of one tenant: the digest of its manifest, 32 bytes."""
-
-    tenant: str
-    digest: bytes
 
 
 @final

@@ -31,13 +31,12 @@ from weighbridge.proto.errors import (
     WeighbridgeError,
 )
 from weighbridge.proto.v1 import results_pb2, results_pb2_grpc
-from weighbridge.verifier.model_sessions import Model
 from weighbridge.verifier.peers import Shown
 from weighbridge.verifier.quotas import Limited
 from weighbridge.verifier.reading import taken_within
 from weighbridge.verifier.result.serialisation import Serialisation
 from weighbridge.verifier.result_source import Asked
-from weighbridge.verifier.told import GateState
+from weighbridge.verifier.told import GateState, Model
 from weighbridge.verifier.watching import Watches
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["GateState", "Told"]
+__all__ = ["GateState", "Model", "Told"]
 
 
 class GateState(StrEnum):
@@ -50,3 +50,11 @@ class Told:
             other.code,
             other.seq,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model of one tenant, whose sessions are asked for together: the digest of its manifest, 32 bytes."""
+
+    tenant: str
+    digest: bytes

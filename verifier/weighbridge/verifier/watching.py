@@ -20,9 +20,9 @@ from weighbridge.verifier.model_sessions import ModelSessions
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 
-    from weighbridge.verifier.model_sessions import Model
     from weighbridge.verifier.results import Version
     from weighbridge.verifier.standings import Standings
+    from weighbridge.verifier.told import Model
 
 __all__ = ["Ask", "Watch", "Watches"]
 

@@ -8,14 +8,17 @@ from unittest import mock
 
 import pytest
 
-from support.relying import AUDIENCE, NOON_NS, A, B, Bench, ScriptedSource, open_until, shut, token
-from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic
+from support.relying import AUDIENCE, MODEL, NOON_NS, A, B, Bench, ScriptedSource, document, open_until, shut, token
+from weighbridge.proto.digest import sha256
+from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic, PolicyDenied
 from weighbridge.verifier.gate import watcher as module
 from weighbridge.verifier.gate.watcher import Watcher
 from weighbridge.verifier.result_client import Answered
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
+
+    from weighbridge.verifier.told import Model
 
 
 @pytest.fixture(autouse=True)
@@ -117,5 +120,39 @@ def test_a_defect_ends_the_gate() -> None:
             yield Answered(session=sessions[0], told=shut(audience), token=None)
             raise ZeroDivisionError
 
+        async def watch_model(self, model: Model, *, audience: str) -> AsyncGenerator[Answered | None]:
+            yield Answered(session=model.digest[:16], told=shut(audience), token=None)
+
     with pytest.raises(ZeroDivisionError):
         asyncio.run(Watcher(bench.gate, Broken(), report=print).run())
+
+
+def test_each_model_has_a_line_of_its_own() -> None:
+    """One that is refused is no other one's fault."""
+    sessions = [{**one, "session": "any"} for one in document()["sessions"]]
+    sessions[1] |= {"model": sha256(b"another model").hex()}
+    routes = [{"name": "all", "hosts": ["*"], "path": "/", "sessions": ["a", "b"]}]
+
+    async def story() -> tuple[ScriptedSource, list[str]]:
+        bench, source, said = Bench.make(sessions=sessions, routes=routes), ScriptedSource(), list[str]()
+        entry = bench.gate.router.session("a")
+        first, second = source.line(), source.line()
+        task = asyncio.create_task(Watcher(bench.gate, source, report=said.append).run())
+        try:
+            first.put_nowait(heard(A))
+            await until(lambda: bench.gate.check(entry).allowed)
+            second.put_nowait(PolicyDenied(Code.RESULT_TENANT, "not yours"))
+            await until(lambda: said)
+            first.put_nowait(heard(A, seq=4))
+            await until(lambda: bench.gate.check(entry).headers.get("x-weighbridge-result") == f"{A.hex()}.4")
+            source.line().put_nowait(None)
+            await until(lambda: len(said) == 2)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        return source, said
+
+    source, said = asyncio.run(story())
+    assert [asked for asked, _ in source.asked] == [[MODEL], [sha256(b"another model")], [sha256(b"another model")]]
+    assert "RESULT_TENANT" in said[0]
+    assert "heard again" in said[1]

@@ -101,7 +101,7 @@ class GateMiddleware:
             await send({"type": "websocket.close", "code": _POLICY, "reason": answer.code or ""})
             return
 
-        session = answer.found.expected.session if isinstance(answer.found, Grant) else b""
+        session = answer.found.expected.identifier if isinstance(answer.found, Grant) else b""
 
         async def checked(message: Message) -> None:
             if message["type"] == "websocket.send" and not self._gate.check((session,)).allowed:

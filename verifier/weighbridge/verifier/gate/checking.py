@@ -89,7 +89,8 @@ class Answer:
         if isinstance(self.found, NoRoute):
             return {**head, "code": self.found.code, "reason": self.found.reason}
         expected = self.found.expected
-        about: strict.JsonObject = {"name": expected.name, "session": expected.session.hex(), "tenant": expected.tenant}
+        session = None if expected.session is None else expected.session.hex()
+        about: strict.JsonObject = {"name": expected.name, "session": session, "tenant": expected.tenant}
         if isinstance(self.found, Shut):
             reason = self.found.reason[:_REASON_MAX]
             return {**head, "code": str(self.found.code), "reason": reason, **about, "model": expected.model.hex()}

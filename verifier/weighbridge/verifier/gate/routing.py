@@ -43,7 +43,8 @@ class Router:
 
     def session(self, text: str) -> tuple[bytes, ...]:
         """The session that ``text`` names: by the file's name, or by its 32 hexadecimal digits."""
-        matching = (one for one in self._file.sessions if text in {one.name, one.session})
+        number = text if _SESSION.fullmatch(text) else None
+        matching = (one for one in self._file.sessions if one.name == text or one.session == number)
         return tuple(one.identifier for one in matching)
 
     def model(self, tenant: str, model: str) -> tuple[bytes, ...]:

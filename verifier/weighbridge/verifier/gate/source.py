@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Protocol, final
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
-    from weighbridge.verifier.model_sessions import Model
     from weighbridge.verifier.result_client import Answered, Bearer, Credentials
+    from weighbridge.verifier.told import Model
 
 __all__ = ["GrpcSource", "Source"]
 
