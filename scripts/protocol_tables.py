@@ -353,7 +353,7 @@ _MEANINGS: Final[dict[str, str]] = {
     "LEDGER_ORIGIN": "a checkpoint of another ledger",
     "LEDGER_PROOF": "a proof that leads to another root than the signed one: of another entry or tree, or altered",
     "LEDGER_INCONSISTENT": "the ledger, a record or stored content contradicts what was signed or promised",
-    "LEDGER_LOCKED": "another process has the ledger open",
+    "LEDGER_LOCKED": "other processes have held the ledger for long",
     "LEDGER_FORK": "two checkpoints under one key that cannot both be true of an append-only ledger",
     "LEDGER_ROLLBACK": "a checkpoint older than one that was seen before",
     "LEDGER_WITNESS": "a witness's cosignature that is demanded and missing, does not verify, or is the ledger's own",

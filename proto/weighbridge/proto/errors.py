@@ -388,7 +388,7 @@ _HINTS: Final = {
     Code.STORAGE_FORBIDDEN: "may these credentials read, write, list and delete below this prefix?",
     Code.STORAGE_ABSENT: "make the bucket first, or correct its name",
     Code.STORAGE_UNFIT: "take a service that writes on conditions (If-Match and If-None-Match), as S3 itself does",
-    Code.LEDGER_LOCKED: "stop the other process, then try again",
+    Code.LEDGER_LOCKED: "try again; if it stays, a process hangs that has the ledger: stop that one",
     Code.LEDGER_UNREACHABLE: "try again later: nothing that was seen before is forgotten",
     Code.KEY_EXPOSED: "make new keys: these may have been copied",
     Code.VERITY_UNSUPPORTED: "ext4 needs `tune2fs -O verity`; else put the model on a device with dm-verity",

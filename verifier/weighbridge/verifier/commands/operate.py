@@ -174,7 +174,7 @@ def _run_sessions(arguments: argparse.Namespace) -> Outcome:
 
 def configure_clear(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``weighbridge clear``."""
-    parser.add_argument("state", type=Path, metavar="STATE", help="the verifier's directory (not while it serves)")
+    parser.add_argument("state", type=Path, metavar="STATE", help="the verifier's directory")
     parser.add_argument("kind", choices=("ak", "gpu"), help="what failed")
     parser.add_argument("identity", metavar="IDENTITY", type=given.digest, help="64 hexadecimal digits")
     parser.add_argument("--reason", required=True, type=given.reason, help="why; it stays on record")
