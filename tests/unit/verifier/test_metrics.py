@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -12,9 +13,15 @@ from prometheus_client.parser import text_string_to_metric_families
 from support.world import Engines, World, requirements
 from weighbridge.policy import policy_set
 from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic
+from weighbridge.verifier.attestation_service import AttestationService
 from weighbridge.verifier.core import Verifier
 from weighbridge.verifier.metrics import Metrics, Sources
 from weighbridge.verifier.observed import UNOBSERVED, ObservedPolicy, Stage, timed
+from weighbridge.verifier.peers import Peers
+from weighbridge.verifier.quotas import Quotas
+from weighbridge.verifier.relying_parties import RelyingParties
+from weighbridge.verifier.service import _measured
+from weighbridge.verifier.service_limits import Limits
 from weighbridge.verifier.session import SessionState
 
 SECOND = 1_000_000_000
@@ -161,3 +168,20 @@ def test_what_telling_costs() -> None:
     assert (time.process_time() - began) / rounds < 200e-6
     with timed(UNOBSERVED, Stage.VERIFY):
         pass
+
+
+def test_the_documents_name_them_all(root: Path) -> None:
+    metrics = Metrics(version="1")
+    metrics.judged(tenant="a", outcome="denied", held=False, codes=[Code.WINDOW_PREV], late_ns=0)
+    metrics.refused(Code.RATE_LIMITED)
+    metrics.look_at(Sources(sessions=lambda: {SessionState.RUNNING: 1}, entries=lambda: 1, latest=0, junk=lambda: 0))
+    quotas = Quotas(Limits())
+    service = AttestationService(mock.create_autospec(Verifier), Peers(RelyingParties.none()), quotas)
+    text = metrics.text(_measured(service, quotas)).decode()
+    made = {family.name: family for family in text_string_to_metric_families(text)}
+    names = {f"{name}_total" if family.type == "counter" else name for name, family in made.items()}
+    page = (root / "docs" / "metrics.md").read_text()
+    rows = {line.split("`")[1] for line in page.splitlines() if line.startswith("| `weighbridge_")}
+    assert rows == {name for name in names if name.startswith("weighbridge_")}
+    cells = [line.split("|") for line in page.splitlines() if line.startswith("| `")]
+    assert {cell[1].strip(" `") for cell in cells if " window" in cell[2]} == {stage.value for stage in Stage}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeVar, final
 
@@ -47,6 +47,8 @@ __all__ = ["Finding", "look"]
 
 _T = TypeVar("_T")
 Status = Literal["ok", "warn", "fail"]
+# Time for an operator to notice, and to renew it.
+_SOON = timedelta(days=30)
 _SET_HINT = "name a set that `weighbridge model sign`, `weighbridge reference learn` or `sign` wrote"
 
 
@@ -144,7 +146,9 @@ class _Looking:
         def fits() -> x509.Certificate:
             return _pair(certificate, key, self._at)
 
-        self._try(place, fits, lambda found: f"{certificate}, until {found.not_valid_after_utc:%Y-%m-%d}")
+        found = self._try(place, fits, lambda found: f"{certificate}, until {found.not_valid_after_utc:%Y-%m-%d}")
+        if found is not None and found.not_valid_after_utc - self._at < _SOON:
+            self._warn(place, f"{certificate} ends on {found.not_valid_after_utc:%Y-%m-%d}: renew it before")
 
     def _places(self) -> None:
         places = {

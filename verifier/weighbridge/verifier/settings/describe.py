@@ -98,7 +98,7 @@ def _plain(value: Any) -> strict.JsonValue:  # noqa: ANN401 - whatever a key's v
         case None | bool() | int() | str():
             return value
         case float():
-            return int(value) if value.is_integer() else str(value)
+            return round(value) if value.is_integer() else str(value)
         case Path():
             return str(value)
         case tuple():
