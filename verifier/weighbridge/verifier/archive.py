@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections import OrderedDict
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol, final
+from typing import TYPE_CHECKING, final
 
-from weighbridge.policy.values.reference import Reference
-from weighbridge.proto import cbor, limits, merkle, strict
+from weighbridge.proto import limits, merkle
 from weighbridge.proto.collateral import Collateral
 from weighbridge.proto.digest import preimage, sha256
-from weighbridge.proto.errors import Code, Indeterminate, LedgerInconsistent
+from weighbridge.proto.errors import Code, LedgerInconsistent
 from weighbridge.proto.manifest import Manifest
-from weighbridge.verifier.baselines import Baselines
-from weighbridge.verifier.bundle_format import read_files
 from weighbridge.verifier.clock import moment
 from weighbridge.verifier.ledger.contents import Content
 from weighbridge.verifier.record import NO_DIGEST, Leaf, Record
+from weighbridge.verifier.records import Records, unknown_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -32,8 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Archive", "Committed", "Records"]
 
-_LEADING_MAX: Final = 4096
-
 
 @dataclass(frozen=True, slots=True)
 class Committed:
@@ -42,145 +37,6 @@ class Committed:
     index: int
     leaf_hash: bytes
     record: bytes
-
-
-class _Entries(Protocol):
-    def entry(self, index: int) -> bytes: ...
-
-
-@final
-class Records:
-    """Reads judgements back: the leaf names the record, the record names the evidence, both are hashed again."""
-
-    __slots__ = ("_content", "_entries", "_leading")
-
-    def __init__(self, content: Contents, entries: _Entries) -> None:
-        self._content = content
-        self._entries = entries
-        # The entries of records that were read last, by their evidence: it is read next.
-        self._leading: OrderedDict[bytes, int] = OrderedDict()
-
-    def record(self, index: int) -> Record:
-        """The record behind ledger entry ``index``.
-
-        Raises:
-            Indeterminate: ``EVIDENCE_ABSENT``: it is not in the content store.
-            LedgerInconsistent: it was altered, or there is no such entry.
-        """
-        leaf = Leaf.parse(self._entries.entry(index))
-        record = Record.parse(self._content.get(leaf.record, entry=index))
-        if record.evidence is not None:
-            self._leading[record.evidence] = index
-            if len(self._leading) > _LEADING_MAX:
-                _ = self._leading.popitem(last=False)
-        return record
-
-    def evidence(self, record: Record) -> bytes:
-        """The evidence that ``record``, which was read here lately, names.
-
-        Raises:
-            Indeterminate: ``EVIDENCE_ABSENT``.
-            LedgerInconsistent: it was altered.
-        """
-        if record.evidence is None:
-            raise ValueError("the record names no evidence")
-        return self._content.get(record.evidence, entry=self._leading.get(record.evidence))
-
-    def reference(self, digest: bytes) -> bytes:
-        """The reference values in force, canonical JSON, that a record names by ``digest``.
-
-        Raises:
-            Indeterminate: ``EVIDENCE_ABSENT``.
-            LedgerInconsistent: they were altered.
-            MalformedEvidence: what lies under this digest is something else.
-        """
-        return _second(self._content.get(digest), "reference")
-
-    def baselines(self, reference: bytes) -> Baselines:
-        """The baselines that the reference values, which a record names by ``reference``, name in their turn.
-
-        Raises:
-            Indeterminate: ``EVIDENCE_ABSENT``.
-            LedgerInconsistent: they were altered.
-            MalformedEvidence: what lies under such a digest is something else.
-        """
-        if reference == NO_DIGEST:
-            return Baselines()
-        return Baselines.recorded(Reference.recorded(self.reference(reference)).baselines, self.baseline)
-
-    def baseline(self, digest: bytes) -> bytes:
-        """The signed file of a baseline set.
-
-        Raises:
-            Indeterminate: ``EVIDENCE_ABSENT``.
-            LedgerInconsistent: it was altered.
-        """
-        return self._content.get(digest)
-
-    def policy(self, digest: bytes) -> PolicyFiles:
-        """The files of the policy that a record names by ``digest``, by name.
-
-        Raises:
-            Indeterminate: ``EVIDENCE_ABSENT``.
-            LedgerInconsistent: they were altered.
-            MalformedEvidence: what lies under this digest is something else.
-        """
-        try:
-            data = self._content.get(digest)
-        except Indeterminate as error:
-            raise Indeterminate(
-                error.code, "the policy is not in the store", where=digest.hex(), hint="name it yourself: --policy"
-            ) from error
-        pair = cbor.read_array(
-            cbor.decode(data, limit=limits.CONTENT_MAX, what="policy"), where="policy", limit=2, size=2
-        )
-        return read_files(pair[1], "policy")
-
-    def manifest(self, digest: bytes) -> Manifest:
-        """The declared manifest of this digest, with those of its tables that the verifier had.
-
-        Raises:
-            Indeterminate: ``EVIDENCE_ABSENT``.
-            LedgerInconsistent: it was altered.
-            MalformedEvidence: what lies under such a digest is something else.
-        """
-        try:
-            head = self._content.get(digest)
-        except Indeterminate as error:
-            raise Indeterminate(
-                error.code,
-                "a declared manifest is not in the store",
-                where=digest.hex(),
-                hint="name the manifests that `serve` was given: --manifest",
-            ) from error
-        bare = Manifest.parse(_second(head, "manifest"))
-        return bare.with_hashed(
-            {
-                file.path: self._content.get(file.digest)
-                for file in bare.files
-                if not file.implied and self._content.has(file.digest)
-            }
-        )
-
-    def is_unknown(self, session: bytes, manifest: bytes) -> bool:
-        """Whether a window of ``session`` was judged without the declared ``manifest``: `serve` was not given it.
-
-        Raises:
-            EnvironmentFault: ``FILE_UNREADABLE``.
-        """
-        return self._content.has(sha256(_unknown(session, manifest)))
-
-    def collateral(self, digest: bytes) -> Collateral:
-        """The collateral in force that a record names by ``digest``; none for a record that names none.
-
-        Raises:
-            Indeterminate: ``EVIDENCE_ABSENT``.
-            LedgerInconsistent: it was altered.
-            MalformedEvidence: what lies under this digest is something else.
-        """
-        return (
-            Collateral() if digest == NO_DIGEST else Collateral.parse(_second(self._content.get(digest), "collateral"))
-        )
 
 
 @final
@@ -207,12 +63,14 @@ class Archive:
     Contents alone are kept at any time, by any process.
     """
 
-    __slots__ = ("_content", "_in_turn", "_leadership", "ledger", "records")
+    __slots__ = ("_content", "_in_turn", "_leadership", "_thread", "ledger", "records")
 
     def __init__(self, content: Contents, ledger: Ledger, leadership: Leadership) -> None:
         self._content = content
         self._leadership = leadership
         self._in_turn = False
+        # Contents are written by it. Made once it is needed: most who open an archive only read.
+        self._thread: ThreadPoolExecutor | None = None
         self.ledger = ledger
         self.records = Records(content, _Committed(ledger))
 
@@ -239,6 +97,9 @@ class Archive:
 
     def close(self) -> None:
         """Let go of ledger and turns."""
+        if self._thread is not None:
+            self._thread.shutdown()
+            self._thread = None
         self.ledger.close()
         self._leadership.close()
 
@@ -329,7 +190,7 @@ class Archive:
         Raises:
             EnvironmentFault: as :meth:`commit`.
         """
-        self._content.put(_unknown(session, manifest))
+        self._content.put(unknown_manifest(session, manifest))
 
     def keep_collateral(self, collateral: Collateral) -> bytes:
         """Keep ``collateral`` under its digest, which is returned: as records name it. Of none, nothing is kept.
@@ -372,32 +233,22 @@ class Archive:
         self._leadership.require()
         # At the same time as tiles are written: neither refers to the other yet.
         # If power fails before both are done: contents that nobody refers to, and tiles that no checkpoint names.
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="contents") as thread:
-            kept = thread.submit(self._content.put_all, contents, entry=self.ledger.size)
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="contents")
+        kept = self._thread.submit(self._content.put_all, contents, entry=self.ledger.size)
 
-            def ready() -> None:
-                if list(kept.result()) != digests:
-                    raise ValueError("a record names other evidence")
-                self._leadership.require()
+        def ready() -> None:
+            if list(kept.result()) != digests:
+                raise ValueError("a record names other evidence")
+            self._leadership.require()
 
+        try:
             # If power fails after: all of these leaves are in the ledger, or none.
             appended = self.ledger.append([leaf.encode() for leaf in leaves], ready=ready)
+        finally:
+            # Whatever failed: nothing goes on behind the turn.
+            _ = wait([kept])
         return tuple(
             Committed(appended.first_index + number, leaf_hash, leaf.record)
             for number, (leaf, leaf_hash) in enumerate(zip(leaves, appended.leaf_hashes, strict=True))
         )
-
-
-def _unknown(session: bytes, manifest: bytes) -> bytes:
-    document: strict.JsonObject = {
-        "schema": "weighbridge/manifest-unknown/v1",
-        "session": session.hex(),
-        "manifest": manifest.hex(),
-    }
-    return strict.json_encode(document)
-
-
-def _second(data: bytes, what: str) -> bytes:
-    """What :func:`preimage` was made of: a label and one string of bytes."""
-    pair = cbor.read_array(cbor.decode(data, limit=limits.CONTENT_MAX, what=what), where=what, limit=2, size=2)
-    return cbor.Reader(dict(enumerate(pair)), what).octets(1, limit=limits.REFERENCE_MAX)

@@ -37,7 +37,7 @@ Done = tuple[Position, SessionState, Issued] | Conflict | None
 
 
 class Recalled(NamedTuple):
-    """What the memory of GPUs says, and how much of the ledger the store knew of then.
+    """What the memory of GPUs says, and how much of the ledger the store knew of then, or before.
 
     As long as that is the same, so is the memory.
     """
@@ -77,7 +77,7 @@ class LiveSessions:
         if live is not None:
             require_peer(live.enrolled, peer)
         with self._store.reading() as tx:
-            stood = tx.stood.of([session]).get(session)
+            stood = tx.stood.one(session)
         return self._as_it_stands(session, stood, peer)
 
     def restore(self, session: bytes) -> Live:
@@ -87,7 +87,7 @@ class LiveSessions:
             WeighbridgeError: as :meth:`find`.
         """
         with self._store.reading() as tx:
-            stood = tx.stood.of([session]).get(session)
+            stood = tx.stood.one(session)
         return self._as_it_stands(session, stood, None)
 
     def add(self, live: Live, *, interrupted: Sequence[bytes]) -> None:
@@ -188,7 +188,7 @@ class LiveSessions:
         """
         with self._store.reading() as tx:
             history = tx.traces.recall(live.terms.session, live.position.seq, traces, wanted, beside=beside)
-            return Recalled(history, tx.progress.settled())
+        return Recalled(history, live.known)
 
     def replay(self, live: Live, record: Record, evidence: bytes) -> tuple[VerifiedWindow, TelemetryAppraisal]:
         """See :meth:`.Restorer.replay`."""
@@ -196,13 +196,15 @@ class LiveSessions:
 
     def _as_it_stands(self, session: bytes, stood: Stood | None, peer: bytes | None) -> Live:
         live = self._live.get(session)
-        if live is not None and live.stood == stood:
-            return live
-        if stood is not None and stood.state.final:
-            # Before anything is replayed: what has ended costs nobody anything.
-            self._forget([session])
-            raise _ended(stood.state, session)
-        return self._follow(session, live, peer)
+        if live is None or live.stood != stood:
+            if stood is not None and stood.state.final:
+                # Before anything is replayed: what has ended costs nobody anything.
+                self._forget([session])
+                raise _ended(stood.state, session)
+            live = self._follow(session, live, peer)
+        # What the row may know beyond that is asked about again in the turn.
+        live.known = -1 if stood is None else stood.known
+        return live
 
     def _follow(self, session: bytes, live: Live | None, peer: bytes | None) -> Live:
         """The session brought up to its row: from where it is remembered, if the row goes on from there."""

@@ -30,12 +30,16 @@ _AHEAD: Final = 32
 
 @dataclass(slots=True)
 class Live:
-    """One session: what was proven, where its chain stands, and the challenge that is outstanding."""
+    """One session: what was proven, where its chain stands, and the challenge that is outstanding.
+
+    ``known`` is how much of the ledger the store knew of when it was last asked about the session.
+    """
 
     enrolled: Enrolled
     position: Position
     state: SessionState
     issued: Issued
+    known: int = -1
 
     @property
     def terms(self) -> Terms:

@@ -6,13 +6,13 @@ and once more in his turn before the judgement is recorded (:mod:`.settling`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, final
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, final
 
 import sqlalchemy as sa
 
 from weighbridge.verifier.session import SessionState
-from weighbridge.verifier.tables import challenges, sessions
+from weighbridge.verifier.tables import challenges, progress, sessions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,9 +29,16 @@ _LAST: Final = (
     .scalar_subquery()
 )
 # Put together once: building a statement takes longer than running it.
-_STOOD: Final = sa.select(sessions.c.id, sessions.c.state, sessions.c.next_seq, sessions.c.prev, _LAST).where(
-    sessions.c.id.in_(sa.bindparam("of_sessions", expanding=True))
+_ALL: Final = sa.select(
+    sessions.c.id,
+    sessions.c.state,
+    sessions.c.next_seq,
+    sessions.c.prev,
+    _LAST,
+    sa.select(progress.c.settled).scalar_subquery(),
 )
+_STOOD: Final = _ALL.where(sessions.c.id.in_(sa.bindparam("of_sessions", expanding=True)))
+_ONE: Final = _ALL.where(sessions.c.id == sa.bindparam("of_session"))
 # SQLite takes 32,766 parameters, PostgreSQL 65,535.
 _AT_ONCE: Final = 1000
 
@@ -45,12 +52,14 @@ class Stood:
         seq: the number of the window that it waits for.
         prev: what that has to carry.
         challenge: digest of the outstanding challenge.
+        known: how much of the ledger the store knew of when it was asked.
     """
 
     state: SessionState
     seq: int
     prev: bytes
     challenge: bytes | None
+    known: int = field(default=-1, compare=False)
 
 
 @final
@@ -67,5 +76,14 @@ class Stands:
         found: dict[bytes, Stood] = {}
         for start in range(0, len(named), _AT_ONCE):
             rows = self._connection.execute(_STOOD, {"of_sessions": list(named[start : start + _AT_ONCE])})
-            found.update((row[0], Stood(SessionState(row[1]), row[2], row[3], row[4])) for row in rows)
+            found.update((row[0], _stood(row)) for row in rows)
         return found
+
+    def one(self, session: bytes) -> Stood | None:
+        """Where ``session`` stands, if there is one: every window asks."""
+        row = self._connection.execute(_ONE, {"of_session": session}).one_or_none()
+        return None if row is None else _stood(row)
+
+
+def _stood(row: Sequence[Any]) -> Stood:
+    return Stood(SessionState(row[1]), row[2], row[3], row[4], row[5])
