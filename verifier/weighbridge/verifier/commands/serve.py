@@ -194,6 +194,9 @@ def _run_serve(arguments: argparse.Namespace) -> Outcome | int:
         status = run_workers(settings, note=_note)
         with deployment.reading(needed(settings.serve.state)) as (_, reader):
             return status or _stopped(reader.checkpoint.size)
+    # Before gRPC is loaded, or it tells standard error of every handshake that fails: whoever can reach the port makes
+    # as many of those as he likes.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     from weighbridge.verifier.clock import SystemClock  # noqa: PLC0415 - heavy, and only here
     from weighbridge.verifier.commands.benches import read_bases  # noqa: PLC0415
     from weighbridge.verifier.commands.listeners import new_metrics  # noqa: PLC0415
