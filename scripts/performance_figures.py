@@ -8,6 +8,7 @@ Usage:
     scripts/bench policy --json > docs/performance-policy.jsonl
     scripts/bench baseline --json > docs/performance-baseline.jsonl
     scripts/bench ledger --json > docs/performance-ledger.jsonl
+    scripts/bench service --json > docs/performance-service.jsonl
     .venv/bin/python scripts/performance_figures.py
 
 The recordings lie beside the document, and a test holds one to the other: no figure there was written by hand.
@@ -26,7 +27,7 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 DOCUMENT: Final = ROOT / "docs" / "performance.md"
 RECORDINGS: Final = tuple(
     ROOT / "docs" / f"performance{of}.jsonl"
-    for of in ("", "-measure", "-gpu", "-tpm", "-policy", "-baseline", "-ledger")
+    for of in ("", "-measure", "-gpu", "-tpm", "-policy", "-baseline", "-ledger", "-service")
 )
 
 _BLOCK: Final = re.compile(
@@ -70,6 +71,8 @@ _TABLES: Final = {
     "baselinemachine": {"baselines": "machine"},
     "ledgerratios": {"ledger ratio": "figure"},
     "ledgermachine": {"ledger": "during the run"},
+    "serviceratios": {"service ratio": "figure"},
+    "servicemachine": {"service": "during the run"},
 }
 # What the rows' figures are in, where it is not said with each.
 _FIRST: Final = {
@@ -89,6 +92,8 @@ _FIRST: Final = {
     "baselinemachine": "during the run",
     "ledgerratios": "figure",
     "ledgermachine": "ledger",
+    "serviceratios": "figure",
+    "servicemachine": "service",
 }
 # Figures that are ratios, by what they are of; all others without a column are of models.
 _RATIOS: Final = {
@@ -97,6 +102,7 @@ _RATIOS: Final = {
     "TPM ratio": re.compile(r"quote_.+"),
     "baseline ratio": re.compile(r"mlperf_.+|score_ms|evidence_ms|fit_s"),
     "ledger ratio": re.compile(r"append_.+|open_10m_s|inclusion_ms|bundle_1h_.+"),
+    "service ratio": re.compile(r"cpu_vs_signature_floor|windows_per_s_.+|p99_ms_.+|open_sessions_.+"),
     "policy ratio": re.compile(r"production_.+|reference_load_s|worker_start_ms"),
     "ratio": re.compile(r".+"),
 }
@@ -135,7 +141,7 @@ def _cell(figure: dict[str, object]) -> _Cell:
         text = f"{ratio:.2f}x" if isinstance(ratio, float) else "-"
         if unit in {"ms", "s", "%"}:
             text = f"{figure['value']:.2f} {unit}" + (f" ({text})" if isinstance(ratio, float) else "")
-        elif unit in {"MB", "per second"}:
+        elif unit in {"MB", "MiB", "per second"}:
             text = f"{_number(figure['value'])} {unit}" + (f" ({text})" if isinstance(ratio, float) else "")
         column = next(column for column, names in _RATIOS.items() if names.fullmatch(name))
         return _Cell(column, f"`{name}`", text)

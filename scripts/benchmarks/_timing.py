@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-__all__ = ["WARM_UP", "Cost", "in_turns", "one_after_another"]
+__all__ = ["WARM_UP", "Cost", "cpu_clock", "in_turns", "one_after_another"]
 
 WARM_UP: Final = 3
 
@@ -54,6 +54,11 @@ def one_after_another(prepare: Callable[[int], Callable[[], object]], *, rounds:
     return _median(spent[warm_up:])
 
 
+def cpu_clock(process: int) -> int:
+    """What clock_getcpuclockid(3) returns on Linux, which Python does not offer: ``~pid << 3 | CPUCLOCK_SCHED``."""
+    return ~process << 3 | 2
+
+
 def _timed(call: Callable[[], object], clocks: list[int]) -> tuple[float, float]:
     cpu = sum(map(time.clock_gettime, clocks))
     started = time.perf_counter()
@@ -68,12 +73,7 @@ def _median(times: list[tuple[float, float]]) -> Cost:
 
 def _cpu_clocks() -> list[int]:
     """The CPU clocks of this process and its children."""
-    return [time.CLOCK_PROCESS_CPUTIME_ID, *(_cpu_clock(child) for child in _children())]
-
-
-def _cpu_clock(process: int) -> int:
-    """What clock_getcpuclockid(3) returns on Linux, which Python does not offer: ``~pid << 3 | CPUCLOCK_SCHED``."""
-    return ~process << 3 | 2
+    return [time.CLOCK_PROCESS_CPUTIME_ID, *(cpu_clock(child) for child in _children())]
 
 
 def _children() -> list[int]:

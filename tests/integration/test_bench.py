@@ -163,6 +163,26 @@ def test_ledger_prints_figures_that_the_document_has_a_place_for(root: Path, tmp
     assert list(tmp_path.iterdir()) == []
 
 
+def test_service_prints_figures_that_the_document_has_a_place_for(root: Path, tmp_path: Path) -> None:
+    done = bench(root, "--quick", "--json", "--dir", str(tmp_path), name="service")
+    assert done.returncode == 0, done.stderr
+    figures = {figure["name"]: figure for figure in map(json.loads, done.stdout.splitlines())}
+    for name, unit in (
+        ("cpu_vs_signature_floor", "ms"),
+        ("windows_per_s_p99_250ms", "per second"),
+        ("p99_ms_half_load", "ms"),
+        ("open_sessions_10k_mib", "MiB"),
+    ):
+        assert figures[name]["unit"] == unit
+        assert figures[name]["value"] > 0
+    cost = figures["cpu_vs_signature_floor"]
+    assert cost["ratio"] == cost["value"] / cost["floor"] > 1
+    filled = performance_figures.fill(performance_figures.DOCUMENT.read_text(), done.stdout)
+    assert "| `windows_per_s_p99_250ms` |" in filled
+    assert "| CPU for a window of 2 GPUs |" in filled
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_systems_are_split_as_their_names_say(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The document was written before anything was fitted; code and document still say the same."""
     monkeypatch.syspath_prepend(str(root / "scripts" / "benchmarks"))
