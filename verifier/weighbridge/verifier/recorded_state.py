@@ -61,7 +61,7 @@ def recorded_sessions(store: Store, reader: LedgerReader) -> list[RecordedSessio
     size = reader.checkpoint.size
     known = bytearray((size + 7) // 8)
     chains: dict[bytes, tuple[int, int, int]] = {}
-    with store.transaction() as tx:
+    with store.reading() as tx:
         for row in tx.sessions():
             indices = [index for index in (row.enrolment_index, *tx.window_indices(row.id)) if index < size]
             for index in indices:

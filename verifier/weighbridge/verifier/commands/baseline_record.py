@@ -164,7 +164,7 @@ def bundle_named(source: str, session: bytes | None, trusted: TrustAnchors) -> t
     state = Path(source)
     store = open_store(state)
     try:
-        with store.transaction() as tx:
+        with store.reading() as tx:
             row = None if session is None else tx.session(session)
             indices = () if session is None else tx.window_indices(session)
     finally:

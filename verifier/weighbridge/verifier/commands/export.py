@@ -122,7 +122,7 @@ def run_export(arguments: argparse.Namespace) -> Outcome | ExitCode:
     manifests = [read_manifest(path) for path in arguments.manifest]
     store = open_store(arguments.state)
     try:
-        with store.transaction() as tx:
+        with store.reading() as tx:
             row, windows = tx.session(session), tx.window_indices(session)
             others = () if row is None else tx.others_of(row.gpus, tenant=row.tenant)
     finally:

@@ -154,7 +154,7 @@ def _run_sessions(arguments: argparse.Namespace) -> Outcome:
 
     store = open_store(arguments.state)
     try:
-        with store.transaction() as tx:
+        with store.reading() as tx:
             rows = tx.sessions()
     finally:
         store.close()

@@ -215,7 +215,7 @@ class _Looker:
             others = [item for item in own if (item.purpose, item.spki) not in known]
             self._states[path] = records, store, named.with_anchors(others)
         records, store, believed = self._states[path]
-        with store.transaction() as tx:
+        with store.reading() as tx:
             indices = tx.window_indices(session.session)
         chain = indices[: session.windows - (session.ending is not None)]
         found = session_windows(

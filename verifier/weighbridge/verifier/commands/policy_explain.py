@@ -324,7 +324,7 @@ def _of_state(
             got=arguments.session,
             hint=f"`weighbridge sessions {state}` lists them",
         )
-    with store.transaction() as tx:
+    with store.reading() as tx:
         indices = tx.window_indices(session.session)
     chain = indices[: session.windows - (session.ending is not None)]
     manifests = {item.digest: item for item in map(read_manifest, arguments.manifest)}

@@ -260,7 +260,7 @@ def _bundle(source: str, session: bytes | None, trusted: TrustAnchors) -> tuple[
     state = Path(source)
     store = open_store(state)
     try:
-        with store.transaction() as tx:
+        with store.reading() as tx:
             row = None if session is None else tx.session(session)
     finally:
         store.close()

@@ -88,7 +88,7 @@ def _read_pool(path: str) -> SpotPool:
 def _run_list(arguments: argparse.Namespace) -> Outcome:
     store = open_store(arguments.state)
     try:
-        with store.transaction() as tx:
+        with store.reading() as tx:
             counts = tx.spots.counts()
     finally:
         store.close()
