@@ -101,7 +101,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
             RelyingParty(name="outsider", key=outsider.peer.hex(), tenants=("tenant-b",), audiences=("b",)),
         )
     )
-    authority.tls = authority.tls.with_relying_parties(elsewhere.tls.client_ca)
+    authority.tls = authority.tls.with_authorities(elsewhere.tls.client_ca)
     options = Options(bounds=replace(GENEROUS, peer=replace(GENEROUS.peer, calls=2)))
     with Served(world, authority, parties=parties, options=options) as served:
         remote = served.join(world.host)

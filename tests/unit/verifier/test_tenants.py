@@ -7,10 +7,12 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
+from support.service import Authority, Served
 from support.world import Engines, World, reference_for, requirements
 from weighbridge.policy import policy_set
-from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic
+from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic, WeighbridgeError
 from weighbridge.verifier.anchors import TrustAnchors
 from weighbridge.verifier.appraisal import Appraiser
 from weighbridge.verifier.bench import Bench, Benches
@@ -148,6 +150,71 @@ def test_one_tenants_files_do_not_keep_another_waiting(world: World, engines: En
     with pytest.raises(EnvironmentFault):
         verifier.refresh()
     assert own.asked == before + 1
+
+
+def test_a_certificate_of_one_tenant_attests_for_no_other(world: World, engines: Engines, tmp_path: Path) -> None:
+    certificates = {name: certified(tmp_path / name) for name in ("a", "b", "common")}
+    own = {name: authority for name, (authority, _) in certificates.items()}
+    shown = {"": None, **{name: certificate for name, (_, certificate) in certificates.items()}}
+    first, second, third = (bench(world, f"tenant-{name}", engines) for name in "abc")
+    benches = Benches(
+        Bench(
+            requirements=one.requirements,
+            anchors=one.anchors,
+            appraiser=one.appraiser,
+            attesters=None if name == "c" else (own[name],),
+        )
+        for name, one in zip("abc", (first, second, third), strict=True)
+    )
+    may = {
+        (tenant, name): allowed(benches, f"tenant-{tenant}", certificate)
+        for tenant in "abc"
+        for name, certificate in shown.items()
+    }
+    # Without a channel (in these tests) nobody has shown a certificate, and only whoever needs none is taken.
+    assert {pair for pair, taken in may.items() if taken} == {("a", "a"), ("b", "b"), ("c", "common"), ("c", "")}
+
+
+def test_over_a_real_channel_the_tenants_own_authority_counts(world: World, tmp_path: Path) -> None:
+    common, own = Authority(tmp_path / "common"), Authority(tmp_path / "own")
+    common.tls = common.tls.with_authorities(None, (own.tls.client_ca,))
+    world.verifier = Verifier(
+        requirements=world.wanted,
+        anchors=world.anchors,
+        appraiser=world.appraiser,
+        keys=world.keys,
+        archive=world.archive,
+        store=world.store,
+        clock=world.clock,
+        issuer="ledger.example/test",
+        attesters=[x509.load_pem_x509_certificate(own.certificate)],
+    )
+    with Served(world, common) as served:
+        for authority, taken in ((common, False), (own, True)):
+            channel = authority.admit("attester")
+            world.host.peer = channel.peer
+            remote = served.connect(channel)
+            if taken:
+                remote.enrol(world.host)
+                assert remote.window(world.host)["outcome"] == "affirmed"
+                continue
+            with pytest.raises(WeighbridgeError) as caught:
+                remote.enrol(world.host)
+            assert caught.value.code is Code.WINDOW_TENANT
+
+
+def allowed(benches: Benches, tenant: str, certificate: x509.Certificate | None) -> bool:
+    try:
+        return benches.opening(tenant, certificate).requirements.tenant == tenant
+    except NotAuthentic as error:
+        return error.code is not Code.WINDOW_TENANT
+
+
+def certified(directory: Path) -> tuple[x509.Certificate, x509.Certificate]:
+    """An authority, and the certificate of an attester that it admitted."""
+    authority = Authority(directory)
+    admitted = authority.admit("attester").certificate
+    return x509.load_pem_x509_certificate(authority.certificate), x509.load_pem_x509_certificate(admitted)
 
 
 def test_each_tenant_has_one_bench(world: World, engines: Engines) -> None:

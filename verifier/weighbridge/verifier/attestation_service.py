@@ -276,6 +276,7 @@ class _Stream:
         self._verifier = verifier
         self._limits = limits
         self.peer: Final = admitted.key
+        self._certificate = admitted.certificate
         self.visit: Final = visit
         self._terms: Terms | None = None
         self._came = time.monotonic()
@@ -331,7 +332,7 @@ class _Stream:
         """The response to anything but a window."""
         match request.WhichOneof("request"):
             case "opening":
-                challenge = self._verifier.open(request.opening, peer=self.peer)
+                challenge = self._verifier.open(request.opening, peer=self.peer, certificate=self._certificate)
                 return attestation_pb2.AttestResponse(challenge=challenge.encode())
             case "proof":
                 opened = self._verifier.prove(request.proof, peer=self.peer)

@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Final, final
 
 from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic
 from weighbridge.verifier.gpu.chain import ChainCache
+from weighbridge.verifier.peers import issued
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
+
+    from cryptography import x509
 
     from weighbridge.verifier.anchors import TrustAnchors
     from weighbridge.verifier.answers import Renewal
@@ -32,10 +35,12 @@ class Bench:
         requirements: what is demanded of them.
         anchors: who is believed.
         chains: certificate chains that were verified by these anchors.
+        attesters: the authorities whose certificates alone attest for the tenant, and for no other; ``None``: it has
+            none of its own.
         appraiser: what judges them now.
     """
 
-    __slots__ = ("_renewal", "anchors", "appraiser", "chains", "requirements")
+    __slots__ = ("_renewal", "anchors", "appraiser", "attesters", "chains", "requirements")
 
     def __init__(
         self,
@@ -44,10 +49,12 @@ class Bench:
         anchors: TrustAnchors,
         appraiser: Appraiser,
         renewal: Renewal | None = None,
+        attesters: Sequence[x509.Certificate] | None = None,
     ) -> None:
         self.requirements: Final = requirements
         self.anchors: Final = anchors
         self.chains: Final = ChainCache()
+        self.attesters: Final = attesters
         self.appraiser = appraiser
         self._renewal = renewal
 
@@ -82,22 +89,34 @@ class Benches:
             raise ValueError("each tenant has one bench, and there is at least one")
         self._only = listed[0] if len(listed) == 1 else None
 
-    def opening(self, tenant: str) -> Bench:
+    def opening(self, tenant: str, certificate: x509.Certificate | None = None) -> Bench:
         """The bench of an attester that says it is ``tenant``'s; what it says is compared with the requirements next.
 
+        Args:
+            tenant: as the attester says.
+            certificate: of the attester's channel, which the transport has verified.
+
         Raises:
-            NotAuthentic: ``WINDOW_TENANT``; which tenants there are is not said.
+            NotAuthentic: ``WINDOW_TENANT``; which tenants there are is not said, nor whose certificate it is.
         """
         found = self._only or self._benches.get(tenant)
-        if found is None:
+        if found is None or not self._may(found, certificate):
             raise NotAuthentic(
                 Code.WINDOW_TENANT,
-                "this verifier does not serve this tenant",
+                "this verifier does not serve this tenant, or not by this certificate",
                 where="opening.tenant",
                 got=tenant,
-                hint="start the attester with the --tenant that the verifier's requirements name",
+                hint="start the attester with the --tenant that it was admitted for",
             )
         return found
+
+    def _may(self, bench: Bench, certificate: x509.Certificate | None) -> bool:
+        """Whether whoever has ``certificate`` may attest for the tenant of ``bench``."""
+        if bench.attesters is not None:
+            return certificate is not None and any(issued(certificate, by) for by in bench.attesters)
+        # What another tenant's authority issues is good for that one alone.
+        others = [by for other in self._benches.values() for by in other.attesters or ()]
+        return certificate is None or not any(issued(certificate, by) for by in others)
 
     def judging(self, tenant: str) -> Bench:
         """The bench for a session of ``tenant``, which has been enrolled.

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from cryptography import x509
+
     from weighbridge.proto.enrolment import EnrolmentChallenge
     from weighbridge.proto.errors import WeighbridgeError
     from weighbridge.verifier.anchors import TrustAnchors
@@ -54,7 +56,8 @@ class Verifier:
     """One verifier: its requirements, anchors, policy, keys, and what it has recorded.
 
     ``requirements``, ``anchors`` and ``appraiser`` are those of one tenant; ``others`` are those of the rest, where
-    there are several. ``observer`` is told what is done.
+    there are several. ``observer`` is told what is done. ``attesters`` are the authorities of the one tenant's hosts,
+    if it has any of its own.
 
     Attributes:
         standings: how its sessions stand, for any thread.
@@ -74,8 +77,9 @@ class Verifier:
         issuer: str,
         others: Sequence[Bench] = (),
         observer: Observer = UNOBSERVED,
+        attesters: Sequence[x509.Certificate] | None = None,
     ) -> None:
-        self._first = Bench(requirements=requirements, anchors=anchors, appraiser=appraiser)
+        self._first = Bench(requirements=requirements, anchors=anchors, appraiser=appraiser, attesters=attesters)
         self._benches = benches = Benches([self._first, *others])
         self._keys = keys
         self._archive = archive
@@ -119,17 +123,18 @@ class Verifier:
         """SHA-256 of the verifier's public key: what terms and headers name."""
         return self._keys.thumbprint
 
-    def open(self, data: bytes, *, peer: bytes) -> EnrolmentChallenge:
+    def open(self, data: bytes, *, peer: bytes, certificate: x509.Certificate | None = None) -> EnrolmentChallenge:
         """Answer an opening with a challenge that only the TPM of the named AK can meet.
 
         Args:
             data: an untrusted :class:`~weighbridge.proto.enrolment.Opening`.
             peer: SHA-256 of the SubjectPublicKeyInfo of the channel's TLS certificate.
+            certificate: that one, which the transport has verified: a tenant may have authorities of its own.
 
         Raises:
             WeighbridgeError: the opening is refused.
         """
-        return self._enroller.open(data, peer=peer, at=self._clock.now())
+        return self._enroller.open(data, peer=peer, certificate=certificate, at=self._clock.now())
 
     def prove(self, data: bytes, *, peer: bytes) -> Opened:
         """Enrol the attester that meets the challenge, and sign the session's terms.

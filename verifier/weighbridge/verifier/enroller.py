@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from cryptography import x509
+
     from weighbridge.proto.manifest import Manifest
     from weighbridge.verifier.archive import Archive
     from weighbridge.verifier.bench import Bench, Benches
@@ -79,19 +81,22 @@ class Enroller:
         self._leader = leader
         self._pending: dict[bytes, _Pending] = {}
 
-    def open(self, data: bytes, *, peer: bytes, at: datetime) -> EnrolmentChallenge:
+    def open(
+        self, data: bytes, *, peer: bytes, certificate: x509.Certificate | None, at: datetime
+    ) -> EnrolmentChallenge:
         """Answer an opening with a challenge that only the TPM of the named AK can meet.
 
         Args:
             data: an untrusted :class:`~weighbridge.proto.enrolment.Opening`.
             peer: SHA-256 of the SubjectPublicKeyInfo of the channel's TLS certificate.
+            certificate: that one, verified; ``None`` where there is no channel.
             at: the verifier's receipt time.
 
         Raises:
             WeighbridgeError: the opening is refused.
         """
         opening = Opening.parse(data)
-        bench = self._benches.opening(opening.tenant)
+        bench = self._benches.opening(opening.tenant, certificate)
         candidate = verify_opening(
             opening,
             requirements=bench.requirements,

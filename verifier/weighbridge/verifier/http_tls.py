@@ -26,7 +26,7 @@ def server_context(tls: TlsFiles) -> ssl.SSLContext:
     place = tls.certificate
     try:
         context.load_cert_chain(tls.certificate, tls.key)
-        for authority in (tls.client_ca, tls.relying_party_ca):
+        for authority in (tls.client_ca, tls.relying_party_ca, *tls.attester_cas):
             if authority is not None:
                 place = authority
                 context.load_verify_locations(authority)

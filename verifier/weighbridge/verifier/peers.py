@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from weighbridge.verifier.parties_watch import Parties
     from weighbridge.verifier.relying_parties import BearerToken, RelyingParty
 
-__all__ = ["Admitted", "Peers", "Shown", "authorities"]
+__all__ = ["Admitted", "Peers", "Shown", "authorities", "issued"]
 
 _SCHEME: Final = "bearer "
 _HINT: Final = "the verifier's operator lists it: weighbridge serve --relying-parties"
@@ -44,10 +44,11 @@ _HINT: Final = "the verifier's operator lists it: weighbridge serve --relying-pa
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """An attester: its key (SHA-256 of the SubjectPublicKeyInfo), and until when its certificate is good."""
+    """An attester: its key (SHA-256 of the SubjectPublicKeyInfo), its certificate, and until when that is good."""
 
     key: bytes
     until: datetime
+    certificate: x509.Certificate
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +128,7 @@ class Peers:
                 got=key,
                 hint="give the attester a key of its own",
             )
-        if self._attesters is not None and not any(_issued(certificate, by) for by in self._attesters):
+        if self._attesters is not None and not any(issued(certificate, by) for by in self._attesters):
             raise NotAuthentic(
                 Code.PEER_ROLE,
                 "the certificate is not one of the attesters' authority",
@@ -135,7 +136,7 @@ class Peers:
                 got=key,
                 hint="admit the attester: weighbridge admit",
             )
-        return Admitted(key, certificate.not_valid_after_utc)
+        return Admitted(key, certificate.not_valid_after_utc, certificate)
 
     def relying_party(self, shown: Shown, *, at: datetime) -> RelyingParty:
         """The relying party that a peer is.
@@ -220,7 +221,7 @@ def _certificate(certificates: Iterable[bytes]) -> tuple[x509.Certificate, bytes
     return certificate, sha256(der)
 
 
-def _issued(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
+def issued(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
     """Whether the one was issued by the other; the transport has checked validity and purpose."""
     try:
         certificate.verify_directly_issued_by(authority)

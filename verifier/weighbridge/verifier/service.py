@@ -62,19 +62,33 @@ _PARTIES_PERIOD: Final = 1.0
 class TlsFiles:
     """Paths of PEM files: the server's key and certificate, and the authorities that issue peers' certificates.
 
-    ``client_ca`` issues attesters' and may issue relying parties'; ``relying_party_ca`` those of relying parties alone.
+    ``client_ca`` issues attesters' and may issue relying parties'; ``relying_party_ca`` those of relying parties alone;
+    ``attester_cas`` those of attesters of some tenants.
     """
 
-    def __init__(self, *, key: Path, certificate: Path, client_ca: Path, relying_party_ca: Path | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        key: Path,
+        certificate: Path,
+        client_ca: Path,
+        relying_party_ca: Path | None = None,
+        attester_cas: tuple[Path, ...] = (),
+    ) -> None:
         self.key = key
         self.certificate = certificate
         self.client_ca = client_ca
         self.relying_party_ca = relying_party_ca
+        self.attester_cas = attester_cas
 
-    def with_relying_parties(self, authority: Path | None) -> TlsFiles:
-        """The same, with an authority for relying parties."""
+    def with_authorities(self, relying_parties: Path | None, attesters: tuple[Path, ...] = ()) -> TlsFiles:
+        """The same, with an authority for relying parties, and some for attesters of some tenants."""
         return TlsFiles(
-            key=self.key, certificate=self.certificate, client_ca=self.client_ca, relying_party_ca=authority
+            key=self.key,
+            certificate=self.certificate,
+            client_ca=self.client_ca,
+            relying_party_ca=relying_parties,
+            attester_cas=attesters,
         )
 
     def credentials(self) -> grpc.ServerCredentials:
@@ -83,9 +97,8 @@ class TlsFiles:
         Raises:
             EnvironmentFault: ``FILE_UNREADABLE``.
         """
-        roots = _read(self.client_ca)
-        if self.relying_party_ca is not None:
-            roots += b"\n" + _read(self.relying_party_ca)
+        given = (self.client_ca, self.relying_party_ca, *self.attester_cas)
+        roots = b"\n".join(_read(path) for path in given if path is not None)
         pair = _read(self.key), _read(self.certificate)
         return grpc.ssl_server_credentials([pair], roots, require_client_auth=True)
 
@@ -107,7 +120,8 @@ class TlsFiles:
         if self.relying_party_ca is None:
             return Peers(parties)
         authorities(_read(self.relying_party_ca), where=str(self.relying_party_ca))
-        return Peers(parties, authorities(_read(self.client_ca), where=str(self.client_ca)))
+        own = (self.client_ca, *self.attester_cas)
+        return Peers(parties, [found for path in own for found in authorities(_read(path), where=str(path))])
 
 
 def _read(path: Path) -> bytes:

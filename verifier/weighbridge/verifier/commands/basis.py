@@ -20,11 +20,14 @@ from weighbridge.verifier.commands.outcome import (
     read_reference,
     taken_for,
 )
+from weighbridge.verifier.peers import authorities
 from weighbridge.verifier.requirements import Requirements
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from cryptography import x509
 
     from weighbridge.policy.policy_set import PolicySet
     from weighbridge.policy.values.reference import Reference
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
     from weighbridge.verifier.anchors import TrustAnchors
     from weighbridge.verifier.settings.model import Judging, Settings
 
-__all__ = ["Basis", "lacking", "needed", "read_basis", "read_policy", "read_requirements"]
+__all__ = ["Basis", "lacking", "needed", "read_authorities", "read_basis", "read_policy", "read_requirements"]
 
 _T = TypeVar("_T")
 
@@ -49,6 +52,7 @@ class Basis:
         reference: the reference values.
         manifests: declared ones, by digest.
         anchors: who is believed.
+        attesters: the authorities of its attesters' certificates; ``None``: it has none of its own.
     """
 
     judging: Judging
@@ -57,6 +61,7 @@ class Basis:
     reference: Reference
     manifests: Mapping[bytes, Manifest]
     anchors: TrustAnchors
+    attesters: tuple[x509.Certificate, ...] | None
 
 
 def read_basis(judging: Judging) -> Basis:
@@ -75,7 +80,18 @@ def read_basis(judging: Judging) -> Basis:
         reference=reference,
         manifests={manifest.digest: manifest for manifest in map(read_manifest, judging.manifests)},
         anchors=load_anchors(judging.anchors),
+        attesters=None if judging.attester_ca is None else read_authorities(judging.attester_ca),
     )
+
+
+def read_authorities(path: Path) -> tuple[x509.Certificate, ...]:
+    """The certificates in a PEM file of authorities.
+
+    Raises:
+        EnvironmentFault: ``FILE_UNREADABLE``.
+        MalformedEvidence: ``CERT_MALFORMED``, ``TOO_LARGE``.
+    """
+    return authorities(read(path, limit=limits.JSON_MAX), where=str(path))
 
 
 def read_requirements(path: Path) -> Requirements:

@@ -120,6 +120,7 @@ class OpenBench:
                 anchors=basis.anchors,
                 appraiser=appraiser,
                 renewal=watch,
+                attesters=basis.attesters,
             ),
             watch=watch,
             watched=watched,

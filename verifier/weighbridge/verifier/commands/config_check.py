@@ -220,6 +220,9 @@ class _Looking:
             lambda found: f"{counted(len(found.anchors), 'anchor')} of {', '.join(judging.anchors) or 'shipped'}",
         )
         self._each(f"{place}.manifests", judging.manifests, lambda path: f"{path}: {read_manifest(path).name}")
+        if judging.attester_ca is not None:
+            attesters = judging.attester_ca
+            self._try(f"{place}.attester_ca", lambda: _authorities(attesters), lambda count: f"{attesters}: {count}")
         if judging.collateral is not None:
             store = judging.collateral
             self._try(f"{place}.collateral", lambda: _directory(store), lambda _: str(store))

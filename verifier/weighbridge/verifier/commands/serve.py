@@ -232,6 +232,7 @@ def _run_serve(arguments: argparse.Namespace) -> Outcome | int:
             clock=clock,
             issuer=opened.archive.ledger.key.name,
             others=[one.bench for one in others],
+            attesters=first.bench.attesters,
             observer=observer,
         )
         verifier.follow(first.watch)

@@ -63,7 +63,8 @@ class Serving:
         own, tls = self.settings.channel, self.opened.tls
         if own.certificate is not None and own.key is not None:
             tls = TlsFiles(key=own.key, certificate=own.certificate, client_ca=tls.client_ca)
-        return tls.with_relying_parties(self.settings.relying_parties.ca)
+        attesters = tuple(one.attester_ca for one in self.settings.judged() if one.attester_ca is not None)
+        return tls.with_authorities(self.settings.relying_parties.ca, attesters)
 
 
 def run(serving: Serving, *, note: Callable[[str], None]) -> None:

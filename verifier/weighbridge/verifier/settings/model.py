@@ -127,6 +127,14 @@ class Judging(_Section):
     collateral: Annotated[
         PathOf | None, one_file("--collateral"), Field(description="directory: what makers of hardware publish")
     ] = None
+    attester_ca: Annotated[
+        PathOf | None,
+        one_file(),
+        Field(
+            description="PEM: only hosts with a certificate that these authorities issued directly attest for the "
+            "tenant, and for no other; without: those that STATE's authority admitted"
+        ),
+    ] = None
     anchors: Annotated[
         Texts,
         About("list of paths", "--anchors", Relative.ANCHORS),
