@@ -124,7 +124,7 @@ class _Rate:
         if longest > patience:
             spacing = self._spacing[whose]
             raise Limited(
-                f"{_WORDS[whose]} sends {self._words} too fast",
+                f"{self._words} come too fast for {_WORDS[whose]}",
                 scope=whose,
                 expected=f"one in {spacing:.3g} s",
                 retry_after=longest - patience,
