@@ -72,6 +72,7 @@ class Case:
     at: datetime
     chains: ChainCache
     world: World
+    appraiser: Appraiser
 
     def verify(self) -> VerifiedWindow:
         """The whole procedure of :mod:`weighbridge.verifier.procedure`."""
@@ -155,7 +156,7 @@ class Case:
         )
 
     def _appraiser(self, policy: Prepared) -> Appraiser:
-        return Appraiser(policy, self.world.reference, self.world.models, baselines=self.world.baselines)
+        return self.appraiser if policy is self.appraiser.policy else replace(self.appraiser, policy=policy)
 
     def _physical(self, appraiser: Appraiser, verified: VerifiedWindow) -> TelemetryAppraisal:
         return appraiser.physical(verified, enrolled=self.enrolled, position=self.position, history=NOTHING, at=self.at)
@@ -226,6 +227,8 @@ class Line:
             at=world.clock.now(),
             chains=chains,
             world=world,
+            # Made once, as a verifier does: it names the reference values, and remembers what it has read.
+            appraiser=Appraiser(world.prepared, world.reference, world.models, _PUBLISHED, baselines=world.baselines),
         )
         self.deliver(sealed)
         return case

@@ -7,7 +7,8 @@ could be found wrong is told at once.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import cache
 from typing import TYPE_CHECKING, Final, Literal
 
 from weighbridge.policy.engine import Advice, Decision, Denial, Obligation, Prepared, Revision, Unchecked
@@ -47,6 +48,7 @@ __all__ = [
 ]
 
 SCHEMA: Final = "weighbridge/verdict/v1"
+_Said = Denial | Advice | Unchecked | Obligation | Revision
 Outcome = Literal["affirmed", "held", "indeterminate", "denied"]
 # What keeps a gate shut without speaking against the host: its session goes on.
 _NOT_YET: Final = frozenset({Code.TELEMETRY_UNUSABLE.value, Code.WINDOW_HELD.value})
@@ -88,6 +90,7 @@ class Verdict:
     collateral: bytes | None
     ak: VerifiedAk
     attester_code: AttesterCode | None
+    _encoded: bytes | None = field(init=False, default=None, repr=False, compare=False)
 
     @property
     def opens(self) -> bool:
@@ -146,8 +149,12 @@ class Verdict:
         }
 
     def encode(self) -> bytes:
-        """The document's bytes, as recorded and answered."""
-        return strict.json_encode(self.document())
+        """The document's bytes, as recorded and answered: made once for both."""
+        encoded = self._encoded
+        if encoded is None:
+            encoded = strict.json_encode(self.document())
+            object.__setattr__(self, "_encoded", encoded)
+        return encoded
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,5 +317,11 @@ def outcome_of(denials: tuple[Denial, ...], decision: Decision | None, *, held: 
     return "indeterminate" if Code.TELEMETRY_UNUSABLE in codes and codes <= _NOT_YET else "denied"
 
 
-def _plain(item: Denial | Advice | Unchecked | Obligation | Revision) -> strict.JsonObject:
-    return asdict(item)
+def _plain(item: _Said) -> strict.JsonObject:
+    """As :func:`dataclasses.asdict`, without its copying: what these hold is plain already."""
+    return {name: getattr(item, name) for name in _names(type(item))}
+
+
+@cache
+def _names(kind: type[_Said]) -> tuple[str, ...]:
+    return tuple(each.name for each in fields(kind))
