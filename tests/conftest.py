@@ -29,9 +29,12 @@ hypothesis.settings.register_profile("dev", deadline=None, max_examples=50)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Where several processes share the tests and coverage is asked for, modules count themselves what runs."""
-    if hasattr(config, "workerinput") and config.pluginmanager.hasplugin("_cov"):
+def pytest_plugin_registered(plugin_name: str) -> None:
+    """Where several processes share the tests and coverage is asked for, modules count themselves what runs.
+
+    Called for each plugin once this file is loaded, before the folders' own conftest files import what is counted.
+    """
+    if plugin_name == "_cov" and "PYTEST_XDIST_WORKER" in os.environ:
         from support import probes  # noqa: PLC0415 - coverage's weight, for those who need it
 
         probes.install()
