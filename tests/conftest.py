@@ -13,8 +13,11 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from xdist.remote import Producer
+
     from corpus.arena import Arena
     from support.postgres import Server
+    from support.sharing import Sharing
     from support.world import Engines
     from weighbridge.verifier.database import Address
 
@@ -38,6 +41,16 @@ def pytest_plugin_registered(plugin_name: str) -> None:
         from support import probes  # noqa: PLC0415 - coverage's weight, for those who need it
 
         probes.install()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Sharing | None:
+    """How several processes share the tests."""
+    if config.getoption("dist") != "loadscope":
+        return None
+    from support.sharing import Sharing as Made  # noqa: PLC0415 - only where they are shared
+
+    return Made(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,1 @@
+"""pytest-xdist 3.8: what dealing tests out needs of it."""

@@ -1,0 +1,3 @@
+"""Where a scheduler logs to."""
+
+class Producer: ...

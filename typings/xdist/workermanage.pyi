@@ -1,0 +1,3 @@
+"""One of the processes."""
+
+class WorkerController: ...
