@@ -192,7 +192,7 @@ def test_a_signal_ends_the_session_in_good_order(site: Site, tcti: str, port: in
         site.command(tcti, port), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:
         assert process.stdout is not None
-        read_until(process.stdout, "window     0  affirmed       1 requests, 3+4 tokens")
+        read_until(process.stdout, "window     0  affirmed       1 request, 3+4 tokens")
         assert (site.state / "token").exists()
         process.send_signal(number)
         rest = process.stdout.read()
