@@ -16,7 +16,7 @@ from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, EnvironmentFault
 from weighbridge.proto.spot import PoolEntry, SpotChallenge, SpotExpectation, SpotPool, SpotRange
 from weighbridge.verifier import statements
-from weighbridge.verifier.database import Conflict, PostgresAddress
+from weighbridge.verifier.database import Conflict, PostgresAddress, database_at, turn
 from weighbridge.verifier.database import postgres as driver
 from weighbridge.verifier.database import server as servers
 from weighbridge.verifier.database.postgres import PostgresDatabase
@@ -416,11 +416,38 @@ def test_whoever_is_paused_in_his_turn_leads_no_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(driver, "_SILENT_SECONDS", 1)
+    # So is what beats for it.
+    monkeypatch.setattr(turn, "_BEAT_SECONDS", 60)
     with leaders[0].turn():
         with leaders[1].turn(), stores[1].transaction() as tx:
             advance(tx, sha256(b"w"))
         with refused(Code.LEDGER_LOCKED):
             leaders[0].require()
+
+
+def test_whoever_has_much_to_do_leads_on(
+    leaders: tuple[PostgresLeadership, PostgresLeadership], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long session is made anew from its records in a turn, and the store is not asked meanwhile."""
+    monkeypatch.setattr(driver, "_SILENT_SECONDS", 1)
+    monkeypatch.setattr(turn, "_BEAT_SECONDS", 0.1)
+    with leaders[0].turn():
+        time.sleep(1.3)
+        leaders[0].require()
+
+
+def test_what_a_role_needs_that_owns_nothing(address: PostgresAddress) -> None:
+    """As docs/store.md says: rows and numbers, and no table."""
+    with psycopg.connect(address.url, autocommit=True) as owner:
+        owner.execute("CREATE ROLE server LOGIN")
+        owner.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO server")
+        owner.execute("GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO server")
+    served = PostgresAddress.parse(address.url.replace("//weighbridge@", "//server@"))
+    with closing(Store.open(served)) as store, store.transaction() as tx:
+        tx.fail_subjects([("ak", AK)], code=Code.TPM_RESET, session=None, at_ns=1)
+        tx.clear_failure("ak", AK, reason="a test", at_ns=2)
+    with refused(Code.STATE_FORBIDDEN), closing(database_at(served)) as database, database.migrating() as connection:
+        connection.exec_driver_sql("DROP TABLE clearances")
 
 
 def test_another_threads_transactions_are_not_those_of_the_turn(

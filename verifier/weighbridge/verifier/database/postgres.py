@@ -19,8 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeVar, cast, final
+from typing import TYPE_CHECKING, Final, Self, TypeVar, cast, final
 
 import psycopg
 import sqlalchemy as sa
@@ -31,6 +30,7 @@ from weighbridge.proto.errors import Code, EnvironmentFault
 from weighbridge.verifier.database.conflict import Conflict
 from weighbridge.verifier.database.faults import is_gone, meaning
 from weighbridge.verifier.database.server import connect
+from weighbridge.verifier.database.turn import Heart, Raw, Turn
 from weighbridge.verifier.database.wrong import foreign, wrong_version
 from weighbridge.verifier.file_lock import PATIENCE
 
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 __all__ = ["PostgresDatabase"]
 
 _T = TypeVar("_T")
-_Raw: TypeAlias = "psycopg.Connection[tuple[Any, ...]]"
 
 _MAKE_HINT: Final = "name the database that `weighbridge init STATE --store URL` made tables in, or make them so"
 
@@ -54,45 +53,11 @@ _MIGRATING_SECONDS: Final = 120
 _SILENT_SECONDS: Final = int(PATIENCE) - 2
 
 
-@dataclass(frozen=True, slots=True)
-class _Turn:
-    """A turn of leading: the connection that has the lock, and whose thread leads."""
-
-    connection: sa.Connection
-    raw: _Raw
-    thread: int
-    where: str
-
-    def require(self) -> None:
-        """Return if the connection is, as far as is known here, the one that has the lock.
-
-        Raises:
-            EnvironmentFault: ``LEDGER_LOCKED``.
-        """
-        # SQLAlchemy would take another one, which leads nothing.
-        if self.connection.invalidated or self.raw.closed:
-            raise _lost(self.where, "it was closed")
-
-    def end(self, key: int) -> None:
-        """Give the lock back; with the connection itself, where that does not answer."""
-        with contextlib.suppress(exc.DBAPIError), self.connection:
-            try:
-                if not self.connection.invalidated:
-                    self.raw.rollback()
-                    self.raw.autocommit = True
-                    self.raw.execute(
-                        "SELECT pg_advisory_unlock(%s), set_config('idle_session_timeout', '0', false)", (key,)
-                    )
-                    self.raw.autocommit = False
-            except psycopg.Error:
-                self.connection.invalidate()
-
-
 @final
 class PostgresDatabase:
     """See :class:`.Database`. Made by :meth:`open`."""
 
-    __slots__ = ("_engine", "_turn", "_turns_key", "_where", "_writing_key")
+    __slots__ = ("_engine", "_heart", "_turns_key", "_where", "_writing_key")
 
     def __init__(self, engine: sa.Engine, *, where: str, schema: str) -> None:
         self._engine = engine
@@ -100,7 +65,7 @@ class PostgresDatabase:
         # Advisory locks are a database's: each schema of it may have a verifier of its own.
         self._writing_key = _key("writing", schema)
         self._turns_key = _key("leading", schema)
-        self._turn: _Turn | None = None
+        self._heart = Heart()
 
     @classmethod
     def open(cls, address: PostgresAddress) -> Self:
@@ -141,16 +106,17 @@ class PostgresDatabase:
             self._begin(_raw(connection), version)
             return transaction
 
-        turn = self._turn
+        turn = self._heart.turn
         with _translating(self._where):
             if turn is None or turn.thread != threading.get_ident():
                 with self._in(enter) as connection:
                     yield connection
             else:
                 # No other connection would do: see 4.
-                turn.require()
-                with enter(turn.connection):
-                    yield turn.connection
+                with turn.talking:
+                    turn.require_open()
+                    with enter(turn.connection):
+                        yield turn.connection
 
     @contextlib.contextmanager
     def reading(self) -> Generator[sa.Connection]:
@@ -188,7 +154,7 @@ class PostgresDatabase:
             EnvironmentFault: ``LEDGER_LOCKED`` when others lead for :data:`.PATIENCE`; or the database is at fault.
             RuntimeError: in a turn.
         """
-        if self._turn is not None:
+        if self._heart.turn is not None:
             raise RuntimeError("turns do not nest")
 
         def enter(connection: sa.Connection) -> None:
@@ -203,11 +169,12 @@ class PostgresDatabase:
 
         with _translating(self._where, waiting=Code.LEDGER_LOCKED):
             connection, _ = self._entered(enter)
-        turn = self._turn = _Turn(connection, _raw(connection), threading.get_ident(), self._where)
+        turn = self._heart.turn = Turn(connection, _raw(connection), where=self._where)
+        self._heart.start()
         try:
             yield
         finally:
-            self._turn = None
+            self._heart.turn = None
             turn.end(self._turns_key)
 
     def require_leading(self) -> None:
@@ -217,15 +184,9 @@ class PostgresDatabase:
             EnvironmentFault: ``LEDGER_LOCKED``: the turn was lost.
             RuntimeError: outside a turn.
         """
-        if self._turn is None:
+        if self._heart.turn is None:
             raise RuntimeError("not in a turn")
-        self._turn.require()
-        try:
-            self._turn.raw.execute("SELECT 1")
-            if not self._turn.connection.in_transaction():
-                self._turn.raw.rollback()
-        except psycopg.Error as error:
-            raise _lost(self._where, str(error)) from error
+        self._heart.turn.require()
 
     def describe(self) -> dict[str, str]:
         """What the server says of itself and of the connection."""
@@ -241,6 +202,7 @@ class PostgresDatabase:
 
     def close(self) -> None:
         """See :meth:`.Database.close`."""
+        self._heart.stop()
         self._engine.dispose()
 
     # -- small things -------------------------------------------------------------------------------------------------
@@ -271,7 +233,7 @@ class PostgresDatabase:
                 self._engine.dispose()
         raise RuntimeError("unreachable")
 
-    def _begin(self, raw: _Raw, version: int) -> None:
+    def _begin(self, raw: Raw, version: int) -> None:
         """Wait for the others, then look at the version: in one message, as two statements that see different times."""
         try:
             with raw.pipeline():
@@ -297,11 +259,11 @@ def _key(purpose: str, schema: str) -> int:
     return int.from_bytes(sha256(f"weighbridge/v1/store/{purpose}/{schema}".encode())[:8], "big", signed=True)
 
 
-def _raw(connection: sa.Connection) -> _Raw:
+def _raw(connection: sa.Connection) -> Raw:
     raw: object = connection.connection.driver_connection
     if not isinstance(raw, psycopg.Connection):
         raise TypeError("not psycopg's connection")
-    return cast("_Raw", raw)
+    return cast("Raw", raw)
 
 
 @contextlib.contextmanager
@@ -325,12 +287,3 @@ def _fault(error: BaseException | None, where: str, waiting: Code) -> Environmen
         return None
     code, message = meant
     return EnvironmentFault(waiting if code is Code.STATE_LOCKED else code, message, where=where)
-
-
-def _lost(where: str, reason: str) -> EnvironmentFault:
-    return EnvironmentFault(
-        Code.LEDGER_LOCKED,
-        f"the turn was lost with its connection: {reason}",
-        where=where,
-        hint="nothing is to be done: another process leads, and the windows come again",
-    )
