@@ -115,12 +115,12 @@ class MeasuredGate:
     @property
     def numbers(self) -> list[int]:
         """Of the sets that the reference values in force name."""
-        return [item.number for item in self.world.verifier._appraiser.reference.baselines]
+        return [item.number for item in self.world.verifier._first.appraiser.reference.baselines]
 
     @property
     def in_force(self) -> list[bytes]:
         """The signed files by which is judged."""
-        return list(self.world.verifier._appraiser.baselines.files.values())
+        return list(self.world.verifier._first.appraiser.baselines.files.values())
 
     @property
     def changes(self) -> int:

@@ -384,7 +384,7 @@ _HINTS: Final = {
     Code.STATE_UNFIT: "docs/store.md says how the database has to be set",
     Code.STATE_FOREIGN: "name this verifier's own database, or give each a schema of its own",
     Code.STATE_VERSION: "weighbridge store migrate STATE",
-    Code.STORAGE_UNREACHABLE: "is it running, and are AWS_ENDPOINT_URL, AWS_REGION and the credentials set as it needs?",
+    Code.STORAGE_UNREACHABLE: "is it running, and are AWS_ENDPOINT_URL, AWS_REGION and credentials set as it needs?",
     Code.STORAGE_FORBIDDEN: "may these credentials read, write, list and delete below this prefix?",
     Code.STORAGE_ABSENT: "make the bucket first, or correct its name",
     Code.STORAGE_UNFIT: "take a service that writes on conditions (If-Match and If-None-Match), as S3 itself does",

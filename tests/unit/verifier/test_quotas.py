@@ -96,8 +96,9 @@ def step(visit: Visit, kind: str, number: int, held: list[Held]) -> None:
             visit.leaves(ended=True)
         case "hold":
             held.append(visit.hold(40))
-        case _ if held:
-            visit.release(held.pop())
+        case _:
+            if held:
+                visit.release(held.pop())
 
 
 @given(steps=st.lists(_STEPS, max_size=4))

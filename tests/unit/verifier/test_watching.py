@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import pytest
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from weighbridge.verifier.results import Version
     from weighbridge.verifier.standings import Standings
 
+_T = TypeVar("_T")
 pytestmark = pytest.mark.asyncio
 
 A, B, C = (bytes([number] * 16) for number in range(3))
@@ -40,7 +41,7 @@ class Rows:
         return {session: self.rows[session] for session in sessions if session in self.rows}
 
 
-async def ask(call: Callable[[], Mapping[bytes, Version]]) -> Mapping[bytes, Version]:
+async def ask(call: Callable[[], _T], /) -> _T:
     return call()
 
 
