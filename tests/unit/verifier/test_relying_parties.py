@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import hypothesis.strategies as st
@@ -124,6 +124,20 @@ def test_a_key_has_one_role(tmp_path: Path) -> None:
         with pytest.raises(NotAuthentic) as caught:
             refused()
         assert caught.value.code is code
+
+
+def test_a_certificate_is_good_for_its_time_however_long_the_channel_lasts(tmp_path: Path) -> None:
+    pem = Authority(tmp_path / "authority").admit("one").certificate
+    certificate, moment = x509.load_pem_x509_certificate(pem), timedelta(seconds=1)
+    first, last = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    at = [first]
+    peers = Peers(parse({**PARTY, "key": key_of(pem).hex()}), now=lambda: at[0])
+    for at[0] in (first, last):
+        assert peers.relying_party(Shown((pem,)), at=NOON).name == "gate"
+    for at[0] in (first - moment, last + moment):
+        with pytest.raises(NotAuthentic, match="not good now") as caught:
+            peers.relying_party(Shown((pem,)), at=NOON)
+        assert caught.value.code is Code.RELYING_PARTY_UNKNOWN
 
 
 def test_the_relying_parties_authority_admits_no_attester(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import hashlib
 import hmac
 import secrets
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, final
 
 from cryptography import x509
@@ -30,8 +31,7 @@ from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic
 from weighbridge.verifier.relying_parties import RelyingParties, token_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from datetime import datetime
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from weighbridge.verifier.parties_watch import Parties
     from weighbridge.verifier.relying_parties import BearerToken, RelyingParty
@@ -95,13 +95,21 @@ class Peers:
     Args:
         parties: the relying parties.
         attesters: the authorities that may admit attesters, where there are others as well; ``None``: there are none.
+        now: the machine's clock, aware UTC, by which the transport takes a certificate for good.
     """
 
-    __slots__ = ("_attesters", "_listed", "_parties", "_secret")
+    __slots__ = ("_attesters", "_listed", "_now_utc", "_parties", "_secret")
 
-    def __init__(self, parties: Parties, attesters: Sequence[x509.Certificate] | None = None) -> None:
+    def __init__(
+        self,
+        parties: Parties,
+        attesters: Sequence[x509.Certificate] | None = None,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         self._parties = parties
         self._attesters = attesters
+        self._now_utc = now
         self._secret = secrets.token_bytes(32)
         self._listed = self._arrange(parties.current())
 
@@ -146,13 +154,24 @@ class Peers:
             at: the present, aware UTC.
 
         Raises:
-            NotAuthentic: ``WINDOW_PEER`` with neither a certificate nor a token; ``RELYING_PARTY_UNKNOWN``.
+            NotAuthentic: ``WINDOW_PEER`` with neither a certificate nor a token; ``RELYING_PARTY_UNKNOWN``, also for a
+                certificate that is not good any more: the transport looked when the channel began.
         """
         listed = self._now()
         by_token = self._by_token(listed, shown.authorization, at)
         if by_token is not None and not shown.certificates:
             return by_token
-        _, key = _certificate(shown.certificates)
+        certificate, key = _certificate(shown.certificates)
+        now, first, last = self._now_utc(), certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        if not first <= now <= last:
+            raise NotAuthentic(
+                Code.RELYING_PARTY_UNKNOWN,
+                "the certificate of this relying party is not good now",
+                where="channel",
+                expected=f"{first.isoformat()} to {last.isoformat()}",
+                got=now.isoformat(),
+                hint="connect again, with one that is",
+            )
         if by_token is None:
             return listed.parties.party(key)
         if key in listed.keys and listed.parties.party(key) != by_token:
