@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from dataclasses import replace
 from datetime import timedelta
@@ -353,3 +354,48 @@ def test_what_others_have_ended_is_forgotten(world: World, other: Verifier) -> N
     world.verifier.close(world.host.session, peer=world.host.peer)
     other.record_junk()
     assert not sessions._live
+
+
+@pytest.mark.parametrize(("first_is", "then"), [("denied", Code.SESSION_FAILED), ("affirmed", Code.WINDOW_FORK)])
+def test_a_store_that_was_replaced_by_one_behind_is_caught_up_with_before_anything_is_judged(
+    world: World, tmp_path: Path, first_is: str, then: Code
+) -> None:
+    """A database fails over to a copy without the last commit; the process that made it remembers better."""
+    behind = tmp_path / "behind.sqlite"
+    copy(tmp_path / "sessions.sqlite", behind)
+    one, other = next_windows(world)
+    if first_is == "denied":
+        world.host.log.load(manifest("undeclared", weights=b"others"))
+        one = world.host.seal()
+    assert world.send(one.evidence).verdict.outcome == first_is
+    copy(behind, tmp_path / "sessions.sqlite")
+    assert outcome(lambda: world.send(other.evidence)) == then
+    leaves = [Leaf.parse(world.ledger.entry(index)) for index in range(world.ledger.size)]
+    if first_is == "denied":
+        assert [leaf.window for leaf in leaves if leaf.seq == 1] == [one.digest]
+    with world.store.reading() as tx:
+        row = tx.session(world.host.session)
+        assert row is not None
+        failed = tx.subject("ak", row.ak)
+    assert row.state is SessionState.FAILED
+    assert failed is not None
+    assert failed.failed_code is not None
+
+
+def copy(source: Path, target: Path) -> None:
+    with sqlite3.connect(source) as read, sqlite3.connect(target) as written:
+        read.backup(written)
+
+
+def test_of_one_batch_no_entry_is_of_an_earlier_time_than_the_one_before(world: World, other: Verifier) -> None:
+    """One of two is judged anew, since its session was resumed elsewhere; the other has waited as long."""
+    first, second = world.host, world.another_host("second")
+    world.open_session(second)
+    world.clock.advance(1)
+    judged = [judge(world.verifier, host, host.seal()) for host in (first, second)]
+    other.resume(first.session, peer=first.peer)
+    world.clock.advance(8)
+    for settled in world.verifier.settle(judged):
+        settled()
+    times = [Leaf.parse(world.ledger.entry(index)).received_ns for index in range(world.ledger.size)]
+    assert times == sorted(times)

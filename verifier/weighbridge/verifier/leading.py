@@ -1,8 +1,8 @@
 """Turns of a verifier: in each, it alone writes, and the store knows of everything in the ledger when it begins.
 
 Entering a turn takes up what other processes have recorded, and finishes what one of them, or this one, has left
-between ledger and store: a process died there, or its disk failed. Where nothing has happened since the last turn,
-that is a look at the ledger's head.
+between ledger and store: a process died there, its disk failed, or the database was replaced by a copy that is behind.
+Where nothing has happened since the last turn, that is a look at the ledger's head, and one at the store's row of it.
 """
 
 from __future__ import annotations
@@ -32,12 +32,16 @@ _DISORDER: Final = timedelta(seconds=1)
 
 @final
 class Turn:
-    """One turn. ``latest`` is the receipt time of the last entry, if somebody has appended since the turn before."""
+    """One turn. ``latest`` is the receipt time of the last entry, if it may be later than a judgement's."""
 
     __slots__ = ("latest",)
 
     def __init__(self, latest: datetime | None) -> None:
         self.latest = latest
+
+    def made_at(self, at: datetime) -> None:
+        """An entry of the time ``at`` will be recorded."""
+        self.latest = at if self.latest is None else max(self.latest, at)
 
     def too_old(self, at: datetime) -> bool:
         """Whether a judgement of the time ``at`` waited too long to be recorded as of then."""
@@ -55,7 +59,7 @@ class Leader:
         self._store = store
         self._sessions = sessions
         self._clock = clock
-        # So many entries had the ledger when the last turn ended well, and the store knew of all of them.
+        # So many entries had the ledger when the last turn ended well.
         self._known = -1
 
     def begin(self) -> None:
@@ -79,8 +83,9 @@ class Leader:
         ledger = self._archive.ledger
         with self._archive.turn():
             latest: datetime | None = None
+            # Whatever was known: a database that another has replaced may have forgotten what this process told it.
+            self._catch_up()
             if ledger.size != self._known:
-                self._catch_up()
                 latest = self._require_time()
             self._known = -1
             yield Turn(latest)
@@ -98,7 +103,8 @@ class Leader:
     def _catch_up(self) -> None:
         """Else a denial that its process could not carry out would be forgotten, and another window take its place."""
         tree = self._archive.ledger.reader().checkpoint
-        with self._store.reading() as tx:
+        # As whoever writes in this turn: another connection may still lead to another server.
+        with self._store.transaction() as tx:
             settled, seen = tx.progress.settled(), tx.progress.seen()
         if settled != tree.size or seen != (tree.size, tree.root):
             settle(self._archive, self._store, self._sessions)

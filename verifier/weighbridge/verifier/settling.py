@@ -148,6 +148,10 @@ class Settler:
     def _standing(self, tx: Transaction, judged: Sequence[Judged], turn: Turn) -> list[Judged | WeighbridgeError]:
         """The judgements that can be recorded, those on what has moved made anew, or what they are refused with."""
         stood, known = tx.stood.of([item.session for item in judged]), tx.progress.settled()
+        if known != (size := self._archive.ledger.size):
+            # What it has forgotten may be a denial of one of these.
+            message = "the store does not know of all that is in the ledger, although this turn began with that"
+            raise EnvironmentFault(Code.STATE_UNREACHABLE, message, where="store", expected=size, got=known)
         found: list[Judged | WeighbridgeError] = []
         taken: list[Judged] = []
         same = True
@@ -160,6 +164,9 @@ class Settler:
             else:
                 same = False
                 made = self._again(item, taken)
+                if isinstance(made, Judged):
+                    # No entry is of an earlier time than the one before it.
+                    turn.made_at(made.at)
             found.append(made)
             if isinstance(made, Judged):
                 taken.append(made)
