@@ -36,7 +36,7 @@ class Turn:
         talking: held by whoever uses the connection.
     """
 
-    __slots__ = ("_raw", "_where", "connection", "talking", "thread")
+    __slots__ = ("_over", "_raw", "_where", "connection", "talking", "thread")
 
     def __init__(self, connection: sa.Connection, raw: Raw, *, where: str) -> None:
         self.connection: Final = connection
@@ -44,6 +44,7 @@ class Turn:
         self.talking: Final = threading.RLock()
         self._raw = raw
         self._where = where
+        self._over = False
 
     def require_open(self) -> None:
         """Return if the connection is, as far as is known here, the one that has the lock.
@@ -73,7 +74,8 @@ class Turn:
         if not self.talking.acquire(blocking=False):
             return
         try:
-            if not (self.connection.invalidated or self._raw.closed):
+            # Whoever read that this turn is on may come after its end: the connection is somebody else's then.
+            if not (self._over or self.connection.invalidated or self._raw.closed):
                 with contextlib.suppress(psycopg.Error):
                     self._ask()
         finally:
@@ -82,6 +84,7 @@ class Turn:
     def end(self, key: int) -> None:
         """Give the lock back; with the connection itself, where that does not answer."""
         with self.talking, contextlib.suppress(exc.DBAPIError), self.connection:
+            self._over = True
             if self.connection.invalidated:
                 return
             try:
