@@ -11,6 +11,7 @@ import pytest
 
 from corpus.bundle import Exported, export
 from support.forge import claim, seal
+from support.processes import another_process
 from support.spots import left, spotted, stock
 from support.world import requirements
 from weighbridge.proto.digest import sha256
@@ -362,6 +363,23 @@ def test_cutting_the_line_over_and_over_does_not_empty_the_pool(arena: Arena) ->
     resume(world)
     assert asked(world) != first
     assert left(world)[1] == spent + 1
+    assert world.window().verdict.opens
+
+
+def test_cutting_the_line_to_two_processes_in_turn_does_not_empty_the_pool(arena: Arena) -> None:
+    """Neither remembers when the other asked; both know when the challenge was issued."""
+    world = spotted(arena, 2)
+    first, spent = asked(world), left(world)
+    with another_process(world) as other:
+        for _ in range(4):
+            resume(world, after=0.02)
+            assert asked(world) == first
+            assert other.resume(world.host.session, peer=world.host.peer).spot == world.host.spot
+        assert left(world) == spent
+        world.clock.advance(0.5)
+        assert other.resume(world.host.session, peer=world.host.peer).spot != world.host.spot
+        resume(world, after=0.02)
+        assert left(world) == (spent[0] - 1, spent[1] + 1)
     assert world.window().verdict.opens
 
 

@@ -10,6 +10,7 @@ write in turns (:mod:`.leading`). One caller at a time: the service runs this ob
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, final
 
 from weighbridge.proto import strict
@@ -158,8 +159,13 @@ class Verifier:
         _ = self._sessions.find(session, peer=peer)
         with self._leader.turn():
             live = self._sessions.find(session, peer=peer)
-            # Else a host could empty the pool by cutting its line over and over.
-            if live.issued.seq != live.position.seq or not hardly_asked(live.issued, live.terms, at=now):
+            known = live.issued
+            if known.asked_ns is None:
+                # Another process asked it, or this one before a restart: with the challenge, or half a period before
+                # that at most, if it was carried over.
+                known = replace(known, asked_ns=known.issued_ns)
+            # Else a host could empty the pool by cutting its line over and over, at one process or at several.
+            if known.seq != live.position.seq or not hardly_asked(known, live.terms, at=now):
                 issued = issue(self._archive.ledger.root, session, live.position.seq, random=draw(), at=now)
                 with self._store.transaction() as tx:
                     issued = hand_out(tx, issued, terms=live.terms, position=live.position)
