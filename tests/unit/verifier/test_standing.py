@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import contextlib
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,7 +13,8 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from support.world import Engines, World, manifest
+from support.processes import another_process
+from support.world import WORK, Engines, World, manifest
 from weighbridge.policy.document import PolicyInput
 from weighbridge.policy.engine import Decision, Denial
 from weighbridge.proto import cbor
@@ -30,7 +32,10 @@ from weighbridge.verifier.result.serialisation import Serialisation
 from weighbridge.verifier.result_source import Asked
 from weighbridge.verifier.session import SessionState
 from weighbridge.verifier.standing import Shut, Standing, ended
+from weighbridge.verifier.standings import Kept
+from weighbridge.verifier.store import Store
 from weighbridge.verifier.told import GateState, Told
+from weighbridge.verifier.transaction import Transaction
 
 NOON = datetime(2026, 11, 27, 12, 0, 0, 250_000, tzinfo=UTC)
 SECOND = 1_000_000_000
@@ -418,6 +423,67 @@ def test_a_ledger_that_fails_keeps_no_gate_open(world: World) -> None:
     assert (now.state, now.code) == (GateState.CLOSED, Code.WEIGHTS_MISMATCH)
     assert world.send(sealed.evidence).verdict.outcome == "denied"
     assert told(world).state is GateState.ENDED
+
+
+def test_a_fork_shuts_the_gate_before_the_store_knows(world: World) -> None:
+    """Its number is one that is affirmed already: that lifts nothing. What other processes affirm behind it does."""
+    world.window()
+    world.clock.advance(1)
+    sealed, fork = world.host.seal(), world.host.seal(replace(world.host.observe(), work=replace(WORK, root=bytes(32))))
+    world.deliver(sealed)
+    world.window()
+    assert told(world).is_open
+    judged = world.verifier.judge(world.host.session, fork.evidence, peer=world.host.peer)
+    assert judged.verdict.outcome == "denied"
+    assert judged.verdict.seq < judged.stood.seq
+    full = EnvironmentFault(Code.DISK_FULL, "no space left")
+    with mock.patch.object(Archive, "commit_all", side_effect=full), pytest.raises(EnvironmentFault):
+        world.verifier.settle([judged])
+    now = told(world)
+    assert (now.state, now.code) == (GateState.CLOSED, Code.WINDOW_FORK)
+    with another_process(world) as other:
+        world.clock.advance(1)
+        later = world.host.seal()
+        assert other.window(world.host.session, later.evidence, peer=world.host.peer).verdict.opens
+        assert told(world).is_open
+
+
+def test_a_fork_that_is_judged_anew_shuts_the_gate_for_what_came_meanwhile(world: World) -> None:
+    """It was judged before another process affirmed the window that the session waited for then."""
+    world.window()
+    world.clock.advance(1)
+    sealed, fork = world.host.seal(), world.host.seal(replace(world.host.observe(), work=replace(WORK, root=bytes(32))))
+    world.deliver(sealed)
+    judged = world.verifier.judge(world.host.session, fork.evidence, peer=world.host.peer)
+    with another_process(world) as other:
+        world.clock.advance(1)
+        later = world.host.seal()
+        assert other.window(world.host.session, later.evidence, peer=world.host.peer).verdict.opens
+    full = EnvironmentFault(Code.DISK_FULL, "no space left")
+    with mock.patch.object(Archive, "commit_all", side_effect=full), pytest.raises(EnvironmentFault):
+        world.verifier.settle([judged])
+    now = told(world)
+    assert (now.state, now.code) == (GateState.CLOSED, Code.WINDOW_FORK)
+
+
+def test_what_is_withheld_anew_is_not_given_back_for_what_was_withheld_before(world: World) -> None:
+    world.window()
+    standings, session = world.verifier.standings, world.host.session
+    old, new = (Kept(Shut("X", words, 0), awaited) for words, awaited in (("old", 0), ("new", 1)))
+    with standings.withholding({session: old}):
+        pass
+    reading = world.store.reading
+
+    @contextlib.contextmanager
+    def meanwhile() -> Generator[Transaction]:
+        with reading() as tx:
+            yield tx
+        with standings.withholding({session: new}):
+            pass
+
+    with mock.patch.object(Store, "reading", side_effect=meanwhile):
+        assert standings.of(session).shut is None
+    assert standings.of(session).shut == new.shut
 
 
 def test_listeners_hear_of_every_change_while_they_listen(world: World) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, final
 from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic, PolicyDenied
 from weighbridge.verifier.restoring import Live, Restorer, require_peer
 from weighbridge.verifier.session import Position, SessionState
+from weighbridge.verifier.standings import Kept
 from weighbridge.verifier.steps import Ending, shut_of, write_advance, write_end
 from weighbridge.verifier.transaction import Conflict, Issued
 
@@ -114,8 +115,9 @@ class LiveSessions:
                 turn finds in the ledger what the store does not know of (:mod:`.recovery`).
         """
         # The disk may fail: whoever asks meanwhile is not told that this gate is open.
-        why = shut_of(step)
-        with self._standings.withholding({} if why is None else {step.live.terms.session: why}):
+        why, live = shut_of(step), step.live
+        kept = {} if why is None else {live.terms.session: Kept(why, live.position.seq)}
+        with self._standings.withholding(kept):
             with self._store.transaction() as tx:
                 done = self.write(tx, [step], known=known)
             _ = self.moved([step], done)

@@ -22,7 +22,7 @@ does not wait: a session whose window is refused is shut before anything is writ
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, final
 
 from weighbridge.proto.errors import Code, EnvironmentFault, WeighbridgeError
@@ -37,6 +37,7 @@ from weighbridge.verifier.result.issuing import issue_as
 from weighbridge.verifier.result.serialisation import Serialisation
 from weighbridge.verifier.session import SessionState
 from weighbridge.verifier.standing import Shut, shut_by
+from weighbridge.verifier.standings import Kept
 from weighbridge.verifier.steps import Advance, End, Ending
 from weighbridge.verifier.transaction import Conflict
 
@@ -114,7 +115,8 @@ class Settler:
                 # Keys that cannot be read are this machine's fault, too.
                 keys = [self._signer(item.at) if item.verdict.opens else None for item in items]
                 # Of those that were judged anew.
-                with self._standings.withholding(_shut(items, besides=shut)):
+                again = {session: kept for session, kept in _shut(items).items() if shut.get(session) != kept}
+                with self._standings.withholding(again):
                     # 2. and 3.
                     with timed(self._observer, Stage.LEDGER):
                         committed = self._archive.commit_all([(item.record, item.evidence) for item in items])
@@ -272,9 +274,9 @@ def _step(item: Judged, place: Committed, affirmed: Affirmed | None) -> Advance 
     )
 
 
-def _shut(judged: Sequence[Judged], *, besides: Collection[bytes] = ()) -> dict[bytes, Shut]:
-    """Why gates are shut from now on, of sessions that are not among ``besides``."""
-    return {item.session: _why(item.verdict) for item in judged if item.shuts and item.session not in besides}
+def _shut(judged: Sequence[Judged]) -> Mapping[bytes, Kept]:
+    """Why gates are shut from now on."""
+    return {item.session: Kept(_why(item.verdict), item.stood.seq) for item in judged if item.shuts}
 
 
 def _why(verdict: Verdict) -> Shut:

@@ -13,7 +13,7 @@ import contextlib
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, NamedTuple, final
 
 from weighbridge.proto.errors import Code, NotAuthentic
 
@@ -24,10 +24,20 @@ if TYPE_CHECKING:
     from weighbridge.verifier.standing import Shut, Standing
     from weighbridge.verifier.store import Store
 
-__all__ = ["Listener", "Standings"]
+__all__ = ["Kept", "Listener", "Standings"]
 
 Listener = Callable[[frozenset[bytes]], None]
 """Told which sessions may stand otherwise now, in the thread that changed them: it returns at once and never fails."""
+
+
+class Kept(NamedTuple):
+    """Why a gate is shut before the store says so, and the number of the window that the session waited for then.
+
+    The window that is to blame may have an older number: a fork has.
+    """
+
+    shut: Shut
+    awaited: int
 
 
 @final
@@ -40,7 +50,7 @@ class Standings:
         self._store = store
         self._lock = threading.Lock()
         self._listeners: list[Listener] = []
-        self._withheld: dict[bytes, Shut] = {}
+        self._withheld: dict[bytes, Kept] = {}
 
     def of(self, session: bytes) -> Standing:
         """How ``session`` stands.
@@ -58,12 +68,14 @@ class Standings:
         if withheld is None:
             return standing
         affirmed = standing.affirmed
-        if affirmed is not None and withheld.seq is not None and affirmed.claims.seq >= withheld.seq:
+        if affirmed is not None and affirmed.claims.seq >= withheld.awaited:
             # That window came again, to another process, which knows better.
             with self._lock:
-                self._withheld.pop(session, None)
+                # Unless it was withheld anew meanwhile.
+                if self._withheld.get(session) is withheld:
+                    del self._withheld[session]
             return standing
-        return replace(standing, affirmed=None, shut=withheld)
+        return replace(standing, affirmed=None, shut=withheld.shut)
 
     def versions(self, sessions: Sequence[bytes]) -> Mapping[bytes, Version]:
         """For each session that there is, what changes when its standing does, whichever process has changed it.
@@ -95,7 +107,7 @@ class Standings:
                 self._listeners = [other for other in self._listeners if other is not listener]
 
     @contextlib.contextmanager
-    def withholding(self, shut: Mapping[bytes, Shut]) -> Generator[None]:
+    def withholding(self, shut: Mapping[bytes, Kept]) -> Generator[None]:
         """Let these sessions be shut from now on, until :meth:`changed`; while the block tells the store of it.
 
         If the block fails, listeners are told.
