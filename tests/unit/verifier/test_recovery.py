@@ -16,9 +16,11 @@ from weighbridge.proto import cose, limits
 from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic, PolicyDenied
 from weighbridge.proto.terms import TERMS_TYP, Terms
 from weighbridge.proto.workload import WorkSummary
+from weighbridge.verifier import recovery
 from weighbridge.verifier.answers import Answer
 from weighbridge.verifier.clearing import clear
 from weighbridge.verifier.live import LiveSessions
+from weighbridge.verifier.record import Record
 from weighbridge.verifier.session import SessionState
 from weighbridge.verifier.settling import Judged
 from weighbridge.verifier.steps import subjects_of
@@ -346,16 +348,44 @@ def test_a_failure_that_was_cleared_does_not_come_back(tmp_path: Path) -> None:
     world.host.log.load(manifest("other", weights=b"other"))
     with pytest.raises(PolicyDenied):
         world.host.enrol(world.verifier)
-    (terms,) = [
-        Terms.parse(cose.parse(record.terms, typ=TERMS_TYP, limit=limits.TERMS_MAX, what="terms").payload)
-        for record in [world.archive.records.record(0)]
-        if record.terms is not None
-    ]
-    for kind, identity in subjects_of(terms):
-        clear(world.archive, world.store, kind, identity, reason="a test", at=world.clock.now())
+    terms = forgive(world)
     world.restart()
     with world.store.transaction() as tx:
         subject = tx.subject("ak", terms.ak)
     assert subject is not None
     assert subject.failed_code is None
     world.close()
+
+
+def test_nor_does_one_that_was_cleared_while_a_recovery_was_cut_off(tmp_path: Path) -> None:
+    world = World.make(tmp_path)
+    world.host.log.load(manifest("other", weights=b"other"))
+    with (
+        mock.patch("weighbridge.verifier.enroller.Enroller._remember", side_effect=PowerLost),
+        pytest.raises(PowerLost),
+    ):
+        world.host.enrol(world.verifier)
+    world.archive.commit(Record.note("closing", session=bytes(16), seq=0, received_ns=1, verdict=b"{}"), None)
+    with (
+        world.archive.turn(),
+        mock.patch.object(recovery, "_concerns", side_effect=[True, PowerLost]),
+        pytest.raises(PowerLost),
+    ):
+        recovery.settle(world.archive, world.store, world.verifier._sessions)
+    terms = forgive(world)
+    world.restart()
+    with world.store.transaction() as tx:
+        subject = tx.subject("ak", terms.ak)
+    assert subject is not None
+    assert subject.failed_code is None
+    world.close()
+
+
+def forgive(world: World) -> Terms:
+    """Clear those of the first entry, a refused enrolment; its terms."""
+    record = world.archive.records.record(0)
+    assert record.terms is not None
+    terms = Terms.parse(cose.parse(record.terms, typ=TERMS_TYP, limit=limits.TERMS_MAX, what="terms").payload)
+    for kind, identity in subjects_of(terms):
+        clear(world.archive, world.store, kind, identity, reason="a test", at=world.clock.now())
+    return terms

@@ -96,7 +96,7 @@ def _settle(archive: Archive, store: Store, sessions: LiveSessions, index: int) 
     outcome, denials = _told(record)
     if record.kind == "enrolment":
         if outcome == "denied":
-            _settle_enrolment(store, record, [code for code, _, _ in denials])
+            _settle_enrolment(store, sessions, record, [code for code, _, _ in denials], known=index + 1)
         return
     at = moment(record.received_ns)
     live = sessions.restore(record.session)
@@ -128,14 +128,15 @@ def _settle(archive: Archive, store: Store, sessions: LiveSessions, index: int) 
         sessions.carry_out(step, known=index + 1)
 
 
-def _settle_enrolment(store: Store, record: Record, codes: list[str]) -> None:
-    """Let the first new finding of a refused enrolment stick, as the enrolment does."""
+def _settle_enrolment(store: Store, sessions: LiveSessions, record: Record, codes: list[str], *, known: int) -> None:
+    """Let the first new finding of a refused enrolment stick, as the enrolment does; once: it may be forgiven then."""
     code = next((_known(code) for code in codes if code != Code.SUBJECT_FAILED), None)
     if code is None or record.terms is None:
         return
     message = cose.parse(record.terms, typ=TERMS_TYP, limit=limits.TERMS_MAX, what="terms")
     with store.transaction() as tx:
         tx.fail_subjects(subjects_of(Terms.parse(message.payload)), code=code, session=None, at_ns=record.received_ns)
+        sessions.settle(tx, known)
 
 
 def _why(denials: list[tuple[str, bool, str]], seq: int | None) -> Shut:
