@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+import socket
+import ssl
+from collections.abc import AsyncGenerator, Callable
 from http import HTTPStatus
+from pathlib import Path
 
 import pytest
+import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support.service import Authority
 from weighbridge.proto.errors import Code, EnvironmentFault
 from weighbridge.verifier.http_messages import Request, Response, Route, json_response, tagged
 from weighbridge.verifier.http_server import BODY_MAX, HEAD_MAX, HttpServer, Timeouts, listening
@@ -187,6 +192,88 @@ def test_one_connection_too_many_is_closed() -> None:
 
     refused, taken = asyncio.run(several())
     assert (refused, status_of(taken)) == (b"", 200)
+
+
+LOOPS = pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+
+
+@pytest.fixture(scope="module")
+def contexts(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """A server's, and one that trusts it."""
+    files = Authority(tmp_path_factory.mktemp("tls") / "authority").tls
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(files.certificate, files.key)
+    return server, ssl.create_default_context(cafile=str(files.client_ca))
+
+
+@LOOPS
+def test_a_large_request_comes_whole_over_tls(
+    contexts: tuple[ssl.SSLContext, ssl.SSLContext], loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    async def once() -> bytes:
+        async with listening(HttpServer(ROUTES), LOCAL, tls=contexts[0]) as port:
+            reader, writer = await asyncio.open_connection("localhost", port, ssl=contexts[1])
+            writer.write(get("/form", method="POST", body=bytes(BODY_MAX)))
+            answer = await asyncio.wait_for(reader.read(), 5)
+            writer.close()
+            return answer
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        assert f'"got":{BODY_MAX}'.encode() in runner.run(once())
+
+
+@LOOPS
+def test_strangers_count_before_they_have_said_anything(
+    contexts: tuple[ssl.SSLContext, ssl.SSLContext], loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    async def several() -> bytes:
+        server = HttpServer(ROUTES, timeouts=Timeouts(handshake=2.0), connections=1)
+        async with listening(server, LOCAL, tls=contexts[0]) as port:
+            silent, one = await asyncio.open_connection("127.0.0.1", port)
+            await asyncio.sleep(0.05)
+            reader, another = await asyncio.open_connection("127.0.0.1", port)
+            assert await asyncio.wait_for(reader.read(), 1) == b""
+            # Nobody has silence for ever.
+            assert await asyncio.wait_for(silent.read(), 5) == b""
+            await asyncio.sleep(0.05)
+            reader, writer = await asyncio.open_connection("localhost", port, ssl=contexts[1])
+            writer.write(get())
+            answer = await asyncio.wait_for(reader.read(), 5)
+            for each in (one, another, writer):
+                each.close()
+            return answer
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        assert status_of(runner.run(several())) == HTTPStatus.OK
+
+
+@LOOPS
+def test_whoever_takes_nothing_is_let_go(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    async def large(request: Request) -> Response:  # noqa: ARG001 - one is as the other
+        return Response(body=bytes(1 << 23))
+
+    def descriptors() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    async def once() -> None:
+        server = HttpServer({**ROUTES, "/large": Route(large)}, timeouts=QUICK, connections=1)
+        async with listening(server, LOCAL, tls=None) as port:
+            assert status_of(await told(port, get())) == HTTPStatus.OK
+            await asyncio.sleep(0.1)
+            with socket.create_connection(("127.0.0.1", port)) as peer:
+                before = descriptors()
+                peer.sendall(get("/large"))
+                await asyncio.sleep(0.1)
+                assert descriptors() > before
+                # It counts for as long as its socket is open.
+                assert await told(port, get()) == b""
+                async with asyncio.timeout(5):
+                    while descriptors() > before:  # noqa: ASYNC110 - nobody tells of it
+                        await asyncio.sleep(0.05)
+                assert status_of(await told(port, get())) == HTTPStatus.OK
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(once())
 
 
 def test_a_port_that_is_taken() -> None:

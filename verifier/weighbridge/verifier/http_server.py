@@ -3,14 +3,15 @@
 h11 parses; what is ours is the reading, because servers that come whole have no deadline for a request's head. A
 request is one head of some 16 KiB and a body of at most 96 KiB, all within ten seconds, however slowly it comes; an
 idle connection is closed after thirty, a TLS handshake ended after ten; a response that is not taken within ten seconds
-is not waited for. Connections are counted, and the one too many is closed at once. Nothing is upgraded, and there is no
-method that no route has.
+is not waited for. Connections are counted, from before TLS until their socket is closed, and the one too many is closed
+at once. Nothing is upgraded, and there is no method that no route has.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import traceback
 from dataclasses import dataclass
 from email.utils import formatdate
@@ -38,6 +39,9 @@ BODY_MAX: Final = 96 * 1024
 """Bytes of a request's body: a token (64 KiB at most) in a form."""
 _CONNECTIONS_MAX: Final = 1024
 _READ: Final = HEAD_MAX
+_CLOSE_S: Final = 1.0
+_AGAIN_S: Final = 0.1
+_BACKLOG: Final = 128
 _VERSIONS: Final = frozenset({b"1.0", b"1.1"})
 
 
@@ -72,23 +76,50 @@ class HttpServer:
         self._connections = connections
         self._open: set[asyncio.Task[None]] = set()
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer one connection until it is over. Never raises."""
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("outside a task")
+    async def accept(self, listener: socket.socket, tls: ssl.SSLContext | None) -> None:
+        """Answer whoever connects, for as long as the task runs."""
+        loop = asyncio.get_running_loop()
+        while True:
+            # Others have their turn, however fast strangers come.
+            await asyncio.sleep(0)
+            try:
+                taken, _ = await loop.sock_accept(listener)
+            except OSError:
+                # No descriptors are left, or the peer has gone already.
+                await asyncio.sleep(_AGAIN_S)
+                continue
+            if len(self._open) >= self._connections:
+                taken.close()
+                continue
+            # From here on it counts: TLS is yet to begin.
+            task = asyncio.create_task(self._serve(taken, tls))
+            self._open.add(task)
+            task.add_done_callback(self._open.discard)
+
+    async def _serve(self, taken: socket.socket, tls: ssl.SSLContext | None) -> None:
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(limit=_READ, loop=loop)
+        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+        # A peer that goes, or that is too slow, gets no explanation.
+        ended = (OSError, TimeoutError, asyncio.CancelledError)
         try:
-            if len(self._open) < self._connections:
-                self._open.add(task)
-                # A peer that goes, or that is too slow, gets no explanation.
-                with contextlib.suppress(OSError, TimeoutError, asyncio.CancelledError):
-                    await _Connection(self, reader, writer).run()
+            transport, _ = await loop.connect_accepted_socket(
+                lambda: protocol,
+                taken,
+                ssl=tls,
+                ssl_handshake_timeout=None if tls is None else self._timeouts.handshake,
+            )
+        except ended:
+            taken.close()
+            return
+        writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+        late = True
+        try:
+            with contextlib.suppress(*ended):
+                await _Connection(self, reader, writer).run()
+                late = False
         finally:
-            self._open.discard(task)
-            writer.close()
-            with contextlib.suppress(OSError, TimeoutError, asyncio.CancelledError):
-                async with asyncio.timeout(1):
-                    await writer.wait_closed()
+            await _let_go(writer, at_once=late)
 
     async def close(self) -> None:
         """End all connections."""
@@ -122,6 +153,24 @@ class HttpServer:
         except Exception as error:  # noqa: BLE001 - the answer is a refusal, never "go on"
             traceback.print_exception(error)
             return failure(HTTPStatus.INTERNAL_SERVER_ERROR, "server_error", "internal error")
+
+
+async def _let_go(writer: asyncio.StreamWriter, *, at_once: bool) -> None:
+    """Return when the socket is closed; what was written is sent first, as far as it is taken, unless ``at_once``."""
+
+    async def over() -> None:
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+    closed = asyncio.create_task(over())
+    with contextlib.suppress(asyncio.CancelledError):
+        if not at_once:
+            writer.close()
+            await asyncio.wait({closed}, timeout=_CLOSE_S)
+    if not closed.done():
+        writer.transport.abort()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait({closed}, timeout=_CLOSE_S)
 
 
 class _Connection:
@@ -261,22 +310,28 @@ async def listening(
     """
     if not shared:
         check_port(place.host, place.port, where=str(place))
-    try:
-        made = await asyncio.start_server(
-            server.serve,
-            place.host,
-            place.port,
-            ssl=tls,
-            ssl_handshake_timeout=None if tls is None else server.timeouts.handshake,
-            limit=_READ,
-            reuse_port=shared or None,
-        )
-    except OSError as error:
-        raise EnvironmentFault(
-            Code.PORT_UNAVAILABLE, f"cannot listen here: {(error.strerror or str(error)).lower()}", where=str(place)
-        ) from error
-    try:
-        yield made.sockets[0].getsockname()[1]
-    finally:
-        made.close()
-        await server.close()
+    with contextlib.ExitStack() as stack:
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(
+                place.host, place.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )
+            listeners = [
+                stack.enter_context(socket.create_server(address, family=family, backlog=_BACKLOG, reuse_port=shared))
+                for family, _, _, _, address in dict.fromkeys(found)
+            ]
+        except OSError as error:
+            raise EnvironmentFault(
+                Code.PORT_UNAVAILABLE, f"cannot listen here: {(error.strerror or str(error)).lower()}", where=str(place)
+            ) from error
+        for listener in listeners:
+            listener.settimeout(0)
+        accepting = [asyncio.create_task(server.accept(listener, tls)) for listener in listeners]
+        try:
+            port: int = listeners[0].getsockname()[1]
+            yield port
+        finally:
+            for task in accepting:
+                task.cancel()
+            await asyncio.wait(accepting)
+            stack.close()
+            await server.close()

@@ -32,6 +32,7 @@ HEAD_MAX: Final = 16 * 1024
 _CONNECTIONS_MAX: Final = 1024
 _HEAD_S: Final = 10.0
 _IDLE_S: Final = 60.0
+_CLOSE_S: Final = 1.0
 _LINE: Final = re.compile(rb"([A-Z]{1,16}) (/[!-~]*) HTTP/1\.([01])")
 _FIELD: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n\x00]*)")
 _END: Final = b"\r\n\r\n"
@@ -56,10 +57,17 @@ class HttpGate:
                 with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
                     await self._answer(reader, writer)
         finally:
-            self._open -= 1
             writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
+            try:
+                async with asyncio.timeout(_CLOSE_S):
+                    await writer.wait_closed()
+            except TimeoutError:
+                # What is not taken keeps the socket open.
+                writer.transport.abort()
+            except OSError:
+                pass
+            finally:
+                self._open -= 1
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         going = True
