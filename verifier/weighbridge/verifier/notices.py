@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from typing import TYPE_CHECKING, Final, final
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Final, final
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
-__all__ = ["Notices", "warn"]
+__all__ = ["Notices", "note", "warn"]
 
 _EVERY_S: Final = 60.0
 _KINDS_MAX: Final = 256
@@ -54,4 +55,10 @@ class Notices:
 
 def warn(line: str) -> None:
     """Tell the operator, on standard error."""
-    print(f"weighbridge: warning: {line}", file=sys.stderr, flush=True)  # noqa: T201 - the log of a long-running command
+    note(f"weighbridge: warning: {line}")
+
+
+def note(line: str) -> None:
+    """Put ``line`` on standard error. Where that is closed or full nobody is told, and what goes on goes on."""
+    with contextlib.suppress(OSError, ValueError):
+        print(line, file=sys.stderr, flush=True)  # noqa: T201 - the log of a long-running command

@@ -191,6 +191,7 @@ async def serve(
     Raises:
         EnvironmentFault: ``PORT_UNAVAILABLE``, ``FILE_UNREADABLE``.
         MalformedEvidence: ``CERT_MALFORMED`` for a file of authorities that is none.
+        Exception: what a part of it has failed with that runs beside the answers.
     """
     options = options or Options()
     bounds, shared = options.bounds, options.shared
@@ -227,6 +228,8 @@ async def serve(
     if isinstance(parties, PartiesWatch):
         works.append(_look(parties))
     chores = [asyncio.create_task(work) for work in works]
+    for chore in chores:
+        chore.add_done_callback(partial(_ended, stop))
     options.measured(partial(_measured, service, quotas))
     try:
         started(bound.port)
@@ -247,6 +250,16 @@ async def serve(
         await asyncio.gather(*stopping)
         service.close()
         results.close()
+    for ended in await asyncio.gather(*chores, return_exceptions=True):
+        if isinstance(ended, Exception):
+            raise ended
+
+
+def _ended(stop: asyncio.Event, chore: asyncio.Task[None]) -> None:
+    """A service that does not take up what was revoked is none: it ends when a chore has failed."""
+    if not chore.cancelled() and (error := chore.exception()) is not None:
+        warn(f"the service ends, for a part of it has failed: {type(error).__name__}: {error}")
+        stop.set()
 
 
 def _measured(service: AttestationService, quotas: Quotas) -> dict[str, tuple[str, float]]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import TYPE_CHECKING, Final
 
 from weighbridge.proto import limits
 from weighbridge.proto.errors import Code, EnvironmentFault
+from weighbridge.verifier import notices
 from weighbridge.verifier.commands import arguments as given
 from weighbridge.verifier.commands.identity import add_identity, identity_of
 from weighbridge.verifier.commands.outcome import load_anchors, read, taken_for
@@ -114,4 +114,4 @@ def missing(error: ModuleNotFoundError) -> EnvironmentFault:
 
 def note(line: str) -> None:
     """Tell whoever runs the gate, on standard error."""
-    print(f"weighbridge: {line}", file=sys.stderr, flush=True)  # noqa: T201 - the log of a long-running command
+    notices.note(f"weighbridge: {line}")

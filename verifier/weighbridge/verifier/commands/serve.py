@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from weighbridge.policy import policy_set
+from weighbridge.verifier import notices
 from weighbridge.verifier.commands import arguments as given
 from weighbridge.verifier.commands.basis import lacking, needed
 from weighbridge.verifier.commands.engines import add_engine
@@ -294,4 +294,4 @@ def _silence(_: str) -> None:
 
 
 def _note(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)  # noqa: T201 - progress of a long-running command
+    notices.note(line)
