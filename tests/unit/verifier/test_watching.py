@@ -9,6 +9,8 @@ import pytest
 
 from weighbridge.proto.errors import Code, EnvironmentFault
 from weighbridge.verifier import watching
+from weighbridge.verifier.results import Begun
+from weighbridge.verifier.told import Model
 from weighbridge.verifier.watching import Watch, Watches
 
 if TYPE_CHECKING:
@@ -28,9 +30,13 @@ class Rows:
 
     def __init__(self) -> None:
         self.rows: dict[bytes, Version] = {}
+        self.sessions: list[Begun] = []
         self.fault: EnvironmentFault | None = None
         self.asked = 0
         self.asked_twice = asyncio.Event()
+
+    def begun(self, *, after: int, at_most: int) -> Sequence[Begun]:
+        return [row for row in self.sessions if row.index > after][:at_most]
 
     def versions(self, sessions: Sequence[bytes]) -> Mapping[bytes, Version]:
         self.asked += 1
@@ -118,3 +124,19 @@ async def test_a_fault_ends_every_watch(monkeypatch: pytest.MonkeyPatch) -> None
         assert await again.wait(0) == {A}
         assert await again.wait(5) == {A}
     polling.cancel()
+
+
+async def test_a_session_of_a_model_is_told_over_once() -> None:
+    rows, model = Rows(), Model("a", bytes(32))
+    rows.sessions = [Begun(A, "a", 0, model.digest), Begun(B, "a", 1, model.digest)]
+    made = watches(rows)
+    await made.find()
+    with made.watch_model(model) as watch:
+        assert await watch.wait(0) == {A, B}
+        made.drop(watch, A)
+        # It is remembered among the model's for a while.
+        await made.find()
+        assert (await watch.wait(0), watch.sessions) == (frozenset(), {B})
+        rows.sessions.append(Begun(C, "a", 2, model.digest))
+        await made.find()
+        assert await watch.wait(0) == {C}

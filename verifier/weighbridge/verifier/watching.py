@@ -43,11 +43,13 @@ class Ask(Protocol):
 class Watch:
     """One stream's: which of its sessions may stand otherwise than when it looked last. All of them, at first."""
 
-    __slots__ = ("_changed", "_event", "_fault", "grows", "sessions")
+    __slots__ = ("_changed", "_event", "_fault", "grows", "over", "sessions")
 
     def __init__(self, sessions: Iterable[bytes], *, grows: bool = False) -> None:
         self.sessions: Final = set(sessions)
         self.grows: Final = grows
+        # Of what may come again, what it was told the end of.
+        self.over: set[bytes] = set()
         self._changed: set[bytes] = set(self.sessions)
         self._event = asyncio.Event()
         self._fault: EnvironmentFault | None = None
@@ -134,14 +136,18 @@ class Watches:
         """
         for model, sessions in (await self._ask(self._models.find)).items():
             for watch in self._by_model.get(model, ()):
-                for session in sessions - watch.sessions:
+                # What is not found any more does not come again.
+                watch.over &= sessions
+                for session in sessions - watch.sessions - watch.over:
                     watch.sessions.add(session)
                     self._by_session.setdefault(session, set()).add(watch)
                     watch.touch(session)
 
     def drop(self, watch: Watch, session: bytes) -> None:
-        """``watch`` is not told of ``session`` any more."""
+        """``watch`` is not told of ``session`` any more, also where its model is watched."""
         watch.sessions.discard(session)
+        if watch.grows:
+            watch.over.add(session)
         watching = self._by_session.get(session, set())
         watching.discard(watch)
         if not watching:
