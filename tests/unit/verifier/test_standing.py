@@ -466,6 +466,24 @@ def test_a_fork_that_is_judged_anew_shuts_the_gate_for_what_came_meanwhile(world
     assert (now.state, now.code) == (GateState.CLOSED, Code.WINDOW_FORK)
 
 
+def test_a_fork_that_another_process_finishes_shuts_the_gate_before_the_store_knows(world: World) -> None:
+    world.window()
+    world.clock.advance(1)
+    sealed, fork = world.host.seal(), world.host.seal(replace(world.host.observe(), work=replace(WORK, root=bytes(32))))
+    world.deliver(sealed)
+    lost = mock.patch.object(LiveSessions, "_write_end", side_effect=PowerLost)
+    with another_process(world) as other, lost, pytest.raises(PowerLost):
+        other.window(world.host.session, fork.evidence, peer=world.host.peer)
+    full = EnvironmentFault(Code.DISK_FULL, "no space left")
+    with mock.patch.object(LiveSessions, "_write_end", side_effect=full), pytest.raises(EnvironmentFault):
+        world.verifier.resume(world.host.session, peer=world.host.peer)
+    now = told(world)
+    assert (now.state, now.code) == (GateState.CLOSED, Code.WINDOW_FORK)
+    with pytest.raises(Exception, match="SESSION_FAILED"):
+        world.verifier.resume(world.host.session, peer=world.host.peer)
+    assert told(world).state is GateState.ENDED
+
+
 def test_what_is_withheld_anew_is_not_given_back_for_what_was_withheld_before(world: World) -> None:
     world.window()
     standings, session = world.verifier.standings, world.host.session
