@@ -182,7 +182,7 @@ def test_every_broken_answer_at_every_command(emulator: Swtpm, method: str) -> N
 def test_every_silence_at_every_command(
     emulator: Swtpm, method: str, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport, "_PATIENCE", 0.05)
+    monkeypatch.setattr(transport, "_PATIENCE", 0.2)
     plan = Faults()
     with Tpm.open(emulator.tcti, carry=plan.carry) as tpm:
         count = commands(tpm, plan, method)
