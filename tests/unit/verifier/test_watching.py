@@ -32,10 +32,11 @@ class Rows:
         self.rows: dict[bytes, Version] = {}
         self.sessions: list[Begun] = []
         self.fault: EnvironmentFault | None = None
-        self.asked = 0
+        self.asked = self.looked = 0
         self.asked_twice = asyncio.Event()
 
     def begun(self, *, after: int, at_most: int) -> Sequence[Begun]:
+        self.looked += 1
         return [row for row in self.sessions if row.index > after][:at_most]
 
     def versions(self, sessions: Sequence[bytes]) -> Mapping[bytes, Version]:
@@ -140,3 +141,13 @@ async def test_a_session_of_a_model_is_told_over_once() -> None:
         rows.sessions.append(Begun(C, "a", 2, model.digest))
         await made.find()
         assert await watch.wait(0) == {C}
+
+
+async def test_those_who_open_watches_share_one_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = Rows()
+    made = watches(rows)
+    await asyncio.gather(*(made.find_lately() for _ in range(50)))
+    assert rows.looked == 1
+    monkeypatch.setattr(watching, "_POLL_S", 0.0)
+    await made.find_lately()
+    assert rows.looked == 2

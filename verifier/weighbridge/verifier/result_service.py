@@ -177,7 +177,7 @@ class ResultService(results_pb2_grpc.ResultServiceServicer):
         if not request.HasField("model"):
             return self._watches.watch(_sessions(request.sessions))
         model = _model(request, asked)
-        await self._watches.find()
+        await self._watches.find_lately()
         return self._watches.watch_model(model)
 
     async def _told(self, watch: Watch, asked: Asked, shown: Shown) -> AsyncGenerator[results_pb2.WatchResultsResponse]:
@@ -190,15 +190,16 @@ class ResultService(results_pb2_grpc.ResultServiceServicer):
             if self._peers.listed is not listed or time.monotonic() >= identified + _ASK_AGAIN_S:
                 self._still(asked, shown)
                 listed, identified = self._peers.listed, time.monotonic()
-            for result in await self._results(changed, asked):
-                if result.session not in last or not last[result.session].same_as(result.told):
-                    last[result.session] = result.told
-                    yield results_pb2.WatchResultsResponse(result=_message(result))
-                    said = time.monotonic()
-                if watch.grows and result.told.state is GateState.ENDED:
-                    # It was told. There may be thousands of them in time.
-                    self._watches.drop(watch, result.session)
-                    del last[result.session]
+            async with contextlib.aclosing(self._results(changed, asked)) as results:
+                async for result in results:
+                    if result.session not in last or not last[result.session].same_as(result.told):
+                        last[result.session] = result.told
+                        yield results_pb2.WatchResultsResponse(result=_message(result))
+                        said = time.monotonic()
+                    if watch.grows and result.told.state is GateState.ENDED:
+                        # It was told. There may be thousands of them in time.
+                        self._watches.drop(watch, result.session)
+                        del last[result.session]
             if time.monotonic() - said >= _HEARTBEAT_S:
                 yield results_pb2.WatchResultsResponse(heartbeat=self._heartbeat())
                 said = time.monotonic()
@@ -209,13 +210,12 @@ class ResultService(results_pb2_grpc.ResultServiceServicer):
             now_ns = self._source.now_ns()
             changed |= {name for name, expires_ns in expiries.items() if expires_ns <= now_ns}
 
-    async def _results(self, sessions: Iterable[bytes], asked: Asked) -> list[Result]:
+    async def _results(self, sessions: Iterable[bytes], asked: Asked) -> AsyncGenerator[Result]:
+        """In parts: the first are told, and taken, before the last are made."""
         wanted = sorted(sessions)
-        found: list[Result] = []
         for start in range(0, len(wanted), _AT_ONCE):
-            some = wanted[start : start + _AT_ONCE]
-            found += await self._run(partial(self._look, some, asked))
-        return found
+            for result in await self._run(partial(self._look, wanted[start : start + _AT_ONCE], asked)):
+                yield result
 
     def _look(self, sessions: Sequence[bytes], asked: Asked) -> list[Result]:
         return [self._source.result(session, asked) for session in sessions]

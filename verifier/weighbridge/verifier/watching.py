@@ -94,7 +94,7 @@ class Watches:
         ask: calls a function that waits for the disk, in a thread that may.
     """
 
-    __slots__ = ("_ask", "_by_model", "_by_session", "_models", "_polled", "_standings")
+    __slots__ = ("_ask", "_by_model", "_by_session", "_finding", "_found_at", "_models", "_polled", "_standings")
 
     def __init__(self, standings: Standings, ask: Ask) -> None:
         self._standings = standings
@@ -103,6 +103,8 @@ class Watches:
         self._by_session: dict[bytes, set[Watch]] = {}
         self._by_model: dict[Model, set[Watch]] = {}
         self._polled = time.monotonic()
+        self._finding = asyncio.Lock()
+        self._found_at = -_POLL_S
 
     @contextlib.contextmanager
     def watch(self, sessions: Iterable[bytes], *, grows: bool = False) -> Generator[Watch]:
@@ -128,13 +130,26 @@ class Watches:
                 if not self._by_model[model]:
                     del self._by_model[model]
 
+    async def find_lately(self) -> None:
+        """Have found what there was a second ago: whoever opens a watch of a model shares one look with all others.
+
+        Raises:
+            EnvironmentFault: as :meth:`find`.
+        """
+        async with self._finding:
+            if time.monotonic() - self._found_at >= _POLL_S:
+                await self.find()
+
     async def find(self) -> None:
         """Find the sessions of models, where any is watched or is about to be.
 
         Raises:
             EnvironmentFault: the store cannot be read.
         """
-        for model, sessions in (await self._ask(self._models.find)).items():
+        began = time.monotonic()
+        found = await self._ask(self._models.find)
+        self._found_at = began
+        for model, sessions in found.items():
             for watch in self._by_model.get(model, ()):
                 # What is not found any more does not come again.
                 watch.over &= sessions
