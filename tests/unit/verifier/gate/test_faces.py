@@ -7,6 +7,7 @@ import json
 import ssl
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import pytest
 from envoy.service.auth.v3 import external_auth_pb2
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from support.relying import MODEL, A, B, Bench, shut
 from weighbridge.attester.keys import ensure_keys, load_serving
 from weighbridge.proto.errors import Code
+from weighbridge.verifier.gate import http_auth
 from weighbridge.verifier.gate.asgi import GateMiddleware, Message, Receive, Send
 from weighbridge.verifier.gate.ext_authz import EnvoyGate
 from weighbridge.verifier.gate.http_auth import HEAD_MAX, HttpGate
@@ -55,6 +57,24 @@ def http(bench: Bench, data: bytes) -> bytes:
 
 def asked(path: str, more: str = "") -> bytes:
     return f"GET {path} HTTP/1.1\r\nhost: x\r\n{more}\r\n".encode()
+
+
+def test_http_lets_go_of_whoever_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Deaf(Sink):
+        transport = mock.Mock()
+
+        async def wait_closed(self) -> None:
+            await asyncio.Event().wait()
+
+    async def talk() -> None:
+        reader, gate = asyncio.StreamReader(), HttpGate(Bench.make().gate)
+        reader.feed_eof()
+        async with asyncio.timeout(5):
+            await gate.serve(reader, Deaf())  # type: ignore[arg-type]  # what it uses of a writer
+
+    monkeypatch.setattr(http_auth, "_CLOSE_S", 0.01)
+    asyncio.run(talk())
+    Deaf.transport.abort.assert_called_once_with()
 
 
 def test_http_says_204_or_403() -> None:
