@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Final
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from support.service import Authority, Served
 from support.world import Engines, World, reference_for, requirements
+from weighbridge.attester.keys import ChannelKey
 from weighbridge.policy import policy_set
+from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic, WeighbridgeError
 from weighbridge.verifier.anchors import TrustAnchors
 from weighbridge.verifier.appraisal import Appraiser
 from weighbridge.verifier.bench import Bench, Benches
+from weighbridge.verifier.certs import spki_der
 from weighbridge.verifier.core import Verifier
 
 
@@ -203,6 +211,66 @@ def test_over_a_real_channel_the_tenants_own_authority_counts(world: World, tmp_
             assert caught.value.code is Code.WINDOW_TENANT
 
 
+class Issuer:
+    """An authority that may have others below it, and their hosts."""
+
+    def __init__(self, name: str, above: Issuer | None = None) -> None:
+        self._key: Final = ec.generate_private_key(ec.SECP256R1())
+        self.certificate: Final = (above or self).issue(name, self._key, is_authority=True)
+
+    def issue(self, name: str, key: ec.EllipticCurvePrivateKey, *, is_authority: bool = False) -> x509.Certificate:
+        at, subject = datetime.now(UTC), _named(name)
+        issuer = self.certificate.subject if hasattr(self, "certificate") else subject
+        builder = x509.CertificateBuilder(issuer, subject, key.public_key(), x509.random_serial_number())
+        builder = builder.not_valid_before(at - timedelta(days=1)).not_valid_after(at + timedelta(days=1))
+        builder = builder.add_extension(x509.BasicConstraints(is_authority, None), critical=True)
+        return builder.sign(self._key, hashes.SHA256())
+
+    def admit(self, name: str, *above: x509.Certificate) -> ChannelKey:
+        """A host's channel, which shows ``above`` beside its certificate."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        own = self.issue(name, key)
+        return ChannelKey(
+            key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
+            b"".join(one.public_bytes(Encoding.PEM) for one in (own, *above)),
+            sha256(spki_der(own)),
+        )
+
+
+def _named(name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+
+
+def test_over_a_real_channel_no_intermediate_attests_for_another_tenant(
+    world: World, engines: Engines, tmp_path: Path
+) -> None:
+    """Whoever has a tenant's authority may make others below it: their hosts are nobody's."""
+    common, above = Authority(tmp_path / "common"), Issuer("b's")
+    below = Issuer("below", above)
+    (tmp_path / "b.pem").write_bytes(above.certificate.public_bytes(Encoding.PEM))
+    common.tls = common.tls.with_authorities(None, (tmp_path / "b.pem",))
+    other = bench(world, "tenant-b", engines)
+    others = Bench(
+        requirements=other.requirements,
+        anchors=other.anchors,
+        appraiser=other.appraiser,
+        attesters=(above.certificate,),
+    )
+    serve(world, others)
+    with Served(world, common) as served:
+        for tenant in (world.wanted.tenant, "tenant-b"):
+            as_of(world, tenant, tenant)
+            channel = below.admit("host", below.certificate)
+            world.host.peer = channel.peer
+            with pytest.raises(WeighbridgeError) as caught:
+                served.connect(channel).enrol(world.host)
+            assert (caught.value.code, "PEER_ROLE" in caught.value.message) == (Code.PEER_REFUSED, True)
+        # Directly it admits its tenant's hosts.
+        channel = above.admit("host")
+        world.host.peer = channel.peer
+        served.connect(channel).enrol(world.host)
+
+
 def allowed(benches: Benches, tenant: str, certificate: x509.Certificate | None) -> bool:
     try:
         return benches.opening(tenant, certificate).requirements.tenant == tenant
@@ -215,6 +283,24 @@ def certified(directory: Path) -> tuple[x509.Certificate, x509.Certificate]:
     authority = Authority(directory)
     admitted = authority.admit("attester").certificate
     return x509.load_pem_x509_certificate(authority.certificate), x509.load_pem_x509_certificate(admitted)
+
+
+def test_no_authority_admits_hosts_of_two_tenants(world: World, engines: Engines) -> None:
+    own, one = Issuer("one"), ec.generate_private_key(ec.SECP256R1())
+    again = own.issue("other", one, is_authority=True)
+    renewed = own.issue("renewed", one, is_authority=True)
+
+    def admitting(tenant: str, *attesters: x509.Certificate) -> Bench:
+        made = bench(world, tenant, engines)
+        return Bench(
+            requirements=made.requirements, anchors=made.anchors, appraiser=made.appraiser, attesters=attesters
+        )
+
+    # Also under another name: it is the key that issues.
+    for first, second in (((own.certificate,), (again, own.certificate)), ((again,), (renewed,))):
+        with pytest.raises(ValueError, match="of two tenants"):
+            Benches([admitting("tenant-a", *first), admitting("tenant-b", *second)])
+    Benches([admitting("tenant-a", own.certificate), admitting("tenant-b", again, renewed)])
 
 
 def test_each_tenant_has_one_bench(world: World, engines: Engines) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, final
 
 from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic
+from weighbridge.verifier.certs import spki_der
 from weighbridge.verifier.gpu.chain import ChainCache
 from weighbridge.verifier.peers import issued
 
@@ -24,7 +25,12 @@ if TYPE_CHECKING:
     from weighbridge.verifier.appraisal import Appraiser
     from weighbridge.verifier.requirements import Requirements
 
-__all__ = ["Bench", "Benches"]
+__all__ = ["Bench", "Benches", "keys_of"]
+
+
+def keys_of(authorities: Iterable[x509.Certificate]) -> frozenset[bytes]:
+    """The authorities' keys (SubjectPublicKeyInfo): one that has two certificates is still one authority."""
+    return frozenset(map(spki_der, authorities))
 
 
 @final
@@ -77,7 +83,7 @@ class Benches:
     """The benches of all tenants, by name; at least one.
 
     Raises:
-        ValueError: there is none, or two are of one tenant.
+        ValueError: there is none, two are of one tenant, or two have an authority of attesters in common.
     """
 
     __slots__ = ("_benches", "_only")
@@ -87,6 +93,9 @@ class Benches:
         self._benches = {bench.requirements.tenant: bench for bench in listed}
         if not listed or len(self._benches) != len(listed):
             raise ValueError("each tenant has one bench, and there is at least one")
+        own = [keys_of(bench.attesters or ()) for bench in listed]
+        if len(frozenset[bytes]().union(*own)) != sum(map(len, own)):
+            raise ValueError("no authority admits attesters of two tenants")
         self._only = listed[0] if len(listed) == 1 else None
 
     def opening(self, tenant: str, certificate: x509.Certificate | None = None) -> Bench:

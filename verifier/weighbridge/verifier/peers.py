@@ -5,9 +5,9 @@ it nor for what. So roles are told apart here:
 
 1. A relying party is whose key is listed as one, whoever issued its certificate; or who shows a token that is listed.
    Who shows both is the one that both name, or nobody.
-2. An attester is anybody else who has a certificate; no token makes one. Where relying parties have an authority of
-   their own, only if the attesters' authority issued its certificate, directly: else the other authority could admit
-   attesters.
+2. An attester is anybody else who has a certificate; no token makes one. Where relying parties or a tenant have an
+   authority of their own, only if one of the attesters' authorities issued its certificate, directly: else the relying
+   parties' could admit attesters, and a tenant's, through an intermediate, those of another tenant.
 
 The list of relying parties may change at any time; a relying party is asked for again while its watch lasts.
 """

@@ -111,15 +111,16 @@ class TlsFiles:
         return grpc.ssl_server_credentials([(_read(self.key), _read(self.certificate))])
 
     def peers(self, parties: Parties) -> Peers:
-        """Tells attesters from relying parties.
+        """Tells attesters from relying parties, where there is more than one authority by who issued what.
 
         Raises:
             EnvironmentFault: ``FILE_UNREADABLE``.
             MalformedEvidence: ``CERT_MALFORMED``.
         """
-        if self.relying_party_ca is None:
+        if self.relying_party_ca is None and not self.attester_cas:
             return Peers(parties)
-        authorities(_read(self.relying_party_ca), where=str(self.relying_party_ca))
+        if self.relying_party_ca is not None:
+            authorities(_read(self.relying_party_ca), where=str(self.relying_party_ca))
         own = (self.client_ca, *self.attester_cas)
         return Peers(parties, [found for path in own for found in authorities(_read(path), where=str(path))])
 

@@ -121,6 +121,26 @@ def test_a_policy_is_loaded_and_a_tenant_stands_once(made: Configured) -> None:
     assert failed == [("tenants.0.policy", "POLICY_INVALID"), ("tenants.1.requirements", "DUPLICATE_KEY")]
 
 
+@pytest.mark.parametrize("where", ["judging", "tenants"])
+def test_no_authority_admits_hosts_of_two_tenants(made: Configured, where: str) -> None:
+    own = 'attester_ca = "state/tls/ca.pem"\n'
+    file = made.directory / "shared.toml"
+    each = own if where == "tenants" else ""
+    text = made.file.read_text().replace('requirements = "tenant-a.json"\n', own if where == "judging" else "")
+    try:
+        file.write_text(
+            f'{text}[[tenants]]\nrequirements = "tenant-a.json"\n{each}'
+            f'[[tenants]]\nrequirements = "tenant-b.json"\n{each}'
+        )
+        _, document, _ = check(file)
+        served = here("weighbridge", "serve", "--config", file)
+    finally:
+        file.unlink()
+    failed = [(one["key"], one["error"]["code"]) for one in document["checks"] if one["status"] == "fail"]
+    assert failed == [("tenants.1.attester_ca", "DUPLICATE_KEY")]
+    assert (served.status, "tenants.1.attester_ca" in served.err) == (ExitCode.MALFORMED, True)
+
+
 def test_what_is_missing_and_what_is_no_key(tmp_path: Path) -> None:
     file = tmp_path / "weighbridge.toml"
     file.write_text("")

@@ -35,7 +35,16 @@ if TYPE_CHECKING:
     from weighbridge.verifier.anchors import TrustAnchors
     from weighbridge.verifier.settings.model import Judging, Settings
 
-__all__ = ["Basis", "lacking", "needed", "read_authorities", "read_basis", "read_policy", "read_requirements"]
+__all__ = [
+    "Basis",
+    "lacking",
+    "needed",
+    "read_authorities",
+    "read_basis",
+    "read_policy",
+    "read_requirements",
+    "shared_authority",
+]
 
 _T = TypeVar("_T")
 
@@ -140,6 +149,16 @@ def lacking(settings: Settings) -> tuple[MalformedEvidence, ...]:
     if settings.relying_parties.listen is not None and settings.relying_parties.file is None:
         found.append(_absent("relying_parties.file", "nobody is a relying party yet, who could be served there"))
     return tuple(found)
+
+
+def shared_authority(where: str) -> MalformedEvidence:
+    """The refusal of an authority that would admit the hosts of two tenants, each for the other."""
+    return MalformedEvidence(
+        Code.DUPLICATE_KEY,
+        "an authority of another tenant's hosts too",
+        where=where,
+        hint="give each of [[tenants]] an attester_ca of its own; [judging] has none",
+    )
 
 
 def needed(value: _T | None) -> _T:

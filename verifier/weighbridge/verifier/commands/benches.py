@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final, Self, final
 
 from weighbridge.proto.errors import Code, MalformedEvidence
 from weighbridge.verifier.baseline_watch import BaselineKeeper
-from weighbridge.verifier.bench import Bench
+from weighbridge.verifier.bench import Bench, keys_of
 from weighbridge.verifier.collateral.store import CollateralStore
-from weighbridge.verifier.commands.basis import read_basis
+from weighbridge.verifier.commands.basis import read_basis, shared_authority
 from weighbridge.verifier.observed import ObservedPolicy
 from weighbridge.verifier.policy_watch import PolicyWatch
 from weighbridge.verifier.reference_watch import ReferenceWatch
@@ -37,9 +37,11 @@ def read_bases(settings: Settings) -> tuple[Basis, ...]:
     """By what each tenant is judged; nothing of any state is opened yet.
 
     Raises:
-        WeighbridgeError: as :func:`.read_basis`; ``DUPLICATE_KEY``: two of the tenants are one.
+        WeighbridgeError: as :func:`.read_basis`; ``DUPLICATE_KEY``: two of the tenants are one, or have an
+            authority of attesters in common.
     """
     found: dict[str, Basis] = {}
+    admitting: set[bytes] = set()
     for number, judging in enumerate(settings.judged()):
         basis = read_basis(judging)
         if basis.requirements.tenant in found:
@@ -49,6 +51,10 @@ def read_bases(settings: Settings) -> tuple[Basis, ...]:
                 where=f"tenants.{number}.requirements",
                 got=basis.requirements.tenant,
             )
+        own = keys_of(basis.attesters or ())
+        if own & admitting:
+            raise shared_authority(f"tenants.{number}.attester_ca")
+        admitting |= own
         found[basis.requirements.tenant] = basis
     return tuple(found.values())
 

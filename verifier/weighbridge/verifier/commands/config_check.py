@@ -21,7 +21,15 @@ from weighbridge.proto.baseline import SET_TYP as BASELINE_SET_TYP
 from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence, NotAuthentic, WeighbridgeError
 from weighbridge.proto.host_set import SET_TYP as HOST_SET_TYP
 from weighbridge.verifier import baseline_set, host_set, policy_bundle, reference_set
-from weighbridge.verifier.commands.basis import lacking, needed, read_policy, read_requirements
+from weighbridge.verifier.bench import keys_of
+from weighbridge.verifier.commands.basis import (
+    lacking,
+    needed,
+    read_authorities,
+    read_policy,
+    read_requirements,
+    shared_authority,
+)
 from weighbridge.verifier.commands.outcome import load_anchors, no_state, read, read_manifest, read_reference, taken_for
 from weighbridge.verifier.commands.text import counted
 from weighbridge.verifier.keys import VerifierKeys
@@ -83,6 +91,7 @@ class _Looking:
         self._settings = settings
         self._at = at
         self.found: list[Finding] = []
+        self._admitting: set[bytes] = set()
 
     def look(self) -> None:
         self.found += [Finding("fail", error.where, str(error), error) for error in lacking(self._settings)]
@@ -217,12 +226,14 @@ class _Looking:
         anchors = self._try(
             f"{place}.anchors",
             lambda: load_anchors(judging.anchors),
-            lambda found: f"{counted(len(found.anchors), 'anchor')} of {', '.join(judging.anchors) or 'shipped'}",
+            lambda found: f"{counted(len(found.anchors), 'anchor')} of {', '.join(judging.anchors)}",
         )
         self._each(f"{place}.manifests", judging.manifests, lambda path: f"{path}: {read_manifest(path).name}")
         if judging.attester_ca is not None:
             attesters = judging.attester_ca
-            self._try(f"{place}.attester_ca", lambda: _authorities(attesters), lambda count: f"{attesters}: {count}")
+            self._try(
+                f"{place}.attester_ca", lambda: self._own(attesters, place), lambda count: f"{attesters}: {count}"
+            )
         if judging.collateral is not None:
             store = judging.collateral
             self._try(f"{place}.collateral", lambda: _directory(store), lambda _: str(store))
@@ -231,6 +242,15 @@ class _Looking:
         if reference is not None:
             self._policies(judging, place, reference, anchors, None if requirements is None else requirements.tenant)
         return None if requirements is None else requirements.tenant
+
+    def _own(self, path: Path, place: str) -> str:
+        """How many authorities there are, of which none is another tenant's."""
+        found = read_authorities(path)
+        keys = keys_of(found)
+        if keys & self._admitting:
+            raise shared_authority(f"{place}.attester_ca")
+        self._admitting |= keys
+        return counted(len(found), "certificate")
 
     def _policies(
         self, judging: Judging, place: str, reference: Reference, anchors: TrustAnchors | None, tenant: str | None
