@@ -159,6 +159,66 @@ def test_a_secret_is_refused_and_not_repeated(tmp_path: Path, url: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("store", "url", "postgresql://me:hunter2@db/x"),
+        ("store", "url", "mysql://me:hunter2@db/x"),
+        ("ledger", "storage", "s3://KEY:hunter2@bucket/x"),
+        ("ledger", "storage", "s3://bucket/x?secret=hunter2"),
+        ("http", "url", "https://me:hunter2@h/"),
+        ("http", "url", "https://h/?token=hunter2"),
+        ("serve", "listen", "me:hunter2@localhost:1"),
+        ("judging", "engine", "https://me:hunter2@h/"),
+        ("judging", "engine", "cross:me:hunter2@h,regorus"),
+        ("serve", "workers", "me:hunter2@h"),
+    ],
+)
+def test_no_error_repeats_a_password(tmp_path: Path, section: str, key: str, value: str) -> None:
+    environment = {variable((section, key)): value}
+    for found in (faults(tmp_path, f'[{section}]\n{key} = "{value}"\n'), gather(None, environment, {})[1]):
+        assert len(found) == 1
+        assert "hunter2" not in f"{found[0]} {found[0].document()}"
+
+
+@pytest.mark.parametrize("section", ["store.url", "http.url"])
+def test_an_empty_url_is_refused_in_whole_words(tmp_path: Path, section: str) -> None:
+    table, _, key = section.partition(".")
+    (found,) = faults(tmp_path, f'[{table}]\n{key} = ""\n')
+    assert (found.message[:5], "…" in found.message) == ("must ", False)
+
+
+def test_anchors_are_never_none(tmp_path: Path) -> None:
+    """An empty list would be "the shipped ones" to whoever reads them, and "none" to whoever wrote it."""
+    assert Settings().judging.anchors == ("shipped",)
+    for text in ("[judging]\nanchors = []\n", "[[tenants]]\nanchors = []\n"):
+        (found,) = faults(tmp_path, text)
+        assert (found.code, found.where.endswith("anchors")) == (Code.FIELD_RANGE, True)
+        assert "say `shipped`, or name a file" in found.message
+    (found,) = gather(None, {"WEIGHBRIDGE_JUDGING_ANCHORS": "[]"}, {})[1]
+    assert (found.code, found.where) == (Code.FIELD_RANGE, "WEIGHBRIDGE_JUDGING_ANCHORS: judging.anchors")
+    one, other = load(
+        written(tmp_path, "[[tenants]]\nanchors = ['shipped', 'b.json']\n[[tenants]]\n"), {}, {}
+    ).settings.judged()
+    assert (one.anchors, other.anchors) == (("shipped", str(tmp_path / "b.json")), ("shipped",))
+
+
+def test_nothing_is_said_for_all_that_a_tenant_says_itself(tmp_path: Path) -> None:
+    """The command line wins over the file, and a tenant over what is for all: neither may lose without a word."""
+    file = written(tmp_path, FULL)
+    by_option = {("judging", "policy"): ("--policy", ["development"])}
+    for environment, options, said in (
+        ({}, by_option, "--policy"),
+        ({"WEIGHBRIDGE_JUDGING_POLICY": '["development"]'}, {}, "WEIGHBRIDGE_JUDGING_POLICY"),
+    ):
+        loaded, (found,) = gather(file, environment, options)
+        assert (loaded, found.code, found.where) == (None, Code.FIELD_RANGE, f"{said}: judging.policy")
+        assert f"tenants.1 for itself ({file}:18)" in found.message
+    # What no tenant says is said for all.
+    collateral = {"WEIGHBRIDGE_JUDGING_COLLATERAL": "/c"}
+    assert {one.collateral for one in load(file, collateral, {}).settings.judged()} == {Path("/c")}
+
+
+@pytest.mark.parametrize(
     ("name", "value", "code", "hint"),
     [
         ("WEIGHBRIDGE_SERVE_WORKER", "2", Code.FIELD_UNKNOWN, "did you mean WEIGHBRIDGE_SERVE_WORKERS?"),

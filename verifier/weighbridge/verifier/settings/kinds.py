@@ -38,6 +38,7 @@ __all__ = [
     "one_file",
     "public_url",
     "seconds",
+    "some_anchors",
     "storage_url",
     "store_url",
 ]
@@ -132,6 +133,13 @@ def checked_engine(value: object) -> object:
 def as_tuple(value: object) -> object:
     """What TOML has as an array, as it is kept."""
     return tuple(value) if isinstance(value, list) else value  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType] - the items are validated next
+
+
+def some_anchors(value: object) -> object:
+    """Anchors, of which there are always some: without any, nobody is believed."""
+    if value in ([], ()):
+        raise ValueError("no anchors, no attester: say `shipped`, or name a file")
+    return value
 
 
 def store_url(value: object) -> object:

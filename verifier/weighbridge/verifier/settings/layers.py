@@ -1,7 +1,8 @@
 """Puts together what the file, the environment and the command line say, and remembers where each value comes from.
 
 The command line wins over the environment, and that over the file. A list is replaced, never added to. What one of them
-says of a section leaves the section's other keys as they are. Tenants stand in the file alone.
+says of a section leaves the section's other keys as they are. Tenants stand in the file alone: what one of them says
+itself, neither the environment nor the command line says for all, since one of the two would lose without a word.
 
 The environment's name of a key is ``WEIGHBRIDGE_<SECTION>_<KEY>``; texts and paths stand there as they are, numbers,
 truth values and lists as in TOML. A name that begins with a section's but is no key's is refused: it would be a setting
@@ -38,6 +39,8 @@ CONFIG_MAX: Final = 128 * 1024
 _LINE_MAX: Final = 4096
 PREFIX: Final = "WEIGHBRIDGE_"
 _TENANTS: Final = "tenants"
+_JUDGING: Final = "judging"
+_OWN: Final = "requirements"
 # A word that is nearer than this is taken for a slip.
 _NEAR: Final = 0.6
 _NEARER: Final = 0.85
@@ -47,7 +50,8 @@ _KUBERNETES: Final = re.compile(
 )
 _HINT: Final = "`weighbridge config keys` lists all keys"
 # What may hold a secret by mistake is not repeated.
-_UNTOLD: Final = frozenset({("store", "url")})
+_UNTOLD: Final = frozenset({("store", "url"), ("ledger", "storage"), ("http", "url")})
+_USER: Final = "@"
 
 Key = tuple[str, str]
 Given = tuple[str, object]
@@ -237,7 +241,27 @@ class _Layers:
             table[name] = value
             self._origins[key] = origin
 
+    def _contradicted(self) -> list[WeighbridgeError]:
+        """What the environment or the command line says for all, and a tenant in the file for itself."""
+        found: list[WeighbridgeError] = []
+        for place, origin in self._origins.items():
+            # Requirements are refused beside tenants in any case.
+            if place[:1] != (_JUDGING,) or origin.kind not in {"environment", "option"} or place[1:] == (_OWN,):
+                continue
+            own = ((*other, its) for *other, its in self._origins if other[:1] == [_TENANTS] and its == place[-1])
+            found += [
+                MalformedEvidence(
+                    Code.FIELD_RANGE,
+                    f"said for all tenants, and by tenants.{tenant[1]} for itself ({self._origins[tenant]})",
+                    where=f"{origin}: {'.'.join(map(str, place))}",
+                    hint="say it in the file alone, or leave it out of [[tenants]]",
+                )
+                for tenant in own
+            ]
+        return found
+
     def result(self) -> tuple[Loaded | None, tuple[WeighbridgeError, ...]]:
+        self._faults += self._contradicted()
         try:
             settings = Settings.model_validate(self._values)
         except ValidationError as error:
@@ -261,7 +285,10 @@ class _Layers:
             if error["type"].endswith("_type") or message.startswith("must be a text")
             else Code.FIELD_RANGE
         )
-        got = None if place[:2] in _UNTOLD else error.get("input")
+        got = error.get("input")
+        if isinstance(got, str) and (place[:2] in _UNTOLD or _USER in got):
+            message = _without(got, message)
+            got = None
         return MalformedEvidence(
             code, message, where=where, got=got if isinstance(got, str | int | float) else None, hint=_HINT
         )
@@ -324,6 +351,12 @@ def _unknown_variable(name: str, known: Sequence[str]) -> MalformedEvidence | No
     return MalformedEvidence(Code.FIELD_UNKNOWN, "no setting has this name", where=name, hint=hint)
 
 
+def _without(value: str, message: str) -> str:
+    """The message without ``value``, nor any part of it that names a user."""
+    rest = message.replace(value, "…") if value else message
+    return " ".join("…" if _USER in word else word for word in rest.split(" "))
+
+
 def _from_text(text: str, field: FieldInfo, name: str) -> object:
     """The value that an environment variable says."""
     shape = about(field).shape
@@ -336,7 +369,11 @@ def _from_text(text: str, field: FieldInfo, name: str) -> object:
     if set(document) != {"value"}:
         such = {"number": "4", "true or false": "true"}.get(shape, '["a", "b"]')
         raise MalformedEvidence(
-            Code.NOT_TOML, f"not a {shape} as TOML has it", where=name, got=text, hint=f"such as {name}='{such}'"
+            Code.NOT_TOML,
+            f"not a {shape} as TOML has it",
+            where=name,
+            got=None if _USER in text else text,
+            hint=f"such as {name}='{such}'",
         ) from cause
     return document["value"]
 

@@ -30,6 +30,7 @@ from weighbridge.verifier.settings.kinds import (
     one_file,
     public_url,
     seconds,
+    some_anchors,
     storage_url,
     store_url,
 )
@@ -136,10 +137,10 @@ class Judging(_Section):
         ),
     ] = None
     anchors: Annotated[
-        Texts,
+        Annotated[Texts, BeforeValidator(some_anchors)],
         About("list of paths", "--anchors", Relative.ANCHORS),
-        Field(description="roots, keys of owners and issuers; `shipped`: those shipped, the default"),
-    ] = ()
+        Field(description="roots, keys of owners and issuers; `shipped`: those shipped"),
+    ] = ("shipped",)
 
 
 class Tenant(Judging):
