@@ -66,7 +66,7 @@ def answering(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Answering]:
     made.write(
         made.file.read_text().replace('requirements = "tenant-a.json"\n', "")
         + '[[tenants]]\nrequirements = "tenant-a.json"\n[[tenants]]\nrequirements = "tenant-b.json"\n'
-        '[relying_parties]\nfile = "parties.json"\nca = "elsewhere/ca.pem"\nlisten = "127.0.0.1:0"\n'
+        '[relying_parties]\nfile = "parties.json"\nca = "elsewhere/ca.pem"\nlisten = "127.0.0.2:0"\n'
         '[metrics]\nlisten = "127.0.0.1:0"\n'
         '[http]\nlisten = "127.0.0.1:0"\nurl = "https://verifier.example"\n'
     )
@@ -86,7 +86,7 @@ def test_keys_and_discovery_are_for_anybody(answering: Answering) -> None:
     assert document["ledger"]["origin"] == document["issuer"] == "ledger.example/test"
     listening = next(line for line in answering.running.errors if line.startswith("listening on"))
     assert document["grpc"]["address"] == listening.removeprefix("listening on ")
-    assert document["grpc"]["bearer_address"].startswith("127.0.0.1:")
+    assert document["grpc"]["bearer_address"].startswith("127.0.0.2:")
     assert any(document["grpc"]["bearer_address"] in line for line in answering.running.errors)
     status, keys, _ = answering.ask("/.well-known/jwks.json", known=False)
     assert (status, len(keys["keys"])) == (200, 1)

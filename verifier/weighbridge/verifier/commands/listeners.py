@@ -72,7 +72,7 @@ async def over_http(
             note(f"answering {scheme} on {place.at(port)}")
 
             def started(bound: Listening) -> None:
-                host = settings.serve.listen
+                bearer = settings.relying_parties.listen
                 service.identify(
                     Identity(
                         issuer=opened.archive.ledger.key.name,
@@ -81,9 +81,9 @@ async def over_http(
                         ledger_key=opened.archive.ledger.key.vkey,
                         version=metadata.version("weighbridge"),
                         url=settings.http.url or f"{scheme}://{place.at(port)}",
-                        grpc=str(host.at(bound.port)),
+                        grpc=str(settings.serve.listen.at(bound.port)),
                         services=_SERVICES,
-                        bearer=None if bound.bearer is None else str(host.at(bound.bearer)),
+                        bearer=None if bearer is None or bound.bearer is None else str(bearer.at(bound.bearer)),
                         mutual=not plain,
                     )
                 )
