@@ -34,8 +34,10 @@ _SEQ_MAX: Final = 2**53
 _KEEPALIVE_MS: Final = 10_000
 # Whatever a verifier offers: so many windows hide the way there and back.
 _CREDIT_MAX: Final = 64
-# A name with several addresses: each attester begins with another one.
-_SERVICE_CONFIG: Final = '{"loadBalancingConfig": [{"pick_first": {"shuffleAddressList": true}}]}'
+# A name with several addresses: each attester begins with another one. Not those of this machine, which are one
+# verifier's, if all of them are: of the last that was tried it is told why it failed, and that is better not by chance.
+_SHUFFLED: Final = '{"loadBalancingConfig": [{"pick_first": {"shuffleAddressList": true}}]}'
+_IN_ORDER: Final = '{"loadBalancingConfig": [{"pick_first": {}}]}'
 _NOT_LET_IN: Final = frozenset({grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED})
 
 
@@ -172,7 +174,7 @@ class GrpcTransport:
                 ("grpc.keepalive_timeout_ms", _KEEPALIVE_MS),
                 # Reconnecting is ours to do: it has to resume the session.
                 ("grpc.enable_retries", 0),
-                ("grpc.service_config", _SERVICE_CONFIG),
+                ("grpc.service_config", _IN_ORDER if self._target.startswith("localhost:") else _SHUFFLED),
             ],
         )
         line = _GrpcLine(channel, self._target, self._timeouts.answer)
