@@ -374,6 +374,7 @@ _HINTS: Final = {
     Code.FILE_UNWRITABLE: "does its directory exist, and may this user write there?",
     Code.PEER_UNREACHABLE: "is it running, and can it be reached from here?",
     Code.PEER_REFUSED: "ask who operates it: its own log says more",
+    Code.RATE_LIMITED: "wait, as long as it says, and send it again: nothing was lost",
     Code.CLOCK_STEPPED: "check the time service of this machine",
     Code.TOOL_MISSING: "install it, or put its directory on the PATH",
     Code.COMMAND_FAILED: "its own output says more",

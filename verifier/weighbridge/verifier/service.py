@@ -305,7 +305,7 @@ def _server(bounds: Limits, *, shared: bool) -> grpc.aio.Server:
             ("grpc.absolute_max_metadata_size", bounds.metadata_bytes),
             # With it a stream's window grows to megabytes, whether anybody reads it or not.
             ("grpc.http2.bdp_probe", 0),
-            ("grpc.so_reuseport", int(shared)),
+            ("grpc.so_reuseport", 1 if shared else 0),
         ],
         maximum_concurrent_rpcs=bounds.total.streams + bounds.total.calls + _ASIDE,
     )

@@ -50,7 +50,7 @@ _OVERFLOW: Final = 8
 # A step to other tables may take long; whoever waits for it, too.
 _MIGRATING_SECONDS: Final = 120
 # How long a process may lead without a word: as long as nobody else is kept waiting in vain.
-_SILENT_SECONDS: Final = int(PATIENCE) - 2
+_SILENT_SECONDS: Final = int(PATIENCE) - 2  # lenient: a number of ours
 
 
 @final
@@ -242,7 +242,8 @@ class PostgresDatabase:
         except psycopg.errors.UndefinedTable as error:
             raise foreign(self._where, "it has no state of Weighbridge", _MAKE_HINT) from error
         if found is None or found[0] != version:
-            raise wrong_version(self._where, 0 if found is None else int(found[0]), version)
+            at = 0 if found is None else int(found[0])  # lenient: a column of integers
+            raise wrong_version(self._where, at, version)
 
 
 def _schema(engine: sa.Engine, where: str) -> str:

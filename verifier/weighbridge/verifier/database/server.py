@@ -32,7 +32,7 @@ _DEFAULTS: Final = {
 }
 # All waiting has an end, and a client that is gone, or says nothing within a transaction, is not waited for.
 _SETTINGS: Final = {
-    "lock_timeout": f"{int(PATIENCE)}s",
+    "lock_timeout": f"{PATIENCE:.0f}s",
     "statement_timeout": "30s",
     "idle_in_transaction_session_timeout": "20s",
     "tcp_keepalives_idle": "10",
