@@ -65,7 +65,8 @@ class ObjectStorage:
             self._process = subprocess.Popen(
                 [
                     PROGRAM, f"-logdir={folder}", "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
-                    "-filer", "-s3", f"-s3.config={folder / 's3.json'}", "-s3.port.iceberg=0", "-s3.port.lance=0", *ports,
+                    "-filer", "-s3", f"-s3.config={folder / 's3.json'}",
+                    "-s3.port.iceberg=0", "-s3.port.lance=0", *ports,
                     "-master.telemetry=false", "-master.electionTimeout=1s", "-volume.max=50",
                     # Small objects lie with their names: no volume has to be made for them.
                     "-filer.saveToFilerLimit=8388608", "-s3.autoCreateBucket=false",
