@@ -200,7 +200,8 @@ def test_a_signal_ends_the_session_in_good_order(site: Site, tcti: str, port: in
     assert rest.splitlines()[-1].startswith("session ")
     assert " closed: " in rest
     assert not (site.state / "token").exists()
-    assert list((site.state / "spool").iterdir()) == []
+    # Nothing waits. The list of losses may tell of an earlier run here that was killed.
+    assert [path.name for path in (site.state / "spool").iterdir() if path.name != "losses"] == []
 
 
 def test_a_killed_attester_takes_its_server_along(site: Site, tcti: str, port: int) -> None:
