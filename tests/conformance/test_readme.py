@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pytest
 import readme_demo
 import readme_help
+
+from support.site import here
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 README: Final = readme_help.README.read_text(encoding="utf-8")
 _COMMAND: Final = re.compile(r"^\$ (weighbridge(?:-attester)?) ((?:.*\\\n)*.*)$", re.MULTILINE)
@@ -58,10 +60,9 @@ def test_commands_and_options_exist(program: str, words: list[str]) -> None:
         if not _WORD.fullmatch(word) or len(verbs) == _depth(program, words[0]):
             break
         verbs.append(word)
-    command = [str(Path(sys.executable).with_name(program)), *verbs, "--help"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode == 0, done.stderr
-    known = set(re.findall(r"(?<![\w-])-{1,2}[a-z][a-z-]*", done.stdout))
+    done = here(program, *verbs, "--help")
+    assert done.status == 0, done.err
+    known = set(re.findall(r"(?<![\w-])-{1,2}[a-z][a-z-]*", done.out))
     assert {word for word in words if word.startswith("-")} <= known
 
 
