@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from weighbridge.proto import binding, limits
 from weighbridge.verifier.clock import moment, nanoseconds
@@ -24,16 +24,35 @@ if TYPE_CHECKING:
     from weighbridge.verifier.session import Position
     from weighbridge.verifier.transaction import Transaction
 
-__all__ = ["draw", "hand_out", "hardly_asked", "issue", "preimage_of"]
+__all__ = ["CHANCE", "Chance", "draw", "hand_out", "hardly_asked", "issue", "preimage_of"]
 
 
-def draw() -> bytes:
+class Chance:
+    """What nobody can know before a challenge leaves. Who tests a verifier by recorded evidence gives it another one.
+
+    Evidence answers one challenge: a verifier can be shown it again only if it hands out that challenge again
+    (:mod:`.conformance`).
+    """
+
+    def token(self, size: int) -> bytes:
+        """``size`` random bytes."""
+        return secrets.token_bytes(size)
+
+    def dated(self, root: bytes) -> bytes:
+        """The ledger's root that dates a challenge, where the ledger has ``root``."""
+        return root
+
+
+CHANCE: Final = Chance()
+
+
+def draw(chance: Chance = CHANCE) -> bytes:
     """The 32 random bytes of a challenge, drawn before anything is recorded that the challenge answers.
 
     Raises:
         NotAuthentic: ``NONCE_DENIED``: the random number generator has failed.
     """
-    random = secrets.token_bytes(limits.NONCE_SIZE)
+    random = chance.token(limits.NONCE_SIZE)
     # A generator that failed must not go unnoticed: zero, constant and published values are refused.
     check_nonce(random)
     return random

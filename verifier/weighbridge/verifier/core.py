@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, final
 from weighbridge.proto import strict
 from weighbridge.verifier.answers import Answer, Opened, Renewal, Resumed
 from weighbridge.verifier.bench import Bench, Benches
-from weighbridge.verifier.challenge import draw, hand_out, hardly_asked, issue
+from weighbridge.verifier.challenge import CHANCE, Chance, draw, hand_out, hardly_asked, issue
 from weighbridge.verifier.clock import nanoseconds
 from weighbridge.verifier.enroller import Enroller
 from weighbridge.verifier.judging import Judge, Judged
@@ -58,7 +58,7 @@ class Verifier:
 
     ``requirements``, ``anchors`` and ``appraiser`` are those of one tenant; ``others`` are those of the rest, where
     there are several. ``observer`` is told what is done. ``attesters`` are the authorities of the one tenant's hosts,
-    if it has any of its own.
+    if it has any of its own. ``chance`` is left to chance.
 
     Attributes:
         standings: how its sessions stand, for any thread.
@@ -79,6 +79,7 @@ class Verifier:
         others: Sequence[Bench] = (),
         observer: Observer = UNOBSERVED,
         attesters: Sequence[x509.Certificate] | None = None,
+        chance: Chance = CHANCE,
     ) -> None:
         self._first = Bench(requirements=requirements, anchors=anchors, appraiser=appraiser, attesters=attesters)
         self._benches = benches = Benches([self._first, *others])
@@ -86,16 +87,23 @@ class Verifier:
         self._archive = archive
         self._store = store
         self._clock = clock
+        self._chance = chance
         self.standings: Final = Standings(store)
         # Two threads sign tokens, each by what it has read of the keys.
         in_results, in_settling = TokenKeyStore(keys), TokenKeyStore(keys)
         self.results: Final = ResultSource(standings=self.standings, clock=clock, signer=in_results.signer)
         self._sessions = LiveSessions(
-            archive=archive, store=store, benches=benches, keys=keys, standings=self.standings
+            archive=archive, store=store, benches=benches, keys=keys, standings=self.standings, chance=chance
         )
         self._leader = Leader(archive=archive, store=store, sessions=self._sessions, clock=clock)
         self._judge = Judge(
-            archive=archive, store=store, sessions=self._sessions, benches=benches, clock=clock, observer=observer
+            archive=archive,
+            store=store,
+            sessions=self._sessions,
+            benches=benches,
+            clock=clock,
+            observer=observer,
+            chance=chance,
         )
         self._settler = Settler(
             archive=archive,
@@ -115,6 +123,7 @@ class Verifier:
             store=store,
             sessions=self._sessions,
             leader=self._leader,
+            chance=chance,
         )
         # Whatever was left undone by whoever was here before is finished before anybody is judged.
         self._leader.begin()
@@ -166,7 +175,8 @@ class Verifier:
                 known = replace(known, asked_ns=known.issued_ns)
             # Else a host could empty the pool by cutting its line over and over, at one process or at several.
             if known.seq != live.position.seq or not hardly_asked(known, live.terms, at=now):
-                issued = issue(self._archive.ledger.root, session, live.position.seq, random=draw(), at=now)
+                root, random = self._chance.dated(self._archive.ledger.root), draw(self._chance)
+                issued = issue(root, session, live.position.seq, random=random, at=now)
                 with self._store.transaction() as tx:
                     issued = hand_out(tx, issued, terms=live.terms, position=live.position)
                 live.issued = issued

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, final
@@ -14,7 +13,7 @@ from weighbridge.proto.enrolment import EnrolmentChallenge, EnrolmentProof, Open
 from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic, PolicyDenied
 from weighbridge.proto.terms import SignedTerms, Terms
 from weighbridge.verifier import weights
-from weighbridge.verifier.challenge import draw, hand_out, issue, preimage_of
+from weighbridge.verifier.challenge import CHANCE, Chance, draw, hand_out, issue, preimage_of
 from weighbridge.verifier.clock import moment, nanoseconds
 from weighbridge.verifier.enrolment import ak_thumbprint, check_ledgered, verify_opening, verify_proof
 from weighbridge.verifier.ledger.content import Content
@@ -72,6 +71,7 @@ class Enroller:
         store: Store,
         sessions: LiveSessions,
         leader: Leader,
+        chance: Chance = CHANCE,
     ) -> None:
         self._benches = benches
         self._keys = keys
@@ -79,6 +79,7 @@ class Enroller:
         self._store = store
         self._sessions = sessions
         self._leader = leader
+        self._chance = chance
         self._pending: dict[bytes, _Pending] = {}
 
     def open(
@@ -105,13 +106,13 @@ class Enroller:
             peer=peer,
             at=at,
         )
-        session = secrets.token_bytes(16)
+        session = self._chance.token(16)
         # What other processes have recorded meanwhile dates the challenge as well.
-        root = self._archive.ledger.published().checkpoint.root
-        issued = issue(root, session, None, random=draw(), at=at)
+        root = self._chance.dated(self._archive.ledger.published().checkpoint.root)
+        issued = issue(root, session, None, random=draw(self._chance), at=at)
         secret, credential = b"", None
         if isinstance(candidate.ak, Activation):
-            secret = secrets.token_bytes(32)
+            secret = self._chance.token(32)
             made = make_credential(candidate.ak.ek, candidate.ak.ak.public.name, secret)
             credential = (made.id_object, made.encrypted_secret)
         wanted = bench.requirements
@@ -204,7 +205,7 @@ class Enroller:
         terms = self._terms(tx, proof.session, verified, pending.bench.requirements, at)
         signed = SignedTerms.sign(terms, self._keys.sign)
         findings = self._findings(tx, verified, terms, pending.bench.appraiser.manifests)
-        random = draw()
+        random = draw(self._chance)
         record = self._enrolment_record(
             pending, signed, evidence=sha256(data), findings=findings, collateral=collateral, at=at
         )
@@ -215,7 +216,8 @@ class Enroller:
         if findings:
             self._remember(tx, terms, findings, at)
             return _refusal(findings)
-        issued = issue(self._archive.ledger.root, terms.session, 0, random=random, at=at)
+        root = self._chance.dated(self._archive.ledger.root)
+        issued = issue(root, terms.session, 0, random=random, at=at)
         position = Position.start(enrolled, verified)
         # An attester that enrols again has restarted: its old session is over, by its own word.
         interrupted = tx.open_session(

@@ -11,7 +11,7 @@ from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic, WeighbridgeError
 from weighbridge.proto.spdm.evidence import chains_in
 from weighbridge.verifier.appraisal import refuse
-from weighbridge.verifier.challenge import draw, preimage_of
+from weighbridge.verifier.challenge import CHANCE, Chance, draw, preimage_of
 from weighbridge.verifier.clock import moment, nanoseconds
 from weighbridge.verifier.keeping import Keeper
 from weighbridge.verifier.ledger.content import Content
@@ -126,7 +126,9 @@ class Judge:
         benches: Benches,
         clock: Clock,
         observer: Observer,
+        chance: Chance = CHANCE,
     ) -> None:
+        self._chance = chance
         self._keeper = Keeper(archive)
         self._store = store
         self._sessions = sessions
@@ -215,7 +217,7 @@ class Judge:
             verified=verified,
             asked=asked,
             verdict=verdict,
-            random=draw(),
+            random=draw(self._chance),
             record=record,
             evidence=Content(data, () if verified is None else chains_in(window.evidence.gpus)),
             at=now,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, final
 
 from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic, PolicyDenied
+from weighbridge.verifier.challenge import CHANCE, Chance
 from weighbridge.verifier.restoring import Live, Restorer, require_peer
 from weighbridge.verifier.session import Position, SessionState
 from weighbridge.verifier.standings import Kept
@@ -59,8 +60,10 @@ class LiveSessions:
         benches: Benches,
         keys: VerifierKeys,
         standings: Standings,
+        chance: Chance = CHANCE,
     ) -> None:
         self._archive = archive
+        self._chance = chance
         self._store = store
         self._standings = standings
         self._restorer = Restorer(archive=archive, benches=benches, keys=keys)
@@ -178,7 +181,7 @@ class LiveSessions:
 
     def advance(self, tx: Transaction, step: Advance) -> tuple[Position, SessionState, Issued]:
         """See :func:`.write_advance`."""
-        return write_advance(tx, step, root=self._archive.ledger.root)
+        return write_advance(tx, step, root=self._chance.dated(self._archive.ledger.root))
 
     def recall(
         self, live: Live, traces: Sequence[Trace], wanted: Sequence[tuple[bytes, bytes]], beside: Sequence[Beside]
