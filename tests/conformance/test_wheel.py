@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
+import os
 import re
 import shutil
 import subprocess
@@ -21,9 +23,13 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def wheel(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built from this checkout without fetching anything."""
-    out = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, "-Im", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(root)]
-    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    return build(root, tmp_path_factory.mktemp("dist"))
+
+
+def build(source: Path, out: Path, *, umask: int = 0o022, **environment: str) -> Path:
+    command = [sys.executable, "-Im", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(source)]
+    settings = {**os.environ, "SOURCE_DATE_EPOCH": "1767225600", **environment}
+    subprocess.run(command, check=True, capture_output=True, timeout=300, umask=umask, env=settings)
     (built,) = out.glob("*.whl")
     return built
 
@@ -65,20 +71,37 @@ def _copy_distribution(name: str, site: Path) -> None:
 
 def test_holds_every_source_and_data_file_and_nothing_else(root: Path, wheel: Path) -> None:
     inside = {name for name in zipfile.ZipFile(wheel).namelist() if not name.split("/")[0].endswith(".dist-info")}
+    expected = {Path(*file.parts[1:]).as_posix() for file in files_of(root, *PARTS) if file.parts[1] == "weighbridge"}
+    assert inside == expected
+    for part in PARTS:
+        assert f"weighbridge/{part}/py.typed" in inside
+
+
+def files_of(root: Path, *parts: str) -> list[Path]:
+    """What git would commit of them."""
     listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z", "--", *PARTS],
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z", "--", *parts],
         cwd=root,
         check=True,
         capture_output=True,
         timeout=60,
     )
-    files = {Path(name) for name in listed.stdout.decode().split("\0") if name}
-    expected = {
-        Path(*file.parts[1:]).as_posix() for file in files if file.parts[1] == "weighbridge" and (root / file).exists()
-    }
-    assert inside == expected
-    for part in PARTS:
-        assert f"weighbridge/{part}/py.typed" in inside
+    return [Path(name) for name in listed.stdout.decode().split("\0") if name and (root / name).exists()]
+
+
+def test_is_the_same_to_the_byte_wherever_and_whenever_it_is_built(root: Path, wheel: Path, tmp_path: Path) -> None:
+    """Another folder, order and age of its files, other modes and umask, language, time zone and order of hashing."""
+    copied = tmp_path / "of another name"
+    for file in reversed(files_of(root, *PARTS, "pyproject.toml", "LICENSE", "README.md", ".gitignore")):
+        target = copied / file
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(root / file, target)
+        # Whether a file can be executed is in the repository; who may read it is not.
+        target.chmod(0o700 if os.access(root / file, os.X_OK) else 0o600)
+        os.utime(target, (981173106, 981173106))
+    again = build(copied, tmp_path / "out", umask=0o077, TZ="Asia/Tokyo", LC_ALL="C", PYTHONHASHSEED="1")
+    assert again.name == wheel.name
+    assert hashlib.sha256(again.read_bytes()).hexdigest() == hashlib.sha256(wheel.read_bytes()).hexdigest()
 
 
 def test_describes_itself(wheel: Path) -> None:
