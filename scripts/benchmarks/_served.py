@@ -7,9 +7,7 @@ from the kernel: CPU and memory of the process and of all that it has started (w
 
 from __future__ import annotations
 
-import mmap
 import os
-import struct
 import subprocess
 import sys
 import time
@@ -25,6 +23,7 @@ from _timing import cpu_clock
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 
 from support.world import reference_for, requirements
+from support.wrong_clock import WrongClock
 from weighbridge.attester.gpu.emulated import EmulatedGpus, EmulatedH100
 from weighbridge.attester.gpu.emulated_vendor import EmulatedVendor
 from weighbridge.verifier.anchors import Anchor, TrustAnchors
@@ -38,10 +37,9 @@ if TYPE_CHECKING:
     from fakes.soft_tpm import SoftAuthority
     from weighbridge.proto.manifest import Manifest
 
-__all__ = ["Clock", "Makers", "Served", "Use", "build_clock"]
+__all__ = ["Clock", "Makers", "Served", "Use"]
 
 ORIGIN: Final = "bench.example/windows"
-_HERE: Final = Path(__file__).resolve().parent
 _BIN: Final = Path(sys.executable).parent
 _PATIENCE: Final = 60.0
 # Nobody's window is late for want of a processor.
@@ -52,12 +50,14 @@ _LATENESS_NS: Final = 600_000_000_000
 class Clock:
     """The wall clock of a verifier: the real one, and what has been added to it."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        path.write_bytes(bytes(8))
-        with path.open("r+b") as file:
-            self._shared = mmap.mmap(file.fileno(), 8)
+    def __init__(self, library: Path, file: Path) -> None:
+        self._shown = WrongClock(library, file)
         self._added = 0
+
+    @property
+    def env(self) -> dict[str, str]:
+        """What a process that it is shown to is started with."""
+        return self._shown.env
 
     def now_ns(self) -> int:
         """What it shows."""
@@ -67,7 +67,7 @@ class Clock:
         """Show at least ``at_ns`` from now on."""
         if (ahead := at_ns - self.now_ns()) > 0:
             self._added += ahead
-            struct.pack_into("=q", self._shared, 0, self._added)
+            self._shown.set(wrong_by_ns=self._added)
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,8 @@ class Served:
         directory.mkdir()
         self.directory, self.state = directory, directory / "state"
         self.makers, self.gpus, self.period_ns = makers, gpus, period_ns
-        self.clock = Clock(directory / "later")
-        self._library, self._options = clock, options
+        self.clock = Clock(clock, directory / "clock")
+        self._options = options
         self._process: subprocess.Popen[bytes] | None = None
         self.port = 0
 
@@ -166,7 +166,7 @@ class Served:
                     "--anchors", directory / "anchors.json", "--port-file", port, *self._options,
                 ],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                env={**os.environ, "LD_PRELOAD": str(self._library), "LATER": str(self.clock.path)},
+                env={**os.environ, **self.clock.env},
             )  # fmt: skip
         until = time.monotonic() + _PATIENCE
         while not port.exists():
@@ -185,13 +185,6 @@ class Served:
                 with suppress(OSError):
                     found += map(int, children.read_text().split())
         return found
-
-
-def build_clock(directory: Path) -> Path:
-    """The library that shows a process a later clock."""
-    library = directory / "later.so"
-    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, _HERE / "_later.c"], check=True)
-    return library
 
 
 def _memory(process: int) -> float:

@@ -32,13 +32,14 @@ from typing import TYPE_CHECKING, Final
 
 from _attesters import Attester, Fleet
 from _figures import Figure, report
-from _served import Makers, Served, Use, build_clock
+from _served import Makers, Served, Use
 from _timing import in_turns
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from fakes.soft_tpm import SoftAuthority
+from support import wrong_clock
 from support.world import manifest
 from weighbridge.attester.gpu.emulated_vendor import EmulatedVendor
 from weighbridge.proto import cose
@@ -320,7 +321,7 @@ def _command(arguments: list[str]) -> int:
     try:
         makers = Makers(SoftAuthority(), EmulatedVendor.create(), manifest())
         effort = _QUICK if args.quick else _FULL
-        bench = _Bench(effort, directory, makers, build_clock(directory), args.serve)
+        bench = _Bench(effort, directory, makers, wrong_clock.build(directory), args.serve)
         report(asyncio.run(_figures(bench, args.sessions)), as_json=args.json)
     finally:
         shutil.rmtree(directory, ignore_errors=True)

@@ -21,8 +21,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from support import wrong_clock
 from support.disks import full_disk, small_disk
 from support.site import BIN, Done, Factory, Running, Site, here, run
+from support.wrong_clock import WrongClock
 from weighbridge.proto.errors import Code, ExitCode
 from weighbridge.verifier import pki
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 VERIFIER, ATTESTER = "weighbridge", "weighbridge-attester"
+SECOND_NS = 1_000_000_000
 
 
 @pytest.fixture(scope="module")
@@ -350,34 +353,17 @@ def test_the_attesters_disk_is_full(site: Site, place: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def wrong_clock(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A library that shows a process another time."""
-    library = tmp_path_factory.mktemp("clock") / "wrong_clock.so"
-    source = Path(__file__).resolve().parent.parent / "support" / "wrong_clock.c"
-    subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-o", library, source], check=True, timeout=60)
-    return library
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shows a process another time."""
+    return wrong_clock.build(tmp_path_factory.mktemp("clock"))
 
 
-class SetClock:
-    """The wall clock of one process, in seconds from the right one."""
-
-    def __init__(self, library: Path, file: Path) -> None:
-        self._file = file
-        self.env = {"LD_PRELOAD": str(library), "WRONG_CLOCK": str(file)}
-        self.set(0)
-
-    def set(self, seconds: int) -> None:
-        staging = self._file.with_suffix(".new")
-        staging.write_text(f"{seconds}\n")
-        staging.replace(self._file)
-
-
-def test_the_verifiers_clock_is_set_back(site: Site, place: Path, wrong_clock: Path) -> None:
+def test_the_verifiers_clock_is_set_back(site: Site, place: Path, library: Path) -> None:
     """Judging stops, also after a restart, until the clock has caught up; nothing is lost."""
-    clock = SetClock(wrong_clock, place / "offset")
+    clock = WrongClock(library, place / "offset")
     with site.serving(env=clock.env) as verifier, site.attesting() as attester:
         attester.until_windows("affirmed", 1)
-        clock.set(-120)
+        clock.set(wrong_by_ns=-120 * SECOND_NS)
         attester.until(lambda it: "line-cut" in it.notices(), "the verifier refuses")
         assert any("CLOCK_STEPPED" in line.get("message", "") for line in attester.lines)
         said = verifier.terminate()
@@ -385,7 +371,7 @@ def test_the_verifiers_clock_is_set_back(site: Site, place: Path, wrong_clock: P
         # A restart does not make the time right.
         with site.serving(env=clock.env) as again:
             attester.until(lambda _: any("CLOCK_STEPPED" in line for line in again.errors), "it refuses again")
-            clock.set(0)
+            clock.set(wrong_by_ns=0)
             before = len(attester.windows("affirmed"))
             attester.until_windows("affirmed", before + 1)
             done = attester.terminate()
@@ -394,13 +380,13 @@ def test_the_verifiers_clock_is_set_back(site: Site, place: Path, wrong_clock: P
     check_all_recorded(site, attester)
 
 
-def test_the_attesters_clock_is_set_back(site: Site, place: Path, wrong_clock: Path) -> None:
+def test_the_attesters_clock_is_set_back(site: Site, place: Path, library: Path) -> None:
     """It seals nothing that would lie in an earlier window, and ends; the next start goes on."""
-    clock = SetClock(wrong_clock, place / "offset")
+    clock = WrongClock(library, place / "offset")
     with site.serving() as verifier:
         with site.attesting(env=clock.env) as attester:
             attester.until_windows("affirmed", 1)
-            clock.set(-60)
+            clock.set(wrong_by_ns=-60 * SECOND_NS)
             check_failed(attester.end(), ATTESTER, Code.CLOCK_STEPPED)
         assert not (site.state / "token").exists()
         with site.attesting("--windows", 1) as again:

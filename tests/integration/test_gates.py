@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.gated import LIFE_S, PROGRAM, Answered, Line, Scene, Upstream, get, until
+from support.ports import free_port
 from weighbridge.proto.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -35,13 +36,6 @@ needs_nginx = pytest.mark.skipif(not Path(NGINX).exists(), reason="no nginx: scr
 def scene(tmp_path: Path) -> Iterator[Scene]:
     with Scene(tmp_path) as made:
         yield made
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def asks(port: int, path: str = "/auth/chat") -> Answered:

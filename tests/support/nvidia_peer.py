@@ -26,6 +26,7 @@ import importlib
 import json
 import logging
 import os
+import struct
 import sys
 import time
 import warnings
@@ -132,7 +133,8 @@ def main() -> int:
 
 def _answer(question: dict[str, Any], answers: TextIO) -> None:
     if clock := os.environ.get("WRONG_CLOCK"):
-        Path(clock).write_text(str(question.get("clock", 0)))
+        with Path(clock).open("r+b") as file:
+            file.write(struct.pack("=q", question.get("clock", 0) * 10**9))
     by = {"gpus": _gpus, "switches": _switches, "sdk": _sdk, "rim": _rim}[question.get("by", "gpus")]
     errors, asked = _Errors(), list[str]()
     loggers = [logging.getLogger(name) for name in ("gpu-verifier-info", "sdk-logger")]

@@ -7,7 +7,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import time
 from pathlib import Path
@@ -15,6 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 import obstore
 from obstore.store import S3Store
+
+from support.ports import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -32,7 +33,7 @@ class ObjectStorage:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        taken = _free_ports(2 * len(_PORTS))
+        taken = free_ports(2 * len(_PORTS))
         self._ports = dict(zip((*_PORTS, *(f"{name}.grpc" for name in _PORTS)), taken, strict=True))
         self._process: subprocess.Popen[bytes] | None = None
         self.endpoint: Final = f"http://127.0.0.1:{self._ports['s3.port']}"
@@ -132,11 +133,3 @@ def _identity(name: str, actions: list[str]) -> dict[str, object]:
         "credentials": [{"accessKey": name, "secretKey": f"{name} secret"}],
         "actions": actions,
     }
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as opened:
-        sockets = [opened.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]

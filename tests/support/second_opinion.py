@@ -20,6 +20,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
+from support import wrong_clock
+from support.wrong_clock import WrongClock
 from weighbridge.attester.gpu.emulated import EmulatedH100
 from weighbridge.attester.gpu.emulated_vendor import EmulatedVendor
 from weighbridge.proto.errors import WeighbridgeError
@@ -38,7 +40,6 @@ PEER: Final = ROOT / "tests" / "support" / "nvidia_peer.py"
 ABSENT: Final = "NVIDIA's verifiers are not installed: run scripts/setup --peers"
 # Nobody listens there, so that whoever tries the network fails at once.
 _NOWHERE: Final = "http://127.0.0.1:9/"
-_HERE: Final = Path(__file__).resolve().parent
 
 
 class Recorded(NamedTuple):
@@ -89,10 +90,7 @@ class NvidiaPeer:
         environment = {"PATH": os.environ["PATH"], "NV_OCSP_URL": _NOWHERE, "NV_RIM_URL": _NOWHERE}
         environment.update(self._environment)
         if self._clock:
-            library = folder / "wrong_clock.so"
-            build = ["cc", "-shared", "-fPIC", "-O1", "-o", str(library), str(_HERE / "wrong_clock.c")]
-            subprocess.run(build, check=True, timeout=60)
-            environment.update(LD_PRELOAD=str(library), WRONG_CLOCK=str(folder / "offset"))
+            environment.update(WrongClock(wrong_clock.build(folder), folder / "offset").env)
         # Their log goes to the working directory.
         self._process = subprocess.Popen(
             [str(PYTHON), "-I", str(PEER)],

@@ -9,7 +9,6 @@ import io
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -23,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from fakes.models import write_model
 from support.options import changed
+from support.ports import free_port
 from support.world import reference_for, requirements
 from weighbridge.attester import cli as attester_cli
 from weighbridge.attester.gpu.emulated import EmulatedGpus
@@ -319,9 +319,3 @@ class Site:
         assert done.status == 0, done.err
         document: dict[str, Any] = json.loads(verified.out)
         return document
-
-
-def free_port() -> int:
-    """A port that nobody has now."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
