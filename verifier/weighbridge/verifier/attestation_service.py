@@ -51,9 +51,9 @@ _T = TypeVar("_T")
 _JUNK_PERIOD: Final = 60.0
 # Windows look for changed reference values themselves; this is for when none comes.
 _REFRESH_PERIOD: Final = 1.0
-# So long are windows judged before those that have been are recorded: whoever came first waits no longer than that. What
-# recording costs whatever is recorded is shared by all of a turn; only where many wait is a turn so long. As long as
-# recording takes, where that is longer (object storage, other replicas' turns): else all would wait for it.
+# So long are windows judged before those that have been are recorded: whoever came first waits no longer than that.
+# What recording costs whatever is recorded is shared by all of a turn; only where many wait is a turn so long. As long
+# as recording takes, where that is longer (object storage, other replicas' turns): else all would wait for it.
 _TURN: Final = 0.05
 _TURN_MOST: Final = 0.25
 _SESSION_SIZE: Final = 16
