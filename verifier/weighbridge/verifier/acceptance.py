@@ -8,8 +8,9 @@ A host that only an expired host set accepts is refused, too.
 
 These denials do not speak against the host (:data:`NOT_OF_THE_HOST`): the session ends, and nothing sticks to its
 attestation key or its GPUs. Else an owner who signs a day late would have to have a whole fleet cleared. The same holds
-where it is not known what is right: a maker's manifest or an OCSP response that ends overnight, or was never fetched,
-says nothing of a device. Nor does a relying party that accepts a driver no more: a host that has updated it may come
+where a certificate or an anchor has ended (``CHAIN_EXPIRED``), one in the verifier's own file included, and where it is
+not known what is right: a maker's manifest or an OCSP response that ends overnight, or was never fetched, says nothing
+of a device. Nor does a relying party that accepts a driver no more: a host that has updated it may come
 again. Nor does evidence that is not there (``UNPROVEN``, ``TELEMETRY_NO_BASELINE``, ``TELEMETRY_UNUSABLE``), a model
 that nobody knows, a policy that gives no answer, that is for another kind of machine, or that only observes, engines
 that differ, or another verifier's policy that misses something: a slip in a new policy must not have a fleet cleared
@@ -38,6 +39,7 @@ __all__ = ["NOT_OF_THE_HOST", "denials", "host_denials", "sticking"]
 
 NOT_OF_THE_HOST: Final = frozenset(
     {
+        Code.CHAIN_EXPIRED,
         Code.MODEL_REVOKED,
         Code.MODEL_EXPIRED,
         Code.HOST_SET_EXPIRED,

@@ -102,6 +102,11 @@ def verify_chain(certs: Sequence[x509.Certificate], anchors: Sequence[Anchor], *
     return anchor
 
 
+def valid_until(certs: Sequence[x509.Certificate], anchor: Anchor) -> datetime:
+    """The earliest end among ``certs`` and ``anchor``, inclusive: until then what they vouch for is vouched for."""
+    return min([anchor.not_after, *(certificate.not_valid_after_utc for certificate in certs)])
+
+
 def verify_head(certs: Sequence[x509.Certificate], known: int, *, at: datetime, what: str) -> None:
     """Steps 1 to 6 for a chain whose last ``known`` certificates need no work a second time.
 

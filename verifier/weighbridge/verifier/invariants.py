@@ -113,7 +113,7 @@ INVARIANTS: Final = (
         "binding and signatures",
         "attestation-key",
         "the attestation key is a restricted signing key that cannot leave its TPM, and it is believed for a stated "
-        "reason, under a trust anchor",
+        "reason, under a trust anchor, for as long as its certificates last",
         (
             Code.AK_ATTRIBUTES,
             Code.AK_UNPROVEN,
@@ -126,7 +126,7 @@ INVARIANTS: Final = (
             Code.CHAIN_LENGTH,
             Code.CERT_PURPOSE,
         ),
-        (_enrolment(2, 3), _in("tpm.ak"), _in("certs")),
+        (_enrolment(2, 3), _window(10), _in("tpm.ak"), _in("certs")),
     ),
     Invariant(
         "binding and signatures",

@@ -16,7 +16,8 @@
 8.  The measurement log continues without a gap and has the head and length that were signed.
 9.  GPU reports are there exactly when the terms demand them; each is signed under a trusted chain over
     ``D("gpu", H_k)``; the devices are exactly the enrolled ones, matched by identity.
-10. The quote is signed by the AK over ``D("tpm", H_k, G_k, P_k)`` and selects exactly the terms' PCRs.
+10. What vouches for the AK has not ended; the quote is signed by it over ``D("tpm", H_k, G_k, P_k)`` and selects
+    exactly the terms' PCRs.
 11. The TPM has not been reset, its clock went on, its firmware is the same.
 12. The log replays to the quoted register; the boot PCRs are those of the enrolment. Where it is demanded, the
     kernel's list of measured files goes on from the last window's and leads to the quoted PCR 10.
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from weighbridge.verifier.gpu.chain import ChainCache
     from weighbridge.verifier.gpu.report import VerifiedGpuReport
     from weighbridge.verifier.session import Enrolled, Position
+    from weighbridge.verifier.tpm.ak import VerifiedAk
     from weighbridge.verifier.tpm.quote import VerifiedQuote
     from weighbridge.verifier.weights import LogState
 
@@ -334,12 +336,26 @@ def verify_signatures(
             accept=frozenset(gpu.kind for gpu in enrolled.gpus),
         )
     # 10.
+    _check_vouched(enrolled.ak, at)
     rows = None if gpus is None else [report.binding_row for report in gpus]
     _, qualifying_data = seal(window.header_bytes, gpu_evidence.rows_binding(rows), None)
     selection = PcrSelection.of(HashAlgorithm(terms.bank), terms.pcrs)
     quote_evidence = QuoteEvidence.parse(evidence.quote)
     quote = verify_quote(quote_evidence, enrolled.ak, qualifying_data=qualifying_data, selection=selection)
     return Signatures(gpus, quote, qualifying_data)
+
+
+def _check_vouched(ak: VerifiedAk, at: datetime) -> None:
+    """A session can outlive the certificates by which its AK was believed when it was enrolled: not as a proof."""
+    if at > ak.not_after:
+        raise NotAuthentic(
+            Code.CHAIN_EXPIRED,
+            "what vouches for the attestation key has ended since enrolment",
+            where=f"ak, under anchor {ak.anchor}",
+            expected=f"until {ak.not_after.isoformat()}",
+            got=at.isoformat(),
+            hint="renew the certificate, or the anchor at the verifier, and open a new session: nothing sticks to it",
+        )
 
 
 def _continue_runtime(data: bytes | None, position: Position, terms: Terms, quote: VerifiedQuote) -> RuntimeLog | None:

@@ -168,6 +168,12 @@ def test_a_key_that_is_not_pinned_or_not_now() -> None:
 def test_the_seal() -> None:
     verified = pinned(AK, pin(AK), at=AT)
     with pytest.raises(TypeError, match="activated, certified, reported or pinned"):
-        VerifiedAk(key=AK, provenance="pinned", platform="tpm", anchor="", detail="", unproven="", tee=None, seal=None)
+        VerifiedAk(AK, "pinned", "tpm", "", AT, "", "", None, None)
     with pytest.raises(TypeError):
         pickle.dumps(verified)
+
+
+def test_it_is_believed_as_long_as_what_vouches_for_it() -> None:
+    """Of a pin, its own end; of certificates, the earliest: a session can outlive them."""
+    (anchor,) = pin(AK).anchors
+    assert pinned(AK, pin(AK), at=AT).not_after == anchor.not_after

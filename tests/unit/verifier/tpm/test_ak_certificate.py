@@ -138,7 +138,7 @@ def test_a_root_for_endorsement_keys_does_not_certify_attestation_keys() -> None
 def test_the_seal() -> None:
     verified = verify()
     with pytest.raises(TypeError, match="verify_ak_certificate"):
-        VerifiedAkCertificate(b"", b"", verified.anchor, "", object())
+        VerifiedAkCertificate(b"", b"", verified.anchor, verified.not_after, "", object())
     for copied in (pickle.dumps, copy.copy, copy.deepcopy):
         with pytest.raises(TypeError):
             copied(verified)
@@ -263,3 +263,7 @@ def test_googles_certificates_under_the_shipped_anchors(
             assert verified.anchor.name.startswith(anchor)
             assert verified.instance.startswith(machine)
             assert certs.spki_der(leaf) == verified.spki
+
+
+def test_it_lasts_as_long_as_the_first_certificate_that_ends() -> None:
+    assert verify().not_after == NOT_AFTER

@@ -149,7 +149,11 @@ def test_a_root_of_another_purpose_does_not_count() -> None:
 def test_the_seal() -> None:
     ek = verify()
     with pytest.raises(TypeError, match="verify_ek"):
-        VerifiedEk(public=ek.public, template=ek.template, certificate=b"", anchor=ek.anchor, seal=object())
+        VerifiedEk(ek.public, ek.template, b"", ek.anchor, ek.not_after, object())
     for copied in (pickle.dumps, copy.copy, copy.deepcopy):
         with pytest.raises(TypeError):
             copied(ek)
+
+
+def test_it_lasts_as_long_as_the_first_certificate_that_ends() -> None:
+    assert verify().not_after == NOT_AFTER

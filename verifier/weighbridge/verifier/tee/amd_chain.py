@@ -51,13 +51,14 @@ _WHERE: Final = ("snp.vcek", "snp.ask", "snp.ark")
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedChip:
-    """A chip's key for which ``anchor`` vouches. Made by :func:`verify_amd_chain` alone.
+    """A chip's key for which ``anchor`` vouches until ``not_after``. Made by :func:`verify_amd_chain` alone.
 
     The seal is a guard against mistakes, not against hostile code.
     """
 
     certificate: ChipCertificate
     anchor: Anchor
+    not_after: datetime
     revocation: Revocation
     seal: object = field(repr=False, compare=False)
 
@@ -119,7 +120,8 @@ def verify_amd_chain(
     _check_names(chip, ask, ark)
     # 6.
     revocation = _revocation(ask, crls, anchor, at)
-    return VerifiedChip(certificate=chip, anchor=anchor, revocation=revocation, seal=_SEAL)
+    not_after = certs.valid_until((chip.certificate, ask, ark), anchor)
+    return VerifiedChip(certificate=chip, anchor=anchor, not_after=not_after, revocation=revocation, seal=_SEAL)
 
 
 def _find_anchor(ark: x509.Certificate, anchors: TrustAnchors) -> Anchor:

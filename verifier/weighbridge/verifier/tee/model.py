@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, NoReturn, final
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from weighbridge.verifier.anchors import Anchor
 
 __all__ = ["SEAL", "Revocation", "TeeKind", "VerifiedTee"]
@@ -30,6 +32,7 @@ class VerifiedTee:
     Attributes:
         kind: whose report it is.
         anchor: whose key vouches; its platform is what evidence under this report is called.
+        not_after: the earliest end among its certificates. Lists and Intel's word have ends of their own.
         report_data: 64 bytes that the guest chose.
         measurement: of the machine's initial contents, 48 bytes. SEV-SNP: the launch digest. TDX: MRTD.
         product: the processor generation, such as ``Genoa``; empty for TDX.
@@ -48,6 +51,7 @@ class VerifiedTee:
 
     kind: TeeKind
     anchor: Anchor
+    not_after: datetime
     report_data: bytes
     measurement: bytes
     product: str

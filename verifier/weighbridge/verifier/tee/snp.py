@@ -104,6 +104,7 @@ def verify_snp(
     return VerifiedTee(
         kind="sev-snp",
         anchor=chip.anchor,
+        not_after=chip.not_after,
         report_data=parsed.report_data,
         measurement=parsed.measurement,
         product=chip.certificate.product,

@@ -109,6 +109,7 @@ def verify_td_quote(quote: bytes, *, collateral: Sequence[bytes], anchors: Trust
     return VerifiedTee(
         kind="tdx",
         anchor=chain.anchor,
+        not_after=certs.valid_until((chain.pck, chain.authority, chain.root), chain.anchor),
         report_data=parsed.report_data,
         measurement=parsed.mr_td,
         product="",

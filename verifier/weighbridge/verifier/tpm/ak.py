@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from weighbridge.proto.tpm.public import Public
-    from weighbridge.verifier.anchors import TrustAnchors
+    from weighbridge.verifier.anchors import Anchor, TrustAnchors
     from weighbridge.verifier.tee.model import VerifiedTee
     from weighbridge.verifier.tee.vtpm import VerifiedVtpm
     from weighbridge.verifier.tpm.ak_certificate import VerifiedAkCertificate
@@ -102,6 +102,7 @@ class VerifiedAk:
         provenance: why it is believed.
         platform: the name of what vouches for it: that of the anchor.
         anchor: the anchor's name.
+        not_after: until when that lasts, inclusive: the earliest end among the certificates and the anchor.
         detail: what the endorsement says beyond the key, for people; empty if nothing.
         unproven: what does not follow, in words to be printed with every verdict.
         tee: the hardware report behind it; ``None`` where there is none.
@@ -113,6 +114,7 @@ class VerifiedAk:
     provenance: Provenance
     platform: str
     anchor: str
+    not_after: datetime
     detail: str
     unproven: str
     tee: VerifiedTee | None
@@ -181,7 +183,7 @@ def activated(ek: VerifiedEk, ak: AttestationKey, *, secret: bytes, answer: byte
         raise NotAuthentic(
             Code.AK_UNPROVEN, "credential was not activated", where="ak.answer", clause="TPM 2.0 Part 1 §24"
         )
-    return _verified(ak, "ek-credential", ek.platform, ek.anchor.name)
+    return _verified(ak, "ek-credential", ek.anchor, ek.not_after)
 
 
 def certified(ak: AttestationKey, certificate: VerifiedAkCertificate) -> VerifiedAk:
@@ -194,8 +196,7 @@ def certified(ak: AttestationKey, certificate: VerifiedAkCertificate) -> Verifie
     check_attributes(ak.public)
     if certificate.spki != ak.public.spki():
         raise NotAuthentic(Code.AK_CERT_MISMATCH, "certificate is for another attestation key", where="ak.certificate")
-    anchor = certificate.anchor
-    return _verified(ak, "ak-certificate", anchor.platform, anchor.name, detail=certificate.instance)
+    return _verified(ak, "ak-certificate", certificate.anchor, certificate.not_after, detail=certificate.instance)
 
 
 def reported(ak: AttestationKey, vtpm: VerifiedVtpm) -> VerifiedAk:
@@ -216,7 +217,7 @@ def reported(ak: AttestationKey, vtpm: VerifiedVtpm) -> VerifiedAk:
     tee = vtpm.tee
     detail = f"{tee.kind} {tee.product} TCB {tee.tcb} ({tee.tcb_status})".replace("  ", " ")
     unproven = f"{vtpm.unproven}; nor is it proven which GPU is beside it"
-    return _verified(ak, "vtpm-report", tee.anchor.platform, tee.anchor.name, detail=detail, tee=tee, unproven=unproven)
+    return _verified(ak, "vtpm-report", tee.anchor, tee.not_after, detail=detail, tee=tee, unproven=unproven)
 
 
 def pinned(ak: AttestationKey, anchors: TrustAnchors, *, at: datetime) -> VerifiedAk:
@@ -251,7 +252,7 @@ def pinned(ak: AttestationKey, anchors: TrustAnchors, *, at: datetime) -> Verifi
         raise NotAuthentic(
             Code.CHAIN_EXPIRED, "pin is not valid at the time of verification", where=f"anchor {anchor.name}"
         )
-    return _verified(ak, "pinned", anchor.platform, anchor.name)
+    return _verified(ak, "pinned", anchor, anchor.not_after)
 
 
 def check_attributes(ak: Public) -> None:
@@ -280,8 +281,8 @@ def check_attributes(ak: Public) -> None:
 def _verified(
     ak: AttestationKey,
     provenance: Provenance,
-    platform: str,
-    anchor: str,
+    anchor: Anchor,
+    not_after: datetime,
     *,
     detail: str = "",
     tee: VerifiedTee | None = None,
@@ -290,8 +291,9 @@ def _verified(
     return VerifiedAk(
         key=ak,
         provenance=provenance,
-        platform=platform,
-        anchor=anchor,
+        platform=anchor.platform,
+        anchor=anchor.name,
+        not_after=not_after,
         detail=detail,
         unproven=_UNPROVEN[provenance] if unproven is None else unproven,
         tee=tee,

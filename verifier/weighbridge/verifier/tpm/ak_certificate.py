@@ -28,7 +28,7 @@ from cryptography import x509
 
 from weighbridge.proto import der
 from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic
-from weighbridge.verifier.certs import load_certificate, spki_der, verify_chain
+from weighbridge.verifier.certs import load_certificate, spki_der, valid_until, verify_chain
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -61,6 +61,7 @@ class VerifiedAkCertificate:
         spki: the key, SubjectPublicKeyInfo in DER.
         certificate: DER.
         anchor: whose key vouches; its platform is what evidence under this key is called.
+        not_after: the earliest end in its chain.
         instance: of which virtual machine the cloud says that the key is, for people; empty where it does not say.
 
     The seal is a guard against mistakes, not against hostile code.
@@ -69,6 +70,7 @@ class VerifiedAkCertificate:
     spki: bytes
     certificate: bytes
     anchor: Anchor
+    not_after: datetime
     instance: str
     seal: object = field(repr=False, compare=False)
 
@@ -118,7 +120,12 @@ def verify_ak_certificate(
     anchor = verify_chain(chain, trusted, at=at, what="ak.chain")
     # 5.
     return VerifiedAkCertificate(
-        spki=spki, certificate=endorsement.certificate, anchor=anchor, instance=_instance(leaf), seal=_SEAL
+        spki=spki,
+        certificate=endorsement.certificate,
+        anchor=anchor,
+        not_after=valid_until(chain, anchor),
+        instance=_instance(leaf),
+        seal=_SEAL,
     )
 
 

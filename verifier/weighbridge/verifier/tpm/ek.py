@@ -26,7 +26,7 @@ from weighbridge.proto.errors import Code, NotAuthentic
 from weighbridge.proto.tpm.constants import Symmetric
 from weighbridge.proto.tpm.public import EccPoint, Public
 from weighbridge.proto.tpm.templates import ENDORSEMENT_KEYS, EndorsementTemplate
-from weighbridge.verifier.certs import load_certificate, spki_der, verify_chain
+from weighbridge.verifier.certs import load_certificate, spki_der, valid_until, verify_chain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,14 +47,15 @@ _CLAUSE: Final = "TCG EK Credential Profile v2.5 rev. 2"
 class VerifiedEk:
     """An endorsement key for which ``anchor`` vouches. Made by :func:`verify_ek` alone.
 
-    ``platform`` is the anchor's: what evidence under this key is called. ``symmetric`` is the template's. The seal is
-    a guard against mistakes, not against hostile code.
+    ``platform`` is the anchor's: what evidence under this key is called. ``symmetric`` is the template's. ``not_after``
+    is the earliest end in its chain. The seal is a guard against mistakes, not against hostile code.
     """
 
     public: Public
     template: EndorsementTemplate
     certificate: bytes
     anchor: Anchor
+    not_after: datetime
     seal: object = field(repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -114,7 +115,14 @@ def verify_ek(
     chain = [leaf, *(load_certificate(der, f"ek.chain[{n}]") for n, der in enumerate(intermediates, 1))]
     trusted = (*anchors.select("tpm-ek-root"), *anchors.select("tpm-ek-intermediate"))
     anchor = verify_chain(chain, trusted, at=at, what="ek.chain")
-    return VerifiedEk(public=ek_public, template=template, certificate=certificate, anchor=anchor, seal=_SEAL)
+    return VerifiedEk(
+        public=ek_public,
+        template=template,
+        certificate=certificate,
+        anchor=anchor,
+        not_after=valid_until(chain, anchor),
+        seal=_SEAL,
+    )
 
 
 def _check_template(public: Public) -> EndorsementTemplate:
