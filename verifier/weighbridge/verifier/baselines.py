@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Self, final
 from weighbridge.proto import strict
 from weighbridge.proto.baseline import SignedBaselineSet
 from weighbridge.proto.errors import Code, LedgerInconsistent
+from weighbridge.verifier.telemetry.past import digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -88,6 +89,11 @@ class Baselines:
     def files(self) -> Mapping[bytes, bytes]:
         """The signed files by digest: what is kept, so that a verdict can be made again."""
         return {item.digest: item.data for item in self._sets}
+
+    def profile(self, device: bytes, digest: bytes) -> Profile | None:
+        """The profile of this GPU with this digest, whether it would be chosen or not."""
+        found = (profile for item in self._sets for profile in item.profiles.get(device, ()))
+        return next((profile for profile in found if digest_of(profile) == digest), None)
 
     def choose(
         self, device: bytes, model: bytes, at: datetime, *, driver: str | None = None

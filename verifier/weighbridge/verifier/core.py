@@ -21,7 +21,7 @@ from weighbridge.verifier.clock import nanoseconds
 from weighbridge.verifier.enroller import Enroller
 from weighbridge.verifier.judging import Judge, Judged
 from weighbridge.verifier.leading import Leader
-from weighbridge.verifier.live import Live, LiveSessions
+from weighbridge.verifier.live import REMEMBERED, Live, LiveSessions
 from weighbridge.verifier.observed import UNOBSERVED, Observer
 from weighbridge.verifier.record import Record
 from weighbridge.verifier.result.key_store import TokenKeyStore
@@ -58,7 +58,7 @@ class Verifier:
 
     ``requirements``, ``anchors`` and ``appraiser`` are those of one tenant; ``others`` are those of the rest, where
     there are several. ``observer`` is told what is done. ``attesters`` are the authorities of the one tenant's hosts,
-    if it has any of its own. ``chance`` is left to chance.
+    if it has any of its own. ``chance`` is left to chance. ``remembered`` is how many sessions are, at most.
 
     Attributes:
         standings: how its sessions stand, for any thread.
@@ -80,6 +80,7 @@ class Verifier:
         observer: Observer = UNOBSERVED,
         attesters: Sequence[x509.Certificate] | None = None,
         chance: Chance = CHANCE,
+        remembered: int = REMEMBERED,
     ) -> None:
         self._first = Bench(requirements=requirements, anchors=anchors, appraiser=appraiser, attesters=attesters)
         self._benches = benches = Benches([self._first, *others])
@@ -93,7 +94,14 @@ class Verifier:
         in_results, in_settling = TokenKeyStore(keys), TokenKeyStore(keys)
         self.results: Final = ResultSource(standings=self.standings, clock=clock, signer=in_results.signer)
         self._sessions = LiveSessions(
-            archive=archive, store=store, benches=benches, keys=keys, standings=self.standings, chance=chance
+            archive=archive,
+            store=store,
+            benches=benches,
+            keys=keys,
+            standings=self.standings,
+            chance=chance,
+            observer=observer,
+            remembered=remembered,
         )
         self._leader = Leader(archive=archive, store=store, sessions=self._sessions, clock=clock)
         self._judge = Judge(

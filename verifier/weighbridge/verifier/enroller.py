@@ -230,6 +230,7 @@ class Enroller:
             state=SessionState.ENROLLED,
             opened_ns=nanoseconds(at),
         )
+        tx.positions.forget(interrupted)
         tx.advance_ak(terms.ak, head=terms.prev, log=ledgered_log(verified))
         issued = hand_out(tx, issued, terms=terms, position=position)
         return signed, Live(enrolled, position, SessionState.ENROLLED, issued), interrupted

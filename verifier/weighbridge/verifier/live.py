@@ -2,18 +2,25 @@
 
 Other processes may judge windows of the same sessions. So what is remembered is compared with the session's row each
 time, and brought up to it by the windows that are missing here; all of a session can be made from the ledger.
+
+What is remembered is bounded: of more sessions than that, those are forgotten whose turn was longest ago, and made
+again when they come: from where they stood lately, which the store has (:mod:`.kept_position`), at the price of a few
+windows. If that is not there, or does not fit, a session is replayed whole, and figures say so.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, final
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final, NamedTuple, final
 
-from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic, PolicyDenied
+from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic, PolicyDenied, WeighbridgeError
+from weighbridge.verifier import kept_position
 from weighbridge.verifier.challenge import CHANCE, Chance
+from weighbridge.verifier.observed import UNOBSERVED, Observer, Restored
 from weighbridge.verifier.restoring import Live, Restorer, require_peer
 from weighbridge.verifier.session import Position, SessionState
 from weighbridge.verifier.standings import Kept
-from weighbridge.verifier.steps import Ending, shut_of, write_advance, write_end
+from weighbridge.verifier.steps import Advance, Ending, shut_of, write_advance, write_end
 from weighbridge.verifier.transaction import Conflict, Issued
 
 if TYPE_CHECKING:
@@ -25,14 +32,16 @@ if TYPE_CHECKING:
     from weighbridge.verifier.procedure import VerifiedWindow
     from weighbridge.verifier.record import Record
     from weighbridge.verifier.standings import Standings
-    from weighbridge.verifier.steps import Advance
     from weighbridge.verifier.stood import Stood
     from weighbridge.verifier.store import Store, Transaction
     from weighbridge.verifier.telemetry.appraisal import TelemetryAppraisal
     from weighbridge.verifier.telemetry.history import History, Trace
     from weighbridge.verifier.traces import Beside
 
-__all__ = ["Done", "Live", "LiveSessions", "Recalled"]
+__all__ = ["REMEMBERED", "Done", "Live", "LiveSessions", "Recalled"]
+
+REMEMBERED: Final = 20_000
+"""Sessions that a process remembers, where nobody says how many."""
 
 Done = tuple[Position, SessionState, Issued] | Conflict | None
 """Where a session stands behind a step, what the store has against that, or nothing: it has ended."""
@@ -50,7 +59,7 @@ class Recalled(NamedTuple):
 
 @final
 class LiveSessions:
-    """Finds sessions that have not ended, moves them on, and ends them."""
+    """Finds sessions that have not ended, moves them on, and ends them; remembers the last ``remembered`` of them."""
 
     def __init__(
         self,
@@ -61,13 +70,22 @@ class LiveSessions:
         keys: VerifierKeys,
         standings: Standings,
         chance: Chance = CHANCE,
+        observer: Observer = UNOBSERVED,
+        remembered: int = REMEMBERED,
     ) -> None:
         self._archive = archive
+        self._observer = observer
+        self._most = remembered
         self._chance = chance
         self._store = store
         self._standings = standings
         self._restorer = Restorer(archive=archive, benches=benches, keys=keys)
-        self._live: dict[bytes, Live] = {}
+        # Whoever's turn was longest ago comes first.
+        self._live: OrderedDict[bytes, Live] = OrderedDict()
+
+    def __len__(self) -> int:
+        """How many are remembered."""
+        return len(self._live)
 
     def find(self, session: bytes, *, peer: bytes) -> Live:
         """The session, which has not ended, as it stands now, for the peer that it belongs to.
@@ -97,7 +115,7 @@ class LiveSessions:
     def add(self, live: Live, *, interrupted: Sequence[bytes]) -> None:
         """Take up a session that has just been enrolled, in place of those that it interrupted."""
         self._forget(interrupted)
-        self._live[live.terms.session] = live
+        self._remember(live)
         self._standings.changed([live.terms.session, *interrupted])
 
     def forget_ended(self) -> None:
@@ -144,6 +162,7 @@ class LiveSessions:
                     done.append(self._write_end(tx, step) if isinstance(step, Ending) else self.advance(tx, step))
             except Conflict as conflict:
                 done.append(conflict)
+        self._keep(tx, steps, done)
         # If power fails before this is durable, whoever has the next turn begins where it was (:mod:`.recovery`).
         self.settle(tx, known)
         return done
@@ -157,13 +176,14 @@ class LiveSessions:
         """
         results: list[Issued | Conflict | None] = []
         for step, result in zip(steps, done, strict=True):
-            if isinstance(result, tuple):
+            if isinstance(result, tuple) and isinstance(step, Advance):
+                step.live.sources = _sources(step)
                 step.live.position, step.live.state, step.live.issued = result
                 results.append(result[2])
             else:
                 # Ended; or the store knows better, and the session is made anew from that.
                 self._forget([step.live.terms.session])
-                results.append(result)
+                results.append(None if isinstance(result, tuple) else result)
         self._standings.changed(frozenset(step.live.terms.session for step in steps))
         return tuple(results)
 
@@ -178,6 +198,21 @@ class LiveSessions:
     @staticmethod
     def _write_end(tx: Transaction, step: Ending) -> None:
         write_end(tx, step)
+
+    @staticmethod
+    def _keep(tx: Transaction, steps: Sequence[Advance | Ending], done: Sequence[Done]) -> None:
+        """Keep where sessions stand behind these steps, now and then; and no longer what was kept of those that ended.
+
+        Lost with power, it is as if none had been due.
+        """
+        contents: dict[bytes, bytes] = {}
+        for step, result in zip(steps, done, strict=True):
+            if isinstance(step, Advance) and isinstance(result, tuple):
+                session = step.live.terms.session
+                if (content := kept_position.keep(session, result[0], _sources(step))) is not None:
+                    contents[session] = content
+        tx.positions.keep(contents)
+        tx.positions.forget([step.live.terms.session for step in steps if isinstance(step, Ending)])
 
     def advance(self, tx: Transaction, step: Advance) -> tuple[Position, SessionState, Issued]:
         """See :func:`.write_advance`."""
@@ -201,6 +236,8 @@ class LiveSessions:
 
     def _as_it_stands(self, session: bytes, stood: Stood | None, peer: bytes | None) -> Live:
         live = self._live.get(session)
+        if live is not None:
+            self._live.move_to_end(session)
         if live is None or live.stood != stood:
             if stood is not None and stood.state.final:
                 # Before anything is replayed: what has ended costs nobody anything.
@@ -212,7 +249,42 @@ class LiveSessions:
         return live
 
     def _follow(self, session: bytes, live: Live | None, peer: bytes | None) -> Live:
-        """The session brought up to its row: from where it is remembered, if the row goes on from there."""
+        """The session brought up to its row: from where it is remembered or was kept, if the row goes on from there."""
+        if live is not None:
+            return self._extended(session, live, peer)
+        kept = self._leap(session, peer)
+        if kept is None:
+            return self._extended(session, None, peer, Restored.WHOLE)
+        if isinstance(kept, Live):
+            try:
+                return self._extended(session, kept, peer, Restored.KEPT)
+            except WeighbridgeError:
+                # What was kept may be what is wrong.
+                self._forget([session])
+        return self._extended(session, None, peer, Restored.UNFIT)
+
+    def _leap(self, session: bytes, peer: bytes | None) -> Live | Restored | None:
+        """The session where it stood when that was kept; ``UNFIT`` if that fits nothing, nothing if none was kept."""
+        with self._store.reading() as tx:
+            content, row, issued = tx.positions.kept(session), tx.session(session), tx.last_challenge(session)
+        if content is None or row is None or row.state.final or issued is None:
+            return None
+        live = self._restorer.begin(row, issued, peer=peer)
+        try:
+            kept = kept_position.decode(content)
+            with self._store.reading() as tx:
+                last = tx.window_index(session, kept.seq - 1)
+            if last is None or kept.seq > row.next_seq:
+                return Restored.UNFIT
+            self._restorer.leap(live, kept, last)
+        except WeighbridgeError:
+            return Restored.UNFIT
+        return live
+
+    def _extended(
+        self, session: bytes, live: Live | None, peer: bytes | None, restored: Restored | None = None
+    ) -> Live:
+        """``live`` brought up to its row, by all of its windows where it is none; how it was ``restored`` is told."""
         first = 0 if live is None else live.position.seq
         with self._store.reading() as tx:
             row, issued = tx.session(session), tx.last_challenge(session)
@@ -225,7 +297,7 @@ class LiveSessions:
             raise _ended(row.state, session)
         if live is not None and row.next_seq < first:
             # The store knows less than was remembered: it counts.
-            del self._live[session]
+            self._forget([session])
             return self._follow(session, None, peer)
         if live is None:
             live = self._restorer.begin(row, issued, peer=peer)
@@ -235,12 +307,29 @@ class LiveSessions:
             # It may be what was remembered that is wrong.
             self._forget([session])
             raise
-        self._live[session] = live
+        if restored is not None:
+            self._observer.restored(restored, len(indices))
+        self._remember(live)
         return live
+
+    def _remember(self, live: Live) -> None:
+        """Remember ``live``, and forget whose turn was longest ago where there are too many.
+
+        Whoever holds a session that is forgotten here goes on with it: the store says whether it still stands there.
+        """
+        self._live[live.terms.session] = live
+        self._live.move_to_end(live.terms.session)
+        while len(self._live) > self._most:
+            _ = self._live.popitem(last=False)
 
     def _forget(self, sessions: Collection[bytes]) -> None:
         for session in list(sessions):
             self._live.pop(session, None)
+
+
+def _sources(step: Advance) -> kept_position.Sources:
+    """Of which windows the position behind ``step`` is made."""
+    return step.live.sources.after(step.verified, index=step.index, before=step.live.position)
 
 
 def _ended(state: SessionState, session: bytes) -> PolicyDenied:

@@ -21,7 +21,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from weighbridge.proto.errors import Code, WeighbridgeError
-from weighbridge.verifier.observed import Stage
+from weighbridge.verifier.observed import Restored, Stage
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
@@ -102,6 +102,8 @@ class Metrics(Collector):
         self._windows: Counter[tuple[str, str, str]] = Counter()
         self._denials: Counter[str] = Counter()
         self._refusals: Counter[str] = Counter()
+        self._restored: Counter[str] = Counter({how.value: 0 for how in Restored})
+        self._replayed = 0
         self._tenants: set[str] = set()
         self._lock = threading.Lock()
         self._appended_ns = 0
@@ -135,6 +137,11 @@ class Metrics(Collector):
         """See :meth:`.Observer.refused`."""
         with self._lock:
             self._refusals[code.value] += 1
+
+    def restored(self, how: Restored, windows: int) -> None:
+        """See :meth:`.Observer.restored`."""
+        self._restored[how.value] += 1
+        self._replayed += windows
 
     def look_at(self, sources: Sources) -> None:
         """Look at these from now on, when figures are read."""
@@ -181,11 +188,15 @@ class Metrics(Collector):
         for labels, count in list(self._windows.items()):
             windows.add_metric(labels, count)
         yield windows
-        for name, what, counter in (
-            ("weighbridge_denials", "Denials in verdicts.", self._denials),
-            ("weighbridge_refusals", "What was refused without a judgement.", self._refusals),
+        yield CounterMetricFamily(
+            "weighbridge_windows_replayed", "Windows that were replayed to restore their sessions.", self._replayed
+        )
+        for name, what, label, counter in (
+            ("weighbridge_denials", "Denials in verdicts.", "code", self._denials),
+            ("weighbridge_refusals", "What was refused without a judgement.", "code", self._refusals),
+            ("weighbridge_sessions_restored", "Sessions that were made anew, by what from.", "from", self._restored),
         ):
-            family = CounterMetricFamily(name, what, labels=["code"])
+            family = CounterMetricFamily(name, what, labels=[label])
             for code, count in list(counter.items()):
                 family.add_metric([code], count)
             yield family

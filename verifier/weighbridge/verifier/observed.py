@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from weighbridge.policy.engine import Decision, Prepared
     from weighbridge.proto.errors import Code
 
-__all__ = ["UNOBSERVED", "ObservedPolicy", "Observer", "Stage", "timed"]
+__all__ = ["UNOBSERVED", "ObservedPolicy", "Observer", "Restored", "Stage", "timed"]
 
 
 class Stage(StrEnum):
@@ -45,6 +45,17 @@ class Stage(StrEnum):
     """What sessions are known to be, durable."""
     ANSWER = "answer"
     """The token of one window."""
+
+
+class Restored(StrEnum):
+    """What a session was made from that a process did not remember."""
+
+    KEPT = "kept"
+    """From where it stood lately, and the windows since."""
+    WHOLE = "whole"
+    """From its first window: nothing had been kept yet."""
+    UNFIT = "unfit"
+    """From its first window: what was kept is damaged, of another version, or not what ledger and records say."""
 
 
 class Observer(Protocol):
@@ -70,6 +81,10 @@ class Observer(Protocol):
         """Something was refused without a judgement. In any thread."""
         ...
 
+    def restored(self, how: Restored, windows: int) -> None:
+        """A session was made anew, and ``windows`` of it replayed for that. In the thread that judges."""
+        ...
+
 
 @final
 class _Unobserved:
@@ -85,6 +100,9 @@ class _Unobserved:
 
     def refused(self, code: Code) -> None:
         """See :meth:`Observer.refused`."""
+
+    def restored(self, how: Restored, windows: int) -> None:
+        """See :meth:`Observer.restored`."""
 
 
 UNOBSERVED: Final[Observer] = _Unobserved()

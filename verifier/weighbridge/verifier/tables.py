@@ -21,6 +21,7 @@ __all__ = [
     "origins",
     "owners",
     "pasts",
+    "positions",
     "progress",
     "results",
     "session_gpus",
@@ -31,7 +32,7 @@ __all__ = [
     "windows",
 ]
 
-SCHEMA_VERSION: Final = 10
+SCHEMA_VERSION: Final = 11
 
 metadata: Final = sa.MetaData()
 
@@ -158,6 +159,17 @@ results: Final = sa.Table(
     # One or the other: what is shut has nothing left of which a token could be made.
     sa.CheckConstraint("(affirmed IS NULL) = (affirmed_seq IS NULL) AND (shut_code IS NULL) = (shut_reason IS NULL)"),
     sa.CheckConstraint("(affirmed IS NULL) != (shut_code IS NULL)"),
+)
+
+# Where the chain of each session stood lately, for those who restore it (kept_position.py). No row is missed: without
+# one, a session is replayed whole.
+positions: Final = sa.Table(
+    "positions",
+    metadata,
+    sa.Column("session", sa.LargeBinary(_SESSION), sa.ForeignKey("sessions.id"), primary_key=True),
+    # SHA-256 of the content, against damage.
+    _octets("digest", _DIGEST, nullable=False),
+    sa.Column("content", sa.LargeBinary, nullable=False),
 )
 
 # Every challenge that was issued in a session, with what it hashes. It serves one window because it names one ``seq``

@@ -17,6 +17,7 @@ from weighbridge.verifier.database.conflict import Conflict
 from weighbridge.verifier.database.upsert import Upsert
 from weighbridge.verifier.enrolment import LedgeredLog
 from weighbridge.verifier.owners import Owners
+from weighbridge.verifier.positions import Positions
 from weighbridge.verifier.progress import Progress
 from weighbridge.verifier.results import Results
 from weighbridge.verifier.session import SessionState
@@ -108,18 +109,20 @@ class Transaction:
         spots: the spot challenges.
         stood: where sessions stand.
         owners: the reference sets that were seen.
+        positions: where sessions stood lately, for those who restore them.
         progress: how much of the ledger all this knows of.
         results: what relying parties may know of sessions.
         traces: what GPUs' samples were like.
     """
 
-    __slots__ = ("_connection", "owners", "progress", "results", "spots", "stood", "traces")
+    __slots__ = ("_connection", "owners", "positions", "progress", "results", "spots", "stood", "traces")
 
     def __init__(self, connection: sa.Connection, *, fingerprints_kept: int) -> None:
         self._connection = connection
         self.spots = Spots(connection)
         self.stood = Stands(connection)
         self.owners = Owners(connection)
+        self.positions = Positions(connection)
         self.progress = Progress(connection)
         self.results = Results(connection)
         self.traces = Traces(connection, kept=fingerprints_kept)
@@ -345,6 +348,12 @@ class Transaction:
         """H of a recorded window, ``None`` when none of this number is recorded."""
         return self._connection.scalars(
             sa.select(windows.c.digest).where(windows.c.session == session, windows.c.seq == seq)
+        ).one_or_none()
+
+    def window_index(self, session: bytes, seq: int) -> int | None:
+        """The ledger index of a recorded window, ``None`` when none of this number is recorded."""
+        return self._connection.scalars(
+            sa.select(windows.c.ledger_index).where(windows.c.session == session, windows.c.seq == seq)
         ).one_or_none()
 
     def window_indices(self, session: bytes, *, first: int = 0) -> tuple[int, ...]:

@@ -52,7 +52,19 @@ def _to_10(operations: Operations) -> None:
     operations.execute("INSERT INTO about (id, version) VALUES (0, 10)")
 
 
-STEPS: Final = (Step(10, "which version the tables are of, and whose they are, is said in a table", _to_10),)
+def _to_11(operations: Operations) -> None:
+    operations.create_table(
+        "positions",
+        sa.Column("session", sa.LargeBinary(16), sa.ForeignKey("sessions.id"), primary_key=True),
+        sa.Column("digest", sa.LargeBinary(32), sa.CheckConstraint("length(digest) = 32"), nullable=False),
+        sa.Column("content", sa.LargeBinary, nullable=False),
+    )
+
+
+STEPS: Final = (
+    Step(10, "which version the tables are of, and whose they are, is said in a table", _to_10),
+    Step(11, "where sessions stood lately is kept, so that they are not replayed whole", _to_11),
+)
 """In their order, without a gap."""
 
 
