@@ -158,10 +158,10 @@ class WindowLoop:
         try:
             ending = False
             while not ending and (parts.limit is None or self.sealed < parts.limit):
-                boundary = start + period
-                # A host that fell behind by whole windows makes one of them.
-                boundary += max(0, (parts.clock.monotonic_ns() - boundary) // period) * period
+                boundary = self._caught_up(start + period)
                 ending = await self._until(boundary)
+                # Once more: most of the time it waits, and whoever is stopped is stopped there.
+                boundary = self._caught_up(boundary)
                 end = min(boundary, parts.clock.monotonic_ns()) if ending else boundary
                 if ending and (end - start < _SHORTEST_NS or not self._declared_loaded()):
                     break
@@ -170,6 +170,11 @@ class WindowLoop:
             await self._last_chance()
         finally:
             self._end_tick()
+
+    def _caught_up(self, boundary: int) -> int:
+        """The last boundary that has passed, if ``boundary`` has: a host that fell behind makes one window of many."""
+        period = self._terms.period_ns
+        return boundary + max(0, (self._parts.clock.monotonic_ns() - boundary) // period) * period
 
     def _tell_lag(self) -> None:
         """Say once that the clock lags, and again when it does so after it did not. One that leads ends the session."""

@@ -53,6 +53,7 @@ from weighbridge.proto.tpm import public as tpm_public
 from weighbridge.proto.tpm.constants import digest
 from weighbridge.proto.window import Evidence, Header
 from weighbridge.verifier.anchors import Anchor, TrustAnchors
+from weighbridge.verifier.session import SessionState
 
 pytestmark = pytest.mark.asyncio
 
@@ -1081,3 +1082,78 @@ async def test_a_verifier_without_challenges_admits_and_warns(scene: Scene) -> N
         ["SPOT_POOL_EMPTY"],
         ["SPOT_POOL_EMPTY"],
     ]
+
+
+class Failing:
+    """A device whose calls fail while ``fault`` is set."""
+
+    def __init__(self, device: object, name: str) -> None:
+        self._device = device
+        self._name = name
+        self.fault: EnvironmentFault | None = None
+
+    def __getattr__(self, name: str) -> object:
+        if name == self._name and self.fault is not None:
+            raise self.fault
+        return getattr(self._device, name)
+
+
+@pytest.mark.parametrize(
+    ("device", "call", "code"),
+    [
+        pytest.param("tpm", "quote", Code.TPM_ABSENT, id="a TPM that dies"),
+        pytest.param("gpus", "attest", Code.GPU_FAILED, id="a GPU that is lost"),
+        pytest.param("gpus", "attest", Code.GPU_ABSENT, id="a driver that is unloaded"),
+    ],
+)
+async def test_a_device_that_dies_ends_the_session_and_begins_another_when_it_is_back(
+    scene: Scene, device: str, call: str, code: Code
+) -> None:
+    """What was sealed is delivered, nothing is sealed without the device, and no token outlives it."""
+    failing: Any = Failing(getattr(scene.devices, device), call)
+    scene.devices = replace(scene.devices, **{device: failing})
+
+    def act(report: WindowReport) -> None:
+        if report.seq == 1:
+            failing.fault = EnvironmentFault(code, "gone", where=device)
+
+    scene.watcher.on_window = act
+    with pytest.raises(EnvironmentFault) as caught:
+        await scene.run()
+    assert caught.value.code is code
+    assert scene.watcher.fates == [(0, "affirmed"), (1, "affirmed")]
+    assert (scene.spooled(), scene.token_file.exists()) == ([], False)
+    (first,) = {header.session for header in scene.recorded()}
+    # Back, as the same device: another session, under the same key, with nothing to clear.
+    failing.fault = None
+    scene.watcher = Watcher()
+    summary = await scene.run(windows=2)
+    assert (summary.affirmed, scene.watcher.fates) == (2, [(0, "affirmed"), (1, "affirmed")])
+    headers = scene.recorded()
+    assert [header.seq for header in headers if header.session == first] == [0, 1]
+    assert len({header.session for header in headers}) == 2
+    with scene.world.store.transaction() as tx:
+        row = tx.session(first)
+    assert row is not None
+    assert row.state is SessionState.INTERRUPTED
+
+
+async def test_a_host_that_is_paused_makes_one_long_window_and_opens_again(scene: Scene) -> None:
+    """As by SIGSTOP, or as a machine that is stopped: both its clocks went on, and the token's time is over."""
+    tokens: list[bool] = []
+
+    def act(report: WindowReport) -> None:
+        if report.seq == 1:
+            scene.clock.elapsed_ns += 60 * PERIOD_NS
+        tokens.append(scene.token_file.exists())
+
+    scene.watcher.on_window = act
+    summary = await scene.run(windows=5)
+    assert (summary.sealed, summary.lost) == (5, 0)
+    headers = scene.recorded()
+    assert [header.seq for header in headers] == list(range(5))
+    lengths = [(header.interval.wall_end_ns - header.interval.wall_start_ns) // PERIOD_NS for header in headers]
+    assert lengths == [1, 1, 60, 1, 1]
+    # Until the window that was sealed under the challenge of before is answered, nothing is open.
+    assert scene.watcher.fates == [(0, "affirmed"), (1, "affirmed"), (2, "held"), (3, "affirmed"), (4, "affirmed")]
+    assert tokens == [True, True, False, True, True]

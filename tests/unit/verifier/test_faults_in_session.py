@@ -90,6 +90,26 @@ def test_what_is_renewed_in_time_keeps_its_sessions(world: World) -> None:
     assert [world.window().verdict.outcome for _ in range(4)] == ["affirmed"] * 4
 
 
+# -- the driver --------------------------------------------------------------------------------------------------------
+
+
+def test_a_driver_that_is_reloaded_as_it_was_ends_nothing_and_another_one_ends_the_session(world: World) -> None:
+    """Reports name the driver: one without a reference is not admitted, which says nothing against the GPUs."""
+    world.open_session()
+    assert world.window().verdict.outcome == "affirmed"
+    gpus = world.host.gpus
+    loaded = gpus.devices
+    gpus.devices = tuple(replace(device) for device in loaded)
+    assert world.window().verdict.outcome == "affirmed"
+    gpus.devices = tuple(replace(it, firmware=replace(it.firmware, driver="590.48.01")) for it in loaded)
+    verdict = world.window().verdict
+    assert (verdict.outcome, {denial.code for denial in verdict.denials}) == ("denied", {Code.GPU_REFERENCE_ABSENT})
+    assert told(world).state is GateState.ENDED
+    gpus.devices = loaded
+    world.open_session()
+    assert world.window().verdict.outcome == "affirmed"
+
+
 # -- a slow disk -------------------------------------------------------------------------------------------------------
 
 
