@@ -136,7 +136,7 @@ def load_authority(path: Path) -> bytes:
     data = read_file(path, limit=_CHAIN_MAX, what="verifier's certificate authority")
     try:
         x509.load_pem_x509_certificates(data)
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise MalformedEvidence(
             Code.CERT_MALFORMED,
             "no certificate in PEM",
@@ -188,7 +188,7 @@ def _check_belongs(path: Path, key: ec.EllipticCurvePrivateKey) -> bytes:
     data = _read(path, _CHAIN_MAX, "TLS certificate")
     try:
         public = x509.load_pem_x509_certificates(data)[0].public_key()
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise _corrupt(path, "it holds no certificate") from error
     if not isinstance(public, ec.EllipticCurvePublicKey) or cose.spki(public) != cose.spki(key.public_key()):
         raise _corrupt(path, "its certificate is for another key")

@@ -162,7 +162,7 @@ def _certificates(path: Path) -> tuple[bytes, ...]:
     data = read_file(path, limit=2 * _CERTIFICATES_MAX * limits.CERT_MAX, what="platform's certificates")
     try:
         found = tuple(each.public_bytes(Encoding.DER) for each in x509.load_pem_x509_certificates(data))
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise MalformedEvidence(
             Code.CERT_MALFORMED,
             "no certificates in PEM",
@@ -182,7 +182,7 @@ def _item(path: Path) -> CollateralItem:
     if data.lstrip().startswith(_PEM_CRL):
         try:
             data = x509.load_pem_x509_crl(data).public_bytes(Encoding.DER)
-        except ValueError as error:
+        except (ValueError, x509.InvalidVersion) as error:
             raise MalformedEvidence(
                 Code.CRL_INVALID, "no revocation list in PEM", where=str(path), hint=_COLLATERAL_HINT
             ) from error

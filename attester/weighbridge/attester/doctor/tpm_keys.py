@@ -99,7 +99,7 @@ def _certificate(tpm: TpmAsked, index: int) -> _Certificate:
         ends = certificate.not_valid_after_utc
     except EnvironmentFault as error:
         return _Certificate(index, f"{where}: {error.message}", usable=False)
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         return _Certificate(
             index, f"{where}: not a certificate that can be read: {printable(str(error))}", usable=False
         )

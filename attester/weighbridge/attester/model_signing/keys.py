@@ -123,7 +123,7 @@ def load_signing_key(pem: bytes, *, certificate: bytes | None = None, chain: byt
 def _certificates(pem: bytes, what: str, *, limit: int) -> tuple[x509.Certificate, ...]:
     try:
         found = x509.load_pem_x509_certificates(pem)
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise MalformedEvidence(Code.CERT_MALFORMED, "no certificate in PEM", where=what) from error
     if len(found) > limit:
         raise MalformedEvidence(

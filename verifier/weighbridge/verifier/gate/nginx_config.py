@@ -138,7 +138,7 @@ class NginxConfig:
             )
         try:
             certificate = x509.load_pem_x509_certificate(pinned.pem)
-        except ValueError as error:
+        except (ValueError, x509.InvalidVersion) as error:
             raise MalformedEvidence(
                 Code.CERT_MALFORMED, f"not a certificate in PEM: {error}", where=pinned.path
             ) from error
