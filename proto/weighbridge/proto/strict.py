@@ -63,7 +63,7 @@ def hex_decode(text: str, *, what: str, size: int | None = None) -> bytes:
             f"{what} has the wrong length",
             where=what,
             expected=f"{size} bytes",
-            got=f"{len(value)} bytes",
+            got=len(value),
         )
     return value
 
@@ -249,6 +249,6 @@ def unpack(layout: str, data: bytes, *, what: str) -> tuple[int, ...]:
     if len(data) != size:
         code = Code.TRUNCATED if len(data) < size else Code.TRAILING_BYTES
         raise MalformedEvidence(
-            code, f"{what} has the wrong length", where=what, expected=f"{size} bytes", got=f"{len(data)} bytes"
+            code, f"{what} has the wrong length", where=what, expected=f"{size} bytes", got=len(data)
         )
     return struct.unpack(layout, data)

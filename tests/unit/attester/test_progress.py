@@ -26,7 +26,7 @@ def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def columns(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
-    monkeypatch.setattr(shutil, "get_terminal_size", lambda: os.terminal_size((count, 24)))
+    monkeypatch.setattr(shutil, "get_terminal_size", lambda fallback=(80, 24): os.terminal_size((count, fallback[1])))
 
 
 def test_terminal_shows_one_line_with_bar_rate_and_time_left(now: list[float]) -> None:

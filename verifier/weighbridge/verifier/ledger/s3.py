@@ -56,16 +56,16 @@ class S3Address:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The address that ``text`` is.
+        """The address that ``text`` is. What is none is not repeated: some write keys into addresses.
 
         Raises:
             ValueError: it is none, or has in it what not every service takes.
         """
         bucket, *parts = text.removeprefix(_SCHEME).rstrip("/").split("/")
         if not text.startswith(_SCHEME) or _BUCKET.fullmatch(bucket) is None:
-            raise ValueError(f"not s3://BUCKET/PREFIX, with 3 to 63 lower-case letters, digits and '-': {text}")
+            raise ValueError("not s3://BUCKET/PREFIX, with 3 to 63 lower-case letters, digits and '-'")
         if len(parts) > _PARTS_MAX or any(_PART.fullmatch(part) is None for part in parts):
-            raise ValueError(f"a prefix has letters, digits, '.', '_' and '-' between its slashes: {text}")
+            raise ValueError("a prefix has letters, digits, '.', '_' and '-' between its slashes")
         return cls(bucket, "/".join(parts))
 
     @staticmethod
