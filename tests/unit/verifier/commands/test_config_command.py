@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from support.configured import Configured, configured
 from support.site import here
 from weighbridge.proto.errors import ExitCode
+from weighbridge.verifier import pki
 from weighbridge.verifier.settings.describe import markdown
 from weighbridge.verifier.settings.layers import PREFIX
 
@@ -121,24 +123,35 @@ def test_a_policy_is_loaded_and_a_tenant_stands_once(made: Configured) -> None:
     assert failed == [("tenants.0.policy", "POLICY_INVALID"), ("tenants.1.requirements", "DUPLICATE_KEY")]
 
 
-@pytest.mark.parametrize("where", ["judging", "tenants"])
-def test_no_authority_admits_hosts_of_two_tenants(made: Configured, where: str) -> None:
-    own = 'attester_ca = "state/tls/ca.pem"\n'
+@pytest.mark.parametrize(
+    ("where", "authority", "refused"),
+    [
+        ("judging", "own/ca.pem", "tenants.1.attester_ca"),
+        ("tenants", "own/ca.pem", "tenants.1.attester_ca"),
+        # All the tenants without one would admit its hosts, too.
+        ("tenants", "state/tls/ca.pem", "tenants.0.attester_ca"),
+    ],
+)
+def test_no_authority_admits_hosts_of_two_tenants(made: Configured, where: str, authority: str, refused: str) -> None:
+    own = f'attester_ca = "{authority}"\n'
+    (made.directory / "own").mkdir(exist_ok=True)
+    if not (made.directory / "own" / "ca.pem").exists():
+        pki.create_authority(made.directory / "own", name="a tenant's own", at=datetime.now(UTC))
     file = made.directory / "shared.toml"
     each = own if where == "tenants" else ""
     text = made.file.read_text().replace('requirements = "tenant-a.json"\n', own if where == "judging" else "")
     try:
         file.write_text(
-            f'{text}[[tenants]]\nrequirements = "tenant-a.json"\n{each}'
-            f'[[tenants]]\nrequirements = "tenant-b.json"\n{each}'
+            f'{text}[[tenants]]\nrequirements = "tenant-a.json"\n{each}[[tenants]]\nrequirements = "tenant-b.json"\n'
+            + (each if refused.startswith("tenants.1") else "")
         )
         _, document, _ = check(file)
         served = here("weighbridge", "serve", "--config", file)
     finally:
         file.unlink()
     failed = [(one["key"], one["error"]["code"]) for one in document["checks"] if one["status"] == "fail"]
-    assert failed == [("tenants.1.attester_ca", "DUPLICATE_KEY")]
-    assert (served.status, "tenants.1.attester_ca" in served.err) == (ExitCode.MALFORMED, True)
+    assert failed == [(refused, "DUPLICATE_KEY")]
+    assert (served.status, refused in served.err) == (ExitCode.MALFORMED, True)
 
 
 def test_what_is_missing_and_what_is_no_key(tmp_path: Path) -> None:

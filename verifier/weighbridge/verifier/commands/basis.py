@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar, final
 
 from weighbridge.proto import limits
-from weighbridge.proto.errors import Code, MalformedEvidence
+from weighbridge.proto.errors import Code, MalformedEvidence, WeighbridgeError
+from weighbridge.verifier.bench import keys_of
 from weighbridge.verifier.commands.foreign import with_foreign
 from weighbridge.verifier.commands.outcome import (
     load_anchors,
@@ -37,13 +38,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Basis",
+    "admitting_for_all",
     "lacking",
     "needed",
     "read_authorities",
     "read_basis",
     "read_policy",
     "read_requirements",
-    "shared_authority",
+    "require_own",
 ]
 
 _T = TypeVar("_T")
@@ -151,7 +153,42 @@ def lacking(settings: Settings) -> tuple[MalformedEvidence, ...]:
     return tuple(found)
 
 
-def shared_authority(where: str) -> MalformedEvidence:
+def admitting_for_all(settings: Settings) -> frozenset[bytes]:
+    """The keys of STATE's own authorities, whose hosts attest for every tenant without an ``attester_ca``.
+
+    None where STATE says none that can be read: whoever opens it refuses it.
+    """
+    state = settings.serve.state
+    try:
+        return frozenset() if state is None else keys_of(read_authorities(state / "tls" / "ca.pem"))
+    except WeighbridgeError:
+        return frozenset()
+
+
+def require_own(found: frozenset[bytes], *, all_: frozenset[bytes], others: frozenset[bytes], where: str) -> None:
+    """Require that a tenant's authorities admit hosts for it alone.
+
+    Args:
+        found: their keys.
+        all_: as :func:`admitting_for_all`.
+        others: those of other tenants.
+        where: the setting.
+
+    Raises:
+        MalformedEvidence: ``DUPLICATE_KEY``.
+    """
+    if found & all_:
+        raise MalformedEvidence(
+            Code.DUPLICATE_KEY,
+            "STATE's own authority, whose hosts attest for every tenant that names none",
+            where=where,
+            hint="make an authority for this tenant's hosts alone, or leave the setting out",
+        )
+    if found & others:
+        raise _shared_authority(where)
+
+
+def _shared_authority(where: str) -> MalformedEvidence:
     """The refusal of an authority that would admit the hosts of two tenants, each for the other."""
     return MalformedEvidence(
         Code.DUPLICATE_KEY,

@@ -10,7 +10,7 @@ from weighbridge.proto.errors import Code, MalformedEvidence
 from weighbridge.verifier.baseline_watch import BaselineKeeper
 from weighbridge.verifier.bench import Bench, keys_of
 from weighbridge.verifier.collateral.store import CollateralStore
-from weighbridge.verifier.commands.basis import read_basis, shared_authority
+from weighbridge.verifier.commands.basis import admitting_for_all, read_basis, require_own
 from weighbridge.verifier.observed import ObservedPolicy
 from weighbridge.verifier.policy_watch import PolicyWatch
 from weighbridge.verifier.reference_watch import ReferenceWatch
@@ -38,10 +38,11 @@ def read_bases(settings: Settings) -> tuple[Basis, ...]:
 
     Raises:
         WeighbridgeError: as :func:`.read_basis`; ``DUPLICATE_KEY``: two of the tenants are one, or have an
-            authority of attesters in common.
+            authority of attesters in common, or STATE's own.
     """
     found: dict[str, Basis] = {}
     admitting: set[bytes] = set()
+    all_ = admitting_for_all(settings)
     for number, judging in enumerate(settings.judged()):
         basis = read_basis(judging)
         if basis.requirements.tenant in found:
@@ -52,8 +53,8 @@ def read_bases(settings: Settings) -> tuple[Basis, ...]:
                 got=basis.requirements.tenant,
             )
         own = keys_of(basis.attesters or ())
-        if own & admitting:
-            raise shared_authority(f"tenants.{number}.attester_ca")
+        where = f"tenants.{number}.attester_ca" if settings.tenants else "judging.attester_ca"
+        require_own(own, all_=all_, others=frozenset(admitting), where=where)
         admitting |= own
         found[basis.requirements.tenant] = basis
     return tuple(found.values())

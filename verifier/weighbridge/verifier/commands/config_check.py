@@ -23,12 +23,13 @@ from weighbridge.proto.host_set import SET_TYP as HOST_SET_TYP
 from weighbridge.verifier import baseline_set, host_set, policy_bundle, reference_set
 from weighbridge.verifier.bench import keys_of
 from weighbridge.verifier.commands.basis import (
+    admitting_for_all,
     lacking,
     needed,
     read_authorities,
     read_policy,
     read_requirements,
-    shared_authority,
+    require_own,
 )
 from weighbridge.verifier.commands.outcome import load_anchors, no_state, read, read_manifest, read_reference, taken_for
 from weighbridge.verifier.commands.text import counted
@@ -247,8 +248,8 @@ class _Looking:
         """How many authorities there are, of which none is another tenant's."""
         found = read_authorities(path)
         keys = keys_of(found)
-        if keys & self._admitting:
-            raise shared_authority(f"{place}.attester_ca")
+        all_ = admitting_for_all(self._settings)
+        require_own(keys, all_=all_, others=frozenset(self._admitting), where=f"{place}.attester_ca")
         self._admitting |= keys
         return counted(len(found), "certificate")
 
