@@ -19,6 +19,7 @@ from weighbridge.verifier import replay
 from weighbridge.verifier.archive import Archive
 from weighbridge.verifier.clearing import clear
 from weighbridge.verifier.clock import moment
+from weighbridge.verifier.leadership import FileLeadership
 from weighbridge.verifier.ledger.audit import audit
 from weighbridge.verifier.ledger.reader import LedgerReader
 from weighbridge.verifier.live import LiveSessions
@@ -28,6 +29,7 @@ from weighbridge.verifier.steps import subjects_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from support.world import Host
@@ -110,6 +112,38 @@ def verify_everything(world: World) -> list[Record]:
     went_on = [record.seq for record in found if b'"outcome":"denied"' not in record.verdict]
     assert went_on == [record.seq for record in chain]
     return found
+
+
+@pytest.mark.parametrize("act", ["prove", "close", "clear"])
+def test_what_waits_for_its_turn_is_recorded_as_of_then(world: World, other: Verifier, act: str) -> None:
+    """Process B records a window 5 s later than A has begun, while A waits: whoever monitors sees none back-dated."""
+    two, gpu = world.another_host("two"), bytes(32)
+    if act == "close":
+        world.open_session(two)
+    with world.store.transaction() as tx:
+        tx.fail_subjects([("gpu", gpu)], code=Code.GPU_SIG, session=None, at_ns=0)
+    enter, before, waited = FileLeadership.turn, world.clock.now(), list[str]()
+
+    def turn(leadership: FileLeadership) -> AbstractContextManager[None]:
+        if not waited:
+            waited.append(act)
+            world.clock.advance(5)
+            settle(other, judge(other, world.host, world.host.seal()))
+        return enter(leadership)
+
+    with mock.patch.object(FileLeadership, "turn", turn):
+        match act:
+            case "prove":
+                world.open_session(two)
+            case "close":
+                world.verifier.close(two.session, peer=two.peer)
+            case _:
+                clear(world.archive, world.store, "gpu", gpu, reason="a test", at=before)
+    assert waited == [act]
+    reader = world.ledger.reader()
+    leaves = [Leaf.parse(reader.entry(index)) for index in range(reader.checkpoint.size)][-2:]
+    assert [leaf.kind for leaf in leaves] == ["window", {"prove": "enrolment", "close": "closing"}.get(act, "clearing")]
+    assert leaves[0].received_ns <= leaves[1].received_ns
 
 
 def test_any_process_takes_any_window_and_reads_only_what_it_has_not_seen(world: World, other: Verifier) -> None:

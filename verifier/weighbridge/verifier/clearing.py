@@ -40,6 +40,9 @@ def clear(
         raise ValueError("a failure is cleared for a reason")
     # The turn first: nobody who has the store waits for a turn.
     with archive.turn(), store.transaction() as tx:
+        # Verifiers that serve may have recorded meanwhile: no entry is of an earlier time than the one before it.
+        latest = archive.latest()
+        at = at if latest is None else max(at, latest)
         return _clear(archive, tx, kind, identity, reason=reason, at=at)
 
 

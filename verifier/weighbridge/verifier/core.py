@@ -161,7 +161,7 @@ class Verifier:
             EnvironmentFault: this machine is at fault: nothing was judged, and the proof may come again.
             WeighbridgeError: the proof is refused; a ``PolicyDenied`` names every finding and has been recorded.
         """
-        terms, live = self._enroller.prove(data, peer=peer, at=self._clock.now())
+        terms, live = self._enroller.prove(data, peer=peer, clock=self._clock)
         return Opened(terms, live.issued.digest, spot_of(live.issued))
 
     def resume(self, session: bytes, *, peer: bytes) -> Resumed:
@@ -171,10 +171,10 @@ class Verifier:
             NotAuthentic: ``SESSION_UNKNOWN``, ``WINDOW_PEER``.
             PolicyDenied: ``SESSION_FAILED`` or ``SESSION_STATE``: it has ended.
         """
-        now = self._clock.now()
         # Before the turn: what has to be read of a session that is not remembered here keeps nobody waiting.
         _ = self._sessions.find(session, peer=peer)
         with self._leader.turn():
+            now = self._clock.now()
             live = self._sessions.find(session, peer=peer)
             known = live.issued
             if known.asked_ns is None:
@@ -226,10 +226,11 @@ class Verifier:
 
     def close(self, session: bytes, *, peer: bytes) -> strict.JsonObject:
         """End a session in good order and return its summary, schema ``weighbridge/session-summary/v1``."""
-        now = self._clock.now()
         # As in resuming.
         _ = self._sessions.find(session, peer=peer)
         with self._leader.turn(), self._store.transaction() as tx:
+            # Not before: others may have recorded while this waited for its turn.
+            now = self._clock.now()
             live = self._sessions.find(session, peer=peer)
             summary = self._summary(live, SessionState.CLOSED)
             record = Record.note(

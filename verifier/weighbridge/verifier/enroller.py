@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from weighbridge.proto.manifest import Manifest
     from weighbridge.verifier.archive import Archive
     from weighbridge.verifier.bench import Bench, Benches
+    from weighbridge.verifier.clock import Clock
     from weighbridge.verifier.enrolment import VerifiedEnrolment
     from weighbridge.verifier.keys import VerifierKeys
     from weighbridge.verifier.leading import Leader
@@ -130,17 +131,18 @@ class Enroller:
         self._pending[session] = _Pending(opening, challenge, issued, secret, bench)
         return challenge
 
-    def prove(self, data: bytes, *, peer: bytes, at: datetime) -> tuple[SignedTerms, Live]:
+    def prove(self, data: bytes, *, peer: bytes, clock: Clock) -> tuple[SignedTerms, Live]:
         """Enrol the attester that meets the challenge, and sign the session's terms.
 
         Args:
             data: an untrusted :class:`~weighbridge.proto.enrolment.EnrolmentProof`.
             peer: as for :meth:`open`.
-            at: the verifier's receipt time.
+            clock: tells the verifier's receipt time.
 
         Raises:
             WeighbridgeError: the proof is refused; a ``PolicyDenied`` names every finding and has been recorded.
         """
+        at = clock.now()
         proof = EnrolmentProof.parse(data)
         # Taken out before it is looked at: a challenge and its credential are compared once.
         pending = self._pending.pop(proof.session, None)
@@ -155,31 +157,17 @@ class Enroller:
             raise NotAuthentic(
                 Code.WINDOW_PEER, "the proof came over another peer's channel", where="channel", got=peer
             )
-        # All of an enrolment is judged at one time, the recorded one: else what ended after the opening, a certificate
-        # or a revocation list, could be replayed neither by this verifier nor from a bundle.
-        bench = pending.bench
         # What is revoked by now counts: of what the terms rest on, windows look at no more than the devices again.
-        bench.refresh(at)
-        published = bench.appraiser.published
-        verified = verify_proof(
-            proof,
-            candidate=verify_opening(
-                pending.opening,
-                requirements=bench.requirements,
-                anchors=bench.anchors,
-                collateral=published.collateral,
-                peer=peer,
-                at=at,
-            ),
-            secret=pending.secret,
-            challenge=pending.challenge,
-            requirements=bench.requirements,
-            anchors=bench.anchors,
-            at=at,
-        )
+        pending.bench.refresh(at)
+        published = pending.bench.appraiser.published
+        verified = _verified(pending, proof, at)
         # Before the turn: nobody refers to it yet.
         self._archive.keep_collateral(published.collateral)
-        with self._leader.turn(), self._store.transaction() as tx:
+        with self._leader.turn() as turn, self._store.transaction() as tx:
+            if turn.too_old(at):
+                # It waited while others recorded: entries keep the order of time, and all of it is judged at one.
+                at = clock.now()
+                verified = _verified(pending, proof, at)
             enrolled = self._enrol(tx, pending, proof, data, verified, collateral=published.digest, at=at)
         if isinstance(enrolled, PolicyDenied):
             raise enrolled
@@ -343,6 +331,32 @@ class Enroller:
             raise EnvironmentFault(
                 Code.PEER_REFUSED, "too many enrolments are open", hint="try again in a minute", got=len(self._pending)
             )
+
+
+def _verified(pending: _Pending, proof: EnrolmentProof, at: datetime) -> VerifiedEnrolment:
+    """What the proof proves at one time, the recorded one.
+
+    Else what ended after the opening, a certificate or a revocation list, could be replayed neither by this verifier
+    nor from a bundle.
+    """
+    bench = pending.bench
+    return verify_proof(
+        proof,
+        candidate=verify_opening(
+            pending.opening,
+            requirements=bench.requirements,
+            anchors=bench.anchors,
+            collateral=bench.appraiser.published.collateral,
+            peer=pending.opening.peer,
+            at=at,
+        ),
+        secret=pending.secret,
+        challenge=pending.challenge,
+        requirements=bench.requirements,
+        anchors=bench.anchors,
+        at=at,
+        chains=bench.chains,
+    )
 
 
 def _stuck(subject: Subject) -> Denial:
