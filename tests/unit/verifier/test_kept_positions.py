@@ -23,7 +23,7 @@ from weighbridge.verifier.observed import UNOBSERVED, Restored
 from weighbridge.verifier.plain import form_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterator, Mapping
     from pathlib import Path
 
     from corpus.arena import Arena
@@ -50,7 +50,7 @@ class Told:
 
 
 @contextmanager
-def restarted(world: World, *, remembered: int = 8) -> Iterator[Told]:
+def restarted(world: World, *, remembered: int = 8) -> Generator[Told]:
     """The verifier as it comes up again, with what it tells."""
     told = Told()
     with mock.patch("support.world.Verifier") as made:

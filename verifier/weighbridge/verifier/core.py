@@ -21,11 +21,12 @@ from weighbridge.verifier.clock import nanoseconds
 from weighbridge.verifier.enroller import Enroller
 from weighbridge.verifier.judging import Judge, Judged
 from weighbridge.verifier.leading import Leader
-from weighbridge.verifier.live import REMEMBERED, Live, LiveSessions
+from weighbridge.verifier.live import Live, LiveSessions
 from weighbridge.verifier.observed import UNOBSERVED, Observer
 from weighbridge.verifier.record import Record
 from weighbridge.verifier.result.key_store import TokenKeyStore
 from weighbridge.verifier.result_source import ResultSource
+from weighbridge.verifier.service_limits import REMEMBERED
 from weighbridge.verifier.session import SessionState
 from weighbridge.verifier.settling import Settled, Settler, spot_of
 from weighbridge.verifier.standing import ended

@@ -11,13 +11,14 @@ windows. If that is not there, or does not fit, a session is replayed whole, and
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Final, NamedTuple, final
+from typing import TYPE_CHECKING, NamedTuple, final
 
 from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic, PolicyDenied, WeighbridgeError
 from weighbridge.verifier import kept_position
 from weighbridge.verifier.challenge import CHANCE, Chance
 from weighbridge.verifier.observed import UNOBSERVED, Observer, Restored
 from weighbridge.verifier.restoring import Live, Restorer, require_peer
+from weighbridge.verifier.service_limits import REMEMBERED
 from weighbridge.verifier.session import Position, SessionState
 from weighbridge.verifier.standings import Kept
 from weighbridge.verifier.steps import Advance, Ending, shut_of, write_advance, write_end
@@ -38,10 +39,7 @@ if TYPE_CHECKING:
     from weighbridge.verifier.telemetry.history import History, Trace
     from weighbridge.verifier.traces import Beside
 
-__all__ = ["REMEMBERED", "Done", "Live", "LiveSessions", "Recalled"]
-
-REMEMBERED: Final = 20_000
-"""Sessions that a process remembers, where nobody says how many."""
+__all__ = ["Done", "Live", "LiveSessions", "Recalled"]
 
 Done = tuple[Position, SessionState, Issued] | Conflict | None
 """Where a session stands behind a step, what the store has against that, or nothing: it has ended."""

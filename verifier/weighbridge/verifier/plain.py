@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["Form", "form_of"]
 
 _SMALL: Final = range(-(2**63), 2**63)
-_PLAIN: Final = (bool, str, bytes)
+_PLAIN: Final[frozenset[type]] = frozenset({bool, str, bytes, types.NoneType})
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +72,8 @@ def form_of(  # noqa: PLR0911 - one for each kind of type
     """
     if kind is int:
         return Form("int", _write_int, _read_int)
-    if kind in {*_PLAIN, types.NoneType}:
-        return _of_plain(cast("type", kind))
+    if isinstance(kind, type) and kind in _PLAIN:
+        return _of_plain(kind)
     if isinstance(kind, type) and issubclass(kind, StrEnum):
         return _of_words(kind.__name__, {item.value: item for item in kind})
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):

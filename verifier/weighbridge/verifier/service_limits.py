@@ -1,7 +1,8 @@
 """How much of the service one peer, one tenant and all of them together may have. Values and their meaning; no state.
 
 A *peer* is known by its TLS key, a relying party by its entry in the list. A tenant is known once a session is: what
-comes before counts for the peer and for all. Everything is of one process: of several workers each counts its own.
+comes before counts for the peer and for all. Everything is counted by one process for itself: of several workers on one
+port each has its part of what all may have (:meth:`Limits.of_one`), and each replica has all of it.
 
 The defaults suit a fleet of 10,000 hosts that send a window each in 10 s. Who has less memory lowers
 ``total.bytes_in_flight`` and ``total.streams``.
@@ -9,10 +10,13 @@ The defaults suit a fleet of 10,000 hosts that send a window each in 10 s. Who h
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
-from typing import Final
+from dataclasses import dataclass, field, fields, replace
+from typing import Final, Self
 
-__all__ = ["PEER", "TENANT", "TOTAL", "Limits", "Share"]
+__all__ = ["PEER", "REMEMBERED", "TENANT", "TOTAL", "Limits", "Share"]
+
+REMEMBERED: Final = 20_000
+"""Sessions that a process keeps in memory."""
 
 _MIB: Final = 1024 * 1024
 
@@ -52,6 +56,16 @@ class Share:
 
     def __post_init__(self) -> None:
         _at_least_one(self)
+
+    def part(self, count: int) -> Self:
+        """What one of ``count`` processes may give: so much that all together give no less than all of it."""
+        return replace(self, **{one.name: -(-getattr(self, one.name) // count) for one in fields(self)})
+
+    def within(self, other: Share) -> Self:
+        """No more than ``other``."""
+        return replace(
+            self, **{one.name: min(getattr(self, one.name), getattr(other, one.name)) for one in fields(self)}
+        )
 
 
 PEER: Final = Share(
@@ -126,3 +140,14 @@ class Limits:
             name = one.name
             if not getattr(self.peer, name) <= getattr(self.tenant, name) <= getattr(self.total, name):
                 raise ValueError(f"{name}: a peer may have no more than a tenant, and a tenant no more than all")
+
+    def of_one(self, workers: int) -> Self:
+        """What one of so many processes gives that have a port between them.
+
+        The kernel spreads connections over them by chance: so each has its part of what a tenant and all may have, and
+        of connections. A peer has few, which may all be of one process: it may have all of its own of each of them,
+        and no more than a tenant may.
+        """
+        tenant, total = self.tenant.part(workers), self.total.part(workers)
+        connections = -(-self.connections // workers)
+        return replace(self, peer=self.peer.within(tenant), tenant=tenant, total=total, connections=connections)

@@ -265,6 +265,10 @@ def test_limits_are_those_of_the_service(tmp_path: Path) -> None:
     limits = load(written(tmp_path, text), {"WEIGHBRIDGE_TOTAL_LIMITS_CALLS": "200"}, {}).settings.service_limits()
     assert (limits.drain, limits.peer.streams, limits.tenant.calls, limits.total.calls) == (3, 2, 100, 200)
     assert (limits.credit, limits.peer.sessions) == (Limits().credit, Limits().peer.sessions)
+    # Of three workers each has its part; a peer's few connections may all be one worker's.
+    limits = load(written(tmp_path, f"{text}[serve]\nworkers = 3\n"), {}, {}).settings.service_limits()
+    assert (limits.peer.streams, limits.tenant.streams, limits.total.streams) == (2, 6667, 6667)
+    assert (limits.peer.calls, limits.tenant.calls, limits.total.calls, limits.connections) == (34, 34, 1366, 8334)
     (found,) = faults(tmp_path, "[peer_limits]\nstreams = 30000\n")
     assert (found.code, found.where) == (Code.FIELD_RANGE, "limits")
     (found,) = faults(tmp_path, "[limits]\ndrain = inf\n")

@@ -234,6 +234,7 @@ def _run_serve(arguments: argparse.Namespace) -> Outcome | int:
             others=[one.bench for one in others],
             attesters=first.bench.attesters,
             observer=observer,
+            remembered=settings.serve.remembered,
         )
         verifier.follow(first.watch)
         asked = [one.watch.ask for one in benches if one.watched]

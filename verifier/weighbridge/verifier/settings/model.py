@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from weighbridge.verifier.commands.engines import DEFAULT, EngineChoice
-from weighbridge.verifier.service_limits import PEER, TENANT, TOTAL, Limits
+from weighbridge.verifier.service_limits import PEER, REMEMBERED, TENANT, TOTAL, Limits
 from weighbridge.verifier.settings.kinds import (
     NUMBER,
     SECONDS,
@@ -77,6 +77,11 @@ class Serve(_Section):
         About("number", "--fingerprints"),
         Field(ge=1, le=2**53 - 1, description="of GPUs' samples, remembered so that a recording shows"),
     ] = FINGERPRINTS_KEPT
+    remembered: Annotated[
+        int,
+        About("number"),
+        Field(ge=1, le=2**53 - 1, description="sessions in a process's memory; more are restored as they come"),
+    ] = REMEMBERED
     port_file: Annotated[
         PathOf | None, one_file("--port-file"), Field(description="the port is written here once it listens")
     ] = None
@@ -285,18 +290,19 @@ class Settings(_Section):
         return self
 
     def service_limits(self) -> Limits:
-        """What peers and tenants may have.
+        """What peers and tenants may have of one process that serves: of each worker.
 
         Raises:
             ValueError: one may have more than all.
         """
-        return replace(
+        written = replace(
             Limits(),
             **_said(self.limits),
             peer=replace(PEER, **_said(self.peer_limits)),
             tenant=replace(TENANT, **_said(self.tenant_limits)),
             total=replace(TOTAL, **_said(self.total_limits)),
         )
+        return written.of_one(self.serve.workers)
 
     def judged(self) -> tuple[Judging, ...]:
         """By what is judged, for each tenant."""
