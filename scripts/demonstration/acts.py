@@ -39,8 +39,8 @@ ACTS: Final[tuple[tuple[str, str, Act], ...]] = (
 _HOSTS: Final = (*(name for name, _, _ in ACTS), "copied")
 
 
-async def play(out: Path, chosen: list[str]) -> int:
-    """Play the acts and print the table; the exit status."""
+async def play(out: Path, chosen: list[str], *, red_team: bool) -> int:
+    """Play the acts, and the red team's attacks if asked, and print the table; the exit status."""
     began = time.monotonic()
     say("setting the stage: a verifier, emulated hosts (insecure-emulated: no production policy accepts them)")
     stage = await Stage.build(out, _HOSTS)
@@ -60,9 +60,19 @@ async def play(out: Path, chosen: list[str]) -> int:
             except (ActFailed, CommandFailed, WeighbridgeError, TimeoutError) as error:
                 say(f"    NOT AS IT SHOULD: {type(error).__name__}: {error}")
             rows.append((str(number), title, result, time.monotonic() - start))
+        attacked = await attacks(stage) if red_team else ExitCode.AFFIRMED
     finally:
         await stage.stop()
-    return table(rows, out, time.monotonic() - began)
+    return table(rows, out, time.monotonic() - began) or attacked
+
+
+async def attacks(stage: Stage) -> int:
+    """Have the red team play against the verifier that the acts were judged by; its exit status."""
+    say("\nthe red team")
+    done = await stage.red_team()
+    for line in (done.out or done.err).splitlines():
+        say(f"    {line}")
+    return done.status
 
 
 def table(rows: list[tuple[str, str, Result | None, float]], out: Path, seconds: float) -> int:
@@ -92,13 +102,14 @@ def main() -> int:
     parser.add_argument(
         "--act", action="append", default=[], choices=[name for name, _, _ in ACTS], help="only this act"
     )
+    parser.add_argument("--red-team", action="store_true", help="then play `weighbridge redteam` against the verifier")
     arguments = parser.parse_args()
     out: TextIO = sys.stdout
     if isinstance(out, io.TextIOWrapper):
         # What the terminal cannot show is shown escaped.
         out.reconfigure(errors="backslashreplace")
     try:
-        return asyncio.run(play(arguments.out.resolve(), arguments.act))
+        return asyncio.run(play(arguments.out.resolve(), arguments.act, red_team=arguments.red_team))
     except WeighbridgeError as error:
         print(f"demo: error: {error}\nhint: {error.hint}", file=sys.stderr)
         return error.exit_code

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from line import CuttableLine
-from rogue import ForgetfulLog, Rogue
+from rogue import ForgetfulLog, Rogue, change_driver, open_rogue, swap_gpu
 from stage import AUDIENCE, TEXTS, Attester, Host, Stage, command
 from telling import (
     PATIENCE_S,
@@ -53,7 +53,7 @@ async def reset(stage: Stage) -> Result:
         tpm = Tpm.open(host.tpm.tcti)
         log = ForgetfulLog(tpm)
         log.load(stage.manifest)
-        rogue = await Rogue.open(stage, host, tpm=tpm, log=log)
+        rogue = await open_rogue(stage, host, tpm=tpm, log=log)
         try:
             await good_windows(rogue, 2)
             first = rogue.tpm.read_clock()
@@ -117,16 +117,15 @@ async def another_gpu(stage: Stage) -> Result:
     with Tpm.open(host.tpm.tcti) as tpm:
         log = ForgetfulLog(tpm)
         log.load(stage.manifest)
-        rogue = await Rogue.open(stage, host, tpm=tpm, log=log)
+        rogue = await open_rogue(stage, host, tpm=tpm, log=log)
         try:
             await good_windows(rogue, 2)
-            rogue.swap_gpu(0, host)
-            rogue.reseal()
+            swap_gpu(rogue, 0, host)
             code = await refused(rogue, "with another genuine GPU of the same vendor in place of one")
         finally:
             await rogue.line.disconnect()
     expect(code is Code.GPU_UNEXPECTED, f"refused, but by {code}")
-    await why(stage, rogue.session, "the devices are exactly those that are enrolled")
+    await why(stage, rogue.session.hex(), "the devices are exactly those that are enrolled")
     return Result("refused", code.value)
 
 
@@ -136,11 +135,10 @@ async def changed_driver(stage: Stage) -> Result:
     with Tpm.open(host.tpm.tcti) as tpm:
         log = ForgetfulLog(tpm)
         log.load(stage.manifest)
-        rogue = await Rogue.open(stage, host, tpm=tpm, log=log)
+        rogue = await open_rogue(stage, host, tpm=tpm, log=log)
         try:
             await good_windows(rogue, 2)
-            rogue.change_driver(1)
-            rogue.reseal()
+            change_driver(rogue, 1, host)
             denial = denial_of(await rogue.window(), "with a changed driver on one GPU, signed by that GPU")
         finally:
             await rogue.line.disconnect()
@@ -150,7 +148,7 @@ async def changed_driver(stage: Stage) -> Result:
     told = " ".join(str(value) for value in denial.values())
     for word in ("measurement 22", "driver's manifest", "another build"):
         expect(word in told, f"the refusal does not name {word}: {told}")
-    await why(stage, rogue.session, "measurement 22", "reference_matches(gpu)")
+    await why(stage, rogue.session.hex(), "measurement 22", "reference_matches(gpu)")
     return Result("refused", f"{Code.GPU_MEASUREMENT_MISMATCH}: measurement 22, of the driver")
 
 

@@ -7,7 +7,7 @@ import shutil
 import struct
 from typing import TYPE_CHECKING
 
-from rogue import ForgetfulLog, Rogue
+from rogue import ForgetfulLog, open_rogue
 from stage import ADAPTER, SPOT_EVERY, TEXTS, Attester, Stage, make_adapter
 from telling import (
     PATIENCE_S,
@@ -106,7 +106,7 @@ async def another_model(stage: Stage) -> Result:
     say("    and once more, with a log that begins today")
     with Tpm.open(host.tpm.tcti) as tpm:
         try:
-            await Rogue.open(stage, host, tpm=tpm, log=ForgetfulLog(tpm))
+            await open_rogue(stage, host, tpm=tpm, log=ForgetfulLog(tpm))
         except WeighbridgeError as error:
             say_error(str(error))
             expect(error.code is Code.BASELINE_UNEXPLAINED, f"refused, but by {error}")

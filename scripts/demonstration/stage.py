@@ -186,6 +186,11 @@ class Stage:
         return self.out / "verifier"
 
     @property
+    def kit(self) -> Path:
+        """What the red team's hosts are made of; this verifier lets them in as it does the demonstration's own."""
+        return self.out / "redteam"
+
+    @property
     def anchors(self) -> Path:
         """Everything that must be believed to accept this demonstration: emulated roots, and this verifier's keys."""
         return self.out / "anchors.json"
@@ -201,6 +206,7 @@ class Stage:
             "--policy", "insecure_development",
             "--reference", self.out / "reference.json",
             "--manifest", self.manifest_file, "--manifest", self.adapter_file,
+            "--manifest", self.kit / "model.json",
         ]  # fmt: skip
 
     @classmethod
@@ -220,6 +226,7 @@ class Stage:
         _make_gpus(out / "gpu-vendor", [host.gpus for host in hosts.values()])
         stage = cls(out, model, manifest, manifest_file, adapter, adapter_file, hosts)
         await command("weighbridge", "init", stage.state, "--origin", "demo.weighbridge.example/windows", check=True)
+        await command("weighbridge", "redteam", "--make-kit", stage.kit, check=True)
         await stage._write_anchors()
         await stage._collect()
         stage._write_reference()
@@ -284,6 +291,13 @@ class Stage:
             "--seed", "7",
         ]  # fmt: skip
 
+    async def red_team(self) -> Done:
+        """Play the red team's attacks against the verifier, which serves; what the command printed."""
+        return await command(
+            "weighbridge", "redteam", "--target", f"127.0.0.1:{self.port}", "--kit", self.kit, "--state", self.state,
+            "--tenant", TENANT, "--audience", AUDIENCE, "--report", self.out / "redteam.md",
+        )  # fmt: skip
+
     def server(self, *options: str | Path) -> list[str | Path]:
         """The command of the demonstration's inference server."""
         return ["--", sys.executable, _HERE / "inference_server.py", *options]
@@ -309,6 +323,7 @@ class Stage:
                 Anchor.from_certificate("tpm-ek-intermediate", issuer, platform=_PLATFORM, source=source),
             ]
         roots = self.out / "roots.json"
+        anchors += load((self.kit / "anchors.json").read_bytes()).anchors
         roots.write_bytes(TrustAnchors(tuple({(a.purpose, a.spki): a for a in anchors}.values())).encode())
         for name, purpose in (("device-root.pem", "nvidia-device-root"), ("rim-root.pem", "nvidia-rim-root")):
             await command(
@@ -321,12 +336,16 @@ class Stage:
 
     async def _collect(self) -> None:
         """Take in what the GPUs' vendor says that they should measure."""
-        manifests = sorted((self.out / "gpu-vendor" / "rims").iterdir())
+        manifests = [
+            *sorted((self.out / "gpu-vendor" / "rims").iterdir()),
+            *sorted((self.kit / "gpus" / "rims").iterdir()),
+        ]
         await command("weighbridge", "collateral", "import", *manifests, "--store", self.out / "collateral", check=True)
 
     def _write_reference(self) -> None:
         """The models, and nothing of GPUs: what is right there, their maker says."""
-        models = {manifest.digest.hex(): manifest.name for manifest in (self.manifest, self.adapter)}
+        own = Reference.parse((self.kit / "reference.json").read_bytes()).models
+        models = {**own, **{manifest.digest.hex(): manifest.name for manifest in (self.manifest, self.adapter)}}
         (self.out / "reference.json").write_bytes(Reference(models, {}, {}).to_json())
 
     def _write_requirements(self) -> None:

@@ -67,6 +67,12 @@ _COMMANDS: Final = (
     Command("anchors", "list, import and check who is believed: trust anchors", "anchors"),
     Command("collateral", "import, list, check, fetch and remove what makers of hardware publish", "collateral"),
     Command("ledger", "prove, verify and audit a ledger", "ledger"),
+    Command(
+        "redteam",
+        "play attacks against a running verifier of your own, and say what was refused",
+        "command",
+        package="weighbridge.redteam",
+    ),
 )
 _INSPECT: Final = (
     Command("gpu", "an SPDM report of an NVIDIA GPU", "gpu", "configure_inspect"),

@@ -23,10 +23,11 @@ class Command:
     Attributes:
         name: as it is typed.
         help: one line for the list that it stands in.
-        module: below ``weighbridge.verifier.commands``.
+        module: in ``package``.
         configure: the function in it that gives a parser its arguments and its ``run``; that of a group takes the
             words of the command line as well.
         group: whether it is one.
+        package: where its module is; another one than the verifier's for what stands above both roles.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Command:
     module: str
     configure: str = "configure"
     group: bool = False
+    package: str = "weighbridge.verifier.commands"
 
 
 class _Commands(Protocol):
@@ -56,7 +58,7 @@ def add(commands: _Commands, listed: Sequence[Command], words: Collection[str] |
         parser = commands.add_parser(command.name, help=command.help)
         if words is not None and command.name not in words:
             continue
-        configure = getattr(import_module(f"weighbridge.verifier.commands.{command.module}"), command.configure)
+        configure = getattr(import_module(f"{command.package}.{command.module}"), command.configure)
         if command.group:
             configure(parser, words)
         else:

@@ -1,0 +1,209 @@
+"""``weighbridge redteam``: attacks against a running verifier of one's own."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import ipaddress
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from weighbridge.proto import cose, limits
+from weighbridge.proto.errors import Code, EnvironmentFault
+from weighbridge.proto.options import UsageFault
+from weighbridge.verifier.commands import arguments as given
+from weighbridge.verifier.commands.outcome import Outcome, load_document, read, read_manifest, write
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from weighbridge.redteam.attack import Attack
+    from weighbridge.redteam.field import Channels, Field, Target
+    from weighbridge.redteam.playing import Played, Result
+
+__all__ = ["configure"]
+
+_GPUS: Final = 2
+_LOG_PCR: Final = 15
+_PEM_MAX: Final = 8 * limits.CERT_MAX
+_ATTESTERS_MIN: Final = 2
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``redteam`` to ``parser``."""
+    parser.description = (
+        "Play attacks against a running verifier of your own, from emulated hosts that are made for it, and say which "
+        "check refused each. Nothing is destroyed: sessions, windows and failed keys of these hosts are left behind. "
+        "Exit status: 0 all refused as expected, 5 one was admitted or harmed another host, 6 one was not shown or "
+        "refused by another check, 8 the verifier cannot be reached."
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--target", metavar="HOST:PORT", type=given.listen, help="where the verifier listens")
+    what.add_argument(
+        "--make-kit",
+        metavar="DIR",
+        type=Path,
+        help="play nothing: make a kit, whose anchors and model the verifier is to be given",
+    )
+    parser.add_argument("--kit", metavar="DIR", type=Path, help="what --make-kit made: what the hosts are made of")
+    parser.add_argument(
+        "--state",
+        metavar="STATE",
+        type=Path,
+        help="the verifier's state directory: its channel authority admits the hosts, its anchors.json is believed",
+    )
+    parser.add_argument(
+        "--attester",
+        metavar="DIR",
+        type=Path,
+        action="append",
+        default=[],
+        help="instead of --state: the state directory of an admitted attester (two at least)",
+    )
+    parser.add_argument("--verifier-ca", metavar="FILE", help="with --attester: PEM: who certifies its TLS key")
+    parser.add_argument("--verifier-key", metavar="FILE", help="with --attester: the verifier's anchors document")
+    parser.add_argument("--tenant", metavar="NAME", help="of the sessions")
+    parser.add_argument("--audience", metavar="NAME", help="whom their tokens are for")
+    parser.add_argument("--manifest", metavar="FILE", help="declare this model instead of the kit's")
+    parser.add_argument(
+        "--model", metavar="DIR", type=Path, help="its files, where the verifier asks for bytes of them"
+    )
+    parser.add_argument("--gpus", metavar="N", type=_gpus, default=_GPUS, help=f"of each host (default: {_GPUS})")
+    parser.add_argument("--attack", metavar="NAME", action="append", default=[], help="play only this one")
+    parser.add_argument(
+        "--i-own-this",
+        action="store_true",
+        help="a target that is not on this machine is yours, and you may attack it",
+    )
+    parser.add_argument("--report", metavar="FILE", type=given.output, help="write a report in Markdown")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> Outcome:
+    try:
+        from weighbridge.redteam.kit import Kit  # noqa: PLC0415 - with its libraries, only here
+        from weighbridge.redteam.playing import exit_status  # noqa: PLC0415
+        from weighbridge.redteam.telling import Told  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise EnvironmentFault(
+            Code.TOOL_MISSING, f"{error.name} is not installed", hint="pip install 'weighbridge[server]'"
+        ) from error
+    if arguments.make_kit is not None:
+        Kit.create(arguments.make_kit)
+        return _made(arguments.make_kit)
+    _check(arguments)
+    attacks = _chosen(arguments.attack)
+    manifest = None if arguments.manifest is None else read_manifest(arguments.manifest)
+    kit = Kit.open(arguments.kit, manifest=manifest, model=arguments.model)
+    at, began = datetime.now(UTC), time.monotonic()
+    with ExitStack() as stack:
+        from weighbridge.redteam.field import Field  # noqa: PLC0415
+
+        field = Field(_target(arguments), kit, _channels(arguments, stack))
+        played = asyncio.run(_play(field, attacks, quiet=arguments.json))
+    told = Told(field.target, played, at, time.monotonic() - began)
+    if arguments.report is not None:
+        write(arguments.report, told.report().encode(), doing="writing the report")
+    return Outcome(told.text(), told.document(), exit_status(played.results))
+
+
+async def _play(field: Field, attacks: Sequence[Attack], *, quiet: bool) -> Played:
+    from weighbridge.redteam.playing import play  # noqa: PLC0415
+
+    def tell(result: Result) -> None:
+        # It may take minutes where a peer's openings are few.
+        sys.stderr.write(f"  {result.attack.name}: {result.status.value}\n")
+
+    return await play(field, attacks, told=(lambda _: None) if quiet else tell)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Require what a play takes, and the owner's word where the target is on another machine."""
+    missing = [name for name in ("kit", "tenant", "audience") if getattr(arguments, name) is None]
+    if missing:
+        raise UsageFault(f"--target takes --{missing[0]} as well")
+    if (arguments.state is None) == (not arguments.attester):
+        raise UsageFault("by whom hosts are admitted: --state, or --attester several times")
+    if arguments.attester and None in {arguments.verifier_ca, arguments.verifier_key}:
+        raise UsageFault("--attester takes --verifier-ca and --verifier-key as well")
+    if arguments.attester and len(arguments.attester) < _ATTESTERS_MIN:
+        raise UsageFault("--attester twice at least: half of the attacks take somebody else")
+    host, _ = arguments.target
+    if not arguments.i_own_this and not _is_here(host):
+        raise UsageFault(
+            f"{host} is not this machine",
+            hint="attack nothing but a deployment of your own; if it is one: --i-own-this",
+        )
+
+
+def _is_here(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _chosen(names: Sequence[str]) -> tuple[Attack, ...]:
+    from weighbridge.redteam.playing import ATTACKS  # noqa: PLC0415
+
+    known = {attack.name: attack for attack in ATTACKS}
+    for name in names:
+        if name not in known:
+            raise UsageFault(f"no attack is called {name}", hint=f"there are: {', '.join(known)}")
+    return tuple(known[name] for name in names) or ATTACKS
+
+
+def _target(arguments: argparse.Namespace) -> Target:
+    from weighbridge.attester.keys import load_authority  # noqa: PLC0415
+    from weighbridge.attester.trust import TrustedVerifiers  # noqa: PLC0415
+    from weighbridge.redteam.field import Target  # noqa: PLC0415
+    from weighbridge.verifier.result.trusted import TrustedKeys  # noqa: PLC0415
+
+    state: Path | None = arguments.state
+    authority = Path(arguments.verifier_ca) if state is None else state / "tls" / "ca.pem"
+    anchors = Path(arguments.verifier_key) if state is None else state / "anchors.json"
+    host, port = arguments.target
+    return Target(
+        address=f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
+        authority=load_authority(authority),
+        trusted=TrustedVerifiers.load(read(anchors, limit=limits.JSON_MAX)),
+        tokens=TrustedKeys.of(
+            *(cose.load_p256(anchor.spki, what="verifier") for anchor in load_document(anchors).select("verifier"))
+        ),
+        tenant=arguments.tenant,
+        audience=arguments.audience,
+        gpus=arguments.gpus,
+        log_pcr=_LOG_PCR,
+    )
+
+
+def _channels(arguments: argparse.Namespace, stack: ExitStack) -> Channels:
+    from weighbridge.attester.keys import load_channel  # noqa: PLC0415
+    from weighbridge.redteam.field import Given, Issued  # noqa: PLC0415
+
+    if arguments.state is None:
+        return Given([load_channel(directory) for directory in arguments.attester])
+    scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="weighbridge-redteam-"))
+    return Issued(arguments.state / "tls", Path(scratch))
+
+
+def _gpus(text: str) -> int:
+    return given.decimal(text, what="the number of GPUs", limit=limits.GPUS_MAX)
+
+
+def _made(directory: Path) -> Outcome:
+    text = (
+        f"made a kit in {directory}; give the verifier that is to be attacked, and no other:\n"
+        f"  weighbridge collateral import {directory}/gpus/rims/* --store COLLATERAL\n"
+        f"  weighbridge serve … --collateral COLLATERAL --anchors {directory}/anchors.json \\\n"
+        f"      --manifest {directory}/model.json, and what {directory}/reference.json accepts\n"
+        "  whoever has the kit can make hosts that such a verifier lets in: its policy must not be a production one,\n"
+        "  or the hosts are refused, and most attacks cannot be shown\n"
+    )
+    return Outcome(text, {"schema": "weighbridge/redteam-kit/v1", "kit": str(directory)})
