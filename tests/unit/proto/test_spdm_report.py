@@ -47,6 +47,17 @@ def test_nvidias_own_report(nvidia_wheel: Path) -> None:
     assert (parsed.opaque.format, len(parsed.opaque.fields)) == ("tlv", 14)
 
 
+def test_what_a_device_says_again_is_kept_once() -> None:
+    """Sessions keep their last reports: of two by one device nothing but the signed bytes takes room twice."""
+    device = EmulatedH100.make(EmulatedVendor.create())
+    one, two = (report.parse(device.attest(nonce).report) for nonce in (NONCE, bytes(32)))
+    assert one.signed != two.signed
+    assert (two.record, two.blocks, two.opaque) == (one.record, one.blocks, one.opaque)
+    assert two.record is one.record
+    assert two.blocks is one.blocks
+    assert two.opaque is one.opaque
+
+
 @pytest.mark.parametrize(
     ("name", "driver", "vbios", "chip", "feature"),
     [

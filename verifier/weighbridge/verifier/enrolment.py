@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from weighbridge.proto.manifest import Manifest
     from weighbridge.verifier.anchors import TrustAnchors
     from weighbridge.verifier.boot.facts import BootFacts
-    from weighbridge.verifier.gpu.chain import Kind
+    from weighbridge.verifier.gpu.chain import ChainCache, Kind
     from weighbridge.verifier.gpu.report import VerifiedGpuReport
     from weighbridge.verifier.requirements import Requirements
     from weighbridge.verifier.tpm.certify import VerifiedTelemetryKey
@@ -191,6 +191,7 @@ def verify_proof(
     requirements: Requirements,
     anchors: TrustAnchors,
     at: datetime,
+    chains: ChainCache | None = None,
 ) -> VerifiedEnrolment:
     """Steps 3 to 8.
 
@@ -202,6 +203,7 @@ def verify_proof(
         requirements: what is demanded.
         anchors: whose keys are believed.
         at: the verifier's receipt time.
+        chains: saves repeated work on unchanged certificate chains; changes no answer.
 
     Raises:
         MalformedEvidence: a structure is not well-formed.
@@ -241,6 +243,7 @@ def verify_proof(
         anchors=anchors,
         at=at,
         expected=None,
+        cache=chains,
         accept=GPUS_AND_SWITCHES if requirements.switches else GPUS,
     )
     _check_count(gpus, "gpu", requirements.gpus)

@@ -81,6 +81,7 @@ def replay_enrolment(
     anchors: TrustAnchors,
     verifier_key: ec.EllipticCurvePublicKey,
     collateral: Collateral,
+    chains: ChainCache | None = None,
 ) -> ReplayedEnrolment:
     """Re-verify a recorded enrolment.
 
@@ -90,6 +91,7 @@ def replay_enrolment(
         anchors: whose keys are believed.
         verifier_key: of the verifier that signed the terms, trusted by the caller.
         collateral: what the record names; beside it counts what the opening brought.
+        chains: saves repeated work on unchanged certificate chains; changes no answer.
 
     Raises:
         MalformedEvidence, NotAuthentic: as the procedure in :mod:`weighbridge.verifier.enrolment`.
@@ -129,6 +131,7 @@ def replay_enrolment(
         requirements=requirements,
         anchors=anchors,
         at=at,
+        chains=chains,
     )
     signed_terms = SignedTerms.open(record.terms, verifier_key)
     check_terms(signed_terms, verified, requirements, record.session)

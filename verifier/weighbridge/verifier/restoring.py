@@ -101,12 +101,14 @@ class Restorer:
             WeighbridgeError: as :func:`.replay_enrolment`, and :class:`.Records`.
         """
         record = self._archive.records.record(row.enrolment_index)
+        bench = self._benches.judging(row.tenant)
         replayed = replay_enrolment(
             record,
             self._archive.records.evidence(record),
-            anchors=self._benches.judging(row.tenant).anchors,
+            anchors=bench.anchors,
             verifier_key=self._keys.signing.public_key(),
             collateral=self._archive.records.collateral(record.collateral),
+            chains=bench.chains,
         )
         # A stranger must not make us replay a long session by naming it.
         if peer is not None:

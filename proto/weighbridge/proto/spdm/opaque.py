@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from typing import Final, Literal
 
 from weighbridge.proto.errors import Code, MalformedEvidence
@@ -32,6 +33,8 @@ _MAJOR_MAX: Final = 2
 _TLV_HEADER: Final = 4
 _NVDAOD_HEADER: Final = 6
 _FIELDS_MAX: Final = 256
+# Data that are remembered, each at most as long as a report.
+_KNOWN_MAX: Final = 256
 
 
 class OpaqueType(IntEnum):
@@ -108,8 +111,9 @@ class OpaqueData:
         return next((field.value for field in self.fields if field.type == kind), None)
 
 
+@lru_cache(maxsize=_KNOWN_MAX)
 def parse(data: bytes, *, where: str) -> OpaqueData:
-    """Parse opaque data, all of it.
+    """Parse opaque data, all of it; the same object for the same bytes, which a device repeats in each report.
 
     Raises:
         MalformedEvidence: ``TRUNCATED``, ``DUPLICATE_KEY``, ``VERSION_UNSUPPORTED`` or ``TOO_LARGE``.

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Literal
 
 from weighbridge.proto import limits
@@ -44,6 +45,8 @@ _SLOT_MAX: Final = 7
 # Index, specification, size of what follows, type, size of the value; the last two count in the first size.
 _BLOCK: Final = struct.Struct("<BBHBH")
 _VALUE_HEADER: Final = 3
+# Records that are remembered, each at most as long as a report and of 256 blocks.
+_RECORDS_MAX: Final = 256
 _DMTF: Final = 0x01
 _CLAUSE: Final = "DSP0274 1.1, MEASUREMENTS response"
 
@@ -207,8 +210,7 @@ def parse(data: bytes) -> Report:
         )
     header = _take(data, 0, _HEADER_SIZE)
     _check_header(header)
-    record = _take(data, _HEADER_SIZE, int.from_bytes(header[42:45], "little"))
-    blocks = _blocks(record, header[41])
+    record, blocks = _measured(_take(data, _HEADER_SIZE, int.from_bytes(header[42:45], "little")), header[41])
     offset = _HEADER_SIZE + len(record)
     responder_nonce = _take(data, offset, 32)
     opaque_size = int.from_bytes(_take(data, offset + 32, 2), "little")
@@ -248,6 +250,15 @@ def _check_header(header: bytes) -> None:
         raise _malformed("no such certificate slot", "report[36]", expected=f"<= {_SLOT_MAX}", got=header[36])
     if header[_RESPONSE_OFFSET:41] != _RESPONSE:
         raise _malformed("not a response with measurements", "report[37..41]", expected=_RESPONSE, got=header[37:41])
+
+
+@lru_cache(maxsize=_RECORDS_MAX)
+def _measured(record: bytes, count: int) -> tuple[bytes, tuple[MeasurementBlock, ...]]:
+    """The record and its blocks, the same objects for the same bytes.
+
+    A device measures the same in report after report, and so do others of its firmware; sessions keep their reports.
+    """
+    return record, _blocks(record, count)
 
 
 def _blocks(record: bytes, count: int) -> tuple[MeasurementBlock, ...]:

@@ -6,6 +6,7 @@ import copy
 import pickle
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from weakref import ref
 
 import pytest
 from cryptography import x509
@@ -212,11 +213,15 @@ def test_cache_gives_the_same_answers() -> None:
     cache = ChainCache(capacity=1)
     one = cache.verify_chain(first[0].keys.chain, believed, at=AT)
     assert cache.verify_chain(first[0].keys.chain, believed, at=AT) is one
-    # Full: the older entry goes, and comes back equal.
-    cache.verify_chain(first[1].keys.chain, believed, at=AT)
-    again = cache.verify_chain(first[0].keys.chain, believed, at=AT)
-    assert again is not one
-    assert again.identity == one.identity
+    # Full: what somebody holds is found all the same.
+    other = cache.verify_chain(first[1].keys.chain, believed, at=AT)
+    assert cache.verify_chain(first[0].keys.chain, believed, at=AT) is one
+    assert cache.verify_chain(first[1].keys.chain, believed, at=AT) is other
+    # Nobody does: the older entry goes, and comes back equal.
+    gone, identity = ref(one), one.identity
+    del one
+    assert gone() is None
+    assert cache.verify_chain(first[0].keys.chain, believed, at=AT).identity == identity
 
 
 def test_cache_forgets_nothing_of_the_decision(nvidia_wheel: Path) -> None:

@@ -26,6 +26,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Final, Generic, Literal, NoReturn, TypeVar, final
+from weakref import WeakValueDictionary
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -57,6 +58,8 @@ __all__ = [
 
 Kind = Literal["gpu", "switch"]
 Value = TypeVar("Value")
+# The digests of certificates, and the anchors by which they are believed.
+_Key = tuple[tuple[bytes, ...], tuple["Anchor", ...]]
 # Architectures whose reports were seen and verified; anything else is rejected by absence. An H200 is a GH100, a B200 a
 # GB100: that is what their certificates say.
 ARCHITECTURES: Final[dict[str, Kind]] = {"GH100": "gpu", "GB100": "gpu", "LS_10": "switch"}
@@ -72,7 +75,7 @@ _SEAL: Final = object()
 
 
 @final
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, weakref_slot=True)
 class VerifiedGpuChain:
     """A device's attestation key, proven to come from a device root. Made by :func:`verify_chain` only.
 
@@ -182,14 +185,18 @@ class ChainCache:
     """Remembers chains that verified, so that a device's does not cost five signature checks in every window.
 
     Also remembers what is above a device's own two certificates: for another device of the same provisioner two
-    signatures are left to check. The keys are the certificates' bytes together with the anchors; an entry is used only
-    within the validity of everything in it, so that only the *work* is saved and no answer changes. Failures are not
-    remembered. Safe to share between threads.
+    signatures are left to check. The keys are the certificates' digests together with the anchors; an entry is used
+    only within the validity of everything in it, so that only the *work* is saved and no answer changes. Failures are
+    not remembered. Safe to share between threads.
+
+    Beside the ``capacity`` chains used last, all are found that somebody holds: those of open sessions, however many
+    there are.
     """
 
     def __init__(self, capacity: int = 256) -> None:
         if capacity < 1:
             raise ValueError("capacity must be positive")
+        self._held: WeakValueDictionary[_Key, VerifiedGpuChain] = WeakValueDictionary()
         self._chains: _Recent[VerifiedGpuChain] = _Recent(capacity)
         self._tails: _Recent[_Tail] = _Recent(capacity)
 
@@ -199,12 +206,14 @@ class ChainCache:
         """As :func:`verify_chain`."""
         # The very certificates and the very anchors: nothing is taken for the same that is not.
         selected = anchors.select("nvidia-device-root")
-        key = tuple(chain), selected
-        known = self._chains.get(key)
+        key = _digests(chain), selected
+        known = self._held.get(key)
         if known is not None and known.not_before <= at <= known.not_after:
             _check_kind(known.architecture, accept)
+            self._chains.put(key, known)
             return known
         verified = self._verify(chain, selected, at, accept)
+        self._held[key] = verified
         self._chains.put(key, verified)
         return verified
 
@@ -212,7 +221,7 @@ class ChainCache:
         self, chain: Sequence[bytes], anchors: tuple[Anchor, ...], at: datetime, accept: frozenset[Kind]
     ) -> VerifiedGpuChain:
         _check_length(chain)
-        key = tuple(chain[_OWN:]), anchors
+        key = _digests(chain[_OWN:]), anchors
         tail = self._tails.get(key)
         if tail is not None and tail.not_before <= at <= tail.not_after:
             parsed = [*_load(chain[:_OWN]), *tail.certificates]
@@ -246,6 +255,11 @@ class _Recent(Generic[Value]):
             self._entries.move_to_end(key)
             if len(self._entries) > self._capacity:
                 self._entries.popitem(last=False)
+
+
+def _digests(chain: Sequence[bytes]) -> tuple[bytes, ...]:
+    """What tells certificates apart, and takes less room than they do."""
+    return tuple(map(sha256, chain))
 
 
 def _check_length(chain: Sequence[bytes]) -> None:
@@ -288,7 +302,8 @@ def _device(
         # 6.
         fwid=certified_fwid(leaf, where=f"{_WHAT}[0]"),
         pdi=_pdi(brom),
-        certificates=tuple(parsed),
+        # What was parsed to be looked at stays in the object for good: names and extensions, ten times the certificate.
+        certificates=(*map(x509.load_der_x509_certificate, chain[:_OWN]), *parsed[_OWN:]),
         anchor=anchor,
         chain_digest=sha256(b"".join(chain)),
         not_before=not_before,
