@@ -21,6 +21,7 @@ from weighbridge.verifier.ledger.log import Ledger
 from weighbridge.verifier.record import Leaf
 from weighbridge.verifier.session import SessionState
 from weighbridge.verifier.store import Issued, Store
+from weighbridge.verifier.transaction import Move
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -138,24 +139,27 @@ def _advance(store: Store, case: Case) -> _Prepare:
             state=SessionState.ENROLLED,
             opened_ns=0,
         )
-        tx.advance_ak(terms.ak, head=_digest(0), log=log)
+        tx.subjects.advance(terms.ak, head=_digest(0), log=log)
 
     def advance(seq: int) -> None:
         following = _digest(seq + 1)
         with store.transaction() as tx:
-            tx.advance(
-                terms.session,
-                expected_seq=seq,
-                expected_prev=_digest(seq),
-                prev=following,
-                state=SessionState.RUNNING,
+            move = Move(
+                session=terms.session,
+                ak=terms.ak,
+                before=SessionState.RUNNING if seq else SessionState.ENROLLED,
+                seq=seq,
+                prev=_digest(seq),
+                after=SessionState.RUNNING,
+                head=following,
                 window=following,
                 index=seq + 1,
                 held=False,
                 received_ns=0,
+                log=log,
             )
-            tx.advance_ak(terms.ak, head=following, log=log)
-            tx.issue_challenge(terms.session, Issued(seq + 1, following, following, following, 0))
+            tx.advance([move])
+            tx.challenges.issue([(terms.session, Issued(seq + 1, following, following, following, 0))])
 
     return lambda seq: lambda: advance(seq)
 

@@ -77,7 +77,7 @@ def _check_recorded(codes: Sequence[Code], world: World) -> None:
     code = next(code for code in codes if code not in NOT_OF_THE_HOST)
     assert _subject(world).failed_code == code
     with world.store.transaction() as tx:
-        assert [tx.subject("gpu", gpu).failed_code for gpu in row.gpus] == [code] * len(row.gpus)  # type: ignore[union-attr]
+        assert [tx.subjects.of("gpu", gpu).failed_code for gpu in row.gpus] == [code] * len(row.gpus)  # type: ignore[union-attr]
     with pytest.raises(PolicyDenied) as refusal:
         world.send(b"", host=world.host)
     assert refusal.value.code is Code.SESSION_FAILED
@@ -89,7 +89,7 @@ def _check_ended(code: Code, world: World) -> None:
     assert row is not None
     assert row.state.value == "failed"
     with world.store.transaction() as tx:
-        gpus = [tx.subject("gpu", gpu) for gpu in row.gpus]
+        gpus = [tx.subjects.of("gpu", gpu) for gpu in row.gpus]
     subjects = [_subject(world), *gpus]
     assert {None if subject is None else subject.failed_code for subject in subjects} == {None}
     last = world.archive.records.record(world.ledger.size - 1)
@@ -114,7 +114,7 @@ def _indices(world: World) -> tuple[int, ...]:
 
 def _subject(world: World) -> Subject:
     with world.store.transaction() as tx:
-        subject = tx.subject("ak", sha256(ak_of(world.host).spki()))
+        subject = tx.subjects.of("ak", sha256(ak_of(world.host).spki()))
     assert subject is not None
     return subject
 

@@ -92,7 +92,7 @@ def subject(world: World) -> Subject:
     """What the verifier remembers of the host's AK."""
     assert world.host.terms is not None
     with world.store.transaction() as tx:
-        found = tx.subject("ak", world.host.terms.terms.ak)
+        found = tx.subjects.of("ak", world.host.terms.terms.ak)
     assert found is not None
     return found
 

@@ -350,7 +350,7 @@ def test_a_challenge_names_the_ledger_as_it_stands(arena: Arena) -> None:
     root = world.ledger.root
     world.verifier.resume(world.host.session, peer=world.host.peer)
     with world.store.transaction() as tx:
-        issued = tx.last_challenge(world.host.session)
+        issued = tx.challenges.last(world.host.session)
     assert issued is not None
     assert issued.ledger_root == root
     assert issued.issued_ns == nanoseconds(world.clock.at)
@@ -495,7 +495,7 @@ def test_an_enrolment_that_an_old_failure_refused_brings_no_new_one(world: World
     assert world.ledger.size == size + 1
     with world.store.transaction() as tx:
         assert world.host.terms is not None
-        subject = tx.subject("ak", world.host.terms.terms.ak)
+        subject = tx.subjects.of("ak", world.host.terms.terms.ak)
     assert subject is not None
     assert subject.failed_code is Code.WINDOW_PREV
 
@@ -509,7 +509,7 @@ def test_a_last_record_without_a_verdict_is_not_believed(world: World) -> None:
 def _while_cut(call: Callable[[], object]) -> None:
     """Have ``call`` interrupted where the store would learn of it."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("advance", "set_state", "fail_subjects"):
-            patch.setattr(f"weighbridge.verifier.transaction.Transaction.{name}", _power_cut)
+        for name in ("transaction.Transaction.advance", "transaction.Transaction.set_state", "subjects.Subjects.fail"):
+            patch.setattr(f"weighbridge.verifier.{name}", _power_cut)
         with pytest.raises(_PowerCutError):
             call()

@@ -121,7 +121,7 @@ def test_what_waits_for_its_turn_is_recorded_as_of_then(world: World, other: Ver
     if act == "close":
         world.open_session(two)
     with world.store.transaction() as tx:
-        tx.fail_subjects([("gpu", gpu)], code=Code.GPU_SIG, session=None, at_ns=0)
+        tx.subjects.fail([("gpu", gpu)], code=Code.GPU_SIG, session=None, at_ns=0)
     enter, before, waited = FileLeadership.turn, world.clock.now(), list[str]()
 
     def turn(leadership: FileLeadership) -> AbstractContextManager[None]:
@@ -410,7 +410,7 @@ def test_a_store_that_was_replaced_by_one_behind_is_caught_up_with_before_anythi
     with world.store.reading() as tx:
         row = tx.session(world.host.session)
         assert row is not None
-        failed = tx.subject("ak", row.ak)
+        failed = tx.subjects.of("ak", row.ak)
     assert row.state is SessionState.FAILED
     assert failed is not None
     assert failed.failed_code is not None

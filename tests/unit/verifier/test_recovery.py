@@ -19,6 +19,8 @@ from weighbridge.proto.workload import WorkSummary
 from weighbridge.verifier import recovery
 from weighbridge.verifier.answers import Answer
 from weighbridge.verifier.clearing import clear
+from weighbridge.verifier.database import Conflict, prepared
+from weighbridge.verifier.enrolment import LedgeredLog
 from weighbridge.verifier.live import LiveSessions
 from weighbridge.verifier.record import Record
 from weighbridge.verifier.session import SessionState
@@ -307,6 +309,44 @@ def test_what_the_store_has_against_one_concerns_it_alone(tmp_path: Path) -> Non
     world.close()
 
 
+def test_nor_does_what_is_found_out_only_as_it_is_written(tmp_path: Path) -> None:
+    """No row of the session shows it: somebody has moved the chain of its AK. The others are written all the same."""
+    world = World.make(tmp_path)
+    made = hosts(world, 3)
+    made[2].log.load(manifest("other", weights=b"other"))
+    windows = judged(world, made)
+    terms = made[0].terms
+    assert terms is not None
+    with world.store.transaction() as tx:
+        tx.subjects.advance(terms.terms.ak, head=bytes(32), log=LedgeredLog(0, 0, bytes(32)))
+    refused, admitted, denied = world.verifier.settle([item for _, item in windows])
+    with pytest.raises(Conflict):
+        refused()
+    assert admitted().verdict.opens
+    assert not denied().verdict.opens
+    states = [(SessionState.RUNNING, 1), (SessionState.RUNNING, 2), (SessionState.FAILED, 1)]
+    assert [standing(world, host) for host in made] == states
+    assert settled_to(world) == world.ledger.size
+    world.close()
+
+
+def test_a_turn_says_as_little_to_the_store_whatever_it_settles(tmp_path: Path) -> None:
+    """Else what one process at a time does is as long as its windows are many."""
+    world = World.make(tmp_path)
+    made = hosts(world, 3)
+    said: list[int] = []
+    for some in (made[:1], made):
+        windows = judged(world, some)
+        with mock.patch.object(prepared, "_said_at_once", wraps=prepared._said_at_once) as batches:
+            answers = [settled() for settled in world.verifier.settle([item for _, item in windows])]
+        said.append(batches.call_count)
+        for host, (window, _), answer in zip(some, windows, answers, strict=True):
+            host.advance(window)
+            host.challenge = answer.challenge or b""
+    assert said[0] == said[1] <= 12
+    world.close()
+
+
 def test_samples_that_two_of_them_have_in_common_are_found(tmp_path: Path) -> None:
     """Else whoever has two hosts send one recording at the same time would never be found out."""
     world = World.make(tmp_path)
@@ -351,7 +391,7 @@ def test_a_failure_that_was_cleared_does_not_come_back(tmp_path: Path) -> None:
     terms = forgive(world)
     world.restart()
     with world.store.transaction() as tx:
-        subject = tx.subject("ak", terms.ak)
+        subject = tx.subjects.of("ak", terms.ak)
     assert subject is not None
     assert subject.failed_code is None
     world.close()
@@ -375,7 +415,7 @@ def test_nor_does_one_that_was_cleared_while_a_recovery_was_cut_off(tmp_path: Pa
     terms = forgive(world)
     world.restart()
     with world.store.transaction() as tx:
-        subject = tx.subject("ak", terms.ak)
+        subject = tx.subjects.of("ak", terms.ak)
     assert subject is not None
     assert subject.failed_code is None
     world.close()

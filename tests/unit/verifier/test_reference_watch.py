@@ -113,7 +113,7 @@ def test_a_revocation_sticks_to_the_model_and_not_to_the_host(gate: Gate) -> Non
     world.host.enrol(world.verifier)
     assert codes(world.window()) == [Code.MODEL_REVOKED]
     with world.store.transaction() as tx:
-        subjects = [tx.subject("ak", world.host.terms.terms.ak)] if world.host.terms else []
+        subjects = [tx.subjects.of("ak", world.host.terms.terms.ak)] if world.host.terms else []
     assert [row.failed_code for row in subjects if row is not None] == [None]
 
 

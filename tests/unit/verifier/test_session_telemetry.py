@@ -199,7 +199,7 @@ def test_what_cannot_be_fails_the_session_and_sticks(world: World) -> None:
     assert Code.TELEMETRY_IMPLAUSIBLE in {denial.code for denial in verdicts[-1].denials}
     assert physical(verdicts[-1])["devices"][0]["findings"]
     with world.store.transaction() as tx:
-        subject = tx.subject("gpu", world.host.gpus.identities()[0])
+        subject = tx.subjects.of("gpu", world.host.gpus.identities()[0])
     assert subject is not None
     assert subject.failed_code == Code.TELEMETRY_IMPLAUSIBLE
 

@@ -86,7 +86,7 @@ def test_what_sessions_hide_behind_their_last_unit_is_found(arena: Arena, world:
     assert "above what declared work explains, in 16.0 s that no unit has, as sessions ended" in device(answer)["why"]
     for gpu in world.host.gpus.identities():
         with world.store.transaction() as tx:
-            subject = tx.subject("gpu", gpu)
+            subject = tx.subjects.of("gpu", gpu)
         assert subject is not None
         assert subject.failed_code == Code.TELEMETRY_OUT_OF_BASELINE
     with pytest.raises(PolicyDenied) as refusal:

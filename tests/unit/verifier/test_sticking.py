@@ -43,7 +43,7 @@ def denying(world: World, *denials: Denial) -> Generator[None]:
 def failed_code(world: World) -> str | None:
     assert world.host.terms is not None
     with world.store.transaction() as tx:
-        subject = tx.subject("ak", world.host.terms.terms.ak)
+        subject = tx.subjects.of("ak", world.host.terms.terms.ak)
     return None if subject is None else subject.failed_code
 
 

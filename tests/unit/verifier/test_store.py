@@ -17,6 +17,7 @@ from weighbridge.verifier.enrolment import LedgeredLog
 from weighbridge.verifier.session import SessionState
 from weighbridge.verifier.spots import SpotCount
 from weighbridge.verifier.store import Conflict, Issued, SessionRow, Store, Subject, Transaction
+from weighbridge.verifier.transaction import Move
 
 SESSION, OTHER = bytes(16), bytes([1] * 16)
 AK, OTHER_AK = sha256(b"ak"), sha256(b"other ak")
@@ -68,18 +69,21 @@ def advance(
     state: SessionState = SessionState.RUNNING,
     index: int | None = None,
 ) -> None:
-    tx.advance(
-        session,
-        expected_seq=seq,
-        expected_prev=link(seq) if prev is None else prev,
-        prev=link(seq + 1),
-        state=state,
+    move = Move(
+        session=session,
+        ak=AK,
+        before=SessionState.RUNNING if seq else SessionState.ENROLLED,
+        seq=seq,
+        prev=link(seq) if prev is None else prev,
+        after=state,
+        head=link(seq + 1),
         window=sha256(b"window %d" % seq),
         index=100 + seq if index is None else index,
         held=False,
         received_ns=2_000,
+        log=LOG,
     )
-    tx.advance_ak(AK, head=link(seq + 1), log=LOG)
+    tx.advance([move])
 
 
 def test_a_chain_survives_a_restart(store: Store, store_address: Address) -> None:
@@ -95,11 +99,11 @@ def test_a_chain_survives_a_restart(store: Store, store_address: Address) -> Non
         )
         assert tx.window_indices(SESSION) == (100, 101, 102)
         assert [tx.window_digest(SESSION, seq) for seq in (1, 3)] == [sha256(b"window 1"), None]
-        assert tx.subject("ak", AK) == Subject("ak", AK, None, None, None, link(3), LOG)
-        assert tx.subject("gpu", GPUS[0]) == Subject("gpu", GPUS[0], None, None, None, None, None)
+        assert tx.subjects.of("ak", AK) == Subject("ak", AK, None, None, None, link(3), LOG)
+        assert tx.subjects.of("gpu", GPUS[0]) == Subject("gpu", GPUS[0], None, None, None, None, None)
         assert tx.live_sessions() == (SESSION,)
         assert [row.id for row in tx.sessions()] == [SESSION]
-        assert (tx.session(OTHER), tx.subject("gpu", AK)) == (None, None)
+        assert (tx.session(OTHER), tx.subjects.of("gpu", AK)) == (None, None)
     again.close()
 
 
@@ -162,9 +166,9 @@ def test_a_head_that_moved_elsewhere_stops_the_session(store: Store) -> None:
     """A71: another writer has moved the head of this AK; the session's own row does not show it."""
     open_session(store)
     with store.transaction() as tx:
-        tx.advance_ak(AK, head=sha256(b"elsewhere"), log=LOG)
+        tx.subjects.advance(AK, head=sha256(b"elsewhere"), log=LOG)
     refused(store, advance)
-    refused(store, lambda tx: tx.advance_ak(OTHER_AK, head=GENESIS, log=LOG))
+    refused(store, lambda tx: tx.subjects.advance(OTHER_AK, head=GENESIS, log=LOG))
 
 
 def test_sessions_and_indices_are_used_once(store: Store) -> None:
@@ -192,13 +196,13 @@ def test_a_failure_sticks(store: Store, store_address: Address) -> None:
     """A78: to the AK and to each GPU, across restarts, with its first reason, until somebody clears it with one."""
     open_session(store)
     with store.transaction() as tx:
-        tx.fail_subjects([("ak", AK), ("gpu", GPUS[0])], code=Code.TPM_RESET, session=SESSION, at_ns=7)
-        tx.fail_subjects([("gpu", sha256(b"new"))], code=Code.GPU_SIG, session=None, at_ns=8)
-        tx.fail_subjects([("ak", AK)], code=Code.WINDOW_FORK, session=OTHER, at_ns=9)
+        tx.subjects.fail([("ak", AK), ("gpu", GPUS[0])], code=Code.TPM_RESET, session=SESSION, at_ns=7)
+        tx.subjects.fail([("gpu", sha256(b"new"))], code=Code.GPU_SIG, session=None, at_ns=8)
+        tx.subjects.fail([("ak", AK)], code=Code.WINDOW_FORK, session=OTHER, at_ns=9)
     store.close()
     again = Store.open(store_address)
     with again.transaction() as tx:
-        failed = tx.subject("ak", AK)
+        failed = tx.subjects.of("ak", AK)
         assert failed is not None
         assert (failed.failed_code, failed.failed_ns, failed.failed_session) == (Code.TPM_RESET, 7, SESSION)
     for ak, gpus in ((AK, ()), (OTHER_AK, GPUS[:1])):
@@ -206,11 +210,11 @@ def test_a_failure_sticks(store: Store, store_address: Address) -> None:
             open_session(again, OTHER, ak=ak, gpus=gpus, index=1)
         assert caught.value.code is Code.SUBJECT_FAILED
     with pytest.raises(ValueError, match="reason"), again.transaction() as tx:
-        tx.clear_failure("ak", AK, reason=" ", at_ns=10)
+        tx.subjects.clear("ak", AK, reason=" ", at_ns=10)
     with again.transaction() as tx:
-        assert tx.clear_failure("ak", AK, reason="TPM was replaced, ticket 12", at_ns=10) == failed
-    refused(again, lambda tx: tx.clear_failure("ak", AK, reason="again", at_ns=11))
-    refused(again, lambda tx: tx.clear_failure("ak", sha256(b"unknown"), reason="again", at_ns=11))
+        assert tx.subjects.clear("ak", AK, reason="TPM was replaced, ticket 12", at_ns=10) == failed
+    refused(again, lambda tx: tx.subjects.clear("ak", AK, reason="again", at_ns=11))
+    refused(again, lambda tx: tx.subjects.clear("ak", sha256(b"unknown"), reason="again", at_ns=11))
     open_session(again, OTHER, gpus=(), index=1)
     with again.transaction() as tx:
         rows = tx._connection.execute(sa.text("SELECT kind, failed_code, reason FROM clearances")).all()
@@ -222,15 +226,15 @@ def test_challenges(store: Store) -> None:
     open_session(store)
     first, second = (Issued(seq, sha256(b"c%d" % seq), bytes(32), sha256(b"r"), 5) for seq in (0, 1))
     with store.transaction() as tx:
-        assert tx.last_challenge(SESSION) is None
-        tx.issue_challenge(SESSION, first)
-        tx.issue_challenge(SESSION, second)
+        assert tx.challenges.last(SESSION) is None
+        tx.challenges.issue([(SESSION, first)])
+        tx.challenges.issue([(SESSION, second)])
     with store.transaction() as tx:
-        assert tx.last_challenge(SESSION) == second
-        assert tx.challenge(SESSION, first.digest) == first
-        assert tx.challenge(OTHER, first.digest) is None
-    refused(store, lambda tx: tx.issue_challenge(SESSION, first))
-    refused(store, lambda tx: tx.issue_challenge(OTHER, Issued(0, sha256(b"x"), bytes(32), bytes(32), 5)))
+        assert tx.challenges.last(SESSION) == second
+        assert tx.challenges.of(SESSION, first.digest) == first
+        assert tx.challenges.of(OTHER, first.digest) is None
+    refused(store, lambda tx: tx.challenges.issue([(SESSION, first)]))
+    refused(store, lambda tx: tx.challenges.issue([(OTHER, Issued(0, sha256(b"x"), bytes(32), bytes(32), 5))]))
 
 
 def test_a_spot_challenge_leaves_once_with_the_challenge_it_is_spent_for(store: Store) -> None:
@@ -243,17 +247,17 @@ def test_a_spot_challenge_leaves_once_with_the_challenge_it_is_spent_for(store: 
         assert tx.spots.add(pool) == 0
     for item, entry in zip(issued, pool.entries, strict=False):
         with store.transaction() as tx:
-            tx.issue_challenge(SESSION, item)
+            tx.challenges.issue([(SESSION, item)])
             assert tx.spots.spend(pool.manifest, issued=item.digest) == entry.expectation
             assert tx.spots.spend(sha256(b"another model"), issued=item.digest) is None
     with store.transaction() as tx:
-        tx.issue_challenge(SESSION, issued[3])
+        tx.challenges.issue([(SESSION, issued[3])])
         assert tx.spots.spend(pool.manifest, issued=issued[3].digest) is None
-        assert [tx.challenge(SESSION, item.digest) for item in issued] == [
+        assert [tx.challenges.of(SESSION, item.digest) for item in issued] == [
             *(replace(item, spot=entry.expectation) for item, entry in zip(issued, pool.entries, strict=False)),
             issued[3],
         ]
-        assert tx.last_challenge(SESSION) == issued[3]
+        assert tx.challenges.last(SESSION) == issued[3]
         assert tx.spots.counts() == (SpotCount(pool.manifest, "tiny", 0, 3),)
 
 
@@ -265,7 +269,7 @@ def test_a_spot_challenge_is_not_spent_without_a_challenge_to_leave_with(store: 
         tx.spots.add(pool)
     refused(store, lambda tx: tx.spots.spend(pool.manifest, issued=first.digest))
     with store.transaction() as tx:
-        tx.issue_challenge(SESSION, first)
+        tx.challenges.issue([(SESSION, first)])
         tx.spots.spend(pool.manifest, issued=first.digest)
     # Nor do two leave with one.
     refused(store, lambda tx: tx.spots.spend(pool.manifest, issued=first.digest))
@@ -281,14 +285,14 @@ def test_what_is_undone_was_not_spent(store: Store) -> None:
         tx.spots.add(pool)
 
     def undone(tx: Transaction) -> None:
-        tx.issue_challenge(SESSION, first)
+        tx.challenges.issue([(SESSION, first)])
         assert tx.spots.spend(pool.manifest, issued=first.digest) is not None
         raise Conflict("on purpose")
 
     refused(store, undone)
     with store.transaction() as tx:
         assert tx.spots.counts() == (SpotCount(pool.manifest, "tiny", 1, 0),)
-        assert tx.last_challenge(SESSION) is None
+        assert tx.challenges.last(SESSION) is None
 
 
 def spots(count: int) -> SpotPool:

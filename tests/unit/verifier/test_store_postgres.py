@@ -20,11 +20,13 @@ from weighbridge.verifier.database import Conflict, PostgresAddress, database_at
 from weighbridge.verifier.database import postgres as driver
 from weighbridge.verifier.database import server as servers
 from weighbridge.verifier.database.postgres import PostgresDatabase
+from weighbridge.verifier.database.prepared import Changes
 from weighbridge.verifier.enrolment import LedgeredLog
 from weighbridge.verifier.postgres_leadership import PostgresLeadership
 from weighbridge.verifier.session import SessionState
 from weighbridge.verifier.standing import Shut
 from weighbridge.verifier.store import Issued, Store
+from weighbridge.verifier.transaction import Move
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -63,18 +65,21 @@ def stores(address: PostgresAddress) -> Iterator[tuple[Store, Store]]:
 
 
 def advance(tx: Transaction, window: bytes) -> None:
-    tx.advance(
-        SESSION,
-        expected_seq=0,
-        expected_prev=GENESIS,
-        prev=sha256(window),
-        state=SessionState.RUNNING,
+    move = Move(
+        session=SESSION,
+        ak=AK,
+        before=SessionState.ENROLLED,
+        seq=0,
+        prev=GENESIS,
+        after=SessionState.RUNNING,
+        head=sha256(window),
         window=window,
         index=int.from_bytes(window[:4], "big"),
         held=False,
         received_ns=2,
+        log=LOG,
     )
-    tx.advance_ak(AK, head=sha256(window), log=LOG)
+    tx.advance([move])
 
 
 def at_once(*acts: Callable[[], object]) -> list[object]:
@@ -122,25 +127,29 @@ def test_the_compare_and_swap_holds_without_the_lock_as_well(address: PostgresAd
     parameters = {
         "of_session": SESSION,
         "of_ak": AK,
+        "expected_state": "enrolled",
         "expected_seq": 0,
         "expected_prev": GENESIS,
         "next_seq": 1,
         "prev": sha256(b"x"),
         "state": "running",
     }
+    move = Changes()
+    move.add(statements.ADVANCE_SESSION, [parameters], otherwise="moved on")
     engines = [PostgresDatabase.open(address) for _ in range(2)]
     with engines[0]._engine.begin() as first, ThreadPoolExecutor(1) as thread:
-        assert first.execute(statements.ADVANCE_SESSION, parameters).rowcount == 1
+        move.write(first)
 
-        def second() -> int:
+        def second() -> None:
             with engines[1]._engine.begin() as connection:
-                return connection.execute(statements.ADVANCE_SESSION, parameters).rowcount
+                move.write(connection)
 
         waiting = thread.submit(second)
         time.sleep(0.05)
         assert not waiting.done()
         first.commit()
-        assert waiting.result() == 0
+        with pytest.raises(Conflict, match="moved on"):
+            waiting.result()
     for engine in engines:
         engine.close()
 
@@ -151,14 +160,14 @@ def test_what_was_read_in_a_transaction_stays_so(stores: tuple[Store, Store]) ->
     def count(store: Store) -> None:
         for _ in range(20):
             with store.transaction() as tx:
-                subject = tx.subject("ak", AK)
+                subject = tx.subjects.of("ak", AK)
                 assert subject is not None
                 length = 0 if subject.log is None else subject.log.length
-                tx.advance_ak(AK, head=GENESIS, log=LedgeredLog(0, length + 1, bytes(32)))
+                tx.subjects.advance(AK, head=GENESIS, log=LedgeredLog(0, length + 1, bytes(32)))
 
     assert at_once(*[lambda s=store: count(s) for store in stores for _ in range(2)]) == [None] * 4
     with stores[0].reading() as tx:
-        subject = tx.subject("ak", AK)
+        subject = tx.subjects.of("ak", AK)
     assert subject is not None
     assert subject.log == LedgeredLog(0, 80, bytes(32))
 
@@ -188,14 +197,14 @@ def test_a_challenge_serves_once_whichever_replica_is_asked(stores: tuple[Store,
 
     def issue(store: Store, name: bytes) -> object:
         with store.transaction() as tx:
-            tx.issue_challenge(SESSION, Issued(0, sha256(name), bytes(32), bytes(32), 5))
+            tx.challenges.issue([(SESSION, Issued(0, sha256(name), bytes(32), bytes(32), 5))])
             return tx.spots.spend(pool.manifest, issued=sha256(name))
 
     told = at_once(*(lambda s=store, n=name: issue(s, n) for store, name in zip(stores, (b"1", b"2"), strict=True)))
     assert sorted(item is None for item in told) == [False, True]
     with stores[0].reading() as tx:
-        both = [tx.challenge(SESSION, sha256(name)) for name in (b"1", b"2")]
-        assert tx.last_challenge(SESSION) in both
+        both = [tx.challenges.of(SESSION, sha256(name)) for name in (b"1", b"2")]
+        assert tx.challenges.last(SESSION) in both
         assert [item is not None and item.spot is not None for item in both] == [item is not None for item in told]
 
 
@@ -212,7 +221,7 @@ def test_a_server_that_goes_down_in_mid_work(postgres: Server, stores: tuple[Sto
     """As by a loss of power: what was left is there, what was not is not; and then it goes on with the same store."""
     one, other = stores
     with one.transaction() as tx:
-        tx.advance_ak(AK, head=GENESIS, log=LOG)
+        tx.subjects.advance(AK, head=GENESIS, log=LOG)
     try:
         with refused(Code.STATE_UNREACHABLE), other.transaction() as tx:
             advance(tx, sha256(b"w"))
@@ -223,7 +232,7 @@ def test_a_server_that_goes_down_in_mid_work(postgres: Server, stores: tuple[Sto
     finally:
         postgres.start()
     with one.transaction() as tx:
-        subject = tx.subject("ak", AK)
+        subject = tx.subjects.of("ak", AK)
         assert subject is not None
         assert (subject.log, tx.window_digest(SESSION, 0)) == (LOG, None)
         advance(tx, sha256(b"w"))
@@ -237,6 +246,8 @@ def test_lines_that_were_cut_while_nobody_used_them(postgres: Server, stores: tu
         cut(postgres)
         with act() as tx:
             assert tx.session(SESSION) is not None
+    cut(postgres)
+    assert stores[0].look(lambda tx: tx.stood.one(SESSION)) is not None
 
 
 def cut(server: Server) -> None:
@@ -266,10 +277,10 @@ def cut(server: Server) -> None:
 )
 def test_what_the_server_says_has_a_code(stores: tuple[Store, Store], state: str, code: Code) -> None:
     with refused(code), stores[0].transaction() as tx:
-        tx.advance_ak(AK, head=GENESIS, log=LOG)
+        tx.subjects.advance(AK, head=GENESIS, log=LOG)
         tx._connection.exec_driver_sql(f"DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '{state}'; END $$")
     with stores[0].reading() as tx:
-        subject = tx.subject("ak", AK)
+        subject = tx.subjects.of("ak", AK)
         assert subject is not None
         assert subject.log is None
 
@@ -337,7 +348,7 @@ def test_what_cannot_be_a_store(postgres: Server, monkeypatch: pytest.MonkeyPatc
 
 def test_text_that_postgresql_does_not_take(stores: tuple[Store, Store]) -> None:
     with stores[0].transaction() as tx:
-        tx.results.keep(SESSION, Shut("policy_says", "with \0 in it", 3))
+        tx.results.keep({SESSION: Shut("policy_says", "with \0 in it", 3)})
         standing = tx.results.standing(SESSION)
     assert standing is not None
     assert standing.shut == Shut("policy_says", "with \N{REPLACEMENT CHARACTER} in it", 3)
@@ -371,7 +382,7 @@ def test_one_leads_at_a_time(
             pass
         # Whoever does not lead may still write.
         with stores[1].transaction() as tx:
-            tx.advance_ak(AK, head=GENESIS, log=LOG)
+            tx.subjects.advance(AK, head=GENESIS, log=LOG)
         with stores[0].transaction() as tx:
             leaders[0].require()
             advance(tx, sha256(b"w"))
@@ -444,8 +455,8 @@ def test_what_a_role_needs_that_owns_nothing(address: PostgresAddress) -> None:
         owner.execute("GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO server")
     served = PostgresAddress.parse(address.url.replace("//weighbridge@", "//server@"))
     with closing(Store.open(served)) as store, store.transaction() as tx:
-        tx.fail_subjects([("ak", AK)], code=Code.TPM_RESET, session=None, at_ns=1)
-        tx.clear_failure("ak", AK, reason="a test", at_ns=2)
+        tx.subjects.fail([("ak", AK)], code=Code.TPM_RESET, session=None, at_ns=1)
+        tx.subjects.clear("ak", AK, reason="a test", at_ns=2)
     with refused(Code.STATE_FORBIDDEN), closing(database_at(served)) as database, database.migrating() as connection:
         connection.exec_driver_sql("DROP TABLE clearances")
 

@@ -38,7 +38,7 @@ def store(path: Path) -> Iterator[Store]:
 
 def write(store: Store) -> None:
     with store.transaction() as tx:
-        tx.fail_subjects([("gpu", GPU)], code=Code.GPU_SIG, session=None, at_ns=1)
+        tx.subjects.fail([("gpu", GPU)], code=Code.GPU_SIG, session=None, at_ns=1)
 
 
 def test_file_is_private_and_durable(store: Store, path: Path) -> None:
@@ -82,7 +82,7 @@ def test_damage_is_reported(store: Store, path: Path) -> None:
 
     def read() -> None:
         with Store.create_or_open(path).transaction() as tx:
-            tx.subject("gpu", GPU)
+            tx.subjects.of("gpu", GPU)
 
     with pytest.raises(EnvironmentFault) as caught:
         read()
@@ -111,10 +111,10 @@ def test_full(store: Store) -> None:
         tx._connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
     many: list[tuple[SubjectKind, bytes]] = [("gpu", sha256(b"%d" % number)) for number in range(1000)]
     with pytest.raises(EnvironmentFault) as caught, store.transaction() as tx:
-        tx.fail_subjects(many, code=Code.GPU_SIG, session=None, at_ns=1)
+        tx.subjects.fail(many, code=Code.GPU_SIG, session=None, at_ns=1)
     assert caught.value.code is Code.DISK_FULL
     with store.transaction() as tx:
-        assert tx.subject("gpu", sha256(b"1")) is None
+        assert tx.subjects.of("gpu", sha256(b"1")) is None
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ for number in range(1_000_000):
     with store.transaction() as tx:
         for half in "ab":
             identity = hashlib.sha256(f"{number}{half}".encode()).digest()
-            tx.fail_subjects([("gpu", identity)], code=Code.GPU_SIG, session=None, at_ns=number)
+            tx.subjects.fail([("gpu", identity)], code=Code.GPU_SIG, session=None, at_ns=number)
     print(number, flush=True)
 """
 
@@ -164,7 +164,7 @@ def test_killed_in_the_middle(path: Path) -> None:
     store = Store.create_or_open(path)
     with store.transaction() as tx:
         for number in range(acknowledged + 3):
-            halves = [tx.subject("gpu", sha256(f"{number}{half}".encode())) for half in "ab"]
+            halves = [tx.subjects.of("gpu", sha256(f"{number}{half}".encode())) for half in "ab"]
             assert (halves[0] is None) == (halves[1] is None)
             assert number > acknowledged or halves[0] is not None
     store.close()

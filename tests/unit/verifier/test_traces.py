@@ -22,6 +22,7 @@ from weighbridge.verifier.telemetry.detector.evidence import START, SessionEvide
 from weighbridge.verifier.telemetry.history import NOTHING, Copy, History, Reading, Trace
 from weighbridge.verifier.telemetry.past import Past
 from weighbridge.verifier.telemetry.remains import Remains
+from weighbridge.verifier.traces import Brought
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,7 +64,7 @@ def trace(*fingerprints: int, device: bytes = GPU, first_seq: int = 0, reading: 
 
 def keep(store: Store, seq: int, *traces: Trace, session: bytes = FIRST, at_ns: int = 0) -> None:
     with store.transaction() as tx:
-        tx.traces.remember(session, seq, traces, at_ns=at_ns)
+        tx.traces.remember([Brought(session, seq, traces, (), at_ns)])
 
 
 def recall(store: Store, seq: int, *traces: Trace, session: bytes = SECOND) -> History:
@@ -269,8 +270,8 @@ def past(device: bytes = GPU, *, profile: bytes = GPU, session: bytes = FIRST, s
 def test_what_a_record_has_come_to_is_kept_by_profile_and_the_last_of_it_counts(store: Store) -> None:
     ours, theirs = past(), past(OTHER, profile=OTHER)
     with store.transaction() as tx:
-        tx.traces.remember(FIRST, 0, [], [ours, theirs, past(profile=OTHER)], at_ns=0)
-        tx.traces.remember(SECOND, 4, [], [newer := past(session=SECOND, seq=4, row=2)], at_ns=0)
+        tx.traces.remember([Brought(FIRST, 0, [], [ours, theirs, past(profile=OTHER)], 0)])
+        tx.traces.remember([Brought(SECOND, 4, [], [newer := past(session=SECOND, seq=4, row=2)], 0)])
         found = tx.traces.recall(SECOND, 0, [], [(OTHER, OTHER), (GPU, GPU)])
         assert [(item.device, item.row) for item in found.pasts] == [(GPU, 2), (OTHER, 1)]
         assert tx.traces.pasts(GPU) == tx.traces.forget(GPU)
@@ -285,7 +286,7 @@ def test_what_a_record_has_come_to_is_kept_by_profile_and_the_last_of_it_counts(
 
 def test_a_past_that_cannot_be_read_is_a_fault_of_this_machine(store: Store) -> None:
     with store.transaction() as tx:
-        tx.traces.remember(FIRST, 0, [], [past()], at_ns=0)
+        tx.traces.remember([Brought(FIRST, 0, [], [past()], 0)])
         tx._connection.execute(sa.update(pasts).values(evidence=b"\0"))
     with pytest.raises(EnvironmentFault) as fault, store.transaction() as tx:
         tx.traces.pasts(GPU)

@@ -182,7 +182,7 @@ def test_a_file_of_version_9_goes_forward(tmp_path: Path) -> None:
     Store.create(SqliteAddress(new))
     assert schema(old) == schema(new)
     with closing(Store.open(SqliteAddress(old))) as store, store.reading() as tx:
-        assert tx.subject("gpu", bytes(32)) is not None
+        assert tx.subjects.of("gpu", bytes(32)) is not None
 
 
 def test_what_no_step_begins_from(tmp_path: Path) -> None:

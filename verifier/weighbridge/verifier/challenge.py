@@ -81,9 +81,19 @@ def hand_out(
             would empty the pool.
 
     Raises:
-        Conflict: as :meth:`.Transaction.issue_challenge`.
+        Conflict: as :meth:`.Challenges.issue`.
     """
-    tx.issue_challenge(terms.session, issued)
+    tx.challenges.issue([(terms.session, issued)])
+    return beside(tx, issued, terms=terms, position=position, unanswered=unanswered)
+
+
+def beside(
+    tx: Transaction, issued: Issued, *, terms: Terms, position: Position, unanswered: Issued | None = None
+) -> Issued:
+    """``issued`` with the spot challenge that leaves beside it, if one is due and left: the second half of handing out.
+
+    See :func:`hand_out`; ``issued`` is outstanding in ``tx``.
+    """
     if not position.spot_due(terms):
         return issued
     if unanswered is not None and hardly_asked(unanswered, terms, at=moment(issued.issued_ns)):

@@ -49,7 +49,7 @@ def clear(
 def _clear(
     archive: Archive, tx: Transaction, kind: SubjectKind, identity: bytes, *, reason: str, at: datetime
 ) -> tuple[Code, int]:
-    subject = tx.subject(kind, identity)
+    subject = tx.subjects.of(kind, identity)
     pasts = tx.traces.pasts(identity) if kind == "gpu" else ()
     if subject is None or subject.failed_code is None:
         raise Indeterminate(Code.SESSION_UNKNOWN, f"no failure sticks to this {kind}", where=identity.hex())
@@ -69,7 +69,7 @@ def _clear(
         verdict=strict.json_encode(document),
     )
     committed = archive.commit(record, None)
-    tx.clear_failure(kind, identity, reason=reason, at_ns=nanoseconds(at))
+    tx.subjects.clear(kind, identity, reason=reason, at_ns=nanoseconds(at))
     if kind == "gpu":
         tx.traces.forget(identity)
     return subject.failed_code, committed.index

@@ -87,7 +87,6 @@ class Verifier:
         self._benches = benches = Benches([self._first, *others])
         self._keys = keys
         self._archive = archive
-        self._store = store
         self._clock = clock
         self._chance = chance
         self.standings: Final = Standings(store)
@@ -116,7 +115,6 @@ class Verifier:
         )
         self._settler = Settler(
             archive=archive,
-            store=store,
             sessions=self._sessions,
             judge=self._judge,
             leader=self._leader,
@@ -129,7 +127,6 @@ class Verifier:
             benches=benches,
             keys=keys,
             archive=archive,
-            store=store,
             sessions=self._sessions,
             leader=self._leader,
             chance=chance,
@@ -174,10 +171,10 @@ class Verifier:
         """
         # Before the turn: what has to be read of a session that is not remembered here keeps nobody waiting.
         _ = self._sessions.find(session, peer=peer)
-        with self._leader.turn():
+        with self._leader.turn() as turn:
             now = self._clock.now()
             live = self._sessions.find(session, peer=peer)
-            known = live.issued
+            issued = known = live.issued
             if known.asked_ns is None:
                 # Another process asked it, or this one before a restart: with the challenge, or half a period before
                 # that at most, if it was carried over.
@@ -186,9 +183,8 @@ class Verifier:
             if known.seq != live.position.seq or not hardly_asked(known, live.terms, at=now):
                 root, random = self._chance.dated(self._archive.ledger.root), draw(self._chance)
                 issued = issue(root, session, live.position.seq, random=random, at=now)
-                with self._store.transaction() as tx:
-                    issued = hand_out(tx, issued, terms=live.terms, position=live.position)
-                live.issued = issued
+                issued = hand_out(turn.tx, issued, terms=live.terms, position=live.position)
+        live.issued = issued
         return Resumed(live.position.seq, live.issued.digest, spot_of(live.issued), live.terms)
 
     def window(self, session: bytes, data: bytes, *, peer: bytes) -> Answer:
@@ -229,7 +225,7 @@ class Verifier:
         """End a session in good order and return its summary, schema ``weighbridge/session-summary/v1``."""
         # As in resuming.
         _ = self._sessions.find(session, peer=peer)
-        with self._leader.turn(), self._store.transaction() as tx:
+        with self._leader.turn() as turn:
             # Not before: others may have recorded while this waited for its turn.
             now = self._clock.now()
             live = self._sessions.find(session, peer=peer)
@@ -243,7 +239,7 @@ class Verifier:
             )
             self._archive.commit(record, None)
             steps = [Ending(live, End(SessionState.CLOSED, now, None, ended(SessionState.CLOSED)))]
-            done = self._sessions.write(tx, steps)
+            done = self._sessions.write(turn.tx, steps)
         _ = self._sessions.moved(steps, done)
         return summary
 
@@ -290,7 +286,7 @@ class Verifier:
             return
         counts: strict.JsonObject = {code.value: count for code, count in sorted(junk.items())}
         document: strict.JsonObject = {"schema": "weighbridge/junk/v1", "counts": counts}
-        with self._leader.turn(), self._store.transaction() as tx:
+        with self._leader.turn() as turn:
             record = Record.note(
                 "junk",
                 session=bytes(16),
@@ -300,7 +296,7 @@ class Verifier:
             )
             self._archive.commit(record, None)
             junk.clear()
-            self._sessions.settle(tx)
+            self._sessions.settle(turn.tx)
 
     def _summary(self, live: Live, state: SessionState) -> strict.JsonObject:
         terms = live.terms

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from weighbridge.verifier.leading import Leader
     from weighbridge.verifier.live import LiveSessions
     from weighbridge.verifier.requirements import Requirements
-    from weighbridge.verifier.store import Issued, Store, Subject, Transaction
+    from weighbridge.verifier.store import Issued, Subject, Transaction
 
 __all__ = ["Enroller"]
 
@@ -69,7 +69,6 @@ class Enroller:
         benches: Benches,
         keys: VerifierKeys,
         archive: Archive,
-        store: Store,
         sessions: LiveSessions,
         leader: Leader,
         chance: Chance = CHANCE,
@@ -77,7 +76,6 @@ class Enroller:
         self._benches = benches
         self._keys = keys
         self._archive = archive
-        self._store = store
         self._sessions = sessions
         self._leader = leader
         self._chance = chance
@@ -163,12 +161,12 @@ class Enroller:
         verified = _verified(pending, proof, at)
         # Before the turn: nobody refers to it yet.
         self._archive.keep_collateral(published.collateral)
-        with self._leader.turn() as turn, self._store.transaction() as tx:
+        with self._leader.turn() as turn:
             if turn.too_old(at):
                 # It waited while others recorded: entries keep the order of time, and all of it is judged at one.
                 at = clock.now()
                 verified = _verified(pending, proof, at)
-            enrolled = self._enrol(tx, pending, proof, data, verified, collateral=published.digest, at=at)
+            enrolled = self._enrol(turn.tx, pending, proof, data, verified, collateral=published.digest, at=at)
         if isinstance(enrolled, PolicyDenied):
             raise enrolled
         signed, live, interrupted = enrolled
@@ -219,7 +217,7 @@ class Enroller:
             opened_ns=nanoseconds(at),
         )
         tx.positions.forget(interrupted)
-        tx.advance_ak(terms.ak, head=terms.prev, log=ledgered_log(verified))
+        tx.subjects.advance(terms.ak, head=terms.prev, log=ledgered_log(verified))
         issued = hand_out(tx, issued, terms=terms, position=position)
         return signed, Live(enrolled, position, SessionState.ENROLLED, issued), interrupted
 
@@ -228,14 +226,14 @@ class Enroller:
         """Let the first new finding stick; that something failed before is none, or it would spread to innocents."""
         code = next((Code(found.code) for found in findings if found.code != Code.SUBJECT_FAILED), None)
         if code is not None:
-            tx.fail_subjects(subjects_of(terms), code=code, session=None, at_ns=nanoseconds(at))
+            tx.subjects.fail(subjects_of(terms), code=code, session=None, at_ns=nanoseconds(at))
 
     def _terms(
         self, tx: Transaction, session: bytes, verified: VerifiedEnrolment, wanted: Requirements, at: datetime
     ) -> Terms:
         opening = verified.opening
         ak = ak_thumbprint(verified.ak)
-        subject = tx.subject("ak", ak)
+        subject = tx.subjects.of("ak", ak)
         return Terms(
             session=session,
             tenant=wanted.tenant,
@@ -267,8 +265,8 @@ class Enroller:
         tx: Transaction, verified: VerifiedEnrolment, terms: Terms, references: Mapping[bytes, Manifest]
     ) -> tuple[Denial, ...]:
         """All that speaks against the session before its first window."""
-        ak = tx.subject("ak", terms.ak)
-        rows = (ak, *(tx.subject("gpu", gpu) for gpu in terms.gpus))
+        ak = tx.subjects.of("ak", terms.ak)
+        rows = (ak, *(tx.subjects.of("gpu", gpu) for gpu in terms.gpus))
         ledgered = () if ak is None else check_ledgered(verified.log, verified.quote, ak.log)
         weighed = weights.appraise(
             verified.log,

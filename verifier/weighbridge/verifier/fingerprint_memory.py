@@ -11,22 +11,23 @@ The memory is all hosts', and none may have it filled by what it sends. So a GPU
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
+from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 import sqlalchemy as sa
 
+from weighbridge.verifier.database.prepared import Changes, Prepared, together
 from weighbridge.verifier.database.upsert import Upsert
 from weighbridge.verifier.tables import fingerprints, memory, origins, shares
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from weighbridge.verifier.database.prepared import Row
     from weighbridge.verifier.telemetry.history import Trace
+    from weighbridge.verifier.telemetry.past import Past
 
-__all__ = ["FingerprintMemory", "Place"]
+__all__ = ["Brought", "FingerprintMemory", "Place"]
 
-# SQLite takes 32,766 parameters in one statement, PostgreSQL 65,535.
-_CHUNK: Final = 10_000
 _SIGN: Final = 1 << 63
 # Credit counts millionths of a fingerprint.
 _WHOLE: Final = 1_000_000
@@ -37,20 +38,35 @@ _HOURS_MAX: Final = 24
 _SLACK: Final = 8
 _AT_ONCE: Final = 1_000
 
-# Put together once: building a statement takes longer than running it.
-_SEEN: Final = (
+_SEEN: Final = Prepared(
     sa.select(fingerprints.c.value, fingerprints.c.seq, origins.c.session, origins.c.device, origins.c.number)
     .join(origins, origins.c.number == fingerprints.c.origin)
-    .where(fingerprints.c.value.in_(sa.bindparam("values", expanding=True)))
+    .where(fingerprints.c.value.in_(sa.bindparam("of_values", expanding=True))),
+    lists=["of_values"],
 )
-_KNOWN: Final = sa.select(fingerprints.c.value).where(fingerprints.c.value.in_(sa.bindparam("values", expanding=True)))
-_KEEP_ORIGIN: Final = sa.insert(origins)
-_ORIGIN: Final = sa.select(origins.c.number, origins.c.device).where(origins.c.session == sa.bindparam("of"))
-_KEEP: Final = sa.insert(fingerprints)
-_SHARES: Final = sa.select(shares).where(shares.c.device.in_(sa.bindparam("devices", expanding=True)))
-_KEEP_SHARE: Final = Upsert(shares, replaced=["kept", "credit", "at_ns"])
-_ADD: Final = Upsert(memory, added=["kept"])
-_ALL: Final = sa.select(memory.c.kept)
+_KNOWN: Final = Prepared(
+    sa.select(fingerprints.c.value).where(fingerprints.c.value.in_(sa.bindparam("of_values", expanding=True))),
+    lists=["of_values"],
+)
+_KEEP_ORIGIN: Final = Prepared(sa.insert(origins), sets=["session", "device"])
+_ORIGINS: Final = Prepared(
+    sa.select(origins.c.session, origins.c.device, origins.c.number).where(
+        origins.c.session.in_(sa.bindparam("of_sessions", expanding=True))
+    ),
+    lists=["of_sessions"],
+)
+_KEEP: Final = Prepared(sa.insert(fingerprints), sets=["value", "origin", "seq"])
+_SHARES: Final = Prepared(
+    sa.select(shares.c.device, shares.c.kept, shares.c.credit, shares.c.at_ns).where(
+        shares.c.device.in_(sa.bindparam("of_devices", expanding=True))
+    ),
+    lists=["of_devices"],
+)
+_KEEP_SHARE: Final = Prepared(
+    Upsert(shares, replaced=["kept", "credit", "at_ns"]), sets=["device", "kept", "credit", "at_ns"]
+)
+_ADD: Final = Prepared(Upsert(memory, added=["kept"]), sets=["id", "kept"])
+_ALL: Final = Prepared(sa.select(memory.c.kept))
 _MOST: Final = sa.select(shares.c.device, shares.c.kept).order_by(shares.c.kept.desc(), shares.c.device).limit(1)
 _GPUS: Final = sa.select(sa.func.count()).select_from(shares)
 _OF_DEVICE: Final = (
@@ -84,6 +100,53 @@ class Place(NamedTuple):
     seq: int
 
 
+class Brought(NamedTuple):
+    """What window ``seq`` of ``session`` brings, received at ``at_ns``.
+
+    ``past`` is what the record of each GPU has come to behind the window.
+    """
+
+    session: bytes
+    seq: int
+    traces: Sequence[Trace]
+    past: Sequence[Past]
+    at_ns: int
+
+    def counted(self) -> list[Trace]:
+        """Its traces that have fingerprints which may be kept, by GPU."""
+        traces = [trace for trace in self.traces if trace.fingerprints and trace.hourly]
+        return sorted(traces, key=lambda trace: trace.device)
+
+
+class _Share(NamedTuple):
+    """How many fingerprints of a GPU are kept, what its credit is, and as of when."""
+
+    kept: int
+    credit: int
+    at_ns: int
+
+    def columns(self, device: bytes) -> dict[str, object]:
+        return {"device": device, "kept": self.kept, "credit": self.credit, "at_ns": self.at_ns}
+
+
+class _New(NamedTuple):
+    """A fingerprint that is going to be kept."""
+
+    value: int
+    session: bytes
+    device: bytes
+    seq: int
+
+
+class _Before(NamedTuple):
+    """What is known: of fingerprints, of GPUs, of the numbers of origins, and how many fingerprints there are."""
+
+    known: set[int]
+    shares: dict[bytes, _Share]
+    origins: dict[tuple[bytes, bytes], int]
+    all: int
+
+
 @final
 class FingerprintMemory:
     """The memory within one transaction, of ``kept`` fingerprints at most."""
@@ -94,69 +157,92 @@ class FingerprintMemory:
         self._connection = connection
         self._kept = kept
 
-    def seen(self, values: Sequence[int]) -> Iterator[tuple[int, Place]]:
-        """Where those of ``values`` were seen first that are remembered."""
-        for row in self._rows(_SEEN, values):
-            yield row.value + _SIGN, Place(row.number, row.session, row.device, row.seq)
+    def seen(self, values: Sequence[int]) -> list[tuple[Prepared, Mapping[str, object]]]:
+        """What to ask for where those of ``values`` were seen first; :meth:`places` reads the answers."""
+        return _SEEN.pieces("of_values", [value - _SIGN for value in values])
 
-    def keep(self, session: bytes, seq: int, traces: Sequence[Trace], *, at_ns: int) -> None:
-        """Keep what window ``seq`` of ``session`` brings, received at ``at_ns``: what is new of it, within the bounds.
+    @staticmethod
+    def places(answers: Iterable[Sequence[Row]]) -> dict[int, Place]:
+        """Where those values were seen first that are remembered."""
+        return {
+            value + _SIGN: Place(number, session, device, seq)
+            for rows in answers
+            for value, seq, session, device, number in rows
+        }
+
+    def keep(self, brought: Sequence[Brought]) -> None:
+        """Keep what windows bring, one after another: what is new of it, within the bounds.
 
         Of two GPUs with the same, the first by identity is the origin. Of more than its credit, a GPU's least values
         are kept, which are the same of a copy.
         """
-        taken = self._taken([trace for trace in traces if trace.fingerprints and trace.hourly], at_ns)
-        if not taken:
+        counted = [(one, trace) for one in brought for trace in one.counted()]
+        if not counted:
             return
-        numbers = self._origins(session)
-        if new := [device for device in taken if device not in numbers]:
-            self._connection.execute(_KEEP_ORIGIN, [{"session": session, "device": device} for device in new])
-            numbers = self._origins(session)
-        rows = [
-            {"value": value - _SIGN, "origin": numbers[device], "seq": seq}
-            for device, values in taken.items()
-            for value in values
-        ]
-        self._connection.execute(_KEEP, rows)
-        self._connection.execute(_ADD.on(self._connection), {"id": 0, "kept": len(rows)})
-        total: int = self._connection.execute(_ALL).scalar_one()
-        if total > self._kept:
-            self._forget(total - self._kept)
+        before = self._before(brought, counted)
+        changes, rows = Changes(), self._taken(counted, before)
+        if not rows:
+            return
+        changes.add(_KEEP_SHARE, [before.shares[device].columns(device) for device in {row.device for row in rows}])
+        self._name_origins(rows, before.origins)
+        changes.add(
+            _KEEP,
+            [
+                {"value": row.value - _SIGN, "origin": before.origins[row.session, row.device], "seq": row.seq}
+                for row in rows
+            ],
+        )
+        changes.add(_ADD, [{"id": 0, "kept": len(rows)}])
+        changes.write(self._connection)
+        if before.all + len(rows) > self._kept:
+            self._forget(before.all + len(rows) - self._kept)
 
-    def _taken(self, traces: Sequence[Trace], at_ns: int) -> Mapping[bytes, Sequence[int]]:
-        """What of each GPU is new and within its credit, which is less by as much."""
-        values = sorted({value for trace in traces for value in trace.fingerprints})
-        known = {row.value + _SIGN for row in self._rows(_KNOWN, values)}
-        found: dict[bytes, list[int]] = {}
-        rows: dict[bytes, dict[str, object]] = {}
-        before = self._shares([trace.device for trace in traces])
-        for trace in sorted(traces, key=lambda item: item.device):
-            kept, credit, since_ns = before.get(trace.device, (0, trace.hourly * _WHOLE, at_ns))
-            earned = trace.hourly * max(0, at_ns - since_ns) // (_HOUR_NS // _WHOLE)
-            credit = min(trace.hourly * _HOURS_MAX * _WHOLE, credit + earned)
-            new = [value for value in trace.fingerprints if value not in known][: credit // _WHOLE]
+    def _before(self, brought: Sequence[Brought], counted: Sequence[tuple[Brought, Trace]]) -> _Before:
+        """What the memory says before ``brought`` is kept."""
+        values = sorted({value for _, trace in counted for value in trace.fingerprints})
+        asked = _KNOWN.pieces("of_values", [value - _SIGN for value in values])
+        devices = _SHARES.pieces("of_devices", sorted({trace.device for _, trace in counted}))
+        sessions = _ORIGINS.pieces("of_sessions", [one.session for one in brought])
+        found = together(self._connection, *asked, *devices, *sessions, (_ALL, {}))
+        shared, named = len(asked), len(asked) + len(devices)
+        (total,) = found[-1] or [(0,)]
+        return _Before(
+            known={value + _SIGN for rows in found[:shared] for (value,) in rows},
+            shares={row[0]: _Share(*row[1:]) for rows in found[shared:named] for row in rows},
+            origins={(session, device): number for rows in found[named:-1] for session, device, number in rows},
+            all=total[0],
+        )
+
+    @staticmethod
+    def _taken(counted: Sequence[tuple[Brought, Trace]], before: _Before) -> list[_New]:
+        """What of each GPU is new and within its credit, which is less by as much in ``before``."""
+        rows: list[_New] = []
+        for one, trace in counted:
+            share = before.shares.get(trace.device) or _Share(0, trace.hourly * _WHOLE, one.at_ns)
+            earned = trace.hourly * max(0, one.at_ns - share.at_ns) // (_HOUR_NS // _WHOLE)
+            credit = min(trace.hourly * _HOURS_MAX * _WHOLE, share.credit + earned)
+            new = [value for value in trace.fingerprints if value not in before.known][: credit // _WHOLE]
             if not new:
                 continue
-            known.update(new)
-            found[trace.device] = new
-            rows[trace.device] = {
-                "device": trace.device,
-                "kept": kept + len(new),
-                "credit": credit - len(new) * _WHOLE,
-                "at_ns": max(since_ns, at_ns),
-            }
-        if rows:
-            self._connection.execute(_KEEP_SHARE.on(self._connection), list(rows.values()))
-        return found
+            before.known.update(new)
+            rows += [_New(value, one.session, trace.device, one.seq) for value in new]
+            before.shares[trace.device] = _Share(
+                share.kept + len(new), credit - len(new) * _WHOLE, max(share.at_ns, one.at_ns)
+            )
+        return rows
 
-    def _origins(self, session: bytes) -> dict[bytes, int]:
-        """The numbers of the GPUs of ``session`` that have one."""
-        return {row.device: row.number for row in self._connection.execute(_ORIGIN, {"of": session})}
-
-    def _shares(self, devices: Sequence[bytes]) -> dict[bytes, tuple[int, int, int]]:
-        """What each GPU has, its credit, and as of when."""
-        rows = self._connection.execute(_SHARES, {"devices": devices})
-        return {row.device: (row.kept, row.credit, row.at_ns) for row in rows}
+    def _name_origins(self, rows: Sequence[_New], origins: dict[tuple[bytes, bytes], int]) -> None:
+        """Have a number for the session and the GPU of each of ``rows``, in ``origins``."""
+        # In the order in which they come: the first is the origin.
+        unnamed = list(dict.fromkeys(pair for row in rows if (pair := (row.session, row.device)) not in origins))
+        if not unnamed:
+            return
+        changes = Changes()
+        changes.add(_KEEP_ORIGIN, [{"session": session, "device": device} for session, device in unnamed])
+        changes.write(self._connection)
+        pieces = _ORIGINS.pieces("of_sessions", sorted({session for session, _ in unnamed}))
+        for found in together(self._connection, *pieces):
+            origins.update(((session, device), number) for session, device, number in found)
 
     def _forget(self, excess: int) -> None:
         """Forget as many, and some more, each time the oldest of the GPU that has most."""
@@ -170,9 +256,6 @@ class FingerprintMemory:
             self._connection.execute(_FORGET_ORIGINS, {"of": most.device})
             self._connection.execute(_LESS, {"of": most.device, "part": part})
             forgotten += part
-        self._connection.execute(_ADD.on(self._connection), {"id": 0, "kept": -forgotten})
-
-    def _rows(self, statement: sa.Executable, values: Sequence[int]) -> Iterator[sa.Row[Any]]:
-        for first in range(0, len(values), _CHUNK):
-            chunk = [value - _SIGN for value in values[first : first + _CHUNK]]
-            yield from self._connection.execute(statement, {"values": chunk})
+        less = Changes()
+        less.add(_ADD, [{"id": 0, "kept": -forgotten}])
+        less.write(self._connection)

@@ -288,7 +288,7 @@ class Judge:
         """
         header = window.header
         with self._store.reading() as tx:
-            row = tx.challenge(header.session, header.challenge)
+            row = tx.challenges.of(header.session, header.challenge)
         if row is None or row.seq is None or row.seq > header.seq:
             raise unknown_challenge(header)
         return row

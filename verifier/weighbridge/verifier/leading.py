@@ -2,7 +2,8 @@
 
 Entering a turn takes up what other processes have recorded, and finishes what one of them, or this one, has left
 between ledger and store: a process died there, its disk failed, or the database was replaced by a copy that is behind.
-Where nothing has happened since the last turn, that is a look at the ledger's head, and one at the store's row of it.
+Where nothing has happened since the last turn, that is a look at the ledger's head, and one at the store's row of it,
+in the transaction in which the turn then writes.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, final
 
+from weighbridge.proto.errors import Code, EnvironmentFault
 from weighbridge.verifier.clock import moment, require_after
 from weighbridge.verifier.record import Leaf
 from weighbridge.verifier.recovery import settle
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from weighbridge.verifier.archive import Archive
     from weighbridge.verifier.clock import Clock
     from weighbridge.verifier.live import LiveSessions
-    from weighbridge.verifier.store import Store
+    from weighbridge.verifier.store import Store, Transaction
 
 __all__ = ["Leader", "Turn"]
 
@@ -32,11 +34,17 @@ _DISORDER: Final = timedelta(seconds=1)
 
 @final
 class Turn:
-    """One turn. ``latest`` is the receipt time of the last entry, if it may be later than a judgement's."""
+    """One turn.
 
-    __slots__ = ("latest",)
+    Attributes:
+        tx: the store's transaction: what is written in the turn is durable, all of it, once that is left.
+        latest: the receipt time of the last entry, if it may be later than a judgement's.
+    """
 
-    def __init__(self, latest: datetime | None) -> None:
+    __slots__ = ("latest", "tx")
+
+    def __init__(self, tx: Transaction, latest: datetime | None) -> None:
+        self.tx: Final = tx
         self.latest = latest
 
     def made_at(self, at: datetime) -> None:
@@ -68,12 +76,14 @@ class Leader:
         Raises:
             WeighbridgeError: as :meth:`turn`, but for the time.
         """
-        with self._archive.turn():
-            self._catch_up()
+        with self._archive.turn(), contextlib.ExitStack() as within:
+            _ = self._caught_up(within)
 
     @contextlib.contextmanager
     def turn(self) -> Generator[Turn]:
-        """Lead while the block lasts. Leaving it without an error, the store knows of everything in the ledger.
+        """Lead, and write to the store, while the block lasts; leaving it without an error, what it wrote is durable.
+
+        The store knows of everything in the ledger then, if the block has told it of what it has added.
 
         Raises:
             EnvironmentFault: others lead for too long; ledger or store cannot be read or written; ``CLOCK_STEPPED``:
@@ -82,13 +92,12 @@ class Leader:
         """
         ledger = self._archive.ledger
         with self._archive.turn():
-            latest: datetime | None = None
-            # Whatever was known: a database that another has replaced may have forgotten what this process told it.
-            self._catch_up()
-            if ledger.size != self._known:
-                latest = self._require_time()
-            self._known = -1
-            yield Turn(latest)
+            with contextlib.ExitStack() as within:
+                # Whatever was known: a database that another has replaced may have forgotten what it was told.
+                tx = self._caught_up(within)
+                latest = None if ledger.size == self._known else self._require_time()
+                self._known = -1
+                yield Turn(tx, latest)
             self._known = ledger.size
 
     def _require_time(self) -> datetime | None:
@@ -100,11 +109,24 @@ class Leader:
         require_after(self._clock.now(), latest)
         return latest
 
-    def _catch_up(self) -> None:
-        """Else a denial that its process could not carry out would be forgotten, and another window take its place."""
+    def _caught_up(self, within: contextlib.ExitStack) -> Transaction:
+        """A transaction, left by ``within``, in which the store knows of everything in the ledger.
+
+        Else a denial that its process could not carry out would be forgotten, and another window take its place.
+        """
         tree = self._archive.ledger.reader().checkpoint
         # As whoever writes in this turn: another connection may still lead to another server.
-        with self._store.transaction() as tx:
-            settled, seen = tx.progress.settled(), tx.progress.seen()
-        if settled != tree.size or seen != (tree.size, tree.root):
-            settle(self._archive, self._store, self._sessions)
+        tx = within.enter_context(self._store.transaction())
+        if tx.progress.knows(tree):
+            return tx
+        # What was left undone is finished step by step, each durable before the next.
+        within.close()
+        settle(self._archive, self._store, self._sessions)
+        tx = within.enter_context(self._store.transaction())
+        if not tx.progress.knows(tree):
+            # What it has forgotten may be a denial.
+            message = "the store does not know of all that is in the ledger, although it was just told"
+            raise EnvironmentFault(
+                Code.STATE_UNREACHABLE, message, where="store", expected=tree.size, got=tx.progress.settled()
+            )
+        return tx

@@ -19,9 +19,9 @@ from weighbridge.verifier.challenge import CHANCE, Chance
 from weighbridge.verifier.observed import UNOBSERVED, Observer, Restored
 from weighbridge.verifier.restoring import Live, Restorer, require_peer
 from weighbridge.verifier.service_limits import REMEMBERED
-from weighbridge.verifier.session import Position, SessionState
+from weighbridge.verifier.session import SessionState
 from weighbridge.verifier.standings import Kept
-from weighbridge.verifier.steps import Advance, Ending, shut_of, write_advance, write_end
+from weighbridge.verifier.steps import Advance, Behind, Ending, shut_of, write_advances, write_end
 from weighbridge.verifier.transaction import Conflict, Issued
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Done", "Live", "LiveSessions", "Recalled"]
 
-Done = tuple[Position, SessionState, Issued] | Conflict | None
+Done = Behind | Conflict | None
 """Where a session stands behind a step, what the store has against that, or nothing: it has ended."""
 
 
@@ -96,9 +96,7 @@ class LiveSessions:
         live = self._live.get(session)
         if live is not None:
             require_peer(live.enrolled, peer)
-        with self._store.reading() as tx:
-            stood = tx.stood.one(session)
-        return self._as_it_stands(session, stood, peer)
+        return self._as_it_stands(session, self._store.look(lambda tx: tx.stood.one(session)), peer)
 
     def restore(self, session: bytes) -> Live:
         """The session as it stands now, whosever it is: for whoever finishes what was begun.
@@ -153,13 +151,13 @@ class LiveSessions:
             What :meth:`moved` is to be given once the transaction is durable. What the store has against one of them
             concerns that session alone: it stands where it stood.
         """
-        done: list[Done] = []
-        for step in steps:
-            try:
-                with tx.part():
-                    done.append(self._write_end(tx, step) if isinstance(step, Ending) else self.advance(tx, step))
-            except Conflict as conflict:
-                done.append(conflict)
+        done: Sequence[Done]
+        try:
+            with tx.part():
+                done = self._written(tx, steps)
+        except Conflict:
+            # It concerns one of them, or some: each by itself then.
+            done = [self._written_alone(tx, step) for step in steps]
         self._keep(tx, steps, done)
         # If power fails before this is durable, whoever has the next turn begins where it was (:mod:`.recovery`).
         self.settle(tx, known)
@@ -174,14 +172,14 @@ class LiveSessions:
         """
         results: list[Issued | Conflict | None] = []
         for step, result in zip(steps, done, strict=True):
-            if isinstance(result, tuple) and isinstance(step, Advance):
+            if isinstance(result, Behind) and isinstance(step, Advance):
                 step.live.sources = _sources(step)
                 step.live.position, step.live.state, step.live.issued = result
                 results.append(result[2])
             else:
                 # Ended; or the store knows better, and the session is made anew from that.
                 self._forget([step.live.terms.session])
-                results.append(None if isinstance(result, tuple) else result)
+                results.append(None if isinstance(result, Behind) else result)
         self._standings.changed(frozenset(step.live.terms.session for step in steps))
         return tuple(results)
 
@@ -192,6 +190,22 @@ class LiveSessions:
         """
         tree = self._archive.ledger.reader().checkpoint
         tx.progress.settle(tree.size if known is None else known, tree)
+
+    def _written(self, tx: Transaction, steps: Sequence[Advance | Ending]) -> list[Done]:
+        for step in steps:
+            if isinstance(step, Ending):
+                self._write_end(tx, step)
+        advances = [step for step in steps if isinstance(step, Advance)]
+        behind = iter(self.advance(tx, advances) if advances else ())
+        return [None if isinstance(step, Ending) else next(behind) for step in steps]
+
+    def _written_alone(self, tx: Transaction, step: Advance | Ending) -> Done:
+        try:
+            with tx.part():
+                (done,) = self._written(tx, [step])
+        except Conflict as conflict:
+            return conflict
+        return done
 
     @staticmethod
     def _write_end(tx: Transaction, step: Ending) -> None:
@@ -205,16 +219,16 @@ class LiveSessions:
         """
         contents: dict[bytes, bytes] = {}
         for step, result in zip(steps, done, strict=True):
-            if isinstance(step, Advance) and isinstance(result, tuple):
+            if isinstance(step, Advance) and isinstance(result, Behind):
                 session = step.live.terms.session
                 if (content := kept_position.keep(session, result[0], _sources(step))) is not None:
                     contents[session] = content
         tx.positions.keep(contents)
         tx.positions.forget([step.live.terms.session for step in steps if isinstance(step, Ending)])
 
-    def advance(self, tx: Transaction, step: Advance) -> tuple[Position, SessionState, Issued]:
-        """See :func:`.write_advance`."""
-        return write_advance(tx, step, root=self._chance.dated(self._archive.ledger.root))
+    def advance(self, tx: Transaction, steps: Sequence[Advance]) -> list[Behind]:
+        """See :func:`.write_advances`."""
+        return write_advances(tx, steps, root=self._chance.dated(self._archive.ledger.root))
 
     def recall(
         self, live: Live, traces: Sequence[Trace], wanted: Sequence[tuple[bytes, bytes]], beside: Sequence[Beside]
@@ -224,8 +238,9 @@ class LiveSessions:
         ``traces`` are what it brings, ``wanted`` the GPUs that it is the first to judge by a profile, with its digest,
         ``beside`` what windows bring that will have been carried out before it.
         """
-        with self._store.reading() as tx:
-            history = tx.traces.recall(live.terms.session, live.position.seq, traces, wanted, beside=beside)
+        session, seq = live.terms.session, live.position.seq
+        # Of different times, if something is recorded meanwhile: then it is asked again in the turn.
+        history = self._store.look(lambda tx: tx.traces.recall(session, seq, traces, wanted, beside=beside))
         return Recalled(history, live.known)
 
     def replay(self, live: Live, record: Record, evidence: bytes) -> tuple[VerifiedWindow, TelemetryAppraisal]:
@@ -264,7 +279,7 @@ class LiveSessions:
     def _leap(self, session: bytes, peer: bytes | None) -> Live | Restored | None:
         """The session where it stood when that was kept; ``UNFIT`` if that fits nothing, nothing if none was kept."""
         with self._store.reading() as tx:
-            content, row, issued = tx.positions.kept(session), tx.session(session), tx.last_challenge(session)
+            content, row, issued = tx.positions.kept(session), tx.session(session), tx.challenges.last(session)
         if content is None or row is None or row.state.final or issued is None:
             return None
         live = self._restorer.begin(row, issued, peer=peer)
@@ -285,7 +300,7 @@ class LiveSessions:
         """``live`` brought up to its row, by all of its windows where it is none; how it was ``restored`` is told."""
         first = 0 if live is None else live.position.seq
         with self._store.reading() as tx:
-            row, issued = tx.session(session), tx.last_challenge(session)
+            row, issued = tx.session(session), tx.challenges.last(session)
             indices = tx.window_indices(session, first=first)
         if row is None or issued is None:
             self._forget([session])

@@ -135,7 +135,7 @@ def _settle_enrolment(store: Store, sessions: LiveSessions, record: Record, code
         return
     message = cose.parse(record.terms, typ=TERMS_TYP, limit=limits.TERMS_MAX, what="terms")
     with store.transaction() as tx:
-        tx.fail_subjects(subjects_of(Terms.parse(message.payload)), code=code, session=None, at_ns=record.received_ns)
+        tx.subjects.fail(subjects_of(Terms.parse(message.payload)), code=code, session=None, at_ns=record.received_ns)
         sessions.settle(tx, known)
 
 

@@ -12,13 +12,14 @@ import sqlalchemy as sa
 
 from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence
 from weighbridge.verifier.affirmed import Affirmed
+from weighbridge.verifier.database.prepared import Changes, Prepared
 from weighbridge.verifier.database.upsert import Upsert
 from weighbridge.verifier.session import SessionState
 from weighbridge.verifier.standing import Shut, Standing
 from weighbridge.verifier.tables import results, sessions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy.engine import Connection, Row
 
@@ -46,7 +47,8 @@ _REASON_MAX: Final = 200
 # PostgreSQL's text has none, and a policy's words may.
 _NO_NUL: Final = "\N{REPLACEMENT CHARACTER}"
 
-_KEEP: Final = Upsert(results, replaced=[column.name for column in results.c if column.name != "session"])
+_COLUMNS: Final = [column.name for column in results.c]
+_KEEP: Final = Prepared(Upsert(results, replaced=[name for name in _COLUMNS if name != "session"]), sets=_COLUMNS)
 _STANDING: Final = (
     sa.select(sessions.c.id, sessions.c.tenant, sessions.c.state, *(c for c in results.c if c.name != "session"))
     .select_from(sessions)
@@ -81,24 +83,15 @@ class Results:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def keep(self, session: bytes, result: Affirmed | Shut) -> None:
-        """Remember what the last fresh window, or the session's end, came to: in place of what was before.
+    def keep(self, kept: Mapping[bytes, Affirmed | Shut]) -> None:
+        """Remember what the last fresh window of each session, or its end, came to: in place of what was before.
 
         Raises:
             Conflict: when there is no such session.
         """
-        affirmed, shut = (result, None) if isinstance(result, Affirmed) else (None, result)
-        self._connection.execute(
-            _KEEP.on(self._connection),
-            {
-                "session": session,
-                "affirmed_seq": None if affirmed is None else affirmed.claims.seq,
-                "affirmed": None if affirmed is None else affirmed.encode(),
-                "shut_code": None if shut is None else str(shut.code),
-                "shut_reason": None if shut is None else shut.message[:_REASON_MAX].replace("\0", _NO_NUL),
-                "shut_seq": None if shut is None else shut.seq,
-            },
-        )
+        changes = Changes()
+        changes.add(_KEEP, [_columns(session, result) for session, result in kept.items()])
+        changes.write(self._connection)
 
     def standing(self, session: bytes) -> Standing | None:
         """How the session stands; ``None`` when there is no such session.
@@ -130,6 +123,18 @@ class Results:
             model = None if affirmed is None else affirmed.claims.model
             found.append(Begun(row.id, row.tenant, row.enrolment_index, model))
         return found
+
+
+def _columns(session: bytes, result: Affirmed | Shut) -> dict[str, object]:
+    affirmed, shut = (result, None) if isinstance(result, Affirmed) else (None, result)
+    return {
+        "session": session,
+        "affirmed_seq": None if affirmed is None else affirmed.claims.seq,
+        "affirmed": None if affirmed is None else affirmed.encode(),
+        "shut_code": None if shut is None else str(shut.code),
+        "shut_reason": None if shut is None else shut.message[:_REASON_MAX].replace("\0", _NO_NUL),
+        "shut_seq": None if shut is None else shut.seq,
+    }
 
 
 def _affirmed(session: bytes, seq: int | None, data: bytes | None) -> Affirmed | None:

@@ -52,8 +52,7 @@ if TYPE_CHECKING:
     from weighbridge.verifier.observed import Observer
     from weighbridge.verifier.result.key_store import TokenSigner
     from weighbridge.verifier.standings import Standings
-    from weighbridge.verifier.store import Store
-    from weighbridge.verifier.transaction import Issued, Transaction
+    from weighbridge.verifier.transaction import Issued
 
 Token = Callable[[], str]
 
@@ -67,11 +66,10 @@ Settled = Callable[[], Answer]
 class Settler:
     """Carries out judgements. One thread uses it."""
 
-    def __init__(  # noqa: PLR0913 - what carrying out takes, by name
+    def __init__(
         self,
         *,
         archive: Archive,
-        store: Store,
         sessions: LiveSessions,
         judge: Judge,
         leader: Leader,
@@ -81,7 +79,6 @@ class Settler:
         observer: Observer,
     ) -> None:
         self._archive = archive
-        self._store = store
         self._sessions = sessions
         self._judge = judge
         self._leader = leader
@@ -105,28 +102,27 @@ class Settler:
         # The disk may fail from here on: whoever asks meanwhile is not told that these gates are open.
         shut = _shut(judged)
         waiting = time.perf_counter()
+        # The store is asked to write before anything is recorded: if it cannot, nothing is.
         with self._standings.withholding(shut), self._leader.turn() as turn:
             self._observer.took(Stage.TURN, time.perf_counter() - waiting)
-            # The store is asked to write before anything is recorded: if it cannot, nothing is.
-            with self._store.transaction() as tx:
-                # 1.
-                stand = self._standing(tx, judged, turn)
-                items = [item for item in stand if isinstance(item, Judged)]
-                # Keys that cannot be read are this machine's fault, too.
-                keys = [self._signer(item.at) if item.verdict.opens else None for item in items]
-                # Of those that were judged anew.
-                again = {session: kept for session, kept in _shut(items).items() if shut.get(session) != kept}
-                with self._standings.withholding(again):
-                    # 2. and 3.
-                    with timed(self._observer, Stage.LEDGER):
-                        committed = self._archive.commit_all([(item.record, item.evidence) for item in items])
-                    # 4.
-                    affirmed = list(map(self._affirmed, items, committed))
-                    steps = list(map(_step, items, committed, affirmed))
-                    storing = time.perf_counter()
-                    done = self._sessions.write(tx, steps)
-            self._observer.took(Stage.STORE, time.perf_counter() - storing)
-            results = self._sessions.moved(steps, done)
+            # 1.
+            stand = self._standing(turn, judged)
+            items = [item for item in stand if isinstance(item, Judged)]
+            # Keys that cannot be read are this machine's fault, too.
+            keys = [self._signer(item.at) if item.verdict.opens else None for item in items]
+            # Of those that were judged anew.
+            again = {session: kept for session, kept in _shut(items).items() if shut.get(session) != kept}
+            with self._standings.withholding(again):
+                # 2. and 3.
+                with timed(self._observer, Stage.LEDGER):
+                    committed = self._archive.commit_all([(item.record, item.evidence) for item in items])
+                # 4.
+                affirmed = list(map(self._affirmed, items, committed))
+                steps = list(map(_step, items, committed, affirmed))
+                storing = time.perf_counter()
+                done = self._sessions.write(turn.tx, steps)
+        self._observer.took(Stage.STORE, time.perf_counter() - storing)
+        results = self._sessions.moved(steps, done)
         self._tell(items)
         # 5.
         settled = map(self._answering, items, committed, map(_token, affirmed, keys), results)
@@ -147,13 +143,9 @@ class Settler:
                 late_ns=None if end is None else item.record.received_ns - end,
             )
 
-    def _standing(self, tx: Transaction, judged: Sequence[Judged], turn: Turn) -> list[Judged | WeighbridgeError]:
+    def _standing(self, turn: Turn, judged: Sequence[Judged]) -> list[Judged | WeighbridgeError]:
         """The judgements that can be recorded, those on what has moved made anew, or what they are refused with."""
-        stood, known = tx.stood.of([item.session for item in judged]), tx.progress.settled()
-        if known != (size := self._archive.ledger.size):
-            # What it has forgotten may be a denial of one of these.
-            message = "the store does not know of all that is in the ledger, although this turn began with that"
-            raise EnvironmentFault(Code.STATE_UNREACHABLE, message, where="store", expected=size, got=known)
+        stood, known = turn.tx.stood.of([item.session for item in judged]), self._archive.ledger.size
         found: list[Judged | WeighbridgeError] = []
         taken: list[Judged] = []
         same = True

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from weighbridge.proto.spot import SpotChallenge, SpotExpectation
 from weighbridge.verifier import statements
+from weighbridge.verifier.database.prepared import Changes
 from weighbridge.verifier.database.upsert import Upsert
 from weighbridge.verifier.tables import spots
 
@@ -71,15 +72,20 @@ class Spots:
             manifest: the model's digest, 32 bytes.
             issued: the freshness challenge with which it leaves, outstanding in this transaction.
         """
-        row = self._connection.execute(statements.SPEND_SPOT, {"of_manifest": manifest, "issued": issued}).one_or_none()
-        return None if row is None else SpotExpectation(SpotChallenge.parse(row.challenge), row.mac)
+        found = statements.SPEND_SPOT.rows(self._connection, of_manifest=manifest, issued=issued)
+        if not found:
+            return None
+        ((challenge, mac),) = found
+        return SpotExpectation(SpotChallenge.parse(challenge), mac)
 
     def carry(self, before: bytes, *, issued: bytes) -> None:
         """Let the spot challenge that left with the freshness challenge ``before`` leave again, with ``issued``.
 
         For a window that comes after the one of ``before``, by which nothing can be answered any more.
         """
-        self._connection.execute(sa.update(spots).where(spots.c.issued == before).values(issued=issued))
+        changes = Changes()
+        changes.add(statements.CARRY_SPOT, [{"of_issued": before, "issued": issued}])
+        changes.write(self._connection)
 
     def counts(self) -> tuple[SpotCount, ...]:
         """What is left and what is spent, by model."""

@@ -1,15 +1,17 @@
-"""Steps of sessions that are in the ledger, and how the store is told of them: within one transaction each."""
+"""Steps of sessions that are in the ledger, and how the store is told of them: those of a turn together."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from weighbridge.verifier.challenge import hand_out, issue
+from weighbridge.verifier.challenge import beside, issue
 from weighbridge.verifier.clock import nanoseconds
 from weighbridge.verifier.session import SessionState, ledgered_log
 from weighbridge.verifier.standing import Shut
 from weighbridge.verifier.telemetry.appraisal import pasts_of
+from weighbridge.verifier.traces import Brought
+from weighbridge.verifier.transaction import Move
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from weighbridge.verifier.telemetry.appraisal import TelemetryAppraisal
     from weighbridge.verifier.telemetry.history import Trace
 
-__all__ = ["Advance", "End", "Ending", "shut_of", "subjects_of", "write_advance", "write_end"]
+__all__ = ["Advance", "Behind", "End", "Ending", "shut_of", "subjects_of", "write_advances", "write_end"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,14 @@ class Ending:
     end: End
 
 
+class Behind(NamedTuple):
+    """Where a session stands behind a step, and the challenge for its next window."""
+
+    position: Position
+    state: SessionState
+    issued: Issued
+
+
 def write_end(tx: Transaction, step: Ending) -> None:
     """End a session.
 
@@ -87,46 +97,29 @@ def write_end(tx: Transaction, step: Ending) -> None:
     """
     terms, end = step.live.terms, step.end
     if end.code is not None:
-        tx.fail_subjects(subjects_of(terms), code=end.code, session=terms.session, at_ns=nanoseconds(end.at))
+        tx.subjects.fail(subjects_of(terms), code=end.code, session=terms.session, at_ns=nanoseconds(end.at))
     tx.set_state(terms.session, end.state)
-    tx.results.keep(terms.session, end.why)
+    tx.results.keep({terms.session: end.why})
 
 
-def write_advance(tx: Transaction, step: Advance, *, root: bytes) -> tuple[Position, SessionState, Issued]:
-    """Move a session's chain past a recorded window: where it stands then, which is true once ``tx`` is durable.
+def write_advances(tx: Transaction, steps: Sequence[Advance], *, root: bytes) -> list[Behind]:
+    """Move chains past recorded windows, each of another session: where they stand then, true once ``tx`` is durable.
 
     Args:
         tx: the transaction.
-        step: the window.
-        root: of the ledger, which dates the challenge that leaves.
+        steps: the windows.
+        root: of the ledger, which dates the challenges that leave.
 
     Raises:
-        Conflict: the store knows of another step: a fork, by another process.
+        Conflict: the store knows of another step of one: a fork, by another process. What was written has to be undone.
     """
-    live, verified, terms = step.live, step.verified, step.live.terms
-    following = live.position.after(verified, obliged=step.obliged, telemetry=step.physical.state)
-    running = step.opens or live.state is SessionState.RUNNING
-    state = SessionState.RUNNING if running else SessionState.MEASURED
-    issued = issue(root, terms.session, following.seq, random=step.random, at=step.at)
-    tx.advance(
-        terms.session,
-        expected_seq=live.position.seq,
-        expected_prev=live.position.prev,
-        prev=following.prev,
-        state=state,
-        window=verified.digest,
-        index=step.index,
-        held=verified.held,
-        received_ns=nanoseconds(step.at),
-    )
-    tx.advance_ak(terms.ak, head=following.prev, log=ledgered_log(verified))
-    if step.result is not None:
-        tx.results.keep(terms.session, step.result)
-    seq = live.position.seq
-    past = pasts_of(step.physical.state, session=terms.session, seq=seq)
-    tx.traces.remember(terms.session, seq, step.traces, past, at_ns=nanoseconds(step.at))
-    issued = hand_out(tx, issued, terms=terms, position=following, unanswered=_unanswered(live, verified))
-    return following, state, issued
+    stands = [_behind(step, root) for step in steps]
+    both = list(zip(steps, stands, strict=True))
+    tx.advance([_move(step, stand) for step, stand in both])
+    tx.results.keep({step.live.terms.session: step.result for step in steps if step.result is not None})
+    tx.traces.remember([_brought(step) for step in steps])
+    tx.challenges.issue([(step.live.terms.session, stand.issued) for step, stand in both])
+    return [stand._replace(issued=_with_spot(tx, step, stand)) for step, stand in both]
 
 
 def shut_of(step: Advance | Ending) -> Shut | None:
@@ -139,6 +132,44 @@ def shut_of(step: Advance | Ending) -> Shut | None:
 def subjects_of(terms: Terms) -> list[tuple[SubjectKind, bytes]]:
     """To whom a failure of the session sticks."""
     return [("ak", terms.ak), *(("gpu", gpu) for gpu in terms.gpus)]
+
+
+def _behind(step: Advance, root: bytes) -> Behind:
+    """Where the session of ``step`` stands behind it, with a new challenge."""
+    live, session = step.live, step.live.terms.session
+    following = live.position.after(step.verified, obliged=step.obliged, telemetry=step.physical.state)
+    running = step.opens or live.state is SessionState.RUNNING
+    issued = issue(root, session, following.seq, random=step.random, at=step.at)
+    return Behind(following, SessionState.RUNNING if running else SessionState.MEASURED, issued)
+
+
+def _move(step: Advance, stand: Behind) -> Move:
+    live, verified = step.live, step.verified
+    return Move(
+        session=live.terms.session,
+        ak=live.terms.ak,
+        before=live.state,
+        seq=live.position.seq,
+        prev=live.position.prev,
+        after=stand.state,
+        head=stand.position.prev,
+        window=verified.digest,
+        index=step.index,
+        held=verified.held,
+        received_ns=nanoseconds(step.at),
+        log=ledgered_log(verified),
+    )
+
+
+def _brought(step: Advance) -> Brought:
+    session, seq = step.live.terms.session, step.live.position.seq
+    past = pasts_of(step.physical.state, session=session, seq=seq)
+    return Brought(session, seq, step.traces, past, nanoseconds(step.at))
+
+
+def _with_spot(tx: Transaction, step: Advance, stand: Behind) -> Issued:
+    unanswered = _unanswered(step.live, step.verified)
+    return beside(tx, stand.issued, terms=step.live.terms, position=stand.position, unanswered=unanswered)
 
 
 def _unanswered(live: Live, verified: VerifiedWindow) -> Issued | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 import sqlalchemy as sa
 
+from weighbridge.verifier.database.prepared import Prepared, together
 from weighbridge.verifier.session import SessionState
 from weighbridge.verifier.tables import challenges, progress, sessions
 
@@ -28,7 +29,6 @@ _LAST: Final = (
     .limit(1)
     .scalar_subquery()
 )
-# Put together once: building a statement takes longer than running it.
 _ALL: Final = sa.select(
     sessions.c.id,
     sessions.c.state,
@@ -37,10 +37,9 @@ _ALL: Final = sa.select(
     _LAST,
     sa.select(progress.c.settled).scalar_subquery(),
 )
-_STOOD: Final = _ALL.where(sessions.c.id.in_(sa.bindparam("of_sessions", expanding=True)))
-_ONE: Final = _ALL.where(sessions.c.id == sa.bindparam("of_session"))
-# SQLite takes 32,766 parameters, PostgreSQL 65,535.
-_AT_ONCE: Final = 1000
+_STOOD: Final = Prepared(
+    _ALL.where(sessions.c.id.in_(sa.bindparam("of_sessions", expanding=True))), lists=["of_sessions"]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +72,12 @@ class Stands:
 
     def of(self, named: Sequence[bytes]) -> dict[bytes, Stood]:
         """Where each of the sessions ``named`` stands that there is."""
-        found: dict[bytes, Stood] = {}
-        for start in range(0, len(named), _AT_ONCE):
-            rows = self._connection.execute(_STOOD, {"of_sessions": list(named[start : start + _AT_ONCE])})
-            found.update((row[0], _stood(row)) for row in rows)
-        return found
+        pieces = together(self._connection, *_STOOD.pieces("of_sessions", named))
+        return {row[0]: _stood(row) for rows in pieces for row in rows}
 
     def one(self, session: bytes) -> Stood | None:
-        """Where ``session`` stands, if there is one: every window asks."""
-        row = self._connection.execute(_ONE, {"of_session": session}).one_or_none()
-        return None if row is None else _stood(row)
+        """Where ``session`` stands, if there is one."""
+        return self.of([session]).get(session)
 
 
 def _stood(row: Sequence[Any]) -> Stood:

@@ -6,8 +6,7 @@ second writer with another idea of where the chain stands gets :class:`Conflict`
 answered::
 
     with store.transaction() as tx:
-        tx.advance(session, expected_seq=7, …)
-        tx.advance_ak(ak, head=head, log=log)
+        tx.advance([Move(session=session, seq=7, …), …])
 
 Challenges are kept with what they hash; the last one issued in a session is the outstanding one, also after a restart.
 A spot challenge is spent in the transaction that makes outstanding the challenge with which it leaves.
@@ -17,7 +16,7 @@ Evidence and verdicts are not kept: they are in the ledger and the content store
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Self, final
+from typing import TYPE_CHECKING, Self, TypeVar, final
 
 import sqlalchemy as sa
 
@@ -30,10 +29,12 @@ from weighbridge.verifier.telemetry.history import FINGERPRINTS_KEPT
 from weighbridge.verifier.transaction import Issued, SessionRow, Subject, SubjectKind, Transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
     from pathlib import Path
 
 __all__ = ["Conflict", "Issued", "SessionRow", "Store", "Subject", "SubjectKind", "Transaction"]
+
+_T = TypeVar("_T")
 
 
 @final
@@ -146,7 +147,7 @@ class Store:
                 all the same: whoever goes on asks first.
         """
         with self._connection() as connection:
-            yield Transaction(connection, fingerprints_kept=self._fingerprints_kept)
+            yield self._on(connection)
 
     @contextlib.contextmanager
     def reading(self) -> Generator[Transaction]:
@@ -156,11 +157,22 @@ class Store:
             EnvironmentFault: as :meth:`transaction`.
         """
         with self.database.reading() as connection:
-            yield Transaction(connection, fingerprints_kept=self._fingerprints_kept)
+            yield self._on(connection)
+
+    def look(self, act: Callable[[Transaction], _T]) -> _T:
+        """What ``act`` finds, each statement of which sees what is durable when it runs: as :meth:`.Database.look`.
+
+        Raises:
+            EnvironmentFault: as :meth:`transaction`.
+        """
+        return self.database.look(lambda connection: act(self._on(connection)))
 
     def close(self) -> None:
         """Close all connections."""
         self.database.close()
+
+    def _on(self, connection: sa.Connection) -> Transaction:
+        return Transaction(connection, fingerprints_kept=self._fingerprints_kept)
 
     def _connection(self) -> contextlib.AbstractContextManager[sa.Connection]:
         return self.database.transaction(version=SCHEMA_VERSION)

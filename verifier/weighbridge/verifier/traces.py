@@ -12,13 +12,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
+from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 import sqlalchemy as sa
 
+from weighbridge.proto import limits
 from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence
+from weighbridge.verifier.database.prepared import Changes, Prepared, together
 from weighbridge.verifier.database.upsert import Upsert
-from weighbridge.verifier.fingerprint_memory import FingerprintMemory, Place
+from weighbridge.verifier.fingerprint_memory import Brought, FingerprintMemory, Place
 from weighbridge.verifier.tables import counters, pasts, sessions
 from weighbridge.verifier.telemetry.history import Copy, History, Reading
 from weighbridge.verifier.telemetry.past import Past, read_evidence, write_evidence
@@ -28,25 +30,40 @@ from weighbridge.verifier.telemetry.samples.fingerprints import MATCHES
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from weighbridge.verifier.database.prepared import Row
     from weighbridge.verifier.telemetry.history import Trace
 
-__all__ = ["Beside", "Traces"]
+__all__ = ["Beside", "Brought", "Traces"]
 
 _SIGN: Final = 1 << 63
 # Numbers of origins that have none yet: behind all there are, and before those of the window itself.
 _BESIDE: Final = 1 << 62
 
-# Put together once: building a statement takes longer than running it.
-_READ: Final = (
-    sa.select(counters)
-    .where(counters.c.device.in_(sa.bindparam("devices", expanding=True)), counters.c.session != sa.bindparam("of"))
-    .order_by(counters.c.device)
+_OWN: Final = sessions.alias("own")
+_READING: Final = ["session", "seq", "wall_ns", "energy_mj"]
+_READ: Final = Prepared(
+    sa.select(counters.c.device, *(counters.c[name] for name in _READING)).where(
+        counters.c.device.in_(sa.bindparam("of_devices", expanding=True)),
+        counters.c.session != sa.bindparam("of_session"),
+    ),
+    lists=["of_devices"],
 )
-_KEEP_READING: Final = Upsert(counters, replaced=["session", "seq", "wall_ns", "energy_mj"])
-_PASTS: Final = sa.select(pasts).where(pasts.c.device.in_(sa.bindparam("devices", expanding=True)))
-_KEEP_PAST: Final = Upsert(
-    pasts,
-    replaced=["session", "seq", "evidence", "in_row", "lapses", "remains_ns", "drawn_uj", "explained_uj"],
+_KEEP_READING: Final = Prepared(Upsert(counters, replaced=_READING), sets=["device", *_READING])
+_PAST: Final = ["session", "seq", "evidence", "in_row", "lapses", "remains_ns", "drawn_uj", "explained_uj"]
+_PASTS: Final = Prepared(
+    sa.select(pasts.c.device, pasts.c.profile, *(pasts.c[name] for name in _PAST))
+    .where(pasts.c.device.in_(sa.bindparam("of_devices", expanding=True)))
+    .order_by(pasts.c.device, pasts.c.profile),
+    lists=["of_devices"],
+)
+_KEEP_PAST: Final = Prepared(Upsert(pasts, replaced=_PAST), sets=["device", "profile", *_PAST])
+# Which of some sessions are other tenants' than this one.
+_THEIRS: Final = Prepared(
+    sa.select(sessions.c.id).where(
+        sessions.c.id.in_(sa.bindparam("of_sessions", expanding=True)),
+        sessions.c.tenant != sa.select(_OWN.c.tenant).where(_OWN.c.id == sa.bindparam("of_session")).scalar_subquery(),
+    ),
+    lists=["of_sessions"],
 )
 
 
@@ -87,14 +104,16 @@ class Traces:
         is made of. Of one window, a GPU's samples may be those of another GPU as well: the first by identity is the
         original.
         """
-        devices = [trace.device for trace in traces]
-        readings = tuple(
-            Reading(device=row.device, session=row.session, seq=row.seq, wall_ns=row.wall_ns, energy_mj=row.energy_mj)
-            for row in self._connection.execute(_READ, {"devices": devices, "of": session})
-        )
-        values = sorted({value for trace in traces for value in trace.fingerprints})
-        seen = dict(self._memory.seen(values)) if values else {}
-        for value, coming in _places(beside):
+        devices = _READ.pieces("of_devices", [trace.device for trace in traces], of_session=session)
+        profiles = _PASTS.pieces("of_devices", [device for device, _ in wanted])
+        own = {value for trace in traces for value in trace.fingerprints}
+        values = self._memory.seen(sorted(own))
+        found = together(self._connection, *devices, *profiles, *values)
+        read, judged = len(devices), len(devices) + len(profiles)
+        readings = tuple(sorted((_reading(row) for rows in found[:read] for row in rows), key=lambda item: item.device))
+        past = tuple(_past(row) for rows in found[read:judged] for row in rows if row[:2] in wanted)
+        seen = self._memory.places(found[judged:])
+        for value, coming in _places(beside, own):
             seen.setdefault(value, coming)
         copies: list[Copy] = []
         for number, trace in enumerate(sorted(traces, key=lambda item: item.device)):
@@ -108,32 +127,33 @@ class Traces:
                 copies.append(copy)
             for value in trace.fingerprints:
                 seen.setdefault(value, Place(_SIGN + number, session, trace.device, seq))
-        return self._own(session, History(readings, tuple(copies), self._pasts(wanted) if wanted else ()))
+        return self._own(session, History(readings, tuple(copies), past))
 
-    def remember(
-        self, session: bytes, seq: int, traces: Sequence[Trace], past: Sequence[Past] = (), *, at_ns: int
-    ) -> None:
-        """Keep what window ``seq`` of ``session`` brings, received at ``at_ns``.
+    def remember(self, brought: Sequence[Brought]) -> None:
+        """Keep what windows bring, one after another.
 
-        What was seen before stays where it was seen first.
-        ``past`` is what the record of each GPU has come to behind the window, in place of what it was before.
+        What was seen before stays where it was seen first; what the record of a GPU has come to, and what its counter
+        read, takes the place of what it was before.
         """
-        if past:
-            self._connection.execute(_KEEP_PAST.on(self._connection), [_columns(item) for item in past])
-        readings = [
-            {
-                "device": trace.device,
-                "session": session,
-                "seq": seq,
-                "wall_ns": trace.reading[0],
-                "energy_mj": trace.reading[1],
-            }
-            for trace in traces
-            if trace.reading is not None
-        ]
-        if readings:
-            self._connection.execute(_KEEP_READING.on(self._connection), readings)
-        self._memory.keep(session, seq, traces, at_ns=at_ns)
+        changes = Changes()
+        changes.add(_KEEP_PAST, [_columns(item) for one in brought for item in one.past])
+        changes.add(
+            _KEEP_READING,
+            [
+                {
+                    "device": trace.device,
+                    "session": one.session,
+                    "seq": one.seq,
+                    "wall_ns": trace.reading[0],
+                    "energy_mj": trace.reading[1],
+                }
+                for one in brought
+                for trace in one.traces
+                if trace.reading is not None
+            ],
+        )
+        changes.write(self._connection)
+        self._memory.keep(brought)
 
     def forget(self, device: bytes) -> tuple[Past, ...]:
         """Let the record of ``device`` begin anew, by every profile: an operator's act. Returns what is forgotten."""
@@ -143,35 +163,29 @@ class Traces:
 
     def pasts(self, device: bytes) -> tuple[Past, ...]:
         """What the record of ``device`` has come to, by each profile, in the order of their digests."""
-        rows = self._connection.execute(_PASTS.order_by(pasts.c.profile), {"devices": [device]})
-        return tuple(_past(row) for row in rows)
+        return tuple(_past(row) for row in _PASTS.rows(self._connection, of_devices=[device]))
 
     def _own(self, session: bytes, history: History) -> History:
         """``history`` without the names of sessions of another tenant than that of ``session``."""
-        named = history.sessions - {session}
+        named = sorted(history.sessions - {session})
         if not named:
             return history
-        tenant = sa.select(sessions.c.tenant).where(sessions.c.id == session).scalar_subquery()
-        theirs = frozenset(
-            self._connection.scalars(
-                sa.select(sessions.c.id).where(sessions.c.id.in_(named), sessions.c.tenant != tenant)
-            )
-        )
-        return history.without(theirs)
-
-    def _pasts(self, wanted: Sequence[tuple[bytes, bytes]]) -> tuple[Past, ...]:
-        rows = self._connection.execute(_PASTS.order_by(pasts.c.device), {"devices": [device for device, _ in wanted]})
-        return tuple(_past(row) for row in rows if (row.device, row.profile) in wanted)
+        pieces = together(self._connection, *_THEIRS.pieces("of_sessions", named, of_session=session))
+        return history.without(frozenset(theirs for rows in pieces for (theirs,) in rows))
 
 
-def _places(beside: Sequence[Beside]) -> Iterator[tuple[int, Place]]:
-    """Where each fingerprint of windows that are not remembered yet will have been seen; behind all that are."""
-    number = _BESIDE
-    for window in beside:
-        for trace in sorted(window.traces, key=lambda item: item.device):
-            for value in trace.fingerprints:
-                yield value, Place(number, window.session, trace.device, window.seq)
-            number += 1
+def _places(beside: Sequence[Beside], wanted: set[int]) -> Iterator[tuple[int, Place]]:
+    """Where fingerprints of windows that are not remembered yet will have been seen, if ``wanted``; behind all others.
+
+    Each window of a turn asks about all before it, which nearly never have one in common.
+    """
+    for number, window in enumerate(beside):
+        first = _BESIDE + number * limits.GPUS_MAX
+        if all(wanted.isdisjoint(trace.fingerprints) for trace in window.traces):
+            continue
+        for place, trace in enumerate(sorted(window.traces, key=lambda item: item.device)):
+            for value in wanted.intersection(trace.fingerprints):
+                yield value, Place(first + place, window.session, trace.device, window.seq)
 
 
 def _columns(past: Past) -> dict[str, object]:
@@ -189,22 +203,28 @@ def _columns(past: Past) -> dict[str, object]:
     }
 
 
-def _past(row: sa.Row[Any]) -> Past:
+def _reading(row: Row) -> Reading:
+    device, session, seq, wall_ns, energy_mj = row
+    return Reading(device=device, session=session, seq=seq, wall_ns=wall_ns, energy_mj=energy_mj)
+
+
+def _past(row: Row) -> Past:
+    device, profile, session, seq, evidence, in_row, lapses, *remains = row
     try:
-        evidence = read_evidence(row.evidence, where="pasts.evidence")
+        read = read_evidence(evidence, where="pasts.evidence")
     except MalformedEvidence as error:
         raise EnvironmentFault(
-            Code.STATE_CORRUPT, "what a GPU's record has come to cannot be read", where=row.device.hex()
+            Code.STATE_CORRUPT, "what a GPU's record has come to cannot be read", where=device.hex()
         ) from error
     return Past(
-        device=row.device,
-        profile=row.profile,
-        session=row.session,
-        seq=row.seq,
-        evidence=evidence,
-        row=row.in_row,
-        lapses=row.lapses,
-        remains=Remains(row.remains_ns, row.drawn_uj, row.explained_uj),
+        device=device,
+        profile=profile,
+        session=session,
+        seq=seq,
+        evidence=read,
+        row=in_row,
+        lapses=lapses,
+        remains=Remains(*remains),
     )
 
 

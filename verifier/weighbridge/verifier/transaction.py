@@ -1,20 +1,20 @@
-"""What the verifier remembers of sessions, attestation keys and GPUs, and how that may change. See :mod:`.store`."""
+"""What the verifier remembers of sessions and their windows, and how that may change. See :mod:`.store`."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, final
+from typing import final
 
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from weighbridge.proto.errors import Code, PolicyDenied
-from weighbridge.proto.spot import SpotChallenge, SpotExpectation
 from weighbridge.verifier import statements
+from weighbridge.verifier.challenges import Challenges, Issued
+from weighbridge.verifier.database import prepared
 from weighbridge.verifier.database.conflict import Conflict
-from weighbridge.verifier.database.upsert import Upsert
+from weighbridge.verifier.database.prepared import Changes
 from weighbridge.verifier.enrolment import LedgeredLog
 from weighbridge.verifier.owners import Owners
 from weighbridge.verifier.positions import Positions
@@ -24,66 +24,11 @@ from weighbridge.verifier.session import SessionState
 from weighbridge.verifier.spots import Spots
 from weighbridge.verifier.standing import ended
 from weighbridge.verifier.stood import Stands
-from weighbridge.verifier.tables import challenges, clearances, session_gpus, sessions, subjects, windows
+from weighbridge.verifier.subjects import Subject, SubjectKind, Subjects
+from weighbridge.verifier.tables import session_gpus, sessions, windows
 from weighbridge.verifier.traces import Traces
 
-__all__ = ["Conflict", "Issued", "SessionRow", "Subject", "SubjectKind", "Transaction"]
-
-SubjectKind = Literal["ak", "gpu"]
-
-_KNOW: Final = Upsert(subjects)
-# What has failed keeps its first failure.
-_FAIL: Final = Upsert(
-    subjects, replaced=["failed_code", "failed_ns", "failed_session"], unless=subjects.c.failed_code.is_not(None)
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """What is remembered of an attestation key or a GPU.
-
-    Attributes:
-        kind: which of the two.
-        identity: SHA-256 of the AK's or the BROM certificate's SubjectPublicKeyInfo, 32 bytes.
-        failed_code: why it failed first, ``None`` if it has not or was cleared.
-        failed_ns: when, in nanoseconds since 1970.
-        failed_session: in which session, if in one.
-        head: for an AK, the head of its chain of windows; ``None`` before its first session.
-        log: for an AK, the measurement log as last ledgered; ``None`` before its first window.
-    """
-
-    kind: SubjectKind
-    identity: bytes
-    failed_code: Code | None
-    failed_ns: int | None
-    failed_session: bytes | None
-    head: bytes | None
-    log: LedgeredLog | None
-
-
-@dataclass(frozen=True, slots=True)
-class Issued:
-    """A challenge as given out: for which window (``None``: an enrolment), what it hashes, and when.
-
-    ``digest``, ``ledger_root`` and ``random`` are 32 bytes; ``issued_ns`` counts from 1970. ``spot`` is the spot
-    challenge that was spent with it, if one was, and ``asked_ns`` when that left first: ``None`` if it is not known
-    any more, since a restart.
-    """
-
-    seq: int | None
-    digest: bytes
-    ledger_root: bytes
-    random: bytes
-    issued_ns: int
-    spot: SpotExpectation | None = None
-    asked_ns: int | None = None
-
-    def spot_for(self, seq: int) -> SpotExpectation | None:
-        """What window ``seq``, sealed under this challenge, has to answer: nothing, if it is not the challenge's own.
-
-        A window that is sealed under the challenge of an earlier one is held, and answers nothing a second time.
-        """
-        return self.spot if self.seq == seq else None
+__all__ = ["Conflict", "Issued", "Move", "SessionRow", "Subject", "SubjectKind", "Transaction"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +46,46 @@ class SessionRow:
     prev: bytes
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """A window that goes into the chain of its session: strictly the one that continues it.
+
+    Attributes:
+        session: which one.
+        ak: its AK, whose chain moves with it.
+        before: the state in which it is.
+        seq: the window's number, for which it waits.
+        prev: the window's ``prev``, which must be the head of the session and of its AK.
+        after: its state afterwards.
+        head: the new head: ``D("link", H_k, qualifyingData_k)``.
+        window: H_k, 32 bytes.
+        index: ledger index of the leaf that commits to the window's record.
+        held: whether it came too late to count as fresh.
+        received_ns: nanoseconds since 1970.
+        log: the measurement log, as it is ledgered by the window.
+    """
+
+    session: bytes
+    ak: bytes
+    before: SessionState
+    seq: int
+    prev: bytes
+    after: SessionState
+    head: bytes
+    window: bytes
+    index: int
+    held: bool
+    received_ns: int
+    log: LedgeredLog
+
+
 @final
 class Transaction:
     """What can be read and changed within one transaction. Given by :meth:`.Store.transaction`.
 
     Attributes:
+        challenges: what was issued in sessions.
+        subjects: attestation keys and GPUs.
         spots: the spot challenges.
         stood: where sessions stand.
         owners: the reference sets that were seen.
@@ -115,10 +95,23 @@ class Transaction:
         traces: what GPUs' samples were like.
     """
 
-    __slots__ = ("_connection", "owners", "positions", "progress", "results", "spots", "stood", "traces")
+    __slots__ = (
+        "_connection",
+        "challenges",
+        "owners",
+        "positions",
+        "progress",
+        "results",
+        "spots",
+        "stood",
+        "subjects",
+        "traces",
+    )
 
     def __init__(self, connection: sa.Connection, *, fingerprints_kept: int) -> None:
         self._connection = connection
+        self.challenges = Challenges(connection)
+        self.subjects = Subjects(connection)
         self.spots = Spots(connection)
         self.stood = Stands(connection)
         self.owners = Owners(connection)
@@ -135,7 +128,7 @@ class Transaction:
             Conflict: as :class:`.Store`.
         """
         try:
-            with self._connection.begin_nested():
+            with prepared.part(self._connection):
                 yield
         except exc.IntegrityError as error:
             raise Conflict(str(error.orig)) from error
@@ -175,14 +168,10 @@ class Transaction:
             Conflict: when there is such a session, or the chain of this AK stands elsewhere.
             PolicyDenied: ``SUBJECT_FAILED``: the AK or a GPU has failed, and nobody has cleared it.
         """
-        for kind, identity in _subjects_of(ak, gpus):
-            self._remember(kind, identity)
-        self._swap(
-            sa.update(subjects)
-            .where(*_is("ak", ak), sa.or_(subjects.c.head.is_(None), subjects.c.head == prev))
-            .values(head=prev),
-            "the chain of this AK stands elsewhere",
-        )
+        self.subjects.know("ak", ak)
+        for gpu in gpus:
+            self.subjects.know("gpu", gpu)
+        self.subjects.begin(ak, head=prev)
         holding = sa.select(session_gpus.c.session).where(
             session_gpus.c.kind == "gpu", session_gpus.c.identity.in_(gpus)
         )
@@ -195,8 +184,7 @@ class Transaction:
             .values(state=SessionState.INTERRUPTED.value)
             .returning(sessions.c.id)
         ).all()
-        for old in interrupted:
-            self.results.keep(old, ended(SessionState.INTERRUPTED))
+        self.results.keep(dict.fromkeys(interrupted, ended(SessionState.INTERRUPTED)))
         self._connection.execute(
             sa.insert(sessions).values(
                 id=session,
@@ -275,60 +263,51 @@ class Transaction:
             )
         )
 
-    def advance(  # noqa: PLR0913 - the row
-        self,
-        session: bytes,
-        *,
-        expected_seq: int,
-        expected_prev: bytes,
-        prev: bytes,
-        state: SessionState,
-        window: bytes,
-        index: int,
-        held: bool,
-        received_ns: int,
-    ) -> None:
-        """Take one window into the chain: strictly the one that continues it. Belongs with :meth:`advance_ak`.
+    def advance(self, moves: Sequence[Move]) -> None:
+        """Take windows into their chains, each of another session: all of them, or the transaction has to be undone.
 
-        Args:
-            session: which one.
-            expected_seq: the window's number, which the session must be waiting for.
-            expected_prev: the window's ``prev``, which must be the head of the session and of its AK.
-            prev: the new head: ``D("link", H_k, qualifyingData_k)``.
-            state: the session's state afterwards.
-            window: H_k, 32 bytes.
-            index: ledger index of the leaf that commits to the window's record.
-            held: whether it came too late to count as fresh.
-            received_ns: nanoseconds since 1970.
+        Each is compared and swapped: whoever else has moved a session on, whether it was read here before or not, is
+        found out by the very statement that would have moved it.
 
         Raises:
-            Conflict: when the session has ended, or it or its AK stands elsewhere: a fork.
+            Conflict: when a session has ended, or it or its AK stands elsewhere: a fork.
             RuntimeError: for an illegal step of states.
         """
-        standing, ak = self._standing(session)
-        following = standing if standing.final else standing.to(state)
-        self._swap(
+        changes = Changes()
+        changes.add(
             statements.ADVANCE_SESSION,
-            f"session {session.hex()} does not wait for window {expected_seq}",
-            of_session=session,
-            of_ak=ak,
-            expected_seq=expected_seq,
-            expected_prev=expected_prev,
-            next_seq=expected_seq + 1,
-            prev=prev,
-            state=following.value,
+            [
+                {
+                    "of_session": move.session,
+                    "of_ak": move.ak,
+                    "expected_state": move.before.value,
+                    "expected_seq": move.seq,
+                    "expected_prev": move.prev,
+                    "state": move.before.to(move.after).value,
+                    "next_seq": move.seq + 1,
+                    "prev": move.head,
+                }
+                for move in moves
+            ],
+            otherwise=f"{_named(moves)} waits for another window",
         )
-        self._connection.execute(
+        changes.add(
             statements.RECORD_WINDOW,
-            {
-                "session": session,
-                "seq": expected_seq,
-                "digest": window,
-                "ledger_index": index,
-                "held": held,
-                "received_ns": received_ns,
-            },
+            [
+                {
+                    "session": move.session,
+                    "seq": move.seq,
+                    "digest": move.window,
+                    "ledger_index": move.index,
+                    "held": move.held,
+                    "received_ns": move.received_ns,
+                }
+                for move in moves
+            ],
         )
+        logs = [statements.ak_values(move.ak, move.head, move.log) for move in moves]
+        changes.add(statements.ADVANCE_AK, logs, otherwise="unknown AK")
+        changes.write(self._connection)
 
     def set_state(self, session: bytes, state: SessionState) -> None:
         """Let a session take the step to ``state``. A final one is never left.
@@ -337,12 +316,16 @@ class Transaction:
             Conflict: when there is no such session, or another writer has ended it.
             RuntimeError: for an illegal step of states.
         """
-        standing, _ = self._standing(session)
+        found = statements.STANDING.rows(self._connection, of_session=session)
+        if not found:
+            raise Conflict(f"no session {session.hex()}")
+        standing = SessionState(found[0][0])
         if standing.final:
             raise Conflict(f"session {session.hex()} is {standing.value}")
-        self._connection.execute(
-            sa.update(sessions).where(sessions.c.id == session).values(state=standing.to(state).value)
-        )
+        step = {"of_session": session, "expected_state": standing.value, "state": standing.to(state).value}
+        changes = Changes()
+        changes.add(statements.END, [step], otherwise=f"session {session.hex()} is not {standing.value} any more")
+        changes.write(self._connection)
 
     def window_digest(self, session: bytes, seq: int) -> bytes | None:
         """H of a recorded window, ``None`` when none of this number is recorded."""
@@ -366,130 +349,7 @@ class Transaction:
             )
         )
 
-    # -- challenges ---------------------------------------------------------------------------------------------------
-
-    def issue_challenge(self, session: bytes, issued: Issued) -> None:
-        """Remember a challenge; from now on it is the outstanding one of its session.
-
-        Raises:
-            Conflict: when there is no such session, or it was issued before.
-        """
-        self._connection.execute(
-            statements.ISSUE_CHALLENGE,
-            {
-                "of_session": session,
-                "digest": issued.digest,
-                "session": session,
-                "seq": issued.seq,
-                "ledger_root": issued.ledger_root,
-                "random": issued.random,
-                "issued_ns": issued.issued_ns,
-            },
-        )
-
-    def challenge(self, session: bytes, digest: bytes) -> Issued | None:
-        """The challenge, if it was ever issued in this session."""
-        return self._issued(challenges.c.session == session, challenges.c.digest == digest)
-
-    def last_challenge(self, session: bytes) -> Issued | None:
-        """The outstanding challenge of a session."""
-        return self._issued(challenges.c.session == session)
-
-    def _issued(self, *where: sa.ColumnElement[bool]) -> Issued | None:
-        row = self._connection.execute(
-            statements.ISSUED.where(*where).order_by(challenges.c.number.desc()).limit(1)
-        ).one_or_none()
-        if row is None:
-            return None
-        spot = None if row.spot is None else SpotExpectation(SpotChallenge.parse(row.spot), row.mac)
-        return Issued(row.seq, row.digest, row.ledger_root, row.random, row.issued_ns, spot)
-
-    # -- subjects -----------------------------------------------------------------------------------------------------
-
-    def subject(self, kind: SubjectKind, identity: bytes) -> Subject | None:
-        """What is remembered of an AK or a GPU, if anything."""
-        row = self._connection.execute(sa.select(subjects).where(*_is(kind, identity))).one_or_none()
-        if row is None:
-            return None
-        return Subject(
-            kind=kind,
-            identity=identity,
-            failed_code=None if row.failed_code is None else Code(row.failed_code),
-            failed_ns=row.failed_ns,
-            failed_session=row.failed_session,
-            head=row.head,
-            log=None if row.log_length is None else LedgeredLog(row.reset_count, row.log_length, row.log_head),
-        )
-
-    def advance_ak(self, ak: bytes, *, head: bytes, log: LedgeredLog) -> None:
-        """Remember where an AK's chain of windows and its measurement log stand. Belongs with :meth:`advance`.
-
-        Raises:
-            Conflict: when nothing is known of this AK.
-        """
-        self._swap(
-            statements.ADVANCE_AK,
-            "unknown AK",
-            of_ak=ak,
-            head=head,
-            reset_count=log.reset_count,
-            log_length=log.length,
-            log_head=log.head,
-        )
-
-    def fail_subjects(
-        self, failed: Iterable[tuple[SubjectKind, bytes]], *, code: Code, session: bytes | None, at_ns: int
-    ) -> None:
-        """Make a failure stick. A subject that has failed already keeps its first failure."""
-        values = {"failed_code": code.value, "failed_ns": at_ns, "failed_session": session}
-        for kind, identity in failed:
-            self._connection.execute(_FAIL.on(self._connection), {"kind": kind, "identity": identity, **values})
-
-    def clear_failure(self, kind: SubjectKind, identity: bytes, *, reason: str, at_ns: int) -> Subject:
-        """Forgive a failure on somebody's word: the failure and the reason stay on record.
-
-        Returns:
-            The subject as it was, with its failure.
-
-        Raises:
-            Conflict: when it has not failed.
-            ValueError: for no reason.
-        """
-        if not reason.strip():
-            raise ValueError("a failure is cleared for a reason")
-        subject = self.subject(kind, identity)
-        if subject is None or subject.failed_code is None:
-            raise Conflict(f"this {kind} has not failed")
-        self._connection.execute(
-            sa.insert(clearances).values(
-                kind=kind,
-                identity=identity,
-                failed_code=subject.failed_code.value,
-                failed_ns=subject.failed_ns,
-                cleared_ns=at_ns,
-                reason=reason,
-            )
-        )
-        self._connection.execute(
-            sa.update(subjects)
-            .where(*_is(kind, identity))
-            .values(failed_code=None, failed_ns=None, failed_session=None)
-        )
-        return subject
-
     # -- small things -------------------------------------------------------------------------------------------------
-
-    def _remember(self, kind: SubjectKind, identity: bytes) -> None:
-        """Make sure that there is a row, and that it has not failed."""
-        self._connection.execute(_KNOW.on(self._connection), {"kind": kind, "identity": identity})
-        subject = self.subject(kind, identity)
-        if subject is not None and subject.failed_code is not None:
-            raise PolicyDenied(
-                Code.SUBJECT_FAILED,
-                f"this {kind} failed before, with {subject.failed_code.value}, and was not cleared",
-                where=kind,
-                got=identity,
-            )
 
     def _require(self, session: bytes) -> SessionRow:
         row = self.session(session)
@@ -497,22 +357,6 @@ class Transaction:
             raise Conflict(f"no session {session.hex()}")
         return row
 
-    def _standing(self, session: bytes) -> tuple[SessionState, bytes]:
-        """The state and the AK of a session."""
-        row = self._connection.execute(statements.STANDING, {"of_session": session}).one_or_none()
-        if row is None:
-            raise Conflict(f"no session {session.hex()}")
-        return SessionState(row.state), row.ak
 
-    def _swap(self, statement: sa.Update, otherwise: str, **parameters: object) -> None:
-        """Compare and swap: exactly one row is as assumed, or nothing happens."""
-        if self._connection.execute(statement, parameters).rowcount != 1:
-            raise Conflict(otherwise)
-
-
-def _subjects_of(ak: bytes, gpus: Sequence[bytes]) -> list[tuple[SubjectKind, bytes]]:
-    return [("ak", ak), *(("gpu", gpu) for gpu in gpus)]
-
-
-def _is(kind: SubjectKind, identity: bytes) -> tuple[sa.ColumnElement[bool], ...]:
-    return (subjects.c.kind == kind, subjects.c.identity == identity)
+def _named(moves: Sequence[Move]) -> str:
+    return f"session {moves[0].session.hex()}" if len(moves) == 1 else f"one of {len(moves)} sessions"

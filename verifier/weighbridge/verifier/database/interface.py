@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     import sqlalchemy as sa
 
 __all__ = ["Database"]
+
+_T = TypeVar("_T")
 
 
 class Database(Protocol):
@@ -34,6 +37,16 @@ class Database(Protocol):
 
     def reading(self) -> AbstractContextManager[sa.Connection]:
         """Read what was durable when the block began; waits for no other transaction.
+
+        Raises:
+            EnvironmentFault: the database is at fault.
+        """
+        ...
+
+    def look(self, act: Callable[[sa.Connection], _T]) -> _T:
+        """What ``act`` makes of statements that read, each of what is durable when it runs; waits for nobody.
+
+        Less than :meth:`reading`, for what every window asks: nothing is begun and ended. ``act`` may be run twice.
 
         Raises:
             EnvironmentFault: the database is at fault.

@@ -132,6 +132,23 @@ class PostgresDatabase:
         with _translating(self._where), self._in(enter) as connection:
             yield connection
 
+    def look(self, act: Callable[[sa.Connection], _T]) -> _T:
+        """See :meth:`.Database.look`. Again on another connection, where this one was cut."""
+
+        def enter(connection: sa.Connection) -> _T:
+            raw = _raw(connection)
+            raw.autocommit = True
+            try:
+                return act(connection)
+            finally:
+                if not raw.closed:
+                    raw.autocommit = False
+
+        with _translating(self._where):
+            connection, found = self._entered(enter)
+            connection.close()
+            return found
+
     @contextlib.contextmanager
     def migrating(self) -> Generator[sa.Connection]:
         """See :meth:`.Database.migrating`."""

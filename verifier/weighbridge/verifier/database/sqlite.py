@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from typing import TYPE_CHECKING, Final, Self, final
+from typing import TYPE_CHECKING, Final, Self, TypeVar, final
 
 import sqlalchemy as sa
 from sqlalchemy import event, exc
@@ -20,10 +20,12 @@ from weighbridge.verifier.database.wrong import wrong_version
 from weighbridge.verifier.files import PosixFiles, fault
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
     from pathlib import Path
 
 __all__ = ["SqliteDatabase"]
+
+_T = TypeVar("_T")
 
 _BUSY_SECONDS: Final = 5.0
 _FILE_MODE: Final = 0o600
@@ -35,10 +37,12 @@ _READING: Final = "weighbridge_reading"
 class SqliteDatabase:
     """See :class:`.Database`. Made by :meth:`open`."""
 
-    __slots__ = ("_engine", "_path")
+    __slots__ = ("_engine", "_path", "_reading")
 
     def __init__(self, engine: sa.Engine, path: Path) -> None:
         self._engine = engine
+        # The same connections.
+        self._reading = engine.execution_options(**{_READING: True})
         self._path = path
 
     @classmethod
@@ -81,10 +85,13 @@ class SqliteDatabase:
     @contextlib.contextmanager
     def reading(self) -> Generator[sa.Connection]:
         """See :meth:`.Database.reading`."""
-        with self._translating(), self._engine.connect() as connection:
-            connection = connection.execution_options(**{_READING: True})  # noqa: PLW2901 - it is the same one
-            with connection.begin():
-                yield connection
+        with self._translating(), self._reading.begin() as connection:
+            yield connection
+
+    def look(self, act: Callable[[sa.Connection], _T]) -> _T:
+        """See :meth:`.Database.look`."""
+        with self._translating(), self._reading.connect() as connection:
+            return act(connection)
 
     @contextlib.contextmanager
     def migrating(self) -> Generator[sa.Connection]:
@@ -121,12 +128,14 @@ class SqliteDatabase:
         except exc.IntegrityError as error:
             raise Conflict(str(error.orig)) from error
         except exc.DBAPIError as error:
-            raise self._fault(error) from error
+            raise (self._fault(error.orig) or error) from error
+        except sqlite3.Error as error:
+            raise (self._fault(error) or error) from error
 
-    def _fault(self, error: exc.DBAPIError) -> Exception:
-        """What SQLite's primary result code (sqlite3.h) means to a caller; misuse stays what it is."""
+    def _fault(self, error: BaseException | None) -> EnvironmentFault | None:
+        """What SQLite's primary result code (sqlite3.h) means to a caller; misuse stays what it is: nothing."""
         # Extended codes carry the primary one in their low byte. Errors of the Python module itself have none.
-        match getattr(error.orig, "sqlite_errorcode", 0) & 0xFF:
+        match getattr(error, "sqlite_errorcode", 0) & 0xFF:
             case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
                 code, message = Code.STATE_LOCKED, "another process holds the state"
             case sqlite3.SQLITE_FULL:
@@ -138,8 +147,8 @@ class SqliteDatabase:
             case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM:
                 code, message = Code.FILE_UNREADABLE, "the state cannot be opened"
             case _:
-                return error
-        return EnvironmentFault(code, f"{message}: {error.orig}", where=self.where)
+                return None
+        return EnvironmentFault(code, f"{message}: {error}", where=self.where)
 
 
 def _configure(connection: sqlite3.Connection, _: object) -> None:

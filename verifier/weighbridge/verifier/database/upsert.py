@@ -56,4 +56,8 @@ class Upsert:
 
     def on(self, connection: sa.Connection) -> sa.Insert:
         """The statement for the database of ``connection``."""
-        return self._statements[connection.dialect.name]
+        return self.named(connection.dialect.name)
+
+    def named(self, dialect: str) -> sa.Insert:
+        """The statement for the databases that SQLAlchemy calls ``dialect``."""
+        return self._statements[dialect]
