@@ -265,6 +265,8 @@ def test_limits_are_those_of_the_service(tmp_path: Path) -> None:
     limits = load(written(tmp_path, text), {"WEIGHBRIDGE_TOTAL_LIMITS_CALLS": "200"}, {}).settings.service_limits()
     assert (limits.drain, limits.peer.streams, limits.tenant.calls, limits.total.calls) == (3, 2, 100, 200)
     assert (limits.credit, limits.peer.sessions) == (Limits().credit, Limits().peer.sessions)
+    for text_, seconds in (("2.5", 2.5), ("3", 3)):
+        assert load(None, {"WEIGHBRIDGE_LIMITS_HANDSHAKE": text_}, {}).settings.service_limits().handshake == seconds
     # Of three workers each has its part; a peer's few connections may all be one worker's.
     limits = load(written(tmp_path, f"{text}[serve]\nworkers = 3\n"), {}, {}).settings.service_limits()
     assert (limits.peer.streams, limits.tenant.streams, limits.total.streams) == (2, 6667, 6667)

@@ -360,14 +360,14 @@ def _without(value: str, message: str) -> str:
 def _from_text(text: str, field: FieldInfo, name: str) -> object:
     """The value that an environment variable says."""
     shape = about(field).shape
-    if not (shape.startswith("list") or shape in {"number", "true or false"}):
+    if not (shape.startswith("list") or shape in {"number", "seconds", "true or false"}):
         return text
     try:
         document, cause = _parsed(f"value = {text}"), None
     except (ValueError, RecursionError) as error:
         document, cause = {}, error
     if set(document) != {"value"}:
-        such = {"number": "4", "true or false": "true"}.get(shape, '["a", "b"]')
+        such = {"number": "4", "seconds": "2.5", "true or false": "true"}.get(shape, '["a", "b"]')
         raise MalformedEvidence(
             Code.NOT_TOML,
             f"not a {shape} as TOML has it",
