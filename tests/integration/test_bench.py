@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import performance_figures
 import pytest
 
+from support.untraced import untraced
 from weighbridge.verifier.telemetry.detector import gross
 
 FIELDS = {"name", "value", "unit", "floor", "peer", "ratio"}
@@ -21,7 +22,7 @@ FIELDS = {"name", "value", "unit", "floor", "peer", "ratio"}
 
 def bench(root: Path, *arguments: str, name: str = "window") -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-s", f"scripts/benchmarks/{name}.py", *arguments]
-    return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, cwd=root, env=untraced(), capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_window_prints_figures_that_the_document_has_a_place_for(root: Path) -> None:
@@ -78,7 +79,7 @@ def test_measure_needs_room_for_its_model(root: Path, tmp_path: Path, monkeypatc
 
 def test_spot_prints_the_figures_of_the_small_model(root: Path) -> None:
     command = [sys.executable, "-s", "scripts/benchmarks/spot.py", "--quick", "--json"]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=root, env=untraced(), capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     figures = {figure["name"]: figure for figure in map(json.loads, done.stdout.splitlines())}
     for state in ("warm", "cold"):

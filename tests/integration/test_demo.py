@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from support.untraced import untraced
+
 pytestmark = pytest.mark.slow
 
 # A minute and a quarter on a quiet machine; a busy one may take longer, and no verdict changes by it.
@@ -59,7 +61,7 @@ def played(root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[subpro
     out = tmp_path_factory.mktemp("demo") / "out"
     acts = root / "scripts" / "demonstration" / "acts.py"
     command = [sys.executable, "-s", str(acts), "--out", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+    done = subprocess.run(command, env=untraced(), capture_output=True, text=True, check=False, timeout=PATIENCE_S)
     return done, out
 
 
