@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from corpus.arena import ak_of, judged
+from corpus.arena import ak_of
 from corpus.manifests import Manifest, cases, manifests, read
+from forge.portable import Stated, tell
+from forge.probing import Probe
 from weighbridge.proto import strict
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, PolicyDenied
@@ -23,11 +25,14 @@ if TYPE_CHECKING:
 
 CASES = cases()
 MANIFESTS = manifests()
+STATED = Stated.read()
 
 
 @pytest.mark.parametrize("manifest", MANIFESTS.values(), ids=MANIFESTS.keys())
 def test_case_is_judged_as_its_manifest_says(manifest: Manifest, arena: Arena) -> None:
-    result = judged(CASES[manifest.id], arena)
+    probe = Probe(manifest)
+    told = tell(manifest, CASES[manifest.id], arena, probe=probe)
+    result = told.result
     assert (result.outcome, result.codes, result.exit, result.window) == (
         manifest.outcome,
         manifest.codes,
@@ -37,6 +42,16 @@ def test_case_is_judged_as_its_manifest_says(manifest: Manifest, arena: Arena) -
     assert arena.at == manifest.at
     assert arena.signatures() == manifest.signatures
     _check_afterwards(manifest, arena)
+    # What is accepted is accepted only as it is: one field changed, whichever, and it is refused.
+    assert bool(probe.refused) == (_is_probed(manifest))
+    # The same bytes on every machine, in every order: what is stated is what is exported.
+    assert (told.reason, told.digest) == (STATED.left_out.get(manifest.id, ""), STATED.digests.get(manifest.id, ""))
+
+
+def _is_probed(manifest: Manifest) -> bool:
+    """Whether one signed message is what the case is about, and is accepted; bundles have tests of their own."""
+    of_tokens = manifest.outcome == "accepted" and manifest.id.startswith(("token/", "identity/"))
+    return manifest.outcome in {"affirmed", "enrolled"} or of_tokens
 
 
 def _check_afterwards(manifest: Manifest, arena: Arena) -> None:

@@ -6,7 +6,6 @@ corpus knows of a case beside its bytes is in its manifest (:mod:`corpus.manifes
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
 
 from cryptography.exceptions import InvalidSignature
@@ -17,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from support.world import NOON, World
 from weighbridge.attester.sealing import SealedWindow
 from weighbridge.proto import cose
-from weighbridge.proto.errors import Code, ExitCode, MalformedEvidence, NotAuthentic, WeighbridgeError
+from weighbridge.proto.errors import MalformedEvidence, NotAuthentic, WeighbridgeError
 from weighbridge.proto.spdm import evidence as gpu_evidence
 from weighbridge.proto.spdm import report as spdm
 from weighbridge.proto.tpm import public as tpm_public
@@ -26,11 +25,12 @@ from weighbridge.proto.tpm.evidence import QuoteEvidence
 from weighbridge.proto.window import Evidence
 from weighbridge.proto.x509 import load_certificate
 from weighbridge.verifier.bundle import BundleVerdict
+from weighbridge.verifier.conformance.result import Result, accepted, enrolled, of_answer, of_bundle, of_error
 from weighbridge.verifier.core import Answer, Opened, Resumed
 from weighbridge.verifier.result_token import ResultToken
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from datetime import datetime
     from pathlib import Path
 
@@ -45,9 +45,8 @@ if TYPE_CHECKING:
     from weighbridge.verifier.anchors import Anchor, TrustAnchors
     from weighbridge.verifier.requirements import Requirements
 
-Outcome = Literal["affirmed", "held", "indeterminate", "denied", "refused", "enrolled", "accepted"]
 Signatures = Literal["good", "broken", "none"]
-Result = Answer | Opened | Resumed | ResultToken | BundleVerdict | None
+Shown = Answer | Opened | Resumed | ResultToken | BundleVerdict | None
 
 
 class Options(TypedDict, total=False):
@@ -64,20 +63,6 @@ class Options(TypedDict, total=False):
     reference: Callable[[Reference], Reference]
     tpm: SoftTpm | None
     boot: Boot | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Judged:
-    """What came of a case. ``codes`` are all that were told, each once, the first one decisive; ``exit`` the command's.
-
-    A window that is denied is reported with exit 5, whatever the class of the error that denied it; one that is held,
-    with exit 6: so does ``weighbridge verify bundle``. What is refused without a verdict has the exit of its error.
-    """
-
-    outcome: Outcome
-    codes: tuple[Code, ...]
-    exit: ExitCode
-    window: int | None
 
 
 class Arena:
@@ -224,40 +209,18 @@ def _check_reports(data: bytes | None) -> None:
         key.verify(encode_dss_signature(r, s), report.signed, ec.ECDSA(hashes.SHA384()))
 
 
-def judged(case: Callable[[Arena], Result], arena: Arena) -> Judged:
+def judged(case: Callable[[Arena], Shown], arena: Arena) -> Result:
     """Build and judge one case."""
     try:
-        result = case(arena)
+        shown = case(arena)
     except WeighbridgeError as error:
-        return Judged(outcome="refused", codes=(error.code,), exit=error.exit_code, window=None)
-    match result:
-        case Answer(verdict=verdict):
-            exits = {"affirmed": ExitCode.AFFIRMED, "denied": ExitCode.DENIED}
-            codes = _distinct(denial.code for denial in verdict.denials)
-            return Judged(
-                outcome=verdict.outcome,
-                codes=codes,
-                exit=exits.get(verdict.outcome, ExitCode.INDETERMINATE),
-                window=verdict.seq,
-            )
+        return of_error(error)
+    match shown:
+        case Answer():
+            return of_answer(shown)
         case BundleVerdict():
-            return _of_bundle(result)
+            return of_bundle(shown)
         case Opened():
-            return Judged(outcome="enrolled", codes=(), exit=ExitCode.AFFIRMED, window=None)
+            return enrolled()
         case Resumed() | ResultToken() | None:
-            return Judged(outcome="accepted", codes=(), exit=ExitCode.AFFIRMED, window=None)
-
-
-def _of_bundle(result: BundleVerdict) -> Judged:
-    last = result.verdicts[-1]
-    if result.admitted:
-        return Judged(outcome="accepted", codes=(), exit=ExitCode.AFFIRMED, window=last.seq)
-    if not result.denied:
-        codes = _distinct(denial.code for denial in last.denials)
-        return Judged(outcome=last.outcome, codes=codes, exit=ExitCode.INDETERMINATE, window=last.seq)
-    codes = _distinct(denial.code for verdict in result.denied for denial in verdict.denials)
-    return Judged(outcome="denied", codes=codes, exit=ExitCode.DENIED, window=result.denied[0].seq)
-
-
-def _distinct(codes: Iterable[str]) -> tuple[Code, ...]:
-    return tuple(dict.fromkeys(map(Code, codes)))
+            return accepted()

@@ -19,10 +19,12 @@ from weighbridge.verifier.gpu.report import verify_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from corpus.arena import Arena
     from support.forge import Reports, Seals
     from weighbridge.proto.enrolment import EnrolmentProof
+    from weighbridge.verifier.anchors import TrustAnchors
     from weighbridge.verifier.core import Answer, Opened
 
 # NVIDIA/nvtrust and others: anybody has a genuine report over it.
@@ -91,8 +93,13 @@ def case_004_empty_challenge(arena: Arena) -> Answer:
 def case_005_empty_expected_nonce(arena: Arena) -> None:
     world = arena.world()
     (item, *_) = world.host.gpus.attest(random_bytes("nonce"))
-    chain = verify_chain(item.chain, world.anchors, at=world.clock.at)
-    verify_report(spdm.parse(item.report), chain, nonce=b"")
+    report_over(item, world.anchors, world.clock.at, b"")
+
+
+def report_over(item: GpuEvidence, anchors: TrustAnchors, at: datetime, nonce: bytes) -> None:
+    """Require that ``item`` is a genuine GPU's report over ``nonce``."""
+    chain = verify_chain(item.chain, anchors, at=at)
+    verify_report(spdm.parse(item.report), chain, nonce=nonce)
 
 
 def case_006_null_challenge(arena: Arena) -> Answer:

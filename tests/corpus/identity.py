@@ -1,4 +1,4 @@
-"""Rows A73 to A75: the right evidence in the wrong hands, and a TPM whose past was copied back."""
+"""Rows A66 and A73 to A75: the right evidence in the wrong hands, and a TPM whose past was copied back."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from support.forge import Forgery, claim, random_bytes, seal
+from support.world import requirements
 from weighbridge.proto import binding, cose
 from weighbridge.proto.terms import SignedTerms
 from weighbridge.proto.tpm.constants import HashAlgorithm, Hierarchy
@@ -14,6 +15,7 @@ from weighbridge.proto.tpm.names import object_name, qualified_name_of_primary
 from weighbridge.proto.tpm.pcr import PcrSelection
 from weighbridge.proto.window import audience_of
 from weighbridge.verifier import result_token
+from weighbridge.verifier.bench import Bench
 
 if TYPE_CHECKING:
     from corpus.arena import Arena
@@ -252,3 +254,18 @@ def case_027_proof_for_another_enrolment(arena: Arena) -> Opened:
     world = arena.world()
     first = world.verifier.open(world.host.opening().encode(), peer=world.host.peer)
     return arena.enrol(world, edit=lambda proof: replace(proof, session=first.session))
+
+
+# -- A66 ---------------------------------------------------------------------------------------------------------------
+
+
+def case_028_window_of_another_tenant_here(arena: Arena) -> Answer:
+    """One verifier serves two tenants: the genuine window of one, sent into the session of the other."""
+    world = arena.world()
+    other = arena.another_host(world)
+    other.tenant = "tenant-b"
+    theirs = Bench(requirements=requirements(tenant="tenant-b"), anchors=world.anchors, appraiser=world.appraiser)
+    world.restart(others=[theirs])
+    world.open_session()
+    world.open_session(other)
+    return arena.submit(world, other.seal(), host=world.host)

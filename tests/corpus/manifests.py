@@ -15,14 +15,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, cast, get_args
 
-from corpus.arena import Outcome, Signatures
+from corpus.arena import Signatures
 from weighbridge.proto import strict
 from weighbridge.proto.errors import Code, ExitCode
+from weighbridge.verifier.conformance.result import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from corpus.arena import Arena, Result
+    from corpus.arena import Arena, Shown
 
 VECTORS: Final = Path(__file__).resolve().parent.parent / "vectors"
 Afterwards = Literal["goes-on", "unchanged", "failed", "ended", "nothing"]
@@ -55,7 +56,8 @@ class Manifest:
         deviation: the one thing that is wrong.
         signatures: whether every signature in the evidence is good, ``none`` when there is none to look at.
         at: the verifier's time of judging.
-        outcome, codes, exit, window: as :class:`corpus.arena.Judged`; no codes but for a refusal.
+        outcome, codes, exit, window: as :class:`weighbridge.verifier.conformance.result.Result`; no codes but for a
+            refusal.
         afterwards: ``goes-on``: the next honest window is affirmed; ``unchanged``: the session stands where it stood;
             ``failed``: it has failed, and that sticks; ``ended``: it has failed for its model, and nothing sticks;
             ``nothing``: there is no session to look at.
@@ -124,9 +126,9 @@ def manifests() -> dict[str, Manifest]:
     return {found.id: found for found in map(read, sorted(VECTORS.glob("*/*/manifest.yaml")))}
 
 
-def cases() -> dict[str, Callable[[Arena], Result]]:
+def cases() -> dict[str, Callable[[Arena], Shown]]:
     """Every case of the corpus by the id that its name says."""
-    found: dict[str, Callable[[Arena], Result]] = {}
+    found: dict[str, Callable[[Arena], Shown]] = {}
     for path in sorted(Path(__file__).parent.glob("*.py")):
         module = importlib.import_module(f"corpus.{path.stem}")
         for name, case in inspect.getmembers(module, inspect.isfunction):

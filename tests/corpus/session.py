@@ -1,7 +1,8 @@
-"""Rows A76 to A78: windows made ahead, failures that are walked away from, junk thrown at a victim."""
+"""Rows A69, A72 and A76 to A78: windows made ahead, failures that are walked away from, junk thrown at a victim."""
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from support.forge import claim, random_bytes, seal
 from support.world import manifest
 from weighbridge.attester.gpu.emulated import EmulatedGpus
 from weighbridge.proto.errors import WeighbridgeError
+from weighbridge.verifier.store import Store
 
 if TYPE_CHECKING:
     from corpus.arena import Arena
@@ -207,4 +209,43 @@ def case_019_enrolment_that_failed_sticks(arena: Arena) -> Opened:
     except WeighbridgeError:
         world.host.tpm.reset()
         world.host.log.entries.clear()
+    return arena.enrol(world)
+
+
+# -- A69: the verifier's own clock -------------------------------------------------------------------------------------
+
+
+def case_020_verifiers_clock_set_back(arena: Arena) -> Answer:
+    """Of what the host signs, its interval lies ahead of the time at which it was received."""
+    world = arena.settled(2)
+    world.clock.advance(-10)
+    return arena.submit(world, world.host.seal(), after=0)
+
+
+def case_021_verifiers_clock_set_ahead(arena: Arena) -> Answer:
+    """By this clock the challenge is an hour old: whoever answers it may be who held it back."""
+    world = arena.settled(2)
+    return arena.submit(world, world.host.seal(), after=3600)
+
+
+# -- A72: what the verifier remembers ----------------------------------------------------------------------------------
+
+
+def case_022_database_put_back_to_before_a_failure(arena: Arena) -> Opened:
+    """The operator restores a backup of the store; the ledger goes on, and what is in it is settled again."""
+    world = arena.settled(1)
+    database = world.directory / "sessions.sqlite"
+    world.store.close()
+    backup = shutil.copy(database, world.directory / "backup")
+    world.store = Store.create_or_open(database)
+    world.restart()
+    world.host.log.load(manifest("another", weights=b"other weights"))
+    assert world.window().verdict.outcome == "denied"
+    world.store.close()
+    shutil.move(backup, database)
+    world.store = Store.create_or_open(database)
+    world.restart()
+    world.host.tpm.reset()
+    world.host.tpm.safe = True
+    world.host.log.entries.clear()
     return arena.enrol(world)

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
+from forge.determined import determined
 from support.baseline_owners import BaselineOwner
 from support.baselines import put_in_force, signed_set
 from support.forge import Forgery, interval, random_bytes, seal, with_telemetry
@@ -45,8 +46,10 @@ SERVING: Final = WorkSummary(root=sha256(b"leaf"), requests=8, tokens_in=2000, t
 @cache
 def enrolled(work: WorkSummary = WORK) -> tuple[EmulatedGpus, bytes]:
     """Devices, and the signed set with their profiles at ``work``: recording and fitting them takes a second."""
-    gpus = EmulatedGpus.create(2)
-    return gpus, signed_set(gpus, manifest().digest, OWNER, work=work)
+    # The same devices whichever case asks for them first.
+    with determined(f"devices at work {work}"):
+        gpus = EmulatedGpus.create(2)
+        return gpus, signed_set(gpus, manifest().digest, OWNER, work=work)
 
 
 def baselined(

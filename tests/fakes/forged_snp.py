@@ -28,6 +28,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from forge import rsa_keys
+from forge.determined import Stream
+from forge.rsa_keys import sign_pss, signed_again
 from weighbridge.proto.collateral import Collateral, CollateralItem
 from weighbridge.proto.endorsement import VtpmReportEndorsement
 from weighbridge.verifier.anchors import Anchor, TrustAnchors
@@ -78,19 +81,18 @@ class Holder:
         for other in revoked:
             entry = x509.RevokedCertificateBuilder().serial_number(other.serial_number)
             builder = builder.add_revoked_certificate(entry.revocation_date(issued).build())
-        return builder.sign(self.key, hashes.SHA384(), rsa_padding=pss()).public_bytes(Encoding.DER)
+        return signed_again(builder.sign(self.key, hashes.SHA384(), rsa_padding=pss()), self.key, SALT)
 
 
-@functools.cache
-def rsa_key(_name: str) -> rsa.RSAPrivateKey:
-    """A key by its name, once per process: making one takes a tenth of a second. AMD's have 4096 bits."""
-    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+def rsa_key(name: str) -> rsa.RSAPrivateKey:
+    """A key by its name, always the same. AMD's have 4096 bits."""
+    return rsa_keys.rsa_key(f"forged SEV-SNP/{name}")
 
 
 @functools.cache
 def chip_key() -> ec.EllipticCurvePrivateKey:
-    """The forged chip's."""
-    return ec.generate_private_key(ec.SECP384R1())
+    """The forged chip's, always the same."""
+    return Stream("forged SEV-SNP/chip").key(ec.SECP384R1())
 
 
 def certify(
@@ -118,7 +120,10 @@ def certify(
         .add_extension(key_usage(authority=authority), critical=True)
     )
     by = issuer.key if issuer else key
-    return Holder(builder.sign(by, hashes.SHA384(), rsa_padding=rsa_padding or pss()), key)
+    certificate = builder.sign(by, hashes.SHA384(), rsa_padding=rsa_padding or pss())
+    if rsa_padding is None:
+        certificate = x509.load_der_x509_certificate(signed_again(certificate, by, SALT))
+    return Holder(certificate, key)
 
 
 @functools.cache
@@ -193,14 +198,14 @@ class ForgedSnp:
                 extension = x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), value)
                 builder = builder.add_extension(extension, critical=self.critical)
         certificate = builder.sign(self.ask.key, self.hash_algorithm, rsa_padding=pss())
-        der = certificate.public_bytes(Encoding.DER)
+        der = signed_again(certificate, self.ask.key, SALT)
         return der if self.serial else self._with_serial_zero(der, certificate.tbs_certificate_bytes)
 
     def _with_serial_zero(self, der: bytes, signed: bytes) -> bytes:
         """The serial number is the last of the first twelve bytes; it was one."""
         assert signed[9:12] == b"\x02\x01\x01"
         changed = signed[:11] + b"\x00" + signed[12:]
-        signature = self.ask.key.sign(changed, pss(), self.hash_algorithm)
+        signature = sign_pss(self.ask.key, changed, self.hash_algorithm, salt=SALT)
         return der[:4] + changed + der[4 + len(signed) : -len(signature)] + signature
 
     def _extensions(self) -> dict[str, bytes]:

@@ -12,7 +12,6 @@ import hmac
 import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from cryptography.hazmat.primitives import hashes
@@ -20,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from forge.rsa_keys import rsa_key
 from gpu_support import Certificate
 from weighbridge.proto import strict
 from weighbridge.proto.digest import sha256
@@ -37,10 +37,9 @@ SERIALS: Final = (0x53C22BA15E5D68088282DA074ED9FB37AA585771, 0x11 << 150)
 Claims = dict[str, Any]
 
 
-@cache
 def _rsa() -> rsa.RSAPrivateKey:
-    """One for all: making it takes longer than everything else here."""
-    return rsa.generate_private_key(65537, 2048)
+    """One for all, always the same."""
+    return rsa_key("emulated attestation service")
 
 
 def _leaf(issued: datetime) -> Certificate:

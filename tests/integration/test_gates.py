@@ -72,7 +72,7 @@ def closes(port: int, *, by: float) -> Answered:
 
 
 def test_whatever_dies_gates_close_by_the_rule(scene: Scene) -> None:
-    """Windows go on: the gate whose line is cut, or silent, and the one that was stopped close; then the host dies."""
+    """A67: windows go on; the gate whose line is cut, or silent, or that was stopped closes; then the host dies."""
     cut, frozen, stopped = (Line(scene.loop, scene.verifier_port) for _ in range(3))
     scene.window()
     _, well = scene.gate("well")

@@ -171,7 +171,7 @@ def test_an_attester_cannot_read_even_its_own_session(site: Site) -> None:
 
 
 def test_other_tenants_and_unknown_sessions_are_refused_alike(site: Site) -> None:
-    """Nobody learns whether another tenant has such a session."""
+    """A66: nobody learns whether another tenant has such a session."""
     known, unknown = site.refused(by=site.outsider), site.refused(bytes(16), by=site.outsider)
     assert {known.code, unknown.code, site.refused(bytes(16)).code} == {Code.SESSION_UNKNOWN}
     assert str(known).replace(site.session.hex(), "") == str(unknown).replace(bytes(16).hex(), "")

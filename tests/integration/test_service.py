@@ -304,7 +304,7 @@ def test_an_admitted_peer_speaks_for_itself_only(world: World, served: Served) -
 
 
 def test_a_verifier_in_the_middle(world: World, served: Served) -> None:
-    """A74: an admitted attester lets an honest one answer its challenge, under its own channel key."""
+    """A68, A74: an admitted attester lets an honest one answer its challenge, under its own channel key."""
     channel = served.authority.admit("middle")
     middle = served.connect(channel)
     honest = world.host

@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from weighbridge.proto.spot import SpotAnswer
     from weighbridge.proto.telemetry import Source
     from weighbridge.proto.terms import SignedTerms
+    from weighbridge.verifier.bench import Bench
     from weighbridge.verifier.files import Files
     from weighbridge.verifier.leadership import Leadership
 
@@ -472,7 +473,7 @@ class World:
         files = {policy.digest: policy.files, **self.own_files}
         return Appraiser(self.prepared, self.reference, self.models, self.published, files, baselines=self.baselines)
 
-    def restart(self, appraiser: Appraiser | None = None) -> Verifier:
+    def restart(self, appraiser: Appraiser | None = None, *, others: Sequence[Bench] = ()) -> Verifier:
         """The verifier as it comes up again over the same stores: nothing in memory survives."""
         self.verifier = Verifier(
             requirements=self.wanted,
@@ -483,6 +484,7 @@ class World:
             store=self.store,
             clock=self.clock,
             issuer="ledger.example/test",
+            others=others,
         )
         return self.verifier
 
