@@ -67,6 +67,7 @@ _COMMANDS: Final = (
     Command("anchors", "list, import and check who is believed: trust anchors", "anchors"),
     Command("collateral", "import, list, check, fetch and remove what makers of hardware publish", "collateral"),
     Command("ledger", "prove, verify and audit a ledger", "ledger"),
+    Command("conformance", "test a verifier by what it has to refuse, and to accept", "conformance", group=True),
     Command(
         "redteam",
         "play attacks against a running verifier of your own, and say what was refused",
