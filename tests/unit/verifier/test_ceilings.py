@@ -10,6 +10,7 @@ import pytest
 from corpus.bundle import Exported, export
 from corpus.telemetry import SERVING, UNIT, admitted_though, answers, baselined
 from support.sensors import Undeclared
+from weighbridge.verifier import result_token
 from weighbridge.verifier.appraisal import NOT_PROVEN
 
 if TYPE_CHECKING:
@@ -52,3 +53,14 @@ def test_a_bundle_of_it_says_so(arena: Arena, shaped: World) -> None:
     result = Exported(arena.engines, shaped, export(shaped)).verify()
     assert result.verdicts[-1].opens
     assert WORDS in result.not_proven
+
+
+def test_a_token_for_emulated_hardware_is_never_better_than_a_warning(arena: Arena) -> None:
+    """However good the window: whoever reads no more than the status is not told that hardware vouches for it."""
+    world = arena.settled()
+    answer = world.window()
+    assert answer.verdict.outcome == "affirmed"
+    assert answer.token is not None
+    key = world.keys.signing.public_key()
+    token = result_token.verify(answer.token, key, audience="relying-party", at=world.clock.at)
+    assert token.status in {"warning", "contraindicated"}
