@@ -1,0 +1,27 @@
+"""Cases that the corpus has no use for: they refuse nothing, and lead to parsers that no other case reaches."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+from unittest import mock
+
+from weighbridge.verifier import kept_position
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from corpus.arena import Arena
+    from weighbridge.verifier.core import Answer
+
+__all__ = ["EXTRA"]
+
+
+def _restored(arena: Arena) -> Answer:
+    """A verifier that comes up again, and reads where a session stood."""
+    with mock.patch.object(kept_position, "KEPT_EVERY", 1):
+        world = arena.settled(3)
+        world.restart()
+        return world.window()
+
+
+EXTRA: Final[dict[str, Callable[[Arena], Answer]]] = {"extra/restored": _restored}

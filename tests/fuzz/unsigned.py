@@ -1,0 +1,79 @@
+"""What of an admitted message something signs: its content without the published list of unsigned bytes.
+
+The list is in ``docs/protocol.md`` §14; a test reads it there. :data:`UNSIGNED` has its words, and each function
+takes out exactly what they name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from weighbridge.proto.enrolment import EnrolmentProof
+from weighbridge.proto.manifest import parse_manifests
+from weighbridge.proto.spdm import evidence as gpu_evidence
+from weighbridge.proto.tpm.evidence import QuoteEvidence
+from weighbridge.proto.window import Evidence
+
+__all__ = ["UNSIGNED", "bundle_signed", "enrolment_signed", "window_signed"]
+
+UNSIGNED: Final = {
+    "window": (
+        "the signature of the COSE_Sign1",
+        "the signature of the quote",
+        "the order of devices",
+        "the order of manifests",
+        "the tables of manifests",
+    ),
+    "enrolment proof": (
+        "the signature of the quote",
+        "the signature of the certification",
+        "the signatures of reports",
+        "the certificates of devices",
+        "the logs of the boot",
+        "the order of devices",
+        "the order of manifests",
+        "the tables of manifests",
+    ),
+}
+"""By message; each is a row of the published list."""
+_P384_SIGNATURE: Final = 96
+
+
+def window_signed(data: bytes) -> object:
+    """The parts of a window, without what is unsigned."""
+    evidence = Evidence.parse(data)
+    message = evidence.signed_header()
+    devices = None if evidence.gpus is None else sorted(gpu_evidence.parse(evidence.gpus), key=lambda item: item.report)
+    return (
+        message.protected,
+        message.payload,
+        _quote(evidence.quote),
+        devices,
+        evidence.telemetry,
+        evidence.log,
+        _manifests(evidence.manifests),
+        evidence.runtime,
+    )
+
+
+def enrolment_signed(data: bytes) -> object:
+    """The parts of a proof, without what is unsigned."""
+    proof = EnrolmentProof.parse(data)
+    devices = sorted(item.report[:-_P384_SIGNATURE] for item in gpu_evidence.parse(proof.gpus))
+    plain = replace(proof, quote=b"", certify_signature=b"", gpus=b"", manifests=b"", boot=None)
+    return plain, _quote(proof.quote), devices, _manifests(proof.manifests)
+
+
+def bundle_signed(content: bytes) -> object:
+    """The content of a bundle: records and ledger commit to all of it."""
+    return content
+
+
+def _quote(data: bytes) -> object:
+    quote = QuoteEvidence.parse(data)
+    return quote.attest, quote.pcr_values
+
+
+def _manifests(data: bytes) -> list[bytes]:
+    return sorted(manifest.digest for manifest in parse_manifests(data))
