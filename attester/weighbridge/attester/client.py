@@ -38,6 +38,9 @@ _CREDIT_MAX: Final = 64
 # verifier's, if all of them are: of the last that was tried it is told why it failed, and that is better not by chance.
 _SHUFFLED: Final = '{"loadBalancingConfig": [{"pick_first": {"shuffleAddressList": true}}]}'
 _IN_ORDER: Final = '{"loadBalancingConfig": [{"pick_first": {}}]}'
+# What gRPC's client says when a line ends before what is being written has left, whatever it ended with: with many that
+# connect at once, that they took longer than a verifier waits for them.
+_CUT_WHILE_SENDING: Final = "Internal error from Core"
 _NOT_LET_IN: Final = frozenset({grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED})
 
 
@@ -281,6 +284,8 @@ class _GrpcLine:
             self._call.cancel()
             raise self._cut(f"no answer within {self._patience:g} s") from error
         except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.INTERNAL and error.details() == _CUT_WHILE_SENDING:
+                raise self._cut("it ended while a request was being sent") from error
             raise self._status(error.code(), error.details()) from error
         except (asyncio.InvalidStateError, grpc.aio.UsageError) as error:
             raise self._cut("the line is closed") from error

@@ -29,7 +29,7 @@ from weighbridge.proto.errors import Code, EnvironmentFault, ExitCode, Malformed
 from weighbridge.proto.v1 import attestation_pb2, attestation_pb2_grpc
 from weighbridge.verifier.notices import Notices, warn
 from weighbridge.verifier.observed import UNOBSERVED, Observer
-from weighbridge.verifier.quotas import Limited, Quotas
+from weighbridge.verifier.quotas import ROOM_S, Limited, Quotas
 from weighbridge.verifier.reading import Ended, Reader, Received, taken_within
 from weighbridge.verifier.settling import Judged
 from weighbridge.verifier.turns import Turns
@@ -407,6 +407,9 @@ def _session_of(message: attestation_pb2.Resume | attestation_pb2.Close) -> byte
 
 def _refusal(error: WeighbridgeError, *, retry_after: float | None = None) -> attestation_pb2.AttestResponse:
     refusal = attestation_pb2.Refusal(error=strict.json_encode(error.document()), exit_code=error.exit_code.value)
+    if retry_after is None and error.code is Code.RATE_LIMITED:
+        # Enrolments that are open wait for their attesters: nobody knows for how long.
+        retry_after = ROOM_S
     if retry_after is not None:
         refusal.retry_after_ms = max(1, round(retry_after * 1000))
     return attestation_pb2.AttestResponse(refusal=refusal)

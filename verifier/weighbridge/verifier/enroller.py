@@ -326,8 +326,13 @@ class Enroller:
         for session in own[: max(0, len(own) + 1 - _PENDING_PEER)]:
             del self._pending[session]
         if len(self._pending) >= _PENDING_MAX:
+            # Not for good: whoever is told so waits and comes again.
             raise EnvironmentFault(
-                Code.PEER_REFUSED, "too many enrolments are open", hint="try again in a minute", got=len(self._pending)
+                Code.RATE_LIMITED,
+                "too many enrolments are open",
+                hint="it may come again when some of them have ended, a minute at most",
+                expected=f"< {_PENDING_MAX}",
+                got=len(self._pending),
             )
 
 

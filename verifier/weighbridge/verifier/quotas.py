@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
     from weighbridge.verifier.relying_parties import RelyingParty
 
-__all__ = ["Held", "Limited", "Quotas", "Visit"]
+__all__ = ["ROOM_S", "Held", "Limited", "Quotas", "Visit"]
 
 _DETACHED_S: Final = 3600.0
-# When room comes free nobody knows; whoever waits so long does not ask too often.
-_ROOM_S: Final = 5.0
+ROOM_S: Final = 5.0
+"""When room comes free nobody knows; whoever waits so long does not ask too often."""
 _BYTES_S: Final = 0.5
 _BURST_S: Final = 1.0
 _BURST_OPENINGS_S: Final = 60.0
@@ -167,10 +167,10 @@ class Quotas:
         self.limits: Final = limits
         self.now: Final = now
         self._over = over
-        self.streams: Final = _Gauge(limits, "streams", "streams", _ROOM_S)
-        self.sessions: Final = _Gauge(limits, "sessions", "sessions", _ROOM_S)
+        self.streams: Final = _Gauge(limits, "streams", "streams", ROOM_S)
+        self.sessions: Final = _Gauge(limits, "sessions", "sessions", ROOM_S)
         self.bytes: Final = _Gauge(limits, "bytes_in_flight", "bytes that wait for an answer", _BYTES_S)
-        self.calls: Final = _Gauge(limits, "calls", "calls and watches", _ROOM_S)
+        self.calls: Final = _Gauge(limits, "calls", "calls and watches", ROOM_S)
         self.openings: Final = _Rate(
             limits, "openings_per_minute", "openings", per=60.0, burst=_BURST_OPENINGS_S, kinds=("peer", "total")
         )
