@@ -78,6 +78,7 @@ class LiveSessions:
         self._store = store
         self._standings = standings
         self._restorer = Restorer(archive=archive, benches=benches, keys=keys)
+        kept_position.prepare()
         # Whoever's turn was longest ago comes first.
         self._live: OrderedDict[bytes, Live] = OrderedDict()
 

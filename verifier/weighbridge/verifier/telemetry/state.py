@@ -1,8 +1,9 @@
 """Where the appraisal of a session's telemetry stands between two windows, and what it says of each GPU.
 
 Bounded: of each GPU, at most one unit of samples is pending. A :class:`TelemetryState` is a field of the session's
-position (:mod:`weighbridge.verifier.session`) and is never stored: it is made again from the session's records, window
-by window, as all else of a session is (ADR 0009).
+position (:mod:`weighbridge.verifier.session`): made again from the session's records, window by window, as all else
+of a session is (ADR 0009), or from where it was kept (:mod:`weighbridge.verifier.kept_position`), which has to be told
+when the same windows come to another state.
 """
 
 from __future__ import annotations
