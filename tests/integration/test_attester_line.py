@@ -278,6 +278,20 @@ async def test_a_server_that_goes_away(peers: Peers) -> None:
     await again.disconnect()
 
 
+async def test_a_line_that_ends_while_something_is_sent(peers: Peers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """gRPC's client then says `Internal error from Core`, whatever the line ended with: no defect of anybody."""
+    nothing = grpc.aio.Metadata()
+    said = grpc.aio.AioRpcError(grpc.StatusCode.INTERNAL, nothing, nothing, details="Internal error from Core")
+
+    async def write(_call: object, _request: pb.AttestRequest) -> None:
+        raise said
+
+    line = await peers.transport().connect()
+    monkeypatch.setattr("grpc.aio._call.StreamStreamCall.write", write)
+    assert "ended while a request was being sent" in (await unreachable(line)).message
+    await line.disconnect()
+
+
 async def test_a_stream_that_the_server_ends(peers: Peers) -> None:
     peers.service.end.set()
     line = await peers.transport().connect()
@@ -289,7 +303,7 @@ async def test_a_peer_that_is_not_let_in(peers: Peers) -> None:
     peers.service.abort = grpc.StatusCode.PERMISSION_DENIED
     told: list[EnvironmentFault] = []
     # A write may fail before gRPC has read why the stream ended: an attester tries again, and learns it then.
-    while len(told) < 5 and (not told or "Internal error from Core" in told[-1].message):
+    while len(told) < 5 and (not told or "ended while a request was being sent" in told[-1].message):
         with pytest.raises(EnvironmentFault) as caught:
             # Whichever is first: the connection, or that it is refused.
             await (await peers.transport().connect()).window(b"window")
