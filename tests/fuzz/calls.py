@@ -9,15 +9,21 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from google.protobuf.message import DecodeError
+
 from weighbridge.attester.telemetry.adc_decode import Decoder, Format
 from weighbridge.attester.telemetry.csv_trace import Column
-from weighbridge.verifier import http_server
+from weighbridge.proto.v1 import results_pb2
+from weighbridge.verifier import http_server, http_service, result_service
 from weighbridge.verifier.http_messages import Request, Response, Route, json_response, tagged
+from weighbridge.verifier.relying_parties import RelyingParty
+from weighbridge.verifier.result.serialisation import Serialisation
+from weighbridge.verifier.result_source import Asked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["adc", "csv", "gguf", "http", "in_file", "safetensors"]
+__all__ = ["adc", "csv", "form", "gguf", "http", "in_file", "safetensors", "watch"]
 
 _FORMS: Final[tuple[Format, ...]] = ("int16", "int32", "float32", "text")
 _STATUSES: Final = frozenset(
@@ -77,6 +83,25 @@ def http(server: Callable[..., Any], data: bytes) -> bytes:
 @cache
 def _loop() -> asyncio.AbstractEventLoop:
     return asyncio.new_event_loop()
+
+
+def form(_: Callable[..., Any], data: bytes) -> bytes:
+    """The token that a form asks about."""
+    header = ("content-type", "application/x-www-form-urlencoded")
+    return http_service._token(Request(method="POST", path="/introspect", headers=[header], body=data))
+
+
+def watch(_: Callable[..., Any], data: bytes) -> object:
+    """A relying party's request over gRPC, by a party of one tenant."""
+    try:
+        request = results_pb2.WatchResultsRequest.FromString(data)
+    except DecodeError as error:
+        # gRPC answers these itself.
+        raise ValueError("not the message") from error
+    if request.HasField("model"):
+        party = RelyingParty(name="gate", key="00" * 32, tenants=("tenant-a",), audiences=("x",))
+        return result_service._model(request, Asked(party=party, audience="x", serialisation=Serialisation.EAR_04))
+    return result_service._sessions(request.sessions)
 
 
 def in_file(load: Callable[..., Any], data: bytes) -> object:

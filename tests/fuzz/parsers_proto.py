@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from fuzz import seeds
+from fuzz import seeds, seeds_ledger
 from fuzz.seeds import vector
 from fuzz.specs import Spec, encode, raw
 from weighbridge.proto import cbor, tlog, zstd
@@ -117,13 +117,13 @@ SPECS: Final = (
     Spec("proto.tlog:parse_bundle", case=GOOD, again=tlog.encode_bundle),
     Spec("proto.tlog:parse_proof", seeds=lambda: [vector("ledger-proof")]),
     Spec("proto.note:parse", case=GOOD, again=raw),
-    Spec("proto.note:parse_vkey", seeds=lambda: [seeds.NOTE_KEY.vkey.encode()]),
+    Spec("proto.note:parse_vkey", seeds=lambda: [seeds_ledger.NOTE_KEY.vkey.encode()]),
     Spec(
         "proto.note:read_vkey",
-        seeds=lambda: [seeds.NOTE_KEY.vkey.encode()],
+        seeds=lambda: [seeds_ledger.NOTE_KEY.vkey.encode()],
         call=lambda function, text: function(text, kind=b"\x01"),
     ),
-    Spec("proto.cosignature:parse_lines", seeds=lambda: [seeds.cosigned()]),
-    Spec("proto.cosignature:parse_vkey", seeds=lambda: [seeds.witness_key()]),
+    Spec("proto.cosignature:parse_lines", seeds=lambda: [seeds_ledger.cosigned()]),
+    Spec("proto.cosignature:parse_vkey", seeds=lambda: [seeds_ledger.witness_key()]),
     Spec("proto.receipt:parse", seeds=lambda: [vector("ledger-receipt")], again=raw),
 )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from fuzz import calls, seeds
+from fuzz import calls, seeds, seeds_ledger
 from fuzz.parsers_proto import AUTHORS, BASELINES, BELIEVED, BOOT, GOOD, OWNERS, SNP
-from fuzz.seeds import NOTE_KEY
+from fuzz.seeds_ledger import NOTE_KEY
 from fuzz.specs import Spec, encode
 from support.world import NOON
 from weighbridge.proto import cose
@@ -99,6 +99,18 @@ SPECS: Final = (
     Spec("verifier.file_kinds:kind_of", seeds=lambda: [*seeds.signer(), b"{}"], errors=()),
     Spec("verifier.settings.layers:load", seeds=seeds.settings, call=calls.in_file, errors=REFUSED),
     Spec("verifier.http_server:HttpServer", seeds=seeds.http_requests, call=calls.http, errors=()),
+    Spec(
+        "verifier.http_service:HttpService",
+        seeds=lambda: [b"token=a.b.c&token_type_hint=access_token", b"token=AAAA"],
+        call=calls.form,
+        errors=(ValueError,),
+    ),
+    Spec(
+        "verifier.result_service:ResultService",
+        seeds=seeds.watches,
+        call=calls.watch,
+        errors=(ValueError, WeighbridgeError),
+    ),
     # Results and their keys.
     Spec("verifier.result.verifying:verify", case=TOKEN, errors=BELIEVED),
     Spec("verifier.result.verifying:verify_any", case=TOKEN, errors=BELIEVED),
@@ -134,11 +146,11 @@ SPECS: Final = (
         call=lambda function, data: function(data, where="seed"),
     ),
     Spec("verifier.ledger.segment:parse_recipe", case=GOOD, errors=(MalformedEvidence, LedgerInconsistent)),
-    Spec("verifier.ledger.committed_head:CommittedHead.parse", seeds=lambda: [seeds.head()], again=encode),
-    Spec("verifier.ledger.heads:ForkEvidence.parse", seeds=lambda: [seeds.fork()]),
+    Spec("verifier.ledger.committed_head:CommittedHead.parse", seeds=lambda: [seeds_ledger.head()], again=encode),
+    Spec("verifier.ledger.heads:ForkEvidence.parse", seeds=lambda: [seeds_ledger.fork()]),
     Spec(
         "verifier.ledger.watched:Watched.parse",
-        seeds=seeds.watched,
+        seeds=seeds_ledger.watched,
         call=lambda function, data: function(data, NOTE_KEY, silence_ns=1),
         errors=REFUSED,
     ),

@@ -10,7 +10,6 @@ from functools import cache
 from typing import Any, Final
 
 import protocol_vectors
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 from protocol_items import Vector
 
@@ -19,6 +18,7 @@ from fakes.gguf import real
 from fakes.model_signers import certify, private_pem, public_pem
 from fakes.ocsp_responder import RevocableVendor, revocation_list
 from fakes.soft_tpm import derive_key
+from fuzz.seeds_ledger import ORIGIN
 from support import relying
 from support.baseline_owners import made_up
 from support.host_owners import HostOwner
@@ -30,7 +30,7 @@ from weighbridge.attester.gpu.emulated_vendor import EmulatedVendor
 from weighbridge.attester.workload.client import PROTOCOL
 from weighbridge.policy.authoring.examples import EXAMPLES
 from weighbridge.policy.authoring.golden import Expectation, Golden
-from weighbridge.proto import cbor, cose, cosignature, merkle, note, strict, tlog
+from weighbridge.proto import cbor, cose, strict
 from weighbridge.proto.collateral import Collateral, CollateralItem
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.recording import RecordedWindow, Recording
@@ -39,24 +39,18 @@ from weighbridge.proto.telemetry import Channel, Source, Telemetry
 from weighbridge.proto.terms import SignedTerms, Terms
 from weighbridge.proto.token_key import TOKEN_KEY_TYP, TokenKeyStatement
 from weighbridge.proto.tpm.constants import HashAlgorithm
+from weighbridge.proto.v1 import results_pb2
 from weighbridge.proto.workload import WorkSummary
 from weighbridge.verifier.affirmed import Affirmed
 from weighbridge.verifier.anchors import Anchor, TrustAnchors
 from weighbridge.verifier.clock import nanoseconds
 from weighbridge.verifier.keys import sign_es256
-from weighbridge.verifier.ledger.committed_head import MARK_SIZE, CommittedHead
-from weighbridge.verifier.ledger.heads import ForkEvidence
 from weighbridge.verifier.redaction import Redaction, Row
 from weighbridge.verifier.result import jwks
 from weighbridge.verifier.telemetry.detector.evidence import SessionEvidence
 from weighbridge.verifier.telemetry.past import write_evidence
 
 NONCE: Final = bytes(range(32))
-WITNESS: Final = Ed25519PrivateKey.from_private_bytes(bytes(32))
-ORIGIN: Final = "ledger.example/windows"
-"""The log of the documents below."""
-_LOG: Final = Ed25519PrivateKey.from_private_bytes(bytes([1]) * 32)
-NOTE_KEY: Final = note.NoteKey(ORIGIN, _LOG.public_key().public_bytes_raw())
 SIGNER: Final = derive_key("a signer of tokens")
 TDX: Final = ForgedTdx.create()
 SCOPE: Final = Scope(
@@ -79,35 +73,6 @@ def vector(name: str) -> bytes:
 @cache
 def _vectors() -> dict[str, Vector]:
     return protocol_vectors.read_vectors(protocol_vectors.DOCUMENT.read_text(encoding="utf-8"))
-
-
-def signed_checkpoint(size: int = 3) -> bytes:
-    """A checkpoint of our log."""
-    text = tlog.Checkpoint(ORIGIN, size, bytes([size]) * 32).encode()
-    return note.sign(text, key=NOTE_KEY, signer=_LOG.sign)
-
-
-def cosigned() -> bytes:
-    """A witness's line under a checkpoint."""
-    key = cosignature.WitnessKey("witness.example/w1", WITNESS.public_key().public_bytes_raw())
-    return cosignature.sign(b"ledger.example/windows\n3\nAAAA\n", key=key, time=1_679_315_147, signer=WITNESS.sign)
-
-
-def witness_key() -> bytes:
-    """A witness's verifier key."""
-    key = cosignature.WitnessKey("witness.example/w1", WITNESS.public_key().public_bytes_raw())
-    return key.vkey.encode()
-
-
-def fork() -> bytes:
-    """Two heads of one size, as they would be shown."""
-    first, second = signed_checkpoint(3), signed_checkpoint(4)
-    return ForkEvidence(first, second, (bytes(32),), bytes(32)).encode()
-
-
-def head() -> bytes:
-    """What a bucket's one committed object holds."""
-    return CommittedHead(signed_checkpoint(), {"tile/0/000.p/3": bytes(96)}, bytes(MARK_SIZE)).encode()
 
 
 def recording() -> bytes:
@@ -372,25 +337,6 @@ def settings() -> list[bytes]:
     return [found.encode() for found in re.findall(r"```toml\n(.*?)```", text, re.DOTALL)]
 
 
-def watched() -> list[bytes]:
-    """What a monitor remembers of a log of three entries."""
-    document: strict.JsonObject = {
-        "schema": "weighbridge/ledger-monitor/v1",
-        "key": NOTE_KEY.vkey,
-        "checkpoint": note.sign(
-            tlog.Checkpoint(ORIGIN, 0, merkle.EMPTY_ROOT).encode(), key=NOTE_KEY, signer=_LOG.sign
-        ).decode(),
-        "tree": [],
-        "grew_ns": 0,
-        "stalled": False,
-        "latest_ns": 0,
-        "policies": [],
-        "sessions": [],
-        "ended": [],
-    }
-    return [strict.json_encode(document) + b"\n"]
-
-
 @cache
 def der_certificate() -> bytes:
     """A certificate as a TPM stores it."""
@@ -415,3 +361,11 @@ def signed_terms() -> bytes:
     """A session's terms, by the verifier of :func:`trusted_verifiers`."""
     terms = replace(Terms.parse(vector("terms")), verifier=cose.thumbprint(SIGNER.public_key()))
     return SignedTerms.sign(terms, lambda data: sign_es256(SIGNER, data)).raw
+
+
+def watches() -> list[bytes]:
+    """What relying parties ask to be told of: sessions, or a model."""
+    model = results_pb2.WatchResultsRequest()
+    model.model.tenant, model.model.digest = "tenant-a", bytes(32)
+    sessions = results_pb2.WatchResultsRequest(sessions=[bytes(16), bytes([1]) * 16], audience="x")
+    return [sessions.SerializeToString(), model.SerializeToString()]

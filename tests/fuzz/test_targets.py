@@ -30,8 +30,13 @@ if TYPE_CHECKING:
 
     from fuzz.composite import Composite
 
-# Those that are no parser by their name: a listener, and files.
-ENTRANCES: Final = {"verifier.http_server:HttpServer", "verifier.settings.layers:load"}
+# Those that are no parser by their name: listeners and what they hand on, and files.
+ENTRANCES: Final = {
+    "verifier.http_server:HttpServer",
+    "verifier.http_service:HttpService",
+    "verifier.result_service:ResultService",
+    "verifier.settings.layers:load",
+}
 QUICK: Final = tuple(name for name, spec in catalogue.SPECS.items() if not spec.slow)
 INPUTS: Final = 16
 PROGRAMS: Final = 150
