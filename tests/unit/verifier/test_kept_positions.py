@@ -16,7 +16,7 @@ from support.spots import stock
 from support.world import World, manifest, requirements
 from weighbridge.proto import cbor
 from weighbridge.proto.digest import sha256
-from weighbridge.proto.errors import Code, MalformedEvidence, PolicyDenied
+from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence, PolicyDenied
 from weighbridge.verifier import kept_position, replay
 from weighbridge.verifier.core import Verifier
 from weighbridge.verifier.observed import UNOBSERVED, Restored
@@ -207,6 +207,15 @@ def test_what_does_not_fit_is_not_used(world: World) -> None:
         with restarted(world) as told:
             assert position(world) == right
     assert told.restored_by == [(Restored.UNFIT, 10)]
+
+
+def test_storage_that_fails_is_no_reason_to_replay_it_all(world: World) -> None:
+    fault = EnvironmentFault(Code.STORAGE_UNREACHABLE, "a test")
+    for failing in ("Restorer.leap", "Restorer.extend"):
+        with restarted(world) as told, mock.patch(f"weighbridge.verifier.restoring.{failing}", side_effect=fault):
+            with pytest.raises(EnvironmentFault) as caught:
+                position(world)
+            assert (caught.value.code, told.restored_by) == (Code.STORAGE_UNREACHABLE, [])
 
 
 def test_of_what_has_ended_nothing_is_kept_nor_remembered(world: World) -> None:

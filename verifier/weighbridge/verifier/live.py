@@ -272,13 +272,20 @@ class LiveSessions:
         if isinstance(kept, Live):
             try:
                 return self._extended(session, kept, peer, Restored.KEPT)
-            except WeighbridgeError:
+            except WeighbridgeError as error:
+                if isinstance(error, EnvironmentFault) and error.code is not Code.STATE_CORRUPT:
+                    raise
                 # What was kept may be what is wrong.
                 self._forget([session])
         return self._extended(session, None, peer, Restored.UNFIT)
 
     def _leap(self, session: bytes, peer: bytes | None) -> Live | Restored | None:
-        """The session where it stood when that was kept; ``UNFIT`` if that fits nothing, nothing if none was kept."""
+        """The session where it stood when that was kept; ``UNFIT`` if that fits nothing, nothing if none was kept.
+
+        Raises:
+            EnvironmentFault: what it is made of cannot be read now.
+            WeighbridgeError: as :meth:`.Restorer.begin`.
+        """
         with self._store.reading() as tx:
             content, row, issued = tx.positions.kept(session), tx.session(session), tx.challenges.last(session)
         if content is None or row is None or row.state.final or issued is None:
@@ -291,6 +298,9 @@ class LiveSessions:
             if last is None or kept.seq > row.next_seq:
                 return Restored.UNFIT
             self._restorer.leap(live, kept, last)
+        except EnvironmentFault:
+            # This machine's, or its storage's: to replay it whole would ask for more of the same.
+            raise
         except WeighbridgeError:
             return Restored.UNFIT
         return live
