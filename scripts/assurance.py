@@ -200,9 +200,11 @@ def measure() -> int:
             command = [sys.executable, "-Im", "pytest", "-q", f"--junitxml={report}", *nodes]
             ran = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
             skipped = len(check_skips.skips_in(report)) if report.exists() else 0
-        last = ran.stdout.strip().splitlines()[-1:] or ["nothing ran"]
+        lines = ran.stdout.strip().splitlines() or ["nothing ran"]
         status = status or ran.returncode
-        print(f"{what}: {len(nodes)} tests: {last[0]}")
+        for line in [line for line in lines if line.startswith(("FAILED ", "ERROR "))]:
+            print(f"{what}: {line}")
+        print(f"{what}: {len(nodes)} tests: {lines[-1]}")
         if skipped:
             print(f"{what}: {skipped} skipped: what they need is not here")
     return status
