@@ -209,6 +209,17 @@ def test_what_does_not_fit_is_not_used(world: World) -> None:
     assert told.restored_by == [(Restored.UNFIT, 10)]
 
 
+def test_what_is_too_large_is_not_kept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = kept(world)
+    for name, most in (("_GREW_MAX", 0), ("_INTEGERS_MAX", 0), ("_KEPT_MAX", 64)):
+        with monkeypatch.context() as patched:
+            patched.setattr(kept_position, name, most)
+            for _ in range(EVERY):
+                assert world.window().verdict.opens
+        assert kept(world) == before
+    assert len(world.verifier._sessions.find(world.host.session, peer=world.host.peer).sources.grew) == 1
+
+
 def test_storage_that_fails_is_no_reason_to_replay_it_all(world: World) -> None:
     fault = EnvironmentFault(Code.STORAGE_UNREACHABLE, "a test")
     for failing in ("Restorer.leap", "Restorer.extend"):

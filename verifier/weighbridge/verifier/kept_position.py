@@ -65,7 +65,8 @@ class Sources:
         return Sources(
             last=index,
             reports=self.reports if window.gpus is None else index,
-            grew=(*self.grew, index) if grew else self.grew,
+            # One more than may be kept is enough to know that it is not.
+            grew=(*self.grew, index) if grew and len(self.grew) <= _GREW_MAX else self.grew,
         )
 
 
