@@ -22,7 +22,7 @@ from grpc_health.v1 import health_pb2
 from support.service import GENEROUS, Authority, Raw, Served
 from support.world import World, requirements
 from weighbridge.attester.keys import load_channel
-from weighbridge.proto.errors import Code
+from weighbridge.proto.errors import Code, MalformedEvidence
 from weighbridge.proto.v1 import attestation_pb2 as pb
 from weighbridge.verifier import attestation_service, pki, reading
 from weighbridge.verifier.service import Options
@@ -495,6 +495,55 @@ def test_a_flood_of_enrolments_delays_nobody_else(world: World, authority: Autho
 
 
 # -- the end -----------------------------------------------------------------------------------------------------------
+
+
+def test_more_than_can_be_judged(world: World, authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each within its limits, and all together too much: openings are refused, sessions go on in time, and it is over
+    when it is over."""
+
+    def slow(data: bytes, **_: object) -> None:
+        time.sleep(0.02)
+        raise MalformedEvidence(Code.NOT_CBOR, "not an opening", where="opening", got=data)
+
+    with Served(world, authority, options=bounds(service_patience=0.4)) as served:
+        remote = served.join(world.host)
+        flood = [served.raw(authority.admit(f"flood {number}")) for number in range(24)]
+        monkeypatch.setattr(world.verifier, "open", slow)
+        codes: list[str] = []
+        over = asyncio.Event()
+
+        async def storm(raw: Raw) -> None:
+            while not over.is_set():
+                await raw.call.write(pb.AttestRequest(opening=b"junk"))
+                refusal = (await raw.call.read()).refusal
+                codes.append(json.loads(refusal.error)["code"])
+                assert (codes[-1] == Code.RATE_LIMITED) == (refusal.retry_after_ms > 0)
+                await asyncio.sleep(0.05 if refusal.retry_after_ms else 0)
+
+        async def window() -> tuple[str, float]:
+            sealed, began = world.host.seal(), time.perf_counter()
+            world.clock.advance(1)
+            answer = await remote.line.window(sealed.evidence)
+            world.host.advance(sealed)
+            assert answer.challenge is not None
+            world.host.challenge = answer.challenge
+            return json.loads(answer.verdict)["outcome"], time.perf_counter() - began
+
+        async def play() -> list[tuple[str, float]]:
+            async with asyncio.TaskGroup() as tasks:
+                for raw in flood:
+                    tasks.create_task(storm(raw))
+                await asyncio.sleep(0.5)
+                told = [await window() for _ in range(3)]
+                over.set()
+            return told
+
+        told = served.run(play())
+        assert [outcome for outcome, _ in told] == ["affirmed"] * 3
+        assert max(waited for _, waited in told) < 1
+        assert set(codes) == {Code.NOT_CBOR, Code.RATE_LIMITED}
+        # At once, nobody has to be forgotten first.
+        assert flood[0].refused(pb.AttestRequest(opening=b"junk"))[0] == Code.NOT_CBOR
 
 
 def test_ending_takes_readiness_back_first_and_refuses_new_streams(world: World, authority: Authority) -> None:

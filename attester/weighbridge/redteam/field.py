@@ -23,10 +23,11 @@ from weighbridge.redteam.rogue import ForgetfulLog, Rogue
 from weighbridge.verifier import pki
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
     from pathlib import Path
 
     from weighbridge.attester.client import Answer, Line
+    from weighbridge.attester.gpu.interface import GpuSource
     from weighbridge.attester.tpm.interface import TpmDevice
     from weighbridge.attester.trust import TrustedVerifiers
     from weighbridge.attester.weights import MeasurementLog
@@ -264,6 +265,8 @@ class Field:
 
     async def _enrolled(self, channel: ChannelKey, like: Guest | None) -> Guest:
         line = await self.line(channel)
+        tpm: TpmDevice
+        gpus: GpuSource
         if like is None:
             tpm, gpus = self.kit.tpm(), self.kit.gpus(self.target.gpus)
             log = ForgetfulLog(tpm, self.target.log_pcr)
@@ -272,26 +275,35 @@ class Field:
             tpm, gpus, log = like.rogue.tpm, like.rogue.gpus, like.rogue.log
         # No inference server stands behind it: nobody has this serving key.
         cnf = sha256(secrets.token_bytes(32))
-        began = asyncio.get_running_loop().time()
-        while True:
+
+        async def opened() -> Rogue:
             self.openings += 1
-            try:
-                rogue = await Rogue.open(
-                    line,
-                    self.identity(channel, cnf),
-                    tpm=tpm,
-                    gpus=gpus,
-                    log=log,
-                    trusted=self.target.trusted,
-                    model=self.kit.model,
-                )
-                break
-            except Throttled as throttled:
-                pause = throttled.retry_after_ns / 1e9
-                if asyncio.get_running_loop().time() + pause > began + _PATIENCE_S:
-                    raise
-                await asyncio.sleep(pause)
+            return await Rogue.open(
+                line,
+                self.identity(channel, cnf),
+                tpm=tpm,
+                gpus=gpus,
+                log=log,
+                trusted=self.target.trusted,
+                model=self.kit.model,
+            )
+
+        rogue = await _let_in(opened)
         guest = Guest(rogue, channel, cnf)
         self._guests.append(guest)
         self.sessions.append(rogue.session)
         return guest
+
+
+async def _let_in(opened: Callable[[], Awaitable[Rogue]]) -> Rogue:
+    """What is opened, as soon as the verifier takes one more."""
+    clock = asyncio.get_running_loop().time
+    until = clock() + _PATIENCE_S
+    while True:
+        try:
+            return await opened()
+        except Throttled as throttled:
+            pause = throttled.retry_after_ns / 1e9
+            if clock() + pause > until:
+                raise
+        await asyncio.sleep(pause)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -88,3 +89,33 @@ async def test_whoever_stops_waiting_stops_nobody_else(thread: ThreadPoolExecuto
     with pytest.raises(asyncio.CancelledError):
         await gone
     await turns.done()
+
+
+async def test_how_long_it_would_wait_is_told_by_how_long_others_took(thread: ThreadPoolExecutor) -> None:
+    """Nothing while turns get done with all; then by those before it, of which each owner has as many as it."""
+    each, most = 0.005, 100
+
+    def slow(items: Sequence[int]) -> list[int]:
+        time.sleep(each * len(items[:most]))
+        return list(items[:most])
+
+    turns: Turns[int, int] = Turns(thread, slow)
+
+    async def wait_for(owners: Sequence[str]) -> list[asyncio.Task[int]]:
+        """Items of ``owners``, the first turn of them begun."""
+        tasks = [asyncio.create_task(turns.take(n, sender=n, owner=owner)) for n, owner in enumerate(owners)]
+        await asyncio.sleep(0.002)
+        return tasks
+
+    # However long it takes: more of them would take as long.
+    tasks = await wait_for(["one", "another"] * 20)
+    assert turns.delay("anybody") == 0
+    await asyncio.gather(*tasks)
+    most = 1
+    tasks = await wait_for(["some"] * 30)
+    await asyncio.gather(*tasks[:20])
+    assert 5 * each < turns.delay("some") < 40 * each
+    # One who has nothing there comes behind the first of each who has.
+    assert 0 < turns.delay("anybody") < 4 * each
+    await asyncio.gather(*tasks)
+    assert turns.delay("some") == 0

@@ -5,9 +5,10 @@ turns answers into messages. protobuf goes no further in. Windows that came whil
 after the other and then settled together.
 
 A peer is not trusted to have manners: how much of each may be had is :mod:`.quotas`'s to say, how long a stream may be
-silent :class:`.Limits`'s. What a stream may not have is refused and the stream goes on; the stream itself ends with a
-gRPC status: ``RESOURCE_EXHAUSTED`` there are too many, ``DEADLINE_EXCEEDED`` nothing came for too long, ``UNAVAILABLE``
-it is old, or the service ends: resume, here or elsewhere.
+silent :class:`.Limits`'s, what is more than can be judged :mod:`.shedding`'s. What a stream may not have is refused and
+the stream goes on; the stream itself ends with a gRPC status: ``RESOURCE_EXHAUSTED`` there are too many,
+``DEADLINE_EXCEEDED`` nothing came for too long, ``UNAVAILABLE`` it is old, or the service ends: resume, here or
+elsewhere.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from weighbridge.verifier.observed import UNOBSERVED, Observer
 from weighbridge.verifier.quotas import ROOM_S, Limited, Quotas
 from weighbridge.verifier.reading import Ended, Reader, Received, taken_within
 from weighbridge.verifier.settling import Judged
+from weighbridge.verifier.shedding import Shedding
 from weighbridge.verifier.turns import Turns
 
 if TYPE_CHECKING:
@@ -87,6 +89,7 @@ class AttestationService(attestation_pb2_grpc.AttestationServiceServicer):
         # The verifier is one caller at a time; a thread of its own keeps the event loop answering.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="verifier")
         self._turns = Turns(self._thread, self._turn)
+        self._shedding = Shedding(quotas.limits.patience)
         self._readers: set[Reader] = set()
         self._empty = asyncio.Event()
         self._draining = False
@@ -152,6 +155,7 @@ class AttestationService(attestation_pb2_grpc.AttestationServiceServicer):
                 raise received.limited
             if delay := stream.visit.request():
                 await asyncio.sleep(delay)
+            self._shedding.check(request.WhichOneof("request"), stream.peer, delay=self._turns.delay(stream.peer))
             if request.HasField("opening"):
                 stream.visit.opening()
             sent = _Sent(stream, request)

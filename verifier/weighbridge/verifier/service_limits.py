@@ -101,7 +101,9 @@ class Limits:
         tenant: what one tenant may have.
         total: what all may have.
         credit: windows that an attester may have under way on one stream.
-        patience: how long a window that comes too fast is held back before it is refused instead.
+        patience: how long a window that comes too fast is held back before it is refused instead; and how long one may
+            have to wait for its turn where more come than can be judged: up to twice as long, by the peer, and half as
+            long for an opening.
         enrolment: within this time a stream has a session: it was opened and proven, or resumed.
         idle_periods: a stream without a request for so many of its session's periods, and the lateness, is ended.
         stream_age: after about this time a stream is ended between two windows. Whoever resumes shows its certificate

@@ -212,9 +212,9 @@ class LimitsSection(_Section):
     """What holds for all. A key that is not there has the default of :class:`.Limits`."""
 
     credit: Annotated[int | None, NUMBER, number("windows under way on one stream")] = None
-    patience: Annotated[float | None, SECONDS, seconds("a window that comes too fast waits before it is refused")] = (
-        None
-    )
+    patience: Annotated[
+        float | None, SECONDS, seconds("a window waits, for its rate or its turn, before it is refused")
+    ] = None
     enrolment: Annotated[float | None, SECONDS, seconds("within which a stream has a session")] = None
     idle_periods: Annotated[int | None, NUMBER, number("periods of a session after which a silent stream ends")] = None
     stream_age: Annotated[float | None, SECONDS, seconds("after which a stream ends, to be resumed")] = None
