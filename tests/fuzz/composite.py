@@ -42,7 +42,7 @@ WINDOW_CASES: Final = (
     "spot/002-answered-from-stored-digests",
     "adapters/001-declared-and-loaded",
 )
-ENROLMENT_CASES: Final = ("honest/012-enrolled", "boot/001-known-host")
+ENROLMENT_CASES: Final = ("honest/012-enrolled", "boot/001-known-host", "extra/enrolled-with-two-models")
 BUNDLE_CASES: Final = ("bundle/001-good",)
 REFUSED_CASES: Final = (
     "quote/004-quote-for-a-certification",
@@ -123,10 +123,12 @@ class Composite:
             raise Broken("an admission survived a mutation of what is signed")
         return True
 
+    def says_no_more(self, said: object, base: Base) -> bool:
+        """Whether ``said`` is what was said of ``base``, or less."""
+        return base.said is not None and self._no_more(said, base.said)
+
     def _same(self, said: object, data: bytes, base: Base) -> bool:
-        return (
-            base.said is not None and self._no_more(said, base.said) and self._signed(data) == self._signed(base.data)
-        )
+        return self.says_no_more(said, base) and self._signed(data) == self._signed(base.data)
 
 
 def composites(shop: Workshop, names: Iterable[str]) -> dict[str, Composite]:

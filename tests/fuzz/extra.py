@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 from unittest import mock
 
+from corpus import adapters
 from weighbridge.verifier import kept_position
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from corpus.arena import Arena
-    from weighbridge.verifier.core import Answer
+    from weighbridge.verifier.core import Answer, Opened
 
 __all__ = ["EXTRA"]
 
@@ -24,4 +25,13 @@ def _restored(arena: Arena) -> Answer:
         return world.window()
 
 
-EXTRA: Final[dict[str, Callable[[Arena], Answer]]] = {"extra/restored": _restored}
+def _enrolled_with_two_models(arena: Arena) -> Opened:
+    """A host that enrols again, with a model and an adapter loaded already."""
+    adapters.case_001_declared_and_loaded(arena)
+    return arena.enrol(arena.worlds[-1])
+
+
+EXTRA: Final[dict[str, Callable[[Arena], Answer | Opened]]] = {
+    "extra/restored": _restored,
+    "extra/enrolled-with-two-models": _enrolled_with_two_models,
+}

@@ -15,11 +15,11 @@ from weighbridge.proto.errors import WeighbridgeError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Choices", "Tree", "damage", "other_signature"]
+__all__ = ["P384", "Choices", "Tree", "damage", "other_signature"]
 
 _P256: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
-_P384: Final = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFC7634D81F4372DDF581A0DB248B0A77AECEC196ACCC52973
-_ORDERS: Final = ((32, _P256), (48, _P384))
+P384: Final = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFC7634D81F4372DDF581A0DB248B0A77AECEC196ACCC52973
+_ORDERS: Final = ((32, _P256), (48, P384))
 _LIMIT: Final = 16 * 1024 * 1024
 # The first bytes of what is worth opening: arrays, maps, and COSE_Sign1 with its tag.
 _TAG: Final = 0xD2

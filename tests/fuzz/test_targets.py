@@ -11,18 +11,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import pytest
+from fuzz.changes import CHANGES
 
 from fuzz import catalogue, composite, seeding
 from fuzz.exempt import EXEMPT
-from fuzz.mutate import other_signature
 from fuzz.parsers import parsers
 from fuzz.specs import Workshop
 from fuzz.target import Broken, Target
-from fuzz.unsigned import UNSIGNED, window_signed
-from support.forge import parts
+from fuzz.unsigned import UNSIGNED, enrolment_signed, window_signed
 from weighbridge.proto.errors import Code, MalformedEvidence
-from weighbridge.proto.tpm.evidence import QuoteEvidence
-from weighbridge.proto.window import Evidence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -136,19 +133,22 @@ def test_an_admission_of_what_nobody_signed_is_told(composites: dict[str, Compos
         lax.check(b"")
 
 
-@pytest.mark.parametrize("part", ["window", "quote"])
-def test_signatures_are_unsigned(composites: dict[str, Composite], part: str) -> None:
-    """The other signature of ECDSA is as good as the first, and nothing is the worse for it."""
-    base = next(base for base in composites["windows"].bases if base.said is not None)
-    evidence = Evidence.parse(base.data)
-    if part == "window":
-        changed = parts(base.data, window=other_signature(evidence.window))
-    else:
-        quote = QuoteEvidence.parse(evidence.quote)
-        changed = parts(base.data, quote=replace(quote, signature=other_signature(quote.signature)).encode())
-    assert changed != base.data
-    assert base.judge(changed) == base.said
-    assert window_signed(changed) == window_signed(base.data)
+@pytest.mark.parametrize(("message", "what"), CHANGES)
+def test_what_is_unsigned_can_be_changed(composites: dict[str, Composite], message: str, what: str) -> None:
+    """The list has nothing too much: each of it differs in something that is admitted, and says the same."""
+    made = composites["windows" if message == "window" else "enrolments"]
+    change = CHANGES[message, what]
+    changed = [(base, change(base.data)) for base in made.bases if base.said is not None]
+    changed = [(base, data) for base, data in changed if data != base.data]
+    assert changed, "nothing here has any of it"
+    base, data = changed[0]
+    said, signed = base.judge(data), window_signed if message == "window" else enrolment_signed
+    assert signed(data) == signed(base.data)
+    assert made.says_no_more(said, base)
+
+
+def test_all_that_is_unsigned_is_changed_by_a_test() -> None:
+    assert CHANGES.keys() == {(message, what) for message, listing in UNSIGNED.items() for what in listing}
 
 
 def test_the_published_list_is_the_one_that_is_held_to(root: Path) -> None:
