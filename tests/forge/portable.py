@@ -114,6 +114,8 @@ def requires(manifest: Manifest, steps: list[dict[str, Any]]) -> tuple[str, ...]
         found.add("baselines")
     if any(step["collateral"] != _NOTHING for step in starts):
         found.add("published-collateral")
+    if any(step["owners"] is not None for step in starts):
+        found.add("owners-files")
     if len({step["state"] for step in starts}) < len(starts):
         found.add("restarts")
     found |= _OF_STAGES.get(manifest.id.partition("/")[0], set())

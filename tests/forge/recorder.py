@@ -22,9 +22,14 @@ from weighbridge.verifier.core import Answer, Opened, Resumed, Verifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
+    from pathlib import Path
 
     from forge.probing import Probe
+    from weighbridge.policy.policy_set import PolicyFiles
     from weighbridge.proto.enrolment import EnrolmentChallenge
+    from weighbridge.verifier.appraisal import Appraiser
+    from weighbridge.verifier.reference_watch import ReferenceWatch
 
 ROOT = sha256(b"the root of a ledger that nothing was entered into")
 """In every challenge, in the place of the ledger's root."""
@@ -67,6 +72,10 @@ class Recorder:
         self._ledgers: list[object] = []
         self._chances: dict[int, Noted] = {}
         self._depth = 0
+        # Owners' files: who looks at them, for which appraiser and which verifier, and what was in them.
+        self._watches: dict[int, ReferenceWatch] = {}
+        self._followed: dict[int, ReferenceWatch | None] = {}
+        self._seen: dict[Path, bytes] = {}
 
     def note(self, step: dict[str, Any], result: Result) -> None:
         """One more step, and what came of it."""
@@ -87,10 +96,14 @@ class Recorder:
         if given.get("others") or given.get("attesters"):
             self.refusal = "several tenants"
         appraiser = given["appraiser"]
-        if len(appraiser.files) != 1:
+        watch = self._watches.get(id(appraiser))
+        self._followed[id(verifier)] = watch
+        if watch is None and len(appraiser.files) != 1:
             self.refusal = "several policies"
             return
-        (files,) = appraiser.files.values()
+        files = next(iter(appraiser.files.values())) if watch is None else _own_policy(watch)
+        reference = appraiser.reference if watch is None else watch._own
+        baselines = appraiser.baselines.files.values() if watch is None else ()
         keys = given["keys"]
         self.note(
             {
@@ -102,19 +115,21 @@ class Recorder:
                 "root": ROOT.hex(),
                 "requirements": _base64(given["requirements"].encode()),
                 "anchors": _base64(given["anchors"].encode()),
-                "reference": _base64(appraiser.reference.to_json()),
-                "policy": [{"name": name, "content": _base64(content)} for name, content in files],
+                "reference": _base64(reference.to_json()),
+                "policy": _policy(files),
                 # Operators may add to them until the first session; see :meth:`finished`.
                 "models": appraiser.manifests,
                 "collateral": _base64(appraiser.published.collateral.encode()),
                 "publishers": _base64(appraiser.published.anchors.encode()),
-                "baselines": [_base64(data) for data in appraiser.baselines.files.values()],
+                "baselines": [_base64(data) for data in baselines],
+                "owners": None if watch is None else self._owners(watch),
             },
             accepted(),
         )
 
     def call(self, verifier: Verifier, step: dict[str, Any], make: Callable[[], Any]) -> Any:
         """One call of a verifier, which is already in ``step`` but for what was drawn."""
+        self._put(verifier)
         chance = self._chances[id(verifier)]
         chance.drawn.clear()
         step["verifier"] = self._verifiers.index(verifier)
@@ -171,9 +186,45 @@ class Recorder:
             self.note(step, accepted())
         return made
 
-    def followed(self) -> None:
-        """A verifier is to judge by owners' files as they are now."""
-        self.refusal = "owners' signed sets, which the verifier takes up from files"
+    def opened(self, watch: ReferenceWatch, at: datetime, make: Callable[[], Appraiser]) -> Appraiser:
+        """A verifier is about to judge by owners' files; where they are not taken, it does not come up."""
+        try:
+            appraiser = make()
+        except WeighbridgeError as error:
+            # As the verifier that was there before, but for the files.
+            template = next(step for step in reversed(self.steps) if step["op"] == "start")
+            step = {**template, "verifier": len(self._verifiers), "at": strict.time_encode(at)}
+            own = {"reference": _base64(watch._own.to_json()), "policy": _policy(_own_policy(watch)), "baselines": []}
+            self.note({**step, **own, "owners": self._owners(watch)}, of_error(error))
+            raise
+        self._watches[id(appraiser)] = watch
+        return appraiser
+
+    def refreshed(self, verifier: Verifier, make: Callable[[], None]) -> None:
+        """An operator has it look at its owners' files."""
+        self._put(verifier)
+        number, at = self._verifiers.index(verifier), strict.time_encode(verifier._clock.now())
+        make()
+        self.note({"op": "refresh", "verifier": number, "at": at}, accepted())
+
+    def _owners(self, watch: ReferenceWatch) -> dict[str, Any]:
+        for path in (*watch._files, *watch._policies._files):
+            self._seen[path] = path.read_bytes()
+        return {
+            "sets": [_file(path) for path in watch._files],
+            "policies": [_file(path) for path in watch._policies._files],
+            "anchors": _base64(watch._anchors.encode()),
+            "baselines": watch._baselines is not None,
+        }
+
+    def _put(self, verifier: Verifier) -> None:
+        """What has become of owners' files since they were last looked at."""
+        watch = self._followed.get(id(verifier))
+        for path in () if watch is None else (*watch._files, *watch._policies._files):
+            if path.read_bytes() != self._seen[path]:
+                self._seen[path] = path.read_bytes()
+                number = self._verifiers.index(verifier)
+                self.note({"op": "put", "verifier": number, "file": _file(path)}, accepted())
 
     def operated(self, step: dict[str, Any], store: object) -> None:
         """An operator's act upon a state."""
@@ -200,7 +251,7 @@ class Recorder:
         if self.results[-1] != result:
             raise NotPortable("what it shows does not come of its last step")
         for step in self.steps:
-            if step["op"] == "start":
+            if step["op"] == "start" and not isinstance(step["models"], list):
                 step["models"] = [_base64(model.pack()) for model in step["models"].values()]
         if self.steps[-1]["op"] not in _OF_SESSIONS:
             # It stands for itself: how it was made is nobody's business.
@@ -208,7 +259,7 @@ class Recorder:
         return self.steps
 
 
-_OF_SESSIONS = {"open", "prove", "window", "resume", "close"}
+_OF_SESSIONS = {"start", "open", "prove", "window", "resume", "close"}
 
 
 def _issue(drawn: list[bytes], answer: EnrolmentChallenge | Opened | Answer | Resumed | None) -> dict[str, str | None]:
@@ -219,6 +270,19 @@ def _issue(drawn: list[bytes], answer: EnrolmentChallenge | Opened | Answer | Re
     challenge = None if answer is None else answer.challenge
     found["challenge"] = None if challenge is None else challenge.hex()
     return found
+
+
+def _own_policy(watch: ReferenceWatch) -> PolicyFiles:
+    own = watch._policies._own
+    return () if own is None else own.files
+
+
+def _policy(files: PolicyFiles) -> list[dict[str, str]]:
+    return [{"name": name, "content": _base64(content)} for name, content in files]
+
+
+def _file(path: Path) -> dict[str, str]:
+    return {"name": path.name, "content": _base64(path.read_bytes())}
 
 
 def _base64(data: bytes) -> str:

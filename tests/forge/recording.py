@@ -23,6 +23,7 @@ from weighbridge.verifier import anchors, result_token
 from weighbridge.verifier.conformance.result import of_bundle, of_error
 from weighbridge.verifier.core import Verifier
 from weighbridge.verifier.gpu.nras import VerifiedNras
+from weighbridge.verifier.reference_watch import ReferenceWatch
 from weighbridge.verifier.requirements import Requirements
 from weighbridge.verifier.result_token import ResultToken
 from weighbridge.verifier.spots import Spots
@@ -90,10 +91,15 @@ def _of_verifiers(recorder: Recorder) -> list[_Patch]:  # noqa: C901 - one short
 
         return patched
 
-    def following(original: Any) -> Any:
-        def made(self: Verifier, renewal: Any) -> None:
-            recorder.followed()
-            original(self, renewal)
+    def opening(original: Any) -> Any:
+        def made(self: ReferenceWatch, at: Any) -> Any:
+            return recorder.opened(self, at, lambda: original(self, at))
+
+        return made
+
+    def looking(original: Any) -> Any:
+        def made(self: Verifier) -> None:
+            recorder.refreshed(self, lambda: original(self))
 
         return made
 
@@ -113,7 +119,8 @@ def _of_verifiers(recorder: Recorder) -> list[_Patch]:  # noqa: C901 - one short
         (Verifier, "window", window),
         (Verifier, "resume", named("resume")),
         (Verifier, "close", named("close")),
-        (Verifier, "follow", following),
+        (Verifier, "refresh", looking),
+        (ReferenceWatch, "open", opening),
         (corpus.honest, "clear", forgiving),
     ]
 

@@ -30,6 +30,7 @@ from weighbridge.verifier.baselines import Baselines
 from weighbridge.verifier.challenge import Chance
 from weighbridge.verifier.clearing import clear
 from weighbridge.verifier.conformance import proofs
+from weighbridge.verifier.conformance.owned import put, watch
 from weighbridge.verifier.conformance.result import Result, accepted, enrolled, of_answer, of_error
 from weighbridge.verifier.conformance.steps import (
     Case,
@@ -38,6 +39,8 @@ from weighbridge.verifier.conformance.steps import (
     Open,
     Pool,
     Prove,
+    Put,
+    Refresh,
     Resume,
     Start,
     Step,
@@ -62,7 +65,8 @@ if TYPE_CHECKING:
 
     from weighbridge.policy.engine import Prepared
     from weighbridge.policy.policy_set import PolicyFiles, PolicySet
-    from weighbridge.verifier.conformance.steps import Issue, Keys
+    from weighbridge.verifier.conformance.steps import Issue, Keys, Owners
+    from weighbridge.verifier.reference_watch import ReferenceWatch
 
 __all__ = ["ORIGIN", "Engines", "Replay", "Told"]
 
@@ -171,6 +175,8 @@ class Replay:
         self._clock = _Time()
         self._states: dict[int, _State] = {}
         self._verifiers: dict[int, tuple[Verifier, Told]] = {}
+        # Where the owners' files are that each of them looks at.
+        self._owned: dict[int, Path] = {}
 
     def __enter__(self) -> Self:
         """Nothing is open yet."""
@@ -199,6 +205,11 @@ class Replay:
         match step:
             case Start():
                 self._start(step)
+            case Put():
+                _ = put(self._owned[step.verifier], step.file)
+            case Refresh():
+                self._clock.at = moment_of(step.at)
+                self._verifiers[step.verifier][0].refresh()
             case Pool():
                 with self._states[step.state].store.transaction() as tx:
                     _ = tx.spots.add(SpotPool.from_json(octets(step.pool)))
@@ -238,11 +249,17 @@ class Replay:
         if state is None:
             state = self._states[step.state] = _State.make(self._directory / f"state-{step.state}", step.keys)
         told = Told(digits(step.root))
-        anchors = anchor_documents.load(octets(step.anchors))
+        models = [Manifest.unpack(octets(model)) for model in step.models]
+        manifests = {model.digest: model for model in models}
+        if step.owners is None:
+            renewal, appraiser = None, self._appraiser(step, state, manifests)
+        else:
+            renewal = self._watch(step, step.owners, state, manifests)
+            appraiser = renewal.open(self._clock.at)
         verifier = Verifier(
             requirements=Requirements.parse(octets(step.requirements)),
-            anchors=anchors,
-            appraiser=self._appraiser(step, state),
+            anchors=anchor_documents.load(octets(step.anchors)),
+            appraiser=appraiser,
             keys=state.keys,
             archive=state.archive,
             store=state.store,
@@ -250,13 +267,27 @@ class Replay:
             issuer=ORIGIN,
             chance=told,
         )
+        if renewal is not None:
+            verifier.follow(renewal)
         self._verifiers[step.verifier] = verifier, told
 
-    def _appraiser(self, step: Start, state: _State) -> Appraiser:
+    def _watch(self, step: Start, owners: Owners, state: _State, manifests: Mapping[bytes, Manifest]) -> ReferenceWatch:
+        directory = self._owned[step.verifier] = self._directory / f"owned-{step.verifier}"
+        directory.mkdir(exist_ok=True)
+        return watch(
+            step,
+            owners,
+            directory=directory,
+            store=state.store,
+            archive=state.archive,
+            models=manifests,
+            load=self._engines.load,
+        )
+
+    def _appraiser(self, step: Start, state: _State, manifests: Mapping[bytes, Manifest]) -> Appraiser:
         anchors = anchor_documents.load(octets(step.anchors))
         reference = Reference.recorded(octets(step.reference))
         policy = policy_set.recorded(_files(step), reference=reference)
-        models = [Manifest.unpack(octets(model)) for model in step.models]
         sets = [octets(data) for data in step.baselines]
         for data in sets:
             state.archive.keep_baseline(data)
@@ -265,7 +296,7 @@ class Replay:
         return Appraiser(
             self._engines.load(policy),
             reference,
-            {model.digest: model for model in models},
+            manifests,
             Published(Collateral.parse(octets(step.collateral)), publishers),
             files,
             baselines=Baselines(baseline_set.verify(data, anchors=anchors) for data in sets),

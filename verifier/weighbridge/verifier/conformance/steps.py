@@ -33,9 +33,12 @@ __all__ = [
     "Keys",
     "Nras",
     "Open",
+    "Owners",
     "Pool",
     "Prove",
+    "Put",
     "Read",
+    "Refresh",
     "Resume",
     "Said",
     "Start",
@@ -74,13 +77,27 @@ class Keys(Document):
     ledger: Base64
 
 
+class Owners(Document):
+    """Signed files that owners keep up to date, which the verifier looks at before every window and proof.
+
+    ``sets`` are of models, hosts and baselines, ``policies`` are policy bundles (``docs/protocol.md`` §9); ``anchors``
+    says whose signatures count, and ``baselines`` whether sets of baselines are taken at all.
+    """
+
+    sets: tuple[File, ...]
+    policies: tuple[File, ...]
+    anchors: Base64
+    baselines: bool
+
+
 class Start(Document):
     """A verifier comes up over the durable state numbered ``state``: a new one, or what was there before.
 
     ``requirements``, ``anchors`` and ``reference`` are JSON documents (``docs/protocol.md`` §9), ``policy`` is Rego in
     package ``weighbridge.policy`` with its library, ``models`` are packed manifests, ``collateral`` is what makers of
     hardware have published and ``publishers`` whom the verifier believes about that; ``baselines`` are signed sets.
-    ``root`` stands in every challenge in the place of the ledger's root.
+    ``root`` stands in every challenge in the place of the ledger's root. Where there are ``owners``, what their files
+    say is added to ``reference``, and ``policy``, if any, is for whoever has no bundle.
     """
 
     op: Literal["start"]
@@ -97,6 +114,23 @@ class Start(Document):
     collateral: Base64
     publishers: Base64
     baselines: tuple[Base64, ...]
+    owners: Owners | None
+
+
+class Put(Document):
+    """An owner's file is replaced while the verifier runs. Nobody tells the verifier."""
+
+    op: Literal["put"]
+    verifier: int
+    file: File
+
+
+class Refresh(Document):
+    """The verifier looks at its owners' files now, as an operator may ask it to."""
+
+    op: Literal["refresh"]
+    verifier: int
+    at: Time
 
 
 class Pool(Document):
@@ -273,6 +307,8 @@ class Read(Document):
 
 Step = Annotated[
     Start
+    | Put
+    | Refresh
     | Pool
     | Clear
     | Open
