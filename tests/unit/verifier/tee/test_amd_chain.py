@@ -106,6 +106,14 @@ def test_a_root_of_another_name_with_an_anchors_key() -> None:
     assert refused(replace(FORGED, ark=renamed)) is Code.CHAIN_UNTRUSTED
 
 
+def test_it_lasts_as_long_as_what_ends_first() -> None:
+    assert verify().not_after == END
+    soon = AT + timedelta(days=1)
+    assert verify(replace(FORGED, end=soon)).not_after == soon
+    anchor = replace(FORGED.anchors().anchors[0], not_after=soon)
+    assert verify(anchors=TrustAnchors((anchor,))).not_after == soon
+
+
 @pytest.mark.parametrize("at", [BEGIN - timedelta(seconds=1), END + timedelta(seconds=1)])
 def test_validity(at: datetime) -> None:
     assert refused(at=at) is Code.CHAIN_EXPIRED

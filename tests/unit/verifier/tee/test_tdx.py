@@ -211,6 +211,15 @@ def test_a_processor_past_its_time_is_refused() -> None:
     assert refused(FORGED.quote(DATA, chain=(pck, FORGED.authority, FORGED.root))).code == Code.CHAIN_EXPIRED
 
 
+def test_it_lasts_as_long_as_what_ends_first() -> None:
+    """The anchor, or one certificate of the quote's chain."""
+    anchor = replace(FORGED.anchors().anchors[0], not_after=days(2))
+    assert verify(anchors=TrustAnchors((anchor,))).not_after == days(2) < verify().not_after
+    pck = certify("Intel SGX PCK Certificate", FORGED.authority, extension=sgx_extension(), end=days(1))
+    quote = FORGED.quote(DATA, chain=(pck, FORGED.authority, FORGED.root))
+    assert verify(quote, anchors=TrustAnchors((anchor,))).not_after == days(1)
+
+
 def _shorter() -> Sequence[Holder]:
     return FORGED.pck, FORGED.authority
 
