@@ -47,14 +47,16 @@ class Deployment:
     world: World
     served: Served
 
-    def play(self, *options: str | Path) -> tuple[int, dict[str, Any], str]:
-        """Exit status, document and standard error of the command."""
-        return self.served.run(self._play([str(option) for option in options]))
+    def play(self, *options: str | Path, admitted: Sequence[str | Path] = ()) -> tuple[int, dict[str, Any], str]:
+        """Exit status, document and standard error of the command, for whom the verifier's own state admits hosts."""
+        return self.served.run(
+            self._play([*map(str, admitted or ("--state", self.directory / "state")), *map(str, options)])
+        )
 
     async def _play(self, options: list[str]) -> tuple[int, dict[str, Any], str]:
         process = await asyncio.create_subprocess_exec(
             Path(sys.executable).with_name("weighbridge"), "redteam", "--target", f"127.0.0.1:{self.served.port}",
-            "--kit", self.directory / "kit", "--state", self.directory / "state", *AUDIENCE, "--json", *options,
+            "--kit", self.directory / "kit", *AUDIENCE, "--json", *options,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         out, err = await process.communicate()
@@ -124,6 +126,16 @@ def _left_behind(deployment: Deployment, told: dict[str, Any]) -> None:
     assert len(listed) == len(told["sessions"])
     assert {row.state.value for row in listed} == {"closed", "failed"}
     assert sum(row.state.value == "failed" for row in listed) == len(told["failed_attestation_keys"])
+
+
+def test_from_two_attesters_that_were_admitted(deployment: Deployment) -> None:
+    state = deployment.directory / "state"
+    options: list[str | Path] = ["--verifier-ca", state / "tls" / "ca.pem", "--verifier-key", state / "anchors.json"]
+    for name in ("one", "another"):
+        deployment.served.authority.admit(name)
+        options += ["--attester", state / "tls" / name]
+    status, document, _ = deployment.play("--attack", "relay", "--attack", "relay-enrolment", admitted=options)
+    assert (status, [row["status"] for row in document["attacks"]]) == (0, ["refused"] * 2)
 
 
 def test_a_check_that_is_off_is_found(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
