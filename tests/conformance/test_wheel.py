@@ -104,6 +104,21 @@ def test_is_the_same_to_the_byte_wherever_and_whenever_it_is_built(root: Path, w
     assert hashlib.sha256(again.read_bytes()).hexdigest() == hashlib.sha256(wheel.read_bytes()).hexdigest()
 
 
+def test_the_script_prints_the_digest_of_the_wheel_of_the_last_commit(root: Path, tmp_path: Path) -> None:
+    """Twice, with another umask and in another time zone: what is told to the world is what anybody builds."""
+    said: list[str] = []
+    for folder, umask, zone in (("one", 0o022, "UTC"), ("two", 0o077, "Asia/Tokyo")):
+        command = [str(root / "scripts" / "wheel"), str(tmp_path / folder)]
+        environment = {**os.environ, "TZ": zone}
+        ran = subprocess.run(
+            command, check=True, capture_output=True, text=True, timeout=300, umask=umask, env=environment
+        )
+        (built,) = (tmp_path / folder).iterdir()
+        assert ran.stdout == f"{hashlib.sha256(built.read_bytes()).hexdigest()}  {built.name}\n"
+        said.append(ran.stdout)
+    assert said[0] == said[1]
+
+
 def test_describes_itself(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         (name,) = [entry for entry in archive.namelist() if entry.endswith(".dist-info/METADATA")]
