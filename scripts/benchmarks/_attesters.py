@@ -25,6 +25,7 @@ from fakes.soft_tpm import SoftTpm
 from support.world import FakeClock, Host
 from weighbridge.attester.client import GrpcTransport, Line, Timeouts
 from weighbridge.attester.keys import ChannelKey
+from weighbridge.attester.refusal import Throttled
 from weighbridge.attester.sealing import Observed
 from weighbridge.attester.telemetry.emulated import EmulatedTelemetry
 from weighbridge.proto import cose, telemetry
@@ -116,6 +117,14 @@ class Attester:
         host.prev, host.seq, host.challenge = sealed.next_prev, host.seq + 1, answer.challenge
         host.wall_ns += self.served.period_ns
 
+    async def deliver(self) -> None:
+        """As :meth:`send`, over and over until it is taken: where all together are more than can be judged."""
+        while True:
+            try:
+                return await self.send()
+            except Throttled as throttled:
+                await asyncio.sleep(throttled.retry_after_ns / _SECOND_NS)
+
 
 @final
 class Fleet:
@@ -150,17 +159,18 @@ class Fleet:
         for attester in self.attesters:
             attester.seal()
 
-    async def race(self, windows: int) -> float:
-        """Everybody sends as many windows as that, each as soon as the one before is answered; windows a second."""
+    async def race(self, windows: int, *, hosts: int | None = None) -> float:
+        """Windows a second when everybody, or so many ``hosts``, send each as soon as the one before is answered."""
+        racing = self.attesters[:hosts]
 
         async def one(attester: Attester) -> None:
             for _ in range(windows):
                 attester.seal()
-                await attester.send()
+                await attester.deliver()
 
         started = time.perf_counter()
-        await _together(one(attester) for attester in self.attesters)
-        return windows * len(self.attesters) / (time.perf_counter() - started)
+        await _together(one(attester) for attester in racing)
+        return windows * len(racing) / (time.perf_counter() - started)
 
     async def arrive(self, rate: float, windows: int) -> list[float]:
         """Everybody sends as many windows as that, all of them together ``rate`` a second, evenly; their seconds.
@@ -175,7 +185,7 @@ class Fleet:
                 attester.seal()
                 due = began + (number * len(self.attesters) + place) / rate
                 await asyncio.sleep(max(0.0, due - time.perf_counter()))
-                await attester.send()
+                await attester.deliver()
                 waited.append(time.perf_counter() - due)
 
         await _together(one(place, attester) for place, attester in enumerate(self.attesters))
@@ -209,7 +219,7 @@ class Fleet:
         sensors = EmulatedTelemetry(number, host.gpus.identities(), period_ns=served.period_ns // _SAMPLES)
         attester = Attester(host, line, served, sensors)
         attester.seal()
-        await attester.send()
+        await attester.deliver()
         return attester
 
     def _admit(self) -> ChannelKey:
