@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, final
 
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic, WeighbridgeError
-from weighbridge.proto.spdm.evidence import chains_in
 from weighbridge.verifier.appraisal import refuse
 from weighbridge.verifier.challenge import CHANCE, Chance, draw, preimage_of
 from weighbridge.verifier.clock import moment, nanoseconds
@@ -219,7 +218,7 @@ class Judge:
             verdict=verdict,
             random=draw(self._chance),
             record=record,
-            evidence=Content(data, () if verified is None else chains_in(window.evidence.gpus)),
+            evidence=Content(data, () if verified is None else verified.chains),
             at=now,
         )
 

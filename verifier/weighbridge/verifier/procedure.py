@@ -114,7 +114,8 @@ class AuthenticWindow:
 class VerifiedWindow:
     """A window whose every signature and binding holds, and which continues its session's chain.
 
-    ``spot`` is the identifier of the spot challenge that it answered; ``None`` when it was asked none.
+    ``spot`` is the identifier of the spot challenge that it answered; ``None`` when it was asked none. ``chains`` are
+    as in :class:`Signatures`: what windows have in common.
     """
 
     header: Header
@@ -128,6 +129,7 @@ class VerifiedWindow:
     runtime: RuntimeLog | None
     manifests: Mapping[bytes, Manifest]
     spot: bytes | None
+    chains: tuple[bytes, ...]
     seal: object = field(repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -142,11 +144,15 @@ class VerifiedWindow:
 
 @dataclass(frozen=True, slots=True)
 class Signatures:
-    """What steps 9 and 10 proved of a window: its devices' reports, and the quote over all of it."""
+    """What steps 9 and 10 proved of a window: its devices' reports, and the quote over all of it.
+
+    ``chains`` are the devices' certificate chains as they are encoded in the evidence, in the order sent.
+    """
 
     gpus: tuple[VerifiedGpuReport, ...] | None
     quote: VerifiedQuote
     qualifying_data: bytes
+    chains: tuple[bytes, ...]
 
 
 def authenticate(raw: bytes, *, enrolled: Enrolled, peer: bytes) -> AuthenticWindow:
@@ -301,6 +307,7 @@ def verify_window(
         runtime=runtime,
         manifests=manifests,
         spot=None if spot is None else spot.challenge.id,
+        chains=signed.chains,
     )
 
 
@@ -342,7 +349,7 @@ def verify_signatures(
     selection = PcrSelection.of(HashAlgorithm(terms.bank), terms.pcrs)
     quote_evidence = QuoteEvidence.parse(evidence.quote)
     quote = verify_quote(quote_evidence, enrolled.ak, qualifying_data=qualifying_data, selection=selection)
-    return Signatures(gpus, quote, qualifying_data)
+    return Signatures(gpus, quote, qualifying_data, gpu_evidence.chains_of(reports or ()))
 
 
 def _check_vouched(ak: VerifiedAk, at: datetime) -> None:

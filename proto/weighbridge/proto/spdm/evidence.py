@@ -18,7 +18,7 @@ from weighbridge.proto.x509 import load_certificate, spki_der
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["GpuEvidence", "binding_rows", "chains_in", "encode", "gpus_binding", "parse", "rows_binding"]
+__all__ = ["GpuEvidence", "binding_rows", "chains_of", "encode", "gpus_binding", "parse", "rows_binding"]
 
 # A leaf and the certificate that says whose it is.
 _CERTS_MIN: Final = 2
@@ -80,13 +80,9 @@ def parse(data: bytes) -> tuple[GpuEvidence, ...]:
     return tuple(_item(item, f"gpus[{number}]") for number, item in enumerate(items))
 
 
-def chains_in(data: bytes | None) -> tuple[bytes, ...]:
-    """Each device's certificate chain as it is encoded in ``data``, in the order sent: what windows have in common.
-
-    Raises:
-        MalformedEvidence: as :func:`parse`.
-    """
-    return () if data is None else tuple(cbor.encode(list(item.chain)) for item in parse(data))
+def chains_of(evidence: Sequence[GpuEvidence]) -> tuple[bytes, ...]:
+    """Each device's certificate chain as :func:`encode` writes it, in the order sent: what windows have in common."""
+    return tuple(cbor.encode(list(item.chain)) for item in evidence)
 
 
 def binding_rows(evidence: Sequence[GpuEvidence]) -> list[list[bytes]]:
