@@ -82,6 +82,8 @@ def test_it_is_open_until_the_very_moment_of_expiry() -> None:
     )
     shut = standing().at(expires)
     assert (shut.state, shut.code, shut.seq, shut.expires_ns) == (GateState.CLOSED, Code.TOKEN_EXPIRED, 7, None)
+    for later in (1, SECOND, 10**6 * SECOND):
+        assert standing().at(expires + later).code == Code.TOKEN_EXPIRED
 
 
 @pytest.mark.parametrize(
