@@ -111,6 +111,18 @@ def test_from_where_it_stood_is_as_from_the_first_window(
             leapt = position(world)
         assert told.restored_by == [(Restored.KEPT, 0)]
         assert leapt == whole(world)
+    read = kept_position.decode(kept(world)[0])
+    assert bool(read.profiles) == (make is busy)
+    # A profile that is in force no more, and a window without the reports for which it is named.
+    changes = [replace(read, profiles={device: bytes(32) for device in read.profiles})] if make is busy else []
+    if read.sources.reports != read.sources.last:
+        changes.append(replace(read, sources=replace(read.sources, reports=read.sources.last)))
+    for changed in changes:
+        keep(world, kept_position._form_digest() + cbor.encode(kept_position._form().write(changed)))
+        with restarted(world) as told:
+            assert position(world) == leapt
+        assert told.restored_by == [(Restored.UNFIT, read.seq)]
+    assert len(changes) == (2 if make is busy else 0)
 
 
 @pytest.fixture
