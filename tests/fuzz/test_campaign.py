@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import fuzz_targets
@@ -57,11 +58,13 @@ def test_without_a_fuzzer_nothing_is_claimed(
 
 
 def test_what_was_found_and_what_never_ran_are_failures(capsys: pytest.CaptureFixture[str]) -> None:
-    clean = Outcome("a", seconds=1.0, executions=10)
+    clean = Outcome("a", seconds=1.0, executions=10, covered=5)
     assert fuzz_targets._summary([clean], as_json=False) == 0
-    found = Outcome("b", seconds=1.0, executions=10, crashes=["x/y"])
+    found = Outcome("b", seconds=1.0, executions=10, covered=5, crashes=["x/y"])
     assert fuzz_targets._summary([clean, found], as_json=False) == 1
     assert "scripts/fuzz --replay x/y" in capsys.readouterr().out
+    assert fuzz_targets._summary([replace(clean, covered=0)], as_json=False) == 1
+    assert "not counted" in capsys.readouterr().err
     assert fuzz_targets._summary([clean, Outcome("c")], as_json=True) == 1
     said = json.loads(capsys.readouterr().out)
     assert (said["schema"], said["executions"]) == ("weighbridge/fuzz/v1", 10)
