@@ -46,10 +46,14 @@ class _Driver(Protocol):
 
 
 class _Form(NamedTuple):
-    """A statement as one database has it; ``values`` makes of parameters by name what its driver takes."""
+    """A statement as one database has it, with lists of some lengths.
+
+    ``values`` makes of parameters by name what the driver takes; ``lists`` are the names of each list's values.
+    """
 
     text: str
     values: Callable[[Values], object]
+    lists: Mapping[str, Sequence[str]]
 
 
 @final
@@ -90,14 +94,12 @@ class Prepared:
     def filled(self, connection: sa.Connection, parameters: Values) -> tuple[str, object]:
         """Its text, and ``parameters`` as the driver takes them. No list is empty."""
         full = dict(parameters)
-        sizes: list[int] = []
-        for name in self._lists:
-            # The last one again and again: of few sizes, a text and the database's plan are found again.
-            given = cast("Sequence[object]", full.pop(name))
-            sizes.append(1 << (len(given) - 1).bit_length())
-            padded = [*given, *[given[-1]] * (sizes[-1] - len(given))]
-            full.update((f"{name}_{number}", value) for number, value in enumerate(padded, 1))
+        lists = [cast("Sequence[object]", full.pop(name)) for name in self._lists]
+        # Filled up with the last one: of few lengths, a text and the database's plan for it are found again.
+        sizes = [1 << (len(given) - 1).bit_length() for given in lists]
         form = self._form(connection, sizes)
+        for name, size, given in zip(self._lists, sizes, lists, strict=True):
+            full.update(zip(form.lists[name], [*given, *[given[-1]] * (size - len(given))], strict=True))
         return form.text, form.values(full)
 
     def many(self, connection: sa.Connection, rows: Iterable[Values]) -> tuple[str, object]:
@@ -119,7 +121,7 @@ class Prepared:
         given = dict.fromkeys(compiled.binds) | {name: range(size) for name, size in sizes.items()}
         expanded = compiled.construct_expanded_state(given)
         constants = {name: bind.value for name, bind in compiled.binds.items() if not bind.required}
-        return _Form(expanded.statement, _filling(expanded.positiontup, constants))
+        return _Form(expanded.statement, _filling(expanded.positiontup, constants), expanded.parameter_expansion)
 
 
 def _filling(order: Sequence[str] | None, constants: Values) -> Callable[[Values], object]:
