@@ -167,6 +167,9 @@ class _Warm:
         items = {item.nodeid: item for item in session.items}
         source = self.path.read_text(encoding="utf-8")
         original, spans = _compiled(source, self.path), _spans(source)
+        if _forked(partial(_swapped, [], [items[test] for test in reach.tests(None)])) != "survived":
+            self._say("failed", f"{self.path}: without any change, its tests fail as changes are judged")
+            return True
         functions = _functions(self.path)
         gc.freeze()
         for number, change in enumerate(self.changes):
@@ -350,7 +353,8 @@ def _fork(work: Callable[[], int], *, close: int | None = None, seconds: int | N
     if process == 0:
         os.setsid()
         if seconds is not None:
-            resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+            # The soft limit alone: what it starts may set limits of its own.
+            resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.getrlimit(resource.RLIMIT_CPU)[1]))
         if close is not None:
             os.close(close)
         os._exit(_quietly(work))
