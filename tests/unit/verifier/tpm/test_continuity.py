@@ -30,6 +30,9 @@ def test_an_undisturbed_session(enrolled: EnrolledTpm) -> None:
     first, second, third = (quote(enrolled) for _ in range(3))
     check_continuity(first=first, previous=first, current=second)
     check_continuity(first=first, previous=second, current=third)
+    # Counts are numbers, and no two of them the same object.
+    many = [quote(enrolled, reset_count=70_000, restart_count=70_000) for _ in range(2)]
+    check_continuity(first=many[0], previous=many[0], current=many[1])
 
 
 def test_a_reset_and_the_same_pcrs_again(enrolled: EnrolledTpm) -> None:
@@ -50,12 +53,13 @@ def test_a_reset_and_the_same_pcrs_again(enrolled: EnrolledTpm) -> None:
         ({"reset_count": 0}, Code.TPM_RESET),
         ({"restart_count": 1}, Code.TPM_RESET),
         ({"firmware": 1}, Code.TPM_FIRMWARE),
+        ({"firmware": 2**64 - 1}, Code.TPM_FIRMWARE),
         ({"safe": 0}, Code.TPM_CLOCK),
         ({"clock": 1_010}, Code.TPM_CLOCK),
         ({"clock": 1_009}, Code.TPM_CLOCK),
         ({"clock": 0}, Code.TPM_CLOCK),
     ],
-    ids=["reset", "reset-back", "restart", "firmware", "unsafe", "same", "back", "zero"],
+    ids=["reset", "reset-back", "restart", "firmware", "newer", "unsafe", "same", "back", "zero"],
 )
 def test_each_interruption(enrolled: EnrolledTpm, forged: dict[str, object], code: Code) -> None:
     """A49, A50: each signed by the AK itself."""
