@@ -1,7 +1,7 @@
 """Judges the changes of each module in ``tests/mutants.toml`` and prints what became of them: see ``scripts/mutants``.
 
-What was judged is kept in ``.reports/mutants``, by the module's source and its tests' names, so that a long run can be
-made in pieces.
+What was judged is kept in ``.reports/mutants``, by the sources of the module and its tests and the names of cases, so
+that a long run can be made in pieces.
 """
 
 from __future__ import annotations
@@ -98,7 +98,8 @@ def changes_of(path: Path) -> tuple[list[Change], dict[str, int]]:
 def run(module: Module, *, until: float, fresh: bool) -> Judged:
     """Judge what is not judged yet of one module, until that time of the monotonic clock."""
     path = ROOT / module.path
-    digest = hashlib.sha256(path.read_bytes() + "\0".join([*module.tests, *module.stages]).encode()).hexdigest()[:16]
+    files = [path.read_bytes(), *((ROOT / test).read_bytes() for test in module.tests)]
+    digest = hashlib.sha256(b"\0".join([*files, *(stage.encode() for stage in module.stages)])).hexdigest()[:16]
     kept = KEPT / f"{path.stem}-{digest}.json"
     changes, left_out = changes_of(path)
     before: dict[str, Fate] = json.loads(kept.read_text()) if kept.exists() and not fresh else {}
