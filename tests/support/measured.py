@@ -7,6 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Final, Self
 
 from corpus.telemetry import OWNER, SERVING, demanding, enrolled
+from forge.determined import determined
 from support.baselines import fitted
 from support.gate import Gate
 from support.sensors import Undeclared
@@ -42,7 +43,9 @@ def honest() -> tuple[Profile, ...]:
 @cache
 def poisoned() -> tuple[Profile, ...]:
     """The profiles of the same GPUs at the same declared work, recorded while they did the hidden work as well."""
-    return fitted(enrolled(SERVING)[0], manifest().digest, work=SERVING, undeclared=HIDDEN)
+    # Whichever case asks first: what devices draw for it is not that case's.
+    with determined("devices at hidden work"):
+        return fitted(enrolled(SERVING)[0], manifest().digest, work=SERVING, undeclared=HIDDEN)
 
 
 @dataclass
