@@ -75,7 +75,10 @@ class Recorder:
         self._open: dict[int, Arguments] = {}
 
     def __enter__(self) -> Self:
-        """Begin."""
+        """Begin. What functions remember of earlier calls is forgotten: else they would not be seen to run."""
+        for name in (*self.calls, *self.spied):
+            if (forget := getattr(resolve(name), "cache_clear", None)) is not None:
+                forget()
         sys.setprofile(self._hear)
         return self
 

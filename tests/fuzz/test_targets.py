@@ -11,9 +11,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import pytest
-from fuzz.changes import CHANGES
 
 from fuzz import catalogue, composite, seeding
+from fuzz.changes import CHANGES
 from fuzz.exempt import EXEMPT
 from fuzz.parsers import parsers
 from fuzz.specs import Workshop
@@ -85,6 +85,12 @@ def test_parser_takes_its_seeds_and_refuses_the_damaged(targets: dict[str, Targe
     assert target.accepts(first)
     for data in (*others, *seeding.damaged(target, count=INPUTS)):
         target.accepts(data)
+
+
+def test_what_is_remembered_of_earlier_calls_hides_no_seeds(shop: Workshop) -> None:
+    for _ in range(2):
+        (target,) = catalogue.load(shop, ["proto.spdm.opaque:parse"])
+        assert target.seeds
 
 
 def test_what_does_not_hold_is_told() -> None:
