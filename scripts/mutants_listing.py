@@ -110,7 +110,7 @@ def _lines(source: str, changed: str) -> tuple[str, str]:
     said = list(difflib.ndiff(source.splitlines(), changed.splitlines()))
     before = " ".join(line[2:].strip() for line in said if line.startswith("- "))
     after = " ".join(line[2:].strip() for line in said if line.startswith("+ "))
-    return before, after
+    return before.strip(), after.strip()
 
 
 def _same(operator: str, before: str, after: str) -> bool:
