@@ -369,8 +369,13 @@ class Answered(Document):
 
 def said(result: Result) -> Said:
     """``result`` as it is written."""
-    codes = tuple(code.value for code in result.codes)
-    return Said(outcome=result.outcome, codes=codes, exit=int(result.exit), window=result.window, device=result.device)
+    return Said(
+        outcome=result.outcome,
+        codes=tuple(code.value for code in result.codes),
+        exit=result.exit.value,
+        window=result.window,
+        device=result.device,
+    )
 
 
 def octets(text: str) -> bytes:
