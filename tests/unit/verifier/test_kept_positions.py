@@ -111,7 +111,7 @@ def test_from_where_it_stood_is_as_from_the_first_window(
             leapt = position(world)
         assert told.restored_by == [(Restored.KEPT, 0)]
         assert leapt == whole(world)
-    read = kept_position.decode(kept(world)[0])
+    leapt, read = whole(world), kept_position.decode(kept(world)[0])
     assert bool(read.profiles) == (make is busy)
     # A profile that is in force no more, and a window without the reports for which it is named.
     changes = [replace(read, profiles={device: bytes(32) for device in read.profiles})] if make is busy else []
