@@ -309,6 +309,29 @@ def test_delivering_what_was_held_back_does_not_empty_the_pool(arena: Arena) -> 
     assert world.window().verdict.opens
 
 
+def test_delivering_it_to_two_processes_in_turn_does_neither(arena: Arena) -> None:
+    """Which knows when the other asked first: nobody is asked more for it, and nobody gains time by it."""
+    world = spotted(arena, 3, every=4, count=20)
+    earlier = world.host.challenge
+    assert world.window().verdict.opens
+    (_, spent), ages, first = left(world), [], asked(world)
+    with another_process(world) as other:
+        for number in range(6):
+            world.clock.advance(0.15)
+            late = seal(world.host, claim(spot=None, challenge=earlier))
+            answer = (world.verifier if number % 2 else other).window(
+                world.host.session, late.evidence, peer=world.host.peer
+            )
+            assert answer.verdict.outcome == "held"
+            world.host.advance(late)
+            assert answer.challenge is not None
+            world.host.challenge, world.host.spot = answer.challenge, answer.spot
+            ages.append(asked(world) == first)
+    assert ages == [True] * 3 + [False] * 3
+    assert left(world)[1] == spent + 1
+    assert world.window().verdict.opens
+
+
 def test_what_goes_on_unanswered_is_soon_another_one(arena: Arena) -> None:
     """Half a window after it left first, a check that nobody answered is exchanged: nobody gains time by it."""
     world = spotted(arena, 3, every=4, count=20)

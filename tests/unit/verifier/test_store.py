@@ -248,13 +248,16 @@ def test_a_spot_challenge_leaves_once_with_the_challenge_it_is_spent_for(store: 
     for item, entry in zip(issued, pool.entries, strict=False):
         with store.transaction() as tx:
             tx.challenges.issue([(SESSION, item)])
-            assert tx.spots.spend(pool.manifest, issued=item.digest) == entry.expectation
-            assert tx.spots.spend(sha256(b"another model"), issued=item.digest) is None
+            assert tx.spots.spend(pool.manifest, issued=item.digest, asked_ns=7) == entry.expectation
+            assert tx.spots.spend(sha256(b"another model"), issued=item.digest, asked_ns=7) is None
     with store.transaction() as tx:
         tx.challenges.issue([(SESSION, issued[3])])
-        assert tx.spots.spend(pool.manifest, issued=issued[3].digest) is None
+        assert tx.spots.spend(pool.manifest, issued=issued[3].digest, asked_ns=7) is None
         assert [tx.challenges.of(SESSION, item.digest) for item in issued] == [
-            *(replace(item, spot=entry.expectation) for item, entry in zip(issued, pool.entries, strict=False)),
+            *(
+                replace(item, spot=entry.expectation, asked_ns=7)
+                for item, entry in zip(issued, pool.entries, strict=False)
+            ),
             issued[3],
         ]
         assert tx.challenges.last(SESSION) == issued[3]
@@ -267,12 +270,12 @@ def test_a_spot_challenge_is_not_spent_without_a_challenge_to_leave_with(store: 
     first = Issued(0, sha256(b"c"), bytes(32), sha256(b"r"), 5)
     with store.transaction() as tx:
         tx.spots.add(pool)
-    refused(store, lambda tx: tx.spots.spend(pool.manifest, issued=first.digest))
+    refused(store, lambda tx: tx.spots.spend(pool.manifest, issued=first.digest, asked_ns=7))
     with store.transaction() as tx:
         tx.challenges.issue([(SESSION, first)])
-        tx.spots.spend(pool.manifest, issued=first.digest)
+        tx.spots.spend(pool.manifest, issued=first.digest, asked_ns=7)
     # Nor do two leave with one.
-    refused(store, lambda tx: tx.spots.spend(pool.manifest, issued=first.digest))
+    refused(store, lambda tx: tx.spots.spend(pool.manifest, issued=first.digest, asked_ns=7))
     with store.transaction() as tx:
         assert tx.spots.counts() == (SpotCount(pool.manifest, "tiny", 1, 1),)
 
@@ -286,7 +289,7 @@ def test_what_is_undone_was_not_spent(store: Store) -> None:
 
     def undone(tx: Transaction) -> None:
         tx.challenges.issue([(SESSION, first)])
-        assert tx.spots.spend(pool.manifest, issued=first.digest) is not None
+        assert tx.spots.spend(pool.manifest, issued=first.digest, asked_ns=7) is not None
         raise Conflict("on purpose")
 
     refused(store, undone)

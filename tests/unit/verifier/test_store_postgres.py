@@ -198,7 +198,7 @@ def test_a_challenge_serves_once_whichever_replica_is_asked(stores: tuple[Store,
     def issue(store: Store, name: bytes) -> object:
         with store.transaction() as tx:
             tx.challenges.issue([(SESSION, Issued(0, sha256(name), bytes(32), bytes(32), 5))])
-            return tx.spots.spend(pool.manifest, issued=sha256(name))
+            return tx.spots.spend(pool.manifest, issued=sha256(name), asked_ns=7)
 
     told = at_once(*(lambda s=store, n=name: issue(s, n) for store, name in zip(stores, (b"1", b"2"), strict=True)))
     assert sorted(item is None for item in told) == [False, True]

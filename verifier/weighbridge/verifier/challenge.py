@@ -99,7 +99,8 @@ def beside(
     if unanswered is not None and hardly_asked(unanswered, terms, at=moment(issued.issued_ns)):
         tx.spots.carry(unanswered.digest, issued=issued.digest)
         return replace(issued, spot=unanswered.spot, asked_ns=unanswered.asked_ns)
-    return replace(issued, spot=tx.spots.spend(terms.model, issued=issued.digest), asked_ns=issued.issued_ns)
+    spot = tx.spots.spend(terms.model, issued=issued.digest, asked_ns=issued.issued_ns)
+    return replace(issued, spot=spot, asked_ns=issued.issued_ns)
 
 
 def hardly_asked(issued: Issued, terms: Terms, *, at: datetime) -> bool:

@@ -5,7 +5,7 @@ The last one of a session is the outstanding one. A spot challenge stands beside
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, final
 
 import sqlalchemy as sa
@@ -31,7 +31,7 @@ _ISSUE: Final = Prepared(
 )
 # Each with the spot challenge that left with it, if one did.
 _ISSUED: Final = (
-    sa.select(challenges, spots.c.challenge.label("spot"), spots.c.mac)
+    sa.select(challenges, spots.c.challenge.label("spot"), spots.c.mac, spots.c.asked_ns)
     .select_from(challenges)
     .outerjoin(spots, spots.c.issued == challenges.c.digest)
 )
@@ -42,8 +42,7 @@ class Issued:
     """A challenge as given out: for which window (``None``: an enrolment), what it hashes, and when.
 
     ``digest``, ``ledger_root`` and ``random`` are 32 bytes; ``issued_ns`` counts from 1970. ``spot`` is the spot
-    challenge that was spent with it, if one was, and ``asked_ns`` when that left first: ``None`` if it is not known
-    any more, since a restart.
+    challenge that was spent with it, or goes on with it, and ``asked_ns`` when that left first.
     """
 
     seq: int | None
@@ -109,5 +108,8 @@ class Challenges:
         ).one_or_none()
         if row is None:
             return None
-        spot = None if row.spot is None else SpotExpectation(SpotChallenge.parse(row.spot), row.mac)
-        return Issued(row.seq, row.digest, row.ledger_root, row.random, row.issued_ns, spot)
+        issued = Issued(row.seq, row.digest, row.ledger_root, row.random, row.issued_ns)
+        if row.spot is None:
+            return issued
+        spot = SpotExpectation(SpotChallenge.parse(row.spot), row.mac)
+        return replace(issued, spot=spot, asked_ns=row.issued_ns if row.asked_ns is None else row.asked_ns)

@@ -10,7 +10,6 @@ write in turns (:mod:`.leading`). One caller at a time: the service runs this ob
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final, final
 
 from weighbridge.proto import strict
@@ -174,13 +173,9 @@ class Verifier:
         with self._leader.turn() as turn:
             now = self._clock.now()
             live = self._sessions.find(session, peer=peer)
-            issued = known = live.issued
-            if known.asked_ns is None:
-                # Another process asked it, or this one before a restart: with the challenge, or half a period before
-                # that at most, if it was carried over.
-                known = replace(known, asked_ns=known.issued_ns)
+            issued = live.issued
             # Else a host could empty the pool by cutting its line over and over, at one process or at several.
-            if known.seq != live.position.seq or not hardly_asked(known, live.terms, at=now):
+            if issued.seq != live.position.seq or not hardly_asked(issued, live.terms, at=now):
                 root, random = self._chance.dated(self._archive.ledger.root), draw(self._chance)
                 issued = issue(root, session, live.position.seq, random=random, at=now)
                 issued = hand_out(turn.tx, issued, terms=live.terms, position=live.position)

@@ -191,10 +191,7 @@ class Restorer:
                 where=row.id.hex(),
                 expected=row.next_seq,
             )
-        live.state = row.state
-        if live.issued.digest != issued.digest:
-            # Of one that is known, it is also known when its spot challenge left first.
-            live.issued = issued
+        live.state, live.issued = row.state, issued
 
     def replay(self, live: Live, record: Record, evidence: bytes) -> tuple[VerifiedWindow, TelemetryAppraisal]:
         """The next window of ``live`` from its record, verified and its samples appraised as when it arrived."""

@@ -65,14 +65,15 @@ class Spots:
         counting = _ADD.on(self._connection).execution_options(preserve_rowcount=True)
         return self._connection.execute(counting, rows).rowcount
 
-    def spend(self, manifest: bytes, *, issued: bytes) -> SpotExpectation | None:
+    def spend(self, manifest: bytes, *, issued: bytes, asked_ns: int) -> SpotExpectation | None:
         """Take one challenge of a model out of the pool for good; ``None`` when none is left.
 
         Args:
             manifest: the model's digest, 32 bytes.
             issued: the freshness challenge with which it leaves, outstanding in this transaction.
+            asked_ns: when; it stays that of the first time.
         """
-        found = statements.SPEND_SPOT.rows(self._connection, of_manifest=manifest, issued=issued)
+        found = statements.SPEND_SPOT.rows(self._connection, of_manifest=manifest, issued=issued, asked_ns=asked_ns)
         if not found:
             return None
         ((challenge, mac),) = found

@@ -77,7 +77,8 @@ _LEFT: Final = (
     .scalar_subquery()
 )
 SPEND_SPOT: Final = Prepared(
-    sa.update(spots).where(spots.c.number == _LEFT).returning(spots.c.challenge, spots.c.mac), sets=["issued"]
+    sa.update(spots).where(spots.c.number == _LEFT).returning(spots.c.challenge, spots.c.mac),
+    sets=["issued", "asked_ns"],
 )
 CARRY_SPOT: Final = Prepared(sa.update(spots).where(spots.c.issued == sa.bindparam("of_issued")), sets=["issued"])
 

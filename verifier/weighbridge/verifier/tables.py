@@ -201,6 +201,8 @@ spots: Final = sa.Table(
     sa.Column("challenge", sa.LargeBinary, nullable=False),
     _octets("mac", _DIGEST, nullable=False),
     sa.Column("issued", sa.LargeBinary(_DIGEST), sa.ForeignKey("challenges.digest"), unique=True),
+    # When it left first: it may leave again, with a later one. Of those that were spent before version 11 nobody knows.
+    sa.Column("asked_ns", sa.BigInteger),
     sa.Index("spots_left", "manifest", "number", sqlite_where=sa.text(_LEFT), postgresql_where=sa.text(_LEFT)),
 )
 

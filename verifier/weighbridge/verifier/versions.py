@@ -59,11 +59,12 @@ def _to_11(operations: Operations) -> None:
         sa.Column("digest", sa.LargeBinary(32), sa.CheckConstraint("length(digest) = 32"), nullable=False),
         sa.Column("content", sa.LargeBinary, nullable=False),
     )
+    operations.add_column("spots", sa.Column("asked_ns", sa.BigInteger))
 
 
 STEPS: Final = (
     Step(10, "which version the tables are of, and whose they are, is said in a table", _to_10),
-    Step(11, "where sessions stood lately is kept, so that they are not replayed whole", _to_11),
+    Step(11, "where sessions stood lately is kept, and when a spot challenge left first", _to_11),
 )
 """In their order, without a gap."""
 
