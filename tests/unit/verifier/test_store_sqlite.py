@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,10 +16,11 @@ from sqlalchemy import exc
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, EnvironmentFault
 from weighbridge.verifier.database import sqlite
-from weighbridge.verifier.store import Store, SubjectKind
+from weighbridge.verifier.store import Store, SubjectKind, Transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
 GPU = sha256(b"gpu")
@@ -103,14 +105,17 @@ def test_locked(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store.close()
 
 
-def test_full(store: Store) -> None:
+@pytest.mark.parametrize("within", [Transaction.part, lambda _: nullcontext()])
+def test_full(store: Store, within: Callable[[Transaction], AbstractContextManager[None]]) -> None:
     """The database may not grow: reported as a full disk, and nothing of the transaction stays."""
     write(store)
     with store.transaction() as tx:
         pages = tx._connection.exec_driver_sql("PRAGMA page_count").scalar_one()
         tx._connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
-    many: list[tuple[SubjectKind, bytes]] = [("gpu", sha256(b"%d" % number)) for number in range(1000)]
-    with pytest.raises(EnvironmentFault) as caught, store.transaction() as tx:
+        # So little that pages are written, and SQLite gives up, before the end.
+        tx._connection.exec_driver_sql("PRAGMA cache_size = 5")
+    many: list[tuple[SubjectKind, bytes]] = [("gpu", sha256(b"%d" % number)) for number in range(2000)]
+    with pytest.raises(EnvironmentFault) as caught, store.transaction() as tx, within(tx):
         tx.subjects.fail(many, code=Code.GPU_SIG, session=None, at_ns=1)
     assert caught.value.code is Code.DISK_FULL
     with store.transaction() as tx:

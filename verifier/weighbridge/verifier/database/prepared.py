@@ -15,6 +15,8 @@ from collections.abc import Collection, Mapping, Sequence
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias, cast, final
 
+from sqlalchemy import exc
+
 from weighbridge.verifier.database.conflict import Conflict
 from weighbridge.verifier.database.upsert import Upsert
 
@@ -188,14 +190,23 @@ class Changes:
 
 @contextlib.contextmanager
 def part(connection: sa.Connection) -> Generator[None]:
-    """All of the block or nothing of it, within a transaction; what was done before stays."""
+    """All of the block or nothing of it, within a transaction; what was done before stays.
+
+    But where the database is at fault: then the whole transaction may be undone already, as it is by SQLite where the
+    disk is full, and what raised is what there is to tell.
+    """
     driver = _driver(connection)
     driver.cursor().execute("SAVEPOINT part")
     try:
         yield
-    except BaseException:
-        driver.cursor().execute("ROLLBACK TO SAVEPOINT part")
-        driver.cursor().execute("RELEASE SAVEPOINT part")
+    except BaseException as error:
+        try:
+            driver.cursor().execute("ROLLBACK TO SAVEPOINT part")
+            driver.cursor().execute("RELEASE SAVEPOINT part")
+        except connection.dialect.loaded_dbapi.Error:
+            # After a conflict the transaction goes on: not with what could not be undone.
+            if isinstance(error, Conflict | exc.IntegrityError):
+                raise
         raise
     driver.cursor().execute("RELEASE SAVEPOINT part")
 
