@@ -13,13 +13,14 @@ from pathlib import Path
 
 from pydantic.json_schema import models_json_schema
 
+from weighbridge.verifier.conformance.capabilities import CAPABILITIES
 from weighbridge.verifier.conformance.steps import Answered, Case, Expected
 
 ROOT = Path(__file__).resolve().parent.parent
 SCHEMA = ROOT / "docs" / "conformance.schema.json"
 DOCUMENT = ROOT / "docs" / "conformance.md"
 VECTORS = ROOT / "tests" / "vectors"
-_BEGIN, _END = "<!-- corpus -->\n", "<!-- end -->\n"
+_CORPUS, _CAPABILITIES, _END = "<!-- corpus -->\n", "<!-- capabilities -->\n", "<!-- end -->\n"
 
 
 def schema() -> str:
@@ -30,15 +31,21 @@ def schema() -> str:
 
 
 def document(text: str) -> str:
-    """``text`` with what is stated of the corpus between its marks."""
+    """``text`` with what is stated of the corpus, and of what its cases require, between their marks."""
     digests = (VECTORS / "digests.txt").read_bytes()
     apart = len((VECTORS / "left-out.txt").read_text(encoding="utf-8").splitlines())
     count = len(digests.splitlines())
-    before, _, rest = text.partition(_BEGIN)
-    _, _, after = rest.partition(_END)
     row = f"| {count} | `{sha256(digests).hexdigest()}` | {apart} |"
-    stated = f"| cases | SHA-256 of the corpus | in no corpus |\n|---|---|---|\n{row}\n"
-    return f"{before}{_BEGIN}{stated}{_END}{after}"
+    corpus = f"| cases | SHA-256 of the corpus | in no corpus |\n|---|---|---|\n{row}\n"
+    rows = "".join(f"| `{name}` | {says} |\n" for name, says in CAPABILITIES.items())
+    capabilities = f"| capability | is |\n|---|---|\n{rows}"
+    return _between(_between(text, _CORPUS, corpus), _CAPABILITIES, capabilities)
+
+
+def _between(text: str, begin: str, stated: str) -> str:
+    before, _, rest = text.partition(begin)
+    _, _, after = rest.partition(_END)
+    return f"{before}{begin}{stated}{_END}{after}"
 
 
 def main() -> int:

@@ -6,6 +6,7 @@ import json
 import shlex
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import conformance_schema
@@ -14,6 +15,7 @@ import pytest
 
 from forge.portable import export
 from weighbridge.verifier.cli import main
+from weighbridge.verifier.conformance.process import Driver
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -135,8 +137,9 @@ def test_what_the_caller_leaves_out_is_told(corpus: Path, capsys: pytest.Capture
         ("case['id'] = 'another'\nsaid = {'said': []}\n" + ANSWER, "an answer to another case"),
         ("print('1\\n2', flush=True)", "more than one line"),
         ("while True: print('x' * 1000000, end='', flush=True)", "more than"),
+        ("print('{', end='', flush=True)\nsys.exit()", "in the middle of its answer"),
     ],
-    ids=["slow", "dead", "not-an-answer", "too-few", "another-case", "two-lines", "endless"],
+    ids=["slow", "dead", "not-an-answer", "too-few", "another-case", "two-lines", "endless", "half-an-answer"],
 )
 def test_a_driver_that_does_not_answer_has_failed_the_case(
     corpus: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, body: str, why: str
@@ -145,6 +148,37 @@ def test_a_driver_that_does_not_answer_has_failed_the_case(
     status, found = run(capsys, corpus, *driver(tmp_path / "driver.py", body), *only)
     assert status == 5
     assert [why in case["why"] for case in found["cases"]] == [True, True], found["cases"]
+
+
+def test_a_driver_that_ends_behind_each_case_is_started_again(
+    corpus: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    # It is still there when the next case is given to it, and never reads that.
+    body = "said = {'unsupported': case['requires'][:1]}\n" + ANSWER + "\ntime.sleep(0.1)\nsys.exit()"
+    status, found = run(capsys, corpus, *driver(tmp_path / "driver.py", body), "--only", "honest")
+    assert (status, found["unsupported"]) == (6, 3), found["cases"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("--driver", ""), ("--driver", "it 'is"), ("--timeout", "0"), ("--timeout", "nan"), ("--without", "luck")],
+    ids=["no-driver", "half-a-quotation", "no-time", "any-time", "no-capability"],
+)
+def test_words_that_mean_nothing_are_no_run(
+    corpus: Path, capsys: pytest.CaptureFixture[str], words: Sequence[str]
+) -> None:
+    assert main(["conformance", "run", "--corpus", str(corpus), *words]) == 2
+    assert f"argument {words[0]}: " in capsys.readouterr().err
+
+
+def test_a_run_that_is_broken_off_waits_for_no_driver() -> None:
+    began = time.monotonic()
+    command = [sys.executable, "-c", "import time; print(input(), flush=True); time.sleep(60)"]
+    driven = Driver(command, timeout=30)
+    assert driven.ask(b"{}") == b"{}\n"
+    with pytest.raises(KeyboardInterrupt), driven:
+        raise KeyboardInterrupt
+    assert time.monotonic() - began < 20
 
 
 def test_a_driver_that_is_not_there(corpus: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -183,6 +217,14 @@ def test_export_takes_a_checkout(root: Path, capsys: pytest.CaptureFixture[str],
     assert main(words) == 0
     assert "9 cases in" in capsys.readouterr().out
     assert main(words) == 8
+    assert "choose another directory" in capsys.readouterr().err
+    # Of one that was broken off nothing is left in the way of the next.
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts" / "conformance_corpus.py").write_text(
+        "import os, sys\nos.makedirs(sys.argv[1] + '/blobs')\nsys.exit(130)\n"
+    )
+    assert main(["conformance", "export", str(tmp_path / "other"), "--checkout", str(tmp_path)]) == 8
+    assert not (tmp_path / "other").exists()
     stated = (root / "tests" / "vectors" / "digests.txt").read_text()
     assert (tmp_path / "corpus" / "digests.txt").read_text() in stated
 

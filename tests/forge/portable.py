@@ -15,6 +15,7 @@ from forge.recording import recording
 from support.world import Engines
 from weighbridge.proto import strict
 from weighbridge.proto.collateral import Collateral
+from weighbridge.verifier.conformance.capabilities import CAPABILITIES
 from weighbridge.verifier.conformance.corpus import BLOBS, DIGESTS, LEFT_OUT, case_digest, packed
 from weighbridge.verifier.conformance.steps import CASE, said
 
@@ -119,6 +120,7 @@ def requires(manifest: Manifest, steps: list[dict[str, Any]]) -> tuple[str, ...]
     if len({step["state"] for step in starts}) < len(starts):
         found.add("restarts")
     found |= _OF_STAGES.get(manifest.id.partition("/")[0], set())
+    assert found <= set(CAPABILITIES), found
     return tuple(sorted(found))
 
 

@@ -13,11 +13,19 @@ if TYPE_CHECKING:
 
 __all__ = ["configure"]
 
+# Not wrapped by argparse, since the examples must not be.
+_DESCRIPTION: Final = """\
+A corpus of sessions, windows, tokens and bundles, nearly all of which a
+verifier has to refuse, each by its code, and some of which it has to accept.
+Any verifier can be tested by it, through a driver: a program that reads cases
+as JSON and answers what that verifier says of them.
+"""
 _EPILOG: Final = """\
 examples:
-  weighbridge conformance export corpus                      from a checkout
+  weighbridge conformance export corpus       # from a checkout; takes minutes
   weighbridge conformance run --corpus corpus
-  weighbridge conformance run --corpus corpus --driver './my-driver --quiet' --compare outcome
+  weighbridge conformance run --corpus corpus --driver './my-driver --quiet' \\
+      --compare outcome
   weighbridge conformance show freshness/001-old-quote --corpus corpus
 
 docs/conformance.md says what a driver has to do, and what the files are.
@@ -38,11 +46,7 @@ def configure(parser: argparse.ArgumentParser, words: Collection[str] | None = N
         parser: of the group.
         words: as :func:`.registry.add` takes them.
     """
-    parser.description = (
-        "A corpus of sessions, windows, tokens and bundles, nearly all of which a verifier has to refuse, each by its "
-        "code, and some of which it has to accept. Any verifier can be tested by it, through a driver: a program that "
-        "reads cases as JSON and answers what that verifier says of them."
-    )
+    parser.description = _DESCRIPTION
     parser.epilog, parser.formatter_class = _EPILOG, argparse.RawDescriptionHelpFormatter
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     registry.add(verbs, _VERBS, words)

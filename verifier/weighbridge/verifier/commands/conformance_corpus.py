@@ -6,6 +6,7 @@ The generator is run as a process of its own, by this Python: nothing of the tes
 from __future__ import annotations
 
 import argparse
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -27,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Write the corpus as files that need nothing of this project: the cases' bytes, what has to be said of each, "
         "their manifests, and the SHA-256 of every case and of all. The same bytes on every machine. Takes a checkout "
-        "in which scripts/setup has run, and about a minute."
+        "in which scripts/setup has run, and two minutes."
     )
     parser.add_argument("directory", metavar="DIR", type=Path, help="where to: a directory that does not exist")
     parser.add_argument("--checkout", metavar="DIR", type=Path, default=Path(), help="of the project (default: .)")
@@ -68,12 +69,20 @@ def export(directory: Path, *, checkout: Path, only: list[str] | None = None) ->
             hint="run it in one, name one by --checkout, or take an exported corpus from its release",
         )
     if directory.exists():
-        raise EnvironmentFault(Code.FILE_UNWRITABLE, "it exists already", where=str(directory))
+        raise EnvironmentFault(
+            Code.FILE_UNWRITABLE, "it exists already", where=str(directory), hint="choose another directory"
+        )
     command = [sys.executable, str(script), str(directory), "--ticks", *(only or [])]
-    total = sum(1 for _ in (checkout / "tests" / "vectors").glob("*/*/manifest.yaml"))
-    with Progress("cases", total, shown=True) as progress, subprocess.Popen(command, stdout=subprocess.PIPE) as process:  # noqa: S603
-        while process.stdout is not None and process.stdout.read(1):
-            progress.advance(1)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)  # noqa: S603 - by this Python, in the caller's checkout
+    try:
+        with process, Progress("cases", _count(checkout, tuple(only or [])), shown=True) as progress:
+            while process.stdout is not None and process.stdout.read(1):
+                progress.advance(1)
+    finally:
+        process.kill()
+        if process.wait():
+            # A part of a corpus is none.
+            shutil.rmtree(directory, ignore_errors=True)
     if process.returncode:
         raise EnvironmentFault(
             Code.TOOL_MISSING,
@@ -82,3 +91,9 @@ def export(directory: Path, *, checkout: Path, only: list[str] | None = None) ->
             hint="run scripts/setup in the checkout, and this by its .venv/bin/weighbridge",
         )
     return Corpus.open(directory)
+
+
+def _count(checkout: Path, prefixes: tuple[str, ...]) -> int:
+    found = (checkout / "tests" / "vectors").glob("*/*/manifest.yaml")
+    names = [f"{path.parent.parent.name}/{path.parent.name}" for path in found]
+    return sum(not prefixes or name.startswith(prefixes) for name in names)

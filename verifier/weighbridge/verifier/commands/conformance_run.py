@@ -7,6 +7,7 @@ and the driver cannot do what some require; 8 the corpus or the driver is not th
 from __future__ import annotations
 
 import argparse
+import math
 import shlex
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from weighbridge.verifier.commands.conformance_show import chosen
 from weighbridge.verifier.commands.outcome import Outcome
 from weighbridge.verifier.commands.progress import Progress
 from weighbridge.verifier.commands.text import line
+from weighbridge.verifier.conformance.capabilities import CAPABILITIES
 from weighbridge.verifier.conformance.corpus import Corpus
 from weighbridge.verifier.conformance.process import Driver
 from weighbridge.verifier.conformance.running import Compared, run
@@ -44,14 +46,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "the driver cannot do is told as such and passes nothing. Exit status: 0 all passed, 5 some came out "
         "otherwise, 6 some were not judged, 8 there is no corpus or no driver."
     )
-    parser.add_argument("--driver", metavar="CMD", help="a command, quoted as for a shell (default: this verifier)")
+    parser.add_argument(
+        "--driver", metavar="CMD", type=_command, help="a command, quoted as for a shell (default: this verifier)"
+    )
     parser.add_argument(
         "--corpus", metavar="DIR", type=Path, help="an exported corpus (default: exported from this checkout first)"
     )
     parser.add_argument("--only", metavar="PREFIX", action="append", default=[], help="cases whose names begin so")
     parser.add_argument("--row", metavar="A00", action="append", default=[], help="cases that show this attack")
     parser.add_argument(
-        "--without", metavar="CAPABILITY", action="append", default=[], help="leave out cases that require it"
+        "--without",
+        metavar="CAPABILITY",
+        choices=list(CAPABILITIES),
+        action="append",
+        default=[],
+        help=f"leave out cases that require it: {', '.join(CAPABILITIES)}",
     )
     parser.add_argument(
         "--compare",
@@ -60,10 +69,27 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="what has to be the same: all of it, the outcome and the first code, or the outcome (default: all)",
     )
     parser.add_argument(
-        "--timeout", metavar="SECONDS", type=float, default=_TIMEOUT, help=f"for one case (default: {_TIMEOUT:g})"
+        "--timeout", metavar="SECONDS", type=_seconds, default=_TIMEOUT, help=f"for one case (default: {_TIMEOUT:g})"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.set_defaults(run=_run)
+
+
+def _command(text: str) -> list[str]:
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"not quoted as for a shell: {str(error).lower()}") from error
+    if not words:
+        raise argparse.ArgumentTypeError("it names no program")
+    return words
+
+
+def _seconds(text: str) -> float:
+    found = float(text)
+    if not 0 < found < math.inf:
+        raise argparse.ArgumentTypeError("seconds, above zero")
+    return found
 
 
 def _run(arguments: argparse.Namespace) -> Outcome:
@@ -76,7 +102,7 @@ def _run(arguments: argparse.Namespace) -> Outcome:
 
 def _run_on(corpus: Corpus, arguments: argparse.Namespace) -> Outcome:
     names = chosen(corpus, arguments.only, arguments.row)
-    command = (*_OWN, "conformance", "driver") if arguments.driver is None else shlex.split(arguments.driver)
+    command = arguments.driver or (*_OWN, "conformance", "driver")
     found: list[Finding] = []
     with (
         Driver(command, timeout=arguments.timeout) as driver,

@@ -24,6 +24,18 @@ class NoAnswer(Exception):
     """Why a driver has not answered a case."""
 
 
+class _Ended(NoAnswer):
+    """It ended without a word. ``in_order``: with exit status 0, as one that is started for one line each time."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        try:
+            status = f"exit status {process.wait(1)}"
+        except subprocess.TimeoutExpired:
+            status = "its output is closed"
+        super().__init__(f"the driver has ended: {status}")
+        self.in_order = process.returncode == 0
+
+
 @final
 class Driver:
     """Starts ``command`` when it is needed, and again after it has died or was too slow. Use with ``with``.
@@ -45,9 +57,12 @@ class Driver:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End it: its input ends, and it has the time of one case to end as well."""
+        """End it: its input ends, and it has the time of one case to end as well; none where the run was broken off."""
         process = self._process
         if process is None:
+            return
+        if kind is not None:
+            self._abandon(process)
             return
         self._process = None
         assert process.stdin is not None  # noqa: S101 - it was opened so
@@ -62,15 +77,20 @@ class Driver:
     def ask(self, line: bytes) -> bytes:
         """The driver's line for the case ``line``.
 
+        One that answered an earlier case and has ended in order behind it, with this one unanswered, is started again.
+
         Raises:
             NoAnswer: it ended, or has not answered in time; the next case is given to a new one.
             EnvironmentFault: ``TOOL_MISSING``: it cannot be started.
         """
+        has_answered = self._process is not None
         process = self._started()
         try:
             return self._exchange(process, line + b"\n")
-        except NoAnswer:
+        except NoAnswer as error:
             self._abandon(process)
+            if has_answered and isinstance(error, _Ended) and error.in_order:
+                return self.ask(line)
             raise
 
     def _exchange(self, process: subprocess.Popen[bytes], data: bytes) -> bytes:
@@ -87,12 +107,14 @@ class Driver:
                 try:
                     sent += os.write(into, data[sent : sent + _READ])
                 except BrokenPipeError as error:
-                    raise NoAnswer(f"the driver has ended: {_status(process)}") from error
+                    raise _Ended(process) from error
             if ready[0]:
                 more = os.read(out, _READ)
                 got += more
+                if not more and not got:
+                    raise _Ended(process)
                 if not more:
-                    raise NoAnswer(f"the driver has ended: {_status(process)}")
+                    raise NoAnswer("it ended in the middle of its answer")
                 if len(got) > _LINE_MAX:
                     raise NoAnswer(f"its answer has more than {_LINE_MAX} bytes")
         if got.count(b"\n") != 1 or sent < len(data):
@@ -121,13 +143,6 @@ class Driver:
         process.kill()
         _ = process.wait()
         _close(process)
-
-
-def _status(process: subprocess.Popen[bytes]) -> str:
-    try:
-        return f"exit status {process.wait(1)}"
-    except subprocess.TimeoutExpired:
-        return "its output is closed"
 
 
 def _close(process: subprocess.Popen[bytes]) -> None:
