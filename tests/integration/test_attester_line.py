@@ -65,7 +65,7 @@ class Peers:
         self.directory = directory
         at = datetime.now(UTC)
         create_authority(directory, name="test", at=at)
-        issue_server(directory, hosts=("localhost", "127.0.0.1"), at=at)
+        issue_server(directory, hosts=("localhost",), at=at)
         ensure_keys(directory / "state", names=["localhost"], at=at)
         certificate = issue_client(directory, (directory / "state" / "channel.csr").read_bytes(), at=at)
         (directory / "state" / "channel.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
@@ -89,9 +89,11 @@ class Peers:
             await self.server.stop(0)
             self.server = None
 
-    def transport(self, *, ca: bytes | None = None, answer: float = 5.0, connect: float = 5.0) -> GrpcTransport:
+    def transport(
+        self, *, host: str = "localhost", ca: bytes | None = None, answer: float = 5.0, connect: float = 5.0
+    ) -> GrpcTransport:
         return GrpcTransport(
-            f"localhost:{self.port}",
+            f"{host}:{self.port}",
             authority=ca or self.ca,
             channel=self.channel,
             timeouts=Timeouts(connect=connect, answer=answer),
@@ -328,6 +330,12 @@ async def test_another_authority_is_not_believed(peers: Peers, tmp_path: Path) -
         await peers.transport(ca=(other / "ca.pem").read_bytes(), connect=3.0).connect()
     assert caught.value.code is Code.PEER_UNREACHABLE
     assert "certificate" in caught.value.hint
+
+
+async def test_a_name_that_its_certificate_does_not_have(peers: Peers) -> None:
+    with pytest.raises(EnvironmentFault, match="its certificate has other names than this one") as caught:
+        await peers.transport(host="127.0.0.1").connect()
+    assert caught.value.code is Code.PEER_UNREACHABLE
 
 
 async def test_a_host_that_swallows_everything(peers: Peers) -> None:

@@ -199,6 +199,7 @@ def test_nobody_there(deployment: Deployment, capsys: pytest.CaptureFixture[str]
         (["--target", "[::1]:1", "--attack", "nothing"], "no attack is called nothing"),
         (["--target", "localhost:1", "--state", "given"], "by whom hosts are admitted"),
         (["--target", "localhost:1", "--verifier-ca", "x"], "takes --verifier-ca and --verifier-key"),
+        (["--target", "localhost:1", "--gpus", "0"], "argument --gpus: one at least"),
     ],
 )
 def test_what_is_asked_first(options: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -323,6 +323,8 @@ def _plain(details: str) -> str:
     """What gRPC's account of a failed connection comes to: its last words, but for those that are its own."""
     if "CERTIFICATE_VERIFY_FAILED" in details:
         return "its certificate is not from the authority that is expected"
+    if "Hostname Verification Check failed" in details:
+        return "its certificate has other names than this one (`weighbridge init --host` gives them)"
     words = [part for part in details.rstrip("]").split(": ") if part not in {"", "OK"}]
     return shorten(words[-1] if words else "no reason", 120)
 

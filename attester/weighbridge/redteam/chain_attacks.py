@@ -23,7 +23,7 @@ async def _replay(field: Field) -> Seen:
     guest = await field.guest()
     sealed = await _next(guest)
     seen = await answered(guest.rogue.send(sealed.evidence))
-    await guest.unharmed()
+    await guest.unharmed(seen)
     return seen
 
 
@@ -50,7 +50,7 @@ async def _gap(field: Field) -> Seen:
     left_out = rogue.seal(observed)
     later = _behind(rogue, left_out, observed.interval.wall_end_ns)
     seen = await answered(rogue.send(later.evidence))
-    await guest.unharmed()
+    await guest.unharmed(seen)
     return seen
 
 
@@ -74,7 +74,7 @@ async def _late(field: Field) -> Seen:
     rogue.advance(ahead, observed)
     await honest(rogue.send(first.evidence))
     seen = await answered(rogue.send(ahead.evidence))
-    await guest.unharmed()
+    await guest.unharmed(seen)
     return seen
 
 

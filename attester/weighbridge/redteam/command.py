@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["configure"]
 
 _GPUS: Final = 2
+_GPUS_MAX: Final = 8  # of an emulated host
 _LOG_PCR: Final = 15
 _PEM_MAX: Final = 8 * limits.CERT_MAX
 _ATTESTERS_MIN: Final = 2
@@ -127,9 +128,13 @@ def _check(arguments: argparse.Namespace) -> None:
     """Require what a play takes, and the owner's word where the target is on another machine."""
     missing = [name for name in ("kit", "tenant", "audience") if getattr(arguments, name) is None]
     if missing:
-        raise UsageFault(f"--target takes --{missing[0]} as well")
+        told = " and ".join(f"--{name}" for name in missing)
+        raise UsageFault(f"--target takes {told} as well", hint="docs/redteam.md says what a deployment is to be given")
     if (arguments.state is None) == (not arguments.attester):
-        raise UsageFault("by whom hosts are admitted: --state, or --attester several times")
+        raise UsageFault(
+            "by whom hosts are admitted: --state, or --attester several times",
+            hint="on the verifier's machine its own directory, from elsewhere two attesters that were admitted",
+        )
     if arguments.attester and None in {arguments.verifier_ca, arguments.verifier_key}:
         raise UsageFault("--attester takes --verifier-ca and --verifier-key as well")
     if arguments.attester and len(arguments.attester) < _ATTESTERS_MIN:
@@ -194,7 +199,10 @@ def _channels(arguments: argparse.Namespace, stack: ExitStack) -> Channels:
 
 
 def _gpus(text: str) -> int:
-    return given.decimal(text, what="the number of GPUs", limit=limits.GPUS_MAX)
+    found = given.decimal(text, what="the number of GPUs", limit=_GPUS_MAX)
+    if not found:
+        raise argparse.ArgumentTypeError("one at least")
+    return found
 
 
 def _made(directory: Path) -> Outcome:

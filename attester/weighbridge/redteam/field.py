@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from weighbridge.attester.trust import TrustedVerifiers
     from weighbridge.attester.weights import MeasurementLog
     from weighbridge.proto.enrolment import Opening
+    from weighbridge.redteam.attack import Seen
     from weighbridge.redteam.kit import Kit
     from weighbridge.verifier.result.trusted import TrustedKeys
 
@@ -162,8 +163,8 @@ class Guest:
         if affirmed < count:
             raise NotShown("an honest window", f"{affirmed} of {count} windows were affirmed in time")
 
-    async def unharmed(self) -> None:
-        """Go on as if nothing had been.
+    async def unharmed(self, seen: Seen | None = None) -> None:
+        """Go on as if nothing had been; ``seen`` is what was answered to the attack, where it was this host's own.
 
         Raises:
             Harmed: what somebody else did is held against this host.
@@ -171,7 +172,8 @@ class Guest:
         try:
             await self.settle(1)
         except NotShown as error:
-            raise Harmed(f"the honest host is refused afterwards: {error.message}") from error
+            before = "" if seen is None else f" (the attack had been answered: {seen.message})"
+            raise Harmed(f"the honest host is refused afterwards: {error.message}{before}") from error
 
 
 @dataclass

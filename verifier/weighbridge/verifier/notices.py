@@ -30,26 +30,26 @@ class Notices:
     def __init__(self, say: Callable[[str], None], *, now: Callable[[], float] = time.monotonic) -> None:
         self._say = say
         self._now = now
-        # When a line of a kind was said last, and how many were not since.
-        self._kinds: dict[Hashable, tuple[float, int]] = {}
+        # When a line of a kind was said last, which, and how many were not since.
+        self._kinds: dict[Hashable, tuple[float, str, int]] = {}
 
     def say(self, kind: Hashable, line: str) -> None:
         """Say ``line``, unless one of its kind was said lately. All that cannot be told apart are of one kind."""
         now = self._now()
         if kind not in self._kinds and len(self._kinds) >= _KINDS_MAX:
             kind = None
-        said, unsaid = self._kinds.get(kind, (now - _EVERY_S, 0))
+        said, before, unsaid = self._kinds.get(kind, (now - _EVERY_S, line, 0))
         if now - said < _EVERY_S:
-            self._kinds[kind] = said, unsaid + 1
+            self._kinds[kind] = said, before, unsaid + 1
             return
-        self._kinds[kind] = now, 0
+        self._kinds[kind] = now, line, 0
         self._say(f"{line} (and {unsaid} more of the kind)" if unsaid else line)
 
     def flush(self) -> None:
         """Say of each kind how many lines were not said. For the end."""
-        for kind, (_, unsaid) in self._kinds.items():
+        for _, line, unsaid in self._kinds.values():
             if unsaid:
-                self._say(f"{unsaid} more of the kind: {kind}")
+                self._say(f"{unsaid} more of the kind: {line}")
         self._kinds.clear()
 
 

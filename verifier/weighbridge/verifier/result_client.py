@@ -297,6 +297,10 @@ def _failure(error: grpc.aio.AioRpcError, target: str) -> WeighbridgeError:
         return EnvironmentFault(Code.PEER_REFUSED, f"the verifier refuses: {shorten(details, 200)}", where=target)
     if "CERTIFICATE_VERIFY_FAILED" in details:
         return _unreachable("its certificate is not from the authority that is expected", target)
+    if "Hostname Verification Check failed" in details:
+        return _unreachable(
+            "its certificate has other names than this one (`weighbridge init --host` gives them)", target
+        )
     words = [part for part in details.rstrip("]").split(": ") if part not in {"", "OK"}]
     return _unreachable(shorten(words[-1] if words else error.code().name.lower(), 120), target)
 
@@ -306,7 +310,8 @@ def _unreachable(reason: str, target: str) -> EnvironmentFault:
         Code.PEER_UNREACHABLE,
         f"cannot ask the verifier: {reason}",
         where=target,
-        hint="is it running, is the port right, and do both certificates have the authority the other expects?",
+        hint="is it running, is the port right (a token alone has one of its own), and do both certificates have the "
+        "authority the other expects?",
     )
 
 

@@ -137,5 +137,6 @@ def _checked(parse: Callable[[], _T]) -> _T:
     try:
         return parse()
     except MalformedEvidence as error:
+        expected = "" if error.expected is None else f", expected {error.expected}"
         got = "" if error.got is None else f", got {error.got!r}"
-        raise argparse.ArgumentTypeError(f"{error.message}{got}") from error
+        raise argparse.ArgumentTypeError(f"{error.message}{expected}{got}") from error
