@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,6 +21,7 @@ from weighbridge.attester.keys import ChannelKey
 from weighbridge.policy import policy_set
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic, WeighbridgeError
+from weighbridge.verifier import enroller
 from weighbridge.verifier.anchors import TrustAnchors
 from weighbridge.verifier.appraisal import Appraiser
 from weighbridge.verifier.bench import Bench, Benches
@@ -102,6 +104,30 @@ def test_each_tenants_terms_and_policy_are_its_own(world: World, engines: Engine
     assert first.verdict.decision is not None
     assert second.verdict.decision is not None
     assert first.verdict.decision.policy_digest != second.verdict.decision.policy_digest
+
+
+def test_no_tenant_keeps_others_from_enrolling(world: World, engines: Engines, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opening takes no device: whoever opens all there may be, and proves none, loses his own to the others."""
+    monkeypatch.setattr(enroller, "_PENDING_MAX", 4)
+    serve(world, bench(world, "tenant-b", engines))
+
+    def flood(tenant: str) -> int:
+        world.host.tenant, opened = tenant, 0
+        for number in range(8):
+            world.host.peer = sha256(b"%s %d" % (tenant.encode(), number))
+            with contextlib.suppress(EnvironmentFault):
+                world.verifier.open(world.host.opening().encode(), peer=world.host.peer)
+                opened += 1
+        return opened
+
+    assert flood("tenant-a") == 4
+    # An equal part, and no more of it by asking again.
+    assert [flood("tenant-b"), flood("tenant-a"), flood("tenant-b")] == [2, 0, 0]
+    serve(world, bench(world, "tenant-b", engines), bench(world, "tenant-c", engines))
+    assert [flood("tenant-b"), flood("tenant-a")] == [4, 2]
+    as_of(world, "tenant-c", "c")
+    world.open_session()
+    assert world.window().verdict.outcome == "affirmed"
 
 
 def test_each_tenant_believes_its_own_anchors(world: World, engines: Engines) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, final
@@ -125,7 +126,7 @@ class Enroller:
             log_pcr=wanted.log_pcr,
             evidence=wanted.evidence,
         )
-        self._forget_stale(at, peer)
+        self._make_room(at, peer, bench.requirements.tenant)
         self._pending[session] = _Pending(opening, challenge, issued, secret, bench)
         return challenge
 
@@ -317,15 +318,21 @@ class Enroller:
             previous=None,
         )
 
-    def _forget_stale(self, at: datetime, peer: bytes) -> None:
-        """Make room for one more enrolment by ``peer``; nobody can take up all the room there is."""
+    def _make_room(self, at: datetime, peer: bytes, tenant: str) -> None:
+        """Make room for one more enrolment by ``peer``; neither peers nor tenants can take up all that there is."""
         for session, pending in list(self._pending.items()):
             if at - moment(pending.issued.issued_ns) > _PENDING_AGE:
                 del self._pending[session]
         own = [session for session, pending in self._pending.items() if pending.opening.peer == peer]
         for session in own[: max(0, len(own) + 1 - _PENDING_PEER)]:
             del self._pending[session]
-        if len(self._pending) >= _PENDING_MAX:
+        if len(self._pending) < _PENDING_MAX:
+            return
+        # The oldest first; of the tenant that has most, unless this one would have as many.
+        tenants = {session: pending.bench.requirements.tenant for session, pending in self._pending.items()}
+        counts = Counter(tenants.values())
+        ((most, count),) = counts.most_common(1)
+        if counts[tenant] + 1 >= count:
             # Not for good: whoever is told so waits and comes again.
             raise EnvironmentFault(
                 Code.RATE_LIMITED,
@@ -334,6 +341,7 @@ class Enroller:
                 expected=f"< {_PENDING_MAX}",
                 got=len(self._pending),
             )
+        del self._pending[next(session for session, owner in tenants.items() if owner == most)]
 
 
 def _verified(pending: _Pending, proof: EnrolmentProof, at: datetime) -> VerifiedEnrolment:
