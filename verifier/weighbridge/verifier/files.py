@@ -13,8 +13,8 @@ import errno
 import os
 import shutil
 import sys
-import threading
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import IO, Final, Protocol, TextIO, final
 
@@ -23,6 +23,8 @@ from weighbridge.proto.errors import Code, EnvironmentFault
 __all__ = ["Directories", "Files", "PosixFiles", "fault", "install", "standard_input"]
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+# So many are synced at once beside the one that is waited for here: all that an append to a ledger writes, as a rule.
+_BESIDE: Final = 7
 
 
 class Files(Protocol):
@@ -69,9 +71,13 @@ class Files(Protocol):
 
 @final
 class PosixFiles:
-    """:class:`Files` on a local file system."""
+    """:class:`Files` on a local file system. Threads may share it, but not a process that is forked: it has none."""
 
-    __slots__ = ()
+    __slots__ = ("_beside",)
+
+    def __init__(self) -> None:
+        # Its threads are started once there is more than one thing to sync, and end with this object.
+        self._beside: Executor = ThreadPoolExecutor(_BESIDE, thread_name_prefix="sync")
 
     def write(self, path: Path, data: bytes, *, mode: int) -> None:
         """See :meth:`Files.write`."""
@@ -91,7 +97,7 @@ class PosixFiles:
             for path in directories:
                 descriptors.append(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
                 opened.callback(os.close, descriptors[-1])
-            _sync_together(descriptors)
+            _sync_together(descriptors, self._beside)
 
     def extend(self, path: Path, data: bytes, *, at: int, mode: int) -> None:
         """See :meth:`Files.extend`."""
@@ -141,32 +147,22 @@ class PosixFiles:
                 path.unlink()
 
 
-def _sync_together(descriptors: Sequence[int]) -> None:
-    """Return when all are on disk.
+def _sync_together(descriptors: Sequence[int], beside: Executor) -> None:
+    """Return when all are on disk; ``beside`` has threads that wait for all but the first.
 
     At the same time: a file system writes its journal once for those that wait together, and once for each that comes
-    alone. The interpreter lets go of its lock meanwhile.
+    alone. The interpreter lets go of its lock meanwhile. The threads are kept: to start one takes longer than all else.
     """
-    if len(descriptors) == 1:
-        os.fsync(descriptors[0])
-        return
-    failed: list[OSError] = []
-
-    def sync(descriptor: int) -> None:
-        try:
-            os.fsync(descriptor)
-        except OSError as error:
-            failed.append(error)
-
-    # One is waited for here: starting a thread takes longer than all else.
-    threads = [threading.Thread(target=sync, args=(descriptor,)) for descriptor in descriptors[1:]]
-    for thread in threads:
-        thread.start()
-    sync(descriptors[0])
-    for thread in threads:
-        thread.join()
-    if failed:
-        raise failed[0]
+    first, *others = descriptors
+    waiting: list[Future[None]] = []
+    try:
+        waiting.extend(beside.submit(os.fsync, descriptor) for descriptor in others)
+        os.fsync(first)
+    finally:
+        # Whatever failed: nothing is closed that is being synced.
+        _ = wait(waiting)
+    for synced in waiting:
+        synced.result()
 
 
 @final
