@@ -11,6 +11,7 @@ from weighbridge.proto.errors import ExitCode
 from weighbridge.verifier.cli import main
 from weighbridge.verifier.database import PostgresAddress
 from weighbridge.verifier.store import Store
+from weighbridge.verifier.tables import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +33,8 @@ def test_check_and_migrate(capsys: pytest.CaptureFixture[str], store_address: Ad
         store_address.path.rename(tmp_path / "sessions.sqlite")
         target = str(tmp_path)
     status, document, _ = run(capsys, "store", "check", target)
-    assert (status, document["version"], document["differences"]) == (ExitCode.AFFIRMED, 10, [])
+    assert (status, document["version"], document["differences"]) == (ExitCode.AFFIRMED, SCHEMA_VERSION, [])
     assert document["told"]["database"].startswith(("SQLite 3", "PostgreSQL "))
     status, document, _ = run(capsys, "store", "migrate", target)
-    assert (status, document["from"], document["to"], document["steps"]) == (ExitCode.AFFIRMED, 10, 10, [])
+    now = SCHEMA_VERSION
+    assert (status, document["from"], document["to"], document["steps"]) == (ExitCode.AFFIRMED, now, now, [])
