@@ -1,9 +1,9 @@
 """Says of which locked releases an advisory is known, and which of these are accepted for now.
 
 Usage:
-    dependency_audit.py             tell; fails only for what this repository says wrongly (docs/adr/0045)
-    dependency_audit.py --strict    before a release: fails too for an advisory that is not accepted, and for any
-                                    release of which nothing could be learned
+    scripts/audit             tell; fails only for what this repository says wrongly (docs/adr/0045)
+    scripts/audit --strict    before a release: fails too for an advisory that is not accepted, and for any release of
+                              which nothing could be learned
 
 pip-audit asks, release by release. It passes over a release that its source does not know, and then says that no
 vulnerability is known: here that is *not audited*. Accepted advisories stand in requirements/advisories.toml, each with
@@ -169,6 +169,9 @@ def tell(audit: Audit, accepted: list[Accepted], today: date) -> tuple[list[str]
 
 def main(arguments: list[str]) -> int:
     """Asks and tells. Returns the exit status."""
+    if arguments == ["--help"]:
+        print(__doc__)
+        return 0
     if arguments not in ([], ["--strict"]):
         print(__doc__, file=sys.stderr)
         return 2
@@ -188,7 +191,10 @@ def main(arguments: list[str]) -> int:
         lines.append(f"{audit.asked - len(audit.unknown)} releases audited, {len(audit.advisories)} advisories")
     for line in lines:
         print(f"told: {line}")
-    return 1 if arguments and in_the_way else 0
+    if not arguments or not in_the_way:
+        return 0
+    print("audit: error: no release is made of this (docs/adr/0045)", file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":

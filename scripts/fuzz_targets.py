@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import math
 import sys
 import traceback
 from contextlib import ExitStack, redirect_stderr
@@ -129,16 +130,30 @@ def _replay(path: Path) -> int:
     return 0
 
 
+def _minutes(text: str) -> float:
+    found = float(text)
+    if not 0 < found < math.inf:
+        raise argparse.ArgumentTypeError("minutes, above zero")
+    return found
+
+
+def _jobs(text: str) -> int:
+    found = int(text)
+    if found < 1:
+        raise argparse.ArgumentTypeError("one at least")
+    return found
+
+
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/fuzz", description=__doc__)
     parser.add_argument(
         "--minutes",
-        type=float,
+        type=_minutes,
         default=10.0,
         help="of all targets together, default 10; each takes a second to start besides",
     )
     parser.add_argument("--target", action="append", metavar="NAME", help="this one alone; can be repeated")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="targets at once, default 1")
+    parser.add_argument("--jobs", type=_jobs, default=1, metavar="N", help="targets at once, default 1")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument("--list", action="store_true", help="print the names of all targets")
     parser.add_argument("--replay", type=Path, metavar="FILE", help="run one input again, without atheris")

@@ -1,7 +1,7 @@
 """Writes the bill of materials of what users install, CycloneDX 1.6 in JSON, from the lock files alone.
 
 Usage:
-    sbom.py [FILE]    to FILE, or to standard output
+    scripts/sbom [FILE]    to FILE, or to standard output
 
 The same commit gives the same bytes: time and serial number come from the commit (or SOURCE_DATE_EPOCH) and from what
 the bill says. Base dependencies are `required`, those of extras `optional`. A release is named with the digests of all
@@ -99,12 +99,19 @@ def of_checkout() -> str:
 
 def main(arguments: list[str]) -> int:
     """Writes it. Returns the exit status."""
+    if arguments == ["--help"]:
+        print(__doc__)
+        return 0
     if len(arguments) > 1 or any(argument.startswith("-") for argument in arguments):
         print(__doc__, file=sys.stderr)
         return 2
     text = of_checkout()
     if arguments:
-        Path(arguments[0]).write_text(text, encoding="utf-8")
+        try:
+            Path(arguments[0]).write_text(text, encoding="utf-8")
+        except OSError as error:
+            print(f"sbom: error: {arguments[0]}: {error.strerror}", file=sys.stderr)
+            return 1
     else:
         sys.stdout.write(text)
     return 0
