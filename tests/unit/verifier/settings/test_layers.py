@@ -141,6 +141,12 @@ def test_what_is_wrong_is_said_with_its_line(tmp_path: Path, text: str, code: Co
     assert hint in found.hint
 
 
+def test_a_type_is_said_in_the_words_of_the_file(tmp_path: Path) -> None:
+    number, names = faults(tmp_path, "[serve]\nworkers = '2'\n[judging]\npolicy = 'production'\n")
+    assert (number.got, names.got) == ('"2"', '"production"')
+    assert names.message == "input should be a list"
+
+
 def test_all_that_is_wrong_is_said(tmp_path: Path) -> None:
     found = faults(tmp_path, "[serve]\nworkers = 0\nzzz = 1\n", WEIGHBRIDGE_SERVE_LISTEN="x", WEIGHBRIDGE_HTTP_X="1")
     assert {fault.where.split(": ")[-1] for fault in found} == {

@@ -90,7 +90,7 @@ def keys_document() -> strict.JsonObject:
 
 
 def _meaning(model: type[BaseModel]) -> str:
-    return " ".join((inspect.getdoc(model) or "").split())
+    return " ".join((inspect.getdoc(model) or "").replace("``", "`").split())
 
 
 def _plain(value: Any) -> strict.JsonValue:  # noqa: ANN401 - whatever a key's value may be

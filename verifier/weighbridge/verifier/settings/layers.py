@@ -277,7 +277,7 @@ class _Layers:
             named, _, message = message.partition(": ")
             place = tuple(named.split("."))
         where = self._where(place)
-        message = message[:1].lower() + message[1:]
+        message = message[:1].lower() + message[1:].replace("a valid tuple", "a list")
         if error["type"] == "extra_forbidden":
             return _unknown_key(place, where)
         code = (
@@ -289,6 +289,8 @@ class _Layers:
         if isinstance(got, str) and (place[:2] in _UNTOLD or _USER in got):
             message = _without(got, message)
             got = None
+        elif isinstance(got, str) and code is Code.FIELD_TYPE:
+            got = f'"{got}"'  # a number in quotation marks is none
         return MalformedEvidence(
             code, message, where=where, got=got if isinstance(got, str | int | float) else None, hint=_HINT
         )

@@ -198,7 +198,7 @@ class Ledger(_Section):
 
 
 class ShareSection(_Section):
-    """What one of them may have of the service. A key that is not there has the default of :class:`.Share`."""
+    """What each peer (`peer_limits`), each tenant (`tenant_limits`), and all together (`total_limits`) may have."""
 
     streams: Annotated[int | None, NUMBER, number("attesters' streams")] = None
     sessions: Annotated[int | None, NUMBER, number("sessions under way")] = None
@@ -209,7 +209,7 @@ class ShareSection(_Section):
 
 
 class LimitsSection(_Section):
-    """What holds for all. A key that is not there has the default of :class:`.Limits`."""
+    """What holds for every stream, connection and call."""
 
     credit: Annotated[int | None, NUMBER, number("windows under way on one stream")] = None
     patience: Annotated[
