@@ -41,7 +41,7 @@ def check_port(host: str, port: int, *, where: str) -> None:
         Code.PORT_UNAVAILABLE,
         f"cannot listen here: {(failure.strerror or 'no reason').lower()}",
         where=where,
-        hint="choose another address with --listen, or stop the program that has this one",
+        hint="choose another address, or stop the program that has this one",
     ) from failure
 
 

@@ -56,6 +56,16 @@ def test_what_serve_could_begin_with_is_ok(made: Configured) -> None:
     assert _snapshot(made.directory) == before
 
 
+def test_each_workers_port_for_figures_is_looked_at(made: Configured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"{PREFIX}SERVE_WORKERS", "2")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setenv(f"{PREFIX}METRICS_LISTEN", f"127.0.0.1:{port - 1}")
+        _, document, _ = check(made.file)
+    (said,) = [one["says"] for one in document["checks"] if one["key"] == "metrics.listen"]
+    assert said.startswith("PORT_UNAVAILABLE"), said
+
+
 def test_all_that_is_wrong_is_said_at_once(made: Configured, tmp_path: Path) -> None:
     (tmp_path / "broken.json").write_text("{}")
     (tmp_path / "rules.rego").write_text("package weighbridge.author\nallow := true if {")

@@ -177,14 +177,15 @@ class _Looking:
                     error = MalformedEvidence(Code.DUPLICATE_KEY, f"the port of {other} too", where=key, got=port)
                     self.found.append(Finding("fail", key, str(error), error))
                 taken[place.host, port] = key
-            self._port(key, place)
+            self._port(key, place, ports)
         http = self._settings.http
         if http.listen is not None and http.plain and not http.listen.is_local:
             self._warn("http.plain", f"without TLS, and others may reach {http.listen}: is there a proxy before it?")
 
-    def _port(self, key: str, place: Place) -> None:
+    def _port(self, key: str, place: Place, ports: range) -> None:
         try:
-            check_port(place.host, place.port, where=str(place))
+            for port in ports:
+                check_port(place.host, port, where=str(place.at(port)))
         except EnvironmentFault as error:
             # A verifier that serves by this very file has it.
             self._warn(key, str(error))
