@@ -173,7 +173,7 @@ def _run_add(arguments: argparse.Namespace) -> Outcome:
         )
         changed = RelyingParties(relying_parties=(*parties.relying_parties, party))
     except ValidationError as error:
-        raise UsageFault(error.errors()[0]["msg"]) from error
+        raise UsageFault(_first(error), hint="`weighbridge relying-party list` shows who is listed") from error
     _write(arguments, changed, made)
     return _outcome("listed", party, arguments.token)
 
@@ -187,7 +187,7 @@ def _run_token(arguments: argparse.Namespace) -> Outcome:
     try:
         party = RelyingParty.model_validate({**dict(found), "tokens": (*kept, *tokens)})
     except ValidationError as error:
-        raise UsageFault(error.errors()[0]["msg"], hint="wait until one has expired, or list it anew") from error
+        raise UsageFault(_first(error), hint="wait until one has expired, or list it anew") from error
     changed = RelyingParties(relying_parties=tuple(party if one is found else one for one in parties.relying_parties))
     _write(arguments, changed, made)
     return _outcome("has a new token", party, arguments.token)
@@ -226,6 +226,11 @@ def _write(arguments: argparse.Namespace, parties: RelyingParties, token: str | 
             raise fault(error, path, "writing the token") from error
     document = strict.json_encode(_document(parties), indent=2) + b"\n"
     write(arguments.list, document, doing="writing the list")
+
+
+def _first(error: ValidationError) -> str:
+    """What is wrong first, without pydantic's word for errors of ours."""
+    return error.errors()[0]["msg"].removeprefix("Value error, ")
 
 
 def _named(parties: RelyingParties, name: str) -> RelyingParty:
