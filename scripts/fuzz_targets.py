@@ -162,4 +162,8 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        print("fuzz: interrupted; what was found is in .fuzz, and the next run goes on from it", file=sys.stderr)
+        sys.exit(130)  # as a shell has it

@@ -112,6 +112,7 @@ def run(module: Module, *, until: float, fresh: bool) -> Judged:
 
     left = [change for number, change in enumerate(changes) if number not in judged.fates]
     if left and time.monotonic() < until:
+        print(f"mutants: {module.path}: judging {len(left)} of {len(changes)} changes", file=sys.stderr)
         try:
             judge(path, module.tests, module.stages, left, told)
         finally:
@@ -178,4 +179,8 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        print("mutants: interrupted; what was judged is kept, and the next run goes on from it", file=sys.stderr)
+        sys.exit(130)  # as a shell has it
