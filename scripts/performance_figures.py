@@ -72,7 +72,7 @@ _TABLES: Final = {
     "ledgerratios": {"ledger ratio": "figure"},
     "ledgermachine": {"ledger": "during the run"},
     "serviceratios": {"service ratio": "figure"},
-    "servicemachine": {"service": "during the run"},
+    "servicemachine": {"service": "during the run; times in µs"},
 }
 # What the rows' figures are in, where it is not said with each.
 _FIRST: Final = {
