@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -235,6 +236,18 @@ def test_the_shards_of_a_large_part_are_all_there_and_make_its_digest(shards: li
     rows = [[None, "", [], SHARD_SIZE + 1, LARGE.digest, shards]]
     packed = cbor.encode([manifest(LARGE).raw, {"model.bin": cbor.encode(rows)}])
     assert refused(lambda: Manifest.unpack(packed)) == code
+
+
+def test_a_part_takes_no_memory_for_the_size_that_it_claims() -> None:
+    rows = [[None, "", [], 2**52, LARGE.digest, [DIGEST]]]
+    packed = cbor.encode([manifest(LARGE).raw, {"model.bin": cbor.encode(rows)}])
+    tracemalloc.start()
+    try:
+        assert refused(lambda: Manifest.unpack(packed)) == Code.FIELD_RANGE
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 1_000_000
 
 
 @pytest.mark.parametrize(
