@@ -88,9 +88,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _run(arguments: argparse.Namespace) -> Outcome:
     try:
-        from weighbridge.redteam.kit import Kit  # noqa: PLC0415 - with its libraries, only here
-        from weighbridge.redteam.playing import exit_status  # noqa: PLC0415
-        from weighbridge.redteam.telling import Told  # noqa: PLC0415
+        from weighbridge.redteam.kit import Kit  # noqa: PLC0415 - with the libraries of both roles, which not every install has
+        from weighbridge.redteam.playing import exit_status  # noqa: PLC0415 - as above
+        from weighbridge.redteam.telling import Told  # noqa: PLC0415 - as above
     except ModuleNotFoundError as error:
         raise EnvironmentFault(
             Code.TOOL_MISSING, f"{error.name} is not installed", hint="pip install 'weighbridge[server]'"
@@ -104,7 +104,7 @@ def _run(arguments: argparse.Namespace) -> Outcome:
     kit = Kit.open(arguments.kit, manifest=manifest, model=arguments.model)
     at, began = datetime.now(UTC), time.monotonic()
     with ExitStack() as stack:
-        from weighbridge.redteam.field import Field  # noqa: PLC0415
+        from weighbridge.redteam.field import Field  # noqa: PLC0415 - as above
 
         field = Field(_target(arguments), kit, _channels(arguments, stack))
         played = asyncio.run(_play(field, attacks, quiet=arguments.json))
@@ -115,7 +115,7 @@ def _run(arguments: argparse.Namespace) -> Outcome:
 
 
 async def _play(field: Field, attacks: Sequence[Attack], *, quiet: bool) -> Played:
-    from weighbridge.redteam.playing import play  # noqa: PLC0415
+    from weighbridge.redteam.playing import play  # noqa: PLC0415 - as above
 
     def tell(result: Result) -> None:
         # It may take minutes where a peer's openings are few.
@@ -155,7 +155,7 @@ def _is_here(host: str) -> bool:
 
 
 def _chosen(names: Sequence[str]) -> tuple[Attack, ...]:
-    from weighbridge.redteam.playing import ATTACKS  # noqa: PLC0415
+    from weighbridge.redteam.playing import ATTACKS  # noqa: PLC0415 - as above
 
     known = {attack.name: attack for attack in ATTACKS}
     for name in names:
@@ -165,10 +165,10 @@ def _chosen(names: Sequence[str]) -> tuple[Attack, ...]:
 
 
 def _target(arguments: argparse.Namespace) -> Target:
-    from weighbridge.attester.keys import load_authority  # noqa: PLC0415
-    from weighbridge.attester.trust import TrustedVerifiers  # noqa: PLC0415
-    from weighbridge.redteam.field import Target  # noqa: PLC0415
-    from weighbridge.verifier.result.trusted import TrustedKeys  # noqa: PLC0415
+    from weighbridge.attester.keys import load_authority  # noqa: PLC0415 - as above
+    from weighbridge.attester.trust import TrustedVerifiers  # noqa: PLC0415 - as above
+    from weighbridge.redteam.field import Target  # noqa: PLC0415 - as above
+    from weighbridge.verifier.result.trusted import TrustedKeys  # noqa: PLC0415 - as above
 
     state: Path | None = arguments.state
     authority = Path(arguments.verifier_ca) if state is None else state / "tls" / "ca.pem"
@@ -189,8 +189,8 @@ def _target(arguments: argparse.Namespace) -> Target:
 
 
 def _channels(arguments: argparse.Namespace, stack: ExitStack) -> Channels:
-    from weighbridge.attester.keys import load_channel  # noqa: PLC0415
-    from weighbridge.redteam.field import Given, Issued  # noqa: PLC0415
+    from weighbridge.attester.keys import load_channel  # noqa: PLC0415 - as above
+    from weighbridge.redteam.field import Given, Issued  # noqa: PLC0415 - as above
 
     if arguments.state is None:
         return Given([load_channel(directory) for directory in arguments.attester])
