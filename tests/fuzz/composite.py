@@ -192,6 +192,9 @@ def _proof(seen: dict[str, Any]) -> Base:
 
     def judge(data: bytes) -> object:
         verified = verify_proof(EnrolmentProof.parse(data), **kept)
+        if verified.findings:
+            # Proven, and denied by whoever appraises it.
+            raise PolicyDenied(verified.findings[0].code, verified.findings[0].message)
         return (
             verified.ak,
             verified.telemetry_key,
@@ -200,7 +203,6 @@ def _proof(seen: dict[str, Any]) -> Base:
             verified.runtime,
             verified.log,
             set(verified.manifests),
-            verified.findings,
             verified.boot,
         )
 
