@@ -194,7 +194,7 @@ def _proof(seen: dict[str, Any]) -> Base:
         verified = verify_proof(EnrolmentProof.parse(data), **kept)
         if verified.findings:
             # Proven, and denied by whoever appraises it.
-            raise PolicyDenied(verified.findings[0].code, verified.findings[0].message)
+            raise PolicyDenied(Code(verified.findings[0].code), verified.findings[0].message)
         return (
             verified.ak,
             verified.telemetry_key,
