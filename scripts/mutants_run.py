@@ -95,14 +95,21 @@ def changes_of(path: Path) -> tuple[list[Change], dict[str, int]]:
     return [Change(**{name: item[name] for name in names}) for item in found], last["left_out"]
 
 
-def run(module: Module, *, until: float, fresh: bool) -> Judged:
-    """Judge what is not judged yet of one module, until that time of the monotonic clock."""
+def run(module: Module, *, until: float, fresh: bool = False, survivors: bool = False) -> Judged:
+    """Judge what is not judged yet of one module, until that time of the monotonic clock.
+
+    With ``survivors``, what the last run killed counts as killed: tests were only added since.
+    """
     path = ROOT / module.path
-    files = [path.read_bytes(), *((ROOT / test).read_bytes() for test in module.tests)]
-    digest = hashlib.sha256(b"\0".join([*files, *(stage.encode() for stage in module.stages)])).hexdigest()[:16]
-    kept = KEPT / f"{path.stem}-{digest}.json"
+    tests = [*((ROOT / test).read_bytes() for test in module.tests), *(stage.encode() for stage in module.stages)]
+    stem = f"{path.stem}-{_digest(path.read_bytes())}"
+    kept = KEPT / f"{stem}-{_digest(*tests)}.json"
     changes, left_out = changes_of(path)
     before: dict[str, Fate] = json.loads(kept.read_text()) if kept.exists() and not fresh else {}
+    if survivors:
+        last = max(KEPT.glob(f"{stem}-*.json"), key=lambda file: file.stat().st_mtime, default=None)
+        told_last: dict[str, Fate] = {} if last is None else json.loads(last.read_text())
+        before = {number: fate for number, fate in told_last.items() if fate in ("killed", "hangs")}
     judged = Judged(module, changes, left_out, {int(number): fate for number, fate in before.items()})
     number_of = {id(change): number for number, change in enumerate(changes)}
 
@@ -119,6 +126,10 @@ def run(module: Module, *, until: float, fresh: bool) -> Judged:
             KEPT.mkdir(parents=True, exist_ok=True)
             kept.write_text(json.dumps(judged.fates))
     return judged
+
+
+def _digest(*parts: bytes) -> str:
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
 
 def shown(judged: Iterable[Judged]) -> str:
@@ -159,11 +170,12 @@ def document(judged: Iterable[Judged]) -> dict[str, object]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Judge and print; 1 where something survived that nobody explains."""
+    """Judge and print; 1 where something survived that nobody explains, or is not judged yet."""
     parser = argparse.ArgumentParser(prog="scripts/mutants", description=__doc__, allow_abbrev=False)
     parser.add_argument("--module", action="append", metavar="NAME", help="only modules whose path ends with NAME")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop then; the next run goes on")
     parser.add_argument("--fresh", action="store_true", help="judge again what earlier runs have judged")
+    parser.add_argument("--survivors", action="store_true", help="judge only what survived last: tests were added")
     parser.add_argument("--json", action="store_true", help="print one document")
     wanted = parser.parse_args(arguments)
     chosen = [item for item in modules() if not wanted.module or item.path.endswith(tuple(wanted.module))]
@@ -172,10 +184,10 @@ def main(arguments: Sequence[str]) -> int:
     os.chdir(ROOT)
     os.environ["HYPOTHESIS_PROFILE"] = "ci"
     until = time.monotonic() + 60 * wanted.minutes
-    judged = [run(item, until=until, fresh=wanted.fresh) for item in chosen]
+    judged = [run(item, until=until, fresh=wanted.fresh, survivors=wanted.survivors) for item in chosen]
     print(json.dumps(document(judged), indent=1) if wanted.json else shown(judged))
     numbers = [item.numbers() for item in judged]
-    return int(any(said["survived"] > said["explained"] for said in numbers))
+    return int(any(said["survived"] > said["explained"] or said["judged"] < said["changes"] for said in numbers))
 
 
 if __name__ == "__main__":
