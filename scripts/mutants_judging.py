@@ -293,10 +293,10 @@ def _swaps(old: CodeType, new: CodeType, functions: dict[tuple[str, int], list[F
 
 
 def _spans(source: str) -> list[tuple[int, int]]:
-    """First and last line of each statement; of one with a body, of what stands before it."""
+    """First and last line of each statement and handler; of one with a body, of what stands before it."""
     found: list[tuple[int, int]] = []
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.stmt):
+        if isinstance(node, ast.stmt | ast.excepthandler):
             body: list[ast.stmt] = getattr(node, "body", [])
             last = body[0].lineno - 1 if body else node.end_lineno or node.lineno
             found.append((node.lineno, max(node.lineno, last)))
