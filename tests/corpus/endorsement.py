@@ -1,8 +1,10 @@
-"""Rows A44, A45, A49, A50, A65 and A75: a key nobody vouches for, somebody else's, or one whose past came back."""
+"""Rows A44, A45, A49, A50, A65, A67 and A75: a key nobody vouches for any more, somebody else's, or one whose past came
+back."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -292,3 +294,46 @@ def case_025_answer_of_another_session(arena: Arena) -> Opened:
     second = world.verifier.open(host.opening().encode(), peer=host.peer)
     arena.proof = replace(host.proof(second), secret=secret)
     return world.verifier.prove(arena.proof.encode(), peer=host.peer)
+
+
+# -- A67: what vouches for the key ends while a session runs -----------------------------------------------------------
+
+# The last moment of a certificate that ends early: windows are received each second from a second after noon on.
+_LAST = NOON + timedelta(seconds=3)
+
+
+def _ending(arena: Arena, windows: int) -> tuple[World, CloudAuthority]:
+    """A session whose AK certificate lasts until the third of its windows, and ``windows`` of them."""
+    world, cloud = _cloud(arena)
+    certificate = cloud.certify(_public(world.host.tpm), until=_LAST)
+    world.host.endorsement = AkCertificateEndorsement(certificate=certificate, intermediates=cloud.intermediates)
+    world.open_session()
+    for _ in range(windows):
+        assert world.window().verdict.opens
+    return world, cloud
+
+
+def case_026_certificate_ends_in_mid_session(arena: Arena) -> Answer:
+    """Good when the host enrolled; the window behind its end was received a second later."""
+    return _ending(arena, 3)[0].window()
+
+
+def case_027_certificate_in_its_last_second(arena: Arena) -> Answer:
+    """The same session, one window before."""
+    return _ending(arena, 2)[0].window()
+
+
+def case_028_certificate_renewed_after_it_ended(arena: Arena) -> Answer:
+    """The session is over; the host comes again, with the same key under a new certificate, and nobody clears it."""
+    world, cloud = _ending(arena, 3)
+    assert world.window().verdict.outcome == "denied"
+    certificate = cloud.certify(_public(world.host.tpm))
+    world.host.endorsement = AkCertificateEndorsement(certificate=certificate, intermediates=cloud.intermediates)
+    return _window(world)
+
+
+def case_029_enrolled_after_it_ended(arena: Arena) -> Opened:
+    world, cloud = _cloud(arena)
+    certificate = cloud.certify(_public(world.host.tpm), until=NOON - timedelta(seconds=1))
+    world.host.endorsement = AkCertificateEndorsement(certificate=certificate, intermediates=cloud.intermediates)
+    return arena.enrol(world)

@@ -1,13 +1,15 @@
-"""Rows A08 to A17 and A24 to A28 as far as windows go: which devices answer, each once, whatever their order; what kind
-they are, whose chain they show, and what of a report is signed."""
+"""Rows A08 to A17, A24 to A28 and A67 as far as windows go: which devices answer, each once, whatever their order; what
+kind they are, whose chain they show and until when, and what of a report is signed."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from fakes.soft_tpm import SoftTpm
 from support.forge import Forgery, seal
-from support.world import gpu_anchor
+from support.world import EMULATED, NOON, gpu_anchor
 from weighbridge.attester.gpu.emulated import EmulatedGpus, EmulatedH100
 from weighbridge.attester.gpu.emulated import Forgery as Misreport
 from weighbridge.attester.gpu.emulated_fabric import EmulatedFabric
@@ -18,6 +20,7 @@ from weighbridge.proto.spdm import report as spdm
 from weighbridge.proto.spdm.evidence import GpuEvidence
 from weighbridge.proto.spdm.opaque import OpaqueType
 from weighbridge.proto.window import Evidence
+from weighbridge.verifier.anchors import TrustAnchors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -241,6 +244,27 @@ def case_027_protected_pcie_without_its_switches(arena: Arena) -> Answer:
 
 def case_028_modes_that_contradict_each_other(arena: Arena) -> Answer:
     return _misreporting(arena, Misreport(opaque={OpaqueType.FEATURE_FLAG: b"\2\0"}))
+
+
+# -- A67: what vouches for the GPUs ends while a session runs ----------------------------------------------------------
+
+
+def _ending(arena: Arena, windows: int) -> World:
+    """A session that has seen ``windows`` windows, by anchors whose root of GPUs ends with the third one's second."""
+    tpm, gpus = SoftTpm(), EmulatedGpus.create(2)
+    ends = replace(gpu_anchor(gpus), not_after=NOON + timedelta(seconds=3))
+    anchors = TrustAnchors((*tpm.authority.anchors(EMULATED).anchors, ends))
+    return arena.settled(windows, tpm=tpm, gpus=gpus, anchors=anchors)
+
+
+def case_029_root_ends_in_mid_session(arena: Arena) -> Answer:
+    """Makers' certificates of devices have no end; what ends is how long a verifier was told to believe their root."""
+    return _ending(arena, 3).window()
+
+
+def case_030_root_in_its_last_second(arena: Arena) -> Answer:
+    """The same session, one window before."""
+    return _ending(arena, 2).window()
 
 
 def _believed(vendor: EmulatedVendor) -> Anchor:

@@ -76,10 +76,11 @@ class CloudAuthority:
         purposes: tuple[x509.ObjectIdentifier, ...] | None = None,
         machine: bytes | None = None,
         authority: bool = False,
+        until: datetime = NOT_AFTER,
     ) -> bytes:
         """A certificate of an attestation key in DER: as Google's, unless told otherwise; ``None`` leaves out."""
         name = x509.Name([x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, "insecure-emulated cloud")])
-        builder = _builder(name, self.intermediate.subject, key)
+        builder = _builder(name, self.intermediate.subject, key, until=until)
         builder = builder.add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
         if usages is not None:
             builder = builder.add_extension(key_usage(*usages), critical=True)
@@ -117,7 +118,11 @@ def key_usage(*usages: str) -> x509.KeyUsage:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey,
+    *,
+    until: datetime = NOT_AFTER,
 ) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
@@ -126,5 +131,5 @@ def _builder(
         .public_key(key)
         .serial_number(1)
         .not_valid_before(NOT_BEFORE)
-        .not_valid_after(NOT_AFTER)
+        .not_valid_after(until)
     )
