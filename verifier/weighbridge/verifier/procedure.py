@@ -45,6 +45,7 @@ from weighbridge.proto.tpm.evidence import QuoteEvidence
 from weighbridge.proto.tpm.pcr import PcrSelection
 from weighbridge.proto.window import Evidence, Header, audience_of, seal
 from weighbridge.verifier import weights
+from weighbridge.verifier.clock import nanoseconds
 from weighbridge.verifier.gpu.set import verify_gpus
 from weighbridge.verifier.requirements import RUNTIME_PCR
 from weighbridge.verifier.spot_answer import check_answer
@@ -428,13 +429,13 @@ def _check_interval(header: Header, position: Position, at: datetime) -> None:
             got=span.wall_start_ns,
             hint="the host's clock stepped back, or one window's evidence was used for two",
         )
-    received_ns = int(at.timestamp() * 1_000_000) * 1000
-    if span.wall_end_ns > received_ns + _SKEW_NS:
+    latest = nanoseconds(at) + _SKEW_NS
+    if span.wall_end_ns > latest:
         raise NotAuthentic(
             Code.WINDOW_INTERVAL,
             "the interval ends in the future",
             where="header.interval",
-            expected=f"<= {received_ns + _SKEW_NS}",
+            expected=f"<= {latest}",
             got=span.wall_end_ns,
             hint="the host's clock runs ahead: check its time service",
         )
