@@ -9,7 +9,7 @@ from support.forge import Forgery, claim, seal
 from support.models import plain
 from support.world import LOG_PCR, manifest
 from weighbridge.proto import measurement_log
-from weighbridge.proto.manifest import Manifest
+from weighbridge.proto.manifest import Manifest, encode_manifests
 from weighbridge.proto.measurement_log import AttesterStart, ModelLoad, ModelUnload
 
 if TYPE_CHECKING:
@@ -233,3 +233,18 @@ def case_028_baseline_with_a_record_edited(arena: Arena) -> Opened:
     event = replace(kept.event, name="renamed")
     world.host.log.entries[0] = measurement_log.make_record(event, recnum=0, pcr=LOG_PCR, algs=world.host.tpm.banks)
     return arena.enrol(world)
+
+
+def case_029_enrolled_with_a_manifest_that_nobody_loaded(arena: Arena) -> Opened:
+    """The log names the manifests, and the quote signs the log: what neither names is not taken along."""
+    world = arena.world()
+    world.host.log.load(world.host.model)
+    manifests = encode_manifests([world.host.model, OTHER])
+    return arena.enrol(world, edit=lambda proof: replace(proof, manifests=manifests))
+
+
+def case_030_enrolled_with_a_manifest_left_out(arena: Arena) -> Opened:
+    """Nobody could say later how the model that is loaded differs from the declared one."""
+    world = arena.world()
+    world.host.log.load(world.host.model)
+    return arena.enrol(world, edit=lambda proof: replace(proof, manifests=encode_manifests([])))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
@@ -13,10 +13,10 @@ from fakes.ocsp_responder import tlv
 from fuzz.mutate import P384, other_signature
 from support.forge import parts
 from support.world import manifest
-from weighbridge.proto import cbor
+from weighbridge.proto import cbor, limits, note
 from weighbridge.proto.boot import BootLogs
 from weighbridge.proto.enrolment import EnrolmentProof
-from weighbridge.proto.manifest import parse_manifests
+from weighbridge.proto.manifest import Manifest, parse_manifests
 from weighbridge.proto.spdm import evidence as gpu_evidence
 from weighbridge.proto.tpm.evidence import QuoteEvidence
 from weighbridge.proto.window import Evidence
@@ -95,6 +95,25 @@ def _of_window(part: str, change: Callable[[bytes], bytes]) -> Callable[[bytes],
     return changed
 
 
+def _of_bundle(member: int, change: Callable[[Any], object]) -> Callable[[bytes], bytes]:
+    def changed(content: bytes) -> bytes:
+        members = cbor.decode(content, limit=limits.BUNDLE_CONTENT_MAX, what="bundle")
+        assert isinstance(members, dict)
+        return cbor.encode({**members, member: change(members[member])})
+
+    return changed
+
+
+def _tables_of_nothing(manifests: list[bytes]) -> list[bytes]:
+    """With bytes that are no tables."""
+    return [cbor.encode([Manifest.unpack_head(data), {"any": b"thing"}]) for data in manifests]
+
+
+def _signed_once_more(checkpoint: bytes) -> bytes:
+    """With the line of somebody whom nobody knows."""
+    return checkpoint + note.NoteSignature("somebody.example", bytes(4), bytes(64)).encode()
+
+
 CHANGES: Final[dict[tuple[str, str], Callable[[bytes], bytes]]] = {
     ("window", "the signature of the COSE_Sign1"): _of_window("window", other_signature),
     ("window", "the signature of the quote"): _of_window("quote", _quote),
@@ -109,4 +128,6 @@ CHANGES: Final[dict[tuple[str, str], Callable[[bytes], bytes]]] = {
     ("enrolment proof", "the order of devices"): _of_proof("gpus", _reversed),
     ("enrolment proof", "the order of manifests"): _of_proof("manifests", _other_way_round),
     ("enrolment proof", "the tables of manifests"): _of_proof("manifests", _without_tables),
+    ("bundle", "the manifests"): _of_bundle(5, _tables_of_nothing),
+    ("bundle", "the signature lines of the checkpoint"): _of_bundle(1, _signed_once_more),
 }

@@ -145,7 +145,7 @@ def composites(shop: Workshop, names: Iterable[str]) -> dict[str, Composite]:
                 made[name] = Composite(bases, enrolment_signed, no_more=_explains_no_more)
             case _:
                 bases = [_bundle(seen) for case in BUNDLE_CASES for _, seen in _seen(shop, case, _BUNDLE)]
-                made[name] = Composite(bases, bundle_signed)
+                made[name] = Composite(bases, bundle_signed, no_more=_cosigned_by_no_more)
     return made
 
 
@@ -237,11 +237,17 @@ def _bundle(seen: dict[str, Any]) -> Base:
             result.terms,
             [report.identity for report in result.gpus],
             (result.origin, result.size),
+            result.cosigned,
         )
 
     # What is mutated is what the frame unpacks to: a frame that is damaged is a parser's matter.
     data = seen["bundle"].content()
     return Base(data, judge, _said(judge, data), Tree(data))
+
+
+def _cosigned_by_no_more(said: tuple[Any, ...], before: tuple[Any, ...]) -> bool:
+    """The same, and of witnesses no more: what one of them signed can be left out."""
+    return said[:-1] == before[:-1] and set(said[-1]) <= set(before[-1])
 
 
 def _framed(content: bytes) -> bytes:

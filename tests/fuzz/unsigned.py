@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+from weighbridge.proto import cbor, limits, note
 from weighbridge.proto.enrolment import EnrolmentProof
 from weighbridge.proto.manifest import parse_manifests
 from weighbridge.proto.spdm import evidence as gpu_evidence
@@ -34,6 +35,10 @@ UNSIGNED: Final = {
         "the order of devices",
         "the order of manifests",
         "the tables of manifests",
+    ),
+    "bundle": (
+        "the manifests",
+        "the signature lines of the checkpoint",
     ),
 }
 """By message; each is a row of the published list."""
@@ -66,8 +71,12 @@ def enrolment_signed(data: bytes) -> object:
 
 
 def bundle_signed(content: bytes) -> object:
-    """The content of a bundle: records and ledger commit to all of it."""
-    return content
+    """The members of a bundle, without what is unsigned: records and ledger commit to all the others."""
+    members = cbor.decode(content, limit=limits.BUNDLE_CONTENT_MAX, what="bundle")
+    assert isinstance(members, dict)
+    checkpoint = members[1]
+    assert isinstance(checkpoint, bytes)
+    return {**members, 1: note.parse(checkpoint).claimed_text, 5: None}
 
 
 def _quote(data: bytes) -> object:

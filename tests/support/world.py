@@ -148,6 +148,13 @@ class SoftLog:
     def manifest(self, digest: bytes) -> Manifest:
         return self.known[digest]
 
+    def loaded(self) -> list[Manifest]:
+        """The manifests of what its records say is loaded, each once."""
+        return [
+            self.known[digest]
+            for digest in dict.fromkeys(item.manifest for item in measurement_log.loaded(self.entries))
+        ]
+
 
 @dataclass
 class KernelList:
@@ -243,7 +250,7 @@ class Host:
             quote=quote.encode(),
             gpus=gpu_evidence.encode(self.gpus.attest(binding.gpu_nonce(qualifying_data))),
             log=measurement_log.encode_records(self.log.records()),
-            manifests=encode_manifests(list(self.log.known.values())),
+            manifests=encode_manifests(self.log.loaded()),
             boot=self.logs_of_boot() if self.boot_logs is None else self.boot_logs,
         )
 
@@ -296,7 +303,7 @@ class Host:
             log=self.log,
             carried=Carried(
                 records=len(self.log.entries),
-                manifests=frozenset(self.log.known),
+                manifests=frozenset(manifest.digest for manifest in self.log.loaded()),
                 reset_count=self.tpm.reset_count,
                 runtime=0 if self.boot is None else len(b"".join(self.boot.runtime)),
             ),

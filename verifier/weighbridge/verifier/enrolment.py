@@ -16,10 +16,12 @@ The procedure:
 7.  Where they are demanded, the logs of the boot lead to the quoted registers, and the kernel's list of measured
     files leads to PCR 10.
 8.  The measurement log spans the boot: it replays to the quoted register from what a reset leaves, or from what the
-    logs of the boot lead to, and continues what was ledgered before for this AK in this boot.
+    logs of the boot lead to, and continues what was ledgered before for this AK in this boot. The manifests are those
+    of the models that it says are loaded.
 
-Steps 1 to 7 raise. From then on the AK is known to speak, and what is wrong is a *finding* of the session: step 8, an
-undeclared model that is loaded already, an AK or a GPU to which an earlier failure sticks. All of them are told.
+Steps 1 to 7 raise, and 8 for manifests. From then on the AK is known to speak, and what is wrong is a *finding* of the
+session: step 8, an undeclared model that is loaded already, an AK or a GPU to which an earlier failure sticks. All of
+them are told.
 
 Not proven by 2: that the TPM is beside the GPU (DESIGN §4.1). Credential activation convinces only its challenger.
 What booted is compared with reference values later, in every window.
@@ -258,6 +260,9 @@ def verify_proof(
     manifests = weights.open_manifests(proof.manifests)
     start = None if logs is None else baseline(logs, requirements.log_pcr, quote.bank)
     log, findings = _spans_boot(measurement_log.parse_records(proof.log), start, quote, requirements)
+    if not findings:
+        # A log that does not lead to the quoted register names nothing, and is denied.
+        weights.check_manifests(manifests, named={model.manifest for model in log.models})
     return VerifiedEnrolment(
         seal=_SEAL,
         opening=opening,

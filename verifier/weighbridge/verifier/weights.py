@@ -18,12 +18,12 @@ from weighbridge.proto.manifest_diff import Difference, DifferenceKind, diff
 from weighbridge.verifier.load_binding import Binding, binding, mismatches
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from weighbridge.proto.measurement_log import Handed, Loaded, Record
     from weighbridge.proto.tpm.constants import HashAlgorithm
 
-__all__ = ["LoadedModel", "LogState", "WeightsAppraisal", "appraise", "open_manifests"]
+__all__ = ["LoadedModel", "LogState", "WeightsAppraisal", "appraise", "check_manifests", "open_manifests"]
 
 # The log starts at a register that a reset has cleared; PCRs 0 to 15 reset to zero (TPM 2.0 Part 1 §17.2).
 _CLEARED: Final = bytes(32)
@@ -119,6 +119,24 @@ def open_manifests(data: bytes) -> dict[bytes, Manifest]:
     if len(manifests) != len(items):
         raise MalformedEvidence(Code.DUPLICATE_KEY, "one manifest is sent twice", where="manifests")
     return manifests
+
+
+def check_manifests(sent: Iterable[bytes], *, named: set[bytes], known: Iterable[bytes] = ()) -> None:
+    """Compare the manifests that came, by digest, with those that the log names: nothing else signs them.
+
+    Raises:
+        NotAuthentic: ``MANIFEST_DIGEST`` for one that is not ``named``, ``MANIFEST_MISSING`` for one that is named and
+            neither sent nor ``known`` from before.
+    """
+    came = set(sent)
+    if unnamed := sorted(came - named):
+        raise NotAuthentic(
+            Code.MANIFEST_DIGEST, "no new record of the log names this manifest", where="manifests", got=unnamed[0]
+        )
+    if missing := sorted(named - came - set(known)):
+        raise NotAuthentic(
+            Code.MANIFEST_MISSING, "a record names a manifest that did not come", where="manifests", expected=missing[0]
+        )
 
 
 def appraise(
