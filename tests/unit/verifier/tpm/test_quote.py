@@ -18,7 +18,7 @@ from weighbridge.proto.tpm import public
 from weighbridge.proto.tpm.constants import HashAlgorithm, Hierarchy
 from weighbridge.proto.tpm.evidence import QuoteEvidence
 from weighbridge.proto.tpm.names import qualified_name_of_primary
-from weighbridge.proto.tpm.pcr import PcrBank, PcrSelection
+from weighbridge.proto.tpm.pcr import PcrBank, PcrSelection, pcr_digest
 from weighbridge.verifier.tpm.quote import VerifiedQuote, verify_quote
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def test_an_old_quote_for_a_new_challenge(enrolled: EnrolledTpm) -> None:
 
 @pytest.mark.parametrize("size", [0, 1, 31, 33, 64])
 def test_qualifying_data_has_one_length(enrolled: EnrolledTpm, size: int) -> None:
-    """A02, A03: the length rule comes before the comparison, on both sides."""
+    """A02, A03: whatever comes and whatever is demanded."""
     with enrolled.tpm.forging(extra_data=OURS[:1] * size) as tpm:
         refused(enrolled, tpm.quote(enrolled.selection, OURS), Code.TPM_NONCE)
     with pytest.raises(ValueError, match="32 bytes"):
@@ -156,6 +156,16 @@ def test_values_missing_surplus_or_cut_elsewhere(enrolled: EnrolledTpm) -> None:
         refused(enrolled, replace(evidence, pcr_values=changed), Code.TPM_PCR_VALUES)
 
 
+def test_a_tpm_that_signs_what_has_another_shape(enrolled: EnrolledTpm) -> None:
+    """A48: the AK vouches for these very values, so that only their number and lengths are wrong."""
+    evidence = honest(enrolled)
+    first, *rest = evidence.pcr_values
+    for changed in ((*rest,), (first, *rest, first), (first[:-1], *rest), (first + b"\0", *rest)):
+        with enrolled.tpm.forging(digest=pcr_digest(SHA256, changed)) as tpm:
+            forged = replace(tpm.quote(enrolled.selection, OURS), pcr_values=changed)
+        refused(enrolled, forged, Code.TPM_PCR_VALUES)
+
+
 def test_digest_of_other_values(enrolled: EnrolledTpm) -> None:
     """A48."""
     for digest in (b"", bytes(32), bytes(48)):
@@ -199,8 +209,14 @@ def test_bytes_behind_the_attestation(enrolled: EnrolledTpm) -> None:
 
 @pytest.mark.parametrize(
     "selection",
-    [PcrSelection(()), PcrSelection((PcrBank(SHA256, ()),)), PcrSelection((PcrBank(4, (0,)),))],
-    ids=["none", "empty", "sha1"],
+    [
+        PcrSelection(()),
+        PcrSelection((PcrBank(SHA256, ()),)),
+        PcrSelection((PcrBank(4, (0,)),)),
+        PcrSelection((PcrBank(0x12, (0,)),)),
+        PcrSelection((PcrBank(SHA256, (0,)), PcrBank(SHA384, (0,)))),
+    ],
+    ids=["none", "empty", "sha1", "unknown", "two"],
 )
 def test_a_demand_that_proves_nothing_is_misuse(enrolled: EnrolledTpm, selection: PcrSelection) -> None:
     with enrolled.tpm.forging(selection=selection) as tpm:
@@ -217,6 +233,7 @@ def test_a_quote_of_another_tpm(enrolled: EnrolledTpm) -> None:
 
 def test_the_seal(enrolled: EnrolledTpm) -> None:
     quote = verify(enrolled, honest(enrolled))
+    assert "seal=" not in repr(quote)
     with pytest.raises(TypeError, match="verify_quote"):
         replace(quote, seal=None)
     for copied in (pickle.dumps, copy.copy):

@@ -5,7 +5,7 @@ The procedure of :func:`verify_quote`, in the order in which it is done:
 1. The signature over the exact bytes is by the AK, with the algorithm that the key fixes.
 2. The bytes were made by a TPM: they start with TPM_GENERATED (CVE-2024-29038).
 3. They are a quote and not another attestation, and are signed by the AK in its place: its qualified name fits.
-4. The qualifying data has the length of ours, then is ours: freshness and binding.
+4. The qualifying data is ours: freshness and binding. Ours has 32 bytes: no empty value is ever equal to it.
 5. The selection is byte for byte the one demanded: one bank, no duplicates, none empty, none dropped, not SHA-1
    (CVE-2024-29039; a bank that is not active is dropped by the TPM without an error).
 6. As many values came as were selected, each as long as the bank's digest.
@@ -25,17 +25,19 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NoReturn, Self, final
 
 from weighbridge.proto import limits
-from weighbridge.proto.errors import Code, NotAuthentic
+from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic
 from weighbridge.proto.tpm import attest as attests
 from weighbridge.proto.tpm import signature as signatures
 from weighbridge.proto.tpm.attest import Attest, QuoteInfo
-from weighbridge.proto.tpm.constants import HashAlgorithm, digest_size
-from weighbridge.proto.tpm.pcr import PcrSelection, pcr_digest
+from weighbridge.proto.tpm.constants import digest_size
+from weighbridge.proto.tpm.pcr import pcr_digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from weighbridge.proto.tpm.constants import HashAlgorithm
     from weighbridge.proto.tpm.evidence import QuoteEvidence
+    from weighbridge.proto.tpm.pcr import PcrSelection
     from weighbridge.verifier.tpm.ak import VerifiedAk
 
 __all__ = ["TpmState", "VerifiedQuote", "check_attestation", "verify_quote"]
@@ -207,8 +209,8 @@ def check_attestation(attest: bytes, signature: bytes, ak: VerifiedAk, *, qualif
             got=parsed.qualified_signer,
             clause="TPM 2.0 Part 1 §16",
         )
-    # 4. The length first: an empty value must never be equal to anything.
-    if len(parsed.extra_data) != limits.NONCE_SIZE or not hmac.compare_digest(parsed.extra_data, qualifying_data):
+    # 4.
+    if not hmac.compare_digest(parsed.extra_data, qualifying_data):
         raise NotAuthentic(
             Code.TPM_NONCE,
             "qualifying data is not the demanded one",
@@ -221,27 +223,21 @@ def check_attestation(attest: bytes, signature: bytes, ak: VerifiedAk, *, qualif
 
 
 def _demanded(selection: PcrSelection) -> tuple[HashAlgorithm, tuple[int, ...]]:
-    if (
-        len(selection.banks) != 1
-        or not selection.banks[0].indices
-        or selection.banks[0].algorithm == HashAlgorithm.SHA1
-    ):
-        raise ValueError(f"a quote must be demanded over one accepted bank, not {selection}")
-    return selection.one_bank()
+    try:
+        return selection.one_bank()
+    except MalformedEvidence as error:
+        # The caller's own: nobody's evidence is to blame for it.
+        raise ValueError(f"a quote must be demanded over one accepted bank, not {selection}") from error
 
 
 def _check_shape(values: Sequence[bytes], bank: HashAlgorithm, count: int) -> None:
     size = digest_size(bank)
-    if len(values) != count:
+    lengths = [len(value) for value in values]
+    if lengths != [size] * count:
         raise NotAuthentic(
-            Code.TPM_PCR_VALUES, "wrong number of PCR values", where="quote.pcrs", expected=count, got=len(values)
+            Code.TPM_PCR_VALUES,
+            "PCR values are not as many as selected, each of its bank's length",
+            where="quote.pcrs",
+            expected=f"{count} of {size} bytes",
+            got=f"{len(lengths)} of {', '.join(map(str, lengths))} bytes",
         )
-    for place, value in enumerate(values):
-        if len(value) != size:
-            raise NotAuthentic(
-                Code.TPM_PCR_VALUES,
-                "PCR value has the wrong length",
-                where=f"quote.pcrs[{place}]",
-                expected=f"{size} bytes",
-                got=f"{len(value)} bytes",
-            )
