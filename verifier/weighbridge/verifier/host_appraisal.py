@@ -77,8 +77,7 @@ def appraise_host(window: VerifiedWindow, enrolled: Enrolled, reference: Referen
     bound = ak.tee is not None and ak.names_guest and ak.tee.measurement.hex() in reference.tee_measurements
 
     def judged(found: HostMatch) -> AttesterCode:
-        # Of a set that does not match, nothing is taken over.
-        host = found.host if found.status == "match" else None
+        host = found.matching
         files, attester = (_NOTHING, _NOTHING) if host is None else (host.files, host.attester)
         known: frozenset[int] = frozenset(() if host is None else host.pcrs)
         tpm = ak.tee is None or bound
@@ -87,12 +86,12 @@ def appraise_host(window: VerifiedWindow, enrolled: Enrolled, reference: Referen
     candidates = [(found, judged(found)) for found in matches(reference.hosts, quote.pcrs, quote.firmware, at)]
     # Of equals the first, which says most of the host.
     found, code = min(candidates, key=lambda candidate: len(candidate[1].missing))
-    files = found.host.files if found.host is not None and found.status == "match" else _NOTHING
+    files = _NOTHING if found.matching is None else found.matching.files
     return HostAppraisal(
         boot_reference=found.status,
         name=None if found.host is None else found.host.name,
         differences=_differences(found),
-        reasons=found.reasons() if found.status == "mismatch" else (),
+        reasons=() if found.host is None else found.reasons(),
         expired=found.expired,
         host_binding="proven" if bound else "unproven",
         secure_boot=_shown(code, "tpm", "secure-boot"),

@@ -51,6 +51,11 @@ class HostMatch:
     outside: datetime | None = None
 
     @property
+    def matching(self) -> HostSet | None:
+        """The set that matches: of one that does not, nothing is taken over."""
+        return self.host if self.status == "match" else None
+
+    @property
     def expired(self) -> HostSet | None:
         """The set of which nothing but its time keeps the host from matching."""
         return self.host if self.outside is not None and not self.differing and self.firmware is None else None
