@@ -24,7 +24,7 @@ from support.world import World, requirements
 from weighbridge.attester.keys import load_channel
 from weighbridge.proto.errors import Code, MalformedEvidence
 from weighbridge.proto.v1 import attestation_pb2 as pb
-from weighbridge.verifier import attestation_service, pki, reading
+from weighbridge.verifier import attestation_service, attester_stream, pki, reading
 from weighbridge.verifier.service import Options
 from weighbridge.verifier.service_limits import Limits, Share
 
@@ -258,7 +258,7 @@ def test_credit(world: World, authority: Authority, monkeypatch: pytest.MonkeyPa
 
 def test_a_stream_that_says_nothing_ends(world: World, authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before it has a session, and later; whoever resumes loses nothing."""
-    monkeypatch.setattr(attestation_service, "_IDLE_LEAST", 0.2)
+    monkeypatch.setattr(attester_stream, "_IDLE_LEAST", 0.2)
     with Served(world, authority, options=bounds(service_enrolment=0.3, service_idle_periods=1)) as served:
         idle = served.raw(authority.admit("idle"))
         # Junk is no session.

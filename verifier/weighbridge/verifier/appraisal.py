@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Final, Literal
 
+from weighbridge.policy import engine
 from weighbridge.policy.engine import Advice, Decision, Denial, Obligation, Prepared, Revision, Unchecked
 from weighbridge.policy.policy_set import PolicyFiles
 from weighbridge.proto import strict
@@ -22,7 +23,7 @@ from weighbridge.verifier.published import Published
 from weighbridge.verifier.telemetry.appraisal import appraise_telemetry, named_of, wanted_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from weighbridge.policy.document import AttesterCode
@@ -38,9 +39,11 @@ if TYPE_CHECKING:
 __all__ = [
     "NOT_PROVEN",
     "Appraiser",
+    "Decided",
     "Outcome",
     "Verdict",
     "decide",
+    "decide_all",
     "not_proven",
     "outcome_of",
     "refuse",
@@ -48,6 +51,8 @@ __all__ = [
 
 SCHEMA: Final = "weighbridge/verdict/v1"
 _Said = Denial | Advice | Unchecked | Obligation | Revision
+Decided = tuple[Decision | None, tuple[Denial, ...]]
+"""What a policy has decided, if it was asked and could be; and all that denies."""
 Outcome = Literal["affirmed", "held", "indeterminate", "denied"]
 # What keeps a gate shut without speaking against the host: its session goes on.
 _NOT_YET: Final = frozenset({Code.TELEMETRY_UNUSABLE.value, Code.WINDOW_HELD.value})
@@ -220,10 +225,36 @@ class Appraiser:
         Raises:
             EnvironmentFault: ``POLICY_TIMEOUT``, ``POLICY_CRASHED``, or no worker can be started: nothing was judged.
         """
-        terms = enrolled.terms
+        case = self.lay_out(window, enrolled=enrolled, position=position, state=state, physical=physical, at=at)
+        decided = decide(self.policy, case)
+        return self.verdict(window, case, decided, enrolled=enrolled, physical=physical, at=at)
+
+    def lay_out(
+        self,
+        window: VerifiedWindow,
+        *,
+        enrolled: Enrolled,
+        position: Position,
+        state: SessionState,
+        physical: TelemetryAppraisal,
+        at: datetime,
+    ) -> Case:
+        """What is asked about ``window``, before any policy is. Arguments as in :meth:`appraise`, and never raises."""
         known = Known(enrolled, position, state, self.reference, self.manifests, physical)
-        case = make_case(window, known, published=self.published, at=at)
-        decision, denials = decide(self.policy, case)
+        return make_case(window, known, published=self.published, at=at)
+
+    def verdict(
+        self,
+        window: VerifiedWindow,
+        case: Case,
+        decided: Decided,
+        *,
+        enrolled: Enrolled,
+        physical: TelemetryAppraisal,
+        at: datetime,
+    ) -> Verdict:
+        """The verdict on ``window``, whose ``case`` was ``decided`` so. Other arguments as in :meth:`appraise`."""
+        terms, (decision, denials) = enrolled.terms, decided
         return Verdict(
             session=terms.session,
             tenant=terms.tenant,
@@ -242,36 +273,45 @@ class Appraiser:
         )
 
 
-def decide(policy: Prepared, case: Case) -> tuple[Decision | None, tuple[Denial, ...]]:
+def decide(policy: Prepared, case: Case) -> Decided:
     """What ``policy`` says of ``case``, and what denies it; no decision where no policy was asked, or could be.
 
     Raises:
         EnvironmentFault: as :meth:`Appraiser.appraise`.
     """
-    if case.document is None:
-        return None, case.denials
-    try:
-        decision = policy.decide(case.document)
-    except EnvironmentFault:
-        raise
-    except WeighbridgeError as error:
-        return None, (denial_of(error, case.document.window.seq),)
-    _require_decided(decision)
-    return decision, decision.denials
+    (decided,) = decide_all(policy, [case])
+    if isinstance(decided, EnvironmentFault):
+        raise decided
+    return decided
 
 
-def _require_decided(decision: Decision) -> None:
+def decide_all(policy: Prepared, cases: Sequence[Case]) -> list[Decided | EnvironmentFault]:
+    """Of each case what :func:`decide` returns or raises: the policy is asked about all at once, if it knows how."""
+    asked = [case.document for case in cases if case.document is not None]
+    answers = iter(engine.decide_all(policy, asked))
+    return [
+        (None, case.denials) if case.document is None else _decided(next(answers), case.document.window.seq)
+        for case in cases
+    ]
+
+
+def _decided(answer: Decision | WeighbridgeError, seq: int) -> Decided | EnvironmentFault:
     """A policy that ran out of time, or whose engine died, has not judged: nothing is admitted, and nothing latches.
 
     A busy machine must not fail an innocent host for good; the window comes again.
     """
-    if decision.outcome in {"timeout", "crashed"}:
-        raise EnvironmentFault(
-            Code.POLICY_TIMEOUT if decision.outcome == "timeout" else Code.POLICY_CRASHED,
-            f"the policy engine gave no decision: {decision.detail or decision.outcome}",
-            where=decision.engine,
+    if isinstance(answer, EnvironmentFault):
+        return answer
+    if isinstance(answer, WeighbridgeError):
+        return None, (denial_of(answer, seq),)
+    if answer.outcome in {"timeout", "crashed"}:
+        return EnvironmentFault(
+            Code.POLICY_TIMEOUT if answer.outcome == "timeout" else Code.POLICY_CRASHED,
+            f"the policy engine gave no decision: {answer.detail or answer.outcome}",
+            where=answer.engine,
             hint="the window may be sent again; if this happens again, the policy or this machine is at fault",
         )
+    return answer, answer.denials
 
 
 def not_proven(ak: VerifiedAk, code: AttesterCode | None) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
 """The gRPC face of attestation: streams of attesters in, verdicts out, in order. It only moves bytes.
 
 It names the peer by its TLS key, hands requests to :class:`~.core.Verifier` in one thread, each peer in its turn, and
-turns answers into messages. protobuf goes no further in. Windows that came while the thread was busy are judged one
-after the other and then settled together.
+turns answers into messages. protobuf goes no further in. Windows that came while the thread was busy are judged a few
+at a time and then settled together.
 
 A peer is not trusted to have manners: how much of each may be had is :mod:`.quotas`'s to say, how long a stream may be
 silent :class:`.Limits`'s, what is more than can be judged :mod:`.shedding`'s. What a stream may not have is refused and
@@ -15,11 +15,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar, final
 
@@ -28,6 +27,7 @@ import grpc
 from weighbridge.proto import strict
 from weighbridge.proto.errors import Code, EnvironmentFault, ExitCode, MalformedEvidence, NotAuthentic, WeighbridgeError
 from weighbridge.proto.v1 import attestation_pb2, attestation_pb2_grpc
+from weighbridge.verifier.attester_stream import Requested, Stream
 from weighbridge.verifier.notices import Notices, warn
 from weighbridge.verifier.observed import UNOBSERVED, Observer
 from weighbridge.verifier.quotas import ROOM_S, Limited, Quotas
@@ -37,13 +37,11 @@ from weighbridge.verifier.shedding import Shedding
 from weighbridge.verifier.turns import Turns
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Hashable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 
-    from weighbridge.proto.terms import Terms
     from weighbridge.verifier.core import Settled, Verifier
-    from weighbridge.verifier.peers import Admitted, Peers
+    from weighbridge.verifier.peers import Peers
     from weighbridge.verifier.quotas import Visit
-    from weighbridge.verifier.service_limits import Limits
 
     _Context = grpc.aio.ServicerContext[attestation_pb2.AttestRequest, attestation_pb2.AttestResponse]
 
@@ -58,12 +56,10 @@ _REFRESH_PERIOD: Final = 1.0
 # as recording takes, where that is longer (object storage, other replicas' turns): else all would wait for it.
 _TURN: Final = 0.05
 _TURN_MOST: Final = 0.25
-_SESSION_SIZE: Final = 16
-# However short a session's windows are.
-_IDLE_LEAST: Final = 30.0
+# So many are judged together: a few, and most of what that saves is saved; and whoever came first waits for them.
+_AT_ONCE: Final = 8
 # For an answer to be taken by whoever asked: a few kilobytes, over a line that is alive.
 _TAKEN: Final = 30.0
-_SECOND_NS: Final = 1_000_000_000
 _OVER: Final = "the verifier is ending: resume here or elsewhere"
 
 
@@ -105,7 +101,7 @@ class AttestationService(attestation_pb2_grpc.AttestationServiceServicer):
             if self._draining:
                 await context.abort(grpc.StatusCode.UNAVAILABLE, _OVER)
             with self._quotas.visit(admitted.key) as visit:
-                stream = _Stream(self._verifier, admitted, visit, self._quotas.limits)
+                stream = Stream(self._verifier, admitted, visit, self._quotas.limits)
                 async with self._reading(request_iterator, visit) as reader:
                     while isinstance(received := await reader.next(stream.patience), Received):
                         response = await self._answer(stream, reader, received)
@@ -144,7 +140,7 @@ class AttestationService(attestation_pb2_grpc.AttestationServiceServicer):
                 if not self._readers:
                     self._empty.set()
 
-    async def _answer(self, stream: _Stream, reader: Reader, received: Received) -> attestation_pb2.AttestResponse:
+    async def _answer(self, stream: Stream, reader: Reader, received: Received) -> attestation_pb2.AttestResponse:
         """The response to one request: a refusal where it is more than may be had."""
         request = received.request
         window = request.HasField("window")
@@ -158,7 +154,7 @@ class AttestationService(attestation_pb2_grpc.AttestationServiceServicer):
             self._shedding.check(request.WhichOneof("request"), stream.peer, delay=self._turns.delay(stream.peer))
             if request.HasField("opening"):
                 stream.visit.opening()
-            sent = _Sent(stream, request)
+            sent = Requested(stream, request)
             response = await self._turns.take(sent, sender=stream.sender, owner=stream.peer)
             stream.settle()
         except Limited as limited:
@@ -197,21 +193,23 @@ class AttestationService(attestation_pb2_grpc.AttestationServiceServicer):
         await self._turns.done()
         await self._run(lambda: None)
 
-    def _turn(self, sent: Sequence[_Sent]) -> list[attestation_pb2.AttestResponse]:
+    def _turn(self, sent: Sequence[Requested]) -> list[attestation_pb2.AttestResponse]:
         """Judge windows one by one, as many as there is time for, and settle them together; their responses.
 
         Anything else is done alone: nothing may come between windows' judgements and their being settled.
         """
         if not sent[0].request.HasField("window"):
             return [self._guarded(partial(sent[0].stream.handle, sent[0].request), junk=self._verifier.count_junk)]
+        windows = list(itertools.takewhile(lambda one: one.request.HasField("window"), sent))
         outcomes: list[Judged | attestation_pb2.AttestResponse] = []
         judged: list[Judged] = []
-        until = time.monotonic() + min(max(_TURN, self._settling), _TURN_MOST)
-        for one in sent:
-            if not one.request.HasField("window"):
-                break
-            # Of windows the verifier keeps count itself.
-            outcomes.append(self._guarded(partial(one.stream.judge, one.request.window, judged)))
+        at_once, until = _AT_ONCE, time.monotonic() + min(max(_TURN, self._settling), _TURN_MOST)
+        while some := windows[len(outcomes) : len(outcomes) + at_once]:
+            if not (made := self._judged(some, judged)):
+                # Something is wrong with one of them, whatever it is: the others do not pay for it.
+                at_once = 1
+                continue
+            outcomes += made
             judged = [item for item in outcomes if isinstance(item, Judged)]
             if time.monotonic() > until:
                 break
@@ -225,6 +223,19 @@ class AttestationService(attestation_pb2_grpc.AttestationServiceServicer):
         return [
             self._guarded(partial(_answered, next(answers))) if isinstance(item, Judged) else item for item in outcomes
         ]
+
+    def _judged(
+        self, windows: Sequence[Requested], beside: Sequence[Judged]
+    ) -> list[Judged | attestation_pb2.AttestResponse]:
+        """The judgements on ``windows``, or their refusals; none if several cannot be judged together."""
+        # Of windows the verifier keeps count itself.
+        if len(windows) == 1:
+            return [self._guarded(partial(windows[0].stream.judge, windows[0].request.window, beside))]
+        try:
+            made = self._verifier.judge_all([one.stream.sent(one.request.window) for one in windows], beside=beside)
+        except Exception:  # noqa: BLE001 - nothing goes on: each is judged by itself, and what is wrong shows there
+            return []
+        return [self._guarded(partial(_judgement, item)) for item in made]
 
     def _guarded(
         self, call: Callable[[], _T], *, junk: Callable[[WeighbridgeError], None] | None = None
@@ -270,124 +281,10 @@ class AttestationService(attestation_pb2_grpc.AttestationServiceServicer):
             self._notices.say(("junk", error.code), f"junk is not recorded yet: {error}")
 
 
-@final
-class _Stream:
-    """One attester's stream: which session it speaks for, and for how long it may be silent.
-
-    The thread of the verifier calls :meth:`handle` and :meth:`judge`, the event loop all else, never at once.
-    """
-
-    def __init__(self, verifier: Verifier, admitted: Admitted, visit: Visit, limits: Limits) -> None:
-        self._verifier = verifier
-        self._limits = limits
-        self.peer: Final = admitted.key
-        self._certificate = admitted.certificate
-        self.visit: Final = visit
-        self._terms: Terms | None = None
-        self._came = time.monotonic()
-        good_for = (admitted.until - datetime.now(UTC)).total_seconds()
-        # Not all at once, if all came at once.
-        spread = 0.8 + 0.2 * (admitted.key[0] / 255)
-        self._old = self._came + min(good_for, limits.stream_age * spread)
-
-    @property
-    def sender(self) -> Hashable:
-        """The session that it speaks for: another stream may, too, that has taken its place."""
-        return id(self) if self._terms is None else self._terms.session
-
-    @property
-    def credit(self) -> int:
-        """How many windows may be under way."""
-        return 1 if self._terms is None else self._limits.credit
-
-    @property
-    def patience(self) -> Ended:
-        """With what it ends, and in how many seconds, if nothing comes."""
-        now = time.monotonic()
-        if self._terms is None:
-            ended = Ended(
-                grpc.StatusCode.DEADLINE_EXCEEDED,
-                f"no session within {self._limits.enrolment:g} s",
-                within=self._came + self._limits.enrolment - now,
-            )
-        else:
-            idle = (self._terms.period_ns * self._limits.idle_periods + self._terms.lateness_ns) / _SECOND_NS
-            idle = max(idle, _IDLE_LEAST)
-            ended = Ended(grpc.StatusCode.DEADLINE_EXCEEDED, f"no request within {idle:g} s", within=idle)
-        if self._old - now < ended.within:
-            return Ended(grpc.StatusCode.UNAVAILABLE, "the stream is old: connect again", within=self._old - now)
-        return ended
-
-    def settle(self) -> None:
-        """Count the stream for the session that it speaks for by now.
-
-        Raises:
-            Limited: there is no room for it.
-        """
-        if self._terms is None:
-            self._came = time.monotonic() if self.visit.leaves(ended=True) else self._came
-            return
-        try:
-            self.visit.joins(self._terms.session, self._terms.tenant)
-        except Limited:
-            self._terms = None
-            raise
-
-    def handle(self, request: attestation_pb2.AttestRequest) -> attestation_pb2.AttestResponse:
-        """The response to anything but a window."""
-        match request.WhichOneof("request"):
-            case "opening":
-                challenge = self._verifier.open(request.opening, peer=self.peer, certificate=self._certificate)
-                return attestation_pb2.AttestResponse(challenge=challenge.encode())
-            case "proof":
-                opened = self._verifier.prove(request.proof, peer=self.peer)
-                self._terms = opened.terms.terms
-                message = attestation_pb2.Opened(
-                    terms=opened.terms.raw, challenge=opened.challenge, spot=opened.spot, credit=self.credit
-                )
-                return attestation_pb2.AttestResponse(opened=message)
-            case "resume":
-                session = _session_of(request.resume)
-                resumed = self._verifier.resume(session, peer=self.peer)
-                self._terms = resumed.terms
-                state = attestation_pb2.Resumed(
-                    next_seq=resumed.next_seq, challenge=resumed.challenge, spot=resumed.spot, credit=self.credit
-                )
-                return attestation_pb2.AttestResponse(resumed=state)
-            case "close":
-                session = _session_of(request.close)
-                if session != self._own():
-                    raise NotAuthentic(
-                        Code.WINDOW_SESSION, "this stream has another session", where="close.session", got=session
-                    )
-                summary = self._verifier.close(session, peer=self.peer)
-                self._terms = None
-                return attestation_pb2.AttestResponse(
-                    closed=attestation_pb2.Closed(summary=strict.json_encode(summary))
-                )
-            case _:
-                raise MalformedEvidence(
-                    Code.FIELD_MISSING, "the request is empty or of a later version", where="request"
-                )
-
-    def judge(self, window: bytes, beside: Sequence[Judged]) -> Judged:
-        """As :meth:`.Verifier.judge`, for the stream's own session."""
-        return self._verifier.judge(self._own(), window, peer=self.peer, beside=beside)
-
-    def _own(self) -> bytes:
-        if self._terms is None:
-            raise NotAuthentic(
-                Code.SESSION_UNKNOWN, "this stream has no session", where="stream", hint="enrol or resume first"
-            )
-        return self._terms.session
-
-
-@dataclass(frozen=True, slots=True)
-class _Sent:
-    """A request, and the stream that it came over."""
-
-    stream: _Stream
-    request: attestation_pb2.AttestRequest
+def _judgement(made: Judged | WeighbridgeError) -> Judged:
+    if isinstance(made, WeighbridgeError):
+        raise made
+    return made
 
 
 def _answered(settled: Settled) -> attestation_pb2.AttestResponse:
@@ -400,13 +297,6 @@ def _answered(settled: Settled) -> attestation_pb2.AttestResponse:
         spot=answer.spot,
     )
     return attestation_pb2.AttestResponse(answer=message)
-
-
-def _session_of(message: attestation_pb2.Resume | attestation_pb2.Close) -> bytes:
-    if len(message.session) != _SESSION_SIZE:
-        where = f"{type(message).__name__.lower()}.session"
-        raise MalformedEvidence(Code.FIELD_RANGE, "a session has 16 bytes", where=where, got=len(message.session))
-    return message.session
 
 
 def _refusal(error: WeighbridgeError, *, retry_after: float | None = None) -> attestation_pb2.AttestResponse:

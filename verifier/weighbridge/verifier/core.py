@@ -18,7 +18,7 @@ from weighbridge.verifier.bench import Bench, Benches
 from weighbridge.verifier.challenge import CHANCE, Chance, draw, hand_out, hardly_asked, issue
 from weighbridge.verifier.clock import nanoseconds
 from weighbridge.verifier.enroller import Enroller
-from weighbridge.verifier.judging import Judge, Judged
+from weighbridge.verifier.judging import Judge, Judged, Sent
 from weighbridge.verifier.leading import Leader
 from weighbridge.verifier.live import Live, LiveSessions
 from weighbridge.verifier.observed import UNOBSERVED, Observer
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from weighbridge.verifier.store import Store
     from weighbridge.verifier.told import Told
 
-__all__ = ["Answer", "Judged", "Opened", "Renewal", "Resumed", "Settled", "Verifier"]
+__all__ = ["Answer", "Judged", "Opened", "Renewal", "Resumed", "Sent", "Settled", "Verifier"]
 
 
 @final
@@ -215,6 +215,16 @@ class Verifier:
                 any effect on it. Whatever is attributable is judged, good or bad.
         """
         return self._judge.judge(session, data, peer=peer, beside=beside)
+
+    def judge_all(self, sent: Sequence[Sent], *, beside: Sequence[Judged] = ()) -> list[Judged | WeighbridgeError]:
+        """Of each of ``sent``, windows of different sessions, what :meth:`judge` returns or raises.
+
+        As if they were judged one after the other, each beside those before it; it costs less to do so together.
+
+        Raises:
+            EnvironmentFault: this machine is at fault with all of them, or with one: nothing was judged.
+        """
+        return self._judge.judge_all(sent, beside=beside)
 
     def close(self, session: bytes, *, peer: bytes) -> strict.JsonObject:
         """End a session in good order and return its summary, schema ``weighbridge/session-summary/v1``."""

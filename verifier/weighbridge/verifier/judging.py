@@ -1,111 +1,41 @@
-"""Judges one window, by the session as it stands: changes nothing, and needs no turn."""
+"""Judges windows, by their sessions as these stand: changes nothing, and needs no turn.
+
+Those that came together are judged together, stage by stage and not window by window: the store and the policy's engine
+are asked about all of them at once, and the code of a stage does its work while the processor has it at hand. What
+comes of each is what would come of it by itself, behind those before it.
+"""
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from dataclasses import dataclass
-from datetime import timedelta
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, NamedTuple, final
 
-from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic, WeighbridgeError
-from weighbridge.verifier.appraisal import refuse
-from weighbridge.verifier.challenge import CHANCE, Chance, draw, preimage_of
-from weighbridge.verifier.clock import moment, nanoseconds
+from weighbridge.verifier.appraisal import decide_all, refuse
+from weighbridge.verifier.challenge import CHANCE, Chance, draw
+from weighbridge.verifier.hearing import Asked, Hearing, Judged, Sent
 from weighbridge.verifier.keeping import Keeper
 from weighbridge.verifier.ledger.content import Content
 from weighbridge.verifier.observed import Stage, timed
 from weighbridge.verifier.procedure import authenticate, fork, unknown_challenge, verify_window
-from weighbridge.verifier.record import NO_DIGEST, Record
 from weighbridge.verifier.telemetry.appraisal import traces_of
-from weighbridge.verifier.traces import Beside
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
 
-    from weighbridge.proto.spot import SpotExpectation
-    from weighbridge.verifier.appraisal import Appraiser, Verdict
     from weighbridge.verifier.archive import Archive
     from weighbridge.verifier.bench import Benches
+    from weighbridge.verifier.case import Case
     from weighbridge.verifier.clock import Clock
     from weighbridge.verifier.live import Live, LiveSessions, Recalled
     from weighbridge.verifier.observed import Observer
     from weighbridge.verifier.procedure import AuthenticWindow, VerifiedWindow
-    from weighbridge.verifier.stood import Stood
     from weighbridge.verifier.store import Issued, Store
+    from weighbridge.verifier.telemetry.appraisal import TelemetryAppraisal
     from weighbridge.verifier.telemetry.history import Trace
 
-__all__ = ["Asked", "Judge", "Judged"]
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What the memory of GPUs was asked about a window, and what it said.
-
-    Attributes:
-        traces: what the window brings, and GPUs' samples are remembered by.
-        wanted: GPUs that it is the first to judge by a profile, with its digest.
-        recalled: the answer.
-    """
-
-    traces: Sequence[Trace]
-    wanted: Sequence[tuple[bytes, bytes]]
-    recalled: Recalled
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
-    """The judgement on a window, which nobody knows of yet. Made by :meth:`Judge.judge`.
-
-    Attributes:
-        live: its session.
-        stood: where that stood when the window was judged.
-        peer: from whose channel it came.
-        verified: the window; ``None`` where its verification refused it.
-        asked: what it was judged by of what is remembered of GPUs; ``None`` as well then.
-        verdict: the judgement.
-        random: drawn for the challenge that leaves with the answer.
-        record: what is to be recorded of it.
-        evidence: the window as received.
-        at: its receipt time.
-    """
-
-    live: Live
-    stood: Stood
-    peer: bytes
-    verified: VerifiedWindow | None
-    asked: Asked | None
-    verdict: Verdict
-    random: bytes
-    record: Record
-    evidence: Content
-    at: datetime
-
-    @property
-    def session(self) -> bytes:
-        """The session of which it is a window."""
-        return self.record.session
-
-    @property
-    def traces(self) -> Sequence[Trace]:
-        """What GPUs' samples are remembered by."""
-        return () if self.asked is None else self.asked.traces
-
-    @property
-    def goes_on(self) -> bool:
-        """Whether its session does, with this window in its chain."""
-        return self.verified is not None and self.verdict.physical is not None and self.verdict.outcome != "denied"
-
-    @property
-    def shuts(self) -> bool:
-        """Whether its session's gate is shut from now on: a held window that is not denied changes nothing there."""
-        return not (self.verdict.opens or (self.goes_on and self.verdict.held))
-
-    @property
-    def beside(self) -> Beside:
-        """What windows that are settled behind it are compared with."""
-        return Beside(self.record.session, self.verdict.seq, self.traces)
+__all__ = ["Asked", "Judge", "Judged", "Sent"]
 
 
 @final
@@ -139,88 +69,36 @@ class Judge:
     def judge(
         self, session: bytes, data: bytes, *, peer: bytes, beside: Sequence[Judged], renewing: bool = True
     ) -> Judged:
-        """Judge one window; see :meth:`.Verifier.judge`.
+        """Judge one window; see :meth:`.Verifier.judge`, and :meth:`judge_all`."""
+        (made,) = self.judge_all([Sent(session, data, peer)], beside=beside, renewing=renewing)
+        if isinstance(made, WeighbridgeError):
+            raise made
+        return made
 
-        ``renewing``: by what its tenant's owners say now, and not by what they have said before.
+    def judge_all(
+        self, sent: Sequence[Sent], *, beside: Sequence[Judged], renewing: bool = True
+    ) -> list[Judged | WeighbridgeError]:
+        """Judge windows, each of another session; see :meth:`.Verifier.judge_all`.
+
+        ``renewing``: by what their tenants' owners say now, and not by what they have said before.
         """
-        now = self._clock.now()
-        live = self._sessions.find(session, peer=peer)
-        bench = self._benches.judging(live.terms.tenant)
-        if renewing:
-            bench.refresh(now)
-        try:
-            with timed(self._observer, Stage.AUTHENTICATE):
-                window = authenticate(data, enrolled=live.enrolled, peer=peer)
-            forked = self._place(window, live)
-        except EnvironmentFault:
-            raise
-        except WeighbridgeError as error:
-            self.junk[error.code] += 1
-            raise
-        held = not _fresh(window, live, now)
-        seq = window.header.seq
-        verified: VerifiedWindow | None = None
-        spot: SpotExpectation | None = None
-        asked: Asked | None = None
-        try:
-            if forked is not None:
-                raise forked
-            issued = self._require_issued(window) if held else live.issued
-            spot = issued.spot_for(seq)
-            with timed(self._observer, Stage.VERIFY):
-                verified = verify_window(
-                    window,
-                    enrolled=live.enrolled,
-                    position=live.position,
-                    held=held,
-                    spot=spot,
-                    anchors=bench.anchors,
-                    at=now,
-                    chains=bench.chains,
-                )
-        except EnvironmentFault:
-            # This machine is at fault, not the window: it is not judged, and comes again.
-            raise
-        except WeighbridgeError as error:
-            verdict = refuse(error, enrolled=live.enrolled, seq=seq, received=now, held=held)
-        else:
-            with timed(self._observer, Stage.APPRAISE):
-                asked = self._ask(verified, live, beside, bench.appraiser, now)
-                verdict = _appraise(verified, live, asked, bench.appraiser, now)
-        record = Record(
-            kind="window",
-            session=live.terms.session,
-            seq=verdict.seq,
-            received_ns=nanoseconds(now),
-            held=verdict.held,
-            preimage=None if verdict.held else preimage_of(live.issued),
-            opening=None,
-            terms=None,
-            secret=None,
-            window=window.digest,
-            evidence=sha256(data),
-            policy=NO_DIGEST if verdict.decision is None else verdict.decision.policy_digest,
-            reference=verdict.reference or NO_DIGEST,
-            requirements=None,
-            verdict=verdict.encode(),
-            spot=spot,
-            collateral=verdict.collateral or NO_DIGEST,
-            history=None if verdict.physical is None else verdict.physical.history,
-            previous=live.position.window,
-        )
-        self._keeper.keep(verdict, bench.appraiser, live.terms)
-        return Judged(
-            live=live,
-            stood=live.stood,
-            peer=peer,
-            verified=verified,
-            asked=asked,
-            verdict=verdict,
-            random=draw(self._chance),
-            record=record,
-            evidence=Content(data, () if verified is None else verified.chains),
-            at=now,
-        )
+        heard = self._heard(sent, renewing=renewing)
+        hearings = [one for one in heard if isinstance(one, Hearing)]
+        verified = [(hearing, window) for hearing in hearings if (window := self._verify(hearing)) is not None]
+        self._appraise(verified, beside)
+        made: list[Judged | WeighbridgeError] = []
+        taken, gone = list(beside), False
+        for one in heard:
+            item = self._judged(one) if isinstance(one, Hearing) else one
+            if gone and isinstance(one, Hearing) and isinstance(item, Judged) and not self.holds(item, beside=taken):
+                (item,) = self.judge_all([one.sent], beside=taken, renewing=False)
+            made.append(item)
+            if isinstance(item, Judged):
+                taken.append(item)
+            # All behind it were judged as if it went on.
+            if isinstance(one, Hearing) and one.asked is not None:
+                gone = gone or not (isinstance(item, Judged) and item.goes_on)
+        return made
 
     def again(self, item: Judged, *, beside: Sequence[Judged]) -> Judged:
         """Judge the window of ``item`` anew, by its session as it stands now; raises as :meth:`judge`."""
@@ -236,24 +114,111 @@ class Judge:
         if item.asked is None:
             return True
         asked = item.asked
-        return self._recall(item.live, asked.traces, asked.wanted, beside).history == asked.recalled.history
+        coming = [other.beside for other in beside if other.goes_on]
+        (found,) = self._sessions.recall_all([(item.live, asked.traces, asked.wanted)], coming)
+        return found.history == asked.recalled.history
 
-    def _ask(
-        self, verified: VerifiedWindow, live: Live, beside: Sequence[Judged], appraiser: Appraiser, now: datetime
-    ) -> Asked:
-        named = appraiser.named(enrolled=live.enrolled, at=now)
-        traces = traces_of(verified, live.position.telemetry, enrolled=live.enrolled, named=named)
-        wanted = appraiser.wanted(verified, enrolled=live.enrolled, position=live.position, at=now)
-        return Asked(traces, wanted, self._recall(live, traces, wanted, beside))
+    # -- stages --------------------------------------------------------------------------------------------------------
 
-    def _recall(
-        self,
-        live: Live,
-        traces: Sequence[Trace],
-        wanted: Sequence[tuple[bytes, bytes]],
-        beside: Sequence[Judged],
-    ) -> Recalled:
-        return self._sessions.recall(live, traces, wanted, [item.beside for item in beside if item.goes_on])
+    def _heard(self, sent: Sequence[Sent], *, renewing: bool) -> list[Hearing | WeighbridgeError]:
+        """Each window that is its session's and in its place, or what it is refused with, without a judgement."""
+        now = self._clock.now()
+        renewed: set[str] = set()
+        heard: list[Hearing | WeighbridgeError] = []
+        for one, live in zip(sent, self._sessions.find_all([(one.session, one.peer) for one in sent]), strict=True):
+            try:
+                if isinstance(live, WeighbridgeError):
+                    raise live
+                tenant = live.terms.tenant
+                bench = self._benches.judging(tenant)
+                if renewing and tenant not in renewed:
+                    bench.refresh(now)
+                    renewed.add(tenant)
+                window, forked = self._authentic(one, live)
+                heard.append(Hearing(one, now, live, bench, window, forked))
+            except WeighbridgeError as error:
+                heard.append(error)
+        return heard
+
+    def _authentic(self, sent: Sent, live: Live) -> tuple[AuthenticWindow, NotAuthentic | None]:
+        try:
+            with timed(self._observer, Stage.AUTHENTICATE):
+                window = authenticate(sent.data, enrolled=live.enrolled, peer=sent.peer)
+            return window, self._place(window, live)
+        except EnvironmentFault:
+            raise
+        except WeighbridgeError as error:
+            self.junk[error.code] += 1
+            raise
+
+    def _verify(self, hearing: Hearing) -> VerifiedWindow | None:
+        """The window, verified; else the hearing says what its refusal comes to."""
+        live, bench, seq = hearing.live, hearing.bench, hearing.window.header.seq
+        try:
+            if hearing.forked is not None:
+                raise hearing.forked
+            issued = self._require_issued(hearing.window) if hearing.held else live.issued
+            hearing.spot = issued.spot_for(seq)
+            with timed(self._observer, Stage.VERIFY):
+                hearing.verified = verify_window(
+                    hearing.window,
+                    enrolled=live.enrolled,
+                    position=live.position,
+                    held=hearing.held,
+                    spot=hearing.spot,
+                    anchors=bench.anchors,
+                    at=hearing.at,
+                    chains=bench.chains,
+                )
+        except EnvironmentFault as fault:
+            # This machine is at fault, not the window: it is not judged, and comes again.
+            hearing.verdict = fault
+        except WeighbridgeError as error:
+            hearing.verdict = refuse(error, enrolled=live.enrolled, seq=seq, received=hearing.at, held=hearing.held)
+        return hearing.verified
+
+    def _appraise(self, verified: Sequence[tuple[Hearing, VerifiedWindow]], beside: Sequence[Judged]) -> None:
+        """Judge verified windows, each as if those before it went on, as nearly all do. They share the time equally."""
+        if not verified:
+            return
+        began = time.perf_counter()
+        asked = [_asked(hearing, window) for hearing, window in verified]
+        recalled = self._sessions.recall_all(asked, [item.beside for item in beside if item.goes_on])
+        laid_out: dict[int, list[_LaidOut]] = {}
+        for (hearing, window), (_, traces, wanted), found in zip(verified, asked, recalled, strict=True):
+            hearing.asked = Asked(traces, wanted, found)
+            laid_out.setdefault(id(hearing.bench), []).append(_lay_out(hearing, window, found))
+        for ours in laid_out.values():
+            _decide(ours)
+        took = (time.perf_counter() - began) / len(verified)
+        for _ in verified:
+            self._observer.took(Stage.APPRAISE, took)
+
+    def _judged(self, hearing: Hearing) -> Judged | WeighbridgeError:
+        """The judgement on a window that all stages are done with."""
+        live, verdict = hearing.live, hearing.verdict
+        if verdict is None:
+            raise RuntimeError("a window that nobody has judged")
+        if isinstance(verdict, EnvironmentFault):
+            return verdict
+        try:
+            record = hearing.record(verdict)
+            self._keeper.keep(verdict, hearing.bench.appraiser, live.terms)
+            random = draw(self._chance)
+        except WeighbridgeError as error:
+            return error
+        return Judged(
+            live=live,
+            stood=live.stood,
+            peer=hearing.sent.peer,
+            verified=hearing.verified,
+            asked=hearing.asked,
+            verdict=verdict,
+            random=random,
+            record=record,
+            evidence=Content(hearing.sent.data, () if hearing.verified is None else hearing.verified.chains),
+            at=hearing.at,
+        )
 
     def _place(self, window: AuthenticWindow, live: Live) -> NotAuthentic | None:
         """Refuse what is out of place; return the error of a fork, which is a judgement and not junk."""
@@ -293,21 +258,38 @@ class Judge:
         return row
 
 
-def _appraise(verified: VerifiedWindow, live: Live, asked: Asked, appraiser: Appraiser, now: datetime) -> Verdict:
-    physical = appraiser.physical(
-        verified, enrolled=live.enrolled, position=live.position, history=asked.recalled.history, at=now
-    )
-    return appraiser.appraise(
-        verified, enrolled=live.enrolled, position=live.position, state=live.state, physical=physical, at=now
-    )
+class _LaidOut(NamedTuple):
+    """What is to be decided of a window."""
+
+    hearing: Hearing
+    window: VerifiedWindow
+    physical: TelemetryAppraisal
+    case: Case
 
 
-def _fresh(window: AuthenticWindow, live: Live, now: datetime) -> bool:
-    """Whether the window carries the outstanding challenge and comes in time. A challenge serves one window."""
-    terms, issued = live.terms, live.issued
-    allowed = timedelta(microseconds=(terms.period_ns + terms.lateness_ns) // 1000)
-    return (
-        window.header.challenge == issued.digest
-        and window.header.seq == issued.seq
-        and now - moment(issued.issued_ns) <= allowed
-    )
+def _asked(hearing: Hearing, window: VerifiedWindow) -> tuple[Live, Sequence[Trace], Sequence[tuple[bytes, bytes]]]:
+    """What the memory of GPUs is asked about a window."""
+    live, appraiser, at = hearing.live, hearing.bench.appraiser, hearing.at
+    named = appraiser.named(enrolled=live.enrolled, at=at)
+    traces = traces_of(window, live.position.telemetry, enrolled=live.enrolled, named=named)
+    return live, traces, appraiser.wanted(window, enrolled=live.enrolled, position=live.position, at=at)
+
+
+def _lay_out(hearing: Hearing, window: VerifiedWindow, recalled: Recalled) -> _LaidOut:
+    live, appraiser, at = hearing.live, hearing.bench.appraiser, hearing.at
+    enrolled, position = live.enrolled, live.position
+    physical = appraiser.physical(window, enrolled=enrolled, position=position, history=recalled.history, at=at)
+    case = appraiser.lay_out(window, enrolled=enrolled, position=position, state=live.state, physical=physical, at=at)
+    return _LaidOut(hearing, window, physical, case)
+
+
+def _decide(laid_out: Sequence[_LaidOut]) -> None:
+    """Ask the one policy of these windows about all of them, and say what comes of that."""
+    appraiser = laid_out[0].hearing.bench.appraiser
+    decided = decide_all(appraiser.policy, [item.case for item in laid_out])
+    for (hearing, window, physical, case), one in zip(laid_out, decided, strict=True):
+        if isinstance(one, EnvironmentFault):
+            hearing.verdict = one
+        else:
+            enrolled = hearing.live.enrolled
+            hearing.verdict = appraiser.verdict(window, case, one, enrolled=enrolled, physical=physical, at=hearing.at)

@@ -22,6 +22,7 @@ from weighbridge.verifier.service_limits import REMEMBERED
 from weighbridge.verifier.session import SessionState
 from weighbridge.verifier.standings import Kept
 from weighbridge.verifier.steps import Advance, Behind, Ending, shut_of, write_advances, write_end
+from weighbridge.verifier.traces import Question
 from weighbridge.verifier.transaction import Conflict, Issued
 
 if TYPE_CHECKING:
@@ -94,10 +95,28 @@ class LiveSessions:
             PolicyDenied: ``SESSION_FAILED`` or ``SESSION_STATE``: it has ended, which is final.
             WeighbridgeError: its records do not make the session that its row tells of.
         """
-        live = self._live.get(session)
-        if live is not None:
-            require_peer(live.enrolled, peer)
-        return self._as_it_stands(session, self._store.look(lambda tx: tx.stood.one(session)), peer)
+        (found,) = self.find_all([(session, peer)])
+        if isinstance(found, WeighbridgeError):
+            raise found
+        return found
+
+    def find_all(self, named: Sequence[tuple[bytes, bytes]]) -> list[Live | WeighbridgeError]:
+        """Each of some sessions, for the peer beside it, or the error as which :meth:`find` raises.
+
+        Raises:
+            EnvironmentFault: the store cannot be read.
+        """
+        stood = self._store.look(lambda tx: tx.stood.of([session for session, _ in named]))
+        found: list[Live | WeighbridgeError] = []
+        for session, peer in named:
+            live = self._live.get(session)
+            try:
+                if live is not None:
+                    require_peer(live.enrolled, peer)
+                found.append(self._as_it_stands(session, stood.get(session), peer))
+            except WeighbridgeError as error:
+                found.append(error)
+        return found
 
     def restore(self, session: bytes) -> Live:
         """The session as it stands now, whosever it is: for whoever finishes what was begun.
@@ -231,18 +250,20 @@ class LiveSessions:
         """See :func:`.write_advances`."""
         return write_advances(tx, steps, root=self._chance.dated(self._archive.ledger.root))
 
-    def recall(
-        self, live: Live, traces: Sequence[Trace], wanted: Sequence[tuple[bytes, bytes]], beside: Sequence[Beside]
-    ) -> Recalled:
-        """What is remembered of GPUs that concerns the next window of ``live``.
+    def recall_all(
+        self, asked: Sequence[tuple[Live, Sequence[Trace], Sequence[tuple[bytes, bytes]]]], beside: Sequence[Beside]
+    ) -> list[Recalled]:
+        """What is remembered of GPUs that concerns the next window of each of some sessions.
 
-        ``traces`` are what it brings, ``wanted`` the GPUs that it is the first to judge by a profile, with its digest,
-        ``beside`` what windows bring that will have been carried out before it.
+        Args:
+            asked: each session; what its window brings; the GPUs that this is the first to judge by a profile, with
+                that one's digest. Each is taken to be carried out before the next.
+            beside: what windows bring that will have been carried out before all of them.
         """
-        session, seq = live.terms.session, live.position.seq
+        questions = [Question(live.terms.session, live.position.seq, traces, wanted) for live, traces, wanted in asked]
         # Of different times, if something is recorded meanwhile: then it is asked again in the turn.
-        history = self._store.look(lambda tx: tx.traces.recall(session, seq, traces, wanted, beside=beside))
-        return Recalled(history, live.known)
+        histories = self._store.look(lambda tx: tx.traces.recall_all(questions, beside=beside))
+        return [Recalled(history, live.known) for history, (live, _, _) in zip(histories, asked, strict=True)]
 
     def replay(self, live: Live, record: Record, evidence: bytes) -> tuple[VerifiedWindow, TelemetryAppraisal]:
         """See :meth:`.Restorer.replay`."""

@@ -18,6 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Self, final
 
+from weighbridge.policy.engine import Decision, decide_all
 from weighbridge.proto import limits, strict
 from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence, PolicyDenied, WeighbridgeError
 from weighbridge.verifier import policy_bundle
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from weighbridge.policy.document import PolicyInput
-    from weighbridge.policy.engine import Decision, Prepared
+    from weighbridge.policy.engine import Prepared
     from weighbridge.policy.policy_set import PolicyFiles, PolicySet
     from weighbridge.policy.values.reference import Reference
     from weighbridge.verifier.anchors import TrustAnchors
@@ -54,6 +55,10 @@ class InForce:
     policy: PolicySet
     engine: Prepared
     bundle: VerifiedPolicyBundle | None
+
+    def named(self, decision: Decision) -> Decision:
+        """``decision`` of this policy, with the bundle that it came in."""
+        return decision if self.bundle is None else replace(decision, revision=self.bundle.revision)
 
 
 @final
@@ -89,11 +94,32 @@ class PoliciesInForce:
         Raises:
             EnvironmentFault: ``POLICY_ABSENT``, ``POLICY_EXPIRED``: no policy is in force; or as :class:`.Prepared`.
         """
+        found = self._valid(document)
+        return found.named(found.engine.decide(document))
+
+    def decide_all(self, documents: Sequence[PolicyInput]) -> Sequence[Decision | WeighbridgeError]:
+        """See :meth:`.Several.decide_all`: each policy is asked once, about the windows that it is for."""
+        made: list[Decision | WeighbridgeError | None] = [None] * len(documents)
+        asked: dict[int, tuple[InForce, list[int]]] = {}
+        for place, document in enumerate(documents):
+            try:
+                found = self._valid(document)
+            except WeighbridgeError as error:
+                made[place] = error
+            else:
+                asked.setdefault(id(found), (found, []))[1].append(place)
+        for found, places in asked.values():
+            decided = decide_all(found.engine, [documents[place] for place in places])
+            for place, one in zip(places, decided, strict=True):
+                made[place] = found.named(one) if isinstance(one, Decision) else one
+        return [one for one in made if one is not None]
+
+    def _valid(self, document: PolicyInput) -> InForce:
+        """The policy for the document's tenant, which is valid at its receipt time."""
         found = self.of(document.session.tenant)
-        if found.bundle is None:
-            return found.engine.decide(document)
-        _check_valid(found.bundle, moment(strict.decimal(document.received_ns, what="received_ns")))
-        return replace(found.engine.decide(document), revision=found.bundle.revision)
+        if found.bundle is not None:
+            _check_valid(found.bundle, moment(strict.decimal(document.received_ns, what="received_ns")))
+        return found
 
     def files(self) -> Mapping[bytes, PolicyFiles]:
         """The files of each policy, by its digest: as records name it."""

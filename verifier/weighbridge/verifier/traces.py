@@ -28,12 +28,12 @@ from weighbridge.verifier.telemetry.remains import Remains
 from weighbridge.verifier.telemetry.samples.fingerprints import MATCHES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from weighbridge.verifier.database.prepared import Row
     from weighbridge.verifier.telemetry.history import Trace
 
-__all__ = ["Beside", "Brought", "Traces"]
+__all__ = ["Beside", "Brought", "Question", "Traces"]
 
 _SIGN: Final = 1 << 63
 # Numbers of origins that have none yet: behind all there are, and before those of the window itself.
@@ -43,8 +43,7 @@ _OWN: Final = sessions.alias("own")
 _READING: Final = ["session", "seq", "wall_ns", "energy_mj"]
 _READ: Final = Prepared(
     sa.select(counters.c.device, *(counters.c[name] for name in _READING)).where(
-        counters.c.device.in_(sa.bindparam("of_devices", expanding=True)),
-        counters.c.session != sa.bindparam("of_session"),
+        counters.c.device.in_(sa.bindparam("of_devices", expanding=True))
     ),
     lists=["of_devices"],
 )
@@ -75,6 +74,32 @@ class Beside(NamedTuple):
     traces: Sequence[Trace]
 
 
+class Question(NamedTuple):
+    """A window, of which it is asked what is remembered that concerns it.
+
+    Attributes:
+        session: of which it is.
+        seq: its number.
+        traces: what it brings.
+        wanted: GPUs with the digests of profiles: of these it is said what their record had come to.
+    """
+
+    session: bytes
+    seq: int
+    traces: Sequence[Trace]
+    wanted: Sequence[tuple[bytes, bytes]]
+
+    @property
+    def values(self) -> set[int]:
+        """Its fingerprints."""
+        return {value for trace in self.traces for value in trace.fingerprints}
+
+    @property
+    def coming(self) -> Beside:
+        """What the windows behind it are compared with."""
+        return Beside(self.session, self.seq, self.traces)
+
+
 @final
 class Traces:
     """The memory within one transaction, of ``kept`` fingerprints at most. Given by :class:`.Transaction`."""
@@ -94,29 +119,42 @@ class Traces:
         *,
         beside: Sequence[Beside] = (),
     ) -> History:
-        """What is remembered that concerns ``traces``, which window ``seq`` of ``session`` brings.
+        """What is remembered that concerns one window; see :class:`Question` and :meth:`recall_all`."""
+        (history,) = self.recall_all([Question(session, seq, traces, wanted)], beside=beside)
+        return history
 
-        ``wanted`` are GPUs with the digests of profiles: of these it is said what their record had come to. ``beside``
-        are windows of other sessions that will be remembered before this one, in their order.
+    def recall_all(self, asked: Sequence[Question], *, beside: Sequence[Beside] = ()) -> list[History]:
+        """What is remembered that concerns each of some windows.
+
+        ``beside`` are windows of other sessions that will be remembered before all of them, in their order; of those
+        asked about, each is taken to be remembered before the next.
 
         Whose session another tenant's was, and when in it, is not said: a history is written into records, and tenants
         get theirs. Of the session itself, only what another GPU brought counts, or a window before those that a trace
         is made of. Of one window, a GPU's samples may be those of another GPU as well: the first by identity is the
         original.
         """
-        devices = _READ.pieces("of_devices", [trace.device for trace in traces], of_session=session)
-        profiles = _PASTS.pieces("of_devices", [device for device, _ in wanted])
-        own = {value for trace in traces for value in trace.fingerprints}
-        values = self._memory.seen(sorted(own))
+        devices = _READ.pieces("of_devices", [trace.device for one in asked for trace in one.traces])
+        profiles = _PASTS.pieces("of_devices", [device for one in asked for device, _ in one.wanted])
+        values = self._memory.seen(sorted({value for one in asked for value in one.values}))
         found = together(self._connection, *devices, *profiles, *values)
         read, judged = len(devices), len(devices) + len(profiles)
-        readings = tuple(sorted((_reading(row) for rows in found[:read] for row in rows), key=lambda item: item.device))
-        past = tuple(_past(row) for rows in found[read:judged] for row in rows if row[:2] in wanted)
+        readings = sorted((_reading(row) for rows in found[:read] for row in rows), key=lambda item: item.device)
+        pasts = [row for rows in found[read:judged] for row in rows]
         seen = self._memory.places(found[judged:])
-        for value, coming in _places(beside, own):
-            seen.setdefault(value, coming)
+        coming = [*beside, *(one.coming for one in asked)]
+        return [
+            self._history(one, readings, pasts, _known(one, seen, coming[: len(beside) + number]))
+            for number, one in enumerate(asked)
+        ]
+
+    def _history(
+        self, asked: Question, readings: Sequence[Reading], pasts: Sequence[Row], seen: dict[int, Place]
+    ) -> History:
+        """Of what was found what concerns one window; ``seen`` is where its fingerprints were, and is added to."""
+        session, devices = asked.session, {trace.device for trace in asked.traces}
         copies: list[Copy] = []
-        for number, trace in enumerate(sorted(traces, key=lambda item: item.device)):
+        for number, trace in enumerate(sorted(asked.traces, key=lambda item: item.device)):
             places = [
                 place
                 for value in trace.fingerprints
@@ -126,8 +164,10 @@ class Traces:
             if (copy := _copy_of(trace.device, places)) is not None:
                 copies.append(copy)
             for value in trace.fingerprints:
-                seen.setdefault(value, Place(_SIGN + number, session, trace.device, seq))
-        return self._own(session, History(readings, tuple(copies), past))
+                seen.setdefault(value, Place(_SIGN + number, session, trace.device, asked.seq))
+        own = tuple(item for item in readings if item.device in devices and item.session != session)
+        past = tuple(_past(row) for row in pasts if row[:2] in asked.wanted)
+        return self._own(session, History(own, tuple(copies), past))
 
     def remember(self, brought: Sequence[Brought]) -> None:
         """Keep what windows bring, one after another.
@@ -172,6 +212,15 @@ class Traces:
             return history
         pieces = together(self._connection, *_THEIRS.pieces("of_sessions", named, of_session=session))
         return history.without(frozenset(theirs for rows in pieces for (theirs,) in rows))
+
+
+def _known(asked: Question, seen: Mapping[int, Place], beside: Sequence[Beside]) -> dict[int, Place]:
+    """Where the fingerprints of a window were ``seen``, or will have been in windows ``beside`` it."""
+    own = asked.values
+    known = {value: place for value in own if (place := seen.get(value)) is not None}
+    for value, coming in _places(beside, own):
+        known.setdefault(value, coming)
+    return known
 
 
 def _places(beside: Sequence[Beside], wanted: set[int]) -> Iterator[tuple[int, Place]]:

@@ -7,21 +7,25 @@ any way is never used again, since an engine that has panicked gives wrong answe
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Final, final
 
-from weighbridge.policy.engines.process import WorkerFault
+from weighbridge.policy.engines.process import WorkerCrashed, WorkerFault
 from weighbridge.proto.errors import EnvironmentFault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Generator, Iterable, Sequence
 
     from weighbridge.policy.engine import Limits
     from weighbridge.policy.engines.process import Worker
 
 __all__ = ["Pool", "start_all"]
+
+# Of each part of what goes to a worker together, and comes back.
+_LENGTH: Final = 4
 
 
 @final
@@ -64,16 +68,28 @@ class Pool:
             RuntimeError: after :meth:`close`.
             EnvironmentFault: no worker is left, and none can be started.
         """
-        request = b"".join((b"D", now_ns.to_bytes(8, "big"), len(query).to_bytes(2, "big"), query, document))
-        with self._turns:
-            worker = self._take()
-            whole = False
-            try:
-                answer = worker.exchange(request, seconds=self._limits.decide_seconds, reply_max=self._limits.reply_max)
-                whole = True
-            finally:
-                self._give(worker, whole=whole)
-        return answer
+        limits, request = self._limits, _question(query, document, now_ns)
+        with self._borrowed() as worker:
+            return worker.exchange(request, seconds=limits.decide_seconds, reply_max=limits.reply_max)
+
+    def evaluate_all(self, query: bytes, documents: Sequence[tuple[bytes, int]]) -> Sequence[bytes]:
+        """The answers to one expression about each of ``documents``, with its time: by one worker, waited for once.
+
+        All of them have the time of one.
+
+        Raises:
+            WorkerFault, RuntimeError, EnvironmentFault: as :meth:`evaluate`, where any of them comes to that.
+        """
+        request = bytearray(b"M")
+        for document, now_ns in documents:
+            asked = _question(query, document, now_ns)
+            request += len(asked).to_bytes(_LENGTH, "big")
+            request += asked
+        limits, count = self._limits, len(documents)
+        most = 1 + count * (_LENGTH + limits.reply_max)
+        with self._borrowed() as worker:
+            answers = worker.exchange(bytes(request), seconds=limits.decide_seconds, reply_max=most)
+            return _taken_apart(answers, count, limits.reply_max)
 
     def close(self) -> None:
         """End every worker, after the decisions that are being made. May be called again."""
@@ -89,6 +105,18 @@ class Pool:
         for thread in threads:
             thread.join()
         self._turns.release(self._size)
+
+    @contextlib.contextmanager
+    def _borrowed(self) -> Generator[Worker]:
+        """A worker, which is used again if the block is left without an error."""
+        with self._turns:
+            worker = self._take()
+            whole = False
+            try:
+                yield worker
+                whole = True
+            finally:
+                self._give(worker, whole=whole)
 
     def _take(self) -> Worker:
         with self._state:
@@ -154,6 +182,27 @@ class Pool:
                 self._state.notify_all()
             if worker is not None:
                 worker.close()
+
+
+def _question(query: bytes, document: bytes, now_ns: int) -> bytes:
+    return b"".join((b"D", now_ns.to_bytes(8, "big"), len(query).to_bytes(2, "big"), query, document))
+
+
+def _taken_apart(answers: bytes, count: int, most: int) -> list[bytes]:
+    """As many answers as that, each of ``most`` bytes at the most, and nothing else.
+
+    Raises:
+        WorkerCrashed: they are not.
+    """
+    found: list[bytes] = []
+    place = 0
+    while place < len(answers):
+        begins = place + _LENGTH
+        place = begins + int.from_bytes(answers[place:begins], "big")
+        found.append(answers[begins:place])
+    if place != len(answers) or len(found) != count or max(map(len, found), default=0) >= most:
+        raise WorkerCrashed("the engine answers out of form")
+    return found
 
 
 def start_all(start: Callable[[], Worker], count: int) -> tuple[Worker, ...]:

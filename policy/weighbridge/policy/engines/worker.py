@@ -9,7 +9,8 @@ spawned us ends.)
 
 Frames are a 4-byte big-endian length and a body; the parent sends one at a time. Requests: ``L`` + 4-byte length + JSON
 + the data, JSON too, loads and answers with the syntax tree (or nothing, as asked), ``S`` gives that tree alone;
-``D`` + 8-byte time + 2-byte length + query + input document evaluates; ``C`` and ``P`` give coverage and prints since
+``D`` + 8-byte time + 2-byte length + query + input document evaluates; ``M`` + any number of such requests, each behind
+a 4-byte length, evaluates all, and their results stand so in the answer; ``C`` and ``P`` give coverage and prints since
 the last time, as JSON. Answers: ``R`` + result, ``E`` + text.
 Arguments: directory of the engine's package, address-space bytes, CPU seconds, largest request.
 
@@ -116,11 +117,23 @@ def serve(answer_to: Callable[[bytes], bytes], *, cpu: int, largest: int) -> NoR
         request = receive(largest)
         limit_cpu(cpu)
         try:
-            answer = answer_to(request)
+            answer = together(answer_to, request) if request[:1] == b"M" else answer_to(request)
         except BaseException as error:  # noqa: BLE001 - a Rust panic is a BaseException; the engine is spoilt after it
             write(b"E", str(error)[:4096].encode("utf-8", "replace"))
             os._exit(1)
         write(b"R", answer)
+
+
+def together(answer_to: Callable[[bytes], bytes], request: bytes) -> bytes:  # pragma: no cover - see above
+    """The answers to the requests that a request ``M`` is made of."""
+    answers: list[bytes] = []
+    place = 1
+    while place < len(request):
+        begins = place + HEADER
+        place = begins + int.from_bytes(request[place:begins], "big")
+        answer = answer_to(request[begins:place])
+        answers += [len(answer).to_bytes(HEADER, "big"), answer]
+    return b"".join(answers)
 
 
 def question(request: bytes) -> tuple[bytes, bytes]:  # pragma: no cover - see above
