@@ -292,7 +292,7 @@ def verify_window(
     runtime = _continue_runtime(evidence.runtime, position, terms, quote)
     # 13.
     manifests = weights.open_manifests(evidence.manifests)
-    _check_manifests(manifests, log, position)
+    weights.check_manifests(manifests, named={model.manifest for model in log.fresh}, known=position.manifests)
     # 14.
     check_answer(header.spot, spot)
     return VerifiedWindow(
@@ -502,18 +502,4 @@ def _check_sample_times(samples: telemetry.Telemetry, header: Header) -> None:
                 where=f"telemetry.sources[{number}]",
                 expected=f"{first}..{last}",
                 got=f"{source.start_wall_ns}..{end}",
-            )
-
-
-def _check_manifests(sent: Mapping[bytes, Manifest], log: LogState, position: Position) -> None:
-    named = {model.manifest for model in log.fresh}
-    for digest in sent:
-        if digest not in named:
-            raise NotAuthentic(
-                Code.MANIFEST_DIGEST, "no new record of the log names this manifest", where="manifests", got=digest
-            )
-    for digest in sorted(named):
-        if digest not in sent and digest not in position.manifests:
-            raise NotAuthentic(
-                Code.MANIFEST_MISSING, "a record names a manifest that did not come", where="manifests", expected=digest
             )
