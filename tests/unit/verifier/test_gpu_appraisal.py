@@ -16,7 +16,7 @@ from weighbridge.attester.gpu.emulated_rims import Manifest, gpu_manifests
 from weighbridge.attester.gpu.emulated_vendor import PLATFORM, EmulatedVendor
 from weighbridge.policy import document
 from weighbridge.policy.values.reference import GpuMinimum, Reference
-from weighbridge.proto import strict
+from weighbridge.proto import cbor, strict
 from weighbridge.proto.cc_state import CcState
 from weighbridge.proto.collateral import Collateral, CollateralItem
 from weighbridge.proto.digest import sha256
@@ -79,6 +79,11 @@ def own(device: VerifiedGpuReport, *digests: str) -> Reference:
 
 def right(device: VerifiedGpuReport = GPU) -> Reference:
     return own(device, "00" * 32, device.measurements_digest.hex())
+
+
+def received(state: CcState) -> CcState:
+    """What a window's header says."""
+    return CcState.from_cbor(cbor.decode(cbor.encode(state.to_cbor()), limit=100, what="claim"), where="claim")
 
 
 def appraise(
@@ -320,8 +325,11 @@ def test_silence_of_the_host_is_a_finding_and_no_claim() -> None:
 
 
 def test_a_mode_that_is_not_productions_is_a_finding_of_a_real_gpu() -> None:
-    genuine = replace(GPU, chain=replace(GPU.chain, platform="nvidia"))
-    for device, environment, told in ((genuine, 2, 0), (genuine, 1, 1), (genuine, 0, 1), (GPU, 1, 0), (SWITCH, 1, 0)):
+    platform = strict.json_decode(b'"nvidia"', what="an anchor's platform")
+    assert isinstance(platform, str)
+    genuine = replace(GPU, chain=replace(GPU.chain, platform=platform))
+    others = ((genuine, number, 1) for number in (0, 1, 3, 255))
+    for device, environment, told in ((genuine, 2, 0), *others, (GPU, 1, 0), (SWITCH, 1, 0)):
         found = appraise(device, cc_state=replace(HOST, environment=environment)).findings
         messages = [finding.message for finding in found if finding.code == Code.GPU_CC_MODE]
         assert len(messages) == told
@@ -354,7 +362,7 @@ SILENT = forged(PROTECTED_PCIE_STATUS=None, FEATURE_FLAG=None)
 def test_a_host_that_contradicts_what_its_gpu_signs_is_a_finding(
     device: VerifiedGpuReport, multi_gpu: Literal["none", "protected_pcie", "nvle"], contradicts: bool
 ) -> None:
-    found = appraise(device, cc_state=replace(HOST, multi_gpu=multi_gpu)).findings
+    found = appraise(device, cc_state=received(replace(HOST, multi_gpu=multi_gpu))).findings
     told = [finding for finding in found if finding.code == Code.GPU_MODE]
     assert [finding.device for finding in told] == [device.identity.hex()] * contradicts
     assert all(f"the host says {multi_gpu}" in finding.message for finding in told)
