@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -171,16 +172,26 @@ def test_no_policy_never_equals_no_policy(enrolled: EnrolledTpm) -> None:
     key = made(enrolled)
     bare = key[:8] + b"\0\0" + key[42:]
     refused(Code.TELEMETRY_KEY_POLICY, enrolled, enrolled.tpm.certify(bare, OURS), bare)
-    with pytest.raises(ValueError, match="32 bytes"):
-        verify(enrolled, enrolled.tpm.certify(bare, OURS), bare, boot_policy=b"")
+    for size in (0, 31, 33):
+        with pytest.raises(ValueError, match="32 bytes"):
+            verify(enrolled, enrolled.tpm.certify(bare, OURS), bare, boot_policy=bytes(size))
 
 
-def test_a_policy_needs_a_quote_that_covers_it(enrolled: EnrolledTpm) -> None:
-    quote = enrolment_quote(enrolled)
-    for boot in (PcrSelection.of(HashAlgorithm.SHA256, [0, 9]), PcrSelection.of(HashAlgorithm.SHA384, [0])):
-        with pytest.raises(MalformedEvidence) as caught:
-            boot_policy_of(quote, boot)
-        assert caught.value.code is Code.TPM_PCR_SELECTION
+SHA256, SHA384 = HashAlgorithm.SHA256, HashAlgorithm.SHA384
+
+
+@pytest.mark.parametrize(
+    ("quoted", "bank", "pcrs"), [(SHA256, SHA256, [0, 9]), (SHA256, SHA384, [0]), (SHA384, SHA256, [0])]
+)
+def test_a_policy_needs_a_quote_that_covers_it(
+    enrolled: EnrolledTpm, quoted: HashAlgorithm, bank: HashAlgorithm, pcrs: list[int]
+) -> None:
+    quote = enrolment_quote(replace(enrolled, selection=PcrSelection.of(quoted, [0, 4, 7, 15])))
+    with pytest.raises(MalformedEvidence) as caught:
+        boot_policy_of(quote, PcrSelection.of(bank, pcrs))
+    assert caught.value.code is Code.TPM_PCR_SELECTION
+    if bank is not quoted:
+        assert (caught.value.expected, caught.value.got) == (quoted.name, bank.name)
 
 
 def test_a_quote_is_no_certification(enrolled: EnrolledTpm) -> None:
@@ -205,6 +216,7 @@ def test_certified_by_another_key(enrolled: EnrolledTpm) -> None:
 def test_the_seal(enrolled: EnrolledTpm) -> None:
     telemetry_key = made(enrolled)
     verified = verify(enrolled, enrolled.tpm.certify_telemetry_key(OURS), telemetry_key)
+    assert not {"key=", "seal="} & set(re.findall(r"\b\w+=", repr(verified)))
     with pytest.raises(TypeError, match="verify_telemetry_key"):
         replace(verified, seal=None)
     with pytest.raises(TypeError):

@@ -9,10 +9,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cryptography import x509
 
-from fakes.soft_tpm import EK_USAGE, EMULATED, NOT_AFTER, SoftAuthority, SoftTpm
-from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic
+from fakes.soft_tpm import EK_USAGE, EMULATED, NOT_AFTER, SoftAuthority, SoftTpm, derive_key, point
+from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic, WeighbridgeError
 from weighbridge.proto.tpm import public
-from weighbridge.proto.tpm.constants import ObjectAttributes
+from weighbridge.proto.tpm.constants import Curve, ObjectAttributes
+from weighbridge.proto.tpm.templates import ENDORSEMENT_KEYS
 from weighbridge.proto.tpm.wire import u16, u32
 from weighbridge.verifier.anchors import Anchor, TrustAnchors, default
 from weighbridge.verifier.tpm.ek import VerifiedEk, verify_ek
@@ -60,10 +61,11 @@ def test_an_intermediate_may_be_the_anchor() -> None:
     assert verify(intermediates=(), anchors=TrustAnchors((anchor,))).anchor == anchor
 
 
-def refused(code: Code, **changes: object) -> None:
+def refused(code: Code, **changes: object) -> WeighbridgeError:
     with pytest.raises((NotAuthentic, MalformedEvidence)) as caught:
         verify(**changes)  # type: ignore[arg-type] # a test names parameters that exist
     assert caught.value.code is code
+    return caught.value
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -104,21 +106,35 @@ def test_a_key_of_no_template() -> None:
     refused(Code.EK_TEMPLATE, ek=TPM.attestation_key())
 
 
+def test_a_smaller_curve_with_all_else_of_a_template() -> None:
+    key = derive_key("a smaller one")
+    head = ENDORSEMENT_KEYS[0].parameters()
+    assert head[-4:] == u16(Curve.NIST_P384) + u16(0x10)
+    smaller = head[:-4] + u16(Curve.NIST_P256) + u16(0x10) + point(key)
+    refused(Code.EK_TEMPLATE, ek=smaller, certificate=AUTHORITY.certify_ek(key.public_key()))
+
+
 def test_certificate_of_another_key() -> None:
     """A44: an AK or EK certificate that is for another key."""
-    refused(Code.EK_CERT_MISMATCH, certificate=SoftTpm("other", authority=AUTHORITY).certificate)
+    other = SoftTpm("other", authority=AUTHORITY)
+    refused(Code.EK_CERT_MISMATCH, certificate=other.certificate)
+    refused(Code.EK_CERT_MISMATCH, tpm=other, certificate=TPM.certificate)
 
 
 @pytest.mark.parametrize(
-    ("usages", "authority"),
-    [((), False), ((x509.oid.ExtendedKeyUsageOID.SERVER_AUTH,), False), ((EK_USAGE,), True)],
+    ("usages", "authority", "got"),
+    [
+        ((), False, "no extended key usage"),
+        ((x509.oid.ExtendedKeyUsageOID.SERVER_AUTH,), False, "1.3.6.1.5.5.7.3.1"),
+        ((EK_USAGE,), True, None),
+    ],
     ids=["no-usage", "server", "authority"],
 )
 def test_certificates_that_are_not_for_endorsement_keys(
-    usages: tuple[x509.ObjectIdentifier, ...], authority: bool
+    usages: tuple[x509.ObjectIdentifier, ...], authority: bool, got: str | None
 ) -> None:
     certificate = AUTHORITY.certify_ek(TPM.ek_key.public_key(), usages=usages, authority=authority)
-    refused(Code.EK_CERT_MISMATCH, certificate=certificate)
+    assert refused(Code.EK_CERT_MISMATCH, certificate=certificate).got == got
 
 
 def test_without_basic_constraints_it_is_no_authority() -> None:
@@ -138,7 +154,10 @@ def test_chains() -> None:
     refused(Code.CHAIN_UNTRUSTED, anchors=SoftAuthority("other").anchors())
     refused(Code.CHAIN_BROKEN, intermediates=SoftAuthority("other").intermediates)
     refused(Code.CHAIN_EXPIRED, at=NOT_AFTER + timedelta(days=1))
-    refused(Code.CERT_MALFORMED, intermediates=(b"",))
+    # Named by its place: the endorsement key's own certificate comes first.
+    intermediates = (*AUTHORITY.intermediates, b"")
+    malformed = refused(Code.CERT_MALFORMED, intermediates=intermediates)
+    assert malformed.where == f"ek.chain[{len(intermediates)}]"
 
 
 def test_a_root_of_another_purpose_does_not_count() -> None:
@@ -148,6 +167,7 @@ def test_a_root_of_another_purpose_does_not_count() -> None:
 
 def test_the_seal() -> None:
     ek = verify()
+    assert "seal=" not in repr(ek)
     with pytest.raises(TypeError, match="verify_ek"):
         VerifiedEk(ek.public, ek.template, b"", ek.anchor, ek.not_after, object())
     for copied in (pickle.dumps, copy.copy, copy.deepcopy):
