@@ -120,9 +120,15 @@ def _together(*words: _Compared) -> _Compared:
 
 
 def _by(makers: _Compared, own: _Compared) -> Literal["none", "manifests", "relying-party", "both"]:
-    if makers == "absent":
-        return "none" if own == "absent" else "relying-party"
-    return "manifests" if own == "absent" else "both"
+    match makers, own:
+        case "absent", "absent":
+            return "none"
+        case "absent", _:
+            return "relying-party"
+        case _, "absent":
+            return "manifests"
+        case _:
+            return "both"
 
 
 def _claim(cc_state: CcState | None) -> Literal["on", "off", "devtools"] | None:
