@@ -84,17 +84,6 @@ def test_every_verdict_says_everything(arena: Arena) -> None:
 
 def test_every_invariant_refuses_before_any_policy(arena: Arena) -> None:
     """A63: no policy judged, so none can have been switched on or off."""
-    assert {
-        Code.MODEL_UNDECLARED,
-        Code.MODEL_NOT_LOADED,
-        Code.WEIGHTS_MISMATCH,
-        Code.MODEL_REVOKED,
-        Code.MODEL_EXPIRED,
-        Code.HOST_SET_EXPIRED,
-        Code.LOAD_MISMATCH,
-        Code.BASELINE_UNEXPLAINED,
-        Code.SUBJECT_FAILED,
-    } == APPRAISED
     world = arena.world()
     world.host.enrol(world.verifier)
     world.host.log.load(manifest(weights=b"Weights"))

@@ -2,48 +2,14 @@
 
 from __future__ import annotations
 
-import ast
 import importlib
 import re
-from functools import cache
-from typing import TYPE_CHECKING
 
 import pytest
 
+from support.refusing import refused_in, refused_in_step
 from weighbridge.proto.errors import Code
-from weighbridge.verifier.invariants import APPRAISED, GROUPS, INVARIANTS, Invariant, Place, codes
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-# Not where something is refused: the list of codes, and lists of what codes mean.
-LISTS = {"errors.py", "invariants.py", "acceptance.py"}
-
-
-@cache
-def refused_in(source: Path) -> frozenset[str]:
-    """The codes that stand in a module as ``Code.…``."""
-    tree = ast.parse(source.read_text(encoding="utf-8"))
-    return frozenset(
-        node.attr
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "Code"
-    )
-
-
-def sources(root: Path) -> Iterator[Path]:
-    for part in ("verifier", "policy", "proto"):
-        yield from (path for path in (root / part).rglob("*.py") if path.name not in LISTS)
-
-
-@pytest.mark.parametrize("code", sorted(codes()))
-def test_every_code_is_one_that_something_refuses_with(code: Code, root: Path) -> None:
-    own = root / "verifier" / "weighbridge" / "verifier" / "acceptance.py"
-    words = {"MODEL_REVOKED", "MODEL_EXPIRED", "HOST_SET_EXPIRED"}
-    assert (code.name in words and code.name in refused_in(own)) or any(
-        code.name in refused_in(source) for source in sources(root)
-    )
+from weighbridge.verifier.invariants import APPRAISED, GROUPS, INVARIANTS, Invariant, Place
 
 
 @pytest.mark.parametrize("item", INVARIANTS, ids=lambda item: item.name)
@@ -53,6 +19,18 @@ def test_every_place_is_there_and_has_the_steps(item: Invariant) -> None:
         doc = importlib.import_module(place.module).__doc__ or ""
         for step in place.steps:
             assert re.search(rf"^ ?{step}\.  ?\S", doc, re.MULTILINE), str(place)
+        assert list(place.steps) == sorted(set(place.steps)), str(place)
+
+
+@pytest.mark.parametrize("item", INVARIANTS, ids=lambda item: item.name)
+def test_each_place_refuses_with_its_codes_and_each_code_is_refused_with_in_one(item: Invariant) -> None:
+    refused = {
+        f"{place.module}, step {step}": refused_in_step(place.module, step) if step else refused_in(place.module)
+        for place in item.where
+        for step in place.steps or (0,)
+    }
+    assert [where for where, found in refused.items() if found.isdisjoint(item.codes)] == []
+    assert set(item.codes) - frozenset().union(*refused.values()) == set()
 
 
 def test_names_are_one_each_and_texts_are_clauses() -> None:
@@ -70,8 +48,19 @@ def test_groups_stand_together_in_their_order() -> None:
     assert order == sorted(order)
 
 
-def test_what_appraisal_denies_is_no_code_of_verification() -> None:
-    """What it denies with is told together; what verification raises stops at once."""
+def test_appraisal_denies_what_is_wrong_with_models_and_what_sticks() -> None:
+    """What it denies with is told together; what verification raises stops at once, and is no code of these."""
+    assert {
+        Code.MODEL_UNDECLARED,
+        Code.MODEL_NOT_LOADED,
+        Code.WEIGHTS_MISMATCH,
+        Code.MODEL_REVOKED,
+        Code.MODEL_EXPIRED,
+        Code.HOST_SET_EXPIRED,
+        Code.LOAD_MISMATCH,
+        Code.BASELINE_UNEXPLAINED,
+        Code.SUBJECT_FAILED,
+    } == APPRAISED
     others = {code for item in INVARIANTS if not item.appraised for code in item.codes}
     assert frozenset(others) & APPRAISED == frozenset()
 

@@ -107,7 +107,7 @@ INVARIANTS: Final = (
             Code.TPM_STRUCTURE,
             Code.GPU_REPORT_MALFORMED,
         ),
-        (_window(1), _enrolment(1)),
+        (_window(1, 7, 8, 9, 10, 12, 13), _in("enroller"), _enrolment(2, 4, 5, 6, 7, 8)),
     ),
     Invariant(
         "binding and signatures",
@@ -174,7 +174,7 @@ INVARIANTS: Final = (
         "channel",
         "it came over the channel whose key the terms name",
         (Code.WINDOW_PEER,),
-        (_window(3), _enrolment(1)),
+        (_window(3, 4), _enrolment(1)),
     ),
     Invariant(
         "binding and signatures",
@@ -188,7 +188,7 @@ INVARIANTS: Final = (
             Code.WINDOW_TERMS,
             Code.WINDOW_CNF,
         ),
-        (_window(4), _enrolment(1)),
+        (_window(4), _enrolment(1), Place("weighbridge.proto.window")),
     ),
     Invariant(
         "binding and signatures",
@@ -329,7 +329,7 @@ INVARIANTS: Final = (
         "manifests",
         "every model that a record names came with its manifest, and no other manifest came",
         (Code.MANIFEST_DIGEST, Code.MANIFEST_MISSING),
-        (_window(13),),
+        (_window(13), _enrolment(8)),
     ),
     Invariant(
         "weights",
