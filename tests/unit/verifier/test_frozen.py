@@ -13,7 +13,7 @@ import pytest
 MODULES: Final = (
     "acceptance", "appraisal", "challenge", "enrolment", "gpu.chain", "gpu.report", "gpu_appraisal", "host_appraisal",
     "invariants", "judging", "procedure", "session", "standing", "tpm.ak", "tpm.ak_certificate", "tpm.certify",
-    "tpm.continuity", "tpm.credential", "tpm.ek", "tpm.provenance", "tpm.quote",
+    "tpm.continuity", "tpm.credential", "tpm.ek", "tpm.provenance", "tpm.quote", "weights",
 )  # fmt: skip
 
 
