@@ -61,11 +61,12 @@ def world(arena: Arena) -> World:
     return spotted(arena, 0)
 
 
-def test_a_spot_challenge_is_hardly_asked_for_half_a_window(world: World) -> None:
+@pytest.mark.parametrize(("period_ns", "half_us"), [(2_000_000_000, 1_000_000), (2_000_003_000, 1_000_001)])
+def test_a_spot_challenge_is_hardly_asked_for_half_a_window(world: World, period_ns: int, half_us: int) -> None:
     """Before that it was not asked: a clock that stepped back gives nobody more time."""
     assert world.host.terms is not None
-    terms = world.host.terms.terms
-    half = timedelta(microseconds=terms.period_ns / 2_000)
+    terms = replace(world.host.terms.terms, period_ns=period_ns)
+    half = timedelta(microseconds=half_us)
     asked = replace(issue(ROOT, SESSION, 0, random=RANDOM, at=NOON), spot=SPOT, asked_ns=nanoseconds(NOON))
     after = (-INSTANT, timedelta(), INSTANT, half - INSTANT, half, half + INSTANT)
     found = [hardly_asked(asked, terms, at=NOON + passed) for passed in after]

@@ -181,8 +181,11 @@ def test_another_key_signs(enrolled: EnrolledTpm) -> None:
 
 def test_an_ak_outside_the_endorsement_hierarchy(enrolled: EnrolledTpm) -> None:
     """There its reset counts and firmware version would be obfuscated."""
-    for hierarchy in (Hierarchy.OWNER, Hierarchy.NULL, Hierarchy.PLATFORM):
-        name = qualified_name_of_primary(hierarchy, enrolled.ak.name)
+    places = [
+        qualified_name_of_primary(place, enrolled.ak.name)
+        for place in (Hierarchy.OWNER, Hierarchy.NULL, Hierarchy.PLATFORM)
+    ]
+    for name in (*places, b"\0\x0b" + bytes(32), b"\0\x0b" + b"\xff" * 32):
         with enrolled.tpm.forging(qualified_signer=name) as tpm:
             refused(enrolled, tpm.quote(enrolled.selection, OURS), Code.AK_ATTRIBUTES)
 
