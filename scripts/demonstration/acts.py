@@ -18,6 +18,7 @@ from acts_honest import honest
 from acts_host import another_gpu, changed_driver, cut_line, reset
 from acts_physics import HOST, hidden_work, record_baseline
 from acts_weights import adapter_swapped, another_model, one_bit, weights_gone
+from red_team import ENVIRONMENT, RedTeam
 from stage import BIN, CommandFailed, Stage
 from telling import Act, ActFailed, Result, say
 
@@ -48,7 +49,9 @@ async def play(out: Path, chosen: list[str], *, red_team: bool) -> int:
     rows: list[tuple[str, str, Result | None, float]] = []
     try:
         await record_baseline(stage)
-        await stage.start_verifier()
+        attackers = await RedTeam.let_in(stage) if red_team else None
+        listed = () if attackers is None else ("--relying-parties", attackers.listed)
+        await stage.start_verifier(*listed, environment={} if attackers is None else ENVIRONMENT)
         for number, (name, title, act) in enumerate(ACTS, 1):
             if chosen and name not in chosen:
                 continue
@@ -60,16 +63,16 @@ async def play(out: Path, chosen: list[str], *, red_team: bool) -> int:
             except (ActFailed, CommandFailed, WeighbridgeError, TimeoutError) as error:
                 say(f"    NOT AS IT SHOULD: {type(error).__name__}: {error}")
             rows.append((str(number), title, result, time.monotonic() - start))
-        attacked = await attacks(stage) if red_team else ExitCode.AFFIRMED
+        attacked = ExitCode.AFFIRMED if attackers is None else await attacks(attackers)
     finally:
         await stage.stop()
     return table(rows, out, time.monotonic() - began) or attacked
 
 
-async def attacks(stage: Stage) -> int:
-    """Have the red team play against the verifier that the acts were judged by; its exit status."""
+async def attacks(attackers: RedTeam) -> int:
+    """Have the red team play against the verifier that the acts were judged by, and a gate; its exit status."""
     say("\nthe red team")
-    done = await stage.red_team()
+    done = await attackers.play()
     for line in (done.out or done.err).splitlines():
         say(f"    {line}")
     return done.status

@@ -32,7 +32,7 @@ from weighbridge.verifier.anchors import Anchor, TrustAnchors, load
 from weighbridge.verifier.certs import load_certificate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from weighbridge.proto.manifest import Manifest
 
@@ -247,8 +247,8 @@ class Stage:
             )
         return stage
 
-    async def start_verifier(self) -> None:
-        """Start ``weighbridge serve`` and wait until it listens."""
+    async def start_verifier(self, *options: str | Path, environment: Mapping[str, str] | None = None) -> None:
+        """Start ``weighbridge serve`` and wait until it listens; with more ``options``, and more in its environment."""
         port_file = self.out / "port"
         port_file.unlink(missing_ok=True)
         self.log = (self.out / "verifier.log").open("ab")
@@ -257,7 +257,8 @@ class Stage:
             "--requirements", self.out / "requirements.json", *map(str, self.judging()),
             "--anchors", self.out / "roots.json", "--anchors", self.out / "baseline-owner.json",
             "--collateral", self.out / "collateral", "--baseline", self.baseline,
-            "--listen", "127.0.0.1:0", "--port-file", port_file,
+            "--listen", "127.0.0.1:0", "--port-file", port_file, *options,
+            env={**os.environ, **(environment or {})},
             stdin=asyncio.subprocess.DEVNULL, stdout=self.log, stderr=self.log,
         )  # fmt: skip
         deadline = time.monotonic() + _STARTED_S
@@ -290,13 +291,6 @@ class Stage:
             "--gpu", "emulated:2", "--gpu-vendor", host.gpus,
             "--seed", "7",
         ]  # fmt: skip
-
-    async def red_team(self) -> Done:
-        """Play the red team's attacks against the verifier, which serves; what the command printed."""
-        return await command(
-            "weighbridge", "redteam", "--target", f"127.0.0.1:{self.port}", "--kit", self.kit, "--state", self.state,
-            "--tenant", TENANT, "--audience", AUDIENCE, "--report", self.out / "redteam.md",
-        )  # fmt: skip
 
     def server(self, *options: str | Path) -> list[str | Path]:
         """The command of the demonstration's inference server."""

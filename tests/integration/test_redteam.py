@@ -7,7 +7,7 @@ import json
 import re
 import sys
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +20,20 @@ from weighbridge.proto.errors import Code, NotAuthentic, WeighbridgeError
 from weighbridge.redteam.kit import Kit
 from weighbridge.redteam.playing import ATTACKS
 from weighbridge.verifier import cli, procedure
-from weighbridge.verifier.anchors import TrustAnchors
+from weighbridge.verifier.anchors import TrustAnchors, load
 from weighbridge.verifier.core import Verifier
+from weighbridge.verifier.gate.checking import Gate
+from weighbridge.verifier.gate.configuration import GateFile
+from weighbridge.verifier.gate.instant import SystemClocks
+from weighbridge.verifier.gate.place import Place
+from weighbridge.verifier.gate.routing import Router
+from weighbridge.verifier.gate.serving import serve as serve_gate
+from weighbridge.verifier.gate.source import GrpcSource
+from weighbridge.verifier.gate.verifiers import Verifiers
+from weighbridge.verifier.gate.watcher import Watcher
+from weighbridge.verifier.relying_parties import BearerToken, RelyingParties, RelyingParty, new_token, token_digest
+from weighbridge.verifier.result_client import Bearer
+from weighbridge.verifier.result_source import ResultSource
 from weighbridge.verifier.service import Options
 
 if TYPE_CHECKING:
@@ -29,9 +41,11 @@ if TYPE_CHECKING:
 
     from weighbridge.policy.policy_set import Shipped
     from weighbridge.verifier.core import Judged
+    from weighbridge.verifier.result_source import Asked, Result
 
 # Of a verifier's own options, that it has been told which it is.
 AUDIENCE = ("--tenant", "tenant-a", "--audience", "relying-party")
+GATED = "model.example/v1"
 
 
 class RealClock:
@@ -46,6 +60,18 @@ class Deployment:
     directory: Path
     world: World
     served: Served
+    gate: int
+
+    @property
+    def ports(self) -> list[str | Path]:
+        """What the attacks on relying parties' port and on a gate take."""
+        assert self.served.listening is not None
+        return [
+            "--relying-party", f"localhost:{self.served.listening.bearer}",
+            "--token-file", self.directory / "gate.token",
+            "--stranger-token-file", self.directory / "stranger.token",
+            "--gate", f"127.0.0.1:{self.gate}", "--gate-request", GATED,
+        ]  # fmt: skip
 
     def play(self, *options: str | Path, admitted: Sequence[str | Path] = ()) -> tuple[int, dict[str, Any], str]:
         """Exit status, document and standard error of the command, for whom the verifier's own state admits hosts."""
@@ -78,11 +104,79 @@ def deployed(directory: Path, policy: Shipped = "insecure_development") -> Gener
     state = directory / "state"
     state.mkdir()
     (state / "anchors.json").write_bytes(_anchors(world))
+    tokens = {name: new_token() for name in ("gate", "stranger")}
+    for name, token in tokens.items():
+        (directory / f"{name}.token").write_text(f"{token}\n")
     try:
-        with Served(world, Authority(state / "tls"), options=Options()) as served:
-            yield Deployment(directory, world, served)
+        with Served(
+            world,
+            Authority(state / "tls"),
+            parties=_parties(tokens),
+            options=Options(bearer=("127.0.0.1", 0)),
+        ) as served:
+            gate = GateTask(served, kit, (state / "anchors.json").read_bytes(), tokens["gate"])
+            yield Deployment(directory, world, served, gate.port)
+            gate.stop()
     finally:
         world.close()
+
+
+def _parties(tokens: dict[str, str]) -> RelyingParties:
+    """One that may ask about the red team's tenant, and one of another."""
+    tenants = {"gate": "tenant-a", "stranger": "tenant-b"}
+    return RelyingParties(
+        relying_parties=tuple(
+            RelyingParty(
+                name=name,
+                tokens=(BearerToken(token_sha256=token_digest(token).hex(), not_after="2099-01-01T00:00:00Z"),),
+                tenants=(tenants[name],),
+                audiences=("relying-party",),
+            )
+            for name, token in tokens.items()
+        )
+    )
+
+
+class GateTask:
+    """A gate in the server's own loop, which is told over the port for tokens, and answers as Envoy asks."""
+
+    def __init__(self, served: Served, kit: Kit, anchors: bytes, token: str) -> None:
+        self._served = served
+        self.port = served.run(self._start(kit, anchors, Bearer(served.authority.certificate, token)))
+
+    async def _start(self, kit: Kit, anchors: bytes, bearer: Bearer) -> int:
+        assert self._served.listening is not None
+        session = {
+            "name": "redteam", "session": "any", "tenant": "tenant-a", "model": kit.manifest.digest.hex(),
+            "adapters": [], "cnf": {"unchecked": "no server stands behind these hosts"},
+        }  # fmt: skip
+        file = {
+            "schema": "weighbridge/gates/v1", "audience": "relying-party", "accept": "warning", "sessions": [session],
+            "routes": [{"name": "chat", "hosts": ["model.example"], "path": "/v1", "sessions": ["redteam"]}],
+        }  # fmt: skip
+        gate = Gate(GateFile.parse(json.dumps(file).encode()), Verifiers.of(load(anchors), None), SystemClocks())
+        source = GrpcSource(f"localhost:{self._served.listening.bearer}", bearer)
+        self._stop, started = asyncio.Event(), asyncio.get_running_loop().create_future()
+        self._task = asyncio.create_task(
+            serve_gate(
+                gate,
+                Watcher(gate, source, report=lambda _: None),
+                envoy=Place("127.0.0.1"),
+                http=None,
+                tls=None,
+                started=lambda listening: started.set_result(listening.envoy),
+                stop=self._stop,
+            )
+        )
+        port: int = await started
+        return port
+
+    def stop(self) -> None:
+        async def end() -> None:
+            self._stop.set()
+            await self._task
+
+        self._served.run(end())
 
 
 def _anchors(world: World) -> bytes:
@@ -106,7 +200,7 @@ def only(document: dict[str, Any]) -> tuple[str, list[str]]:
 
 def test_all_are_refused_by_the_check_that_is_meant(deployment: Deployment) -> None:
     report = deployment.directory / "report.md"
-    status, document, err = deployment.play("--report", report)
+    status, document, err = deployment.play(*deployment.ports, "--report", report)
     assert [
         (row["name"], row["status"], row["message"]) for row in document["attacks"] if row["status"] != "refused"
     ] == []
@@ -141,6 +235,26 @@ def test_from_two_attesters_that_were_admitted(deployment: Deployment) -> None:
 def test_a_check_that_is_off_is_found(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(procedure, "check_continuity", lambda **_: None)
     status, document, _ = deployment.play("--attack", "reset")
+    assert (status, *only(document)) == (5, "ADMITTED", [])
+
+
+def test_a_relying_party_that_is_told_of_others_tenants_is_found(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = ResultSource.result
+
+    def result(self: ResultSource, session: bytes, asked: Asked) -> Result:
+        tenant = self.standings.of(session).tenant
+        return told(self, session, replace(asked, party=asked.party.model_copy(update={"tenants": (tenant,)})))
+
+    monkeypatch.setattr(ResultSource, "result", result)
+    status, document, _ = deployment.play(*deployment.ports, "--attack", "party-other-tenant")
+    assert (status, *only(document)) == (5, "ADMITTED", [])
+
+
+def test_a_gate_without_routes_is_found(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Router, "placed", lambda self, *_: self.named("chat"))
+    status, document, _ = deployment.play(*deployment.ports, "--attack", "gate-off-route")
     assert (status, *only(document)) == (5, "ADMITTED", [])
 
 
@@ -200,6 +314,14 @@ def test_nobody_there(deployment: Deployment, capsys: pytest.CaptureFixture[str]
         (["--target", "localhost:1", "--state", "given"], "by whom hosts are admitted"),
         (["--target", "localhost:1", "--verifier-ca", "x"], "takes --verifier-ca and --verifier-key"),
         (["--target", "localhost:1", "--gpus", "0"], "argument --gpus: one at least"),
+        (["--target", "localhost:1", "--relying-party", "localhost:2"], "all of them or none"),
+        (
+            ["--target", "localhost:1", "--gate", "192.0.2.1:2", "--gate-request", "a/b"],
+            "192.0.2.1 is not this machine",
+        ),
+        (["--target", "localhost:1", "--gate", "localhost:2"], "--gate and --gate-request: both or neither"),
+        (["--target", "localhost:1", "--gate-request", "model.example"], "a host and a path without a query"),
+        (["--target", "localhost:1", "--attack", "gate-ended"], "gate-ended takes --gate"),
     ],
 )
 def test_what_is_asked_first(options: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:

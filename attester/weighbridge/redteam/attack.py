@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from weighbridge.attester.client import Answer
     from weighbridge.redteam.field import Field
 
-__all__ = ["Attack", "Harmed", "NotShown", "Seen", "Status", "answered", "honest", "refused", "status_of"]
+__all__ = ["Attack", "Harmed", "Needs", "NotShown", "Seen", "Status", "answered", "honest", "refused", "status_of"]
 
-By = Literal["verifier", "relying party"]
+By = Literal["verifier", "relying party", "gate"]
+Needs = Literal["attesters", "relying-party", "gate"]
 
 
 class Status(StrEnum):
@@ -61,7 +62,8 @@ class Attack:
         does: in one sentence.
         expected: a refusal with one of these codes is the one that is meant.
         play: plays its honest part, then the attack.
-        by: who refuses: the verifier, or a relying party by what the verifier has put into a token.
+        by: who refuses: the verifier, a relying party by what the verifier has put into a token, or a gate.
+        needs: which of the deployment's ports it is played at, beside that of attesters, where one is named.
     """
 
     name: str
@@ -70,6 +72,7 @@ class Attack:
     expected: tuple[Code, ...]
     play: Callable[[Field], Awaitable[Seen]]
     by: By = "verifier"
+    needs: Needs = "attesters"
 
 
 class NotShown(Exception):

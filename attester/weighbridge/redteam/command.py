@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib.util
 import ipaddress
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from weighbridge.proto import cose, limits
 from weighbridge.proto.errors import Code, EnvironmentFault
 from weighbridge.proto.options import UsageFault
 from weighbridge.verifier.commands import arguments as given
+from weighbridge.verifier.commands.identity import read_token
 from weighbridge.verifier.commands.outcome import Outcome, load_document, read, read_manifest, write
 
 if TYPE_CHECKING:
@@ -68,6 +70,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--verifier-ca", metavar="FILE", help="with --attester: PEM: who certifies its TLS key")
     parser.add_argument("--verifier-key", metavar="FILE", help="with --attester: the verifier's anchors document")
+    parser.add_argument(
+        "--relying-party",
+        metavar="HOST:PORT",
+        type=given.listen,
+        help="attack its port for relying parties with tokens, too; takes the two token files",
+    )
+    parser.add_argument("--token-file", metavar="FILE", help="bearer token of one that may ask for the tenant")
+    parser.add_argument("--stranger-token-file", metavar="FILE", help="bearer token of one that may not")
+    parser.add_argument(
+        "--gate", metavar="HOST:PORT", type=given.listen, help="attack a gate of its, too, as Envoy asks it (plain)"
+    )
+    parser.add_argument(
+        "--gate-request",
+        metavar="HOST/PATH",
+        type=_request,
+        help="with --gate: a request that it leads to the red team's sessions",
+    )
     parser.add_argument("--tenant", metavar="NAME", help="of the sessions")
     parser.add_argument("--audience", metavar="NAME", help="whom their tokens are for")
     parser.add_argument("--manifest", metavar="FILE", help="declare this model instead of the kit's")
@@ -99,7 +118,7 @@ def _run(arguments: argparse.Namespace) -> Outcome:
         Kit.create(arguments.make_kit)
         return _made(arguments.make_kit)
     _check(arguments)
-    attacks = _chosen(arguments.attack)
+    attacks = _chosen(arguments)
     manifest = None if arguments.manifest is None else read_manifest(arguments.manifest)
     kit = Kit.open(arguments.kit, manifest=manifest, model=arguments.model)
     at, began = datetime.now(UTC), time.monotonic()
@@ -139,12 +158,17 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UsageFault("--attester takes --verifier-ca and --verifier-key as well")
     if arguments.attester and len(arguments.attester) < _ATTESTERS_MIN:
         raise UsageFault("--attester twice at least: half of the attacks take somebody else")
-    host, _ = arguments.target
-    if not arguments.i_own_this and not _is_here(host):
-        raise UsageFault(
-            f"{host} is not this machine",
-            hint="attack nothing but a deployment of your own; if it is one: --i-own-this",
-        )
+    tokens = {arguments.relying_party, arguments.token_file, arguments.stranger_token_file}
+    if None in tokens and len(tokens) > 1:
+        raise UsageFault("--relying-party, --token-file and --stranger-token-file: all of them or none")
+    if (arguments.gate is None) != (arguments.gate_request is None):
+        raise UsageFault("--gate and --gate-request: both or neither")
+    for place in (arguments.target, arguments.relying_party, arguments.gate):
+        if place is not None and not arguments.i_own_this and not _is_here(place[0]):
+            raise UsageFault(
+                f"{place[0]} is not this machine",
+                hint="attack nothing but a deployment of your own; if it is one: --i-own-this",
+            )
 
 
 def _is_here(host: str) -> bool:
@@ -154,28 +178,48 @@ def _is_here(host: str) -> bool:
         return host == "localhost"
 
 
-def _chosen(names: Sequence[str]) -> tuple[Attack, ...]:
+def _chosen(arguments: argparse.Namespace) -> tuple[Attack, ...]:
+    """Those that are named, or all at the ports that are."""
     from weighbridge.redteam.playing import ATTACKS  # noqa: PLC0415 - as above
 
+    ports = {"attesters", *_named_ports(arguments)}
     known = {attack.name: attack for attack in ATTACKS}
-    for name in names:
+    for name in arguments.attack:
         if name not in known:
             raise UsageFault(f"no attack is called {name}", hint=f"there are: {', '.join(known)}")
-    return tuple(known[name] for name in names) or ATTACKS
+        if known[name].needs not in ports:
+            raise UsageFault(
+                f"{name} takes --{known[name].needs}", hint="docs/redteam.md says what a deployment is given"
+            )
+    return tuple(known[name] for name in arguments.attack) or tuple(one for one in ATTACKS if one.needs in ports)
+
+
+def _named_ports(arguments: argparse.Namespace) -> list[str]:
+    """Those beside that of attesters; what asks at them is installed.
+
+    Raises:
+        EnvironmentFault: ``TOOL_MISSING``.
+    """
+    if arguments.gate is not None and importlib.util.find_spec("envoy") is None:
+        raise EnvironmentFault(
+            Code.TOOL_MISSING, "Envoy's messages are not installed", hint="pip install 'weighbridge[gate]'"
+        )
+    pairs = (("relying-party", arguments.relying_party), ("gate", arguments.gate))
+    return [name for name, place in pairs if place is not None]
 
 
 def _target(arguments: argparse.Namespace) -> Target:
     from weighbridge.attester.keys import load_authority  # noqa: PLC0415 - as above
     from weighbridge.attester.trust import TrustedVerifiers  # noqa: PLC0415 - as above
-    from weighbridge.redteam.field import Target  # noqa: PLC0415 - as above
+    from weighbridge.redteam.field import Door, RelyingParty, Target  # noqa: PLC0415 - as above
     from weighbridge.verifier.result.trusted import TrustedKeys  # noqa: PLC0415 - as above
 
     state: Path | None = arguments.state
     authority = Path(arguments.verifier_ca) if state is None else state / "tls" / "ca.pem"
     anchors = Path(arguments.verifier_key) if state is None else state / "anchors.json"
-    host, port = arguments.target
+    party, gate = arguments.relying_party, arguments.gate
     return Target(
-        address=f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
+        address=_address(arguments.target),
         authority=load_authority(authority),
         trusted=TrustedVerifiers.load(read(anchors, limit=limits.JSON_MAX)),
         tokens=TrustedKeys.of(
@@ -185,7 +229,20 @@ def _target(arguments: argparse.Namespace) -> Target:
         audience=arguments.audience,
         gpus=arguments.gpus,
         log_pcr=_LOG_PCR,
+        relying_party=None
+        if party is None
+        else RelyingParty(
+            address=_address(party),
+            token=read_token(arguments.token_file),
+            stranger=read_token(arguments.stranger_token_file),
+        ),
+        gate=None if gate is None else Door(_address(gate), *arguments.gate_request),
     )
+
+
+def _address(place: tuple[str, int]) -> str:
+    host, port = place
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _channels(arguments: argparse.Namespace, stack: ExitStack) -> Channels:
@@ -203,6 +260,13 @@ def _gpus(text: str) -> int:
     if not found:
         raise argparse.ArgumentTypeError("one at least")
     return found
+
+
+def _request(text: str) -> tuple[str, str]:
+    host, slash, path = text.partition("/")
+    if not host or not slash or "?" in path:
+        raise argparse.ArgumentTypeError("a host and a path without a query: model.example/v1")
+    return host, slash + path
 
 
 def _made(directory: Path) -> Outcome:

@@ -36,13 +36,43 @@ if TYPE_CHECKING:
     from weighbridge.redteam.kit import Kit
     from weighbridge.verifier.result.trusted import TrustedKeys
 
-__all__ = ["Channels", "Field", "Given", "Guest", "Issued", "Target"]
+__all__ = ["Channels", "Door", "Field", "Given", "Guest", "Issued", "RelyingParty", "Target"]
 
 _TIMEOUTS: Final = Timeouts(connect=5.0, answer=20.0)
 # A verifier that has had enough openings of one peer takes the next one within a minute.
 _PATIENCE_S: Final = 70.0
 # On a machine that stops for seconds a window may come too late, and is held: the next one is fresh again.
 _HELD_MAX: Final = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelyingParty:
+    """The port for relying parties without a certificate, and two that its operator has let in for this.
+
+    Attributes:
+        address: ``HOST:PORT``; the host is named in the verifier's certificate.
+        token: bearer token of one that may ask about the target's tenant, for its audience. A secret.
+        stranger: bearer token of one that may not. A secret.
+    """
+
+    address: str
+    token: str = field(repr=False)
+    stranger: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """A gate as Envoy asks it, and a request that it is to let through to the red team's hosts.
+
+    Attributes:
+        address: ``HOST:PORT`` of its external authorization, plain.
+        host: as a client of Envoy names it.
+        path: without a query.
+    """
+
+    address: str
+    host: str
+    path: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +88,8 @@ class Target:
         audience: whom their tokens are for.
         gpus: how many a host is to have.
         log_pcr: the register that it wants the measurement log in.
+        relying_party: its port for relying parties with tokens, where attacks are played there.
+        gate: a gate that it tells, where attacks are played there.
     """
 
     address: str
@@ -68,6 +100,8 @@ class Target:
     audience: str
     gpus: int
     log_pcr: int
+    relying_party: RelyingParty | None = None
+    gate: Door | None = None
 
 
 class Channels(Protocol):
@@ -162,6 +196,16 @@ class Guest:
                 raise NotShown("an honest window", f"{first.code}: {first.text}", first.code)
         if affirmed < count:
             raise NotShown("an honest window", f"{affirmed} of {count} windows were affirmed in time")
+
+    def issued(self) -> str:
+        """The newest token that was issued for it.
+
+        Raises:
+            NotShown: there is none.
+        """
+        if self.token is None:
+            raise NotShown("an honest window", "it was affirmed, and no token came with it")
+        return self.token
 
     async def unharmed(self, seen: Seen | None = None) -> None:
         """Go on as if nothing had been; ``seen`` is what was answered to the attack, where it was this host's own.

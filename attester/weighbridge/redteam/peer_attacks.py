@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -11,10 +10,10 @@ import grpc
 import grpc.aio
 
 from weighbridge.attester.refusal import Throttled
-from weighbridge.proto import limits, strict
 from weighbridge.proto.digest import sha256
-from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence, WeighbridgeError
-from weighbridge.proto.v1 import attestation_pb2, attestation_pb2_grpc, results_pb2, results_pb2_grpc
+from weighbridge.proto.errors import Code, WeighbridgeError
+from weighbridge.proto.v1 import attestation_pb2, attestation_pb2_grpc
+from weighbridge.redteam.asking import CALL_S, asked, seen
 from weighbridge.redteam.attack import Attack, NotShown, Seen, answered, refused
 from weighbridge.verifier.result.verifying import verify_any
 
@@ -27,13 +26,12 @@ if TYPE_CHECKING:
 
     _Call = grpc.aio.StreamStreamCall[attestation_pb2.AttestRequest, attestation_pb2.AttestResponse]
 
-__all__ = ["OPENINGS_MAX", "PEER_ATTACKS", "STREAMS_MAX"]
+__all__ = ["FLOODS", "OPENINGS_MAX", "PEER_ATTACKS", "STREAMS_MAX"]
 
 OPENINGS_MAX: Final = 64
 """So many openings a flood has at most; by default a peer may have 40 at once."""
 STREAMS_MAX: Final = 32
 """So many streams a flood has at most; by default a peer may have 16."""
-_CALL_S: Final = 10.0
 _LONG_AFTER: Final = timedelta(days=1)
 
 
@@ -44,10 +42,10 @@ async def _relay(field: Field) -> Seen:
     """Each has a session; the one sends the window that the other sealed."""
     guest, other = await field.guest(), await field.guest()
     sealed = guest.rogue.seal()
-    seen = await answered(other.rogue.line.window(sealed.evidence))
+    told = await answered(other.rogue.line.window(sealed.evidence))
     await guest.unharmed()
     await other.unharmed()
-    return seen
+    return told
 
 
 async def _relay_session(field: Field) -> Seen:
@@ -56,11 +54,11 @@ async def _relay_session(field: Field) -> Seen:
     try:
         await line.resume(guest.rogue.session)
     except WeighbridgeError as error:
-        seen = refused(error)
+        told = refused(error)
     else:
         return Seen(admitted=True, codes=(), message="the session was resumed over another channel")
     await guest.unharmed()
-    return seen
+    return told
 
 
 async def _relay_enrolment(field: Field) -> Seen:
@@ -79,14 +77,14 @@ async def _relay_enrolment(field: Field) -> Seen:
 
 async def _asked_for(field: Field) -> Seen:
     guest = await field.guest()
-    seen = await _ask(field.target, _another(field, guest.channel), guest.rogue.session)
+    told = await _ask(field.target, _another(field, guest.channel), guest.rogue.session)
     await guest.unharmed()
-    return seen
+    return told
 
 
 async def _shown(field: Field) -> Seen:
     guest = await field.guest()
-    return await _ask(field.target, _another(field, guest.channel), guest.rogue.session, bearer=_token(guest))
+    return await _ask(field.target, _another(field, guest.channel), guest.rogue.session, bearer=guest.issued())
 
 
 async def _elsewhere(field: Field) -> Seen:
@@ -107,7 +105,7 @@ async def _kept(field: Field) -> Seen:
 async def _believed(field: Field, steal: Callable[[str, Guest], object]) -> Seen:
     """What a relying party says to a token that was issued for another one, another server or another time."""
     guest = await field.guest()
-    token = _token(guest)
+    token = guest.issued()
     try:
         _verified(field, token).require_upstream(guest.cnf)
     except WeighbridgeError as error:
@@ -155,7 +153,7 @@ async def _streams(field: Field) -> Seen:
 async def _ended(call: _Call) -> str | None:
     """With what words a stream ends at once; ``None`` where it is served."""
     try:
-        async with asyncio.timeout(_CALL_S):
+        async with asyncio.timeout(CALL_S):
             await call.write(attestation_pb2.AttestRequest())
             if isinstance(await call.read(), attestation_pb2.AttestResponse):
                 return None
@@ -244,6 +242,9 @@ PEER_ATTACKS: Final = (
         play=_kept,
         by="relying party",
     ),
+)
+
+FLOODS: Final = (
     Attack(
         name="flood-streams",
         rows=(),
@@ -268,12 +269,6 @@ def _another(field: Field, channel: ChannelKey) -> ChannelKey:
     return other
 
 
-def _token(guest: Guest) -> str:
-    if guest.token is None:
-        raise NotShown("an honest window", "it was affirmed, and no token came with it")
-    return guest.token
-
-
 def _verified(field: Field, token: str, *, audience: str | None = None, at: datetime | None = None) -> ResultToken:
     """A token as a relying party takes it."""
     target = field.target
@@ -283,29 +278,14 @@ def _verified(field: Field, token: str, *, audience: str | None = None, at: date
 
 async def _ask(target: Target, channel: ChannelKey, session: bytes, *, bearer: str | None = None) -> Seen:
     """What whoever holds ``channel`` is told of ``session``."""
-    metadata = () if bearer is None else (("authorization", f"Bearer {bearer}"),)
-    async with _connected(target, channel) as connected:
-        stub = results_pb2_grpc.ResultServiceStub(connected)
-        try:
-            await stub.GetResult(results_pb2.GetResultRequest(session=session), timeout=_CALL_S, metadata=metadata)
-        except grpc.aio.AioRpcError as error:
-            return _status(error, target)
-    return Seen(admitted=True, codes=(), message="it was told how the session stands")
+    return seen(await asked(target.address, _credentials(target, channel), session, bearer=bearer))
 
 
 def _connected(target: Target, channel: ChannelKey) -> grpc.aio.Channel:
-    credentials = grpc.ssl_channel_credentials(
+    return grpc.aio.secure_channel(target.address, _credentials(target, channel))
+
+
+def _credentials(target: Target, channel: ChannelKey) -> grpc.ChannelCredentials:
+    return grpc.ssl_channel_credentials(
         root_certificates=target.authority, private_key=channel.key, certificate_chain=channel.certificate
-    )
-    return grpc.aio.secure_channel(target.address, credentials)
-
-
-def _status(error: grpc.aio.AioRpcError, target: Target) -> Seen:
-    details = error.details() or ""
-    with suppress(MalformedEvidence):
-        document = strict.json_decode(details.encode(), what="status", limit=limits.TERMS_MAX)
-        if isinstance(document, dict) and isinstance(document.get("code"), str):
-            return Seen(admitted=False, codes=(str(document["code"]),), message=str(document.get("message", "")))
-    raise EnvironmentFault(
-        Code.PEER_UNREACHABLE, f"it did not answer: {error.code().name.lower()}: {details}", where=target.address
     )

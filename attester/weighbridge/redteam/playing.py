@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Final
 from weighbridge.proto.errors import ExitCode, WeighbridgeError
 from weighbridge.redteam.attack import Harmed, NotShown, Status, status_of
 from weighbridge.redteam.chain_attacks import CHAIN_ATTACKS
+from weighbridge.redteam.gate_attacks import GATE_ATTACKS
 from weighbridge.redteam.host_attacks import HOST_ATTACKS
-from weighbridge.redteam.peer_attacks import PEER_ATTACKS
+from weighbridge.redteam.party_attacks import PARTY_ATTACKS
+from weighbridge.redteam.peer_attacks import FLOODS, PEER_ATTACKS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -21,7 +23,14 @@ if TYPE_CHECKING:
 
 __all__ = ["ATTACKS", "Played", "Result", "exit_status", "play"]
 
-ATTACKS: Final[tuple[Attack, ...]] = (*CHAIN_ATTACKS, *HOST_ATTACKS, *PEER_ATTACKS)
+ATTACKS: Final[tuple[Attack, ...]] = (
+    *CHAIN_ATTACKS,
+    *HOST_ATTACKS,
+    *PEER_ATTACKS,
+    *PARTY_ATTACKS,
+    *GATE_ATTACKS,
+    *FLOODS,
+)
 """In the order in which they are played: floods last, since they use up what a peer may have."""
 _ATTACK_S: Final = 120.0
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from weighbridge.proto import strict
 from weighbridge.redteam.attack import Status
-from weighbridge.redteam.playing import exit_status
+from weighbridge.redteam.playing import ATTACKS, exit_status
 from weighbridge.verifier.commands.text import counted, line, table
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Told:
         ]
         lines = table(("attack", "rows", "came to", "by"), rows, right=0)
         lines += [f"  {text}" for text in self._strange()]
-        return "\n".join([*lines, "", self._summary(), *self._behind()]) + "\n"
+        return "\n".join([*lines, "", self._summary(), *self._apart(), *self._behind()]) + "\n"
 
     def document(self) -> strict.JsonObject:
         """The same for programs."""
@@ -55,6 +55,8 @@ class Told:
             "target": self.target.address,
             "tenant": self.target.tenant,
             "audience": self.target.audience,
+            "relying_party": None if self.target.relying_party is None else self.target.relying_party.address,
+            "gate": None if self.target.gate is None else self.target.gate.address,
             "at": strict.time_encode(self.at),
             "seconds": round(self.seconds),
             "exit": exit_status(played.results).value,
@@ -90,7 +92,7 @@ class Told:
                 _cell(result.message),
             )
             lines.append(f"| {' | '.join(cells)} |")
-        lines += ["", *(f"- {text}" for text in self._strange()), "", "## What is left behind", ""]
+        lines += ["", *(f"- {text}" for text in (*self._strange(), *self._apart())), "", "## What is left behind", ""]
         return "\n".join([*lines, *(f"- {text}" for text in self._behind())]) + "\n"
 
     def _summary(self) -> str:
@@ -110,6 +112,15 @@ class Told:
         return [
             f"left behind: {sessions}, all over, with verdicts on {windows} in the ledger; {openings} asked for",
             f"remembered as failed: {keys} and their GPUs, which were made for this run and are not used again",
+        ]
+
+    def _apart(self) -> list[str]:
+        """One line for each port that was not named: what is played there says nothing of this deployment."""
+        named = {"relying-party": self.target.relying_party, "gate": self.target.gate}
+        return [
+            f"not attacked, without --{name}: {counted(sum(attack.needs == name for attack in ATTACKS), 'attack')}"
+            for name, place in named.items()
+            if place is None
         ]
 
 

@@ -13,7 +13,7 @@ from weighbridge.verifier.commands.outcome import read
 if TYPE_CHECKING:
     from weighbridge.verifier.result_client import Bearer, Credentials
 
-__all__ = ["add_identity", "identity_of"]
+__all__ = ["add_identity", "identity_of", "read_token"]
 
 _PEM_MAX: Final = 8 * limits.CERT_MAX
 _TOKEN_MAX: Final = 256
@@ -49,11 +49,17 @@ def identity_of(arguments: argparse.Namespace) -> Credentials | Bearer:
         raise UsageFault("who asks: --key and --certificate, or --token-file")
     authority = read(arguments.verifier_ca, limit=_PEM_MAX)
     if arguments.token_file is not None:
-        return Bearer(authority, _token(arguments.token_file))
+        return Bearer(authority, read_token(arguments.token_file))
     return Credentials(authority, *(read(path, limit=_PEM_MAX) for path in pair))
 
 
-def _token(path: str) -> str:
+def read_token(path: str) -> str:
+    """The bearer token in a file.
+
+    Raises:
+        EnvironmentFault: ``FILE_UNREADABLE``.
+        MalformedEvidence: ``FIELD_RANGE``: it is none.
+    """
     text = read(path, limit=_TOKEN_MAX).removesuffix(b"\n")
     if not text.isascii() or not text.decode("ascii", "replace").isprintable() or b" " in text or not text:
         raise MalformedEvidence(

@@ -1,17 +1,16 @@
-"""Hand-written stub of `xds-protos` 1.85: of Envoy's ext_authz v3, what the gate reads and writes."""
-from collections.abc import Mapping, Sequence
+"""Hand-written stub of `xds-protos` 1.85: of Envoy's ext_authz v3, what a gate reads and writes, and who asks it."""
+from collections.abc import Mapping, MutableMapping, Sequence
 
 from envoy.config.core.v3.base_pb2 import HeaderValue, HeaderValueOption
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct
 
 class _HttpRequest:
+    method: str
+    host: str
+    path: str
     @property
-    def host(self) -> str: ...
-    @property
-    def path(self) -> str: ...
-    @property
-    def headers(self) -> Mapping[str, str]: ...
+    def headers(self) -> MutableMapping[str, str]: ...
     @property
     def header_map(self) -> _HeaderMap: ...
 

@@ -1,5 +1,10 @@
 """Hand-written stub of `xds-protos` 1.85: the service. See `external_auth_pb2.pyi`."""
 import grpc.aio
+from envoy.service.auth.v3.external_auth_pb2 import CheckRequest, CheckResponse
+
+class AuthorizationStub:
+    def __init__(self, channel: grpc.aio.Channel) -> None: ...
+    async def Check(self, request: CheckRequest, *, timeout: float) -> CheckResponse: ...
 
 class AuthorizationServicer: ...
 
