@@ -57,7 +57,7 @@ _REFRESH_PERIOD: Final = 1.0
 _TURN: Final = 0.05
 _TURN_MOST: Final = 0.25
 # So many are judged together: a few, and most of what that saves is saved; and whoever came first waits for them.
-_AT_ONCE: Final = 8
+_AT_ONCE: Final = 16
 # For an answer to be taken by whoever asked: a few kilobytes, over a line that is alive.
 _TAKEN: Final = 30.0
 _OVER: Final = "the verifier is ending: resume here or elsewhere"

@@ -118,6 +118,24 @@ class Judge:
         (found,) = self._sessions.recall_all([(item.live, asked.traces, asked.wanted)], coming)
         return found.history == asked.recalled.history
 
+    def holding(self, judged: Sequence[Judged], known: int) -> list[bool]:
+        """Of each of ``judged`` whether it :meth:`holds` behind those before it; ``False`` where that has to be asked.
+
+        Nothing is looked up as long as the store knows of as much of the ledger as when they were judged: ``known``.
+
+        Raises:
+            EnvironmentFault: the store cannot be read.
+        """
+        asked = [(item, item.asked) for item in judged if item.asked is not None]
+        if all(own.recalled.known == known for _, own in asked):
+            return [True] * len(judged)
+        going = [(item, own) for item, own in asked if item.goes_on]
+        found = self._sessions.recall_all([(item.live, own.traces, own.wanted) for item, own in going], ())
+        same = {
+            item.session for (item, own), now in zip(going, found, strict=True) if now.history == own.recalled.history
+        }
+        return [item.asked is None or item.session in same for item in judged]
+
     # -- stages --------------------------------------------------------------------------------------------------------
 
     def _heard(self, sent: Sequence[Sent], *, renewing: bool) -> list[Hearing | WeighbridgeError]:

@@ -148,12 +148,11 @@ class Settler:
         stood, known = turn.tx.stood.of([item.session for item in judged]), self._archive.ledger.size
         found: list[Judged | WeighbridgeError] = []
         taken: list[Judged] = []
-        same = True
-        for item in judged:
+        # Whoever sends one recording from two hosts may reach two processes, or what came before it may be gone.
+        held, same = self._judge.holding(judged, known), True
+        for item, holds in zip(judged, held, strict=True):
             stands = stood.get(item.session) == item.stood and not turn.too_old(item.at)
-            # Whoever sends one recording from two hosts may reach two processes, or what came before it may be gone.
-            asked_now = item.asked is None or (same and item.asked.recalled.known == known)
-            if stands and (asked_now or self._judge.holds(item, beside=taken)):
+            if stands and ((same and holds) or self._judge.holds(item, beside=taken)):
                 made: Judged | WeighbridgeError = item
             else:
                 same = False
