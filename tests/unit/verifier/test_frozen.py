@@ -12,8 +12,8 @@ import pytest
 # Where a wrong bit admits somebody.
 MODULES: Final = (
     "acceptance", "appraisal", "challenge", "enrolment", "gpu.chain", "gpu.report", "gpu_appraisal", "hearing",
-    "host_appraisal", "invariants", "judging", "procedure", "session", "standing", "tpm.ak", "tpm.ak_certificate", "tpm.certify",
-    "tpm.continuity", "tpm.credential", "tpm.ek", "tpm.provenance", "tpm.quote", "weights",
+    "host_appraisal", "invariants", "judging", "procedure", "session", "standing", "tpm.ak", "tpm.ak_certificate",
+    "tpm.certify", "tpm.continuity", "tpm.credential", "tpm.ek", "tpm.provenance", "tpm.quote", "weights",
 )  # fmt: skip
 # What each stage of judging adds to, before there is a judgement.
 UNDER_WAY: Final = "Hearing"
@@ -24,5 +24,6 @@ def test_what_a_deciding_module_defines_stays_as_it_was_made(name: str) -> None:
     module = importlib.import_module(f"weighbridge.verifier.{name}")
     own = [kind for _, kind in inspect.getmembers(module, inspect.isclass) if kind.__module__ == module.__name__]
     for kind in filter(is_dataclass, own):
-        assert getattr(kind, "__dataclass_params__").frozen != (kind.__name__ == UNDER_WAY), kind  # noqa: B009 - no name that dataclasses export
+        frozen = getattr(kind, "__dataclass_params__").frozen  # noqa: B009 - no name that dataclasses export
+        assert frozen != (kind.__name__ == UNDER_WAY), kind
         assert "__slots__" in vars(kind), kind
