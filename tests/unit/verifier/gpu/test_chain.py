@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from weakref import ref
@@ -12,6 +13,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from fakes.cloud_authority import key_usage
 from gpu_support import AT, Certificate, chain_of, der, emulated, emulated_anchors, vector_chain, wheel_chain
 from weighbridge.attester.gpu.emulated import EmulatedH100
 from weighbridge.attester.gpu.emulated_vendor import EmulatedVendor, Silicon
@@ -25,6 +27,7 @@ from weighbridge.verifier.gpu import (
     check_architecture,
     verify_chain,
 )
+from weighbridge.verifier.gpu.chain import without_number
 
 DEFAULT = anchors.default()
 
@@ -71,9 +74,6 @@ def test_blackwell_is_accepted_as_what_it_is(vectors_dir: Path) -> None:
     verified = verify_chain(chain, DEFAULT, at=AT)
     assert verified.architecture == "GB100"
     check_architecture(verified, "GB100")
-    with pytest.raises(NotAuthentic) as caught:
-        check_architecture(verified, "GH100")
-    assert caught.value.code == Code.GPU_ARCH
 
 
 @pytest.mark.parametrize(
@@ -123,10 +123,23 @@ def test_any_flipped_bit_of_any_certificate(nvidia_wheel: Path) -> None:
     assert accepted == []
 
 
-def test_forged_chain_that_is_good() -> None:
+@pytest.mark.parametrize("declared", ["GA100", "GH200"])
+def test_architecture_that_was_not_declared(declared: str) -> None:
+    """A16: an older generation is not the one promised, and neither is a newer."""
     chain, believed = forged(LEAF, BROM, PROVISIONER, ROOT)
     verified = verify_chain(chain, believed, at=AT)
-    assert verified.fwid is None
+    check_architecture(verified, "GH100")
+    with pytest.raises(NotAuthentic) as caught:
+        check_architecture(verified, declared)
+    assert (caught.value.code, caught.value.expected, caught.value.got) == (Code.GPU_ARCH, declared, "GH100")
+
+
+@pytest.mark.parametrize("above", [0, 1, 5])
+def test_forged_chain_that_is_good(above: int) -> None:
+    """From three certificates, the anchor issuing devices itself, to eight."""
+    chain, believed = forged(LEAF, BROM, PROVISIONER, *[ROOT, *(Certificate(f"CA {n}") for n in range(4))][:above])
+    verified = verify_chain(chain, believed, at=AT)
+    assert (len(verified.certificates), verified.fwid) == (3 + above, None)
 
 
 @pytest.mark.parametrize(
@@ -153,6 +166,20 @@ def test_compositions_with_good_signatures(orders: tuple[Certificate, ...], code
     assert refusal(chain, believed) == code
 
 
+def test_brom_of_another_device_is_named_beside_the_one_that_is_wanted() -> None:
+    chain, believed = forged(LEAF, Certificate("GH100 A02 GSP BROM"), PROVISIONER, ROOT)
+    with pytest.raises(NotAuthentic) as caught:
+        verify_chain(chain, believed, at=AT)
+    assert (caught.value.expected, caught.value.got) == ("GH100 A01 GSP BROM", "GH100 A02 GSP BROM")
+
+
+@pytest.mark.parametrize("usages", [("digital_signature", "key_cert_sign"), ("crl_sign",)])
+def test_leaf_signs_and_certifies_nothing(usages: tuple[str, ...]) -> None:
+    leaf = Certificate(LEAF.name, ca=None, signs=None, extensions=((key_usage(*usages), True),))
+    chain, believed = forged(leaf, BROM, PROVISIONER, ROOT)
+    assert refusal(chain, believed) == Code.GPU_CHAIN
+
+
 @pytest.mark.parametrize("which", [0, 1])
 def test_keys_are_p384(which: int) -> None:
     orders = [LEAF, BROM, PROVISIONER, ROOT]
@@ -167,10 +194,31 @@ def test_leaf_that_says_it_is_no_authority() -> None:
     assert verify_chain(chain, believed, at=AT).architecture == "GH100"
 
 
-def test_unknown_architecture() -> None:
-    vendor = EmulatedVendor.create(architecture="XY123")
-    device = EmulatedH100.make(vendor, silicon=Silicon(architecture="XY123"))
-    assert refusal(device.keys.chain, emulated_anchors(vendor)) == Code.GPU_ARCH
+def test_name_without_the_number_of_the_chip() -> None:
+    """What is printed of a chain tells a kind of device, not which one it is."""
+    name = Certificate(BROM.name, serial_numbers=("41431D480FE5E87274",)).subject
+    assert without_number(name) == "CN=GH100 A01 GSP BROM"
+
+
+def test_proofs_are_told_apart_by_name() -> None:
+    """One at another time has another end: what is the same of two is for the caller to say."""
+    chain, believed = forged(LEAF, BROM, PROVISIONER, ROOT)
+    first, second = (verify_chain(chain, believed, at=AT) for _ in range(2))
+    assert first != second
+    assert first.chain_digest == second.chain_digest
+
+
+@pytest.mark.parametrize(
+    ("architecture", "what"),
+    [("XY123", "of an unknown architecture"), ("LS_10", "a switch, not what was asked for")],
+)
+def test_architecture_that_is_not_welcome(architecture: str, what: str) -> None:
+    """A15."""
+    vendor = EmulatedVendor.create(architecture=architecture)
+    device = EmulatedH100.make(vendor, silicon=Silicon(architecture=architecture))
+    with pytest.raises(NotAuthentic, match=f"the device is {what}") as caught:
+        verify_chain(device.keys.chain, emulated_anchors(vendor), at=AT)
+    assert (caught.value.code, caught.value.expected) == (Code.GPU_ARCH, "GB100 or GH100")
 
 
 def test_malformed_certificate() -> None:
@@ -189,6 +237,7 @@ def test_verified_chain_is_made_by_verification_only(nvidia_wheel: Path) -> None
         pickle.dumps(verified)
     with pytest.raises(TypeError):
         copy.copy(verified)
+    assert "seal" not in repr(verified)
     with pytest.raises(TypeError):
         VerifiedGpuChain(
             seal=object(),
@@ -224,6 +273,20 @@ def test_cache_gives_the_same_answers() -> None:
     assert cache.verify_chain(first[0].keys.chain, believed, at=AT).identity == identity
 
 
+def test_cache_keeps_what_was_used_last() -> None:
+    """What nobody holds is kept too, as many chains as there is room for: the one used longest ago goes."""
+    devices, believed = emulated(3)
+    cache = ChainCache(capacity=2)
+
+    def use(number: int) -> ref[VerifiedGpuChain]:
+        return ref(cache.verify_chain(devices[number].keys.chain, believed, at=AT))
+
+    used = [use(0), use(1)]
+    assert use(0)() is used[0]()
+    used.append(use(2))
+    assert [chain() is not None for chain in used] == [True, False, True]
+
+
 def test_cache_forgets_nothing_of_the_decision(nvidia_wheel: Path) -> None:
     """A cached chain is still judged by the anchors and the time of each question."""
     chain = wheel_chain(nvidia_wheel)
@@ -236,6 +299,43 @@ def test_cache_forgets_nothing_of_the_decision(nvidia_wheel: Path) -> None:
         with pytest.raises(NotAuthentic) as caught:
             cache.verify_chain(chain, believed, at=at)
         assert caught.value.code == code
+
+
+SECOND = timedelta(seconds=1)
+BEGIN, END = AT - timedelta(days=1), AT + timedelta(days=1)
+
+
+def test_known_chain_within_its_validity(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the second: what is remembered is used on the first and on the last, and refused before and after."""
+    chain, believed = forged(replace(LEAF, not_before=BEGIN, not_after=END), BROM, PROVISIONER, ROOT)
+    cache, counting = ChainCache(), Counting(monkeypatch)
+    known = cache.verify_chain(chain, believed, at=AT)
+    counting.taken()
+    for at in (BEGIN, END):
+        assert cache.verify_chain(chain, believed, at=at) is known
+    assert counting.taken() == (0, 0)
+    for at in (BEGIN - SECOND, END + SECOND):
+        with pytest.raises(NotAuthentic) as caught:
+            cache.verify_chain(chain, believed, at=at)
+        assert caught.value.code == Code.CHAIN_EXPIRED
+
+
+def test_known_tail_within_its_validity(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device whose own two certificates last longer than its provisioner's is believed for as long as that one."""
+    provisioner = replace(PROVISIONER, not_before=BEGIN, not_after=END)
+    chain, believed = forged(LEAF, BROM, provisioner, ROOT)
+    cache, counting = ChainCache(), Counting(monkeypatch)
+    cache.verify_chain(chain, believed, at=AT)
+    counting.taken()
+    for at in (BEGIN, END):
+        other = (*der([LEAF.issue(BROM), BROM.issue(provisioner)]), *chain[2:])
+        assert cache.verify_chain(other, believed, at=at).not_after == END
+        assert counting.taken() == (2, 2)
+        for outside in (BEGIN - SECOND, END + SECOND):
+            with pytest.raises(NotAuthentic) as caught:
+                cache.verify_chain(other, believed, at=outside)
+            assert caught.value.code == Code.CHAIN_EXPIRED
+        counting.taken()
 
 
 def test_cache_does_not_remember_failures() -> None:

@@ -13,8 +13,9 @@ from gpu_support import AT, NONCE, emulated, emulated_anchors, vector_chain, vec
 from weighbridge.attester.gpu.emulated import EmulatedH100, Firmware, Forgery
 from weighbridge.attester.gpu.emulated_fabric import EmulatedFabric
 from weighbridge.attester.gpu.emulated_vendor import EmulatedVendor, Silicon
-from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic
+from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic, WeighbridgeError
 from weighbridge.proto.spdm import report as spdm
+from weighbridge.proto.spdm.evidence import binding_rows
 from weighbridge.proto.spdm.opaque import OpaqueType
 from weighbridge.verifier import anchors
 from weighbridge.verifier.gpu import (
@@ -33,10 +34,14 @@ CHAIN = verify_chain(DEVICE.keys.chain, BELIEVED, at=AT)
 ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFC7634D81F4372DDF581A0DB248B0A77AECEC196ACCC52973
 
 
-def refusal(data: bytes, chain: VerifiedGpuChain = CHAIN, *, nonce: bytes = NONCE) -> Code:
+def refused(data: bytes, chain: VerifiedGpuChain = CHAIN, *, nonce: bytes = NONCE) -> WeighbridgeError:
     with pytest.raises((NotAuthentic, MalformedEvidence)) as caught:
         verify_report(spdm.parse(data), chain, nonce=nonce)
-    return caught.value.code
+    return caught.value
+
+
+def refusal(data: bytes, chain: VerifiedGpuChain = CHAIN, *, nonce: bytes = NONCE) -> Code:
+    return refused(data, chain, nonce=nonce).code
 
 
 def forged(**changes: object) -> bytes:
@@ -55,6 +60,12 @@ def test_nvidias_own_report(real: tuple[bytes, VerifiedGpuChain]) -> None:
     assert (verified.fwid, verified.platform, verified.nonce) == ("matches", "nvidia", NONCE)
     assert verified.identity == chain.identity
     assert verified.measurements_digest == verified.report.measurements_digest
+
+
+def test_row_of_the_binding() -> None:
+    """What is verified is what the attester has bound, and all of it."""
+    evidence = DEVICE.attest(NONCE)
+    assert [verify_report(spdm.parse(evidence.report), CHAIN, nonce=NONCE).binding_row] == binding_rows([evidence])
 
 
 def test_every_byte_of_nvidias_own_report(real: tuple[bytes, VerifiedGpuChain]) -> None:
@@ -137,8 +148,8 @@ def test_malleated_signature_is_the_same_evidence() -> None:
 
 def test_firmware_digest() -> None:
     """The report must name the firmware that the certificate names; no name is not a match."""
-    assert refusal(forged(opaque={OpaqueType.FWID: bytes(48)})) == Code.GPU_FWID
-    assert refusal(forged(opaque={OpaqueType.FWID: b""})) == Code.GPU_FWID
+    for other in (bytes(48), b"\xff" * 48, b""):
+        assert refusal(forged(opaque={OpaqueType.FWID: other})) == Code.GPU_FWID
     silent = forged(opaque={OpaqueType.FWID: None})
     assert verify_report(spdm.parse(silent), CHAIN, nonce=NONCE).fwid == "missing"
 
@@ -146,6 +157,7 @@ def test_firmware_digest() -> None:
 def test_chip_that_is_not_the_certificates() -> None:
     """A16."""
     assert refusal(forged(opaque={OpaqueType.GPU_INFO: (0x1A0).to_bytes(8, "little")})) == Code.GPU_ARCH
+    assert refusal(forged(opaque={OpaqueType.GPU_INFO: None, OpaqueType.CHIP_INFO: b"GH200\0"})) == Code.GPU_ARCH
     silent = forged(opaque={OpaqueType.GPU_INFO: None})
     assert verify_report(spdm.parse(silent), CHAIN, nonce=NONCE).report.chip is None
 
@@ -160,7 +172,8 @@ def test_trailing_bytes() -> None:
     """A28: refused in a live window; in a recorded report dropped, and said."""
     for tail, text in ((b"\0", "1 unsigned byte after"), (b"ab", "2 unsigned bytes after")):
         data = forged(trailing=tail)
-        assert refusal(data) == Code.TRAILING_BYTES
+        live = refused(data)
+        assert (live.code, live.where) == (Code.TRAILING_BYTES, f"report[{len(data) - len(tail)}]")
         recorded = verify_recorded_report(spdm.parse(data), CHAIN, nonce=NONCE)
         assert text in recorded.findings[0].message
         assert recorded.report.raw + tail == data
@@ -199,6 +212,7 @@ PROTECTED, FEATURE = OpaqueType.PROTECTED_PCIE_STATUS, OpaqueType.FEATURE_FLAG
         ({PROTECTED: None, FEATURE: b"\0\0"}, SignedMode(None, "spt")),
         ({PROTECTED: None, FEATURE: b"\1\0"}, SignedMode(None, "mpt")),
         ({PROTECTED: None, FEATURE: b"\2\0"}, SignedMode(None, "ppcie")),
+        ({PROTECTED: b"\x55", FEATURE: b"\0\0"}, SignedMode(protected_pcie=False, feature="spt")),
         ({PROTECTED: b"\x55", FEATURE: b"\1\0"}, SignedMode(protected_pcie=False, feature="mpt")),
         ({PROTECTED: b"\xaa", FEATURE: b"\2\0"}, SignedMode(protected_pcie=True, feature="ppcie")),
     ],
@@ -228,6 +242,17 @@ def test_mode_that_is_unknown_or_contradicts_itself(entries: dict[int, bytes | N
     assert refusal(forged(opaque=entries)) == Code.GPU_MODE
 
 
+@pytest.mark.parametrize(
+    ("status", "flag", "got"),
+    [
+        (b"\xaa", b"\0\0", "PROTECTED_PCIE_STATUS on, FEATURE_FLAG spt"),
+        (b"\x55", b"\2\0", "PROTECTED_PCIE_STATUS off, FEATURE_FLAG ppcie"),
+    ],
+)
+def test_both_statements_of_a_contradiction_are_told(status: bytes, flag: bytes, got: str) -> None:
+    assert refused(forged(opaque={PROTECTED: status, FEATURE: flag})).got == got
+
+
 def test_findings() -> None:
     data = forged(opaque={OpaqueType.FWID: None, OpaqueType.GPU_INFO: None, 99: b"x", 100: b""})
     verified = verify_report(spdm.parse(data), CHAIN, nonce=NONCE)
@@ -254,25 +279,39 @@ def test_newer_opaque_format_signed_by_a_device() -> None:
     assert (verified.fwid, verified.mode.feature, verified.findings) == ("matches", "spt", ())
 
 
-def test_switch() -> None:
-    fabric = EmulatedFabric.create(gpus=1, switches=1)
-    believed = emulated_anchors(*fabric.vendors)
-    chain = verify_chain(fabric.switches[0].keys.chain, believed, at=AT, accept=GPUS_AND_SWITCHES)
-    for lock, codes in ((b"\1\0", [Code.GPU_FWID]), (b"\0\0", [Code.GPU_FWID, Code.GPU_MODE])):
-        forgery = Forgery(opaque={OpaqueType.LOCK_SWITCH_STATUS: lock})
-        data = fabric.switches[0].attest(NONCE, forgery=forgery).report
-        verified = verify_report(spdm.parse(data), chain, nonce=NONCE)
-        assert (verified.kind, verified.mode, verified.report.vbios_version) == (
-            "switch",
-            SignedMode(None, None),
-            "96.10.6D.00.01",
-        )
-        assert [finding.code for finding in verified.findings] == codes
+FABRIC = EmulatedFabric.create(gpus=1, switches=1)
+LOCK = OpaqueType.LOCK_SWITCH_STATUS
+
+
+def of_switch(opaque: dict[int, bytes | None]) -> VerifiedGpuReport:
+    (switch,) = FABRIC.switches
+    chain = verify_chain(switch.keys.chain, emulated_anchors(*FABRIC.vendors), at=AT, accept=GPUS_AND_SWITCHES)
+    return verify_report(spdm.parse(switch.attest(NONCE, forgery=Forgery(opaque=opaque)).report), chain, nonce=NONCE)
+
+
+@pytest.mark.parametrize("lock", [b"\1\0", b"\0\0", b"\2\0", b"\1\1", b"\1", None])
+def test_switch(lock: bytes | None) -> None:
+    """Locked is one value, and every other is not: what its host can set up anew."""
+    verified = of_switch({LOCK: lock})
+    locked = lock == b"\1\0"
+    assert (verified.kind, verified.locked, verified.report.vbios_version) == ("switch", locked, "96.10.6D.00.01")
+    codes = [finding.code for finding in verified.findings]
+    assert codes == ([Code.GPU_FWID] if locked else [Code.GPU_FWID, Code.GPU_MODE])
+
+
+def test_fields_of_the_other_kind_of_device_say_nothing() -> None:
+    """The mode is a GPU's, the lock a switch's."""
+    assert of_switch({FEATURE: b"\2\0", PROTECTED: b"\x00"}).mode == SignedMode(None, None)
+    for value in (b"\1\0", b"\0\0"):
+        verified = verify_report(spdm.parse(forged(opaque={LOCK: value})), CHAIN, nonce=NONCE)
+        assert (verified.locked, verified.findings) == (None, ())
 
 
 def test_flipped_measurement() -> None:
-    """A26."""
-    assert refusal(forged(flip=(60,))) == Code.GPU_SIG
+    """A26; the signature is where the report ends."""
+    data = forged(flip=(60,))
+    error = refused(data)
+    assert (error.code, error.where) == (Code.GPU_SIG, f"report.signature[{len(data) - 96}..{len(data)}]")
 
 
 def test_other_generation_of_one_vendor() -> None:
@@ -288,6 +327,9 @@ def test_verified_report_is_made_by_verification_only() -> None:
     for attempt in (pickle.dumps, copy.copy, copy.deepcopy):
         with pytest.raises(TypeError):
             attempt(verified)
+    assert "seal" not in repr(verified)
+    # Two proofs are two: what is the same of them is for the caller to say.
+    assert verified != verify_report(verified.report, CHAIN, nonce=NONCE)
     with pytest.raises(TypeError):
         VerifiedGpuReport(
             seal=object(),

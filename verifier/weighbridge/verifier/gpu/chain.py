@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Lock
 from typing import TYPE_CHECKING, Final, Generic, Literal, NoReturn, TypeVar, final
 from weakref import WeakValueDictionary
@@ -98,7 +98,7 @@ class VerifiedGpuChain:
         not_after: the earliest end.
     """
 
-    seal: object
+    seal: object = field(repr=False)
     key: ec.EllipticCurvePublicKey
     kind: Kind
     identity: bytes

@@ -24,7 +24,7 @@ confidential mode is on.
 from __future__ import annotations
 
 import hmac
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Literal, NoReturn, TypeVar, final
 
 from cryptography.exceptions import InvalidSignature
@@ -88,7 +88,7 @@ class SignedMode:
     @property
     def is_ppcie(self) -> bool:
         """Whether either field says that NVLink traffic is trusted to switches: then they must be attested too."""
-        return self.protected_pcie is True or self.feature == "ppcie"
+        return bool(self.protected_pcie) or self.feature == "ppcie"
 
 
 @final
@@ -108,7 +108,7 @@ class VerifiedGpuReport:
         findings: what decides nothing and should be known.
     """
 
-    seal: object
+    seal: object = field(repr=False)
     report: Report
     chain: VerifiedGpuChain
     nonce: bytes
@@ -143,7 +143,11 @@ class VerifiedGpuReport:
     @property
     def locked(self) -> bool | None:
         """Whether a switch says, in signed bytes, that its host cannot set it up anew; ``None`` of a GPU."""
-        return _is_locked(self.report) if self.kind == "switch" else None
+        match self.kind:
+            case "gpu":
+                return None
+            case "switch":
+                return _is_locked(self.report)
 
     @property
     def measurements_digest(self) -> bytes:
@@ -224,7 +228,7 @@ def _verify(report: Report, chain: VerifiedGpuChain, nonce: bytes) -> VerifiedGp
             got=report.chip,
         )
     # 7.
-    mode = _signed_mode(report) if chain.kind == "gpu" else SignedMode(None, None)
+    mode = _mode(report, chain.kind)
     return VerifiedGpuReport(
         seal=_SEAL,
         report=report,
@@ -267,6 +271,15 @@ def _fwid_status(reported: bytes | None, certified: bytes | None) -> FwidStatus:
     return "matches"
 
 
+def _mode(report: Report, kind: Kind) -> SignedMode:
+    """What a GPU signed of its mode; a switch has none, whatever fields it fills in."""
+    match kind:
+        case "gpu":
+            return _signed_mode(report)
+        case "switch":
+            return SignedMode(None, None)
+
+
 def _signed_mode(report: Report) -> SignedMode:
     status, flag = report.opaque.get(OpaqueType.PROTECTED_PCIE_STATUS), report.opaque.get(OpaqueType.FEATURE_FLAG)
     protected = None if status is None else _known(_PROTECTED_PCIE, status, OpaqueType.PROTECTED_PCIE_STATUS)
@@ -300,15 +313,21 @@ def _known(table: Mapping[bytes, Known], value: bytes, field: OpaqueType) -> Kno
 
 def _findings(report: Report, chain: VerifiedGpuChain, fwid: FwidStatus) -> tuple[GpuFinding, ...]:
     findings: list[GpuFinding] = []
-    if fwid == "missing":
-        # An LS_10 never reports one; a GPU's driver of 2023 did not.
-        silent = "report" if report.fwid is None else "certificate"
-        findings.append(GpuFinding(Code.GPU_FWID, f"the {silent} names no firmware digest to compare"))
-    if chain.kind == "gpu" and report.chip is None:
-        findings.append(GpuFinding(Code.GPU_ARCH, "the report names no chip; its certificates do"))
+    match fwid:
+        case "matches":
+            pass
+        case "missing":
+            # An LS_10 never reports one; a GPU's driver of 2023 did not.
+            silent = "report" if report.fwid is None else "certificate"
+            findings.append(GpuFinding(Code.GPU_FWID, f"the {silent} names no firmware digest to compare"))
+    match chain.kind:
+        case "gpu":
+            if report.chip is None:
+                findings.append(GpuFinding(Code.GPU_ARCH, "the report names no chip; its certificates do"))
+        case "switch":
+            if not _is_locked(report):
+                findings.append(GpuFinding(Code.GPU_MODE, "the switch does not say that it is locked"))
     unknown = [field.name for field in report.opaque.fields if not field.is_named]
     if unknown:
         findings.append(GpuFinding(Code.FIELD_UNKNOWN, f"opaque entries without a name here: {', '.join(unknown)}"))
-    if chain.kind == "switch" and not _is_locked(report):
-        findings.append(GpuFinding(Code.GPU_MODE, "the switch does not say that it is locked"))
     return tuple(findings)
