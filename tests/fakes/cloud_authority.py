@@ -23,7 +23,8 @@ NOT_AFTER: Final = datetime(2049, 12, 31, tzinfo=UTC)
 def element(tag: int, content: bytes) -> bytes:
     """DER of one element."""
     size = len(content)
-    return bytes([tag]) + (bytes([size]) if size < 128 else b"\x82" + size.to_bytes(2)) + content
+    length = bytes([size]) if size < 128 else b"\x81" + bytes([size]) if size < 256 else b"\x82" + size.to_bytes(2)
+    return bytes([tag]) + length + content
 
 
 def instance(
@@ -75,13 +76,20 @@ class CloudAuthority:
         usages: tuple[str, ...] | None = ("digital_signature",),
         purposes: tuple[x509.ObjectIdentifier, ...] | None = None,
         machine: bytes | None = None,
-        authority: bool = False,
+        authority: bool | None = False,
+        other: x509.ExtensionType | None = None,
         until: datetime = NOT_AFTER,
     ) -> bytes:
-        """A certificate of an attestation key in DER: as Google's, unless told otherwise; ``None`` leaves out."""
+        """A certificate of an attestation key in DER: as Google's, unless told otherwise; ``None`` leaves out.
+
+        ``other`` is one extension more, before that of the machine.
+        """
         name = x509.Name([x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, "insecure-emulated cloud")])
         builder = _builder(name, self.intermediate.subject, key, until=until)
-        builder = builder.add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+        if authority is not None:
+            builder = builder.add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+        if other is not None:
+            builder = builder.add_extension(other, critical=False)
         if usages is not None:
             builder = builder.add_extension(key_usage(*usages), critical=True)
         if purposes is not None:

@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from fakes.cloud_authority import CloudAuthority
+from fakes.forged_snp import ForgedSnp
 from fakes.soft_tpm import SoftAuthority, SoftTpm
+from weighbridge.proto.collateral import Collateral, CollateralItem
+from weighbridge.proto.endorsement import AkCertificateEndorsement
 from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence, NotAuthentic
 from weighbridge.proto.tpm import public
 from weighbridge.proto.tpm.constants import ObjectAttributes
 from weighbridge.proto.tpm.templates import ATTESTATION_KEY_ATTRIBUTES
 from weighbridge.proto.tpm.wire import u16
-from weighbridge.verifier.anchors import Anchor, TrustAnchors
-from weighbridge.verifier.tpm.ak import AttestationKey, VerifiedAk, activated, pinned
+from weighbridge.verifier.anchors import Anchor, TrustAnchors, default
+from weighbridge.verifier.tee.vtpm import VerifiedVtpm, verify_vtpm
+from weighbridge.verifier.tpm.ak import (
+    AttestationKey,
+    Provenance,
+    StateHolder,
+    VerifiedAk,
+    activated,
+    certified,
+    pinned,
+    reported,
+)
+from weighbridge.verifier.tpm.ak_certificate import verify_ak_certificate
 from weighbridge.verifier.tpm.credential import make_credential
 from weighbridge.verifier.tpm.ek import VerifiedEk, verify_ek
 
@@ -24,6 +41,8 @@ AUTHORITY = SoftAuthority()
 SECRET = bytes(range(32))
 TPM = SoftTpm(authority=AUTHORITY)
 AK = AttestationKey(public.parse(TPM.attestation_key()))
+CLOUD = CloudAuthority()
+SNP = ForgedSnp.create("Genoa")
 
 
 def ek_of(tpm: SoftTpm) -> VerifiedEk:
@@ -31,17 +50,35 @@ def ek_of(tpm: SoftTpm) -> VerifiedEk:
     return verify_ek(ek, tpm.certificate, AUTHORITY.intermediates, AUTHORITY.anchors(), at=AT)
 
 
-def pin(key: AttestationKey, platform: str = "tpm") -> TrustAnchors:
-    anchor = Anchor(
-        purpose="attestation-key",
-        name="the lab's TPM",
-        platform=platform,
-        spki=key.public.spki(),
-        not_before=AT - timedelta(days=1),
-        not_after=AT + timedelta(days=1),
-        source="a test",
+def pin(*keys: AttestationKey, platform: str = "tpm") -> TrustAnchors:
+    return TrustAnchors(
+        tuple(
+            Anchor(
+                purpose="attestation-key",
+                name=f"TPM {number} of the lab",
+                platform=platform,
+                spki=key.public.spki(),
+                not_before=AT - timedelta(days=1),
+                not_after=AT + timedelta(days=1),
+                source="a test",
+            )
+            for number, key in enumerate(keys)
+        )
     )
-    return TrustAnchors((anchor,))
+
+
+def in_order(kind: Literal["P-256", "RSA-2048"]) -> list[AttestationKey]:
+    """Three TPMs' keys, in the order of their bytes: what is compared wrongly is wrong on one side only."""
+    keys = [AttestationKey(public.parse(SoftTpm(seed, ak=kind).attestation_key())) for seed in ("one", "two", "three")]
+    return sorted(keys, key=lambda ak: ak.public.spki())
+
+
+def vtpm_of(ak: AttestationKey, *lists: bytes) -> VerifiedVtpm:
+    """A confidential machine whose firmware names ``ak``, and the revocation lists that are at hand."""
+    key = ak.public.key
+    assert isinstance(key, rsa.RSAPublicKey)
+    collateral = Collateral.of(*(CollateralItem("crl", item) for item in lists))
+    return verify_vtpm(SNP.endorsement(key), collateral=collateral, anchors=SNP.anchors(), at=AT)
 
 
 @pytest.mark.parametrize("kind", ["H-3", "L-1"])
@@ -88,9 +125,14 @@ def test_another_answer(answer: bytes) -> None:
     assert caught.value.code is Code.AK_UNPROVEN
 
 
-def test_an_empty_secret_proves_nothing() -> None:
+@pytest.mark.parametrize("size", [0, 15])
+def test_a_secret_that_can_be_guessed_proves_nothing(size: int) -> None:
     with pytest.raises(ValueError, match="at least 16"):
-        activated(ek_of(TPM), AK, secret=b"", answer=b"")
+        activated(ek_of(TPM), AK, secret=SECRET[:size], answer=SECRET[:size])
+
+
+def test_the_shortest_secret() -> None:
+    assert activated(ek_of(TPM), AK, secret=SECRET[:16], answer=SECRET[:16]).provenance == "ek-credential"
 
 
 A = ObjectAttributes
@@ -142,6 +184,7 @@ def test_a_child_of_the_storage_root_key() -> None:
     assert parent is not None
     child = AttestationKey(public.parse(tpm.attestation_key()), public.parse(parent))
     assert child.qualified_name == tpm.ak_qualified_name
+    assert pinned(child, pin(child), at=AT).qualified_name == tpm.ak_qualified_name
     assert child.qualified_name != AttestationKey(child.public).qualified_name
     other = SoftTpm("other", srk=True).attestation_parent()
     assert other is not None
@@ -149,20 +192,99 @@ def test_a_child_of_the_storage_root_key() -> None:
 
 
 def test_a_pinned_key() -> None:
-    verified = pinned(AK, pin(AK, "lab"), at=AT)
+    verified = pinned(AK, pin(AK, platform="lab"), at=AT)
     assert (verified.provenance, verified.platform) == ("pinned", "lab")
     assert "rests on whoever pinned it" in verified.unproven
 
 
-def test_a_key_that_is_not_pinned_or_not_now() -> None:
-    other = AttestationKey(public.parse(SoftTpm("other").attestation_key()))
-    cases = ((other, AT, Code.AK_UNPROVEN), (AK, AT + timedelta(days=2), Code.CHAIN_EXPIRED))
-    for key, at, code in cases:
+def test_a_key_is_believed_by_its_own_pin() -> None:
+    """Whatever else is pinned beside it."""
+    first, middle, last = in_order("P-256")
+    for key in (first, last):
+        (anchor,) = (anchor for anchor in pin(first, last).anchors if anchor.spki == key.public.spki())
+        assert pinned(key, pin(first, last), at=AT).anchor == anchor.name
+    with pytest.raises(NotAuthentic) as caught:
+        pinned(middle, pin(first, last), at=AT)
+    assert caught.value.code is Code.AK_UNPROVEN
+
+
+def test_a_pin_holds_from_its_first_second_to_its_last() -> None:
+    (anchor,) = pin(AK).anchors
+    for at in (anchor.not_before, anchor.not_after):
+        assert pinned(AK, pin(AK), at=at).anchor == anchor.name
+    second = timedelta(seconds=1)
+    for at in (anchor.not_before - second, anchor.not_after + second):
         with pytest.raises(NotAuthentic) as caught:
-            pinned(key, pin(AK), at=at)
-        assert caught.value.code is code
+            pinned(AK, pin(AK), at=at)
+        assert caught.value.code is Code.CHAIN_EXPIRED
     with pytest.raises(ValueError, match="naive"):
         pinned(AK, pin(AK), at=datetime(2026, 6, 1))  # noqa: DTZ001 - that is what is refused
+
+
+def test_a_key_that_a_cloud_certified() -> None:
+    """A44: that very key, whichever others the cloud has certified."""
+    first, ak, last = in_order("P-256")
+    key = ak.public.key
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    endorsement = AkCertificateEndorsement(certificate=CLOUD.certify(key), intermediates=CLOUD.intermediates)
+    certificate = verify_ak_certificate(ak.public, endorsement, CLOUD.anchors(), at=AT)
+    verified = certified(ak, certificate)
+    assert (verified.provenance, verified.detail) == ("ak-certificate", certificate.instance)
+    assert "host holds that TPM's state" in verified.unproven
+    assert not verified.names_guest
+    for other in (first, last):
+        with pytest.raises(NotAuthentic) as caught:
+            certified(other, certificate)
+        assert caught.value.code is Code.AK_CERT_MISMATCH
+
+
+def test_a_key_that_hardware_reported() -> None:
+    """A42: that very key, and not one of another machine."""
+    first, ak, last = in_order("RSA-2048")
+    vtpm = vtpm_of(ak)
+    verified = reported(ak, vtpm)
+    assert (verified.provenance, verified.tee) == ("vtpm-report", vtpm.tee)
+    assert verified.detail.startswith("sev-snp Genoa TCB ")
+    assert "nor is it proven which GPU" in verified.unproven
+    for other in (first, last):
+        with pytest.raises(NotAuthentic) as caught:
+            reported(other, vtpm)
+        assert caught.value.code is Code.AK_UNPROVEN
+
+
+def test_a_guest_is_named_by_hardware_that_is_known_not_to_be_revoked() -> None:
+    ak = AttestationKey(public.parse(SoftTpm(ak="RSA-2048").attestation_key()))
+    lists = {"good": (SNP.crl(),), "absent": (), "stale": (SNP.crl(next_update=AT - timedelta(days=1)),)}
+    for revocation, known in lists.items():
+        verified = reported(ak, vtpm_of(ak, *known))
+        assert verified.tee is not None
+        assert (verified.tee.revocation, verified.names_guest) == (revocation, revocation == "good")
+
+
+# As the anchors document that is shipped has them.
+CHIP, GOOGLE = (default().select(purpose)[0].platform for purpose in ("tpm-ek-root", "tpm-ak-root"))
+
+
+@pytest.mark.parametrize(
+    ("provenance", "platform", "holder"),
+    [
+        ("ek-credential", "tpm", "tpm"),
+        ("ek-credential", "google-vtpm", "host"),
+        ("ek-credential", "insecure-emulated", "unknown"),
+        ("ek-credential", "vendor", "unknown"),
+        ("ak-certificate", "google-vtpm", "host"),
+        ("ak-certificate", "tpm", "host"),
+        ("vtpm-report", "amd-sev-snp", "guest"),
+        ("vtpm-report", "google-vtpm", "host"),
+        ("pinned", "tpm", "unknown"),
+        ("pinned", "google-vtpm", "host"),
+    ],
+)
+def test_who_could_put_an_old_state_back(provenance: Provenance, platform: str, holder: StateHolder) -> None:
+    """A chip is believed to keep its own; what nobody vouches for is not taken for a chip."""
+    platform = {"tpm": CHIP, "google-vtpm": GOOGLE}.get(platform, platform)
+    verified = replace(pinned(AK, pin(AK), at=AT), provenance=provenance, platform=platform)
+    assert verified.state_held_by == holder
 
 
 def test_the_seal() -> None:
@@ -171,6 +293,7 @@ def test_the_seal() -> None:
         VerifiedAk(AK, "pinned", "tpm", "", AT, "", "", None, None)
     with pytest.raises(TypeError):
         pickle.dumps(verified)
+    assert "seal" not in repr(verified)
 
 
 def test_it_is_believed_as_long_as_what_vouches_for_it() -> None:

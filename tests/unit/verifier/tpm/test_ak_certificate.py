@@ -68,9 +68,11 @@ def test_an_intermediate_may_be_the_anchor() -> None:
 
 
 def test_a_certificate_for_another_key() -> None:
-    """A44."""
-    other = public.parse(SoftTpm("other").attestation_key())
-    assert refusal(ak=other) is Code.AK_CERT_MISMATCH
+    """A44: whichever of the two keys has the greater bytes."""
+    keys = [AK, public.parse(SoftTpm("other").attestation_key())]
+    for ak, other in (keys, keys[::-1]):
+        assert isinstance(other.key, ec.EllipticCurvePublicKey)
+        assert refusal(CLOUD.certify(other.key), ak=ak) is Code.AK_CERT_MISMATCH
 
 
 @pytest.mark.parametrize(
@@ -113,8 +115,27 @@ def test_an_endorsement_certificate_is_no_attestation_certificate(
     assert refusal(CLOUD.certify(KEY, usages=usages, purposes=purposes)) is Code.AK_CERT_MISMATCH
 
 
+@pytest.mark.parametrize(
+    ("usages", "got"),
+    [
+        (("key_agreement", "crl_sign"), "cRLSign, keyAgreement"),
+        (("content_commitment",), "nonRepudiation"),
+        ((), "no key usage"),
+    ],
+)
+def test_what_a_key_does_instead_is_said(usages: tuple[str, ...], got: str) -> None:
+    with pytest.raises(NotAuthentic) as caught:
+        verify(CLOUD.certify(KEY, usages=usages, purposes=(AK_USAGE,)))
+    assert caught.value.got == got
+
+
 def test_an_authoritys_certificate() -> None:
     assert refusal(CLOUD.certify(KEY, authority=True)) is Code.AK_CERT_MISMATCH
+
+
+def test_a_certificate_that_says_nothing_of_authority() -> None:
+    """RFC 5280 §4.2.1.9: then it is none."""
+    assert verify(CLOUD.certify(KEY, authority=None)).spki == AK.spki()
 
 
 def test_chains() -> None:
@@ -127,7 +148,9 @@ def test_chains() -> None:
     assert refusal(at=NOT_AFTER + timedelta(days=1)) is Code.CHAIN_EXPIRED
     assert refusal(b"") is Code.CERT_MALFORMED
     assert refusal(CLOUD.certify(KEY) + b"\0") is Code.CERT_MALFORMED
-    assert refusal(intermediates=(b"",)) is Code.CERT_MALFORMED
+    with pytest.raises(MalformedEvidence) as caught:
+        verify(intermediates=(*CLOUD.intermediates, b""))
+    assert (caught.value.code, caught.value.where) == (Code.CERT_MALFORMED, "ak.chain[2]")
 
 
 def test_a_root_for_endorsement_keys_does_not_certify_attestation_keys() -> None:
@@ -142,11 +165,24 @@ def test_the_seal() -> None:
     for copied in (pickle.dumps, copy.copy, copy.deepcopy):
         with pytest.raises(TypeError):
             copied(verified)
+    assert "seal" not in repr(verified)
 
 
 # -- which machine ----------------------------------------------------------------------------------------------------
 
 GOOD = instance()
+FIELDS = [item.raw for item in der.one(GOOD, der.SEQUENCE, what="a test").elements(what="a test")]
+IN_PRODUCTION = element(0xA1, element(der.BOOLEAN, b"\xff"))
+
+
+def ending(*fields: bytes) -> bytes:
+    """A machine with other fields from the sixth on."""
+    return element(der.SEQUENCE, b"".join([*FIELDS[:5], *fields]))
+
+
+def secured(*properties: bytes, tag: int = 0xA0) -> bytes:
+    """The sixth field: security properties."""
+    return element(tag, element(der.SEQUENCE, b"".join(properties)))
 
 
 @pytest.mark.parametrize(
@@ -157,12 +193,16 @@ GOOD = instance()
         GOOD[:-1],
         instance(production=False),
         instance(name="gpu\n1"),
-        instance(name="x" * 300),
         GOOD.replace(b"\x02\x01\x2a", b"\x02\x01\xaa"),
         GOOD.replace(b"\x0c\x05gpu-1", b"\x0c\x05gpu-\xff"),
         GOOD.replace(b"\x0c\x05gpu-1", b"\x13\x05gpu-1"),
         GOOD.replace(b"\xff", b"\x01"),
         element(der.SEQUENCE, b""),
+        ending(FIELDS[5], FIELDS[0]),
+        ending(secured(IN_PRODUCTION, tag=der.SEQUENCE)),
+        ending(secured(IN_PRODUCTION, tag=0xA1)),
+        ending(secured()),
+        ending(secured(IN_PRODUCTION, IN_PRODUCTION)),
     ],
     ids=[
         "tag",
@@ -170,12 +210,16 @@ GOOD = instance()
         "cut",
         "not-production",
         "line-break",
-        "long",
         "negative",
         "not-utf8",
         "not-utf8-string",
         "not-boolean",
         "empty",
+        "a-field-more",
+        "lower-tag",
+        "higher-tag",
+        "production-absent",
+        "production-twice",
     ],
 )
 def test_what_cannot_be_read_of_a_machine_is_absent(machine: bytes) -> None:
@@ -184,6 +228,19 @@ def test_what_cannot_be_read_of_a_machine_is_absent(machine: bytes) -> None:
 
 def test_a_certificate_that_names_no_machine() -> None:
     assert verify(CLOUD.certify(KEY, machine=b"")).instance == ""
+
+
+def test_a_machine_is_told_in_300_characters() -> None:
+    room = 300 - len(verify(CLOUD.certify(KEY, machine=instance(name=""))).instance)
+    longest, longer = (verify(CLOUD.certify(KEY, machine=instance(name="x" * size))) for size in (room, room + 1))
+    assert (len(longest.instance), longer.instance) == (300, "")
+
+
+def test_what_else_is_said_does_not_hide_the_machine() -> None:
+    """A security property that is not known here, another extension before Google's."""
+    machine = ending(secured(IN_PRODUCTION, element(0xA2, element(der.BOOLEAN, b"\0"))))
+    other = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.11129.2.1.20"), b"\x05\0")
+    assert verify(CLOUD.certify(KEY, machine=machine, other=other)).instance == verify().instance
 
 
 @given(st.binary(max_size=80))

@@ -178,6 +178,7 @@ def _usages(usage: x509.KeyUsage) -> set[str]:
     """The names that RFC 5280 §4.2.1.3 gives to the bits that are set."""
     bits = {
         "digitalSignature": usage.digital_signature,
+        "nonRepudiation": usage.content_commitment,
         "keyEncipherment": usage.key_encipherment,
         "dataEncipherment": usage.data_encipherment,
         "keyAgreement": usage.key_agreement,
