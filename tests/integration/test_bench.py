@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import json
 import os
+import selectors
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import AsyncMock
 
 import performance_figures
 import pytest
 
 from support.untraced import untraced
+from weighbridge.attester.refusal import Throttled
+from weighbridge.proto.errors import Code, EnvironmentFault
 from weighbridge.verifier.telemetry.detector import gross
 
 FIELDS = {"name", "value", "unit", "floor", "peer", "ratio"}
@@ -238,3 +244,104 @@ def test_sampler_prints_what_eight_gpus_cost(root: Path) -> None:
     assert cost["unit"] == "% of a core"
     assert 0 < cost["floor"] < cost["value"]
     assert figures["window of 8 GPUs: channels"]["value"] == 8 * 24
+
+
+class Hasty(selectors.SelectSelector):
+    """Nobody waits for real: where nothing else is left to do, it is later."""
+
+    now = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self.now += timeout or 0.0
+        return super().select(0)
+
+
+class JumpingLoop(asyncio.SelectorEventLoop):
+    """Its time is the selector's."""
+
+    def __init__(self) -> None:
+        self.hasty = Hasty()
+        super().__init__(self.hasty)
+
+    def time(self) -> float:
+        return self.hasty.now
+
+
+class Played:
+    """Stands for a host of the overload's load: its first answers, and then no more but good ones."""
+
+    def __init__(self, *answers: Exception) -> None:
+        self.answers = list(answers)
+        self.sealed = self.sent = 0
+
+    def seal(self) -> None:
+        self.sealed += 1
+
+    async def send(self) -> None:
+        self.sent += 1
+        await asyncio.sleep(0.01)
+        if self.answers:
+            raise self.answers.pop(0)
+
+
+def test_overload_counts_what_was_answered(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows are due evenly; who is refused comes again when it was told to; who is answered otherwise, no more."""
+    monkeypatch.syspath_prepend(str(root / "scripts" / "benchmarks"))
+    overload = importlib.import_module("overload")
+    fault = EnvironmentFault(Code.RATE_LIMITED, "more than can be judged")
+    steady = Played()
+    refused = Played(*(Throttled(fault, retry_after_ns=150_000_000) for _ in range(2)))
+    broken = Played(RuntimeError("a line that is cut"))
+    with asyncio.Runner(loop_factory=JumpingLoop) as runner:
+        loop = runner.get_loop()
+        monkeypatch.setattr(overload, "time", SimpleNamespace(perf_counter=loop.time))
+        # Three hosts at 30 windows in a second: each is due ten times, the second one 33 ms behind the first.
+        seen = runner.run(overload._load(SimpleNamespace(attesters=[steady, refused, broken]), 30, 0.5))
+    assert (steady.sent, broken.sent) == (5, 1)
+    # Sent and refused after 43 and 203 ms, and again from 353 ms on, every 100 ms.
+    assert refused.sent == 4
+    assert seen.refused == pytest.approx([0.0433, 0.2033], abs=1e-3)
+    assert [host.sealed for host in (steady, refused, broken)] == [5, 4, 1]
+    assert seen.waited == pytest.approx([0.01] * 7, abs=1e-3)
+    assert seen.other == {"RuntimeError: a line that is cut": 1}
+
+
+def test_overload_prints_what_it_measured(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(root / "scripts" / "benchmarks"))
+    overload = importlib.import_module("overload")
+    loads: list[tuple[float, float]] = []
+    over = overload._Seen([0.002 * n for n in range(1, 101)], [0.5, 1.0, 1.5], Counter({"MalformedEvidence: what": 2}))
+    calm = overload._Seen([0.003], [0.25, 0.75])
+
+    async def load(_fleet: object, rate: float, seconds: float) -> object:
+        loads.append((rate, seconds))
+        return over if len(loads) == 1 else calm
+
+    monkeypatch.setattr(overload, "_load", load)
+    monkeypatch.setattr(overload, "Fleet", lambda _: AsyncMock(race=AsyncMock(side_effect=[1.0, 40.0])))
+    used = iter([SimpleNamespace(memory=200.0), SimpleNamespace(memory=210.0)])
+    figures = asyncio.run(overload._measure(SimpleNamespace(use=lambda: next(used)), 600, 20.0))
+    # Three times what was reached, then half of it for half as long.
+    assert loads == [(120.0, 20.0), (20.0, 10.0)]
+    overload.report(figures, as_json=True)
+    told = capsys.readouterr()
+    printed = {figure["name"]: figure for figure in map(json.loads, told.out.splitlines())}
+    assert all(figure.keys() == FIELDS for figure in printed.values())
+    assert {name: figure["value"] for name, figure in printed.items()} == {
+        "overload: hosts": 600,
+        "overload: windows a second without it": 40.0,
+        "overload_affirmed_per_s": 5.0,
+        "overload: refused with RATE_LIMITED": 0.15,
+        "overload_other": 2,
+        "overload: p50 of the affirmed": pytest.approx(102.0),
+        "overload_p99_ms": pytest.approx(200.0),
+        "overload: memory before": 200.0,
+        "overload: memory after": 210.0,
+        "overload_recovers_s": 0.75,
+        "overload: p99 at half the load, afterwards": pytest.approx(3.0),
+    }
+    assert printed["overload_affirmed_per_s"]["peer"] == 40.0
+    assert told.err == "other: 2 x MalformedEvidence: what\n"
+    assert overload._percentile([], 99) == 0.0
