@@ -22,7 +22,7 @@ from weighbridge.verifier.telemetry.detector.evidence import START, SessionEvide
 from weighbridge.verifier.telemetry.history import NOTHING, Copy, History, Reading, Trace
 from weighbridge.verifier.telemetry.past import Past
 from weighbridge.verifier.telemetry.remains import Remains
-from weighbridge.verifier.traces import Brought
+from weighbridge.verifier.traces import Beside, Brought
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,6 +82,18 @@ def test_samples_of_another_session_are_found_again(store: Store) -> None:
     keep(store, 4, trace(2, 3, first_seq=3))
     found = recall(store, 9, trace(2, 3, 2**64 - 1, device=OTHER))
     assert found.copies == (Copy(device=OTHER, original=GPU, session=FIRST, seq=3, matches=3),)
+
+
+def test_what_comes_beside_a_window_counts_with_what_came_before_it(store: Store) -> None:
+    """Of what two hosts send at once, half may have been in the window before: it is found as if one came first."""
+    keep(store, 3, trace(1))
+    coming = Beside(FIRST, 4, (trace(2, first_seq=4),))
+    asked = trace(1, 2, device=OTHER)
+    with store.transaction() as tx:
+        together = tx.traces.recall(SECOND, 0, [asked], beside=[coming])
+    keep(store, 4, *coming.traces)
+    assert together == recall(store, 0, asked)
+    assert together.copies == (Copy(device=OTHER, original=GPU, session=FIRST, seq=3, matches=2),)
 
 
 def test_one_fingerprint_in_common_is_no_copy(store: Store) -> None:

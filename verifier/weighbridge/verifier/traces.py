@@ -218,8 +218,11 @@ def _known(asked: Question, seen: Mapping[int, Place], beside: Sequence[Beside])
     """Where the fingerprints of a window were ``seen``, or will have been in windows ``beside`` it."""
     own = asked.values
     known = {value: place for value in own if (place := seen.get(value)) is not None}
+    # What is coming adds to what its session has brought before: of a copy, some may be known and some beside it.
+    numbers = {(place.session, place.device): place.number for place in known.values()}
     for value, coming in _places(beside, own):
-        known.setdefault(value, coming)
+        number = numbers.get((coming.session, coming.device), coming.number)
+        known.setdefault(value, coming._replace(number=number))
     return known
 
 
