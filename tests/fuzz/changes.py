@@ -17,7 +17,9 @@ from weighbridge.proto import cbor, limits, note
 from weighbridge.proto.boot import BootLogs
 from weighbridge.proto.enrolment import EnrolmentProof
 from weighbridge.proto.manifest import Manifest, parse_manifests
+from weighbridge.proto.measurement_log import encode_records, make_record, parse_records
 from weighbridge.proto.spdm import evidence as gpu_evidence
+from weighbridge.proto.tpm.constants import HashAlgorithm
 from weighbridge.proto.tpm.evidence import QuoteEvidence
 from weighbridge.proto.window import Evidence
 
@@ -78,6 +80,15 @@ def _boot(data: bytes) -> bytes:
     return replace(BootLogs.parse(data), firmware=None).encode()
 
 
+def _in_one_bank(data: bytes) -> bytes:
+    return encode_records(
+        [
+            make_record(record.event, recnum=record.recnum, pcr=record.pcr, algs=[HashAlgorithm.SHA256])
+            for record in parse_records(data)
+        ]
+    )
+
+
 def _of_proof(part: str, change: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
     def changed(data: bytes) -> bytes:
         proof = EnrolmentProof.parse(data)
@@ -124,6 +135,7 @@ CHANGES: Final[dict[tuple[str, str], Callable[[bytes], bytes]]] = {
     ("enrolment proof", "the signature of the certification"): _of_proof("certify_signature", other_signature),
     ("enrolment proof", "the signatures of reports"): _of_proof("gpus", _report),
     ("enrolment proof", "the certificates of devices"): _of_proof("gpus", _chain),
+    ("enrolment proof", "the digests of records in other banks"): _of_proof("log", _in_one_bank),
     ("enrolment proof", "the logs of the boot"): _of_proof("boot", _boot),
     ("enrolment proof", "the order of devices"): _of_proof("gpus", _reversed),
     ("enrolment proof", "the order of manifests"): _of_proof("manifests", _other_way_round),

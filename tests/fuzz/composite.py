@@ -201,7 +201,7 @@ def _proof(seen: dict[str, Any]) -> Base:
             verified.quote,
             sorted(report.identity for report in verified.gpus),
             verified.runtime,
-            verified.log,
+            (verified.log.register, verified.log.models, verified.log.fresh, verified.log.refused),
             set(verified.manifests),
             verified.boot,
         )

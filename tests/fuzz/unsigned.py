@@ -12,6 +12,7 @@ from typing import Final
 from weighbridge.proto import cbor, limits, note
 from weighbridge.proto.enrolment import EnrolmentProof
 from weighbridge.proto.manifest import parse_manifests
+from weighbridge.proto.measurement_log import parse_records
 from weighbridge.proto.spdm import evidence as gpu_evidence
 from weighbridge.proto.tpm.evidence import QuoteEvidence
 from weighbridge.proto.window import Evidence
@@ -31,6 +32,7 @@ UNSIGNED: Final = {
         "the signature of the certification",
         "the signatures of reports",
         "the certificates of devices",
+        "the digests of records in other banks",
         "the logs of the boot",
         "the order of devices",
         "the order of manifests",
@@ -66,8 +68,10 @@ def enrolment_signed(data: bytes) -> object:
     """The parts of a proof, without what is unsigned."""
     proof = EnrolmentProof.parse(data)
     devices = sorted(item.report[:-_P384_SIGNATURE] for item in gpu_evidence.parse(proof.gpus))
-    plain = replace(proof, quote=b"", certify_signature=b"", gpus=b"", manifests=b"", boot=None)
-    return plain, _quote(proof.quote), devices, _manifests(proof.manifests)
+    plain = replace(proof, quote=b"", certify_signature=b"", gpus=b"", log=b"", manifests=b"", boot=None)
+    # A digest that is there is of the record's event, and the replay needs those of the quoted bank.
+    records = [(record.recnum, record.pcr, record.event) for record in parse_records(proof.log)]
+    return plain, _quote(proof.quote), devices, records, _manifests(proof.manifests)
 
 
 def bundle_signed(content: bytes) -> object:
