@@ -1,0 +1,214 @@
+"""Windows that came together are judged as one after the other, and nothing comes of it before they are settled."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
+from unittest import mock
+
+import pytest
+
+from corpus.weights import OTHER
+from support.forge import claim, seal
+from support.processes import another_process, one_recording
+from support.world import WORK
+from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic, WeighbridgeError
+from weighbridge.verifier.hearing import Judged, Sent
+from weighbridge.verifier.observed import Stage
+from weighbridge.verifier.session import SessionState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from corpus.arena import Arena
+    from support.world import Host, World
+    from weighbridge.attester.sealing import SealedWindow
+    from weighbridge.verifier.appraisal import Appraiser
+    from weighbridge.verifier.observed import Observer
+
+FULL = EnvironmentFault(Code.DISK_FULL, "no space left")
+
+
+class Asked:
+    """Where changed reference values would come from: counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.times: list[datetime] = []
+
+    def renew(self, at: datetime) -> Appraiser | None:
+        self.times.append(at)
+        return None
+
+
+def sent(host: Host, sealed: SealedWindow) -> Sent:
+    return Sent(host.session, sealed.evidence, host.peer)
+
+
+def said(judged: Sequence[Judged | WeighbridgeError]) -> list[str]:
+    """The word of each judgement, or the code of what was refused without one."""
+    return [item.verdict.outcome if isinstance(item, Judged) else item.code.value for item in judged]
+
+
+@pytest.fixture
+def world(arena: Arena) -> World:
+    return arena.settled(1)
+
+
+@pytest.fixture
+def hosts(arena: Arena, world: World) -> tuple[Host, Host]:
+    """Two that send one recording: in the next window it is seen, if that of the first counts."""
+    one, two = arena.another_host(world, "one"), arena.another_host(world, "two")
+    for host in (one, two):
+        world.open_session(host)
+    for _ in range(3):
+        pair = one_recording(world, one, two)
+        items = [
+            world.verifier.judge(host.session, it.evidence, peer=host.peer)
+            for host, it in zip((one, two), pair, strict=True)
+        ]
+        for host, sealed, settled in zip((one, two), pair, world.verifier.settle(items), strict=True):
+            answer = settled()
+            assert answer.verdict.opens
+            host.advance(sealed)
+            host.challenge = answer.challenge or b""
+    return one, two
+
+
+def test_windows_together_are_judged_as_one_after_the_other(world: World, hosts: tuple[Host, Host]) -> None:
+    one, two = hosts
+    pair = [sent(host, sealed) for host, sealed in zip(hosts, one_recording(world, one, two), strict=True)]
+    first, second = world.verifier.judge_all(pair)
+    assert said([first, second]) == ["affirmed", "denied"]
+    alone = world.verifier.judge(*pair[1][:2], peer=two.peer)
+    assert alone.verdict.opens
+    behind = world.verifier.judge(
+        *pair[1][:2], peer=two.peer, beside=[world.verifier.judge(*pair[0][:2], peer=one.peer)]
+    )
+    assert isinstance(second, Judged)
+    assert second.verdict.encode() == behind.verdict.encode()
+
+
+def test_what_is_denied_counts_for_nobody_behind_it(world: World, hosts: tuple[Host, Host]) -> None:
+    """Its samples are not remembered; those of the next, which goes on, are. Nothing new is taken up on the way."""
+    one, two = hosts
+    asked = Asked()
+    world.verifier.follow(asked)
+    world.host.log.load(OTHER)
+    bad = sent(world.host, world.host.seal())
+    recording = one_recording(world, one, two)
+    pair = [sent(host, sealed) for host, sealed in zip(hosts, recording, strict=True)]
+    junk = Sent(bytes(16), b"", b"")
+    found = world.verifier.judge_all([bad, junk, *pair])
+    assert said(found) == ["denied", "SESSION_UNKNOWN", "affirmed", "denied"]
+    assert asked.times == [world.clock.at]
+    one.log.load(OTHER)
+    worse = sent(one, one.seal())
+    found = world.verifier.judge_all([worse, pair[1]])
+    assert said(found) == ["denied", "affirmed"]
+
+
+def test_what_is_refused_without_a_judgement_is_told_in_its_place_and_counted(world: World, arena: Arena) -> None:
+    other = arena.another_host(world)
+    world.open_session(other)
+    world.clock.advance(1)
+    good, junk = sent(world.host, world.host.seal()), Sent(other.session, b"junk", other.peer)
+    for order in ([good, junk], [junk, good]):
+        found = world.verifier.judge_all(order)
+        assert said(found) == ["affirmed" if one is good else "NOT_CBOR" for one in order]
+    assert world.verifier.junk == 2
+    with pytest.raises(NotAuthentic) as refusal:
+        world.verifier.judge(world.host.session, good.data, peer=other.peer)
+    assert (refusal.value.code, world.verifier.junk) == (Code.WINDOW_PEER, 2)
+
+
+@pytest.mark.parametrize("session", [bytes(16), b"\xff" * 16])
+def test_a_window_of_another_session_is_junk_here(world: World, session: bytes) -> None:
+    with pytest.raises(NotAuthentic) as refusal:
+        world.send(seal(world.host, claim(session=session)).evidence)
+    assert (refusal.value.code, world.verifier.junk) == (Code.WINDOW_SESSION, 1)
+
+
+def test_another_window_of_a_number_is_a_fork_whatever_its_digest(world: World) -> None:
+    """Signed by the session's key it is no junk, but a judgement; the same window again is."""
+    world.clock.advance(1)
+    works = [replace(WORK, root=bytes([number]) * 32) for number in range(3)]
+    sealed = [world.host.seal(replace(world.host.observe(), work=work)) for work in works]
+    smaller, last, greater = sorted(sealed, key=lambda window: window.digest)
+    world.deliver(last)
+    forks = [smaller, greater]
+    for fork in forks:
+        judged = world.verifier.judge(*sent(world.host, fork)[:2], peer=world.host.peer)
+        assert [denial.code for denial in judged.verdict.denials] == [Code.WINDOW_FORK]
+        assert judged.verdict.held
+    with pytest.raises(NotAuthentic) as refusal:
+        world.send(last.evidence)
+    assert refusal.value.code is Code.WINDOW_DUPLICATE
+
+
+@pytest.mark.parametrize("stage", ["authenticate", "verify_window", "decide_all", "Keeper.keep"])
+def test_a_fault_of_this_machine_judges_nobody(world: World, arena: Arena, stage: str) -> None:
+    """It is told in its window's place, is no junk, and the window may come again."""
+    other = arena.another_host(world)
+    world.open_session(other)
+    world.clock.advance(1)
+    good, junk = sent(world.host, world.host.seal()), Sent(other.session, b"junk", other.peer)
+    # Of several windows an engine tells of its faults one by one.
+    failing = mock.Mock(return_value=[FULL]) if stage == "decide_all" else mock.Mock(side_effect=FULL)
+    with mock.patch(f"weighbridge.verifier.judging.{stage}", failing):
+        (found,) = world.verifier.judge_all([good])
+        assert found is FULL
+        with pytest.raises(EnvironmentFault):
+            world.verifier.judge(good.session, good.data, peer=good.peer)
+    assert world.verifier.junk == 0
+    assert said(world.verifier.judge_all([good, junk])) == ["affirmed", "NOT_CBOR"]
+
+
+def test_a_judgement_that_has_to_be_made_again_takes_up_nothing_new(world: World) -> None:
+    """It would begin a transaction in the middle of one."""
+    asked = Asked()
+    world.verifier.follow(asked)
+    world.clock.advance(1)
+    window = sent(world.host, world.host.seal())
+    judged = world.verifier.judge(window.session, window.data, peer=window.peer)
+    assert asked.times == [world.clock.at]
+    with another_process(world) as other:
+        other.resume(world.host.session, peer=world.host.peer)
+    (settled,) = world.verifier.settle([judged])
+    assert settled().verdict.held
+    assert len(asked.times) == 1
+
+
+def test_what_verification_refused_stays_refused_whatever_is_remembered_since(world: World, arena: Arena) -> None:
+    """Beside a window that has to be judged again: nothing was asked of the memory of GPUs for it."""
+    other = arena.another_host(world)
+    world.open_session(other)
+    world.clock.advance(1)
+    both = [sent(world.host, world.host.seal()), sent(other, seal(other, claim(prev=bytes(32))))]
+    judged = [item for item in world.verifier.judge_all(both) if isinstance(item, Judged)]
+    assert said(judged) == ["affirmed", "denied"]
+    before = world.clock.at
+    world.clock.advance(0.5)
+    with another_process(world) as process:
+        process.resume(world.host.session, peer=world.host.peer)
+    answers = [settled() for settled in world.verifier.settle(judged)]
+    assert [answer.verdict.outcome for answer in answers] == ["held", "denied"]
+    assert answers[1].verdict.received == before
+    with world.store.reading() as tx:
+        row = tx.session(other.session)
+    assert row is not None
+    assert row.state is SessionState.FAILED
+
+
+def test_windows_together_share_the_time_that_their_appraisal_takes(world: World, arena: Arena) -> None:
+    other = arena.another_host(world)
+    world.open_session(other)
+    world.clock.advance(1)
+    took: list[tuple[Stage, float]] = []
+    noting = SimpleNamespace(took=lambda stage, seconds: took.append((stage, seconds)))
+    world.verifier._judge._observer = cast("Observer", noting)
+    clock = SimpleNamespace(perf_counter=mock.Mock(side_effect=[10.0, 15.0]))
+    with mock.patch("weighbridge.verifier.judging.time", clock):
+        world.verifier.judge_all([sent(host, host.seal()) for host in (world.host, other)])
+    assert [seconds for stage, seconds in took if stage is Stage.APPRAISE] == [2.5, 2.5]
