@@ -1,4 +1,4 @@
-"""Windows that came together are judged as one after the other, and nothing comes of it before they are settled."""
+"""Judging windows: what is junk, what is a judgement, what is judged again, and what is a fault of this machine."""
 
 from __future__ import annotations
 
@@ -76,20 +76,6 @@ def hosts(arena: Arena, world: World) -> tuple[Host, Host]:
     return one, two
 
 
-def test_windows_together_are_judged_as_one_after_the_other(world: World, hosts: tuple[Host, Host]) -> None:
-    one, two = hosts
-    pair = [sent(host, sealed) for host, sealed in zip(hosts, one_recording(world, one, two), strict=True)]
-    first, second = world.verifier.judge_all(pair)
-    assert said([first, second]) == ["affirmed", "denied"]
-    alone = world.verifier.judge(*pair[1][:2], peer=two.peer)
-    assert alone.verdict.opens
-    behind = world.verifier.judge(
-        *pair[1][:2], peer=two.peer, beside=[world.verifier.judge(*pair[0][:2], peer=one.peer)]
-    )
-    assert isinstance(second, Judged)
-    assert second.verdict.encode() == behind.verdict.encode()
-
-
 def test_what_is_denied_counts_for_nobody_behind_it(world: World, hosts: tuple[Host, Host]) -> None:
     """Its samples are not remembered; those of the next, which goes on, are. Nothing new is taken up on the way."""
     one, two = hosts
@@ -107,20 +93,6 @@ def test_what_is_denied_counts_for_nobody_behind_it(world: World, hosts: tuple[H
     worse = sent(one, one.seal())
     found = world.verifier.judge_all([worse, pair[1]])
     assert said(found) == ["denied", "affirmed"]
-
-
-def test_what_is_refused_without_a_judgement_is_told_in_its_place_and_counted(world: World, arena: Arena) -> None:
-    other = arena.another_host(world)
-    world.open_session(other)
-    world.clock.advance(1)
-    good, junk = sent(world.host, world.host.seal()), Sent(other.session, b"junk", other.peer)
-    for order in ([good, junk], [junk, good]):
-        found = world.verifier.judge_all(order)
-        assert said(found) == ["affirmed" if one is good else "NOT_CBOR" for one in order]
-    assert world.verifier.junk == 2
-    with pytest.raises(NotAuthentic) as refusal:
-        world.verifier.judge(world.host.session, good.data, peer=other.peer)
-    assert (refusal.value.code, world.verifier.junk) == (Code.WINDOW_PEER, 2)
 
 
 @pytest.mark.parametrize("session", [bytes(16), b"\xff" * 16])
