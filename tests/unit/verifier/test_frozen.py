@@ -12,8 +12,8 @@ import pytest
 # Where a wrong bit admits somebody.
 MODULES: Final = (
     "acceptance", "appraisal", "challenge", "enrolment", "gpu.chain", "gpu.report", "gpu_appraisal", "hearing",
-    "host_appraisal", "invariants", "judging", "procedure", "session", "standing", "tpm.ak", "tpm.ak_certificate",
-    "tpm.certify", "tpm.continuity", "tpm.credential", "tpm.ek", "tpm.provenance", "tpm.quote", "weights",
+    "host_appraisal", "invariants", "judging", "kept_position", "procedure", "session", "standing", "tpm.ak",
+    "tpm.ak_certificate", "tpm.certify", "tpm.continuity", "tpm.credential", "tpm.ek", "tpm.provenance", "tpm.quote", "weights",
 )  # fmt: skip
 # What each stage of judging adds to, before there is a judgement.
 UNDER_WAY: Final = "Hearing"
