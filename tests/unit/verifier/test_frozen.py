@@ -13,7 +13,8 @@ import pytest
 MODULES: Final = (
     "acceptance", "appraisal", "challenge", "enrolment", "gpu.chain", "gpu.report", "gpu_appraisal", "hearing",
     "host_appraisal", "invariants", "judging", "kept_position", "procedure", "session", "standing", "tpm.ak",
-    "tpm.ak_certificate", "tpm.certify", "tpm.continuity", "tpm.credential", "tpm.ek", "tpm.provenance", "tpm.quote", "weights",
+    "tpm.ak_certificate", "tpm.certify", "tpm.continuity", "tpm.credential", "tpm.ek", "tpm.provenance", "tpm.quote",
+    "weights",
 )  # fmt: skip
 # What each stage of judging adds to, before there is a judgement.
 UNDER_WAY: Final = "Hearing"
