@@ -188,6 +188,14 @@ def test_windows_that_wait_are_settled_together(world: World, served: Served, mo
         told = send([b"junk", *(window.evidence for window in sealed[1:])])
         assert told == [Code.NOT_CBOR, Code.DISK_FULL, Code.DISK_FULL]
     assert send([window.evidence for window in sealed]) == ["affirmed"] * 3
+    for host, window in zip(hosts, sealed, strict=True):
+        host.advance(window)
+    world.clock.advance(1)
+    sealed = [host.seal() for host in hosts]
+    # Where something is wrong with several, each is judged by itself.
+    with monkeypatch.context() as patch:
+        patch.setattr(world.verifier, "judge_all", mock.Mock(side_effect=KeyError("a defect")))
+        assert send([window.evidence for window in sealed]) == ["affirmed"] * 3
 
 
 def test_two_attesters_at_once(world: World, served: Served) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
+from unittest import mock
 
 import pytest
 
@@ -14,6 +15,7 @@ from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, EnvironmentFault, WeighbridgeError
 from weighbridge.proto.workload import WorkSummary
 from weighbridge.verifier.core import Judged, Sent
+from weighbridge.verifier.observed import ObservedPolicy, Stage
 from weighbridge.verifier.telemetry.history import Reading
 
 if TYPE_CHECKING:
@@ -182,8 +184,8 @@ class Counted:
 
 def test_the_policy_is_asked_once_and_a_fault_is_one_windows(world: World) -> None:
     hosts = more(world, 3)
-    policy = Counted(world.prepared, [])
-    world.prepared = policy
+    policy, observer = Counted(world.prepared, []), mock.Mock()
+    world.prepared = ObservedPolicy(policy, observer)
     world.restart()
     world.clock.advance(1)
     windows = [host.seal() for host in hosts]
@@ -192,6 +194,7 @@ def test_the_policy_is_asked_once_and_a_fault_is_one_windows(world: World) -> No
         [sent(host, window) for host, window in zip(hosts, windows, strict=True)]
     )
     assert policy.asked == [3]
+    assert [call.args[0] for call in observer.took.call_args_list] == [Stage.POLICY] * 3
     assert isinstance(fault, EnvironmentFault)
     assert [item.verdict.outcome for item in (first, last) if isinstance(item, Judged)] == ["affirmed", "affirmed"]
     # Nothing was recorded of any of them, so that all may come again.

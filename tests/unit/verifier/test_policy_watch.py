@@ -14,6 +14,8 @@ from support.authors import ADMITS, LIMITS, Author, PolicyGate
 from support.owners import DAY
 from support.world import manifest, requirements
 from weighbridge.policy import policy_set
+from weighbridge.policy.document import instant
+from weighbridge.policy.engine import Decision
 from weighbridge.policy.engines.regorus import RegorusEngine
 from weighbridge.policy.values.reference import Reference
 from weighbridge.proto import strict
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
     from corpus.arena import Arena
     from weighbridge.policy.document import PolicyInput
-    from weighbridge.policy.engine import Decision, Prepared
+    from weighbridge.policy.engine import Prepared
     from weighbridge.policy.policy_set import PolicySet
     from weighbridge.verifier.core import Answer
 
@@ -451,6 +453,38 @@ def test_an_engine_sees_its_own_tenants_windows_and_data_only(gate: PolicyGate) 
     assert len(made) == 2
     for item in made:
         item.close()
+
+
+def test_windows_asked_about_together_are_each_their_own_policys(gate: PolicyGate) -> None:
+    """Tenant A's, everybody else's, one that no policy is for, one that comes when its policy is not valid any more."""
+    two_tenants(gate)
+    in_force, decide = gate.world.verifier._first.appraiser.policy, PoliciesInForce.decide
+    assert isinstance(in_force, PoliciesInForce)
+    asked: list[PolicyInput] = []
+
+    def noted(policies: PoliciesInForce, document: PolicyInput) -> Decision:
+        asked.append(document)
+        return decide(policies, document)
+
+    with mock.patch.object(PoliciesInForce, "decide", noted):
+        for tenant in ("tenant-a", "tenant-b"):
+            gate.world.host = gate.world.another_host(tenant)
+            serve(gate, tenant)
+            gate.world.window()
+    ours, theirs = asked
+    at, ns = instant(gate.world.clock.at + 4000 * DAY)
+    late = replace(ours, received_at=at, received_ns=ns)
+    first, second, expired, again = in_force.decide_all([ours, theirs, late, ours])
+    assert [first, second] == [in_force.decide(ours), in_force.decide(theirs)]
+    assert isinstance(first, Decision)
+    assert isinstance(second, Decision)
+    assert (first.outcome, second.outcome, again) == ("deny", "allow", first)
+    assert isinstance(expired, EnvironmentFault)
+    assert expired.code is Code.POLICY_EXPIRED
+    alone = PoliciesInForce({"tenant-a": in_force.of("tenant-a")})
+    absent, same = alone.decide_all([theirs, ours])
+    assert isinstance(absent, EnvironmentFault)
+    assert (absent.code, same) == (Code.POLICY_ABSENT, first)
 
 
 @pytest.mark.parametrize(
