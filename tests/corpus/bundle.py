@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from corpus.policy import genuine
 from corpus.weights import OTHER
@@ -29,9 +29,12 @@ from weighbridge.verifier.record import NO_DIGEST, Record
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
     from datetime import datetime
+    from types import TracebackType
 
     from corpus.arena import Arena
     from support.world import Engines, World
+    from weighbridge.policy.document import PolicyInput
+    from weighbridge.policy.engine import Decision, Prepared
     from weighbridge.verifier.anchors import TrustAnchors
     from weighbridge.verifier.bundle import Entry
 
@@ -402,3 +405,34 @@ def case_033_a_request_that_no_window_counts(arena: Arena) -> BundleVerdict:
     made = exported(arena)
     request = ShownRequest(seq=1, index=0, proof=(), salt=bytes(32), request=bytes(32), response=bytes(32))
     return made.verify(replace(made.bundle, requests=(request,)))
+
+
+@dataclass
+class _Lenient:
+    """An operator's engine: it asks the policy, and lets everybody in under that policy's name."""
+
+    asked: Prepared
+
+    def decide(self, document: PolicyInput) -> Decision:
+        return replace(self.asked.decide(document), outcome="allow", denials=())
+
+    def close(self) -> None:
+        self.asked.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def case_034_verdict_that_the_operator_made_up(arena: Arena) -> BundleVerdict:
+    """The ledger holds it, in its place, rightly signed, and a token went out for it."""
+    world = arena.world(policy="production")
+    world.prepared = _Lenient(world.prepared)
+    world.restart()
+    world.open_session()
+    assert world.window().verdict.opens
+    return _ended(arena, world)

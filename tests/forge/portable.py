@@ -69,7 +69,7 @@ def tell(manifest: Manifest, case: Callable[[Arena], Shown], arena: Arena, *, pr
         try:
             steps = recorder.finished(result)
         except NotPortable as reason:
-            return Told(result, reason=str(reason))
+            return Told(result, reason=_OF_NO_VERIFIER.get(manifest.id.partition("/")[0], str(reason)))
     required = requires(manifest, steps)
     blobs: dict[str, bytes] = {}
     document: Any = {"schema": CASE, "id": manifest.id, "requires": list(required), "steps": steps}
@@ -124,6 +124,10 @@ def requires(manifest: Manifest, steps: list[dict[str, Any]]) -> tuple[str, ...]
     return tuple(sorted(found))
 
 
+_OF_NO_VERIFIER = {
+    "ledger": "whoever watches the log judges it (a monitor, a witness, two who compare heads), and not the verifier: "
+    "no step shows a log"
+}
 _NOTHING = strict.base64_encode(Collateral().encode())
 _OF_STEPS = {
     "open": "sessions",

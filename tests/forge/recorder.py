@@ -90,11 +90,16 @@ class Recorder:
         self._chances[id(verifier)] = chance
         if given["store"] not in self._stores:
             if self._ledgers and given["archive"].ledger is self._ledgers[-1]:
-                self.refusal = "a database that was put back"
+                self.refusal = (
+                    "an operator puts the database of sessions back and leaves the log as it is: "
+                    "which of the two holds what is this verifier's own affair, and no step says it"
+                )
             self._stores.append(given["store"])
             self._ledgers.append(given["archive"].ledger)
         if given.get("others") or given.get("attesters"):
-            self.refusal = "several tenants"
+            self.refusal = (
+                "one verifier serves two tenants, each by requirements and anchors of its own, and a `start` has one"
+            )
         appraiser = given["appraiser"]
         watch = self._watches.get(id(appraiser))
         self._followed[id(verifier)] = watch
