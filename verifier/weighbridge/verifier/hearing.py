@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple, final
 
@@ -77,7 +77,7 @@ class Hearing:
     bench: Bench
     window: AuthenticWindow
     forked: NotAuthentic | None
-    held: bool = False
+    held: bool = field(init=False)
     spot: SpotExpectation | None = None
     verified: VerifiedWindow | None = None
     asked: Asked | None = None
