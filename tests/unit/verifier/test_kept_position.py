@@ -9,7 +9,7 @@ from unittest import mock
 import pytest
 
 from weighbridge.proto.errors import Code, MalformedEvidence
-from weighbridge.verifier.kept_position import KEPT_EVERY, Sources, decode, keep
+from weighbridge.verifier.kept_position import KEPT_EVERY, Sources, decode, keep, prepare
 from weighbridge.verifier.telemetry.state import TelemetryState
 
 if TYPE_CHECKING:
@@ -46,11 +46,13 @@ def verified(
         ({}, {}, False),
         ({"records": 2}, {}, True),
         ({"records": 2}, {"records": 2}, False),
+        ({"records": 1}, {"records": 2}, False),
         ({"manifests": 1}, {}, True),
         ({"listed": 1}, {}, True),
         ({"listed": 0}, {}, False),
         ({"listed": 5}, {"listed": 5}, False),
         ({"listed": 6}, {"listed": 5}, True),
+        ({"listed": 4}, {"listed": 5}, False),
         ({}, {"listed": 0}, False),
     ],
 )
@@ -92,6 +94,12 @@ def test_one_in_sixteen_is_kept_and_not_of_all_sessions_at_once() -> None:
     other = bytes([8]) + SESSION[1:]
     assert [seq for seq in range(1, 30) if keep(other, position(seq), Sources()) is not None] == [8, 24]
     assert KEPT_EVERY == 16
+
+
+def test_what_is_prepared_takes_nobody_time_in_a_turn() -> None:
+    prepare()
+    with mock.patch("weighbridge.verifier.kept_position.form_of", side_effect=AssertionError):
+        assert keep(SESSION, position(9), Sources()) is not None
 
 
 def test_before_its_first_window_nothing_is_kept_of_a_session() -> None:
