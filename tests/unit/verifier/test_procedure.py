@@ -335,3 +335,16 @@ def test_samples_are_of_every_enrolled_gpu_and_of_nothing_else(stand: Stand) -> 
             ),
         )
         assert (error.code, "no telemetry" in error.message) == (Code.TELEMETRY_DEVICE, True)
+
+
+def test_a_switch_computes_nothing_and_is_not_sampled(stand: Stand) -> None:
+    gpu, other = stand.enrolled.gpus
+    switch = replace(other, chain=replace(other.chain, kind="switch"))
+    beside = replace(stand, enrolled=replace(stand.enrolled, gpus=(gpu, switch)))
+    read(beside, lambda _, honest: replace(honest, sources=of(honest, gpu.identity)))
+    error = unread(beside, lambda _, honest: replace(honest, sources=of(honest, switch.identity)))
+    assert error.expected == gpu.identity.hex()
+
+
+def of(honest: Telemetry, device: bytes) -> tuple[Source, ...]:
+    return tuple(source for source in honest.sources if source.device == device)
