@@ -100,10 +100,11 @@ class Judge:
                 gone = gone or not (isinstance(item, Judged) and item.goes_on)
         return made
 
-    def again(self, item: Judged, *, beside: Sequence[Judged]) -> Judged:
-        """Judge the window of ``item`` anew, by its session as it stands now; raises as :meth:`judge`."""
+    def again(self, items: Sequence[Judged], *, beside: Sequence[Judged]) -> list[Judged | WeighbridgeError]:
+        """Judge the windows of ``items`` anew, by their sessions as they stand now; as :meth:`judge_all`."""
+        sent = [Sent(item.session, item.evidence.data, item.peer) for item in items]
         # In the middle of a transaction: nothing new is taken up, which would begin another one.
-        return self.judge(item.session, item.evidence.data, peer=item.peer, beside=beside, renewing=False)
+        return self.judge_all(sent, beside=beside, renewing=False)
 
     def holds(self, item: Judged, *, beside: Sequence[Judged]) -> bool:
         """Whether what is remembered of GPUs is still what ``item`` was judged by, behind those ``beside`` it.

@@ -21,6 +21,7 @@ does not wait: a session whose window is refused is shut before anything is writ
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, final
@@ -146,33 +147,36 @@ class Settler:
     def _standing(self, turn: Turn, judged: Sequence[Judged]) -> list[Judged | WeighbridgeError]:
         """The judgements that can be recorded, those on what has moved made anew, or what they are refused with."""
         stood, known = turn.tx.stood.of([item.session for item in judged]), self._archive.ledger.size
+
+        def stands(item: Judged) -> bool:
+            return stood.get(item.session) == item.stood and not turn.too_old(item.at)
+
         found: list[Judged | WeighbridgeError] = []
         taken: list[Judged] = []
         # Whoever sends one recording from two hosts may reach two processes, or what came before it may be gone.
         held, same = self._judge.holding(judged, known), True
-        for item, holds in zip(judged, held, strict=True):
-            stands = stood.get(item.session) == item.stood and not turn.too_old(item.at)
-            if stands and ((same and holds) or self._judge.holds(item, beside=taken)):
-                made: Judged | WeighbridgeError = item
+        while len(found) < len(judged):
+            item, *behind = judged[len(found) :]
+            if stands(item) and ((same and held[len(found)]) or self._judge.holds(item, beside=taken)):
+                made: Sequence[Judged | WeighbridgeError] = [item]
             else:
                 same = False
-                made = self._again(item, taken)
-                if isinstance(made, Judged):
-                    # No entry is of an earlier time than the one before it.
-                    turn.made_at(made.at)
-            found.append(made)
-            if isinstance(made, Judged):
-                taken.append(made)
+                made = self._again([item, *itertools.takewhile(lambda other: not stands(other), behind)], taken)
+                for one in made:
+                    if isinstance(one, Judged):
+                        # No entry is of an earlier time than the one before it.
+                        turn.made_at(one.at)
+            found += made
+            taken += [one for one in made if isinstance(one, Judged)]
         return found
 
-    def _again(self, item: Judged, taken: Sequence[Judged]) -> Judged | WeighbridgeError:
-        try:
-            return self._judge.again(item, beside=taken)
-        except EnvironmentFault:
-            # Of all of them: nothing is recorded.
-            raise
-        except WeighbridgeError as error:
-            return error
+    def _again(self, items: Sequence[Judged], taken: Sequence[Judged]) -> list[Judged | WeighbridgeError]:
+        made = self._judge.again(items, beside=taken)
+        for one in made:
+            if isinstance(one, EnvironmentFault):
+                # Of all of them: nothing is recorded.
+                raise one
+        return made
 
     def _answering(
         self, item: Judged, place: Committed, token: Token | None, result: Issued | Conflict | None
