@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import socket
 import ssl
@@ -251,6 +252,23 @@ def test_credit(world: World, authority: Authority, monkeypatch: pytest.MonkeyPa
         assert raw.ask(pb.AttestRequest(resume=pb.Resume(session=host.session))).resumed.next_seq == 0
         answers = served.run(send(sealed))
         assert [one.answer.seq for one in answers] == list(range(6))
+
+
+def test_a_silent_stream_keeps_no_message(world: World, authority: Authority) -> None:
+    """What came last and what was answered is let go of before more comes: windows are long, and streams many."""
+
+    def messages() -> int:
+        gc.collect()
+        return sum(isinstance(one, pb.AttestRequest | pb.AttestResponse) for one in gc.get_objects())
+
+    before = messages()
+    with Served(world, authority) as served:
+        raw = served.raw(authority.admit("attester"))
+        for _ in range(2):
+            raw.refused(pb.AttestRequest(window=bytes(1000)))
+        # So that the server, in this very process, has come to wait for the next one.
+        served.run(asyncio.sleep(0.05))
+        assert messages() == before
 
 
 # -- deadlines ---------------------------------------------------------------------------------------------------------

@@ -48,12 +48,13 @@ def test_nvidias_own_report(nvidia_wheel: Path) -> None:
 
 
 def test_what_a_device_says_again_is_kept_once() -> None:
-    """Sessions keep their last reports: of two by one device nothing but the signed bytes takes room twice."""
+    """Sessions keep their last reports: of two by one device what it measured takes room once."""
     device = EmulatedH100.make(EmulatedVendor.create())
     one, two = (report.parse(device.attest(nonce).report) for nonce in (NONCE, bytes(32)))
     assert one.signed != two.signed
     assert (two.record, two.blocks, two.opaque) == (one.record, one.blocks, one.opaque)
     assert two.record is one.record
+    assert len(two.record) > 4 * len(two.head + two.tail)
     assert two.blocks is one.blocks
     assert two.opaque is one.opaque
 

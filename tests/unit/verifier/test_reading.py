@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 import grpc
 import pytest
@@ -13,21 +12,17 @@ from weighbridge.verifier.quotas import Quotas
 from weighbridge.verifier.reading import Ended, Reader, Received
 from weighbridge.verifier.service_limits import Limits
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
-
 pytestmark = pytest.mark.asyncio
 
 
-async def without_end() -> AsyncGenerator[attestation_pb2.AttestRequest]:
-    while True:
-        yield attestation_pb2.AttestRequest(resume=attestation_pb2.Resume(session=bytes(16)))
+async def without_end() -> attestation_pb2.AttestRequest:
+    return attestation_pb2.AttestRequest(resume=attestation_pb2.Resume(session=bytes(16)))
 
 
 async def test_what_was_read_ahead_does_not_keep_a_stream_past_its_end() -> None:
     old = Ended(grpc.StatusCode.UNAVAILABLE, "the stream is old", within=-1.0)
     with Quotas(Limits()).visit(b"peer") as visit:
-        async with Reader.reading(without_end(), visit) as reader:
+        async with Reader.reading(without_end, visit) as reader:
             first = await reader.next(Ended(grpc.StatusCode.OK, within=5))
             assert isinstance(first, Received)
             reader.answered(first, credit=4)

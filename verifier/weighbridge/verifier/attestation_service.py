@@ -91,24 +91,24 @@ class AttestationService(attestation_pb2_grpc.AttestationServiceServicer):
         self._draining = False
         self._fault = ""
 
-    async def Attest(
+    async def Attest(  # type: ignore[override]  # the generated class knows of iterators alone
         self, request_iterator: AsyncIterator[attestation_pb2.AttestRequest], context: _Context
-    ) -> AsyncIterator[attestation_pb2.AttestResponse]:
-        """One stream: requests in, exactly one response each, in order."""
-        ended: Ended
+    ) -> None:
+        """One stream: requests in, exactly one response each, in order.
+
+        Read and written by the context: iterators of gRPC's keep the last request and response until others come.
+        """
+        del request_iterator
+        ended: Ended | None = None
         try:
             admitted = self._peers.attester(context.auth_context().get("x509_pem_cert", []))
             if self._draining:
                 await context.abort(grpc.StatusCode.UNAVAILABLE, _OVER)
             with self._quotas.visit(admitted.key) as visit:
                 stream = Stream(self._verifier, admitted, visit, self._quotas.limits)
-                async with self._reading(request_iterator, visit) as reader:
-                    while isinstance(received := await reader.next(stream.patience), Received):
-                        response = await self._answer(stream, reader, received)
-                        with taken_within(_TAKEN):
-                            yield response
-                        reader.answered(received, credit=stream.credit)
-                    ended = received
+                async with self._reading(context, visit) as reader:
+                    while ended is None:
+                        ended = await self._exchange(stream, reader, context)
         except NotAuthentic as error:
             self._observer.refused(error.code)
             self._notices.say(("peer", error.code), f"a peer is refused: {error}")
@@ -125,11 +125,20 @@ class AttestationService(attestation_pb2_grpc.AttestationServiceServicer):
         """How many requests wait for the thread that judges."""
         return len(self._turns)
 
+    async def _exchange(self, stream: Stream, reader: Reader, context: _Context) -> Ended | None:
+        """Answer the next request, or say how the stream ended. Neither request nor response outlives the call."""
+        received = await reader.next(stream.patience)
+        if isinstance(received, Ended):
+            return received
+        response = await self._answer(stream, reader, received)
+        with taken_within(_TAKEN):
+            await context.write(response)
+        reader.answered(received, credit=stream.credit)
+        return None
+
     @contextlib.asynccontextmanager
-    async def _reading(
-        self, requests: AsyncIterator[attestation_pb2.AttestRequest], visit: Visit
-    ) -> AsyncGenerator[Reader]:
-        async with Reader.reading(requests, visit) as reader:
+    async def _reading(self, context: _Context, visit: Visit) -> AsyncGenerator[Reader]:
+        async with Reader.reading(context.read, visit) as reader:
             self._readers.add(reader)
             try:
                 if self._draining:

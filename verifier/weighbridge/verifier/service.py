@@ -53,6 +53,10 @@ _STREAMS_MAX: Final = 128
 # Health and reflection, of all peers.
 _ASIDE: Final = 1024
 _MILLISECONDS: Final = 1000
+# Bytes that a connection has ready to be read into: one of the pieces in which gRPC takes them. It would be eight.
+_READ_BUFFER: Final = 8_192
+# Most bytes of a TLS record that is sent, and so of two buffers that each connection has for it: an answer fits.
+_TLS_RECORD: Final = 4_096
 _PING_MS: Final = 5_000
 _PING_STRIKES: Final = 2
 _PARTIES_PERIOD: Final = 1.0
@@ -305,6 +309,11 @@ def _server(bounds: Limits, *, shared: bool) -> grpc.aio.Server:
             ("grpc.absolute_max_metadata_size", bounds.metadata_bytes),
             # With it a stream's window grows to megabytes, whether anybody reads it or not.
             ("grpc.http2.bdp_probe", 0),
+            # What a connection keeps while nothing comes: without these, what its largest reads and writes have taken.
+            ("grpc.experimental.tcp_max_read_buffer_size", _READ_BUFFER),
+            ("grpc.tsi.max_frame_size", _TLS_RECORD),
+            # Nobody is told of connections and calls by gRPC itself.
+            ("grpc.enable_channelz", 0),
             ("grpc.so_reuseport", 1 if shared else 0),
         ],
         maximum_concurrent_rpcs=bounds.total.streams + bounds.total.calls + _ASIDE,

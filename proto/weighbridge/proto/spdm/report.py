@@ -72,8 +72,12 @@ class MeasurementBlock:
 class Report:
     """A well-formed report. Every field is claimed until the signature over :attr:`signed` is verified.
 
+    What the signature covers is kept in three pieces: of the record, by far the largest, all reports have the same
+    object that have the same bytes (:func:`parse`), and sessions keep their reports.
+
     Attributes:
-        signed: the exact bytes that the signature covers, from offset 0.
+        head: the bytes before the record, from offset 0.
+        tail: the bytes between the record and the signature.
         signature: r then s, big-endian, 96 bytes.
         trailing: what follows the signature; unsigned.
         slot: the certificate slot named in the request.
@@ -83,7 +87,8 @@ class Report:
         opaque: the vendor's data.
     """
 
-    signed: bytes
+    head: bytes
+    tail: bytes
     signature: bytes
     trailing: bytes
     slot: int
@@ -93,6 +98,11 @@ class Report:
     opaque: OpaqueData
 
     @property
+    def signed(self) -> bytes:
+        """The exact bytes that the signature covers, from offset 0."""
+        return self.head + self.record + self.tail
+
+    @property
     def raw(self) -> bytes:
         """The bytes that were parsed."""
         return self.signed + self.signature + self.trailing
@@ -100,7 +110,7 @@ class Report:
     @property
     def nonce(self) -> bytes:
         """The requester's nonce, from the signed bytes [4:36]; no other copy of it counts."""
-        return self.signed[4:36]
+        return self.head[4:36]
 
     @property
     def measurements_digest(self) -> bytes:
@@ -217,7 +227,8 @@ def parse(data: bytes) -> Report:
     opaque_data = _take(data, offset + 34, opaque_size)
     end = offset + 34 + opaque_size
     return Report(
-        signed=data[:end],
+        head=header,
+        tail=data[offset:end],
         signature=_take(data, end, SIGNATURE_SIZE),
         trailing=data[end + SIGNATURE_SIZE :],
         slot=header[36],
