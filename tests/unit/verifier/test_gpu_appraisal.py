@@ -329,7 +329,8 @@ def test_a_mode_that_is_not_productions_is_a_finding_of_a_real_gpu() -> None:
     assert isinstance(platform, str)
     genuine = replace(GPU, chain=replace(GPU.chain, platform=platform))
     others = ((genuine, number, 1) for number in (0, 1, 3, 255))
-    for device, environment, told in ((genuine, 2, 0), *others, (GPU, 1, 0), (SWITCH, 1, 0)):
+    rented = replace(GPU, chain=replace(GPU.chain, platform="somebody's emulator"))
+    for device, environment, told in ((genuine, 2, 0), *others, (GPU, 1, 0), (rented, 1, 0), (SWITCH, 1, 0)):
         found = appraise(device, cc_state=replace(HOST, environment=environment)).findings
         messages = [finding.message for finding in found if finding.code == Code.GPU_CC_MODE]
         assert len(messages) == told

@@ -9,6 +9,7 @@ import pickle
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, Literal
+from unittest import mock
 
 import pytest
 
@@ -96,7 +97,7 @@ def test_only_the_procedure_makes_what_it_has_verified(stand: Stand) -> None:
     window = stand.authenticated(stand.world.host.seal())
     for made in (window, stand.judge()):
         with pytest.raises(TypeError, match="is made by"):
-            replace(made, seal=object())
+            replace(made, seal=mock.ANY)
         with pytest.raises(TypeError, match="cannot be pickled"):
             pickle.dumps(made)
         assert "object at" not in repr(made)
@@ -149,6 +150,13 @@ CLAIMS: Final = {
 def test_a_claim_is_the_sessions_own_whichever_way_it_differs(stand: Stand, name: str) -> None:
     code, *others = CLAIMS[name]
     assert [stand.refusal(claim(**{name: other})).code for other in others] == [code, code]
+
+
+def test_a_session_goes_on_for_long(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stand.world.host, "seq", 100_001)
+    late = replace(stand, position=replace(stand.position, seq=100_001))
+    assert late.judge().header.seq == 100_001
+    assert [late.refusal(claim(seq=other)).code for other in (100_000, 100_002)] == [Code.WINDOW_SEQ] * 2
 
 
 # -- when --------------------------------------------------------------------------------------------------------------
