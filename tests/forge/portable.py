@@ -125,8 +125,7 @@ def requires(manifest: Manifest, steps: list[dict[str, Any]]) -> tuple[str, ...]
 
 
 _OF_NO_VERIFIER = {
-    "ledger": "whoever watches the log judges it (a monitor, a witness, two who compare heads), and not the verifier: "
-    "no step shows a log"
+    "ledger": "heads of a log that two were shown are compared, or a witness's are: no step has more than one log's own"
 }
 _NOTHING = strict.base64_encode(Collateral().encode())
 _OF_STEPS = {
@@ -139,6 +138,7 @@ _OF_STEPS = {
     "event-log": "event-logs",
     "gpu-report": "gpu-reports",
     "bundle": "proof-bundles",
+    "watch": "logs",
     "read": "documents",
 }
 _OF_STAGES = {"platform": {"confidential-machines"}, "boot": {"boot-logs"}}

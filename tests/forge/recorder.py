@@ -9,6 +9,7 @@ and :class:`NotPortable` says why.
 # ruff: noqa: ANN401 - what stands in the place of a function has whatever types that one has
 from __future__ import annotations
 
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -259,8 +260,9 @@ class Recorder:
             if step["op"] == "start" and not isinstance(step["models"], list):
                 step["models"] = [_base64(model.pack()) for model in step["models"].values()]
         if self.steps[-1]["op"] not in _OF_SESSIONS:
-            # It stands for itself: how it was made is nobody's business.
-            self.steps, self.results = self.steps[-1:], self.results[-1:]
+            # It stands for itself: how it was made is nobody's business. A monitor remembers what it has seen before.
+            kept = [step["op"] == "watch" == self.steps[-1]["op"] for step in self.steps[:-1]] + [True]
+            self.steps, self.results = list(compress(self.steps, kept)), list(compress(self.results, kept))
         return self.steps
 
 

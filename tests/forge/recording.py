@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 import corpus.bundle
 import corpus.freshness
 import corpus.honest
+import corpus.ledger
 import corpus.logs
 import corpus.nras
 from forge.recorder import Noted
@@ -254,6 +255,20 @@ def _of_others(recorder: Recorder) -> list[_Patch]:  # noqa: C901 - as above
 
         return made
 
+    def look(original: Any) -> Any:
+        def made(world: Any, log: Any, seen: Any) -> Any:
+            files = sorted(path for path in (log / "checkpoint", *log.rglob("tile/**/*")) if path.is_file())
+            shown = [{"name": str(path.relative_to(log)), "content": _base64(path.read_bytes())} for path in files]
+            step = {
+                "op": "watch",
+                "at": strict.time_encode(world.clock.at),
+                "key": world.ledger.key.vkey,
+                "files": shown,
+            }
+            return recorder.check(step, lambda: original(world, log, seen))
+
+        return made
+
     def pool(original: Any) -> Any:
         def made(self: Spots, given: Any) -> int:
             recorder.pooled(_base64(given.to_json()))
@@ -267,6 +282,7 @@ def _of_others(recorder: Recorder) -> list[_Patch]:  # noqa: C901 - as above
         (VerifiedNras, "require_devices", devices),
         (VerifiedNras, "require_agreement", agreement),
         (corpus.logs, "compare", log),
+        (corpus.ledger, "look", look),
         (corpus.freshness, "report_over", report),
         (Spots, "add", pool),
     ]

@@ -30,6 +30,7 @@ EXEMPT: Final = {
     "verifier.commands.baseline_text:read_recording": _PLACE,
     "verifier.commands.bundle:read_bundle": _PLACE,
     "verifier.commands.gate_line:read_file": _PLACE,
+    "verifier.commands.identity:read_token": "takes the name of a place; what is read there is sent on as it is",
     "verifier.commands.ledger_receipt:verify_entry": "receipt:parse or tlog:parse_proof, then hashes",
     "verifier.commands.ledger_receipt:verify_growth": "receipt:parse, then hashes",
     "verifier.commands.outcome:read_reference": _PLACE,

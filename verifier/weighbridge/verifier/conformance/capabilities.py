@@ -19,6 +19,7 @@ CAPABILITIES: Final[Mapping[str, str]] = MappingProxyType(
         "documents": "to read a file by its form (`read`)",
         "event-logs": "to judge a log of a boot by itself (`event-log`)",
         "gpu-reports": "to judge a GPU's report by itself (`gpu-report`)",
+        "logs": "to watch a log, as a monitor does (`watch`)",
         "nras": "to judge answers of NVIDIA's attestation service (`nras`)",
         "owners-files": "to judge by owners' signed files, and to see that they are replaced (`owners` of a `start`)",
         "proof-bundles": "to judge a recorded session again from one file (`bundle`)",

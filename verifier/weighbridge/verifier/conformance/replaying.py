@@ -44,11 +44,13 @@ from weighbridge.verifier.conformance.steps import (
     Resume,
     Start,
     Step,
+    Watch,
     Window,
     digits,
     moment_of,
     octets,
 )
+from weighbridge.verifier.conformance.watching import look
 from weighbridge.verifier.core import Verifier
 from weighbridge.verifier.keys import VerifierKeys
 from weighbridge.verifier.leadership import FileLeadership
@@ -66,6 +68,7 @@ if TYPE_CHECKING:
     from weighbridge.policy.engine import Prepared
     from weighbridge.policy.policy_set import PolicyFiles, PolicySet
     from weighbridge.verifier.conformance.steps import Issue, Keys, Owners
+    from weighbridge.verifier.ledger.watched import Watched
     from weighbridge.verifier.reference_watch import ReferenceWatch
 
 __all__ = ["ORIGIN", "Engines", "Replay", "Told"]
@@ -177,6 +180,8 @@ class Replay:
         self._verifiers: dict[int, tuple[Verifier, Told]] = {}
         # Where the owners' files are that each of them looks at.
         self._owned: dict[int, Path] = {}
+        # What a monitor has seen of the log that the case shows.
+        self._watched: Watched | None = None
 
     def __enter__(self) -> Self:
         """Nothing is open yet."""
@@ -219,6 +224,8 @@ class Replay:
                 _ = clear(state.archive, state.store, step.kind, digits(step.identity), reason=step.reason, at=at)
             case Open() | Prove() | Window() | Resume() | Close():
                 return self._session(step)
+            case Watch():
+                self._watched = look(step, self._watched, self._directory)
             case _:
                 return proofs.take(step, self._engines.load)
         return accepted()

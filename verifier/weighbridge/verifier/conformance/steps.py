@@ -6,16 +6,13 @@ UTC. The JSON Schema of both is made from these classes (``docs/conformance.sche
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from weighbridge.proto import strict
+from weighbridge.verifier.conformance.fields import Base64, File, Hex, Time, digits, moment_of, octets
 from weighbridge.verifier.conformance.result import Outcome, Result
 from weighbridge.verifier.documents import Document
-
-if TYPE_CHECKING:
-    from datetime import datetime
 
 __all__ = [
     "ANSWER",
@@ -45,6 +42,7 @@ __all__ = [
     "Step",
     "Terms",
     "Token",
+    "Watch",
     "Window",
     "digits",
     "moment_of",
@@ -54,17 +52,6 @@ __all__ = [
 
 CASE: Literal["weighbridge/conformance-case/v1"] = "weighbridge/conformance-case/v1"
 ANSWER: Literal["weighbridge/conformance-answer/v1"] = "weighbridge/conformance-answer/v1"
-
-Base64 = Annotated[str, Field(json_schema_extra={"contentEncoding": "base64"})]
-Hex = Annotated[str, Field(pattern=r"^([0-9a-f]{2})*$")]
-Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
-
-
-class File(Document):
-    """A file of a policy: its name, and its bytes."""
-
-    name: str
-    content: Base64
 
 
 class Keys(Document):
@@ -297,6 +284,19 @@ class Bundle(Document):
     at: Time | None
 
 
+class Watch(Document):
+    """A monitor looks at a log, whose ``files`` (C2SP tlog-tiles, by their paths) are all that it is shown.
+
+    It believes heads that are signed by ``key``, a verifier key of C2SP signed-note, whose name is the log's origin.
+    The log has to go on from what was seen of it in earlier steps of the case.
+    """
+
+    op: Literal["watch"]
+    at: Time
+    key: str
+    files: tuple[File, ...]
+
+
 class Read(Document):
     """A document of an operator's is read: whatever is wrong in it is refused, not repaired."""
 
@@ -322,6 +322,7 @@ Step = Annotated[
     | EventLog
     | GpuReport
     | Bundle
+    | Watch
     | Read,
     Field(discriminator="op"),
 ]
@@ -376,18 +377,3 @@ def said(result: Result) -> Said:
         window=result.window,
         device=result.device,
     )
-
-
-def octets(text: str) -> bytes:
-    """What ``text``, base64, stands for."""
-    return strict.base64_decode(text, what="case")
-
-
-def digits(text: str) -> bytes:
-    """What ``text``, hexadecimal, stands for."""
-    return strict.hex_decode(text, what="case")
-
-
-def moment_of(text: str) -> datetime:
-    """The time that ``text`` says."""
-    return strict.time_decode(text, what="case")
