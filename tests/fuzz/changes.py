@@ -142,4 +142,5 @@ CHANGES: Final[dict[tuple[str, str], Callable[[bytes], bytes]]] = {
     ("enrolment proof", "the tables of manifests"): _of_proof("manifests", _without_tables),
     ("bundle", "the manifests"): _of_bundle(5, _tables_of_nothing),
     ("bundle", "the signature lines of the checkpoint"): _of_bundle(1, _signed_once_more),
+    ("bundle", "the end"): _of_bundle(2, lambda entries: entries[:-1]),
 }

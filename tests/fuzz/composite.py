@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 from fuzz.mutate import Choices, Tree
 from fuzz.recording import Recorder
 from fuzz.target import Broken, Target
-from fuzz.unsigned import bundle_signed, enrolment_signed, window_signed
+from fuzz.unsigned import bundle_signed, enrolment_signed, framed, window_signed, without_its_end
 from support.forge import resealed
-from weighbridge.proto import cbor, zstd
 from weighbridge.proto.enrolment import EnrolmentProof
 from weighbridge.proto.errors import Code, PolicyDenied, WeighbridgeError
 from weighbridge.proto.window import Evidence
@@ -43,7 +42,7 @@ WINDOW_CASES: Final = (
     "adapters/001-declared-and-loaded",
 )
 ENROLMENT_CASES: Final = ("honest/012-enrolled", "boot/001-known-host", "extra/enrolled-with-two-models")
-BUNDLE_CASES: Final = ("bundle/001-good",)
+BUNDLE_CASES: Final = ("bundle/001-good", "bundle/019-closed")
 REFUSED_CASES: Final = (
     "quote/004-quote-for-a-certification",
     "quote/024-reset-counted",
@@ -89,10 +88,12 @@ class Composite:
         signed: Callable[[bytes], object],
         *,
         no_more: Callable[[Any, Any], bool] = eq,
+        part_of: Callable[[Any, Any], bool] = eq,
     ) -> None:
         self.bases: Final = tuple(bases)
         self._signed: Final = signed
         self._no_more: Final = no_more
+        self._part_of: Final = part_of
         self._trees: Final = [base.tree for base in bases]
 
     def mutated(self, program: bytes) -> tuple[Base, bytes]:
@@ -127,8 +128,12 @@ class Composite:
         """Whether ``said`` is what was said of ``base``, or less."""
         return base.said is not None and self._no_more(said, base.said)
 
+    def signed_by(self, data: bytes, base: Base) -> bool:
+        """Whether ``data`` differs from ``base`` in nothing but what is unsigned."""
+        return self._part_of(self._signed(data), self._signed(base.data))
+
     def _same(self, said: object, data: bytes, base: Base) -> bool:
-        return self.says_no_more(said, base) and self._signed(data) == self._signed(base.data)
+        return self.says_no_more(said, base) and self.signed_by(data, base)
 
 
 def composites(shop: Workshop, names: Iterable[str]) -> dict[str, Composite]:
@@ -145,7 +150,7 @@ def composites(shop: Workshop, names: Iterable[str]) -> dict[str, Composite]:
                 made[name] = Composite(bases, enrolment_signed, no_more=_explains_no_more)
             case _:
                 bases = [_bundle(seen) for case in BUNDLE_CASES for _, seen in _seen(shop, case, _BUNDLE)]
-                made[name] = Composite(bases, bundle_signed, no_more=_cosigned_by_no_more)
+                made[name] = Composite(bases, bundle_signed, no_more=_shows_no_more, part_of=without_its_end)
     return made
 
 
@@ -228,16 +233,17 @@ def _bundle(seen: dict[str, Any]) -> Base:
     kept = {name: seen[name] for name in ("anchors", "appraiser", "at")}
 
     def judge(data: bytes) -> object:
-        result = bundles.verify(Bundle.parse(_framed(data)), **kept)
+        result = bundles.verify(Bundle.parse(framed(data)), **kept)
         if not result.admitted:
             # A mutation that makes it denied or undecided has turned nothing into an admission.
             raise PolicyDenied(Code.BUNDLE_VERDICT, "the bundle is not admitted")
         return (
             [verdict.encode() for verdict in result.verdicts],
+            result.closed,
+            result.cosigned,
             result.terms,
             [report.identity for report in result.gpus],
             (result.origin, result.size),
-            result.cosigned,
         )
 
     # What is mutated is what the frame unpacks to: a frame that is damaged is a parser's matter.
@@ -245,13 +251,15 @@ def _bundle(seen: dict[str, Any]) -> Base:
     return Base(data, judge, _said(judge, data), Tree(data))
 
 
-def _cosigned_by_no_more(said: tuple[Any, ...], before: tuple[Any, ...]) -> bool:
-    """The same, and of witnesses no more: what one of them signed can be left out."""
-    return said[:-1] == before[:-1] and set(said[-1]) <= set(before[-1])
-
-
-def _framed(content: bytes) -> bytes:
-    return cbor.encode({0: "weighbridge/v2/bundle", 1: len(content), 2: zstd.compress(content)})
+def _shows_no_more(said: tuple[Any, ...], before: tuple[Any, ...]) -> bool:
+    """The same, and no more windows, closing and witnesses: the end and a line of the checkpoint can be left out."""
+    (verdicts, closed, cosigned, *rest), (verdicts_before, closed_before, cosigned_before, *rest_before) = said, before
+    return (
+        verdicts == verdicts_before[: len(verdicts)]
+        and closed <= closed_before
+        and set(cosigned) <= set(cosigned_before)
+        and rest == rest_before
+    )
 
 
 def _said(judge: Callable[[bytes], object], data: bytes) -> object | None:

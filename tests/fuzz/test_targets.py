@@ -18,7 +18,7 @@ from fuzz.exempt import EXEMPT
 from fuzz.parsers import parsers
 from fuzz.specs import Workshop
 from fuzz.target import Broken, Target
-from fuzz.unsigned import UNSIGNED, bundle_signed, enrolment_signed, window_signed
+from fuzz.unsigned import UNSIGNED
 from weighbridge.proto.errors import Code, MalformedEvidence
 
 if TYPE_CHECKING:
@@ -35,11 +35,7 @@ ENTRANCES: Final = {
     "verifier.settings.layers:load",
 }
 QUICK: Final = tuple(name for name, spec in catalogue.SPECS.items() if not spec.slow)
-MADE: Final = {
-    "window": ("windows", window_signed),
-    "enrolment proof": ("enrolments", enrolment_signed),
-    "bundle": ("bundles", bundle_signed),
-}
+MADE: Final = {"window": "windows", "enrolment proof": "enrolments", "bundle": "bundles"}
 INPUTS: Final = 16
 PROGRAMS: Final = 150
 
@@ -147,14 +143,13 @@ def test_an_admission_of_what_nobody_signed_is_told(composites: dict[str, Compos
 @pytest.mark.parametrize(("message", "what"), CHANGES)
 def test_what_is_unsigned_can_be_changed(composites: dict[str, Composite], message: str, what: str) -> None:
     """The list has nothing too much: each of it differs in something that is admitted, and says the same."""
-    name, signed = MADE[message]
-    made = composites[name]
+    made = composites[MADE[message]]
     change = CHANGES[message, what]
     changed = [(base, change(base.data)) for base in made.bases if base.said is not None]
     changed = [(base, data) for base, data in changed if data != base.data]
     assert changed, "nothing here has any of it"
     base, data = changed[0]
-    assert signed(data) == signed(base.data)
+    assert made.signed_by(data, base)
     assert made.says_no_more(base.judge(data), base)
 
 

@@ -6,18 +6,19 @@ takes out exactly what they name.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Final
 
-from weighbridge.proto import cbor, limits, note
+from weighbridge.proto import cbor, note, zstd
 from weighbridge.proto.enrolment import EnrolmentProof
 from weighbridge.proto.manifest import parse_manifests
 from weighbridge.proto.measurement_log import parse_records
 from weighbridge.proto.spdm import evidence as gpu_evidence
 from weighbridge.proto.tpm.evidence import QuoteEvidence
 from weighbridge.proto.window import Evidence
+from weighbridge.verifier.bundle import Bundle
 
-__all__ = ["UNSIGNED", "bundle_signed", "enrolment_signed", "window_signed"]
+__all__ = ["UNSIGNED", "bundle_signed", "enrolment_signed", "framed", "window_signed", "without_its_end"]
 
 UNSIGNED: Final = {
     "window": (
@@ -41,6 +42,7 @@ UNSIGNED: Final = {
     "bundle": (
         "the manifests",
         "the signature lines of the checkpoint",
+        "the end",
     ),
 }
 """By message; each is a row of the published list."""
@@ -76,11 +78,29 @@ def enrolment_signed(data: bytes) -> object:
 
 def bundle_signed(content: bytes) -> object:
     """The members of a bundle, without what is unsigned: records and ledger commit to all the others."""
-    members = cbor.decode(content, limit=limits.BUNDLE_CONTENT_MAX, what="bundle")
-    assert isinstance(members, dict)
-    checkpoint = members[1]
-    assert isinstance(checkpoint, bytes)
-    return {**members, 1: note.parse(checkpoint).claimed_text, 5: None}
+    bundle = Bundle.parse(framed(content))
+    return replace(bundle, checkpoint=note.parse(bundle.checkpoint).claimed_text, manifests=())
+
+
+def without_its_end(bundle: object, whole: object) -> bool:
+    """Whether ``bundle`` is ``whole``, what :func:`bundle_signed` made of another, perhaps without its last entries.
+
+    What only these name is left out with them, and of requests that are shown any.
+    """
+    assert isinstance(bundle, Bundle)
+    assert isinstance(whole, Bundle)
+    named = ("policies", "references", "collaterals", "baselines", "requests")
+    return bundle.entries == whole.entries[: len(bundle.entries)] and all(
+        set(getattr(bundle, field.name)) <= set(getattr(whole, field.name))
+        if field.name in named
+        else field.name == "entries" or getattr(bundle, field.name) == getattr(whole, field.name)
+        for field in fields(bundle)
+    )
+
+
+def framed(content: bytes) -> bytes:
+    """The bundle whose frame unpacks to ``content``."""
+    return cbor.encode({0: "weighbridge/v2/bundle", 1: len(content), 2: zstd.compress(content)})
 
 
 def _quote(data: bytes) -> object:
