@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import pytest
 
@@ -17,16 +17,22 @@ if TYPE_CHECKING:
 
     from weighbridge.proto.measurement_log import Protection
 
+Word = TypeVar("Word", bound=str)
 MODEL = Manifest.build("model", [plain("config.json", b"{}"), safetensors("model.safetensors", {"layer": b"weights"})])
+
+
+def decoded(word: Word) -> Word:
+    """As it comes out of a record: equal to the word, and not the same."""
+    return cast("Word", "".join(word))
 
 
 def handed(recnum: int, outcome: Outcome, *, load: int = 0, detail: str = "") -> Handed:
     file = MODEL.files[1]
-    return Handed(ModelHanded(load, file.path, file.digest, 1, file.size, outcome, detail), recnum)
+    return Handed(ModelHanded(load, file.path, file.digest, 1, file.size, decoded(outcome), detail), recnum)
 
 
 def loaded(*items: Handed, protection: Protection = "none", recnum: int = 0) -> Loaded:
-    return Loaded(MODEL.digest, MODEL.name, recnum, protection, None, items)
+    return Loaded(MODEL.digest, MODEL.name, recnum, decoded(protection), None, items)
 
 
 def log_of(*models: Loaded, refused: Iterable[Handed] = ()) -> LogState:

@@ -94,6 +94,7 @@ def test_a_log_in_pieces_is_the_log_and_what_is_fresh_is_of_the_last_piece() -> 
     # What was loaded for a while since the last window stood beside the model in it.
     assert pieces.beside(BASE.digest) == (ADAPTER.digest,)
     assert after(pieces).beside(BASE.digest) == ()
+    assert after(LogState.empty(), load(ADAPTER)).beside(BASE.digest) == (ADAPTER.digest,)
 
 
 def test_a_log_goes_on_where_it_ended_up_to_its_limit() -> None:
@@ -126,19 +127,21 @@ def digests(letters: str) -> list[bytes]:
 
 
 @pytest.mark.parametrize(
-    ("sent", "named", "known", "code"),
+    ("sent", "named", "known", "code", "which"),
     [
-        ("a", "a", "", None),
-        ("", "a", "a", None),
-        ("a", "", "a", Code.MANIFEST_DIGEST),
-        ("ab", "a", "", Code.MANIFEST_DIGEST),
-        ("", "a", "", Code.MANIFEST_MISSING),
-        ("a", "ab", "", Code.MANIFEST_MISSING),
+        ("a", "a", "", None, ""),
+        ("", "a", "ab", None, ""),
+        ("a", "", "a", Code.MANIFEST_DIGEST, "a"),
+        ("cab", "a", "", Code.MANIFEST_DIGEST, "b"),
+        ("", "a", "b", Code.MANIFEST_MISSING, "a"),
+        ("a", "cab", "", Code.MANIFEST_MISSING, "b"),
     ],
 )
 def test_what_the_log_names_comes_or_came_and_nothing_else(
-    sent: str, named: str, known: str, code: Code | None
+    sent: str, named: str, known: str, code: Code | None, which: str
 ) -> None:
+    """Of several that are wrong the smallest is named, so that everybody who judges names the same."""
+
     def check() -> None:
         check_manifests(digests(sent), named=set(digests(named)), known=digests(known))
 
@@ -147,7 +150,8 @@ def test_what_the_log_names_comes_or_came_and_nothing_else(
         return
     with pytest.raises(NotAuthentic) as refusal:
         check()
-    assert refusal.value.code is code
+    (digest,) = digests(which)
+    assert (refusal.value.code, digest.hex() in str(refusal.value)) == (code, True)
 
 
 # -- loaded, against declared ------------------------------------------------------------------------------------------
@@ -207,6 +211,16 @@ def test_differences_are_those_to_the_declared_model_that_shares_most_files() ->
     (tensor,) = BASE.files[0].tensors
     assert (found.denials[2].expected, found.denials[1].expected) == (tensor.digest.hex(), None)
     assert len(found.differences) == 3
+
+
+@pytest.mark.parametrize("name", ["base", "adapter"])
+def test_of_two_that_share_as_much_the_one_of_its_name_is_compared(name: str) -> None:
+    both = [safetensors(f"{path}.safetensors", {"layer": b"changed"}) for path in ("adapter", "model")]
+    changed = Manifest.build(name, both)
+    found = judged(log_of(BASE, changed), measured=[changed])
+    ours = {"base": "model", "adapter": "adapter"}[name]
+    changes = [denial.message for denial in found.denials if denial.message.startswith("tensor changed")]
+    assert changes == [f"tensor changed in {ours}.safetensors, tensor layer"]
 
 
 @pytest.mark.parametrize(
