@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 from unittest import mock
@@ -14,6 +15,7 @@ from support.forge import claim, seal
 from support.processes import another_process, one_recording
 from support.world import WORK
 from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic, WeighbridgeError
+from weighbridge.verifier.appraisal import decide_all
 from weighbridge.verifier.hearing import Judged, Sent
 from weighbridge.verifier.observed import Stage
 from weighbridge.verifier.session import SessionState
@@ -25,7 +27,9 @@ if TYPE_CHECKING:
     from corpus.arena import Arena
     from support.world import Host, World
     from weighbridge.attester.sealing import SealedWindow
-    from weighbridge.verifier.appraisal import Appraiser
+    from weighbridge.policy.engine import Prepared
+    from weighbridge.verifier.appraisal import Appraiser, Decided
+    from weighbridge.verifier.case import Case
     from weighbridge.verifier.observed import Observer
 
 FULL = EnvironmentFault(Code.DISK_FULL, "no space left")
@@ -93,6 +97,27 @@ def test_what_is_denied_counts_for_nobody_behind_it(world: World, hosts: tuple[H
     worse = sent(one, one.seal())
     found = world.verifier.judge_all([worse, pair[1]])
     assert said(found) == ["denied", "affirmed"]
+
+
+def test_what_is_judged_anew_behind_one_that_is_denied_was_received_when_it_was(
+    world: World, hosts: tuple[Host, Host]
+) -> None:
+    """However long a policy takes: nobody's window is late by that, and no entry is of an earlier time than before."""
+    one, two = hosts
+    _, copy = one_recording(world, one, two)
+    one.log.load(OTHER)
+    together = [sent(one, one.seal()), sent(two, copy), sent(world.host, world.host.seal())]
+    received = world.clock.at
+
+    def slow(policy: Prepared, cases: Sequence[Case]) -> list[Decided | EnvironmentFault]:
+        world.clock.advance(6)
+        return decide_all(policy, cases)
+
+    with mock.patch("weighbridge.verifier.judging.decide_all", slow):
+        found = world.verifier.judge_all(together)
+    assert world.clock.at == received + timedelta(seconds=12)
+    assert [item.at for item in found if isinstance(item, Judged)] == [received] * 3
+    assert said(found)[:2] == ["denied", "affirmed"]
 
 
 @pytest.mark.parametrize("session", [bytes(16), b"\xff" * 16])

@@ -23,6 +23,7 @@ from weighbridge.verifier.telemetry.appraisal import traces_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from weighbridge.verifier.archive import Archive
     from weighbridge.verifier.bench import Benches
@@ -76,13 +77,14 @@ class Judge:
         return made
 
     def judge_all(
-        self, sent: Sequence[Sent], *, beside: Sequence[Judged], renewing: bool = True
+        self, sent: Sequence[Sent], *, beside: Sequence[Judged], renewing: bool = True, at: datetime | None = None
     ) -> list[Judged | WeighbridgeError]:
         """Judge windows, each of another session; see :meth:`.Verifier.judge_all`.
 
-        ``renewing``: by what their tenants' owners say now, and not by what they have said before.
+        ``renewing``: by what their tenants' owners say now, and not by what they have said before. ``at`` is when they
+        were received: now, if nothing is said.
         """
-        heard = self._heard(sent, renewing=renewing)
+        heard = self._heard(sent, self._clock.now() if at is None else at, renewing=renewing)
         hearings = [one for one in heard if isinstance(one, Hearing)]
         verified = [(hearing, window) for hearing in hearings if (window := self._verify(hearing)) is not None]
         self._appraise(verified, beside)
@@ -91,7 +93,8 @@ class Judge:
         for one in heard:
             item = self._judged(one) if isinstance(one, Hearing) else one
             if gone and isinstance(one, Hearing) and isinstance(item, Judged) and not self.holds(item, beside=taken):
-                (item,) = self.judge_all([one.sent], beside=taken, renewing=False)
+                # Received when it was: else it would be late, and those behind it recorded as of before it.
+                (item,) = self.judge_all([one.sent], beside=taken, renewing=False, at=one.at)
             made.append(item)
             if isinstance(item, Judged):
                 taken.append(item)
@@ -139,9 +142,8 @@ class Judge:
 
     # -- stages --------------------------------------------------------------------------------------------------------
 
-    def _heard(self, sent: Sequence[Sent], *, renewing: bool) -> list[Hearing | WeighbridgeError]:
+    def _heard(self, sent: Sequence[Sent], now: datetime, *, renewing: bool) -> list[Hearing | WeighbridgeError]:
         """Each window that is its session's and in its place, or what it is refused with, without a judgement."""
-        now = self._clock.now()
         renewed: set[str] = set()
         heard: list[Hearing | WeighbridgeError] = []
         for one, live in zip(sent, self._sessions.find_all([(one.session, one.peer) for one in sent]), strict=True):
