@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from corpus.boot import case_001_known_host, case_002_attester_code_proven_in_production
 from corpus.bundle import Exported, export
 from corpus.telemetry import SERVING, UNIT, admitted_though, answers, baselined
 from support.sensors import Undeclared
@@ -14,8 +15,11 @@ from weighbridge.verifier import result_token
 from weighbridge.verifier.appraisal import NOT_PROVEN
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from corpus.arena import Arena
     from support.world import World
+    from weighbridge.verifier.core import Answer
 
 WORDS = "telemetry can contradict and corroborate; it can never vouch for weights"
 
@@ -55,12 +59,21 @@ def test_a_bundle_of_it_says_so(arena: Arena, shaped: World) -> None:
     assert WORDS in result.not_proven
 
 
-def test_a_token_for_emulated_hardware_is_never_better_than_a_warning(arena: Arena) -> None:
-    """However good the window: whoever reads no more than the status is not told that hardware vouches for it."""
-    world = arena.settled()
-    answer = world.window()
+@pytest.mark.parametrize(
+    ("case", "status"),
+    [(case_002_attester_code_proven_in_production, "affirming"), (case_001_known_host, "warning")],
+    ids=["genuine by its anchors", "insecure-emulated"],
+)
+def test_a_token_for_emulated_hardware_is_never_better_than_a_warning(
+    arena: Arena, case: Callable[[Arena], Answer], status: str
+) -> None:
+    """Everything else is proven: whoever reads no more than the status is not told that hardware vouches for it."""
+    answer = case(arena)
     assert answer.verdict.outcome == "affirmed"
     assert answer.token is not None
+    assert answer.verdict.attester_code is not None
+    assert answer.verdict.attester_code.status == "proven"
+    world = arena.worlds[-1]
     key = world.keys.signing.public_key()
     token = result_token.verify(answer.token, key, audience="relying-party", at=world.clock.at)
-    assert token.status in {"warning", "contraindicated"}
+    assert token.status == status
