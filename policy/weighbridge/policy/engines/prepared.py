@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
+import time
 from typing import TYPE_CHECKING, Final, Protocol, Self, final, runtime_checkable
 
 from weighbridge.policy.checker.check import AUTHOR_PACKAGE
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Evaluator", "ForSeveral", "PreparedPolicy", "place_and_error", "query_of"]
 
+# Seconds for which documents are asked about one by one, after that failed for several.
+_APART: Final = 60.0
 # "--> file:line:column" opens, and "error: …" ends, what a person needs of regorus's message; OPA's is in one line.
 _PLACE: Final = re.compile(r"--> ([^\n]+?:[0-9]+):[0-9]+")
 _ERROR: Final = re.compile(r"^error: ([^\n]*)", re.MULTILINE)
@@ -97,6 +99,7 @@ class PreparedPolicy:
         self._engine: tuple[str, str] = engine
         self._digests: tuple[bytes, bytes] = (policy.digest, policy.reference_digest)
         self._query: bytes = query_of(optional)
+        self._apart_until: float = 0.0
 
     def decide(self, document: PolicyInput) -> Decision:
         """The decision on one window. Whatever the policy or the engine does ends in an outcome, not an exception.
@@ -112,24 +115,36 @@ class PreparedPolicy:
     def decide_all(self, documents: Sequence[PolicyInput]) -> Sequence[Decision | WeighbridgeError]:
         """See :meth:`.Several.decide_all`: the engine is asked once, where it can be.
 
+        Where anything is not as usual, each window is asked about by itself, and says what: nobody else has its fault.
+
         Raises:
             RuntimeError: after :meth:`close`.
         """
-        answers: Sequence[bytes] = ()
-        written: Sequence[bytes] = ()
-        if isinstance(self._evaluator, ForSeveral):
-            # Where anything is not as usual, each is asked about by itself, and says what: nobody else has its fault.
-            with contextlib.suppress(WorkerFault, WeighbridgeError):
-                written = [document.to_json() for document in documents]
-                if sum(map(len, written)) <= self._limits.input_max:
-                    asked = list(zip(written, map(_now, documents), strict=True))
-                    answers = self._evaluator.evaluate_all(self._query, asked)
+        try:
+            written = [document.to_json() for document in documents]
+            answers = self._together(list(zip(written, map(_now, documents), strict=True)))
+        except WeighbridgeError:
+            answers, written = (), []
         if not answers:
             return each(self.decide, documents)
         return [
             self._decision(document, data, read_answer(answer, self._optional, document))
             for document, data, answer in zip(documents, written, answers, strict=True)
         ]
+
+    def _together(self, asked: Sequence[tuple[bytes, int]]) -> Sequence[bytes]:
+        """The answers about several documents; none where they have to be asked about one by one."""
+        evaluator = self._evaluator
+        if not isinstance(evaluator, ForSeveral) or time.monotonic() < self._apart_until:
+            return ()
+        if sum(len(data) for data, _ in asked) > self._limits.input_max:
+            return ()
+        try:
+            return evaluator.evaluate_all(self._query, asked)
+        except WorkerFault:
+            # What takes too long together, or fails for one of them, would again the next time.
+            self._apart_until = time.monotonic() + _APART
+            return ()
 
     def _decision(self, document: PolicyInput, data: bytes, output: Output) -> Decision:
         policy_digest, reference_digest = self._digests

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -93,6 +95,13 @@ def test_decided_together_is_decided_each(
     outcomes = [one.outcome for one in found if isinstance(one, Decision)]
     assert (outcomes[0], outcomes[2]) == ("allow", "allow")
     assert outcomes[1] in {"crashed", "timeout", "error"}
+    # For a minute nobody waits for that once more.
+    with mock.patch.object(Pool, "evaluate_all", autospec=True, side_effect=Pool.evaluate_all) as several:
+        assert decide_all(prepared, asked) == together
+        assert not several.called
+        prepared._apart_until = time.monotonic()
+        assert decide_all(prepared, asked) == together
+        assert several.called
 
 
 def test_a_document_that_cannot_be_written_is_that_windows_fault(
