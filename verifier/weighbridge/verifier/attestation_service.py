@@ -28,6 +28,7 @@ from weighbridge.proto import strict
 from weighbridge.proto.errors import Code, EnvironmentFault, ExitCode, MalformedEvidence, NotAuthentic, WeighbridgeError
 from weighbridge.proto.v1 import attestation_pb2, attestation_pb2_grpc
 from weighbridge.verifier.attester_stream import Requested, Stream
+from weighbridge.verifier.hearing import Sent
 from weighbridge.verifier.notices import Notices, warn
 from weighbridge.verifier.observed import UNOBSERVED, Observer
 from weighbridge.verifier.quotas import ROOM_S, Limited, Quotas
@@ -56,7 +57,8 @@ _REFRESH_PERIOD: Final = 1.0
 # as recording takes, where that is longer (object storage, other replicas' turns): else all would wait for it.
 _TURN: Final = 0.05
 _TURN_MOST: Final = 0.25
-# So many are judged together: a few, and most of what that saves is saved; and whoever came first waits for them.
+# So many are judged together: a few, and most of what that saves is saved; and whoever came first waits for them. Fewer
+# where they took longer than the longest turn, as slow policies do: all of one's windows have the time of one together.
 _AT_ONCE: Final = 16
 # For an answer to be taken by whoever asked: a few kilobytes, over a line that is alive.
 _TAKEN: Final = 30.0
@@ -78,6 +80,8 @@ class AttestationService(attestation_pb2_grpc.AttestationServiceServicer):
         self._verifier = verifier
         # How long it took to record the windows of the last turn, in seconds.
         self._settling = 0.0
+        # How many windows may be judged together, as long as these took of late.
+        self._at_once = _AT_ONCE
         self._peers = peers
         self._quotas = quotas
         self._notices = notices or Notices(warn)
@@ -203,7 +207,7 @@ class AttestationService(attestation_pb2_grpc.AttestationServiceServicer):
         await self._run(lambda: None)
 
     def _turn(self, sent: Sequence[Requested]) -> list[attestation_pb2.AttestResponse]:
-        """Judge windows one by one, as many as there is time for, and settle them together; their responses.
+        """Judge windows a few at a time, as many as there is time for, and settle them together; their responses.
 
         Anything else is done alone: nothing may come between windows' judgements and their being settled.
         """
@@ -212,16 +216,20 @@ class AttestationService(attestation_pb2_grpc.AttestationServiceServicer):
         windows = list(itertools.takewhile(lambda one: one.request.HasField("window"), sent))
         outcomes: list[Judged | attestation_pb2.AttestResponse] = []
         judged: list[Judged] = []
-        at_once, until = _AT_ONCE, time.monotonic() + min(max(_TURN, self._settling), _TURN_MOST)
-        while some := windows[len(outcomes) : len(outcomes) + at_once]:
+        apart, began = False, time.monotonic()
+        until = began + min(max(_TURN, self._settling), _TURN_MOST)
+        while some := windows[len(outcomes) : len(outcomes) + (1 if apart else self._at_once)]:
             if not (made := self._judged(some, judged)):
                 # Something is wrong with one of them, whatever it is: the others do not pay for it.
-                at_once = 1
+                apart = True
                 continue
             outcomes += made
             judged = [item for item in outcomes if isinstance(item, Judged)]
-            if time.monotonic() > until:
+            ended = time.monotonic()
+            self._took(len(some), ended - began)
+            if ended > until:
                 break
+            began = ended
         began = time.monotonic()
         settled = self._guarded(partial(self._verifier.settle, judged))
         self._settling = time.monotonic() - began
@@ -233,6 +241,13 @@ class AttestationService(attestation_pb2_grpc.AttestationServiceServicer):
             self._guarded(partial(_answered, next(answers))) if isinstance(item, Judged) else item for item in outcomes
         ]
 
+    def _took(self, count: int, seconds: float) -> None:
+        """So many windows were judged together, in so long."""
+        if seconds > _TURN_MOST:
+            self._at_once = max(1, int(count * _TURN_MOST / seconds))
+        elif count == self._at_once:
+            self._at_once = min(count + 1, _AT_ONCE)
+
     def _judged(
         self, windows: Sequence[Requested], beside: Sequence[Judged]
     ) -> list[Judged | attestation_pb2.AttestResponse]:
@@ -240,11 +255,13 @@ class AttestationService(attestation_pb2_grpc.AttestationServiceServicer):
         # Of windows the verifier keeps count itself.
         if len(windows) == 1:
             return [self._guarded(partial(windows[0].stream.judge, windows[0].request.window, beside))]
+        # A stream may have no session: that is not the others' fault.
+        named = [self._guarded(partial(one.stream.sent, one.request.window)) for one in windows]
         try:
-            made = self._verifier.judge_all([one.stream.sent(one.request.window) for one in windows], beside=beside)
+            made = iter(self._verifier.judge_all([one for one in named if isinstance(one, Sent)], beside=beside))
         except Exception:  # noqa: BLE001 - nothing goes on: each is judged by itself, and what is wrong shows there
             return []
-        return [self._guarded(partial(_judgement, item)) for item in made]
+        return [self._guarded(partial(_judgement, next(made))) if isinstance(one, Sent) else one for one in named]
 
     def _guarded(
         self, call: Callable[[], _T], *, junk: Callable[[WeighbridgeError], None] | None = None
