@@ -177,6 +177,24 @@ def test_a_judgement_that_has_to_be_made_again_takes_up_nothing_new(world: World
     assert len(asked.times) == 1
 
 
+def test_a_policy_that_comes_to_nothing_when_it_is_asked_anew_is_one_windows_fault(world: World, arena: Arena) -> None:
+    """Of a session that moved elsewhere: those that are settled beside it are recorded."""
+    hosts = [world.host, arena.another_host(world)]
+    world.open_session(hosts[1])
+    world.clock.advance(1)
+    judged = world.verifier.judge_all([sent(host, host.seal()) for host in hosts])
+    assert said(judged) == ["affirmed"] * 2
+    with another_process(world) as process:
+        process.resume(world.host.session, peer=world.host.peer)
+    slow = EnvironmentFault(Code.POLICY_TIMEOUT, "the policy engine gave no decision")
+    with mock.patch("weighbridge.verifier.judging.decide_all", mock.Mock(return_value=[slow])):
+        fault, settled = world.verifier.settle([item for item in judged if isinstance(item, Judged)])
+    with pytest.raises(EnvironmentFault) as refusal:
+        fault()
+    assert refusal.value.code is Code.POLICY_TIMEOUT
+    assert settled().verdict.opens
+
+
 def test_what_verification_refused_stays_refused_whatever_is_remembered_since(world: World, arena: Arena) -> None:
     """Beside a window that has to be judged again: nothing was asked of the memory of GPUs for it."""
     other = arena.another_host(world)

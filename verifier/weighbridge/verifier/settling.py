@@ -26,7 +26,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, final
 
-from weighbridge.proto.errors import Code, EnvironmentFault, WeighbridgeError
+from weighbridge.proto.errors import Code, WeighbridgeError
 from weighbridge.verifier import acceptance
 from weighbridge.verifier.affirmed import Affirmed
 from weighbridge.verifier.answers import Answer
@@ -145,7 +145,10 @@ class Settler:
             )
 
     def _standing(self, turn: Turn, judged: Sequence[Judged]) -> list[Judged | WeighbridgeError]:
-        """The judgements that can be recorded, those on what has moved made anew, or what they are refused with."""
+        """The judgements that can be recorded, those on what has moved made anew, or what they are refused with.
+
+        A policy that comes to nothing now is one tenant's: the others' windows are recorded.
+        """
         stood, known = turn.tx.stood.of([item.session for item in judged]), self._archive.ledger.size
 
         def stands(item: Judged) -> bool:
@@ -161,7 +164,8 @@ class Settler:
                 made: Sequence[Judged | WeighbridgeError] = [item]
             else:
                 same = False
-                made = self._again([item, *itertools.takewhile(lambda other: not stands(other), behind)], taken)
+                moved = [item, *itertools.takewhile(lambda other: not stands(other), behind)]
+                made = self._judge.again(moved, beside=taken)
                 for one in made:
                     if isinstance(one, Judged):
                         # No entry is of an earlier time than the one before it.
@@ -169,14 +173,6 @@ class Settler:
             found += made
             taken += [one for one in made if isinstance(one, Judged)]
         return found
-
-    def _again(self, items: Sequence[Judged], taken: Sequence[Judged]) -> list[Judged | WeighbridgeError]:
-        made = self._judge.again(items, beside=taken)
-        for one in made:
-            if isinstance(one, EnvironmentFault):
-                # Of all of them: nothing is recorded.
-                raise one
-        return made
 
     def _answering(
         self, item: Judged, place: Committed, token: Token | None, result: Issued | Conflict | None
