@@ -196,7 +196,7 @@ class Verifier:
         """Record ``judged``, each of another session, as :meth:`.Settler.settle`; then their answers can be had.
 
         Nothing else may be done with the verifier between their judgements and this. What other processes have done
-        meanwhile counts: an answer may be the refusal of what was judged, or the fault, as :meth:`judge` would raise it now.
+        meanwhile counts: an answer may be the refusal of what was judged, or the fault, that :meth:`judge` would raise.
 
         Raises:
             EnvironmentFault: nothing is answered, and all of these windows may come again.
