@@ -74,7 +74,7 @@ class Tree:
             inner = found.value if isinstance(found, _Packed) else found
             if isinstance(inner, dict):
                 found = inner.get(key)
-            elif isinstance(inner, list) and isinstance(key, int) and key < len(inner):
+            elif isinstance(inner, list) and isinstance(key, int) and 0 <= key < len(inner):
                 found = inner[key]
             else:
                 return None
@@ -142,7 +142,7 @@ def _with(value: Any, path: Path, change: Any) -> Any:  # noqa: ANN401 - as abov
         return {
             other: item if other != key else new for other, item in value.items() if other != key or new is not _Gone
         }
-    if isinstance(value, list) and isinstance(key, int) and key < len(value):
+    if isinstance(value, list) and isinstance(key, int) and 0 <= key < len(value):
         new = _with(value[key], rest, change)
         return [*value[:key], *([] if new is _Gone else [new]), *value[key + 1 :]]
     return value
