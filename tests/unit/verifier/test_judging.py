@@ -11,12 +11,13 @@ from unittest import mock
 import pytest
 
 from corpus.weights import OTHER
-from support.forge import claim, seal
+from support.forge import claim, random_bytes, seal
 from support.processes import another_process, one_recording
 from support.world import WORK
 from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic, WeighbridgeError
 from weighbridge.verifier.appraisal import decide_all
 from weighbridge.verifier.hearing import Judged, Sent
+from weighbridge.verifier.live import LiveSessions
 from weighbridge.verifier.observed import Stage
 from weighbridge.verifier.session import SessionState
 
@@ -97,6 +98,7 @@ def test_what_is_denied_counts_for_nobody_behind_it(world: World, hosts: tuple[H
     worse = sent(one, one.seal())
     found = world.verifier.judge_all([worse, pair[1]])
     assert said(found) == ["denied", "affirmed"]
+    assert asked.times == [world.clock.at] * 2
 
 
 def test_what_is_judged_anew_behind_one_that_is_denied_was_received_when_it_was(
@@ -142,6 +144,20 @@ def test_another_window_of_a_number_is_a_fork_whatever_its_digest(world: World) 
     with pytest.raises(NotAuthentic) as refusal:
         world.send(last.evidence)
     assert refusal.value.code is Code.WINDOW_DUPLICATE
+
+
+def test_a_window_under_a_challenge_that_nobody_gave_its_session_is_denied(arena: Arena) -> None:
+    """Not even under one of this verifier's making: its enrolment's, or another session's."""
+    world = arena.world()
+    opening = world.verifier.open(world.host.opening().encode(), peer=world.host.peer)
+    world.open_session()
+    other = arena.another_host(world)
+    world.open_session(other)
+    world.clock.advance(1)
+    for challenge in (random_bytes("of my own"), opening.challenge, other.challenge):
+        window = seal(world.host, claim(challenge=challenge))
+        judged = world.verifier.judge(world.host.session, window.evidence, peer=world.host.peer)
+        assert [denial.code for denial in judged.verdict.denials] == [Code.CHALLENGE_UNKNOWN]
 
 
 @pytest.mark.parametrize("stage", ["authenticate", "verify_window", "decide_all", "Keeper.keep"])
@@ -216,6 +232,28 @@ def test_what_verification_refused_stays_refused_whatever_is_remembered_since(wo
     assert row.state is SessionState.FAILED
 
 
+def test_the_memory_of_gpus_is_asked_once_for_windows_together(world: World, arena: Arena) -> None:
+    """And once more as they are settled, if something has been recorded in between."""
+    hosts = (world.host, arena.another_host(world))
+    world.open_session(hosts[1])
+    world.clock.advance(1)
+    real = LiveSessions.recall_all
+    with mock.patch.object(LiveSessions, "recall_all", autospec=True, side_effect=real) as asked:
+        for times, meanwhile in ((1, False), (3, True)):
+            windows = [host.seal() for host in hosts]
+            found = world.verifier.judge_all([sent(*pair) for pair in zip(hosts, windows, strict=True)])
+            assert said(found) == ["affirmed"] * 2
+            if meanwhile:
+                world.verifier.count_junk(NotAuthentic(Code.WINDOW_PEER, "a test"))
+                world.verifier.record_junk()
+            judged = [item for item in found if isinstance(item, Judged)]
+            for host, window, settled in zip(hosts, windows, world.verifier.settle(judged), strict=True):
+                host.advance(window)
+                host.challenge = settled().challenge or b""
+            world.clock.advance(1)
+            assert asked.call_count == times
+
+
 def test_windows_together_share_the_time_that_their_appraisal_takes(world: World, arena: Arena) -> None:
     other = arena.another_host(world)
     world.open_session(other)
@@ -223,7 +261,7 @@ def test_windows_together_share_the_time_that_their_appraisal_takes(world: World
     took: list[tuple[Stage, float]] = []
     noting = SimpleNamespace(took=lambda stage, seconds: took.append((stage, seconds)))
     world.verifier._judge._observer = cast("Observer", noting)
-    clock = SimpleNamespace(perf_counter=mock.Mock(side_effect=[10.0, 15.0]))
+    clock = SimpleNamespace(perf_counter=mock.Mock(side_effect=[10.0, 25.0]))
     with mock.patch("weighbridge.verifier.judging.time", clock):
         world.verifier.judge_all([sent(host, host.seal()) for host in (world.host, other)])
-    assert [seconds for stage, seconds in took if stage is Stage.APPRAISE] == [2.5, 2.5]
+    assert [seconds for stage, seconds in took if stage is Stage.APPRAISE] == [7.5, 7.5]
