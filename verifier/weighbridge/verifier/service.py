@@ -55,8 +55,8 @@ _ASIDE: Final = 1024
 _MILLISECONDS: Final = 1000
 # Bytes that a connection has ready to be read into: one of the pieces in which gRPC takes them. It would be eight.
 _READ_BUFFER: Final = 8_192
-# Most bytes of a TLS record that is sent, and so of two buffers that each connection has for it: an answer fits.
-_TLS_RECORD: Final = 4_096
+# Most bytes of a TLS record that is sent, and so of a buffer that each connection has for it: an answer takes three.
+_TLS_RECORD: Final = 2_048
 _PING_MS: Final = 5_000
 _PING_STRIKES: Final = 2
 _PARTIES_PERIOD: Final = 1.0
