@@ -178,6 +178,15 @@ def test_a_fault_of_this_machine_judges_nobody(world: World, arena: Arena, stage
     assert said(world.verifier.judge_all([good, junk])) == ["affirmed", "NOT_CBOR"]
 
 
+@pytest.mark.parametrize("asked", ["live.LiveSessions.find_all", "live.LiveSessions.recall_all", "judging.decide_all"])
+def test_fewer_answers_than_windows_are_no_answers(world: World, asked: str) -> None:
+    """A defect, and said as that: no window is left out, and none gets what is another one's."""
+    world.clock.advance(1)
+    window = sent(world.host, world.host.seal())
+    with mock.patch(f"weighbridge.verifier.{asked}", return_value=[]), pytest.raises(ValueError, match="zip"):
+        world.verifier.judge_all([window])
+
+
 def test_a_judgement_that_has_to_be_made_again_takes_up_nothing_new(world: World) -> None:
     """It would begin a transaction in the middle of one."""
     asked = Asked()
