@@ -35,6 +35,7 @@ _GPUS_MAX: Final = 8  # of an emulated host
 _LOG_PCR: Final = 15
 _PEM_MAX: Final = 8 * limits.CERT_MAX
 _ATTESTERS_MIN: Final = 2
+_GIVEN: Final = "docs/redteam.md says what a deployment is given"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -148,7 +149,7 @@ def _check(arguments: argparse.Namespace) -> None:
     missing = [name for name in ("kit", "tenant", "audience") if getattr(arguments, name) is None]
     if missing:
         told = " and ".join(f"--{name}" for name in missing)
-        raise UsageFault(f"--target takes {told} as well", hint="docs/redteam.md says what a deployment is to be given")
+        raise UsageFault(f"--target takes {told} as well", hint=_GIVEN)
     if (arguments.state is None) == (not arguments.attester):
         raise UsageFault(
             "by whom hosts are admitted: --state, or --attester several times",
@@ -160,9 +161,9 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UsageFault("--attester twice at least: half of the attacks take somebody else")
     tokens = {arguments.relying_party, arguments.token_file, arguments.stranger_token_file}
     if None in tokens and len(tokens) > 1:
-        raise UsageFault("--relying-party, --token-file and --stranger-token-file: all of them or none")
+        raise UsageFault("--relying-party, --token-file and --stranger-token-file: all of them or none", hint=_GIVEN)
     if (arguments.gate is None) != (arguments.gate_request is None):
-        raise UsageFault("--gate and --gate-request: both or neither")
+        raise UsageFault("--gate and --gate-request: both or neither", hint=_GIVEN)
     for place in (arguments.target, arguments.relying_party, arguments.gate):
         if place is not None and not arguments.i_own_this and not _is_here(place[0]):
             raise UsageFault(
@@ -188,9 +189,7 @@ def _chosen(arguments: argparse.Namespace) -> tuple[Attack, ...]:
         if name not in known:
             raise UsageFault(f"no attack is called {name}", hint=f"there are: {', '.join(known)}")
         if known[name].needs not in ports:
-            raise UsageFault(
-                f"{name} takes --{known[name].needs}", hint="docs/redteam.md says what a deployment is given"
-            )
+            raise UsageFault(f"{name} takes --{known[name].needs}", hint=_GIVEN)
     return tuple(known[name] for name in arguments.attack) or tuple(one for one in ATTACKS if one.needs in ports)
 
 

@@ -110,9 +110,14 @@ class _Asking:
             response = await stub.Check(request, timeout=CALL_S)
             told: dict[str, Any] = json_format.MessageToDict(response.dynamic_metadata)
             expires = strict.time_decode(str(told["expires"]), what="expires") if told.get("open") else None
-        except (grpc.aio.AioRpcError, MalformedEvidence, KeyError) as error:
+        except grpc.aio.AioRpcError as error:
+            said = f"{error.code().name.lower()}: {error.details()}"
             raise EnvironmentFault(
-                Code.PEER_UNREACHABLE, f"the gate did not answer: {error}", where=self.door.address
+                Code.PEER_UNREACHABLE, f"the gate did not answer: {said}", where=self.door.address
+            ) from error
+        except (MalformedEvidence, KeyError) as error:
+            raise EnvironmentFault(
+                Code.PEER_UNREACHABLE, f"what the gate answered cannot be read: {error}", where=self.door.address
             ) from error
         return _Said(
             response.status.code == 0,
