@@ -66,7 +66,7 @@ def export(directory: Path, *, checkout: Path, only: list[str] | None = None) ->
             Code.FILE_UNREADABLE,
             "no checkout of the project, whose tests have the cases",
             where=str(script),
-            hint="run it in one, name one by --checkout, or take an exported corpus from its release",
+            hint="run it in one, name one by `conformance export --checkout`, or an exported corpus by --corpus",
         )
     if directory.exists():
         raise EnvironmentFault(
