@@ -34,8 +34,8 @@ examples:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the verbs of ``config`` to ``parser``."""
     parser.description = (
-        "The file that `weighbridge serve --config` takes. The environment's variables, WEIGHBRIDGE_<SECTION>_<KEY>, "
-        "count here as they do there."
+        "The file that `weighbridge serve --config` takes. The environment's variables,\n"
+        "WEIGHBRIDGE_<SECTION>_<KEY>, count here as they do there."
     )
     parser.epilog, parser.formatter_class = _EPILOG, argparse.RawDescriptionHelpFormatter
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")

@@ -42,8 +42,9 @@ def configure(parser: argparse.ArgumentParser, words: Collection[str] | None = N
         words: as :func:`.registry.add` takes them.
     """
     parser.description = (
-        "A gate lets requests through to a model only while its session is open. It is told by a verifier, verifies "
-        "each token itself, and closes by itself when one expires, whatever has died by then."
+        "A gate lets requests through to a model only while its session is open. It is told by a\n"
+        "verifier, verifies each token itself, and closes by itself when one expires, whatever has died\n"
+        "by then."
     )
     parser.epilog, parser.formatter_class = _EPILOG, argparse.RawDescriptionHelpFormatter
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")

@@ -34,8 +34,9 @@ It is run again each second until it ends with status 0. docs/gates/exec.md says
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``gate watch`` to ``parser``."""
     parser.description = (
-        "Run a command when a session opens and when it closes, until SIGTERM, and then once more with closed. With "
-        "--once, only look: exit status 0 open, 5 closed, 6 no window was affirmed yet, 8 the verifier does not answer."
+        "Run a command when a session opens and when it closes, until SIGTERM, and then once more with\n"
+        "closed. With --once, only look: exit status 0 open, 5 closed, 6 no window was affirmed yet, 8\n"
+        "the verifier does not answer."
     )
     parser.epilog, parser.formatter_class = _EPILOG, argparse.RawDescriptionHelpFormatter
     parser.add_argument("session", metavar="SESSION", help="one of the gate's file: its name, or 32 hexadecimal digits")

@@ -48,8 +48,9 @@ examples:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the verbs of ``relying-party`` to ``parser``."""
     parser.description = (
-        "Keep the list of relying parties. Each has a key, that of its TLS certificate, or bearer tokens of which the "
-        "list has the hashes, or both. A verifier that serves takes up what has changed within a second or two."
+        "Keep the list of relying parties. Each has a key, that of its TLS certificate, or bearer\n"
+        "tokens of which the list has the hashes, or both. A verifier that serves takes up what has\n"
+        "changed within a second or two."
     )
     parser.epilog, parser.formatter_class = _EPILOG, argparse.RawDescriptionHelpFormatter
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")

@@ -27,8 +27,9 @@ _TARGET: Final = "the verifier's directory, or the database's address: postgresq
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the verbs of ``store`` to ``parser``."""
     parser.description = (
-        "The database in which a verifier remembers its sessions: STATE/sessions.sqlite, or a PostgreSQL that several "
-        "verifiers share. No password is taken here: give it by PGPASSFILE, ~/.pgpass, PGPASSWORD or a service file."
+        "The database in which a verifier remembers its sessions: STATE/sessions.sqlite, or a PostgreSQL\n"
+        "that several verifiers share. No password is taken here: give it by PGPASSFILE, ~/.pgpass,\n"
+        "PGPASSWORD or a service file."
     )
     parser.epilog, parser.formatter_class = _EPILOG, argparse.RawDescriptionHelpFormatter
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")

@@ -34,8 +34,9 @@ examples:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the verbs of ``token`` to ``parser``."""
     parser.description = (
-        "The keys that sign result tokens, apart from the verifier's identity, which endorses each. While there is "
-        "none, the identity signs. Every verb works beside `serve`, which takes up what has changed."
+        "The keys that sign result tokens, apart from the verifier's identity, which endorses each.\n"
+        "While there is none, the identity signs. Every verb works beside `serve`, which takes up what\n"
+        "has changed."
     )
     parser.epilog, parser.formatter_class = _EPILOG, argparse.RawDescriptionHelpFormatter
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
