@@ -1,4 +1,4 @@
-"""Seals one window: from what was observed to the evidence that is sent. DESIGN §3, ``docs/protocol.md`` §3 to §6.
+"""Seals one window: from what was observed to the evidence that is sent. ``docs/protocol.md`` §3 to §6.
 
 ::
 

@@ -22,7 +22,7 @@ __all__ = ["EVIDENCE_KINDS", "PERIOD_MAX_NS", "PERIOD_MIN_NS", "TERMS_TYP", "Evi
 
 TERMS_TYP: Final = "application/vnd.weighbridge.terms+cose"
 _VERSION: Final = "weighbridge/v1/terms"
-# DESIGN: a gate wants 1 s to 60 s; longer windows are for audit.
+# A gate wants 1 s to 60 s; longer windows are for audit.
 PERIOD_MIN_NS: Final = 1_000_000_000
 PERIOD_MAX_NS: Final = 3_600_000_000_000
 

@@ -233,7 +233,7 @@ def _document(good: doc.PolicyInput) -> None:
 
 
 def test_invariants_stand_above_every_policy(good: doc.PolicyInput) -> None:
-    """A10 and DESIGN §4.6: no policy can switch these off, whatever it answers."""
+    """A10: no policy can switch these off, whatever it answers."""
     weights = good.weights
     stranger = doc.LoadedModel("ee" * 32, "x", True, 2)
     cases = {

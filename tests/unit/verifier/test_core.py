@@ -346,7 +346,7 @@ def test_a_verifier_is_named_by_its_key(arena: Arena) -> None:
 
 
 def test_a_challenge_names_the_ledger_as_it_stands(arena: Arena) -> None:
-    """DESIGN §3: once witnesses cosign the roots, a proof of not-before that does not rest on the verifier."""
+    """Once witnesses cosign the roots, a proof of not-before that does not rest on the verifier."""
     world = arena.settled(1)
     root = world.ledger.root
     world.verifier.resume(world.host.session, peer=world.host.peer)

@@ -214,7 +214,7 @@ def test_a_leaf_names_what_can_be_followed_without_the_records() -> None:
 
 
 def test_a_leaf_is_small() -> None:
-    """DESIGN: raw windows would be half a terabyte a day at design rate."""
+    """Raw windows would be half a terabyte a day at design rate."""
     assert len(LEAF.encode()) < 280
 
 
