@@ -2,7 +2,7 @@
 
 The same procedures as when the evidence arrived, at the receipt times then recorded. What this rests on: that the
 records are those that the ledger commits to (the caller checks), and for the enrolment of a TPM by credential
-activation the verifier's own word that it had chosen the secret (DESIGN §4.1).
+activation the verifier's own word that it had chosen the secret.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ The procedure of :func:`verify_snp` (AMD 56860 rev. 1.58 §7.3; AMD 57230 rev. 1
 8. The guest asked at VMPL 0. Who may ask there is the guest's first code, which the measurement covers.
 
 Left to the caller: what the report data mean, which measurements are good, products and TCBs that are broken
-(DESIGN §4.1; REFUSALS A39), hyper-threads.
+(A39 in ``SPEC_COVERAGE.md``), hyper-threads.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Forged telemetry (REFUSALS A59): what physics says of each forgery, over workloads, units and seeds.
+"""Forged telemetry (A59): what physics says of each forgery, over workloads, units and seeds.
 
 The traces are those of a model (``support/honest_gpu.py``): they show which check answers which forgery, and that
 honest traces pass. *No detection rate follows from them.* What physics does not catch is asserted as such, with the
