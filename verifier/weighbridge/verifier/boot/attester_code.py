@@ -365,4 +365,4 @@ DEMANDS: Final[tuple[Demand, ...]] = (
         lambda seen: seen.every(_no_shell) and _no_login(seen),
     ),
 )
-"""What ``docs/attester-code.md`` demands, in one place. An owner's word is needed for three of them; the rest is decided here."""
+"""All that is demanded, in one place. An owner's word is needed for three of them; the rest is decided here."""
