@@ -57,8 +57,8 @@ Outcome = Literal["affirmed", "held", "indeterminate", "denied"]
 # What keeps a gate shut without speaking against the host: its session goes on.
 _NOT_YET: Final = frozenset({Code.TELEMETRY_UNUSABLE.value, Code.WINDOW_HELD.value})
 
-# Printed with every verdict (DESIGN §4): what no evidence shows. What this session's own does not show comes before it
-# (:func:`not_proven`).
+# Printed with every verdict (docs/trust-model.md): what no evidence shows. What this session's own does not show comes
+# before it (:func:`not_proven`).
 NOT_PROVEN: Final = (
     "binding is not co-location: a live relay to an enrolled GPU is not excluded on Hopper",
     "no signed byte says that confidential computing is on",

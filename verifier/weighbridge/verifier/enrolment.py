@@ -23,8 +23,8 @@ Steps 1 to 7 raise, and 8 for manifests. From then on the AK is known to speak, 
 session: step 8, an undeclared model that is loaded already, an AK or a GPU to which an earlier failure sticks. All of
 them are told.
 
-Not proven by 2: that the TPM is beside the GPU (DESIGN §4.1). Credential activation convinces only its challenger.
-What booted is compared with reference values later, in every window.
+Not proven by 2: that the TPM is beside the GPU (docs/trust-model.md). Credential activation convinces only its
+challenger. What booted is compared with reference values later, in every window.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The log's records are the attester's words, but their order and content are fixed by the quoted register: a record can
 neither be dropped nor changed afterwards. What is not proven: that a program outside the measured loader loaded
-nothing (DESIGN §4.2).
+nothing (docs/trust-model.md).
 """
 
 from __future__ import annotations
