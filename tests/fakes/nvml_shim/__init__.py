@@ -237,6 +237,10 @@ def loaded(host: ShimHost) -> Generator[ShimHost]:
     try:
         with host:
             yield host
+        # What a call that hung has held up goes on now: with this host, which is gone, and not with the next one.
+        for thread in threading.enumerate():
+            if thread.name == "weighbridge-sampler":
+                thread.join(5)
     finally:
         pynvml.nvmlLib = library
         cache.clear()
