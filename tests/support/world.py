@@ -20,6 +20,7 @@ from weighbridge.attester.sealing import Carried, Observed, SealedWindow, Sealer
 from weighbridge.attester.spot import read_answer
 from weighbridge.attester.telemetry.emulated import NAME
 from weighbridge.policy import policy_set
+from weighbridge.policy.engine import Limits
 from weighbridge.policy.engines.regorus import RegorusEngine
 from weighbridge.policy.values.reference import CHECKS, Reference
 from weighbridge.proto import binding, measurement_log, strict
@@ -359,6 +360,10 @@ class Host:
         self.wall_ns += PERIOD_NS
 
 
+# A busy machine gives the engine's process no second: what is judged here is not its speed.
+PATIENT = Limits(decide_seconds=20.0)
+
+
 class Engines:
     """Policies as prepared, shared by many worlds: preparing one starts a process."""
 
@@ -369,7 +374,7 @@ class Engines:
         """``policy``, loaded once."""
         key = policy.digest, policy.reference_digest
         if key not in self._prepared:
-            self._prepared[key] = RegorusEngine().load(policy, spares=0)
+            self._prepared[key] = RegorusEngine().load(policy, PATIENT, spares=0)
         return self._prepared[key]
 
     def close(self) -> None:
