@@ -28,10 +28,10 @@ from weighbridge.verifier.procedure import (
     AuthenticWindow,
     VerifiedWindow,
     authenticate,
-    check_telemetry,
     fork,
     verify_window,
 )
+from weighbridge.verifier.window_claims import check_telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -21,8 +21,9 @@ from weighbridge.proto.digest import D
 from weighbridge.proto.errors import Code, LedgerInconsistent, MalformedEvidence, NotAuthentic
 from weighbridge.proto.merkle import leaf_hash, verify_inclusion
 from weighbridge.verifier.clock import moment
-from weighbridge.verifier.procedure import authenticate, check_header, check_telemetry, verify_signatures
+from weighbridge.verifier.procedure import authenticate, verify_signatures
 from weighbridge.verifier.spot_answer import check_answer
+from weighbridge.verifier.window_claims import check_header, check_telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -28,11 +28,12 @@ from weighbridge.proto.window import Evidence
 from weighbridge.verifier import weights
 from weighbridge.verifier.clock import moment
 from weighbridge.verifier.kept_position import Sources
-from weighbridge.verifier.procedure import authenticate, check_header, verify_signatures
+from weighbridge.verifier.procedure import authenticate, verify_signatures
 from weighbridge.verifier.replay import RecordedBaselines, replay_enrolment, replay_telemetry, replay_window
 from weighbridge.verifier.requirements import RUNTIME_PCR
 from weighbridge.verifier.stood import Stood
 from weighbridge.verifier.telemetry.kept import with_profiles
+from weighbridge.verifier.window_claims import check_header
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

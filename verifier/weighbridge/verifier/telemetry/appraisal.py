@@ -59,7 +59,7 @@ __all__ = [
 ]
 
 
-# How far the host's wall clock may lag, as it may run ahead (:mod:`weighbridge.verifier.procedure`).
+# How far the host's wall clock may lag, as it may run ahead (:mod:`weighbridge.verifier.window_claims`).
 _BEHIND_NS: Final = 5_000_000_000
 _SECOND: Final = 1_000_000_000
 # Of a window, what is looked up beside what its length brings: the readings of the windows before have some.
