@@ -178,6 +178,21 @@ def test_a_fault_of_this_machine_judges_nobody(world: World, arena: Arena, stage
     assert said(world.verifier.judge_all([good, junk])) == ["affirmed", "NOT_CBOR"]
 
 
+def test_junk_counts_once_where_several_cannot_be_judged_together(world: World) -> None:
+    """Each is judged by itself then, and counts there."""
+    world.clock.advance(1)
+    together = [Sent(world.host.session, b"junk", world.host.peer), sent(world.host, world.host.seal())]
+    with (
+        mock.patch("weighbridge.verifier.judging.decide_all", mock.Mock(side_effect=ZeroDivisionError)),
+        pytest.raises(ZeroDivisionError),
+    ):
+        world.verifier.judge_all(together)
+    assert world.verifier.junk == 0
+    for one in together:
+        world.verifier.judge_all([one])
+    assert world.verifier.junk == 1
+
+
 @pytest.mark.parametrize("asked", ["live.LiveSessions.find_all", "live.LiveSessions.recall_all", "judging.decide_all"])
 def test_fewer_answers_than_windows_are_no_answers(world: World, asked: str) -> None:
     """A defect, and said as that: no window is left out, and none gets what is another one's."""
@@ -200,6 +215,24 @@ def test_a_judgement_that_has_to_be_made_again_takes_up_nothing_new(world: World
     (settled,) = world.verifier.settle([judged])
     assert settled().verdict.held
     assert len(asked.times) == 1
+
+
+def test_what_has_moved_is_judged_anew_a_few_at_a_time_each_behind_those_before(
+    world: World, hosts: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many of a turn have: an engine has the time of one for those that it is asked about together."""
+    windows = [world.host.seal(), *one_recording(world, *hosts)]
+    three = (world.host, *hosts)
+    judged = world.verifier.judge_all([sent(*pair) for pair in zip(three, windows, strict=True)])
+    with another_process(world) as process:
+        for host in three:
+            process.resume(host.session, peer=host.peer)
+    monkeypatch.setattr("weighbridge.verifier.judging.AT_ONCE", 2)
+    with mock.patch("weighbridge.verifier.judging.decide_all", side_effect=decide_all) as asked:
+        answers = [settled() for settled in world.verifier.settle([it for it in judged if isinstance(it, Judged)])]
+    assert [len(call.args[1]) for call in asked.call_args_list] == [2, 1]
+    # The last brings the samples of the one before it, which was in the group before.
+    assert [answer.verdict.outcome for answer in answers] == ["held", "held", "denied"]
 
 
 def test_a_policy_that_comes_to_nothing_when_it_is_asked_anew_is_one_windows_fault(world: World, arena: Arena) -> None:

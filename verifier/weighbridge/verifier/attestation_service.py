@@ -28,7 +28,7 @@ from weighbridge.proto import strict
 from weighbridge.proto.errors import Code, EnvironmentFault, ExitCode, MalformedEvidence, NotAuthentic, WeighbridgeError
 from weighbridge.proto.v1 import attestation_pb2, attestation_pb2_grpc
 from weighbridge.verifier.attester_stream import Requested, Stream
-from weighbridge.verifier.hearing import Sent
+from weighbridge.verifier.hearing import AT_ONCE, Sent
 from weighbridge.verifier.notices import Notices, warn
 from weighbridge.verifier.observed import UNOBSERVED, Observer
 from weighbridge.verifier.quotas import ROOM_S, Limited, Quotas
@@ -57,9 +57,6 @@ _REFRESH_PERIOD: Final = 1.0
 # as recording takes, where that is longer (object storage, other replicas' turns): else all would wait for it.
 _TURN: Final = 0.05
 _TURN_MOST: Final = 0.25
-# So many are judged together: a few, and most of what that saves is saved; and whoever came first waits for them. Fewer
-# where they took longer than the longest turn, as slow policies do: all of one's windows have the time of one together.
-_AT_ONCE: Final = 16
 # For an answer to be taken by whoever asked: a few kilobytes, over a line that is alive.
 _TAKEN: Final = 30.0
 _OVER: Final = "the verifier is ending: resume here or elsewhere"
@@ -81,7 +78,9 @@ class AttestationService(attestation_pb2_grpc.AttestationServiceServicer):
         # How long it took to record the windows of the last turn, in seconds.
         self._settling = 0.0
         # How many windows may be judged together, as long as these took of late.
-        self._at_once = _AT_ONCE
+        # Fewer where they took longer than the longest turn, as slow policies do: all of one's windows have the time of
+        # one together.
+        self._at_once = AT_ONCE
         self._peers = peers
         self._quotas = quotas
         self._notices = notices or Notices(warn)
@@ -246,7 +245,7 @@ class AttestationService(attestation_pb2_grpc.AttestationServiceServicer):
         if seconds > _TURN_MOST:
             self._at_once = max(1, int(count * _TURN_MOST / seconds))
         elif count == self._at_once:
-            self._at_once = min(count + 1, _AT_ONCE)
+            self._at_once = min(count + 1, AT_ONCE)
 
     def _judged(
         self, windows: Sequence[Requested], beside: Sequence[Judged]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, NamedTuple, final
+from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 from weighbridge.proto.digest import sha256
 from weighbridge.verifier.challenge import preimage_of
@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from weighbridge.verifier.stood import Stood
     from weighbridge.verifier.telemetry.history import Trace
 
-__all__ = ["Asked", "Hearing", "Judged", "Sent"]
+__all__ = ["AT_ONCE", "Asked", "Hearing", "Judged", "Sent"]
+
+AT_ONCE: Final = 16
+"""So many windows are judged together: a few, and most of what that saves is saved; and the first waits for them."""
 
 
 class Sent(NamedTuple):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, final
 from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic, WeighbridgeError
 from weighbridge.verifier.appraisal import decide_all, refuse
 from weighbridge.verifier.challenge import CHANCE, Chance, draw
-from weighbridge.verifier.hearing import Asked, Hearing, Judged, Sent
+from weighbridge.verifier.hearing import AT_ONCE, Asked, Hearing, Judged, Sent
 from weighbridge.verifier.keeping import Keeper
 from weighbridge.verifier.ledger.content import Content
 from weighbridge.verifier.observed import Stage, timed
@@ -84,7 +84,8 @@ class Judge:
         ``renewing``: by what their tenants' owners say now, and not by what they have said before. ``at`` is when they
         were received: now, if nothing is said.
         """
-        heard = self._heard(sent, self._clock.now() if at is None else at, renewing=renewing)
+        junk: Counter[Code] = Counter()
+        heard = self._heard(sent, self._clock.now() if at is None else at, junk, renewing=renewing)
         hearings = [one for one in heard if isinstance(one, Hearing)]
         verified = [(hearing, window) for hearing in hearings if (window := self._verify(hearing)) is not None]
         self._appraise(verified, beside)
@@ -101,13 +102,22 @@ class Judge:
             # All behind it were judged as if it went on.
             if isinstance(one, Hearing) and one.asked is not None:
                 gone = gone or not (isinstance(item, Judged) and item.goes_on)
+        # Not before: where something goes wrong for all, each comes again by itself.
+        self.junk.update(junk)
         return made
 
     def again(self, items: Sequence[Judged], *, beside: Sequence[Judged]) -> list[Judged | WeighbridgeError]:
-        """Judge the windows of ``items`` anew, by their sessions as they stand now; as :meth:`judge_all`."""
+        """Judge the windows of ``items`` anew, by their sessions as they stand now; as :meth:`judge_all`.
+
+        However many of a turn's have moved, no more are judged together than when they came: all have the time of one.
+        """
         sent = [Sent(item.session, item.evidence.data, item.peer) for item in items]
-        # In the middle of a transaction: nothing new is taken up, which would begin another one.
-        return self.judge_all(sent, beside=beside, renewing=False)
+        made: list[Judged | WeighbridgeError] = []
+        for start in range(0, len(sent), AT_ONCE):
+            taken = [*beside, *(item for item in made if isinstance(item, Judged))]
+            # In the middle of a transaction: nothing new is taken up, which would begin another one.
+            made += self.judge_all(sent[start : start + AT_ONCE], beside=taken, renewing=False)
+        return made
 
     def holds(self, item: Judged, *, beside: Sequence[Judged]) -> bool:
         """Whether what is remembered of GPUs is still what ``item`` was judged by, behind those ``beside`` it.
@@ -142,8 +152,13 @@ class Judge:
 
     # -- stages --------------------------------------------------------------------------------------------------------
 
-    def _heard(self, sent: Sequence[Sent], now: datetime, *, renewing: bool) -> list[Hearing | WeighbridgeError]:
-        """Each window that is its session's and in its place, or what it is refused with, without a judgement."""
+    def _heard(
+        self, sent: Sequence[Sent], now: datetime, junk: Counter[Code], *, renewing: bool
+    ) -> list[Hearing | WeighbridgeError]:
+        """Each window that is its session's and in its place, or what it is refused with, without a judgement.
+
+        ``junk`` counts what anybody could have sent.
+        """
         renewed: set[str] = set()
         heard: list[Hearing | WeighbridgeError] = []
         for one, live in zip(sent, self._sessions.find_all([(one.session, one.peer) for one in sent]), strict=True):
@@ -155,13 +170,13 @@ class Judge:
                 if renewing and tenant not in renewed:
                     bench.refresh(now)
                     renewed.add(tenant)
-                window, forked = self._authentic(one, live)
+                window, forked = self._authentic(one, live, junk)
                 heard.append(Hearing(one, now, live, bench, window, forked))
             except WeighbridgeError as error:
                 heard.append(error)
         return heard
 
-    def _authentic(self, sent: Sent, live: Live) -> tuple[AuthenticWindow, NotAuthentic | None]:
+    def _authentic(self, sent: Sent, live: Live, junk: Counter[Code]) -> tuple[AuthenticWindow, NotAuthentic | None]:
         try:
             with timed(self._observer, Stage.AUTHENTICATE):
                 window = authenticate(sent.data, enrolled=live.enrolled, peer=sent.peer)
@@ -169,7 +184,7 @@ class Judge:
         except EnvironmentFault:
             raise
         except WeighbridgeError as error:
-            self.junk[error.code] += 1
+            junk[error.code] += 1
             raise
 
     def _verify(self, hearing: Hearing) -> VerifiedWindow | None:
