@@ -104,6 +104,20 @@ def test_decided_together_is_decided_each(
         assert several.called
 
 
+def test_a_policy_that_fails_keeps_no_other_from_being_asked_once(
+    past_checker: PastChecker, engine: BenchEngine, good: doc.PolicyInput
+) -> None:
+    """Each tenant's policy waits for its own faults."""
+    failing, other = past_checker(engine, RULES, LIMITS), past_checker(engine, RULES, LIMITS)
+    with mock.patch.object(Pool, "evaluate_all", autospec=True, side_effect=WorkerCrashed("a test")):
+        decide_all(failing, windows(good, 3, 4))
+    with mock.patch.object(Pool, "evaluate_all", autospec=True, side_effect=Pool.evaluate_all) as several:
+        decide_all(failing, windows(good, 3, 4))
+        assert several.call_count == 0
+        decide_all(other, windows(good, 3, 4))
+        assert several.call_count == 1
+
+
 def test_a_document_that_cannot_be_written_is_that_windows_fault(
     past_checker: PastChecker, engine: BenchEngine, good: doc.PolicyInput
 ) -> None:
