@@ -8,6 +8,7 @@ certificate, the one that signed the leaf: fused into the chip, unlike the attes
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from weighbridge.proto import cbor, limits
@@ -55,7 +56,7 @@ class GpuEvidence:
         Raises:
             MalformedEvidence: ``CERT_MALFORMED`` and what else :func:`load_certificate` raises.
         """
-        return sha256(spki_der(load_certificate(self.chain[_BROM], "gpu.chain[1]")))
+        return _identity_in(self.chain[_BROM])
 
     @property
     def chain_digest(self) -> bytes:
@@ -108,6 +109,12 @@ def gpus_binding(evidence: Sequence[GpuEvidence] | None) -> bytes:
 def rows_binding(rows: Sequence[list[bytes]] | None) -> bytes:
     """``G_k`` from the rows of :func:`binding_rows`, or the same rows of evidence that is verified already."""
     return D("gpus", None if rows is None else [list[cbor.CborValue](row) for row in sorted(rows)])
+
+
+@lru_cache(maxsize=256)
+def _identity_in(certificate: bytes) -> bytes:
+    """Remembered: a host seals each window under the same few certificates, and reading one takes a tenth of that."""
+    return sha256(spki_der(load_certificate(certificate, "gpu.chain[1]")))
 
 
 def _item(value: cbor.CborValue, where: str) -> GpuEvidence:
