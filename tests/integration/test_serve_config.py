@@ -64,7 +64,7 @@ def answering(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Answering]:
     party = RelyingParty(name="gate", key=key, tenants=("tenant-a",), audiences=("relying-party",))
     (made.directory / "parties.json").write_bytes(RelyingParties(relying_parties=(party,)).encode())
     made.write(
-        made.file.read_text().replace('requirements = "tenant-a.json"\n', "")
+        made.file.read_text().replace('requirements = "tenant-a.json"\n', "any_admitted_host = true\n")
         + '[[tenants]]\nrequirements = "tenant-a.json"\n[[tenants]]\nrequirements = "tenant-b.json"\n'
         '[relying_parties]\nfile = "parties.json"\nca = "elsewhere/ca.pem"\nlisten = "127.0.0.2:0"\n'
         '[metrics]\nlisten = "127.0.0.1:0"\n'

@@ -12,10 +12,11 @@ import pytest
 
 from support.configured import Configured, configured
 from support.site import here
-from weighbridge.proto.errors import ExitCode
+from weighbridge.proto.errors import Code, ExitCode, MalformedEvidence
 from weighbridge.verifier import pki
+from weighbridge.verifier.commands.benches import read_bases
 from weighbridge.verifier.settings.describe import markdown
-from weighbridge.verifier.settings.layers import PREFIX
+from weighbridge.verifier.settings.layers import PREFIX, load
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -122,7 +123,7 @@ def test_a_policy_is_loaded_and_a_tenant_stands_once(made: Configured) -> None:
     file = made.directory / "several.toml"
     try:
         file.write_text(
-            text.replace('requirements = "tenant-a.json"\n', "")
+            text.replace('requirements = "tenant-a.json"\n', "any_admitted_host = true\n")
             + '[[tenants]]\nrequirements = "tenant-a.json"\npolicy = ["rules.rego"]\n'
             '[[tenants]]\nrequirements = "tenant-a.json"\n[[tenants]]\nrequirements = "tenant-b.json"\n'
         )
@@ -138,8 +139,8 @@ def test_a_policy_is_loaded_and_a_tenant_stands_once(made: Configured) -> None:
     [
         ("judging", "own/ca.pem", "tenants.1.attester_ca"),
         ("tenants", "own/ca.pem", "tenants.1.attester_ca"),
-        # All the tenants without one would admit its hosts, too.
-        ("tenants", "state/tls/ca.pem", "tenants.0.attester_ca"),
+        # The tenant without one would admit its hosts, too.
+        ("others", "state/tls/ca.pem", "tenants.0.attester_ca"),
     ],
 )
 def test_no_authority_admits_hosts_of_two_tenants(made: Configured, where: str, authority: str, refused: str) -> None:
@@ -148,12 +149,13 @@ def test_no_authority_admits_hosts_of_two_tenants(made: Configured, where: str, 
     if not (made.directory / "own" / "ca.pem").exists():
         pki.create_authority(made.directory / "own", name="a tenant's own", at=datetime.now(UTC))
     file = made.directory / "shared.toml"
-    each = own if where == "tenants" else ""
+    first = own if where != "judging" else ""
+    second = {"judging": "", "tenants": own, "others": "any_admitted_host = true\n"}[where]
     text = made.file.read_text().replace('requirements = "tenant-a.json"\n', own if where == "judging" else "")
     try:
         file.write_text(
-            f'{text}[[tenants]]\nrequirements = "tenant-a.json"\n{each}[[tenants]]\nrequirements = "tenant-b.json"\n'
-            + (each if refused.startswith("tenants.1") else "")
+            f'{text}[[tenants]]\nrequirements = "tenant-a.json"\n{first}'
+            f'[[tenants]]\nrequirements = "tenant-b.json"\n{second}'
         )
         _, document, _ = check(file)
         served = here("weighbridge", "serve", "--config", file)
@@ -162,6 +164,34 @@ def test_no_authority_admits_hosts_of_two_tenants(made: Configured, where: str, 
     failed = [(one["key"], one["error"]["code"]) for one in document["checks"] if one["status"] == "fail"]
     assert failed == [(refused, "DUPLICATE_KEY")]
     assert (served.status, refused in served.err) == (ExitCode.MALFORMED, True)
+
+
+@pytest.mark.parametrize("said", ["", "any_admitted_host = false\n", "any_admitted_host = true\n"])
+def test_of_several_tenants_each_says_whose_hosts_attest_for_it(made: Configured, said: str) -> None:
+    """Else those of one, whom STATE's authority admitted, attest for another; one tenant has no others."""
+    file = made.directory / "several.toml"
+    text = made.file.read_text().replace('requirements = "tenant-a.json"\n', said)
+    one, two = (f'[[tenants]]\nrequirements = "tenant-{name}.json"\n' for name in "ab")
+    try:
+        file.write_text(text + one)
+        _, alone, _ = check(file)
+        file.write_text(text + one + two)
+        status, document, _ = check(file)
+        settings = load(file, {}, {}).settings
+        if "true" not in said:
+            with pytest.raises(MalformedEvidence) as refusal:
+                read_bases(settings)
+            assert (refusal.value.code, refusal.value.where) == (Code.FIELD_MISSING, "tenants.0.attester_ca")
+    finally:
+        file.unlink()
+    assert [one["key"] for one in alone["checks"] if one["status"] == "fail"] == []
+    found = [(one["key"], one["status"]) for one in document["checks"] if "tenants" in one["key"]]
+    if "true" in said:
+        assert (status, len(read_bases(settings))) == (0, 2)
+        assert [one for one in found if one[1] != "ok"] == [(f"tenants.{n}.any_admitted_host", "warn") for n in (0, 1)]
+    else:
+        assert status == ExitCode.MALFORMED
+        assert [one for one in found if one[1] != "ok"] == [(f"tenants.{n}.attester_ca", "fail") for n in (0, 1)]
 
 
 def test_what_is_missing_and_what_is_no_key(tmp_path: Path) -> None:

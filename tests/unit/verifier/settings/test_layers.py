@@ -128,6 +128,12 @@ def test_without_a_file_the_environment_says_all(tmp_path: Path) -> None:
         ("tenants = [1]\n", Code.FIELD_TYPE, ":1: tenants.0", ""),
         ("[channel]\nkey = 'k'\n", Code.FIELD_RANGE, ":1: channel", ""),
         ("[judging]\nrequirements = 'r'\n[[tenants]]\n", Code.FIELD_RANGE, ":2: judging.requirements", ""),
+        (
+            "[[tenants]]\n[[tenants]]\nattester_ca = 'c'\nany_admitted_host = true\n",
+            Code.FIELD_RANGE,
+            ":2: tenants.1",
+            "",
+        ),
         ("[serve]\nworkers=2\n[metrics]\nlisten='[::1]:0'\n", Code.FIELD_RANGE, ":4: metrics.listen", ""),
         ("[store]\nurl = 'mysql://h/d'\n", Code.FIELD_RANGE, ":2: store.url", ""),
         ("[ledger]\nstorage = 's3:bucket'\n", Code.FIELD_RANGE, ":2: ledger.storage", ""),

@@ -45,6 +45,7 @@ __all__ = [
     "read_basis",
     "read_policy",
     "read_requirements",
+    "require_attesters",
     "require_own",
 ]
 
@@ -186,6 +187,21 @@ def require_own(found: frozenset[bytes], *, all_: frozenset[bytes], others: froz
         )
     if found & others:
         raise _shared_authority(where)
+
+
+def require_attesters(judging: Judging, settings: Settings, *, where: str) -> None:
+    """Require that it is said whose hosts attest for a tenant, where there are others.
+
+    Raises:
+        MalformedEvidence: ``FIELD_MISSING``.
+    """
+    if len(settings.judged()) > 1 and judging.attester_ca is None and not judging.any_admitted_host:
+        raise MalformedEvidence(
+            Code.FIELD_MISSING,
+            "any host that STATE's authority admitted could attest for this tenant, another tenant's too",
+            where=where,
+            hint="name the authority of its hosts, or say any_admitted_host = true if all hosts are one owner's",
+        )
 
 
 def _shared_authority(where: str) -> MalformedEvidence:

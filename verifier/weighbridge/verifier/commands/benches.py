@@ -10,7 +10,7 @@ from weighbridge.proto.errors import Code, MalformedEvidence
 from weighbridge.verifier.baseline_watch import BaselineKeeper
 from weighbridge.verifier.bench import Bench, keys_of
 from weighbridge.verifier.collateral.store import CollateralStore
-from weighbridge.verifier.commands.basis import admitting_for_all, read_basis, require_own
+from weighbridge.verifier.commands.basis import admitting_for_all, read_basis, require_attesters, require_own
 from weighbridge.verifier.observed import ObservedPolicy
 from weighbridge.verifier.policy_watch import PolicyWatch
 from weighbridge.verifier.reference_watch import ReferenceWatch
@@ -38,7 +38,7 @@ def read_bases(settings: Settings) -> tuple[Basis, ...]:
 
     Raises:
         WeighbridgeError: as :func:`.read_basis`; ``DUPLICATE_KEY``: two of the tenants are one, or have an
-            authority of attesters in common, or STATE's own.
+            authority of attesters in common, or STATE's own; ``FIELD_MISSING``: it is not said whose hosts attest.
     """
     found: dict[str, Basis] = {}
     admitting: set[bytes] = set()
@@ -54,6 +54,7 @@ def read_bases(settings: Settings) -> tuple[Basis, ...]:
             )
         own = keys_of(basis.attesters or ())
         where = f"tenants.{number}.attester_ca" if settings.tenants else "judging.attester_ca"
+        require_attesters(judging, settings, where=where)
         require_own(own, all_=all_, others=frozenset(admitting), where=where)
         admitting |= own
         found[basis.requirements.tenant] = basis

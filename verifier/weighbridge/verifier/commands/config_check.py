@@ -29,6 +29,7 @@ from weighbridge.verifier.commands.basis import (
     read_authorities,
     read_policy,
     read_requirements,
+    require_attesters,
     require_own,
 )
 from weighbridge.verifier.commands.outcome import load_anchors, no_state, read, read_manifest, read_reference, taken_for
@@ -231,11 +232,7 @@ class _Looking:
             lambda found: f"{counted(len(found.anchors), 'anchor')} of {', '.join(judging.anchors)}",
         )
         self._each(f"{place}.manifests", judging.manifests, lambda path: f"{path}: {read_manifest(path).name}")
-        if judging.attester_ca is not None:
-            attesters = judging.attester_ca
-            self._try(
-                f"{place}.attester_ca", lambda: self._own(attesters, place), lambda count: f"{attesters}: {count}"
-            )
+        self._attesters(judging, place)
         if judging.collateral is not None:
             store = judging.collateral
             self._try(f"{place}.collateral", lambda: _directory(store), lambda _: str(store))
@@ -244,6 +241,19 @@ class _Looking:
         if reference is not None:
             self._policies(judging, place, reference, anchors, None if requirements is None else requirements.tenant)
         return None if requirements is None else requirements.tenant
+
+    def _attesters(self, judging: Judging, place: str) -> None:
+        key, path = f"{place}.attester_ca", judging.attester_ca
+        if path is not None:
+            self._try(key, lambda: self._own(path, place), lambda count: f"{path}: {count}")
+            return
+        try:
+            require_attesters(judging, self._settings, where=key)
+        except MalformedEvidence as error:
+            self.found.append(Finding("fail", key, str(error), error))
+        else:
+            if judging.any_admitted_host:
+                self._warn(f"{place}.any_admitted_host", "other tenants' hosts may attest for this one, too")
 
     def _own(self, path: Path, place: str) -> str:
         """How many authorities there are, of which none is another tenant's."""

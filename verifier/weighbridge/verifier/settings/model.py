@@ -141,11 +141,25 @@ class Judging(_Section):
             "tenant, and for no other; without: those that STATE's authority admitted"
         ),
     ] = None
+    any_admitted_host: Annotated[
+        bool,
+        About("true or false"),
+        Field(
+            description="of several tenants, one without `attester_ca` has to say this: any host that STATE's "
+            "authority admitted may attest for it, whosever host that is"
+        ),
+    ] = False
     anchors: Annotated[
         Annotated[Texts, BeforeValidator(some_anchors)],
         About("list of paths", "--anchors", Relative.ANCHORS),
         Field(description="roots, keys of owners and issuers; `shipped`: those shipped"),
     ] = ("shipped",)
+
+    @model_validator(mode="after")
+    def _check_attesters(self) -> Self:
+        if self.any_admitted_host and self.attester_ca is not None:
+            raise ValueError("any_admitted_host beside attester_ca, whose hosts alone attest")
+        return self
 
 
 class Tenant(Judging):
