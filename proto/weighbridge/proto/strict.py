@@ -45,6 +45,10 @@ _STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*"?', re.DOTALL)
 _BRACKET: Final = re.compile(r"[\[{\]}]")
 _TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[{]|[\]}]', re.DOTALL)
 _DECIMAL: Final = re.compile(r"0|[1-9][0-9]{0,18}")
+# What holds itself ends in a RecursionError: it is misuse, and looking for it costs a tenth.
+_COMPACT: Final = json.JSONEncoder(
+    sort_keys=True, ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")
+)
 _TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?Z")
 
 
@@ -233,10 +237,9 @@ def json_encode(value: object, *, indent: int | None = None) -> bytes:
         ValueError: for NaN and infinities.
         TypeError: for a type that JSON has no word for.
     """
-    separators = (",", ":") if indent is None else None
-    return json.dumps(
-        value, sort_keys=True, ensure_ascii=False, allow_nan=False, indent=indent, separators=separators
-    ).encode()
+    if indent is None:
+        return _COMPACT.encode(value).encode()
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, indent=indent).encode()
 
 
 def unpack(layout: str, data: bytes, *, what: str) -> tuple[int, ...]:

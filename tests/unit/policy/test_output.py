@@ -272,3 +272,17 @@ def test_a_policy_does_not_forgive_what_an_invariant_refuses(good: doc.PolicyInp
         ("WEIGHTS_MISMATCH", False),
         ("WEIGHTS_MISMATCH", True),
     }
+
+
+def test_what_one_answer_says_of_two_windows_is_of_each(good: doc.PolicyInput) -> None:
+    same, held = answer(True, [], [], []), replace(good, window=replace(good.window, freshness="held"))
+    said = [read_answer(same, NAMES, document) for document in (good, held, good)]
+    assert [item.outcome for item in said] == ["allow", "deny", "allow"]
+    assert said[1].denials[0].code == Code.WINDOW_HELD
+    assert said[1].claims == trust_claims(held)
+
+
+def test_a_denial_is_of_the_window_that_it_names_however_often_it_is_read(good: doc.PolicyInput) -> None:
+    other = replace(good, window=replace(good.window, seq=good.window.seq + 1))
+    said = [read_answer(answer(False, [DENIAL], [], []), NAMES, document) for document in (good, other, good)]
+    assert [item.outcome for item in said] == ["deny", "error", "deny"]

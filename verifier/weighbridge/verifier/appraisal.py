@@ -8,6 +8,7 @@ could be found wrong is told at once.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from functools import cache
 from typing import TYPE_CHECKING, Final, Literal
 
 from weighbridge.policy import engine
@@ -358,4 +359,9 @@ def outcome_of(denials: tuple[Denial, ...], decision: Decision | None, *, held: 
 
 def _plain(item: _Said) -> strict.JsonObject:
     """As :func:`dataclasses.asdict`, without its copying: what these hold is plain already."""
-    return {each.name: getattr(item, each.name) for each in fields(item)}
+    return {name: getattr(item, name) for name in _names(type(item))}
+
+
+@cache
+def _names(kind: type[_Said]) -> tuple[str, ...]:
+    return tuple(each.name for each in fields(kind))

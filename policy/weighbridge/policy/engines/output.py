@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
@@ -18,6 +19,9 @@ __all__ = ["Output", "failure", "invariants", "read_answer"]
 _CODE: Final = re.compile(r"[A-Z][A-Z0-9_]{1,63}")
 _DENIAL: Final = frozenset({"code", "window", "device", "expected", "got", "hint"})
 _DETAIL_MAX: Final = 1000
+# Answers that are remembered, each of so many bytes at the most.
+_REMEMBERED: Final = 128
+_REMEMBERED_MAX: Final = 8192
 # No token lives longer.
 _REATTEST_MAX: Final = 120
 
@@ -53,30 +57,25 @@ def read_answer(answer: bytes, names: tuple[str, ...], document: PolicyInput) ->
     """
     seq = document.window.seq
     try:
-        value = _value(strict.json_decode(answer, what="answer"))
-        if value is None:
+        said = _of_any_window(answer, names) or _said(_decoded(answer), names, seq)
+        if said is None:
             return failure("undefined", "", seq)
-        allow, deny, *rest = _sized(value, 2 + len(names))
-        denials = tuple(_denial(item, seq) for item in _sized(deny))
-        sets = dict(zip(names, rest, strict=True))
-        unchecked = tuple(_unchecked(item) for item in _sized(sets.get("unchecked", [])))
-        warnings = tuple(_advice(item) for item in _sized(sets.get("warn", [])))
-        obligations = tuple(_obligation(item) for item in _sized(sets.get("obligations", [])))
-        claims = _claims(sets.get("trust_claims", {}), trust_claims(document))
+        claims = _claims(said.claims, trust_claims(document))
     except MalformedEvidence as error:
         return failure("error", str(error), seq, code=Code.POLICY_OUTPUT)
+    allow, denials = said.allow, said.denials
     if not isinstance(allow, bool):
         return failure("error", f"allow is {shorten(allow)}, neither true nor false", seq, code=Code.POLICY_OUTPUT)
     # An invariant that the policy denies as well, with more to say, is not repeated; one that it forgives is.
-    said = {denial.code for denial in denials if denial.sticks}
+    told = {denial.code for denial in denials if denial.sticks}
     denials = tuple(
-        sorted({*denials, *(denial for denial in invariants(document) if denial.code not in said)}, key=repr)
+        sorted({*denials, *(denial for denial in invariants(document) if denial.code not in told)}, key=repr)
     )
     if allow and not denials:
-        return Output("allow", (), warnings, unchecked, obligations, claims)
+        return Output("allow", (), said.warnings, said.unchecked, said.obligations, claims)
     if not denials:
         denials = (_plain(Code.POLICY_DENIED, "the policy does not allow the window and gives no reason", seq),)
-    return Output("deny", denials, warnings, unchecked, obligations, claims)
+    return Output("deny", denials, said.warnings, said.unchecked, said.obligations, claims)
 
 
 def failure(outcome: Outcome, detail: str, seq: int, *, code: Code | None = None) -> Output:
@@ -110,6 +109,50 @@ def _plain(code: Code, message: str, seq: int) -> Denial:
     return Denial(code.value, seq, None, None, None, None, message)
 
 
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What an answer says, read: nothing of it is compared with the document yet."""
+
+    allow: strict.JsonValue
+    denials: tuple[Denial, ...]
+    warnings: tuple[Advice, ...]
+    unchecked: tuple[Unchecked, ...]
+    obligations: tuple[Obligation, ...]
+    claims: strict.JsonValue
+
+
+def _of_any_window(answer: bytes, names: tuple[str, ...]) -> _Said | None:
+    """What an answer says that denies nothing, and so names no window; ``None`` for any other one, and for a long one.
+
+    Nearly all windows get such an answer, and nearly all the same one: its bytes are read once.
+    """
+    return _remembered(answer, names) if len(answer) <= _REMEMBERED_MAX else None
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _remembered(answer: bytes, names: tuple[str, ...]) -> _Said | None:
+    value = _decoded(answer)
+    denies = not isinstance(value, list) or len(value) < 2 or value[1] != []  # noqa: PLR2004 - allow and deny
+    return None if denies else _said(value, names, None)
+
+
+def _said(value: strict.JsonValue, names: tuple[str, ...], seq: int | None) -> _Said | None:
+    """``value`` as the answer about window ``seq``; ``None`` where it is undefined."""
+    if value is None:
+        return None
+    allow, deny, *rest = _sized(value, 2 + len(names))
+    denials = tuple(_denial(item, seq) for item in _sized(deny))
+    sets = dict(zip(names, rest, strict=True))
+    unchecked = tuple(_unchecked(item) for item in _sized(sets.get("unchecked", [])))
+    warnings = tuple(_advice(item) for item in _sized(sets.get("warn", [])))
+    obligations = tuple(_obligation(item) for item in _sized(sets.get("obligations", [])))
+    return _Said(allow, denials, warnings, unchecked, obligations, sets.get("trust_claims", {}))
+
+
+def _decoded(answer: bytes) -> strict.JsonValue:
+    return _value(strict.json_decode(answer, what="answer"))
+
+
 def _value(answer: strict.JsonValue) -> strict.JsonValue:
     """The value of the query's only expression; ``None`` where the engine says that it is undefined."""
     if answer == {}:
@@ -119,7 +162,7 @@ def _value(answer: strict.JsonValue) -> strict.JsonValue:
     return _object(expressions[0], {"value", "text", "location"})["value"]
 
 
-def _denial(value: strict.JsonValue, seq: int) -> Denial:
+def _denial(value: strict.JsonValue, seq: int | None) -> Denial:
     given = _object(value, _DENIAL, optional={"message", "sticks"})
     code, window = given["code"], given["window"]
     if not isinstance(code, str) or not _CODE.fullmatch(code):
@@ -166,6 +209,8 @@ def _claims(value: strict.JsonValue, shown: TrustClaims) -> TrustClaims:
     """What was shown, with the policy's own claims in place of some: none may be better than what was shown."""
     if not isinstance(value, dict):
         raise _malformed(f"trust_claims is {shorten(value)}, not an object")
+    if not value:
+        return shown
     merged = {name: dict(vector) for name, vector in shown.items()}
     for name, vector in value.items():
         if name not in merged or not isinstance(vector, dict):
