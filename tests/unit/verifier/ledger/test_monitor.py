@@ -392,7 +392,7 @@ def test_no_alteration_of_any_file_is_accepted(
 def remembered(directory: Path) -> Watched:
     host = Host("open", at_ns=NOW)
     entries = [host.enrol(), *host.windows(2)]
-    append(directory, [*entries, entries[-1], Host("not begun", at_ns=host.at_ns).enrol()])
+    append(directory, [*entries, Host("not begun", at_ns=host.at_ns).enrol()])
     seen = watching(directory).seen
     assert seen is not None
     return seen
@@ -400,7 +400,7 @@ def remembered(directory: Path) -> Watched:
 
 def test_what_is_remembered_is_read_back(directory: Path, tmp_path: Path) -> None:
     seen = remembered(directory)
-    assert [followed.repeated for followed in seen.chains.sessions.values()] == [True, False]
+    assert [followed.seq for followed in seen.chains.sessions.values()] == [2, 0]
     assert len(seen.chains.ended) == 1
     with LockedFile(tmp_path / "state") as file:
         assert load(file, KEY, silence_ns=SILENCE) is None

@@ -93,7 +93,6 @@ class Followed:
         policy: the one that judged last.
         at_ns: when it was heard of: receipt time of the last window, as it was entered first.
         silent: whether it was told that nothing comes.
-        repeated: whether the last window was entered twice.
     """
 
     seq: int
@@ -101,7 +100,6 @@ class Followed:
     policy: bytes
     at_ns: int
     silent: bool
-    repeated: bool = False
 
 
 @final
@@ -245,17 +243,16 @@ class Chains:
         self._put(leaf.session, Followed(leaf.seq + 1, leaf.window, policy, leaf.received_ns, silent=False))
 
     def _again(self, index: int, leaf: Leaf, known: Followed) -> None:
-        """A number that was there before: none is to be. One more leaf of the last window alone says nothing new.
+        """A number that was there before: none is to be, and nothing was heard of the session by it.
 
-        Nothing was heard of the session by it. A verifier finishes what a loss of power cut off and enters no window
-        twice; one that did would contradict itself by a second repetition, or by another digest.
+        Neither is the last window itself once more: a verifier finishes what a loss of power cut off by what the ledger
+        tells, and enters no window twice. Whoever does has two writers that do not know of each other.
         """
-        if leaf.seq != known.seq - 1 or leaf.window != known.window or known.repeated:
-            self._note(
-                "twice", f"another window {leaf.seq}, or an old one again", index, leaf,
-                expected=f"window {known.seq}", got=f"window {leaf.seq}, {(leaf.window or NO_DIGEST).hex()}",
-            )  # fmt: skip
-        self.sessions[leaf.session] = replace(known, repeated=True)
+        self._note(
+            "twice", f"another window {leaf.seq}, or an old one again", index, leaf,
+            expected=f"window {known.seq}", got=f"window {leaf.seq}, {(leaf.window or NO_DIGEST).hex()}",
+        )  # fmt: skip
+        self.sessions[leaf.session] = known
 
     def _closing(self, index: int, leaf: Leaf) -> None:
         known = self.sessions.pop(leaf.session, None)

@@ -30,13 +30,9 @@ _NS_MAX: Final = 2**63 - 1
 _SESSION_SIZE: Final = 16
 _FIELDS: Final = 6
 _NOWHERE: Final = "-"
-# Whether it was told that a session is silent, and whether its last window was entered twice.
-_FLAGS: Final = {
-    (False, False): "heard",
-    (False, True): "heard-twice",
-    (True, False): "silent",
-    (True, True): "silent-twice",
-}
+# Whether it was told that nothing comes of a session.
+_HEARD: Final = "heard"
+_SILENT: Final = "silent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +149,7 @@ def _tree(checkpoint: tlog.VerifiedCheckpoint, hashes: list[bytes]) -> merkle.Co
 def _session_text(session: bytes, followed: Followed, numbers: Mapping[bytes, str]) -> str:
     """One string a session: a hundred thousand objects would take JSON readers seconds."""
     policy = numbers.get(followed.policy, _NOWHERE)
-    flag = _FLAGS[followed.silent, followed.repeated]
+    flag = _SILENT if followed.silent else _HEARD
     return f"{session.hex()} {followed.seq} {followed.window.hex()} {policy} {followed.at_ns} {flag}"
 
 
@@ -163,9 +159,8 @@ def _sessions(items: Sequence[strict.JsonValue], policies: Sequence[bytes]) -> l
 
 def _session(item: strict.JsonValue, policies: Sequence[bytes], where: str) -> tuple[bytes, Followed]:
     parts = item.split(" ") if isinstance(item, str) else []
-    if len(parts) != _FIELDS or parts[5] not in _FLAGS.values():
+    if len(parts) != _FIELDS or parts[5] not in {_HEARD, _SILENT}:
         raise _malformed("not a session", where=where)
-    silent, repeated = next(flags for flags, word in _FLAGS.items() if word == parts[5])
     policy = NO_DIGEST
     if parts[3] != _NOWHERE:
         number = strict.decimal(parts[3], what=where)
@@ -177,8 +172,7 @@ def _session(item: strict.JsonValue, policies: Sequence[bytes], where: str) -> t
         strict.hex_decode(parts[2], what=where, size=limits.DIGEST_SIZE),
         policy,
         strict.decimal(parts[4], what=where),
-        silent=silent,
-        repeated=repeated,
+        silent=parts[5] == _SILENT,
     )
 
 
