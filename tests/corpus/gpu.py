@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from fakes.soft_tpm import SoftTpm
 from support.forge import Forgery, seal
-from support.world import EMULATED, NOON, gpu_anchor
+from support.world import EMULATED, NOON, gpu_anchor, requirements
 from weighbridge.attester.gpu.emulated import EmulatedGpus, EmulatedH100
 from weighbridge.attester.gpu.emulated import Forgery as Misreport
 from weighbridge.attester.gpu.emulated_fabric import EmulatedFabric
@@ -249,12 +249,12 @@ def case_028_modes_that_contradict_each_other(arena: Arena) -> Answer:
 # -- A67: what vouches for the GPUs ends while a session runs ----------------------------------------------------------
 
 
-def _ending(arena: Arena, windows: int) -> World:
+def _ending(arena: Arena, windows: int, *, gpu_every: int = 1) -> World:
     """A session that has seen ``windows`` windows, by anchors whose root of GPUs ends with the third one's second."""
     tpm, gpus = SoftTpm(), EmulatedGpus.create(2)
     ends = replace(gpu_anchor(gpus), not_after=NOON + timedelta(seconds=3))
     anchors = TrustAnchors((*tpm.authority.anchors(EMULATED).anchors, ends))
-    return arena.settled(windows, tpm=tpm, gpus=gpus, anchors=anchors)
+    return arena.settled(windows, tpm=tpm, gpus=gpus, anchors=anchors, wanted=requirements(gpu_every=gpu_every))
 
 
 def case_029_root_ends_in_mid_session(arena: Arena) -> Answer:
@@ -265,6 +265,11 @@ def case_029_root_ends_in_mid_session(arena: Arena) -> Answer:
 def case_030_root_in_its_last_second(arena: Arena) -> Answer:
     """The same session, one window before."""
     return _ending(arena, 2).window()
+
+
+def case_031_root_ends_between_reports(arena: Arena) -> Answer:
+    """A window without reports rests on the latest ones: what vouched for these has to last as well."""
+    return _ending(arena, 3, gpu_every=2).window()
 
 
 def _believed(vendor: EmulatedVendor) -> Anchor:

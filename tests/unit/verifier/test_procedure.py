@@ -216,6 +216,24 @@ def test_what_vouches_for_the_key_does_so_to_its_last_moment(stand: Stand) -> No
     assert error.code is Code.CHAIN_EXPIRED
 
 
+def test_where_no_report_is_due_what_vouches_for_the_latest_ones_does_so_to_its_last_moment(stand: Stand) -> None:
+    """For each of them; whatever vouched for those of the enrolment, which may have been renewed since."""
+
+    def vouched(until: datetime) -> Stand:
+        *others, last = stand.position.gpus
+        ending = replace(last, chain=replace(last.chain, not_after=until))
+        return replace(stand, position=replace(stand.position, gpus=(*others, ending)))
+
+    assert not stand.enrolled.terms.gpu_due(stand.position.seq)
+    vouched(stand.at + timedelta(0)).judge()
+    error = vouched(stand.at - timedelta(microseconds=1)).refusal()
+    assert (error.code, error.message) == (Code.CHAIN_EXPIRED, "what vouches for a GPU has ended since its report")
+    old = tuple(
+        replace(one, chain=replace(one.chain, not_after=stand.at - timedelta(1))) for one in stand.enrolled.gpus
+    )
+    replace(stand, enrolled=replace(stand.enrolled, gpus=old)).judge()
+
+
 # -- what the TPM quotes -----------------------------------------------------------------------------------------------
 
 

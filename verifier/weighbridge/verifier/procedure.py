@@ -17,7 +17,7 @@
 9.  GPU reports are there exactly when the terms demand them; each is signed under a trusted chain over
     ``D("gpu", H_k)``; the devices are exactly the enrolled ones, matched by identity.
 10. What vouches for the AK has not ended; the quote is signed by it over ``D("tpm", H_k, G_k, P_k)`` and selects
-    exactly the terms' PCRs.
+    exactly the terms' PCRs. Where no GPU report is due, what vouched for the latest ones has not ended either.
 11. The TPM has not been reset, its clock went on, its firmware is the same.
 12. The log replays to the quoted register; the boot PCRs are those of the enrolment. Where it is demanded, the
     kernel's list of measured files goes on from the last window's and leads to the quoted PCR 10.
@@ -58,7 +58,7 @@ from weighbridge.verifier.window_claims import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from weighbridge.proto.manifest import Manifest
@@ -267,6 +267,8 @@ def verify_window(
     # 9. and 10.
     signed = verify_signatures(window, enrolled=enrolled, anchors=anchors, at=at, chains=chains)
     gpus, quote = signed.gpus, signed.quote
+    if gpus is None:
+        _check_latest(position.gpus, at)
     # 11.
     check_continuity(first=enrolled.quote, previous=position.quote, current=quote)
     check_tpm_interval(header, position, quote)
@@ -356,14 +358,28 @@ def verify_signatures(
 def _check_vouched(ak: VerifiedAk, at: datetime) -> None:
     """A session can outlive the certificates by which its AK was believed when it was enrolled: not as a proof."""
     if at > ak.not_after:
-        raise NotAuthentic(
-            Code.CHAIN_EXPIRED,
-            "what vouches for the attestation key has ended since enrolment",
-            where=f"ak, under anchor {ak.anchor}",
-            expected=f"until {ak.not_after.isoformat()}",
-            got=at.isoformat(),
-            hint="renew the certificate, or the anchor at the verifier, and open a new session: nothing sticks to it",
-        )
+        message = "what vouches for the attestation key has ended since enrolment"
+        raise _ended(message, where=f"ak, under anchor {ak.anchor}", until=ak.not_after, at=at)
+
+
+def _check_latest(reports: Sequence[VerifiedGpuReport], at: datetime) -> None:
+    """A window rests on the latest reports until the next ones, by whose chains it is judged then."""
+    for report in reports:
+        chain = report.chain
+        if at > chain.not_after:
+            where = f"gpu {chain.identity.hex()[:16]}, under anchor {chain.anchor.name}"
+            raise _ended("what vouches for a GPU has ended since its report", where=where, until=chain.not_after, at=at)
+
+
+def _ended(message: str, *, where: str, until: datetime, at: datetime) -> NotAuthentic:
+    return NotAuthentic(
+        Code.CHAIN_EXPIRED,
+        message,
+        where=where,
+        expected=f"until {until.isoformat()}",
+        got=at.isoformat(),
+        hint="renew the certificate, or the anchor at the verifier, and open a new session: nothing sticks to it",
+    )
 
 
 def _continue_runtime(data: bytes | None, position: Position, terms: Terms, quote: VerifiedQuote) -> RuntimeLog | None:
