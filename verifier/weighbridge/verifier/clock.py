@@ -14,6 +14,8 @@ __all__ = ["SOURCE", "Clock", "SystemClock", "moment", "nanoseconds", "require_a
 SOURCE: Final = "the verifier's system clock"
 # NTP slews below this; a larger step back could make an expired certificate or a revoked key look good again.
 _TOLERANCE: Final = timedelta(seconds=1)
+_EPOCH: Final = datetime.fromtimestamp(0, UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 class Clock(Protocol):
@@ -38,7 +40,7 @@ class SystemClock:
     __slots__ = ("_latest",)
 
     def __init__(self, not_before: datetime | None = None) -> None:
-        self._latest = not_before or datetime.fromtimestamp(0, UTC)
+        self._latest = not_before or _EPOCH
 
     def now(self) -> datetime:
         """The present, never earlier than any time told before, by more than a slew's tolerance."""
@@ -66,9 +68,9 @@ def require_after(present: datetime, latest: datetime) -> None:
 
 def moment(nanoseconds: int) -> datetime:
     """Nanoseconds since 1970 as an aware UTC time, cut to microseconds."""
-    return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=nanoseconds // 1000)
+    return _EPOCH + timedelta(microseconds=nanoseconds // 1000)
 
 
 def nanoseconds(at: datetime) -> int:
     """An aware time as nanoseconds since 1970; the inverse of :func:`moment`."""
-    return (at - datetime.fromtimestamp(0, UTC)) // timedelta(microseconds=1) * 1000
+    return (at - _EPOCH) // _MICROSECOND * 1000

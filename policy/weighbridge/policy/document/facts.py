@@ -6,6 +6,7 @@ import dataclasses
 import typing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Annotated, Final, Literal, Self
 
 from weighbridge.policy.document import encoding
@@ -31,6 +32,7 @@ __all__ = [
 
 SCHEMA: Final = "weighbridge/policy-input/v1"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_TIMES_MAX: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +112,7 @@ class PolicyInput:
     schema: Annotated[Literal["weighbridge/policy-input/v1"], "which document this is"] = SCHEMA
 
     def __post_init__(self) -> None:
-        moment = strict.time_decode(self.received_at, what="received_at")
-        if instant(moment)[1] != self.received_ns:
+        if _nanoseconds(self.received_at) != self.received_ns:
             raise ValueError("received_at and received_ns differ")
 
     @classmethod
@@ -149,6 +150,7 @@ class PolicyInput:
         return sha256(self.to_json())
 
 
+@lru_cache(maxsize=_TIMES_MAX)
 def instant(moment: datetime) -> tuple[str, str]:
     """``received_at`` and ``received_ns`` of an aware time, exact to the microsecond.
 
@@ -156,6 +158,12 @@ def instant(moment: datetime) -> tuple[str, str]:
         ValueError: for a naive time.
     """
     return strict.time_encode(moment), str((moment - _EPOCH) // timedelta(microseconds=1) * 1000)
+
+
+@lru_cache(maxsize=_TIMES_MAX)
+def _nanoseconds(received_at: str) -> str:
+    """The second spelling of ``received_at``. Windows that are judged together were received together."""
+    return instant(strict.time_decode(received_at, what="received_at"))[1]
 
 
 def shape() -> Shape:

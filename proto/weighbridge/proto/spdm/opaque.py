@@ -16,7 +16,7 @@ b'545.00'
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import lru_cache
 from typing import Final, Literal
@@ -105,10 +105,15 @@ class OpaqueData:
     format: OpaqueFormat
     version: tuple[int, int, int] | None
     fields: tuple[OpaqueField, ...]
+    _values: dict[int, bytes] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Find values by their types once: no type comes twice, and the same data are asked for every report."""
+        object.__setattr__(self, "_values", {item.type: item.value for item in self.fields})
 
     def get(self, kind: OpaqueType) -> bytes | None:
         """The value of type ``kind``, or ``None`` when the report has none."""
-        return next((field.value for field in self.fields if field.type == kind), None)
+        return self._values.get(kind)
 
 
 @lru_cache(maxsize=_KNOWN_MAX)

@@ -23,9 +23,10 @@ The signature stands right after the opaque data. Whatever follows it is signed 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Final, Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, Literal
 
 from weighbridge.proto import limits
 from weighbridge.proto.digest import sha256
@@ -33,7 +34,10 @@ from weighbridge.proto.errors import Code, MalformedEvidence
 from weighbridge.proto.spdm import opaque
 from weighbridge.proto.spdm.opaque import OpaqueData, OpaqueType
 
-__all__ = ["FWID_SIZE", "SIGNATURE_SIZE", "MeasurementBlock", "Report", "Status", "parse"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["FWID_SIZE", "SIGNATURE_SIZE", "MeasurementBlock", "Measurements", "Report", "Status", "parse"]
 
 SIGNATURE_SIZE: Final = 96
 FWID_SIZE: Final = 48
@@ -47,6 +51,8 @@ _BLOCK: Final = struct.Struct("<BBHBH")
 _VALUE_HEADER: Final = 3
 # Records that are remembered, each at most as long as a report and of 256 blocks.
 _RECORDS_MAX: Final = 256
+# Texts that are remembered, each at most as long as a report's opaque data.
+_TEXTS_MAX: Final = 256
 _DMTF: Final = 0x01
 _CLAUSE: Final = "DSP0274 1.1, MEASUREMENTS response"
 
@@ -68,6 +74,23 @@ class MeasurementBlock:
     value: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Measurements:
+    """A measurement record, parsed. Two are the same if their bytes are: a report's are the same object then.
+
+    Attributes:
+        record: the exact bytes.
+        blocks: indices strictly ascending.
+        digest: SHA-256 over the bytes.
+        values: the blocks' values by index, counted from 0 as manifests do.
+    """
+
+    record: bytes
+    blocks: tuple[MeasurementBlock, ...] = field(compare=False)
+    digest: bytes = field(compare=False)
+    values: Mapping[int, bytes] = field(compare=False)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """A well-formed report. Every field is claimed until the signature over :attr:`signed` is verified.
@@ -81,8 +104,7 @@ class Report:
         signature: r then s, big-endian, 96 bytes.
         trailing: what follows the signature; unsigned.
         slot: the certificate slot named in the request.
-        record: the measurement record's exact bytes.
-        blocks: the record, parsed; indices strictly ascending.
+        measurements: the measurement record.
         responder_nonce: 32 bytes chosen by the device.
         opaque: the vendor's data.
     """
@@ -92,10 +114,19 @@ class Report:
     signature: bytes
     trailing: bytes
     slot: int
-    record: bytes
-    blocks: tuple[MeasurementBlock, ...]
+    measurements: Measurements
     responder_nonce: bytes
     opaque: OpaqueData
+
+    @property
+    def record(self) -> bytes:
+        """The measurement record's exact bytes."""
+        return self.measurements.record
+
+    @property
+    def blocks(self) -> tuple[MeasurementBlock, ...]:
+        """The record, parsed; indices strictly ascending."""
+        return self.measurements.blocks
 
     @property
     def signed(self) -> bytes:
@@ -115,7 +146,7 @@ class Report:
     @property
     def measurements_digest(self) -> bytes:
         """SHA-256 over the measurement record: one reference value for all blocks while there is no RIM."""
-        return sha256(self.record)
+        return self.measurements.digest
 
     @property
     def driver_version(self) -> str | None:
@@ -128,7 +159,7 @@ class Report:
         value = self.opaque.get(OpaqueType.VBIOS_VERSION)
         if value is None or len(value) != _WORDS:
             return self._text(OpaqueType.VBIOS_VERSION)
-        return ".".join(f"{octet:02X}" for octet in (value[3], value[2], value[1], value[0], value[4]))
+        return _vbios(value)
 
     @property
     def chip(self) -> str | None:
@@ -179,11 +210,7 @@ class Report:
 
     def _text(self, kind: OpaqueType) -> str | None:
         value = self.opaque.get(kind)
-        if value is None:
-            return None
-        trimmed = value.rstrip(b"\0 ")
-        printable = trimmed.isascii() and trimmed.decode("ascii").isprintable()
-        return trimmed.decode("ascii") if trimmed and printable else f"0x{value.hex()}"
+        return None if value is None else _shown(value)
 
     def _status(self, kind: OpaqueType) -> Status | None:
         match self.opaque.get(kind):
@@ -220,8 +247,8 @@ def parse(data: bytes) -> Report:
         )
     header = _take(data, 0, _HEADER_SIZE)
     _check_header(header)
-    record, blocks = _measured(_take(data, _HEADER_SIZE, int.from_bytes(header[42:45], "little")), header[41])
-    offset = _HEADER_SIZE + len(record)
+    measurements = _measured(_take(data, _HEADER_SIZE, int.from_bytes(header[42:45], "little")), header[41])
+    offset = _HEADER_SIZE + len(measurements.record)
     responder_nonce = _take(data, offset, 32)
     opaque_size = int.from_bytes(_take(data, offset + 32, 2), "little")
     opaque_data = _take(data, offset + 34, opaque_size)
@@ -232,11 +259,23 @@ def parse(data: bytes) -> Report:
         signature=_take(data, end, SIGNATURE_SIZE),
         trailing=data[end + SIGNATURE_SIZE :],
         slot=header[36],
-        record=record,
-        blocks=blocks,
+        measurements=measurements,
         responder_nonce=responder_nonce,
         opaque=opaque.parse(opaque_data, where="report.opaque"),
     )
+
+
+@lru_cache(maxsize=_TEXTS_MAX)
+def _shown(value: bytes) -> str:
+    """A field as text, or its bytes in hex where it is none. Devices of one kind say the same."""
+    trimmed = value.rstrip(b"\0 ")
+    printable = trimmed.isascii() and trimmed.decode("ascii").isprintable()
+    return trimmed.decode("ascii") if trimmed and printable else f"0x{value.hex()}"
+
+
+@lru_cache(maxsize=_TEXTS_MAX)
+def _vbios(value: bytes) -> str:
+    return ".".join(f"{octet:02X}" for octet in (value[3], value[2], value[1], value[0], value[4]))
 
 
 def _take(data: bytes, offset: int, size: int) -> bytes:
@@ -264,12 +303,15 @@ def _check_header(header: bytes) -> None:
 
 
 @lru_cache(maxsize=_RECORDS_MAX)
-def _measured(record: bytes, count: int) -> tuple[bytes, tuple[MeasurementBlock, ...]]:
-    """The record and its blocks, the same objects for the same bytes.
+def _measured(record: bytes, count: int) -> Measurements:
+    """What the record says, the same object for the same bytes.
 
     A device measures the same in report after report, and so do others of its firmware; sessions keep their reports.
     """
-    return record, _blocks(record, count)
+    blocks = _blocks(record, count)
+    return Measurements(
+        record, blocks, sha256(record), MappingProxyType({item.index - 1: item.value for item in blocks})
+    )
 
 
 def _blocks(record: bytes, count: int) -> tuple[MeasurementBlock, ...]:

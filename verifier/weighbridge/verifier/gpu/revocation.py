@@ -137,7 +137,8 @@ class Statements:
         self._unreadable = tuple(unreadable)
         # What is kept is the outcome of a verification, which no time enters: the same always.
         self._verified: dict[tuple[bytes, bytes, bytes], Word | Ignored | None] = {}
-        self._known: dict[tuple[tuple[x509.Certificate, ...], Anchor | None], tuple[_Fact, ...]] = {}
+        # By which objects they are: a certificate's hash is taken of all its bytes each time. An entry keeps its own.
+        self._known: dict[tuple[Anchor | int | None, ...], tuple[Sequence[x509.Certificate], tuple[_Fact, ...]]] = {}
 
     @classmethod
     def of(cls, responses: Iterable[bytes], crls: Iterable[bytes] = ()) -> Self:
@@ -179,7 +180,7 @@ class Statements:
             raise ValueError("no chain")
         ignored = list(self._unreadable)
         links: list[Link] = []
-        for fact in self._facts(tuple(chain), anchor):
+        for fact in self._facts(chain, anchor):
             ignored += fact.ignored
             # 3. to 7.
             links.append(_link(fact, at, ignored))
@@ -190,16 +191,17 @@ class Statements:
         worst = max(links, key=lambda link: STATUSES.index(link.status))
         return Revocation(status=worst.status, detail=worst.detail, links=tuple(links), ignored=tuple(ignored))
 
-    def _facts(self, chain: tuple[x509.Certificate, ...], anchor: Anchor | None) -> tuple[_Fact, ...]:
+    def _facts(self, chain: Sequence[x509.Certificate], anchor: Anchor | None) -> tuple[_Fact, ...]:
         """What is said of each certificate, at whatever time: steps 1 and 2."""
-        known = self._known.get((chain, anchor))
+        key = anchor, *map(id, chain)
+        known = self._known.get(key)
         if known is not None:
-            return known
+            return known[1]
         facts = tuple(self._fact(certificate, issuer) for certificate, issuer in _links(chain, anchor))
         if len(self._known) >= _CHAINS_MAX:
             # Whoever is asked about again is looked up again.
             self._known.clear()
-        self._known[chain, anchor] = facts
+        self._known[key] = tuple(chain), facts
         return facts
 
     def _fact(self, certificate: x509.Certificate, issuer: _Issuer | None) -> _Fact:

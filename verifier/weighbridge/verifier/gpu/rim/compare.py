@@ -20,14 +20,18 @@ revoked, minimum versions, and the verdict. That all measurements are right does
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal
 
 from weighbridge.verifier.gpu.rim.ids import wanted
 from weighbridge.verifier.gpu.rim.swid import HASH_SIZE
 
 if TYPE_CHECKING:
-    from weighbridge.proto.spdm.report import Report
-    from weighbridge.verifier.gpu.chain import VerifiedGpuChain
+    from collections.abc import Mapping
+
+    from weighbridge.proto.spdm.report import Measurements, Report
+    from weighbridge.verifier.gpu.chain import Kind, VerifiedGpuChain
+    from weighbridge.verifier.gpu.rim.ids import Wanted
     from weighbridge.verifier.gpu.rim.issues import RimSet
     from weighbridge.verifier.gpu.rim.swid import RimEntry
     from weighbridge.verifier.gpu.rim.verify import VerifiedRim
@@ -37,6 +41,8 @@ __all__ = ["Measured", "Mismatch", "Owner", "compare"]
 Owner = Literal["driver", "vbios"]
 Status = Literal["match", "mismatch", "absent"]
 
+# Outcomes that are remembered: of a record and manifests, which no time enters.
+_COMPARED_MAX: Final = 256
 _NVDEC: Final = 35
 _ZERO: Final = bytes(HASH_SIZE)
 _NONE: Final[frozenset[int]] = frozenset()
@@ -116,28 +122,46 @@ def compare(report: Report, chain: VerifiedGpuChain, rims: RimSet) -> Measured:
     needed = wanted(report, chain)
     found = {item.kind: rims.newest(item.id, platform=chain.platform) for item in needed}
     driver, vbios = found.get("driver"), found.get("switch" if chain.kind == "switch" else "vbios")
+    excused = chain.kind == "gpu" and report.nvdec0 == "disabled"
+    return _compared(report.measurements, needed, driver, vbios, kind=chain.kind, excused=excused)
+
+
+@lru_cache(maxsize=_COMPARED_MAX)
+def _compared(
+    measurements: Measurements,
+    needed: tuple[Wanted, ...],
+    driver: VerifiedRim | None,
+    vbios: VerifiedRim | None,
+    *,
+    kind: Kind,
+    excused: bool,
+) -> Measured:
+    """Steps 2 to 4, of one record and the manifests found. Devices of a kind measure the same in each report.
+
+    ``excused``: whether the device says that its decoder is disabled.
+    """
     claimed = (driver.indices if driver else _NONE) | (vbios.indices if vbios else _NONE)
     # 2.
     conflicts = tuple(sorted(driver.indices & vbios.indices)) if driver and vbios else ()
     # 3.
-    values = {block.index - 1: block.value for block in report.blocks}
+    values = measurements.values
     differing = [*_differing("driver", driver, values), *_differing("vbios", vbios, values)]
-    excused = {_NVDEC} if chain.kind == "gpu" and report.nvdec0 == "disabled" else _NONE
-    mismatches = sorted((item for item in differing if item.index not in excused), key=lambda item: item.index)
+    left_out = {_NVDEC} if excused else _NONE
+    mismatches = sorted((item for item in differing if item.index not in left_out), key=lambda item: item.index)
     # 4.
-    complete = vbios is not None and (driver is not None or chain.kind == "switch")
+    complete = vbios is not None and (driver is not None or kind == "switch")
     uncovered = [index for index, value in values.items() if index not in claimed and value != _ZERO]
     if mismatches or conflicts:
         status: Status = "mismatch"
     else:
         status = "match" if complete else "absent"
-    skipped = tuple(item.index for item in differing if item.index in excused)
+    skipped = tuple(item.index for item in differing if item.index in left_out)
     return Measured(
         status=status,
         driver=driver,
         vbios=vbios,
         wanted=tuple(item.service_id for item in needed),
-        missing=tuple(item.service_id for item in needed if found[item.kind] is None),
+        missing=tuple(item.service_id for item in needed if (driver if item.kind == "driver" else vbios) is None),
         compared=len(claimed) - len(skipped),
         mismatches=tuple(mismatches),
         conflicts=conflicts,
@@ -146,7 +170,7 @@ def compare(report: Report, chain: VerifiedGpuChain, rims: RimSet) -> Measured:
     )
 
 
-def _differing(owner: Owner, rim: VerifiedRim | None, values: dict[int, bytes]) -> list[Mismatch]:
+def _differing(owner: Owner, rim: VerifiedRim | None, values: Mapping[int, bytes]) -> list[Mismatch]:
     """Where the report has none of the manifest's hashes."""
     return [
         _mismatch(owner, entry, values.get(entry.index, b""))

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from weighbridge.proto.errors import Code, NotAuthentic
@@ -33,6 +34,8 @@ __all__ = ["Wanted", "check_named", "wanted"]
 _HOPPER: Final = "GH100"
 _DRIVER_PREFIXES: Final = ("NV_GPU_DRIVER", "NV_GPU_CC_DRIVER")
 _SWITCH_BOARD: Final = "5612_0002_890"
+# Kinds of device of a fleet, by versions and board.
+_KNOWN_MAX: Final = 256
 # What a device reports becomes part of an address and of a file's name.
 _PART: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z.]{0,31}")
 
@@ -62,16 +65,29 @@ def wanted(report: Report, chain: VerifiedGpuChain) -> tuple[Wanted, ...]:
         chain: the device's.
     """
     chip = chain.architecture.replace("_", "")
-    vbios = _part(report.vbios_version)
     if chain.kind == "switch":
-        name = f"NV_SWITCH_BIOS_{_SWITCH_BOARD}_{_short(vbios)}" if vbios else ""
-        return (Wanted("switch", f"{chip} switch {vbios}", name),) if name else ()
+        return _of_switch(chip, report.vbios_version)
+    board = report.project, report.project_sku, report.chip_sku
+    return _of_gpu(chip, report.driver_version, report.vbios_version, board)
+
+
+@lru_cache(maxsize=_KNOWN_MAX)
+def _of_switch(chip: str, vbios_version: str | None) -> tuple[Wanted, ...]:
+    vbios = _part(vbios_version)
+    name = f"NV_SWITCH_BIOS_{_SWITCH_BOARD}_{_short(vbios)}" if vbios else ""
+    return (Wanted("switch", f"{chip} switch {vbios}", name),) if name else ()
+
+
+@lru_cache(maxsize=_KNOWN_MAX)
+def _of_gpu(
+    chip: str, driver_version: str | None, vbios_version: str | None, named: tuple[str | None, ...]
+) -> tuple[Wanted, ...]:
     found: list[Wanted] = []
-    driver = _part(report.driver_version)
+    driver, vbios = _part(driver_version), _part(vbios_version)
     if driver:
         name = f"{_DRIVER_PREFIXES[chip != _HOPPER]}_{chip}_{driver}"
         found.append(Wanted("driver", f"{chip} driver {driver}", name))
-    board = [_part(report.project), _part(report.project_sku), _part(report.chip_sku)]
+    board = list(map(_part, named))
     if vbios and all(board):
         name = f"NV_GPU_VBIOS_{'_'.join(board)}_{_short(vbios)}".upper()
         found.append(Wanted("vbios", f"{chip} vbios {vbios}", name))
