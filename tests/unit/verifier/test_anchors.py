@@ -131,6 +131,16 @@ def test_key_identifier_is_optional() -> None:
         assert anchors.load(TrustAnchors((anchor,)).encode()).anchors == (anchor,)
 
 
+def test_an_attestation_key_may_be_pinned_for_several_times() -> None:
+    """On one platform, once for each time: no other key is listed twice."""
+    pin = entry(purpose="attestation-key")
+    renewed = {**pin, "not_after": "2031-01-01T00:00:00Z"}
+    assert [each.not_after.year for each in anchors.load(document(pin, renewed)).anchors][1] == 2031
+    for twice in ((pin, renewed, {**pin, "name": "another"}), (pin, {**renewed, "platform": "another"})):
+        assert refusal(document(*twice)) == Code.ANCHORS_INVALID
+    assert refusal(document(entry(), entry(not_after="2031-01-01T00:00:00Z"))) == Code.ANCHORS_INVALID
+
+
 def test_select_is_by_purpose() -> None:
     loaded = anchors.load(document(entry(), entry(purpose="attestation-key")))
     assert [anchor.purpose for anchor in loaded.select("verifier")] == ["verifier"]

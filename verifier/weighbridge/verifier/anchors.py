@@ -153,6 +153,11 @@ class Anchor:
         """Fingerprint of the key: SHA-256 of ``spki``, lower-case hex."""
         return sha256(self.spki).hex()
 
+    @property
+    def pinned_for(self) -> tuple[datetime, datetime] | None:
+        """From when until when, of an ``attestation-key``, for which there may be several; ``None`` of all else."""
+        return (self.not_before, self.not_after) if self.purpose == "attestation-key" else None
+
     def key(self) -> AnchorKey:
         """The public key, of a type that the purpose allows, canonically encoded.
 
@@ -226,9 +231,16 @@ class TrustAnchors:
     note: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse the same key twice for one purpose: which of the two platforms would it speak for?"""
-        seen = {(anchor.purpose, anchor.spki) for anchor in self.anchors}
-        if len(seen) != len(self.anchors):
+        """Refuse the same key twice for one purpose: which of the two platforms would it speak for?
+
+        An attestation key may be pinned several times on one platform, as when its pin is renewed: :func:`.ak.pinned`
+        looks at all of them.
+        """
+        seen = {(anchor.purpose, anchor.spki, anchor.pinned_for) for anchor in self.anchors}
+        one_platform = {(anchor.purpose, anchor.spki): anchor.platform for anchor in self.anchors}
+        if len(seen) != len(self.anchors) or any(
+            anchor.platform != one_platform[anchor.purpose, anchor.spki] for anchor in self.anchors
+        ):
             raise _invalid("the same key is listed twice for one purpose", "anchors")
 
     def select(self, purpose: Purpose) -> tuple[Anchor, ...]:

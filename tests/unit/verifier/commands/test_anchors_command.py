@@ -19,6 +19,7 @@ from weighbridge.attester.gpu.emulated_vendor import EmulatedVendor
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, ExitCode
 from weighbridge.verifier import anchors
+from weighbridge.verifier.anchors import Anchor, TrustAnchors
 from weighbridge.verifier.cli import main
 from weighbridge.verifier.commands.outcome import load_anchors
 
@@ -328,3 +329,27 @@ def test_one_key_in_two_documents_is_believed_as_the_first_says(
     run(*arguments(maker, platform="insecure-emulated", output=third))
     done = run("list", "--anchors", first, "--anchors", third)
     assert (done.status, Code.ANCHORS_INVALID.value in done.err) == (ExitCode.MALFORMED, True)
+
+
+def test_each_pin_of_an_attestation_key_counts_whichever_document_it_stands_in(tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1()).public_key()
+    spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    ends = [datetime(year, 1, 1, tzinfo=UTC) for year in (2026, 2030, 2030)]
+    files = [tmp_path / f"{number}.json" for number in range(3)]
+    for file, end in zip(files, ends, strict=True):
+        pin = Anchor("attestation-key", "host-17", "tpm", spki, datetime(2025, 1, 1, tzinfo=UTC), end, "a test")
+        file.write_bytes(TrustAnchors((pin,)).encode())
+    assert [pin.not_after for pin in load_anchors(list(map(str, files))).anchors] == ends[:2]
+
+
+def test_a_renewed_pin_of_an_attestation_key_is_added_and_no_other_one_twice(
+    run: Callable[..., Done], tmp_path: Path
+) -> None:
+    key, output = ec.generate_private_key(ec.SECP256R1()), tmp_path / "pins.json"
+    ends = [datetime(year, 1, 1, tzinfo=UTC) for year in (2030, 2035, 2032)]
+    for number, end in enumerate(ends):
+        file = tmp_path / f"{number}.pem"
+        file.write_bytes(pem(chain_of(Certificate("host-17", key=key, not_after=end))[0]))
+        run(*arguments(file, purpose="attestation-key", output=output))
+    pins = anchors.load(output.read_bytes()).anchors
+    assert ([pin.not_after for pin in pins], {pin.purpose for pin in pins}) == (ends[:2], {"attestation-key"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -219,6 +220,22 @@ def test_a_pin_holds_from_its_first_second_to_its_last() -> None:
         assert caught.value.code is Code.CHAIN_EXPIRED
     with pytest.raises(ValueError, match="naive"):
         pinned(AK, pin(AK), at=datetime(2026, 6, 1))  # noqa: DTZ001 - that is what is refused
+
+
+def test_of_several_pins_of_a_key_one_that_is_valid_decides() -> None:
+    """Whichever stands first; where none is, what is said does not hang on that either."""
+    (pin_,), day = pin(AK).anchors, timedelta(days=1)
+    ended, lasting, longer, coming = (
+        replace(pin_, name=name, not_before=AT + first * day, not_after=AT + last * day)
+        for name, first, last in (("ended", -9, -1), ("lasting", -8, 1), ("longer", -1, 2), ("coming", 3, 9))
+    )
+    for pins in itertools.permutations((ended, lasting, longer, coming)):
+        verified = pinned(AK, TrustAnchors(pins), at=AT)
+        assert (verified.anchor, verified.not_after) == ("longer", longer.not_after)
+    for pins in itertools.permutations((ended, replace(ended, name="earlier", not_after=AT - 2 * day))):
+        with pytest.raises(NotAuthentic) as caught:
+            pinned(AK, TrustAnchors(pins), at=AT)
+        assert (caught.value.code, caught.value.where) == (Code.CHAIN_EXPIRED, "anchor ended")
 
 
 def test_a_key_that_a_cloud_certified() -> None:

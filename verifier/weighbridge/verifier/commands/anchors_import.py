@@ -100,7 +100,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def _run_import(arguments: argparse.Namespace) -> Outcome:
     output: Path = arguments.output
     believed = load_document(output) if output.exists() else TrustAnchors(())
-    known = {(each.purpose, each.spki): each for each in believed.anchors}
+    # Of several pins of one attestation key, the one that lasts longest.
+    known = {(each.purpose, each.spki): each for each in sorted(believed.anchors, key=lambda each: each.not_after)}
     lines: list[str] = []
     added: list[Anchor] = []
     for path in arguments.certificates:
@@ -115,9 +116,11 @@ def _run_import(arguments: argparse.Namespace) -> Outcome:
                     got=anchor.platform,
                     hint=f"decide for one of them: edit {output}, or write another document",
                 )
-            lines.append(f"  {'known' if before else 'added'}    {anchor.name}\n")
+            # A pin that ends later is another one; what else is believed stays as it was said first.
+            is_known = before is not None and (anchor.pinned_for is None or anchor.not_after <= before.not_after)
+            lines.append(f"  {'known' if is_known else 'added'}    {anchor.name}\n")
             lines.append(f"           {fingerprint} (compare it over another channel)\n")
-            if before is None:
+            if not is_known:
                 known[anchor.purpose, anchor.spki] = anchor
                 added.append(anchor)
     if arguments.platform == EMULATED_PLATFORM:
@@ -126,11 +129,12 @@ def _run_import(arguments: argparse.Namespace) -> Outcome:
         known_as = " or ".join(expected)
         lines.append(f"  warning  shipped policies know such keys as {known_as}, not as {arguments.platform}\n")
     write(output, believed.with_anchors(added).encode(), doing="writing the anchors")
-    has = f"{counted(len(known), 'anchor')}, {len(added)} of them new"
+    total = len(believed.anchors) + len(added)
+    has = f"{counted(total, 'anchor')}, {len(added)} of them new"
     text = f"{output}: {has}, purpose {arguments.purpose}\n{''.join(lines)}"
     document: strict.JsonObject = {
         "schema": "weighbridge/anchors-import/v1",
-        "anchors": len(known),
+        "anchors": total,
         "added": [each.document() for each in added],
     }
     return Outcome(text, document)

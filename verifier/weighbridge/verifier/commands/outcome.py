@@ -157,7 +157,8 @@ def load_anchors(paths: Sequence[str]) -> TrustAnchors:
     """The anchors of all named documents together, or the default ones when none is named.
 
     ``shipped`` names the default ones, to be believed beside others. The same key may stand in several documents, for
-    the same purpose, on the same platform; it is then believed as the first of them says.
+    the same purpose, on the same platform; it is then believed as the first of them says. Of an attestation key, which
+    may be pinned for several times, each pin counts.
 
     Raises:
         MalformedEvidence: a document is none, or two of them name one key for one purpose on two platforms, or for two
@@ -168,7 +169,7 @@ def load_anchors(paths: Sequence[str]) -> TrustAnchors:
         return anchors.default()
     documents = [anchors.default() if path == SHIPPED else load_document(path) for path in paths]
     merged = {
-        (anchor.purpose, anchor.spki, anchor.platform, anchor.tenant): anchor
+        (anchor.purpose, anchor.spki, anchor.platform, anchor.tenant, anchor.pinned_for): anchor
         for document in reversed(documents)
         for anchor in reversed(document.anchors)
     }

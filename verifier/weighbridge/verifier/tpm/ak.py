@@ -231,7 +231,7 @@ def pinned(ak: AttestationKey, anchors: TrustAnchors, *, at: datetime) -> Verifi
         at: aware; the anchor must be valid then.
 
     Raises:
-        NotAuthentic: ``AK_UNPROVEN`` if no anchor is for this key, ``CHAIN_EXPIRED`` if it is not valid at ``at``,
+        NotAuthentic: ``AK_UNPROVEN`` if no anchor is for this key, ``CHAIN_EXPIRED`` if none is valid at ``at``,
             ``AK_ATTRIBUTES``.
         MalformedEvidence: ``TPM_ALGORITHM`` for a key of a kind outside the table.
         ValueError: ``at`` is naive.
@@ -240,14 +240,17 @@ def pinned(ak: AttestationKey, anchors: TrustAnchors, *, at: datetime) -> Verifi
         raise ValueError("naive time")
     check_attributes(ak.public)
     spki = ak.public.spki()
-    anchor = next((anchor for anchor in anchors.select("attestation-key") if anchor.spki == spki), None)
-    if anchor is None:
+    pins = [anchor for anchor in anchors.select("attestation-key") if anchor.spki == spki]
+    if not pins:
         raise NotAuthentic(
             Code.AK_UNPROVEN,
             "attestation key is not pinned",
             where="ak",
             hint="Enrol it by its EK certificate, or pin its key if you know whose it is.",
         )
+    # Whatever stands first: a pin that has ended hides no other one. The longest of those that hold now decides; where
+    # none does, the refusal is about the one that would last longest.
+    anchor = max(pins, key=lambda pin: (pin.not_before <= at <= pin.not_after, pin.not_after, pin.not_before, pin.name))
     if not anchor.not_before <= at <= anchor.not_after:
         raise NotAuthentic(
             Code.CHAIN_EXPIRED, "pin is not valid at the time of verification", where=f"anchor {anchor.name}"
