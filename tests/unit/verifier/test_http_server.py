@@ -276,14 +276,22 @@ def test_whoever_takes_nothing_is_let_go(loop: Callable[[], asyncio.AbstractEven
         runner.run(once())
 
 
-def test_a_port_that_is_taken() -> None:
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_port_that_is_taken_is_told_once(shared: bool) -> None:
+    """By whoever does not share it."""
+    ports: list[int] = []
+
     async def twice() -> None:
-        async with served() as port, listening(HttpServer(ROUTES), Place("127.0.0.1", port), tls=None):
-            raise AssertionError
+        async with served() as port:
+            ports.append(port)
+            async with listening(HttpServer(ROUTES), Place("127.0.0.1", port), tls=None, shared=shared):
+                raise AssertionError
 
     with pytest.raises(EnvironmentFault) as caught:
         asyncio.run(twice())
     assert caught.value.code is Code.PORT_UNAVAILABLE
+    assert str(caught.value).endswith(f"cannot listen here: address already in use, at 127.0.0.1:{ports[0]}")
+    assert caught.value.hint == "choose another address, or stop the program that has this one"
 
 
 _LINES = st.sampled_from([b"GET / HTTP/1.1\r\n", b"host: a\r\n", b"\r\n", b"content-length: 3\r\n", b"abc", b"\x00"])

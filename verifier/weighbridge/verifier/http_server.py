@@ -20,9 +20,8 @@ from typing import TYPE_CHECKING, Final, final
 
 import h11
 
-from weighbridge.proto.errors import Code, EnvironmentFault
 from weighbridge.verifier.http_messages import Request, Response, failure
-from weighbridge.verifier.ports import check_port
+from weighbridge.verifier.ports import check_port, unavailable
 
 if TYPE_CHECKING:
     import ssl
@@ -320,9 +319,7 @@ async def listening(
                 for family, _, _, _, address in dict.fromkeys(found)
             ]
         except OSError as error:
-            raise EnvironmentFault(
-                Code.PORT_UNAVAILABLE, f"cannot listen here: {(error.strerror or str(error)).lower()}", where=str(place)
-            ) from error
+            raise unavailable(error, where=str(place)) from error
         for listener in listeners:
             listener.settimeout(0)
         accepting = [asyncio.create_task(server.accept(listener, tls)) for listener in listeners]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from weighbridge.proto.errors import Code, EnvironmentFault
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["check_port"]
+__all__ = ["check_port", "unavailable"]
 
 
 def check_port(host: str, port: int, *, where: str) -> None:
@@ -37,12 +38,20 @@ def check_port(host: str, port: int, *, where: str) -> None:
                 return
     except OSError as error:
         failure = error
-    raise EnvironmentFault(
+    raise unavailable(failure, where=where) from failure
+
+
+def unavailable(failure: OSError, *, where: str) -> EnvironmentFault:
+    """``PORT_UNAVAILABLE``, for the reason that the system gives: Python's own words name the address once more."""
+    # Of a name that has no address it is negative, and no error of the system's.
+    number = failure.errno or 0
+    reason = os.strerror(number) if number > 0 else failure.strerror or "no reason"
+    return EnvironmentFault(
         Code.PORT_UNAVAILABLE,
-        f"cannot listen here: {(failure.strerror or 'no reason').lower()}",
+        f"cannot listen here: {reason.lower()}",
         where=where,
         hint="choose another address, or stop the program that has this one",
-    ) from failure
+    )
 
 
 def _addresses(host: str, port: int) -> Iterator[tuple[int, tuple[Any, ...]]]:

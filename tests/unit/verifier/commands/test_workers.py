@@ -15,6 +15,7 @@ import pytest
 from weighbridge.proto.errors import Code, EnvironmentFault
 from weighbridge.verifier.commands import workers
 from weighbridge.verifier.commands.workers import Supervisor, Worker
+from weighbridge.verifier.settings.model import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -129,6 +130,17 @@ def test_a_worker_notices_that_its_parent_is_gone() -> None:
 def test_nobody_else_is_a_worker(text: str) -> None:
     with pytest.raises(ValueError, match="for workers alone"):
         Worker.parse(text)
+
+
+@pytest.mark.parametrize("section", ["http", "relying_parties"])
+def test_another_port_that_is_taken_is_told_before_any_worker_starts(section: str) -> None:
+    """Also one that its owner would share."""
+    with socket.create_server(("127.0.0.1", 0), reuse_port=True) as taken:
+        place = f"127.0.0.1:{taken.getsockname()[1]}"
+        settings = Settings.model_validate({"serve": {"workers": 2}, section: {"listen": place}})
+        with pytest.raises(EnvironmentFault) as caught:
+            workers.run_workers(settings, note=pytest.fail)
+    assert (caught.value.code, caught.value.where) == (Code.PORT_UNAVAILABLE, place)
 
 
 def test_a_port_is_reserved_for_workers_alone() -> None:

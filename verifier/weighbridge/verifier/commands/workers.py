@@ -16,10 +16,10 @@ import time
 from typing import TYPE_CHECKING, Final, Self, final
 
 from weighbridge.proto import strict
-from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence
+from weighbridge.proto.errors import MalformedEvidence
 from weighbridge.verifier.commands.text import counted
 from weighbridge.verifier.files import PosixFiles, fault, install
-from weighbridge.verifier.ports import check_port
+from weighbridge.verifier.ports import check_port, unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -116,9 +116,7 @@ def _reserve(host: str, port: int, *, where: str) -> socket.socket:
             failure = error
         else:
             return held
-    raise EnvironmentFault(
-        Code.PORT_UNAVAILABLE, f"cannot listen here: {(failure.strerror or 'no reason').lower()}", where=where
-    ) from failure
+    raise unavailable(failure, where=where) from failure
 
 
 @final
@@ -271,8 +269,13 @@ def run_workers(settings: Settings, *, note: Callable[[str], None]) -> int:
         EnvironmentFault: ``PORT_UNAVAILABLE``, or ``FILE_UNWRITABLE`` for the port's file.
     """
     listen = settings.serve.listen
-    with _reserve(listen.host, listen.port, where=str(listen)) as held:
+    with contextlib.ExitStack() as reserved:
+        held = reserved.enter_context(_reserve(listen.host, listen.port, where=str(listen)))
         port: int = held.getsockname()[1]
+        for place in (settings.http.listen, settings.relying_parties.listen):
+            if place is not None:
+                # Else each worker would tell that it is taken, or share it with whoever has it.
+                reserved.enter_context(_reserve(place.host, place.port, where=str(place)))
 
         def started() -> None:
             if settings.serve.port_file is not None:
