@@ -60,15 +60,14 @@ class TypedArray:
             MalformedEvidence: ``NOT_DETERMINISTIC``: they would fit a narrower array.
         """
         width = self.width
-        values = strict.unpack(f">{len(self)}{_LETTERS[width]}", self.octets, what=where)
+        values = strict.unpack(f">{len(self.octets) // width}{_LETTERS[width]}", self.octets, what=where)
         # There is no narrower one than of single bytes.
-        narrowest = self.tag if width == 1 else _narrowest(values)
-        if narrowest != self.tag:
+        if width > 1 and _fit(values, width // 2):
             raise MalformedEvidence(
                 Code.NOT_DETERMINISTIC,
                 "a narrower array would do",
                 where=where,
-                expected=f"tag {narrowest}",
+                expected=f"tag {_narrowest(values)}",
                 got=f"tag {self.tag}",
                 clause="RFC 8746 §2.1",
             )
@@ -76,9 +75,13 @@ class TypedArray:
 
 
 def _narrowest(values: Sequence[int]) -> int:
-    low, high = (min(values), max(values)) if values else (0, 0)
     for tag, width in WIDTHS.items():
-        bound = 1 << (8 * width - 1)
-        if -bound <= low and high < bound:
+        if _fit(values, width):
             return tag
-    raise ValueError(f"integers beyond 64 bits: {low}..{high}")
+    raise ValueError(f"integers beyond 64 bits: {min(values)}..{max(values)}")
+
+
+def _fit(values: Sequence[int], width: int) -> bool:
+    """Whether each of ``values`` fits so many bytes. As a rule the first shows that they do not, if they do not."""
+    bound = 1 << (8 * width - 1)
+    return not values or (-bound <= values[0] < bound and min(values) >= -bound and max(values) < bound)

@@ -9,6 +9,7 @@ b'weigh '
 
 from __future__ import annotations
 
+import threading
 from typing import Final
 
 import zstandard
@@ -25,6 +26,16 @@ _LEVEL: Final = 9
 
 LONG_WINDOW: Final = 1 << _LONG_WINDOW_LOG
 """The largest window of :func:`compress_long`, in bytes."""
+
+
+class _Own(threading.local):
+    """Each thread's own decompressor: to make one takes longer than to unpack what a window brings."""
+
+    def __init__(self) -> None:
+        self.decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW_MAX)
+
+
+_OWN: Final = _Own()
 
 
 def compress(data: bytes, *, level: int = _LEVEL) -> bytes:
@@ -63,8 +74,10 @@ def decompress(data: bytes, *, size: int, what: str, window: int = _WINDOW_MAX) 
             raise _refused("the frame does not declare the size that was stated", what, expected=size)
         if declared.dict_id or declared.window_size > window:
             raise _refused("a dictionary or too large a window", what)
-        # Fails where the content has another size than the frame declares.
-        return zstandard.ZstdDecompressor(max_window_size=window).decompress(data, allow_extra_data=False)
+        usual = window == _WINDOW_MAX
+        unpacking = _OWN.decompressor if usual else zstandard.ZstdDecompressor(max_window_size=window)
+        # Fails where the content has another size than the frame declares. Nothing is left of one call for the next.
+        return unpacking.decompress(data, allow_extra_data=False)
     except (zstandard.ZstdError, ValueError) as error:
         raise _refused(str(error), what) from error
 

@@ -58,9 +58,10 @@ def fingerprints(power: NDArray[np.int64]) -> tuple[int, ...]:
     if len(power) < GRAM:
         return ()
     steps = rounded(power)
-    order = np.where(looked_at(steps), grams(steps), _NEVER)
-    frames = _runs(order, min(_WINDOW, len(order)))
-    picks = np.arange(len(frames)) + frames.argmin(axis=1)
+    order = grams(steps)
+    order[~looked_at(steps)] = _NEVER
+    least = _runs(order, min(_WINDOW, len(order))).argmin(axis=0)
+    picks = least + np.arange(len(least))
     wire = steps.astype("<i8").tobytes()
     kept = {wire[8 * pick : 8 * (pick + GRAM)] for pick in set(picks[order[picks] != _NEVER].tolist())}
     return tuple(sorted(int.from_bytes(blake2b(gram, digest_size=8, person=_PERSON).digest(), "big") for gram in kept))
@@ -79,9 +80,10 @@ def grams(steps: NDArray[np.int64]) -> NDArray[np.uint64]:
 
 def looked_at(steps: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which of these grams tell of anything: 1 W between highest and lowest, and eight values."""
-    ordered = np.sort(_runs(steps, GRAM), axis=1)
-    distinct = np.count_nonzero(ordered[:, 1:] != ordered[:, :-1], axis=1) + 1
-    told: NDArray[np.bool_] = (ordered[:, -1] - ordered[:, 0] >= _SPAN) & (distinct >= _DISTINCT)
+    ordered = _runs(steps, GRAM).copy()
+    ordered.sort(axis=0)
+    changes = np.add.reduce(ordered[1:] != ordered[:-1], axis=0)
+    told: NDArray[np.bool_] = (ordered[-1] - ordered[0] >= _SPAN) & (changes >= _DISTINCT - 1)
     return told
 
 
@@ -91,6 +93,6 @@ def rounded(values: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _runs(values: NDArray[_Number], size: int) -> NDArray[_Number]:
-    """Every ``size`` consecutive values, one run a row."""
-    runs: NDArray[_Number] = values[np.arange(len(values) - size + 1)[:, np.newaxis] + np.arange(size)]
-    return runs
+    """Every ``size`` consecutive values, one run a column: a view."""
+    step = values.itemsize
+    return np.ndarray((size, len(values) - size + 1), values.dtype, values, strides=(step, step))
