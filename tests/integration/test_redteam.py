@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -18,7 +19,8 @@ from support.service import Authority, Served
 from support.world import World, reference_for
 from weighbridge.proto.errors import Code, NotAuthentic, WeighbridgeError
 from weighbridge.redteam.kit import Kit
-from weighbridge.redteam.playing import ATTACKS
+from weighbridge.redteam.playing import ATTACKS, Played
+from weighbridge.redteam.telling import Told
 from weighbridge.verifier import cli, procedure
 from weighbridge.verifier.anchors import TrustAnchors, load
 from weighbridge.verifier.core import Verifier
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
 
     from weighbridge.policy.policy_set import Shipped
+    from weighbridge.redteam.field import Target
     from weighbridge.verifier.core import Judged
     from weighbridge.verifier.result_source import Asked, Result
 
@@ -328,6 +331,16 @@ def test_what_is_asked_first(options: list[str], told: str, capsys: pytest.Captu
     admitted = ["--attester", "one"] if "--state" in options or "--verifier-ca" in options else ["--state", "STATE"]
     assert cli.main(["redteam", *options, *admitted, "--kit", "KIT", *AUDIENCE]) == 2
     assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("failed", "said"), [(1, "1 attestation key and its"), (2, "2 attestation keys and their")])
+def test_what_is_left_behind_is_counted_in_words(failed: int, said: str) -> None:
+    named = {"address": "localhost:1", "tenant": "tenant-a", "audience": "relying-party"}
+    target = cast("Target", SimpleNamespace(**named, relying_party=None, gate=None))
+    told = Told(target, Played((), (), (bytes(32),) * failed, 1, 1), datetime.now(UTC), 1)
+    line = f"remembered as failed: {said} GPUs, which were made for this run and are not used again\n"
+    assert told.text().endswith(line)
+    assert told.report().endswith(line)
 
 
 def test_the_document_lists_every_attack(root: Path) -> None:

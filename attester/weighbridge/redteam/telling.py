@@ -108,10 +108,11 @@ class Told:
     def _behind(self) -> list[str]:
         played = self.played
         sessions, windows = counted(len(played.sessions), "session"), counted(played.windows, "window")
-        openings, keys = counted(played.openings, "opening"), counted(len(played.failed), "attestation key")
+        openings = counted(played.openings, "opening")
+        failed = counted(len(played.failed), "attestation key and its GPUs", "attestation keys and their GPUs")
         return [
             f"left behind: {sessions}, all over, with verdicts on {windows} in the ledger; {openings} asked for",
-            f"remembered as failed: {keys} and their GPUs, which were made for this run and are not used again",
+            f"remembered as failed: {failed}, which were made for this run and are not used again",
         ]
 
     def _apart(self) -> list[str]:
