@@ -2,6 +2,9 @@
 
 In write-ahead mode with ``synchronous=FULL``: a transaction that has been left is on disk. Each takes the write lock at
 its start, so what it has read cannot change before it writes; readers see what was durable when they began.
+
+Transactions are begun and ended by the driver, on connections that stay open: SQLAlchemy's own would take several times
+as long as those of SQLite, for each window that comes alone.
 """
 
 from __future__ import annotations
@@ -29,20 +32,21 @@ _T = TypeVar("_T")
 
 _BUSY_SECONDS: Final = 5.0
 _FILE_MODE: Final = 0o600
-# A connection's option: its transaction only reads.
-_READING: Final = "weighbridge_reading"
+# With the write lock from the start: what a transaction has read cannot change before it writes.
+_WRITE: Final = "BEGIN IMMEDIATE"
+_READ: Final = "BEGIN"
 
 
 @final
 class SqliteDatabase:
     """See :class:`.Database`. Made by :meth:`open`."""
 
-    __slots__ = ("_engine", "_path", "_reading")
+    __slots__ = ("_engine", "_idle", "_path")
 
     def __init__(self, engine: sa.Engine, path: Path) -> None:
         self._engine = engine
-        # The same connections.
-        self._reading = engine.execution_options(**{_READING: True})
+        # Open connections that nobody uses, the last one used last.
+        self._idle: list[sa.Connection] = []
         self._path = path
 
     @classmethod
@@ -63,9 +67,8 @@ class SqliteDatabase:
         except OSError as error:
             raise fault(error, path, "opening the state") from error
         url = sa.URL.create("sqlite", database=str(path))
-        engine = sa.create_engine(url, connect_args={"timeout": _BUSY_SECONDS})
+        engine = sa.create_engine(url, connect_args={"timeout": _BUSY_SECONDS}, poolclass=sa.NullPool)
         event.listen(engine, "connect", _configure)
-        event.listen(engine, "begin", _begin)
         return cls(engine, path)
 
     @property
@@ -76,8 +79,8 @@ class SqliteDatabase:
     @contextlib.contextmanager
     def transaction(self, *, version: int) -> Generator[sa.Connection]:
         """See :meth:`.Database.transaction`."""
-        with self._translating(), self._engine.begin() as connection:
-            found = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+        with self._connected() as connection, _within(_WRITE, raw := _raw(connection)):
+            (found,) = raw.execute("PRAGMA user_version").fetchone()
             if found != version:
                 raise wrong_version(self.where, found, version)
             yield connection
@@ -85,41 +88,61 @@ class SqliteDatabase:
     @contextlib.contextmanager
     def reading(self) -> Generator[sa.Connection]:
         """See :meth:`.Database.reading`."""
-        with self._translating(), self._reading.begin() as connection:
+        with self._connected() as connection, _within(_READ, _raw(connection)):
             yield connection
 
     def look(self, act: Callable[[sa.Connection], _T]) -> _T:
         """See :meth:`.Database.look`."""
-        with self._translating(), self._reading.connect() as connection:
+        with self._connected() as connection:
             return act(connection)
 
     @contextlib.contextmanager
     def migrating(self) -> Generator[sa.Connection]:
         """See :meth:`.Database.migrating`. What refers to what is checked at the end: tables may be made anew."""
-        with self._translating(), self._engine.connect() as connection:
+        with self._connected() as connection:
+            raw = _raw(connection)
             # Outside of a transaction: within one it has no effect.
-            raw = connection.connection.driver_connection
-            if not isinstance(raw, sqlite3.Connection):
-                raise TypeError("not SQLite's own driver")
             raw.execute("PRAGMA foreign_keys = OFF")
             try:
-                with connection.begin():
+                with _within(_WRITE, raw):
                     yield connection
-                    if connection.exec_driver_sql("PRAGMA foreign_key_check").first() is not None:
+                    if raw.execute("PRAGMA foreign_key_check").fetchone() is not None:
                         message = "rows refer to rows that are not there"
                         raise EnvironmentFault(Code.STATE_CORRUPT, message, where=self.where)
             finally:
                 raw.execute("PRAGMA foreign_keys = ON")
 
     def describe(self) -> dict[str, str]:
-        """The library's version, and how it writes."""
+        """The library's version, how it writes, and how large the file is, with what is free in it."""
+        names = ("journal_mode", "page_size", "page_count", "freelist_count")
         with self.reading() as connection:
-            mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar_one()
-        return {"database": f"SQLite {sqlite3.sqlite_version}", "journal_mode": str(mode)}
+            mode, page, pages, free = (connection.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in names)
+        sizes = {"size_bytes": str(page * pages), "free_bytes": str(page * free)}
+        return {"database": f"SQLite {sqlite3.sqlite_version}", "journal_mode": str(mode), **sizes}
 
     def close(self) -> None:
         """See :meth:`.Database.close`."""
-        self._engine.dispose()
+        while self._idle:
+            self._idle.pop().close()
+
+    @contextlib.contextmanager
+    def _connected(self) -> Generator[sa.Connection]:
+        """A connection that nobody else uses while the block lasts."""
+        with self._translating():
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                connection = self._engine.connect()
+            try:
+                yield connection
+            finally:
+                # SQLAlchemy's own idea of a transaction, where its statements were used: SQLite has none by now.
+                connection.rollback()
+                if _raw(connection).in_transaction:
+                    # But where it could not be undone: that goes with the connection.
+                    connection.close()
+                else:
+                    self._idle.append(connection)
 
     @contextlib.contextmanager
     def _translating(self) -> Generator[None]:
@@ -127,6 +150,8 @@ class SqliteDatabase:
             yield
         except exc.IntegrityError as error:
             raise Conflict(str(error.orig)) from error
+        except sqlite3.IntegrityError as error:
+            raise Conflict(str(error)) from error
         except exc.DBAPIError as error:
             raise (self._fault(error.orig) or error) from error
         except sqlite3.Error as error:
@@ -153,7 +178,7 @@ class SqliteDatabase:
 
 def _configure(connection: sqlite3.Connection, _: object) -> None:
     """On each new connection."""
-    # We say when a transaction begins: see _begin.
+    # We say when a transaction begins.
     connection.isolation_level = None
     connection.execute("PRAGMA journal_mode = WAL")
     # Without FULL a power failure takes away the last transactions, though an answer has left.
@@ -161,7 +186,23 @@ def _configure(connection: sqlite3.Connection, _: object) -> None:
     connection.execute("PRAGMA foreign_keys = ON")
 
 
-def _begin(connection: sa.Connection) -> None:
-    """With the write lock from the start: what a transaction has read cannot change before it writes."""
-    reading = connection.get_execution_options().get(_READING, False)
-    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+@contextlib.contextmanager
+def _within(begin: str, raw: sqlite3.Connection) -> Generator[None]:
+    """A transaction: committed when the block is left, undone where that or the block raises."""
+    raw.execute(begin)
+    try:
+        yield
+        raw.execute("COMMIT")
+    except BaseException:
+        # What raised is what there is to tell. SQLite may have undone the transaction itself: then nothing happens.
+        with contextlib.suppress(sqlite3.Error):
+            raw.rollback()
+        raise
+
+
+def _raw(connection: sa.Connection) -> sqlite3.Connection:
+    """The driver's connection."""
+    raw: object = connection.connection.driver_connection
+    if not isinstance(raw, sqlite3.Connection):
+        raise TypeError("not SQLite's own driver")
+    return raw
