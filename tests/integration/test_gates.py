@@ -225,8 +225,10 @@ def nginx(scene: Scene, gate: int) -> int:
     command = [str(PROGRAM), "gate", "nginx-config", str(here / "gates.json"), "-o", str(config)]
     places = ["--gate", f"127.0.0.1:{gate}", "--listen", f"127.0.0.1:{port}"]
     server = ["--upstream", f"h100-a=localhost:{scene.upstream.port}"]
-    certificate = ["--certificate", f"h100-a={scene.upstream.key.certificate_file}"]
-    subprocess.run([*command, *places, *server, *certificate], check=True, capture_output=True)
+    # From the directory in which the command is run, which is not nginx's.
+    named = Path(scene.upstream.key.certificate_file).relative_to(here.parent)
+    certificate = ["--certificate", f"h100-a={named}"]
+    subprocess.run([*command, *places, *server, *certificate], check=True, capture_output=True, cwd=here.parent)
     temporary = "".join(
         f"{name}_temp_path {here}/nginx-{name};\n" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )

@@ -149,6 +149,8 @@ class Upstream:
 
     async def _listen(self, port: int) -> int:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        # As the demonstration's server: proxies that speak TLS 1.2 of themselves have to be told.
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.load_cert_chain(self.key.certificate_file, self.key.key_file)
         self._server = await asyncio.start_server(self._answer, "127.0.0.1", port, ssl=context)
         self._loop.servers.append(self._server)

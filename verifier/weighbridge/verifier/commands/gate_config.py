@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from weighbridge.proto import limits, strict
 from weighbridge.verifier.commands import arguments as given
 from weighbridge.verifier.commands.gate_line import read_file
 from weighbridge.verifier.commands.outcome import Outcome, read, write
-from weighbridge.verifier.commands.text import line
+from weighbridge.verifier.commands.text import counted, line
 from weighbridge.verifier.gate.envoy_config import EnvoyConfig
 from weighbridge.verifier.gate.nginx_config import NginxConfig, Pinned
 from weighbridge.verifier.gate.place import Place
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 __all__ = ["configure_check", "configure_envoy", "configure_nginx"]
 
@@ -124,9 +124,8 @@ def _run_check(arguments: argparse.Namespace) -> Outcome:
         routes.append({"name": route.name, "hosts": list(route.hosts), "path": route.path, "sessions": list(names)})
     unpinned = [one.name for one in file.sessions if not isinstance(one.cnf, str)]
     warning = f"not pinned to a serving key: {', '.join(unpinned)}\n" if unpinned else ""
-    text = (
-        f"{len(file.sessions)} sessions for {line(file.audience)}, accepted: {file.accept}\n{''.join(lines)}{warning}"
-    )
+    sessions = counted(len(file.sessions), "session")
+    text = f"{sessions} for {line(file.audience)}, accepted: {file.accept}\n{''.join(lines)}{warning}"
     document: strict.JsonObject = {
         "schema": "weighbridge/gate-check/v1",
         "audience": file.audience,
@@ -161,7 +160,8 @@ def _run_nginx(arguments: argparse.Namespace) -> Outcome:
 
 
 def _certificates(listed: Sequence[tuple[str, str]]) -> dict[str, Pinned]:
-    return {name: Pinned(path, read(path, limit=limits.CERT_MAX)) for name, path in listed}
+    # nginx takes what is relative from a directory of its own.
+    return {name: Pinned(str(Path(path).absolute()), read(path, limit=limits.CERT_MAX)) for name, path in listed}
 
 
 def _written(path: Path, data: bytes, how: str) -> Outcome:

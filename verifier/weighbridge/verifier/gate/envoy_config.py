@@ -159,7 +159,11 @@ class EnvoyConfig:
         host, port = upstream_of(self.upstreams, session)
         tls: strict.JsonObject = {
             "@type": f"{_TYPES}.transport_sockets.tls.v3.UpstreamTlsContext",
-            "common_tls_context": {"validation_context": {"verify_certificate_spki": [pin(session)]}},
+            "common_tls_context": {
+                # As a client Envoy offers no more than TLS 1.2 of itself.
+                "tls_params": {"tls_maximum_protocol_version": "TLSv1_3"},
+                "validation_context": {"verify_certificate_spki": [pin(session)]},
+            },
             **({} if _kind(host) == "STATIC" else {"sni": host}),
         }
         return {

@@ -105,6 +105,7 @@ class NginxConfig:
         error_page 403 /_weighbridge/{route.name};
         proxy_set_header host $host;
         proxy_pass https://{server};
+        proxy_ssl_protocols TLSv1.2 TLSv1.3;
         proxy_ssl_verify on;
         proxy_ssl_trusted_certificate "{self._certificate(session)}";
         proxy_ssl_name {host};
