@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain, cycle
@@ -54,7 +54,7 @@ def write(value: object, kind: type, where: str) -> bytes:
     """
     try:
         return _class(kind).one(value).encode()
-    except (KeyError, TypeError, UnicodeEncodeError):
+    except (AttributeError, KeyError, TypeError, UnicodeEncodeError):
         # Something is not as declared: the slow way says what, and where.
         return strict.json_encode(plain(value, shape_of(kind), where))
 
@@ -85,11 +85,14 @@ def plain(value: object, shape: Shape, where: str) -> strict.JsonValue:
 class _Class:
     """How a class is encoded: made once, so that neither shapes are walked nor names sorted while a window waits.
 
-    ``types`` are those that any of its fields may have: nothing that only looks like text gets by. What is left of
-    types each encoder looks at.
+    Objects that are always there are part of it: ``parts`` are their classes, in the order in which ``objects`` gets
+    them, and ``fetch`` gets their fields among its own. ``types`` are those that any of the fields may have: nothing
+    that only looks like text gets by. What is left of types each encoder looks at.
     """
 
     kind: type
+    objects: Callable[[object], tuple[object, ...]]
+    parts: tuple[type, ...]
     fetch: Callable[[object], tuple[object, ...]]
     encoders: tuple[_Encode, ...]
     types: frozenset[type]
@@ -97,34 +100,62 @@ class _Class:
 
     def one(self, value: object) -> str:
         """A value of this class."""
-        if type(value) is not self.kind or not self.types.issuperset(map(type, fields := self.fetch(value))):
-            raise TypeError
-        return self.template % tuple(map(_APPLY, self.encoders, fields))
+        return self.template % tuple(map(_APPLY, self.encoders, self._fields(value)))
 
     def several(self, value: object) -> str:
         """A tuple of them, all at once: a quote alone has a dozen registers."""
-        items = _tuple(value, frozenset({self.kind}))
-        fields = tuple(chain.from_iterable(map(self.fetch, items)))
+        if value == ():
+            return "[]"
+        fields = tuple(map(self._fields, _tuple(value, frozenset({self.kind}))))
+        template = ",".join([self.template] * len(fields))
+        return f"[{template % tuple(map(_APPLY, cycle(self.encoders), chain.from_iterable(fields)))}]"
+
+    def _fields(self, value: object) -> tuple[object, ...]:
+        if type(value) is not self.kind or tuple(map(type, self.objects(value))) != self.parts:
+            raise TypeError
+        fields = self.fetch(value)
         if not self.types.issuperset(map(type, fields)):
             raise TypeError
-        template = ",".join([self.template] * len(items))
-        return f"[{template % tuple(map(_APPLY, cycle(self.encoders), fields))}]"
+        return fields
 
 
 @cache
 def _class(kind: type) -> _Class:
-    declared = sorted(shape_of(kind).members.items())
+    places = list(_places(shape_of(kind), ""))
+    fields = [(name, inner) for name, inner in places if not _is_part(inner)]
     return _Class(
         kind,
-        _fetch(tuple(name for name, _ in declared)),
-        tuple(_encode(inner) for _, inner in declared),
-        frozenset({type(None), *(inner.type for _, inner in declared)}),
-        "{" + ",".join(f'"{name}":%s' for name, _ in declared) + "}",
+        _fetch(tuple(name for name, inner in places if _is_part(inner))),
+        tuple(inner.type for _, inner in places if _is_part(inner)),
+        _fetch(tuple(name for name, _ in fields)),
+        tuple(_encode(inner) for _, inner in fields),
+        frozenset({type(None), *(inner.type for _, inner in fields)}),
+        _template(shape_of(kind)),
     )
+
+
+def _is_part(shape: Shape) -> bool:
+    """Whether an object is always there: its fields can be fetched through it."""
+    return bool(shape.members) and not shape.optional
+
+
+def _places(shape: Shape, path: str) -> Iterable[tuple[str, Shape]]:
+    """Every member, and those of members that are parts, by its dotted name; an object before what is in it."""
+    for name, inner in sorted(shape.members.items()):
+        yield path + name, inner
+        if _is_part(inner):
+            yield from _places(inner, f"{path}{name}.")
+
+
+def _template(shape: Shape) -> str:
+    members = sorted(shape.members.items())
+    return "{" + ",".join(f'"{name}":{_template(inner) if _is_part(inner) else "%s"}' for name, inner in members) + "}"
 
 
 def _fetch(names: tuple[str, ...]) -> Callable[[object], tuple[object, ...]]:
     """What gets the fields of these names, always as a tuple."""
+    if not names:
+        return lambda _: ()
     fetch = attrgetter(*names)
     return fetch if len(names) > 1 else lambda value: (fetch(value),)
 
@@ -156,7 +187,7 @@ def _elements(element: Shape) -> _Encode:
     one, types = _encode(element), frozenset({element.type})
 
     def encode(value: object) -> str:
-        return f"[{','.join(map(one, _tuple(value, types)))}]"
+        return "[]" if value == () else f"[{','.join(map(one, _tuple(value, types)))}]"
 
     return encode
 
