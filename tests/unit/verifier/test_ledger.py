@@ -154,6 +154,31 @@ def test_two_have_it_open_and_each_takes_up_what_the_other_has_appended(ledger: 
     assert audit(directory, NOTE_KEY, ORIGIN).size == 302
 
 
+def test_whoever_takes_up_a_few_entries_knows_what_the_other_knows(ledger: Ledger, directory: Path) -> None:
+    """Up to the end of a tile, over it, and more than a tile: the last of these by all that is stored."""
+    with reopen(directory) as other:
+        for count in (1, 254, 1, 3, 255, 300, 256):
+            ledger.append(entries(count, first=ledger.size))
+            other.take_up()
+            assert other._state.edge == ledger._state.edge
+            assert (other.checkpoint(), other.last()) == (ledger.checkpoint(), ledger.entry(ledger.size - 1))
+        assert other.append([b"next"]).first_index == ledger.size
+    assert audit(directory, NOTE_KEY, ORIGIN).size == 1071
+
+
+@pytest.mark.parametrize("entry", [b"entry 1", b"entry 3"], ids=["known", "new"])
+def test_entries_that_were_altered_are_not_taken_up(ledger: Ledger, directory: Path, entry: bytes) -> None:
+    ledger.append(entries(2))
+    with reopen(directory) as other:
+        ledger.append(entries(2, first=2))
+        path = directory / "tile/entries/000.p/4"
+        path.chmod(0o644)
+        path.write_bytes(path.read_bytes().replace(entry, b"another"))
+        with pytest.raises(LedgerInconsistent) as caught:
+            other.take_up()
+        assert (caught.value.code, other.size) == (Code.LEDGER_INCONSISTENT, 2)
+
+
 def test_what_another_process_committed_and_did_not_publish_is_published(ledger: Ledger, directory: Path) -> None:
     before = (directory / "checkpoint").read_bytes()
     with reopen(directory) as other:

@@ -102,10 +102,10 @@ class Leader:
 
     def _require_time(self) -> datetime | None:
         """The receipt time of the last entry, which another process's clock may have told."""
-        ledger = self._archive.ledger
-        if not ledger.size:
+        last = self._archive.ledger.last()
+        if last is None:
             return None
-        latest = moment(Leaf.parse(ledger.entry(ledger.size - 1)).received_ns)
+        latest = moment(Leaf.parse(last).received_ns)
         require_after(self._clock.now(), latest)
         return latest
 

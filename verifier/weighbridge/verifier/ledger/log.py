@@ -224,6 +224,13 @@ class Ledger:
         """See :meth:`.reader.LedgerReader.entry`."""
         return self.reader().entry(index)
 
+    def last(self) -> bytes | None:
+        """The last entry of the last commit; ``None`` where there is none."""
+        checkpoint, edge = self._state.checkpoint, self._state.edge
+        if edge.entries:
+            return edge.entries[-1]
+        return self.entry(checkpoint.size - 1) if checkpoint.size else None
+
     def inclusion_proof(self, index: int) -> tuple[bytes, ...]:
         """See :meth:`.reader.LedgerReader.inclusion_proof`; under the last commit."""
         return self.reader().inclusion_proof(index)
@@ -338,12 +345,15 @@ class Ledger:
 
     def _adopt(self) -> bool:
         """Take up a head that another process has committed, if it has published it as well: it is durable then."""
-        published, head = self._stored.published(), self._stored.head()
-        # Witnesses' lines may be in the one and not in the other.
-        if published is None or (published.size, published.root) != (head.size, head.root):
+        head, known = self._stored.published_head(), self._state
+        if head is None:
             return False
-        self._stored.check_growth(self._state.checkpoint, head)
-        self._state = _State(head, self._stored.edge(head))
+        # As a rule it is a few entries: what they make of the edge that is known says all that is to be known.
+        edge = self._stored.grown(known.edge, head)
+        if edge is None:
+            self._stored.check_growth(known.checkpoint, head)
+            edge = self._stored.edge(head)
+        self._state = _State(head, edge)
         return True
 
     def _sign(self, edge: Edge) -> tlog.VerifiedCheckpoint:

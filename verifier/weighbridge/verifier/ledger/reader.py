@@ -7,6 +7,7 @@ while a writer goes on, and needs no lock.
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from functools import cache
 from typing import TYPE_CHECKING, Final, final
@@ -186,9 +187,12 @@ def read_file(path: Path) -> bytes | None:
         EnvironmentFault: ``FILE_UNREADABLE``.
     """
     try:
-        with path.open("rb") as file:
-            # One byte more than any file of a ledger has: the parsers refuse it.
-            return file.read(tlog.BUNDLE_MAX + 1)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            # One byte more than any file of a ledger has: the parsers refuse it. Room is made for what is there.
+            return os.read(descriptor, min(os.fstat(descriptor).st_size, tlog.BUNDLE_MAX) + 1)
+        finally:
+            os.close(descriptor)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

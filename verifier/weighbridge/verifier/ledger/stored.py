@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, final
 
 from weighbridge.proto import merkle, tlog
 from weighbridge.proto.errors import Code, EnvironmentFault, LedgerInconsistent, MalformedEvidence
-from weighbridge.verifier.ledger.edge import Edge, load
+from weighbridge.verifier.ledger.edge import Edge, grow, load
 from weighbridge.verifier.ledger.published import CHECKPOINT
 from weighbridge.verifier.ledger.reader import LedgerReader
 from weighbridge.verifier.ledger.storage import HEAD
@@ -54,6 +54,16 @@ class Stored:
                 hint="take up what was written, and try again",
             )
 
+    def published_head(self) -> tlog.VerifiedCheckpoint | None:
+        """The head, if readers are shown a checkpoint of the same tree; ``None`` where they are shown another one."""
+        published, data = self._storage.read(CHECKPOINT), self._read(HEAD)
+        if published is None:
+            return None
+        head = self._open(data, HEAD)
+        # Witnesses' lines may be in the one and not in the other.
+        shown = head if published == data else self._open(published, CHECKPOINT)
+        return head if (shown.size, shown.root) == (head.size, head.root) else None
+
     def published(self) -> tlog.VerifiedCheckpoint | None:
         """What readers are shown; ``None`` where creation was interrupted before that, or it was deleted."""
         data = self._storage.read(CHECKPOINT)
@@ -72,6 +82,29 @@ class Stored:
         if edge.tree.root != checkpoint.root:
             raise self._contradiction("tiles do not have the root that was signed", "tile")
         return edge
+
+    def grown(self, edge: Edge, head: tlog.VerifiedCheckpoint) -> Edge | None:
+        """``edge`` with the entries that are stored behind it up to ``head``: proven to be the edge of that.
+
+        ``None`` where these are many, or they do not make of ``edge`` the tree that was signed: whoever asks has to
+        find out what it is then, by all that is stored.
+        """
+        if not edge.size < head.size <= edge.size + tlog.TILE_WIDTH:
+            return None
+        entries: list[bytes] = []
+        known = edge.entries
+        for index in range(edge.size // tlog.TILE_WIDTH, -(-head.size // tlog.TILE_WIDTH)):
+            width = min(tlog.TILE_WIDTH, head.size - index * tlog.TILE_WIDTH)
+            data, before = self._read(tlog.entries_path(index, width)), tlog.encode_bundle(known)
+            if not data.startswith(before):
+                return None
+            try:
+                entries += tlog.parse_bundle(data[len(before) :], width=width - len(known))
+            except MalformedEvidence:
+                return None
+            known = ()
+        grown = grow(edge, entries).edge
+        return grown if grown.tree.root == head.root else None
 
     def check_published(self, published: tlog.VerifiedCheckpoint | None, head: tlog.VerifiedCheckpoint) -> None:
         """Require that what readers were shown is ``head``, which was read later, or an earlier state of its tree."""
