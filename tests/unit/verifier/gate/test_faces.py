@@ -14,14 +14,16 @@ from envoy.service.auth.v3 import external_auth_pb2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from support.relying import MODEL, A, B, Bench, shut
+from support.relying import MODEL, NOON_NS, A, B, Bench, ScriptedSource, open_until, shut, token
 from weighbridge.attester.keys import ensure_keys, load_serving
 from weighbridge.proto.errors import Code
 from weighbridge.verifier.gate import http_auth
-from weighbridge.verifier.gate.asgi import GateMiddleware, Message, Receive, Send
+from weighbridge.verifier.gate.asgi import Application, GateMiddleware, Message, Receive, Send
 from weighbridge.verifier.gate.ext_authz import EnvoyGate
 from weighbridge.verifier.gate.http_auth import HEAD_MAX, HttpGate
 from weighbridge.verifier.gate.pin import PinMismatch, pinned_context
+from weighbridge.verifier.gate.watcher import Watcher
+from weighbridge.verifier.result_client import Answered
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -247,6 +249,70 @@ def test_a_web_socket_is_closed_with_its_session() -> None:
         asgi(bench, scope(type="websocket"))
     with pytest.raises(RuntimeError, match="does not know"):
         asgi(bench, scope(type="other"))
+
+
+async def silent(_scope: Message, _receive: Receive, _send: Send) -> None: ...
+
+
+async def deaf(_scope: Message, receive: Receive, _send: Send) -> None:
+    await receive()
+
+
+async def without(_scope: Message, _receive: Receive, _send: Send) -> None:
+    raise ValueError("only HTTP")
+
+
+async def living(_scope: Message, receive: Receive, send: Send) -> None:
+    for phase in ("startup", "shutdown"):
+        assert (await receive())["type"] == f"lifespan.{phase}"
+        await send({"type": f"lifespan.{phase}.complete"})
+
+
+async def failing(_scope: Message, _receive: Receive, send: Send) -> None:
+    await send({"type": "lifespan.startup.failed"})
+    raise ValueError("no database")
+
+
+@pytest.mark.parametrize("app", [silent, deaf, without, living])
+def test_asgi_listens_as_long_as_the_server_runs(app: Application) -> None:
+    async def run() -> None:
+        bench, source = Bench.make(), ScriptedSource()
+        line = source.line()
+        said: asyncio.Queue[str] = asyncio.Queue()
+        events: asyncio.Queue[Message] = asyncio.Queue()
+
+        async def send(message: Message) -> None:
+            said.put_nowait(message["type"])
+
+        gated = GateMiddleware(app, bench.gate, Watcher(bench.gate, source, report=said.put_nowait))
+        async with asyncio.timeout(5):
+            serving = asyncio.create_task(gated({"type": "lifespan"}, events.get, send))
+            events.put_nowait({"type": "lifespan.startup"})
+            assert await said.get() == "lifespan.startup.complete"
+            line.put_nowait(Answered(session=A, told=open_until(seq=3), token=token(A, 3, received_ns=NOON_NS)))
+            while not bench.answer().allowed:  # noqa: ASYNC110 - what is waited for has no event of its own
+                await asyncio.sleep(0.001)
+            assert not serving.done()
+            events.put_nowait({"type": "lifespan.shutdown"})
+            await serving
+            assert said.get_nowait() == "lifespan.shutdown.complete"
+
+    asyncio.run(run())
+
+
+def test_asgi_hides_no_failure_of_the_application() -> None:
+    async def run() -> list[Message]:
+        bench, sent = Bench.make(), list[Message]()
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        gated = GateMiddleware(failing, bench.gate, Watcher(bench.gate, ScriptedSource(), report=print))
+        with pytest.raises(ValueError, match="no database"):
+            await gated({"type": "lifespan"}, mock.AsyncMock(), send)
+        return sent
+
+    assert asyncio.run(run()) == [{"type": "lifespan.startup.failed"}]
 
 
 def test_a_pinned_context_takes_one_key_alone(tmp_path: Path) -> None:

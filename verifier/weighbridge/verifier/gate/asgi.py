@@ -88,10 +88,40 @@ class GateMiddleware:
             return
         watching = asyncio.create_task(self._watcher.run())
         try:
-            await self._app(scope, receive, send)
+            await self._lived(scope, receive, send)
         finally:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
+
+    async def _lived(self, scope: Message, receive: Receive, send: Send) -> None:
+        """The application's lifespan; one of our own, as long as the server runs, where it takes no part in it.
+
+        It may say so by an exception (ASGI's lifespan protocol), which is one of its own only once it has answered.
+        """
+        heard = said = False
+
+        async def hear() -> Message:
+            nonlocal heard
+            heard = True
+            return await receive()
+
+        async def say(message: Message) -> None:
+            nonlocal said
+            said = True
+            await send(message)
+
+        try:
+            await self._app(scope, hear, say)
+        except Exception:
+            if said:
+                raise
+        if said:
+            return
+        if not heard:
+            await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
 
     async def _websocket(self, scope: Message, receive: Receive, send: Send) -> None:
         answer = self._answer(scope)
