@@ -25,6 +25,7 @@ from weighbridge.verifier.clock import nanoseconds
 from weighbridge.verifier.ledger.reader import LedgerReader
 from weighbridge.verifier.published import Published
 from weighbridge.verifier.record import NO_DIGEST, Record
+from weighbridge.verifier.recorded_state import chain_of
 
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
@@ -77,9 +78,10 @@ def export(
 def indices_of(world: World, session: bytes) -> tuple[LedgerReader, list[int]]:
     """The world's ledger, and where in it the judgements of ``session`` are."""
     with world.store.transaction() as tx:
-        row, windows = tx.session(session), tx.window_indices(session)
+        row = tx.session(session)
     assert row is not None
     reader = LedgerReader.open(world.directory / "ledger", key=world.ledger.key, origin=world.ledger.key.name)
+    windows = chain_of(world.store, reader, session)
     chain = (row.enrolment_index, *windows)
     return reader, [*chain, *ending(reader, session, after=chain[-1], seq=len(windows))]
 

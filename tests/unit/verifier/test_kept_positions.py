@@ -41,6 +41,7 @@ class Told:
     took = UNOBSERVED.took
     judged = UNOBSERVED.judged
     refused = UNOBSERVED.refused
+    removed = UNOBSERVED.removed
 
     def __init__(self) -> None:
         self.restored_by: list[tuple[Restored, int]] = []

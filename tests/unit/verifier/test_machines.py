@@ -362,7 +362,7 @@ class Challenges(RuleBasedStateMachine):
     def session_ends(self, data: st.DataObject, state: SessionState) -> None:
         session = self._one(data, self.handed.keys() - self.ended)
         with self.store.transaction() as tx:
-            tx.set_state(session, state)
+            tx.set_state(session, state, at_ns=3_000)
         self.ended.add(session)
 
     @rule()

@@ -117,6 +117,7 @@ def test_what_is_looked_at_is_left_out_where_it_cannot_be(world: World) -> None:
     metrics.look_at(
         Sources(
             sessions=sessions,
+            waiting=lambda: 2,
             entries=lambda: world.ledger.published().checkpoint.size,
             latest=90 * SECOND,
             junk=lambda: world.verifier.junk,
@@ -124,6 +125,7 @@ def test_what_is_looked_at_is_left_out_where_it_cannot_be(world: World) -> None:
     )
     found = samples(metrics, queue=3)
     assert found["weighbridge_sessions", (("state", "enrolled"),)] == 1
+    assert found["weighbridge_store_sessions_waiting", ()] == 2
     assert found["weighbridge_ledger_entries", ()] == 1
     assert found["weighbridge_ledger_head_age_seconds", ()] == 10
     assert (found["weighbridge_queue", ()], found["weighbridge_junk_waiting", ()]) == (3, 0)
@@ -174,7 +176,8 @@ def test_the_documents_name_them_all(root: Path) -> None:
     metrics = Metrics(version="1")
     metrics.judged(tenant="a", outcome="denied", held=False, codes=[Code.WINDOW_PREV], late_ns=0)
     metrics.refused(Code.RATE_LIMITED)
-    metrics.look_at(Sources(sessions=lambda: {SessionState.RUNNING: 1}, entries=lambda: 1, latest=0, junk=lambda: 0))
+    running = {SessionState.RUNNING: 1}
+    metrics.look_at(Sources(sessions=lambda: running, waiting=lambda: 0, entries=lambda: 1, latest=0, junk=lambda: 0))
     quotas = Quotas(Limits())
     service = AttestationService(mock.create_autospec(Verifier), Peers(RelyingParties.none()), quotas)
     text = metrics.text(_measured(service, quotas)).decode()

@@ -296,7 +296,7 @@ def test_what_the_store_has_against_one_concerns_it_alone(tmp_path: Path) -> Non
     windows = judged(world, made)
     with world.store.transaction() as tx:
         # Another replica has ended it meanwhile.
-        tx.set_state(made[0].session, SessionState.CLOSED)
+        tx.set_state(made[0].session, SessionState.CLOSED, at_ns=3_000)
     size = world.ledger.size
     refused, admitted = world.verifier.settle([item for _, item in windows])
     with pytest.raises(PolicyDenied) as ended:

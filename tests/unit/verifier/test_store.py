@@ -182,11 +182,11 @@ def test_states(store: Store) -> None:
     """A72: a final state is never left; an illegal step is a bug, not a conflict."""
     open_session(store)
     with pytest.raises(RuntimeError, match="illegal"), store.transaction() as tx:
-        tx.set_state(SESSION, SessionState.OPENED)
+        tx.set_state(SESSION, SessionState.OPENED, at_ns=3_000)
     with store.transaction() as tx:
-        tx.set_state(SESSION, SessionState.FAILED)
-    refused(store, lambda tx: tx.set_state(SESSION, SessionState.RUNNING))
-    refused(store, lambda tx: tx.set_state(OTHER, SessionState.CLOSED))
+        tx.set_state(SESSION, SessionState.FAILED, at_ns=3_000)
+    refused(store, lambda tx: tx.set_state(SESSION, SessionState.RUNNING, at_ns=3_000))
+    refused(store, lambda tx: tx.set_state(OTHER, SessionState.CLOSED, at_ns=3_000))
     refused(store, advance)
     with store.transaction() as tx:
         assert tx.live_sessions() == ()

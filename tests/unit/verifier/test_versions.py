@@ -17,7 +17,7 @@ from weighbridge.proto.errors import Code, EnvironmentFault
 from weighbridge.verifier import versions
 from weighbridge.verifier.database import PostgresAddress, SqliteAddress, database_at
 from weighbridge.verifier.store import Store
-from weighbridge.verifier.tables import SCHEMA_VERSION, about, metadata, positions
+from weighbridge.verifier.tables import SCHEMA_VERSION, about, endings, metadata, positions, upkeep
 from weighbridge.verifier.versions import STEPS, Step
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def test_a_step_that_fails_has_changed_nothing(store_address: Address, monkeypat
 def version_9(path: Path) -> None:
     """A file as the release before version 10 left it: the tables of now, but for what was added since."""
     engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)))
-    then = [table for table in metadata.sorted_tables if table not in {about, positions}]
+    then = [table for table in metadata.sorted_tables if table not in {about, positions, endings, upkeep}]
     with engine.begin() as connection:
         metadata.create_all(connection, tables=then)
         connection.exec_driver_sql("ALTER TABLE spots DROP COLUMN asked_ns")

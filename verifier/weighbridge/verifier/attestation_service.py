@@ -189,6 +189,13 @@ class AttestationService(attestation_pb2_grpc.AttestationServiceServicer):
             await asyncio.sleep(_REFRESH_PERIOD)
             await self._run(self._refresh)
 
+    async def prune(self) -> None:
+        """Take away rows of sessions that ended long ago, a few at a time, for as long as the task runs."""
+        pause = _REFRESH_PERIOD
+        while True:
+            await asyncio.sleep(pause)
+            pause = await self._run(self._prune)
+
     async def drain(self, seconds: float) -> None:
         """Take no more streams, answer what was read, end all streams: within ``seconds``, or as far as that goes."""
         self._draining = True
@@ -297,6 +304,14 @@ class AttestationService(attestation_pb2_grpc.AttestationServiceServicer):
         if fault not in {"", self._fault}:
             warn(f"nothing is judged for now: {fault}")
         self._fault = fault
+
+    def _prune(self) -> float:
+        try:
+            return self._verifier.prune()
+        except WeighbridgeError as error:
+            # What waits to be taken away is there the next time.
+            self._notices.say(("prune", error.code), f"nothing is taken out of the store for now: {error}")
+            return _JUNK_PERIOD
 
     def _record_junk(self) -> None:
         try:

@@ -22,6 +22,7 @@ from weighbridge.verifier.judging import Judge, Judged, Sent
 from weighbridge.verifier.leading import Leader
 from weighbridge.verifier.live import Live, LiveSessions
 from weighbridge.verifier.observed import UNOBSERVED, Observer
+from weighbridge.verifier.pruning import Pruner
 from weighbridge.verifier.record import Record
 from weighbridge.verifier.result.key_store import TokenKeyStore
 from weighbridge.verifier.result_source import ResultSource
@@ -34,7 +35,7 @@ from weighbridge.verifier.steps import End, Ending
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from cryptography import x509
 
@@ -59,6 +60,7 @@ class Verifier:
     ``requirements``, ``anchors`` and ``appraiser`` are those of one tenant; ``others`` are those of the rest, where
     there are several. ``observer`` is told what is done. ``attesters`` are the authorities of the one tenant's hosts,
     if it has any of its own. ``chance`` is left to chance. ``remembered`` is how many sessions are, at most.
+    ``keep_ended`` is how long the windows of a session are listed in the store after its end; ``None``: for ever.
 
     Attributes:
         standings: how its sessions stand, for any thread.
@@ -81,6 +83,7 @@ class Verifier:
         attesters: Sequence[x509.Certificate] | None = None,
         chance: Chance = CHANCE,
         remembered: int = REMEMBERED,
+        keep_ended: timedelta | None = None,
     ) -> None:
         self._first = Bench(requirements=requirements, anchors=anchors, appraiser=appraiser, attesters=attesters)
         self._benches = benches = Benches([self._first, *others])
@@ -103,6 +106,7 @@ class Verifier:
             remembered=remembered,
         )
         self._leader = Leader(archive=archive, store=store, sessions=self._sessions, clock=clock)
+        self._pruner = Pruner(store=store, leader=self._leader, clock=clock, observer=observer, keep=keep_ended)
         self._judge = Judge(
             archive=archive,
             store=store,
@@ -302,6 +306,14 @@ class Verifier:
             self._archive.commit(record, None)
             junk.clear()
             self._sessions.settle(turn.tx)
+
+    def prune(self) -> float:
+        """Take away some rows of sessions that ended long ago; after how many seconds to come again.
+
+        Raises:
+            WeighbridgeError: as :meth:`.Pruner.prune`; nothing depends on it.
+        """
+        return self._pruner.prune()
 
     def _summary(self, live: Live, state: SessionState) -> strict.JsonObject:
         terms = live.terms

@@ -49,12 +49,14 @@ class Sources:
 
     Attributes:
         sessions: how many there are, by state.
+        waiting: how many sessions ended so long ago that their rows are to be taken out of the store, and still are in.
         entries: of the ledger.
         latest: nanoseconds since 1970: when the last entry was made that was there at the start; 0: there was none.
         junk: how much is counted and not yet recorded.
     """
 
     sessions: Callable[[], Mapping[SessionState, int]]
+    waiting: Callable[[], int]
     entries: Callable[[], int]
     latest: int
     junk: Callable[[], int]
@@ -104,6 +106,7 @@ class Metrics(Collector):
         self._refusals: Counter[str] = Counter()
         self._restored: Counter[str] = Counter({how.value: 0 for how in Restored})
         self._replayed = 0
+        self._removed: Counter[str] = Counter({"windows": 0, "challenges": 0})
         self._tenants: set[str] = set()
         self._lock = threading.Lock()
         self._appended_ns = 0
@@ -142,6 +145,11 @@ class Metrics(Collector):
         """See :meth:`.Observer.restored`."""
         self._restored[how.value] += 1
         self._replayed += windows
+
+    def removed(self, *, windows: int, challenges: int) -> None:
+        """See :meth:`.Observer.removed`."""
+        self._removed["windows"] += windows
+        self._removed["challenges"] += challenges
 
     def look_at(self, sources: Sources) -> None:
         """Look at these from now on, when figures are read."""
@@ -195,6 +203,7 @@ class Metrics(Collector):
             ("weighbridge_denials", "Denials in verdicts.", "code", self._denials),
             ("weighbridge_refusals", "What was refused without a judgement.", "code", self._refusals),
             ("weighbridge_sessions_restored", "Sessions that were made anew, by what from.", "from", self._restored),
+            ("weighbridge_store_rows_removed", "Rows that were taken out of the store.", "table", self._removed),
         ):
             family = CounterMetricFamily(name, what, labels=[label])
             for code, count in list(counter.items()):
@@ -204,14 +213,19 @@ class Metrics(Collector):
     def _looked_at(self, sources: Sources) -> Iterator[Metric]:
         yield GaugeMetricFamily("weighbridge_junk_waiting", "Junk that is not yet in the ledger.", sources.junk())
         try:
-            counts = sources.sessions()
+            counts, waiting = sources.sessions(), sources.waiting()
         except WeighbridgeError:
-            counts = None
+            counts, waiting = None, 0
         if counts is not None:
             family = GaugeMetricFamily("weighbridge_sessions", "Sessions by state.", labels=["state"])
             for state, count in counts.items():
                 family.add_metric([state.value], count)
             yield family
+            yield GaugeMetricFamily(
+                "weighbridge_store_sessions_waiting",
+                "Ended sessions whose rows are to be taken out of the store.",
+                waiting,
+            )
         try:
             entries = sources.entries()
         except WeighbridgeError:

@@ -87,6 +87,10 @@ class Observer(Protocol):
         """A session was made anew, and ``windows`` of it replayed for that. In the thread that judges."""
         ...
 
+    def removed(self, *, windows: int, challenges: int) -> None:
+        """Rows of sessions that ended long ago were taken out of the store. In the thread that judges."""
+        ...
+
 
 @final
 class _Unobserved:
@@ -105,6 +109,9 @@ class _Unobserved:
 
     def restored(self, how: Restored, windows: int) -> None:
         """See :meth:`Observer.restored`."""
+
+    def removed(self, *, windows: int, challenges: int) -> None:
+        """See :meth:`Observer.removed`."""
 
 
 UNOBSERVED: Final[Observer] = _Unobserved()

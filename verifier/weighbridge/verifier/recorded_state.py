@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from weighbridge.verifier.archive import Records
     from weighbridge.verifier.ledger.reader import LedgerReader
     from weighbridge.verifier.record import Record
-    from weighbridge.verifier.store import Store
+    from weighbridge.verifier.store import SessionRow, Store
 
-__all__ = ["RecordedSession", "recorded_sessions", "session_windows"]
+__all__ = ["RecordedSession", "chain_of", "recorded_sessions", "session_windows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,8 @@ class RecordedSession:
 def recorded_sessions(store: Store, reader: LedgerReader) -> list[RecordedSession]:
     """All sessions of a state directory, in the order of their enrolments.
 
-    One bit is held for each entry of the ledger. Entries that were made after ``reader`` was opened are left out.
+    One bit is held for each entry of the ledger. Entries that were made after ``reader`` was opened are left out, and
+    so is a session that began before that, and whose windows have been taken out of the store since (:mod:`.endings`).
 
     Raises:
         LedgerInconsistent: storage was altered.
@@ -63,11 +64,15 @@ def recorded_sessions(store: Store, reader: LedgerReader) -> list[RecordedSessio
     chains: dict[bytes, tuple[int, int, int]] = {}
     with store.reading() as tx:
         for row in tx.sessions():
-            indices = [index for index in (row.enrolment_index, *tx.window_indices(row.id)) if index < size]
+            listed = tx.window_indices(row.id)
+            indices = [index for index in (row.enrolment_index, *listed) if index < size]
             for index in indices:
                 known[index >> 3] |= 1 << (index & 7)
-            if indices:
+            if len(listed) == row.next_seq and indices:
                 chains[row.id] = row.enrolment_index, len(indices) - 1, indices[-1]
+            elif listed and listed[-1] < size:
+                # All before the last one are somewhere between: none of them is taken for what ended the session.
+                chains[row.id] = row.enrolment_index, row.next_seq, listed[-1]
     endings: dict[bytes, int] = {}
     for index in range(size):
         if known[index >> 3] & 1 << (index & 7):
@@ -82,6 +87,54 @@ def recorded_sessions(store: Store, reader: LedgerReader) -> list[RecordedSessio
         received = Leaf.parse(reader.entry(last if ending is None else ending)).received_ns
         found.append(RecordedSession(session, enrolment, windows + (ending is not None), ending, received))
     return sorted(found, key=lambda item: item.enrolment)
+
+
+def chain_of(store: Store, reader: LedgerReader, session: bytes) -> tuple[int, ...]:
+    """The ledger indices of the windows of a session's chain, in order, whether the store still lists them or not.
+
+    Where only the last one is listed (:mod:`.endings`), the others are found in the ledger, from there back: each leaf
+    names the window before it. All entries since the enrolment are read for that. Of a window that was recorded twice,
+    because power failed in between, it is where it was recorded last. What is behind ``reader`` is left out.
+
+    Raises:
+        LedgerInconsistent: they do not lead back to the first one; or storage was altered.
+        EnvironmentFault: it cannot be read.
+    """
+    with store.reading() as tx:
+        row, listed = tx.session(session), tx.window_indices(session)
+    if row is None or len(listed) == row.next_seq:
+        return tuple(index for index in listed if index < reader.checkpoint.size)
+    if not listed or listed[-1] >= reader.checkpoint.size:
+        raise _broken(row, row.next_seq - 1)
+    return _followed(reader, row, listed[-1])
+
+
+def _followed(reader: LedgerReader, row: SessionRow, last: int) -> tuple[int, ...]:
+    """The windows of the session from number 0 to that at ``last``."""
+    leaf, found = Leaf.parse(reader.entry(last)), [last]
+    wanted = leaf.seq, leaf.previous
+    if (leaf.kind, leaf.session, leaf.seq) != ("window", row.id, row.next_seq - 1):
+        raise _broken(row, row.next_seq - 1)
+    for index in range(last - 1, row.enrolment_index, -1):
+        entry = reader.entry(index)
+        # Nearly all are others': looked at before they are parsed.
+        if row.id not in entry or (leaf := Leaf.parse(entry)).kind != "window" or leaf.session != row.id:
+            continue
+        if leaf.seq is not None and (leaf.seq + 1, leaf.window) == wanted:
+            found.append(index)
+            wanted = leaf.seq, leaf.previous
+    if len(found) != row.next_seq:
+        raise _broken(row, row.next_seq - 1 - len(found))
+    return tuple(reversed(found))
+
+
+def _broken(row: SessionRow, seq: int) -> LedgerInconsistent:
+    return LedgerInconsistent(
+        Code.LEDGER_INCONSISTENT,
+        "the ledger, as it was opened here, does not have a window that the store has taken up",
+        where=f"session {row.id.hex()}",
+        expected=f"window {seq}",
+    )
 
 
 def session_windows(

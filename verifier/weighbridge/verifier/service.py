@@ -229,7 +229,7 @@ async def serve(
     for one in servers:
         await one.start()
     await checker.set("", health_pb2.HealthCheckResponse.SERVING)
-    works = [service.record_junk(), service.refresh(), results.follow()]
+    works = [service.record_junk(), service.refresh(), service.prune(), results.follow()]
     if isinstance(parties, PartiesWatch):
         works.append(_look(parties))
     chores = [asyncio.create_task(work) for work in works]

@@ -98,7 +98,7 @@ def write_end(tx: Transaction, step: Ending) -> None:
     terms, end = step.live.terms, step.end
     if end.code is not None:
         tx.subjects.fail(subjects_of(terms), code=end.code, session=terms.session, at_ns=nanoseconds(end.at))
-    tx.set_state(terms.session, end.state)
+    tx.set_state(terms.session, end.state, at_ns=nanoseconds(end.at))
     tx.results.keep({terms.session: end.why})
 
 

@@ -15,6 +15,7 @@ __all__ = [
     "challenges",
     "clearances",
     "counters",
+    "endings",
     "fingerprints",
     "memory",
     "metadata",
@@ -29,10 +30,11 @@ __all__ = [
     "shares",
     "spots",
     "subjects",
+    "upkeep",
     "windows",
 ]
 
-SCHEMA_VERSION: Final = 11
+SCHEMA_VERSION: Final = 12
 
 metadata: Final = sa.MetaData()
 
@@ -131,6 +133,7 @@ session_gpus: Final = sa.Table(
     sa.ForeignKeyConstraint(["kind", "identity"], ["subjects.kind", "subjects.identity"]),
 )
 
+# Of sessions that ended long ago the last one is left.
 windows: Final = sa.Table(
     "windows",
     metadata,
@@ -142,6 +145,24 @@ windows: Final = sa.Table(
     sa.Column("ledger_index", sa.BigInteger, nullable=False, unique=True),
     sa.Column("held", sa.Boolean, nullable=False),
     sa.Column("received_ns", sa.BigInteger, nullable=False),
+)
+
+# When sessions ended whose windows and challenges are still here: the row goes with the last of them (endings.py).
+endings: Final = sa.Table(
+    "endings",
+    metadata,
+    sa.Column("session", sa.LargeBinary(_SESSION), sa.ForeignKey("sessions.id"), primary_key=True),
+    # Of those that had ended before version 12, when their last window was received, or they were opened.
+    sa.Column("ended_ns", sa.BigInteger, nullable=False),
+    sa.Index("endings_by_time", "ended_ns"),
+)
+
+# One row, made with the first removal: when whoever shares this store may take away some more.
+upkeep: Final = sa.Table(
+    "upkeep",
+    metadata,
+    sa.Column("id", sa.Integer, sa.CheckConstraint("id = 0"), primary_key=True, autoincrement=False),
+    sa.Column("again_ns", sa.BigInteger, nullable=False),
 )
 
 # What relying parties may know of a session (standing.py): what its last affirmed, fresh window came to, or why its
@@ -173,7 +194,8 @@ positions: Final = sa.Table(
 )
 
 # Every challenge that was issued in a session, with what it hashes. It serves one window because it names one ``seq``
-# and a window of one number is recorded once; the last one issued is the outstanding one.
+# and a window of one number is recorded once; the last one issued is the outstanding one. Of sessions that ended long
+# ago that one is left, with those that a spot challenge names.
 challenges: Final = sa.Table(
     "challenges",
     metadata,

@@ -15,6 +15,7 @@ from weighbridge.verifier.challenges import Challenges, Issued
 from weighbridge.verifier.database import prepared
 from weighbridge.verifier.database.conflict import Conflict
 from weighbridge.verifier.database.prepared import Changes
+from weighbridge.verifier.endings import Endings
 from weighbridge.verifier.enrolment import LedgeredLog
 from weighbridge.verifier.owners import Owners
 from weighbridge.verifier.positions import Positions
@@ -85,6 +86,7 @@ class Transaction:
 
     Attributes:
         challenges: what was issued in sessions.
+        endings: which sessions have ended, and have their windows and challenges still.
         subjects: attestation keys and GPUs.
         spots: the spot challenges.
         stood: where sessions stand.
@@ -98,6 +100,7 @@ class Transaction:
     __slots__ = (
         "_connection",
         "challenges",
+        "endings",
         "owners",
         "positions",
         "progress",
@@ -111,6 +114,7 @@ class Transaction:
     def __init__(self, connection: sa.Connection, *, fingerprints_kept: int) -> None:
         self._connection = connection
         self.challenges = Challenges(connection)
+        self.endings = Endings(connection)
         self.subjects = Subjects(connection)
         self.spots = Spots(connection)
         self.stood = Stands(connection)
@@ -185,6 +189,7 @@ class Transaction:
             .returning(sessions.c.id)
         ).all()
         self.results.keep(dict.fromkeys(interrupted, ended(SessionState.INTERRUPTED)))
+        self.endings.add(interrupted, ended_ns=opened_ns)
         self._connection.execute(
             sa.insert(sessions).values(
                 id=session,
@@ -309,8 +314,8 @@ class Transaction:
         changes.add(statements.ADVANCE_AK, logs, otherwise="unknown AK")
         changes.write(self._connection)
 
-    def set_state(self, session: bytes, state: SessionState) -> None:
-        """Let a session take the step to ``state``. A final one is never left.
+    def set_state(self, session: bytes, state: SessionState, *, at_ns: int) -> None:
+        """Let a session take the step to ``state``, at ``at_ns`` since 1970. A final one is never left.
 
         Raises:
             Conflict: when there is no such session, or another writer has ended it.
@@ -326,21 +331,26 @@ class Transaction:
         changes = Changes()
         changes.add(statements.END, [step], otherwise=f"session {session.hex()} is not {standing.value} any more")
         changes.write(self._connection)
+        if state.final:
+            self.endings.add([session], ended_ns=at_ns)
 
     def window_digest(self, session: bytes, seq: int) -> bytes | None:
-        """H of a recorded window, ``None`` when none of this number is recorded."""
+        """H of a recorded window, ``None`` when none of this number is recorded, or kept (:mod:`.endings`)."""
         return self._connection.scalars(
             sa.select(windows.c.digest).where(windows.c.session == session, windows.c.seq == seq)
         ).one_or_none()
 
     def window_index(self, session: bytes, seq: int) -> int | None:
-        """The ledger index of a recorded window, ``None`` when none of this number is recorded."""
+        """The ledger index of a recorded window, ``None`` as in :meth:`window_digest`."""
         return self._connection.scalars(
             sa.select(windows.c.ledger_index).where(windows.c.session == session, windows.c.seq == seq)
         ).one_or_none()
 
     def window_indices(self, session: bytes, *, first: int = 0) -> tuple[int, ...]:
-        """The ledger indices of the recorded windows of a session from number ``first`` on, in the chain's order."""
+        """The ledger indices of the recorded windows of a session from number ``first`` on, in the chain's order.
+
+        Of a session that ended long ago, of the last one alone: :func:`.recorded_state.chain_of` finds the others.
+        """
         return tuple(
             self._connection.scalars(
                 sa.select(windows.c.ledger_index)

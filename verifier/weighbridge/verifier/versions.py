@@ -62,9 +62,31 @@ def _to_11(operations: Operations) -> None:
     operations.add_column("spots", sa.Column("asked_ns", sa.BigInteger))
 
 
+def _to_12(operations: Operations) -> None:
+    operations.create_table(
+        "endings",
+        sa.Column("session", sa.LargeBinary(16), sa.ForeignKey("sessions.id"), primary_key=True),
+        sa.Column("ended_ns", sa.BigInteger, nullable=False),
+    )
+    operations.create_index("endings_by_time", "endings", ["ended_ns"])
+    operations.create_table(
+        "upkeep",
+        sa.Column("id", sa.Integer, sa.CheckConstraint("id = 0"), primary_key=True, autoincrement=False),
+        sa.Column("again_ns", sa.BigInteger, nullable=False),
+    )
+    # When they ended was not written down: not before that.
+    operations.execute(
+        "INSERT INTO endings (session, ended_ns)"
+        " SELECT s.id, coalesce(w.received_ns, s.opened_ns) FROM sessions AS s"
+        " LEFT JOIN windows AS w ON w.session = s.id AND w.seq = s.next_seq - 1"
+        " WHERE s.state IN ('closed', 'failed', 'interrupted')"
+    )
+
+
 STEPS: Final = (
     Step(10, "which version the tables are of, and whose they are, is said in a table", _to_10),
     Step(11, "where sessions stood lately is kept, and when a spot challenge left first", _to_11),
+    Step(12, "when sessions ended is kept, so that their windows and challenges can be taken away", _to_12),
 )
 """In their order, without a gap."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import fields
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -287,6 +288,18 @@ def test_limits_are_those_of_the_service(tmp_path: Path) -> None:
     assert (found.code, found.where) == (Code.FIELD_RANGE, "limits")
     (found,) = faults(tmp_path, "[limits]\ndrain = inf\n")
     assert found.where.endswith(":2: limits.drain")
+
+
+def test_rows_of_what_ended_are_kept_for_a_month_unless_somebody_says_otherwise(tmp_path: Path) -> None:
+    assert load(None, {}, {}).settings.store.kept == timedelta(days=30)
+    assert load(written(tmp_path, "[store]\nkeep_ended_days = 0\n"), {}, {}).settings.store.kept is None
+    environment = {"WEIGHBRIDGE_STORE_KEEP_ENDED_DAYS": "7"}
+    assert load(written(tmp_path, "[store]\nkeep_ended_days = 0\n"), environment, {}).settings.store.kept == timedelta(
+        7
+    )
+    for wrong in ("-1", "36526", "1.5", '"forever"'):
+        (found,) = faults(tmp_path, f"[store]\nkeep_ended_days = {wrong}\n")
+        assert found.where.endswith(":2: store.keep_ended_days")
 
 
 def test_a_file_that_is_none(tmp_path: Path) -> None:

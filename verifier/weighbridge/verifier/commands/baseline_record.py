@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -23,6 +24,7 @@ from weighbridge.verifier.commands.bundle import read_bundle
 from weighbridge.verifier.commands.outcome import Outcome, load_anchors, no_state, read, usage, write
 from weighbridge.verifier.commands.state import deployment_class, open_store
 from weighbridge.verifier.commands.text import counted, plain
+from weighbridge.verifier.recorded_state import chain_of
 from weighbridge.verifier.telemetry.study.extract import Said, extract
 from weighbridge.verifier.telemetry.study.readings import Summary, summarise
 
@@ -162,24 +164,22 @@ def bundle_named(source: str, session: bytes | None, trusted: TrustAnchors) -> t
     if not Path(source).is_dir():
         return read_bundle(source), trusted
     state = Path(source)
-    store = open_store(state)
-    try:
+    with contextlib.ExitStack() as stack:
+        store = stack.enter_context(contextlib.closing(open_store(state)))
         with store.reading() as tx:
             row = None if session is None else tx.session(session)
-            indices = () if session is None else tx.window_indices(session)
-    finally:
-        store.close()
-    if row is None or session is None:
-        raise Indeterminate(
-            Code.SESSION_UNKNOWN,
-            "no such session here",
-            where="--session",
-            got=session,
-            hint=f"`weighbridge sessions {source}` lists them",
-        )
-    chain = (row.enrolment_index, *indices)
-    with deployment_class().reading(state) as (records, reader):
-        ends = ending(reader, session, after=chain[-1], seq=len(indices))
+        if row is None or session is None:
+            raise Indeterminate(
+                Code.SESSION_UNKNOWN,
+                "no such session here",
+                where="--session",
+                got=session,
+                hint=f"`weighbridge sessions {source}` lists them",
+            )
+        records, reader = stack.enter_context(deployment_class().reading(state))
+        windows = chain_of(store, reader, session)
+        chain = (row.enrolment_index, *windows)
+        ends = ending(reader, session, after=chain[-1], seq=len(windows))
         bundle = assemble(records, reader, [*chain, *ends], manifests=())
     if not (path := state / "anchors.json").is_file():
         raise no_state(state)

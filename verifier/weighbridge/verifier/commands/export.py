@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +31,7 @@ from weighbridge.verifier.commands.text import counted
 from weighbridge.verifier.identifiers import identifiers
 from weighbridge.verifier.keys import VerifierKeys
 from weighbridge.verifier.record import Leaf
+from weighbridge.verifier.recorded_state import chain_of
 from weighbridge.verifier.redaction import SALT_SIZE, is_salt
 from weighbridge.verifier.shown_requests import ClaimedWork, show
 from weighbridge.verifier.tenancy import foreign
@@ -120,25 +122,24 @@ def run_export(arguments: argparse.Namespace) -> Outcome | ExitCode:
     given_values = () if arguments.reference is None else (read_reference(arguments.reference),)
     given_policies = [load_policy(arguments.policy, Reference({}, {}, {})).files] if arguments.policy else []
     manifests = [read_manifest(path) for path in arguments.manifest]
-    store = open_store(arguments.state)
-    try:
+    with contextlib.ExitStack() as stack:
+        store = stack.enter_context(contextlib.closing(open_store(arguments.state)))
         with store.reading() as tx:
-            row, windows = tx.session(session), tx.window_indices(session)
+            row = tx.session(session)
             others = () if row is None else tx.others_of(row.gpus, tenant=row.tenant)
-    finally:
-        store.close()
-    if row is None:
-        raise Indeterminate(Code.SESSION_UNKNOWN, "no such session here", where="SESSION", got=session)
-    if arguments.tenant not in {None, row.tenant}:
-        raise PolicyDenied(
-            Code.BUNDLE_TENANT,
-            "the session is another tenant's",
-            where="SESSION",
-            expected=arguments.tenant,
-            hint="`weighbridge sessions` lists sessions; a bundle is its tenant's alone",
-        )
-    chain = (row.enrolment_index, *windows)
-    with deployment_class().reading(arguments.state) as (records, reader):
+        if row is None:
+            raise Indeterminate(Code.SESSION_UNKNOWN, "no such session here", where="SESSION", got=session)
+        if arguments.tenant not in {None, row.tenant}:
+            raise PolicyDenied(
+                Code.BUNDLE_TENANT,
+                "the session is another tenant's",
+                where="SESSION",
+                expected=arguments.tenant,
+                hint="`weighbridge sessions` lists sessions; a bundle is its tenant's alone",
+            )
+        records, reader = stack.enter_context(deployment_class().reading(arguments.state))
+        windows = chain_of(store, reader, session)
+        chain = (row.enrolment_index, *windows)
         indices = [*chain, *ending(reader, session, after=chain[-1], seq=len(windows))]
         withheld = foreign(records, indices, others)
         theirs = len(withheld)

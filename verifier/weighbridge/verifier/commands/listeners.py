@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from functools import partial
 from importlib import metadata
 from typing import TYPE_CHECKING, Final
@@ -19,6 +20,7 @@ from weighbridge.verifier.result.key_store import TokenKeyStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
+    from datetime import timedelta
 
     from weighbridge.verifier.clock import Clock
     from weighbridge.verifier.core import Verifier
@@ -131,6 +133,7 @@ async def over_metrics(
     metrics.look_at(
         Sources(
             sessions=partial(_sessions, opened),
+            waiting=partial(_waiting, opened, settings.store.kept),
             entries=lambda: opened.archive.ledger.published().checkpoint.size,
             latest=0 if latest is None else nanoseconds(latest),
             junk=lambda: verifier.junk,
@@ -156,3 +159,10 @@ async def over_metrics(
 def _sessions(opened: Deployment) -> dict[SessionState, int]:
     with opened.store.reading() as tx:
         return tx.sessions_by_state()
+
+
+def _waiting(opened: Deployment, keep: timedelta | None) -> int:
+    if keep is None:
+        return 0
+    before_ns = nanoseconds(datetime.now(UTC) - keep)
+    return opened.store.look(lambda tx: tx.endings.count(before_ns=before_ns))

@@ -19,7 +19,7 @@ from weighbridge.verifier.commands.progress import Progress
 from weighbridge.verifier.commands.state import deployment_class, open_store
 from weighbridge.verifier.pool import Failed, run
 from weighbridge.verifier.recorded import windows
-from weighbridge.verifier.recorded_state import RecordedSession, recorded_sessions, session_windows
+from weighbridge.verifier.recorded_state import RecordedSession, chain_of, recorded_sessions, session_windows
 from weighbridge.verifier.rejudged import Part, Rejudge
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from weighbridge.policy.policy_set import PolicyFiles
     from weighbridge.verifier.anchors import TrustAnchors
     from weighbridge.verifier.archive import Records
+    from weighbridge.verifier.ledger.reader import LedgerReader
     from weighbridge.verifier.recorded import RecordedWindow
     from weighbridge.verifier.store import Store
 
@@ -183,7 +184,7 @@ class _Looker:
     def __init__(self, question: Question, stack: contextlib.ExitStack) -> None:
         self._question: Question = question
         self._stack: contextlib.ExitStack = stack
-        self._states: dict[str, tuple[Records, Store, TrustAnchors]] = {}
+        self._states: dict[str, tuple[Records, LedgerReader, Store, TrustAnchors]] = {}
         self._own: Reference | None = None if question.reference is None else Reference.recorded(question.reference)
         self._manifests = {item.digest: item for item in map(Manifest.from_json, question.manifests)}
         self._rejudge: Rejudge = stack.enter_context(
@@ -207,16 +208,15 @@ class _Looker:
         if path not in self._states:
             store = open_store(Path(path))
             self._stack.callback(store.close)
-            records, _ = self._stack.enter_context(deployment_class().reading(Path(path)))
+            records, reader = self._stack.enter_context(deployment_class().reading(Path(path)))
             # Whoever believes them anyway may name the verifier's keys as well.
             named = self._question.anchors
             known = {(anchor.purpose, anchor.spki) for anchor in named.anchors}
             own = load_document(Path(path) / "anchors.json").anchors
             others = [item for item in own if (item.purpose, item.spki) not in known]
-            self._states[path] = records, store, named.with_anchors(others)
-        records, store, believed = self._states[path]
-        with store.reading() as tx:
-            indices = tx.window_indices(session.session)
+            self._states[path] = records, reader, store, named.with_anchors(others)
+        records, reader, store, believed = self._states[path]
+        indices = chain_of(store, reader, session.session)
         chain = indices[: session.windows - (session.ending is not None)]
         found = session_windows(
             records, session, chain, anchors=believed, reference=self._own, manifests=self._manifests

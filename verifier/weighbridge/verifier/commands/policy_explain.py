@@ -306,7 +306,7 @@ def _of_state(
     arguments: argparse.Namespace, stack: contextlib.ExitStack, anchors: TrustAnchors, reference: Reference | None
 ) -> tuple[Iterator[RecordedWindow], Callable[[bytes], PolicyFiles]]:
     from weighbridge.verifier.commands.state import deployment_class, open_store  # noqa: PLC0415 - only here
-    from weighbridge.verifier.recorded_state import recorded_sessions, session_windows  # noqa: PLC0415
+    from weighbridge.verifier.recorded_state import chain_of, recorded_sessions, session_windows  # noqa: PLC0415
 
     state = Path(arguments.evidence)
     store = open_store(state)
@@ -324,8 +324,7 @@ def _of_state(
             got=arguments.session,
             hint=f"`weighbridge sessions {state}` lists them",
         )
-    with store.reading() as tx:
-        indices = tx.window_indices(session.session)
+    indices = chain_of(store, reader, session.session)
     chain = indices[: session.windows - (session.ending is not None)]
     manifests = {item.digest: item for item in map(read_manifest, arguments.manifest)}
     found = session_windows(

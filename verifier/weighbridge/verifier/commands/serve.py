@@ -235,6 +235,7 @@ def _run_serve(arguments: argparse.Namespace) -> Outcome | int:
             attesters=first.bench.attesters,
             observer=observer,
             remembered=settings.serve.remembered,
+            keep_ended=settings.store.kept,
         )
         verifier.follow(first.watch)
         asked = [one.watch.ask for one in benches if one.watched]

@@ -211,9 +211,20 @@ class PostgresDatabase:
             row = connection.exec_driver_sql(
                 "SELECT current_setting('server_version'), current_database(), current_schema(), current_user,"
                 " current_setting('synchronous_commit'), current_setting('synchronous_standby_names'),"
-                " (SELECT coalesce(version, 'none') FROM pg_stat_ssl WHERE pid = pg_backend_pid())"
+                " (SELECT coalesce(version, 'none') FROM pg_stat_ssl WHERE pid = pg_backend_pid()),"
+                " (SELECT coalesce(sum(pg_total_relation_size(oid)), 0) FROM pg_class"
+                " WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r')"
             ).one()
-        names = ("server", "name", "schema", "role", "synchronous_commit", "synchronous_standby_names", "tls")
+        names = (
+            "server",
+            "name",
+            "schema",
+            "role",
+            "synchronous_commit",
+            "synchronous_standby_names",
+            "tls",
+            "size_bytes",
+        )
         told = dict(zip(names, map(str, row), strict=True))
         return {"database": f"PostgreSQL {told.pop('server')}", **told}
 

@@ -7,6 +7,7 @@ Values are checked here each for itself and against each other; whether what the
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Annotated, Any, Final, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -54,6 +55,7 @@ __all__ = [
 
 _WORKERS_MAX: Final = 256
 _TENANTS_MAX: Final = 256
+_DAYS_MAX: Final = 36_525
 
 
 class _Section(BaseModel):
@@ -199,6 +201,20 @@ class Store(_Section):
         About("URL"),
         Field(description="postgresql://USER@HOST/NAME, no password in it; without: STATE/sessions.sqlite"),
     ] = None
+    keep_ended_days: Annotated[
+        int,
+        NUMBER,
+        Field(
+            ge=0,
+            le=_DAYS_MAX,
+            description="for which windows and challenges of a session stay listed after its end; 0: for ever",
+        ),
+    ] = 30
+
+    @property
+    def kept(self) -> timedelta | None:
+        """How long these rows are kept of a session that has ended; ``None``: for ever."""
+        return timedelta(days=self.keep_ended_days) if self.keep_ended_days else None
 
 
 class Ledger(_Section):
