@@ -93,12 +93,13 @@ class Source:
                 got=len(names),
             )
         channels: dict[str, Channel] = {}
+        every, size = f"{where}.channels", len(offsets)
         for key in names:
             if not isinstance(key, str) or not 0 < len(key.encode()) <= NAME_MAX:
                 raise MalformedEvidence(Code.FIELD_TYPE, "a channel's name is a short text", where=f"{where}.{key!a}")
-            check_name(key, where=f"{where}.channels")
+            check_name(key, where=every)
             place = f"{where}.{key}"
-            channels[key] = Channel.from_cbor(table.take(key), name=key, size=len(offsets), budget=budget, where=place)
+            channels[key] = Channel.from_cbor(table.take(key), name=key, size=size, budget=budget, where=place)
         return cls(
             device=device,
             name=name,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import isqrt
 from operator import index
 from typing import TYPE_CHECKING, Final
@@ -227,7 +227,7 @@ def _sum(readings: Readings, carried: Carried, bridge: _Bridge | None) -> Findin
     power, energy, anchor = readings.power, readings.tracks.get("energy"), carried.anchor
     if power is None or bridge is None or energy is None or anchor is None or not readings.dense:
         return None
-    where = index(np.searchsorted(energy.times, index(power.times[-1]) - power.lag_us + 1)) - 1
+    where = index(energy.times.searchsorted(index(power.times[-1]) - power.lag_us + 1)) - 1
     if where < 0 or "energy" in readings.wrapped:
         return None
     from_us = (anchor.at_ns - readings.start_ns) // 1000 + power.lag_us
@@ -265,18 +265,20 @@ def _carry(readings: Readings, carried: Carried, bridge: _Bridge | None, state: 
         return Carried(power=last, energy=kept, heat=state)
     first_us, last_us = index(energy.times[0]), index(energy.times[-1])
     since, whole = (index(power.integral[-1]) - power.until((last_us + power.lag_us, first_us + power.lag_us))).tolist()
-    begun = Carried(
+    anchor = carried.anchor
+    if anchor is None or bridge is None or last.at_ns - anchor.at_ns > _SUM_NS:
+        anchor = Last(readings.at_ns(first_us), index(energy.values[0]))
+        sums, change = whole, power.spread(first_us - _TAIL_US, first_us + _TAIL_US)
+    else:
+        more = bridge.over((anchor.at_ns - readings.start_ns) // 1000 + power.lag_us, end_us)
+        sums, change = carried.anchor_nj + more, carried.anchor_mw
+    return Carried(
         power=last,
         energy=Last(readings.at_ns(last_us), index(energy.values[-1])),
         since_nj=since,
         spread_mw=power.spread(min(last_us, end_us) - _TAIL_US, end_us),
-        anchor=Last(readings.at_ns(first_us), index(energy.values[0])),
-        anchor_nj=whole,
-        anchor_mw=power.spread(first_us - _TAIL_US, first_us + _TAIL_US),
+        anchor=anchor,
+        anchor_nj=sums,
+        anchor_mw=change,
         heat=state,
     )
-    anchor = carried.anchor
-    if anchor is None or bridge is None or last.at_ns - anchor.at_ns > _SUM_NS:
-        return begun
-    more = bridge.over((anchor.at_ns - readings.start_ns) // 1000 + power.lag_us, end_us)
-    return replace(begun, anchor=anchor, anchor_nj=carried.anchor_nj + more, anchor_mw=carried.anchor_mw)

@@ -36,9 +36,9 @@ def find(readings: Readings) -> Finding | None:
     steps = rounded(power.values)
     order = grams(steps)
     # Stable: of equal grams the earlier ones come first.
-    by_value = np.argsort(order, kind="stable")
+    by_value = order.argsort(kind="stable")
     ordered = order[by_value]
-    equal = np.flatnonzero(ordered[1:] == ordered[:-1])
+    equal = (ordered[1:] == ordered[:-1]).nonzero()[0]
     if len(equal) == 0:
         return None
     told = looked_at(steps)

@@ -117,8 +117,8 @@ def _pair(readings: Readings) -> _Pair | None:
         return None
     # Power that was read from the first reading to the last tells of the time half a window earlier.
     lag = power.lag_us
-    start, stop = np.searchsorted(energy.times, (index(power.times[0]) - lag, index(power.times[-1]) - lag + 1))
-    times, counts = energy.times[index(start) : index(stop)], energy.values[index(start) : index(stop)]
+    start, stop = energy.times.searchsorted((index(power.times[0]) - lag, index(power.times[-1]) - lag + 1)).tolist()
+    times, counts = energy.times[start:stop], energy.values[start:stop]
     if len(times) == 0 or index(times[-1] - times[0]) < _PART_US or bool((counts[1:] < counts[:-1]).any()):
         return None
     return _Pair(times, counts, power.until(times + lag) // NJ_PER_MJ)

@@ -17,7 +17,7 @@ import numpy as np
 from weighbridge.verifier.telemetry.physics.finding import Check
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from weighbridge.verifier.telemetry.physics.finding import Finding
     from weighbridge.verifier.telemetry.physics.readings import Readings
@@ -84,10 +84,15 @@ class Heat:
 
     def after(self, power_mw: int, lasts_us: int) -> Heat:
         """The bounds after ``power_mw`` for so long, whichever node it is."""
-        return Heat(
-            _towards(self.low_mw, power_mw, lasts_us, _SLOW_US[1] if power_mw > self.low_mw else _SLOW_US[0]),
-            _towards(self.high_mw, power_mw, lasts_us, _SLOW_US[0] if power_mw > self.high_mw else _SLOW_US[1]),
-        )
+        return self.behind(((power_mw, lasts_us),))
+
+    def behind(self, drawn: Iterable[tuple[int, int]]) -> Heat:
+        """The bounds behind one stretch after the other, each of a power in mW for so many µs."""
+        low, high = self.low_mw, self.high_mw
+        for power_mw, lasts_us in drawn:
+            low = _towards(low, power_mw, lasts_us, _SLOW_US[1] if power_mw > low else _SLOW_US[0])
+            high = _towards(high, power_mw, lasts_us, _SLOW_US[0] if power_mw > high else _SLOW_US[1])
+        return Heat(low, high)
 
     def blind(self, limit_mw: int | None, lasts_us: int) -> Heat:
         """The bounds after a time in which nobody knows the power."""
@@ -103,7 +108,7 @@ def rate(readings: Readings) -> Finding | None:
     if power is None or heat is None or len(heat.times) == 0:
         return None
     steps, apart = np.abs(heat.values[1:] - heat.values[:-1]), heat.times[1:] - heat.times[:-1]
-    for where in np.flatnonzero((steps > _STEP_MK) & (apart <= _SECOND_US)):
+    for where in ((steps > _STEP_MK) & (apart <= _SECOND_US)).nonzero()[0]:
         at = index(heat.times[where + 1])
         if at - index(power.times[0]) < _SETTLED_US:
             continue
@@ -144,18 +149,18 @@ def ambient(readings: Readings, before: Heat) -> tuple[Finding | None, Heat]:
     first_us, last_us = index(power.times[0]), index(power.times[-1])
     marks = [*range(first_us, last_us, _SECOND_US), last_us]
     state = before
-    for (since, start), (until, end) in pairwise(zip(power.until(marks).tolist(), marks, strict=True)):
-        lasts = end - start
-        if readings.dense:
-            state = state.after((until - since) // lasts, lasts)
-        else:
-            state = state.blind(readings.limit_mw, lasts)
+    if readings.dense:
+        sums = pairwise(zip(power.until(marks).tolist(), marks, strict=True))
+        state = before.behind(((until - since) // (end - start), end - start) for (since, start), (until, end) in sums)
+    else:
+        for start, end in pairwise(marks):
+            state = state.blind(readings.limit_mw, end - start)
     heat = readings.tracks.get("temperature")
     if heat is None or not readings.dense or last_us - index(heat.times[-1]) > _SECOND_US:
         return None, state
     degrees = index(heat.values[-1])
     # The fast node is somewhere within what was read in the last seconds: its share goes with the bounds of those.
-    last = power.values[index(np.searchsorted(power.times, last_us - _BEFORE_US)) :]
+    last = power.values[index(power.times.searchsorted(last_us - _BEFORE_US)) :]
     low, high = min(state.low_mw, index(last.min())), max(state.high_mw, index(last.max()))
     coolest, warmest = degrees - _PER_W_MK[1] * high // 1000, degrees - _PER_W_MK[0] * low // 1000
     if coolest <= _AMBIENT_MK[1] and warmest >= _AMBIENT_MK[0]:

@@ -6,10 +6,10 @@ another machine finds the same.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from operator import index
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 import numpy as np
 
@@ -53,8 +53,7 @@ CHECK: Final = Check(
 )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Track:
+class Track(NamedTuple):
     """The readings of one channel that there are: times in µs from the first sample of the stretch, and values.
 
     ``low`` and ``high`` are the least and the greatest of these.
@@ -73,6 +72,7 @@ class Power:
     Attributes:
         steps: from each value to the next.
         apart: the time between the two.
+        span_us: from the first reading to the last.
         mean: of the values.
         integral: nanojoules from the first reading to each.
         window_us: over how long the sensor takes the mean, ``None`` where that is not known.
@@ -84,6 +84,7 @@ class Power:
     high: int
     steps: NDArray[np.int64]
     apart: NDArray[np.int64]
+    span_us: int
     mean: int
     integral: NDArray[np.int64]
     window_us: int | None
@@ -92,9 +93,10 @@ class Power:
     def of(cls, track: Track, window_ns: int | None) -> Self | None:
         """What follows from ``track``; ``None`` where it has no two readings: an integral has two ends."""
         times, values = track.times, track.values
-        apart = times[1:] - times[:-1]
-        if not apart.any():
+        span_us = index(times[-1] - times[0])
+        if not span_us:
             return None
+        apart = times[1:] - times[:-1]
         integral = np.zeros(len(times), dtype=np.int64)
         ((values[1:] + values[:-1]) * apart).cumsum(out=integral[1:])
         return cls(
@@ -104,6 +106,7 @@ class Power:
             high=track.high,
             steps=values[1:] - values[:-1],
             apart=apart,
+            span_us=span_us,
             mean=index(values.sum()) // len(values),
             integral=integral // 2,
             window_us=None if window_ns is None else window_ns // 1000,
@@ -128,11 +131,6 @@ class Power:
     def misses(self) -> bool:
         """Whether the sensor looks at power for less than the time between its values."""
         return self.window_us is not None and self.window_us * 10 < self.apart_us * 9
-
-    @property
-    def span_us(self) -> int:
-        """From the first reading to the last."""
-        return index(self.times[-1] - self.times[0])
 
     def until(self, at: NDArray[np.int64] | Sequence[int]) -> NDArray[np.int64]:
         """Nanojoules from the first reading to each of these times, straight lines between readings."""
@@ -194,12 +192,11 @@ def readings_of(series: Series, limits: Limits) -> tuple[Readings, tuple[Finding
     long = len(series) > 0 and index(every[-1]) > _SPAN_MAX_US
     if long:
         findings.append(CHECK.unusable(expected=_SPAN, got=f"{index(every[-1]) / 3.6e9:.1f} h", at_ns=start_ns))
-    for name in () if long else series.channels:
+    for name, low, high in () if long else _bounds(series):
         found = series.readings(name)
         if found is None:
             continue
         times, values = found
-        low, high = index(values.min()), index(values.max())
         least, most = RANGES.get(name, (low, high))
         if low < least or high > most:
             findings.append(_beyond(name, found, (least, most)))
@@ -221,6 +218,20 @@ def readings_of(series: Series, limits: Limits) -> tuple[Readings, tuple[Finding
     return readings, tuple(findings)
 
 
+def _bounds(series: Series) -> list[tuple[str, int, int]]:
+    """The least and the greatest reading of each channel that has any, in the order of the channels."""
+    ends: dict[str, tuple[int, int]] = {}
+    whole = [name for name in series.channels if name not in series.absent]
+    if whole and len(series):
+        # All at once: an array is gone through in less time than it takes to ask for it.
+        rows = np.concatenate([series.channels[name] for name in whole]).reshape(len(whole), -1)
+        ends.update(zip(whole, zip(rows.min(axis=1).tolist(), rows.max(axis=1).tolist(), strict=True), strict=True))
+    for name in series.absent:
+        if (found := series.readings(name)) is not None:
+            ends[name] = index(found[1].min()), index(found[1].max())
+    return [(name, *ends[name]) for name in series.channels if name in ends]
+
+
 def _as_read(energy: Track, moved: Track | None, period_us: int) -> Track:
     """The energy counter at the times at which it was read, which are not its samples' where reading it takes long.
 
@@ -232,7 +243,7 @@ def _as_read(energy: Track, moved: Track | None, period_us: int) -> Track:
     apart = max(moved.high, -moved.low) // 1000
     if apart > period_us or bool((times[1:] <= times[:-1]).any()):
         return energy
-    return replace(energy, times=times)
+    return energy._replace(times=times)
 
 
 def _beyond(name: str, found: tuple[NDArray[np.int64], NDArray[np.int64]], band: tuple[int, int]) -> Finding:

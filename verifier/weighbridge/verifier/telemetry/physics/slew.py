@@ -40,7 +40,7 @@ def find(readings: Readings) -> Finding | None:
         return None
     steps = np.abs(power.steps)
     least = allowed_mw(limit, REFRESH_US, power.window_us)
-    for where in np.flatnonzero(steps > least):
+    for where in (steps > least).nonzero()[0]:
         apart = index(power.apart[where])
         allowed = allowed_mw(limit, apart, power.window_us)
         if index(steps[where]) > allowed and apart <= max(readings.period_us * 3 // 2, REFRESH_US):

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from operator import index
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Literal, Self
+from typing import TYPE_CHECKING, Final, Literal, Self, cast
 
 import numpy as np
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from weighbridge.proto.telemetry import Channel, Source, Telemetry
+    from weighbridge.proto.telemetry import Source, Telemetry
 
     _Item = TypeVar("_Item", np.int64, np.bool_)
 
@@ -173,7 +173,10 @@ def power_of(source: Source | None) -> tuple[int, ...]:
     channel = None if source is None else source.channels.get("power")
     if channel is None or channel.values is None or channel.unit != UNITS["power"]:
         return ()
-    return tuple(value for value in channel.values if value is not None)
+    values = channel.values
+    if None in values:
+        return tuple(value for value in values if value is not None)
+    return cast("tuple[int, ...]", values)
 
 
 def join(sources: Sequence[Source]) -> tuple[Series | None, tuple[Defect, ...]]:
@@ -191,9 +194,10 @@ def join(sources: Sequence[Source]) -> tuple[Series | None, tuple[Defect, ...]]:
     whole = _whole(sources)
     if whole is not None:
         return None, (whole,)
-    times = _frozen(np.concatenate([_times(source) for source in sources]))
+    each = [_times(source) for source in sources]
+    times = _frozen(each[0] if len(each) == 1 else np.concatenate(each))
     steps = times[1:] - times[:-1]
-    if (steps <= 0).any():
+    if len(steps) and index(steps.min()) <= 0:
         where = index(np.argmax(steps <= 0))
         detail = f"a sample follows that is {-index(steps[where]) / 1e9:.3f} s older, or as old"
         return None, (Defect(kind="unsorted", channel=None, at_ns=index(times[where]), detail=detail),)
@@ -221,7 +225,7 @@ def _whole(sources: Sequence[Source]) -> Defect | None:
         at_ns = sources[0].start_wall_ns if sources else 0
         return Defect(kind="missing", channel=None, at_ns=at_ns, detail="no sample")
     first, at_ns = sources[0], sources[0].start_wall_ns
-    if detail := _unlike(sources):
+    if len(sources) > 1 and (detail := _unlike(sources)):
         return Defect(kind="source", channel=None, at_ns=at_ns, detail=detail)
     count = sum(len(source.offsets) for source in sources)
     if count > SAMPLES_MAX:
@@ -260,17 +264,15 @@ def _channels(
     channels: dict[str, NDArray[np.int64]] = {}
     absent: dict[str, NDArray[np.bool_]] = {}
     defects: list[Defect] = []
-    for name in sorted(set[str]().union(*(source.channels for source in sources))):
-        parts = [source.channels.get(name) for source in sources]
-        units = {part.unit for part in parts if part is not None}
-        if len(units) > 1 or UNITS.get(name) not in {None, *units}:
-            detail = f"in {', '.join(sorted(units))} where {UNITS.get(name, 'one unit')} is due"
+    for name, (units, read) in sorted(_columns(sources).items()):
+        if units != (UNITS.get(name, units[0]),):
+            detail = f"in {', '.join(units)} where {UNITS.get(name, 'one unit')} is due"
             defects.append(Defect(kind="unit", channel=name, at_ns=index(times[0]), detail=detail))
             continue
-        if all(part is None or part.values is None for part in parts):
+        if read is None:
             continue  # not supported, which is a value
         try:
-            values, holes = _column(parts, sources)
+            values, holes = _numbers(read, len(times))
         except (OverflowError, ValueError, TypeError):
             detail = "values that are no 64-bit integers, or not one per sample"
             defects.append(Defect(kind="range", channel=name, at_ns=index(times[0]), detail=detail))
@@ -283,17 +285,35 @@ def _channels(
     return channels, absent, defects
 
 
-def _column(
-    parts: Sequence[Channel | None], sources: Sequence[Source]
-) -> tuple[NDArray[np.int64], NDArray[np.bool_] | None]:
-    """All windows' values, and where they are missing; ``None`` where none is."""
+_Column = tuple[tuple[str, ...], "Sequence[int | None] | None"]
+
+
+def _columns(sources: Sequence[Source]) -> Mapping[str, _Column]:
+    """The units of each channel, and its values in all windows; ``None`` where no window has any."""
+    if len(sources) == 1:
+        return {name: ((channel.unit,), channel.values) for name, channel in sources[0].channels.items()}
+    return {name: _column(name, sources) for name in set[str]().union(*(source.channels for source in sources))}
+
+
+def _column(name: str, sources: Sequence[Source]) -> _Column:
+    """Of one channel in several windows; no value at all where one of them has not one per sample."""
+    parts = [(source.channels.get(name), len(source.offsets)) for source in sources]
+    units = tuple(sorted({part.unit for part, _ in parts if part is not None}))
+    if all(part is None or part.values is None for part, _ in parts):
+        return units, None
     read: list[int | None] = []
-    for part, source in zip(parts, sources, strict=True):
-        size = len(source.offsets)
+    for part, size in parts:
         values = (None,) * size if part is None or part.values is None else part.values
         if len(values) != size:
-            raise ValueError("not one value per sample")
+            return units, ()
         read += values
+    return units, read
+
+
+def _numbers(read: Sequence[int | None], size: int) -> tuple[NDArray[np.int64], NDArray[np.bool_] | None]:
+    """Values of so many samples, and where they are missing; ``None`` where none is."""
+    if len(read) != size:
+        raise ValueError("not one value per sample")
     # Few channels miss any, and to look for one takes as long as to fail of it.
     try:
         return np.array(read, dtype=np.int64), None
@@ -305,13 +325,14 @@ def _column(
 def _of_power(values: NDArray[np.int64], holes: NDArray[np.bool_] | None, times: NDArray[np.int64]) -> list[Defect]:
     """Missing readings, and what stands for none: of power alone, since others may have any of these values."""
     defects: list[Defect] = []
-    there = np.ones(len(values), dtype=np.bool_) if holes is None else ~holes
     if holes is not None:
         detail = f"{index(holes.sum())} readings are missing"
         at_ns = index(times[index(np.argmax(holes))])
         defects.append(Defect(kind="missing", channel="power", at_ns=at_ns, detail=detail))
     if index(values.min()) <= 0 or index(values.max()) >= _SENTINELS[1]:
-        found = (np.isin(values, _SENTINELS) | (values == 0)) & there
+        found = np.isin(values, _SENTINELS) | (values == 0)
+        if holes is not None:
+            found &= ~holes
         if found.any():
             where = index(np.argmax(found))
             detail = f"{index(values[where])} stands where a reading is due"
@@ -334,6 +355,8 @@ def _events(sources: Sequence[Source]) -> list[Defect]:
 
 def _gaps(times: NDArray[np.int64], steps: NDArray[np.int64], period_ns: int) -> list[Defect]:
     limit = period_ns * GAP_PERIODS_MILLI // 1000
+    if not len(steps) or index(steps.max()) <= limit:
+        return []
     return [
         Defect(
             kind="gap",
