@@ -35,10 +35,10 @@ from weighbridge.verifier.procedure import authenticate, verify_window
 from weighbridge.verifier.published import Published
 from weighbridge.verifier.replay import replay_enrolment, replay_telemetry, replay_window
 from weighbridge.verifier.session import Position, SessionState
-from weighbridge.verifier.telemetry.appraisal import NOTHING, TelemetryAppraisal, named_of, traces_of
+from weighbridge.verifier.telemetry.appraisal import NOTHING, Presented, TelemetryAppraisal, presented_by, traces_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from weighbridge.policy.document import PolicyInput
@@ -125,14 +125,17 @@ class Case:
         )
         return lambda: policy_input(verified, known, weighed=weighed, host=host, gpus=gpus, at=self.at)
 
-    def traces(self, verified: VerifiedWindow) -> tuple[Trace, ...]:
-        """What of its samples is looked up in the verifier's memory."""
-        named = named_of(self.enrolled, baselines=self.world.baselines, at=self.at)
-        return traces_of(verified, self.position.telemetry, enrolled=self.enrolled, named=named)
+    def presented(self, verified: VerifiedWindow) -> tuple[Presented, ...]:
+        """What it has of each GPU, joined, and the profile that this is compared with."""
+        return presented_by(verified, enrolled=self.enrolled, baselines=self.world.baselines, at=self.at)
 
-    def compare(self, verified: VerifiedWindow) -> TelemetryAppraisal:
+    def traces(self, verified: VerifiedWindow, presented: Sequence[Presented]) -> tuple[Trace, ...]:
+        """What of its samples is looked up in the verifier's memory."""
+        return traces_of(verified, self.position.telemetry, enrolled=self.enrolled, presented=presented)
+
+    def compare(self, verified: VerifiedWindow, presented: Sequence[Presented]) -> TelemetryAppraisal:
         """What its samples say, by the baselines in force."""
-        return self._physical(self._appraiser(self.world.prepared), verified)
+        return self._physical(self._appraiser(self.world.prepared), verified, presented)
 
     def _known(self) -> Known:
         return Known(
@@ -158,8 +161,17 @@ class Case:
     def _appraiser(self, policy: Prepared) -> Appraiser:
         return self.appraiser if policy is self.appraiser.policy else replace(self.appraiser, policy=policy)
 
-    def _physical(self, appraiser: Appraiser, verified: VerifiedWindow) -> TelemetryAppraisal:
-        return appraiser.physical(verified, enrolled=self.enrolled, position=self.position, history=NOTHING, at=self.at)
+    def _physical(
+        self, appraiser: Appraiser, verified: VerifiedWindow, presented: Sequence[Presented] | None = None
+    ) -> TelemetryAppraisal:
+        return appraiser.physical(
+            verified,
+            enrolled=self.enrolled,
+            position=self.position,
+            history=NOTHING,
+            at=self.at,
+            presented=presented,
+        )
 
 
 class Line:

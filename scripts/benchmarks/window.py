@@ -128,14 +128,16 @@ def _telemetry(gpus: int, directory: Path, *, rounds: int) -> Iterator[Figure]:
         line.deliver(line.seal())
         case = line.case(report=True)
         verified, sent = case.verify(), Evidence.parse(case.raw).telemetry
-        said = case.compare(verified).verdict
+        presented = case.presented(verified)
+        said = case.compare(verified, presented).verdict
         if said != "in_baseline":
             raise RuntimeError(f"the samples are {said}")
         bare = _bare(case)
         steps: dict[str, Callable[[], object]] = {
             "hashed and parsed": lambda: (sha256(sent), telemetry.Telemetry.parse(sent)),
-            "fingerprinted for the memory": lambda: case.traces(verified),
-            "checked, scored and appraised": lambda: case.compare(verified),
+            "joined": lambda: case.presented(verified),
+            "fingerprinted for the memory": lambda: case.traces(verified, presented),
+            "checked, scored and appraised": lambda: case.compare(verified, presented),
         }
         costs = in_turns({**bare, **steps}, rounds=rounds)
     finally:

@@ -21,7 +21,7 @@ from weighbridge.verifier.case import denial_of, make_case
 from weighbridge.verifier.clock import SOURCE
 from weighbridge.verifier.policy_input import Known
 from weighbridge.verifier.published import Published
-from weighbridge.verifier.telemetry.appraisal import appraise_telemetry, named_of, wanted_of
+from weighbridge.verifier.telemetry.appraisal import appraise_telemetry, presented_by
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,11 +30,10 @@ if TYPE_CHECKING:
     from weighbridge.policy.document import AttesterCode
     from weighbridge.policy.values.reference import Reference
     from weighbridge.proto.manifest import Manifest
-    from weighbridge.proto.profile import Profile
     from weighbridge.verifier.case import Case
     from weighbridge.verifier.procedure import VerifiedWindow
     from weighbridge.verifier.session import Enrolled, Position, SessionState
-    from weighbridge.verifier.telemetry.appraisal import History, TelemetryAppraisal, Word
+    from weighbridge.verifier.telemetry.appraisal import History, Presented, TelemetryAppraisal, Word
     from weighbridge.verifier.tpm.ak import VerifiedAk
 
 __all__ = [
@@ -182,25 +181,33 @@ class Appraiser:
         """Name the reference values once: they are as long as they are many."""
         object.__setattr__(self, "reference_digest", self.reference.digest)
 
-    def wanted(
-        self, window: VerifiedWindow, *, enrolled: Enrolled, position: Position, at: datetime
-    ) -> tuple[tuple[bytes, bytes], ...]:
-        """The GPUs that ``window`` is the first of its session to judge by a profile, each with its digest."""
-        return wanted_of(window, position.telemetry, enrolled=enrolled, baselines=self.baselines, at=at)
-
-    def named(self, *, enrolled: Enrolled, at: datetime) -> Mapping[bytes, Profile]:
-        """By which profiles the GPUs are judged, of the baselines in force."""
-        return named_of(enrolled, baselines=self.baselines, at=at)
+    def presented(self, window: VerifiedWindow, *, enrolled: Enrolled, at: datetime) -> tuple[Presented, ...]:
+        """What ``window`` has of each GPU, with the profile that it is judged by, of the baselines in force."""
+        return presented_by(window, enrolled=enrolled, baselines=self.baselines, at=at)
 
     def physical(
-        self, window: VerifiedWindow, *, enrolled: Enrolled, position: Position, history: History, at: datetime
+        self,
+        window: VerifiedWindow,
+        *,
+        enrolled: Enrolled,
+        position: Position,
+        history: History,
+        at: datetime,
+        presented: Sequence[Presented] | None = None,
     ) -> TelemetryAppraisal:
         """What the samples of ``window`` say by the baselines in force. Arguments as in :meth:`appraise`.
 
-        ``history`` is what was remembered of the GPUs when the window came.
+        ``history`` is what was remembered of the GPUs when the window came; ``presented`` is what :meth:`presented`
+        finds, if somebody has asked for it already.
         """
         return appraise_telemetry(
-            window, position.telemetry, enrolled=enrolled, baselines=self.baselines, history=history, at=at
+            window,
+            position.telemetry,
+            enrolled=enrolled,
+            baselines=self.baselines,
+            history=history,
+            at=at,
+            presented=presented,
         )
 
     def appraise(

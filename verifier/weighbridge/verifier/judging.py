@@ -19,7 +19,7 @@ from weighbridge.verifier.keeping import Keeper
 from weighbridge.verifier.ledger.content import Content
 from weighbridge.verifier.observed import Stage, timed
 from weighbridge.verifier.procedure import authenticate, fork, unknown_challenge, verify_window
-from weighbridge.verifier.telemetry.appraisal import traces_of
+from weighbridge.verifier.telemetry.appraisal import traces_of, wanted_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from weighbridge.verifier.observed import Observer
     from weighbridge.verifier.procedure import AuthenticWindow, VerifiedWindow
     from weighbridge.verifier.store import Issued, Store
-    from weighbridge.verifier.telemetry.appraisal import TelemetryAppraisal
+    from weighbridge.verifier.telemetry.appraisal import Presented, TelemetryAppraisal
     from weighbridge.verifier.telemetry.history import Trace
 
 __all__ = ["Asked", "Judge", "Judged", "Sent"]
@@ -218,12 +218,16 @@ class Judge:
         if not verified:
             return
         began = time.perf_counter()
-        asked = [_asked(hearing, window) for hearing, window in verified]
+        shown = [
+            hearing.bench.appraiser.presented(window, enrolled=hearing.live.enrolled, at=hearing.at)
+            for hearing, window in verified
+        ]
+        asked = [_asked(hearing, window, of) for (hearing, window), of in zip(verified, shown, strict=True)]
         recalled = self._sessions.recall_all(asked, [item.beside for item in beside if item.goes_on])
         laid_out: dict[int, list[_LaidOut]] = {}
-        for (hearing, window), (_, traces, wanted), found in zip(verified, asked, recalled, strict=True):
+        for (hearing, window), of, (_, traces, wanted), found in zip(verified, shown, asked, recalled, strict=True):
             hearing.asked = Asked(traces, wanted, found)
-            laid_out.setdefault(id(hearing.bench), []).append(_lay_out(hearing, window, found))
+            laid_out.setdefault(id(hearing.bench), []).append(_lay_out(hearing, window, of, found))
         for ours in laid_out.values():
             _decide(ours)
         took = (time.perf_counter() - began) / len(verified)
@@ -303,18 +307,21 @@ class _LaidOut(NamedTuple):
     case: Case
 
 
-def _asked(hearing: Hearing, window: VerifiedWindow) -> tuple[Live, Sequence[Trace], Sequence[tuple[bytes, bytes]]]:
+def _asked(
+    hearing: Hearing, window: VerifiedWindow, presented: Sequence[Presented]
+) -> tuple[Live, Sequence[Trace], Sequence[tuple[bytes, bytes]]]:
     """What the memory of GPUs is asked about a window."""
-    live, appraiser, at = hearing.live, hearing.bench.appraiser, hearing.at
-    named = appraiser.named(enrolled=live.enrolled, at=at)
-    traces = traces_of(window, live.position.telemetry, enrolled=live.enrolled, named=named)
-    return live, traces, appraiser.wanted(window, enrolled=live.enrolled, position=live.position, at=at)
+    live, state = hearing.live, hearing.live.position.telemetry
+    traces = traces_of(window, state, enrolled=live.enrolled, presented=presented)
+    return live, traces, wanted_of(state, presented)
 
 
-def _lay_out(hearing: Hearing, window: VerifiedWindow, recalled: Recalled) -> _LaidOut:
+def _lay_out(hearing: Hearing, window: VerifiedWindow, presented: Sequence[Presented], recalled: Recalled) -> _LaidOut:
     live, appraiser, at = hearing.live, hearing.bench.appraiser, hearing.at
     enrolled, position = live.enrolled, live.position
-    physical = appraiser.physical(window, enrolled=enrolled, position=position, history=recalled.history, at=at)
+    physical = appraiser.physical(
+        window, enrolled=enrolled, position=position, history=recalled.history, at=at, presented=presented
+    )
     case = appraiser.lay_out(window, enrolled=enrolled, position=position, state=live.state, physical=physical, at=at)
     return _LaidOut(hearing, window, physical, case)
 

@@ -22,7 +22,7 @@ from weighbridge.verifier.record import Leaf
 from weighbridge.verifier.session import SessionState
 from weighbridge.verifier.standing import Shut, ended, shut_by
 from weighbridge.verifier.steps import Advance, End, Ending, subjects_of
-from weighbridge.verifier.telemetry.appraisal import traces_of
+from weighbridge.verifier.telemetry.appraisal import presented_to, traces_of
 
 if TYPE_CHECKING:
     from weighbridge.verifier.archive import Archive
@@ -112,11 +112,12 @@ def _settle(archive: Archive, store: Store, sessions: LiveSessions, index: int) 
         verified, physical = sessions.replay(live, record, archive.records.evidence(record))
         profiles = {device: of.profile for device, of in physical.state.devices.items()}
         named = {device: profile for device, profile in profiles.items() if profile is not None}
+        presented = presented_to(verified, enrolled=live.enrolled, profiles=named)
         step = Advance(
             live=live,
             verified=verified,
             physical=physical,
-            traces=traces_of(verified, live.position.telemetry, enrolled=live.enrolled, named=named),
+            traces=traces_of(verified, live.position.telemetry, enrolled=live.enrolled, presented=presented),
             random=draw(),
             index=index,
             opens=outcome == "affirmed" and not record.held,

@@ -19,6 +19,7 @@ from weighbridge.proto.workload import WorkSummary
 from weighbridge.verifier.telemetry.device import Brought, follow
 from weighbridge.verifier.telemetry.history import Copy
 from weighbridge.verifier.telemetry.samples.fingerprints import COPIED
+from weighbridge.verifier.telemetry.samples.series import Sampled
 from weighbridge.verifier.telemetry.samples.work import DeclaredWork
 from weighbridge.verifier.telemetry.state import DeviceState, worst
 from weighbridge.verifier.telemetry.study.fitting import Settings, fit
@@ -124,7 +125,7 @@ class Line:
             start = source.start_wall_ns
         brought = Brought(
             device=GPU,
-            source=source,
+            sampled=Sampled.of(source),
             work=DeclaredWork.of(work_of(seconds), seconds * SECOND),
             interval=(start, start + seconds * SECOND),
             seq=self.seq,
@@ -297,7 +298,7 @@ def test_work_that_the_baseline_has_not_seen_says_nothing(profile: Profile) -> N
     work = DeclaredWork.of(replace(work_of(10), tokens_in=10_000_000), 10 * SECOND)
     brought = Brought(
         device=GPU,
-        source=source,
+        sampled=Sampled.of(source),
         work=work,
         interval=(START, START + 10 * SECOND),
         seq=0,
@@ -391,7 +392,7 @@ def test_work_beyond_what_the_baseline_has_seen_excuses_no_unit_that_has_begun(p
     (window,) = source.window(start_wall_ns=START + 10 * SECOND, duration_ns=5 * SECOND, work=work)
     brought = Brought(
         device=GPU,
-        source=window,
+        sampled=Sampled.of(window),
         work=DeclaredWork.of(work, 5 * SECOND),
         interval=(START + 10 * SECOND, START + 15 * SECOND),
         seq=1,

@@ -12,6 +12,7 @@ from support.runs import GPU, record_run
 from weighbridge.proto.telemetry import Channel
 from weighbridge.verifier.telemetry.device import Brought, follow
 from weighbridge.verifier.telemetry.remains import NO_REMAINS
+from weighbridge.verifier.telemetry.samples.series import Sampled
 from weighbridge.verifier.telemetry.samples.work import DeclaredWork
 from weighbridge.verifier.telemetry.state import DeviceState
 from weighbridge.verifier.telemetry.study.fitting import Settings, fit
@@ -59,7 +60,7 @@ class Line:
         start = source.start_wall_ns
         brought = Brought(
             device=GPU,
-            source=source,
+            sampled=Sampled.of(source),
             work=work,
             interval=(start, start + work.duration_ns),
             seq=self.seq,

@@ -23,6 +23,7 @@ from weighbridge.verifier.telemetry.detector.scoring import UnitScore
 from weighbridge.verifier.telemetry.device import Brought, follow, past_of
 from weighbridge.verifier.telemetry.past import LAPSES_MAX, Past, digest_of, read_evidence, write_evidence
 from weighbridge.verifier.telemetry.remains import NO_REMAINS, Remains
+from weighbridge.verifier.telemetry.samples.series import Sampled
 from weighbridge.verifier.telemetry.samples.units import NO_PIECES, UnitBuilder
 from weighbridge.verifier.telemetry.samples.work import DeclaredWork
 from weighbridge.verifier.telemetry.state import DeviceState
@@ -69,7 +70,7 @@ def begun(of: Past | None, profile: Profile = PROFILE, state: DeviceState | None
     """The state behind a window without samples, and its word."""
     brought = Brought(
         device=GPU,
-        source=None,
+        sampled=Sampled.of(None),
         work=DeclaredWork(duration_ns=SECOND),
         interval=(0, SECOND),
         seq=0,

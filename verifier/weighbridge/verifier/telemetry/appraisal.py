@@ -7,7 +7,7 @@ comes about is :mod:`.device`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
@@ -18,15 +18,16 @@ from weighbridge.verifier.telemetry.declared import Tolerance
 from weighbridge.verifier.telemetry.device import Brought, follow, past_of
 from weighbridge.verifier.telemetry.history import NOTHING, History, Trace
 from weighbridge.verifier.telemetry.past import Past, digest_of
+from weighbridge.verifier.telemetry.presented import Presented, presented_by, presented_to
 from weighbridge.verifier.telemetry.samples.coverage import edges, pace
 from weighbridge.verifier.telemetry.samples.fingerprints import fingerprints
-from weighbridge.verifier.telemetry.samples.series import join, power_of, source_of
+from weighbridge.verifier.telemetry.samples.series import power_of
 from weighbridge.verifier.telemetry.samples.work import DeclaredWork
 from weighbridge.verifier.telemetry.state import DeviceAppraisal, DeviceState, TelemetryState, Word, worst
 from weighbridge.verifier.telemetry.unreported import Between, between
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Sequence
     from datetime import datetime
 
     from weighbridge.proto import strict
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from weighbridge.verifier.procedure import VerifiedWindow
     from weighbridge.verifier.session import Enrolled
     from weighbridge.verifier.telemetry.declared import Difference
+    from weighbridge.verifier.telemetry.samples.series import Sampled
 
 __all__ = [
     "NOTHING",
@@ -46,13 +48,15 @@ __all__ = [
     "DeviceState",
     "History",
     "Past",
+    "Presented",
     "TelemetryAppraisal",
     "TelemetryState",
     "Trace",
     "Word",
     "appraise_telemetry",
-    "named_of",
     "pasts_of",
+    "presented_by",
+    "presented_to",
     "traces_of",
     "wanted_of",
     "worst",
@@ -109,6 +113,7 @@ def appraise_telemetry(
     baselines: Baselines,
     history: History,
     at: datetime,
+    presented: Sequence[Presented] | None = None,
 ) -> TelemetryAppraisal:
     """The appraisal of ``window``. Never raises for what the evidence contains.
 
@@ -119,6 +124,7 @@ def appraise_telemetry(
         baselines: by which it is judged.
         history: what is remembered of the GPUs, as :func:`traces_of` asks for it.
         at: the verifier's receipt time: profiles must be in force then.
+        presented: what :func:`.presented_by` finds for these, if somebody has asked for it already.
     """
     header, terms = window.header, enrolled.terms
     span = header.interval
@@ -129,36 +135,37 @@ def appraise_telemetry(
     devices: list[DeviceAppraisal] = []
     used: list[Between] = []
     states = dict(state.devices)
-    for report in _gpus(enrolled):
-        device, before = report.identity, state.of(report.identity)
-        chosen = baselines.choose(device, terms.model, at, driver=report.report.driver_version)
-        profile = None if chosen is None else chosen[0]
-        source = source_of(window.telemetry, device, None if profile is None else profile.source)
+    if presented is None:
+        presented = presented_by(window, enrolled=enrolled, baselines=baselines, at=at)
+    for item in presented:
+        device, profile = item.device, item.profile
+        before = state.of(device)
         if profile is None:
-            foreign = baselines.why_none(device, terms.model, at, driver=report.report.driver_version)
+            foreign = baselines.why_none(device, terms.model, at, driver=item.driver)
         else:
-            foreign = _foreign(profile, report, source)
+            foreign = _foreign(profile, item.report, item.source)
         past = None
         if profile is not None and history.pasts:
             past = history.past(device, digest_of(profile))
         brought = Brought(
             device=device,
-            source=source,
+            sampled=item.sampled,
             work=work,
             interval=interval,
             seq=header.seq,
             copy=history.copy(device),
             profile=profile,
-            baseline=None if chosen is None else chosen[1],
+            baseline=item.baseline,
             foreign=foreign,
             stale=stale,
             past=past,
         )
         states[device], said = follow(before, brought)
         devices.append(said)
-        reading, first = history.reading(device), _energy(source, first=True)
-        if reading is not None and first is not None and before.carried.energy is None:
-            used.append(between(reading, first, profile))
+        if before.carried.energy is None and (reading := history.reading(device)) is not None:
+            first = _energy(item.source, first=True)
+            if first is not None:
+                used.append(between(reading, first, profile))
     return TelemetryAppraisal(
         worst(tuple(item.verdict for item in devices)),
         tuple(devices),
@@ -169,64 +176,49 @@ def appraise_telemetry(
     )
 
 
-def named_of(enrolled: Enrolled, *, baselines: Baselines, at: datetime) -> Mapping[bytes, Profile]:
-    """By which profiles GPUs are judged, of those that have one: they say which source counts, and how it samples."""
-    found: dict[bytes, Profile] = {}
-    for report in _gpus(enrolled):
-        driver = report.report.driver_version
-        chosen = baselines.choose(report.identity, enrolled.terms.model, at, driver=driver)
-        if chosen is not None:
-            found[report.identity] = chosen[0]
-    return found
-
-
 def traces_of(
-    window: VerifiedWindow, state: TelemetryState, *, enrolled: Enrolled, named: Mapping[bytes, Profile]
+    window: VerifiedWindow, state: TelemetryState, *, enrolled: Enrolled, presented: Sequence[Presented]
 ) -> tuple[Trace, ...]:
     """What of ``window`` is looked up in the verifier's memory before it is appraised, and kept there afterwards.
 
-    ``named``: by which profile a GPU is judged (:func:`named_of`), so that no source is looked up but that.
+    ``presented`` is what it has of each GPU (:func:`.presented_by`).
     """
     seq, span = window.header.seq, window.header.interval
+    interval = span.wall_start_ns, span.wall_end_ns
     lasts_ns = min(span.wall_end_ns - span.wall_start_ns, 2 * enrolled.terms.period_ns)
     traces: list[Trace] = []
-    for report in _gpus(enrolled):
-        profile = named.get(report.identity)
-        source = source_of(window.telemetry, report.identity, None if profile is None else profile.source)
+    for item in presented:
+        source, profile = item.source, item.profile
         if source is None:
             continue
-        recent = state.of(report.identity).recent
-        power = [value for _, values in recent for value in values] + list(power_of(source))
+        recent = state.of(item.device).recent
+        power = (*(value for _, values in recent for value in values), *power_of(source))
         hourly = _hourly(max(_PERIOD_MIN_NS, source.period_ns) if profile is None else profile.period_ns)
         most = _FINGERPRINTS_LEAST + hourly * lasts_ns // _HOUR_NS
         traces.append(
             Trace(
-                device=report.identity,
+                device=item.device,
                 first_seq=recent[0][0] if recent else seq,
                 fingerprints=fingerprints(np.array(power, dtype=np.int64))[:most],
-                hourly=hourly if _of_use(source, profile, (span.wall_start_ns, span.wall_end_ns)) else 0,
+                hourly=hourly if _of_use(source, item.sampled, profile, interval) else 0,
                 reading=_energy(source, first=False),
             )
         )
     return tuple(traces)
 
 
-def wanted_of(
-    window: VerifiedWindow, state: TelemetryState, *, enrolled: Enrolled, baselines: Baselines, at: datetime
-) -> tuple[tuple[bytes, bytes], ...]:
+def wanted_of(state: TelemetryState, presented: Sequence[Presented]) -> tuple[tuple[bytes, bytes], ...]:
     """Of which GPUs it is asked what their record had come to, and by which profile: by digest.
 
-    Those that ``window`` is the first of its session to judge by that profile.
+    Those that the window which ``presented`` them is the first of its session to judge by that profile.
     """
     wanted: list[tuple[bytes, bytes]] = []
-    for report in _gpus(enrolled):
-        device = report.identity
-        chosen = baselines.choose(device, enrolled.terms.model, at, driver=report.report.driver_version)
-        profile = None if chosen is None else chosen[0]
-        if profile is None or profile == state.of(device).profile:
+    for item in presented:
+        profile, before = item.profile, state.of(item.device).profile
+        if profile is None or profile is before or profile == before:
             continue
-        if not _foreign(profile, report, source_of(window.telemetry, device, profile.source)):
-            wanted.append((device, digest_of(profile)))
+        if not _foreign(profile, item.report, item.source):
+            wanted.append((item.device, digest_of(profile)))
     return tuple(wanted)
 
 
@@ -236,21 +228,16 @@ def pasts_of(state: TelemetryState, *, session: bytes, seq: int) -> tuple[Past, 
     return tuple(past for past in found if past is not None)
 
 
-def _gpus(enrolled: Enrolled) -> list[VerifiedGpuReport]:
-    return sorted((gpu for gpu in enrolled.gpus if gpu.kind == "gpu"), key=lambda gpu: gpu.identity)
-
-
 def _hourly(period_ns: int) -> int:
     """How many fingerprints samples of this period make in an hour at most."""
     return _HOUR_NS // (period_ns * _READINGS_EACH)
 
 
-def _of_use(source: Source, profile: Profile | None, interval: tuple[int, int]) -> bool:
+def _of_use(source: Source, sampled: Sampled, profile: Profile | None, interval: tuple[int, int]) -> bool:
     """Whether samples may become part of a unit that is scored: of others nothing is kept."""
     if profile is not None and (source.name, source.period_ns) != (profile.source, profile.period_ns):
         return False
-    power = {name: channel for name, channel in source.channels.items() if name == "power"}
-    series, defects = join((replace(source, channels=power),))
+    series, defects = sampled.series, sampled.defects
     if series is None:
         return False
     defects += edges(series, interval, None) + pace(series, before=0, since_ns=None, gap=False)

@@ -34,7 +34,7 @@ from weighbridge.verifier.telemetry.past import Past, digest_of
 from weighbridge.verifier.telemetry.physics import Finding, Limits, check_unit, check_window
 from weighbridge.verifier.telemetry.remains import NO_REMAINS
 from weighbridge.verifier.telemetry.samples.fingerprints import COPIED
-from weighbridge.verifier.telemetry.samples.series import Defect, Sampled, power_of
+from weighbridge.verifier.telemetry.samples.series import Defect, power_of
 from weighbridge.verifier.telemetry.samples.units import UnitBuilder
 from weighbridge.verifier.telemetry.state import DeviceAppraisal, DeviceState, Scored, Word
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from weighbridge.proto.profile import Profile
     from weighbridge.proto.telemetry import Source
     from weighbridge.verifier.telemetry.history import Copy
-    from weighbridge.verifier.telemetry.samples.series import Series
+    from weighbridge.verifier.telemetry.samples.series import Sampled, Series
     from weighbridge.verifier.telemetry.samples.units import Unit
     from weighbridge.verifier.telemetry.samples.work import DeclaredWork
 
@@ -69,7 +69,7 @@ class Brought:
 
     Attributes:
         device: its identity.
-        source: its samples; ``None`` for none.
+        sampled: its samples.
         work: as declared for the window, of the whole host.
         interval: start and end of the window, wall clock, ns.
         seq: its number.
@@ -82,7 +82,7 @@ class Brought:
     """
 
     device: bytes
-    source: Source | None
+    sampled: Sampled
     work: DeclaredWork
     interval: tuple[int, int]
     seq: int
@@ -93,14 +93,18 @@ class Brought:
     stale: str = ""
     past: Past | None = None
 
+    @property
+    def source(self) -> Source | None:
+        """Its samples as they were sent; ``None`` for none."""
+        return self.sampled.source
+
 
 def follow(state: DeviceState, brought: Brought) -> tuple[DeviceState, DeviceAppraisal]:
     """The state behind one more window, and what is said of the GPU then."""
     profile = None if brought.foreign else brought.profile
-    if profile is not None and profile != state.profile:
+    if profile is not None and profile is not state.profile and profile != state.profile:
         state = _judged_by(state, profile, brought.past)
-    sampled = Sampled.of(brought.source)
-    series = sampled.series
+    sampled, series = brought.sampled, brought.sampled.series
     found: list[Finding] = [] if brought.copy is None else [_replayed(brought.copy, brought)]
     carried = state.carried
     if series is not None:

@@ -16,7 +16,7 @@ from weighbridge.proto.recording import Recording
 from weighbridge.proto.telemetry import Channel
 from weighbridge.verifier.telemetry.detector.reported import lack, reported, unfit
 from weighbridge.verifier.telemetry.device import Brought, follow
-from weighbridge.verifier.telemetry.samples.series import join, source_of
+from weighbridge.verifier.telemetry.samples.series import Sampled, join, source_of
 from weighbridge.verifier.telemetry.samples.units import units_of
 from weighbridge.verifier.telemetry.samples.work import DeclaredWork
 from weighbridge.verifier.telemetry.state import DeviceState
@@ -81,7 +81,7 @@ def said_of(recording: Recording, by: Profile | None = None) -> list[DeviceAppra
         interval = (window.start_ns, window.end_ns)
         brought = Brought(
             device=GPU,
-            source=source_of(window.readings(), GPU, by.source),
+            sampled=Sampled.of(source_of(window.readings(), GPU, by.source)),
             work=DeclaredWork.of(window.work, window.end_ns - window.start_ns),
             interval=interval,
             seq=seq,

@@ -17,7 +17,7 @@ from weighbridge.verifier.telemetry.detector.reported import unfit
 from weighbridge.verifier.telemetry.detector.scoring import Scorer
 from weighbridge.verifier.telemetry.device import Brought, follow
 from weighbridge.verifier.telemetry.physics import Limits, check_unit
-from weighbridge.verifier.telemetry.samples.series import source_of
+from weighbridge.verifier.telemetry.samples.series import Sampled, source_of
 from weighbridge.verifier.telemetry.samples.units import units_of
 from weighbridge.verifier.telemetry.samples.work import DeclaredWork
 from weighbridge.verifier.telemetry.state import DeviceState
@@ -147,7 +147,7 @@ def _appraisal(
     for seq, window in enumerate(recording.windows):
         brought = Brought(
             device=device,
-            source=source_of(window.readings(), device, profile.source),
+            sampled=Sampled.of(source_of(window.readings(), device, profile.source)),
             work=DeclaredWork.of(window.work, window.end_ns - window.start_ns),
             interval=(window.start_ns, window.end_ns),
             seq=seq,
