@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fakes.broken_files import FaultyFiles
-from support.world import NOON, World
+from support.world import NOON, World, requirements
 from weighbridge.proto.errors import Code, NotAuthentic, PolicyDenied
 from weighbridge.verifier.anchors import TrustAnchors
 from weighbridge.verifier.ledger.audit import audit
@@ -81,8 +81,19 @@ def test_what_vouches_for_a_device_ends_in_mid_session(world: World, purpose: st
 
 
 def test_what_is_renewed_in_time_keeps_its_sessions(world: World) -> None:
+    _renewed_in_time(world, "tpm-ek-root")
+
+
+def test_what_vouches_for_gpus_is_renewed_between_their_reports(tmp_path: Path, engines: Engines) -> None:
+    """The last report before is believed by what vouches for it now."""
+    world = World.make(tmp_path, engines=engines, wanted=requirements(gpu_every=20))
+    _renewed_in_time(world, "nvidia-device-root")
+    world.close()
+
+
+def _renewed_in_time(world: World, purpose: str) -> None:
     good = world.anchors
-    end(world, "tpm-ek-root", LASTS)
+    end(world, purpose, LASTS)
     world.open_session()
     assert world.window().verdict.outcome == "affirmed"
     world.anchors = good

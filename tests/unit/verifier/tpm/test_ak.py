@@ -225,11 +225,13 @@ def test_a_pin_holds_from_its_first_second_to_its_last() -> None:
 def test_of_several_pins_of_a_key_one_that_is_valid_decides() -> None:
     """Whichever stands first; where none is, what is said does not hang on that either."""
     (pin_,), day = pin(AK).anchors, timedelta(days=1)
-    ended, lasting, longer, coming = (
+    ended, lasting, longer, early, coming = (
         replace(pin_, name=name, not_before=AT + first * day, not_after=AT + last * day)
-        for name, first, last in (("ended", -9, -1), ("lasting", -8, 1), ("longer", -1, 2), ("coming", 3, 9))
-    )
-    for pins in itertools.permutations((ended, lasting, longer, coming)):
+        for name, first, last in (
+            ("ended", -9, -1), ("lasting", -8, 1), ("longer", -1, 2), ("early", -5, 2), ("coming", 3, 9)
+        )
+    )  # fmt: skip
+    for pins in itertools.permutations((ended, lasting, longer, early, coming)):
         verified = pinned(AK, TrustAnchors(pins), at=AT)
         assert (verified.anchor, verified.not_after) == ("longer", longer.not_after)
     for pins in itertools.permutations((ended, replace(ended, name="earlier", not_after=AT - 2 * day))):

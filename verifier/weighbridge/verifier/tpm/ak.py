@@ -250,7 +250,8 @@ def pinned(ak: AttestationKey, anchors: TrustAnchors, *, at: datetime) -> Verifi
         )
     # Whatever stands first: a pin that has ended hides no other one. The longest of those that hold now decides; where
     # none does, the refusal is about the one that would last longest.
-    anchor = max(pins, key=lambda pin: (pin.not_before <= at <= pin.not_after, pin.not_after, pin.not_before, pin.name))
+    # No two are of the same times.
+    anchor = max(pins, key=lambda pin: (pin.not_before <= at <= pin.not_after, pin.not_after, pin.not_before))
     if not anchor.not_before <= at <= anchor.not_after:
         raise NotAuthentic(
             Code.CHAIN_EXPIRED, "pin is not valid at the time of verification", where=f"anchor {anchor.name}"
