@@ -228,6 +228,7 @@ def test_where_no_report_is_due_what_vouches_for_the_latest_ones_does_so_to_its_
     vouched(stand.at + timedelta(0)).judge()
     error = vouched(stand.at - timedelta(microseconds=1)).refusal()
     assert (error.code, error.message) == (Code.CHAIN_EXPIRED, "what vouches for a GPU has ended since its report")
+    assert error.where.startswith(f"gpu {stand.position.gpus[-1].identity.hex()[:16]}, under anchor ")
     old = tuple(
         replace(one, chain=replace(one.chain, not_after=stand.at - timedelta(1))) for one in stand.enrolled.gpus
     )

@@ -234,6 +234,9 @@ def test_of_several_pins_of_a_key_one_that_is_valid_decides() -> None:
     for pins in itertools.permutations((ended, lasting, longer, early, coming)):
         verified = pinned(AK, TrustAnchors(pins), at=AT)
         assert (verified.anchor, verified.not_after) == ("longer", longer.not_after)
+    # To its last moment, and from its first.
+    for at in (lasting.not_before, lasting.not_after):
+        assert pinned(AK, TrustAnchors((lasting, coming)), at=at).anchor == "lasting"
     for pins in itertools.permutations((ended, replace(ended, name="earlier", not_after=AT - 2 * day))):
         with pytest.raises(NotAuthentic) as caught:
             pinned(AK, TrustAnchors(pins), at=AT)
