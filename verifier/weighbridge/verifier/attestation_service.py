@@ -55,7 +55,7 @@ _REFRESH_PERIOD: Final = 1.0
 # So long are windows judged before those that have been are recorded: whoever came first waits no longer than that.
 # What recording costs whatever is recorded is shared by all of a turn; only where many wait is a turn so long. As long
 # as recording takes, where that is longer (object storage, other replicas' turns): else all would wait for it.
-_TURN: Final = 0.05
+_TURN: Final = 0.075
 _TURN_MOST: Final = 0.25
 # For an answer to be taken by whoever asked: a few kilobytes, over a line that is alive.
 _TAKEN: Final = 30.0

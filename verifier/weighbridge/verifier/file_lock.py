@@ -21,7 +21,7 @@ PATIENCE: Final = 10.0
 """Seconds that are waited for a lock: many times what anybody holds it, unless a disk hangs."""
 
 _FIRST_PAUSE: Final = 0.0002
-_LONGEST_PAUSE: Final = 0.005
+_LONGEST_PAUSE: Final = 0.001
 _MODE: Final = 0o600
 
 
