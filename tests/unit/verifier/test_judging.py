@@ -22,7 +22,7 @@ from weighbridge.verifier.observed import Stage
 from weighbridge.verifier.session import SessionState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from datetime import datetime
 
     from corpus.arena import Arena
@@ -160,7 +160,13 @@ def test_a_window_under_a_challenge_that_nobody_gave_its_session_is_denied(arena
         assert [denial.code for denial in judged.verdict.denials] == [Code.CHALLENGE_UNKNOWN]
 
 
-@pytest.mark.parametrize("stage", ["authenticate", "verify_window", "decide_all", "Keeper.keep"])
+def full(*_: object, **__: object) -> Iterator[None]:
+    """A stage that ends, behind its first step, since this machine is full."""
+    yield
+    raise FULL
+
+
+@pytest.mark.parametrize("stage", ["authenticating", "verifying", "decide_all", "Keeper.keep"])
 def test_a_fault_of_this_machine_judges_nobody(world: World, arena: Arena, stage: str) -> None:
     """It is told in its window's place, is no junk, and the window may come again."""
     other = arena.another_host(world)
@@ -168,8 +174,8 @@ def test_a_fault_of_this_machine_judges_nobody(world: World, arena: Arena, stage
     world.clock.advance(1)
     good, junk = sent(world.host, world.host.seal()), Sent(other.session, b"junk", other.peer)
     # Of several windows an engine tells of its faults one by one.
-    failing = mock.Mock(return_value=[FULL]) if stage == "decide_all" else mock.Mock(side_effect=FULL)
-    with mock.patch(f"weighbridge.verifier.judging.{stage}", failing):
+    others = {"decide_all": mock.Mock(return_value=[FULL]), "Keeper.keep": mock.Mock(side_effect=FULL)}
+    with mock.patch(f"weighbridge.verifier.judging.{stage}", others.get(stage, full)):
         (found,) = world.verifier.judge_all([good])
         assert found is FULL
         with pytest.raises(EnvironmentFault):
@@ -296,14 +302,15 @@ def test_the_memory_of_gpus_is_asked_once_for_windows_together(world: World, are
             assert asked.call_count == times
 
 
-def test_windows_together_share_the_time_that_their_appraisal_takes(world: World, arena: Arena) -> None:
+def test_windows_together_share_the_time_that_a_stage_takes(world: World, arena: Arena) -> None:
     other = arena.another_host(world)
     world.open_session(other)
     world.clock.advance(1)
     took: list[tuple[Stage, float]] = []
     noting = SimpleNamespace(took=lambda stage, seconds: took.append((stage, seconds)))
     world.verifier._judge._observer = cast("Observer", noting)
-    clock = SimpleNamespace(perf_counter=mock.Mock(side_effect=[10.0, 25.0]))
-    with mock.patch("weighbridge.verifier.judging.time", clock):
+    clock = SimpleNamespace(perf_counter=mock.Mock(side_effect=[0.0, 1.0, 1.0, 4.0, 10.0, 25.0]))
+    with mock.patch("weighbridge.verifier.observed.time", clock):
         world.verifier.judge_all([sent(host, host.seal()) for host in (world.host, other)])
-    assert [seconds for stage, seconds in took if stage is Stage.APPRAISE] == [7.5, 7.5]
+    stages = (Stage.AUTHENTICATE, Stage.VERIFY, Stage.APPRAISE)
+    assert took == [(stage, part) for stage, part in zip(stages, (0.5, 1.5, 7.5), strict=True) for _ in range(2)]

@@ -27,7 +27,7 @@ from weighbridge.verifier.bundle_checks import Trail
 from weighbridge.verifier.bundle_order import Place, check_manifests, check_order, in_order
 from weighbridge.verifier.clock import moment
 from weighbridge.verifier.gpu.chain import ChainCache
-from weighbridge.verifier.procedure import authenticate, fork, unknown_challenge
+from weighbridge.verifier.procedure import authenticate, fork
 from weighbridge.verifier.record import NO_DIGEST, Leaf, Record
 from weighbridge.verifier.replay import (
     RecordedBaselines,
@@ -38,6 +38,7 @@ from weighbridge.verifier.replay import (
     replay_window,
 )
 from weighbridge.verifier.telemetry.appraisal import TelemetryAppraisal
+from weighbridge.verifier.window_claims import unknown_challenge
 from weighbridge.verifier.witnesses import cosignatures
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ comes of each is what would come of it by itself, behind those before it.
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple, final
 
@@ -18,20 +17,23 @@ from weighbridge.verifier.hearing import AT_ONCE, Asked, Hearing, Judged, Sent
 from weighbridge.verifier.keeping import Keeper
 from weighbridge.verifier.ledger.content import Content
 from weighbridge.verifier.observed import Stage, timed
-from weighbridge.verifier.procedure import authenticate, fork, unknown_challenge, verify_window
+from weighbridge.verifier.procedure import authenticating, fork, verifying
+from weighbridge.verifier.side_by_side import side_by_side
 from weighbridge.verifier.telemetry.appraisal import traces_of, wanted_of
+from weighbridge.verifier.window_claims import unknown_challenge
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
     from weighbridge.verifier.archive import Archive
-    from weighbridge.verifier.bench import Benches
+    from weighbridge.verifier.bench import Bench, Benches
     from weighbridge.verifier.case import Case
     from weighbridge.verifier.clock import Clock
     from weighbridge.verifier.live import Live, LiveSessions, Recalled
     from weighbridge.verifier.observed import Observer
     from weighbridge.verifier.procedure import AuthenticWindow, VerifiedWindow
+    from weighbridge.verifier.side_by_side import Steps
     from weighbridge.verifier.store import Issued, Store
     from weighbridge.verifier.telemetry.appraisal import Presented, TelemetryAppraisal
     from weighbridge.verifier.telemetry.history import Trace
@@ -85,10 +87,12 @@ class Judge:
         were received: now, if nothing is said.
         """
         junk: Counter[Code] = Counter()
-        heard = self._heard(sent, self._clock.now() if at is None else at, junk, renewing=renewing)
+        now = self._clock.now() if at is None else at
+        heard = self._heard(self._sought(sent, now, renewing=renewing), now, junk)
         hearings = [one for one in heard if isinstance(one, Hearing)]
-        verified = [(hearing, window) for hearing in hearings if (window := self._verify(hearing)) is not None]
-        self._appraise(verified, beside)
+        verified = self._verify(hearings)
+        with timed(self._observer, Stage.APPRAISE, parts=len(verified)):
+            self._appraise(verified, beside)
         made: list[Judged | WeighbridgeError] = []
         taken, gone = list(beside), False
         for one in heard:
@@ -152,15 +156,10 @@ class Judge:
 
     # -- stages --------------------------------------------------------------------------------------------------------
 
-    def _heard(
-        self, sent: Sequence[Sent], now: datetime, junk: Counter[Code], *, renewing: bool
-    ) -> list[Hearing | WeighbridgeError]:
-        """Each window that is its session's and in its place, or what it is refused with, without a judgement.
-
-        ``junk`` counts what anybody could have sent.
-        """
+    def _sought(self, sent: Sequence[Sent], now: datetime, *, renewing: bool) -> list[_Sought | WeighbridgeError]:
+        """The session of each window, and by what that is judged."""
         renewed: set[str] = set()
-        heard: list[Hearing | WeighbridgeError] = []
+        sought: list[_Sought | WeighbridgeError] = []
         for one, live in zip(sent, self._sessions.find_all([(one.session, one.peer) for one in sent]), strict=True):
             try:
                 if isinstance(live, WeighbridgeError):
@@ -170,69 +169,100 @@ class Judge:
                 if renewing and tenant not in renewed:
                     bench.refresh(now)
                     renewed.add(tenant)
-                window, forked = self._authentic(one, live, junk)
-                heard.append(Hearing(one, now, live, bench, window, forked))
+                sought.append(_Sought(one, live, bench))
             except WeighbridgeError as error:
-                heard.append(error)
-        return heard
+                sought.append(error)
+        return sought
 
-    def _authentic(self, sent: Sent, live: Live, junk: Counter[Code]) -> tuple[AuthenticWindow, NotAuthentic | None]:
+    def _heard(
+        self, sought: Sequence[_Sought | WeighbridgeError], now: datetime, junk: Counter[Code]
+    ) -> list[Hearing | WeighbridgeError]:
+        """Each window that is its session's and in its place, or what it is refused with, without a judgement.
+
+        ``junk`` counts what anybody could have sent.
+        """
+        work = [
+            authenticating(found.sent.data, enrolled=found.live.enrolled, peer=found.sent.peer)
+            for found in sought
+            if isinstance(found, _Sought)
+        ]
+        with timed(self._observer, Stage.AUTHENTICATE, parts=len(work)):
+            windows = iter(side_by_side(work))
+        return [
+            self._placed(found, next(windows), now, junk) if isinstance(found, _Sought) else found for found in sought
+        ]
+
+    def _placed(
+        self, found: _Sought, window: AuthenticWindow | WeighbridgeError, now: datetime, junk: Counter[Code]
+    ) -> Hearing | WeighbridgeError:
+        sent, live, bench = found
         try:
-            with timed(self._observer, Stage.AUTHENTICATE):
-                window = authenticate(sent.data, enrolled=live.enrolled, peer=sent.peer)
-            return window, self._place(window, live)
-        except EnvironmentFault:
-            raise
+            if isinstance(window, WeighbridgeError):
+                raise window
+            return Hearing(sent, now, live, bench, window, self._place(window, live))
+        except EnvironmentFault as fault:
+            return fault
         except WeighbridgeError as error:
             junk[error.code] += 1
-            raise
+            return error
 
-    def _verify(self, hearing: Hearing) -> VerifiedWindow | None:
-        """The window, verified; else the hearing says what its refusal comes to."""
-        live, bench, seq = hearing.live, hearing.bench, hearing.window.header.seq
+    def _verify(self, hearings: Sequence[Hearing]) -> list[tuple[Hearing, VerifiedWindow]]:
+        """Those of ``hearings`` whose windows verify; the others say what their refusal comes to."""
+        due = [(hearing, work) for hearing in hearings if (work := self._verifying(hearing)) is not None]
+        verified: list[tuple[Hearing, VerifiedWindow]] = []
+        with timed(self._observer, Stage.VERIFY, parts=len(due)):
+            windows = side_by_side([work for _, work in due])
+        for (hearing, _), window in zip(due, windows, strict=True):
+            if isinstance(window, WeighbridgeError):
+                _refuse(hearing, window)
+            else:
+                hearing.verified = window
+                verified.append((hearing, window))
+        return verified
+
+    def _verifying(self, hearing: Hearing) -> Steps[VerifiedWindow] | None:
+        """The verification of a window, to be done; ``None`` where it is refused before."""
+        live, bench = hearing.live, hearing.bench
         try:
             if hearing.forked is not None:
                 raise hearing.forked
             issued = self._require_issued(hearing.window) if hearing.held else live.issued
-            hearing.spot = issued.spot_for(seq)
-            with timed(self._observer, Stage.VERIFY):
-                hearing.verified = verify_window(
-                    hearing.window,
-                    enrolled=live.enrolled,
-                    position=live.position,
-                    held=hearing.held,
-                    spot=hearing.spot,
-                    anchors=bench.anchors,
-                    at=hearing.at,
-                    chains=bench.chains,
-                )
-        except EnvironmentFault as fault:
-            # This machine is at fault, not the window: it is not judged, and comes again.
-            hearing.verdict = fault
         except WeighbridgeError as error:
-            hearing.verdict = refuse(error, enrolled=live.enrolled, seq=seq, received=hearing.at, held=hearing.held)
-        return hearing.verified
+            _refuse(hearing, error)
+            return None
+        hearing.spot = issued.spot_for(hearing.window.header.seq)
+        return verifying(
+            hearing.window,
+            enrolled=live.enrolled,
+            position=live.position,
+            held=hearing.held,
+            spot=hearing.spot,
+            anchors=bench.anchors,
+            at=hearing.at,
+            chains=bench.chains,
+        )
 
     def _appraise(self, verified: Sequence[tuple[Hearing, VerifiedWindow]], beside: Sequence[Judged]) -> None:
-        """Judge verified windows, each as if those before it went on, as nearly all do. They share the time equally."""
+        """Judge verified windows, each as if those before it went on, as nearly all do."""
         if not verified:
             return
-        began = time.perf_counter()
         shown = [
             hearing.bench.appraiser.presented(window, enrolled=hearing.live.enrolled, at=hearing.at)
             for hearing, window in verified
         ]
         asked = [_asked(hearing, window, of) for (hearing, window), of in zip(verified, shown, strict=True)]
         recalled = self._sessions.recall_all(asked, [item.beside for item in beside if item.goes_on])
-        laid_out: dict[int, list[_LaidOut]] = {}
-        for (hearing, window), of, (_, traces, wanted), found in zip(verified, shown, asked, recalled, strict=True):
+        for (hearing, _), (_, traces, wanted), found in zip(verified, asked, recalled, strict=True):
             hearing.asked = Asked(traces, wanted, found)
-            laid_out.setdefault(id(hearing.bench), []).append(_lay_out(hearing, window, of, found))
+        physical = [
+            _physical(hearing, window, of, found)
+            for (hearing, window), of, found in zip(verified, shown, recalled, strict=True)
+        ]
+        laid_out: dict[int, list[_LaidOut]] = {}
+        for (hearing, window), said in zip(verified, physical, strict=True):
+            laid_out.setdefault(id(hearing.bench), []).append(_lay_out(hearing, window, said))
         for ours in laid_out.values():
             _decide(ours)
-        took = (time.perf_counter() - began) / len(verified)
-        for _ in verified:
-            self._observer.took(Stage.APPRAISE, took)
 
     def _judged(self, hearing: Hearing) -> Judged | WeighbridgeError:
         """The judgement on a window that all stages are done with."""
@@ -298,6 +328,14 @@ class Judge:
         return row
 
 
+class _Sought(NamedTuple):
+    """A window as it came, its session, and by what that is judged."""
+
+    sent: Sent
+    live: Live
+    bench: Bench
+
+
 class _LaidOut(NamedTuple):
     """What is to be decided of a window."""
 
@@ -316,14 +354,35 @@ def _asked(
     return live, traces, wanted_of(state, presented)
 
 
-def _lay_out(hearing: Hearing, window: VerifiedWindow, presented: Sequence[Presented], recalled: Recalled) -> _LaidOut:
-    live, appraiser, at = hearing.live, hearing.bench.appraiser, hearing.at
-    enrolled, position = live.enrolled, live.position
-    physical = appraiser.physical(
-        window, enrolled=enrolled, position=position, history=recalled.history, at=at, presented=presented
+def _physical(
+    hearing: Hearing, window: VerifiedWindow, presented: Sequence[Presented], recalled: Recalled
+) -> TelemetryAppraisal:
+    """What a window's samples say."""
+    return hearing.bench.appraiser.physical(
+        window,
+        enrolled=hearing.live.enrolled,
+        position=hearing.live.position,
+        history=recalled.history,
+        at=hearing.at,
+        presented=presented,
     )
-    case = appraiser.lay_out(window, enrolled=enrolled, position=position, state=live.state, physical=physical, at=at)
+
+
+def _lay_out(hearing: Hearing, window: VerifiedWindow, physical: TelemetryAppraisal) -> _LaidOut:
+    live = hearing.live
+    case = hearing.bench.appraiser.lay_out(
+        window, enrolled=live.enrolled, position=live.position, state=live.state, physical=physical, at=hearing.at
+    )
     return _LaidOut(hearing, window, physical, case)
+
+
+def _refuse(hearing: Hearing, error: WeighbridgeError) -> None:
+    """Say what comes of a window that is not verified. Where this machine is at fault, nothing: it comes again."""
+    if isinstance(error, EnvironmentFault):
+        hearing.verdict = error
+    else:
+        seq, enrolled = hearing.window.header.seq, hearing.live.enrolled
+        hearing.verdict = refuse(error, enrolled=enrolled, seq=seq, received=hearing.at, held=hearing.held)
 
 
 def _decide(laid_out: Sequence[_LaidOut]) -> None:

@@ -120,13 +120,14 @@ UNOBSERVED: Final[Observer] = _Unobserved()
 
 @final
 class timed:  # noqa: N801 - read as a word where it is used
-    """Tells ``observer`` how long the block took, however it was left."""
+    """Tells ``observer`` how long the block took, however it was left: as many equal parts of it as it was for."""
 
-    __slots__ = ("_began", "_observer", "_stage")
+    __slots__ = ("_began", "_observer", "_parts", "_stage")
 
-    def __init__(self, observer: Observer, stage: Stage) -> None:
+    def __init__(self, observer: Observer, stage: Stage, *, parts: int = 1) -> None:
         self._observer = observer
         self._stage = stage
+        self._parts = parts
         self._began = 0.0
 
     def __enter__(self) -> None:
@@ -137,7 +138,9 @@ class timed:  # noqa: N801 - read as a word where it is used
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Tell."""
-        self._observer.took(self._stage, time.perf_counter() - self._began)
+        took = time.perf_counter() - self._began
+        for _ in range(self._parts):
+            self._observer.took(self._stage, took / self._parts)
 
 
 @final
@@ -157,13 +160,8 @@ class ObservedPolicy:
 
     def decide_all(self, documents: Sequence[PolicyInput]) -> Sequence[Decision | WeighbridgeError]:
         """See :meth:`.Several.decide_all`. The time is told once for each, in equal parts."""
-        began = time.perf_counter()
-        try:
+        with timed(self._observer, Stage.POLICY, parts=len(documents)):
             return decide_all(self._policy, documents)
-        finally:
-            took = (time.perf_counter() - began) / max(1, len(documents))
-            for _ in documents:
-                self._observer.took(Stage.POLICY, took)
 
     def close(self) -> None:
         """See :meth:`.Prepared.close`."""

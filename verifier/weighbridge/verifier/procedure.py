@@ -1,13 +1,13 @@
 """The verification of one window, written once. This is the page to read first.
 
-:func:`authenticate` (a failure is junk: counted, never latched, since anybody could have sent it):
+:func:`authenticating` (a failure is junk: counted, never latched, since anybody could have sent it):
 
 1.  The bytes are bounded and the evidence collection is well-formed.
 2.  The header is inside a COSE_Sign1 by the session's telemetry key, which the AK certified at enrolment and which no
     TPM reset survives (RFC 9052 §4.4; TPM 2.0 Part 1 §14.4).
 3.  It came over the channel of the key that the terms name.
 
-:func:`verify_window` (the window is authentic, so a failure fails the session):
+:func:`verifying` (the window is authentic, so a failure fails the session):
 
 4.  The header is for this session: profile, tenant, session, audience, terms, model, keys (``docs/protocol.md`` §5).
 5.  It continues the chain: ``seq`` and ``prev``.
@@ -28,7 +28,7 @@
 
 Steps that belong to the caller: whether the challenge was issued, is outstanding and in time (that decides *fresh* or
 *held*, :mod:`weighbridge.verifier.core`) and which spot challenge came with it; duplicates and forks against the
-record; then appraisal: weights, policy.
+record; then appraisal: weights, policy. Where a step yields, the same is done of other windows (:mod:`.side_by_side`).
 """
 
 from __future__ import annotations
@@ -44,8 +44,9 @@ from weighbridge.proto.tpm.evidence import QuoteEvidence
 from weighbridge.proto.tpm.pcr import PcrSelection
 from weighbridge.proto.window import Evidence, Header, seal
 from weighbridge.verifier import weights
-from weighbridge.verifier.gpu.set import verify_gpus
+from weighbridge.verifier.gpu.set import verifying_gpus
 from weighbridge.verifier.requirements import RUNTIME_PCR
+from weighbridge.verifier.side_by_side import at_once
 from weighbridge.verifier.spot_answer import check_answer
 from weighbridge.verifier.tpm.continuity import check_continuity
 from weighbridge.verifier.tpm.quote import verify_quote
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
     from weighbridge.verifier.gpu.chain import ChainCache
     from weighbridge.verifier.gpu.report import VerifiedGpuReport
     from weighbridge.verifier.session import Enrolled, Position
+    from weighbridge.verifier.side_by_side import Steps
     from weighbridge.verifier.tpm.ak import VerifiedAk
     from weighbridge.verifier.tpm.quote import VerifiedQuote
     from weighbridge.verifier.weights import LogState
@@ -80,7 +82,6 @@ __all__ = [
     "VerifiedWindow",
     "authenticate",
     "fork",
-    "unknown_challenge",
     "verify_signatures",
     "verify_window",
 ]
@@ -156,7 +157,7 @@ class Signatures:
     chains: tuple[bytes, ...]
 
 
-def authenticate(raw: bytes, *, enrolled: Enrolled, peer: bytes) -> AuthenticWindow:
+def authenticating(raw: bytes, *, enrolled: Enrolled, peer: bytes) -> Steps[AuthenticWindow]:
     """Steps 1 to 3.
 
     Args:
@@ -182,11 +183,13 @@ def authenticate(raw: bytes, *, enrolled: Enrolled, peer: bytes) -> AuthenticWin
             got=signed.claimed_kid,
             hint=_KEY_HINT,
         )
+    yield
     try:
         header_bytes = cose.verify(signed, key.key)
     except NotAuthentic as error:
         error.hint = _KEY_HINT
         raise
+    yield
     # 3. Compared before the header is looked at: the channel is part of who speaks.
     if peer != enrolled.terms.peer:
         raise NotAuthentic(
@@ -211,17 +214,7 @@ def fork(window: AuthenticWindow, recorded: bytes | None) -> NotAuthentic:
     )
 
 
-def unknown_challenge(header: Header) -> NotAuthentic:
-    """The error of a window that is sealed under a challenge of nobody's making."""
-    return NotAuthentic(
-        Code.CHALLENGE_UNKNOWN,
-        "the challenge was not issued in this session for this window or one before it",
-        where=f"window {header.seq}",
-        got=header.challenge,
-    )
-
-
-def verify_window(
+def verifying(
     window: AuthenticWindow,
     *,
     enrolled: Enrolled,
@@ -231,7 +224,7 @@ def verify_window(
     anchors: TrustAnchors,
     at: datetime,
     chains: ChainCache | None = None,
-) -> VerifiedWindow:
+) -> Steps[VerifiedWindow]:
     """Steps 4 to 14.
 
     Args:
@@ -257,6 +250,7 @@ def verify_window(
     check_interval(header, position, at)
     # 7.
     samples = check_telemetry(evidence.telemetry, header, enrolled)
+    yield
     # 8.
     records = measurement_log.parse_records(evidence.log)
     log = position.log.extended(records, bank=HashAlgorithm(terms.bank), pcr=terms.log_pcr)
@@ -265,7 +259,7 @@ def verify_window(
             Code.LOG_HEAD, "the log is not the one that was signed", where="log", expected=header.log_head, got=log.head
         )
     # 9. and 10.
-    signed = verify_signatures(window, enrolled=enrolled, anchors=anchors, at=at, chains=chains)
+    signed = yield from verifying_signatures(window, enrolled=enrolled, anchors=anchors, at=at, chains=chains)
     gpus, quote = signed.gpus, signed.quote
     if gpus is None:
         _check_latest(position.gpus, at)
@@ -314,18 +308,18 @@ def verify_window(
     )
 
 
-def verify_signatures(
+def verifying_signatures(
     window: AuthenticWindow,
     *,
     enrolled: Enrolled,
     anchors: TrustAnchors,
     at: datetime,
     chains: ChainCache | None = None,
-) -> Signatures:
+) -> Steps[Signatures]:
     """Steps 9 and 10, which take nothing of the windows before.
 
     Raises:
-        MalformedEvidence, NotAuthentic: as :func:`verify_window`.
+        MalformedEvidence, NotAuthentic: as :func:`verifying`.
     """
     header, evidence, terms = window.header, window.evidence, enrolled.terms
     # 9.
@@ -336,7 +330,7 @@ def verify_signatures(
     gpus = None
     if reports is not None:
         nonce = binding.gpu_nonce(window.digest)
-        gpus = verify_gpus(
+        gpus = yield from verifying_gpus(
             reports,
             nonce=nonce,
             anchors=anchors,
@@ -351,8 +345,16 @@ def verify_signatures(
     _, qualifying_data = seal(window.header_bytes, gpu_evidence.rows_binding(rows), None)
     selection = PcrSelection.of(HashAlgorithm(terms.bank), terms.pcrs)
     quote_evidence = QuoteEvidence.parse(evidence.quote)
+    yield
     quote = verify_quote(quote_evidence, enrolled.ak, qualifying_data=qualifying_data, selection=selection)
+    yield
     return Signatures(gpus, quote, qualifying_data, gpu_evidence.chains_of(reports or ()))
+
+
+# For whoever has one window alone.
+authenticate: Final = at_once(authenticating)
+verify_window: Final = at_once(verifying)
+verify_signatures: Final = at_once(verifying_signatures)
 
 
 def _check_vouched(ak: VerifiedAk, at: datetime) -> None:

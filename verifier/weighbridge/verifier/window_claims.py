@@ -21,7 +21,14 @@ if TYPE_CHECKING:
     from weighbridge.verifier.session import Enrolled, Position
     from weighbridge.verifier.tpm.quote import VerifiedQuote
 
-__all__ = ["check_chain", "check_header", "check_interval", "check_telemetry", "check_tpm_interval"]
+__all__ = [
+    "check_chain",
+    "check_header",
+    "check_interval",
+    "check_telemetry",
+    "check_tpm_interval",
+    "unknown_challenge",
+]
 
 # How far a host's wall clock may run ahead of the verifier's receipt time.
 _SKEW_NS: Final = 5_000_000_000
@@ -158,3 +165,13 @@ def _check_sample_times(samples: telemetry.Telemetry, header: Header) -> None:
                 expected=f"{first}..{last}",
                 got=f"{source.start_wall_ns}..{end}",
             )
+
+
+def unknown_challenge(header: Header) -> NotAuthentic:
+    """The error of a window that is sealed under a challenge of nobody's making."""
+    return NotAuthentic(
+        Code.CHALLENGE_UNKNOWN,
+        "the challenge was not issued in this session for this window or one before it",
+        where=f"window {header.seq}",
+        got=header.challenge,
+    )

@@ -37,12 +37,14 @@ from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic
 from weighbridge.proto.spdm.opaque import OpaqueType
 from weighbridge.proto.spdm.report import SIGNATURE_SIZE
 from weighbridge.verifier.gpu.nonces import check_length
+from weighbridge.verifier.side_by_side import at_once, finished
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from weighbridge.proto.spdm.report import Report
     from weighbridge.verifier.gpu.chain import Kind, VerifiedGpuChain
+    from weighbridge.verifier.side_by_side import Steps
 
 __all__ = [
     "Feature",
@@ -160,7 +162,7 @@ class VerifiedGpuReport:
         return [self.identity, sha256(self.report.raw), self.chain.chain_digest]
 
 
-def verify_report(report: Report, chain: VerifiedGpuChain, *, nonce: bytes) -> VerifiedGpuReport:
+def verifying_report(report: Report, chain: VerifiedGpuChain, *, nonce: bytes) -> Steps[VerifiedGpuReport]:
     """``report``, now known to be signed by ``chain``'s device over ``nonce``: the module's procedure.
 
     Args:
@@ -184,7 +186,11 @@ def verify_report(report: Report, chain: VerifiedGpuChain, *, nonce: bytes) -> V
             got=report.trailing,
         )
     # 3. to 8.
-    return _verify(report, chain, nonce)
+    return (yield from _verifying(report, chain, nonce))
+
+
+verify_report: Final = at_once(verifying_report)
+"""The same at once."""
 
 
 def verify_recorded_report(report: Report, chain: VerifiedGpuChain, *, nonce: bytes) -> VerifiedGpuReport:
@@ -197,16 +203,18 @@ def verify_recorded_report(report: Report, chain: VerifiedGpuChain, *, nonce: by
     """
     check_length(nonce)
     if not report.trailing:
-        return _verify(report, chain, nonce)
+        return finished(_verifying(report, chain, nonce))
     size = len(report.trailing)
     message = f"{size} unsigned byte{'s' * (size > 1)} after the signature, which nothing here reads"
-    verified = _verify(replace(report, trailing=b""), chain, nonce)
+    verified = finished(_verifying(replace(report, trailing=b""), chain, nonce))
     return replace(verified, findings=(GpuFinding(Code.TRAILING_BYTES, message), *verified.findings))
 
 
-def _verify(report: Report, chain: VerifiedGpuChain, nonce: bytes) -> VerifiedGpuReport:
+def _verifying(report: Report, chain: VerifiedGpuChain, nonce: bytes) -> Steps[VerifiedGpuReport]:
     # 3.
+    yield
     _check_signature(report, chain)
+    yield
     # 4.
     if not hmac.compare_digest(report.nonce, nonce):
         raise NotAuthentic(

@@ -1,6 +1,6 @@
 """Proves that exactly the expected devices answered, each once.
 
-The procedure of :func:`verify_gpus`:
+The procedure of :func:`verifying_gpus`, which yields around each signature (:mod:`.side_by_side`):
 
 1. there is evidence: an empty list would satisfy every rule that says "each device";
 2. each report parses, each chain and report verifies for the one nonce, and each device is of a kind that is accepted:
@@ -16,13 +16,14 @@ Not excluded: an enrolled device that is somewhere else and answers over a live 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from weighbridge.proto.errors import Code, NotAuthentic
 from weighbridge.proto.spdm import report as spdm
 from weighbridge.verifier.gpu.chain import GPUS, verify_chain
-from weighbridge.verifier.gpu.report import VerifiedGpuReport, verify_report
+from weighbridge.verifier.gpu.report import VerifiedGpuReport, verifying_report
 from weighbridge.verifier.gpu.topology import check_topology
+from weighbridge.verifier.side_by_side import at_once
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,11 +32,12 @@ if TYPE_CHECKING:
     from weighbridge.proto.spdm.evidence import GpuEvidence
     from weighbridge.verifier.anchors import TrustAnchors
     from weighbridge.verifier.gpu.chain import ChainCache, Kind
+    from weighbridge.verifier.side_by_side import Steps
 
-__all__ = ["verify_gpus"]
+__all__ = ["verify_gpus", "verifying_gpus"]
 
 
-def verify_gpus(
+def verifying_gpus(
     evidence: Sequence[GpuEvidence],
     *,
     nonce: bytes,
@@ -44,7 +46,7 @@ def verify_gpus(
     expected: frozenset[bytes] | None,
     cache: ChainCache | None = None,
     accept: frozenset[Kind] = GPUS,
-) -> tuple[VerifiedGpuReport, ...]:
+) -> Steps[tuple[VerifiedGpuReport, ...]]:
     """The verified reports, sorted by identity, by the procedure in the module's docstring.
 
     Args:
@@ -59,7 +61,7 @@ def verify_gpus(
     Raises:
         MalformedEvidence: for a report or chain that does not parse, and ``TRAILING_BYTES``.
         NotAuthentic: ``GPU_MISSING``, ``GPU_DUPLICATE``, ``GPU_UNEXPECTED``, or what :func:`verify_chain`,
-            :func:`verify_report` and :func:`check_topology` raise.
+            :func:`verifying_report` and :func:`check_topology` raise.
     """
     # 1.
     if not evidence:
@@ -69,7 +71,7 @@ def verify_gpus(
         # 2.
         parsed = spdm.parse(item.report)
         chain = (verify_chain if cache is None else cache.verify_chain)(item.chain, anchors, at=at, accept=accept)
-        result = verify_report(parsed, chain, nonce=nonce)
+        result = yield from verifying_report(parsed, chain, nonce=nonce)
         # 3.
         if result.identity in verified:
             raise NotAuthentic(
@@ -87,6 +89,10 @@ def verify_gpus(
     # 6.
     check_topology(tuple(verified.values()))
     return tuple(verified[identity] for identity in sorted(verified))
+
+
+verify_gpus: Final = at_once(verifying_gpus)
+"""The same at once."""
 
 
 def _check_expected(present: frozenset[bytes], expected: frozenset[bytes]) -> None:
