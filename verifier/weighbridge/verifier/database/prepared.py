@@ -128,18 +128,17 @@ class Prepared:
 
 def _filling(order: Sequence[str] | None, constants: Values) -> Callable[[Values], object]:
     """What puts parameters by name in the ``order`` of their places, if the driver knows places and no names."""
+    picked = _picking(order)
+    # As a rule there are none: a turn has some hundred rows, and each is put in order.
+    return (lambda parameters: picked({**constants, **parameters})) if constants else picked
 
-    def full(parameters: Values) -> Values:
-        return {**constants, **parameters} if constants else parameters
 
+def _picking(order: Sequence[str] | None) -> Callable[[Values], object]:
     if order is None:
-        return full
+        return lambda parameters: parameters
     if len(order) == 1:
-        return lambda parameters: (full(parameters)[order[0]],)
-    if not order:
-        return lambda _: ()
-    picking = itemgetter(*order)
-    return lambda parameters: picking(full(parameters))
+        return lambda parameters: (parameters[order[0]],)
+    return itemgetter(*order) if order else lambda _: ()
 
 
 def together(connection: sa.Connection, *asked: tuple[Prepared, Values]) -> list[list[Row]]:
