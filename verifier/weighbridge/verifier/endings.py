@@ -39,7 +39,7 @@ _OLDEST: Final = (
     .select_from(_ENDED)
     .where(_BEFORE)
     .order_by(endings.c.ended_ns, endings.c.session)
-    .limit(1)
+    .limit(sa.bindparam("at_most"))
 )
 _SPENT: Final = sa.exists().where(spots.c.issued == challenges.c.digest)
 _OUTSTANDING: Final = (
@@ -65,9 +65,11 @@ _REMOVE_WINDOWS: Final = sa.delete(windows).where(
 _REMOVE_CHALLENGES: Final = sa.delete(challenges).where(
     challenges.c.session == sa.bindparam("of_session"), challenges.c.number.in_(_OLD_CHALLENGES.scalar_subquery())
 )
-_DONE: Final = sa.delete(endings).where(endings.c.session == sa.bindparam("of_session"))
+_DONE: Final = sa.delete(endings).where(endings.c.session.in_(sa.bindparam("of_sessions", expanding=True)))
 _ADD: Final = Upsert(endings)
 _AGAIN: Final = Upsert(upkeep, replaced=["again_ns"])
+# Sessions are looked for by so many: what is gone is passed over each time until the database has cleared it away.
+_AT_ONCE: Final = 256
 # A verifier whose clock was ahead must not stop the others for as long.
 _AHEAD_NS: Final = 60_000_000_000
 
@@ -121,7 +123,7 @@ class Endings:
         again = self._connection.scalars(sa.select(upkeep.c.again_ns)).one_or_none()
         if again is not None and now_ns < again <= now_ns + _AHEAD_NS:
             return False
-        return self._connection.execute(_OLDEST, {"before_ns": before_ns}).first() is not None
+        return self._connection.execute(_OLDEST, {"before_ns": before_ns, "at_most": 1}).first() is not None
 
     def count(self, *, before_ns: int) -> int:
         """How many sessions that ended before ``before_ns`` have rows to be taken away."""
@@ -152,12 +154,16 @@ class Endings:
 
     def remove(self, *, before_ns: int, most: int) -> Removed:
         """Take away at most ``most`` rows of sessions that ended before ``before_ns``, of whichever ended first."""
-        removed = Removed()
-        while removed.rows < most:
-            oldest = self._connection.execute(_OLDEST, {"before_ns": before_ns}).one_or_none()
-            if oldest is None:
+        asked = {"before_ns": before_ns, "at_most": min(most, _AT_ONCE)}
+        removed, done = Removed(), list[bytes]()
+        for session, next_seq in self._connection.execute(_OLDEST, asked).all():
+            if (left := most - removed.rows) <= 0:
                 break
-            removed += self._remove(oldest.session, last=oldest.next_seq - 1, most=most - removed.rows)
+            some = self._remove(session, last=next_seq - 1, most=left)
+            removed += some
+            done += [session] * some.sessions
+        if done:
+            self._connection.execute(_DONE, {"of_sessions": done})
         return removed
 
     def next_at(self, again_ns: int) -> None:
@@ -176,12 +182,11 @@ class Endings:
         return first, second
 
     def _remove(self, session: bytes, *, last: int, most: int) -> Removed:
-        """Take away at most ``most`` rows of ``session``, whose last window is number ``last``; at least one."""
+        """Take away at most ``most`` rows of ``session``, whose last window is number ``last``; say if that is all."""
         old = {"of_session": session, "last": last}
         some = self._connection.execute(_REMOVE_WINDOWS, {**old, "most": most}).rowcount
         left, others = most - some, 0
         if left:
             others = self._connection.execute(_REMOVE_CHALLENGES, {"of_session": session, "most": left}).rowcount
-        if left == others:
-            return Removed(some, others)
-        return Removed(some, others, self._connection.execute(_DONE, {"of_session": session}).rowcount)
+        # As many as might be: there may be more.
+        return Removed(some, others, 0 if left == others else 1)
