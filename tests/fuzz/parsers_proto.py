@@ -28,7 +28,7 @@ SPECS: Final = (
     Spec("proto.strict:base64_decode", case=GOOD),
     Spec("proto.strict:base64url_decode", case=SNP),
     Spec("proto.strict:hex_decode", case=GOOD),
-    Spec("proto.strict:time_decode", case=GOOD),
+    Spec("proto.strict:time_decode", case=OWNERS),
     Spec("proto.der:elements", case="endorsement/001-certified-by-a-cloud"),
     Spec("proto.der:one", case="endorsement/001-certified-by-a-cloud"),
     Spec(

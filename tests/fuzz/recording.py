@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field
+from dis import opmap
 from importlib import import_module
 from types import CodeType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -54,10 +55,15 @@ def resolve(name: str) -> Callable[..., Any]:
 
 def _code_of(function: Callable[..., Any]) -> CodeType:
     plain = function.__func__ if isinstance(function, MethodType) else function
-    # Behind a generator's or a cache's wrapper.
+    # Behind a cache's wrapper, or that of work that is done at once.
     plain = getattr(plain, "__wrapped__", plain)
     assert isinstance(plain, FunctionType), function
     return plain.__code__
+
+
+def _yields(frame: FrameType) -> bool:
+    """Whether a generator's frame goes on later: the hook hears of that as of a return, and then of a call."""
+    return frame.f_code.co_code[frame.f_lasti] == opmap["YIELD_VALUE"]
 
 
 class Recorder:
@@ -90,11 +96,11 @@ class Recorder:
         name = self._names.get(frame.f_code)
         if name is None:
             return
-        if event == "call":
+        if event == "call" and id(frame) not in self._open:
             code = frame.f_code
             names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
             self._open[id(frame)] = {name: frame.f_locals[name] for name in names if name != "cls"}
-        elif event == "return" and id(frame) in self._open:
+        elif event == "return" and id(frame) in self._open and not _yields(frame):
             # A function that raises returns nothing, as one does that has nothing to return.
             self._close(name, self._open.pop(id(frame)), accepted=value is not None)
 

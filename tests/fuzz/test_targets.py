@@ -27,11 +27,12 @@ if TYPE_CHECKING:
 
     from fuzz.composite import Composite
 
-# Those that are no parser by their name: listeners and what they hand on, and files.
+# Those that are no parser by their name: listeners and what they hand on, files, and steps that are done at once.
 ENTRANCES: Final = {
     "verifier.http_server:HttpServer",
     "verifier.http_service:HttpService",
     "verifier.result_service:ResultService",
+    "verifier.procedure:authenticate",
     "verifier.settings.layers:load",
 }
 QUICK: Final = tuple(name for name, spec in catalogue.SPECS.items() if not spec.slow)

@@ -78,7 +78,8 @@ def _meant(node: ast.AST, module: str) -> list[object]:
     """What ``node`` may stand for, if it is a name; a value is nothing."""
     known = _known(module)
     if isinstance(node, ast.Name):
-        found = [known.get(node.id)]
+        # Behind a cache's wrapper, or that of work that is done at once.
+        found = [inspect.unwrap(known.get(node.id))]  # type: ignore[arg-type]
     elif isinstance(node, ast.Attribute):
         classes = [each for each in known.values() if isinstance(each, type) and node.attr in vars(each)]
         owners = _meant(node.value, module) or classes

@@ -10,6 +10,7 @@ The signature covers the bytes as received; nothing is re-encoded.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -31,6 +32,9 @@ _TAG_18: Final = b"\xd2"
 _ALG, _KID, _TYP = 1, 4, 16
 _ES256: Final = -7
 _SIGNATURE_SIZE: Final = 64
+_HEADER_MAX: Final = 256
+# Signers whose protected headers are remembered: the sessions of a fleet.
+_SIGNERS_MAX: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +88,7 @@ def _parse(data: bytes, *, limit: int, what: str) -> CoseSign1:
     protected, payload, signature = parts.octets(0), parts.octets(2, limit=limit), parts.octets(3)
     if parts.take(1) != {}:
         raise MalformedEvidence(Code.COSE_HEADER, "unprotected header is not an empty map", where=f"{what}.unprotected")
-    where = f"{what}.protected"
-    header = cbor.read_map(cbor.decode(protected, limit=256, what=where), where=where)
-    if header.take(_ALG) != _ES256:
-        raise MalformedEvidence(Code.COSE_HEADER, "algorithm is not ES256", where=where, clause="RFC 9053 §2.1")
-    kid = header.digest(_KID)
-    typ = header.text(_TYP)
-    header.end()
+    kid, typ = _header(protected, f"{what}.protected")
     if len(signature) != _SIGNATURE_SIZE:
         raise MalformedEvidence(
             Code.COSE_SIGNATURE,
@@ -100,6 +98,18 @@ def _parse(data: bytes, *, limit: int, what: str) -> CoseSign1:
             got=len(signature),
         )
     return CoseSign1(raw=data, protected=protected, claimed_kid=kid, typ=typ, payload=payload, signature=signature)
+
+
+@lru_cache(maxsize=_SIGNERS_MAX)
+def _header(protected: bytes, where: str) -> tuple[bytes, str]:
+    """``kid`` and ``typ``: the same bytes in all that one signer signs of one kind."""
+    header = cbor.read_map(cbor.decode(protected, limit=_HEADER_MAX, what=where), where=where)
+    if header.take(_ALG) != _ES256:
+        raise MalformedEvidence(Code.COSE_HEADER, "algorithm is not ES256", where=where, clause="RFC 9053 §2.1")
+    kid = header.digest(_KID)
+    typ = header.text(_TYP)
+    header.end()
+    return kid, typ
 
 
 def sign(payload: bytes, *, kid: bytes, typ: str, signer: Callable[[bytes], bytes]) -> bytes:

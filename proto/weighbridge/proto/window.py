@@ -6,6 +6,7 @@ Byte layout: ``docs/protocol.md`` §5 and §6. Parsing says that bytes are well-
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Self
 
 from weighbridge.proto import binding, cbor, cose, limits, strict
@@ -43,6 +44,8 @@ _TELEMETRY_KEY, _PEER, _KEM, _SPOT, _CC_STATE = -70110, -70111, -70112, -70113, 
 _IND_REFERENCE_VALUES: Final = 1
 _IND_EVIDENCE: Final = 4
 _COLLECTION_TYPE: Final = "__cmwc_t"
+# Names that are remembered: a verifier has one.
+_VERIFIERS_MAX: Final = 16
 _MEDIA_TYPES: Final = {
     "window": (WINDOW_TYP, _IND_EVIDENCE),
     "tpm": ("application/vnd.weighbridge.tpm-quote+cbor", _IND_EVIDENCE),
@@ -54,6 +57,7 @@ _MEDIA_TYPES: Final = {
 }
 
 
+@lru_cache(maxsize=_VERIFIERS_MAX)
 def audience_of(verifier: bytes) -> str:
     """The ``aud`` claim that names a verifier by its key's thumbprint: an ``ni`` URI (RFC 6920 §3)."""
     return f"ni:///sha-256;{strict.base64url_encode(verifier)}"

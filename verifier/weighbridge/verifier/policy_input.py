@@ -7,6 +7,7 @@ types, and what each field says, are :mod:`weighbridge.policy.document`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal
 
 from weighbridge.policy import document
@@ -40,6 +41,9 @@ _LATE_NS: Final = 5_000_000_000
 # (weighbridge.attester.telemetry).
 _EMULATED_SOURCES: Final = frozenset({"emulated", "replay"})
 _SECOND_NS: Final = 1_000_000_000
+# Boots whose registers are remembered.
+_BOOTS_MAX: Final = 1024
+_NO_TEE: Final = document.Tee()
 _Kind = Literal["tpm-ek-credential", "tpm-ak-certificate", "tpm-vtpm-report", "tpm-pinned-ak"]
 _KINDS: Final[Mapping[Provenance, _Kind]] = {
     "ek-credential": "tpm-ek-credential",
@@ -142,7 +146,7 @@ def _platform(window: VerifiedWindow, enrolled: Enrolled, host: HostAppraisal) -
         name=ak.platform,
         ak=terms.ak.hex(),
         anchor=ak.anchor,
-        boot_pcrs=tuple(document.BootPcr(index, quote.pcrs[index].hex()) for index in terms.boot_pcrs),
+        boot_pcrs=_boot_pcrs(terms.boot_pcrs, tuple(quote.pcrs[index] for index in terms.boot_pcrs)),
         firmware=f"{quote.firmware:#018x}",
         secure_boot=host.secure_boot,
         kernel_lockdown=host.kernel_lockdown,
@@ -153,8 +157,14 @@ def _platform(window: VerifiedWindow, enrolled: Enrolled, host: HostAppraisal) -
         boot_reference=host.boot_reference,
         host=host.name,
         differences=host.differences,
-        tee=document.Tee() if ak.tee is None else _tee(ak.tee),
+        tee=_NO_TEE if ak.tee is None else _tee(ak.tee),
     )
+
+
+@lru_cache(maxsize=_BOOTS_MAX)
+def _boot_pcrs(indices: tuple[int, ...], values: tuple[bytes, ...]) -> tuple[document.BootPcr, ...]:
+    """Registers as policies see them. Those of a boot are the same in all its windows, and of many hosts."""
+    return tuple(document.BootPcr(index, value.hex()) for index, value in zip(indices, values, strict=True))
 
 
 def _tee(tee: VerifiedTee) -> document.Tee:

@@ -42,7 +42,7 @@ from weighbridge.proto.spdm import evidence as gpu_evidence
 from weighbridge.proto.tpm.constants import HashAlgorithm
 from weighbridge.proto.tpm.evidence import QuoteEvidence
 from weighbridge.proto.tpm.pcr import PcrSelection
-from weighbridge.proto.window import Evidence, Header, seal
+from weighbridge.proto.window import Evidence, Header
 from weighbridge.verifier import weights
 from weighbridge.verifier.gpu.set import verifying_gpus
 from weighbridge.verifier.requirements import RUNTIME_PCR
@@ -342,7 +342,7 @@ def verifying_signatures(
     # 10.
     _check_vouched(enrolled.ak, at)
     rows = None if gpus is None else [report.binding_row for report in gpus]
-    _, qualifying_data = seal(window.header_bytes, gpu_evidence.rows_binding(rows), None)
+    qualifying_data = binding.qualifying_data(window.digest, gpu_evidence.rows_binding(rows), None)
     selection = PcrSelection.of(HashAlgorithm(terms.bank), terms.pcrs)
     quote_evidence = QuoteEvidence.parse(evidence.quote)
     yield
