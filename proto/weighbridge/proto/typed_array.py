@@ -59,10 +59,21 @@ class TypedArray:
         Raises:
             MalformedEvidence: ``NOT_DETERMINISTIC``: they would fit a narrower array.
         """
+        self.check(where=where)
+        return self._integers(where)
+
+    def check(self, *, where: str) -> None:
+        """Require that no narrower array would do: after that, :meth:`integers` raises nothing.
+
+        Raises:
+            MalformedEvidence: ``NOT_DETERMINISTIC``.
+        """
         width = self.width
-        values = strict.unpack(f">{len(self.octets) // width}{_LETTERS[width]}", self.octets, what=where)
-        # There is no narrower one than of single bytes.
-        if width > 1 and _fit(values, width // 2):
+        # There is no narrower one than of single bytes; and as a rule, the first value needs the width.
+        if width == 1 or not _fits(int.from_bytes(self.octets[:width], signed=True), width // 2):
+            return
+        values = self._integers(where)
+        if _fit(values, width // 2):
             raise MalformedEvidence(
                 Code.NOT_DETERMINISTIC,
                 "a narrower array would do",
@@ -71,7 +82,10 @@ class TypedArray:
                 got=f"tag {self.tag}",
                 clause="RFC 8746 §2.1",
             )
-        return values
+
+    def _integers(self, where: str) -> tuple[int, ...]:
+        width = self.width
+        return strict.unpack(f">{len(self.octets) // width}{_LETTERS[width]}", self.octets, what=where)
 
 
 def _narrowest(values: Sequence[int]) -> int:
@@ -82,6 +96,10 @@ def _narrowest(values: Sequence[int]) -> int:
 
 
 def _fit(values: Sequence[int], width: int) -> bool:
-    """Whether each of ``values`` fits so many bytes. As a rule the first shows that they do not, if they do not."""
+    return not values or (_fits(min(values), width) and _fits(max(values), width))
+
+
+def _fits(value: int, width: int) -> bool:
+    """Whether ``value`` takes no more than so many bytes."""
     bound = 1 << (8 * width - 1)
-    return not values or (-bound <= values[0] < bound and min(values) >= -bound and max(values) < bound)
+    return -bound <= value < bound

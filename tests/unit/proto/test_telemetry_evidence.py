@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,6 +21,7 @@ from weighbridge.proto.telemetry import (
     Channel,
     Event,
     EventKind,
+    Packed,
     Source,
     Telemetry,
 )
@@ -399,3 +400,15 @@ def _noisy(noise: random.Random, device: bytes) -> Source:
         offsets=tuple(n * 100_000_000 + noise.randrange(300_000) for n in range(count)),
         channels={name: Channel(UNITS[name], tuple(values), WINDOWS_NS.get(name)) for name, values in channels.items()},
     )
+
+
+@given(st.lists(st.integers(-VALUE_MAX, VALUE_MAX) | st.integers(-300, 300), min_size=1, max_size=9))
+def test_values_as_they_came_are_the_tuple_of_them(values: list[int]) -> None:
+    read = Packed(TypedArray.of([value - before for before, value in pairwise((0, *values))]))
+    again = Packed(read.differences)
+    assert (len(read), read[-1], read[1:]) == (len(values), values[-1], tuple(values[1:]))
+    assert read == tuple(values) == tuple(read)
+    assert read == again
+    assert hash(read) == hash(tuple(values))
+    assert repr(read) == repr(tuple(values))
+    assert read != values

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import dataclasses
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType, UnionType
@@ -33,8 +33,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Union, cast, get_args, ge
 from weighbridge.proto.errors import Code, MalformedEvidence
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from weighbridge.proto.cbor import CborValue
 
 __all__ = ["Form", "form_of"]
@@ -83,7 +81,7 @@ def form_of(  # noqa: PLR0911 - one for each kind of type
         return _of_words("word", {word: word for word in cast("tuple[str, ...]", parts)})
     if origin in {Union, UnionType} and len(parts) == 2 and types.NoneType in parts:  # noqa: PLR2004 - one, or none
         return _of_optional(form_of(next(part for part in parts if part is not types.NoneType), names))
-    if origin is tuple and parts[-1:] == (Ellipsis,):
+    if origin is Sequence or (origin is tuple and parts[-1:] == (Ellipsis,)):
         return _of_sequence(form_of(parts[0], names))
     if origin is tuple:
         return _of_tuple([form_of(part, names) for part in parts])

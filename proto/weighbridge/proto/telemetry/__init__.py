@@ -17,6 +17,7 @@ True
 from __future__ import annotations
 
 from weighbridge.proto.telemetry.channels import UNITS, VALUE_MAX, WINDOWS_NS, Channel, Event, EventKind
+from weighbridge.proto.telemetry.differences import Packed
 from weighbridge.proto.telemetry.message import VERSION, Source, Telemetry
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Channel",
     "Event",
     "EventKind",
+    "Packed",
     "Source",
     "Telemetry",
 ]

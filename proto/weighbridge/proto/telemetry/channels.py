@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Final, Self
 
 from weighbridge.proto import cbor
 from weighbridge.proto.errors import Code, MalformedEvidence
-from weighbridge.proto.telemetry.differences import VALUE_MAX, Budget, ascends, pack, unpack
+from weighbridge.proto.telemetry.differences import VALUE_MAX, Budget, Packed, ascends, pack, unpack
 from weighbridge.proto.telemetry.names import NAME_MAX, check_name, check_unit, is_name, is_unit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["UNITS", "VALUE_MAX", "WINDOWS_NS", "Channel", "Event", "EventKind"]
 
@@ -62,13 +62,14 @@ class Channel:
 
     Attributes:
         unit: of the values; that of :data:`UNITS` where the channel is named there.
-        values: one per offset of the source, none beyond :data:`VALUE_MAX` either way. ``None`` for all of them: the
-            device does not report this quantity. ``None`` for one: that reading failed.
+        values: one per offset of the source, none beyond :data:`VALUE_MAX` either way: a tuple, or as they came
+            (:class:`.differences.Packed`). ``None`` for all of them: the device does not report this quantity. ``None``
+            for one: that reading failed.
         window_ns: time before the sample over which the sensor took the mean, ``None`` where it is not known.
     """
 
     unit: str
-    values: tuple[int | None, ...] | None
+    values: Sequence[int | None] | None
     window_ns: int | None = None
 
     def to_cbor(self) -> list[cbor.CborValue]:
@@ -107,14 +108,14 @@ class Channel:
             window = cbor.Reader({3: window}, where).integer(3, low=1, high=VALUE_MAX)
         if packed is None and missing is None:
             return cls(unit, None, window)
-        differences, values = unpack(packed, budget=budget, where=where)
+        values = unpack(packed, budget=budget, where=where)
         if len(values) != size:
             raise MalformedEvidence(
                 Code.FIELD_RANGE, "not one value per offset", where=where, expected=size, got=len(values)
             )
         if missing is None:
             return cls(unit, values, window)
-        return cls(unit, _without(differences, values, missing, budget=budget, where=f"{where}.missing"), window)
+        return cls(unit, _without(values, missing, budget=budget, where=f"{where}.missing"), window)
 
 
 class EventKind(StrEnum):
@@ -169,17 +170,16 @@ class Event:
         return self.offset_ns, self.kind.value, self.channel or ""
 
 
-def _without(
-    differences: tuple[int, ...], values: tuple[int, ...], missing: cbor.CborValue, *, budget: Budget, where: str
-) -> tuple[int | None, ...]:
+def _without(values: Packed, missing: cbor.CborValue, *, budget: Budget, where: str) -> tuple[int | None, ...]:
     """The values with ``None`` where a reading failed; what stands there repeats the value before it, or is zero."""
-    steps, indices = unpack(missing, budget=budget, where=where)
+    indices = unpack(missing, budget=budget, where=where)
     if not indices:
         raise MalformedEvidence(Code.NOT_DETERMINISTIC, "no missing reading is null", where=where)
-    if not ascends(steps) or indices[-1] >= len(values):
+    if not ascends(indices) or indices[-1] >= len(values):
         raise MalformedEvidence(
             Code.FIELD_RANGE, "indices do not ascend within the values", where=where, expected=f"< {len(values)}"
         )
+    differences = values.differences.integers(where=where)
     wrong = next(filter(differences.__getitem__, indices), None)
     if wrong is not None:
         raise MalformedEvidence(

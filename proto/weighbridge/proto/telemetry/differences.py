@@ -6,16 +6,17 @@ values fits 64 bits, here and in whatever is computed of them later.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Final, final, overload
 
 from weighbridge.proto.errors import Code, MalformedEvidence
 from weighbridge.proto.typed_array import TypedArray
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator
 
-__all__ = ["VALUE_MAX", "Budget", "ascends", "pack", "unpack"]
+__all__ = ["VALUE_MAX", "Budget", "Packed", "ascends", "pack", "unpack"]
 
 VALUE_MAX: Final = 2**62 - 1
 _WIDEST: Final = 8
@@ -39,6 +40,50 @@ class Budget:
             raise MalformedEvidence(Code.TOO_LARGE, "too many values in one message", where=where, got=number)
 
 
+@final
+class Packed(Sequence[int]):
+    """Values as their differences came, which were looked at and found well-formed; equal to the tuple of them.
+
+    Most are asked for once, by whoever computes with all of them; :attr:`differences` is what that takes. Whatever else
+    is asked makes the tuple, once.
+    """
+
+    __slots__ = ("_values", "differences")
+
+    def __init__(self, differences: TypedArray) -> None:
+        self.differences: Final = differences
+        self._values: tuple[int, ...] | None = None
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """The values."""
+        if self._values is None:
+            self._values = tuple(accumulate(self.differences.integers(where="values")))
+        return self._values
+
+    def __len__(self) -> int:
+        return len(self.differences)
+
+    @overload
+    def __getitem__(self, place: int) -> int: ...
+    @overload
+    def __getitem__(self, place: slice) -> tuple[int, ...]: ...
+    def __getitem__(self, place: int | slice) -> int | tuple[int, ...]:
+        return self.values[place]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.values)
+
+    def __eq__(self, other: object) -> bool:
+        return self.values == (other.values if isinstance(other, Packed) else other)
+
+    def __hash__(self) -> int:
+        return hash(self.values)
+
+    def __repr__(self) -> str:
+        return repr(self.values)
+
+
 def pack(values: Sequence[int]) -> TypedArray:
     """The differences of ``values``.
 
@@ -50,8 +95,8 @@ def pack(values: Sequence[int]) -> TypedArray:
     return TypedArray.of([value - before for before, value in pairwise((0, *values))])
 
 
-def unpack(packed: object, *, budget: Budget, where: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The differences, and the values again.
+def unpack(packed: object, *, budget: Budget, where: str) -> Packed:
+    """The values again.
 
     Raises:
         MalformedEvidence: ``FIELD_TYPE`` for anything but a typed array; ``TOO_LARGE``; ``NOT_DETERMINISTIC``;
@@ -60,16 +105,17 @@ def unpack(packed: object, *, budget: Budget, where: str) -> tuple[tuple[int, ..
     if not isinstance(packed, TypedArray):
         raise MalformedEvidence(Code.FIELD_TYPE, "wrong type", where=where, expected="typed array")
     budget.take(len(packed), where=where)
-    differences = packed.integers(where=where)
-    values = tuple(accumulate(differences))
+    packed.check(where=where)
+    values = Packed(packed)
     # As many narrower differences as a message may have cannot reach so far.
-    if packed.width == _WIDEST and _beyond(values):
+    if packed.width == _WIDEST and _beyond(values.values):
         raise MalformedEvidence(Code.FIELD_RANGE, "a value is beyond 2**62", where=where)
-    return differences, values
+    return values
 
 
-def ascends(differences: Sequence[int]) -> bool:
-    """Whether values with these differences ascend, from zero or above it."""
+def ascends(values: Packed) -> bool:
+    """Whether ``values`` ascend, from zero or above it."""
+    differences = values.differences.integers(where="values")
     return not differences or (differences[0] >= 0 and min(differences[1:], default=1) > 0)
 
 

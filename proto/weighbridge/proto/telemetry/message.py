@@ -179,14 +179,14 @@ class Telemetry:
 
 
 def _offsets(packed: cbor.CborValue, *, budget: Budget, where: str) -> tuple[int, ...]:
-    differences, offsets = unpack(packed, budget=budget, where=where)
+    offsets = unpack(packed, budget=budget, where=where)
     if len(offsets) > limits.TELEMETRY_SAMPLES_MAX:
         raise MalformedEvidence(
             Code.TOO_LARGE, "too many samples", where=where, expected=f"<= {limits.TELEMETRY_SAMPLES_MAX}"
         )
-    if not ascends(differences):
+    if not ascends(offsets):
         raise MalformedEvidence(Code.FIELD_RANGE, "offsets do not ascend from zero", where=where)
-    return offsets
+    return offsets.values
 
 
 def _events(items: list[cbor.CborValue], *, where: str) -> tuple[Event, ...]:

@@ -6,7 +6,7 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 from hypothesis import given
@@ -106,7 +106,7 @@ def bench(server: MetricsServer) -> Bench:
     return Bench(server.port)
 
 
-def values(source: Source, channel: str) -> tuple[int | None, ...] | None:
+def values(source: Source, channel: str) -> Sequence[int | None] | None:
     return source.channels[channel].values
 
 

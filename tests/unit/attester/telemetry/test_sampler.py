@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import pytest
@@ -74,7 +74,7 @@ def source(samples: Samples) -> Source:
     return samples.source(device=None, name="test", columns=("count",), units=("1",))
 
 
-def values(source: Source) -> tuple[int | None, ...]:
+def values(source: Source) -> Sequence[int | None]:
     found = source.channels["count"].values
     assert found is not None
     return found

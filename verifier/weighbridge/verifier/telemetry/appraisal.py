@@ -8,6 +8,7 @@ comes about is :mod:`.device`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
@@ -21,7 +22,7 @@ from weighbridge.verifier.telemetry.past import Past, digest_of
 from weighbridge.verifier.telemetry.presented import Presented, presented_by, presented_to
 from weighbridge.verifier.telemetry.samples.coverage import edges, pace
 from weighbridge.verifier.telemetry.samples.fingerprints import fingerprints
-from weighbridge.verifier.telemetry.samples.series import power_of
+from weighbridge.verifier.telemetry.samples.series import power_of, read_of
 from weighbridge.verifier.telemetry.samples.work import DeclaredWork
 from weighbridge.verifier.telemetry.state import DeviceAppraisal, DeviceState, TelemetryState, Word, worst
 from weighbridge.verifier.telemetry.unreported import Between, between
@@ -192,7 +193,7 @@ def traces_of(
         if source is None:
             continue
         recent = state.of(item.device).recent
-        power = (*(value for _, values in recent for value in values), *power_of(source))
+        power = tuple(chain(*(values for _, values in recent), power_of(source)))
         hourly = _hourly(max(_PERIOD_MIN_NS, source.period_ns) if profile is None else profile.period_ns)
         most = _FINGERPRINTS_LEAST + hourly * lasts_ns // _HOUR_NS
         traces.append(
@@ -279,8 +280,7 @@ def _foreign(profile: Profile, report: VerifiedGpuReport, source: Source | None)
     if scope.vbios is not None and scope.vbios != report.report.vbios_version:
         return f"the baseline is for VBIOS {scope.vbios}, and the GPU reports {report.report.vbios_version}"
     limit = None if source is None else source.channels.get("power_limit")
-    values = () if limit is None or limit.values is None else limit.values
-    limits = sorted({value for value in values if value is not None})
+    limits = [] if limit is None else sorted(set(read_of(limit)))
     if scope.power_limit_mw is not None and limits and limits != [scope.power_limit_mw]:
         got = ", ".join(f"{value / 1000:g}" for value in limits)
         return f"the baseline is for a power limit of {scope.power_limit_mw / 1000:g} W, and the GPU's is {got} W"

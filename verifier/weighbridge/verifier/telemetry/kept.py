@@ -5,7 +5,7 @@ Of a profile its digest is kept: profiles are in the baselines that records name
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType, NoneType
 from typing import Final
@@ -31,6 +31,7 @@ NAMES: Final[Mapping[str, object]] = {
     "Finding": Finding,
     "Mapping": Mapping,
     "Profile": NoneType,
+    "Sequence": Sequence,
     "Source": Source,
     "UnitBuilder": UnitBuilder,
     "UnitScore": UnitScore,

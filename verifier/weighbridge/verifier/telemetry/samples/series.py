@@ -12,11 +12,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from operator import index
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Literal, Self, cast
+from typing import TYPE_CHECKING, Final, Literal, Self
 
 import numpy as np
 
-from weighbridge.proto.telemetry import UNITS, EventKind
+from weighbridge.proto.telemetry import UNITS, EventKind, Packed
+from weighbridge.proto.typed_array import WIDTHS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from weighbridge.proto.telemetry import Source, Telemetry
+    from weighbridge.proto.telemetry import Channel, Source, Telemetry
 
     _Item = TypeVar("_Item", np.int64, np.bool_)
 
@@ -38,6 +39,7 @@ __all__ = [
     "Series",
     "join",
     "power_of",
+    "read_of",
     "source_of",
 ]
 
@@ -52,6 +54,9 @@ _PERIOD_MAX_NS: Final = 3_600_000_000_000
 DEFECTS_MAX: Final = 64
 # What drivers and meters write where they have no reading.
 _SENTINELS: Final = (-1, 2**31 - 1, 2**32 - 1, 2**63 - 1, -(2**63))
+
+# A typed array's integers, by their width.
+_WIRE: Final = {width: np.dtype(f">i{width}") for width in WIDTHS.values()}
 
 DefectKind = Literal[
     "gap", "missing", "stall", "sentinel", "wrap", "clock_step", "fault", "unsorted", "unit", "source", "range", "size"
@@ -173,10 +178,13 @@ def power_of(source: Source | None) -> tuple[int, ...]:
     channel = None if source is None else source.channels.get("power")
     if channel is None or channel.values is None or channel.unit != UNITS["power"]:
         return ()
-    values = channel.values
-    if None in values:
-        return tuple(value for value in values if value is not None)
-    return cast("tuple[int, ...]", values)
+    return read_of(channel)
+
+
+def read_of(channel: Channel) -> tuple[int, ...]:
+    """The readings that there are, without those that failed."""
+    values = channel.values or ()
+    return values.values if isinstance(values, Packed) else tuple(value for value in values if value is not None)
 
 
 def join(sources: Sequence[Source]) -> tuple[Series | None, tuple[Defect, ...]]:
@@ -264,7 +272,9 @@ def _channels(
     channels: dict[str, NDArray[np.int64]] = {}
     absent: dict[str, NDArray[np.bool_]] = {}
     defects: list[Defect] = []
-    for name, (units, read) in sorted(_columns(sources).items()):
+    columns = _columns(sources)
+    unpacked = _unpacked(columns, len(times))
+    for name, (units, read) in sorted(columns.items()):
         if units != (UNITS.get(name, units[0]),):
             detail = f"in {', '.join(units)} where {UNITS.get(name, 'one unit')} is due"
             defects.append(Defect(kind="unit", channel=name, at_ns=index(times[0]), detail=detail))
@@ -272,7 +282,7 @@ def _channels(
         if read is None:
             continue  # not supported, which is a value
         try:
-            values, holes = _numbers(read, len(times))
+            values, holes = _numbers(read, len(times)) if name not in unpacked else (unpacked[name], None)
         except (OverflowError, ValueError, TypeError):
             detail = "values that are no 64-bit integers, or not one per sample"
             defects.append(Defect(kind="range", channel=name, at_ns=index(times[0]), detail=detail))
@@ -308,6 +318,15 @@ def _column(name: str, sources: Sequence[Source]) -> _Column:
             return units, ()
         read += values
     return units, read
+
+
+def _unpacked(columns: Mapping[str, _Column], size: int) -> dict[str, NDArray[np.int64]]:
+    """The values of channels that are still as they came, of so many samples: of all in one go."""
+    packed = {name: read for name, (_, read) in columns.items() if isinstance(read, Packed) and len(read) == size}
+    rows = np.empty((len(packed), size), dtype=np.int64)
+    for row, read in zip(rows, packed.values(), strict=True):
+        row[:] = np.frombuffer(read.differences.octets, _WIRE[read.differences.width])
+    return dict(zip(packed, rows.cumsum(axis=1, out=rows), strict=True))
 
 
 def _numbers(read: Sequence[int | None], size: int) -> tuple[NDArray[np.int64], NDArray[np.bool_] | None]:

@@ -24,7 +24,7 @@ import numpy as np
 
 from weighbridge.verifier.telemetry.samples import coverage
 from weighbridge.verifier.telemetry.samples.coverage import SHORT
-from weighbridge.verifier.telemetry.samples.series import Defect, Sampled, Series, join, source_of
+from weighbridge.verifier.telemetry.samples.series import Defect, Sampled, Series, join, read_of, source_of
 from weighbridge.verifier.telemetry.samples.work import DeclaredWork
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Pieces:
     def and_(self, source: Source, seq: int, work: DeclaredWork, *, channel: str) -> Pieces:
         """With one more window, whose power is in ``channel``."""
         power = source.channels.get(channel)
-        read = [value for value in (() if power is None else power.values or ()) if value is not None]
+        read = () if power is None else read_of(power)
         first_ns = source.start_wall_ns + source.offsets[0] if source.offsets else None
         return Pieces(
             sources=(*self.sources, source),
