@@ -93,14 +93,13 @@ class Metric:
         """Thousandths of each feature's scale, not cut yet; of one unit, or of several, one a row."""
         return (features - self.centre) * _STEP // self.scale
 
-    def shares(self, cut: Sequence[int]) -> list[int]:
+    def shares(self, cut: Integers) -> list[int]:
         """What each feature adds to the distance of what was scaled and cut. Exact: nothing is rounded on its way."""
-        weights: list[int] = (self.precision @ np.array(cut, dtype=np.int64)).tolist()
-        return list(map(mul, cut, weights))
+        return list(map(mul, cut.tolist(), self.precision.dot(cut).tolist()))
 
     def distance(self, cut: Sequence[int]) -> int:
         """The squared distance, in thousandths, of what was scaled and cut."""
-        return distance_of(self.shares(cut))
+        return distance_of(self.shares(np.array(cut, dtype=np.int64)))
 
 
 def distance_of(shares: Sequence[int]) -> int:

@@ -77,8 +77,9 @@ class Scorer:
         explained = explained_mw(self._explained, work)
         found = residual(features(power), explained)
         raw = self._metric.scaled(found)
-        scaled: list[int] = np.minimum(np.maximum(raw, -CLIP), CLIP).tolist()
-        shares = self._metric.shares(scaled)
+        cut = np.minimum(np.maximum(raw, -CLIP), CLIP)
+        scaled: list[int] = cut.tolist()
+        shares = self._metric.shares(cut)
         score = distance_of(shares)
         return UnitScore(
             score=score,

@@ -62,10 +62,15 @@ def find(readings: Readings) -> Finding | None:
             at_ns=readings.at_ns(index(pair.times[0])),
         )
     marks = np.arange(index(pair.times[0]), index(pair.times[-1]) + 1, _PART_US)
-    cuts: list[int] = [] if readings.power.misses else pair.times.searchsorted(marks).tolist()
-    for first, last, slack in [(0, len(pair.times) - 1, 1), *((*part, _PART_SLACK) for part in pairwise(cuts))]:
-        found = _differ(readings, readings.power, pair, (first, last), slack)
-        if found is not None:
+    found = _differ(readings, readings.power, pair, (0, len(pair.times) - 1), 1)
+    if found is not None or readings.power.misses:
+        return found
+    cuts: list[int] = pair.times.searchsorted(marks).tolist()
+    ends = zip(cuts, pair.counts[cuts].tolist(), pair.sums[cuts].tolist(), strict=True)
+    for (first, count, total), (last, next_count, next_total) in pairwise(ends):
+        if agree(next_count - count, next_total - total, _PART_SLACK):
+            continue
+        if (found := _differ(readings, readings.power, pair, (first, last), _PART_SLACK)) is not None:
             return found
     return None
 
