@@ -128,7 +128,11 @@ class PosixFiles:
 
     def sync_directory(self, path: Path) -> None:
         """See :meth:`Files.sync_directory`."""
-        self.write_all({}, mode=0, directories=[path])
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
     def make_directory(self, path: Path, *, mode: int) -> None:
         """See :meth:`Files.make_directory`."""

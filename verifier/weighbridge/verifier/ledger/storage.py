@@ -122,12 +122,14 @@ class DirectoryStorage:
         EnvironmentFault: ``FILE_UNWRITABLE`` or ``DISK_FULL``.
     """
 
-    __slots__ = ("_directories", "_files", "_lock", "directory")
+    __slots__ = ("_directories", "_files", "_lock", "_notes", "directory")
 
     def __init__(self, directory: Path, files: Files) -> None:
         self.directory: Final = directory
         self._files = files
         self._directories = Directories(files, directory, mode=_PUBLIC_DIRECTORY)
+        # Where each of the two lies, and where it is staged.
+        self._notes: Final = {name: _Note(directory, name) for name in (HEAD, CHECKPOINT)}
         self._lock: int | None = open_lock(directory / _LOCK)
 
     @staticmethod
@@ -206,7 +208,7 @@ class DirectoryStorage:
         Raises:
             EnvironmentFault: ``FILE_UNREADABLE``.
         """
-        return self.read(HEAD) == signed
+        return read_file(self._notes[HEAD].path) == signed
 
     def write_tiles(self, tiles: Mapping[str, bytes], signed: bytes) -> None:
         """Make tiles durable, which no checkpoint names yet, and stage ``signed``, waiting for the disk once.
@@ -217,14 +219,13 @@ class DirectoryStorage:
         Raises:
             EnvironmentFault: ``DISK_FULL`` or ``FILE_UNWRITABLE``.
         """
-        staging = self.directory / _STAGING
         contents = {self.directory / name: data for name, data in tiles.items()}
         try:
             made: set[Path] = set()
             for path in contents:
                 made.update(self._directories.make(path.parent))
             named = {path.parent for path in contents} | {path.parent for path in made}
-            notes = {staging / _staged_name(name): signed for name in (HEAD, CHECKPOINT)}
+            notes = {note.staged: signed for note in self._notes.values()}
             # If power fails here: some tiles are there, whole or in part, that no checkpoint names. Readers of any
             # signed one see what they saw: its own tiles are untouched. The next append writes over what is there.
             self._files.write_all(contents | notes, mode=_PUBLIC, directories=sorted(named))
@@ -279,22 +280,22 @@ class DirectoryStorage:
                     self._files.remove(partial)
 
     def _name_staged(self, name: str, doing: str, *, durably: bool) -> None:
-        target = self.directory / name
+        note = self._notes[name]
         try:
-            self._files.rename(self.directory / _STAGING / _staged_name(name), target)
+            self._files.rename(note.staged, note.path)
             if durably:
-                self._files.sync_directory(target.parent)
+                self._files.sync_directory(note.parent)
         except OSError as error:
             self._clear_staging()
-            raise fault(error, target, doing) from error
+            raise fault(error, note.path, doing) from error
 
     def _install(self, name: str, signed: bytes, doing: str) -> None:
-        target = self.directory / name
+        note = self._notes[name]
         try:
-            install(self._files, signed, target, staging=self.directory / _STAGING / _staged_name(name), mode=_PUBLIC)
+            install(self._files, signed, note.path, staging=note.staged, mode=_PUBLIC)
         except OSError as error:
             self._clear_staging()
-            raise fault(error, target, doing) from error
+            raise fault(error, note.path, doing) from error
 
     def _clear_staging(self) -> None:
         """Give back what a failed write has taken; when that fails too, the next one overwrites it."""
@@ -303,5 +304,13 @@ class DirectoryStorage:
                 self._files.remove(path)
 
 
-def _staged_name(name: str) -> str:
-    return Path(name).name
+@final
+class _Note:
+    """A signed note's own name, the directory of that, and the name that it has until it gets its own."""
+
+    __slots__ = ("parent", "path", "staged")
+
+    def __init__(self, directory: Path, name: str) -> None:
+        self.path: Final = directory / name
+        self.parent: Final = self.path.parent
+        self.staged: Final = directory / _STAGING / self.path.name
