@@ -40,7 +40,7 @@ from weighbridge.verifier.recorded_state import chain_of, recorded_sessions
 from weighbridge.verifier.relying_parties import RelyingParties
 from weighbridge.verifier.service_limits import Limits
 from weighbridge.verifier.session import SessionState
-from weighbridge.verifier.store import Store
+from weighbridge.verifier.store import Conflict, Store
 from weighbridge.verifier.tables import about, endings, upkeep, windows
 
 if TYPE_CHECKING:
@@ -394,6 +394,8 @@ def test_a_chain_that_the_ledger_does_not_have_is_none(world: World) -> None:
         with world.store.transaction() as tx:
             tx._connection.execute(changed)
         assert code_of(lambda: chain_of(world.store, reader, session)) is Code.LEDGER_INCONSISTENT
+    # It is not passed over in silence.
+    assert [item.session for item in recorded_sessions(world.store, reader)] == [session]
 
 
 def test_a_fault_takes_nothing_away_and_is_told(world: World, capsys: pytest.CaptureFixture[str]) -> None:
@@ -401,10 +403,10 @@ def test_a_fault_takes_nothing_away_and_is_told(world: World, capsys: pytest.Cap
     later(world)
     parties = Peers(RelyingParties.none())
     service = AttestationService(world.verifier, parties, Quotas(Limits()))
-    fault = EnvironmentFault(Code.STATE_LOCKED, "a test")
-    with mock.patch.object(Endings, "next_at", side_effect=fault):
-        assert service._prune() > 0
-    assert "nothing is taken out of the store for now" in capsys.readouterr().err
+    for fault in (EnvironmentFault(Code.STATE_LOCKED, "a test"), Conflict("a test")):
+        with mock.patch.object(Endings, "next_at", side_effect=fault):
+            assert service._prune() > 0
+        assert "nothing is taken out of the store for now" in capsys.readouterr().err
     assert rows(world.store, world.host.session) == ([0, 1, 2], [0, 1, 2, 3])
     assert service._prune() > 0
     assert rows(world.store, world.host.session) == ([2], [0, 2, 3])

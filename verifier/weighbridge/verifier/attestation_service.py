@@ -35,6 +35,7 @@ from weighbridge.verifier.quotas import ROOM_S, Limited, Quotas
 from weighbridge.verifier.reading import Ended, Reader, Received, taken_within
 from weighbridge.verifier.settling import Judged
 from weighbridge.verifier.shedding import Shedding
+from weighbridge.verifier.transaction import Conflict
 from weighbridge.verifier.turns import Turns
 
 if TYPE_CHECKING:
@@ -311,7 +312,10 @@ class AttestationService(attestation_pb2_grpc.AttestationServiceServicer):
         except WeighbridgeError as error:
             # What waits to be taken away is there the next time.
             self._notices.say(("prune", error.code), f"nothing is taken out of the store for now: {error}")
-            return _JUNK_PERIOD
+        except Conflict as error:
+            # Somebody's own tables refer to these rows.
+            self._notices.say(("prune", ""), f"nothing is taken out of the store for now: {error}")
+        return _JUNK_PERIOD
 
     def _record_junk(self) -> None:
         try:

@@ -70,9 +70,10 @@ def recorded_sessions(store: Store, reader: LedgerReader) -> list[RecordedSessio
                 known[index >> 3] |= 1 << (index & 7)
             if len(listed) == row.next_seq and indices:
                 chains[row.id] = row.enrolment_index, len(indices) - 1, indices[-1]
-            elif listed and listed[-1] < size:
-                # All before the last one are somewhere between: none of them is taken for what ended the session.
-                chains[row.id] = row.enrolment_index, row.next_seq, listed[-1]
+            elif (last := (row.enrolment_index, *listed)[-1]) < size:
+                # All before the last one are somewhere between: none of them is taken for what ended the session. Where
+                # that is missing too, whoever looks for the chain is told so.
+                chains[row.id] = row.enrolment_index, row.next_seq, last
     endings: dict[bytes, int] = {}
     for index in range(size):
         if known[index >> 3] & 1 << (index & 7):
