@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cache
+from functools import cache, lru_cache
 from importlib import metadata
 from typing import TYPE_CHECKING, Final
-
-import jwt
 
 from weighbridge.proto import cbor, cose, strict
 from weighbridge.verifier.keys import sign_es256
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["CWT_TAG", "Affirmation", "issue", "issue_as"]
 
 _DEVELOPER: Final = "https://weighbridge.example"
+# Claims stay in the order of their table.
+_JSON: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 
 CWT_TAG: Final = b"\xd8\x3d"
 """Tag 61 (RFC 8392 §6), before the tag of COSE_Sign1."""
@@ -104,10 +105,17 @@ def issue_as(
     if profile.binary:
         payload = cbor.encode(tree)
         return CWT_TAG + cose.sign(payload, kid=kid, typ=profile.typ, signer=lambda data: sign_es256(key, data))
-    headers = {"kid": strict.base64url_encode(kid), "typ": profile.typ}
-    return jwt.encode(
-        {str(name): value for name, value in tree.items()}, key, algorithm="ES256", headers=headers
-    ).encode()
+    # RFC 7515 §7.1: the compact serialisation.
+    signed = f"{_protected(kid, profile.typ)}.{strict.base64url_encode(_JSON.encode(tree).encode())}"
+    return f"{signed}.{strict.base64url_encode(sign_es256(key, signed.encode()))}".encode()
+
+
+@lru_cache(maxsize=16)
+def _protected(kid: bytes, typ: str) -> str:
+    """The encoded header of every JWT that the key ``kid`` signs."""
+    return strict.base64url_encode(
+        strict.json_encode({"alg": "ES256", "kid": strict.base64url_encode(kid), "typ": typ})
+    )
 
 
 @cache
