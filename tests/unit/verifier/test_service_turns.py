@@ -75,7 +75,7 @@ def requested(slow: Slow, window: bytes, *, at_home: bool = True) -> Requested:
 def test_of_windows_that_take_long_fewer_are_judged_together(slow: Slow, service: AttestationService) -> None:
     """As many as a turn has time for: each has to wait for all beside it, and an engine's deadline is for them all."""
     windows = [requested(slow, b"window")] * 40
-    slow.seconds = 0.004
+    slow.seconds = 0.005
     assert len(service._turn(windows)) == 16
     slow.seconds = 0.1
     slow.together.clear()
