@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -19,6 +21,9 @@ from weighbridge.proto.errors import ExitCode
 from weighbridge.proto.merkle import leaf_hash
 from weighbridge.proto.workload import WorkSummary, commit
 from weighbridge.verifier.cli import main
+from weighbridge.verifier.database import SqliteAddress
+from weighbridge.verifier.session import SessionState
+from weighbridge.verifier.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,6 +95,21 @@ def site(quick_dir: Path, engines: Engines) -> Iterator[Site]:
 @pytest.fixture
 def line(site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Line:
     return Line(site, tmp_path, capsys)
+
+
+def test_a_session_whose_windows_left_the_store_is_exported_as_before(line: Line, tmp_path: Path) -> None:
+    state, session = tmp_path / "state", bytes.fromhex(line.site.session)
+    assert line.export().status == ExitCode.AFFIRMED
+    before = line.file.read_bytes()
+    shutil.copytree(line.site.state, state)
+    with closing(Store.open(SqliteAddress(state / "sessions.sqlite"))) as store, store.transaction() as tx:
+        tx.set_state(session, SessionState.CLOSED, at_ns=0)
+    said = line._run("store", "prune", state, "--ended-before", "now", "--json").document
+    assert (said["windows"], said["challenges"], said["sessions"]) == (3, 4, 1)
+    assert line._run("export", state, line.site.session, "-o", line.file).status == ExitCode.AFFIRMED
+    assert line.file.read_bytes() == before
+    part = line._run("export", state, line.site.session, "-o", line.file, "--windows", "1..2", "--json").document
+    assert (part["windows"], part["withheld"]) == (2, 2)
 
 
 def test_a_part_is_judged_as_far_as_it_goes(line: Line) -> None:
