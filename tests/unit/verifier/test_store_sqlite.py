@@ -7,7 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +16,8 @@ from sqlalchemy import exc
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, EnvironmentFault
 from weighbridge.verifier.database import sqlite
-from weighbridge.verifier.store import Store, SubjectKind, Transaction
+from weighbridge.verifier.session import SessionState
+from weighbridge.verifier.store import Conflict, Store, SubjectKind, Transaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -173,3 +174,20 @@ def test_killed_in_the_middle(path: Path) -> None:
             assert (halves[0] is None) == (halves[1] is None)
             assert number > acknowledged or halves[0] is not None
     store.close()
+
+
+def test_connections_are_kept_but_not_many(store: Store) -> None:
+    """However many were in use at once; and none that is in a transaction which could not be undone."""
+    database = store.database
+    assert isinstance(database, sqlite.SqliteDatabase)
+    with ExitStack() as entered:
+        for _ in range(9):
+            entered.enter_context(store.reading())
+    assert len(database._idle) == 5
+    with pytest.raises(Conflict), store.transaction() as tx:
+        tx.set_state(bytes(16), SessionState.CLOSED)
+    assert len(database._idle) == 5
+    assert not any(sqlite._raw(connection).in_transaction for connection in database._idle)
+    store.database.look(lambda connection: sqlite._raw(connection).execute("BEGIN IMMEDIATE"))
+    assert len(database._idle) == 4
+    write(store)

@@ -32,6 +32,8 @@ _T = TypeVar("_T")
 
 _BUSY_SECONDS: Final = 5.0
 _FILE_MODE: Final = 0o600
+# Connections that are kept open, each with its own memory of the file.
+_IDLE_MOST: Final = 5
 # With the write lock from the start: what a transaction has read cannot change before it writes.
 _WRITE: Final = "BEGIN IMMEDIATE"
 _READ: Final = "BEGIN"
@@ -138,8 +140,8 @@ class SqliteDatabase:
             finally:
                 # SQLAlchemy's own idea of a transaction, where its statements were used: SQLite has none by now.
                 connection.rollback()
-                if _raw(connection).in_transaction:
-                    # But where it could not be undone: that goes with the connection.
+                if _raw(connection).in_transaction or len(self._idle) >= _IDLE_MOST:
+                    # What could not be undone goes with the connection.
                     connection.close()
                 else:
                     self._idle.append(connection)
