@@ -95,6 +95,10 @@ def test_a_log_in_pieces_is_the_log_and_what_is_fresh_is_of_the_last_piece() -> 
     assert pieces.beside(BASE.digest) == (ADAPTER.digest,)
     assert after(pieces).beside(BASE.digest) == ()
     assert after(LogState.empty(), load(ADAPTER)).beside(BASE.digest) == (ADAPTER.digest,)
+    # Nor is what a guard refused then refused once more; and where nothing came, and nothing did before, all stays.
+    quiet = after(after(after(LogState.empty(), load(BASE)), refusal))
+    assert quiet.refused == quiet.fresh == ()
+    assert after(quiet) is quiet
 
 
 def test_a_log_goes_on_where_it_ended_up_to_its_limit() -> None:
