@@ -8,7 +8,21 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from support.relying import ANCHORS, CNF, MODEL, SECOND, A, B, Bench, document, gate_file, open_until, shut, token
+from support.relying import (
+    ANCHORS,
+    CNF,
+    MODEL,
+    SECOND,
+    STRANGER,
+    A,
+    B,
+    Bench,
+    document,
+    gate_file,
+    open_until,
+    shut,
+    token,
+)
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, MalformedEvidence
 from weighbridge.verifier.gate.verifiers import Verifiers
@@ -98,6 +112,20 @@ def test_what_does_not_open_says_why_and_bars_what_came_before() -> None:
     bench.tell(A, 9)
     bench.clocks.advance(LIFE_S)
     assert bench.of("a") == Code.TOKEN_EXPIRED
+
+
+def test_a_token_that_cannot_be_read_is_the_reason_of_all_that_it_could_be_for() -> None:
+    bench = Found.with_hosts()
+    bench.tell(A, 3)
+    bench.shut(A, code="SESSION_STATE", seq=None, state=GateState.ENDED)
+    # The verifier has changed its key for tokens, and nobody has told this gate.
+    bench.tell(B, 0, key=STRANGER)
+    assert (bench.of("a"), bench.of("b")) == (Code.TOKEN_SIGNATURE, Code.TOKEN_SIGNATURE)
+    bench.tell(B, 1)
+    assert (bench.of("a"), bench.of("b")) == (f"{B.hex()}.1", Code.RESULT_ABSENT)
+    # What is wrong with another host's session is no reason of theirs.
+    bench.shut(bytes(16), code="QUOTE_NONCE")
+    assert bench.of("b") == Code.RESULT_ABSENT
 
 
 def test_an_entry_without_a_key_takes_any() -> None:

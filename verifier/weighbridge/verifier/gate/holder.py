@@ -46,6 +46,16 @@ _LIFETIME_MAX_NS: Final = 120 * 10**9
 # Sessions that are found and have not ended; of those that have, that it is remembered.
 _FOUND_MAX: Final = 4096
 _OVER_MAX: Final = 4096
+# Why a token says nothing of whose it is; the verifier closes no session for any of these.
+_UNREAD: Final = frozenset(
+    {
+        Code.TOKEN_SIGNATURE,
+        Code.TOKEN_KEY_PERIOD,
+        Code.TOKEN_AUDIENCE,
+        Code.TOKEN_NOT_YET_VALID,
+        Code.TOKEN_MALFORMED,
+    }
+)
 # A wall clock may be set back by this much without anybody's minding; slewing it moves both clocks.
 _SET_BACK_NS: Final = 10**9
 
@@ -212,7 +222,8 @@ class Holder:
             return max(opened, key=lambda grant: grant.token.issued)
         if shown:
             return shown[-1]
-        code, reason = self._last.get(identifier) or self._untold(f"no session of {entry.name}'s model has its key")
+        nothing = f"no session of {entry.name}'s model has its key"
+        code, reason = self._unread(entry.of) or self._last.get(identifier) or self._untold(nothing)
         return Shut(entry, code, reason)
 
     def _at(self, known: _Known, expected: Expected, now: Instant) -> Grant | Shut:
@@ -307,6 +318,11 @@ class Holder:
         self._over[session] = None
         if len(self._over) > _OVER_MAX:
             self._over.popitem(last=False)
+
+    def _unread(self, model: Model) -> tuple[str, str] | None:
+        """Why no token of a session of ``model`` says whose it is: it could be any entry's."""
+        shuts = [found.known.shut for found in self._found.values() if found.model == model and found.entry is None]
+        return next((shut for shut in reversed(shuts) if shut is not None and shut[0] in _UNREAD), None)
 
     def _untold(self, nothing: str) -> tuple[str, str]:
         if self._fault is None:
