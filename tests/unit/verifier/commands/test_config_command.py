@@ -67,6 +67,26 @@ def test_each_workers_port_for_figures_is_looked_at(made: Configured, monkeypatc
     assert said.startswith("PORT_UNAVAILABLE"), said
 
 
+@pytest.mark.parametrize(
+    ("http", "figures", "refused"),
+    [
+        ("0.0.0.0:1", "127.0.0.1:1", True),
+        ("127.0.0.1:1", "0.0.0.0:1", True),
+        ("[::]:1", "[::1]:1", True),
+        ("127.0.0.1:1", "127.0.0.2:1", False),
+        ("[::1]:1", "0.0.0.0:1", False),
+    ],
+)
+def test_whoever_listens_everywhere_has_the_port_of_each(
+    made: Configured, monkeypatch: pytest.MonkeyPatch, http: str, figures: str, *, refused: bool
+) -> None:
+    monkeypatch.setenv(f"{PREFIX}HTTP_LISTEN", http)
+    monkeypatch.setenv(f"{PREFIX}METRICS_LISTEN", figures)
+    _, document, _ = check(made.file)
+    failed = [(one["key"], one["error"]["code"]) for one in document["checks"] if one["status"] == "fail"]
+    assert failed == ([("metrics.listen", "DUPLICATE_KEY")] if refused else [])
+
+
 def test_all_that_is_wrong_is_said_at_once(made: Configured, tmp_path: Path) -> None:
     (tmp_path / "broken.json").write_text("{}")
     (tmp_path / "rules.rego").write_text("package weighbridge.author\nallow := true if {")

@@ -59,6 +59,8 @@ _T = TypeVar("_T")
 Status = Literal["ok", "warn", "fail"]
 # Time for an operator to notice, and to renew it.
 _SOON = timedelta(days=30)
+# Whoever listens on these has the port on every address of the family.
+_EVERY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not bound
 _SET_HINT = "name a set that `weighbridge model sign`, `weighbridge reference learn` or `sign` wrote"
 
 
@@ -168,16 +170,17 @@ class _Looking:
             "http.listen": self._settings.http.listen,
             "metrics.listen": self._settings.metrics.listen,
         }
-        taken: dict[tuple[str, int], str] = {}
+        taken: list[tuple[str, int, str]] = []
         for key, place in places.items():
             if place is None:
                 continue
             ports = range(place.port, place.port + (self._settings.serve.workers if key.startswith("metrics") else 1))
             for port in ports if place.port else ():
-                if (other := taken.get((place.host, port))) is not None:
-                    error = MalformedEvidence(Code.DUPLICATE_KEY, f"the port of {other} too", where=key, got=port)
-                    self.found.append(Finding("fail", key, str(error), error))
-                taken[place.host, port] = key
+                for host, number, other in taken:
+                    if port == number and _meet(place.host, host):
+                        error = MalformedEvidence(Code.DUPLICATE_KEY, f"the port of {other} too", where=key, got=port)
+                        self.found.append(Finding("fail", key, str(error), error))
+                taken.append((place.host, port, key))
             self._port(key, place, ports)
         http = self._settings.http
         if http.listen is not None and http.plain and not http.listen.is_local:
@@ -317,6 +320,11 @@ class _Looking:
 
     def _warn(self, key: str, says: str) -> None:
         self.found.append(Finding("warn", key, says))
+
+
+def _meet(host: str, other: str) -> bool:
+    """Whether one port of both is one."""
+    return host == other or ((":" in host) == (":" in other) and not _EVERY_ADDRESS.isdisjoint({host, other}))
 
 
 def _set(path: Path, anchors: TrustAnchors) -> str:
