@@ -185,7 +185,7 @@ def test_connections_are_kept_but_not_many(store: Store) -> None:
             entered.enter_context(store.reading())
     assert len(database._idle) == 5
     with pytest.raises(Conflict), store.transaction() as tx:
-        tx.set_state(bytes(16), SessionState.CLOSED)
+        tx.set_state(bytes(16), SessionState.CLOSED, at_ns=0)
     assert len(database._idle) == 5
     assert not any(sqlite._raw(connection).in_transaction for connection in database._idle)
     store.database.look(lambda connection: sqlite._raw(connection).execute("BEGIN IMMEDIATE"))
