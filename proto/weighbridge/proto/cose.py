@@ -31,6 +31,7 @@ __all__ = ["CoseSign1", "claimed_typ", "load_p256", "parse", "sign", "spki", "th
 _TAG_18: Final = b"\xd2"
 _ALG, _KID, _TYP = 1, 4, 16
 _ES256: Final = -7
+_ALGORITHM: Final = ec.ECDSA(hashes.SHA256())
 _SIGNATURE_SIZE: Final = 64
 _HEADER_MAX: Final = 256
 # Signers whose protected headers are remembered: the sessions of a fleet.
@@ -144,7 +145,7 @@ def verify(message: CoseSign1, key: ec.EllipticCurvePublicKey) -> bytes:
     half = _SIGNATURE_SIZE // 2
     der = encode_dss_signature(int.from_bytes(message.signature[:half]), int.from_bytes(message.signature[half:]))
     try:
-        key.verify(der, to_be_signed(message.protected, message.payload), ec.ECDSA(hashes.SHA256()))
+        key.verify(der, to_be_signed(message.protected, message.payload), _ALGORITHM)
     except InvalidSignature as error:
         raise NotAuthentic(
             Code.COSE_SIGNATURE, "signature does not verify", where=message.typ, clause="RFC 9052 §4.4"

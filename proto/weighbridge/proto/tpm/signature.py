@@ -29,6 +29,7 @@ _HASHES: Final[dict[HashAlgorithm, hashes.HashAlgorithm]] = {
     HashAlgorithm.SHA384: hashes.SHA384(),
     HashAlgorithm.SHA512: hashes.SHA512(),
 }
+_ECDSA: Final = {algorithm: ec.ECDSA(digest) for algorithm, digest in _HASHES.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,7 @@ def verify(signature: Signature, public: Public, message: bytes) -> None:
     try:
         match key, signature.value:
             case ec.EllipticCurvePublicKey(), EcdsaSignature(r, s):
-                key.verify(encode_dss_signature(int.from_bytes(r), int.from_bytes(s)), message, ec.ECDSA(digest))
+                key.verify(encode_dss_signature(int.from_bytes(r), int.from_bytes(s)), message, _ECDSA[row.hash])
                 return
             case rsa.RSAPublicKey(), RsaSignature(value):
                 key.verify(value, message, _padding(row.scheme, digest), digest)

@@ -64,6 +64,7 @@ _PROTECTED_PCIE: Final = {b"\x55": False, b"\xaa": True}
 _LOCKED: Final = b"\1\0"
 _CLAUSE: Final = "DSP0274 1.1, MEASUREMENTS response"
 _SEAL: Final = object()
+_ALGORITHM: Final = ec.ECDSA(hashes.SHA384())
 Known = TypeVar("Known")
 
 
@@ -253,7 +254,7 @@ def _check_signature(report: Report, chain: VerifiedGpuChain) -> None:
     half = SIGNATURE_SIZE // 2
     r, s = int.from_bytes(report.signature[:half]), int.from_bytes(report.signature[half:])
     try:
-        chain.key.verify(encode_dss_signature(r, s), report.signed, ec.ECDSA(hashes.SHA384()))
+        chain.key.verify(encode_dss_signature(r, s), report.signed, _ALGORITHM)
     except InvalidSignature as error:
         start = len(report.signed)
         raise NotAuthentic(
