@@ -48,10 +48,11 @@ class Packed(Sequence[int]):
     is asked makes the tuple, once.
     """
 
-    __slots__ = ("_values", "differences")
+    __slots__ = ("_size", "_values", "differences")
 
     def __init__(self, differences: TypedArray) -> None:
         self.differences: Final = differences
+        self._size = len(differences)
         self._values: tuple[int, ...] | None = None
 
     @property
@@ -62,7 +63,7 @@ class Packed(Sequence[int]):
         return self._values
 
     def __len__(self) -> int:
-        return len(self.differences)
+        return self._size
 
     @overload
     def __getitem__(self, place: int) -> int: ...

@@ -279,9 +279,11 @@ def _foreign(profile: Profile, report: VerifiedGpuReport, source: Source | None)
     scope = profile.scope
     if scope.vbios is not None and scope.vbios != report.report.vbios_version:
         return f"the baseline is for VBIOS {scope.vbios}, and the GPU reports {report.report.vbios_version}"
+    if scope.power_limit_mw is None:
+        return ""
     limit = None if source is None else source.channels.get("power_limit")
     limits = [] if limit is None else sorted(set(read_of(limit)))
-    if scope.power_limit_mw is not None and limits and limits != [scope.power_limit_mw]:
+    if limits and limits != [scope.power_limit_mw]:
         got = ", ".join(f"{value / 1000:g}" for value in limits)
         return f"the baseline is for a power limit of {scope.power_limit_mw / 1000:g} W, and the GPU's is {got} W"
     return ""

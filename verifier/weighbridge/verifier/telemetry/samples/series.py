@@ -55,8 +55,8 @@ DEFECTS_MAX: Final = 64
 # What drivers and meters write where they have no reading.
 _SENTINELS: Final = (-1, 2**31 - 1, 2**32 - 1, 2**63 - 1, -(2**63))
 
-# A typed array's integers, by their width.
-_WIRE: Final = {width: np.dtype(f">i{width}") for width in WIDTHS.values()}
+# The integers of a typed array, by its tag.
+_WIRE: Final = {tag: np.dtype(f">i{width}") for tag, width in WIDTHS.items()}
 
 DefectKind = Literal[
     "gap", "missing", "stall", "sentinel", "wrap", "clock_step", "fault", "unsorted", "unit", "source", "range", "size"
@@ -325,7 +325,7 @@ def _unpacked(columns: Mapping[str, _Column], size: int) -> dict[str, NDArray[np
     packed = {name: read for name, (_, read) in columns.items() if isinstance(read, Packed) and len(read) == size}
     rows = np.empty((len(packed), size), dtype=np.int64)
     for row, read in zip(rows, packed.values(), strict=True):
-        row[:] = np.frombuffer(read.differences.octets, _WIRE[read.differences.width])
+        row[:] = np.frombuffer(read.differences.octets, _WIRE[read.differences.tag])
     return dict(zip(packed, rows.cumsum(axis=1, out=rows), strict=True))
 
 
