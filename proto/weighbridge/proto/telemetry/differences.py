@@ -105,9 +105,9 @@ def unpack(packed: object, *, budget: Budget, where: str) -> Packed:
     """
     if not isinstance(packed, TypedArray):
         raise MalformedEvidence(Code.FIELD_TYPE, "wrong type", where=where, expected="typed array")
-    budget.take(len(packed), where=where)
-    packed.check(where=where)
     values = Packed(packed)
+    budget.take(len(values), where=where)
+    packed.check(where=where)
     # As many narrower differences as a message may have cannot reach so far.
     if packed.width == _WIDEST and _beyond(values.values):
         raise MalformedEvidence(Code.FIELD_RANGE, "a value is beyond 2**62", where=where)

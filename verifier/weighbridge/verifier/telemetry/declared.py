@@ -188,6 +188,8 @@ class EngineTally:
     def after(self, sources: Sequence[Source], work: WorkSummary, *, lasts_ns: int = 0) -> EngineTally:
         """The tally behind one more window: its sources, what its header declares, and how long it was."""
         series = _series(sources)
+        if not self.last and not series:
+            return self
         if not self.last:
             last = {count: readings[-1][1] for count, readings in series.items()}
             return replace(self, counted=Counts(**dict.fromkeys(last, 0)), last=last)
@@ -212,6 +214,8 @@ class EngineTally:
 
     def differences(self, tolerance: Tolerance) -> tuple[Difference, ...]:
         """Counts that differ by more than they may; after a restart, only those of which too little was declared."""
+        if not self.last:
+            return ()
         compare = compare_part if self.restarts else compare_counts
         return compare(self.declared, self.counted, tolerance.within(self.lasts_ns))
 

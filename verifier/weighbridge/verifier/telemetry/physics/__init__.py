@@ -77,5 +77,5 @@ def check_unit(unit: Unit, limits: Limits | None = None) -> tuple[Finding, ...]:
     if stretch.power is None and not findings:
         at_ns = stretch.start_ns
         findings = (constant.CHECK.unusable(expected="readings of power", got="none, or one", at_ns=at_ns),)
-    found = (find(stretch) for _, find in _OF_UNITS)
-    return (*findings, *(item for item in found if item is not None))
+    found = [find(stretch) for _, find in _OF_UNITS]
+    return (*findings, *[item for item in found if item is not None])
