@@ -19,6 +19,7 @@ from weighbridge.attester.clock import WallTimeline
 from weighbridge.attester.report import Notice, WindowReport
 from weighbridge.attester.room import Room
 from weighbridge.attester.sealing import Observed, Sealer
+from weighbridge.attester.telemetry.bounds import within
 from weighbridge.attester.telemetry.power_seen import PowerSeen, power_seen
 from weighbridge.attester.waiting import first_of
 from weighbridge.attester.wording import counted
@@ -223,17 +224,19 @@ class WindowLoop:
         if not last:
             self._begin_tick(parts.spool.next_seq + 1)
         tpm_end = (await parts.offload(parts.devices.tpm.read_clock)).clock
-        sources = await parts.offload(lambda: self._sources(wall_start, duration_ns, work))
+        sources = await parts.offload(lambda: self._sources((wall_start, wall_end), duration_ns, work))
         interval = Interval(
             tpm_start_ms=self._tpm_start, tpm_end_ms=tpm_end, wall_start_ns=wall_start, wall_end_ns=wall_end
         )
         return _Cut(interval, sources, work, power_seen(sources))
 
-    def _sources(self, wall_start: int, duration_ns: int, work: WorkSummary) -> tuple[Source, ...]:
+    def _sources(self, wall: tuple[int, int], duration_ns: int, work: WorkSummary) -> tuple[Source, ...]:
         source = self._parts.devices.telemetry
         if source is None:
             return ()
-        return tuple(source.window(start_wall_ns=wall_start, duration_ns=duration_ns, work=work))
+        start, end = wall
+        read = source.window(start_wall_ns=start, duration_ns=duration_ns, work=work)
+        return tuple([within(one, start_wall_ns=start, end_wall_ns=end) for one in read])
 
     async def _seal(self, cut: _Cut) -> None:
         parts = self._parts

@@ -53,6 +53,7 @@ from weighbridge.proto.tpm import public as tpm_public
 from weighbridge.proto.tpm.constants import digest
 from weighbridge.proto.window import Evidence, Header
 from weighbridge.verifier.anchors import Anchor, TrustAnchors
+from weighbridge.verifier.requirements import Requirements
 from weighbridge.verifier.session import SessionState
 
 pytestmark = pytest.mark.asyncio
@@ -163,11 +164,11 @@ class Scene:
         return sorted(found, key=lambda header: (header.interval.wall_start_ns, header.seq))
 
 
-def make_world(directory: Path, model: Manifest) -> World:
+def make_world(directory: Path, model: Manifest, wanted: Requirements | None = None) -> World:
     """A verifier that declares ``model``."""
     directory.mkdir()
     names = {model.digest.hex(): model.name}
-    world = World.make(directory, reference=lambda made: replace(made, models=names))
+    world = World.make(directory, reference=lambda made: replace(made, models=names), wanted=wanted)
     world.models = {model.digest: model}
     world.restart()
     return world
@@ -502,6 +503,27 @@ async def test_a_small_step_back_makes_a_short_interval(scene: Scene) -> None:
     assert scene.watcher.fates == [(seq, "affirmed") for seq in range(4)]
     lengths = [header.interval.wall_end_ns - header.interval.wall_start_ns for header in scene.recorded()]
     assert lengths == [PERIOD_NS, PERIOD_NS, PERIOD_NS * 3 // 4, PERIOD_NS]
+
+
+async def test_a_host_that_stood_still_brands_itself_with_nothing(tmp_path: Path) -> None:
+    """Stopped for longer than windows of 5 s are: the next has no samples of another time than its own."""
+    write_model(tmp_path / "model")
+    model = measure(tmp_path / "model", name="tiny")
+    scene = Scene(
+        tmp_path,
+        make_world(tmp_path / "verifier", model, requirements(period_ns=5 * PERIOD_NS, lateness_ns=30 * PERIOD_NS)),
+    )
+
+    def act(report: WindowReport) -> None:
+        if report.seq == 1:
+            scene.clock.elapsed_ns += 8 * PERIOD_NS
+
+    scene.watcher.on_window = act
+    await scene.run()
+    assert scene.watcher.fates == [(seq, "affirmed") for seq in range(4)]
+    lengths = [header.interval.wall_end_ns - header.interval.wall_start_ns for header in scene.recorded()]
+    assert lengths == [length * PERIOD_NS for length in (5, 5, 8, 2)]
+    scene.world.close()
 
 
 @pytest.mark.parametrize(("behind_s", "told"), [(1, []), (40, ["clock"])])

@@ -92,9 +92,13 @@ class EmulatedTelemetry:
         self._next_ns = 0
         # The wall clock at nominal time 0. A window that is cut late is labelled late; what was read in it was not.
         self._origin_ns: int | None = None
+        self._late_ns = 0
 
     def window(self, *, start_wall_ns: int, duration_ns: int, work: WorkSummary) -> list[Source]:
         """See :meth:`TelemetrySource.window`.
+
+        Of a process that stood still the next window begins late, and what was read before that is in it nevertheless:
+        :func:`~weighbridge.attester.telemetry.bounds.within` leaves it out.
 
         Raises:
             EnvironmentFault: ``TELEMETRY_SOURCE``: the file of undeclared work cannot be read, or holds no number.
@@ -111,16 +115,13 @@ class EmulatedTelemetry:
             tokens_out=(work.tokens_out + hidden) / share,
             decode_s=work.decode_ns / _SECOND_NS / share,
         )
-        late = 0 if self._origin_ns is None else start_wall_ns - self._origin_ns - self._now_ns
-        if self._origin_ns is None or not -self._period_ns <= late < _SECOND_NS:
-            # The first one; or a clock that was set, or windows that take less time than they say.
-            self._origin_ns = start_wall_ns - self._now_ns
+        origin = self._origin(start_wall_ns, duration_ns)
         offsets = tuple(range(self._next_ns - self._now_ns, duration_ns, self._period_ns))
         sources = [
             Source(
                 device=identity,
                 name=NAME,
-                start_wall_ns=self._origin_ns + self._now_ns,
+                start_wall_ns=origin + self._now_ns,
                 period_ns=self._period_ns,
                 offsets=offsets,
                 channels=_channels(device.read(load, samples=len(offsets), steps=self._period_ns // STEP_NS)),
@@ -133,6 +134,20 @@ class EmulatedTelemetry:
 
     def close(self) -> None:
         """See :meth:`TelemetrySource.close`: nothing to stop."""
+
+    def _origin(self, start_wall_ns: int, duration_ns: int) -> int:
+        """The wall clock at nominal time 0, found anew where the clock was set, or windows take less than they say.
+
+        A process that stood still is late as well, and makes up for it: by no more than twice the window that follows,
+        and less with every one after. A clock that was set stays where it is.
+        """
+        late = 0 if self._origin_ns is None else start_wall_ns - self._origin_ns - self._now_ns
+        before = self._late_ns - self._period_ns if self._late_ns >= _SECOND_NS else 2 * duration_ns
+        kept = -self._period_ns <= late < max(_SECOND_NS, before)
+        if self._origin_ns is None or not kept:
+            self._origin_ns, late = start_wall_ns - self._now_ns, 0
+        self._late_ns = late
+        return self._origin_ns
 
 
 def open_emulated(options: Mapping[str, str], host: HostFacts) -> EmulatedTelemetry:

@@ -23,6 +23,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol, final
 
+from weighbridge.attester.telemetry.bounds import ADJACENT_NS
 from weighbridge.attester.telemetry.samples import MISSING, Samples
 from weighbridge.proto import limits
 from weighbridge.proto.errors import WeighbridgeError
@@ -40,9 +41,6 @@ _SECOND_NS: Final = 1_000_000_000
 _KEPT_NS: Final = 300 * _SECOND_NS
 _ROWS_MIN: Final = 64
 _EVENTS_KEPT: Final = limits.TELEMETRY_EVENTS_MAX // 2
-# A window that begins within this of the end of the last one follows on it: the verifier takes samples of so much
-# before and after a window (``TELEMETRY_TIME``).
-_ADJACENT_NS: Final = _SECOND_NS
 # Clocks that are disciplined slew by 0.5 ms a second; a difference read across a pause says nothing.
 _STEP_NS: Final = 5_000_000
 _PAUSE_NS: Final = 1_000_000
@@ -222,8 +220,8 @@ class Sampler:
     def take(self, *, start_wall_ns: int, duration_ns: int) -> Samples:
         """What was sampled in the window that ends now, and in none before.
 
-        Where its beginning and the end of the last one differ by less than a second, which is how much later one of
-        them was cut, it begins where that ended, or with the sample that was being read then;
+        Where its beginning and the end of the last one differ by no more than :data:`ADJACENT_NS`, which is how much
+        later one of them was cut, it begins where that ended, or with the sample that was being read then;
         :attr:`Samples.start_wall_ns` says so. Waits for no sensor.
 
         Args:
@@ -236,13 +234,14 @@ class Sampler:
             nominal = start_wall_ns - taken.lead_ns
             until = nominal if taken.until_ns is None else taken.until_ns
             oldest = max(taken.row, self._written - self._rows)
-            follows = taken.until_ns is not None and nominal - until <= _ADJACENT_NS
+            follows = taken.until_ns is not None and nominal - until <= ADJACENT_NS
             begin = self._follow(until, oldest) if follows else nominal
-            start = start_wall_ns + (begin - nominal if abs(nominal - until) <= _ADJACENT_NS else 0)
+            start = start_wall_ns + (begin - nominal if abs(nominal - until) <= ADJACENT_NS else 0)
             end = nominal + duration_ns
             if not 0 <= now - end <= self.period_ns // 2:
-                # Cut early, as a last window is, or late, with what was sampled until then.
-                end = now
+                # Cut early, as a last window is, or late, with what was sampled until then: no later than the window
+                # can have ended, though, of a host that stood still since.
+                end = min(now, end + ADJACENT_NS)
             end = max(begin, end)
             rows, row = self._copied(oldest, begin, end)
             since = self._reading_since
@@ -300,7 +299,7 @@ class Sampler:
         if row >= self._written:
             return until
         at = self._at(row)
-        return at if until - _ADJACENT_NS <= at < until else until
+        return at if until - ADJACENT_NS <= at < until else until
 
     def _at(self, row: int) -> int:
         return self._ring[row % self._rows * self._width]

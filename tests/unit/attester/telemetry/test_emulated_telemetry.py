@@ -13,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weighbridge.attester.telemetry import TelemetrySource
+from weighbridge.attester.telemetry.bounds import within
 from weighbridge.attester.telemetry.emulated import EmulatedTelemetry, H100Model, made_up, open_emulated
 from weighbridge.attester.telemetry.emulated_device import _Bursts
 from weighbridge.attester.telemetry.interface import HostFacts
 from weighbridge.proto.errors import Code, EnvironmentFault
-from weighbridge.proto.telemetry import UNITS, Channel, Source, Telemetry
+from weighbridge.proto.telemetry import UNITS, Channel, EventKind, Source, Telemetry
 from weighbridge.proto.workload import WorkSummary
 
 IDS = [bytes([number]) * 32 for number in range(8)]
@@ -419,3 +420,28 @@ def test_a_window_that_is_cut_late_does_not_move_what_was_read() -> None:
     # A clock that was set is another matter.
     (read,) = source.window(start_wall_ns=START + 60 * SECOND, duration_ns=SECOND, work=WorkSummary.empty())
     assert read.start_wall_ns == START + 60 * SECOND
+
+
+@pytest.mark.parametrize("cuts", [[5, 12.9, 15, 20], [5, 18, 18.05, 20], [5, 65, 65.05, 70], [5, 10, 15.8, 20]])
+def test_a_host_that_stood_still_moves_nothing_and_says_a_gap(cuts: list[float]) -> None:
+    """Windows of 5 s: stopped while one waited to be cut, and while it was cut. Counters go on as time does."""
+    source, start, nominal = EmulatedTelemetry(1, made_up(1)), START, 0
+    read: list[tuple[int, int]] = []
+    gaps = 0
+    for cut in cuts:
+        # As the session cuts: on a grid, one window of many where it fell behind, and labelled when it was cut.
+        ends = 5 if nominal + 5 > cut or cut - nominal in {13, 60} else int((cut - nominal) // 5 * 5)
+        end = START + int(cut * SECOND)
+        (window,) = source.window(start_wall_ns=start, duration_ns=ends * SECOND, work=WorkSummary.empty())
+        held = within(window, start_wall_ns=start, end_wall_ns=end)
+        times = [held.start_wall_ns + offset for offset in held.offsets]
+        assert start - SECOND <= held.start_wall_ns
+        assert all(start - SECOND <= at <= end + SECOND for at in times)
+        energy = held.channels["energy"].values or ()
+        read += [(at, value) for at, value in zip(times, energy, strict=True) if value is not None]
+        gaps += any(event.kind is EventKind.GAP for event in held.events)
+        start, nominal = end, nominal + ends
+    assert all(before[0] < after[0] for before, after in pairwise(read))
+    watts = [(after[1] - before[1]) * 10**6 / (after[0] - before[0]) for before, after in pairwise(read)]
+    assert all(80 < each < 150 for each in watts)
+    assert (gaps > 0) == any(after[0] - before[0] > 10**8 for before, after in pairwise(read))

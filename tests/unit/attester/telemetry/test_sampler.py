@@ -217,6 +217,25 @@ def test_a_window_that_is_cut_late_has_what_was_sampled_until_then(late: int) ->
         assert len(bench.read) - (values(found)[-1] or 0) <= 1
 
 
+def test_a_host_that_stands_still_while_a_window_is_cut_has_the_sample_of_after_it_in_the_next() -> None:
+    """The window's end was told, then all stood still, and the thread that samples was the first to go on."""
+    bench = Bench()
+    bench.ticks(5)
+    bench.clock.now += PERIOD
+    ended, start = bench.clock.wall_ns(), bench.until
+    bench.clock.now += 80 * PERIOD
+    bench.ticks(1)
+    found = source(bench.sampler.take(start_wall_ns=start, duration_ns=5 * PERIOD))
+    assert found.start_wall_ns + found.offsets[-1] <= ended
+    assert kinds(found) == [EventKind.GAP]
+    bench.until = ended
+    bench.ticks(2)
+    later = bench.window()
+    assert values(later) == (6, 7)
+    times = [later.start_wall_ns + offset - NOON for offset in later.offsets]
+    assert times == [at for _, at in bench.read[5:7]]
+
+
 def test_a_failed_read_leaves_a_row_of_nothing() -> None:
     clock = Clock()
     answers: list[int | Exception] = [1, EnvironmentFault(Code.GPU_FAILED, "gone"), OSError("gone"), 4]
