@@ -130,12 +130,11 @@ class Benches:
     def judging(self, tenant: str) -> Bench:
         """The bench for a session of ``tenant``, which has been enrolled.
 
-        Where there is one bench only, it judges what was enrolled under another name, too.
-
         Raises:
-            EnvironmentFault: ``POLICY_ABSENT``: the tenant is not served any more. Nothing is judged by another's.
+            EnvironmentFault: ``POLICY_ABSENT``: the tenant is not served any more. Nothing is judged by another's, also
+                where only that one is left.
         """
-        found = self._only or self._benches.get(tenant)
+        found = self._benches.get(tenant)
         if found is None:
             raise EnvironmentFault(
                 Code.POLICY_ABSENT,
