@@ -19,13 +19,15 @@ import pytest
 
 from support.service import GENEROUS, Authority, Served
 from support.world import World, manifest
-from weighbridge.proto.errors import Code, EnvironmentFault, ExitCode, WeighbridgeError
+from weighbridge.proto.errors import Code, EnvironmentFault, ExitCode, NotAuthentic, WeighbridgeError
 from weighbridge.proto.v1 import results_pb2, results_pb2_grpc
 from weighbridge.verifier import result_service
 from weighbridge.verifier.clock import moment, nanoseconds
 from weighbridge.verifier.live import LiveSessions
 from weighbridge.verifier.relying_parties import RelyingParties, RelyingParty
-from weighbridge.verifier.result import Serialisation, verify
+from weighbridge.verifier.result import Serialisation, jwks, verify
+from weighbridge.verifier.result.key_store import ANNOUNCED_MIN, TokenKeyStore
+from weighbridge.verifier.result.trusted import TrustedKey
 from weighbridge.verifier.result_client import Answered, Credentials, ResultClient
 from weighbridge.verifier.service import Options
 from weighbridge.verifier.standings import Standings
@@ -151,6 +153,24 @@ def test_a_denied_window_closes_at_once_and_says_why(site: Site) -> None:
     answered = site.get()
     assert (answered.told.state, answered.told.code, answered.token) == (GateState.ENDED, Code.WEIGHTS_MISMATCH, None)
     assert answered.told.seq == 1
+
+
+def test_a_relying_party_is_told_the_keys_for_tokens_and_nobody_else_is(site: Site) -> None:
+    async def ask(channel: ChannelKey) -> bytes:
+        async with site.client(channel) as client:
+            return await client.token_keys()
+
+    keys = TokenKeyStore(site.world.keys)
+    now = site.world.clock.now()
+    made = keys.new(at=now, not_before=now + ANNOUNCED_MIN, not_after=now + timedelta(days=1))
+    told = jwks.read(site.served.run(ask(site.gate)), [TrustedKey(site.world.keys.signing.public_key())])
+    assert {key.kid for key in told} == {made.trusted.kid, site.world.keys.thumbprint}
+    keys.retire(made.trusted.kid, at=now, distrust=True)
+    assert json.loads(site.served.run(ask(site.gate))) == keys.jwks(now)
+    for channel in (site.stranger, site.authority.admit("another attester")):
+        with pytest.raises(NotAuthentic) as refusal:
+            site.served.run(ask(channel))
+        assert refusal.value.code is Code.RELYING_PARTY_UNKNOWN
 
 
 # -- refusals ----------------------------------------------------------------------------------------------------------

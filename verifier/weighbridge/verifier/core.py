@@ -94,7 +94,9 @@ class Verifier:
         self.standings: Final = Standings(store)
         # Two threads sign tokens, each by what it has read of the keys.
         in_results, in_settling = TokenKeyStore(keys), TokenKeyStore(keys)
-        self.results: Final = ResultSource(standings=self.standings, clock=clock, signer=in_results.signer)
+        self.results: Final = ResultSource(
+            standings=self.standings, clock=clock, signer=in_results.signer, key_set=in_results.jwks
+        )
         self._sessions = LiveSessions(
             archive=archive,
             store=store,

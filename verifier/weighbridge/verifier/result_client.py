@@ -166,6 +166,22 @@ class ResultClient:
             raise _failure(error, self._target) from error
         return _answered(answer, {session})
 
+    async def token_keys(self) -> bytes:
+        """The keys that tokens are verified by, as the verifier names them: untrusted, a JSON Web Key Set.
+
+        Raises:
+            WeighbridgeError: as :meth:`get`.
+        """
+        try:
+            answer = await self._stub().GetTokenKeys(
+                results_pb2.GetTokenKeysRequest(), timeout=_CONNECT_S, metadata=self._metadata
+            )
+        except grpc.aio.AioRpcError as error:
+            raise _failure(error, self._target) from error
+        if not answer.HasField("jwks"):
+            raise _malformed(Code.FIELD_MISSING, "no key set, or of a later version", "token_keys.jwks")
+        return answer.jwks
+
     async def watch(
         self,
         sessions: Sequence[bytes],

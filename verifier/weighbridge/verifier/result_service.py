@@ -40,7 +40,7 @@ from weighbridge.verifier.told import GateState, Model
 from weighbridge.verifier.watching import Watches
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 
     from weighbridge.verifier.peers import Peers
     from weighbridge.verifier.quotas import Quotas
@@ -112,12 +112,30 @@ class ResultService(results_pb2_grpc.ResultServiceServicer):
 
     async def GetResult(self, request: results_pb2.GetResultRequest, context: _Context) -> results_pb2.Result:
         """How one session stands now."""
+
+        async def result() -> results_pb2.Result:
+            asked = self._asked(request, _shown(context))
+            with self._quotas.call(asked.party):
+                return _message(await self._run(partial(self._source.result, _session(request.session), asked)))
+
+        return await self._answer(result, context)
+
+    async def GetTokenKeys(self, request: results_pb2.GetTokenKeysRequest, context: _Context) -> results_pb2.TokenKeys:
+        """The keys that tokens are verified by now."""
+        del request  # It says nothing.
+
+        async def keys() -> results_pb2.TokenKeys:
+            party = self._peers.relying_party(_shown(context), at=self._source.now())
+            with self._quotas.call(party):
+                return results_pb2.TokenKeys(jwks=await self._run(self._source.jwks))
+
+        return await self._answer(keys, context)
+
+    async def _answer(self, make: Callable[[], Awaitable[_T]], context: _Context) -> _T:
+        """What is made in time, or else the refusal."""
         try:
             async with asyncio.timeout(_CALL_S):
-                asked = self._asked(request, _shown(context))
-                with self._quotas.call(asked.party):
-                    result = await self._run(partial(self._source.result, _session(request.session), asked))
-                return _message(result)
+                return await make()
         except TimeoutError:
             failure = _refusal(EnvironmentFault(Code.PEER_UNREACHABLE, "no answer in time", hint="try again"))
         except Limited as limited:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, final
 
+from weighbridge.proto import strict
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, MalformedEvidence
 from weighbridge.verifier.clock import nanoseconds
@@ -19,6 +20,7 @@ from weighbridge.verifier.result.serialisation import PROFILES
 from weighbridge.verifier.standings import unknown
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
     from weighbridge.verifier.affirmed import Affirmed
@@ -69,14 +71,23 @@ class ResultSource:
         standings: of the verifier.
         clock: of the verifier.
         signer: the key that signs the tokens of windows received at a time.
+        key_set: the keys that tokens are verified by at a time (:meth:`.TokenKeyStore.jwks`).
     """
 
-    __slots__ = ("_clock", "_signer", "_tokens", "standings")
+    __slots__ = ("_clock", "_key_set", "_signer", "_tokens", "standings")
 
-    def __init__(self, *, standings: Standings, clock: Clock, signer: TokenSigner) -> None:
+    def __init__(
+        self,
+        *,
+        standings: Standings,
+        clock: Clock,
+        signer: TokenSigner,
+        key_set: Callable[[datetime], strict.JsonObject],
+    ) -> None:
         self.standings: Final = standings
         self._clock = clock
         self._signer = signer
+        self._key_set = key_set
         # By session, window, audience, serialisation and certificate; the oldest is forgotten first.
         self._tokens: dict[tuple[bytes, int, str, Serialisation, bytes | None], bytes] = {}
 
@@ -113,6 +124,14 @@ class ResultSource:
         if told.is_open and standing.affirmed is not None:
             token = self._token(standing.affirmed, asked)
         return Result(session=session, told=told, token=token)
+
+    def jwks(self) -> bytes:
+        """The keys that tokens are verified by now, as a JSON Web Key Set.
+
+        Raises:
+            EnvironmentFault: the keys cannot be read, or the clock stepped back.
+        """
+        return strict.json_encode(self._key_set(self.now()))
 
     def _token(self, affirmed: Affirmed, asked: Asked) -> bytes:
         certificate = None if asked.certificate is None else sha256(asked.certificate)

@@ -24,17 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"weighbridge/proto/v1/results.proto\x12\x14weighbridge.proto.v1\"\xd5\x01\n\x10GetResultRequest\x12\x14\n\x07session\x18\x01 \x01(\x0cH\x00\x88\x01\x01\x12\x15\n\x08\x61udience\x18\x02 \x01(\tH\x01\x88\x01\x01\x12?\n\rserialisation\x18\x03 \x01(\x0e\x32#.weighbridge.proto.v1.SerialisationH\x02\x88\x01\x01\x12\x18\n\x0b\x63\x65rtificate\x18\x04 \x01(\x0cH\x03\x88\x01\x01\x42\n\n\x08_sessionB\x0b\n\t_audienceB\x10\n\x0e_serialisationB\x0e\n\x0c_certificate\"\xd9\x01\n\x13WatchResultsRequest\x12\x10\n\x08sessions\x18\x01 \x03(\x0c\x12\x15\n\x08\x61udience\x18\x02 \x01(\tH\x00\x88\x01\x01\x12?\n\rserialisation\x18\x03 \x01(\x0e\x32#.weighbridge.proto.v1.SerialisationH\x01\x88\x01\x01\x12/\n\x05model\x18\x04 \x01(\x0b\x32\x1b.weighbridge.proto.v1.ModelH\x02\x88\x01\x01\x42\x0b\n\t_audienceB\x10\n\x0e_serialisationB\x08\n\x06_model\"G\n\x05Model\x12\x13\n\x06tenant\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x13\n\x06\x64igest\x18\x02 \x01(\x0cH\x01\x88\x01\x01\x42\t\n\x07_tenantB\t\n\x07_digest\"\x88\x01\n\x14WatchResultsResponse\x12.\n\x06result\x18\x01 \x01(\x0b\x32\x1c.weighbridge.proto.v1.ResultH\x00\x12\x34\n\theartbeat\x18\x02 \x01(\x0b\x32\x1f.weighbridge.proto.v1.HeartbeatH\x00\x42\n\n\x08response\")\n\tHeartbeat\x12\x12\n\x05\x61t_ns\x18\x01 \x01(\x04H\x00\x88\x01\x01\x42\x08\n\x06_at_ns\"\x9f\x02\n\x06Result\x12\x14\n\x07session\x18\x01 \x01(\x0cH\x00\x88\x01\x01\x12/\n\x05state\x18\x02 \x01(\x0e\x32\x1b.weighbridge.proto.v1.StateH\x01\x88\x01\x01\x12\x12\n\x05\x61t_ns\x18\x03 \x01(\x04H\x02\x88\x01\x01\x12\x17\n\nexpires_ns\x18\x04 \x01(\x04H\x03\x88\x01\x01\x12\x11\n\x04\x63ode\x18\x05 \x01(\tH\x04\x88\x01\x01\x12\x13\n\x06reason\x18\x06 \x01(\tH\x05\x88\x01\x01\x12\x10\n\x03seq\x18\x07 \x01(\x04H\x06\x88\x01\x01\x12\x12\n\x05token\x18\x08 \x01(\x0cH\x07\x88\x01\x01\x42\n\n\x08_sessionB\x08\n\x06_stateB\x08\n\x06_at_nsB\r\n\x0b_expires_nsB\x07\n\x05_codeB\t\n\x07_reasonB\x06\n\x04_seqB\x08\n\x06_token*\x8f\x01\n\rSerialisation\x12\x1d\n\x19SERIALISATION_UNSPECIFIED\x10\x00\x12\x1c\n\x18SERIALISATION_EAR_04_JWT\x10\x01\x12\x1c\n\x18SERIALISATION_EAR_04_CWT\x10\x02\x12#\n\x1fSERIALISATION_VERAISON_2023_JWT\x10\x03*d\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_WAITING\x10\x01\x12\x0e\n\nSTATE_OPEN\x10\x02\x12\x10\n\x0cSTATE_CLOSED\x10\x03\x12\x0f\n\x0bSTATE_ENDED\x10\x04\x32\xcb\x01\n\rResultService\x12Q\n\tGetResult\x12&.weighbridge.proto.v1.GetResultRequest\x1a\x1c.weighbridge.proto.v1.Result\x12g\n\x0cWatchResults\x12).weighbridge.proto.v1.WatchResultsRequest\x1a*.weighbridge.proto.v1.WatchResultsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"weighbridge/proto/v1/results.proto\x12\x14weighbridge.proto.v1\"\xd5\x01\n\x10GetResultRequest\x12\x14\n\x07session\x18\x01 \x01(\x0cH\x00\x88\x01\x01\x12\x15\n\x08\x61udience\x18\x02 \x01(\tH\x01\x88\x01\x01\x12?\n\rserialisation\x18\x03 \x01(\x0e\x32#.weighbridge.proto.v1.SerialisationH\x02\x88\x01\x01\x12\x18\n\x0b\x63\x65rtificate\x18\x04 \x01(\x0cH\x03\x88\x01\x01\x42\n\n\x08_sessionB\x0b\n\t_audienceB\x10\n\x0e_serialisationB\x0e\n\x0c_certificate\"\xd9\x01\n\x13WatchResultsRequest\x12\x10\n\x08sessions\x18\x01 \x03(\x0c\x12\x15\n\x08\x61udience\x18\x02 \x01(\tH\x00\x88\x01\x01\x12?\n\rserialisation\x18\x03 \x01(\x0e\x32#.weighbridge.proto.v1.SerialisationH\x01\x88\x01\x01\x12/\n\x05model\x18\x04 \x01(\x0b\x32\x1b.weighbridge.proto.v1.ModelH\x02\x88\x01\x01\x42\x0b\n\t_audienceB\x10\n\x0e_serialisationB\x08\n\x06_model\"G\n\x05Model\x12\x13\n\x06tenant\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x13\n\x06\x64igest\x18\x02 \x01(\x0cH\x01\x88\x01\x01\x42\t\n\x07_tenantB\t\n\x07_digest\"\x88\x01\n\x14WatchResultsResponse\x12.\n\x06result\x18\x01 \x01(\x0b\x32\x1c.weighbridge.proto.v1.ResultH\x00\x12\x34\n\theartbeat\x18\x02 \x01(\x0b\x32\x1f.weighbridge.proto.v1.HeartbeatH\x00\x42\n\n\x08response\")\n\tHeartbeat\x12\x12\n\x05\x61t_ns\x18\x01 \x01(\x04H\x00\x88\x01\x01\x42\x08\n\x06_at_ns\"\x9f\x02\n\x06Result\x12\x14\n\x07session\x18\x01 \x01(\x0cH\x00\x88\x01\x01\x12/\n\x05state\x18\x02 \x01(\x0e\x32\x1b.weighbridge.proto.v1.StateH\x01\x88\x01\x01\x12\x12\n\x05\x61t_ns\x18\x03 \x01(\x04H\x02\x88\x01\x01\x12\x17\n\nexpires_ns\x18\x04 \x01(\x04H\x03\x88\x01\x01\x12\x11\n\x04\x63ode\x18\x05 \x01(\tH\x04\x88\x01\x01\x12\x13\n\x06reason\x18\x06 \x01(\tH\x05\x88\x01\x01\x12\x10\n\x03seq\x18\x07 \x01(\x04H\x06\x88\x01\x01\x12\x12\n\x05token\x18\x08 \x01(\x0cH\x07\x88\x01\x01\x42\n\n\x08_sessionB\x08\n\x06_stateB\x08\n\x06_at_nsB\r\n\x0b_expires_nsB\x07\n\x05_codeB\t\n\x07_reasonB\x06\n\x04_seqB\x08\n\x06_token\"\x15\n\x13GetTokenKeysRequest\"\'\n\tTokenKeys\x12\x11\n\x04jwks\x18\x01 \x01(\x0cH\x00\x88\x01\x01\x42\x07\n\x05_jwks*\x8f\x01\n\rSerialisation\x12\x1d\n\x19SERIALISATION_UNSPECIFIED\x10\x00\x12\x1c\n\x18SERIALISATION_EAR_04_JWT\x10\x01\x12\x1c\n\x18SERIALISATION_EAR_04_CWT\x10\x02\x12#\n\x1fSERIALISATION_VERAISON_2023_JWT\x10\x03*d\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_WAITING\x10\x01\x12\x0e\n\nSTATE_OPEN\x10\x02\x12\x10\n\x0cSTATE_CLOSED\x10\x03\x12\x0f\n\x0bSTATE_ENDED\x10\x04\x32\xa7\x02\n\rResultService\x12Q\n\tGetResult\x12&.weighbridge.proto.v1.GetResultRequest\x1a\x1c.weighbridge.proto.v1.Result\x12g\n\x0cWatchResults\x12).weighbridge.proto.v1.WatchResultsRequest\x1a*.weighbridge.proto.v1.WatchResultsResponse0\x01\x12Z\n\x0cGetTokenKeys\x12).weighbridge.proto.v1.GetTokenKeysRequest\x1a\x1f.weighbridge.proto.v1.TokenKeysb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'weighbridge.proto.v1.results_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SERIALISATION']._serialized_start=1042
-  _globals['_SERIALISATION']._serialized_end=1185
-  _globals['_STATE']._serialized_start=1187
-  _globals['_STATE']._serialized_end=1287
+  _globals['_SERIALISATION']._serialized_start=1106
+  _globals['_SERIALISATION']._serialized_end=1249
+  _globals['_STATE']._serialized_start=1251
+  _globals['_STATE']._serialized_end=1351
   _globals['_GETRESULTREQUEST']._serialized_start=61
   _globals['_GETRESULTREQUEST']._serialized_end=274
   _globals['_WATCHRESULTSREQUEST']._serialized_start=277
@@ -47,6 +47,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HEARTBEAT']._serialized_end=749
   _globals['_RESULT']._serialized_start=752
   _globals['_RESULT']._serialized_end=1039
-  _globals['_RESULTSERVICE']._serialized_start=1290
-  _globals['_RESULTSERVICE']._serialized_end=1493
+  _globals['_GETTOKENKEYSREQUEST']._serialized_start=1041
+  _globals['_GETTOKENKEYSREQUEST']._serialized_end=1062
+  _globals['_TOKENKEYS']._serialized_start=1064
+  _globals['_TOKENKEYS']._serialized_end=1103
+  _globals['_RESULTSERVICE']._serialized_start=1354
+  _globals['_RESULTSERVICE']._serialized_end=1649
 # @@protoc_insertion_point(module_scope)

@@ -96,3 +96,13 @@ class Result(_message.Message):
     seq: int
     token: bytes
     def __init__(self, session: _Optional[bytes] = ..., state: _Optional[_Union[State, str]] = ..., at_ns: _Optional[int] = ..., expires_ns: _Optional[int] = ..., code: _Optional[str] = ..., reason: _Optional[str] = ..., seq: _Optional[int] = ..., token: _Optional[bytes] = ...) -> None: ...
+
+class GetTokenKeysRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class TokenKeys(_message.Message):
+    __slots__ = ("jwks",)
+    JWKS_FIELD_NUMBER: _ClassVar[int]
+    jwks: bytes
+    def __init__(self, jwks: _Optional[bytes] = ...) -> None: ...

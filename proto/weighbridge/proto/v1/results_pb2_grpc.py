@@ -46,6 +46,11 @@ class ResultServiceStub:
                 request_serializer=weighbridge_dot_proto_dot_v1_dot_results__pb2.WatchResultsRequest.SerializeToString,
                 response_deserializer=weighbridge_dot_proto_dot_v1_dot_results__pb2.WatchResultsResponse.FromString,
                 _registered_method=True)
+        self.GetTokenKeys = channel.unary_unary(
+                '/weighbridge.proto.v1.ResultService/GetTokenKeys',
+                request_serializer=weighbridge_dot_proto_dot_v1_dot_results__pb2.GetTokenKeysRequest.SerializeToString,
+                response_deserializer=weighbridge_dot_proto_dot_v1_dot_results__pb2.TokenKeys.FromString,
+                _registered_method=True)
 
 
 class ResultServiceServicer:
@@ -68,6 +73,14 @@ class ResultServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetTokenKeys(self, request, context):
+        """The keys that tokens are verified by now, those announced among them. Whoever pinned the verifier's identity
+        believes a key for the statement beside it, not for this line.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ResultServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -80,6 +93,11 @@ def add_ResultServiceServicer_to_server(servicer, server):
                     servicer.WatchResults,
                     request_deserializer=weighbridge_dot_proto_dot_v1_dot_results__pb2.WatchResultsRequest.FromString,
                     response_serializer=weighbridge_dot_proto_dot_v1_dot_results__pb2.WatchResultsResponse.SerializeToString,
+            ),
+            'GetTokenKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTokenKeys,
+                    request_deserializer=weighbridge_dot_proto_dot_v1_dot_results__pb2.GetTokenKeysRequest.FromString,
+                    response_serializer=weighbridge_dot_proto_dot_v1_dot_results__pb2.TokenKeys.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -138,6 +156,33 @@ class ResultService:
             '/weighbridge.proto.v1.ResultService/WatchResults',
             weighbridge_dot_proto_dot_v1_dot_results__pb2.WatchResultsRequest.SerializeToString,
             weighbridge_dot_proto_dot_v1_dot_results__pb2.WatchResultsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTokenKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/weighbridge.proto.v1.ResultService/GetTokenKeys',
+            weighbridge_dot_proto_dot_v1_dot_results__pb2.GetTokenKeysRequest.SerializeToString,
+            weighbridge_dot_proto_dot_v1_dot_results__pb2.TokenKeys.FromString,
             options,
             channel_credentials,
             insecure,

@@ -44,6 +44,10 @@ class ResultServiceStub:
     """How sessions stand: one result of each at once, then one at each change, expiry included. Something comes at least
     every 5 s: a heartbeat where nothing has changed. Whoever hears nothing for longer is not told any more.
     """
+    GetTokenKeys: _grpc.UnaryUnaryMultiCallable[_results_pb2.GetTokenKeysRequest, _results_pb2.TokenKeys]
+    """The keys that tokens are verified by now, those announced among them. Whoever pinned the verifier's identity
+    believes a key for the statement beside it, not for this line.
+    """
 
 @_typing.type_check_only
 class ResultServiceAsyncStub(ResultServiceStub):
@@ -57,6 +61,10 @@ class ResultServiceAsyncStub(ResultServiceStub):
     WatchResults: _aio.UnaryStreamMultiCallable[_results_pb2.WatchResultsRequest, _results_pb2.WatchResultsResponse]  # type: ignore[assignment]
     """How sessions stand: one result of each at once, then one at each change, expiry included. Something comes at least
     every 5 s: a heartbeat where nothing has changed. Whoever hears nothing for longer is not told any more.
+    """
+    GetTokenKeys: _aio.UnaryUnaryMultiCallable[_results_pb2.GetTokenKeysRequest, _results_pb2.TokenKeys]  # type: ignore[assignment]
+    """The keys that tokens are verified by now, those announced among them. Whoever pinned the verifier's identity
+    believes a key for the statement beside it, not for this line.
     """
 
 class ResultServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -80,6 +88,16 @@ class ResultServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_results_pb2.WatchResultsResponse], _abc.AsyncIterator[_results_pb2.WatchResultsResponse]]:
         """How sessions stand: one result of each at once, then one at each change, expiry included. Something comes at least
         every 5 s: a heartbeat where nothing has changed. Whoever hears nothing for longer is not told any more.
+        """
+
+    @_abc_1.abstractmethod
+    def GetTokenKeys(
+        self,
+        request: _results_pb2.GetTokenKeysRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_results_pb2.TokenKeys, _abc.Awaitable[_results_pb2.TokenKeys]]:
+        """The keys that tokens are verified by now, those announced among them. Whoever pinned the verifier's identity
+        believes a key for the statement beside it, not for this line.
         """
 
 def add_ResultServiceServicer_to_server(servicer: ResultServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -7,18 +7,24 @@ that a pinned one has endorsed (:mod:`.endorsement`).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self, final
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final, Self, final
 
 from weighbridge.proto import cose
 from weighbridge.proto.errors import Code, NotAuthentic
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from datetime import datetime
 
     from cryptography.hazmat.primitives.asymmetric import ec
 
-__all__ = ["TrustedKey", "TrustedKeys"]
+    from weighbridge.proto.errors import WeighbridgeError
+
+__all__ = ["TrustedKey", "TrustedKeys", "names_unknown_key"]
+
+_TOKENS_LAST: Final = timedelta(seconds=120)
+_NAMED: Final = "token.header.kid"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +71,31 @@ class TrustedKey:
                 hint="fetch the verifier's keys anew; if they say the same, somebody has the key who should not",
             )
 
+    def has_begun(self, at: datetime) -> bool:
+        """Whether tokens of it may have been issued by ``at``."""
+        return self.not_before is None or at >= self.not_before
+
+    def is_over(self, at: datetime) -> bool:
+        """Whether no token of it can be good any more at ``at``."""
+        return self.not_after is not None and at > self.not_after + _TOKENS_LAST
+
+    def check_period(self, at: datetime) -> None:
+        """Require that a token of this key, issued within its period, may still be good at ``at``.
+
+        Without it whoever has a key whose period is over could sign that a token was issued before, and lasts.
+
+        Raises:
+            NotAuthentic: ``TOKEN_KEY_PERIOD``.
+        """
+        if self.is_over(at):
+            raise NotAuthentic(
+                Code.TOKEN_KEY_PERIOD,
+                "the key's period is over, and no token lives as long",
+                where=_NAMED,
+                expected=f"{_time(self.not_before)} to {_time(self.not_after)}",
+                got=at.isoformat(),
+            )
+
 
 @final
 class TrustedKeys:
@@ -79,6 +110,10 @@ class TrustedKeys:
     def of(cls, *keys: ec.EllipticCurvePublicKey) -> Self:
         """Keys that are believed at any time."""
         return cls(map(TrustedKey, keys))
+
+    def __iter__(self) -> Iterator[TrustedKey]:
+        """Each."""
+        return iter(self._keys.values())
 
     def __len__(self) -> int:
         """How many."""
@@ -99,12 +134,17 @@ class TrustedKeys:
             raise NotAuthentic(
                 Code.TOKEN_SIGNATURE,
                 "header is not that of a trusted key",
-                where="token.header.kid",
+                where=_NAMED,
                 expected=", ".join(sorted(known.hex()[:16] for known in self._keys)) or "none",
                 got=kid,
                 hint="if the verifier has changed its token key, fetch its keys anew",
             )
         return key
+
+
+def names_unknown_key(error: WeighbridgeError) -> bool:
+    """Whether ``error`` refuses a token for naming a key that is none of those known: whoever fetches may find it."""
+    return error.code is Code.TOKEN_SIGNATURE and error.where == _NAMED
 
 
 def _time(moment: datetime | None) -> str:
