@@ -9,15 +9,17 @@ import signal
 import socket
 import subprocess
 import time
+from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from support.gated import LIFE_S, PROGRAM, Answered, Line, Scene, Upstream, get, until
+from support.gated import LIFE_S, PERIOD_S, PROGRAM, Answered, Line, Scene, Upstream, get, until
 from support.ports import free_port
 from weighbridge.proto.errors import ExitCode
+from weighbridge.verifier.result.key_store import ANNOUNCED_MIN, TokenKeyStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,6 +125,33 @@ def test_a_restarted_verifier_is_heard_again(scene: Scene) -> None:
     result = f"{scene.world.host.session.hex()}.1"
     until(lambda: asks(ports["http"]).headers.get("x-weighbridge-result") == result, within=5)
     assert "can be heard again" in gate.log.read_text()
+
+
+def test_a_gate_stays_open_while_the_key_for_tokens_changes(scene: Scene) -> None:
+    """Nobody hands it a key set. The key is then taken out, as one that was stolen: the identity's tokens open."""
+    keys, since = TokenKeyStore(scene.world.keys), datetime.now(UTC) + timedelta(seconds=3)
+    # Announced in time, by the clock of whoever announces it.
+    made = keys.new(at=since - ANNOUNCED_MIN, not_before=since, not_after=since + timedelta(days=1))
+    gate, ports = scene.gate("gate")
+
+    def window(opened: int) -> None:
+        """The next window opens, as the ``opened``th."""
+        assert scene.window() == "affirmed"
+        result = f"{scene.world.host.session.hex()}.{opened}"
+        until(lambda: asks(ports["http"]).headers.get("x-weighbridge-result") == result)
+
+    window(0)
+    signer, opened = scene.world.keys.thumbprint, 0
+    while signer != made.trusted.kid:
+        opened += 1
+        time.sleep(PERIOD_S)
+        assert is_open(ports["http"])
+        signer = keys.signer_thumbprint(datetime.now(UTC))
+        window(opened)
+    assert signer.hex()[:16] in gate.log.read_text()
+    keys.retire(signer, at=datetime.now(UTC), distrust=True)
+    time.sleep(PERIOD_S)
+    window(opened + 1)
 
 
 def test_the_file_is_read_again(scene: Scene) -> None:

@@ -174,6 +174,8 @@ class ScriptedSource:
     """A verifier whose lines a test writes: each call of ``watch`` takes the next queue."""
 
     asked: list[tuple[list[bytes], str]] = field(default_factory=list)
+    keys: bytes | WeighbridgeError = b'{"keys":[]}'
+    key_asks: int = 0
     lines: asyncio.Queue[asyncio.Queue[Answered | WeighbridgeError | None]] = field(default_factory=asyncio.Queue)
 
     def line(self) -> asyncio.Queue[Answered | WeighbridgeError | None]:
@@ -191,6 +193,12 @@ class ScriptedSource:
         self.asked.append(([model.digest], audience))
         async for answered in self._told():
             yield answered
+
+    async def token_keys(self) -> bytes:
+        self.key_asks += 1
+        if isinstance(self.keys, bytes):
+            return self.keys
+        raise self.keys
 
     async def _told(self) -> AsyncGenerator[Answered | None]:
         line = await self.lines.get()

@@ -123,6 +123,9 @@ def test_a_defect_ends_the_gate() -> None:
         async def watch_model(self, model: Model, *, audience: str) -> AsyncGenerator[Answered | None]:
             yield Answered(session=model.digest[:16], told=shut(audience), token=None)
 
+        async def token_keys(self) -> bytes:
+            return b'{"keys":[]}'
+
     with pytest.raises(ZeroDivisionError):
         asyncio.run(Watcher(bench.gate, Broken(), report=print).run())
 

@@ -14,12 +14,14 @@ from weighbridge.proto.errors import Code
 from weighbridge.verifier.clock import moment
 from weighbridge.verifier.gate.holder import Grant, Holder, Shut, Trust
 from weighbridge.verifier.gate.routing import Router
+from weighbridge.verifier.gate.token_keys import TokenKeys
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from weighbridge.verifier.gate.configuration import GateFile
     from weighbridge.verifier.gate.instant import Clocks
+    from weighbridge.verifier.gate.token_keys import KeyChange
     from weighbridge.verifier.gate.verifiers import Verifiers
 
 __all__ = ["HEADER_PREFIX", "Answer", "Gate", "NoRoute", "header_key"]
@@ -122,10 +124,10 @@ class Gate:
         clocks: the time.
     """
 
-    __slots__ = ("_clocks", "_turn", "_verifiers", "file", "holder", "router")
+    __slots__ = ("_clocks", "_keys", "_turn", "file", "holder", "router")
 
     def __init__(self, file: GateFile, verifiers: Verifiers, clocks: Clocks) -> None:
-        self._verifiers = verifiers
+        self._keys = TokenKeys(verifiers)
         self._clocks = clocks
         self._turn = count()
         self.file, self.holder, self.router = file, self._holder(file), Router(file)
@@ -134,12 +136,33 @@ class Gate:
         """Put ``file`` and ``verifiers`` in force.
 
         What was heard of sessions that are the same in it is kept, if the verifiers are the very same; that a session
-        has ended, or a window does not open, in any case.
+        has ended, or a window does not open, in any case. Keys that the verifier has named stay with the verifiers.
         """
-        self._verifiers = verifiers
+        if verifiers is not self._keys.given:
+            self._keys = TokenKeys(verifiers)
         holder = self._holder(file)
         holder.renewed(self.holder)
         self.file, self.holder, self.router = file, holder, Router(file)
+
+    @property
+    def asks_for_keys(self) -> bool:
+        """Whether the verifier is asked for its keys for tokens."""
+        return self._keys.given.asks
+
+    def learn(self, jwks: bytes) -> KeyChange:
+        """Believe the keys of ``jwks`` from now on, as far as the identities endorse them, and no others.
+
+        Args:
+            jwks: untrusted; what the verifier names as its keys now.
+
+        Raises:
+            MalformedEvidence: as :meth:`.TokenKeys.learn`; what was believed still is.
+            NotAuthentic: as that.
+        """
+        change = self._keys.learn(jwks, self._clocks.now().wall)
+        if change.any:
+            self.holder.believe(self._keys.verifiers)
+        return change
 
     @property
     def clocks(self) -> Clocks:
@@ -159,7 +182,7 @@ class Gate:
         return Answer(opened[next(self._turn) % len(opened)] if opened else found[0])
 
     def _holder(self, file: GateFile) -> Holder:
-        trust = Trust(verifiers=self._verifiers, audience=file.audience, accept=file.accept)
+        trust = Trust(verifiers=self._keys.verifiers, audience=file.audience, accept=file.accept)
         return Holder(trust, (one.expected() for one in file.sessions))
 
     def standing(self) -> strict.JsonObject:

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Final, final
 from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic, WeighbridgeError
 from weighbridge.verifier.clock import nanoseconds
 from weighbridge.verifier.gate.expected import Expected, check_expected, check_status
+from weighbridge.verifier.result.trusted import names_unknown_key
 from weighbridge.verifier.told import GateState
 
 if TYPE_CHECKING:
@@ -120,7 +121,18 @@ class _Found:
 class Holder:
     """What a verifier has said of the sessions of one gate."""
 
-    __slots__ = ("_entries", "_fault", "_found", "_heard", "_known", "_last", "_over", "_trust", "expected")
+    __slots__ = (
+        "_entries",
+        "_fault",
+        "_found",
+        "_heard",
+        "_known",
+        "_last",
+        "_over",
+        "_trust",
+        "expected",
+        "lacks_key",
+    )
 
     def __init__(self, trust: Trust, expected: Iterable[Expected]) -> None:
         self._trust = trust
@@ -136,6 +148,8 @@ class Holder:
         # Found sessions that have ended, the earliest first; and models of which something was heard.
         self._over: OrderedDict[bytes, None] = OrderedDict()
         self._heard: set[Model] = set()
+        # Whether a token has named a key that is not known, since somebody who fetches keys has cleared it.
+        self.lacks_key = False
 
     @property
     def sessions(self) -> tuple[bytes, ...]:
@@ -198,6 +212,19 @@ class Holder:
         known = self._known.get(session)
         if known is not None and not known.ended:
             self._known[session] = replace(known, grant=None, shut=(error.code, error.message))
+
+    def believe(self, verifiers: Verifiers) -> None:
+        """Take tokens by the keys of ``verifiers`` from now on. What came by another key closes."""
+        self._trust = replace(self._trust, verifiers=verifiers)
+        self._known = {session: self._by_known_key(known) for session, known in self._known.items()}
+        for session, found in self._found.items():
+            self._found[session] = replace(found, known=self._by_known_key(found.known))
+
+    def _by_known_key(self, known: _Known) -> _Known:
+        if known.grant is None or known.grant.token.key in self._trust.verifiers.keys:
+            return known
+        why = "the verifier has taken the key of its last token out of its key set"
+        return replace(known, grant=None, shut=(Code.TOKEN_SIGNATURE, why))
 
     def line(self, fault: WeighbridgeError | None) -> None:
         """Take note that the line to the verifier is cut, for this reason, or up again: words, which open nothing."""
@@ -347,6 +374,7 @@ class Holder:
         try:
             grant = self._grant(choose, told, token, at)
         except WeighbridgeError as error:
+            self.lacks_key = self.lacks_key or names_unknown_key(error)
             return replace(known, grant=None, shut=(error.code, error.message))
         old = known.grant
         if grant.token.seq <= known.barred or (old is not None and grant.token.seq < old.token.seq):

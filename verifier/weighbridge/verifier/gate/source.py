@@ -33,6 +33,14 @@ class Source(Protocol):
         """
         ...
 
+    async def token_keys(self) -> bytes:
+        """The verifier's keys for tokens: untrusted, a JSON Web Key Set.
+
+        Raises:
+            WeighbridgeError: as :meth:`weighbridge.verifier.result_client.ResultClient.token_keys`.
+        """
+        ...
+
 
 @final
 class GrpcSource:
@@ -70,3 +78,10 @@ class GrpcSource:
         ):
             async for answered in told:
                 yield answered
+
+    async def token_keys(self) -> bytes:
+        """See :meth:`Source.token_keys`."""
+        from weighbridge.verifier.result_client import ResultClient  # noqa: PLC0415 - gRPC, which the base lacks
+
+        async with ResultClient(self._target, self._credentials) as client:
+            return await client.token_keys()

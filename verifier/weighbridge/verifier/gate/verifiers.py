@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self, final
 
 from weighbridge.proto import cose
@@ -12,6 +12,7 @@ from weighbridge.verifier.result.jwks import read
 from weighbridge.verifier.result.trusted import TrustedKey, TrustedKeys
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from weighbridge.verifier.anchors import Anchor, TrustAnchors
@@ -22,10 +23,17 @@ __all__ = ["Verifiers"]
 @final
 @dataclass(frozen=True, slots=True)
 class Verifiers:
-    """Identities that are pinned, and all keys that are believed by their word. Made by :meth:`of`."""
+    """Identities that are pinned, and all keys that are believed by their word. Made by :meth:`of`.
+
+    Attributes:
+        identities: pinned.
+        keys: theirs, and those that they endorse.
+        asks: whether the verifier is asked for keys (:mod:`.token_keys`): where no key set was given.
+    """
 
     identities: tuple[Anchor, ...]
     keys: TrustedKeys
+    asks: bool
 
     @classmethod
     def of(cls, anchors: TrustAnchors, jwks: bytes | None) -> Self:
@@ -33,7 +41,8 @@ class Verifiers:
 
         Args:
             anchors: trusted.
-            jwks: untrusted: keys for tokens, each with the statement that endorses it; ``None``: only the identities'.
+            jwks: untrusted: keys for tokens, each with the statement that endorses it, and no others ever; ``None``:
+                only the identities', until the verifier is asked.
 
         Raises:
             NotAuthentic: ``CHAIN_UNTRUSTED`` without any verifier; as :func:`weighbridge.verifier.result.jwks.read`.
@@ -44,16 +53,38 @@ class Verifiers:
             raise NotAuthentic(
                 Code.CHAIN_UNTRUSTED, "no verifier is trusted", where="anchors", hint="name its anchors: --anchors FILE"
             )
-        pinned = [TrustedKey(cose.load_p256(anchor.spki, what=anchor.name)) for anchor in identities]
-        return cls(identities, TrustedKeys(pinned) if jwks is None else read(jwks, pinned))
+        pinned = _pinned(identities)
+        return cls(identities, TrustedKeys(pinned) if jwks is None else read(jwks, pinned), asks=jwks is None)
+
+    def endorsed(self, jwks: bytes) -> tuple[TrustedKey, ...]:
+        """The keys of ``jwks`` that these identities endorse; themselves not.
+
+        Args:
+            jwks: untrusted.
+
+        Raises:
+            MalformedEvidence: as :func:`weighbridge.verifier.result.jwks.read`.
+            NotAuthentic: as that.
+        """
+        return tuple(key for key in read(jwks, _pinned(self.identities)) if key.endorser is not None)
+
+    def believing(self, keys: Iterable[TrustedKey]) -> Self:
+        """The same identities, and ``keys``, which they have endorsed (:meth:`endorsed`)."""
+        return replace(self, keys=TrustedKeys([*keys, *_pinned(self.identities)]))
 
     def verify(self, token: bytes, *, audience: str, at: datetime) -> ResultToken:
         """The claims of ``token``, by one of these verifiers.
 
         Raises:
             MalformedEvidence: as :func:`weighbridge.verifier.result.verify_any`.
-            NotAuthentic: as that; ``CHAIN_EXPIRED`` where the identity is not trusted at that time.
+            NotAuthentic: as that; ``TOKEN_KEY_PERIOD`` also where the key's period has been over for longer than any
+                token lives; ``CHAIN_EXPIRED`` where the identity is not trusted at that time.
         """
         result = verify_any(token, self.keys, audiences=(audience,), at=at)
+        self.keys.get(result.key).check_period(at)
         next(one for one in self.identities if one.sha256 == result.verifier.hex()).check_validity(at)
         return result
+
+
+def _pinned(identities: Sequence[Anchor]) -> list[TrustedKey]:
+    return [TrustedKey(cose.load_p256(anchor.spki, what=anchor.name)) for anchor in identities]

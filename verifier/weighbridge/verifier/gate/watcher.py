@@ -3,7 +3,8 @@
 There is one line for the sessions that the gate's file names, and one for each model whose sessions are to be found.
 Waiting grows from one attempt to the next and is drawn at random: a verifier that comes back is not met by all its
 gates at once. A session that the verifier does not know is left out for a while, so that the others are told of.
-Whatever else happens here opens nothing, and closes nothing: :mod:`.holder` does.
+Whatever else happens here opens nothing, and closes nothing: :mod:`.holder` does. Keys for tokens are asked for beside
+(:mod:`.key_asking`); when one was wanted and found, every session is asked for anew.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Final, final
 
 from weighbridge.proto.errors import Code, WeighbridgeError
+from weighbridge.verifier.gate.key_asking import KeyAsker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,20 +63,25 @@ class Watcher:
         # Sessions that the verifier does not know, and until when they are left out (monotonic seconds).
         self._unknown: dict[bytes, float] = {}
         self._again = asyncio.Event()
+        self._keys = KeyAsker(gate, source, report=report)
 
     def renew(self) -> None:
         """Ask the verifier anew, for the sessions that the gate has by now."""
         self._unknown.clear()
+        self._keys.renew()
         self._again.set()
 
     async def run(self) -> None:
         """Listen until cancelled. A defect of ours is raised: it ends the gate, which nobody then takes for open."""
+        await self._keys.first()
         while True:
             self._again.clear()
             holder = self._gate.holder
             lines = [*([None] if holder.sessions else []), *holder.models]
             self._faults = {line: fault for line, fault in self._faults.items() if line in lines}
             listening = [asyncio.create_task(_Line(self, line).listen()) for line in lines]
+            if self._gate.asks_for_keys:
+                listening.append(asyncio.create_task(self._keys.run(self._again.set)))
             asked = asyncio.create_task(self._again.wait())
             try:
                 await asyncio.wait([*listening, asked], return_when=asyncio.FIRST_COMPLETED)
@@ -141,6 +148,9 @@ class Watcher:
         if self._faults.pop(line, None) is not None and not self._faults:
             self._report("the verifier can be heard again")
         self._gate.holder.line(next(iter(self._faults.values()), None))
+        if self._gate.holder.lacks_key:
+            self._gate.holder.lacks_key = False
+            self._keys.want()
         self._changed()
 
     def cut(self, line: Model | None, error: WeighbridgeError) -> None:
