@@ -310,6 +310,21 @@ def reading(world: World) -> LedgerReader:
     return LedgerReader.open(world.directory / "ledger", key=world.ledger.key, origin=world.ledger.key.name)
 
 
+def test_what_was_judged_before_its_session_ended_is_not_recorded_when_its_rows_are_gone(world: World) -> None:
+    """Another process closes it between the judgement and its turn, and an operator takes away all that has ended."""
+    world.clock.advance(1)
+    host, sealed = world.host, world.host.seal()
+    judged = world.verifier.judge(host.session, sealed.evidence, peer=host.peer)
+    assert judged.verdict.opens
+    with another_process(world) as other:
+        other.close(host.session, peer=host.peer)
+    entries = world.ledger.size + 1
+    assert sum(prune(world.store, before_ns=nanoseconds(world.clock.at) + 1), start=Removed()).windows == 2
+    (settled,) = world.verifier.settle([judged])
+    assert code_of(settled) is Code.SESSION_STATE
+    assert world.ledger.size == entries
+
+
 def test_what_is_live_loses_nothing_however_long_it_was_silent(world: World) -> None:
     later(world, 20 * MONTH)
     emptied(world)
