@@ -14,7 +14,7 @@ from support.options import changed
 from support.site import BIN, Done, here, run
 from weighbridge.proto.errors import Code, ExitCode
 from weighbridge.verifier import cli as verifier_cli
-from weighbridge.verifier.commands import operate
+from weighbridge.verifier.commands import sessions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,6 +37,9 @@ COMMANDS = [
     (VERIFIER, "config", "keys"),
     (VERIFIER, "sessions"),
     (VERIFIER, "export"),
+    (VERIFIER, "failures"),
+    (VERIFIER, "failures", "list"),
+    (VERIFIER, "failures", "clear"),
     (VERIFIER, "clear"),
     (VERIFIER, "model"),
     (VERIFIER, "model", "key"),
@@ -271,7 +274,7 @@ def test_a_defect_is_one_line_and_status_1(monkeypatch: pytest.MonkeyPatch, tmp_
     def broken(path: Path) -> None:
         raise KeyError(path.name)
 
-    monkeypatch.setattr(operate, "open_store", broken)
+    monkeypatch.setattr(sessions, "open_store", broken)
     done = here(VERIFIER, "sessions", tmp_path / "x")
     assert (done.status, done.out) == (ExitCode.INTERNAL, "")
     assert done.err.splitlines() == [
@@ -289,7 +292,7 @@ def test_an_interrupt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def interrupted(_: Path) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(operate, "open_store", interrupted)
+    monkeypatch.setattr(sessions, "open_store", interrupted)
     done = here(VERIFIER, "sessions", tmp_path / "x")
     assert (done.status, done.out, done.err) == (ExitCode.ENVIRONMENT, "", "weighbridge: interrupted\n")
 

@@ -17,6 +17,8 @@ from weighbridge.verifier.database.conflict import Conflict
 from weighbridge.verifier.database.prepared import Changes
 from weighbridge.verifier.endings import Endings
 from weighbridge.verifier.enrolment import LedgeredLog
+from weighbridge.verifier.failures import Failures
+from weighbridge.verifier.listing import Listing
 from weighbridge.verifier.owners import Owners
 from weighbridge.verifier.positions import Positions
 from weighbridge.verifier.progress import Progress
@@ -87,6 +89,8 @@ class Transaction:
     Attributes:
         challenges: what was issued in sessions.
         endings: which sessions have ended, and have their windows and challenges still.
+        failures: which of the subjects have failed.
+        listing: sessions as an operator lists them.
         subjects: attestation keys and GPUs.
         spots: the spot challenges.
         stood: where sessions stand.
@@ -101,6 +105,8 @@ class Transaction:
         "_connection",
         "challenges",
         "endings",
+        "failures",
+        "listing",
         "owners",
         "positions",
         "progress",
@@ -115,6 +121,8 @@ class Transaction:
         self._connection = connection
         self.challenges = Challenges(connection)
         self.endings = Endings(connection)
+        self.failures = Failures(connection)
+        self.listing = Listing(connection)
         self.subjects = Subjects(connection)
         self.spots = Spots(connection)
         self.stood = Stands(connection)

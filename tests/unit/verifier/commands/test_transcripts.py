@@ -23,6 +23,7 @@ from weighbridge.attester.gpu.emulated import EmulatedGpus
 from weighbridge.proto import strict
 from weighbridge.proto.errors import Code, ExitCode
 from weighbridge.verifier.cli import main
+from weighbridge.verifier.clock import moment
 from weighbridge.verifier.collateral.describe import recognise
 from weighbridge.verifier.collateral.store import CollateralStore
 from weighbridge.verifier.record import Record
@@ -43,6 +44,8 @@ COMMANDS: Final = (
     ("serve",),
     ("sessions",),
     ("export",),
+    ("failures", "list"),
+    ("failures", "clear"),
     ("clear",),
     ("model", "key"),
     ("model", "trust"),
@@ -474,13 +477,39 @@ def judging(site: Site) -> list[str | Path]:
 def test_sessions_are_listed(run: Callable[..., Done], site: Site) -> None:
     done = run("sessions", site.state)
     assert (done.status, done.err) == (ExitCode.AFFIRMED, "")
-    assert [line.split()[1:3] for line in done.out.splitlines()] == [
-        ["closed", "3"],
-        ["interrupted", "1"],
-        ["failed", "0"],
+    words = [line.split() for line in done.out.splitlines()]
+    assert [[*row[1:3], *row[-2:]] for row in words] == [
+        ["closed", "3", "tenant-a", "-"],
+        ["interrupted", "1", "tenant-a", "-"],
+        ["failed", "1", "tenant-a", "WINDOW_PREV"],
     ]
     document = run("sessions", site.state, "--json").document
-    assert [row["state"] for row in document["sessions"]] == ["closed", "interrupted", "failed"]
+    assert [(row["state"], row["code"]) for row in document["sessions"]] == [
+        ("closed", None),
+        ("interrupted", None),
+        ("failed", "WINDOW_PREV"),
+    ]
+    assert (document["counts"], document["left_out"]) == ({"closed": 1, "failed": 1, "interrupted": 1}, 0)
+    # As many windows as in its bundle, the last of them with the one that failed it; when that was received.
+    for row, bundle in zip(document["sessions"], site.bundles.values(), strict=True):
+        records = [record for entry in bundle.entries if (record := Record.parse(entry.record)).kind == "window"]
+        assert row["windows"] == len(records)
+        assert row["last_window_at"] == strict.time_encode(moment(records[-1].received_ns))
+        assert row["opened_at"] <= row["last_window_at"] <= row["ended_at"]
+
+
+def test_sessions_are_listed_by_what_they_are(run: Callable[..., Done], site: Site) -> None:
+    def listed(*arguments: str) -> list[str]:
+        return [row["state"] for row in run("sessions", site.state, "--json", *arguments).document["sessions"]]
+
+    assert listed("--state", "closed", "--state", "failed") == ["closed", "failed"]
+    assert listed("--code", "WINDOW_PREV") == ["failed"]
+    assert listed("--code", "SESSION_STATE") == []
+    assert listed("--tenant", "somebody-else") == []
+    # The last ones; how many others there are is said.
+    assert listed("--limit", "2") == ["interrupted", "failed"]
+    lines = run("sessions", site.state, "--limit", "1").out.splitlines()
+    assert lines[1:] == ["… and 2 earlier ones: --limit", "1 closed, 1 failed, 1 interrupted"]
 
 
 def test_an_export_is_the_bundle(run: Callable[..., Done], site: Site, tmp_path: Path) -> None:

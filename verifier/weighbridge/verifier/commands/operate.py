@@ -1,4 +1,4 @@
-"""``weighbridge init | admit | sessions | clear``: what is done with a verifier's state directory."""
+"""``weighbridge init | admit | clear``: what is done with a verifier's state directory."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from weighbridge.proto import limits, strict
 from weighbridge.proto.errors import EnvironmentFault
 from weighbridge.verifier.commands import arguments as given
 from weighbridge.verifier.commands.outcome import Outcome, no_state, read
-from weighbridge.verifier.commands.state import deployment_class, open_store
-from weighbridge.verifier.commands.text import counted
+from weighbridge.verifier.commands.state import deployment_class
 
 if TYPE_CHECKING:
     from weighbridge.verifier.database import PostgresAddress
     from weighbridge.verifier.ledger.s3 import S3Address
 
-__all__ = ["configure_admit", "configure_clear", "configure_init", "configure_sessions"]
+__all__ = ["configure_admit", "configure_clear", "configure_init"]
 
 
 # -- init, admit ------------------------------------------------------------------------------------------------------
@@ -139,41 +138,15 @@ def _run_admit(arguments: argparse.Namespace) -> Outcome:
     return Outcome(text, {"schema": "weighbridge/admit/v1", "peer": peer})
 
 
-# -- sessions, clear ------------------------------------------------------------------------------------------
-
-
-def configure_sessions(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of ``weighbridge sessions``."""
-    parser.add_argument("state", type=Path, metavar="STATE", help="the verifier's directory")
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
-    parser.set_defaults(run=_run_sessions)
-
-
-def _run_sessions(arguments: argparse.Namespace) -> Outcome:
-    from weighbridge.verifier.clock import moment  # noqa: PLC0415
-
-    store = open_store(arguments.state)
-    try:
-        with store.reading() as tx:
-            rows = tx.sessions()
-    finally:
-        store.close()
-    listed: list[strict.JsonValue] = [
-        {
-            "session": row.id.hex(),
-            "state": row.state.value,
-            "windows": row.next_seq,
-            "ak": row.ak.hex(),
-            "opened_at": strict.time_encode(moment(row.opened_ns)),
-        }
-        for row in rows
-    ]
-    lines = [f"{row.id.hex()}  {row.state.value:<11}  {counted(row.next_seq, 'window', form='6')}\n" for row in rows]
-    return Outcome("".join(lines) or "no sessions\n", {"schema": "weighbridge/sessions/v1", "sessions": listed})
+# -- clear -------------------------------------------------------------------------------------------------------------
 
 
 def configure_clear(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``weighbridge clear``."""
+    parser.description = (
+        "Forgive a failure that sticks to one attestation key or GPU. `weighbridge failures` lists them, and clears "
+        "those of one code together."
+    )
     parser.add_argument("state", type=Path, metavar="STATE", help="the verifier's directory")
     parser.add_argument("kind", choices=("ak", "gpu"), help="what failed")
     parser.add_argument("identity", metavar="IDENTITY", type=given.digest, help="64 hexadecimal digits")
