@@ -117,9 +117,16 @@ def next_version(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("next_version")
-def test_of_two_that_migrate_at_once_one_does(store_address: Address) -> None:
+def test_of_two_that_migrate_at_once_one_does(store_address: Address, monkeypatch: pytest.MonkeyPatch) -> None:
     Store.create(store_address)
     set_version(store_address, SCHEMA_VERSION)
+    tables = sa.MetaData()
+    for table in metadata.sorted_tables:
+        table.to_metadata(tables)
+    sessions = tables.tables["sessions"]
+    sessions.append_column(sa.Column("note", sa.String))
+    sa.Index("by_tenant", sessions.c.tenant)
+    monkeypatch.setattr(versions, "metadata", tables)
     ready = threading.Barrier(2)
 
     def migrate() -> int:
@@ -191,6 +198,28 @@ def test_a_file_of_version_9_goes_forward(tmp_path: Path) -> None:
     assert schema(old) == schema(new)
     with closing(Store.open(SqliteAddress(old))) as store, store.reading() as tx:
         assert tx.subjects.of("gpu", bytes(32)) is not None
+
+
+def test_tables_of_no_release_are_refused_and_left_as_they_are(tmp_path: Path) -> None:
+    """A build between releases called its tables version 11 before they had a column of it: no step adds that."""
+    version_9(tmp_path / "old")
+    address = SqliteAddress(tmp_path / "old")
+    with closing(database_at(address)) as database:
+        versions.migrate(database)
+        with database.migrating() as connection:
+            for table in (endings, upkeep):
+                table.drop(connection)
+            connection.exec_driver_sql("ALTER TABLE spots DROP COLUMN asked_ns")
+    set_version(address, 11)
+    before = schema(tmp_path / "old")
+    for version in (11, SCHEMA_VERSION):
+        set_version(address, version)
+        with closing(database_at(address)) as database, pytest.raises(EnvironmentFault, match="left as") as caught:
+            versions.migrate(database)
+        assert "add_column spots asked_ns" in caught.value.message
+        assert (caught.value.code, "init" in caught.value.hint) == (Code.STATE_CORRUPT, True)
+    set_version(address, 11)
+    assert schema(tmp_path / "old") == before
 
 
 def test_what_no_step_begins_from(tmp_path: Path) -> None:

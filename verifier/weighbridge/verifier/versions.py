@@ -12,11 +12,12 @@ checks (``table_args``), which have no names. A step is never changed once it ha
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import sqlalchemy as sa
 
 from weighbridge.proto import merkle
+from weighbridge.proto.errors import Code, EnvironmentFault
 from weighbridge.verifier.database.wrong import foreign, wrong_version
 from weighbridge.verifier.tables import SCHEMA_VERSION, about, metadata, progress
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["STEPS", "Step", "create", "differences", "migrate", "require", "version_of"]
 
 _OLDEST: Final = 9
+# Of operations that are lacking, so many are named.
+_TOLD: Final = 5
 _HINT: Final = "name what `weighbridge init` made: its directory, or the database that it was told of with --store"
 
 
@@ -152,7 +155,8 @@ def migrate(database: Database) -> tuple[int, tuple[Step, ...]]:
 
     Raises:
         EnvironmentFault: ``STATE_VERSION`` where they are newer, or older than any step begins; ``STATE_FOREIGN``;
-            ``STATE_LOCKED`` where somebody writes for long; or the database is at fault. Nothing has changed.
+            ``STATE_LOCKED`` where somebody writes for long; ``STATE_CORRUPT`` where the tables are no release's, so
+            that the steps do not lead to those of this version; or the database is at fault. Nothing has changed.
     """
     from alembic.migration import MigrationContext  # noqa: PLC0415 - only for this, and it takes its time
     from alembic.operations import Operations  # noqa: PLC0415
@@ -169,6 +173,16 @@ def migrate(database: Database) -> tuple[int, tuple[Step, ...]]:
             step.carry_out(operations)
             connection.execute(sa.update(about).values(version=step.version))
             _tell_in_file(connection, step.version)
+        if differs := _differences(connection):
+            raise EnvironmentFault(
+                Code.STATE_CORRUPT,
+                f"the tables would not be those of version {SCHEMA_VERSION}, and are left as they are; missing: "
+                + ", ".join(map(_named, differs[:_TOLD])),
+                where=database.where,
+                got=f"tables that call themselves version {found}",
+                hint="a build between releases, or somebody by hand, made them: put back a copy from before, or begin "
+                "a new state with `weighbridge init`",
+            )
     return found, steps
 
 
@@ -178,12 +192,24 @@ def differences(database: Database) -> tuple[str, ...]:
     Raises:
         EnvironmentFault: the database is at fault.
     """
+    with database.reading() as connection:
+        return tuple(" ".join(str(item).split()) for item in _differences(connection))
+
+
+def _differences(connection: sa.Connection) -> list[Any]:
+    """Alembic's operations that would make the tables those of this version."""
     from alembic.autogenerate import compare_metadata  # noqa: PLC0415 - only for this, and it takes its time
     from alembic.migration import MigrationContext  # noqa: PLC0415
 
-    with database.reading() as connection:
-        found: list[Any] = compare_metadata(MigrationContext.configure(connection), metadata)
-    return tuple(" ".join(str(item).split()) for item in found)
+    found: list[Any] = compare_metadata(MigrationContext.configure(connection), metadata)
+    return found
+
+
+def _named(operation: Any) -> str:  # noqa: ANN401 - a tuple of alembic's: the operation, and what it is of
+    """Such as ``add_column spots asked_ns``."""
+    parts = cast("tuple[object, ...]", operation[0] if isinstance(operation, list) else operation)
+    names = [part if isinstance(part, str) else getattr(part, "name", None) for part in parts]
+    return " ".join(name for name in names if isinstance(name, str))
 
 
 def _require(found: int, where: str) -> None:

@@ -19,6 +19,7 @@ from weighbridge.verifier.tables import SCHEMA_VERSION
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from support.postgres import Server
     from weighbridge.verifier.database import Address
 
 
@@ -45,6 +46,17 @@ def test_check_and_migrate(capsys: pytest.CaptureFixture[str], store_address: Ad
     status, document, _ = run(capsys, "store", "migrate", target)
     now = SCHEMA_VERSION
     assert (status, document["from"], document["to"], document["steps"]) == (ExitCode.AFFIRMED, now, now, [])
+
+
+def test_names_that_are_long_stand_apart_from_what_they_are(
+    capsys: pytest.CaptureFixture[str], postgres: Server
+) -> None:
+    address = postgres.database()
+    Store.create(address)
+    assert main(["store", "check", str(address)]) == ExitCode.AFFIRMED
+    lines = capsys.readouterr().out.splitlines()
+    assert "synchronous_standby_names -" in lines
+    assert all(len(line.split(maxsplit=1)) == 2 for line in lines)
 
 
 def test_what_ended_is_told_and_taken_out(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from weighbridge.proto.errors import Code, EnvironmentFault
 from weighbridge.verifier.database import PostgresAddress, SqliteAddress, server
+from weighbridge.verifier.database.faults import hint
 from weighbridge.verifier.database.named import named_in
 
 if TYPE_CHECKING:
@@ -86,3 +88,10 @@ def test_a_line_that_leaves_this_machine_is_secured(
     assert server._needs_tls(given) is needed
     monkeypatch.setenv("PGSSLMODE", "disable")
     assert not server._needs_tls(given)
+
+
+def test_a_password_that_nobody_gave_is_asked_for_by_the_files_that_are_read() -> None:
+    """What libpq says where the server wants one has no state of its own."""
+    missing = psycopg.OperationalError("connection failed: fe_sendauth: no password supplied")
+    assert all(name in hint(missing) for name in ("~/.pgpass", "PGPASSFILE", "PGPASSWORD"))
+    assert hint(psycopg.OperationalError("connection refused")) == ""

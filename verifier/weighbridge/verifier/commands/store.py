@@ -78,7 +78,7 @@ def _run_check(arguments: argparse.Namespace) -> Outcome:
         database.close()
     facts = {"store": str(address), **told, "version": str(SCHEMA_VERSION)}
     facts |= {name: _held(held) for name, held in (("live", live), ("ended", ended)) if held is not None}
-    text = "".join(f"{name:<24}{value or '-'}\n" for name, value in facts.items())
+    text = "".join(f"{name:<23} {value or '-'}\n" for name, value in facts.items())
     text += f"{'tables':<24}{'not as they should be' if differences else 'as they should be'}\n"
     text += "".join(f"  {difference}\n" for difference in differences)
     listed: strict.JsonObject = dict(told)

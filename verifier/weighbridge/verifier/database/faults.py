@@ -9,7 +9,7 @@ from sqlalchemy import exc
 
 from weighbridge.proto.errors import Code
 
-__all__ = ["is_gone", "meaning"]
+__all__ = ["hint", "is_gone", "meaning"]
 
 # By SQLSTATE, the longest match first: a condition, or a class of them.
 _MEANINGS: Final[tuple[tuple[str, Code, str], ...]] = (
@@ -33,6 +33,8 @@ _MEANINGS: Final[tuple[tuple[str, Code, str], ...]] = (
     ("XX001", Code.STATE_CORRUPT, "the state is damaged"),
     ("XX002", Code.STATE_CORRUPT, "the state is damaged"),
 )
+# libpq's own words (fe-auth.c), which it does not translate into a state.
+_UNSUPPLIED: Final = "no password supplied"
 
 
 def meaning(error: psycopg.Error) -> tuple[Code, str] | None:
@@ -47,6 +49,16 @@ def meaning(error: psycopg.Error) -> tuple[Code, str] | None:
         if error.sqlstate.startswith(state):
             return code, f"{message}: {told}"
     return None
+
+
+def hint(error: psycopg.Error) -> str:
+    """What to do about ``error``; nothing where its code says that."""
+    if _UNSUPPLIED not in str(error):
+        return ""
+    return (
+        "write HOST:PORT:NAME:USER:PASSWORD into ~/.pgpass, or the file that PGPASSFILE names (chmod 600, or it is not "
+        "read), or set PGPASSWORD: a password is never taken from the address"
+    )
 
 
 def is_gone(error: BaseException) -> bool:

@@ -28,7 +28,7 @@ from sqlalchemy import exc
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, EnvironmentFault
 from weighbridge.verifier.database.conflict import Conflict
-from weighbridge.verifier.database.faults import is_gone, meaning
+from weighbridge.verifier.database.faults import hint, is_gone, meaning
 from weighbridge.verifier.database.server import connect
 from weighbridge.verifier.database.turn import Heart, Raw, Turn
 from weighbridge.verifier.database.wrong import foreign, wrong_version
@@ -315,4 +315,5 @@ def _fault(error: BaseException | None, where: str, waiting: Code) -> Environmen
     if not isinstance(error, psycopg.Error) or (meant := meaning(error)) is None:
         return None
     code, message = meant
-    return EnvironmentFault(waiting if code is Code.STATE_LOCKED else code, message, where=where)
+    code = waiting if code is Code.STATE_LOCKED else code
+    return EnvironmentFault(code, message, where=where, hint=hint(error))
