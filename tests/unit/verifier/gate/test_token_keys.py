@@ -85,6 +85,19 @@ def test_a_key_opens_only_in_its_period() -> None:
     assert bench.code() == Code.TOKEN_KEY_PERIOD
 
 
+def test_the_last_statement_about_a_key_counts() -> None:
+    """The identity may say of a key that it ends sooner, and then later after all."""
+    bench = learned(endorsement(FIRST, until_ns=120 * SECOND))
+    bench.gate.learn(key_set(endorsement(FIRST, until_ns=30 * SECOND)))
+    bench.clocks.advance(60)
+    bench.affirm(seq=4, key=FIRST)
+    assert bench.code() == Code.TOKEN_KEY_PERIOD
+    change = bench.gate.learn(key_set(endorsement(FIRST, until_ns=120 * SECOND)))
+    assert (change.new, change.gone) == ({kid(FIRST)}, set())
+    bench.affirm(seq=5, key=FIRST)
+    assert bench.code() is None
+
+
 def test_a_key_whose_period_is_over_cannot_say_that_it_signed_before(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever has it signs an early time of issue, and a late expiry."""
     bench = learned(endorsement(FIRST, until_ns=0))

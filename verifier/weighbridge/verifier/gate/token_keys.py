@@ -35,7 +35,7 @@ KEYS_MAX: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class KeyChange:
-    """Thumbprints of the keys that are believed since, and of those that are not any more."""
+    """Thumbprints of the keys that are believed since, or for another period, and of those that are not any more."""
 
     new: frozenset[bytes]
     gone: frozenset[bytes]
@@ -85,7 +85,9 @@ class TokenKeys:
                 expected=f"<= {KEYS_MAX}",
                 got=len(taken) + len(self._gone),
             )
-        change = KeyChange(frozenset(taken.keys() - self._keys.keys()), frozenset(self._keys.keys() - taken.keys()))
+        # A key with another period is another one: what was said of it last counts.
+        new = frozenset(kid for kid, key in taken.items() if self._keys.get(kid) != key)
+        change = KeyChange(new, frozenset(self._keys.keys() - taken.keys()))
         for kid in change.gone:
             if self._keys[kid].has_begun(at):
                 self._gone[kid] = self._keys[kid]
