@@ -6,6 +6,7 @@ import http.client
 import json
 import re
 import ssl
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -133,6 +134,10 @@ def test_figures_are_read_on_a_port_of_their_own(answering: Answering) -> None:
     ):
         assert values[name] == value
     assert float(values["process_resident_memory_bytes"]) > 1e7
+    ends = {name.split('"')[1]: float(value) for name, value in values.items() if "_expiry_" in name}
+    # No key of tokens was ever made: the identity signs them.
+    assert ends.keys() == {"server", "attester_ca", "relying_party_ca"}
+    assert min(ends.values()) > time.time()
 
 
 def test_without_tls_nothing_is_said(answering: Answering) -> None:

@@ -121,6 +121,7 @@ def test_what_is_looked_at_is_left_out_where_it_cannot_be(world: World) -> None:
             entries=lambda: world.ledger.published().checkpoint.size,
             latest=90 * SECOND,
             junk=lambda: world.verifier.junk,
+            ends=lambda: {"server": 3.0},
         )
     )
     found = samples(metrics, queue=3)
@@ -129,6 +130,7 @@ def test_what_is_looked_at_is_left_out_where_it_cannot_be(world: World) -> None:
     assert found["weighbridge_ledger_entries", ()] == 1
     assert found["weighbridge_ledger_head_age_seconds", ()] == 10
     assert (found["weighbridge_queue", ()], found["weighbridge_junk_waiting", ()]) == (3, 0)
+    assert found["weighbridge_certificate_expiry_timestamp_seconds", (("certificate", "server"),)] == 3
     assert found["weighbridge_build_info", (("version", "1"),)] == 1
     broken = True
     again = samples(metrics)
@@ -177,7 +179,8 @@ def test_the_documents_name_them_all(root: Path) -> None:
     metrics.judged(tenant="a", outcome="denied", held=False, codes=[Code.WINDOW_PREV], late_ns=0)
     metrics.refused(Code.RATE_LIMITED)
     running = {SessionState.RUNNING: 1}
-    metrics.look_at(Sources(sessions=lambda: running, waiting=lambda: 0, entries=lambda: 1, latest=0, junk=lambda: 0))
+    looked_at = dict.fromkeys(("waiting", "entries", "junk"), lambda: 1)
+    metrics.look_at(Sources(sessions=lambda: running, latest=0, ends=lambda: {"server": 1.0}, **looked_at))
     quotas = Quotas(Limits())
     service = AttestationService(mock.create_autospec(Verifier), Peers(RelyingParties.none()), quotas)
     text = metrics.text(_measured(service, quotas)).decode()

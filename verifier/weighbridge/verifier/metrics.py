@@ -7,13 +7,14 @@ is looked at then, in the reader's thread; where that fails, those figures are l
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Final, Literal, final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from weighbridge.verifier.session import SessionState
 
-__all__ = ["CONTENT_TYPE", "Metrics", "Sources"]
+__all__ = ["CONTENT_TYPE", "Ends", "Metrics", "Sources"]
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 _STAGES: Final = (
@@ -43,6 +44,10 @@ _OTHERS: Final = "(others)"
 _CODES: Final = frozenset(code.value for code in Code)
 
 
+Ends = Literal["server", "attester_ca", "relying_party_ca", "token_key"]
+"""What may end, and takes something with it: a closed set."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
     """What is looked at when figures are read, in the reader's thread; each may raise ``WeighbridgeError``.
@@ -53,6 +58,7 @@ class Sources:
         entries: of the ledger.
         latest: nanoseconds since 1970: when the last entry was made that was there at the start; 0: there was none.
         junk: how much is counted and not yet recorded.
+        ends: when certificates end of which that one alone may not be noticed: by what it is, seconds since 1970.
     """
 
     sessions: Callable[[], Mapping[SessionState, int]]
@@ -60,6 +66,7 @@ class Sources:
     entries: Callable[[], int]
     latest: int
     junk: Callable[[], int]
+    ends: Callable[[], Mapping[Ends, float]]
 
 
 @dataclass(slots=True)
@@ -212,6 +219,15 @@ class Metrics(Collector):
 
     def _looked_at(self, sources: Sources) -> Iterator[Metric]:
         yield GaugeMetricFamily("weighbridge_junk_waiting", "Junk that is not yet in the ledger.", sources.junk())
+        ends = GaugeMetricFamily(
+            "weighbridge_certificate_expiry_timestamp_seconds",
+            "When a certificate ends that is in use, or the last key of tokens: since 1970.",
+            labels=["certificate"],
+        )
+        with contextlib.suppress(WeighbridgeError):
+            for certificate, at in sources.ends().items():
+                ends.add_metric([certificate], at)
+        yield ends
         try:
             counts, waiting = sources.sessions(), sources.waiting()
         except WeighbridgeError:

@@ -11,6 +11,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Final
 
 from weighbridge.verifier.clock import nanoseconds
+from weighbridge.verifier.commands.basis import read_authorities
 from weighbridge.verifier.http_messages import NO_STORE, Response, Route
 from weighbridge.verifier.http_server import HttpServer, listening
 from weighbridge.verifier.http_service import HttpService, Identity
@@ -21,11 +22,13 @@ from weighbridge.verifier.result.key_store import TokenKeyStore
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
     from datetime import timedelta
+    from pathlib import Path
 
     from weighbridge.verifier.clock import Clock
     from weighbridge.verifier.core import Verifier
     from weighbridge.verifier.deployment import Deployment
     from weighbridge.verifier.http_messages import Request
+    from weighbridge.verifier.metrics import Ends
     from weighbridge.verifier.parties_watch import Parties
     from weighbridge.verifier.readiness import Readiness
     from weighbridge.verifier.service import Gauges, Listening, TlsFiles
@@ -107,6 +110,7 @@ async def over_metrics(
     verifier: Verifier,
     opened: Deployment,
     settings: Settings,
+    tls: TlsFiles,
     number: int,
     note: Callable[[str], None],
 ) -> AsyncGenerator[Callable[[Gauges], None]]:
@@ -119,11 +123,13 @@ async def over_metrics(
         verifier: what judges.
         opened: its state.
         settings: where to listen.
+        tls: the certificates that are in use from now on.
         number: of this worker.
         note: takes lines for the operator.
 
     Raises:
-        EnvironmentFault: ``PORT_UNAVAILABLE``.
+        EnvironmentFault: ``PORT_UNAVAILABLE``, ``FILE_UNREADABLE``.
+        MalformedEvidence: ``CERT_MALFORMED`` for a file of certificates that is none.
     """
     place = settings.metrics.listen
     if place is None or metrics is None:
@@ -137,6 +143,7 @@ async def over_metrics(
             entries=lambda: opened.archive.ledger.published().checkpoint.size,
             latest=0 if latest is None else nanoseconds(latest),
             junk=lambda: verifier.junk,
+            ends=_ends(tls, TokenKeyStore(opened.keys)),
         )
     )
     gauges: list[Gauges] = []
@@ -154,6 +161,28 @@ async def over_metrics(
             yield gauges.append
     finally:
         thread.shutdown()
+
+
+def _ends(tls: TlsFiles, keys: TokenKeyStore) -> Callable[[], Mapping[Ends, float]]:
+    """What tells when certificates end: those that are in use, which a file that is renewed does not change."""
+
+    def first(*files: Path) -> float:
+        return min(one.not_valid_after_utc.timestamp() for file in files for one in read_authorities(file))
+
+    found: dict[Ends, float] = {
+        # Of the chain, what is the server's own comes first.
+        "server": read_authorities(tls.certificate)[0].not_valid_after_utc.timestamp(),
+        "attester_ca": first(tls.client_ca, *tls.attester_cas),
+    }
+    if tls.relying_party_ca is not None:
+        found["relying_party_ca"] = first(tls.relying_party_ca)
+
+    def ends() -> dict[Ends, float]:
+        # Of keys that follow one another, the last: after it none is left but the identity, which does not end.
+        last = [key.not_after.timestamp() for key in keys.known() if key.retired is None]
+        return {**found, "token_key": max(last)} if last else found
+
+    return ends
 
 
 def _sessions(opened: Deployment) -> dict[SessionState, int]:

@@ -136,6 +136,7 @@ async def _serve(serving: Serving, note: Callable[[str], None]) -> None:
                 verifier=serving.verifier,
                 opened=opened,
                 settings=settings,
+                tls=serving.tls,
                 number=0 if worker is None else worker.number,
                 note=note,
             )
