@@ -451,8 +451,10 @@ def test_the_command_shows_standing_and_token(site: Site, tmp_path: Path) -> Non
     assert done.returncode == ExitCode.INDETERMINATE
     assert done.stdout.startswith(f"WAITING: session {site.session.hex()}: RESULT_ABSENT: ")
     site.remote.window(site.world.host)
-    done = run(site, tmp_path, "--json")
+    done = run(site, tmp_path, "--json", "--save-jwks", str(tmp_path / "jwks.json"))
     assert (done.returncode, done.stderr) == (0, "")
+    saved = json.loads((tmp_path / "jwks.json").read_bytes())
+    assert saved == TokenKeyStore(site.world.keys).jwks(site.world.clock.now())
     document = json.loads(done.stdout)
     answered = site.get()
     assert answered.told.expires_ns is not None

@@ -39,7 +39,10 @@ def add_line(parser: argparse.ArgumentParser) -> None:
         "--anchors", metavar="FILE", action="append", required=True, help="the verifier's identity (several times)"
     )
     parser.add_argument(
-        "--jwks", metavar="FILE", help="the verifier's keys for tokens, as `weighbridge token jwks` prints them"
+        "--jwks",
+        metavar="FILE",
+        help="the verifier's keys for tokens, as `weighbridge token jwks` prints them: these and no others (default: "
+        "the verifier is asked for them; those count that the anchors' identity endorses)",
     )
 
 

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import sys
 from contextlib import aclosing
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -16,7 +17,7 @@ from weighbridge.proto.options import UsageFault
 from weighbridge.verifier.clock import moment
 from weighbridge.verifier.commands import arguments as given
 from weighbridge.verifier.commands.identity import add_identity, identity_of
-from weighbridge.verifier.commands.outcome import Outcome, read, taken_for
+from weighbridge.verifier.commands.outcome import Outcome, read, taken_for, write
 from weighbridge.verifier.commands.text import line
 from weighbridge.verifier.peers import authorities
 from weighbridge.verifier.result.serialisation import PROFILES, Serialisation
@@ -65,6 +66,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="PEM or DER: what the session's server presents; the token then names its key by x5t#S256 and jkt as well",
     )
+    parser.add_argument(
+        "--save-jwks",
+        metavar="FILE",
+        type=Path,
+        help="write the verifier's keys for tokens there, as it names them, for `weighbridge verify token --jwks`",
+    )
     parser.add_argument("--watch", action="store_true", help="go on, and tell each change, until the session has ended")
     parser.add_argument("--json", action="store_true", help="print one JSON document, with --watch one a line")
     parser.set_defaults(run=_run)
@@ -83,10 +90,17 @@ def _run(arguments: argparse.Namespace) -> Outcome | ExitCode:
     credentials = identity_of(arguments)
     client = ResultClient(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", credentials)
     serialisation = Serialisation(arguments.serialisation)
+    if arguments.save_jwks is not None:
+        write(arguments.save_jwks, asyncio.run(_keys(client)) + b"\n", doing="writing the keys for tokens")
     if arguments.watch:
         return asyncio.run(_watch(client, arguments, serialisation))
     answered = asyncio.run(_get(client, arguments, serialisation))
     return Outcome(_text(answered, serialisation), _document(answered, serialisation), _STATUS[answered.told.state])
+
+
+async def _keys(client: ResultClient) -> bytes:
+    async with client:
+        return await client.token_keys()
 
 
 async def _get(client: ResultClient, arguments: argparse.Namespace, serialisation: Serialisation) -> Answered:

@@ -77,11 +77,9 @@ class Verifiers:
 
         Raises:
             MalformedEvidence: as :func:`weighbridge.verifier.result.verify_any`.
-            NotAuthentic: as that; ``TOKEN_KEY_PERIOD`` also where the key's period has been over for longer than any
-                token lives; ``CHAIN_EXPIRED`` where the identity is not trusted at that time.
+            NotAuthentic: as that; ``CHAIN_EXPIRED`` where the identity is not trusted at that time.
         """
         result = verify_any(token, self.keys, audiences=(audience,), at=at)
-        self.keys.get(result.key).check_period(at)
         next(one for one in self.identities if one.sha256 == result.verifier.hex()).check_validity(at)
         return result
 

@@ -8,7 +8,8 @@ The procedure, once; every step is needed, and none can be switched off:
 4. ``eat_profile`` is the one of the same serialisation: a token of one profile is never read by another's names.
 5. The audience is one of the caller's.
 6. Every claim has its type.
-7. The key was in use when the token was issued; the token is not from the future; it has not expired.
+7. The key was in use when the token was issued; the token is not from the future; it has not expired; nor has the
+   key's period been over for longer than any token lives.
 
 The caller: decide which status is accepted, compare the server's TLS key with ``cnf``
 (:meth:`ResultToken.require_upstream`), compare session, tenant and model with what was meant.
@@ -236,6 +237,7 @@ def verify_any(
     # 7.
     key.check_issued(result.issued)
     _check_time(result, at)
+    key.check_period(at)
     payload = write(result, PROFILES[Serialisation.EAR_04]) if profile.binary else tree
     return ResultToken(
         seal=_SEAL,
