@@ -15,6 +15,7 @@ from support.service import Authority
 from weighbridge.proto.digest import sha256
 from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic, PolicyDenied
 from weighbridge.verifier.certs import spki_der
+from weighbridge.verifier.parties_watch import PartiesWatch
 from weighbridge.verifier.peers import Peers, Shown, authorities
 from weighbridge.verifier.relying_parties import RelyingParties
 
@@ -94,6 +95,18 @@ def test_audiences_are_those_that_are_listed() -> None:
         with pytest.raises(PolicyDenied) as caught:
             party.audience(wanted)
         assert caught.value.code is Code.RESULT_AUDIENCE
+
+
+def test_that_a_list_is_taken_again_is_said(tmp_path: Path) -> None:
+    good, file, said = parse(PARTY).encode(), tmp_path / "parties.json", list[str]()
+    file.write_bytes(good)
+    watch = PartiesWatch(file, report=said.append)
+    for data in (good[:-10], good):
+        file.write_bytes(data)
+        watch.look()
+        watch.look()
+    assert [line.partition(":")[0] for line in said] == ["warning", "relying parties"]
+    assert "taken again, 1 listed" in said[1]
 
 
 def test_nobody_is_listed_by_default() -> None:

@@ -8,7 +8,7 @@ from unittest import mock
 
 import pytest
 
-from weighbridge.proto.errors import Code, NotAuthentic
+from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic
 from weighbridge.proto.v1 import attestation_pb2
 from weighbridge.verifier import attestation_service
 from weighbridge.verifier.attestation_service import AttestationService
@@ -19,6 +19,7 @@ from weighbridge.verifier.peers import Peers
 from weighbridge.verifier.quotas import Quotas
 from weighbridge.verifier.relying_parties import RelyingParties
 from weighbridge.verifier.service_limits import Limits
+from weighbridge.verifier.settling import Judged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -89,6 +90,27 @@ def test_of_windows_that_take_long_fewer_are_judged_together(slow: Slow, service
         service._turn(windows)
     assert slow.together[:4] == [1, 2, 3, 4]
     assert max(slow.together) == 16
+
+
+def test_that_the_database_is_back_is_said_once(
+    slow: Slow, service: AttestationService, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """When something has been recorded again: not before, and not of every window."""
+    judged = mock.create_autospec(Judged, instance=True)
+    verdict = SimpleNamespace(seq=0, encode=lambda: b"")
+    answer = SimpleNamespace(verdict=verdict, token=b"", challenge=b"", spot=b"")
+    slow.verifier.judge_all.side_effect = None
+    slow.verifier.judge_all.return_value = [judged] * 2
+    told = [lambda: answer] * 2
+    gone = EnvironmentFault(Code.STATE_UNREACHABLE, "the line to the database was cut")
+    slow.verifier.settle.side_effect = [told, gone, gone, told, told]
+    said = []
+    for _ in range(5):
+        service._turn([requested(slow, b"window")] * 2)
+        said.append(capsys.readouterr().err)
+    assert [bool(line) for line in said] == [False, True, False, True, False]
+    assert "nothing was judged" in said[1]
+    assert said[3] == "weighbridge: windows are recorded again, after STATE_UNREACHABLE\n"
 
 
 def test_a_window_of_a_stream_without_a_session_is_refused_by_itself(slow: Slow, service: AttestationService) -> None:

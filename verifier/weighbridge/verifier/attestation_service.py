@@ -29,7 +29,7 @@ from weighbridge.proto.errors import Code, EnvironmentFault, ExitCode, Malformed
 from weighbridge.proto.v1 import attestation_pb2, attestation_pb2_grpc
 from weighbridge.verifier.attester_stream import Requested, Stream
 from weighbridge.verifier.hearing import AT_ONCE, Sent
-from weighbridge.verifier.notices import Notices, warn
+from weighbridge.verifier.notices import Notices, note, warn
 from weighbridge.verifier.observed import UNOBSERVED, Observer
 from weighbridge.verifier.quotas import ROOM_S, Limited, Quotas
 from weighbridge.verifier.reading import Ended, Reader, Received, taken_within
@@ -60,6 +60,8 @@ _TURN: Final = 0.075
 _TURN_MOST: Final = 0.25
 # For an answer to be taken by whoever asked: a few kilobytes, over a line that is alive.
 _TAKEN: Final = 30.0
+# Database, disk and object storage, without which nobody's windows are recorded.
+_AWAY: Final = frozenset({Code.STATE_UNREACHABLE, Code.STORAGE_UNREACHABLE, Code.DISK_FULL})
 _OVER: Final = "the verifier is ending: resume here or elsewhere"
 
 
@@ -94,6 +96,8 @@ class AttestationService(attestation_pb2_grpc.AttestationServiceServicer):
         self._empty = asyncio.Event()
         self._draining = False
         self._fault = ""
+        # Without which nothing can be recorded, since it was found away.
+        self._away: Code | None = None
 
     async def Attest(  # type: ignore[override]  # the generated class knows of iterators alone
         self, request_iterator: AsyncIterator[attestation_pb2.AttestRequest], context: _Context
@@ -243,6 +247,9 @@ class AttestationService(attestation_pb2_grpc.AttestationServiceServicer):
         if isinstance(settled, attestation_pb2.AttestResponse):
             # Nothing was recorded for certain: all of them may come again.
             return [settled if isinstance(item, Judged) else item for item in outcomes]
+        if judged and self._away is not None:
+            note(f"weighbridge: windows are recorded again, after {self._away.value}")
+            self._away = None
         answers = iter(settled)
         return [
             self._guarded(partial(_answered, next(answers))) if isinstance(item, Judged) else item for item in outcomes
@@ -280,6 +287,7 @@ class AttestationService(attestation_pb2_grpc.AttestationServiceServicer):
             self._observer.refused(error.code)
             if isinstance(error, EnvironmentFault):
                 self._notices.say(("fault", error.code), f"nothing was judged: {error}")
+                self._away = error.code if error.code in _AWAY else self._away
             elif junk is not None and isinstance(error, MalformedEvidence | NotAuthentic):
                 junk(error)
             return _refusal(error)

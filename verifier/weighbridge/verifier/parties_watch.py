@@ -37,11 +37,12 @@ class PartiesWatch:
         MalformedEvidence: as :meth:`.RelyingParties.parse`, naming the file.
     """
 
-    __slots__ = ("_looks", "_parties", "_path", "_report")
+    __slots__ = ("_looks", "_parties", "_path", "_refused", "_report")
 
     def __init__(self, path: Path, *, report: Callable[[str], None]) -> None:
         self._path = path
         self._report = report
+        self._refused = False
         self._looks, self._parties = self._read()
 
     def current(self) -> RelyingParties:
@@ -57,12 +58,15 @@ class PartiesWatch:
             self._looks, parties = self._read()
         except WeighbridgeError as error:
             # Said once; the next change is looked at again.
-            self._looks = looks
+            self._looks, self._refused = looks, True
             self._report(f"warning: the relying parties in force stay: {error}")
             return
+        refused, self._refused = self._refused, False
         if parties != self._parties:
             self._parties = parties
             self._report(f"relying parties: {len(parties.relying_parties)} listed from now on")
+        elif refused:
+            self._report(f"relying parties: the list is taken again, {len(parties.relying_parties)} listed as before")
 
     def _read(self) -> tuple[tuple[int, ...], RelyingParties]:
         looks, data = read(self._path, limit=limits.REFERENCE_SET_MAX)

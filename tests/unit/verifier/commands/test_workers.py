@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from weighbridge.proto.errors import Code, EnvironmentFault
+from support.configured import configured
+from support.site import run
+from weighbridge.proto.errors import Code, EnvironmentFault, ExitCode
 from weighbridge.verifier.commands import workers
 from weighbridge.verifier.commands.workers import Supervisor, Worker
 from weighbridge.verifier.settings.model import Settings
@@ -153,3 +155,12 @@ def test_a_port_is_reserved_for_workers_alone() -> None:
             with pytest.raises(EnvironmentFault) as caught:
                 workers._reserve("127.0.0.1", port, where="here")
             assert caught.value.code is Code.PORT_UNAVAILABLE
+
+
+def test_what_is_wrong_with_the_state_is_told_once(tmp_path: Path) -> None:
+    """By the parent, before there is a worker."""
+    made = configured(tmp_path / "one")
+    made.write(made.file.read_text().replace("[serve]", "[serve]\nworkers = 2"))
+    (made.state / "keys" / "signing.pem").chmod(0o644)
+    done = run("weighbridge", "serve", "--config", made.file)
+    assert (done.status, done.err.count("KEY_EXPOSED")) == (ExitCode.ENVIRONMENT, 1)

@@ -191,9 +191,13 @@ def _run_serve(arguments: argparse.Namespace) -> Outcome | int:
     if settings.serve.workers > 1 and worker is None:
         from weighbridge.verifier.commands.workers import run_workers  # noqa: PLC0415 - heavy, and only here
 
-        status = run_workers(settings, note=_note)
+        with deployment.reading(needed(settings.serve.state)):
+            # What is wrong with it is told once, not by each.
+            pass
+        if status := run_workers(settings, note=_note):
+            return status
         with deployment.reading(needed(settings.serve.state)) as (_, reader):
-            return status or _stopped(reader.checkpoint.size)
+            return _stopped(reader.checkpoint.size)
     # Before gRPC is loaded, or it tells standard error of every handshake that fails: whoever can reach the port makes
     # as many of those as he likes.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
