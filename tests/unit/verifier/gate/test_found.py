@@ -8,6 +8,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
+from support.endorsed import FIRST, endorsement, key_set
 from support.relying import (
     ANCHORS,
     CNF,
@@ -162,6 +163,20 @@ def test_a_new_file_keeps_what_is_the_same_and_forgets_no_end() -> None:
     assert bench.of("a") == Code.RESULT_ABSENT
     bench.tell(A, 5)
     assert bench.of("a") == f"{A.hex()}.5"
+
+
+def test_a_found_session_closes_when_the_key_of_its_token_is_taken_out() -> None:
+    bench = Found.with_hosts()
+    bench.tell(A, 3, key=FIRST)
+    assert bench.of("a") == Code.TOKEN_SIGNATURE
+    bench.gate.learn(key_set(endorsement(FIRST)))
+    bench.tell(A, 3, key=FIRST)
+    bench.tell(B, 3, cnf=OTHER_KEY)
+    assert (bench.of("a"), bench.of("b")) == (f"{A.hex()}.3", f"{B.hex()}.3")
+    bench.gate.learn(key_set())
+    assert (bench.of("a"), bench.of("b")) == (Code.TOKEN_SIGNATURE, f"{B.hex()}.3")
+    bench.tell(A, 4)
+    assert bench.of("a") == f"{A.hex()}.4"
 
 
 _EVENTS = st.lists(

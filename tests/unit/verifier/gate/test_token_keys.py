@@ -12,6 +12,7 @@ from support.relying import ANCHORS, NOON_NS, SECOND, STRANGER, A, B, Bench, gat
 from weighbridge.proto import cose
 from weighbridge.proto.errors import Code, MalformedEvidence, NotAuthentic
 from weighbridge.verifier.gate import token_keys as module
+from weighbridge.verifier.gate.token_keys import KeyChange
 from weighbridge.verifier.gate.verifiers import Verifiers
 from weighbridge.verifier.result import issuing
 
@@ -35,7 +36,7 @@ def test_a_key_that_the_identity_endorses_opens() -> None:
     assert bench.code() == Code.TOKEN_SIGNATURE
     assert bench.gate.holder.lacks_key
     change = bench.gate.learn(key_set(endorsement(FIRST)))
-    assert (change.new, change.gone) == ({kid(FIRST)}, set())
+    assert change == KeyChange(new=frozenset({kid(FIRST)}), gone=frozenset())
     # What was refused is not taken up again by itself: the verifier is asked anew.
     assert bench.code() == Code.TOKEN_SIGNATURE
     bench.affirm(key=FIRST)
@@ -93,7 +94,7 @@ def test_the_last_statement_about_a_key_counts() -> None:
     bench.affirm(seq=4, key=FIRST)
     assert bench.code() == Code.TOKEN_KEY_PERIOD
     change = bench.gate.learn(key_set(endorsement(FIRST, until_ns=120 * SECOND)))
-    assert (change.new, change.gone) == ({kid(FIRST)}, set())
+    assert change == KeyChange(new=frozenset({kid(FIRST)}), gone=frozenset())
     bench.affirm(seq=5, key=FIRST)
     assert bench.code() is None
 

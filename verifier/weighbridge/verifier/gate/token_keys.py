@@ -11,7 +11,8 @@ The rule, once:
 
 What is not protected: a key set as a whole is not signed and has no number. Whoever holds the line can go on showing an
 old one, to a gate that has seen no newer one: a key that was stolen is believed there until its period ends, as it is
-offline. A gate that is started again, or given other anchors, has seen none.
+offline. A gate that is started again, or given other anchors, has seen none. Of two statements about one key, which our
+verifiers do not make, that which came last counts, whichever was signed last.
 """
 
 from __future__ import annotations
