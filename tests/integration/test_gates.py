@@ -341,6 +341,10 @@ exit 0
 
 
 def test_one_look(scene: Scene) -> None:
+    # A key that is endorsed signs: whoever looks once has it by then.
+    now = datetime.now(UTC)
+    TokenKeyStore(scene.world.keys).new(at=now - 2 * ANNOUNCED_MIN, not_before=now, not_after=now + timedelta(days=1))
+
     def look(port: int | None = None, session: str = "h100-a") -> tuple[int, str]:
         command = [str(PROGRAM), "gate", "watch", session, *scene.line_arguments(port), "--once"]
         done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
