@@ -17,8 +17,9 @@ from weighbridge.policy import policy_set
 from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic, PolicyDenied, WeighbridgeError
 from weighbridge.verifier import replay
 from weighbridge.verifier.archive import Archive
-from weighbridge.verifier.clearing import clear
+from weighbridge.verifier.clearing import clear, clear_all
 from weighbridge.verifier.clock import moment
+from weighbridge.verifier.failures import Which
 from weighbridge.verifier.leadership import FileLeadership
 from weighbridge.verifier.ledger.audit import audit
 from weighbridge.verifier.ledger.reader import LedgerReader
@@ -144,6 +145,25 @@ def test_what_waits_for_its_turn_is_recorded_as_of_then(world: World, other: Ver
     leaves = [Leaf.parse(reader.entry(index)) for index in range(reader.checkpoint.size)][-2:]
     assert [leaf.kind for leaf in leaves] == ["window", {"prove": "enrolment", "close": "closing"}.get(act, "clearing")]
     assert leaves[0].received_ns <= leaves[1].received_ns
+
+
+def test_failures_are_cleared_together_between_the_windows_of_another(world: World, other: Verifier) -> None:
+    """Of a fleet they take several turns, and between two of them a window is judged as ever; all is in the ledger."""
+    gpus = [bytes([number]) * 32 for number in range(100)]
+    with world.store.transaction() as tx:
+        tx.subjects.fail([("gpu", gpu) for gpu in gpus], code=Code.GPU_SIG, session=None, at_ns=0)
+    named, cleared = Which(code=Code.GPU_SIG), list[int]()
+    world.verifier = other
+    for some in clear_all(world.archive, world.store, named, reason="a test", at=world.clock.now()):
+        assert world.window().verdict.outcome == "affirmed"
+        cleared += [one.index for one in some]
+    assert len(cleared) == len(gpus)
+    # One was before, and one behind each turn.
+    assert len(verify_everything(world)) > 2
+    reader = world.ledger.published()
+    leaves = [Leaf.parse(reader.entry(index)) for index in range(reader.checkpoint.size)]
+    assert [index for index, leaf in enumerate(leaves) if leaf.kind == "clearing"] == cleared
+    assert [leaf.received_ns for leaf in leaves] == sorted(leaf.received_ns for leaf in leaves)
 
 
 def test_any_process_takes_any_window_and_reads_only_what_it_has_not_seen(world: World, other: Verifier) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from weighbridge.verifier.failures import Failure, Which
     from weighbridge.verifier.store import Store, SubjectKind, Transaction
 
-__all__ = ["Cleared", "clear", "clear_all"]
+__all__ = ["Cleared", "clear", "clear_all", "nothing_named"]
 
 _NO_SESSION = bytes(16)
 
@@ -78,7 +78,7 @@ def clear_all(
     with store.reading() as tx:
         counts = tx.failures.counts(which)
     if not counts:
-        raise Indeterminate(Code.SESSION_UNKNOWN, "no failure sticks that is of this code, and all else that is named")
+        raise nothing_named()
     # As of now, by the clocks of those who recorded them.
     which = replace(which, before_ns=max(count.last_ns for count in counts) + 1)
     batch, last = Batch(), None
@@ -94,6 +94,11 @@ def clear_all(
         yield tuple(map(Cleared, some, indices))
         last = some[-1]
         time.sleep(took)
+
+
+def nothing_named() -> Indeterminate:
+    """``SESSION_UNKNOWN``, for whoever names what is not there."""
+    return Indeterminate(Code.SESSION_UNKNOWN, "no failure sticks that is of this code and of all else that was named")
 
 
 def _require(reason: str) -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from weighbridge.proto.errors import Code, Indeterminate, WeighbridgeError
+from weighbridge.proto.errors import Code, WeighbridgeError
 from weighbridge.verifier.clock import nanoseconds
 from weighbridge.verifier.commands import arguments as given
 from weighbridge.verifier.commands import listed
@@ -110,12 +110,15 @@ def _run_clear(arguments: argparse.Namespace) -> Outcome:
 
 
 def _would_clear(arguments: argparse.Namespace) -> Outcome:
+    deployment_class()
+    from weighbridge.verifier.clearing import nothing_named  # noqa: PLC0415 - needs what only the server has
+
     with contextlib.closing(open_store(arguments.state)) as store, store.reading() as tx:
         which = _which(arguments)
         counts = tx.failures.counts(which)
         rows = tx.failures.following(None, which, most=listed.shown(as_json=arguments.json))
     if not counts:
-        raise Indeterminate(Code.SESSION_UNKNOWN, "no failure sticks that is of this code, and all else that is named")
+        raise nothing_named()
     left = _total(counts) - len(rows)
     text = "would clear:\n" + "".join([*_counted(counts), *(_line(row, full=True) for row in rows), *_more(left)])
     document: strict.JsonObject = {
