@@ -154,9 +154,7 @@ def test_what_sticks_is_listed_and_cleared_by_its_code(
 
 
 def test_what_fails_anew_meanwhile_is_not_cleared(state: Path) -> None:
-    """More than one turn takes: between two, a host that was forgiven fails again, and another one for the first time.
-
-    The first time as well is behind what is looked at next."""
+    """It takes two turns: between them a host that was forgiven fails again, and a GPU that comes in the second one."""
     many = [sha256(b"many %d" % number) for number in range(Batch().most + 2)]
     fail(state, [("gpu", one) for one in many], UNKNOWN, at_ns=15 * SECOND_NS)
     anew: list[tuple[SubjectKind, bytes]] = [("ak", AK), ("gpu", bytes([255] * 32))]
