@@ -10,11 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from support.configured import Configured, configured
+from support.configured import REFERENCE, Configured, configured
 from support.site import here
+from weighbridge.proto import cose
 from weighbridge.proto.errors import Code, ExitCode, MalformedEvidence
+from weighbridge.proto.policy_bundle import BUNDLE_TYP
+from weighbridge.proto.reference_set import SET_TYP
 from weighbridge.verifier import pki
 from weighbridge.verifier.commands.benches import read_bases
+from weighbridge.verifier.commands.config_files import UNVERIFIED
+from weighbridge.verifier.relying_parties import RelyingParties, RelyingParty
 from weighbridge.verifier.settings.describe import markdown
 from weighbridge.verifier.settings.layers import PREFIX, load
 
@@ -24,7 +29,12 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Configured:
-    return configured(tmp_path_factory.mktemp("configured") / "one", "tenant-a", "tenant-b")
+    found = configured(tmp_path_factory.mktemp("configured") / "one", "tenant-a", "tenant-b")
+    # Of which nothing is to be warned.
+    reason = "a test: there are no GPUs of whose maker anything could be known"
+    accepted = {"models": {bytes(32).hex(): {"name": "tiny"}}, "unchecked": {"gpu_revocation": reason}}
+    (found.directory / "reference.json").write_text(json.dumps(REFERENCE | accepted))
+    return found
 
 
 @pytest.fixture(autouse=True)
@@ -109,10 +119,51 @@ def test_all_that_is_wrong_is_said_at_once(made: Configured, tmp_path: Path) -> 
         ("relying_parties.ca", "CERT_MALFORMED"), ("judging.requirements", "FIELD_MISSING"),
         ("judging.reference", "FILE_UNREADABLE"), ("judging.manifests", "FIELD_MISSING"),
         ("judging.collateral", "FILE_UNREADABLE"), ("judging.sets", "NOT_CBOR"),
+        ("judging.policy", "POLICY_INVALID"),
     ]  # fmt: skip
     warned = {one["key"] for one in document["checks"] if one["status"] == "warn"}
     assert {"serve.listen", "http.plain"} <= warned
     assert status == ExitCode.ENVIRONMENT
+
+
+def test_without_reference_and_anchors_the_rest_is_looked_at(made: Configured, tmp_path: Path) -> None:
+    """All in one go: whoever mends the one is not to find the other then."""
+    file = made.directory / "blind.toml"
+    for name, typ in (("set", SET_TYP), ("bundle", BUNDLE_TYP)):
+        signed = cose.sign(b"\xa0", kid=bytes(32), typ=typ, signer=lambda _: bytes(64))
+        (tmp_path / f"{name}.cose").write_bytes(signed)
+    text = made.file.read_text().replace('"reference.json"', '"none.json"')
+    file.write_text(
+        f'{text}anchors = ["none.json"]\nsets = ["{tmp_path}/set.cose", "{tmp_path}/bundle.cose"]\n'
+        f'policy_bundles = ["{tmp_path}/bundle.cose", "none.cose"]\n'
+    )
+    try:
+        _, document, _ = check(file)
+    finally:
+        file.unlink()
+    found = [(one["key"].removeprefix("judging."), one["status"]) for one in document["checks"]]
+    assert found[-7:] == [
+        ("reference", "fail"), ("anchors", "fail"), ("sets", "ok"), ("sets", "fail"), ("engine", "ok"),
+        ("policy", "ok"), ("policy_bundles", "fail"), ("policy_bundles", "fail"),
+    ][-7:]  # fmt: skip
+    assert sum(UNVERIFIED in one["says"] for one in document["checks"]) == 1
+
+
+def test_what_opens_no_gate_is_warned_of(made: Configured) -> None:
+    """No model that is accepted, no word of GPUs' makers, a tenant that a relying party asks of and nobody judges."""
+    (made.directory / "empty.json").write_text(json.dumps(REFERENCE))
+    party = RelyingParty(name="gate", key=bytes(32).hex(), tenants=("tenant-a", "other"), audiences=("x",))
+    (made.directory / "parties.json").write_bytes(RelyingParties(relying_parties=(party,)).encode())
+    file = made.directory / "warned.toml"
+    text = made.file.read_text().replace('"reference.json"', '"empty.json"')
+    file.write_text(f'{text}[relying_parties]\nfile = "parties.json"\n')
+    try:
+        _, document, _ = check(file)
+    finally:
+        file.unlink()
+    warned = {one["key"]: one["says"] for one in document["checks"] if one["status"] == "warn"}
+    assert warned.keys() == {"judging.reference", "judging.collateral", "relying_parties.file"}
+    assert "of other:" in warned["relying_parties.file"]
 
 
 def test_the_ledger_lies_where_it_was_made(made: Configured) -> None:

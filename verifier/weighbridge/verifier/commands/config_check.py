@@ -7,20 +7,15 @@ is older than one it has seen, is not looked at; neither are databases and objec
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeVar, final
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
-from weighbridge.proto import cose, limits
-from weighbridge.proto.baseline import SET_TYP as BASELINE_SET_TYP
-from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence, NotAuthentic, WeighbridgeError
-from weighbridge.proto.host_set import SET_TYP as HOST_SET_TYP
-from weighbridge.verifier import baseline_set, host_set, policy_bundle, reference_set
+from weighbridge.policy.values.reference import Reference
+from weighbridge.proto import limits
+from weighbridge.proto.errors import Code, EnvironmentFault, MalformedEvidence, WeighbridgeError
+from weighbridge.proto.reference_set import SET_TYP
 from weighbridge.verifier.bench import keys_of
 from weighbridge.verifier.commands.basis import (
     admitting_for_all,
@@ -32,12 +27,20 @@ from weighbridge.verifier.commands.basis import (
     require_attesters,
     require_own,
 )
+from weighbridge.verifier.commands.config_files import (
+    UNVERIFIED,
+    authorities_in,
+    directory,
+    pair,
+    signed_bundle,
+    signed_set,
+    writable,
+)
 from weighbridge.verifier.commands.outcome import load_anchors, no_state, read, read_manifest, read_reference, taken_for
 from weighbridge.verifier.commands.text import counted
 from weighbridge.verifier.keys import VerifierKeys
 from weighbridge.verifier.ledger.places import Places
 from weighbridge.verifier.ledger.s3 import S3Address
-from weighbridge.verifier.peers import authorities
 from weighbridge.verifier.ports import check_port
 from weighbridge.verifier.relying_parties import RelyingParties
 
@@ -48,7 +51,6 @@ if TYPE_CHECKING:
     from cryptography import x509
 
     from weighbridge.policy.policy_set import PolicySet
-    from weighbridge.policy.values.reference import Reference
     from weighbridge.verifier.anchors import TrustAnchors
     from weighbridge.verifier.settings.kinds import Place
     from weighbridge.verifier.settings.model import Judging, Settings
@@ -61,7 +63,8 @@ Status = Literal["ok", "warn", "fail"]
 _SOON = timedelta(days=30)
 # Whoever listens on these has the port on every address of the family.
 _EVERY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not bound
-_SET_HINT = "name a set that `weighbridge model sign`, `weighbridge reference learn` or `sign` wrote"
+# What policies are loaded beside where the reference is not there to be had.
+_NO_REFERENCE = Reference({}, {}, {})
 
 
 @final
@@ -96,6 +99,7 @@ class _Looking:
         self._at = at
         self.found: list[Finding] = []
         self._admitting: set[bytes] = set()
+        self._relying: RelyingParties | None = None
 
     def look(self) -> None:
         self.found += [Finding("fail", error.where, str(error), error) for error in lacking(self._settings)]
@@ -113,6 +117,7 @@ class _Looking:
                 )
                 self.found.append(Finding("fail", f"{place}.requirements", str(error), error))
             tenants[tenant or ""] = place
+        self._listed(frozenset(tenants))
         if self._settings.store.url is not None:
             self._warn("store.url", "not asked: `weighbridge store check` does")
         if self._settings.ledger.storage is not None:
@@ -141,7 +146,7 @@ class _Looking:
             )
         file = self._settings.serve.port_file
         if file is not None:
-            self._try("serve.port_file", lambda: _writable(file), lambda _: str(file))
+            self._try("serve.port_file", lambda: writable(file), lambda _: str(file))
 
     def _channel(self) -> None:
         state, own = self._settings.serve.state, self._settings.channel
@@ -157,7 +162,7 @@ class _Looking:
             return
 
         def fits() -> x509.Certificate:
-            return _pair(certificate, key, self._at)
+            return pair(certificate, key, self._at)
 
         found = self._try(place, fits, lambda found: f"{certificate}, until {found.not_valid_after_utc:%Y-%m-%d}")
         if found is not None and found.not_valid_after_utc - self._at < _SOON:
@@ -206,14 +211,24 @@ class _Looking:
                 with taken_for(file, what="a list of relying parties", hint="docs/results.md says what is in it"):
                     return RelyingParties.parse(data)
 
-            self._try(
+            self._relying = self._try(
                 "relying_parties.file",
                 listed,
                 lambda found: f"{file}: {counted(len(found.relying_parties), 'relying party', 'relying parties')}",
             )
         if parties.ca is not None:
             authority = parties.ca
-            self._try("relying_parties.ca", lambda: _authorities(authority), lambda count: f"{authority}: {count}")
+            self._try("relying_parties.ca", lambda: authorities_in(authority), lambda count: f"{authority}: {count}")
+
+    def _listed(self, judged: frozenset[str]) -> None:
+        """Warn of tenants that a relying party may ask of, and that nobody judges here."""
+        if self._relying is None or "" in judged:
+            return
+        for party in self._relying.relying_parties:
+            if unjudged := [tenant for tenant in party.tenants if tenant not in judged]:
+                self._warn(
+                    "relying_parties.file", f"{party.name} may ask of {', '.join(unjudged)}: no requirements name it"
+                )
 
     # -- one tenant ----------------------------------------------------------------------------------------------------
 
@@ -225,6 +240,7 @@ class _Looking:
             requirements = self._try(
                 f"{place}.requirements", lambda: read_requirements(path), lambda found: f"{path}: tenant {found.tenant}"
             )
+        tenant = None if requirements is None else requirements.tenant
         reference = None
         if judging.reference is not None:
             values = str(judging.reference)
@@ -238,12 +254,25 @@ class _Looking:
         self._attesters(judging, place)
         if judging.collateral is not None:
             store = judging.collateral
-            self._try(f"{place}.collateral", lambda: _directory(store), lambda _: str(store))
-        if anchors is not None:
-            self._each(f"{place}.sets", judging.sets, lambda path: f"{path}: {_set(path, anchors)}")
-        if reference is not None:
-            self._policies(judging, place, reference, anchors, None if requirements is None else requirements.tenant)
-        return None if requirements is None else requirements.tenant
+            self._try(f"{place}.collateral", lambda: directory(store), lambda _: str(store))
+        elif requirements and requirements.gpus and reference and "gpu_revocation" not in reference.unchecked:
+            self._warn(f"{place}.collateral", "none: neither revocation of GPUs nor makers' manifests will be known")
+        self._sets(judging, place, reference, anchors)
+        self._policies(judging, place, reference, anchors, tenant)
+        return tenant
+
+    def _sets(self, judging: Judging, place: str, reference: Reference | None, anchors: TrustAnchors | None) -> None:
+        types: list[str] = []
+
+        def says(path: Path) -> str:
+            typ, line = signed_set(path, anchors)
+            types.append(typ)
+            return f"{path}: {line}"
+
+        self._each(f"{place}.sets", judging.sets, says)
+        # What cannot be read may list some.
+        if reference is not None and not reference.models and len(types) == len(judging.sets) and SET_TYP not in types:
+            self._warn(f"{place}.reference", "no model is accepted: it lists none, and there is no set of models")
 
     def _attesters(self, judging: Judging, place: str) -> None:
         key, path = f"{place}.attester_ca", judging.attester_ca
@@ -268,37 +297,43 @@ class _Looking:
         return counted(len(found), "certificate")
 
     def _policies(
-        self, judging: Judging, place: str, reference: Reference, anchors: TrustAnchors | None, tenant: str | None
+        self,
+        judging: Judging,
+        place: str,
+        reference: Reference | None,
+        anchors: TrustAnchors | None,
+        tenant: str | None,
     ) -> None:
         engine = self._try(f"{place}.engine", judging.engine.open, lambda _: str(judging.engine))
+        beside = reference or _NO_REFERENCE
 
         def loaded(policy: PolicySet) -> str:
             if engine is not None:
                 with engine.load(policy):
                     pass
-            return policy.digest.hex()
+            return policy.digest.hex() if reference is not None else "loads; its digest is known with the reference"
 
         if judging.policy:
             named = ", ".join(judging.policy)
             self._try(
                 f"{place}.policy",
-                lambda: loaded(needed(read_policy(judging, reference))),
+                lambda: loaded(needed(read_policy(judging, beside))),
                 lambda digest: f"{named}: {digest}",
             )
         judges = bool(judging.policy)
-        for path in judging.policy_bundles if anchors is not None else ():
+        for path in judging.policy_bundles:
 
             def taken(path: Path = path) -> tuple[str, bool]:
-                data = read(path, limit=limits.POLICY_BUNDLE_MAX)
-                with taken_for(path, what="a policy bundle", hint="`weighbridge policy bundle sign` writes one"):
-                    bundle = policy_bundle.verify(data, anchors=needed(anchors))
-                loaded(bundle.policy(reference))
+                bundle = signed_bundle(path, anchors)
+                if bundle is None:
+                    return f"{path}: {UNVERIFIED}", True
+                loaded(bundle.policy(beside))
                 valid = "" if bundle.valid(self._at) else "; NOT VALID NOW: nothing is judged by it"
                 return f"{path}: {bundle.line}, number {bundle.number}{valid}", bundle.line.tenant in {"", tenant}
 
             bundle = self._try(f"{place}.policy_bundles", taken, lambda found: found[0])
             judges = judges or bundle is None or bundle[1]
-        if tenant is not None and not judges and anchors is not None:
+        if tenant is not None and not judges:
             error = EnvironmentFault(Code.POLICY_ABSENT, "there is no policy for this tenant", where=place, got=tenant)
             self.found.append(Finding("fail", f"{place}.policy", str(error), error))
 
@@ -325,60 +360,3 @@ class _Looking:
 def _meet(host: str, other: str) -> bool:
     """Whether one port of both is one."""
     return host == other or ((":" in host) == (":" in other) and not _EVERY_ADDRESS.isdisjoint({host, other}))
-
-
-def _set(path: Path, anchors: TrustAnchors) -> str:
-    """What a signed set is; whose, and whether it is valid, whoever serves says."""
-    data = read(path, limit=limits.HOST_SET_MAX)
-    with taken_for(path, what="a signed set", hint=_SET_HINT):
-        typ = cose.claimed_typ(data, limit=limits.HOST_SET_MAX, what="signed set")
-        if typ == HOST_SET_TYP:
-            return str(host_set.verify(data, anchors=anchors).line)
-        if typ == BASELINE_SET_TYP:
-            return str(baseline_set.verify(data, anchors=anchors).line)
-        authentic = reference_set.authenticate(data, anchors=anchors)
-        reference_set.verify_statements(authentic, anchors=anchors)
-        return str(authentic.line)
-
-
-def _directory(path: Path) -> None:
-    if not path.is_dir():
-        raise EnvironmentFault(
-            Code.FILE_UNREADABLE, "no directory", where=str(path), hint="`weighbridge collateral fetch` makes one"
-        )
-
-
-def _writable(path: Path) -> None:
-    if not os.access(path.parent, os.W_OK):
-        raise EnvironmentFault(Code.FILE_UNWRITABLE, "its directory cannot be written", where=str(path))
-
-
-def _authorities(path: Path) -> str:
-    return counted(len(authorities(read(path, limit=limits.JSON_MAX), where=str(path))), "certificate")
-
-
-def _pair(certificate: Path, key: Path, at: datetime) -> x509.Certificate:
-    """The first certificate, which is that of the key, and valid."""
-    first = authorities(read(certificate, limit=limits.JSON_MAX), where=str(certificate))[0]
-    try:
-        private = load_pem_private_key(read(key, limit=limits.CERT_MAX), None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise MalformedEvidence(
-            Code.KEY_MALFORMED, "not a private key in PEM without a password", where=str(key)
-        ) from error
-    if private.public_key() != first.public_key():
-        raise MalformedEvidence(
-            Code.KEY_MALFORMED,
-            "the key is not that of the certificate",
-            where=str(key),
-            got=str(certificate),
-            hint="name the key that the certificate was issued for, and its certificate first in the file",
-        )
-    if not first.not_valid_before_utc <= at <= first.not_valid_after_utc:
-        raise NotAuthentic(
-            Code.CHAIN_EXPIRED,
-            "the server's certificate is not valid now",
-            where=str(certificate),
-            expected=f"{first.not_valid_before_utc:%Y-%m-%d}..{first.not_valid_after_utc:%Y-%m-%d}",
-        )
-    return first
