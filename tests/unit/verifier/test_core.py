@@ -32,8 +32,9 @@ from weighbridge.proto.errors import (
     PolicyDenied,
     WeighbridgeError,
 )
-from weighbridge.verifier.clearing import clear
+from weighbridge.verifier.clearing import clear, clear_all
 from weighbridge.verifier.clock import SystemClock, nanoseconds
+from weighbridge.verifier.failures import Which
 from weighbridge.verifier.record import Record
 from weighbridge.verifier.session import SessionState
 from weighbridge.verifier.steps import subjects_of
@@ -261,6 +262,29 @@ def test_a_failure_is_forgiven_for_a_recorded_reason_only(world: World) -> None:
             "reason": "mended",
             "forgotten": [],
         }
+    world.open_session()
+    assert world.window().verdict.opens
+
+
+def test_hosts_that_a_store_put_back_has_failed_are_forgiven_together(world: World) -> None:
+    """They hold challenges of which the copy knows nothing; cleared by that code and its time, they come again."""
+    assert world.host.terms is not None
+    failed = {identity for _, identity in subjects_of(world.host.terms.terms)}
+    file = world.directory / "sessions.sqlite"
+    with closing(sqlite3.connect(file)) as store, closing(sqlite3.connect(":memory:")) as kept:
+        store.backup(kept)
+        assert world.window().verdict.opens
+        kept.backup(store)
+    world.restart()
+    since = world.clock.at
+    assert [denial.code for denial in world.window().verdict.denials] == [Code.CHALLENGE_UNKNOWN]
+    assert code_of(world.open_session, PolicyDenied) is Code.SUBJECT_FAILED
+    which = Which(code=Code.CHALLENGE_UNKNOWN, tenant=world.host.tenant, since_ns=nanoseconds(since))
+    earlier = replace(which, since_ns=None, before_ns=nanoseconds(since))
+    refused = code_of(lambda: next(clear_all(world.archive, world.store, earlier, reason="x", at=since)), Indeterminate)
+    assert refused is Code.SESSION_UNKNOWN
+    turns = clear_all(world.archive, world.store, which, reason="store put back", at=since)
+    assert {one.failure.identity for some in turns for one in some} == failed
     world.open_session()
     assert world.window().verdict.opens
 
