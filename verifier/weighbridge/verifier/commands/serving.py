@@ -101,8 +101,8 @@ def _seldom_collected() -> Generator[None]:
     try:
         yield
     finally:
+        # What was there before stays apart: the process ends, and would look through all of it once more for that.
         gc.set_threshold(*before)
-        gc.unfreeze()
 
 
 async def _serve(serving: Serving, note: Callable[[str], None]) -> None:
