@@ -97,7 +97,7 @@ def test_a_log_in_pieces_is_the_log_and_what_is_fresh_is_of_the_last_piece() -> 
     assert after(LogState.empty(), load(ADAPTER)).beside(BASE.digest) == (ADAPTER.digest,)
     # Nor is what a guard refused then refused once more; and where nothing came, and nothing did before, all stays.
     quiet = after(after(after(LogState.empty(), load(BASE)), refusal))
-    assert quiet.refused == quiet.fresh == ()
+    assert (quiet.refused, quiet.fresh) == ((), ())
     assert after(quiet) is quiet
 
 

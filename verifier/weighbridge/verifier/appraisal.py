@@ -8,7 +8,6 @@ could be found wrong is told at once.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from functools import cache
 from typing import TYPE_CHECKING, Final, Literal
 
 from weighbridge.policy import engine
@@ -51,6 +50,9 @@ __all__ = [
 
 SCHEMA: Final = "weighbridge/verdict/v1"
 _Said = Denial | Advice | Unchecked | Obligation | Revision
+_NAMES: Final = {
+    kind: tuple(each.name for each in fields(kind)) for kind in (Denial, Advice, Unchecked, Obligation, Revision)
+}
 Decided = tuple[Decision | None, tuple[Denial, ...]]
 """What a policy has decided, if it was asked and could be; and all that denies."""
 Outcome = Literal["affirmed", "held", "indeterminate", "denied"]
@@ -366,9 +368,4 @@ def outcome_of(denials: tuple[Denial, ...], decision: Decision | None, *, held: 
 
 def _plain(item: _Said) -> strict.JsonObject:
     """As :func:`dataclasses.asdict`, without its copying: what these hold is plain already."""
-    return {name: getattr(item, name) for name in _names(type(item))}
-
-
-@cache
-def _names(kind: type[_Said]) -> tuple[str, ...]:
-    return tuple(each.name for each in fields(kind))
+    return {name: getattr(item, name) for name in _NAMES[type(item)]}
