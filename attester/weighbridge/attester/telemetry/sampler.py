@@ -240,8 +240,9 @@ class Sampler:
             end = nominal + duration_ns
             if not 0 <= now - end <= self.period_ns // 2:
                 # Cut early, as a last window is, or late, with what was sampled until then: no later than the window
-                # can have ended, though, of a host that stood still since.
-                end = min(now, end + ADJACENT_NS)
+                # can have ended, though, of a host that stood still since, where its beginning is known to be right.
+                known = taken.until_ns is not None and abs(nominal - until) <= ADJACENT_NS
+                end = min(now, end + ADJACENT_NS) if known else now
             end = max(begin, end)
             rows, row = self._copied(oldest, begin, end)
             since = self._reading_since

@@ -220,6 +220,7 @@ def test_a_window_that_is_cut_late_has_what_was_sampled_until_then(late: int) ->
 def test_a_host_that_stands_still_while_a_window_is_cut_has_the_sample_of_after_it_in_the_next() -> None:
     """The window's end was told, then all stood still, and the thread that samples was the first to go on."""
     bench = Bench()
+    bench.window()
     bench.ticks(5)
     bench.clock.now += PERIOD
     ended, start = bench.clock.wall_ns(), bench.until
