@@ -233,7 +233,7 @@ def test_what_has_moved_is_judged_anew_a_few_at_a_time_each_behind_those_before(
     with another_process(world) as process:
         for host in three:
             process.resume(host.session, peer=host.peer)
-    monkeypatch.setattr("weighbridge.verifier.judging.AT_ONCE", 2)
+    monkeypatch.setattr("weighbridge.verifier.settling.AT_ONCE", 2)
     with mock.patch("weighbridge.verifier.judging.decide_all", side_effect=decide_all) as asked:
         answers = [settled() for settled in world.verifier.settle([it for it in judged if isinstance(it, Judged)])]
     assert [len(call.args[1]) for call in asked.call_args_list] == [2, 1]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, final
 from weighbridge.proto.errors import Code, EnvironmentFault, NotAuthentic, WeighbridgeError
 from weighbridge.verifier.appraisal import decide_all, refuse
 from weighbridge.verifier.challenge import CHANCE, Chance, draw
-from weighbridge.verifier.hearing import AT_ONCE, Asked, Hearing, Judged, Sent
+from weighbridge.verifier.hearing import Asked, Hearing, Judged, Sent
 from weighbridge.verifier.keeping import Keeper
 from weighbridge.verifier.ledger.content import Content
 from weighbridge.verifier.observed import Stage, timed
@@ -111,17 +111,10 @@ class Judge:
         return made
 
     def again(self, items: Sequence[Judged], *, beside: Sequence[Judged]) -> list[Judged | WeighbridgeError]:
-        """Judge the windows of ``items`` anew, by their sessions as they stand now; as :meth:`judge_all`.
-
-        However many of a turn's have moved, no more are judged together than when they came: all have the time of one.
-        """
+        """Judge the windows of ``items`` anew, by their sessions as they stand now; as :meth:`judge_all`."""
         sent = [Sent(item.session, item.evidence.data, item.peer) for item in items]
-        made: list[Judged | WeighbridgeError] = []
-        for start in range(0, len(sent), AT_ONCE):
-            taken = [*beside, *(item for item in made if isinstance(item, Judged))]
-            # In the middle of a transaction: nothing new is taken up, which would begin another one.
-            made += self.judge_all(sent[start : start + AT_ONCE], beside=taken, renewing=False)
-        return made
+        # In the middle of a transaction: nothing new is taken up, which would begin another one.
+        return self.judge_all(sent, beside=beside, renewing=False)
 
     def holds(self, item: Judged, *, beside: Sequence[Judged]) -> bool:
         """Whether what is remembered of GPUs is still what ``item`` was judged by, behind those ``beside`` it.

@@ -31,6 +31,7 @@ from weighbridge.verifier import acceptance
 from weighbridge.verifier.affirmed import Affirmed
 from weighbridge.verifier.answers import Answer
 from weighbridge.verifier.clock import nanoseconds
+from weighbridge.verifier.hearing import AT_ONCE
 from weighbridge.verifier.judging import Judged
 from weighbridge.verifier.observed import Stage, timed
 from weighbridge.verifier.result.claims import Claims
@@ -165,7 +166,8 @@ class Settler:
             else:
                 same = False
                 moved = [item, *itertools.takewhile(lambda other: not stands(other), behind)]
-                made = self._judge.again(moved, beside=taken)
+                # No more than are judged together when they come: all have the time of one.
+                made = self._judge.again(moved[:AT_ONCE], beside=taken)
                 for one in made:
                     if isinstance(one, Judged):
                         # No entry is of an earlier time than the one before it.
