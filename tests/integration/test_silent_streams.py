@@ -105,8 +105,10 @@ def test_records_are_as_large_as_is_said(
     """Each connection has a buffer for one: of 16 KiB, if nothing were said."""
     monkeypatch.setattr(service, "_TLS_RECORD", most)
     sent = bytearray()
+    relays: list[asyncio.Task[object] | None] = []
 
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        relays.append(asyncio.current_task())
         theirs, ours = await asyncio.open_connection("127.0.0.1", port)
 
         async def pass_on(source: asyncio.StreamReader, to: asyncio.StreamWriter, noted: bytearray) -> None:
@@ -115,8 +117,14 @@ def test_records_are_as_large_as_is_said(
                     noted += data
                     to.write(data)
             to.close()
+            with contextlib.suppress(OSError):
+                await to.wait_closed()
 
         await asyncio.gather(pass_on(reader, ours, bytearray()), pass_on(theirs, writer, sent))
+
+    async def ended() -> None:
+        listening.close()
+        await asyncio.wait([task for task in relays if task is not None], timeout=10)
 
     with Served(world, authority) as served:
         port = served.port
@@ -125,7 +133,7 @@ def test_records_are_as_large_as_is_said(
         remote = served.join(world.host)
         assert remote.window(world.host)["outcome"] == "affirmed"
         remote.cut()
-        listening.close()
+        served.run(ended())
     # An answer has some 7 KiB: a record is full with it, or has all of it.
     largest = max(records(bytes(sent)))
     assert largest <= most
