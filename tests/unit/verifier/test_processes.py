@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import traceback
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -84,6 +85,8 @@ def outcome(call: Callable[[], Answer]) -> str:
     try:
         answer = call()
     except WeighbridgeError as error:
+        # Shown where a test fails: which file, and from where.
+        traceback.print_exc()
         return error.code.value
     return answer.verdict.denials[0].code if answer.verdict.denials else answer.verdict.outcome
 
