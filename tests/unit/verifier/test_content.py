@@ -60,6 +60,14 @@ def test_put_and_get(tmp_path: Path) -> None:
     assert ContentStore(tmp_path / "content").get(digest) == b"evidence"
 
 
+def test_what_another_writer_has_in_the_making_may_vanish(tmp_path: Path) -> None:
+    """As a link to nothing does, between being listed and being looked at."""
+    _ = ContentStore(tmp_path).put(b"one")
+    (tmp_path / "segments" / f"staging-{8 * 'ab'}").symlink_to("gone")
+    store = ContentStore(tmp_path)
+    assert store.get(store.put(b"two")) == b"two"
+
+
 def test_putting_twice_writes_once(tmp_path: Path) -> None:
     store = ContentStore(tmp_path)
     store.put(b"x")

@@ -137,7 +137,12 @@ class Catalogue:
         """Take up what has been added; whether anything was."""
         try:
             with os.scandir(self._directory) as entries:
-                sizes = {entry.name: entry.stat().st_size for entry in entries}
+                # What another writer has in the making may be gone by now.
+                sizes = {
+                    entry.name: entry.stat().st_size
+                    for entry in entries
+                    if _NAME.fullmatch(entry.name.removesuffix(segment.INDEX_SUFFIX))
+                }
         except OSError as error:
             raise self._unreadable(error, self._directory) from error
         before = [(known.covered, known.end) for known in self._segments.values()]
