@@ -79,7 +79,7 @@ def _meant(node: ast.AST, module: str) -> list[object]:
     known = _known(module)
     if isinstance(node, ast.Name):
         # Behind a cache's wrapper, or that of work that is done at once.
-        found = [inspect.unwrap(known.get(node.id))]  # type: ignore[arg-type]
+        found = [inspect.unwrap(known.get(node.id))]  # type: ignore[arg-type]  # an unknown name stays none
     elif isinstance(node, ast.Attribute):
         classes = [each for each in known.values() if isinstance(each, type) and node.attr in vars(each)]
         owners = _meant(node.value, module) or classes
